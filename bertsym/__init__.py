@@ -1,0 +1,90 @@
+"""bertsym: export a BERT as an Apache MXNet symbol, choose what its classifier reads, fine-tune it, use it.
+
+Every command of the command line is a function here. mxnet is imported when one of them is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bertsym.bert.config import BertConfig
+    from bertsym.bert.heads import finished_head, graft, graft_for_inference
+    from bertsym.bert.outputs import output_symbol
+    from bertsym.bundle import Bundle, Signature
+    from bertsym.errors import BertsymError, DataError, ModelError, UsageError, VerificationError
+    from bertsym.exporting import export
+    from bertsym.inference.evaluate import evaluate
+    from bertsym.inference.predict import Classifier, Prediction
+    from bertsym.sources import Pretrained, SourceOptions, load_source
+    from bertsym.symbol.params import ParamsFile
+    from bertsym.text.tables import TableFormat
+    from bertsym.text.tasks import Columns
+    from bertsym.training.finetune import finetune
+    from bertsym.training.options import FinetuneOptions
+    from bertsym.verification import verify
+
+_HOME = {
+    "BertConfig": "bert.config",
+    "finished_head": "bert.heads",
+    "graft": "bert.heads",
+    "graft_for_inference": "bert.heads",
+    "output_symbol": "bert.outputs",
+    "Bundle": "bundle",
+    "Signature": "bundle",
+    "BertsymError": "errors",
+    "DataError": "errors",
+    "ModelError": "errors",
+    "UsageError": "errors",
+    "VerificationError": "errors",
+    "export": "exporting",
+    "evaluate": "inference.evaluate",
+    "Classifier": "inference.predict",
+    "Prediction": "inference.predict",
+    "Pretrained": "sources",
+    "SourceOptions": "sources",
+    "load_source": "sources",
+    "ParamsFile": "symbol.params",
+    "TableFormat": "text.tables",
+    "Columns": "text.tasks",
+    "finetune": "training.finetune",
+    "FinetuneOptions": "training.options",
+    "verify": "verification",
+}
+
+__all__ = [
+    "BertConfig",
+    "BertsymError",
+    "Bundle",
+    "Classifier",
+    "Columns",
+    "DataError",
+    "FinetuneOptions",
+    "ModelError",
+    "ParamsFile",
+    "Prediction",
+    "Pretrained",
+    "Signature",
+    "SourceOptions",
+    "TableFormat",
+    "UsageError",
+    "VerificationError",
+    "evaluate",
+    "export",
+    "finetune",
+    "finished_head",
+    "graft",
+    "graft_for_inference",
+    "load_source",
+    "output_symbol",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"bertsym.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

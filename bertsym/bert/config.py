@@ -1,0 +1,79 @@
+"""The numbers that define a BERT encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bertsym.errors import ModelError
+
+_LARGEST = 1 << 24  # no BERT has a dimension beyond it; keeps products far from overflow
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Configuration of a BERT encoder (Devlin et al. 2018, https://arxiv.org/abs/1810.04805).
+
+    Raises ModelError when a number is out of range or ``units`` is not a multiple of ``num_heads``.
+    """
+
+    num_layers: int
+    units: int
+    hidden_size: int  #: width of the feed-forward layer
+    num_heads: int
+    vocab_size: int
+    token_type_vocab_size: int = 2
+    max_length: int = 512  #: rows of the position table
+    dropout: float = 0.1  #: after the embeddings, the attention projection and the feed-forward layer
+    attention_dropout: float = 0.1  #: on the attention probabilities
+    layer_norm_eps: float = 1e-12
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int":
+                if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
+                    raise ModelError(f"BERT config: {field.name} is {value!r}, a positive integer is needed")
+            elif isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ModelError(f"BERT config: {field.name} is {value!r}, a number is needed")
+        if self.units % self.num_heads:
+            raise ModelError(f"BERT config: units {self.units} is not a multiple of num_heads {self.num_heads}")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ModelError(f"BERT config: {name} is {getattr(self, name)}, it must be in [0, 1)")
+        if self.layer_norm_eps <= 0:
+            raise ModelError(f"BERT config: layer_norm_eps is {self.layer_norm_eps}, it must be above 0")
+
+    @classmethod
+    def from_model_name(cls, name: str, vocab_size: int) -> BertConfig:
+        """Config of a GluonNLP model name, ``bert_LAYERS_UNITS_HEADS``, feed-forward 4 times as wide.
+
+        Raises ModelError when the name has another form.
+        """
+        match = re.fullmatch(r"bert_(\d{1,4})_(\d{1,6})_(\d{1,4})", name)
+        if not match:
+            raise ModelError(f"{name!r} is not a model name of the form bert_LAYERS_UNITS_HEADS")
+        layers, units, heads = map(int, match.groups())
+        return cls(layers, units, 4 * units, heads, vocab_size)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> BertConfig:
+        """The inverse of `to_dict`; raises ModelError on unknown or missing keys."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if set(values) != names:
+            raise ModelError(f"BERT config: keys differ from the known ones: {sorted(set(values) ^ names)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain numbers, for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_layers} layers, {self.units} units, {self.num_heads} heads, "
+            f"vocabulary {self.vocab_size}, max length {self.max_length}"
+        )

@@ -1,0 +1,48 @@
+"""The three inputs of every BERT symbol, and the check that stands between them and libmxnet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bertsym.bert.config import BertConfig
+from bertsym.errors import DataError
+
+#: name -> meaning, in the order of every GluonNLP export
+INPUTS = {
+    "data0": "token ids, padded with the id of [PAD]",
+    "data1": "token types: 0 in the first text, 1 in the second, 0 at padding",
+    "data2": "valid_length: number of tokens that are not padding, from 1 to the length",
+}
+INPUT_NAMES = tuple(INPUTS)
+
+_Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def input_shapes(batch_size: int, length: int) -> list[tuple[str, tuple[int, ...]]]:
+    """(name, shape) of the inputs, as Module.bind takes them."""
+    return list(zip(INPUT_NAMES, [(batch_size, length), (batch_size, length), (batch_size,)]))
+
+
+def check_inputs(token_ids: _Array, token_types: _Array, valid_length: _Array, config: BertConfig) -> None:
+    """Raise DataError unless a forward with these arrays is safe: (N, T), (N, T) and (N,).
+
+    mxnet 1.9.1 clips ids silently, and reads and writes outside of its memory on a wrong valid_length.
+    """
+    if token_ids.ndim != 2 or token_types.shape != token_ids.shape or valid_length.shape != token_ids.shape[:1]:
+        raise DataError(
+            "inputs need the shapes (N, T), (N, T) and (N,), "
+            f"not {token_ids.shape}, {token_types.shape} and {valid_length.shape}"
+        )
+    length = token_ids.shape[1]
+    if not 1 <= length <= config.max_length:
+        raise DataError(f"length {length} is outside of the position table of {config.max_length} rows")
+    for what, values, low, high in (
+        ("token ids", token_ids, 0, config.vocab_size - 1),
+        ("token types", token_types, 0, config.token_type_vocab_size - 1),
+        ("valid_length", valid_length, 1, length),
+    ):
+        # Written so that NaN fails too.
+        if values.size and not bool(np.all((values >= low) & (values <= high) & (values == np.floor(values)))):
+            raise DataError(f"{what} must be whole numbers from {low} to {high}")

@@ -1,0 +1,57 @@
+"""What of the encoder a head can read: one chosen, named output node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bertsym.bert.config import BertConfig
+from bertsym.bert.encoder import encoder_symbol
+from bertsym.bert.parameters import POOLER, parameter_shapes
+from bertsym.runtime import mx
+
+#: output name -> what it is, for help texts and signatures
+OUTPUTS = {
+    "cls": "the encoding of the [CLS] token, position 0: (N, U)",
+    "pooled": "tanh(Dense) of the [CLS] encoding, BERT's pooler: (N, U)",
+    "mean": "the mean of the encodings of the valid tokens: (N, U)",
+    "sequence": "the encodings of all tokens, zeroed at padding: (N, T, U)",
+}
+
+
+def output_symbol(config: BertConfig, output: str) -> Any:
+    """The encoder's graph ending in a node that is named as `output` (a key of OUTPUTS).
+
+    Shapes: ``cls``, ``pooled`` and ``mean`` (N, U); ``sequence`` (N, T, U); float32.
+    """
+    return {"cls": _cls, "pooled": _pooled, "mean": _mean, "sequence": _sequence}[output](config)
+
+
+def output_parameters(config: BertConfig, output: str) -> list[str]:
+    """Names of the parameters that `output_symbol(config, output)` takes."""
+    return list(parameter_shapes(config, pooler=output == "pooled"))
+
+
+def _cls(config: BertConfig) -> Any:
+    first = mx.sym.slice_axis(encoder_symbol(config), axis=1, begin=0, end=1, name="cls_slice")
+    return mx.sym.reshape(first, shape=(-1, config.units), name="cls")
+
+
+def _pooled(config: BertConfig) -> Any:
+    weight, bias = (mx.sym.var(name, shape=parameter_shapes(config)[name]) for name in POOLER)
+    dense = mx.sym.FullyConnected(
+        _cls(config), weight, bias, num_hidden=config.units, flatten=False, name="bertmodel0_pooler"
+    )
+    return mx.sym.Activation(dense, act_type="tanh", name="pooled")
+
+
+def _sequence(config: BertConfig) -> Any:
+    encoded = encoder_symbol(config)
+    valid_length = encoded.get_internals()["data2"]
+    return mx.sym.SequenceMask(encoded, valid_length, use_sequence_length=True, axis=1, name="sequence")
+
+
+def _mean(config: BertConfig) -> Any:
+    sequence = _sequence(config)
+    total = mx.sym.sum(sequence, axis=1, name="mean_total")
+    count = mx.sym.expand_dims(sequence.get_internals()["data2"], axis=1, name="mean_count")
+    return mx.sym.broadcast_div(total, count, name="mean")

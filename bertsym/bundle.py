@@ -1,0 +1,350 @@
+"""The bundle: the files that every command reads or writes, always as one, digested and validated.
+
+========================  =====================================================================
+PREFIX-symbol.json        inference symbol, without label; ends in ``softmax_output`` with a head
+PREFIX-train-symbol.json  only with a head: the same graph ending in SoftmaxOutput ``softmax``
+PREFIX-0000.params        exactly the symbol's parameters, ``arg:`` names, float32
+PREFIX-vocab.txt          WordPiece vocabulary, a token a line
+PREFIX-vocab.json         the same as GluonNLP writes it
+PREFIX-signature.json     inputs, outputs, labels, tokenisation, oldest MXNet
+PREFIX-manifest.json      SHA-256 and size of each file, source, config, versions, command
+========================  =====================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertsym.bert.config import BertConfig
+from bertsym.bert.inputs import INPUT_NAMES, INPUTS
+from bertsym.errors import ModelError, UsageError
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.params import Array, ParamsFile, write_params
+from bertsym.text.tasks import Columns
+from bertsym.text.tokenizer import TokenizerOptions
+from bertsym.text.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+SYMBOL, TRAIN_SYMBOL, PARAMS = "symbol.json", "train-symbol.json", "0000.params"
+VOCAB_TXT, VOCAB_JSON = "vocab.txt", "vocab.json"
+SIGNATURE, MANIFEST = "signature.json", "manifest.json"
+FILE_NAMES = (SYMBOL, TRAIN_SYMBOL, PARAMS, VOCAB_TXT, VOCAB_JSON, SIGNATURE, MANIFEST)
+LABEL_NAME = "softmax_label"
+
+# The oldest MXNet whose operators and attributes suffice for the portable form (LeakyReLU's gelu).
+MINIMUM_MXNET = "1.5.0"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How a symbol is called and what it answers; written so that other languages can read it.
+
+    ``kind``: ``encoder`` (no head), ``classifier`` (probabilities of ``labels``), or ``logits`` (a finished,
+    untrained head). ``length``: the only length that the symbol takes, None where it takes any up to
+    ``max_length``, which is also where texts are truncated.
+    """
+
+    kind: str
+    output: str
+    output_name: str
+    output_shape: tuple[Any, ...]
+    max_length: int
+    tokenizer: TokenizerOptions
+    length: int | None = None
+    task: str | None = None
+    labels: tuple[str, ...] = ()
+    pair: bool = False
+    columns: Columns = Columns()
+
+    def to_json(self) -> dict[str, Any]:
+        """The documented JSON form; free dimensions are the strings ``batch`` and ``length``."""
+        length = self.length or "length"
+        shapes = (("batch", length), ("batch", length), ("batch",))
+        return {
+            "kind": self.kind,
+            "inputs": [
+                {"name": name, "shape": shape, "dtype": "float32", "meaning": INPUTS[name]}
+                for name, shape in zip(INPUT_NAMES, shapes)
+            ],
+            "outputs": [{"name": self.output_name, "shape": self.output_shape, "dtype": "float32"}],
+            "encoder_output": self.output,
+            "max_length": self.max_length,
+            "task": self.task,
+            "labels": self.labels,
+            "pair": self.pair,
+            "columns": dataclasses.asdict(self.columns),
+            "tokenizer": dataclasses.asdict(self.tokenizer),
+            "form": "portable",
+            "minimum_mxnet": MINIMUM_MXNET,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Signature:
+        """The inverse of `to_json`."""
+        length = document["inputs"][0]["shape"][1]
+        return cls(
+            kind=document["kind"],
+            output=document["encoder_output"],
+            output_name=document["outputs"][0]["name"],
+            output_shape=tuple(document["outputs"][0]["shape"]),
+            max_length=document["max_length"],
+            tokenizer=TokenizerOptions(**document["tokenizer"]),
+            length=length if isinstance(length, int) else None,
+            task=document["task"],
+            labels=tuple(document["labels"]),
+            pair=document["pair"],
+            columns=Columns(**document["columns"]),
+        )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose digests were checked; `open` it."""
+
+    prefix: Path
+    config: BertConfig
+    signature: Signature
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, prefix: str | Path) -> Bundle:
+        """Check the size and the digest of every file, and that the parameters are the symbol's.
+
+        Raises ModelError, naming the file.
+        """
+        prefix = Path(prefix)
+        path = file_path(prefix, MANIFEST)
+        if not path.exists():
+            raise ModelError(f"{prefix}: no bundle here, {path.name} is missing in {path.parent}")
+        manifest = _read_json(path)
+        try:
+            if manifest["format_version"] != FORMAT_VERSION:
+                raise ModelError(f"{path}: bundle format {manifest['format_version']}, {FORMAT_VERSION} is known")
+            for name, entry in manifest["files"].items():
+                if name not in FILE_NAMES:
+                    raise ModelError(f"{path}: unknown file {name!r}")
+                _check_digest(file_path(prefix, name), entry)
+            for name in (SYMBOL, PARAMS, VOCAB_TXT, SIGNATURE):
+                if name not in manifest["files"]:
+                    raise ModelError(f"{path}: does not list {name}")
+            config = BertConfig.from_dict(manifest["config"])
+            signature = Signature.from_json(_read_json(file_path(prefix, SIGNATURE)))
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ModelError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+        bundle = cls(prefix, config, signature, manifest)
+        bundle._check_graphs()
+        return bundle
+
+    def _check_graphs(self) -> None:
+        params = set(self.params())
+        for name, extra in ((SYMBOL, set()), (TRAIN_SYMBOL, {LABEL_NAME})):
+            if name in self.manifest["files"]:
+                path = self.path(name)
+                expected = set(SymbolGraph.load(path).variables) - {*INPUT_NAMES, *extra}
+                if expected != params:
+                    raise ModelError(f"{path}: parameters differ from the file's: {sorted(expected ^ params)[:5]}")
+
+    def path(self, name: str) -> Path:
+        """The path of one of FILE_NAMES."""
+        return file_path(self.prefix, name)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the symbol ends in a head rather than in an output of the encoder."""
+        return self.signature.kind != "encoder"
+
+    def params(self) -> ParamsFile:
+        """The parameters by name, mapped and not copied."""
+        return ParamsFile(self.path(PARAMS))
+
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary."""
+        return Vocabulary.load(self.path(VOCAB_TXT))
+
+
+@dataclass(frozen=True)
+class BundleContent:
+    """What `Stage.write` writes. ``facts`` go into the manifest as they are."""
+
+    config: BertConfig
+    signature: Signature
+    symbol_json: str
+    arg_params: Mapping[str, Array]
+    vocabulary: Vocabulary
+    facts: Mapping[str, Any]
+    train_symbol_json: str | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A bundle in the making, in a temporary folder beside its place."""
+
+    prefix: Path
+
+    def write(self, content: BundleContent) -> Bundle:
+        """Write all files, then read them back: the bundle, still in the temporary folder."""
+        texts = {
+            SYMBOL: content.symbol_json,
+            TRAIN_SYMBOL: content.train_symbol_json,
+            VOCAB_TXT: content.vocabulary.to_text(),
+            VOCAB_JSON: content.vocabulary.to_gluonnlp_json(),
+            SIGNATURE: _json_text(content.signature.to_json()),
+        }
+        entries = {PARAMS: self._write_params(content.arg_params)}
+        for name, text in texts.items():
+            if text is not None:
+                entries[name] = self._write_text(name, text)
+        manifest = {
+            "format": "bertsym bundle",
+            "format_version": FORMAT_VERSION,
+            "files": {name: entries[name] for name in FILE_NAMES if name in entries},
+            "config": content.config.to_dict(),
+            **content.facts,
+        }
+        self._write_text(MANIFEST, _json_text(manifest))
+        return Bundle.open(self.prefix)
+
+    def _write_text(self, name: str, text: str) -> dict[str, Any]:
+        path = file_path(self.prefix, name)
+        with open(path, "wb") as file:
+            file.write(text.encode("utf-8"))
+            _sync(file)
+        return _digest(path)
+
+    def _write_params(self, arg_params: Mapping[str, Array]) -> dict[str, Any]:
+        path = file_path(self.prefix, PARAMS)
+        with open(path, "wb") as file:
+            write_params(file, arg_params)
+            _sync(file)
+        return _digest(path)
+
+
+@contextlib.contextmanager
+def stage_bundle(prefix: str | Path, force: bool = False) -> Iterator[Stage]:
+    """Make a bundle at `prefix` whole or not at all.
+
+    Yields a Stage; on success its files move to `prefix`, on any exception nothing is left and files that
+    were there stay. Raises UsageError at once when files of a bundle exist and `force` is False, and
+    ModelError when the folder can't be written.
+    """
+    prefix = Path(prefix)
+    if not prefix.name or str(prefix).endswith(os.sep) or prefix.is_dir():
+        raise UsageError(f"{prefix}: a PREFIX is a folder and the beginning of a file name, as in out/model")
+    existing = [path for path in (file_path(prefix, name) for name in FILE_NAMES) if path.exists()]
+    if existing and not force:
+        raise UsageError(f"{existing[0]} exists: choose another PREFIX, or overwrite with --force")
+    try:
+        with _made_parents(prefix.parent):
+            folder = Path(tempfile.mkdtemp(prefix=f".{prefix.name}.", dir=prefix.parent))
+            try:
+                os.chmod(folder, 0o755)
+                stage = Stage(folder / prefix.name)
+                yield stage
+                _move_into_place(stage.prefix, prefix)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise ModelError(f"{prefix}: can't write the bundle: {error.strerror or error}") from None
+
+
+def file_path(prefix: Path, name: str) -> Path:
+    """PREFIX-NAME."""
+    return prefix.with_name(f"{prefix.name}-{name}")
+
+
+@contextlib.contextmanager
+def _made_parents(folder: Path) -> Iterator[None]:
+    """Make missing folders; remove them again when the body fails."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def _move_into_place(staged: Path, prefix: Path) -> None:
+    """Replace the bundle at `prefix`; a failure half-way puts the old one back."""
+    backup = staged.parent / "replaced"
+    backup.mkdir()
+    moves: list[tuple[Path, Path]] = []
+    for name in FILE_NAMES:
+        target = file_path(prefix, name)
+        moves += [(target, backup / name), (file_path(staged, name), target)]
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for source, target in moves:
+            if source.exists():
+                os.replace(source, target)
+                moved.append((source, target))
+        _sync_folder(prefix.parent)
+    except BaseException:
+        for source, target in reversed(moved):
+            os.replace(target, source)
+        raise
+
+
+def _sync(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal; raises OSError."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> dict[str, Any]:
+    return {"sha256": file_digest(path), "size": path.stat().st_size}
+
+
+def _check_digest(path: Path, entry: Mapping[str, Any]) -> None:
+    try:
+        size = path.stat().st_size
+        if size != entry["size"]:
+            raise ModelError(f"{path}: {size} bytes, the manifest says {entry['size']}")
+        if file_digest(path) != entry["sha256"]:
+            raise ModelError(f"{path}: its SHA-256 is not the one in the manifest, the file has changed")
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from None
+
+
+def _json_text(document: Any) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ModelError(f"{path}: not JSON") from None
+    if not isinstance(document, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return document

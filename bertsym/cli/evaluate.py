@@ -1,0 +1,48 @@
+"""``bertsym evaluate``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from bertsym.cli.options import device_option, table_format, table_options, task_option
+
+
+@click.command("evaluate")
+@click.argument("prefix")
+@click.argument("file")
+@task_option()
+@table_options
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    prefix: str,
+    file: str,
+    task: str | None,
+    kind: str | None,
+    no_header: bool,
+    text_column: str | None,
+    pair_column: str | None,
+    label_column: str | None,
+    batch_size: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Print the metrics of the classifier at PREFIX on FILE, over all of its rows.
+
+    Columns and task are those of the training unless others are given.
+    """
+    tables = table_format(kind, no_header, text_column, pair_column, label_column)
+
+    from bertsym.inference.evaluate import evaluate
+    from bertsym.training.metrics import format_metrics
+
+    result = evaluate(prefix, file, tables, task, device, batch_size)
+    if as_json:
+        click.echo(json.dumps({**result.metrics, "rows": result.rows, "truncated": result.truncated}))
+    else:
+        truncated = f", {result.truncated} truncated" if result.truncated else ""
+        click.echo(f"{file}: {result.rows} rows{truncated}", err=True)
+        click.echo(format_metrics(result.metrics))

@@ -1,0 +1,102 @@
+"""``bertsym export``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from bertsym.cli.options import command_line, force_option
+
+
+@click.command("export")
+@click.argument("source")
+@click.argument("prefix")
+@click.option(
+    "--output",
+    type=click.Choice(["cls", "pooled", "mean", "sequence"]),
+    help="What the symbol ends in: the [CLS] token (default), BERT's pooler, the mean of the valid tokens, each "
+    "(N, units); or the whole sequence (N, T, units).",
+)
+@click.option("--cls-slice/--no-cls-slice", default=None, help="The same as --output cls, --output sequence.")
+@click.option(
+    "--task",
+    type=click.Choice(["classification", "regression", "question_answering"]),
+    help="Write a finished, untrained head that ends in logits, as GluonNLP's export.py does.",
+)
+@click.option("--num-classes", type=click.IntRange(2), help="For --task classification.  [default: 2]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For random: and --task.")
+@click.option("--vocab", metavar="FILE", help="For params: and random:, vocab.txt or GluonNLP's vocabulary JSON.")
+@click.option("--num-heads", type=click.IntRange(1), help="For params:, the number of attention heads.")
+@click.option("--layer-norm-eps", type=float, help="For params:.  [default: 1e-12]")
+@click.option("--lower-case/--cased", default=None, help="For params:, by default as the vocabulary looks.")
+@click.option("--pad-vocab", is_flag=True, default=None, help="Name embedding rows that the vocabulary lacks.")
+@click.option("--cache", metavar="DIR", help="For gluonnlp:, the folder of downloads.  [default: ~/.mxnet/models]")
+@click.option(
+    "--atol",
+    type=click.FloatRange(0, min_open=True),
+    default=1e-5,
+    show_default=True,
+    help="Largest difference from GluonNLP's BERTModel, as a part of the output's scale.",
+)
+@force_option
+def command(
+    source: str,
+    prefix: str,
+    output: str | None,
+    cls_slice: bool | None,
+    task: str | None,
+    num_classes: int | None,
+    seed: int,
+    atol: float,
+    force: bool,
+    **source_options: Any,
+) -> None:
+    """Write the BERT of SOURCE as PREFIX-symbol.json, PREFIX-0000.params and what belongs to them.
+
+    \b
+    SOURCE is one of
+      gluonnlp:MODEL/DATASET   GluonNLP's zoo: gluonnlp:bert_12_768_12/book_corpus_wiki_en_uncased
+      hf:DIR or hf:ORG/NAME    a Hugging Face BERT with safetensors, ORG/NAME@REVISION for a revision
+      params:FILE              a GluonNLP .params file, with --vocab
+      random:MODEL             random weights for benchmarks: random:bert_12_768_12
+
+    The files are loaded through Module and SymbolBlock and compared with GluonNLP's own BERTModel before
+    they appear at PREFIX; on any error nothing is left.
+    """
+    if cls_slice is not None:
+        meant = "cls" if cls_slice else "sequence"
+        if output not in (None, meant):
+            raise click.UsageError(f"--{'' if cls_slice else 'no-'}cls-slice contradicts --output {output}.")
+        output = meant
+    if task and output:
+        raise click.UsageError(f"--task {task} decides what its head reads: give no --output with it.")
+    from bertsym.exporting import export
+    from bertsym.sources import SourceOptions
+
+    if source.startswith("random:"):
+        source_options["seed"] = seed
+    result = export(
+        source,
+        prefix,
+        output or "cls",
+        task,
+        num_classes,
+        seed,
+        SourceOptions(**source_options),
+        atol,
+        force,
+        command_line(prefix),
+    )
+    bundle = result.bundle
+    for note in result.notes:
+        click.echo(note)
+    click.echo(f"{source}: BERT of {bundle.config}")
+    for check in result.checks:
+        click.echo(f"  {check}")
+    signature = bundle.signature
+    shape = ", ".join(str(size) for size in signature.output_shape)
+    click.echo(f"wrote {bundle.prefix}-*: ends in {signature.output_name} ({shape}), verified")
+    if not bundle.has_head:
+        whole = " --whole-sequence" if signature.output == "sequence" else ""
+        click.echo(f"next: bertsym finetune {prefix} --train FILE --dev FILE --out PREFIX2{whole}")

@@ -1,0 +1,86 @@
+"""``bertsym finetune``."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import click
+
+from bertsym.cli.options import command_line, device_option, force_option, table_format, table_options, task_option
+
+
+@click.command("finetune")
+@click.argument("prefix")
+@click.option("--train", required=True, metavar="FILE", help="Training table.")
+@click.option("--dev", required=True, metavar="FILE", help="Table that decides which epoch is kept.")
+@click.option("--out", required=True, metavar="PREFIX2", help="Where the classifier is written.")
+@task_option(default="classification", show_default=True)
+@table_options
+@click.option("--epochs", type=int, default=3, show_default=True)
+@click.option("--batch-size", type=int, default=32, show_default=True)
+@click.option(
+    "--lr", "learning_rate", type=float, help="Peak learning rate.  [default: 5e-5; 1e-3 with --freeze-encoder]"
+)
+@click.option("--warmup", type=float, default=0.1, show_default=True, help="Part of the steps in which it rises.")
+@click.option(
+    "--weight-decay", type=float, default=0.01, show_default=True, help="Decoupled; not on bias, gamma, beta."
+)
+@click.option("--clip-norm", type=float, default=1.0, show_default=True, help="Global norm of gradients; 0: none.")
+@click.option("--dropout", type=float, default=0.1, show_default=True, help="In the head.")
+@click.option("--max-length", type=int, default=128, show_default=True, help="Tokens; longer texts are truncated.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--patience", type=int, help="Stop after so many epochs without a better dev metric.")
+@click.option("--freeze-encoder", is_flag=True, help="Train the head only; the encoder runs once.")
+@click.option(
+    "--whole-sequence",
+    is_flag=True,
+    help="Flatten the whole sequence into the classifier, as MXNet's Clojure example did: locked to --max-length.",
+)
+@device_option
+@click.option("--log-json", metavar="FILE", help="Write one JSON object a line, per step group and per epoch.")
+@force_option
+def command(
+    prefix: str,
+    train: str,
+    dev: str,
+    out: str,
+    task: str,
+    kind: str | None,
+    no_header: bool,
+    text_column: str | None,
+    pair_column: str | None,
+    label_column: str | None,
+    log_json: str | None,
+    force: bool,
+    **settings: Any,
+) -> None:
+    """Graft Dropout, FullyConnected fc-finetune and SoftmaxOutput softmax onto the bundle at PREFIX and fit.
+
+    Tables are TSV (as GLUE publishes it: no quoting), CSV or JSON Lines. Without --task and columns, the
+    usual header names are found: text or sentence1, text_pair or sentence2, label.
+    """
+    from bertsym.training.options import FinetuneOptions
+
+    options = FinetuneOptions(**settings)
+    tables = table_format(kind, no_header, text_column, pair_column, label_column)
+
+    from bertsym.training.finetune import finetune
+    from bertsym.training.metrics import format_metrics
+    from bertsym.training.progress import JsonProgress, Progress, ProgressGroup, TextProgress
+
+    with contextlib.ExitStack() as stack:
+        listeners: list[Progress] = [TextProgress()]
+        if log_json:
+            try:
+                listeners.append(JsonProgress(stack.enter_context(open(log_json, "w", encoding="utf-8"))))
+            except OSError as error:
+                raise click.UsageError(f"--log-json {log_json}: {error.strerror}") from None
+        progress = ProgressGroup(listeners)
+        result = finetune(prefix, train, dev, out, task, options, tables, force, progress, command_line(out))
+    pair = ' --text-pair "..."' if result.bundle.signature.pair else ""
+    worst = max(result.checks, key=lambda check: check.relative_difference)
+    click.echo(f"verified:{worst}")
+    click.echo(f"wrote {result.bundle.prefix}-*: epoch {result.kept.epoch} of {len(result.epochs)}")
+    click.echo(format_metrics(result.kept.metrics))
+    click.echo(f'next: bertsym predict {out} --text "..."{pair}')

@@ -1,0 +1,115 @@
+"""Export: pretrained weights -> encoder symbol -> chosen output -> verified bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertsym.bert.heads import FINISHED_HEADS, finished_head, head_parameters
+from bertsym.bert.inputs import input_shapes
+from bertsym.bert.outputs import OUTPUTS, output_parameters, output_symbol
+from bertsym.bundle import Bundle, BundleContent, Signature, stage_bundle
+from bertsym.errors import ModelError, UsageError
+from bertsym.provenance import versions
+from bertsym.sources import Pretrained, SourceOptions, load_source
+from bertsym.verification import DEFAULT_ATOL, Check, verify
+
+_CHECK_LENGTHS = (16, 40)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written bundle, the comparisons that it passed, and what its source had to say."""
+
+    bundle: Bundle
+    checks: list[Check]
+    notes: tuple[str, ...]
+
+
+def export(
+    source: str,
+    prefix: str | Path,
+    output: str = "cls",
+    task: str | None = None,
+    num_classes: int | None = None,
+    seed: int = 0,
+    options: SourceOptions = SourceOptions(),
+    atol: float = DEFAULT_ATOL,
+    force: bool = False,
+    command: list[str] | None = None,
+) -> Exported:
+    """Write a pretrained BERT as a bundle at `prefix`, after comparing it with GluonNLP's own BERTModel.
+
+    `source` is ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``;
+    `output` is ``cls``, ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U). `task` (``classification``,
+    ``regression``, ``question_answering``) writes a finished, untrained head instead, of `num_classes`
+    outputs, drawn from `seed`. `command` is noted in the manifest.
+
+    Raises UsageError, ModelError, DataError or VerificationError; nothing is left behind then.
+    """
+    if output not in OUTPUTS:
+        raise UsageError(f"output {output!r} is not one of {', '.join(OUTPUTS)}")
+    num_classes = _check_task(task, num_classes)
+    with stage_bundle(prefix, force) as stage:
+        pretrained = load_source(source, options)
+        if task:
+            output = FINISHED_HEADS[task][0]
+        if output == "pooled" and not pretrained.has_pooler:
+            raise ModelError(f"{source}: has no pooler; export --output cls, mean or sequence")
+        content = _content(pretrained, output, task, num_classes, seed, {"source": source, "command": command})
+        staged = stage.write(content)
+        source_params = {**pretrained.arg_params, **content.arg_params}
+        checks = verify(staged.prefix, atol, _CHECK_LENGTHS, source_params)
+    return Exported(Bundle.open(prefix), checks, pretrained.notes)
+
+
+def _check_task(task: str | None, num_classes: int | None) -> int:
+    if task is None:
+        if num_classes is not None:
+            raise UsageError("--num-classes needs --task classification")
+        return 0
+    if task not in FINISHED_HEADS:
+        raise UsageError(f"task {task!r} is not one of {', '.join(FINISHED_HEADS)}")
+    fixed = {"regression": 1, "question_answering": 2}.get(task)
+    if fixed is not None and num_classes not in (None, fixed):
+        raise UsageError(f"--task {task} has {fixed} output{'s' if fixed > 1 else ''}, not {num_classes}")
+    num_classes = fixed or num_classes or 2
+    if num_classes < (fixed or 2):
+        raise UsageError(f"--num-classes must be at least 2, not {num_classes}")
+    return num_classes
+
+
+def _content(
+    pretrained: Pretrained,
+    output: str,
+    task: str | None,
+    num_classes: int,
+    seed: int,
+    how: dict[str, Any],
+) -> BundleContent:
+    config = pretrained.config
+    names = output_parameters(config, output)
+    arg_params = {name: pretrained.arg_params[name] for name in names}
+    shape: tuple[Any, ...] = ("batch", "length") if output == "sequence" else ("batch",)
+    if task:
+        symbol = finished_head(config, task, num_classes)
+        arg_params.update(head_parameters(symbol, [*names, "data0", "data1", "data2"], input_shapes(1, 8), seed))
+    else:
+        symbol = output_symbol(config, output)
+    signature = Signature(
+        kind="logits" if task else "encoder",
+        output=output,
+        output_name=symbol.list_outputs()[0],
+        output_shape=(*shape, num_classes if task else config.units),
+        max_length=config.max_length,
+        tokenizer=pretrained.tokenizer,
+        task=task,
+    )
+    facts = {
+        "source": {"spec": how["source"], **pretrained.origin},
+        "command": how["command"],
+        "seed": seed,
+        "versions": versions(),
+    }
+    return BundleContent(config, signature, symbol.tojson(), arg_params, pretrained.vocabulary, facts)

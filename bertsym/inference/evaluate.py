@@ -1,0 +1,52 @@
+"""Evaluate a classifier on a labelled table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertsym.errors import UsageError
+from bertsym.inference.classifier import open_classifier, wanted_columns
+from bertsym.inference.predictor import BATCH_SIZE, Predictor
+from bertsym.text.features import classes_of, encode_rows
+from bertsym.text.tables import TableFormat, read_table
+from bertsym.text.tasks import TASKS
+from bertsym.text.tokenizer import Tokenizer
+from bertsym.training.metrics import evaluate_probabilities
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Exact metrics over all rows, and how many rows were truncated."""
+
+    metrics: dict[str, float]
+    rows: int
+    truncated: int
+
+
+def evaluate(
+    prefix: str | Path,
+    path: str | Path,
+    table_format: TableFormat = TableFormat(),
+    task: str | None = None,
+    device: str = "cpu",
+    batch_size: int = BATCH_SIZE,
+) -> Evaluation:
+    """Metrics of the classifier at `prefix` on a table whose labels are among the classifier's.
+
+    `task` None: the one that the classifier was trained for. Raises UsageError, DataError or ModelError.
+    """
+    bundle = open_classifier(prefix)
+    signature = bundle.signature
+    name = task or signature.task or "classification"
+    if name not in TASKS:
+        raise UsageError(f"task {name!r} is not one of {', '.join(TASKS)}")
+    columns = wanted_columns(bundle, table_format.columns)
+    rows, _ = read_table(path, TableFormat(table_format.kind, table_format.header, columns))
+    tokenizer = Tokenizer(bundle.vocabulary(), signature.tokenizer, signature.max_length)
+    features, classes = encode_rows(rows, tokenizer, str(path)), classes_of(rows, signature.labels, str(path))
+    probabilities = Predictor.from_bundle(bundle, device, batch_size)(features)
+    metrics = evaluate_probabilities(
+        probabilities, classes, signature.labels, TASKS[name].metrics, TASKS[name].positive_label
+    )
+    return Evaluation(metrics, len(rows), features.truncated)

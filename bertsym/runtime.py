@@ -1,0 +1,85 @@
+"""What must happen before mxnet is imported; ``from bertsym.runtime import mx`` does it and imports it.
+
+mxnet is imported on first use of the name ``mx`` (and gluonnlp of ``nlp``), so that ``--help`` and usage
+errors do not pay for it. Variables that the user has set are never overridden.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    mx: Any
+    nlp: Any
+
+# numpy removed these in 1.24; mxnet 1.9.1 and gluonnlp 0.10.0 still use them.
+_NUMPY_ALIASES = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str}
+
+_settings: list[str] = []
+_prepared = False
+
+
+def prepare_environment() -> list[str]:
+    """Set threads, BLAS kernel and numpy aliases for mxnet; return what was set, one ``NAME=value`` each.
+
+    Does nothing the second time, and cannot change libraries that are already loaded.
+    """
+    global _prepared
+    if not _prepared:
+        _prepared = True
+        # Unset, MXNet takes half of the processors.
+        _set_default("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+        # Short spinning: an idle OpenMP thread on a busy machine gives its processor back.
+        _set_default("GOMP_SPINCOUNT", "1000")
+        if _has_avx2():
+            # The OpenBLAS inside mxnet's wheel falls back to a slow kernel on processors newer than itself.
+            _set_default("OPENBLAS_CORETYPE", "Haswell")
+        # "Subgraph backend MKLDNN is activated" at every bind.
+        _set_default("MXNET_SUBGRAPH_VERBOSE", "0")
+        _restore_numpy_aliases()
+    return list(_settings)
+
+
+def _set_default(name: str, value: str) -> None:
+    if name not in os.environ:
+        os.environ[name] = value
+        _settings.append(f"{name}={value}")
+
+
+def _has_avx2() -> bool:
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            return any(line.startswith("flags") and " avx2 " in f"{line.rstrip()} " for line in file)
+    except OSError:
+        return False
+
+
+def _restore_numpy_aliases() -> None:
+    import numpy
+
+    missing = [name for name in _NUMPY_ALIASES if name not in vars(numpy)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        absent = [name for name in missing if not hasattr(numpy, name)]
+    for name in absent:
+        setattr(numpy, name, _NUMPY_ALIASES[name])
+    if absent:
+        _settings.append("numpy aliases " + ", ".join(f"np.{name}" for name in absent))
+
+
+def __getattr__(name: str) -> Any:
+    module = {"mx": "mxnet", "nlp": "gluonnlp"}.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if module not in sys.modules:
+        prepare_environment()
+    with warnings.catch_warnings():
+        # Deprecations inside mxnet and gluonnlp, which have had their last release.
+        warnings.simplefilter("ignore")
+        imported = importlib.import_module(module)
+    globals()[name] = imported
+    return imported

@@ -1,0 +1,95 @@
+"""A GluonNLP ``.params`` file, from save_parameters or from export."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from bertsym.bert.config import BertConfig
+from bertsym.bert.parameters import EMBEDDINGS, LAYER
+from bertsym.bundle import file_digest
+from bertsym.errors import ModelError, UsageError
+from bertsym.sources.names import (
+    GLUONNLP_EXPORT,
+    GLUONNLP_STRUCTURED,
+    NameTable,
+    describe_ignored,
+    map_weights,
+)
+from bertsym.sources.pretrained import Pretrained
+from bertsym.symbol.params import ParamsFile
+from bertsym.text.tokenizer import TokenizerOptions
+from bertsym.text.vocabulary import Vocabulary, check_fits
+
+# Heads leave no trace in the shapes: known for these (layers, units) of GluonNLP's zoo only.
+_ZOO_HEADS = {(12, 768): 12, (24, 1024): 16}
+_LAYER_NORM_EPS = 1e-12  # of every BERT in GluonNLP's zoo
+
+
+def load_params(
+    path: str,
+    vocab: str,
+    num_heads: int | None = None,
+    layer_norm_eps: float | None = None,
+    lower_case: bool | None = None,
+    pad_vocab: bool = False,
+) -> Pretrained:
+    """Read weights from a ``.params`` file; the config comes from the shapes, the heads from `num_heads`.
+
+    `lower_case` None: as the vocabulary looks. Raises ModelError, DataError, or UsageError when the number
+    of heads can't be known.
+    """
+    params = ParamsFile(path)
+    table = GLUONNLP_STRUCTURED if any("." in name for name in params) else GLUONNLP_EXPORT
+    config = _infer_config(params, table, path, num_heads, layer_norm_eps)
+    arg_params, ignored = map_weights(params, table, config, path)
+    vocabulary = Vocabulary.load(vocab)
+    if pad_vocab:
+        vocabulary = vocabulary.padded_to(config.vocab_size)
+    check_fits(vocabulary, config.vocab_size, vocab)
+    options = TokenizerOptions(not vocabulary.looks_cased if lower_case is None else lower_case)
+    origin = {
+        "kind": "params",
+        "pretrained": True,
+        "names": table.library,
+        "files": {Path(name).name: file_digest(Path(name)) for name in (path, vocab)},
+    }
+    return Pretrained(config, arg_params, vocabulary, options, origin, describe_ignored(ignored))
+
+
+def _infer_config(
+    params: ParamsFile,
+    table: NameTable,
+    where: str,
+    num_heads: int | None,
+    layer_norm_eps: float | None,
+) -> BertConfig:
+    shapes = {table.normalise(name): info.shape for name, info in params.infos.items()}
+    dimensions: dict[str, int] = {}
+    for template, fields in {**EMBEDDINGS, **LAYER}.items():
+        name = table.names[template].format(i=0)
+        shape = shapes.get(name)
+        if shape is None or len(shape) != len(fields):
+            raise ModelError(f"{where}: not a GluonNLP BERT: no {name} with {len(fields)} dimensions")
+        dimensions.update(zip(fields, shape))
+    layers = _count_layers(shapes, table)
+    if num_heads is None:
+        num_heads = _ZOO_HEADS.get((layers, dimensions["units"]))
+        if num_heads is None:
+            raise UsageError(
+                f"{where}: {layers} layers of {dimensions['units']} units; the number of attention heads is not in "
+                "the file, give --num-heads"
+            )
+    return BertConfig(
+        num_layers=layers,
+        num_heads=num_heads,
+        layer_norm_eps=_LAYER_NORM_EPS if layer_norm_eps is None else layer_norm_eps,
+        **dimensions,
+    )
+
+
+def _count_layers(shapes: Mapping[str, object], table: NameTable) -> int:
+    first, _, rest = table.names[next(iter(LAYER))].partition("{i}")
+    pattern = re.compile(re.escape(first) + r"(\d{1,4})" + re.escape(rest))
+    return 1 + max(int(match[1]) for match in map(pattern.fullmatch, shapes) if match)

@@ -1,0 +1,239 @@
+"""Hugging Face BERT: config.json, safetensors (one file or sharded), vocab.txt or tokenizer.json."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertsym.bert.config import BertConfig
+from bertsym.bundle import file_digest
+from bertsym.errors import BertsymError, DataError, ModelError
+from bertsym.sources.names import HUGGING_FACE, describe_ignored, map_weights
+from bertsym.sources.pretrained import Pretrained
+from bertsym.symbol.params import Array
+from bertsym.text.tokenizer import TokenizerOptions
+from bertsym.text.vocabulary import Vocabulary, check_fits
+
+_FILES = ("config.json", "*.safetensors", "model.safetensors.index.json", "vocab.txt", "tokenizer*.json")
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+
+# our field -> (key of config.json, value when the key is absent; None: the key is needed)
+_CONFIG_KEYS: dict[str, tuple[str, Any]] = {
+    "num_layers": ("num_hidden_layers", None),
+    "units": ("hidden_size", None),
+    "hidden_size": ("intermediate_size", None),
+    "num_heads": ("num_attention_heads", None),
+    "vocab_size": ("vocab_size", None),
+    "max_length": ("max_position_embeddings", 512),
+    "token_type_vocab_size": ("type_vocab_size", 2),
+    "dropout": ("hidden_dropout_prob", 0.1),
+    "attention_dropout": ("attention_probs_dropout_prob", 0.1),
+    "layer_norm_eps": ("layer_norm_eps", 1e-12),
+}
+# key -> (the values that the graph can express, the value when absent)
+_SUPPORTED: dict[str, tuple[tuple[Any, ...], Any]] = {
+    "model_type": (("bert",), None),
+    "hidden_act": (("gelu",), "gelu"),
+    "position_embedding_type": (("absolute", None), "absolute"),
+    "is_decoder": ((False,), False),
+    "add_cross_attention": ((False,), False),
+}
+_WORDPIECE_CLASSES = ("BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
+
+
+def load_hugging_face(location: str, pad_vocab: bool = False) -> Pretrained:
+    """Read a BERT from a folder, or from the hub (``ORG/NAME`` or ``ORG/NAME@REVISION``).
+
+    Raises ModelError or DataError, naming the file, for anything that is absent, damaged, or that the
+    graph can't express.
+    """
+    folder = Path(location)
+    if not folder.is_dir():
+        folder = _from_hub(location)
+    config = _read_config(folder / "config.json")
+    weight_files = _weight_files(folder)
+    arg_params, ignored = map_weights(_read_weights(weight_files), HUGGING_FACE, config, str(folder))
+    vocabulary, options, text_files = _read_tokenizer(folder)
+    if pad_vocab:
+        vocabulary = vocabulary.padded_to(config.vocab_size)
+    check_fits(vocabulary, config.vocab_size, str(text_files[0]))
+    files = [folder / "config.json", *weight_files, *text_files]
+    origin = {
+        "kind": "hf",
+        "pretrained": True,
+        "files": {path.name: file_digest(path) for path in sorted(files)},
+    }
+    return Pretrained(config, arg_params, vocabulary, options, origin, describe_ignored(ignored))
+
+
+def _from_hub(location: str) -> Path:
+    repo, _, revision = location.partition("@")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repo) or repo.startswith("."):
+        raise ModelError(f"{location}: no such folder, and not a repository name like ORG/NAME")
+    import huggingface_hub
+
+    def fetch(local: bool) -> Path:
+        return Path(
+            huggingface_hub.snapshot_download(
+                repo, revision=revision or None, allow_patterns=list(_FILES), local_files_only=local
+            )
+        )
+
+    try:
+        return fetch(local=False)
+    except Exception as online:
+        # Offline, or the hub is not to be reached: what is in the cache will do.
+        try:
+            return fetch(local=True)
+        except Exception:
+            reason = str(online).strip().splitlines() or [type(online).__name__]
+            raise ModelError(
+                f"{location}: no such folder, not in the Hugging Face cache, and the hub answered: {reason[0]}"
+            ) from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ModelError(f"{path}: not JSON") from None
+    if not isinstance(document, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return document
+
+
+def _read_config(path: Path) -> BertConfig:
+    document = _read_json(path)
+    for key, (supported, default) in _SUPPORTED.items():
+        value = document.get(key, default)
+        if value not in supported:
+            raise ModelError(f"{path}: {key} is {value!r}, only {supported[0]!r} is supported")
+    values = {}
+    for field, (key, default) in _CONFIG_KEYS.items():
+        value = document.get(key, default)
+        if value is None:
+            raise ModelError(f"{path}: no {key}")
+        values[field] = value
+    try:
+        return BertConfig(**values)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / _WEIGHTS).exists():
+        return [folder / _WEIGHTS]
+    if (folder / _INDEX).exists():
+        weight_map = _read_json(folder / _INDEX).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ModelError(f"{folder / _INDEX}: no weight_map")
+        shards = sorted({str(name) for name in weight_map.values()})
+        for name in shards:
+            if name != Path(name).name:
+                raise ModelError(f"{folder / _INDEX}: shard {name!r} is not a plain file name")
+        return [folder / name for name in shards]
+    if (folder / "pytorch_model.bin").exists():
+        raise ModelError(
+            f"{folder / 'pytorch_model.bin'} is a pickle, which can run code when it is loaded; convert it where "
+            "you trust it: python -c \"from transformers import AutoModel; AutoModel.from_pretrained('DIR')"
+            ".save_pretrained('DIR', safe_serialization=True)\""
+        )
+    raise ModelError(f"{folder}: no {_WEIGHTS} and no {_INDEX}")
+
+
+def _read_weights(paths: Iterable[Path]) -> dict[str, Array]:
+    from safetensors import SafetensorError
+
+    weights: dict[str, Array] = {}
+    for path in paths:
+        try:
+            shard = _read_safetensors(path)
+        except FileNotFoundError:
+            raise ModelError(f"{path}: no such file") from None
+        except OSError as error:
+            raise ModelError(f"{path}: {error.strerror or error}") from None
+        except SafetensorError as error:
+            raise ModelError(f"{path}: damaged or truncated safetensors: {error}") from None
+        twice = weights.keys() & shard.keys()
+        if twice:
+            raise ModelError(f"{path}: {min(twice)} is in another shard too")
+        weights.update(shard)
+    return weights
+
+
+def _read_safetensors(path: Path) -> dict[str, Array]:
+    import safetensors
+
+    with safetensors.safe_open(str(path), framework="np") as file:
+        names = list(file.keys())
+        if not any(file.get_slice(name).get_dtype() == "BF16" for name in names):
+            return {name: file.get_tensor(name) for name in names}
+    # numpy has no bfloat16: its bits are the upper half of a float32's.
+    weights = {}
+    deserialize: Any = safetensors.deserialize
+    for name, part in deserialize(path.read_bytes()):
+        if part["dtype"] == "BF16":
+            bits = np.frombuffer(part["data"], "<u2").astype(np.uint32) << 16
+            weights[name] = bits.view(np.float32).reshape(part["shape"])
+    with safetensors.safe_open(str(path), framework="np") as file:
+        return {name: weights[name] if name in weights else file.get_tensor(name) for name in names}
+
+
+def _read_tokenizer(folder: Path) -> tuple[Vocabulary, TokenizerOptions, list[Path]]:
+    """The vocabulary, how text is normalised, and the files that said so."""
+    config_path, fast_path, text_path = (
+        folder / name for name in ("tokenizer_config.json", "tokenizer.json", "vocab.txt")
+    )
+    config = _read_json(config_path) if config_path.exists() else {}
+    fast = _read_json(fast_path) if fast_path.exists() else {}
+    if text_path.exists():
+        vocabulary, first = Vocabulary.load(text_path), text_path
+    elif fast:
+        vocabulary, first = _fast_vocabulary(fast, fast_path), fast_path
+    else:
+        raise DataError(f"{folder}: no vocab.txt and no tokenizer.json")
+    for key in ("unk", "sep", "pad", "cls"):
+        token = config.get(f"{key}_token")
+        token = token.get("content") if isinstance(token, dict) else token
+        if token not in (None, f"[{key.upper()}]"):
+            raise ModelError(f"{config_path}: {key}_token is {token!r}, only '[{key.upper()}]' is supported")
+    normalizer = fast.get("normalizer") or {}
+    if not isinstance(normalizer, dict) or normalizer.get("type", "BertNormalizer") != "BertNormalizer":
+        normalizer = {}
+    lower = config.get("do_lower_case", normalizer.get("lowercase"))
+    tokenizer_class = config.get("tokenizer_class") or "BertTokenizer"
+    options = TokenizerOptions(
+        lower_case=not vocabulary.looks_cased if lower is None else bool(lower),
+        strip_accents=config.get("strip_accents", normalizer.get("strip_accents")),
+        split_chinese=bool(config.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))),
+        kind="wordpiece" if tokenizer_class in _WORDPIECE_CLASSES else str(tokenizer_class),
+    )
+    files = [first, *(path for path in (config_path, fast_path) if path.exists() and path != first)]
+    return vocabulary, options, files
+
+
+def _fast_vocabulary(document: dict[str, Any], path: Path) -> Vocabulary:
+    try:
+        model = document["model"]
+        if model.get("type", "WordPiece") != "WordPiece":
+            raise ModelError(f"{path}: a {model['type']} tokenizer, BERT's is WordPiece")
+        index = dict(model["vocab"])
+        index.update({token["content"]: token["id"] for token in document.get("added_tokens", [])})
+        by_id = {number: token for token, number in index.items()}
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise ModelError(f"{path}: not a tokenizer file") from None
+    if sorted(by_id) != list(range(len(index))):
+        raise DataError(f"{path}: the ids of the {len(index)} tokens are not 0 to {len(index) - 1}")
+    try:
+        return Vocabulary(tuple(by_id[number] for number in range(len(by_id))))
+    except BertsymError as error:
+        raise DataError(f"{path}: {error}") from None

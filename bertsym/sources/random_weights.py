@@ -1,0 +1,52 @@
+"""Random weights of a given architecture: for benchmarks, never for results."""
+
+from __future__ import annotations
+
+import string
+
+import numpy as np
+
+from bertsym.bert.config import BertConfig
+from bertsym.bert.parameters import parameter_shapes
+from bertsym.sources.pretrained import Pretrained
+from bertsym.symbol.params import Array
+from bertsym.text.tokenizer import TokenizerOptions
+from bertsym.text.vocabulary import Vocabulary
+
+_VOCAB_SIZE = 30522  # of BERT's English uncased vocabulary
+_STANDARD_DEVIATION = 0.02  # Devlin et al. 2018, initializer_range
+
+
+def load_random(model: str, seed: int = 0, vocab: str | None = None) -> Pretrained:
+    """Weights drawn as BERT is initialised: normal(0, 0.02), gamma 1, bias and beta 0.
+
+    Without `vocab`, a stand-in vocabulary of letters and digits that can spell any ASCII text. Raises
+    ModelError when `model` is not of the form bert_LAYERS_UNITS_HEADS.
+    """
+    vocabulary = Vocabulary.load(vocab) if vocab else _spelling_vocabulary()
+    config = BertConfig.from_model_name(model, len(vocabulary))
+    rng = np.random.default_rng(seed)
+    arg_params = {name: _draw(name, shape, rng) for name, shape in parameter_shapes(config).items()}
+    return Pretrained(
+        config,
+        arg_params,
+        vocabulary,
+        TokenizerOptions(lower_case=not vocabulary.looks_cased),
+        {"kind": "random", "pretrained": False, "seed": seed},
+        ("RANDOM WEIGHTS: nothing is pretrained, use it for benchmarks only",),
+    )
+
+
+def _draw(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    if name.endswith("_gamma"):
+        return np.ones(shape, np.float32)
+    if name.endswith(("_beta", "_bias")):
+        return np.zeros(shape, np.float32)
+    return rng.standard_normal(shape, np.float32) * np.float32(_STANDARD_DEVIATION)
+
+
+def _spelling_vocabulary() -> Vocabulary:
+    letters = string.ascii_lowercase + string.digits
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *string.punctuation, *letters]
+    tokens += [f"##{letter}" for letter in letters]
+    return Vocabulary(tuple(tokens)).padded_to(_VOCAB_SIZE)

@@ -1,0 +1,57 @@
+"""The kinds of SOURCE, as a table: prefix -> loader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bertsym.errors import UsageError
+from bertsym.sources.gluonnlp_params import load_params
+from bertsym.sources.gluonnlp_zoo import load_zoo
+from bertsym.sources.hugging_face import load_hugging_face
+from bertsym.sources.pretrained import Pretrained
+from bertsym.sources.random_weights import load_random
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What a source may need besides its name; giving one that it doesn't take is an error."""
+
+    vocab: str | None = None
+    num_heads: int | None = None
+    layer_norm_eps: float | None = None
+    lower_case: bool | None = None
+    pad_vocab: bool | None = None
+    cache: str | None = None
+    seed: int | None = None
+
+
+# kind -> (loader, the options that it takes)
+_LOADERS: dict[str, tuple[Callable[..., Pretrained], tuple[str, ...]]] = {
+    "gluonnlp": (load_zoo, ("cache",)),
+    "hf": (load_hugging_face, ("pad_vocab",)),
+    "params": (load_params, ("vocab", "num_heads", "layer_norm_eps", "lower_case", "pad_vocab")),
+    "random": (load_random, ("seed", "vocab")),
+}
+_REQUIRED = {"params": "vocab"}
+
+
+def load_source(source: str, options: SourceOptions = SourceOptions()) -> Pretrained:
+    """Load ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``.
+
+    Raises UsageError for an unknown kind or an option that the kind doesn't take, otherwise what the
+    loader raises.
+    """
+    kind, colon, name = source.partition(":")
+    if not colon or not name or kind not in _LOADERS:
+        raise UsageError(f"{source!r} is not a source; a source is one of {', '.join(f'{k}:...' for k in _LOADERS)}")
+    loader, accepted = _LOADERS[kind]
+    given: dict[str, Any] = {name: value for name, value in vars(options).items() if value is not None}
+    for option in given:
+        if option not in accepted:
+            raise UsageError(f"{kind}: sources take no --{option.replace('_', '-')}")
+    required = _REQUIRED.get(kind)
+    if required and required not in given:
+        raise UsageError(f"{kind}: sources need --{required}")
+    return loader(name, **given)

@@ -1,0 +1,1 @@
+"""From tables and texts to padded arrays: tasks, readers, tokenizer, features, batches."""

@@ -1,0 +1,44 @@
+"""Which rows go together: shuffled between and sorted within windows, padded to a bucket's length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BUCKET_STEP = 8  #: bucket lengths are multiples of it: at most max_length / 8 graphs
+_WINDOW = 50  # batches that are sorted by length together
+
+
+def bucket_length(longest: int, max_length: int) -> int:
+    """The length to which a batch is padded whose longest row has `longest` tokens."""
+    return min(-(-longest // BUCKET_STEP) * BUCKET_STEP, max_length)
+
+
+def training_batches(lengths: Array, batch_size: int, seed: int, epoch: int, min_rows: int = 1) -> list[Array]:
+    """Row indices of each batch of an epoch; every row occurs once, only one batch may be short.
+
+    The order depends on (seed, epoch) alone. A rest of fewer than `min_rows` rows (devices that each need
+    one) joins the batch before it.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(len(lengths))
+    window = batch_size * _WINDOW
+    # Stable, so that equal lengths keep their random order.
+    ordered = [
+        part[np.argsort(lengths[part], kind="stable")]
+        for part in (order[start : start + window] for start in range(0, len(order), window))
+    ]
+    rows = np.concatenate(ordered)
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    if len(batches) > 1 and len(batches[-1]) < min_rows:
+        batches[-2:] = [np.concatenate(batches[-2:])]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def inference_batches(lengths: Array, batch_size: int) -> list[Array]:
+    """Row indices of each batch, sorted by length over all rows: least padding."""
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -1,0 +1,90 @@
+"""Rows as token ids, and padded batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bertsym.bert.config import BertConfig
+from bertsym.bert.inputs import check_inputs
+from bertsym.errors import DataError
+from bertsym.text.tables import Row
+from bertsym.text.tokenizer import Encoded, Tokenizer
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Encoded examples."""
+
+    examples: list[Encoded]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def lengths(self) -> Array:
+        """Tokens of each example, special tokens counted: (rows,) int64."""
+        return np.array([len(example.token_ids) for example in self.examples], np.int64)
+
+    @property
+    def truncated(self) -> int:
+        """Number of examples that did not fit into the maximum length."""
+        return sum(example.truncated for example in self.examples)
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of tokens that are [UNK]; a high one means a vocabulary or lower-casing that doesn't fit."""
+        return sum(example.unknown for example in self.examples) / max(1, int(self.lengths.sum()))
+
+    def batch(self, rows: Array, length: int, pad_id: int, config: BertConfig) -> tuple[Array, Array, Array]:
+        """The inputs data0, data1 (N, length) and data2 (N,) of the given rows, float32, checked."""
+        token_ids = np.full((len(rows), length), pad_id, np.float32)
+        token_types = np.zeros((len(rows), length), np.float32)
+        valid_length = np.zeros(len(rows), np.float32)
+        for position, row in enumerate(rows):
+            example = self.examples[row]
+            size = len(example.token_ids)
+            token_ids[position, :size] = example.token_ids
+            token_types[position, :size] = example.token_types
+            valid_length[position] = size
+        check_inputs(token_ids, token_types, valid_length, config)
+        return token_ids, token_types, valid_length
+
+
+def sorted_labels(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The distinct labels of some rows, as numbers if all are whole numbers, else as words."""
+    labels = {row.label for row in rows if row.label is not None}
+
+    def is_number(label: str) -> bool:
+        return label.isascii() and label.lstrip("-").isdigit()
+
+    return tuple(sorted(labels, key=(lambda label: (int(label), label)) if all(map(is_number, labels)) else None))
+
+
+def classes_of(rows: Sequence[Row], labels: Sequence[str], where: str) -> Array:
+    """The rows' labels as indices into `labels`: (rows,) int64; raises DataError, with the line, for another."""
+    index = {label: i for i, label in enumerate(labels)}
+    for row in rows:
+        if row.label not in index:
+            raise DataError(
+                f"{where}, line {row.line}: label {row.label!r} is not one of the labels {', '.join(labels)}"
+            )
+    return np.array([index[str(row.label)] for row in rows], np.int64)
+
+
+def encode_rows(rows: Sequence[Row], tokenizer: Tokenizer, where: str) -> Features:
+    """Tokenise rows; raises DataError, with the line, for a text without any token."""
+    pairs = None if rows[0].pair is None else [row.pair or "" for row in rows]
+    examples = tokenizer.encode([row.text for row in rows], pairs)
+    for row, example in zip(rows, examples):
+        second = sum(example.token_types)
+        first = len(example.token_ids) - second
+        # Each text has a [SEP], the first one a [CLS] too.
+        if first <= 2 or (pairs is not None and second <= 1):
+            raise DataError(f"{where}, line {row.line}: a text without any token (only control characters?)")
+    return Features(examples)

@@ -1,0 +1,110 @@
+"""WordPiece vocabularies: a list of tokens, as ``vocab.txt`` and as GluonNLP's JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertsym.errors import DataError, ModelError
+
+_REQUIRED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_SPECIAL = (*_REQUIRED, "[MASK]")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens by id. Raises DataError on duplicates, on line breaks in a token, on a missing special token."""
+
+    tokens: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        seen: dict[str, int] = {}
+        for index, token in enumerate(self.tokens):
+            if token in seen:
+                raise DataError(f"vocabulary: token {token!r} stands at ids {seen[token]} and {index}")
+            if "\n" in token:
+                raise DataError(f"vocabulary: token {index} holds a line break")
+            seen[token] = index
+        missing = [token for token in _REQUIRED if token not in seen]
+        if missing:
+            raise DataError(f"vocabulary: no {', '.join(missing)} among the {len(self.tokens)} tokens")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def index(self, token: str) -> int:
+        """The id of a token that the vocabulary has."""
+        return self.tokens.index(token)
+
+    @property
+    def looks_cased(self) -> bool:
+        """Whether some token has a capital letter, which an uncased vocabulary never has."""
+        return any(token != token.lower() for token in self.tokens if not token.startswith("["))
+
+    def padded_to(self, size: int) -> Vocabulary:
+        """The vocabulary with ``[unused row N]`` appended up to `size` tokens."""
+        return Vocabulary((*self.tokens, *(f"[unused row {i}]" for i in range(len(self.tokens), size))))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Vocabulary:
+        """Read ``vocab.txt`` (a token a line) or a GluonNLP vocabulary JSON; raises DataError."""
+        path = Path(path)
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not UTF-8 text at byte {error.start}") from None
+        try:
+            if path.suffix == ".json":
+                return cls(_gluonnlp_tokens(json.loads(text)))
+            return cls(tuple(line.rstrip("\r") for line in text.removesuffix("\n").split("\n")))
+        except ValueError:
+            raise DataError(f"{path}: not JSON") from None
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+
+    def to_text(self) -> str:
+        """The content of a ``vocab.txt``."""
+        return "\n".join(self.tokens) + "\n"
+
+    def to_gluonnlp_json(self) -> str:
+        """The JSON that ``gluonnlp.vocab.BERTVocab.from_json`` and the Clojure BERT example read."""
+        special = [token for token in _SPECIAL if token in self.tokens]
+        identifiers = {
+            f"{kind}_token": token
+            for kind, token in zip(("padding", "mask", "sep", "cls"), ("[PAD]", "[MASK]", "[SEP]", "[CLS]"))
+            if token in special
+        }
+        return json.dumps(
+            {
+                "idx_to_token": self.tokens,
+                "token_to_idx": {token: index for index, token in enumerate(self.tokens)},
+                "reserved_tokens": [token for token in special if token != "[UNK]"],
+                "unknown_token": "[UNK]",
+                "identifiers_to_tokens": identifiers,
+            },
+            ensure_ascii=False,
+        )
+
+
+def _gluonnlp_tokens(document: Any) -> tuple[str, ...]:
+    tokens = document.get("idx_to_token") if isinstance(document, dict) else None
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise DataError("no list idx_to_token of tokens, so not a GluonNLP vocabulary")
+    return tuple(tokens)
+
+
+def check_fits(vocabulary: Sequence[str] | Vocabulary, rows: int, where: str) -> None:
+    """Raise ModelError unless there is one token for each row of the word embedding."""
+    if len(vocabulary) == rows:
+        return
+    mend = (
+        "; where the rows were padded on purpose, --pad-vocab names the rest [unused row N]"
+        if len(vocabulary) < rows
+        else ""
+    )
+    raise ModelError(f"{where}: {len(vocabulary)} tokens, but the word embedding has {rows} rows{mend}")

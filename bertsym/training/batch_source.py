@@ -1,0 +1,82 @@
+"""What the loop trains on: token ids for the whole graph, or encodings for the head of a frozen encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from bertsym.bert.config import BertConfig
+from bertsym.bert.inputs import INPUT_NAMES
+from bertsym.symbol.params import Array
+from bertsym.text.batches import bucket_length
+from bertsym.text.features import Features
+
+ENCODED = "encoded"  #: input of a head that is trained on its own
+
+
+class BatchSource(Protocol):
+    """Training examples with their classes, delivered as the inputs of a symbol."""
+
+    @property
+    def classes(self) -> Array:
+        """Class of each row, (rows,) int64."""
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the symbol's inputs."""
+
+    @property
+    def lengths(self) -> Array:
+        """Lengths by which rows are put together, (rows,)."""
+
+    def inputs(self, rows: Array) -> list[Array]:
+        """The inputs for some rows, in the order of `input_names`."""
+
+
+@dataclass(frozen=True)
+class TokenSource:
+    """Token ids, padded to the bucket of the longest row (or to the fixed `length`)."""
+
+    features: Features
+    classes: Array
+    config: BertConfig
+    pad_id: int
+    max_length: int
+    length: int | None = None
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """data0, data1, data2."""
+        return INPUT_NAMES
+
+    @property
+    def lengths(self) -> Array:
+        """Tokens of each row."""
+        return self.features.lengths
+
+    def inputs(self, rows: Array) -> list[Array]:
+        """data0, data1 (N, T) and data2 (N,)."""
+        length = self.length or bucket_length(int(self.lengths[rows].max()), self.max_length)
+        return list(self.features.batch(rows, length, self.pad_id, self.config))
+
+
+@dataclass(frozen=True)
+class EncodedSource:
+    """Encodings that a frozen encoder gave, computed once: (rows, U) or (rows, T, U)."""
+
+    encoded: Array
+    classes: Array
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The one input."""
+        return (ENCODED,)
+
+    @property
+    def lengths(self) -> Array:
+        """All alike: any rows may go together."""
+        return self.classes * 0
+
+    def inputs(self, rows: Array) -> list[Array]:
+        """The rows' encodings."""
+        return [self.encoded[rows]]

@@ -1,0 +1,234 @@
+"""Fine-tuning from end to end: bundle -> graft -> fit -> verified bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertsym.bert.heads import FULLY_CONNECTED, graft, graft_for_inference, head_parameters
+from bertsym.bert.inputs import INPUT_NAMES, input_shapes
+from bertsym.bundle import SYMBOL, Bundle, BundleContent, Signature, file_digest, stage_bundle
+from bertsym.devices import contexts
+from bertsym.errors import ModelError, UsageError
+from bertsym.inference.predictor import Predictor
+from bertsym.provenance import versions
+from bertsym.runtime import mx
+from bertsym.symbol.params import Array
+from bertsym.text.tables import TableFormat
+from bertsym.text.tasks import TASKS, Task
+from bertsym.training.batch_source import ENCODED, EncodedSource, TokenSource
+from bertsym.training.data import FinetuneData, read_data
+from bertsym.training.loop import Trainer
+from bertsym.training.metrics import evaluate_probabilities
+from bertsym.training.options import FinetuneOptions
+from bertsym.training.progress import EpochReport, Progress, SilentProgress
+from bertsym.verification import Check, verify
+
+_Params = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A written classifier: its bundle, the epoch that was kept, all epochs, and the comparisons it passed."""
+
+    bundle: Bundle
+    kept: EpochReport
+    epochs: list[EpochReport]
+    checks: list[Check]
+
+
+def finetune(
+    prefix: str | Path,
+    train: str | Path,
+    dev: str | Path,
+    out: str | Path,
+    task: str = "classification",
+    options: FinetuneOptions = FinetuneOptions(),
+    table_format: TableFormat = TableFormat(),
+    force: bool = False,
+    progress: Progress | None = None,
+    command: list[str] | None = None,
+) -> Finetuned:
+    """Graft a classifier onto the headless bundle at `prefix`, fit it, and write it as a bundle at `out`.
+
+    `train` and `dev` are tables (TSV, CSV or JSON Lines); `task` is a key of ``text.tasks.TASKS``. The epoch
+    with the best dev metric is kept. `progress` hears of every step and epoch; `command` is noted in the
+    manifest.
+
+    Raises UsageError, DataError, ModelError or VerificationError; nothing is left at `out` then, and a
+    bundle that was there stays as it was.
+    """
+    if task not in TASKS:
+        raise UsageError(f"task {task!r} is not one of {', '.join(TASKS)}")
+    progress = progress or SilentProgress()
+    with stage_bundle(out, force) as stage:
+        base = Bundle.open(prefix)
+        _check_base(base, options)
+        contexts(options.device)
+        data = read_data(base, train, dev, TASKS[task], options.max_length, table_format, progress)
+        grafted = _Grafted(base, len(data.labels), options)
+        if options.whole_sequence:
+            progress.note(grafted.describe_lock())
+        trainer = grafted.trainer(data, progress)
+        reports, best = _fit(grafted, trainer, data, TASKS[task], progress)
+        kept = max(reports, key=lambda report: report.rank)
+        training = {
+            "options": options.to_dict(),
+            "task": task,
+            "data": {
+                name: {"sha256": file_digest(Path(path)), "rows": len(rows)}
+                for name, path, rows in (("train", train, data.train), ("dev", dev, data.dev))
+            },
+            "kept_epoch": kept.epoch,
+            "dev_metrics": [report.metrics for report in reports],
+        }
+        stage.write(grafted.content(task, data, best, {"command": command, "training": training}))
+        checks = verify(stage.prefix, lengths=(16, 40), source_params=best)
+    return Finetuned(Bundle.open(out), kept, reports, checks)
+
+
+def _check_base(base: Bundle, options: FinetuneOptions) -> None:
+    signature = base.signature
+    if base.has_head:
+        raise ModelError(
+            f"{base.prefix}: already ends in a head ({signature.kind}); fine-tune a bundle that was exported "
+            "without --task"
+        )
+    if signature.output == "sequence" and not options.whole_sequence:
+        raise UsageError(
+            f"{base.prefix} ends in {signature.output_name}, the whole sequence (N, T, {base.config.units}): a "
+            "classifier on it would be locked to one length; export --output cls, pooled or mean, or ask for it "
+            "with --whole-sequence"
+        )
+    if options.whole_sequence and signature.output != "sequence":
+        raise UsageError(
+            f"{base.prefix} ends in {signature.output_name}: --whole-sequence needs a bundle exported with "
+            "--output sequence"
+        )
+    if options.max_length > base.config.max_length:
+        raise UsageError(
+            f"--max-length {options.max_length} is beyond the {base.config.max_length} positions of {base.prefix}"
+        )
+
+
+class _Grafted:
+    """The symbols of a base with a head grafted on, and their initial parameters."""
+
+    def __init__(self, base: Bundle, num_classes: int, options: FinetuneOptions) -> None:
+        self._base, self._options = base, options
+        self._graft = (num_classes, options.dropout, options.whole_sequence)
+        #: the only length that the graph takes, if it is locked to one
+        self.length = options.max_length if options.whole_sequence else None
+        self._symbol = mx.sym.load(str(base.path(SYMBOL)))
+        self._train_symbol = graft(self._symbol, *self._graft)
+        self._inference_symbol = graft_for_inference(self._symbol, *self._graft)
+        self._base_params = base.params()
+        self._head = head_parameters(
+            self._train_symbol,
+            [*INPUT_NAMES, *self._base_params],
+            input_shapes(1, self.length or 8),
+            options.seed,
+        )
+        self._pad_id = base.vocabulary().index("[PAD]")
+
+    def describe_lock(self) -> str:
+        """What --whole-sequence does, in figures."""
+        width = self._head[f"{FULLY_CONNECTED}_weight"].shape[1]
+        return (
+            f"{FULLY_CONNECTED} reads the whole sequence, {self.length} x {self._base.config.units} = {width} values: "
+            f"the classifier only takes texts padded to exactly {self.length} tokens"
+        )
+
+    def trainer(self, data: FinetuneData, progress: Progress) -> Trainer:
+        """What trains the whole graph, or the head on the encodings of a frozen encoder."""
+        rows = data.train
+        if not self._options.freeze_encoder:
+            source = TokenSource(
+                rows.features, rows.classes, self._base.config, self._pad_id, self._options.max_length, self.length
+            )
+            return Trainer(self._train_symbol, {**self._base_params, **self._head}, source, self._options)
+        progress.note(f"encoder frozen: computing its output for {len(rows)} rows once")
+        encodings = self._predictor(self._symbol, self._base_params)(rows.features)
+        head = graft(mx.sym.var(ENCODED), *self._graft, shapes=[(ENCODED, encodings.shape)])
+        return Trainer(head, self._head, EncodedSource(encodings, rows.classes), self._options)
+
+    def params(self, trained: Mapping[str, Array]) -> _Params:
+        """All parameters: the trained ones, and the base's where the encoder was frozen."""
+        return {name: trained[name] if name in trained else self._base_params[name] for name in self._names()}
+
+    def _names(self) -> list[str]:
+        return [*self._base_params, *self._head]
+
+    def classify(self, data: FinetuneData, arg_params: Mapping[str, Array]) -> Array:
+        """Probabilities of the dev rows, (rows, classes), as the written inference symbol will give them."""
+        return self._predictor(self._inference_symbol, arg_params)(data.dev.features)
+
+    def _predictor(self, symbol: Any, arg_params: Mapping[str, Array]) -> Predictor:
+        device = contexts(self._options.device)
+        predictor = Predictor(symbol, self._base.config, self._pad_id, self._options.max_length, self.length, device)
+        predictor.set_params(arg_params)
+        return predictor
+
+    def content(self, task: str, data: FinetuneData, arg_params: _Params, how: Mapping[str, Any]) -> BundleContent:
+        """What is written."""
+        base, manifest = self._base, self._base.manifest
+        signature = Signature(
+            kind="classifier",
+            output=base.signature.output,
+            output_name=self._inference_symbol.list_outputs()[0],
+            output_shape=("batch", len(data.labels)),
+            max_length=self._options.max_length,
+            tokenizer=base.signature.tokenizer,
+            length=self.length,
+            task=task,
+            labels=data.labels,
+            pair=data.pair,
+            columns=data.columns,
+        )
+        facts = {
+            "source": manifest["source"],
+            "base": {"files": manifest["files"], "command": manifest["command"]},
+            "seed": self._options.seed,
+            "versions": versions(),
+            **how,
+        }
+        return BundleContent(
+            base.config,
+            signature,
+            self._inference_symbol.tojson(),
+            arg_params,
+            base.vocabulary(),
+            facts,
+            self._train_symbol.tojson(),
+        )
+
+
+def _fit(
+    grafted: _Grafted, trainer: Trainer, data: FinetuneData, task: Task, progress: Progress
+) -> tuple[list[EpochReport], _Params]:
+    """Train epoch by epoch; the reports, and the parameters of the best one."""
+    options = trainer.options
+    reports: list[EpochReport] = []
+    best_epoch, best = 0, {}
+    for epoch in range(1, options.epochs + 1):
+        summary = trainer.epoch(epoch, progress.step)
+        params = grafted.params(trainer.arg_params())
+        diverged = [name for name, array in params.items() if not np.isfinite(array).all()]
+        if diverged:
+            raise ModelError(f"training diverged in epoch {epoch}: {diverged[0]} is not finite; lower --lr")
+        metrics = evaluate_probabilities(
+            grafted.classify(data, params), data.dev.classes, data.labels, task.metrics, task.positive_label
+        )
+        report = EpochReport(**vars(summary), metrics=metrics)
+        if all(report.rank > earlier.rank for earlier in reports):
+            best_epoch, best = epoch, params
+        reports.append(report)
+        progress.epoch(report)
+        if options.patience is not None and epoch - best_epoch >= options.patience and epoch < options.epochs:
+            progress.note(f"stopped early: no better dev {task.metrics[0]} for {epoch - best_epoch} epochs")
+            break
+    return reports, best

@@ -1,0 +1,59 @@
+"""The settings of a fine-tuning run."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from bertsym.errors import UsageError
+
+LEARNING_RATE, FROZEN_LEARNING_RATE = 5e-5, 1e-3
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """Hyper-parameters, with the defaults of BERT fine-tuning (Devlin et al. 2018, appendix A.3).
+
+    Raises UsageError for a number out of range.
+    """
+
+    epochs: int = 3
+    batch_size: int = 32
+    learning_rate: float | None = None  #: peak; None: 5e-5, or 1e-3 with a frozen encoder
+    warmup: float = 0.1  #: part of the steps
+    weight_decay: float = 0.01  #: decoupled; none on bias, gamma, beta
+    clip_norm: float = 1.0  #: global norm of the gradients; 0 for no clipping
+    dropout: float = 0.1  #: of the head
+    max_length: int = 128  #: tokens, special tokens counted; longer texts are truncated
+    seed: int = 0
+    freeze_encoder: bool = False
+    whole_sequence: bool = False
+    patience: int | None = None  #: stop after so many epochs without a better dev metric
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        def need(good: bool, name: str, what: str) -> None:
+            if not good:
+                raise UsageError(f"{name} is {getattr(self, name)}, {what} is needed")
+
+        for name in ("epochs", "batch_size", "max_length"):
+            need(getattr(self, name) >= 1, name, "1 or more")
+        need(self.seed >= 0, "seed", "0 or more")
+        need(self.learning_rate is None or 0 < self.learning_rate < 1, "learning_rate", "a number between 0 and 1")
+        need(0 <= self.warmup <= 1, "warmup", "a part from 0 to 1")
+        need(0 <= self.weight_decay < 1, "weight_decay", "a number from 0 to below 1")
+        need(0 <= self.clip_norm < float("inf"), "clip_norm", "a number from 0")
+        need(0 <= self.dropout < 1, "dropout", "a number from 0 to below 1")
+        need(self.patience is None or self.patience >= 1, "patience", "1 or more")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate that was given, or the default for what is trained."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return FROZEN_LEARNING_RATE if self.freeze_encoder else LEARNING_RATE
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values, for the manifest."""
+        return {**dataclasses.asdict(self), "learning_rate": self.peak_learning_rate}

@@ -1,0 +1,185 @@
+"""Does what was written compute what was meant: the bundle against GluonNLP's own BERTModel."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertsym.bert.config import BertConfig
+from bertsym.bert.heads import FINISHED_HEADS, FULLY_CONNECTED
+from bertsym.bert.inputs import INPUT_NAMES, check_inputs, input_shapes
+from bertsym.bert.parameters import POOLER, parameter_shapes
+from bertsym.bundle import PARAMS, SYMBOL, TRAIN_SYMBOL, Bundle, Signature
+from bertsym.errors import ModelError, VerificationError
+from bertsym.runtime import mx, nlp
+from bertsym.symbol.params import Array
+
+DEFAULT_ATOL = 1e-5  #: largest difference allowed, relative to the output's scale
+
+_Inputs = tuple[Array, Array, Array]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One forward of the written files compared with the reference."""
+
+    loader: str
+    output: str
+    shape: tuple[int, ...]
+    length: int
+    max_difference: float
+    scale: float  #: largest absolute value of the reference
+
+    @property
+    def relative_difference(self) -> float:
+        """The largest difference as a part of the output's scale."""
+        return self.max_difference / self.scale
+
+    def __str__(self) -> str:
+        return (
+            f"{self.loader:<11} {self.output} {self.shape!s:<14} length {self.length:<3} "
+            f"max difference {self.max_difference:.1e} ({self.relative_difference:.1e} of scale {self.scale:.3g})"
+        )
+
+
+class Reference:
+    """GluonNLP's BERTModel with given weights, and numpy for what stands on top of it."""
+
+    def __init__(self, config: BertConfig, arg_params: Mapping[str, Array]) -> None:
+        self._arg_params = arg_params
+        self._has_pooler = all(name in arg_params for name in POOLER)
+        encoder = nlp.model.BERTEncoder(
+            num_layers=config.num_layers,
+            units=config.units,
+            hidden_size=config.hidden_size,
+            max_length=config.max_length,
+            num_heads=config.num_heads,
+            layer_norm_eps=config.layer_norm_eps,
+            prefix="bertencoder0_",
+        )
+        self._net = nlp.model.BERTModel(
+            encoder,
+            vocab_size=config.vocab_size,
+            token_type_vocab_size=config.token_type_vocab_size,
+            units=config.units,
+            embed_size=config.units,
+            use_pooler=self._has_pooler,
+            use_decoder=False,
+            use_classifier=False,
+            prefix="bertmodel0_",
+        )
+        self._net.initialize(mx.init.Zero())
+        parameters = self._net.collect_params()
+        expected = parameter_shapes(config, self._has_pooler)
+        if set(parameters) != set(expected):
+            raise ModelError(f"GluonNLP's BERTModel names its weights differently: {set(parameters) ^ set(expected)}")
+        for name in expected:
+            parameters[name].set_data(mx.nd.array(arg_params[name]))
+
+    def output(self, signature: Signature, inputs: _Inputs) -> Any:
+        """What a bundle with this signature must answer to these inputs."""
+        valid_length = inputs[2]
+        answer = self._net(*(mx.nd.array(array) for array in inputs))
+        sequence, pooled = answer if self._has_pooler else (answer, None)
+        sequence = sequence.asnumpy()
+        if signature.output == "pooled":
+            assert pooled is not None
+            encoded = pooled.asnumpy()
+        elif signature.output == "cls":
+            encoded = sequence[:, 0]
+        elif signature.output == "mean":
+            encoded = np.stack([row[: int(n)].mean(axis=0) for row, n in zip(sequence, valid_length)])
+        else:
+            encoded = sequence
+        if signature.kind == "encoder":
+            return encoded
+        if signature.kind == "logits":
+            return self._dense(encoded, FINISHED_HEADS[str(signature.task)][1])
+        logits = self._dense(encoded.reshape(len(encoded), -1), FULLY_CONNECTED)
+        exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+    def _dense(self, x: Any, name: str) -> Any:
+        return x @ self._arg_params[f"{name}_weight"].T + self._arg_params[f"{name}_bias"]
+
+
+def verify(
+    prefix: str | Path,
+    atol: float = DEFAULT_ATOL,
+    lengths: tuple[int, int] = (23, 48),
+    source_params: Mapping[str, Array] | None = None,
+) -> list[Check]:
+    """Check a bundle's digests, load it through Module and SymbolBlock, and compare the outputs.
+
+    Two batch sizes and two lengths, rows padded differently; the reference is GluonNLP's BERTModel with
+    `source_params`, or with the bundle's own parameters. `atol` is relative to the output's scale.
+
+    Returns the comparisons. Raises ModelError for files that are not as they were written, and
+    VerificationError for an output that differs by more.
+    """
+    bundle = Bundle.open(prefix)
+    config, signature = bundle.config, bundle.signature
+    reference = Reference(config, source_params if source_params is not None else bundle.params())
+    fixed = (signature.length,) if signature.length else None
+    checks = []
+    for length in fixed or sorted({min(length, config.max_length) for length in lengths}):
+        for batch_size in (1, 3):
+            inputs = _sample_inputs(config, batch_size, length)
+            expected = reference.output(signature, inputs)
+            for loader, forward in (("Module", _module_forward), ("SymbolBlock", _symbol_block_forward)):
+                checks.append(_compare(loader, signature, forward(bundle, inputs), expected, length))
+    if bundle.has_head and TRAIN_SYMBOL in bundle.manifest["files"]:
+        inputs = _sample_inputs(config, 3, signature.length or lengths[0])
+        output = _module_forward(bundle, inputs, TRAIN_SYMBOL)
+        expected = reference.output(signature, inputs)
+        checks.append(_compare("train symbol", signature, output, expected, inputs[0].shape[1]))
+    worst = max(checks, key=lambda check: check.relative_difference)
+    if not worst.relative_difference <= atol:
+        raise VerificationError(f"{bundle.prefix}: differs from GluonNLP's BERTModel by more than {atol:g}: {worst}")
+    return checks
+
+
+def _sample_inputs(config: BertConfig, batch_size: int, length: int) -> _Inputs:
+    rng = np.random.default_rng((batch_size, length))
+    token_ids = rng.integers(config.vocab_size, size=(batch_size, length))
+    token_types = rng.integers(config.token_type_vocab_size, size=(batch_size, length))
+    # A full row, one with a single token where there are more rows, and one between them.
+    valid_length = np.array([length, 1, (length + 1) // 2])[:batch_size]
+    check_inputs(token_ids, token_types, valid_length, config)
+    return token_ids.astype(np.float32), token_types.astype(np.float32), valid_length.astype(np.float32)
+
+
+def _module_forward(bundle: Bundle, inputs: _Inputs, symbol_file: str = SYMBOL) -> Array:
+    """Load as any user of the Module API would."""
+    if symbol_file == SYMBOL:
+        symbol, arg_params, aux_params = mx.model.load_checkpoint(str(bundle.prefix), 0)
+    else:
+        symbol = mx.sym.load(str(bundle.path(symbol_file)))
+        arg_params, aux_params = mx.model.load_params(str(bundle.prefix), 0)
+    module = mx.mod.Module(symbol, data_names=INPUT_NAMES, label_names=None)
+    module.bind(input_shapes(*inputs[0].shape), for_training=False)
+    module.set_params(arg_params, aux_params, allow_missing=symbol_file != SYMBOL)
+    module.forward(mx.io.DataBatch([mx.nd.array(array) for array in inputs]), is_train=False)
+    return np.asarray(module.get_outputs()[0].asnumpy())
+
+
+def _symbol_block_forward(bundle: Bundle, inputs: _Inputs) -> Array:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "Cannot decide type", which the parameters then decide
+        block = mx.gluon.SymbolBlock.imports(
+            str(bundle.path(SYMBOL)), list(INPUT_NAMES), str(bundle.path(PARAMS)), ctx=mx.cpu()
+        )
+    return np.asarray(block(*(mx.nd.array(array) for array in inputs)).asnumpy())
+
+
+def _compare(loader: str, signature: Signature, output: Array, expected: Array, length: int) -> Check:
+    if output.shape != expected.shape:
+        raise VerificationError(f"{loader}: {signature.output_name} has shape {output.shape}, not {expected.shape}")
+    difference: Any = np.abs(output.astype(np.float64) - expected).max()
+    scale = float(np.abs(expected).max()) or 1.0
+    return Check(loader, signature.output_name, output.shape, length, float(difference), scale)

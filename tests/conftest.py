@@ -1,0 +1,156 @@
+"""Fixtures: a tiny BERT as Hugging Face ships it, the bundles made of it, tables, and the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from bertsym.cli.group import run
+
+WORDS = ["the", "a", "cat", "dog", "bird", "sat", "ran", "flew", "slept", "on", "in", "under", "mat", "park", "tree", "house", "red", "blue", "old", "young", "small", "large", "good", "bad", "happy", "sad", "quickly", "slowly", "film", "story", "was", "is", "very", "not", "and", "but", "never", "always", ".", ",", "!", "?"]
+PIECES = [f"##{piece}" for piece in ("s", "ed", "ing", "ly", "er")]
+VOCABULARY = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *PIECES]
+
+CONFIG = {
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "vocab_size": len(VOCABULARY),
+    "max_position_embeddings": 40,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+}
+
+
+def hugging_face_weights(seed: int = 0) -> dict[str, np.ndarray]:
+    """Weights of CONFIG under Hugging Face's names, large enough that every one of them matters."""
+    rng = np.random.default_rng(seed)
+    units, hidden = CONFIG["hidden_size"], CONFIG["intermediate_size"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (CONFIG["vocab_size"], units),
+        "embeddings.position_embeddings.weight": (CONFIG["max_position_embeddings"], units),
+        "embeddings.token_type_embeddings.weight": (2, units),
+        "embeddings.LayerNorm.weight": (units,),
+        "embeddings.LayerNorm.bias": (units,),
+        "pooler.dense.weight": (units, units),
+        "pooler.dense.bias": (units,),
+    }
+    for i in range(CONFIG["num_hidden_layers"]):
+        for name, shape in {
+            "attention.self.query": (units, units),
+            "attention.self.key": (units, units),
+            "attention.self.value": (units, units),
+            "attention.output.dense": (units, units),
+            "intermediate.dense": (hidden, units),
+            "output.dense": (units, hidden),
+        }.items():
+            shapes[f"encoder.layer.{i}.{name}.weight"] = shape
+            shapes[f"encoder.layer.{i}.{name}.bias"] = shape[:1]
+        for name in ("attention.output", "output"):
+            shapes[f"encoder.layer.{i}.{name}.LayerNorm.weight"] = (units,)
+            shapes[f"encoder.layer.{i}.{name}.LayerNorm.bias"] = (units,)
+    return {
+        name: (rng.normal(0, 0.3, shape) + (1 if name.endswith("LayerNorm.weight") else 0)).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def write_hugging_face(folder: Path, weights: dict[str, np.ndarray] | None = None, **config: object) -> Path:
+    """A Hugging Face folder of the tiny BERT; keywords change config.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **config}))
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+    save_file(weights if weights is not None else hugging_face_weights(), folder / "model.safetensors")
+    return folder
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error_line(self) -> str:
+        """The one line of an error; fails when there is more to read."""
+        lines = self.err.strip().splitlines()
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        return lines[0]
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run a command line in this process: cli("export", "hf:...", prefix)."""
+
+    def call(*arguments: object) -> Result:
+        capfd.readouterr()
+        code = run([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Result(code, out, err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_hf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny BERT as Hugging Face ships it."""
+    return write_hugging_face(tmp_path_factory.mktemp("hf") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def bundles(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Prefixes of the tiny BERT's bundles, by output."""
+    from bertsym import export
+
+    folder = tmp_path_factory.mktemp("bundles")
+    return {
+        output: export(f"hf:{tiny_hf}", folder / output, output).bundle.prefix
+        for output in ("cls", "pooled", "mean", "sequence")
+    }
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A learnable toy task: does the text hold a happy word; and the same for pairs."""
+
+    train: Path
+    dev: Path
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    """Single texts, ``label<TAB>text``, the label ``yes`` when the text says happy, else ``no``."""
+    folder = tmp_path_factory.mktemp("tables")
+    rng = np.random.default_rng(0)
+    others = [word for word in WORDS if word not in ("happy", "sad")]
+    for name, count in (("train", 90), ("dev", 21)):
+        lines = ["label\ttext"]
+        for i in range(count):
+            words = list(rng.choice(others, rng.integers(3, 14)))
+            words.insert(int(rng.integers(len(words) + 1)), "happy" if i % 2 else "sad")
+            lines.append(f"{'yes' if i % 2 else 'no'}\t{' '.join(words)}")
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    return Tables(folder / "train.tsv", folder / "dev.tsv")
+
+
+@pytest.fixture(scope="session")
+def classifier(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefix of a classifier that was fine-tuned on `tables` and has learned it."""
+    from bertsym import FinetuneOptions, finetune
+
+    prefix = tmp_path_factory.mktemp("classifier") / "happy"
+    options = FinetuneOptions(epochs=6, batch_size=16, learning_rate=2e-3, max_length=24)
+    return finetune(bundles["cls"], tables.train, tables.dev, prefix, options=options).bundle.prefix
