@@ -13,7 +13,50 @@ from safetensors.numpy import save_file
 
 from bertsym.cli.group import run
 
-WORDS = ["the", "a", "cat", "dog", "bird", "sat", "ran", "flew", "slept", "on", "in", "under", "mat", "park", "tree", "house", "red", "blue", "old", "young", "small", "large", "good", "bad", "happy", "sad", "quickly", "slowly", "film", "story", "was", "is", "very", "not", "and", "but", "never", "always", ".", ",", "!", "?"]
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "bird",
+    "sat",
+    "ran",
+    "flew",
+    "slept",
+    "on",
+    "in",
+    "under",
+    "mat",
+    "park",
+    "tree",
+    "house",
+    "red",
+    "blue",
+    "old",
+    "young",
+    "small",
+    "large",
+    "good",
+    "bad",
+    "happy",
+    "sad",
+    "quickly",
+    "slowly",
+    "film",
+    "story",
+    "was",
+    "is",
+    "very",
+    "not",
+    "and",
+    "but",
+    "never",
+    "always",
+    ".",
+    ",",
+    "!",
+    "?",
+]
 PIECES = [f"##{piece}" for piece in ("s", "ed", "ing", "ly", "er")]
 VOCABULARY = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *PIECES]
 

@@ -9,12 +9,12 @@ from bertsym.bert.encoder import encoder_symbol
 from bertsym.bert.parameters import POOLER, parameter_shapes
 from bertsym.runtime import mx
 
-#: output name -> what it is, for help texts and signatures
+#: output name -> what it is; (N, U), and (N, T, U) for the last one
 OUTPUTS = {
-    "cls": "the encoding of the [CLS] token, position 0: (N, U)",
-    "pooled": "tanh(Dense) of the [CLS] encoding, BERT's pooler: (N, U)",
-    "mean": "the mean of the encodings of the valid tokens: (N, U)",
-    "sequence": "the encodings of all tokens, zeroed at padding: (N, T, U)",
+    "cls": "the encoding of the [CLS] token, position 0 of the sequence",
+    "pooled": "tanh(Dense) of the encoding of the [CLS] token, BERT's pooler",
+    "mean": "the mean of the encodings of the valid tokens",
+    "sequence": "the encodings of all tokens, zeroed at padding",
 }
 
 

