@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,14 @@ def export(
     atol: float = DEFAULT_ATOL,
     force: bool = False,
     command: list[str] | None = None,
+    progress: Callable[[str], object] = lambda text: None,
 ) -> Exported:
     """Write a pretrained BERT as a bundle at `prefix`, after comparing it with GluonNLP's own BERTModel.
 
     `source` is ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``;
     `output` is ``cls``, ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U). `task` (``classification``,
     ``regression``, ``question_answering``) writes a finished, untrained head instead, of `num_classes`
-    outputs, drawn from `seed`. `command` is noted in the manifest.
+    outputs, drawn from `seed`. `command` is noted in the manifest; `progress` hears what is being done.
 
     Raises UsageError, ModelError, DataError or VerificationError; nothing is left behind then.
     """
@@ -52,13 +54,16 @@ def export(
         raise UsageError(f"output {output!r} is not one of {', '.join(OUTPUTS)}")
     num_classes = _check_task(task, num_classes)
     with stage_bundle(prefix, force) as stage:
+        progress(f"reading {source}")
         pretrained = load_source(source, options)
         if task:
             output = FINISHED_HEADS[task][0]
         if output == "pooled" and not pretrained.has_pooler:
             raise ModelError(f"{source}: has no pooler; export --output cls, mean or sequence")
         content = _content(pretrained, output, task, num_classes, seed, {"source": source, "command": command})
+        progress(f"writing a BERT of {pretrained.config}")
         staged = stage.write(content)
+        progress("loading it through Module and SymbolBlock, comparing with GluonNLP's BERTModel")
         source_params = {**pretrained.arg_params, **content.arg_params}
         checks = verify(staged.prefix, atol, _CHECK_LENGTHS, source_params)
     return Exported(Bundle.open(prefix), checks, pretrained.notes)

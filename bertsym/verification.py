@@ -42,7 +42,7 @@ class Check:
 
     def __str__(self) -> str:
         return (
-            f"{self.loader:<11} {self.output} {self.shape!s:<14} length {self.length:<3} "
+            f"{self.loader:<12} {self.output} {self.shape!s:<14} length {self.length:<3} "
             f"max difference {self.max_difference:.1e} ({self.relative_difference:.1e} of scale {self.scale:.3g})"
         )
 

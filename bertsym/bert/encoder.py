@@ -69,8 +69,9 @@ class _Encoder:
         )
         positions = mx.sym.slice_like(table, tokens, axes=(1,), name="bertencoder0_position_embed")
         x = mx.sym.broadcast_add(tokens, positions, name="bertencoder0_embed")
-        x = mx.sym.Dropout(x, p=config.dropout, name="bertencoder0_embed_dropout")
-        return self.layer_norm(x, "bertencoder0_layernorm0")
+        # Normalised, then dropped, as BERT was pretrained; GluonNLP 0.10 drops first.
+        x = self.layer_norm(x, "bertencoder0_layernorm0")
+        return mx.sym.Dropout(x, p=config.dropout, name="bertencoder0_embed_dropout")
 
     def attention_mask(self, token_ids: Any, valid_length: Any) -> Any:
         """What is added to the scores, (N, 1, 1, T): 0 where a token is, a large negative number at padding."""

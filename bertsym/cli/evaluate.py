@@ -6,7 +6,7 @@ import json
 
 import click
 
-from bertsym.cli.options import device_option, table_format, table_options, task_option
+from bertsym.cli.options import device_option, row_bar, table_format, table_options, task_option
 
 
 @click.command("evaluate")
@@ -39,7 +39,8 @@ def command(
     from bertsym.inference.evaluate import evaluate
     from bertsym.training.metrics import format_metrics
 
-    result = evaluate(prefix, file, tables, task, device, batch_size)
+    with row_bar() as on_rows:
+        result = evaluate(prefix, file, tables, task, device, batch_size, on_rows)
     if as_json:
         click.echo(json.dumps({**result.metrics, "rows": result.rows, "truncated": result.truncated}))
     else:

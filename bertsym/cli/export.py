@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -88,11 +89,11 @@ def command(
         atol,
         force,
         command_line(prefix),
+        lambda text: click.echo(text, err=True) if sys.stderr.isatty() else None,
     )
     bundle = result.bundle
     for note in result.notes:
         click.echo(note)
-    click.echo(f"{source}: BERT of {bundle.config}")
     for check in result.checks:
         click.echo(f"  {check}")
     signature = bundle.signature

@@ -72,15 +72,12 @@ def command(
     with contextlib.ExitStack() as stack:
         listeners: list[Progress] = [TextProgress()]
         if log_json:
-            try:
-                listeners.append(JsonProgress(stack.enter_context(open(log_json, "w", encoding="utf-8"))))
-            except OSError as error:
-                raise click.UsageError(f"--log-json {log_json}: {error.strerror}") from None
+            listeners.append(stack.enter_context(contextlib.closing(JsonProgress(log_json))))
         progress = ProgressGroup(listeners)
         result = finetune(prefix, train, dev, out, task, options, tables, force, progress, command_line(out))
     pair = ' --text-pair "..."' if result.bundle.signature.pair else ""
     worst = max(result.checks, key=lambda check: check.relative_difference)
-    click.echo(f"verified:{worst}")
+    click.echo(f"verified: {worst}")
     click.echo(f"wrote {result.bundle.prefix}-*: epoch {result.kept.epoch} of {len(result.epochs)}")
     click.echo(format_metrics(result.kept.metrics))
     click.echo(f'next: bertsym predict {out} --text "..."{pair}')

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import click
@@ -59,3 +61,12 @@ def command_line(target: str) -> list[str]:
     """The command as typed, for a manifest, with PREFIX for the target: it doesn't change the content."""
     arguments: list[str] = click.get_current_context().obj
     return ["bertsym", *("PREFIX" if argument == target else argument for argument in arguments)]
+
+
+@contextlib.contextmanager
+def row_bar(shown: bool = True) -> Iterator[Callable[[int], object]]:
+    """A count of rows and their speed on a terminal, nothing elsewhere; yields what moves it."""
+    from tqdm import tqdm
+
+    with tqdm(unit=" rows", leave=False, disable=not (shown and sys.stderr.isatty())) as bar:
+        yield bar.update

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bertsym.cli.options import device_option, table_format, table_options
+from bertsym.cli.options import device_option, row_bar, table_format, table_options
 
 if TYPE_CHECKING:
     from bertsym.inference.predict import Prediction
@@ -55,13 +55,18 @@ def command(
     if text is not None:
         predictions: Iterable[Prediction] = classifier.predict([text], None if text_pair is None else [text_pair])
     else:
+        if file is None and sys.stdin.isatty():
+            click.echo("reading standard input, a text a line; end it with Ctrl-D", err=True)
         predictions = classifier.predict_table(file if file is not None else sys.stdin.buffer, tables)
     rows = truncated = 0
-    for rows, prediction in enumerate(predictions, 1):
-        if rows == 1 and output_format == "tsv":
-            click.echo("\t".join(["label", *(f"p({label})" for label in classifier.labels)]))
-        click.echo(_line(prediction, classifier.labels, output_format))
-        truncated += prediction.truncated
+    # The lines themselves are the progress where they go to the terminal.
+    with row_bar(shown=text is None and not sys.stdout.isatty()) as on_rows:
+        for rows, prediction in enumerate(predictions, 1):
+            if rows == 1 and output_format == "tsv":
+                click.echo("\t".join(["label", *(f"p({label})" for label in classifier.labels)]))
+            click.echo(_line(prediction, classifier.labels, output_format))
+            truncated += prediction.truncated
+            on_rows(1)
     if truncated:
         limit = classifier.bundle.signature.max_length
         click.echo(f"{truncated} of {rows} texts truncated to {limit} tokens", err=True)

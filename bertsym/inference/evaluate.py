@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +32,13 @@ def evaluate(
     task: str | None = None,
     device: str = "cpu",
     batch_size: int = BATCH_SIZE,
+    on_rows: Callable[[int], object] = lambda count: None,
 ) -> Evaluation:
     """Metrics of the classifier at `prefix` on a table whose labels are among the classifier's.
 
-    `task` None: the one that the classifier was trained for. Raises UsageError, DataError or ModelError.
+    `task` None: the one that the classifier was trained for. `on_rows` hears how many rows are done.
+
+    Raises UsageError, DataError or ModelError.
     """
     bundle = open_classifier(prefix)
     signature = bundle.signature
@@ -45,7 +49,7 @@ def evaluate(
     rows, _ = read_table(path, TableFormat(table_format.kind, table_format.header, columns))
     tokenizer = Tokenizer(bundle.vocabulary(), signature.tokenizer, signature.max_length)
     features, classes = encode_rows(rows, tokenizer, str(path)), classes_of(rows, signature.labels, str(path))
-    probabilities = Predictor.from_bundle(bundle, device, batch_size)(features)
+    probabilities = Predictor.from_bundle(bundle, device, batch_size)(features, on_rows)
     metrics = evaluate_probabilities(
         probabilities, classes, signature.labels, TASKS[name].metrics, TASKS[name].positive_label
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bertsym.bundle import Bundle
-from bertsym.errors import UsageError
+from bertsym.errors import DataError, UsageError
 from bertsym.inference.classifier import open_classifier, wanted_columns
 from bertsym.inference.predictor import BATCH_SIZE, Predictor
 from bertsym.text.features import encode_rows
@@ -49,7 +49,10 @@ class Classifier:
             raise UsageError(f"{len(texts)} texts but {len(pairs)} second texts")
         seconds: Sequence[str | None] = pairs if pairs is not None else [None] * len(texts)
         rows = [Row(number, text, pair) for number, (text, pair) in enumerate(zip(texts, seconds), 1)]
-        return list(self.predict_rows(rows, "texts"))
+        for row in rows:
+            if not row.text.strip() or (row.pair is not None and not row.pair.strip()):
+                raise DataError(f"text {row.line} of {len(rows)} is empty")
+        return list(self.predict_rows(rows, "the texts"))
 
     def check_pair(self, has_pair: bool) -> None:
         """Raise UsageError if the inputs are pairs and the classifier's are not, or the other way round."""

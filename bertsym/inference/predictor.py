@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from bertsym.bert.config import BertConfig
 from bertsym.bert.inputs import INPUT_NAMES, input_shapes
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.devices import contexts
+from bertsym.errors import DataError, ModelError
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.text.batches import bucket_length, inference_batches
@@ -22,8 +23,8 @@ BATCH_SIZE = 32
 class Predictor:
     """The first output of an inference symbol for encoded texts, by BucketingModule.
 
-    Every batch has `batch_size` rows (a short one is filled up, and the filling dropped), so that one graph
-    a length is bound. `length` fixes the length for symbols that take only one.
+    Every batch has `batch_size` rows, or all rows if they are fewer; a short one is filled up, and the filling
+    dropped, so that one graph a length is bound. `length` fixes the length for symbols that take only one.
     """
 
     def __init__(
@@ -69,34 +70,45 @@ class Predictor:
         # set_params says (the bias does change).
         self._module = None
 
-    def __call__(self, features: Features) -> Array:
-        """The output's rows in the order of `features`: (rows, ...) float32."""
+    def __call__(self, features: Features, on_rows: Callable[[int], object] = lambda count: None) -> Array:
+        """The output's rows in the order of `features`: (rows, ...) float32; `on_rows` hears how many are done.
+
+        Raises DataError for no rows, and ModelError when an output is not finite.
+        """
+        if not len(features):
+            raise DataError("no rows")
         lengths = features.lengths
-        batches = inference_batches(lengths, self._batch_size)
+        batch_size = min(self._batch_size, len(features))
+        outputs = []
         # The longest first: the other lengths then share its memory.
-        results: Array | None = None
-        for rows in reversed(batches):
+        batches = inference_batches(lengths, batch_size)[::-1]
+        for rows in batches:
             length = self._length or bucket_length(int(lengths[rows].max()), self._max_length)
-            filled = np.concatenate([rows, np.repeat(rows[-1:], self._batch_size - len(rows))])
-            inputs = features.batch(filled, length, self._pad_id, self._config)
-            output = self._forward(inputs)[: len(rows)]
-            if results is None:
-                results = np.empty((len(features), *output.shape[1:]), output.dtype)
-            results[rows] = output
-        assert results is not None, "no examples"
+            filled = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows))])
+            output = self._forward(features.batch(filled, length, self._pad_id, self._config))
+            if not np.isfinite(output).all():
+                raise ModelError(f"an output of {self._symbol.list_outputs()[0]} is not finite")
+            outputs.append(output[: len(rows)])
+            on_rows(len(rows))
+        results = np.empty((len(features), *outputs[0].shape[1:]), outputs[0].dtype)
+        results[np.concatenate(batches)] = np.concatenate(outputs)
         return results
 
     def _forward(self, inputs: tuple[Array, Array, Array]) -> Array:
         shapes = input_shapes(*inputs[0].shape)
-        length = inputs[0].shape[1]
         if self._module is None:
             self._module = mx.mod.BucketingModule(
-                lambda _: (self._symbol, INPUT_NAMES, None), default_bucket_key=length, context=self._contexts
+                lambda _: (self._symbol, INPUT_NAMES, None),
+                default_bucket_key=inputs[0].shape,
+                context=self._contexts,
             )
             self._module.bind(shapes, for_training=False)
             self._module.set_params(self._arg_params, {})
         batch = mx.io.DataBatch(
-            [mx.nd.array(array) for array in inputs], bucket_key=length, provide_data=shapes, provide_label=None
+            [mx.nd.array(array) for array in inputs],
+            bucket_key=inputs[0].shape,
+            provide_data=shapes,
+            provide_label=None,
         )
         self._module.forward(batch, is_train=False)
         return np.asarray(self._module.get_outputs()[0].asnumpy())

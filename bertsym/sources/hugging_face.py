@@ -141,13 +141,13 @@ def _weight_files(folder: Path) -> list[Path]:
             if name != Path(name).name:
                 raise ModelError(f"{folder / _INDEX}: shard {name!r} is not a plain file name")
         return [folder / name for name in shards]
-    if (folder / "pytorch_model.bin").exists():
-        raise ModelError(
-            f"{folder / 'pytorch_model.bin'} is a pickle, which can run code when it is loaded; convert it where "
-            "you trust it: python -c \"from transformers import AutoModel; AutoModel.from_pretrained('DIR')"
-            ".save_pretrained('DIR', safe_serialization=True)\""
-        )
-    raise ModelError(f"{folder}: no {_WEIGHTS} and no {_INDEX}")
+    pickle = folder / "pytorch_model.bin"
+    found = f"{pickle} is a pickle" if pickle.exists() else f"{folder}: no {_WEIGHTS}; a pytorch_model.bin is a pickle"
+    raise ModelError(
+        f"{found}, which can run code when it is loaded, and is not read; convert it where you trust it: python -c "
+        "\"from transformers import AutoModel; AutoModel.from_pretrained('DIR').save_pretrained('DIR', "
+        'safe_serialization=True)"'
+    )
 
 
 def _read_weights(paths: Iterable[Path]) -> dict[str, Array]:

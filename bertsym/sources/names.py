@@ -123,7 +123,7 @@ GLUONNLP_EXPORT = NameTable(
     {name: name for name in _TEMPLATES},
     # Counters of the second, third ... model of a process, and the class names of 0.6 to 0.8.
     spellings=(
-        (r"^(bert\w*?)\d+_", r"\g<1>0_"),
+        (r"^(?:static)?(bert\w*?)\d+_", r"\g<1>0_"),
         (r"(multiheadattentioncell|bertselfattentioncell)\d+_", "dotproductselfattentioncell0_"),
         (r"bertpositionwiseffn\d+_", "positionwiseffn0_"),
         (r"bertlayernorm\d+_", "layernorm0_"),

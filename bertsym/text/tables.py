@@ -53,15 +53,23 @@ class Table:
     def __init__(self, source: str | Path | BinaryIO, table_format: TableFormat, need_label: bool = True) -> None:
         self.name = str(source) if isinstance(source, (str, Path)) else "standard input"
         self._need_label = need_label
-        self._kind = table_format.kind or self._kind_by_suffix()
         self._file = _opened(source) if isinstance(source, (str, Path)) else source
-        lines = self._lines()
-        if self._kind == "jsonl":
-            self._records: Iterator[tuple[int, Any]] = self._json_records(lines)
-            self.columns = table_format.columns
-        else:
-            fields = self._tsv_fields(lines) if self._kind == "tsv" else self._csv_fields(lines)
-            self._open_fields(fields, table_format)
+        try:
+            self._kind = table_format.kind or self._kind_by_suffix()
+            lines = self._lines()
+            if self._kind == "jsonl":
+                self._records: Iterator[tuple[int, Any]] = self._json_records(lines)
+                self.columns = table_format.columns
+            else:
+                fields = self._tsv_fields(lines) if self._kind == "tsv" else self._csv_fields(lines)
+                self._open_fields(fields, table_format)
+        except BaseException:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        if self._file is not sys.stdin.buffer:
+            self._file.close()
 
     def _kind_by_suffix(self) -> str:
         suffix = Path(self.name).suffix.lower()
@@ -85,9 +93,6 @@ class Table:
                     raise self.error(number, f"not UTF-8 text (byte {error.start} of the line)") from None
         except OSError as error:
             raise DataError(f"{self.name}: {error.strerror}") from None
-        finally:
-            if self._file is not sys.stdin.buffer:
-                self._file.close()
 
     def _tsv_fields(self, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
         # No quoting: GLUE's files hold quotation marks that are plain text.
@@ -174,6 +179,12 @@ class Table:
         raise DataError(f"{self.name}: no column {name!r} (the columns are {found})")
 
     def __iter__(self) -> Iterator[Row]:
+        try:
+            yield from self._rows()
+        finally:
+            self._close()
+
+    def _rows(self) -> Iterator[Row]:
         for number, record in self._records:
             if self._kind == "jsonl":
                 if self.columns.text is None or (self.columns.label is None and self._need_label):

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bertsym.errors import DataError, ModelError
+from bertsym.errors import ModelError, UsageError
 from bertsym.text.vocabulary import Vocabulary
-
-_SPECIAL_TOKENS_PER_TEXT = 1  # a [SEP]; and one [CLS]
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,12 @@ class Tokenizer:
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
         """Encode texts, or pairs of them. Words such as ``[SEP]`` in a text are text, not special tokens.
 
-        Raises DataError when a pair can't fit (max_length below 3 for a text, 5 for a pair).
+        Raises UsageError when it can't fit (max_length below 3 for a text, 5 for a pair).
         """
-        shortest = 1 + (_SPECIAL_TOKENS_PER_TEXT + 1) * (1 if pairs is None else 2)
+        # [CLS], and for each text a token and [SEP].
+        shortest = 3 if pairs is None else 5
         if self.max_length < shortest:
-            raise DataError(f"max length {self.max_length} is too short, {shortest} is the least")
+            raise UsageError(f"max length {self.max_length} is too short, {shortest} is the least")
         inputs = list(texts) if pairs is None else list(zip(texts, pairs))
         return [
             Encoded(

@@ -71,9 +71,10 @@ def read_data(
     tokenizer = Tokenizer(base.vocabulary(), base.signature.tokenizer, max_length)
     encoded = []
     for path, rows in ((train, train_rows), (dev, dev_rows)):
-        features, classes = encode_rows(rows, tokenizer, str(path)), classes_of(rows, labels, str(path))
-        _describe(features, str(path), max_length, progress)
-        encoded.append(LabelledFeatures(features, classes))
+        features = encode_rows(rows, tokenizer, str(path))
+        encoded.append(LabelledFeatures(features, classes_of(rows, labels, str(path))))
+    for path, part in zip((train, dev), encoded):
+        _describe(part.features, str(path), max_length, progress)
     progress.note(f"labels: {', '.join(labels)}")
     return FinetuneData(encoded[0], encoded[1], labels, columns)
 

@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from bertsym.errors import UsageError
 from bertsym.training.loop import StepReport
 from bertsym.training.metrics import format_metrics
 
-_LINES_PER_EPOCH = 10  # where there is no terminal
+_GROUPS_PER_EPOCH = 10
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class TextProgress:
         print(text, file=self._stream, flush=True)
 
     def step(self, report: StepReport) -> None:
-        """Move the bar, or print every tenth of an epoch."""
+        """Move the bar, or print a line for a group of steps."""
         values = f"loss {report.loss:.4f}  lr {report.learning_rate:.2e}"
         if self._is_terminal:
             if self._bar is None:
@@ -103,10 +105,22 @@ class TextProgress:
 
 
 class JsonProgress:
-    """One JSON object a line: ``event`` ``step`` (a tenth of an epoch) or ``epoch`` with the dev metrics."""
+    """One JSON object a line: ``event`` is ``step`` (the last one of a group) or ``epoch`` (with the dev metrics).
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    The file is made, and an old one overwritten, when there is something to write. Raises UsageError at once
+    when its folder doesn't exist.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._stream: TextIO | None = None
+        if not self._path.parent.is_dir():
+            raise UsageError(f"{path}: can't write a log, there is no folder {self._path.parent}")
+
+    def close(self) -> None:
+        """Close the file, if anything was written."""
+        if self._stream:
+            self._stream.close()
 
     def note(self, text: str) -> None:
         """Ignored."""
@@ -130,6 +144,11 @@ class JsonProgress:
             "samples_per_second": report.samples_per_second,
             **(more or {}),
         }
+        if self._stream is None:
+            try:
+                self._stream = self._path.open("w", encoding="utf-8")
+            except OSError as error:
+                raise UsageError(f"{self._path}: can't write the log: {error.strerror}") from None
         print(json.dumps(record), file=self._stream, flush=True)
 
 
@@ -156,6 +175,6 @@ class ProgressGroup:
 
 
 def is_reported(report: StepReport) -> bool:
-    """Whether this step ends a tenth of its epoch."""
-    every = max(1, report.steps_in_epoch // _LINES_PER_EPOCH)
-    return report.step_in_epoch % every == 0 or report.step_in_epoch == report.steps_in_epoch
+    """Whether this step ends a group: a tenth of its epoch, but at least 10 steps."""
+    group = max(10, report.steps_in_epoch // _GROUPS_PER_EPOCH)
+    return report.step_in_epoch % group == 0

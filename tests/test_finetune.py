@@ -1,0 +1,303 @@
+"""Fine-tuning from a bundle to a bundle: what is learned, what is written, what is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Result, Tables
+
+from bertsym import (
+    Bundle,
+    Classifier,
+    FinetuneOptions,
+    ModelError,
+    ParamsFile,
+    TableFormat,
+    evaluate,
+    finetune,
+    graft,
+)
+from bertsym.inference.predictor import Predictor
+from bertsym.runtime import mx
+from bertsym.text.features import Features, encode_rows
+from bertsym.text.tables import read_table
+from bertsym.text.tokenizer import Tokenizer
+from bertsym.training.batch_source import TokenSource
+from bertsym.training.loop import Trainer
+from bertsym.training.progress import EpochReport, SilentProgress
+
+Cli = Callable[..., Result]
+
+FAST = {"epochs": 2, "batch_size": 16, "learning_rate": 2e-3, "max_length": 24}
+
+
+class Recorder(SilentProgress):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.epochs: list[EpochReport] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def epoch(self, report: EpochReport) -> None:
+        self.epochs.append(report)
+
+
+def params(prefix: Path) -> dict[str, np.ndarray]:
+    return {name: np.array(array) for name, array in ParamsFile(f"{prefix}-0000.params").items()}
+
+
+def encoded(bundle: Bundle, table: Path) -> Features:
+    tokenizer = Tokenizer(bundle.vocabulary(), bundle.signature.tokenizer, 24)
+    return encode_rows(read_table(table, TableFormat())[0], tokenizer, str(table))
+
+
+def test_it_learns_what_the_table_teaches(classifier: Path, tables: Tables) -> None:
+    assert evaluate(classifier, tables.train).metrics["accuracy"] > 0.9
+
+
+def test_evaluate_prints_what_finetune_printed_for_the_kept_epoch(
+    cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    out = tmp_path / "classifier"
+    options = ["--epochs", 3, "--batch-size", 16, "--lr", "2e-3", "--max-length", 24]
+    trained = cli("finetune", bundles["cls"], "--train", tables.train, "--dev", tables.dev, "--out", out, *options)
+    assert trained.code == 0, trained.err
+    printed = next(line for line in trained.out.splitlines() if line.startswith("accuracy"))
+    evaluated = cli("evaluate", out, tables.dev)
+    assert evaluated.out.strip() == printed
+    assert f"dev: {printed}" in trained.err
+
+
+def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(
+    bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        options = FinetuneOptions(**{**FAST, "seed": seed})
+        finetune(bundles["cls"], tables.train, tables.dev, tmp_path / name, options=options)
+    suffixes = sorted(path.name[1:] for path in tmp_path.glob("a-*"))
+    assert len(suffixes) == 7
+    for suffix in suffixes:
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes(), suffix
+    assert (tmp_path / "a-0000.params").read_bytes() != (tmp_path / "c-0000.params").read_bytes()
+
+
+def test_written_files_load_with_nothing_but_mxnet(classifier: Path, tables: Tables) -> None:
+    symbol, arg_params, aux_params = mx.model.load_checkpoint(str(classifier), 0)
+    assert symbol.list_outputs() == ["softmax_output"]
+    assert set(symbol.list_arguments()) - set(arg_params) == {"data0", "data1", "data2"}
+    assert not aux_params
+
+    module = mx.mod.Module(symbol, data_names=("data0", "data1", "data2"), label_names=None)
+    module.bind([("data0", (2, 9)), ("data1", (2, 9)), ("data2", (2,))], for_training=False)
+    module.set_params(arg_params, aux_params)
+    inputs = [mx.nd.ones((2, 9)) * 7, mx.nd.zeros((2, 9)), mx.nd.array([9, 4])]
+    module.forward(mx.io.DataBatch(inputs), is_train=False)
+    block = mx.gluon.SymbolBlock.imports(
+        f"{classifier}-symbol.json", ["data0", "data1", "data2"], f"{classifier}-0000.params"
+    )
+    np.testing.assert_allclose(module.get_outputs()[0].asnumpy(), block(*inputs).asnumpy(), atol=1e-6)
+
+
+def test_train_symbol_goes_on_training_with_plain_module(classifier: Path) -> None:
+    symbol = mx.sym.load(f"{classifier}-train-symbol.json")
+    _, arg_params, aux_params = mx.model.load_checkpoint(str(classifier), 0)
+    data = mx.io.NDArrayIter(
+        {"data0": np.full((8, 9), 7.0), "data1": np.zeros((8, 9)), "data2": np.full(8, 9.0)},
+        {"softmax_label": np.zeros(8)},
+        batch_size=4,
+    )
+    module = mx.mod.Module(symbol, data_names=("data0", "data1", "data2"), label_names=("softmax_label",))
+    module.fit(data, arg_params=arg_params, aux_params=aux_params, num_epoch=1, optimizer="sgd", eval_metric="acc")
+    after, _ = module.get_params()
+    assert not np.array_equal(after["fc-finetune_weight"].asnumpy(), arg_params["fc-finetune_weight"].asnumpy())
+
+
+def test_signature_and_manifest_tell_how_to_call_it_and_how_it_was_made(classifier: Path, tables: Tables) -> None:
+    signature = json.loads(Path(f"{classifier}-signature.json").read_text())
+    assert [(entry["name"], entry["shape"]) for entry in signature["inputs"]] == [
+        ("data0", ["batch", "length"]),
+        ("data1", ["batch", "length"]),
+        ("data2", ["batch"]),
+    ]
+    assert signature["outputs"] == [{"name": "softmax_output", "shape": ["batch", 2], "dtype": "float32"}]
+    assert signature["labels"] == ["no", "yes"]
+    assert signature["max_length"] == 24
+    manifest = json.loads(Path(f"{classifier}-manifest.json").read_text())
+    assert manifest["training"]["data"]["train"]["rows"] == 90
+    assert manifest["training"]["options"]["learning_rate"] == 1e-2
+    assert len(manifest["training"]["data"]["dev"]["sha256"]) == 64
+
+
+def test_labels_are_sorted_as_numbers_when_they_are_numbers(bundles: dict[str, Path], tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("text,label\n" + "".join(f"the cat {word},{n}\n" for n in (10, 9, 2) for word in ("sat", "ran")))
+    bundle = finetune(
+        bundles["cls"], table, table, tmp_path / "out", options=FinetuneOptions(epochs=1, max_length=16)
+    ).bundle
+    assert bundle.signature.labels == ("2", "9", "10")
+
+
+def test_the_best_epoch_is_kept_not_the_last(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
+    recorder = Recorder()
+    options = FinetuneOptions(epochs=5, batch_size=16, learning_rate=2e-3, max_length=24)
+    result = finetune(bundles["cls"], tables.train, tables.dev, tmp_path / "x", options=options, progress=recorder)
+    best = max(recorder.epochs, key=lambda epoch: (epoch.metrics["accuracy"], -epoch.metrics["loss"]))
+    assert result.kept == best
+    assert evaluate(tmp_path / "x", tables.dev).metrics == best.metrics
+
+
+def test_patience_stops_when_the_dev_metric_no_longer_rises(
+    bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    recorder = Recorder()
+    # So small a rate that nothing changes: the first epoch stays the best.
+    options = FinetuneOptions(epochs=9, batch_size=32, learning_rate=1e-12, max_length=24, patience=2)
+    finetune(bundles["cls"], tables.train, tables.dev, tmp_path / "x", options=options, progress=recorder)
+    assert len(recorder.epochs) < 9
+    assert any(note.startswith("stopped early") for note in recorder.notes)
+
+
+def test_frozen_encoder_changes_the_head_only(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
+    options = FinetuneOptions(epochs=3, batch_size=16, freeze_encoder=True, max_length=24, learning_rate=1e-2)
+    finetune(bundles["mean"], tables.train, tables.dev, tmp_path / "x", options=options)
+    before, after = params(bundles["mean"]), params(tmp_path / "x")
+    assert {name for name in after if name not in before} == {"fc-finetune_weight", "fc-finetune_bias"}
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name], array, err_msg=name)
+    assert after["fc-finetune_bias"].any()
+
+
+def test_frozen_encoder_dev_metrics_are_those_of_the_written_files(
+    bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    options = FinetuneOptions(epochs=2, freeze_encoder=True, max_length=24, learning_rate=1e-2)
+    result = finetune(bundles["mean"], tables.train, tables.dev, tmp_path / "x", options=options)
+    assert evaluate(tmp_path / "x", tables.dev).metrics == result.kept.metrics
+
+
+@pytest.mark.parametrize("output", ["cls", "mean", "pooled"])
+def test_classifier_says_what_it_reads(bundles: dict[str, Path], tables: Tables, tmp_path: Path, output: str) -> None:
+    recorder = Recorder()
+    options = FinetuneOptions(**{**FAST, "epochs": 1})
+    finetune(bundles[output], tables.train, tables.dev, tmp_path / "x", options=options, progress=recorder)
+    assert any(note.startswith(f"fc-finetune reads {output}_output, ") for note in recorder.notes)
+
+
+def test_whole_sequence_locks_the_length_and_says_so(
+    cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    out = tmp_path / "whole"
+    arguments = ["finetune", bundles["sequence"], "--train", tables.train, "--dev", tables.dev, "--out", out]
+    refused = cli(*arguments)
+    assert refused.code == 2
+    assert "locked to one length" in refused.error_line
+    assert not list(tmp_path.iterdir())
+
+    done = cli(*arguments, "--whole-sequence", "--max-length", 20, "--epochs", 1)
+    assert done.code == 0, done.err
+    assert "20 x 32 = 640 values, so it takes no other length than 20" in done.err
+    assert params(out)["fc-finetune_weight"].shape == (2, 640)
+    assert Bundle.open(out).signature.to_json()["inputs"][0]["shape"] == ("batch", 20)
+    assert cli("verify", out).code == 0
+    assert cli("predict", out, "--text", "the happy cat").code == 0
+
+
+def test_whole_sequence_can_be_trained_on_a_frozen_encoder(
+    bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    options = FinetuneOptions(epochs=1, freeze_encoder=True, whole_sequence=True, max_length=16)
+    result = finetune(bundles["sequence"], tables.train, tables.dev, tmp_path / "x", options=options)
+    assert evaluate(tmp_path / "x", tables.dev).metrics == result.kept.metrics
+
+
+def test_log_json_has_a_line_for_each_epoch_and_step_group(
+    cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    arguments = ["--epochs", 2, "--batch-size", 4, "--max-length", 24, "--log-json", log]
+    done = cli(
+        "finetune", bundles["cls"], "--train", tables.train, "--dev", tables.dev, "--out", tmp_path / "x", *arguments
+    )
+    assert done.code == 0, done.err
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    for record in records:
+        assert {"event", "epoch", "step", "loss", "learning_rate", "samples_per_second"} <= set(record)
+    epochs = [record for record in records if record["event"] == "epoch"]
+    assert [(record["epoch"], record["step"]) for record in epochs] == [(1, 23), (2, 46)]
+    assert all({"dev_accuracy", "dev_f1", "dev_loss"} <= set(record) for record in epochs)
+    steps = [record["step"] for record in records if record["event"] == "step"]
+    assert steps == [10, 20, 33, 43]
+
+
+def test_truncated_texts_are_counted_and_said(
+    cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    train = tmp_path / "train.tsv"
+    train.write_text(tables.train.read_text() + "yes\t" + "happy " * 170_000 + "\n")
+    done = cli(
+        *("finetune", bundles["cls"], "--train", train, "--dev", tables.dev, "--out", tmp_path / "x"),
+        *("--epochs", 1, "--max-length", 24),
+    )
+    assert done.code == 0, done.err
+    assert "91 rows, 1 truncated to 24 tokens" in done.err
+
+
+def test_a_vocabulary_that_does_not_fit_the_text_is_warned_of(
+    cli: Cli, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text("text\tlabel\nunheard of things\ta\nquite strange words\tb\n")
+    done = cli(
+        "finetune", bundles["cls"], "--train", table, "--dev", table, "--out", tmp_path / "x", "--max-length", 16
+    )
+    assert done.code == 0, done.err
+    assert "are [UNK]" in done.err
+
+
+def test_training_that_diverges_stops_with_the_step_and_the_gradients(bundles: dict[str, Path], tables: Tables) -> None:
+    bundle = Bundle.open(bundles["cls"])
+    symbol = graft(mx.sym.load(str(bundle.path("symbol.json"))), 2)
+    head = {"fc-finetune_weight": np.full((2, 32), np.nan, np.float32), "fc-finetune_bias": np.zeros(2, np.float32)}
+    source = TokenSource(encoded(bundle, tables.train), np.zeros(90, np.int64), bundle.config, 0, 24)
+    trainer = Trainer(symbol, {**bundle.params(), **head}, source, FinetuneOptions(**FAST))
+    with pytest.raises(ModelError, match=r"diverged at step 1 \(epoch 1\): loss nan, gradient norm nan"):
+        trainer.epoch(1, lambda _: None)
+
+
+def test_a_predictor_answers_with_the_parameters_that_it_was_given_last(
+    bundles: dict[str, Path], classifier: Path, tables: Tables
+) -> None:
+    """mxnet 1.9.1's inference Module keeps its first FullyConnected weight after a forward."""
+    bundle = Bundle.open(classifier)
+    features = encoded(bundle, tables.dev)
+    reused = Predictor.from_bundle(bundle)
+    reused(features)
+    changed = {name: np.array(array) * np.float32(0.5) for name, array in bundle.params().items()}
+    reused.set_params(changed)
+    fresh = Predictor.from_bundle(bundle)
+    fresh.set_params(changed)
+    np.testing.assert_array_equal(reused(features), fresh(features))
+
+
+def test_pairs_are_trained_and_predicted_as_pairs(bundles: dict[str, Path], tmp_path: Path) -> None:
+    table = tmp_path / "pairs.jsonl"
+    rows = [
+        {"sentence1": f"the {a} cat", "sentence2": f"the {b} dog", "label": int(a == b)}
+        for a in ("red", "blue", "old")
+        for b in ("red", "blue", "old")
+    ]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = FinetuneOptions(epochs=1, max_length=20)
+    bundle = finetune(bundles["pooled"], table, table, tmp_path / "x", options=options).bundle
+    assert bundle.signature.pair
+    predictions = Classifier(tmp_path / "x").predict(["the red cat", "the cat"], ["the red dog", "a bird"])
+    for prediction in predictions:
+        assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert prediction.label == max(prediction.probabilities, key=lambda label: prediction.probabilities[label])

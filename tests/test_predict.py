@@ -1,0 +1,135 @@
+"""Predicting: single texts, tables, streams; order, formats, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Result, Tables
+
+from bertsym import Classifier, DataError, UsageError
+
+Cli = Callable[..., Result]
+
+
+def bertsym(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """The command line in a process of its own."""
+    command = [sys.executable, "-m", "bertsym", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=120)
+
+
+def test_one_text_gives_its_label_and_the_probability_of_each(cli: Cli, classifier: Path) -> None:
+    result = cli("predict", classifier, "--text", "the happy cat sat on the mat")
+    header, row = result.out.splitlines()
+    assert header == "label\tp(no)\tp(yes)"
+    label, no, yes = row.split("\t")
+    assert label == "yes"
+    assert float(yes) > 0.5 > float(no)
+    assert float(no) + float(yes) == pytest.approx(1, abs=2e-6)
+
+
+def test_json_lines_hold_the_same(cli: Cli, classifier: Path) -> None:
+    record = json.loads(cli("predict", classifier, "--text", "a sad dog", "--output-format", "jsonl").out)
+    assert record["label"] == "no"
+    assert set(record["probabilities"]) == {"no", "yes"}
+
+
+def test_a_table_is_predicted_in_its_own_order(cli: Cli, classifier: Path, tables: Tables) -> None:
+    lines = tables.dev.read_text().splitlines()[1:]
+    result = cli("predict", classifier, tables.dev)
+    printed = [line.split("\t") for line in result.out.splitlines()[1:]]
+    one_by_one = [Classifier(classifier).predict([line.split("\t")[1]])[0] for line in lines[:4]]
+    assert len(printed) == len(lines)
+    for row, alone in zip(printed, one_by_one):
+        assert row[0] == alone.label
+        assert float(row[1]) == pytest.approx(alone.probabilities["no"], abs=2e-6)
+
+
+def test_a_table_to_predict_needs_no_label_column(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text("text\nthe happy bird\nthe sad bird\n")
+    assert [line.split("\t")[0] for line in cli("predict", classifier, table).out.splitlines()] == [
+        "label",
+        "yes",
+        "no",
+    ]
+
+
+def test_standard_input_is_a_text_a_line(classifier: Path) -> None:
+    result = bertsym("predict", classifier, stdin=b"the happy cat\nthe sad cat\n")
+    assert result.returncode == 0, result.stderr
+    assert [line.split("\t")[0] for line in result.stdout.decode().splitlines()] == ["label", "yes", "no"]
+
+
+def test_standard_input_of_json_lines(classifier: Path) -> None:
+    stdin = b'{"text": "the happy cat"}\n{"text": "the sad cat"}\n'
+    result = bertsym("predict", classifier, "--format", "jsonl", "--output-format", "jsonl", stdin=stdin)
+    assert [json.loads(line)["label"] for line in result.stdout.splitlines()] == ["yes", "no"]
+
+
+def test_rows_before_a_bad_one_are_printed_and_the_bad_one_is_named(classifier: Path) -> None:
+    good = b"the happy cat\n" * 1024
+    result = bertsym("predict", classifier, stdin=good + b"\xff\xfe\n")
+    assert result.returncode == 1
+    assert len(result.stdout.splitlines()) == 1025
+    assert b"standard input, line 1025: not UTF-8" in result.stderr
+
+
+def test_a_reader_that_stops_early_gets_no_complaint(classifier: Path) -> None:
+    command = f"{sys.executable} -m bertsym predict {classifier} | head -n 1"
+    result = subprocess.run(
+        ["bash", "-c", command], input=b"the happy cat\n" * 5000, capture_output=True, check=False, timeout=120
+    )
+    assert result.stdout.splitlines() == [b"label\tp(no)\tp(yes)"]
+    assert result.stderr == b""
+
+
+def test_streams_are_read_as_they_come(classifier: Path) -> None:
+    """More rows than are held at a time, through the library."""
+    stream = io.BytesIO(b"the happy cat\nthe sad cat\n" * 1100)
+    labels = [prediction.label for prediction in Classifier(classifier).predict_table(stream)]
+    assert labels == ["yes", "no"] * 1100
+
+
+def test_truncated_texts_are_counted(cli: Cli, classifier: Path) -> None:
+    result = cli("predict", classifier, "--text", "happy " * 170_000)
+    assert result.code == 0
+    assert "1 of 1 texts truncated to 24 tokens" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--text", " "], 1, "is empty"),
+        (["--text", "happy", "--text-pair", "sad"], 2, "trained on single texts"),
+        (["--text-pair", "sad"], 2, "--text-pair needs --text"),
+        (["FILE", "--text", "happy"], 2, "either FILE or --text"),
+        (["none.tsv"], 1, "none.tsv: No such file"),
+        (["--text", "happy", "--device", "tpu"], 2, "is not one of cpu, gpu:0"),
+        (["--text", "happy", "--device", "gpu:0"], 1, "MXNet sees 0 GPUs"),
+    ],
+)
+def test_what_is_refused(cli: Cli, classifier: Path, arguments: list[str], code: int, message: str) -> None:
+    result = cli("predict", classifier, *arguments)
+    assert (result.code, result.out) == (code, "")
+    assert message in result.err.strip().splitlines()[-1]
+
+
+def test_an_encoder_without_a_head_is_no_classifier(cli: Cli, bundles: dict[str, Path]) -> None:
+    result = cli("predict", bundles["cls"], "--text", "happy")
+    assert result.code == 1
+    assert "has no classifier, it ends in cls_output; fine-tune it first" in result.error_line
+
+
+def test_library_refuses_what_the_command_line_refuses(classifier: Path) -> None:
+    happy = Classifier(classifier)
+    with pytest.raises(UsageError, match="single texts"):
+        happy.predict(["a"], ["b"])
+    with pytest.raises(DataError, match="without any token"):
+        happy.predict(["\x07"])
+    assert happy.predict([]) == []
