@@ -27,6 +27,7 @@ from typing import Any
 
 from bertsym.bert.config import BertConfig
 from bertsym.bert.inputs import INPUT_NAMES, INPUTS
+from bertsym.bert.operators import OPERATORS
 from bertsym.errors import ModelError, UsageError
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, ParamsFile, write_params
@@ -150,7 +151,9 @@ class Bundle:
         for name, extra in ((SYMBOL, set()), (TRAIN_SYMBOL, {LABEL_NAME})):
             if name in self.manifest["files"]:
                 path = self.path(name)
-                expected = set(SymbolGraph.load(path).variables) - {*INPUT_NAMES, *extra}
+                graph = SymbolGraph.load(path)
+                graph.check_only(OPERATORS, str(path))
+                expected = set(graph.variables) - {*INPUT_NAMES, *extra}
                 if expected != params:
                     raise ModelError(f"{path}: parameters differ from the file's: {sorted(expected ^ params)[:5]}")
 
@@ -237,13 +240,13 @@ def stage_bundle(prefix: str | Path, force: bool = False) -> Iterator[Stage]:
     were there stay. Raises UsageError at once when files of a bundle exist and `force` is False, and
     ModelError when the folder can't be written.
     """
-    prefix = Path(prefix)
-    if not prefix.name or str(prefix).endswith(os.sep) or prefix.is_dir():
-        raise UsageError(f"{prefix}: a PREFIX is a folder and the beginning of a file name, as in out/model")
-    existing = [path for path in (file_path(prefix, name) for name in FILE_NAMES) if path.exists()]
-    if existing and not force:
-        raise UsageError(f"{existing[0]} exists: choose another PREFIX, or overwrite with --force")
+    text, prefix = str(prefix), Path(prefix)
     try:
+        if not prefix.name or text.endswith(os.sep) or prefix.is_dir():
+            raise UsageError(f"{text}: a PREFIX is a folder and the beginning of a file name, as in out/model")
+        existing = [path for path in (file_path(prefix, name) for name in FILE_NAMES) if path.exists()]
+        if existing and not force:
+            raise UsageError(f"{existing[0]} exists: choose another PREFIX, or overwrite with --force")
         with _made_parents(prefix.parent):
             folder = Path(tempfile.mkdtemp(prefix=f".{prefix.name}.", dir=prefix.parent))
             try:
@@ -266,8 +269,8 @@ def file_path(prefix: Path, name: str) -> Path:
 def _made_parents(folder: Path) -> Iterator[None]:
     """Make missing folders; remove them again when the body fails."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
         for path in missing:
@@ -284,16 +287,18 @@ def _move_into_place(staged: Path, prefix: Path) -> None:
     for name in FILE_NAMES:
         target = file_path(prefix, name)
         moves += [(target, backup / name), (file_path(staged, name), target)]
-    moved: list[tuple[Path, Path]] = []
+    begun: list[tuple[Path, Path]] = []
     try:
         for source, target in moves:
             if source.exists():
+                # Noted first: a signal may come right after the move.
+                begun.append((source, target))
                 os.replace(source, target)
-                moved.append((source, target))
         _sync_folder(prefix.parent)
     except BaseException:
-        for source, target in reversed(moved):
-            os.replace(target, source)
+        for source, target in reversed(begun):
+            if not source.exists():
+                os.replace(target, source)
         raise
 
 

@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from bertsym.cli.group import run
+from bertsym.symbol.params import Array
 
 WORDS = [
     "the",
@@ -60,7 +62,7 @@ WORDS = [
 PIECES = [f"##{piece}" for piece in ("s", "ed", "ing", "ly", "er")]
 VOCABULARY = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *PIECES]
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "model_type": "bert",
     "hidden_act": "gelu",
     "num_hidden_layers": 2,
@@ -76,7 +78,7 @@ CONFIG = {
 }
 
 
-def hugging_face_weights(seed: int = 0) -> dict[str, np.ndarray]:
+def hugging_face_weights(seed: int = 0) -> dict[str, Array]:
     """Weights of CONFIG under Hugging Face's names, large enough that every one of them matters."""
     rng = np.random.default_rng(seed)
     units, hidden = CONFIG["hidden_size"], CONFIG["intermediate_size"]
@@ -109,7 +111,7 @@ def hugging_face_weights(seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def write_hugging_face(folder: Path, weights: dict[str, np.ndarray] | None = None, **config: object) -> Path:
+def write_hugging_face(folder: Path, weights: dict[str, Array] | None = None, **config: object) -> Path:
     """A Hugging Face folder of the tiny BERT; keywords change config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({**CONFIG, **config}))

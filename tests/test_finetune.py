@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from bertsym import (
 )
 from bertsym.inference.predictor import Predictor
 from bertsym.runtime import mx
+from bertsym.symbol.params import Array
 from bertsym.text.features import Features, encode_rows
 from bertsym.text.tables import read_table
 from bertsym.text.tokenizer import Tokenizer
@@ -32,7 +34,7 @@ from bertsym.training.progress import EpochReport, SilentProgress
 
 Cli = Callable[..., Result]
 
-FAST = {"epochs": 2, "batch_size": 16, "learning_rate": 2e-3, "max_length": 24}
+FAST = FinetuneOptions(epochs=2, batch_size=16, learning_rate=2e-3, max_length=24)
 
 
 class Recorder(SilentProgress):
@@ -49,7 +51,7 @@ class Recorder(SilentProgress):
         self.epochs.append(report)
 
 
-def params(prefix: Path) -> dict[str, np.ndarray]:
+def params(prefix: Path) -> dict[str, Array]:
     return {name: np.array(array) for name, array in ParamsFile(f"{prefix}-0000.params").items()}
 
 
@@ -79,7 +81,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(
     bundles: dict[str, Path], tables: Tables, tmp_path: Path
 ) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        options = FinetuneOptions(**{**FAST, "seed": seed})
+        options = dataclasses.replace(FAST, seed=seed)
         finetune(bundles["cls"], tables.train, tables.dev, tmp_path / name, options=options)
     suffixes = sorted(path.name[1:] for path in tmp_path.glob("a-*"))
     assert len(suffixes) == 7
@@ -185,7 +187,7 @@ def test_frozen_encoder_dev_metrics_are_those_of_the_written_files(
 @pytest.mark.parametrize("output", ["cls", "mean", "pooled"])
 def test_classifier_says_what_it_reads(bundles: dict[str, Path], tables: Tables, tmp_path: Path, output: str) -> None:
     recorder = Recorder()
-    options = FinetuneOptions(**{**FAST, "epochs": 1})
+    options = dataclasses.replace(FAST, epochs=1)
     finetune(bundles[output], tables.train, tables.dev, tmp_path / "x", options=options, progress=recorder)
     assert any(note.startswith(f"fc-finetune reads {output}_output, ") for note in recorder.notes)
 
@@ -266,7 +268,7 @@ def test_training_that_diverges_stops_with_the_step_and_the_gradients(bundles: d
     symbol = graft(mx.sym.load(str(bundle.path("symbol.json"))), 2)
     head = {"fc-finetune_weight": np.full((2, 32), np.nan, np.float32), "fc-finetune_bias": np.zeros(2, np.float32)}
     source = TokenSource(encoded(bundle, tables.train), np.zeros(90, np.int64), bundle.config, 0, 24)
-    trainer = Trainer(symbol, {**bundle.params(), **head}, source, FinetuneOptions(**FAST))
+    trainer = Trainer(symbol, {**bundle.params(), **head}, source, FAST)
     with pytest.raises(ModelError, match=r"diverged at step 1 \(epoch 1\): loss nan, gradient norm nan"):
         trainer.epoch(1, lambda _: None)
 

@@ -12,6 +12,7 @@ from bertsym import UsageError, graft, graft_for_inference
 from bertsym.bert.heads import head_parameters
 from bertsym.bert.inputs import input_shapes
 from bertsym.runtime import mx
+from bertsym.symbol.params import Array
 
 
 def load(prefix: Path) -> object:
@@ -107,7 +108,7 @@ def test_initial_head_is_small_random_weights_and_zero_bias_from_the_seed(bundle
     base = mx.sym.load(f"{bundles['cls']}-symbol.json")
     symbol = graft(base, num_classes=2)
 
-    def initial(seed: int) -> dict[str, np.ndarray]:
+    def initial(seed: int) -> dict[str, Array]:
         return head_parameters(symbol, base.list_arguments(), input_shapes(1, 8), seed)
 
     assert set(initial(0)) == {"fc-finetune_weight", "fc-finetune_bias"}

@@ -37,7 +37,7 @@ def command(
     tables = table_format(kind, no_header, text_column, pair_column, label_column)
 
     from bertsym.inference.evaluate import evaluate
-    from bertsym.training.metrics import format_metrics
+    from bertsym.inference.metrics import format_metrics
 
     with row_bar() as on_rows:
         result = evaluate(prefix, file, tables, task, device, batch_size, on_rows)

@@ -65,8 +65,8 @@ def command(
     options = FinetuneOptions(**settings)
     tables = table_format(kind, no_header, text_column, pair_column, label_column)
 
+    from bertsym.inference.metrics import format_metrics
     from bertsym.training.finetune import finetune
-    from bertsym.training.metrics import format_metrics
     from bertsym.training.progress import JsonProgress, Progress, ProgressGroup, TextProgress
 
     with contextlib.ExitStack() as stack:

@@ -37,6 +37,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"bertsym.cli.{cmd_name}").command
+        if verbose_option not in command.params:
+            command.params.append(verbose_option)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -45,10 +47,33 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("-v", "--verbose", is_flag=True, help="Say what is set before mxnet is imported; show tracebacks.")
+def _announce(context: click.Context, option: click.Parameter, verbose: bool) -> None:
+    if verbose and not context.find_root().meta.get(_VERBOSE):
+        context.find_root().meta[_VERBOSE] = True
+        from bertsym.runtime import prepare_environment
+
+        for setting in prepare_environment() or ["nothing: all of it was set"]:
+            click.echo(f"set {setting}", err=True)
+
+
+_VERBOSE = "bertsym.verbose"
+# Understood before and after the command's name.
+verbose_option = click.Option(
+    ["-v", "--verbose"],
+    is_flag=True,
+    expose_value=False,
+    callback=_announce,
+    help="Say what is set before mxnet is imported; show where an unexpected error came from.",
+)
+
+
+@click.group(
+    cls=LazyGroup,
+    params=[verbose_option],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="bertsym")
-def cli(verbose: bool) -> None:
+def cli() -> None:
     """Export a BERT as an Apache MXNet symbol, choose what its classifier reads, fine-tune it, use it.
 
     \b
@@ -56,11 +81,6 @@ def cli(verbose: bool) -> None:
     bertsym finetune out/base --train train.tsv --dev dev.tsv --out out/classifier
     bertsym predict out/classifier --text "..." --text-pair "..."
     """
-    if verbose:
-        from bertsym.runtime import prepare_environment
-
-        for setting in prepare_environment():
-            click.echo(f"set {setting}", err=True)
 
 
 def main() -> NoReturn:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from bertsym.errors import UsageError
 from bertsym.inference.classifier import open_classifier, wanted_columns
+from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.inference.predictor import BATCH_SIZE, Predictor
 from bertsym.text.features import classes_of, encode_rows
 from bertsym.text.tables import TableFormat, read_table
 from bertsym.text.tasks import TASKS
 from bertsym.text.tokenizer import Tokenizer
-from bertsym.training.metrics import evaluate_probabilities
 
 
 @dataclass(frozen=True)

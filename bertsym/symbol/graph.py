@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,12 @@ class SymbolGraph:
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ModelError(f"{where}: two nodes are named {twice!r}")
-        return cls(nodes, heads)
+        graph = cls(nodes, heads)
+        for label, entries in graph._labelled_entries():
+            for node, output in entries:
+                if output and nodes[node].is_variable:
+                    raise ModelError(f"{where}: {label}: {names[node]!r} is a variable, it has no output {output}")
+        return graph
 
     @classmethod
     def load(cls, path: str | Path) -> SymbolGraph:
@@ -65,6 +71,20 @@ class SymbolGraph:
             raise ModelError(f"{path}: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ModelError(f"{path}: not UTF-8 text") from None
+
+    def check_only(self, operators: Container[str], where: str) -> None:
+        """Raise ModelError for an operator that isn't one of `operators`, and for any output but the first."""
+        for node in self.nodes:
+            if node.op not in operators:
+                raise ModelError(f"{where}: node {node.name!r} has the operator {node.op!r}, which is not expected")
+        for label, entries in self._labelled_entries():
+            if any(output for _, output in entries):
+                raise ModelError(f"{where}: {label}: an output other than the first is read")
+
+    def _labelled_entries(self) -> Iterator[tuple[str, tuple[tuple[int, int], ...]]]:
+        for index, node in enumerate(self.nodes):
+            yield f"node {index} ({node.name!r})", node.inputs
+        yield "heads", self.heads
 
     @property
     def variables(self) -> list[str]:
@@ -103,7 +123,7 @@ def _parse_entries(raw: Any, limit: int, label: str) -> tuple[tuple[int, int], .
         if (
             not isinstance(entry, list)
             or not 2 <= len(entry) <= 3
-            or not all(isinstance(value, int) and value >= 0 for value in entry)
+            or not all(type(value) is int and value >= 0 for value in entry)
             or entry[0] >= limit
         ):
             raise ModelError(f"{label}: {entry!r} does not name an earlier node")

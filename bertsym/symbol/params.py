@@ -128,7 +128,7 @@ class _Reader:
         if not 1 <= ndim <= _MAX_NDIM:
             raise self.fail(f"{what} has {ndim} dimensions")
         shape = self.unpack(f"{ndim}q", what)
-        if min(shape) < 0:
+        if min(shape) < 1:
             raise self.fail(f"{what} has shape {shape}")
         _, _, flag = self.unpack("iii", what)
         if flag not in _DTYPES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from bertsym.bert.config import BertConfig
 from bertsym.bert.inputs import check_inputs
 from bertsym.errors import DataError
-from bertsym.text.tables import Row
+from bertsym.text.tables import Row, is_unicode
 from bertsym.text.tokenizer import Encoded, Tokenizer
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -60,10 +61,9 @@ def sorted_labels(rows: Sequence[Row]) -> tuple[str, ...]:
     """The distinct labels of some rows, as numbers if all are whole numbers, else as words."""
     labels = {row.label for row in rows if row.label is not None}
 
-    def is_number(label: str) -> bool:
-        return label.isascii() and label.lstrip("-").isdigit()
-
-    return tuple(sorted(labels, key=(lambda label: (int(label), label)) if all(map(is_number, labels)) else None))
+    if all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels):
+        return tuple(sorted(labels, key=lambda label: (int(label), label)))
+    return tuple(sorted(labels))
 
 
 def classes_of(rows: Sequence[Row], labels: Sequence[str], where: str) -> Array:
@@ -78,8 +78,11 @@ def classes_of(rows: Sequence[Row], labels: Sequence[str], where: str) -> Array:
 
 
 def encode_rows(rows: Sequence[Row], tokenizer: Tokenizer, where: str) -> Features:
-    """Tokenise rows; raises DataError, with the line, for a text without any token."""
+    """Tokenise rows; raises DataError, with the line, for a text that is not Unicode or has no token."""
     pairs = None if rows[0].pair is None else [row.pair or "" for row in rows]
+    for row in rows:
+        if not is_unicode(row.text) or not is_unicode(row.pair or ""):
+            raise DataError(f"{where}, line {row.line}: not valid Unicode text")
     examples = tokenizer.encode([row.text for row in rows], pairs)
     for row, example in zip(rows, examples):
         second = sum(example.token_types)

@@ -194,8 +194,12 @@ class Table:
             for what, value in (("text", text), ("second text", pair)):
                 if value is not None and not value.strip():
                     raise self.error(number, f"the {what} is empty")
+                if value is not None and not is_unicode(value):
+                    raise self.error(number, f"the {what} is not valid Unicode")
             label = record.get("label")
             if label is not None:
+                if not is_unicode(label):
+                    raise self.error(number, "the label is not valid Unicode")
                 label = label.strip()
                 if not label:
                     raise self.error(number, "the label is empty")
@@ -215,6 +219,11 @@ class Table:
                 raise self.error(number, f"{key!r} is not a text")
             row[part] = value
         return row
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8; half a surrogate pair, which JSON can spell, can't."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def read_table(

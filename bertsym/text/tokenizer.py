@@ -46,10 +46,10 @@ class Tokenizer:
                 f"this model's vocabulary is {options.kind}: bertsym can export it but not tokenise texts for it"
             )
         from tokenizers import Tokenizer as Pipeline
-        from tokenizers import models, normalizers, pre_tokenizers, processors
+        from tokenizers import models, normalizers, pre_tokenizers
 
         self.max_length = max_length
-        self._unknown_id = vocabulary.index("[UNK]")
+        self._unknown_id, self._cls_id, self._sep_id = map(vocabulary.index, ("[UNK]", "[CLS]", "[SEP]"))
         index = {token: i for i, token in enumerate(vocabulary.tokens)}
         pipeline: Any = Pipeline(models.WordPiece(index, unk_token="[UNK]", max_input_chars_per_word=100))
         pipeline.normalizer = normalizers.BertNormalizer(
@@ -59,10 +59,6 @@ class Tokenizer:
             lowercase=options.lower_case,
         )
         pipeline.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        pipeline.post_processor = processors.BertProcessing(
-            ("[SEP]", vocabulary.index("[SEP]")), ("[CLS]", vocabulary.index("[CLS]"))
-        )
-        pipeline.enable_truncation(max_length, strategy="longest_first")
         self._pipeline = pipeline
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
@@ -74,13 +70,25 @@ class Tokenizer:
         shortest = 3 if pairs is None else 5
         if self.max_length < shortest:
             raise UsageError(f"max length {self.max_length} is too short, {shortest} is the least")
-        inputs = list(texts) if pairs is None else list(zip(texts, pairs))
-        return [
-            Encoded(
-                encoding.ids,
-                encoding.type_ids,
-                bool(encoding.overflowing),
-                encoding.ids.count(self._unknown_id),
-            )
-            for encoding in self._pipeline.encode_batch(inputs)
-        ]
+        first = self._pipeline.encode_batch(list(texts))
+        if pairs is None:
+            return [self._join(encoding.ids) for encoding in first]
+        second = self._pipeline.encode_batch(list(pairs))
+        return [self._join(one.ids, other.ids) for one, other in zip(first, second)]
+
+    def _join(self, first: list[int], second: list[int] | None = None) -> Encoded:
+        """[CLS] first [SEP], or [CLS] first [SEP] second [SEP]; the longer one is shortened where both don't fit."""
+        room = self.max_length - (2 if second is None else 3)
+        tokens = len(first) + len(second or ())
+        if second is None:
+            first = first[:room]
+        elif tokens > room:
+            # What remains when tokens are taken from the longer one in turn, from the second one first.
+            first = first[: max(room - room // 2, room - len(second))]
+            second = second[: room - len(first)]
+        token_ids = [self._cls_id, *first, self._sep_id]
+        token_types = [0] * len(token_ids)
+        if second is not None:
+            token_ids += [*second, self._sep_id]
+            token_types += [1] * (len(second) + 1)
+        return Encoded(token_ids, token_types, tokens > room, token_ids.count(self._unknown_id))

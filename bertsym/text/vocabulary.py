@@ -25,7 +25,7 @@ class Vocabulary:
         for index, token in enumerate(self.tokens):
             if token in seen:
                 raise DataError(f"vocabulary: token {token!r} stands at ids {seen[token]} and {index}")
-            if "\n" in token:
+            if "\n" in token or token.endswith("\r"):
                 raise DataError(f"vocabulary: token {index} holds a line break")
             seen[token] = index
         missing = [token for token in _REQUIRED if token not in seen]
@@ -62,7 +62,7 @@ class Vocabulary:
             if path.suffix == ".json":
                 return cls(_gluonnlp_tokens(json.loads(text)))
             return cls(tuple(line.rstrip("\r") for line in text.removesuffix("\n").split("\n")))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise DataError(f"{path}: not JSON") from None
         except DataError as error:
             raise DataError(f"{path}: {error}") from None

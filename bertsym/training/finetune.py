@@ -15,6 +15,7 @@ from bertsym.bert.outputs import OUTPUTS
 from bertsym.bundle import SYMBOL, Bundle, BundleContent, Signature, file_digest, stage_bundle
 from bertsym.devices import contexts
 from bertsym.errors import ModelError, UsageError
+from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.inference.predictor import Predictor
 from bertsym.provenance import versions
 from bertsym.runtime import mx
@@ -24,7 +25,6 @@ from bertsym.text.tasks import TASKS, Task
 from bertsym.training.batch_source import ENCODED, EncodedSource, TokenSource
 from bertsym.training.data import FinetuneData, read_data
 from bertsym.training.loop import Trainer
-from bertsym.training.metrics import evaluate_probabilities
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.progress import EpochReport, Progress, SilentProgress
 from bertsym.verification import Check, verify

@@ -12,11 +12,11 @@ import numpy as np
 
 from bertsym.devices import contexts
 from bertsym.errors import ModelError
+from bertsym.inference.metrics import cross_entropy
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.text.batches import training_batches
 from bertsym.training.batch_source import BatchSource
-from bertsym.training.metrics import cross_entropy
 from bertsym.training.optimizer import AdamW, exempt_from_decay, global_norm, reduce_over_devices
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.schedule import warmup_linear

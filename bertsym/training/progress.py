@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from bertsym.errors import UsageError
+from bertsym.inference.metrics import format_metrics
 from bertsym.training.loop import StepReport
-from bertsym.training.metrics import format_metrics
 
 _GROUPS_PER_EPOCH = 10
 

@@ -1,0 +1,390 @@
+"""Imports run downwards only, mxnet is imported when it is needed, and what is public is documented."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+import pytest
+
+import bertsym
+from bertsym.cli.group import COMMANDS, cli
+
+PACKAGE = Path(bertsym.__file__).parent
+
+# Module or folder -> what it may import of bertsym, folders with everything in them. The longest entry counts.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "provenance": set(),
+    "runtime": set(),
+    "devices": {"errors", "runtime"},
+    "symbol": {"errors", "symbol"},
+    "text": {"errors", "text"},
+    "text.features": {"errors", "text", "bert.config", "bert.inputs"},
+    "bert": {"errors", "runtime", "bert"},
+    "bert.config": {"errors"},
+    "bert.inputs": {"errors", "bert.config"},
+    "bert.parameters": {"errors", "bert.config"},
+    "bert.operators": set(),
+    "bundle": {"errors", "symbol", "text", "bert.config", "bert.inputs", "bert.operators", "bert.parameters"},
+    "sources": {"errors", "symbol", "text", "bert.config", "bert.parameters", "bundle", "sources"},
+    "sources.gluonnlp_zoo": {"errors", "runtime", "text", "bert.config", "sources"},
+    "verification": {"errors", "runtime", "symbol", "bert", "bundle"},
+    "exporting": {"errors", "provenance", "bert", "bundle", "sources", "verification"},
+    "inference.metrics": set(),
+    "training.options": {"errors"},
+    "inference": {
+        "errors",
+        "runtime",
+        "devices",
+        "symbol",
+        "text",
+        "bert.config",
+        "bert.inputs",
+        "bundle",
+        "inference",
+    },
+    "training": {
+        "errors",
+        "provenance",
+        "runtime",
+        "devices",
+        "symbol",
+        "text",
+        "bert",
+        "bundle",
+        "verification",
+        "inference",
+        "training",
+    },
+    "cli": {"errors", "runtime", "text", "bert.outputs", "sources", "exporting", "verification"}
+    | {"training", "inference", "cli"},
+    "__main__": {"cli"},
+}
+# Nothing of these may lead to mxnet, however far the way is.
+WITHOUT_MXNET = (
+    *("errors", "provenance", "symbol", "text", "bundle"),
+    *("bert.config", "bert.inputs", "bert.operators", "bert.parameters"),
+)
+
+Imports = Mapping[str, set[str]]
+
+
+def module_name(path: Path) -> str:
+    """``text.tables`` for bertsym/text/tables.py, ``text`` for its __init__, "" for the package's own."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of all imports, those in functions and under TYPE_CHECKING too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imports_of(path: Path) -> tuple[set[str], set[str]]:
+    """Modules of bertsym that a file imports, and the top packages of everything else."""
+    ours, others = set(), set()
+    for name in imported_names(ast.parse(path.read_text())):
+        top, _, rest = name.partition(".")
+        if top != "bertsym":
+            others.add(top)
+        else:
+            ours.add(rest if rest in MODULES else rest.rpartition(".")[0])
+    return ours, others
+
+
+IMPORTS = {name: imports_of(path)[0] for name, path in MODULES.items()}
+
+
+def within(name: str, area: str) -> bool:
+    return name == area or name.startswith(f"{area}.")
+
+
+def violations(imports: Imports) -> list[str]:
+    """Imports that the table doesn't allow; the package's own __init__ is above all but the command line."""
+    found = []
+    for module, targets in imports.items():
+        areas = [area for area in ALLOWED if within(module, area)]
+        if module == "":
+            found += [f"bertsym -> {target}" for target in targets if within(target, "cli")]
+        elif not areas:
+            found.append(f"{module} has no place in the table")
+        else:
+            allowed = ALLOWED[max(areas, key=len)]
+            found += [
+                f"{module} -> {target}" for target in targets if not any(within(target, area) for area in allowed)
+            ]
+    return sorted(found)
+
+
+def reachable(imports: Imports, start: str, folders: bool = True) -> set[str]:
+    """All modules that importing one imports; with the __init__ of their folders, unless that is not wanted."""
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += imports.get(name, set())
+            parent = name.rpartition(".")[0]
+            if parent and folders:
+                waiting.append(parent)
+    return seen
+
+
+# Downwards only
+
+
+def test_imports_run_downwards_only() -> None:
+    assert len(IMPORTS) > 40
+    assert violations(IMPORTS) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "target"),
+    [
+        ("symbol.graph", "bundle"),
+        ("symbol.params", "runtime"),
+        ("symbol.params", "text.tables"),
+        ("errors", "symbol.graph"),
+        ("text.tables", "bert.inputs"),
+        ("text.features", "bert.encoder"),
+        ("text.features", "bundle"),
+        ("bert.config", "runtime"),
+        ("bert.heads", "bundle"),
+        ("bundle", "runtime"),
+        ("bundle", "bert.outputs"),
+        ("bundle", "training.options"),
+        ("sources.hugging_face", "runtime"),
+        ("verification", "exporting"),
+        ("training.loop", "exporting"),
+        ("inference.metrics", "training.loop"),
+        ("inference", "training.loop"),
+        ("runtime", "cli.group"),
+        ("training.finetune", "cli.options"),
+        ("exporting", "cli"),
+        ("", "cli"),
+        ("new_module", "errors"),
+    ],
+)
+def test_an_import_upwards_would_be_found(module: str, target: str) -> None:
+    changed = {**IMPORTS, module: IMPORTS.get(module, set()) | {target}}
+    assert len(violations(changed)) == 1
+
+
+def test_every_entry_of_the_table_is_a_module() -> None:
+    assert [area for area in ALLOWED if area not in MODULES] == []
+    assert [f"{area}: {name}" for area, names in ALLOWED.items() for name in names if name not in MODULES] == []
+
+
+def cycles(imports: Imports) -> list[str]:
+    """Imports that lead back to where they came from."""
+    return sorted(
+        f"{module} -> {target}"
+        for module, targets in imports.items()
+        for target in targets
+        if module in reachable(imports, target, folders=False)
+    )
+
+
+def test_there_are_no_import_cycles() -> None:
+    assert cycles(IMPORTS) == []
+    assert cycles({**IMPORTS, "text.tasks": {"text.tables"}}) == [
+        "text.tables -> text.tasks",
+        "text.tasks -> text.tables",
+    ]
+
+
+def test_mxnet_and_gluonnlp_are_imported_through_runtime_alone() -> None:
+    """The zoo patches mxnet's download, after gluonnlp has been imported through runtime."""
+    direct = {name for name, path in MODULES.items() if {"mxnet", "gluonnlp"} & imports_of(path)[1]}
+    assert direct <= {"sources.gluonnlp_zoo"}
+
+
+def test_symbols_parameters_texts_and_bundles_never_lead_to_mxnet() -> None:
+    """A hostile file is only looked at: none of these can reach libmxnet."""
+    for area in WITHOUT_MXNET:
+        for module in (name for name in MODULES if within(name, area)):
+            assert "runtime" not in reachable(IMPORTS, module), module
+    assert "runtime" in reachable(IMPORTS, "bert.encoder")
+
+
+# mxnet only when it is needed
+
+
+def run_python(code: str) -> object:
+    """What a fresh interpreter prints as JSON on its last line."""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+HEAVY = "sorted({'mxnet', 'gluonnlp'} & set(sys.modules))"
+
+
+def test_the_modules_that_need_no_mxnet_import_none() -> None:
+    modules = [f"bertsym.{name}" for name in MODULES if any(within(name, area) for area in WITHOUT_MXNET)]
+    assert len(modules) > 10
+    code = (
+        f"import sys, json, importlib\nfor name in {modules}: importlib.import_module(name)\nprint(json.dumps({HEAVY}))"
+    )
+    assert run_python(code) == []
+
+
+def test_importing_the_package_does_not_import_mxnet() -> None:
+    assert run_python(f"import sys, json, bertsym\nprint(json.dumps({HEAVY}))") == []
+    assert run_python(f"import sys, json, bertsym\nbertsym.FinetuneOptions()\nprint(json.dumps({HEAVY}))") == []
+    assert run_python(f"import sys, json, bertsym\nbertsym.graft\nprint(json.dumps({HEAVY}))") == ["mxnet"]
+
+
+USAGE: list[tuple[list[str], int]] = [
+    (["--help"], 0),
+    (["-h"], 0),
+    (["--version"], 0),
+    *[([command, "--help"], 0) for command in COMMANDS],
+    (["export"], 2),
+    (["export", "hf:somewhere"], 2),
+    (["export", "hf:somewhere", "out", "--output", "everything"], 2),
+    (["export", "hf:somewhere", "out", "--output", "mean", "--cls-slice"], 2),
+    (["export", "hf:somewhere", "out", "--num-classes", "1"], 2),
+    (["finetune", "base", "--train", "t.tsv", "--dev", "d.tsv"], 2),
+    (["finetune", "base", "--epochs", "many"], 2),
+    (["finetune", "base", "--train", "t.tsv", "--dev", "d.tsv", "--out", "o", "--epochs", "0"], 2),
+    (["predict"], 2),
+    (["predict", "model", "file", "--text", "a text"], 2),
+    (["evaluate", "model"], 2),
+    (["verify", "model", "--atol", "-1"], 2),
+    (["train"], 2),
+    (["--unknown"], 2),
+    (["export", "--unknown"], 2),
+]
+
+
+def test_help_and_usage_errors_never_import_mxnet() -> None:
+    """All in one interpreter, since none of them may import it; with the exit codes."""
+    lines = [
+        "import sys, json, contextlib, io",
+        "from bertsym.cli.group import run",
+        "answers = []",
+        f"for arguments in {[arguments for arguments, _ in USAGE]}:",
+        "    out, err = io.StringIO(), io.StringIO()",
+        "    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):",
+        "        code = run(arguments)",
+        f"    answers.append([code, bool(out.getvalue()), bool(err.getvalue()), {HEAVY}])",
+        "print(json.dumps(answers))",
+    ]
+    answers = run_python("\n".join(lines))
+    assert isinstance(answers, list)
+    for (arguments, code), answer in zip(USAGE, answers):
+        # Help is what was asked for and goes to standard output, an error to standard error.
+        assert answer == [code, code == 0, code != 0, []], arguments
+    assert len(answers) == len(USAGE)
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["export"], 2), (["finetune", "--help"], 0)])
+def test_the_program_itself_does_not_import_mxnet_for_help(arguments: list[str], code: int) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "bertsym", *arguments], capture_output=True, text=True, timeout=60
+    )
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines() if "import time:" in line}
+    assert "bertsym.cli.group" in imported
+    assert not {"mxnet", "gluonnlp"} & imported
+    assert result.returncode == code
+
+
+# What is public
+
+
+@pytest.mark.parametrize("name", bertsym.__all__)
+def test_a_public_name_is_a_documented_function_or_class(name: str) -> None:
+    value = getattr(bertsym, name)
+    assert inspect.isfunction(value) or inspect.isclass(value)
+    assert value.__name__ == name
+    assert value.__module__.startswith("bertsym.")
+    # A dataclass without a docstring gets its signature for one.
+    assert value.__doc__
+    assert not value.__doc__.startswith(f"{name}(")
+
+
+def test_public_names_stay_what_they_are_when_all_modules_are_imported() -> None:
+    """``from bertsym.training import finetune`` must not turn ``bertsym.finetune`` into a module."""
+    code = [
+        "import sys, json, types, importlib, bertsym",
+        f"for name in {[f'bertsym.{name}' for name in MODULES if name not in ('', '__main__')]}:",
+        "    importlib.import_module(name)",
+        "print(json.dumps([n for n in bertsym.__all__ if isinstance(getattr(bertsym, n), types.ModuleType)]))",
+    ]
+    assert run_python("\n".join(code)) == []
+
+
+def test_public_names_are_sorted_and_there_is_a_home_for_each() -> None:
+    namespace: dict[str, object] = {}
+    exec("from bertsym import *", namespace)
+    assert set(bertsym.__all__) <= set(namespace)
+    assert len(set(bertsym.__all__)) == len(bertsym.__all__)
+    homes = {name: importlib.import_module(f"bertsym.{home}") for name, home in bertsym._HOME.items()}
+    assert set(homes) == set(bertsym.__all__)
+    assert [name for name, module in homes.items() if getattr(module, name) is not getattr(bertsym, name)] == []
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    name = "nothing"
+    with pytest.raises(AttributeError, match="module 'bertsym' has no attribute 'nothing'"):
+        getattr(bertsym, name)
+
+
+def test_errors_are_of_one_family_and_usage_errors_exit_with_2() -> None:
+    errors = {name: getattr(bertsym, name) for name in bertsym.__all__ if name.endswith("Error")}
+    assert all(issubclass(error, bertsym.BertsymError) for error in errors.values())
+    assert {name: error.exit_code for name, error in errors.items()} == {
+        "BertsymError": 1,
+        "DataError": 1,
+        "ModelError": 1,
+        "UsageError": 2,
+        "VerificationError": 1,
+    }
+
+
+# Commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_says_what_it_does_and_is_documented_in_the_group(name: str) -> None:
+    context = click.Context(cli)
+    command = cli.get_command(context, name)
+    assert command is not None
+    assert command.name == name
+    assert command.help
+    first = command.help.split("\n\n")[0].split()
+    assert len(first) > 5
+    assert " ".join(first) in " ".join(command.get_help(click.Context(command)).split())
+    assert COMMANDS[name] in cli.get_help(context)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_a_library_twin(name: str) -> None:
+    """Every command but predict is a function of its name; predict is a method of Classifier."""
+    twin = bertsym.Classifier.predict if name == "predict" else getattr(bertsym, name)
+    assert inspect.isfunction(twin)
+
+
+def test_every_option_of_finetune_is_a_field_of_its_options() -> None:
+    command = cli.get_command(click.Context(cli), "finetune")
+    assert command is not None
+    parameters = {parameter.name for parameter in command.params}
+    assert {field.name for field in dataclasses.fields(bertsym.FinetuneOptions)} <= parameters

@@ -1,0 +1,355 @@
+""".params files: byte for byte those of MXNet, and no damaged one is read as if it were whole."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertsym import ModelError, ParamsFile
+from bertsym.runtime import mx
+from bertsym.symbol.params import write_params
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+DTYPES = ["float32", "float64", "float16", "uint8", "int32", "int8", "int64", "bool"]
+
+
+def array_bytes(
+    shape: tuple[int, ...] = (2, 3),
+    data: bytes | None = None,
+    magic: int = V2,
+    storage: int = 0,
+    ndim: int | None = None,
+    dtype: int = 0,
+) -> bytes:
+    """One array as MXNet writes it, unless something else is asked for."""
+    head = struct.pack("<I", magic) + (b"" if magic == V1 else struct.pack("<i", storage))
+    head += struct.pack(f"<i{len(shape)}q", len(shape) if ndim is None else ndim, *shape)
+    return head + struct.pack("<iii", 1, 0, dtype) + (bytes(range(24)) if data is None else data)
+
+
+def name_bytes(name: str | bytes, length: int | None = None) -> bytes:
+    raw = name.encode() if isinstance(name, str) else name
+    return struct.pack("<Q", len(raw) if length is None else length) + raw
+
+
+def file_bytes(
+    *arrays: bytes,
+    names: tuple[bytes, ...] | None = None,
+    magic: int = 0x112,
+    reserved: int = 0,
+    count: int | None = None,
+    name_count: int | None = None,
+    tail: bytes = b"",
+) -> bytes:
+    """A whole file of these arrays, named arg:w0, arg:w1 ..."""
+    if names is None:
+        names = tuple(name_bytes(f"arg:w{i}") for i in range(len(arrays)))
+    head = struct.pack("<QQQ", magic, reserved, len(arrays) if count is None else count)
+    middle = struct.pack("<Q", len(names) if name_count is None else name_count)
+    return head + b"".join(arrays) + middle + b"".join(names) + tail
+
+
+def opened(folder: Path, content: bytes) -> ParamsFile:
+    path = folder / "x.params"
+    path.write_bytes(content)
+    return ParamsFile(path)
+
+
+def refused(folder: Path, content: bytes) -> str:
+    """Why a file is refused: one line with its name."""
+    with pytest.raises(ModelError) as caught:
+        opened(folder, content)
+    message = str(caught.value)
+    assert message.startswith(f"{folder / 'x.params'}: ")
+    assert "\n" not in message
+    return message
+
+
+def assert_same(array: Array, expected: Array) -> None:
+    assert (array.dtype, array.shape) == (expected.dtype, expected.shape)
+    np.testing.assert_array_equal(array, expected)
+
+
+def reason(value: object) -> str:
+    """The id of a parameter: the reason, not the bytes."""
+    return value if isinstance(value, str) else "file"
+
+
+def some_arrays() -> dict[str, Array]:
+    rng = np.random.default_rng(0)
+    shapes = {"w": (2, 3), "b": (3,), "deep": (1, 2, 1, 3, 2), "é中": (1,), "fc-finetune_weight": (4, 5)}
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+# Writing
+
+
+def test_written_files_are_those_of_mxnet_byte_for_byte(tmp_path: Path) -> None:
+    arrays = some_arrays()
+    mx.nd.save(str(tmp_path / "mxnet.params"), {f"arg:{name}": mx.nd.array(value) for name, value in arrays.items()})
+    ours = io.BytesIO()
+    write_params(ours, arrays)
+    assert ours.getvalue() == (tmp_path / "mxnet.params").read_bytes()
+
+
+def test_mxnet_reads_what_was_written(tmp_path: Path) -> None:
+    arrays = some_arrays()
+    with open(tmp_path / "ours.params", "wb") as file:
+        write_params(file, arrays)
+    loaded = mx.nd.load(str(tmp_path / "ours.params"))
+    assert list(loaded) == [f"arg:{name}" for name in arrays]
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(loaded[f"arg:{name}"].asnumpy(), value)
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    arrays = some_arrays()
+    content = io.BytesIO()
+    write_params(content, arrays)
+    params = opened(tmp_path, content.getvalue())
+    assert list(params) == list(arrays)
+    for name, value in arrays.items():
+        assert_same(params[name], value)
+
+
+def test_an_array_that_is_not_contiguous_is_written_in_its_own_order(tmp_path: Path) -> None:
+    array = np.arange(12, dtype=np.float32).reshape(3, 4).T[::2]
+    content = io.BytesIO()
+    write_params(content, {"w": array})
+    np.testing.assert_array_equal(opened(tmp_path, content.getvalue())["w"], [[0, 4, 8], [2, 6, 10]])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int32", ">f4"])
+def test_only_float32_is_written(dtype: str) -> None:
+    with pytest.raises(ModelError, match=r"^parameter w is .*, float32 is needed$"):
+        write_params(io.BytesIO(), {"w": np.zeros((2, 2), dtype)})
+
+
+# Reading what MXNet writes
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_that_mxnet_saves_is_read(tmp_path: Path, dtype: str) -> None:
+    values = np.array([[0, 1, 2], [100, 4, 5]]).astype(dtype)
+    mx.nd.save(str(tmp_path / "x.params"), {"arg:w": mx.nd.array(values, dtype=dtype)})
+    params = ParamsFile(tmp_path / "x.params")
+    np.testing.assert_array_equal(params["w"], values)
+    assert params["w"].dtype == np.dtype(dtype)
+    assert params.infos["w"].nbytes == values.nbytes
+
+
+def test_names_come_without_their_kind_and_with_their_shapes(tmp_path: Path) -> None:
+    arrays = {"arg:a": mx.nd.ones((2, 3)), "aux:moving_mean": mx.nd.ones((4,)), "plain.name": mx.nd.ones((1, 1))}
+    mx.nd.save(str(tmp_path / "x.params"), arrays)
+    params = ParamsFile(tmp_path / "x.params")
+    assert {name: (info.shape, info.auxiliary) for name, info in params.infos.items()} == {
+        "a": ((2, 3), False),
+        "moving_mean": ((4,), True),
+        "plain.name": ((1, 1), False),
+    }
+    assert (len(params), "a" in params, "arg:a" in params) == (3, True, False)
+
+
+def test_a_file_without_arrays_is_an_empty_mapping(tmp_path: Path) -> None:
+    mx.nd.save(str(tmp_path / "x.params"), {})
+    assert dict(ParamsFile(tmp_path / "x.params")) == {}
+
+
+def test_the_layout_of_mxnet_before_1_0_is_read(tmp_path: Path) -> None:
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    content = file_bytes(array_bytes(data=values.tobytes(), magic=V1), array_bytes((2,), b"\1\2", dtype=5))
+    params = opened(tmp_path, content)
+    assert_same(params["w0"], values)
+    assert_same(params["w1"], np.array([1, 2], np.int8))
+    np.testing.assert_array_equal(mx.nd.load(str(tmp_path / "x.params"))["arg:w0"].asnumpy(), values)
+
+
+def test_the_files_that_these_tests_make_are_mxnet_s(tmp_path: Path) -> None:
+    """Else what is refused below might be refused for another reason."""
+    content = file_bytes(array_bytes(), array_bytes((3,), bytes(range(12))))
+    params = opened(tmp_path, content)
+    mx.nd.save(str(tmp_path / "mxnet.params"), {f"arg:{name}": mx.nd.array(value) for name, value in params.items()})
+    assert (tmp_path / "mxnet.params").read_bytes() == content
+
+
+# Mapped, not copied
+
+
+def test_arrays_are_read_only_views_of_the_file(tmp_path: Path) -> None:
+    params = opened(tmp_path, file_bytes(array_bytes()))
+    array = params["w0"]
+    assert not array.flags.owndata
+    assert not array.flags.writeable
+    assert np.shares_memory(array, params["w0"])
+    with pytest.raises(ValueError, match="read-only"):
+        array[0, 0] = 1
+
+
+def test_arrays_outlive_the_object_that_opened_the_file(tmp_path: Path) -> None:
+    array = opened(tmp_path, file_bytes(array_bytes()))["w0"]
+    assert array.tobytes() == bytes(range(24))
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+@contextmanager
+def no_more_memory_than(limit: int) -> Iterator[None]:
+    before = resident_bytes()
+    yield
+    assert resident_bytes() - before < limit
+
+
+def test_opening_a_large_file_reads_its_header_alone(tmp_path: Path) -> None:
+    """Two gigabytes that are a hole on the disk: read, they would show in the memory of this process."""
+    rows = 1 << 19
+    path = tmp_path / "large.params"
+    header = struct.pack("<QQQ", 0x112, 0, 1) + array_bytes((rows, 1024), b"")
+    with open(path, "wb") as file:
+        file.write(header)
+        file.seek(len(header) + rows * 1024 * 4)
+        file.write(struct.pack("<Q", 1) + name_bytes("arg:w"))
+    with no_more_memory_than(64 << 20):
+        params = ParamsFile(path)
+        array = params["w"]
+        assert (array.shape, array.nbytes) == ((rows, 1024), 2 << 30)
+        assert array[-1, -1] == 0
+    with pytest.raises(AssertionError), no_more_memory_than(64 << 20):
+        assert not array[: 48 << 10].any()
+
+
+# Damaged files
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    content = file_bytes(array_bytes(), array_bytes((2,), bytes(8)))
+    assert len(opened(tmp_path, content)) == 2
+    for length in range(len(content)):
+        refused(tmp_path, content[:length])
+
+
+def test_a_header_with_one_wrong_byte_is_refused_or_fits_the_file_exactly(tmp_path: Path) -> None:
+    """A changed name, or 2 x 3 turned into 3 x 2, can't be seen; a read beyond an array's place can't happen."""
+    first, second = array_bytes(), array_bytes((2, 1, 2), bytes(16))
+    content = file_bytes(first, second)
+    data = {*range(24 + len(first) - 24, 24 + len(first)), *range(len(content) - 42 - 16, len(content) - 42)}
+    assert content[min(data) : min(data) + 24] == bytes(range(24))
+    rng = random.Random(0)
+    accepted = 0
+    for position in sorted(set(range(len(content))) - data):
+        original = content[position]
+        others = [value for value in range(256) if value != original]
+        for value in {original ^ 1, original ^ 0x80, 0, 0xFF, *rng.sample(others, 4)} - {original}:
+            damaged = content[:position] + bytes([value]) + content[position + 1 :]
+            try:
+                params = opened(tmp_path, damaged)
+                arrays = dict(params)
+            except ModelError:
+                continue
+            accepted += 1
+            spans = sorted((info.offset, info.offset + info.nbytes) for info in params.infos.values())
+            assert 24 < spans[0][0] < spans[0][1] < spans[1][0] < spans[1][1] < len(content)
+            for name, array in arrays.items():
+                info = params.infos[name]
+                assert (array.shape, array.nbytes) == (info.shape, info.nbytes)
+                assert array.tobytes() == damaged[info.offset : info.offset + info.nbytes]
+    assert accepted > 20
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (file_bytes(array_bytes(), magic=0x113), "wrong magic number"),
+        (b"PK\3\4" + bytes(60), "wrong magic number"),
+        (file_bytes(array_bytes(), reserved=1), "damaged header"),
+        (file_bytes(array_bytes(), count=10**8), "damaged header"),
+        (file_bytes(array_bytes(), count=2**64 - 1), "damaged header"),
+        (file_bytes(array_bytes(), count=2), "array 2 of 2"),
+        (file_bytes(array_bytes(), count=0, name_count=1), "0 arrays but"),
+        (file_bytes(array_bytes(), name_count=0), "1 arrays but 0 names"),
+        (file_bytes(array_bytes(), name_count=2**63), "1 arrays but"),
+        (file_bytes(array_bytes(), tail=b"\0"), "trailing bytes"),
+        (file_bytes(array_bytes(), names=(name_bytes("arg:w", 10**10),)), "a name is too long"),
+        (file_bytes(array_bytes(), names=(name_bytes("arg:w", 2**64 - 1),)), "a name is too long"),
+        (file_bytes(array_bytes(), names=(name_bytes("arg:w", 6),)), "truncated in the names"),
+        (file_bytes(array_bytes(), names=(name_bytes("arg:w", 4),)), "trailing bytes"),
+        (file_bytes(array_bytes(), names=(name_bytes(b"arg:\xff"),)), "a name is not UTF-8"),
+        (file_bytes(array_bytes(), array_bytes(), names=(name_bytes("arg:w"),) * 2), "name 'w' occurs twice"),
+        (
+            file_bytes(array_bytes(), array_bytes(), names=(name_bytes("arg:w"), name_bytes("aux:w"))),
+            "name 'w' occurs twice",
+        ),
+    ],
+    ids=reason,
+)
+def test_a_damaged_frame_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
+    assert why in refused(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("array", "why"),
+    [
+        (array_bytes(magic=0xF993FAC7), "array 1 of 1 has an unknown format"),
+        # Without its magic number MXNet takes the number of dimensions for it: the layout of 2015.
+        (array_bytes(magic=2), "array 1 of 1 has an unknown format"),
+        (array_bytes(magic=V3), "array 1 of 1 was saved under np_shape"),
+        (array_bytes(storage=1), "array 1 of 1 is sparse"),
+        (array_bytes(storage=-1), "array 1 of 1 is sparse"),
+        (array_bytes(ndim=-1), "array 1 of 1 has -1 dimensions"),
+        (array_bytes(ndim=0), "array 1 of 1 has 0 dimensions"),
+        (array_bytes(ndim=33), "array 1 of 1 has 33 dimensions"),
+        (array_bytes(ndim=2**31 - 1), "dimensions"),
+        (array_bytes((-2, -3)), "has shape (-2, -3)"),
+        (array_bytes((2, 400)), "truncated in array 1 of 1"),
+        (array_bytes((2**40, 2**40)), "truncated in array 1 of 1"),
+        (array_bytes((2**62, 4)), "truncated in array 1 of 1"),
+        (array_bytes((2**63 - 1,)), "truncated in array 1 of 1"),
+        (array_bytes(dtype=1), "not a readable"),
+        (array_bytes(dtype=12), "array 1 of 1 has an unknown dtype 12"),
+        (array_bytes(dtype=-1), "array 1 of 1 has an unknown dtype -1"),
+        (array_bytes((2, 4)), "not a readable"),
+    ],
+    ids=reason,
+)
+def test_a_damaged_array_is_refused(tmp_path: Path, array: bytes, why: str) -> None:
+    assert why in refused(tmp_path, file_bytes(array))
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 0, 3), (2**62, 0), (2**62, 2**62, 0)], ids=str)
+def test_an_array_without_values_is_refused_or_can_be_had(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Its bytes fit any file, but numpy can't make every such shape."""
+    try:
+        params = opened(tmp_path, file_bytes(array_bytes(shape, b"")))
+    except ModelError:
+        return
+    assert params["w0"].shape == shape
+
+
+def test_what_mxnet_saves_without_names_or_sparse_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.params"
+    mx.nd.save(str(path), [mx.nd.ones((2, 3))])
+    with pytest.raises(ModelError, match="1 arrays but 0 names"):
+        ParamsFile(path)
+    mx.nd.save(str(path), {"arg:w": mx.nd.ones((2, 3)).tostype("row_sparse")})
+    with pytest.raises(ModelError, match="is sparse, only dense arrays are supported"):
+        ParamsFile(path)
+
+
+def test_a_file_that_can_t_be_opened_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"absent\.params: No such file or directory$"):
+        ParamsFile(tmp_path / "absent.params")
+    with pytest.raises(ModelError, match=r"Is a directory$"):
+        ParamsFile(tmp_path)
+    assert refused(tmp_path, b"").endswith(": empty file")
