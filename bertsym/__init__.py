@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from bertsym.bert.config import BertConfig
     from bertsym.bert.heads import finished_head, graft, graft_for_inference
     from bertsym.bert.outputs import output_symbol
-    from bertsym.bundle import Bundle, Signature
+    from bertsym.bundle import Bundle
     from bertsym.errors import BertsymError, DataError, ModelError, UsageError, VerificationError
     from bertsym.exporting import export
     from bertsym.inference.evaluate import evaluate
     from bertsym.inference.predict import Classifier, Prediction
+    from bertsym.signature import Signature
     from bertsym.sources import Pretrained, SourceOptions, load_source
     from bertsym.symbol.params import ParamsFile
     from bertsym.text.tables import TableFormat
@@ -32,7 +33,7 @@ _HOME = {
     "graft_for_inference": "bert.heads",
     "output_symbol": "bert.outputs",
     "Bundle": "bundle",
-    "Signature": "bundle",
+    "Signature": "signature",
     "BertsymError": "errors",
     "DataError": "errors",
     "ModelError": "errors",

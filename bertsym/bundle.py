@@ -14,7 +14,6 @@ PREFIX-manifest.json      SHA-256 and size of each file, source, config, version
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
@@ -25,14 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, OPERATORS, OUTPUTS
 from bertsym.bert.config import BertConfig
-from bertsym.bert.inputs import INPUT_NAMES, INPUTS
-from bertsym.bert.operators import OPERATORS
+from bertsym.bert.inputs import INPUT_NAMES
+from bertsym.bert.parameters import parameter_shapes
 from bertsym.errors import ModelError, UsageError
+from bertsym.signature import Signature
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, ParamsFile, write_params
-from bertsym.text.tasks import Columns
-from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -41,71 +40,6 @@ VOCAB_TXT, VOCAB_JSON = "vocab.txt", "vocab.json"
 SIGNATURE, MANIFEST = "signature.json", "manifest.json"
 FILE_NAMES = (SYMBOL, TRAIN_SYMBOL, PARAMS, VOCAB_TXT, VOCAB_JSON, SIGNATURE, MANIFEST)
 LABEL_NAME = "softmax_label"
-
-# The oldest MXNet whose operators and attributes suffice for the portable form (LeakyReLU's gelu).
-MINIMUM_MXNET = "1.5.0"
-
-
-@dataclass(frozen=True)
-class Signature:
-    """How a symbol is called and what it answers; written so that other languages can read it.
-
-    ``kind``: ``encoder`` (no head), ``classifier`` (probabilities of ``labels``), or ``logits`` (a finished,
-    untrained head). ``length``: the only length that the symbol takes, None where it takes any up to
-    ``max_length``, which is also where texts are truncated.
-    """
-
-    kind: str
-    output: str
-    output_name: str
-    output_shape: tuple[Any, ...]
-    max_length: int
-    tokenizer: TokenizerOptions
-    length: int | None = None
-    task: str | None = None
-    labels: tuple[str, ...] = ()
-    pair: bool = False
-    columns: Columns = Columns()
-
-    def to_json(self) -> dict[str, Any]:
-        """The documented JSON form; free dimensions are the strings ``batch`` and ``length``."""
-        length = self.length or "length"
-        shapes = (("batch", length), ("batch", length), ("batch",))
-        return {
-            "kind": self.kind,
-            "inputs": [
-                {"name": name, "shape": shape, "dtype": "float32", "meaning": INPUTS[name]}
-                for name, shape in zip(INPUT_NAMES, shapes)
-            ],
-            "outputs": [{"name": self.output_name, "shape": self.output_shape, "dtype": "float32"}],
-            "encoder_output": self.output,
-            "max_length": self.max_length,
-            "task": self.task,
-            "labels": self.labels,
-            "pair": self.pair,
-            "columns": dataclasses.asdict(self.columns),
-            "tokenizer": dataclasses.asdict(self.tokenizer),
-            "form": "portable",
-            "minimum_mxnet": MINIMUM_MXNET,
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Signature:
-        """The inverse of `to_json`."""
-        length = document["inputs"][0]["shape"][1]
-        return cls(
-            kind=document["kind"],
-            output=document["encoder_output"],
-            output_name=document["outputs"][0]["name"],
-            output_shape=tuple(document["outputs"][0]["shape"]),
-            max_length=document["max_length"],
-            tokenizer=TokenizerOptions(**document["tokenizer"]),
-            length=length if isinstance(length, int) else None,
-            task=document["task"],
-            labels=tuple(document["labels"]),
-            pair=document["pair"],
-            columns=Columns(**document["columns"]),
-        )
 
 
 @dataclass(frozen=True)
@@ -119,7 +53,7 @@ class Bundle:
 
     @classmethod
     def open(cls, prefix: str | Path) -> Bundle:
-        """Check the size and the digest of every file, and that the parameters are the symbol's.
+        """Check the size and the digest of every file, and that they belong together.
 
         Raises ModelError, naming the file.
         """
@@ -143,19 +77,45 @@ class Bundle:
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ModelError(f"{path}: damaged ({type(error).__name__}: {error})") from None
         bundle = cls(prefix, config, signature, manifest)
-        bundle._check_graphs()
+        bundle._check_content()
         return bundle
 
-    def _check_graphs(self) -> None:
-        params = set(self.params())
+    def _check_content(self) -> None:
+        """Signature, config, parameters and graphs must tell the same."""
+        expected = self._expected_shapes()
+        shapes = {name: info.shape for name, info in self.params().infos.items()}
+        if shapes != expected:
+            differing = sorted(name for name in shapes.keys() | expected if shapes.get(name) != expected.get(name))
+            raise ModelError(f"{self.path(PARAMS)}: not the parameters of this config: {', '.join(differing[:5])}")
         for name, extra in ((SYMBOL, set()), (TRAIN_SYMBOL, {LABEL_NAME})):
             if name in self.manifest["files"]:
                 path = self.path(name)
                 graph = SymbolGraph.load(path)
                 graph.check_only(OPERATORS, str(path))
-                expected = set(graph.variables) - {*INPUT_NAMES, *extra}
-                if expected != params:
-                    raise ModelError(f"{path}: parameters differ from the file's: {sorted(expected ^ params)[:5]}")
+                unlike = set(graph.variables) ^ {*INPUT_NAMES, *extra, *expected}
+                if unlike:
+                    raise ModelError(f"{path}: its variables are not inputs and parameters: {sorted(unlike)[:5]}")
+                outputs = [f"{output}_output" for output in graph.output_names]
+                if outputs != [self.signature.output_name]:
+                    raise ModelError(f"{path}: ends in {', '.join(outputs)}, not in {self.signature.output_name}")
+
+    def _expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        config, signature, where = self.config, self.signature, self.path(SIGNATURE)
+        if signature.output not in OUTPUTS or not 1 <= (signature.length or 1) <= signature.max_length:
+            raise ModelError(f"{where}: encoder output {signature.output!r}, length {signature.length}")
+        if signature.max_length > config.max_length:
+            raise ModelError(f"{where}: max length {signature.max_length}, the table has {config.max_length} positions")
+        shapes = parameter_shapes(config, pooler=signature.output == "pooled")
+        if signature.kind == "encoder":
+            return shapes
+        if signature.kind == "classifier":
+            prefix, outputs = FULLY_CONNECTED, len(signature.labels)
+        elif signature.kind == "logits" and signature.task in FINISHED_HEADS:
+            prefix, outputs = FINISHED_HEADS[signature.task][1], signature.output_shape[-1]
+        else:
+            raise ModelError(f"{where}: kind {signature.kind!r}, task {signature.task!r} is unknown")
+        width = config.units * (signature.length or 1)
+        return {**shapes, f"{prefix}_weight": (outputs, width), f"{prefix}_bias": (outputs,)}
 
     def path(self, name: str) -> Path:
         """The path of one of FILE_NAMES."""

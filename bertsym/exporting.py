@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertsym.bert.heads import FINISHED_HEADS, finished_head, head_parameters
+from bertsym.bert.catalogue import FINISHED_HEADS, OUTPUTS
+from bertsym.bert.heads import finished_head, head_parameters
 from bertsym.bert.inputs import input_shapes
-from bertsym.bert.outputs import OUTPUTS, output_parameters, output_symbol
-from bertsym.bundle import Bundle, BundleContent, Signature, stage_bundle
+from bertsym.bert.outputs import output_parameters, output_symbol
+from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.errors import ModelError, UsageError
 from bertsym.provenance import versions
+from bertsym.signature import Signature
 from bertsym.sources import Pretrained, SourceOptions, load_source
 from bertsym.verification import DEFAULT_ATOL, Check, verify
 

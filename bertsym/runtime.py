@@ -6,11 +6,15 @@ errors do not pay for it. Variables that the user has set are never overridden.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from bertsym.errors import ModelError
 
 if TYPE_CHECKING:
     mx: Any
@@ -42,6 +46,18 @@ def prepare_environment() -> list[str]:
         _set_default("MXNET_SUBGRAPH_VERBOSE", "0")
         _restore_numpy_aliases()
     return list(_settings)
+
+
+@contextlib.contextmanager
+def mxnet_errors(where: str) -> Iterator[None]:
+    """Turn what libmxnet raises on a graph into a ModelError of one line."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ != "MXNetError":
+            raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ModelError(f"{where}: MXNet can't run it: {lines[-1] if lines else error}") from None
 
 
 def _set_default(name: str, value: str) -> None:

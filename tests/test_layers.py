@@ -24,7 +24,7 @@ PACKAGE = Path(bertsym.__file__).parent
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "provenance": set(),
-    "runtime": set(),
+    "runtime": {"errors"},
     "devices": {"errors", "runtime"},
     "symbol": {"errors", "symbol"},
     "text": {"errors", "text"},
@@ -33,12 +33,22 @@ ALLOWED: dict[str, set[str]] = {
     "bert.config": {"errors"},
     "bert.inputs": {"errors", "bert.config"},
     "bert.parameters": {"errors", "bert.config"},
-    "bert.operators": set(),
-    "bundle": {"errors", "symbol", "text", "bert.config", "bert.inputs", "bert.operators", "bert.parameters"},
+    "bert.catalogue": set(),
+    "signature": {"text", "bert.inputs"},
+    "bundle": {
+        "errors",
+        "signature",
+        "symbol",
+        "text",
+        "bert.config",
+        "bert.inputs",
+        "bert.catalogue",
+        "bert.parameters",
+    },
     "sources": {"errors", "symbol", "text", "bert.config", "bert.parameters", "bundle", "sources"},
     "sources.gluonnlp_zoo": {"errors", "runtime", "text", "bert.config", "sources"},
-    "verification": {"errors", "runtime", "symbol", "bert", "bundle"},
-    "exporting": {"errors", "provenance", "bert", "bundle", "sources", "verification"},
+    "verification": {"errors", "signature", "runtime", "symbol", "bert", "bundle"},
+    "exporting": {"errors", "signature", "provenance", "bert", "bundle", "sources", "verification"},
     "inference.metrics": set(),
     "training.options": {"errors"},
     "inference": {
@@ -54,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "training": {
         "errors",
+        "signature",
         "provenance",
         "runtime",
         "devices",
@@ -65,14 +76,14 @@ ALLOWED: dict[str, set[str]] = {
         "inference",
         "training",
     },
-    "cli": {"errors", "runtime", "text", "bert.outputs", "sources", "exporting", "verification"}
+    "cli": {"errors", "runtime", "text", "bert.catalogue", "sources", "exporting", "verification"}
     | {"training", "inference", "cli"},
     "__main__": {"cli"},
 }
 # Nothing of these may lead to mxnet, however far the way is.
 WITHOUT_MXNET = (
     *("errors", "provenance", "symbol", "text", "bundle"),
-    *("bert.config", "bert.inputs", "bert.operators", "bert.parameters"),
+    *("bert.config", "bert.inputs", "bert.catalogue", "bert.parameters"),
 )
 
 Imports = Mapping[str, set[str]]

@@ -296,7 +296,7 @@ def test_chinese_characters_are_words_unless_that_is_switched_off() -> None:
 
 
 def test_a_sentencepiece_vocabulary_can_t_be_tokenised() -> None:
-    with pytest.raises(ModelError, match="vocabulary is sentencepiece: bertsym can export it but not tokenise"):
+    with pytest.raises(ModelError, match="need a sentencepiece tokenizer, which bertsym does not have"):
         tokenizer(kind="sentencepiece")
 
 

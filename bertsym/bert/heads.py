@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED
 from bertsym.bert.config import BertConfig
 from bertsym.bert.inputs import input_shapes
 from bertsym.bert.outputs import output_symbol
@@ -16,14 +17,7 @@ from bertsym.runtime import mx
 Array = np.ndarray[Any, np.dtype[Any]]
 _Shapes = Sequence[tuple[str, tuple[int, ...]]]
 
-FULLY_CONNECTED, SOFTMAX = "fc-finetune", "softmax"
-#: task -> (encoder output that its head reads, prefix of the head's parameters, as GluonNLP names them)
-FINISHED_HEADS = {
-    "classification": ("pooled", "bertclassifier0_dense0"),
-    "regression": ("pooled", "bertregression0_dense0"),
-    "question_answering": ("sequence", "bertforqa0_dense0"),
-}
-
+SOFTMAX = "softmax"
 _STANDARD_DEVIATION = 0.02  # Devlin et al. 2018, initializer_range
 
 

@@ -9,17 +9,9 @@ from bertsym.bert.encoder import encoder_symbol
 from bertsym.bert.parameters import POOLER, parameter_shapes
 from bertsym.runtime import mx
 
-#: output name -> what it is; (N, U), and (N, T, U) for the last one
-OUTPUTS = {
-    "cls": "the encoding of the [CLS] token, position 0 of the sequence",
-    "pooled": "tanh(Dense) of the encoding of the [CLS] token, BERT's pooler",
-    "mean": "the mean of the encodings of the valid tokens",
-    "sequence": "the encodings of all tokens, zeroed at padding",
-}
-
 
 def output_symbol(config: BertConfig, output: str) -> Any:
-    """The encoder's graph ending in a node that is named as `output` (a key of OUTPUTS).
+    """The encoder's graph ending in a node that is named as `output` (a key of ``catalogue.OUTPUTS``).
 
     Shapes: ``cls``, ``pooled`` and ``mean`` (N, U); ``sequence`` (N, T, U); float32.
     """
@@ -53,5 +45,7 @@ def _sequence(config: BertConfig) -> Any:
 def _mean(config: BertConfig) -> Any:
     sequence = _sequence(config)
     total = mx.sym.sum(sequence, axis=1, name="mean_total")
-    count = mx.sym.expand_dims(sequence.get_internals()["data2"], axis=1, name="mean_count")
+    # The cast lets callers bind integer lengths.
+    count = mx.sym.Cast(sequence.get_internals()["data2"], dtype="float32", name="mean_count_float")
+    count = mx.sym.expand_dims(count, axis=1, name="mean_count")
     return mx.sym.broadcast_div(total, count, name="mean")

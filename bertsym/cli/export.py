@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bertsym.bert.catalogue import FINISHED_HEADS, OUTPUTS
 from bertsym.cli.options import command_line, force_option
 
 
@@ -15,14 +16,14 @@ from bertsym.cli.options import command_line, force_option
 @click.argument("prefix")
 @click.option(
     "--output",
-    type=click.Choice(["cls", "pooled", "mean", "sequence"]),
+    type=click.Choice(list(OUTPUTS)),
     help="What the symbol ends in: the [CLS] token (default), BERT's pooler, the mean of the valid tokens, each "
     "(N, units); or the whole sequence (N, T, units).",
 )
 @click.option("--cls-slice/--no-cls-slice", default=None, help="The same as --output cls, --output sequence.")
 @click.option(
     "--task",
-    type=click.Choice(["classification", "regression", "question_answering"]),
+    type=click.Choice(list(FINISHED_HEADS)),
     help="Write a finished, untrained head that ends in logits, as GluonNLP's export.py does.",
 )
 @click.option("--num-classes", type=click.IntRange(2), help="For --task classification.  [default: 2]")
@@ -72,7 +73,6 @@ def command(
         output = meant
     if task and output:
         raise click.UsageError(f"--task {task} decides what its head reads: give no --output with it.")
-    from bertsym.bert.outputs import OUTPUTS
     from bertsym.exporting import export
     from bertsym.sources import SourceOptions
 

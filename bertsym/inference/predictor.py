@@ -12,7 +12,7 @@ from bertsym.bert.inputs import INPUT_NAMES, input_shapes
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.devices import contexts
 from bertsym.errors import DataError, ModelError
-from bertsym.runtime import mx
+from bertsym.runtime import mx, mxnet_errors
 from bertsym.symbol.params import Array
 from bertsym.text.batches import bucket_length, inference_batches
 from bertsym.text.features import Features
@@ -85,7 +85,8 @@ class Predictor:
         for rows in batches:
             length = self._length or bucket_length(int(lengths[rows].max()), self._max_length)
             filled = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows))])
-            output = self._forward(features.batch(filled, length, self._pad_id, self._config))
+            with mxnet_errors(self._symbol.list_outputs()[0]):
+                output = self._forward(features.batch(filled, length, self._pad_id, self._config))
             if not np.isfinite(output).all():
                 raise ModelError(f"an output of {self._symbol.list_outputs()[0]} is not finite")
             outputs.append(output[: len(rows)])

@@ -81,12 +81,15 @@ def _infer_config(
                 f"{where}: {layers} layers of {dimensions['units']} units; the number of attention heads is not in "
                 "the file, give --num-heads"
             )
-    return BertConfig(
-        num_layers=layers,
-        num_heads=num_heads,
-        layer_norm_eps=_LAYER_NORM_EPS if layer_norm_eps is None else layer_norm_eps,
-        **dimensions,
-    )
+    try:
+        return BertConfig(
+            num_layers=layers,
+            num_heads=num_heads,
+            layer_norm_eps=_LAYER_NORM_EPS if layer_norm_eps is None else layer_norm_eps,
+            **dimensions,
+        )
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from None
 
 
 def _count_layers(shapes: Mapping[str, object], table: NameTable) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,12 +11,12 @@ import numpy as np
 
 from bertsym.bert.config import BertConfig
 from bertsym.bundle import file_digest
-from bertsym.errors import BertsymError, DataError, ModelError
-from bertsym.sources.names import HUGGING_FACE, describe_ignored, map_weights
+from bertsym.errors import ModelError
+from bertsym.sources.hugging_face_tokenizer import read_json, read_tokenizer
+from bertsym.sources.names import HUGGING_FACE, describe_ignored, map_weights, printable
 from bertsym.sources.pretrained import Pretrained
 from bertsym.symbol.params import Array
-from bertsym.text.tokenizer import TokenizerOptions
-from bertsym.text.vocabulary import Vocabulary, check_fits
+from bertsym.text.vocabulary import check_fits
 
 _FILES = ("config.json", "*.safetensors", "model.safetensors.index.json", "vocab.txt", "tokenizer*.json")
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -43,7 +42,8 @@ _SUPPORTED: dict[str, tuple[tuple[Any, ...], Any]] = {
     "is_decoder": ((False,), False),
     "add_cross_attention": ((False,), False),
 }
-_WORDPIECE_CLASSES = ("BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
+# What numpy can hold, and bfloat16, which is widened.
+_DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 
 
 def load_hugging_face(location: str, pad_vocab: bool = False) -> Pretrained:
@@ -57,8 +57,9 @@ def load_hugging_face(location: str, pad_vocab: bool = False) -> Pretrained:
         folder = _from_hub(location)
     config = _read_config(folder / "config.json")
     weight_files = _weight_files(folder)
-    arg_params, ignored = map_weights(_read_weights(weight_files), HUGGING_FACE, config, str(folder))
-    vocabulary, options, text_files = _read_tokenizer(folder)
+    named = weight_files[0] if len(weight_files) == 1 else folder / _INDEX
+    arg_params, ignored = map_weights(_read_weights(weight_files), HUGGING_FACE, config, str(named))
+    vocabulary, options, text_files = read_tokenizer(folder)
     if pad_vocab:
         vocabulary = vocabulary.padded_to(config.vocab_size)
     check_fits(vocabulary, config.vocab_size, str(text_files[0]))
@@ -91,28 +92,15 @@ def _from_hub(location: str) -> Path:
         try:
             return fetch(local=True)
         except Exception:
-            reason = str(online).strip().splitlines() or [type(online).__name__]
+            reason = (str(online).strip().splitlines() or [""])[0]
             raise ModelError(
-                f"{location}: no such folder, not in the Hugging Face cache, and the hub answered: {reason[0]}"
+                f"{location}: no such folder, not in the Hugging Face cache, and not to be had from the hub: "
+                f"{type(online).__name__}: {reason}"
             ) from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise ModelError(f"{path}: not JSON") from None
-    if not isinstance(document, dict):
-        raise ModelError(f"{path}: not a JSON object")
-    return document
-
-
 def _read_config(path: Path) -> BertConfig:
-    document = _read_json(path)
+    document = read_json(path)
     for key, (supported, default) in _SUPPORTED.items():
         value = document.get(key, default)
         if value not in supported:
@@ -133,12 +121,12 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / _WEIGHTS).exists():
         return [folder / _WEIGHTS]
     if (folder / _INDEX).exists():
-        weight_map = _read_json(folder / _INDEX).get("weight_map")
+        weight_map = read_json(folder / _INDEX).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise ModelError(f"{folder / _INDEX}: no weight_map")
         shards = sorted({str(name) for name in weight_map.values()})
         for name in shards:
-            if name != Path(name).name:
+            if name != Path(name).name or name in ("", ".", ".."):
                 raise ModelError(f"{folder / _INDEX}: shard {name!r} is not a plain file name")
         return [folder / name for name in shards]
     pickle = folder / "pytorch_model.bin"
@@ -174,8 +162,12 @@ def _read_safetensors(path: Path) -> dict[str, Array]:
     import safetensors
 
     with safetensors.safe_open(str(path), framework="np") as file:
-        names = list(file.keys())
-        if not any(file.get_slice(name).get_dtype() == "BF16" for name in names):
+        dtypes = {name: file.get_slice(name).get_dtype() for name in list(file.keys())}
+        for name, dtype in dtypes.items():
+            if dtype not in _DTYPES:
+                raise ModelError(f"{path}: {printable(name)} is {dtype}, which is not supported")
+        names = list(dtypes)
+        if "BF16" not in dtypes.values():
             return {name: file.get_tensor(name) for name in names}
     # numpy has no bfloat16: its bits are the upper half of a float32's.
     weights = {}
@@ -186,54 +178,3 @@ def _read_safetensors(path: Path) -> dict[str, Array]:
             weights[name] = bits.view(np.float32).reshape(part["shape"])
     with safetensors.safe_open(str(path), framework="np") as file:
         return {name: weights[name] if name in weights else file.get_tensor(name) for name in names}
-
-
-def _read_tokenizer(folder: Path) -> tuple[Vocabulary, TokenizerOptions, list[Path]]:
-    """The vocabulary, how text is normalised, and the files that said so."""
-    config_path, fast_path, text_path = (
-        folder / name for name in ("tokenizer_config.json", "tokenizer.json", "vocab.txt")
-    )
-    config = _read_json(config_path) if config_path.exists() else {}
-    fast = _read_json(fast_path) if fast_path.exists() else {}
-    if text_path.exists():
-        vocabulary, first = Vocabulary.load(text_path), text_path
-    elif fast:
-        vocabulary, first = _fast_vocabulary(fast, fast_path), fast_path
-    else:
-        raise DataError(f"{folder}: no vocab.txt and no tokenizer.json")
-    for key in ("unk", "sep", "pad", "cls"):
-        token = config.get(f"{key}_token")
-        token = token.get("content") if isinstance(token, dict) else token
-        if token not in (None, f"[{key.upper()}]"):
-            raise ModelError(f"{config_path}: {key}_token is {token!r}, only '[{key.upper()}]' is supported")
-    normalizer = fast.get("normalizer") or {}
-    if not isinstance(normalizer, dict) or normalizer.get("type", "BertNormalizer") != "BertNormalizer":
-        normalizer = {}
-    lower = config.get("do_lower_case", normalizer.get("lowercase"))
-    tokenizer_class = config.get("tokenizer_class") or "BertTokenizer"
-    options = TokenizerOptions(
-        lower_case=not vocabulary.looks_cased if lower is None else bool(lower),
-        strip_accents=config.get("strip_accents", normalizer.get("strip_accents")),
-        split_chinese=bool(config.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))),
-        kind="wordpiece" if tokenizer_class in _WORDPIECE_CLASSES else str(tokenizer_class),
-    )
-    files = [first, *(path for path in (config_path, fast_path) if path.exists() and path != first)]
-    return vocabulary, options, files
-
-
-def _fast_vocabulary(document: dict[str, Any], path: Path) -> Vocabulary:
-    try:
-        model = document["model"]
-        if model.get("type", "WordPiece") != "WordPiece":
-            raise ModelError(f"{path}: a {model['type']} tokenizer, BERT's is WordPiece")
-        index = dict(model["vocab"])
-        index.update({token["content"]: token["id"] for token in document.get("added_tokens", [])})
-        by_id = {number: token for token, number in index.items()}
-    except (KeyError, TypeError, AttributeError, ValueError):
-        raise ModelError(f"{path}: not a tokenizer file") from None
-    if sorted(by_id) != list(range(len(index))):
-        raise DataError(f"{path}: the ids of the {len(index)} tokens are not 0 to {len(index) - 1}")
-    try:
-        return Vocabulary(tuple(by_id[number] for number in range(len(by_id))))
-    except BertsymError as error:
-        raise DataError(f"{path}: {error}") from None

@@ -112,7 +112,9 @@ _STRUCTURED = _in_order(
     "pooler.bias",
 )
 _GLUONNLP_HEADS = {
-    r"decoder\..*|bertmodel0_decoder_.*": "masked language model head",
+    r"decoder\..*|bertmodel0_(decoder|dense0|layernorm0)_.*|bertmodel0_word_embed_embedding0_bias": (
+        "masked language model head"
+    ),
     r"classifier\.(weight|bias)|bertmodel0_cls_.*": "next sentence head",
     r"(classifier|span_classifier)\.\d+\..*|span_classifier\..*|bert\w*0_(hybridsequential0_)?dense0_.*": "task head",
 }
@@ -155,7 +157,7 @@ def map_weights(
         if theirs in targets:
             ours = targets[theirs]
             if ours in sources:
-                raise ModelError(f"{where}: {sources[ours]} and {name} are both {theirs}")
+                raise ModelError(f"{where}: {printable(sources[ours])} and {printable(name)} are both {theirs}")
             sources[ours] = name
         elif purpose is not None:
             ignored[name] = purpose
@@ -171,15 +173,20 @@ def map_weights(
         )
     shapes = parameter_shapes(config)
     mapped = {
-        ours: _checked(weights[sources[ours]], shape, f"{where}: {sources[ours]}")
+        ours: _checked(weights[sources[ours]], shape, f"{where}: {printable(sources[ours])}")
         for ours, shape in shapes.items()
         if ours in sources
     }
     return mapped, ignored
 
 
+def printable(name: str) -> str:
+    """A name out of a file, quoted where it would disturb a line or a terminal."""
+    return name if name.isprintable() else repr(name)
+
+
 def _listing(what: str, names: Iterable[str]) -> str:
-    names = sorted(names)
+    names = [printable(name) for name in sorted(names)]
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return f" {len(names)} {what} ({', '.join(names[:8])}{more})" if names else ""
 
@@ -189,7 +196,8 @@ def _checked(array: Array, shape: tuple[int, ...], where: str) -> Array:
         raise ModelError(f"{where} has shape {array.shape}, the config implies {shape}")
     if array.dtype.kind != "f":
         raise ModelError(f"{where} is {array.dtype}, a floating point array is needed")
-    array = array.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
+        array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise ModelError(f"{where} has values that are not finite")
     return array
@@ -199,6 +207,6 @@ def describe_ignored(ignored: Mapping[str, str]) -> tuple[str, ...]:
     """One note a purpose, naming the weights that were left out; constants need no word."""
     purposes = sorted(set(ignored.values()) - {"constant"})
     return tuple(
-        f"not exported, {purpose}: {', '.join(name for name, why in ignored.items() if why == purpose)}"
+        f"not exported, {purpose}: {', '.join(printable(name) for name, why in ignored.items() if why == purpose)}"
         for purpose in purposes
     )

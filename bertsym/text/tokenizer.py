@@ -14,7 +14,7 @@ from bertsym.text.vocabulary import Vocabulary
 class TokenizerOptions:
     """How text is normalised before WordPiece.
 
-    ``kind`` is ``wordpiece``, or ``sentencepiece`` for vocabularies whose texts bertsym can't tokenise.
+    ``kind`` is ``wordpiece``, or the name of a tokenizer that bertsym does not have.
     ``strip_accents`` None means: as ``lower_case``, as in the original BERT.
     """
 
@@ -42,9 +42,7 @@ class Tokenizer:
 
     def __init__(self, vocabulary: Vocabulary, options: TokenizerOptions, max_length: int) -> None:
         if options.kind != "wordpiece":
-            raise ModelError(
-                f"this model's vocabulary is {options.kind}: bertsym can export it but not tokenise texts for it"
-            )
+            raise ModelError(f"texts for this model need a {options.kind} tokenizer, which bertsym does not have")
         from tokenizers import Tokenizer as Pipeline
         from tokenizers import models, normalizers, pre_tokenizers
 

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.bert.heads import FULLY_CONNECTED, graft, graft_for_inference, head_parameters
+from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
+from bertsym.bert.heads import graft, graft_for_inference, head_parameters
 from bertsym.bert.inputs import INPUT_NAMES, input_shapes
-from bertsym.bert.outputs import OUTPUTS
-from bertsym.bundle import SYMBOL, Bundle, BundleContent, Signature, file_digest, stage_bundle
+from bertsym.bundle import SYMBOL, Bundle, BundleContent, file_digest, stage_bundle
 from bertsym.devices import contexts
 from bertsym.errors import ModelError, UsageError
 from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.inference.predictor import Predictor
 from bertsym.provenance import versions
 from bertsym.runtime import mx
+from bertsym.signature import Signature
 from bertsym.symbol.params import Array
 from bertsym.text.tables import TableFormat
 from bertsym.text.tasks import TASKS, Task

@@ -1,0 +1,49 @@
+"""What a bundle can hold, as data: outputs, finished heads, operators."""
+
+#: encoder output -> what it is; (N, U), and (N, T, U) for the last one
+OUTPUTS = {
+    "cls": "the encoding of the [CLS] token, position 0 of the sequence",
+    "pooled": "tanh(Dense) of the encoding of the [CLS] token, BERT's pooler",
+    "mean": "the mean of the encodings of the valid tokens",
+    "sequence": "the encodings of all tokens, zeroed at padding",
+}
+
+#: task -> (encoder output that its finished head reads, prefix of the head's parameters as GluonNLP names them)
+FINISHED_HEADS = {
+    "classification": ("pooled", "bertclassifier0_dense0"),
+    "regression": ("pooled", "bertregression0_dense0"),
+    "question_answering": ("sequence", "bertforqa0_dense0"),
+}
+
+#: the layer that fine-tuning adds
+FULLY_CONNECTED = "fc-finetune"
+
+#: the operators of the portable form and its heads, all of MXNet 1.5
+
+OPERATORS = frozenset(
+    {
+        "Activation",
+        "Cast",
+        "Dropout",
+        "Embedding",
+        "FullyConnected",
+        "LayerNorm",
+        "LeakyReLU",
+        "Reshape",
+        "SequenceMask",
+        "SoftmaxOutput",
+        "_mul_scalar",
+        "batch_dot",
+        "broadcast_add",
+        "broadcast_div",
+        "elemwise_add",
+        "expand_dims",
+        "null",
+        "slice_axis",
+        "slice_like",
+        "softmax",
+        "sum",
+        "transpose",
+        "zeros_like",
+    }
+)

@@ -1,0 +1,77 @@
+"""The signature of a symbol: how it is called and what it answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bertsym.bert.inputs import INPUT_NAMES, INPUTS
+from bertsym.text.tasks import Columns
+from bertsym.text.tokenizer import TokenizerOptions
+
+# The oldest MXNet whose operators and attributes suffice for the portable form (LeakyReLU's gelu).
+MINIMUM_MXNET = "1.5.0"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How a symbol is called and what it answers; written so that other languages can read it.
+
+    ``kind``: ``encoder`` (no head), ``classifier`` (probabilities of ``labels``), or ``logits`` (a finished,
+    untrained head). ``length``: the only length that the symbol takes, None where it takes any up to
+    ``max_length``, which is also where texts are truncated.
+    """
+
+    kind: str
+    output: str
+    output_name: str
+    output_shape: tuple[Any, ...]
+    max_length: int
+    tokenizer: TokenizerOptions
+    length: int | None = None
+    task: str | None = None
+    labels: tuple[str, ...] = ()
+    pair: bool = False
+    columns: Columns = Columns()
+
+    def to_json(self) -> dict[str, Any]:
+        """The documented JSON form; free dimensions are the strings ``batch`` and ``length``."""
+        length = self.length or "length"
+        shapes = (("batch", length), ("batch", length), ("batch",))
+        return {
+            "kind": self.kind,
+            "inputs": [
+                {"name": name, "shape": shape, "dtype": "float32", "meaning": INPUTS[name]}
+                for name, shape in zip(INPUT_NAMES, shapes)
+            ],
+            "outputs": [{"name": self.output_name, "shape": self.output_shape, "dtype": "float32"}],
+            "encoder_output": self.output,
+            "max_length": self.max_length,
+            "task": self.task,
+            "labels": self.labels,
+            "pair": self.pair,
+            "columns": dataclasses.asdict(self.columns),
+            "tokenizer": dataclasses.asdict(self.tokenizer),
+            "form": "portable",
+            "minimum_mxnet": MINIMUM_MXNET,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Signature:
+        """The inverse of `to_json`."""
+        length = document["inputs"][0]["shape"][1]
+        return cls(
+            kind=document["kind"],
+            output=document["encoder_output"],
+            output_name=document["outputs"][0]["name"],
+            output_shape=tuple(document["outputs"][0]["shape"]),
+            max_length=document["max_length"],
+            tokenizer=TokenizerOptions(**document["tokenizer"]),
+            length=length if isinstance(length, int) else None,
+            task=document["task"],
+            labels=tuple(document["labels"]),
+            pair=document["pair"],
+            columns=Columns(**document["columns"]),
+        )

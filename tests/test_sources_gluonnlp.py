@@ -1,0 +1,584 @@
+"""``params:``, ``random:`` and ``gluonnlp:`` sources, on files that GluonNLP itself writes and loads."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import CONFIG, VOCABULARY, Result, hugging_face_weights
+from gluonnlp_models import bert_model
+from refusals import refusal
+
+from bertsym import Bundle, ModelError, Pretrained, SourceOptions, UsageError, load_source
+from bertsym.runtime import mx, nlp
+from bertsym.sources.gluonnlp_params import _ZOO_HEADS
+from bertsym.sources.gluonnlp_zoo import _SENTENCEPIECE, ZOO, load_zoo
+
+Cli = Callable[..., Result]
+
+TINY: dict[str, Any] = {**CONFIG}
+MODELS = ("bert_12_768_12", "bert_24_1024_16")
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_hf: Path) -> Pretrained:
+    """The tiny BERT as its Hugging Face folder gives it."""
+    return load_source(f"hf:{tiny_hf}")
+
+
+@pytest.fixture
+def vocab(tmp_path: Path) -> Path:
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(VOCABULARY) + "\n")
+    return path
+
+
+def load(params: Path, vocab: Path, **options: Any) -> Pretrained:
+    return load_source(f"params:{params}", SourceOptions(vocab=str(vocab), **{"num_heads": 4, **options}))
+
+
+def assert_same_weights(pretrained: Pretrained, expected: Pretrained) -> None:
+    assert list(pretrained.arg_params) == list(expected.arg_params)
+    for name, array in expected.arg_params.items():
+        np.testing.assert_array_equal(pretrained.arg_params[name], array, err_msg=name)
+
+
+def gluonnlp_net(**options: Any) -> Any:
+    """GluonNLP's BERTModel with the weights of the tiny BERT."""
+    return bert_model(TINY, hugging_face_weights(), **options)
+
+
+def export_net(net: Any, prefix: Path, *more_inputs: Any) -> Path:
+    """HybridBlock.export; the path of its parameters."""
+    ones = mx.nd.ones((1, 4))
+    net.hybridize()
+    net(ones, ones * 0, mx.nd.array([4]), *more_inputs)
+    net.export(str(prefix))
+    return prefix.with_name(f"{prefix.name}-0000.params")
+
+
+def classifier_of(net: Any) -> Any:
+    """GluonNLP's BERTClassifier on `net`, its head initialised."""
+    classifier = nlp.model.BERTClassifier(net, num_classes=3, dropout=0.1)
+    classifier.classifier.initialize()
+    ones = mx.nd.ones((1, 4))
+    classifier(ones, ones * 0, mx.nd.array([4]))
+    return classifier
+
+
+# --- params: forms of the same weights ---
+
+
+def test_save_parameters_of_a_bert_model_is_read(tmp_path: Path, vocab: Path, expected: Pretrained) -> None:
+    gluonnlp_net().save_parameters(str(tmp_path / "net.params"))
+    pretrained = load(tmp_path / "net.params", vocab)
+    assert_same_weights(pretrained, expected)
+    assert pretrained.notes == ()
+
+
+def test_the_config_comes_from_the_shapes(tmp_path: Path, vocab: Path, expected: Pretrained) -> None:
+    gluonnlp_net().save_parameters(str(tmp_path / "net.params"))
+    assert load(tmp_path / "net.params", vocab).config == expected.config
+    config = load(tmp_path / "net.params", vocab, num_heads=8, layer_norm_eps=1e-5).config
+    assert (config.num_heads, config.layer_norm_eps) == (8, 1e-5)
+
+
+def test_pretraining_heads_in_save_parameters_are_left_out_by_name(
+    tmp_path: Path, vocab: Path, expected: Pretrained
+) -> None:
+    gluonnlp_net(heads=True).save_parameters(str(tmp_path / "net.params"))
+    pretrained = load(tmp_path / "net.params", vocab)
+    assert_same_weights(pretrained, expected)
+    masked, next_sentence = sorted(pretrained.notes)
+    assert masked.startswith("not exported, masked language model head: decoder.")
+    assert next_sentence == "not exported, next sentence head: classifier.weight, classifier.bias"
+
+
+def test_save_parameters_of_a_classifier_is_read_without_its_head(
+    cli: Cli, tmp_path: Path, vocab: Path, expected: Pretrained
+) -> None:
+    path = tmp_path / "classifier.params"
+    classifier_of(gluonnlp_net()).save_parameters(str(path))
+    assert_same_weights(load(path, vocab), expected)
+    result = cli("export", f"params:{path}", tmp_path / "base", "--vocab", vocab, "--num-heads", 4)
+    assert result.code == 0
+    assert "not exported, task head: classifier.1.weight, classifier.1.bias" in result.out
+
+
+def test_an_export_of_hybrid_block_is_read(tmp_path: Path, vocab: Path, expected: Pretrained) -> None:
+    path = export_net(gluonnlp_net(), tmp_path / "net")
+    assert all(name.startswith("arg:") for name in mx.nd.load(str(path)))
+    assert_same_weights(load(path, vocab), expected)
+
+
+def test_the_counters_of_a_second_model_in_the_process_do_not_matter(
+    tmp_path: Path, vocab: Path, expected: Pretrained
+) -> None:
+    with mx.name.NameManager():
+        gluonnlp_net(prefixes=False)
+        path = export_net(gluonnlp_net(prefixes=False), tmp_path / "second")
+    names = set(mx.nd.load(str(path)))
+    assert {"arg:bertencoder1_position_weight", "arg:bertmodel1_pooler_weight"} <= names
+    assert_same_weights(load(path, vocab), expected)
+
+
+def test_an_export_of_a_classifier_is_read_without_its_head(tmp_path: Path, vocab: Path, expected: Pretrained) -> None:
+    with mx.name.NameManager():
+        classifier_of(gluonnlp_net(prefixes=False))
+        path = export_net(classifier_of(gluonnlp_net(prefixes=False)), tmp_path / "second")
+    pretrained = load(path, vocab)
+    assert_same_weights(pretrained, expected)
+    head = "bertclassifier1_dense0_weight, bertclassifier1_dense0_bias"
+    assert pretrained.notes == (f"not exported, task head: {head}",)
+
+
+def test_an_export_with_pretraining_heads_is_read_without_them(
+    tmp_path: Path, vocab: Path, expected: Pretrained
+) -> None:
+    with mx.name.NameManager():
+        net = gluonnlp_net(heads=True, prefixes=False)
+        path = export_net(net, tmp_path / "pretraining", mx.nd.array([[1, 2]]))
+    pretrained = load(path, vocab)
+    assert_same_weights(pretrained, expected)
+    assert any("masked language model head" in note for note in pretrained.notes)
+
+
+def test_nd_save_with_bare_names_is_read(tmp_path: Path, vocab: Path, expected: Pretrained) -> None:
+    parameters = gluonnlp_net().collect_params()
+    mx.nd.save(str(tmp_path / "bare.params"), {name: array.data() for name, array in parameters.items()})
+    assert_same_weights(load(tmp_path / "bare.params", vocab), expected)
+
+
+def test_class_names_of_older_gluonnlps_are_read(tmp_path: Path, vocab: Path, expected: Pretrained) -> None:
+    older = {}
+    for name, parameter in gluonnlp_net().collect_params().items():
+        for new, old in (
+            ("dotproductselfattentioncell0", "multiheadattentioncell0"),
+            ("positionwiseffn0", "bertpositionwiseffn0"),
+            ("_layernorm0", "_bertlayernorm0"),
+        ):
+            name = name.replace(new, old)
+        older[f"arg:{name}"] = parameter.data()
+    assert "arg:bertencoder0_transformer1_bertpositionwiseffn0_bertlayernorm0_beta" in older
+    mx.nd.save(str(tmp_path / "older.params"), older)
+    assert_same_weights(load(tmp_path / "older.params", vocab), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_other_floats_become_float32(tmp_path: Path, vocab: Path, expected: Pretrained, dtype: str) -> None:
+    net = gluonnlp_net()
+    net.cast(dtype)
+    net.save_parameters(str(tmp_path / "net.params"))
+    for name, array in load(tmp_path / "net.params", vocab).arg_params.items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, expected.arg_params[name].astype(dtype).astype(np.float32))
+
+
+def test_the_parameters_of_a_bundle_are_a_source_that_gives_the_same_bundle(
+    cli: Cli, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    params, vocab = f"{bundles['pooled']}-0000.params", f"{bundles['pooled']}-vocab.json"
+    arguments = ("--vocab", vocab, "--num-heads", 4, "--output", "pooled")
+    assert cli("export", f"params:{params}", tmp_path / "again", *arguments).code == 0
+    for name in ("0000.params", "symbol.json", "vocab.txt", "signature.json"):
+        assert (tmp_path / f"again-{name}").read_bytes() == Path(f"{bundles['pooled']}-{name}").read_bytes()
+
+
+def test_lower_casing_is_as_the_vocabulary_looks_unless_given(tmp_path: Path, vocab: Path) -> None:
+    gluonnlp_net().save_parameters(str(tmp_path / "net.params"))
+    assert load(tmp_path / "net.params", vocab).tokenizer.lower_case is True
+    assert load(tmp_path / "net.params", vocab, lower_case=False).tokenizer.lower_case is False
+    vocab.write_text(vocab.read_text().replace("house", "House"))
+    assert load(tmp_path / "net.params", vocab).tokenizer.lower_case is False
+
+
+# --- params: what is refused ---
+
+
+@dataclass(frozen=True)
+class Export:
+    """``bertsym export`` of a parameter file, expected to be refused."""
+
+    cli: Cli
+    target: Path
+
+    def refused(self, params: Path, *arguments: object, code: int = 1) -> str:
+        """The error's line."""
+        return refusal(self.cli("export", f"params:{params}", self.target / "base", *arguments), self.target, code)
+
+
+@pytest.fixture
+def export(cli: Cli, tmp_path: Path) -> Export:
+    return Export(cli, tmp_path / "out")
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "net.params"
+    gluonnlp_net().save_parameters(str(path))
+    return path
+
+
+def test_the_number_of_heads_must_be_given_where_it_is_not_known(export: Export, saved: Path, vocab: Path) -> None:
+    line = export.refused(saved, "--vocab", vocab, code=2)
+    assert "--num-heads" in line
+    assert "2 layers of 32 units" in line
+
+
+def test_the_number_of_heads_that_is_known_is_gluonnlps() -> None:
+    hparams = [nlp.model.bert.bert_hparams[name] for name in MODELS]
+    assert {(entry["num_layers"], entry["units"]): entry["num_heads"] for entry in hparams} == _ZOO_HEADS
+
+
+def test_a_number_of_heads_that_does_not_fit_is_refused(export: Export, saved: Path, vocab: Path) -> None:
+    line = export.refused(saved, "--vocab", vocab, "--num-heads", 5)
+    assert "units 32 is not a multiple of num_heads 5" in line
+
+
+def test_the_vocabulary_must_be_given(export: Export, saved: Path) -> None:
+    assert "--vocab" in export.refused(saved, "--num-heads", 4, code=2)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (VOCABULARY[:-1], f"{len(VOCABULARY) - 1} tokens"),
+        ([*VOCABULARY, "more"], f"{len(VOCABULARY) + 1} tokens"),
+        ([*VOCABULARY[:-1], "cat"], "'cat' stands at ids"),
+        ([token.strip("[]") for token in VOCABULARY], "[CLS]"),
+        (["not", "a", "vocabulary"], "[PAD]"),
+    ],
+)
+def test_a_vocabulary_that_does_not_fit_is_refused(
+    export: Export, saved: Path, vocab: Path, tokens: list[str], words: str
+) -> None:
+    vocab.write_text("\n".join(tokens) + "\n")
+    line = export.refused(saved, "--vocab", vocab, "--num-heads", 4)
+    assert str(vocab) in line
+    assert words in line
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"idx_to_token": "abc"}', '{"token_to_idx": {}}'])
+def test_a_json_that_is_no_vocabulary_is_refused(export: Export, saved: Path, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "vocab.json"
+    path.write_text(text)
+    assert str(path) in export.refused(saved, "--vocab", path, "--num-heads", 4)
+
+
+@pytest.mark.parametrize("size", [0, 8, 24, 60, 1000, -1, -200])
+def test_a_truncated_file_is_refused(export: Export, saved: Path, vocab: Path, size: int) -> None:
+    saved.write_bytes(saved.read_bytes()[:size])
+    line = export.refused(saved, "--vocab", vocab, "--num-heads", 4)
+    assert str(saved) in line
+
+
+def test_a_missing_file_is_refused(export: Export, vocab: Path, tmp_path: Path) -> None:
+    absent = tmp_path / "absent.params"
+    assert str(absent) in export.refused(absent, "--vocab", vocab, "--num-heads", 4)
+
+
+def test_the_weights_of_something_else_are_refused(export: Export, vocab: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.params"
+    for content in ({"arg:fc_weight": mx.nd.ones((2, 2))}, [mx.nd.ones((2, 2))]):
+        mx.nd.save(str(path), content)
+        assert str(path) in export.refused(path, "--vocab", vocab, "--num-heads", 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("missing", "1 missing (encoder.transformer_cells.1.proj.bias)"),
+        ("unknown", "1 unknown (encoder.transformer_cells.1.extra)"),
+        ("shape", "encoder.transformer_cells.1.proj.bias has shape (31,)"),
+        ("nan", "encoder.transformer_cells.1.proj.bias has values that are not finite"),
+        ("integers", "encoder.transformer_cells.1.proj.bias is int32"),
+    ],
+)
+def test_wrong_weights_are_refused_by_name(export: Export, saved: Path, vocab: Path, change: str, words: str) -> None:
+    arrays = mx.nd.load(str(saved))
+    name = "encoder.transformer_cells.1.proj.bias"
+    if change == "missing":
+        del arrays[name]
+    elif change == "unknown":
+        arrays["encoder.transformer_cells.1.extra"] = mx.nd.ones(3)
+    else:
+        arrays[name] = {
+            "shape": mx.nd.ones(31),
+            "nan": mx.nd.array(np.full(32, np.nan)),
+            "integers": mx.nd.ones(32, dtype="int32"),
+        }[change]
+    mx.nd.save(str(saved), arrays)
+    line = export.refused(saved, "--vocab", vocab, "--num-heads", 4)
+    assert str(saved) in line
+    assert words in line
+
+
+# --- random: ---
+
+
+def test_random_weights_say_so_on_the_screen_and_in_the_manifest(cli: Cli, tmp_path: Path) -> None:
+    result = cli("export", "random:bert_1_16_2", tmp_path / "base", "--seed", 3)
+    assert result.code == 0
+    assert "RANDOM WEIGHTS: nothing is pretrained" in result.out
+    source = Bundle.open(tmp_path / "base").manifest["source"]
+    assert source == {"spec": "random:bert_1_16_2", "kind": "random", "pretrained": False, "seed": 3}
+
+
+def test_weights_that_are_pretrained_are_marked_so(bundles: dict[str, Path]) -> None:
+    assert Bundle.open(bundles["cls"]).manifest["source"]["pretrained"] is True
+
+
+def test_random_weights_depend_on_the_seed_alone(cli: Cli, tmp_path: Path, vocab: Path) -> None:
+    digests = []
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        assert cli("export", "random:bert_1_16_2", tmp_path / name, "--seed", seed, "--vocab", vocab).code == 0
+        digests.append(Bundle.open(tmp_path / name).manifest["files"]["0000.params"]["sha256"])
+    assert digests[0] == digests[1]
+    assert digests[1] != digests[2]
+
+
+def test_random_weights_are_drawn_as_bert_is_initialised() -> None:
+    pretrained = load_source("random:bert_2_64_4")
+    config = pretrained.config
+    assert (config.num_layers, config.units, config.num_heads, config.hidden_size) == (2, 64, 4, 256)
+    words = pretrained.arg_params["bertmodel0_word_embed_embedding0_weight"]
+    assert words.shape == (len(pretrained.vocabulary), 64)
+    assert abs(words.std() - 0.02) < 1e-4
+    assert (pretrained.arg_params["bertencoder0_layernorm0_gamma"] == 1).all()
+    assert not pretrained.arg_params["bertencoder0_transformer1_proj_bias"].any()
+
+
+@pytest.mark.parametrize("name", ["bert", "bert_2_64", "roberta_2_64_4", "bert_0_64_4", "bert_2_64_5", "bert_2_64_4 "])
+def test_a_random_model_of_another_name_is_one_line(cli: Cli, tmp_path: Path, name: str) -> None:
+    refusal(cli("export", f"random:{name}", tmp_path / "out" / "base"), tmp_path / "out")
+
+
+# --- kinds of sources and their options ---
+
+
+@pytest.mark.parametrize("source", ["", "bert", "hf:", "zoo:bert", ":x"])
+def test_an_unknown_kind_of_source_lists_the_known_ones(cli: Cli, tmp_path: Path, source: str) -> None:
+    line = refusal(cli("export", source, tmp_path / "out" / "base"), tmp_path / "out", code=2)
+    for kind in ("gluonnlp:", "hf:", "params:", "random:"):
+        assert kind in line
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        ("hf:x", {"vocab": "v"}),
+        ("hf:x", {"num_heads": 4}),
+        ("gluonnlp:x", {"vocab": "v"}),
+        ("gluonnlp:x", {"pad_vocab": True}),
+        ("params:x", {"vocab": "v", "seed": 1}),
+        ("params:x", {"vocab": "v", "cache": "c"}),
+        ("random:x", {"lower_case": True}),
+    ],
+)
+def test_an_option_that_a_source_does_not_take_is_refused(source: str, options: dict[str, Any]) -> None:
+    refused = [name for name in options if name != "vocab"] or ["vocab"]
+    with pytest.raises(UsageError, match=f"sources take no --{refused[0].replace('_', '-')}"):
+        load_source(source, SourceOptions(**options))
+
+
+# --- gluonnlp: the table of the zoo ---
+
+
+def test_the_zoo_is_what_gluonnlp_registers() -> None:
+    registered = set(nlp.model.bert.model_store._model_sha1)
+    ours = {f"{model}_{dataset}" for model, datasets in ZOO.items() for dataset in datasets}
+    assert ours == {name for name in registered if name.startswith(MODELS)}
+
+
+def test_every_dataset_of_the_zoo_has_a_vocabulary_in_gluonnlp() -> None:
+    for dataset in {dataset for datasets in ZOO.values() for dataset in datasets}:
+        _, extension, sha1, _ = nlp.data.utils._get_vocab_tokenizer_info(dataset, "unused")
+        assert len(sha1) == 40
+        assert (extension == ".spiece") == (dataset in _SENTENCEPIECE)
+
+
+@pytest.mark.parametrize("name", ["bert_12_768_12", "bert_12_768_12/", "bert_24_1024_16/wiki_cn_cased", "x/y/z"])
+def test_an_unknown_name_lists_the_known_ones(cli: Cli, tmp_path: Path, name: str) -> None:
+    line = refusal(cli("export", f"gluonnlp:{name}", tmp_path / "out" / "base"), tmp_path / "out", code=2)
+    for model, datasets in ZOO.items():
+        for dataset in datasets:
+            assert f"{model}/{dataset}" in line
+
+
+# --- gluonnlp: its own loading code, on a repository on loopback ---
+
+
+@dataclass
+class Repository:
+    """A small zoo on a local server, in MXNet's layout; `model` and `dataset` are registered in gluonnlp."""
+
+    files: Path
+    cache: Path
+    model: str = "bert_12_768_12"
+    dataset: str = "book_corpus_wiki_en_uncased"
+    requests: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}/{self.dataset}"
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    served = Repository(tmp_path / "served", tmp_path / "cache")
+
+    class Handler(_Handler):
+        def do_GET(self) -> None:
+            served.requests.append(self.path)
+            super().do_GET()
+
+    token_to_idx = {token: i for i, token in enumerate(VOCABULARY)}
+    vocab = nlp.vocab.BERTVocab(nlp.data.count_tokens(VOCABULARY), token_to_idx=token_to_idx)
+    params = tmp_path / "zoo.params"
+    gluonnlp_net(heads=True).save_parameters(str(params))  # the zoo's files have the pretraining heads
+    contents = {".params": params.read_bytes(), ".vocab": vocab.to_json().encode()}
+    sha1 = {extension: hashlib.sha1(content).hexdigest() for extension, content in contents.items()}
+    for folder, name, extension in (
+        ("gluon/models", f"{served.model}_{served.dataset}", ".params"),
+        ("gluon/dataset/vocab", served.dataset, ".vocab"),
+    ):
+        file = f"{name}-{sha1[extension][:8]}"
+        (served.files / folder).mkdir(parents=True)
+        with zipfile.ZipFile(served.files / folder / f"{file}.zip", "w") as archive:
+            archive.writestr(f"{file}{extension}", contents[extension])
+    hparams = {
+        "num_layers": TINY["num_hidden_layers"],
+        "units": TINY["hidden_size"],
+        "hidden_size": TINY["intermediate_size"],
+        "max_length": TINY["max_position_embeddings"],
+        "num_heads": TINY["num_attention_heads"],
+        "dropout": 0.1,
+        "embed_size": TINY["hidden_size"],
+        "token_type_vocab_size": 2,
+        "word_embed": None,
+    }
+    monkeypatch.setitem(nlp.model.bert.bert_hparams, served.model, hparams)
+    registered = nlp.model.bert.model_store._model_sha1
+    monkeypatch.setitem(registered, f"{served.model}_{served.dataset}", sha1[".params"])
+    monkeypatch.setitem(nlp.data.utils._vocab_sha1, served.dataset, [sha1[".vocab"], ".vocab", {}])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(served.files)))
+    monkeypatch.setenv("MXNET_GLUON_REPO", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield served
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_model_of_the_zoo_is_downloaded_with_a_progress_bar(
+    repository: Repository, expected: Pretrained, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pretrained = load_zoo(repository.name, str(repository.cache))
+    assert_same_weights(pretrained, expected)
+    assert pretrained.config == expected.config
+    assert pretrained.vocabulary.tokens == tuple(VOCABULARY)
+    assert pretrained.tokenizer.lower_case is True
+    assert pretrained.origin["kind"] == "gluonnlp"
+    out, err = capfd.readouterr()
+    assert out == ""
+    downloads = [path.rsplit("/", 1)[-1] for path in repository.requests]
+    assert len(downloads) == 2
+    for file in downloads:
+        assert f"{file}: 100%" in err
+
+
+def test_the_second_load_comes_from_the_cache(repository: Repository, capfd: pytest.CaptureFixture[str]) -> None:
+    first = load_zoo(repository.name, str(repository.cache))
+    repository.requests.clear()
+    for path in repository.files.rglob("*.zip"):
+        path.unlink()
+    capfd.readouterr()
+    assert_same_weights(load_zoo(repository.name, str(repository.cache)), first)
+    assert repository.requests == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_command_line_exports_from_the_zoo(
+    cli: Cli, repository: Repository, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    source = f"gluonnlp:{repository.name}"
+    result = cli("export", source, tmp_path / "base", "--cache", repository.cache)
+    assert result.code == 0, result.err
+    bundle = Bundle.open(tmp_path / "base")
+    assert (tmp_path / "base-0000.params").read_bytes() == Path(f"{bundles['cls']}-0000.params").read_bytes()
+    sha1 = nlp.model.bert.model_store._model_sha1[f"{repository.model}_{repository.dataset}"]
+    assert bundle.manifest["source"] == {"spec": source, "kind": "gluonnlp", "pretrained": True, "sha1": sha1}
+
+
+def test_the_cache_is_in_mxnets_home_unless_given(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path / "home"))
+    load_zoo(repository.name)
+    assert {path.suffix for path in (tmp_path / "home" / "models").iterdir()} == {".params", ".vocab"}
+
+
+def test_a_damaged_file_in_the_cache_is_downloaded_again(repository: Repository, expected: Pretrained) -> None:
+    load_zoo(repository.name, str(repository.cache))
+    (params,) = repository.cache.glob("*.params")
+    params.write_bytes(params.read_bytes()[:-1] + b"?")
+    repository.requests.clear()
+    assert_same_weights(load_zoo(repository.name, str(repository.cache)), expected)
+    assert len(repository.requests) == 1
+
+
+@pytest.mark.parametrize("fault", ["absent", "changed"])
+def test_a_download_that_fails_is_one_line(cli: Cli, repository: Repository, tmp_path: Path, fault: str) -> None:
+    (archive,) = (repository.files / "gluon" / "models").iterdir()
+    if fault == "absent":
+        archive.unlink()
+    else:
+        with zipfile.ZipFile(archive, "w") as changed:
+            changed.writestr(f"{archive.stem}.params", b"something else")
+    result = cli("export", f"gluonnlp:{repository.name}", tmp_path / "out" / "base", "--cache", repository.cache)
+    line = refusal(result, tmp_path / "out")
+    assert line.startswith(f"Error: gluonnlp:{repository.name}: gluonnlp can't load it (cache folder")
+
+
+def test_mxnets_download_is_left_as_it_was(repository: Repository) -> None:
+    import mxnet.gluon.utils as gluon_utils
+
+    before = gluon_utils.requests
+    load_zoo(repository.name, str(repository.cache))
+    assert gluon_utils.requests is before
+    for path in (*repository.cache.iterdir(), *repository.files.rglob("*.zip")):
+        path.unlink()
+    with pytest.raises(ModelError):
+        load_zoo(repository.name, str(repository.cache))
+    assert gluon_utils.requests is before
+
+
+def test_a_vocabulary_that_gluonnlp_cannot_read_is_one_line(
+    cli: Cli, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, content = "kobert_news_wiki_ko_cased", b"not a model of sentencepiece, which may not even be installed"
+    sha1 = hashlib.sha1(content).hexdigest()
+    monkeypatch.setitem(nlp.data.utils._vocab_sha1, dataset, [sha1, ".spiece", {"padding_token": "[PAD]"}])
+    repository.cache.mkdir()
+    (repository.cache / f"{dataset}-{sha1[:8]}.spiece").write_bytes(content)
+    name = f"gluonnlp:{repository.model}/{dataset}"
+    result = cli("export", name, tmp_path / "out" / "base", "--cache", repository.cache)
+    assert refusal(result, tmp_path / "out").startswith(f"Error: {name}: gluonnlp can't load it")

@@ -1,0 +1,637 @@
+"""``hf:`` sources: what Hugging Face folders and the hub's cache may look like, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import CONFIG, VOCABULARY, Result, hugging_face_weights, write_hugging_face
+from numpy.typing import NDArray
+from refusals import refusal
+from safetensors.numpy import save_file
+
+from bertsym import Bundle, Pretrained, SourceOptions, load_source
+
+Weights = dict[str, NDArray[Any]]
+Cli = Callable[..., Result]
+
+INDEX = "model.safetensors.index.json"
+
+
+def load(folder: Path, **options: Any) -> Pretrained:
+    return load_source(f"hf:{folder}", SourceOptions(**options))
+
+
+def assert_same_weights(pretrained: Pretrained, expected: Pretrained) -> None:
+    assert list(pretrained.arg_params) == list(expected.arg_params)
+    for name, array in expected.arg_params.items():
+        assert pretrained.arg_params[name].dtype == np.float32
+        np.testing.assert_array_equal(pretrained.arg_params[name], array, err_msg=name)
+
+
+def write_shards(folder: Path, weights: Mapping[str, NDArray[Any]], shards: int = 3) -> None:
+    """Replace model.safetensors by shards with an index, as save_pretrained does."""
+    (folder / "model.safetensors").unlink()
+    weight_map = {name: f"model-{i % shards + 1:05}-of-{shards:05}.safetensors" for i, name in enumerate(weights)}
+    for shard in set(weight_map.values()):
+        save_file({name: weights[name] for name in weights if weight_map[name] == shard}, folder / shard)
+    write_json(folder / INDEX, {"metadata": {}, "weight_map": weight_map})
+
+
+def write_json(path: Path, document: Any) -> None:
+    path.write_text(json.dumps(document))
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -> None:
+    """The safetensors format by hand, for dtypes that numpy doesn't have."""
+    header, data = {}, b""
+    for name, (dtype, shape, raw) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": (len(data), len(data) + len(raw))}
+        data += raw
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def without(weights: Weights, part: str) -> Weights:
+    kept = {name: array for name, array in weights.items() if part not in name}
+    assert len(kept) < len(weights)
+    return kept
+
+
+# --- forms of the same weights ---
+
+
+def test_shards_are_read_as_one_file(tiny_hf: Path, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "sharded")
+    write_shards(folder, hugging_face_weights())
+    sharded = load(folder)
+    assert_same_weights(sharded, load(tiny_hf))
+    shards = {f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)}
+    assert {name for name in sharded.origin["files"] if name.endswith(".safetensors")} == shards
+
+
+def test_a_single_file_is_preferred_to_an_index(tiny_hf: Path, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "both")
+    write_json(folder / INDEX, {"weight_map": {"x": "absent.safetensors"}})
+    assert_same_weights(load(folder), load(tiny_hf))
+
+
+def test_bfloat16_is_the_upper_half_of_float32(tmp_path: Path) -> None:
+    weights = hugging_face_weights()
+    rounded = {name: (array.view(np.uint32) & 0xFFFF0000).view(np.float32) for name, array in weights.items()}
+    assert not np.array_equal(rounded["pooler.dense.weight"], weights["pooler.dense.weight"])
+    folder, expected = write_hugging_face(tmp_path / "bf16"), write_hugging_face(tmp_path / "expected", rounded)
+    upper_halves = {
+        name: ("BF16", array.shape, array.astype("<f4").view("<u2").reshape(-1)[1::2].tobytes())
+        for name, array in weights.items()
+    }
+    write_safetensors(folder / "model.safetensors", upper_halves)
+    assert_same_weights(load(folder), load(expected))
+
+
+def test_bfloat16_and_float32_in_one_file(tmp_path: Path) -> None:
+    weights = hugging_face_weights()
+    folder, expected = write_hugging_face(tmp_path / "mixed"), write_hugging_face(tmp_path / "expected")
+    ones = np.ones(32, np.float32)
+    save_file({**weights, "pooler.dense.bias": ones}, expected / "model.safetensors")
+    tensors = {name: ("F32", array.shape, array.tobytes()) for name, array in weights.items()}
+    tensors["pooler.dense.bias"] = ("BF16", (32,), b"\x80\x3f" * 32)
+    write_safetensors(folder / "model.safetensors", tensors)
+    assert_same_weights(load(folder), load(expected))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_float16_and_float64_become_float32(tmp_path: Path, dtype: Any) -> None:
+    weights = {name: array.astype(dtype) for name, array in hugging_face_weights().items()}
+    folder = write_hugging_face(tmp_path / "other", weights)
+    expected = write_hugging_face(tmp_path / "f32", {name: a.astype(np.float32) for name, a in weights.items()})
+    assert_same_weights(load(folder), load(expected))
+
+
+def test_names_may_begin_with_bert(tiny_hf: Path, tmp_path: Path) -> None:
+    weights = {f"bert.{name}": array for name, array in hugging_face_weights().items()}
+    assert_same_weights(load(write_hugging_face(tmp_path / "prefixed", weights)), load(tiny_hf))
+
+
+def test_gamma_and_beta_are_read_as_weight_and_bias(tiny_hf: Path, tmp_path: Path) -> None:
+    spelt = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): array
+        for name, array in hugging_face_weights().items()
+    }
+    assert "embeddings.LayerNorm.gamma" in spelt
+    assert_same_weights(load(write_hugging_face(tmp_path / "spelt", spelt)), load(tiny_hf))
+
+
+# --- weights beyond the encoder, and without the pooler ---
+
+
+def test_heads_that_are_left_out_are_named_on_the_screen(cli: Cli, tmp_path: Path) -> None:
+    weights: Weights = {f"bert.{name}": array for name, array in hugging_face_weights().items()}
+    heads = ["cls.predictions.bias", "cls.seq_relationship.weight", "classifier.weight", "qa_outputs.bias"]
+    weights.update({name: np.ones(2, np.float32) for name in heads})
+    weights["bert.embeddings.position_ids"] = np.arange(40)[None]
+    result = cli("export", f"hf:{write_hugging_face(tmp_path / 'heads', weights)}", tmp_path / "base")
+    assert result.code == 0
+    assert "not exported, pretraining heads: cls.predictions.bias, cls.seq_relationship.weight" in result.out
+    assert "not exported, task head: classifier.weight, qa_outputs.bias" in result.out
+    assert "position_ids" not in result.out
+
+
+def test_nothing_is_said_to_be_left_out_of_a_plain_encoder(tiny_hf: Path) -> None:
+    assert load(tiny_hf).notes == ()
+
+
+def test_without_a_pooler_cls_is_exported_and_pooled_refused(cli: Cli, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "headless", without(hugging_face_weights(), "pooler"))
+    assert not load(folder).has_pooler
+    assert cli("export", f"hf:{folder}", tmp_path / "cls" / "base").code == 0
+    refused = cli("export", f"hf:{folder}", tmp_path / "out" / "base", "--output", "pooled")
+    assert "no pooler" in refusal(refused, tmp_path / "out")
+
+
+# --- tokenizers ---
+
+
+def write_fast_tokenizer(folder: Path, normalizer: dict[str, Any] | None = None, added: tuple[str, ...] = ()) -> None:
+    """tokenizer.json as the tokenizers library writes it, `added` being tokens outside of the model's table."""
+    from tokenizers import Tokenizer, models, normalizers
+
+    table = {token: i for i, token in enumerate(VOCABULARY) if token not in added}
+    tokenizer: Any = Tokenizer(models.WordPiece(table, unk_token="[UNK]"))
+    if normalizer is not None:
+        tokenizer.normalizer = normalizers.BertNormalizer(**normalizer)
+    tokenizer.add_special_tokens([token for token in VOCABULARY if token in added])
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def test_the_vocabulary_can_come_from_tokenizer_json_alone(tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "fast")
+    (folder / "vocab.txt").unlink()
+    write_fast_tokenizer(folder)
+    assert load(folder).vocabulary.tokens == tuple(VOCABULARY)
+
+
+def test_added_tokens_of_tokenizer_json_belong_to_the_vocabulary(tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "fast", None, vocab_size=len(VOCABULARY))
+    (folder / "vocab.txt").unlink()
+    write_fast_tokenizer(folder, added=(VOCABULARY[-1],))
+    document = json.loads((folder / "tokenizer.json").read_text())
+    assert VOCABULARY[-1] not in document["model"]["vocab"]
+    assert load(folder).vocabulary.tokens == tuple(VOCABULARY)
+
+
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_lower_casing_is_taken_from_tokenizer_config_first(tmp_path: Path, lower_case: bool) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    write_json(folder / "tokenizer_config.json", {"do_lower_case": lower_case})
+    write_fast_tokenizer(folder, {"lowercase": not lower_case})
+    assert load(folder).tokenizer.lower_case is lower_case
+
+
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_lower_casing_is_taken_from_tokenizer_json_next(tmp_path: Path, lower_case: bool) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / "tokenizer_config.json").unlink()
+    write_fast_tokenizer(folder, {"lowercase": lower_case, "strip_accents": False, "handle_chinese_chars": False})
+    options = load(folder).tokenizer
+    assert (options.lower_case, options.strip_accents, options.split_chinese) == (lower_case, False, False)
+
+
+def test_lower_casing_is_found_where_the_normalizer_is_part_of_a_sequence(tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / "tokenizer_config.json").unlink()
+    write_fast_tokenizer(folder, {"lowercase": False})
+    document = json.loads((folder / "tokenizer.json").read_text())
+    document["normalizer"] = {"type": "Sequence", "normalizers": [document["normalizer"]]}
+    write_json(folder / "tokenizer.json", document)
+    assert load(folder).tokenizer.lower_case is False
+
+
+@pytest.mark.parametrize(("word", "lower_case"), [("house", True), ("House", False)])
+def test_lower_casing_is_as_the_vocabulary_looks_when_no_file_says(tmp_path: Path, word: str, lower_case: bool) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / "tokenizer_config.json").unlink()
+    text = (folder / "vocab.txt").read_text()
+    (folder / "vocab.txt").write_text(text.replace("house", word))
+    assert load(folder).tokenizer.lower_case is lower_case
+
+
+def test_lower_casing_reaches_the_signature(cli: Cli, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    write_json(folder / "tokenizer_config.json", {"do_lower_case": False})
+    assert cli("export", f"hf:{folder}", tmp_path / "base").code == 0
+    assert Bundle.open(tmp_path / "base").signature.tokenizer.lower_case is False
+
+
+# --- the hub and its cache, in processes of their own: huggingface_hub reads its settings once ---
+
+
+@pytest.fixture
+def hub_home(tmp_path: Path) -> Path:
+    """HF_HOME with ``org/tiny`` in its cache, as a download leaves it: branch main, and a revision v1."""
+    home = tmp_path / "hf_home"
+    storage = home / "hub" / "models--org--tiny"
+    for ref, seed in (("main", 0), ("v1", 1)):
+        plain = write_hugging_face(tmp_path / ref, hugging_face_weights(seed))
+        commit = f"{seed:040x}"
+        snapshot = storage / "snapshots" / commit
+        snapshot.mkdir(parents=True)
+        (storage / "blobs").mkdir(exist_ok=True)
+        for i, path in enumerate(sorted(plain.iterdir())):
+            blob = storage / "blobs" / f"{ref}{i}"
+            path.rename(blob)
+            (snapshot / path.name).symlink_to(os.path.relpath(blob, snapshot))
+        (storage / "refs").mkdir(exist_ok=True)
+        (storage / "refs" / ref).write_text(commit)
+    return home
+
+
+class _Portal(BaseHTTPRequestHandler):
+    """Answers everything with a page, as a captive portal does."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>please log in</html>")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(params=["closed", "portal"])
+def useless_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a hub that refuses connections, or that isn't one."""
+    if request.param == "closed":
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+        return
+    with HTTPServer(("127.0.0.1", 0), _Portal) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def run_python(home: Path, arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**inherited, "HF_HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_cached_repository_is_exported_offline(hub_home: Path, tmp_path: Path) -> None:
+    prefix = tmp_path / "out" / "base"
+    result = run_python(hub_home, ["-m", "bertsym", "export", "hf:org/tiny", str(prefix)], HF_HUB_OFFLINE="1")
+    assert result.returncode == 0, result.stderr
+    bundle = Bundle.open(prefix)
+    assert bundle.manifest["source"]["spec"] == "hf:org/tiny"
+    expected = hugging_face_weights()["embeddings.word_embeddings.weight"]
+    np.testing.assert_array_equal(bundle.params()["bertmodel0_word_embed_embedding0_weight"], expected)
+
+
+def test_a_cached_revision_is_read_when_the_hub_is_not_to_be_reached(hub_home: Path, useless_endpoint: str) -> None:
+    program = (
+        "from bertsym.sources import load_source\n"
+        "for name in ('hf:org/tiny', 'hf:org/tiny@v1'):\n"
+        "    print(repr(float(load_source(name).arg_params['bertmodel0_pooler_bias'][0])))"
+    )
+    result = run_python(hub_home, ["-c", program], HF_ENDPOINT=useless_endpoint, NO_PROXY="127.0.0.1")
+    assert result.returncode == 0, result.stderr
+    expected = [float(hugging_face_weights(seed)["pooler.dense.bias"][0]) for seed in (0, 1)]
+    assert [float(line) for line in result.stdout.split()] == expected
+
+
+@pytest.mark.parametrize("name", ["org/absent", "org/tiny@absent"])
+def test_an_unknown_repository_is_one_line(hub_home: Path, tmp_path: Path, name: str) -> None:
+    prefix = tmp_path / "out" / "base"
+    result = run_python(hub_home, ["-m", "bertsym", "export", f"hf:{name}", str(prefix)], HF_HUB_OFFLINE="1")
+    line = refusal(Result(result.returncode, result.stdout, result.stderr), prefix.parent)
+    assert line.startswith(f"Error: {name}: no such folder, not in the Hugging Face cache")
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "../absent", "/absent/folder", "a b", "org/", ".hidden/x"])
+def test_what_is_neither_a_folder_nor_a_repository_name_is_one_line(cli: Cli, tmp_path: Path, name: str) -> None:
+    line = refusal(cli("export", f"hf:{name}", tmp_path / "out" / "base"), tmp_path / "out")
+    assert f"{name}: no such folder, and not a repository name like ORG/NAME" in line
+
+
+# --- folders that are refused ---
+
+
+def assert_refused(cli: Cli, folder: Path, file: str, *words: str, options: tuple[str, ...] = ()) -> None:
+    """Exit code 1, one line that names the file and says `words`, and nothing at the target."""
+    target = folder.parent / "out"
+    line = refusal(cli("export", f"hf:{folder}", target / "base", *options), target)
+    assert str(folder / file) in line
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("model_type", "roberta", ["model_type is 'roberta'", "'bert'"]),
+        ("hidden_act", "relu", ["hidden_act is 'relu'", "'gelu'"]),
+        ("hidden_act", "gelu_new", ["hidden_act is 'gelu_new'"]),
+        ("position_embedding_type", "relative_key", ["position_embedding_type is 'relative_key'"]),
+        ("is_decoder", True, ["is_decoder is True"]),
+        ("add_cross_attention", True, ["add_cross_attention is True"]),
+        ("num_attention_heads", 5, ["units 32 is not a multiple of num_heads 5"]),
+        ("hidden_size", "32", ["units is '32'"]),
+        ("num_hidden_layers", 0, ["num_layers is 0"]),
+        ("num_hidden_layers", True, ["num_layers is True"]),
+        ("layer_norm_eps", 0, ["layer_norm_eps is 0"]),
+        ("hidden_dropout_prob", 1.0, ["dropout is 1.0"]),
+        ("attention_probs_dropout_prob", -0.1, ["attention_dropout is -0.1"]),
+    ],
+)
+def test_a_config_that_the_graph_cannot_express_is_refused(
+    cli: Cli, tmp_path: Path, key: str, value: object, words: list[str]
+) -> None:
+    folder = write_hugging_face(tmp_path / "hf", None, **{key: value})
+    assert_refused(cli, folder, "config.json", *words)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["model_type", "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size"],
+)
+def test_a_config_without_a_needed_key_is_refused(cli: Cli, tmp_path: Path, key: str) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    write_json(folder / "config.json", {name: value for name, value in CONFIG.items() if name != key})
+    assert_refused(cli, folder, "config.json", key)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00", "null"])
+def test_a_config_that_is_not_a_json_object_is_refused(cli: Cli, tmp_path: Path, text: str) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / "config.json").write_text(text)
+    assert_refused(cli, folder, "config.json", "JSON")
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(cli: Cli, tmp_path: Path, file: str) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / file).unlink()
+    assert_refused(cli, folder, "", file)
+
+
+def test_a_missing_weight_is_refused(cli: Cli, tmp_path: Path) -> None:
+    name = "encoder.layer.1.attention.self.query.weight"
+    folder = write_hugging_face(tmp_path / "hf", without(hugging_face_weights(), name))
+    assert_refused(cli, folder, "", "1 missing", name)
+
+
+def test_half_a_pooler_is_a_missing_weight(cli: Cli, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf", without(hugging_face_weights(), "pooler.dense.bias"))
+    assert_refused(cli, folder, "", "1 missing", "pooler.dense.bias")
+
+
+def test_an_unknown_weight_is_refused(cli: Cli, tmp_path: Path) -> None:
+    extra = {"encoder.layer.2.output.dense.bias": np.zeros(32, np.float32)}
+    folder = write_hugging_face(tmp_path / "hf", {**hugging_face_weights(), **extra})
+    assert_refused(cli, folder, "", "1 unknown", *extra)
+
+
+def test_an_unknown_weight_with_a_line_break_in_its_name_is_still_one_line(cli: Cli, tmp_path: Path) -> None:
+    extra = {"one\ntwo": np.zeros(32, np.float32)}
+    folder = write_hugging_face(tmp_path / "hf", {**hugging_face_weights(), **extra})
+    assert_refused(cli, folder, "", "1 unknown", "one", "two")
+
+
+def test_control_characters_in_the_name_of_a_head_do_not_reach_the_screen(cli: Cli, tmp_path: Path) -> None:
+    extra = {"cls.one\rtwo": np.zeros(32, np.float32)}
+    folder = write_hugging_face(tmp_path / "hf", {**hugging_face_weights(), **extra})
+    result = cli("export", f"hf:{folder}", tmp_path / "base")
+    assert result.code == 0
+    assert "cls.one" in result.out
+    assert "\r" not in result.out
+
+
+def test_a_weight_under_two_names_is_refused(cli: Cli, tmp_path: Path) -> None:
+    extra = {"bert.pooler.dense.bias": np.zeros(32, np.float32)}
+    folder = write_hugging_face(tmp_path / "hf", {**hugging_face_weights(), **extra})
+    assert_refused(cli, folder, "", "bert.pooler.dense.bias and pooler.dense.bias")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"extra": np.zeros(32, np.float32)},
+        {"pooler.dense.bias": np.zeros(31, np.float32)},
+        {"pooler.dense.bias": np.full(32, np.nan, np.float32)},
+    ],
+    ids=["unknown", "shape", "not finite"],
+)
+def test_a_weight_that_is_refused_is_named_with_its_file(cli: Cli, tmp_path: Path, changed: Weights) -> None:
+    folder = write_hugging_face(tmp_path / "hf", {**hugging_face_weights(), **changed})
+    assert_refused(cli, folder, "model.safetensors", *changed)
+
+
+@pytest.mark.parametrize("shape", [(31,), (32, 1), ()])
+def test_a_wrong_shape_is_refused(cli: Cli, tmp_path: Path, shape: tuple[int, ...]) -> None:
+    changed = {**hugging_face_weights(), "pooler.dense.bias": np.zeros(shape, np.float32)}
+    folder = write_hugging_face(tmp_path / "hf", changed)
+    assert_refused(cli, folder, "", f"pooler.dense.bias has shape {shape}", "(32,)")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(cli: Cli, tmp_path: Path, value: float) -> None:
+    weights = hugging_face_weights()
+    weights["encoder.layer.0.output.dense.weight"][3, 5] = value
+    folder = write_hugging_face(tmp_path / "hf", weights)
+    assert_refused(cli, folder, "", "encoder.layer.0.output.dense.weight", "not finite")
+
+
+def test_float64_values_that_float32_cannot_hold_are_refused(cli: Cli, tmp_path: Path) -> None:
+    changed = {**hugging_face_weights(), "pooler.dense.bias": np.full(32, 1e300)}
+    folder = write_hugging_face(tmp_path / "hf", changed)
+    assert_refused(cli, folder, "", "pooler.dense.bias", "not finite")
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("I32", 4), ("BOOL", 1), ("F8_E4M3", 1), ("F8_E5M2", 1)])
+def test_a_dtype_that_is_not_a_plain_float_is_refused(cli: Cli, tmp_path: Path, dtype: str, size: int) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    tensors = {name: ("F32", array.shape, array.tobytes()) for name, array in hugging_face_weights().items()}
+    tensors["pooler.dense.bias"] = (dtype, (32,), bytes(32 * size))
+    write_safetensors(folder / "model.safetensors", tensors)
+    assert_refused(cli, folder, "", "pooler.dense.bias")
+
+
+@pytest.mark.parametrize("size", [0, 7, 100, -1, -1000])
+def test_a_truncated_file_is_refused(cli: Cli, tmp_path: Path, size: int) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    assert_refused(cli, folder, "model.safetensors", "damaged or truncated safetensors")
+
+
+def test_a_truncated_bfloat16_file_is_refused(cli: Cli, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    path = folder / "model.safetensors"
+    write_safetensors(path, {name: ("BF16", a.shape, bytes(2 * a.size)) for name, a in hugging_face_weights().items()})
+    path.write_bytes(path.read_bytes()[:-1])
+    assert_refused(cli, folder, "model.safetensors", "damaged or truncated safetensors")
+
+
+@pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "sub/model.safetensors", "..", ""])
+def test_a_shard_outside_of_the_folder_is_refused(cli: Cli, tmp_path: Path, shard: str) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
+    write_json(folder / INDEX, {"weight_map": dict.fromkeys(hugging_face_weights(), shard)})
+    assert_refused(cli, folder, INDEX, f"shard {shard!r} is not a plain file name")
+
+
+def test_a_missing_shard_is_named(cli: Cli, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    write_shards(folder, hugging_face_weights())
+    (folder / "model-00002-of-00003.safetensors").unlink()
+    assert_refused(cli, folder, "model-00002-of-00003.safetensors", "no such file")
+
+
+def test_a_weight_in_two_shards_is_refused(cli: Cli, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    weights = hugging_face_weights()
+    write_shards(folder, weights)
+    save_file({"pooler.dense.bias": weights["pooler.dense.bias"]}, folder / "extra.safetensors")
+    index = json.loads((folder / INDEX).read_text())
+    index["weight_map"]["another"] = "extra.safetensors"
+    write_json(folder / INDEX, index)
+    assert_refused(cli, folder, "", "pooler.dense.bias is in another shard too")
+
+
+@pytest.mark.parametrize("index", [{}, {"weight_map": {}}, {"weight_map": ["model.safetensors"]}, []])
+def test_an_index_without_a_weight_map_is_refused(cli: Cli, tmp_path: Path, index: object) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / "model.safetensors").unlink()
+    write_json(folder / INDEX, index)
+    assert_refused(cli, folder, INDEX)
+
+
+class Payload:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_a_pickle_is_refused_with_a_way_to_convert_it_and_never_loaded(cli: Cli, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / "model.safetensors").unlink()
+    pickled = pickle.dumps(Payload(tmp_path / "was loaded"))
+    (folder / "pytorch_model.bin").write_bytes(pickled)
+    assert_refused(cli, folder, "pytorch_model.bin", "is a pickle", "convert it", "safe_serialization=True")
+    assert not (tmp_path / "was loaded").exists()
+    pickle.loads(pickled)  # it would have
+    assert (tmp_path / "was loaded").exists()
+
+
+def test_a_pickle_is_not_even_opened(cli: Cli, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").mkdir()  # opening it would be another error
+    assert_refused(cli, folder, "pytorch_model.bin", "is a pickle")
+
+
+# --- vocabularies that are refused ---
+
+
+def write_vocabulary(folder: Path, tokens: list[str]) -> Path:
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    return folder
+
+
+def test_a_vocabulary_shorter_than_the_embedding_is_refused_with_the_way_out(cli: Cli, tmp_path: Path) -> None:
+    folder = write_vocabulary(write_hugging_face(tmp_path / "hf"), VOCABULARY[:-2])
+    count = len(VOCABULARY)
+    assert_refused(cli, folder, "vocab.txt", f"{count - 2} tokens", f"{count} rows", "--pad-vocab")
+
+
+def test_pad_vocab_names_the_rows_that_the_vocabulary_lacks(cli: Cli, tmp_path: Path) -> None:
+    folder = write_vocabulary(write_hugging_face(tmp_path / "hf"), VOCABULARY[:-2])
+    result = cli("export", f"hf:{folder}", tmp_path / "base", "--pad-vocab")
+    assert result.code == 0
+    tokens = (tmp_path / "base-vocab.txt").read_text().splitlines()
+    count = len(VOCABULARY)
+    assert tokens == [*VOCABULARY[:-2], f"[unused row {count - 2}]", f"[unused row {count - 1}]"]
+
+
+@pytest.mark.parametrize("options", [(), ("--pad-vocab",)])
+def test_a_vocabulary_longer_than_the_embedding_is_refused(cli: Cli, tmp_path: Path, options: tuple[str, ...]) -> None:
+    folder = write_vocabulary(write_hugging_face(tmp_path / "hf"), [*VOCABULARY, "more"])
+    assert_refused(cli, folder, "vocab.txt", f"{len(VOCABULARY) + 1} tokens", options=options)
+
+
+def test_a_token_that_occurs_twice_is_refused(cli: Cli, tmp_path: Path) -> None:
+    folder = write_vocabulary(write_hugging_face(tmp_path / "hf"), [*VOCABULARY[:-1], "cat"])
+    first = VOCABULARY.index("cat")
+    assert_refused(cli, folder, "vocab.txt", f"'cat' stands at ids {first} and {len(VOCABULARY) - 1}")
+
+
+@pytest.mark.parametrize("token", ["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+def test_a_vocabulary_without_a_special_token_is_refused(cli: Cli, tmp_path: Path, token: str) -> None:
+    tokens = ["other" if old == token else old for old in VOCABULARY]
+    assert_refused(cli, write_vocabulary(write_hugging_face(tmp_path / "hf"), tokens), "vocab.txt", token)
+
+
+def test_a_folder_without_a_vocabulary_is_refused(cli: Cli, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / "vocab.txt").unlink()
+    assert_refused(cli, folder, "", "no vocab.txt and no tokenizer.json")
+
+
+@pytest.mark.parametrize("token", ["unk_token", "sep_token", "pad_token", "cls_token"])
+def test_other_special_tokens_are_refused(cli: Cli, tmp_path: Path, token: str) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    write_json(folder / "tokenizer_config.json", {token: {"content": "<x>"}})
+    assert_refused(cli, folder, "tokenizer_config.json", f"{token} is '<x>'")
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"type": "Unigram", "vocab": [["a", 0.0]]}, "Unigram"),
+        ({"vocab": {"[PAD]": 0, "far": 7}}, "ids"),
+        ({"vocab": {"[PAD]": 0, "same": 0}}, "ids"),
+        ({"vocab": {"[PAD]": 0, "text": "1"}}, ""),
+        ({"vocab": {"[PAD]": 0, "only": 1}}, "[UNK]"),
+        ({}, "not a tokenizer file"),
+    ],
+)
+def test_a_tokenizer_json_that_is_no_wordpiece_table_is_refused(
+    cli: Cli, tmp_path: Path, model: dict[str, Any], words: str
+) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / "vocab.txt").unlink()
+    write_json(folder / "tokenizer.json", {"model": model})
+    assert_refused(cli, folder, "tokenizer.json", words)
+
+
+def test_the_manifest_has_the_digest_of_every_file_that_was_read(cli: Cli, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    assert cli("export", f"hf:{folder}", tmp_path / "base").code == 0
+    files = Bundle.open(tmp_path / "base").manifest["source"]["files"]
+    assert set(files) == {"config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt"}
+    assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in files.values())
