@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from bertsym.symbol.params import Array
 DEFAULT_ATOL = 1e-5  #: largest difference allowed, relative to the output's scale
 
 _Inputs = tuple[Array, Array, Array]
+_Forward = Callable[[_Inputs], Array]
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,9 @@ class Reference:
             use_classifier=False,
             prefix="bertmodel0_",
         )
-        self._net.initialize(mx.init.Zero())
         parameters = self._net.collect_params()
+        parameters.setattr("grad_req", "null")
+        self._net.initialize(mx.init.Zero())
         expected = parameter_shapes(config, self._has_pooler)
         if set(parameters) != set(expected):
             raise ModelError(f"GluonNLP's BERTModel names its weights differently: {set(parameters) ^ set(expected)}")
@@ -117,6 +120,8 @@ def verify(
 ) -> list[Check]:
     """Check a bundle's digests, load it through Module and SymbolBlock, and compare the outputs.
 
+    The training symbol, where there is one, is compared too.
+
     Two batch sizes and two lengths, rows padded differently; the reference is GluonNLP's BERTModel with
     `source_params`, or with the bundle's own parameters. `atol` is relative to the output's scale.
 
@@ -138,19 +143,17 @@ def verify(
 def _run_checks(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str, Array]) -> list[Check]:
     config, signature = bundle.config, bundle.signature
     reference = Reference(config, arg_params)
-    possible = sorted({signature.length or min(length, config.max_length) for length in lengths})
-    loaders: list[tuple[str, Callable[[Bundle, _Inputs], Array]]] = [
-        ("Module", _module_forward),
-        ("SymbolBlock", _symbol_block_forward),
-    ]
-    if TRAIN_SYMBOL in bundle.manifest["files"]:
-        loaders.append(("train symbol", _train_symbol_forward))
-    checks = []
-    for length in possible:
+    cases = []
+    for length in sorted({signature.length or min(length, config.max_length) for length in lengths}):
         for batch_size in (1, 3):
             inputs = _sample_inputs(config, batch_size, length)
-            expected = reference.output(signature, inputs)
-            checks += [_compare(name, signature, load(bundle, inputs), expected, length) for name, load in loaders]
+            cases.append((length, inputs, reference.output(signature, inputs)))
+    del reference  # no more than one copy of a large model at a time
+    checks = []
+    for loader, load in _LOADERS.items():
+        if loader != "train symbol" or TRAIN_SYMBOL in bundle.manifest["files"]:
+            forward = load(bundle)
+            checks += [_compare(loader, signature, length, forward(x), expected) for length, x, expected in cases]
     return checks
 
 
@@ -164,39 +167,47 @@ def _sample_inputs(config: BertConfig, batch_size: int, length: int) -> _Inputs:
     return token_ids.astype(np.float32), token_types.astype(np.float32), valid_length.astype(np.float32)
 
 
-def _module_forward(bundle: Bundle, inputs: _Inputs) -> Array:
+def _load_module(bundle: Bundle) -> _Forward:
     symbol, arg_params, aux_params = mx.model.load_checkpoint(str(bundle.prefix), 0)
     module = mx.mod.Module(symbol, data_names=INPUT_NAMES, label_names=None)
-    module.bind(input_shapes(*inputs[0].shape), for_training=False)
+    module.bind(input_shapes(1, bundle.signature.length or 8), for_training=False)
     module.set_params(arg_params, aux_params)
-    return _forward(module, inputs)
+    return functools.partial(_module_forward, module)
 
 
-def _train_symbol_forward(bundle: Bundle, inputs: _Inputs) -> Array:
+def _load_train_symbol(bundle: Bundle) -> _Forward:
     symbol = mx.sym.load(str(bundle.path(TRAIN_SYMBOL)))
     arg_params, aux_params = mx.model.load_params(str(bundle.prefix), 0)
     module = mx.mod.Module(symbol, data_names=INPUT_NAMES, label_names=(LABEL_NAME,))
-    module.bind(input_shapes(*inputs[0].shape), [(LABEL_NAME, inputs[2].shape)], for_training=False)
+    module.bind(input_shapes(1, bundle.signature.length or 8), [(LABEL_NAME, (1,))], for_training=False)
     module.set_params(arg_params, aux_params)
-    return _forward(module, inputs)
+    return functools.partial(_module_forward, module)
 
 
-def _forward(module: Any, inputs: _Inputs) -> Array:
-    batch = mx.io.DataBatch([mx.nd.array(array) for array in inputs], [mx.nd.zeros_like(mx.nd.array(inputs[2]))])
-    module.forward(batch, is_train=False)
+def _module_forward(module: Any, inputs: _Inputs) -> Array:
+    arrays = [mx.nd.array(array) for array in inputs]
+    labels = [mx.nd.zeros_like(arrays[2])] if module.label_names else None
+    module.forward(mx.io.DataBatch(arrays, labels), is_train=False)
     return np.asarray(module.get_outputs()[0].asnumpy())
 
 
-def _symbol_block_forward(bundle: Bundle, inputs: _Inputs) -> Array:
+def _load_symbol_block(bundle: Bundle) -> _Forward:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "Cannot decide type", which the parameters then decide
         block = mx.gluon.SymbolBlock.imports(
             str(bundle.path(SYMBOL)), list(INPUT_NAMES), str(bundle.path(PARAMS)), ctx=mx.cpu()
         )
-    return np.asarray(block(*(mx.nd.array(array) for array in inputs)).asnumpy())
+    return lambda inputs: np.asarray(block(*(mx.nd.array(array) for array in inputs)).asnumpy())
 
 
-def _compare(loader: str, signature: Signature, output: Array, expected: Array, length: int) -> Check:
+_LOADERS: dict[str, Callable[[Bundle], _Forward]] = {
+    "Module": _load_module,
+    "SymbolBlock": _load_symbol_block,
+    "train symbol": _load_train_symbol,
+}
+
+
+def _compare(loader: str, signature: Signature, length: int, output: Array, expected: Array) -> Check:
     if output.shape != expected.shape:
         raise VerificationError(f"{loader}: {signature.output_name} has shape {output.shape}, not {expected.shape}")
     difference: Any = np.abs(output.astype(np.float64) - expected).max()
