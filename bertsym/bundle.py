@@ -14,6 +14,7 @@ PREFIX-manifest.json      SHA-256 and size of each file, source, config, version
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, OPERATORS, OUTPUTS
+from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS
 from bertsym.bert.config import BertConfig
 from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.bert.parameters import parameter_shapes
@@ -39,7 +40,6 @@ SYMBOL, TRAIN_SYMBOL, PARAMS = "symbol.json", "train-symbol.json", "0000.params"
 VOCAB_TXT, VOCAB_JSON = "vocab.txt", "vocab.json"
 SIGNATURE, MANIFEST = "signature.json", "manifest.json"
 FILE_NAMES = (SYMBOL, TRAIN_SYMBOL, PARAMS, VOCAB_TXT, VOCAB_JSON, SIGNATURE, MANIFEST)
-LABEL_NAME = "softmax_label"
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,10 @@ class Bundle:
         """
         prefix = Path(prefix)
         path = file_path(prefix, MANIFEST)
-        if not path.exists():
-            raise ModelError(f"{prefix}: no bundle here, {path.name} is missing in {path.parent}")
-        manifest = _read_json(path)
+        try:
+            manifest = _read_json(path)
+        except FileNotFoundError:
+            raise ModelError(f"{prefix}: no bundle here, {path.name} is missing in {path.parent}") from None
         try:
             if manifest["format_version"] != FORMAT_VERSION:
                 raise ModelError(f"{path}: bundle format {manifest['format_version']}, {FORMAT_VERSION} is known")
@@ -74,10 +75,10 @@ class Bundle:
                     raise ModelError(f"{path}: does not list {name}")
             config = BertConfig.from_dict(manifest["config"])
             signature = Signature.from_json(_read_json(file_path(prefix, SIGNATURE)))
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            bundle = cls(prefix, config, signature, manifest)
+            bundle._check_content()
+        except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
             raise ModelError(f"{path}: damaged ({type(error).__name__}: {error})") from None
-        bundle = cls(prefix, config, signature, manifest)
-        bundle._check_content()
         return bundle
 
     def _check_content(self) -> None:
@@ -117,6 +118,10 @@ class Bundle:
         width = config.units * (signature.length or 1)
         return {**shapes, f"{prefix}_weight": (outputs, width), f"{prefix}_bias": (outputs,)}
 
+    def moved_to(self, prefix: str | Path) -> Bundle:
+        """The same bundle after its files were moved."""
+        return dataclasses.replace(self, prefix=Path(prefix))
+
     def path(self, name: str) -> Path:
         """The path of one of FILE_NAMES."""
         return file_path(self.prefix, name)
@@ -150,12 +155,18 @@ class BundleContent:
 
 @dataclass(frozen=True)
 class Stage:
-    """A bundle in the making, in a temporary folder beside its place."""
+    """A bundle in the making, in a temporary folder beside its place, which is `target`."""
 
     prefix: Path
+    target: str
 
     def write(self, content: BundleContent) -> Bundle:
         """Write all files, then read them back: the bundle, still in the temporary folder."""
+        with _write_errors(self.target):
+            self._write_files(content)
+        return Bundle.open(self.prefix)
+
+    def _write_files(self, content: BundleContent) -> None:
         texts = {
             SYMBOL: content.symbol_json,
             TRAIN_SYMBOL: content.train_symbol_json,
@@ -175,12 +186,11 @@ class Stage:
             **content.facts,
         }
         self._write_text(MANIFEST, _json_text(manifest))
-        return Bundle.open(self.prefix)
 
     def _write_text(self, name: str, text: str) -> dict[str, Any]:
         path = file_path(self.prefix, name)
         with open(path, "wb") as file:
-            file.write(text.encode("utf-8"))
+            file.write(text.encode("utf-8", "backslashreplace"))  # a path in the manifest may not be UTF-8
             _sync(file)
         return _digest(path)
 
@@ -201,23 +211,38 @@ def stage_bundle(prefix: str | Path, force: bool = False) -> Iterator[Stage]:
     ModelError when the folder can't be written.
     """
     text, prefix = str(prefix), Path(prefix)
-    try:
+    with _write_errors(text):
         if not prefix.name or text.endswith(os.sep) or prefix.is_dir():
             raise UsageError(f"{text}: a PREFIX is a folder and the beginning of a file name, as in out/model")
-        existing = [path for path in (file_path(prefix, name) for name in FILE_NAMES) if path.exists()]
-        if existing and not force:
-            raise UsageError(f"{existing[0]} exists: choose another PREFIX, or overwrite with --force")
-        with _made_parents(prefix.parent):
+        _check_target(prefix, force)
+    with contextlib.ExitStack() as stack:
+        with _write_errors(text):
+            stack.enter_context(_made_parents(prefix.parent))
             folder = Path(tempfile.mkdtemp(prefix=f".{prefix.name}.", dir=prefix.parent))
-            try:
-                os.chmod(folder, 0o755)
-                stage = Stage(folder / prefix.name)
-                yield stage
-                _move_into_place(stage.prefix, prefix)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            os.chmod(folder, 0o755)
+        stage = Stage(folder / prefix.name, text)
+        yield stage
+        with _write_errors(text):
+            # Again: somebody may have written there meanwhile.
+            _check_target(prefix, force)
+            _move_into_place(stage.prefix, prefix)
+
+
+def _check_target(prefix: Path, force: bool) -> None:
+    for path in (file_path(prefix, name) for name in FILE_NAMES):
+        if path.is_dir() and not path.is_symlink():
+            raise UsageError(f"{path} is a folder: choose another PREFIX")
+        if os.path.lexists(path) and not force:
+            raise UsageError(f"{path} exists: choose another PREFIX, or overwrite with --force")
+
+
+@contextlib.contextmanager
+def _write_errors(where: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise ModelError(f"{prefix}: can't write the bundle: {error.strerror or error}") from None
+        raise ModelError(f"{where}: can't write the bundle: {error.strerror or error}") from None
 
 
 def file_path(prefix: Path, name: str) -> Path:
@@ -250,14 +275,14 @@ def _move_into_place(staged: Path, prefix: Path) -> None:
     begun: list[tuple[Path, Path]] = []
     try:
         for source, target in moves:
-            if source.exists():
+            if os.path.lexists(source):
                 # Noted first: a signal may come right after the move.
                 begun.append((source, target))
                 os.replace(source, target)
         _sync_folder(prefix.parent)
     except BaseException:
         for source, target in reversed(begun):
-            if not source.exists():
+            if not os.path.lexists(source):
                 os.replace(target, source)
         raise
 
@@ -306,8 +331,6 @@ def _json_text(document: Any) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise ModelError(f"{path}: not JSON") from None
     if not isinstance(document, dict):

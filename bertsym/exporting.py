@@ -16,7 +16,7 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.provenance import versions
 from bertsym.signature import Signature
 from bertsym.sources import Pretrained, SourceOptions, load_source
-from bertsym.verification import DEFAULT_ATOL, Check, verify
+from bertsym.verification import DEFAULT_ATOL, Check, verify_bundle
 
 _CHECK_LENGTHS = (16, 40)
 
@@ -33,7 +33,8 @@ class Exported:
 def export(
     source: str,
     prefix: str | Path,
-    output: str = "cls",
+    *,
+    output: str | None = None,
     task: str | None = None,
     num_classes: int | None = None,
     seed: int = 0,
@@ -46,20 +47,21 @@ def export(
     """Write a pretrained BERT as a bundle at `prefix`, after comparing it with GluonNLP's own BERTModel.
 
     `source` is ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``;
-    `output` is ``cls``, ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U). `task` (``classification``,
-    ``regression``, ``question_answering``) writes a finished, untrained head instead, of `num_classes`
-    outputs, drawn from `seed`. `command` is noted in the manifest; `progress` hears what is being done.
+    `output` is ``cls`` (the default), ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U). `task`
+    (``classification``, ``regression``, ``question_answering``) writes a finished, untrained head instead, of
+    `num_classes` outputs, drawn from `seed`. `command` is noted in the manifest; `progress` hears what is done.
 
     Raises UsageError, ModelError, DataError or VerificationError; nothing is left behind then.
     """
+    num_classes = _check_task(task, num_classes)
+    if task and output:
+        raise UsageError(f"task {task} decides what its head reads: give no output with it")
+    output = FINISHED_HEADS[task][0] if task else output or "cls"
     if output not in OUTPUTS:
         raise UsageError(f"output {output!r} is not one of {', '.join(OUTPUTS)}")
-    num_classes = _check_task(task, num_classes)
     with stage_bundle(prefix, force) as stage:
         progress(f"reading {source}")
         pretrained = load_source(source, options)
-        if task:
-            output = FINISHED_HEADS[task][0]
         if output == "pooled" and not pretrained.has_pooler:
             raise ModelError(f"{source}: has no pooler; export --output cls, mean or sequence")
         content = _content(pretrained, output, task, num_classes, seed, {"source": source, "command": command})
@@ -67,8 +69,8 @@ def export(
         staged = stage.write(content)
         progress("loading it through Module and SymbolBlock, comparing with GluonNLP's BERTModel")
         source_params = {**pretrained.arg_params, **content.arg_params}
-        checks = verify(staged.prefix, atol, _CHECK_LENGTHS, source_params)
-    return Exported(Bundle.open(prefix), checks, pretrained.notes)
+        checks = verify_bundle(staged, source_params, atol, _CHECK_LENGTHS, str(prefix))
+    return Exported(staged.moved_to(prefix), checks, pretrained.notes)
 
 
 def _check_task(task: str | None, num_classes: int | None) -> int:

@@ -1,7 +1,6 @@
-"""What must happen before mxnet is imported; ``from bertsym.runtime import mx`` does it and imports it.
+"""What must happen before mxnet is imported; ``mx`` and ``nlp`` of this module do it when they are first used.
 
-mxnet is imported on first use of the name ``mx`` (and gluonnlp of ``nlp``), so that ``--help`` and usage
-errors do not pay for it. Variables that the user has set are never overridden.
+So ``--help`` and usage errors do not pay for the import. Variables that the user has set are never overridden.
 """
 
 from __future__ import annotations
@@ -12,13 +11,9 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bertsym.errors import ModelError
-
-if TYPE_CHECKING:
-    mx: Any
-    nlp: Any
 
 # numpy removed these in 1.24; mxnet 1.9.1 and gluonnlp 0.10.0 still use them.
 _NUMPY_ALIASES = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str}
@@ -87,15 +82,23 @@ def _restore_numpy_aliases() -> None:
         _settings.append("numpy aliases " + ", ".join(f"np.{name}" for name in absent))
 
 
-def __getattr__(name: str) -> Any:
-    module = {"mx": "mxnet", "nlp": "gluonnlp"}.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if module not in sys.modules:
-        prepare_environment()
-    with warnings.catch_warnings():
-        # Deprecations inside mxnet and gluonnlp, which have had their last release.
-        warnings.simplefilter("ignore")
-        imported = importlib.import_module(module)
-    globals()[name] = imported
-    return imported
+class _Lazy:
+    """A library that is imported, in a prepared environment, when an attribute of it is first used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        if self._name not in sys.modules:
+            prepare_environment()
+        with warnings.catch_warnings():
+            # Deprecations inside mxnet and gluonnlp, which have had their last release.
+            warnings.simplefilter("ignore")
+            library = importlib.import_module(self._name)
+        value = getattr(library, attribute)
+        setattr(self, attribute, value)
+        return value
+
+
+mx: Any = _Lazy("mxnet")
+nlp: Any = _Lazy("gluonnlp")

@@ -35,6 +35,7 @@ class Signature:
     labels: tuple[str, ...] = ()
     pair: bool = False
     columns: Columns = Columns()
+    header: bool = True  #: whether the training tables had one
 
     def to_json(self) -> dict[str, Any]:
         """The documented JSON form; free dimensions are the strings ``batch`` and ``length``."""
@@ -52,7 +53,7 @@ class Signature:
             "task": self.task,
             "labels": self.labels,
             "pair": self.pair,
-            "columns": dataclasses.asdict(self.columns),
+            "columns": {**dataclasses.asdict(self.columns), "header": self.header},
             "tokenizer": dataclasses.asdict(self.tokenizer),
             "form": "portable",
             "minimum_mxnet": MINIMUM_MXNET,
@@ -61,7 +62,7 @@ class Signature:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Signature:
         """The inverse of `to_json`."""
-        length = document["inputs"][0]["shape"][1]
+        length, columns = document["inputs"][0]["shape"][1], document["columns"]
         return cls(
             kind=document["kind"],
             output=document["encoder_output"],
@@ -73,5 +74,6 @@ class Signature:
             task=document["task"],
             labels=tuple(document["labels"]),
             pair=document["pair"],
-            columns=Columns(**document["columns"]),
+            columns=Columns(*(columns[part] for part in ("text", "pair", "label"))),
+            header=columns["header"],
         )

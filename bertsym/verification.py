@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED
+from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME
 from bertsym.bert.config import BertConfig
 from bertsym.bert.inputs import INPUT_NAMES, check_inputs, input_shapes
 from bertsym.bert.parameters import POOLER, parameter_shapes
-from bertsym.bundle import LABEL_NAME, PARAMS, SYMBOL, TRAIN_SYMBOL, Bundle
-from bertsym.errors import ModelError, VerificationError
+from bertsym.bundle import PARAMS, SYMBOL, TRAIN_SYMBOL, Bundle
+from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.runtime import mx, mxnet_errors, nlp
 from bertsym.signature import Signature
 from bertsym.symbol.params import Array
@@ -112,31 +112,35 @@ class Reference:
         return x @ self._arg_params[f"{name}_weight"].T + self._arg_params[f"{name}_bias"]
 
 
-def verify(
-    prefix: str | Path,
-    atol: float = DEFAULT_ATOL,
-    lengths: tuple[int, int] = (23, 48),
-    source_params: Mapping[str, Array] | None = None,
-) -> list[Check]:
+def verify(prefix: str | Path, *, atol: float = DEFAULT_ATOL) -> list[Check]:
     """Check a bundle's digests, load it through Module and SymbolBlock, and compare the outputs.
 
-    The training symbol, where there is one, is compared too.
-
-    Two batch sizes and two lengths, rows padded differently; the reference is GluonNLP's BERTModel with
-    `source_params`, or with the bundle's own parameters. `atol` is relative to the output's scale.
-
-    Returns the comparisons. Raises ModelError for files that are not as they were written, and
-    VerificationError for an output that differs by more.
+    As `verify_bundle` with the bundle's own parameters, at lengths that `export` did not try. Raises
+    ModelError for files that are not as they were written, otherwise what `verify_bundle` raises.
     """
     bundle = Bundle.open(prefix)
-    with mxnet_errors(str(bundle.prefix)):
-        checks = _run_checks(bundle, lengths, bundle.params() if source_params is None else source_params)
+    return verify_bundle(bundle, bundle.params(), atol, (23, 48), str(prefix))
+
+
+def verify_bundle(
+    bundle: Bundle, arg_params: Mapping[str, Array], atol: float, lengths: tuple[int, int], name: str
+) -> list[Check]:
+    """Compare what the files of `bundle` compute with GluonNLP's BERTModel carrying `arg_params`.
+
+    Through Module and SymbolBlock, and through the training symbol where there is one; two batch sizes, two
+    `lengths`, rows padded differently. `atol` is relative to the output's scale; `name` stands in messages.
+
+    Returns the comparisons. Raises VerificationError for an output that differs by more, ModelError when
+    MXNet can't run the graph, UsageError for an `atol` that is no tolerance.
+    """
+    if not 0 < atol < np.inf:
+        raise UsageError(f"atol is {atol}, a number above 0 is needed")
+    with mxnet_errors(name):
+        checks = _run_checks(bundle, lengths, arg_params)
     for check in checks:
         # Written so that NaN fails too.
         if not check.relative_difference <= atol:
-            raise VerificationError(
-                f"{bundle.prefix}: differs from GluonNLP's BERTModel by more than {atol:g}: {check}"
-            )
+            raise VerificationError(f"{name}: differs from GluonNLP's BERTModel by more than {atol:g}: {check}")
     return checks
 
 

@@ -19,15 +19,20 @@ PY
 
 find_python() {
     local candidate
+    if [ -n "${PYTHON:-}" ]; then
+        suitable "$PYTHON" || die "PYTHON=$PYTHON is no CPython 3.9 to 3.12 with venv and headers"
+        echo "$PYTHON"
+        return
+    fi
     # 3.9 to 3.11 run mxnet 1.9.1 with the numpy that it was made for.
-    for candidate in ${PYTHON:-} python3.11 python3.10 python3.9 python3 python3.12 \
+    for candidate in python3.11 python3.10 python3.9 python3 python3.12 \
         "${HOME:-/nonexistent}"/.pyenv/versions/3.{11,10,9,12}*/bin/python3; do
         if command -v "$candidate" >/dev/null 2>&1 && suitable "$candidate"; then
             command -v "$candidate"
             return
         fi
     done
-    die "no CPython 3.9 to 3.12 with venv and headers; on Debian or Ubuntu: apt-get install python3 python3-venv python3-dev (or set PYTHON=/path/to/python3)"
+    die "no CPython 3.9 to 3.12 with venv and headers; on Debian or Ubuntu: apt-get install python3 python3-venv python3-dev; where that is newer, take one of pyenv or uv and set PYTHON=/path/to/python3"
 }
 
 # prepare_environment [dev]: make .venv, once for each state of pyproject.toml.
@@ -36,7 +41,7 @@ prepare_environment() {
     PYTHON_BIN=$(find_python) || exit 1
     command -v cc >/dev/null 2>&1 || command -v gcc >/dev/null 2>&1 ||
         die "no C compiler, which gluonnlp's tokenizer extension needs; on Debian or Ubuntu: apt-get install gcc"
-    state="$PWD $(cat pyproject.toml scripts/environment.sh | sha256sum)"
+    state="$PWD $PYTHON_BIN $(cat pyproject.toml scripts/environment.sh | sha256sum)"
     if [ "$(cat ".venv/installed$extras" 2>/dev/null)" != "$state" ]; then
         echo "setting up .venv with $PYTHON_BIN"
         if [ "$(cat .venv/installed 2>/dev/null)" != "$state" ]; then

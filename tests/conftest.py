@@ -162,7 +162,7 @@ def bundles(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
     folder = tmp_path_factory.mktemp("bundles")
     return {
-        output: export(f"hf:{tiny_hf}", folder / output, output).bundle.prefix
+        output: export(f"hf:{tiny_hf}", folder / output, output=output).bundle.prefix
         for output in ("cls", "pooled", "mean", "sequence")
     }
 

@@ -75,6 +75,11 @@ def test_a_single_label_is_nothing_to_learn(cli: Cli, bundles: dict[str, Path], 
     assert "every label is 'yes', a classifier needs at least 2" in result.error_line
 
 
+def test_evaluate_refuses_pairs_for_a_classifier_of_single_texts(cli: Cli, classifier: Path, make: Make) -> None:
+    result = cli("evaluate", classifier, make("t.tsv", GOOD), "--pair-column", "label", "--text-column", "text")
+    assert (result.code, "trained on single texts" in result.error_line) == (2, True)
+
+
 def test_evaluate_refuses_a_label_that_the_classifier_does_not_know(cli: Cli, classifier: Path, make: Make) -> None:
     result = cli("evaluate", classifier, make("t.tsv", GOOD + b"the cat\t7\n"))
     assert result.code == 1
@@ -147,7 +152,7 @@ def test_a_source_of_no_known_kind(cli: Cli, tmp_path: Path, source: str) -> Non
     ("arguments", "message"),
     [
         (["--cls-slice", "--output", "mean"], "contradicts"),
-        (["--task", "classification", "--output", "mean"], "give no --output"),
+        (["--task", "classification", "--output", "mean"], "give no output with it"),
         (["--num-classes", "3"], "needs --task classification"),
         (["--task", "regression", "--num-classes", "3"], "has 1 output"),
         (["--num-heads", "4"], "hf: sources take no --num-heads"),

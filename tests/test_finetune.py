@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ from bertsym.inference.predictor import Predictor
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features, encode_rows
-from bertsym.text.tables import read_table
+from bertsym.text.tables import Table, read_rows
 from bertsym.text.tokenizer import Tokenizer
 from bertsym.training.batch_source import TokenSource
 from bertsym.training.loop import Trainer
@@ -57,7 +58,7 @@ def params(prefix: Path) -> dict[str, Array]:
 
 def encoded(bundle: Bundle, table: Path) -> Features:
     tokenizer = Tokenizer(bundle.vocabulary(), bundle.signature.tokenizer, 24)
-    return encode_rows(read_table(table, TableFormat())[0], tokenizer, str(table))
+    return encode_rows(read_rows(Table(table, TableFormat())), tokenizer, str(table))
 
 
 def test_it_learns_what_the_table_teaches(classifier: Path, tables: Tables) -> None:
@@ -235,7 +236,46 @@ def test_log_json_has_a_line_for_each_epoch_and_step_group(
     assert [(record["epoch"], record["step"]) for record in epochs] == [(1, 23), (2, 46)]
     assert all({"dev_accuracy", "dev_f1", "dev_loss"} <= set(record) for record in epochs)
     steps = [record["step"] for record in records if record["event"] == "step"]
-    assert steps == [10, 20, 33, 43]
+    assert steps == [10, 20, 23, 33, 43, 46]
+
+
+def test_a_table_without_a_header_is_read_without_one_ever_after(
+    cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    for name in ("train", "dev"):
+        lines = getattr(tables, name).read_text().splitlines(keepends=True)
+        (tmp_path / f"{name}.tsv").write_text("".join(lines[1:]))
+    train, dev, out = tmp_path / "train.tsv", tmp_path / "dev.tsv", tmp_path / "out" / "x"
+    options = ["--no-header", "--text-column", 2, "--label-column", 1, "--epochs", 1]
+    done = cli("finetune", bundles["cls"], "--train", train, "--dev", dev, "--out", out, *options)
+    assert done.code == 0, done.err
+    evaluated = cli("evaluate", out, dev)
+    assert "21 rows" in evaluated.err
+    assert evaluated.out.strip() in done.out
+    assert len(cli("predict", out, dev).out.splitlines()) == 22
+
+
+def test_the_manifest_has_the_digest_of_the_table_as_it_was_read(
+    bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    train = tmp_path / "train.tsv"
+    content = tables.train.read_bytes()
+    train.write_bytes(content)
+
+    class Meddler(SilentProgress):
+        def epoch(self, report: EpochReport) -> None:
+            train.unlink()
+
+    options = dataclasses.replace(FAST, epochs=1)
+    bundle = finetune(bundles["cls"], train, tables.dev, tmp_path / "x", options=options, progress=Meddler()).bundle
+    assert bundle.manifest["training"]["data"]["train"]["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_it_says_which_columns_it_reads(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text("index\tquestion\tsentence\tlabel\n0\tthe cat\ta dog\tyes\n1\tthe dog\ta dog\tno\n")
+    done = cli("finetune", bundles["cls"], "--train", table, "--dev", table, "--out", tmp_path / "x", "--epochs", 1)
+    assert "columns: text 'question', second text 'sentence', label 'label'; labels: no, yes" in done.err
 
 
 def test_truncated_texts_are_counted_and_said(

@@ -82,6 +82,16 @@ def test_any_symbol_takes_a_head_when_its_input_shapes_are_given() -> None:
     assert symbol.list_outputs() == ["softmax_output"]
 
 
+def test_a_symbol_that_has_a_head_takes_no_second_one(bundles: dict[str, Path]) -> None:
+    with pytest.raises(UsageError, match="has a layer fc-finetune already"):
+        graft(graft_for_inference(load(bundles["cls"]), 2), 2)
+
+
+def test_a_symbol_of_unknown_inputs_asks_for_their_shapes() -> None:
+    with pytest.raises(UsageError, match="give the shapes of the inputs"):
+        graft(mx.sym.FullyConnected(mx.sym.var("x"), num_hidden=5, name="body"), 2)
+
+
 def test_inference_twin_has_no_label_and_the_same_probabilities(bundles: dict[str, Path]) -> None:
     base = load(bundles["cls"])
     train, inference = graft(base, 3), graft_for_inference(base, 3)

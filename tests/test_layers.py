@@ -260,7 +260,9 @@ def test_the_modules_that_need_no_mxnet_import_none() -> None:
 def test_importing_the_package_does_not_import_mxnet() -> None:
     assert run_python(f"import sys, json, bertsym\nprint(json.dumps({HEAVY}))") == []
     assert run_python(f"import sys, json, bertsym\nbertsym.FinetuneOptions()\nprint(json.dumps({HEAVY}))") == []
-    assert run_python(f"import sys, json, bertsym\nbertsym.graft\nprint(json.dumps({HEAVY}))") == ["mxnet"]
+    assert run_python(f"import sys, json, bertsym\nbertsym.graft\nprint(json.dumps({HEAVY}))") == []
+    used = "bertsym.output_symbol(bertsym.BertConfig(1, 8, 8, 2, 9), 'cls')"
+    assert run_python(f"import sys, json, bertsym\n{used}\nprint(json.dumps({HEAVY}))") == ["mxnet"]
 
 
 USAGE: list[tuple[list[str], int]] = [
@@ -280,7 +282,15 @@ USAGE: list[tuple[list[str], int]] = [
     (["predict", "model", "file", "--text", "a text"], 2),
     (["evaluate", "model"], 2),
     (["verify", "model", "--atol", "-1"], 2),
+    (["predict", "model", "--text", "a", "--device", "tpu"], 1),
+    (["export", "tensorflow:model", "out"], 2),
+    (["export", "hf:.", "out", "--vocab", "x"], 2),
+    (["export", "hf:.", "out", "--num-classes", "3"], 2),
+    (["export", "hf:.", "out", "--task", "regression", "--num-classes", "3"], 2),
+    (["export", "hf:.", "."], 2),
+    (["finetune", "base", "--train", "t.tsv", "--dev", "d.tsv", "--out", "o", "--log-json", "nowhere/log"], 2),
     (["train"], 2),
+    ([], 2),
     (["--unknown"], 2),
     (["export", "--unknown"], 2),
 ]

@@ -14,7 +14,7 @@ from conftest import Result, Tables
 
 from bertsym import Classifier, evaluate
 from bertsym.inference.metrics import accuracy, cross_entropy, evaluate_probabilities, f1, format_metrics
-from bertsym.text.tables import TableFormat, read_table
+from bertsym.text.tables import Table, TableFormat, read_rows
 from bertsym.text.tasks import TASKS
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -122,7 +122,7 @@ def test_metrics_are_printed_on_one_line() -> None:
 @pytest.fixture(scope="module")
 def predicted(classifier: Path, tables: Tables) -> tuple[Array, Array]:
     """Probabilities of the dev rows, a text at a time, so without any padded row; and the right classes."""
-    rows, _ = read_table(tables.dev, TableFormat())
+    rows = read_rows(Table(tables.dev, TableFormat()))
     model = Classifier(classifier, batch_size=1)
     assert model.labels == ("no", "yes")
     probabilities = [list(model.predict([row.text])[0].probabilities.values()) for row in rows]

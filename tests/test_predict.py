@@ -66,6 +66,44 @@ def test_standard_input_is_a_text_a_line(classifier: Path) -> None:
     assert [line.split("\t")[0] for line in result.stdout.decode().splitlines()] == ["label", "yes", "no"]
 
 
+def test_a_tab_in_a_single_text_is_part_of_the_text(classifier: Path) -> None:
+    with_tab, without = (
+        bertsym("predict", classifier, stdin=text).stdout.splitlines()[1]
+        for text in (b"the cat\thappy happy happy\n", b"the cat happy happy happy\n")
+    )
+    assert with_tab == without
+
+
+@pytest.mark.parametrize("arguments", [[], ["--format", "jsonl"]])
+def test_an_empty_line_would_shift_the_answers_and_is_an_error(classifier: Path, arguments: list[str]) -> None:
+    text = b'{"text": "the cat"}' if arguments else b"the cat"
+    result = bertsym("predict", classifier, *arguments, stdin=text + b"\n\n" + text + b"\n")
+    assert result.returncode == 1
+    assert b"standard input, line 2: " in result.stderr
+
+
+def test_a_dash_is_standard_input(classifier: Path) -> None:
+    assert bertsym("predict", classifier, "-", stdin=b"the happy cat\n").stdout.splitlines()[1].startswith(b"yes")
+
+
+def test_a_table_without_rows_is_an_error(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text("text\n")
+    assert "no rows" in cli("predict", classifier, table).error_line
+
+
+def test_a_closed_standard_input_does_not_matter_to_a_file(classifier: Path, tables: Tables) -> None:
+    command = f"{sys.executable} -m bertsym predict {classifier} {tables.dev} <&-"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, check=False, timeout=120)
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+def test_longer_texts_after_shorter_ones_are_no_matter_for_the_log(classifier: Path) -> None:
+    lines = b"the happy cat\n" * 1024 + b"the happy cat sat on the old red mat in the park\n" * 64
+    result = bertsym("predict", classifier, stdin=lines)
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
 def test_standard_input_of_json_lines(classifier: Path) -> None:
     stdin = b'{"text": "the happy cat"}\n{"text": "the sad cat"}\n'
     result = bertsym("predict", classifier, "--format", "jsonl", "--output-format", "jsonl", stdin=stdin)
@@ -132,4 +170,6 @@ def test_library_refuses_what_the_command_line_refuses(classifier: Path) -> None
         happy.predict(["a"], ["b"])
     with pytest.raises(DataError, match="without any token"):
         happy.predict(["\x07"])
+    with pytest.raises(UsageError, match="a list of texts"):
+        happy.predict("cat")
     assert happy.predict([]) == []

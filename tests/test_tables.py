@@ -13,7 +13,7 @@ import pytest
 
 from bertsym import Columns, DataError, TableFormat, UsageError
 from bertsym.text.features import classes_of, sorted_labels
-from bertsym.text.tables import Row, read_table
+from bertsym.text.tables import Row, Table, read_rows
 from bertsym.text.tasks import TASKS
 
 MRPC = Path(__file__).resolve().parents[2] / "shared" / "data" / "mrpc" / "dev.tsv"
@@ -28,13 +28,13 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
 
 
 def rows_of(path: Path, table_format: TableFormat = BY_SUFFIX, need_label: bool = True) -> list[Row]:
-    return read_table(path, table_format, need_label)[0]
+    return read_rows(Table(path, table_format, need_label))
 
 
 def error_of(path: Path, table_format: TableFormat = BY_SUFFIX) -> str:
     """What is said about a table that can't be read: one line that begins with the file."""
     with pytest.raises(DataError) as caught:
-        read_table(path, table_format)
+        read_rows(Table(path, table_format))
     message = str(caught.value)
     assert message.startswith(str(path))
     assert "\n" not in message
@@ -161,7 +161,8 @@ def test_usual_header_names_are_found(tmp_path: Path, kind: str, header: str, ex
     else:
         separator = {"tsv": "\t", "csv": ","}[kind]
         content = f"{separator.join(names)}\n{separator.join(f'the {name}' for name in names)}\n"
-    (row,), chosen = read_table(written(tmp_path, f"t.{kind}", content), TableFormat())
+    table = Table(written(tmp_path, f"t.{kind}", content), TableFormat())
+    (row,), chosen = read_rows(table), table.columns
     assert chosen == expected
     pair = f"the {expected.pair}" if expected.pair else None
     assert (row.text, row.pair, row.label) == (f"the {expected.text}", pair, f"the {expected.label}")
@@ -259,10 +260,15 @@ def test_json_integer_labels_are_labels(tmp_path: Path) -> None:
     assert [row.label for row in rows_of(path)] == ["0", "1", "-1", "12"]
 
 
-@pytest.mark.parametrize("label", ["true", "null", "1.5", "[1]", '{"a": 1}'])
+def test_json_numbers_and_truths_are_labels_as_they_are_spelt(tmp_path: Path) -> None:
+    content = "".join(f'{{"text": "a", "label": {label}}}\n' for label in ("1.0", "1.5", "true", "1e400"))
+    assert [row.label for row in rows_of(written(tmp_path, "t.jsonl", content))] == ["1", "1.5", "true", "Infinity"]
+
+
+@pytest.mark.parametrize("label", ["null", "[1]", '{"a": 1}'])
 def test_other_json_values_are_no_labels(tmp_path: Path, label: str) -> None:
     path = written(tmp_path, "t.jsonl", f'{{"text": "a", "label": 1}}\n{{"text": "a", "label": {label}}}\n')
-    assert error_of(path) == ", line 2: 'label' is not a text"
+    assert error_of(path) == ", line 2: 'label' is not a text or a number"
 
 
 @pytest.mark.parametrize("text", ["3", "null", "true", '["a"]'])
@@ -353,7 +359,7 @@ def test_spaces_around_a_label_do_not_make_another_label(tmp_path: Path) -> None
 def test_a_suffix_that_says_nothing_needs_a_format(tmp_path: Path) -> None:
     path = written(tmp_path, "t.data", "text\tlabel\na\tyes\n")
     with pytest.raises(UsageError, match=re.escape(f"{path}: can't tell the format from the name, give --format")):
-        read_table(path, TableFormat())
+        read_rows(Table(path, TableFormat()))
     assert rows_of(path, TableFormat("tsv")) == [Row(2, "a", None, "yes")]
 
 
@@ -372,7 +378,7 @@ def test_a_file_that_can_t_be_opened_is_one_line(tmp_path: Path) -> None:
 def test_a_stream_is_read_like_a_file() -> None:
     stream = io.BytesIO(b'{"text": "a", "label": 1}\n{"text": "b"}\n')
     with pytest.raises(DataError, match="standard input, line 2: no key 'label'"):
-        read_table(stream, TableFormat("jsonl"))
+        read_rows(Table(stream, TableFormat("jsonl")))
 
 
 @pytest.mark.parametrize(
@@ -389,7 +395,7 @@ def test_a_table_is_closed_when_it_was_read_and_when_it_could_not_be(tmp_path: P
     path = written(tmp_path, name, content)
     error = None
     try:
-        read_table(path, BY_SUFFIX)
+        read_rows(Table(path, BY_SUFFIX))
     except DataError as caught:
         error = caught  # kept, and with it the frames in which the table was read
     opened = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.exists()]

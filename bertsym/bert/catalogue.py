@@ -15,8 +15,8 @@ FINISHED_HEADS = {
     "question_answering": ("sequence", "bertforqa0_dense0"),
 }
 
-#: the layer that fine-tuning adds
-FULLY_CONNECTED = "fc-finetune"
+#: the layers that fine-tuning adds, and the label of the last one
+FULLY_CONNECTED, SOFTMAX, LABEL_NAME = "fc-finetune", "softmax", "softmax_label"
 
 #: the operators of the portable form and its heads, all of MXNet 1.5
 

@@ -11,7 +11,10 @@ from typing import Any
 
 from bertsym.errors import ModelError
 
-_LARGEST = 1 << 24  # no BERT has a dimension beyond it; keeps products far from overflow
+INITIALIZER_RANGE = 0.02  #: standard deviation of new weights (Devlin et al. 2018)
+
+# No BERT is larger; what is declares a damaged file, before anything of that size is made.
+_LARGEST, _MOST_LAYERS = 1 << 24, 1000
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class BertConfig:
                     raise ModelError(f"BERT config: {field.name} is {value!r}, a positive integer is needed")
             elif isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise ModelError(f"BERT config: {field.name} is {value!r}, a number is needed")
+        if self.num_layers > _MOST_LAYERS:
+            raise ModelError(f"BERT config: {self.num_layers} layers, at most {_MOST_LAYERS} are supported")
         if self.units % self.num_heads:
             raise ModelError(f"BERT config: units {self.units} is not a multiple of num_heads {self.num_heads}")
         for name in ("dropout", "attention_dropout"):

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED
-from bertsym.bert.config import BertConfig
+from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, SOFTMAX
+from bertsym.bert.config import INITIALIZER_RANGE, BertConfig
 from bertsym.bert.inputs import input_shapes
 from bertsym.bert.outputs import output_symbol
 from bertsym.errors import UsageError
@@ -17,13 +17,11 @@ from bertsym.runtime import mx
 Array = np.ndarray[Any, np.dtype[Any]]
 _Shapes = Sequence[tuple[str, tuple[int, ...]]]
 
-SOFTMAX = "softmax"
-_STANDARD_DEVIATION = 0.02  # Devlin et al. 2018, initializer_range
-
 
 def graft(
     symbol: Any,
     num_classes: int,
+    *,
     dropout: float = 0.1,
     whole_sequence: bool = False,
     shapes: _Shapes | None = None,
@@ -46,6 +44,7 @@ def graft(
 def graft_for_inference(
     symbol: Any,
     num_classes: int,
+    *,
     dropout: float = 0.1,
     whole_sequence: bool = False,
     shapes: _Shapes | None = None,
@@ -71,7 +70,14 @@ def _check_output(symbol: Any, whole_sequence: bool, shapes: _Shapes | None) -> 
             f"the symbol has {len(outputs)} outputs ({', '.join(outputs)}): choose the one that the classifier "
             "reads, symbol[NAME]"
         )
-    _, (shape,), _ = symbol.infer_shape_partial(**dict(shapes or input_shapes(2, 8)))
+    arguments = symbol.list_arguments()
+    if any(name.startswith(f"{FULLY_CONNECTED}_") for name in arguments):
+        raise UsageError(f"the symbol has a layer {FULLY_CONNECTED} already: graft onto an encoder without a head")
+    if shapes is None:
+        shapes = [(name, shape) for name, shape in input_shapes(2, 8) if name in arguments]
+    _, (shape,), _ = symbol.infer_shape_partial(**dict(shapes))
+    if not shape or 0 in shape:
+        raise UsageError(f"the shape of {outputs[0]} is unknown: give the shapes of the inputs, shapes=[(NAME, SHAPE)]")
     if len(shape) == 2 and whole_sequence:
         raise UsageError(f"{outputs[0]} has no length to flatten: whole_sequence needs the output 'sequence'")
     if len(shape) != 2 and not whole_sequence:
@@ -86,13 +92,13 @@ def head_parameters(symbol: Any, base_arguments: Sequence[str], shapes: _Shapes,
 
     Weights normal(0, 0.02), biases 0, drawn from `seed`. `shapes` are the shapes of the inputs.
     """
-    known = {*base_arguments, f"{SOFTMAX}_label"}
+    known = {*base_arguments, LABEL_NAME}
     argument_shapes, _, _ = symbol.infer_shape(**dict(shapes))
     rng = np.random.default_rng(seed)
     return {
         name: np.zeros(shape, np.float32)
         if name.endswith("_bias")
-        else rng.standard_normal(shape, np.float32) * np.float32(_STANDARD_DEVIATION)
+        else rng.standard_normal(shape, np.float32) * np.float32(INITIALIZER_RANGE)
         for name, shape in zip(symbol.list_arguments(), argument_shapes)
         if name not in known
     }

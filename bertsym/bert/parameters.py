@@ -39,11 +39,6 @@ POOLER = {
 }
 
 
-def templates(pooler: bool = True) -> dict[str, tuple[str, ...]]:
-    """All parameter name templates with their symbolic shapes, in the order of the graph."""
-    return {**EMBEDDINGS, **LAYER, **(POOLER if pooler else {})}
-
-
 def expand(template: str, num_layers: int) -> list[str]:
     """The names that a template stands for: one, or one a layer where it holds ``{i}``."""
     return [template.format(i=i) for i in range(num_layers)] if "{i}" in template else [template]

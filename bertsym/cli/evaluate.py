@@ -22,7 +22,7 @@ def command(
     file: str,
     task: str | None,
     kind: str | None,
-    no_header: bool,
+    header: bool | None,
     text_column: str | None,
     pair_column: str | None,
     label_column: str | None,
@@ -34,13 +34,21 @@ def command(
 
     Columns and task are those of the training unless others are given.
     """
-    tables = table_format(kind, no_header, text_column, pair_column, label_column)
+    tables = table_format(kind, header, text_column, pair_column, label_column)
 
     from bertsym.inference.evaluate import evaluate
     from bertsym.inference.metrics import format_metrics
 
     with row_bar() as on_rows:
-        result = evaluate(prefix, file, tables, task, device, batch_size, on_rows)
+        result = evaluate(
+            prefix,
+            file,
+            table_format=tables,
+            task=task,
+            device=device,
+            batch_size=batch_size,
+            on_rows=on_rows,
+        )
     if as_json:
         click.echo(json.dumps({**result.metrics, "rows": result.rows, "truncated": result.truncated}))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Any
 
@@ -71,8 +72,6 @@ def command(
         if output not in (None, meant):
             raise click.UsageError(f"--{'' if cls_slice else 'no-'}cls-slice contradicts --output {output}.")
         output = meant
-    if task and output:
-        raise click.UsageError(f"--task {task} decides what its head reads: give no --output with it.")
     from bertsym.exporting import export
     from bertsym.sources import SourceOptions
 
@@ -81,15 +80,15 @@ def command(
     result = export(
         source,
         prefix,
-        output or "cls",
-        task,
-        num_classes,
-        seed,
-        SourceOptions(**source_options),
-        atol,
-        force,
-        command_line(prefix),
-        lambda text: click.echo(text, err=True) if sys.stderr.isatty() else None,
+        output=output,
+        task=task,
+        num_classes=num_classes,
+        seed=seed,
+        options=SourceOptions(**source_options),
+        atol=atol,
+        force=force,
+        command=command_line(),
+        progress=lambda text: click.echo(text, err=True) if sys.stderr.isatty() else None,
     )
     bundle = result.bundle
     for note in result.notes:
@@ -104,4 +103,4 @@ def command(
     else:
         click.echo(f"  {OUTPUTS[signature.output]}")
         whole = " --whole-sequence" if signature.output == "sequence" else ""
-        click.echo(f"next: bertsym finetune {prefix} --train FILE --dev FILE --out PREFIX2{whole}")
+        click.echo(f"next: bertsym finetune {shlex.quote(prefix)} --train FILE --dev FILE --out PREFIX2{whole}")

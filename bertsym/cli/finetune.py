@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from typing import Any
 
 import click
@@ -28,10 +29,12 @@ from bertsym.cli.options import command_line, device_option, force_option, table
 )
 @click.option("--clip-norm", type=float, default=1.0, show_default=True, help="Global norm of gradients; 0: none.")
 @click.option("--dropout", type=float, default=0.1, show_default=True, help="In the head.")
-@click.option("--max-length", type=int, default=128, show_default=True, help="Tokens; longer texts are truncated.")
+@click.option(
+    "--max-length", type=int, help="Tokens; longer texts are truncated.  [default: 128, or the model's positions]"
+)
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--patience", type=int, help="Stop after so many epochs without a better dev metric.")
-@click.option("--freeze-encoder", is_flag=True, help="Train the head only; the encoder runs once.")
+@click.option("--patience", type=int, help="Stop after so many epochs that were not better on dev.")
+@click.option("--freeze-encoder", is_flag=True, help="Train the head only, on encodings that are computed once.")
 @click.option(
     "--whole-sequence",
     is_flag=True,
@@ -47,7 +50,7 @@ def command(
     out: str,
     task: str,
     kind: str | None,
-    no_header: bool,
+    header: bool | None,
     text_column: str | None,
     pair_column: str | None,
     label_column: str | None,
@@ -63,7 +66,7 @@ def command(
     from bertsym.training.options import FinetuneOptions
 
     options = FinetuneOptions(**settings)
-    tables = table_format(kind, no_header, text_column, pair_column, label_column)
+    tables = table_format(kind, header, text_column, pair_column, label_column)
 
     from bertsym.inference.metrics import format_metrics
     from bertsym.training.finetune import finetune
@@ -74,10 +77,21 @@ def command(
         if log_json:
             listeners.append(stack.enter_context(contextlib.closing(JsonProgress(log_json))))
         progress = ProgressGroup(listeners)
-        result = finetune(prefix, train, dev, out, task, options, tables, force, progress, command_line(out))
+        result = finetune(
+            prefix,
+            train,
+            dev,
+            out,
+            task=task,
+            options=options,
+            table_format=tables,
+            force=force,
+            progress=progress,
+            command=command_line(),
+        )
     pair = ' --text-pair "..."' if result.bundle.signature.pair else ""
     worst = max(result.checks, key=lambda check: check.relative_difference)
     click.echo(f"verified: {worst}")
     click.echo(f"wrote {result.bundle.prefix}-*: epoch {result.kept.epoch} of {len(result.epochs)}")
     click.echo(format_metrics(result.kept.metrics))
-    click.echo(f'next: bertsym predict {out} --text "..."{pair}')
+    click.echo(f'next: bertsym predict {shlex.quote(out)} --text "..."{pair}')

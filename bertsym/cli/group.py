@@ -85,36 +85,46 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit: 0, 1 for data or model faults, 2 for usage, 130 or 143 when stopped."""
-    with _terminable():
+    with _stoppable():
         sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors are printed, one line each."""
+    if not arguments:
+        with click.Context(cli, info_name="bertsym") as context:
+            click.echo(cli.get_help(context), err=True)
+        return 2
     verbose = any(argument in ("-v", "--verbose") for argument in arguments)
     try:
         result = cli.main(arguments, prog_name="bertsym", obj=arguments, standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "bertsym"
+        return _fail(f"{error.format_message()} See {command} --help", error.exit_code)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _fail(error.format_message(), error.exit_code)
     except BertsymError as error:
         return _fail(str(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
-    except _Terminated:
-        return _fail("terminated", 143)
+    except _Stopped as stopped:
+        return _fail(f"stopped by {stopped.signal.name}", 128 + stopped.signal)
     except BrokenPipeError:
         # The reader has enough; what Python flushes at exit must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MemoryError:
-        return _fail("out of memory; try a smaller --batch-size or --max-length", 1)
+        return _fail("out of memory", 1)
+    except OSError as error:
+        return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except Exception as error:
         if verbose:
             traceback.print_exc()
-        reason = (str(error).strip().splitlines() or [""])[0]
+        lines = str(error).strip().splitlines() or [""]
+        # libmxnet's message ends its own traceback.
+        reason = lines[-1].strip() if type(error).__name__ == "MXNetError" else lines[0]
         return _fail(f"unexpected {type(error).__name__}: {reason} (bertsym --verbose shows where)", 1)
 
 
@@ -123,17 +133,22 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-class _Terminated(BaseException):
-    """SIGTERM, as an exception, so that temporary files are removed."""
+class _Stopped(BaseException):
+    """A signal as an exception, so that temporary files are removed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    def terminate(*_: Any) -> None:
-        raise _Terminated
+def _stoppable() -> Iterator[None]:
+    def stop(number: int, _: Any) -> None:
+        raise _Stopped(number)
 
-    previous = signal.signal(signal.SIGTERM, terminate)
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -25,7 +25,11 @@ def table_options(function: Function) -> Function:
                 type=click.Choice(["tsv", "csv", "jsonl"]),
                 help="Of the tables; by default from their names.",
             ),
-            click.option("--no-header", is_flag=True, help="The tables have no header line; columns are numbers."),
+            click.option(
+                "--header/--no-header",
+                default=None,
+                help="Whether the tables have a header line; without, columns are numbers.",
+            ),
             click.option("--text-column", metavar="COLUMN", help="Header name, or number from 1, of the text."),
             click.option("--pair-column", metavar="COLUMN", help="The same for the second text."),
             click.option("--label-column", metavar="COLUMN", help="The same for the label."),
@@ -37,7 +41,7 @@ def table_options(function: Function) -> Function:
 
 def table_format(
     kind: str | None,
-    no_header: bool,
+    header: bool | None,
     text_column: str | None,
     pair_column: str | None,
     label_column: str | None,
@@ -46,7 +50,7 @@ def table_format(
     from bertsym.text.tables import TableFormat
     from bertsym.text.tasks import Columns
 
-    return TableFormat(kind, not no_header, Columns(text_column, pair_column, label_column))
+    return TableFormat(kind, header, Columns(text_column, pair_column, label_column))
 
 
 def task_option(**settings: Any) -> Callable[[Function], Function]:
@@ -57,10 +61,29 @@ def task_option(**settings: Any) -> Callable[[Function], Function]:
     return click.option("--task", type=click.Choice(list(TASKS)), help=f"{described}.", **settings)
 
 
-def command_line(target: str) -> list[str]:
-    """The command as typed, for a manifest, with PREFIX for the target: it doesn't change the content."""
-    arguments: list[str] = click.get_current_context().obj
-    return ["bertsym", *("PREFIX" if argument == target else argument for argument in arguments)]
+# They don't change what is written, nor where it was written.
+_NOT_NOTED = ("force", "log_json", "verbose")
+
+
+def command_line() -> list[str]:
+    """The command of the current context for a manifest: what was given, and PREFIX for the target."""
+    context = click.get_current_context()
+    target = "out" if "out" in context.params else "prefix"
+    words = ["bertsym", str(context.command.name)]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        value = context.params.get(name)
+        given = context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        if name in _NOT_NOTED or value is None or not given:
+            continue
+        value = "PREFIX" if name == target else str(value)
+        if isinstance(parameter, click.Argument):
+            words.append(value)
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            words.append(parameter.opts[0] if context.params[name] else parameter.secondary_opts[0])
+        else:
+            words += [parameter.opts[0], value]
+    return words
 
 
 @contextlib.contextmanager

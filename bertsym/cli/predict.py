@@ -30,7 +30,7 @@ def command(
     text: str | None,
     text_pair: str | None,
     kind: str | None,
-    no_header: bool,
+    header: bool | None,
     text_column: str | None,
     pair_column: str | None,
     label_column: str | None,
@@ -40,14 +40,16 @@ def command(
 ) -> None:
     """Print the label and the probability of each label, a line for each text, in the order of the input.
 
-    FILE is a table with the columns of the training unless others are given. Without FILE and --text,
-    standard input is read: a text a line, the second text after a tab.
+    FILE is a table with the columns of the training unless others are given. Without --text, and with
+    - or nothing as FILE, standard input is read: a text a line, the second text after a tab.
     """
+    if file == "-":
+        file = None
     if text is not None and file is not None:
         raise click.UsageError("Give either FILE or --text.")
     if text_pair is not None and text is None:
         raise click.UsageError("--text-pair needs --text.")
-    tables = table_format(kind, no_header, text_column, pair_column, label_column)
+    tables = table_format(kind, header, text_column, pair_column, label_column)
 
     from bertsym.inference.predict import Classifier
 
@@ -55,9 +57,11 @@ def command(
     if text is not None:
         predictions: Iterable[Prediction] = classifier.predict([text], None if text_pair is None else [text_pair])
     else:
+        if file is None and sys.stdin is None:
+            raise click.UsageError("Give FILE or --text: standard input is closed.")
         if file is None and sys.stdin.isatty():
             click.echo("reading standard input, a text a line; end it with Ctrl-D", err=True)
-        predictions = classifier.predict_table(file if file is not None else sys.stdin.buffer, tables)
+        predictions = classifier.predict_table(sys.stdin.buffer if file is None else file, tables)
     rows = truncated = 0
     # The lines themselves are the progress where they go to the terminal.
     with row_bar(shown=text is None and not sys.stdout.isatty()) as on_rows:

@@ -21,6 +21,6 @@ def command(prefix: str, atol: float) -> None:
     """
     from bertsym.verification import verify
 
-    for check in verify(prefix, atol):
+    for check in verify(prefix, atol=atol):
         click.echo(f"  {check}")
     click.echo(f"{prefix}: digests and outputs are right")

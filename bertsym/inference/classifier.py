@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bertsym.bundle import Bundle
-from bertsym.errors import ModelError
-from bertsym.text.tasks import Columns
+from bertsym.errors import ModelError, UsageError
+from bertsym.text.tables import TableFormat
 
 
 def open_classifier(prefix: str | Path) -> Bundle:
@@ -22,7 +22,16 @@ def open_classifier(prefix: str | Path) -> Bundle:
     return bundle
 
 
-def wanted_columns(bundle: Bundle, given: Columns) -> Columns:
-    """The given columns, and those of the training table for the ones that were not given."""
-    trained = bundle.signature.columns
-    return Columns(given.text or trained.text, given.pair or trained.pair, given.label or trained.label)
+def as_trained(bundle: Bundle, table_format: TableFormat) -> TableFormat:
+    """A format whose header and columns are those of the training tables where they are not given."""
+    signature = bundle.signature
+    header = signature.header if table_format.header is None else table_format.header
+    return TableFormat(table_format.kind, header, table_format.columns.or_else(signature.columns))
+
+
+def check_pair(bundle: Bundle, has_pair: bool) -> None:
+    """Raise UsageError if the inputs are pairs and the classifier's are not, or the other way round."""
+    if has_pair and not bundle.signature.pair:
+        raise UsageError("this classifier was trained on single texts: no second text")
+    if not has_pair and bundle.signature.pair:
+        raise UsageError("this classifier was trained on pairs of texts: give the second text too")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import BinaryIO
 
 from bertsym.bundle import Bundle
 from bertsym.errors import DataError, UsageError
-from bertsym.inference.classifier import open_classifier, wanted_columns
+from bertsym.inference.classifier import as_trained, check_pair, open_classifier
 from bertsym.inference.predictor import BATCH_SIZE, Predictor
 from bertsym.text.features import encode_rows
 from bertsym.text.tables import Row, Table, TableFormat
@@ -44,7 +45,9 @@ class Classifier:
 
         Raises UsageError for the wrong one of the two, DataError for an empty text.
         """
-        self.check_pair(pairs is not None)
+        check_pair(self.bundle, pairs is not None)
+        if isinstance(texts, str) or isinstance(pairs, str):
+            raise UsageError("predict takes a list of texts, not one text")
         if pairs is not None and len(pairs) != len(texts):
             raise UsageError(f"{len(texts)} texts but {len(pairs)} second texts")
         seconds: Sequence[str | None] = pairs if pairs is not None else [None] * len(texts)
@@ -54,18 +57,11 @@ class Classifier:
                 raise DataError(f"text {row.line} of {len(rows)} is empty")
         return list(self.predict_rows(rows, "the texts"))
 
-    def check_pair(self, has_pair: bool) -> None:
-        """Raise UsageError if the inputs are pairs and the classifier's are not, or the other way round."""
-        if has_pair and not self.bundle.signature.pair:
-            raise UsageError("this classifier was trained on single texts: no second text")
-        if not has_pair and self.bundle.signature.pair:
-            raise UsageError("this classifier was trained on pairs of texts: give the second text too")
-
     def predict_rows(self, rows: Iterable[Row], where: str) -> Iterator[Prediction]:
         """Predict rows as they come, in their order and in constant memory."""
         rows = iter(rows)
         while chunk := list(itertools.islice(rows, _CHUNK)):
-            self.check_pair(chunk[0].pair is not None)
+            check_pair(self.bundle, chunk[0].pair is not None)
             features = encode_rows(chunk, self._tokenizer, where)
             for example, values in zip(features.examples, self._predictor(features)):
                 probabilities = dict(zip(self.labels, map(float, values)))
@@ -76,16 +72,21 @@ class Classifier:
     ) -> Iterator[Prediction]:
         """Predict the rows of a table or of a stream.
 
-        A file has the columns of the training table unless `table_format` names others; a stream without
-        named columns has no header: the text, and after a tab the second text.
+        A table has the header and the columns of the training table unless `table_format` says otherwise. A
+        stream of which nothing is said has a text a line, or two texts with a tab between them.
         """
-        if isinstance(source, (str, Path)):
-            columns = wanted_columns(self.bundle, table_format.columns)
-            table_format = TableFormat(table_format.kind, table_format.header, columns)
-        elif table_format.kind in (None, "tsv") and table_format.columns == Columns():
-            columns = Columns("1", "2" if self.bundle.signature.pair else None)
-            table_format = TableFormat("tsv", header=False, columns=columns)
-        elif table_format.columns == Columns():
-            table_format = TableFormat(table_format.kind, table_format.header, wanted_columns(self.bundle, Columns()))
+        if isinstance(source, (str, Path)) or table_format != TableFormat():
+            table_format = as_trained(self.bundle, table_format)
+            if not isinstance(source, (str, Path)) and table_format.kind is None:
+                table_format = dataclasses.replace(table_format, kind="tsv")
+        elif self.bundle.signature.pair:
+            table_format = TableFormat("tsv", header=False, columns=Columns("1", "2"))
+        else:
+            table_format = TableFormat("lines")
         table = Table(source, table_format, need_label=False)
-        yield from self.predict_rows(table, table.name)
+        empty = True
+        for prediction in self.predict_rows(table, table.name):
+            empty = False
+            yield prediction
+        if empty and isinstance(source, (str, Path)):
+            raise DataError(f"{table.name}: no rows")

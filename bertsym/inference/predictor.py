@@ -23,8 +23,9 @@ BATCH_SIZE = 32
 class Predictor:
     """The first output of an inference symbol for encoded texts, by BucketingModule.
 
-    Every batch has `batch_size` rows, or all rows if they are fewer; a short one is filled up, and the filling
-    dropped, so that one graph a length is bound. `length` fixes the length for symbols that take only one.
+    Every batch has `batch_size` rows, or for few rows the next power of two; a short one is filled up, and the
+    filling dropped, so that the number of graphs stays small. `length` fixes the length for symbols that take
+    only one.
     """
 
     def __init__(
@@ -78,10 +79,9 @@ class Predictor:
         if not len(features):
             raise DataError("no rows")
         lengths = features.lengths
-        batch_size = min(self._batch_size, len(features))
+        batch_size = min(self._batch_size, 1 << (len(features) - 1).bit_length())
         outputs = []
-        # The longest first: the other lengths then share its memory.
-        batches = inference_batches(lengths, batch_size)[::-1]
+        batches = inference_batches(lengths, batch_size)
         for rows in batches:
             length = self._length or bucket_length(int(lengths[rows].max()), self._max_length)
             filled = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows))])
@@ -96,19 +96,18 @@ class Predictor:
         return results
 
     def _forward(self, inputs: tuple[Array, Array, Array]) -> Array:
-        shapes = input_shapes(*inputs[0].shape)
         if self._module is None:
+            # The largest shape first: the others share its memory.
+            largest = (self._batch_size, self._length or self._max_length)
             self._module = mx.mod.BucketingModule(
-                lambda _: (self._symbol, INPUT_NAMES, None),
-                default_bucket_key=inputs[0].shape,
-                context=self._contexts,
+                lambda _: (self._symbol, INPUT_NAMES, None), default_bucket_key=largest, context=self._contexts
             )
-            self._module.bind(shapes, for_training=False)
+            self._module.bind(input_shapes(*largest), for_training=False)
             self._module.set_params(self._arg_params, {})
         batch = mx.io.DataBatch(
             [mx.nd.array(array) for array in inputs],
             bucket_key=inputs[0].shape,
-            provide_data=shapes,
+            provide_data=input_shapes(*inputs[0].shape),
             provide_label=None,
         )
         self._module.forward(batch, is_train=False)

@@ -52,9 +52,10 @@ def load_hugging_face(location: str, pad_vocab: bool = False) -> Pretrained:
     Raises ModelError or DataError, naming the file, for anything that is absent, damaged, or that the
     graph can't express.
     """
-    folder = Path(location)
+    folder = Path(location).expanduser()
+    notes: tuple[str, ...] = ()
     if not folder.is_dir():
-        folder = _from_hub(location)
+        folder, notes = _from_hub(location)
     config = _read_config(folder / "config.json")
     weight_files = _weight_files(folder)
     named = weight_files[0] if len(weight_files) == 1 else folder / _INDEX
@@ -69,10 +70,11 @@ def load_hugging_face(location: str, pad_vocab: bool = False) -> Pretrained:
         "pretrained": True,
         "files": {path.name: file_digest(path) for path in sorted(files)},
     }
-    return Pretrained(config, arg_params, vocabulary, options, origin, describe_ignored(ignored))
+    return Pretrained(config, arg_params, vocabulary, options, origin, (*notes, *describe_ignored(ignored)))
 
 
-def _from_hub(location: str) -> Path:
+def _from_hub(location: str) -> tuple[Path, tuple[str, ...]]:
+    """The folder of a repository in the cache, and what is to be said of it."""
     repo, _, revision = location.partition("@")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repo) or repo.startswith("."):
         raise ModelError(f"{location}: no such folder, and not a repository name like ORG/NAME")
@@ -86,11 +88,11 @@ def _from_hub(location: str) -> Path:
         )
 
     try:
-        return fetch(local=False)
+        return fetch(local=False), ()
     except Exception as online:
         # Offline, or the hub is not to be reached: what is in the cache will do.
         try:
-            return fetch(local=True)
+            return fetch(local=True), (f"{location}: from the cache, the hub was not to be had",)
         except Exception:
             reason = (str(online).strip().splitlines() or [""])[0]
             raise ModelError(
@@ -144,6 +146,7 @@ def _read_weights(paths: Iterable[Path]) -> dict[str, Array]:
     weights: dict[str, Array] = {}
     for path in paths:
         try:
+            path.open("rb").close()  # safetensors takes every failure for a missing file
             shard = _read_safetensors(path)
         except FileNotFoundError:
             raise ModelError(f"{path}: no such file") from None

@@ -34,11 +34,18 @@ def read_tokenizer(folder: Path) -> tuple[Vocabulary, TokenizerOptions, list[Pat
     # One step in a Sequence is as good as the step.
     if normalizer.get("type") == "Sequence" and len(normalizer.get("normalizers", [])) == 1:
         normalizer = normalizer["normalizers"][0]
-    lower = config.get("do_lower_case", normalizer.get("lowercase"))
+
+    def setting(key: str, normalizer_key: str) -> bool | None:
+        value = config.get(key, normalizer.get(normalizer_key))
+        if value not in (None, True, False):
+            raise ModelError(f"{config_path}: {key} is {value!r}, not true or false")
+        return value
+
+    lower = setting("do_lower_case", "lowercase")
     options = TokenizerOptions(
-        lower_case=not vocabulary.looks_cased if lower is None else bool(lower),
-        strip_accents=config.get("strip_accents", normalizer.get("strip_accents")),
-        split_chinese=bool(config.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))),
+        lower_case=not vocabulary.looks_cased if lower is None else lower,
+        strip_accents=setting("strip_accents", "strip_accents"),
+        split_chinese=setting("tokenize_chinese_chars", "handle_chinese_chars") is not False,
         kind=_kind(config.get("tokenizer_class"), normalizer.get("type")),
     )
     return vocabulary, options, [path for path in (text_path, fast_path, config_path) if path.exists()]
@@ -68,12 +75,19 @@ def _read_vocabulary(text_path: Path, fast_path: Path, fast: dict[str, Any]) -> 
 def _fast_vocabulary(document: dict[str, Any], path: Path) -> Vocabulary:
     try:
         kind = document["model"].get("type", "WordPiece")
+        settings = {
+            "continuing_subword_prefix": document["model"].get("continuing_subword_prefix", "##"),
+            "unk_token": document["model"].get("unk_token", "[UNK]"),
+        }
         index = dict(document["model"]["vocab"])
         index.update({token["content"]: token["id"] for token in document.get("added_tokens") or []})
     except (KeyError, TypeError, AttributeError, ValueError):
         raise ModelError(f"{path}: not a tokenizer file") from None
     if kind != "WordPiece":
         raise ModelError(f"{path}: a {kind} tokenizer, BERT's is WordPiece")
+    for key, usual in (("continuing_subword_prefix", "##"), ("unk_token", "[UNK]")):
+        if settings[key] != usual:
+            raise ModelError(f"{path}: {key} is {settings[key]!r}, only {usual!r} is supported")
     by_id = {number: token for token, number in index.items() if type(number) is int}
     if by_id.keys() != set(range(len(index))):
         raise DataError(f"{path}: the ids of the {len(index)} tokens are not 0 to {len(index) - 1}")

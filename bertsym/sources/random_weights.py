@@ -6,7 +6,7 @@ import string
 
 import numpy as np
 
-from bertsym.bert.config import BertConfig
+from bertsym.bert.config import INITIALIZER_RANGE, BertConfig
 from bertsym.bert.parameters import parameter_shapes
 from bertsym.sources.pretrained import Pretrained
 from bertsym.symbol.params import Array
@@ -14,7 +14,6 @@ from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 
 _VOCAB_SIZE = 30522  # of BERT's English uncased vocabulary
-_STANDARD_DEVIATION = 0.02  # Devlin et al. 2018, initializer_range
 
 
 def load_random(model: str, seed: int = 0, vocab: str | None = None) -> Pretrained:
@@ -42,7 +41,7 @@ def _draw(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
         return np.ones(shape, np.float32)
     if name.endswith(("_beta", "_bias")):
         return np.zeros(shape, np.float32)
-    return rng.standard_normal(shape, np.float32) * np.float32(_STANDARD_DEVIATION)
+    return rng.standard_normal(shape, np.float32) * np.float32(INITIALIZER_RANGE)
 
 
 def _spelling_vocabulary() -> Vocabulary:

@@ -66,13 +66,18 @@ def sorted_labels(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(sorted(labels))
 
 
+def abbreviated(labels: Sequence[str]) -> str:
+    """Labels for a message: all of a few, the first of many."""
+    return ", ".join(labels) if len(labels) <= 20 else f"{', '.join(labels[:20])} and {len(labels) - 20} more"
+
+
 def classes_of(rows: Sequence[Row], labels: Sequence[str], where: str) -> Array:
     """The rows' labels as indices into `labels`: (rows,) int64; raises DataError, with the line, for another."""
     index = {label: i for i, label in enumerate(labels)}
     for row in rows:
         if row.label not in index:
             raise DataError(
-                f"{where}, line {row.line}: label {row.label!r} is not one of the labels {', '.join(labels)}"
+                f"{where}, line {row.line}: label {row.label!r} is not one of the labels {abbreviated(labels)}"
             )
     return np.array([index[str(row.label)] for row in rows], np.int64)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-import sys
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from bertsym.errors import DataError, UsageError
-from bertsym.text.tasks import USUAL_LABEL, USUAL_PAIR, USUAL_TEXT, Columns
+from bertsym.text.tasks import Columns, usual_columns
 
 FORMATS = ("tsv", "csv", "jsonl")
 _SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
@@ -19,10 +20,14 @@ _SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".n
 
 @dataclass(frozen=True)
 class TableFormat:
-    """How a file is read. ``kind`` None: by its suffix. ``columns`` not given: by the usual header names."""
+    """How a file is read.
+
+    ``kind`` is ``tsv``, ``csv``, ``jsonl`` or ``lines`` (a text a line); None: by the file's suffix. ``header``
+    None: there is one. ``columns`` that are not given: by the usual header names.
+    """
 
     kind: str | None = None
-    header: bool = True
+    header: bool | None = None
     columns: Columns = Columns()
 
 
@@ -43,16 +48,25 @@ def _opened(path: str | Path) -> BinaryIO:
         raise DataError(f"{path}: {error.strerror}") from None
 
 
-class Table:
-    """The rows of one file or stream, read lazily; ``columns`` tells what was chosen once it is open.
+def _without_end(line: str) -> str:
+    return line.removesuffix("\n").removesuffix("\r")
 
-    With `need_label` False the label column may be absent. Raises DataError on anything that isn't as
-    it should be, with file and line; UsageError on an unknown suffix.
+
+class Table:
+    """The rows of one file or stream, read lazily.
+
+    ``columns`` tells what was chosen once it is open, ``sha256`` is the digest of all bytes once it is read.
+    With `need_label` False the label column may be absent, and an empty line is an error.
+
+    Raises DataError on anything that isn't as it should be, with file and line; UsageError on an unknown
+    suffix.
     """
 
     def __init__(self, source: str | Path | BinaryIO, table_format: TableFormat, need_label: bool = True) -> None:
         self.name = str(source) if isinstance(source, (str, Path)) else "standard input"
         self._need_label = need_label
+        self._digest = hashlib.sha256()
+        self._is_ours = isinstance(source, (str, Path))
         self._file = _opened(source) if isinstance(source, (str, Path)) else source
         try:
             self._kind = table_format.kind or self._kind_by_suffix()
@@ -60,6 +74,9 @@ class Table:
             if self._kind == "jsonl":
                 self._records: Iterator[tuple[int, Any]] = self._json_records(lines)
                 self.columns = table_format.columns
+            elif self._kind == "lines":
+                self._records = ((number, {"text": _without_end(line)}) for number, line in lines)
+                self.columns = Columns("1")
             else:
                 fields = self._tsv_fields(lines) if self._kind == "tsv" else self._csv_fields(lines)
                 self._open_fields(fields, table_format)
@@ -67,8 +84,13 @@ class Table:
             self._close()
             raise
 
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of what was read so far, in hexadecimal."""
+        return self._digest.hexdigest()
+
     def _close(self) -> None:
-        if self._file is not sys.stdin.buffer:
+        if self._is_ours:
             self._file.close()
 
     def _kind_by_suffix(self) -> str:
@@ -85,6 +107,7 @@ class Table:
     def _lines(self) -> Iterator[tuple[int, str]]:
         try:
             for number, raw in enumerate(self._file, 1):
+                self._digest.update(raw)
                 if number == 1:
                     raw = raw.removeprefix(b"\xef\xbb\xbf")
                 try:
@@ -97,9 +120,8 @@ class Table:
     def _tsv_fields(self, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
         # No quoting: GLUE's files hold quotation marks that are plain text.
         for number, line in lines:
-            stripped = line.removesuffix("\n").removesuffix("\r")
-            if stripped:
-                yield number, stripped.split("\t")
+            stripped = _without_end(line)
+            yield number, stripped.split("\t") if stripped else []
 
     def _csv_fields(self, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(1 << 30)
@@ -107,15 +129,27 @@ class Table:
         start = 1
         try:
             for fields in reader:
-                if fields:
-                    yield start, fields
+                yield start, fields
                 start = reader.line_num + 1
         except csv.Error as error:
             raise self.error(start, f"not valid CSV: {error}") from None
 
+    def _blank(self, number: int) -> None:
+        """An empty line is no row; where every line is to get its answer it is an error."""
+        if not self._need_label:
+            raise self.error(number, "an empty line")
+
+    def _without_blanks(self, fields: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+        for number, values in fields:
+            if values:
+                yield number, values
+            else:
+                self._blank(number)
+
     def _json_records(self, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
         for number, line in lines:
             if not line.strip():
+                self._blank(number)
                 continue
             try:
                 record = json.loads(line)
@@ -126,10 +160,12 @@ class Table:
             yield number, record
 
     def _open_fields(self, fields: Iterator[tuple[int, list[str]]], table_format: TableFormat) -> None:
+        fields = self._without_blanks(fields)
         first = next(fields, None)
         if first is None:
             raise DataError(f"{self.name}: empty file")
-        names = first[1] if table_format.header else []
+        header = table_format.header is not False
+        names = first[1] if header else []
         width = len(first[1])
         self.columns = self._choose(names, table_format.columns)
         places = {
@@ -139,7 +175,7 @@ class Table:
         }
 
         def records() -> Iterator[tuple[int, dict[str, str]]]:
-            if not table_format.header:
+            if not header:
                 yield first[0], {part: first[1][place] for part, place in places.items()}
             for number, values in fields:
                 if len(values) != width:
@@ -150,28 +186,20 @@ class Table:
 
     def _choose(self, names: list[str], wanted: Columns) -> Columns:
         """The wanted columns, and the usual ones for those that nobody named."""
-
-        def usual(candidates: tuple[str, ...]) -> str | None:
-            return next((name for name in candidates if name in names), None)
-
-        text = wanted.text or usual(USUAL_TEXT)
-        if text is None:
-            found = f"the columns are {', '.join(map(repr, names))}" if names else "there is no header"
-            raise DataError(f"{self.name}: which column is the text? Give --text-column ({found})")
-        # A pair is only guessed together with its text.
-        pair = wanted.pair or (usual(USUAL_PAIR) if wanted.text is None else None)
-        label = wanted.label or usual(USUAL_LABEL)
-        if label is None and self._need_label:
-            found = f"the columns are {', '.join(map(repr, names))}" if names else "there is no header"
-            raise DataError(f"{self.name}: which column is the label? Give --label-column ({found})")
-        return Columns(text, pair, label)
+        chosen = wanted.or_else(usual_columns(names))
+        needed = [("text", chosen.text), ("label", chosen.label)][: 2 if self._need_label else 1]
+        for what, name in needed:
+            if name is None:
+                found = f"the columns are {', '.join(map(repr, names))}" if names else "there is no header"
+                raise DataError(f"{self.name}: which column is the {what}? Give --{what}-column ({found})")
+        return chosen
 
     def _place(self, name: str, names: list[str], width: int) -> int:
         if name in names:
             if names.count(name) > 1:
                 raise DataError(f"{self.name}: {names.count(name)} columns are named {name!r}")
             return names.index(name)
-        if name.isascii() and name.isdigit():
+        if re.fullmatch(r"[0-9]{1,20}", name):
             if not 1 <= int(name) <= width:
                 raise DataError(f"{self.name}: no column {name}, there are {width}")
             return int(name) - 1
@@ -198,11 +226,11 @@ class Table:
                     raise self.error(number, f"the {what} is not valid Unicode")
             label = record.get("label")
             if label is not None:
-                if not is_unicode(label):
-                    raise self.error(number, "the label is not valid Unicode")
                 label = label.strip()
                 if not label:
                     raise self.error(number, "the label is empty")
+                if not is_unicode(label) or not label.isprintable():
+                    raise self.error(number, "the label holds a tab, a line break or another control character")
             yield Row(number, text, pair, label)
 
     def _json_row(self, number: int, record: dict[str, Any]) -> dict[str, str]:
@@ -213,10 +241,12 @@ class Table:
             if key not in record:
                 raise self.error(number, f"no key {key!r}")
             value = record[key]
-            if part == "label" and isinstance(value, int) and not isinstance(value, bool):
-                value = str(value)
+            if part == "label" and isinstance(value, (bool, int, float)):
+                # true and false as JSON spells them, 1.0 as 1.
+                whole = not isinstance(value, bool) and value == value // 1
+                value = str(int(value)) if whole else json.dumps(value)
             if not isinstance(value, str):
-                raise self.error(number, f"{key!r} is not a text")
+                raise self.error(number, f"{key!r} is not a text{' or a number' if part == 'label' else ''}")
             row[part] = value
         return row
 
@@ -226,12 +256,9 @@ def is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def read_table(
-    path: str | Path | BinaryIO, table_format: TableFormat, need_label: bool = True
-) -> tuple[list[Row], Columns]:
-    """All rows of a table and the columns they came from; raises DataError, also when there is no row."""
-    table = Table(path, table_format, need_label)
+def read_rows(table: Table) -> list[Row]:
+    """All rows of a table; raises DataError, also when there is none."""
     rows = list(table)
     if not rows:
         raise DataError(f"{table.name}: no rows")
-    return rows, table.columns
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -12,6 +13,15 @@ class Columns:
     text: str | None = None
     pair: str | None = None
     label: str | None = None
+
+    def or_else(self, other: Columns) -> Columns:
+        """These columns, and `other`'s where these are None; a second text only together with its text."""
+        pair = self.pair or (None if self.text else other.pair)
+        return Columns(self.text or other.text, pair, self.label or other.label)
+
+    def __str__(self) -> str:
+        named = (("text", self.text), ("second text", self.pair), ("label", self.label))
+        return ", ".join(f"{what} {name!r}" for what, name in named if name is not None)
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,23 @@ TASKS = {
     )
 }
 
-# What tables call these columns, most usual first; used where neither the task nor the user names them.
-USUAL_TEXT = ("text", "sentence1", "sentence", "text_a", "question1", "question", "premise", "review")
-USUAL_PAIR = ("text_pair", "sentence2", "text_b", "question2", "answer", "hypothesis")
-USUAL_LABEL = ("label", "labels", "class", "category", "target", "gold_label")
+# What tables call the text and the second text, most usual first; a pair is only found as such.
+USUAL_PAIRS = (
+    ("text", "text_pair"),
+    ("sentence1", "sentence2"),
+    ("text_a", "text_b"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+)
+USUAL_TEXTS = ("text", "sentence", "sentence1", "text_a", "review", "question")
+USUAL_LABELS = ("label", "labels", "class", "category", "target", "gold_label")
+
+
+def usual_columns(names: Sequence[str]) -> Columns:
+    """The columns among `names` that are usually the text, the second text and the label; None where there is none."""
+    label = next((name for name in USUAL_LABELS if name in names), None)
+    for text, pair in USUAL_PAIRS:
+        if text in names and pair in names:
+            return Columns(text, pair, label)
+    return Columns(next((name for name in USUAL_TEXTS if name in names), None), None, label)

@@ -9,6 +9,8 @@ from typing import Any
 from bertsym.errors import ModelError, UsageError
 from bertsym.text.vocabulary import Vocabulary
 
+_SLICE = 1024
+
 
 @dataclass(frozen=True)
 class TokenizerOptions:
@@ -68,11 +70,17 @@ class Tokenizer:
         shortest = 3 if pairs is None else 5
         if self.max_length < shortest:
             raise UsageError(f"max length {self.max_length} is too short, {shortest} is the least")
-        first = self._pipeline.encode_batch(list(texts))
-        if pairs is None:
-            return [self._join(encoding.ids) for encoding in first]
-        second = self._pipeline.encode_batch(list(pairs))
-        return [self._join(one.ids, other.ids) for one, other in zip(first, second)]
+        encoded = []
+        # In slices: an encoding of tokenizers holds much more than the ids.
+        for start in range(0, len(texts), _SLICE):
+            part = slice(start, start + _SLICE)
+            first = self._pipeline.encode_batch(list(texts[part]))
+            if pairs is None:
+                encoded += [self._join(encoding.ids) for encoding in first]
+            else:
+                second = self._pipeline.encode_batch(list(pairs[part]))
+                encoded += [self._join(one.ids, other.ids) for one, other in zip(first, second)]
+        return encoded
 
     def _join(self, first: list[int], second: list[int] | None = None) -> Encoded:
         """[CLS] first [SEP], or [CLS] first [SEP] second [SEP]; the longer one is shortened where both don't fit."""

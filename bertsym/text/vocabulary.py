@@ -28,6 +28,10 @@ class Vocabulary:
             if "\n" in token or token.endswith("\r"):
                 raise DataError(f"vocabulary: token {index} holds a line break")
             seen[token] = index
+        try:
+            "".join(self.tokens).encode()
+        except UnicodeEncodeError:
+            raise DataError("vocabulary: a token is not valid Unicode") from None
         missing = [token for token in _REQUIRED if token not in seen]
         if missing:
             raise DataError(f"vocabulary: no {', '.join(missing)} among the {len(self.tokens)} tokens")

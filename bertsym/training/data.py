@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 from bertsym.bundle import Bundle
 from bertsym.errors import DataError
 from bertsym.symbol.params import Array
-from bertsym.text.features import Features, classes_of, encode_rows, sorted_labels
-from bertsym.text.tables import TableFormat, read_table
+from bertsym.text.features import Features, abbreviated, classes_of, encode_rows, sorted_labels
+from bertsym.text.tables import Table, TableFormat, read_rows
 from bertsym.text.tasks import Columns, Task
 from bertsym.text.tokenizer import Tokenizer
 from bertsym.training.progress import Progress
@@ -23,6 +24,7 @@ class LabelledFeatures:
 
     features: Features
     classes: Array
+    sha256: str  #: of the table's bytes, as they were read
 
     def __len__(self) -> int:
         return len(self.features)
@@ -36,6 +38,7 @@ class FinetuneData:
     dev: LabelledFeatures
     labels: tuple[str, ...]
     columns: Columns
+    header: bool
 
     @property
     def pair(self) -> bool:
@@ -57,26 +60,26 @@ def read_data(
     Columns that `table_format` doesn't name are the task's, or else the usual ones. Raises DataError, with
     file and line, also for a dev label that the training table doesn't have.
     """
-    wanted = table_format.columns
-    columns = Columns(
-        wanted.text or task.columns.text,
-        wanted.pair or (None if wanted.text else task.columns.pair),
-        wanted.label or task.columns.label,
-    )
-    train_rows, columns = read_table(train, TableFormat(table_format.kind, table_format.header, columns))
-    dev_rows, _ = read_table(dev, TableFormat(table_format.kind, table_format.header, columns))
+    columns = table_format.columns.or_else(task.columns)
+    train_table = Table(train, dataclasses.replace(table_format, columns=columns))
+    train_rows = read_rows(train_table)
+    columns = train_table.columns
+    dev_table = Table(dev, dataclasses.replace(table_format, columns=columns))
+    dev_rows = read_rows(dev_table)
     labels = sorted_labels(train_rows)
     if len(labels) < 2:
         raise DataError(f"{train}: every label is {labels[0]!r}, a classifier needs at least 2")
     tokenizer = Tokenizer(base.vocabulary(), base.signature.tokenizer, max_length)
     encoded = []
-    for path, rows in ((train, train_rows), (dev, dev_rows)):
-        features = encode_rows(rows, tokenizer, str(path))
-        encoded.append(LabelledFeatures(features, classes_of(rows, labels, str(path))))
-    for path, part in zip((train, dev), encoded):
-        _describe(part.features, str(path), max_length, progress)
-    progress.note(f"labels: {', '.join(labels)}")
-    return FinetuneData(encoded[0], encoded[1], labels, columns)
+    for table, rows in ((train_table, train_rows), (dev_table, dev_rows)):
+        features = encode_rows(rows, tokenizer, table.name)
+        encoded.append(LabelledFeatures(features, classes_of(rows, labels, table.name), table.sha256))
+    for table, part in zip((train_table, dev_table), encoded):
+        _describe(part.features, table.name, max_length, progress)
+    progress.note(f"columns: {columns}; labels: {abbreviated(labels)}")
+    if len(labels) > len(train_rows) // 2:
+        progress.note(f"warning: {len(labels)} labels in {len(train_rows)} rows: is {columns.label!r} a class?")
+    return FinetuneData(encoded[0], encoded[1], labels, columns, table_format.header is not False)
 
 
 def _describe(features: Features, where: str, max_length: int, progress: Progress) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.bert.heads import graft, graft_for_inference, head_parameters
 from bertsym.bert.inputs import INPUT_NAMES, input_shapes
-from bertsym.bundle import SYMBOL, Bundle, BundleContent, file_digest, stage_bundle
+from bertsym.bundle import SYMBOL, Bundle, BundleContent, stage_bundle
 from bertsym.devices import contexts
 from bertsym.errors import ModelError, UsageError
 from bertsym.inference.metrics import evaluate_probabilities
@@ -25,10 +25,12 @@ from bertsym.text.tables import TableFormat
 from bertsym.text.tasks import TASKS, Task
 from bertsym.training.batch_source import ENCODED, EncodedSource, TokenSource
 from bertsym.training.data import FinetuneData, read_data
-from bertsym.training.loop import Trainer
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.progress import EpochReport, Progress, SilentProgress
-from bertsym.verification import Check, verify
+from bertsym.verification import DEFAULT_ATOL, Check, verify_bundle
+
+if TYPE_CHECKING:
+    from bertsym.training.loop import Trainer
 
 _Params = dict[str, Array]
 
@@ -48,6 +50,7 @@ def finetune(
     train: str | Path,
     dev: str | Path,
     out: str | Path,
+    *,
     task: str = "classification",
     options: FinetuneOptions = FinetuneOptions(),
     table_format: TableFormat = TableFormat(),
@@ -70,26 +73,27 @@ def finetune(
     with stage_bundle(out, force) as stage:
         base = Bundle.open(prefix)
         _check_base(base, options)
+        max_length = options.length_for(base.config.max_length)
         contexts(options.device)
-        data = read_data(base, train, dev, TASKS[task], options.max_length, table_format, progress)
-        grafted = _Grafted(base, len(data.labels), options)
+        data = read_data(base, train, dev, TASKS[task], max_length, table_format, progress)
+        grafted = _Grafted(base, len(data.labels), options, max_length)
         progress.note(grafted.describe_input())
         trainer = grafted.trainer(data, progress)
         reports, best = _fit(grafted, trainer, data, TASKS[task], progress)
         kept = max(reports, key=lambda report: report.rank)
         training = {
-            "options": options.to_dict(),
+            "options": {**options.to_dict(), "max_length": max_length},
             "task": task,
             "data": {
-                name: {"sha256": file_digest(Path(path)), "rows": len(rows)}
-                for name, path, rows in (("train", train, data.train), ("dev", dev, data.dev))
+                name: {"sha256": rows.sha256, "rows": len(rows)}
+                for name, rows in (("train", data.train), ("dev", data.dev))
             },
             "kept_epoch": kept.epoch,
             "dev_metrics": [report.metrics for report in reports],
         }
-        stage.write(grafted.content(task, data, best, {"command": command, "training": training}))
-        checks = verify(stage.prefix, lengths=(16, 40), source_params=best)
-    return Finetuned(Bundle.open(out), kept, reports, checks)
+        staged = stage.write(grafted.content(task, data, best, {"command": command, "training": training}))
+        checks = verify_bundle(staged, best, DEFAULT_ATOL, (16, 40), str(out))
+    return Finetuned(staged.moved_to(out), kept, reports, checks)
 
 
 def _check_base(base: Bundle, options: FinetuneOptions) -> None:
@@ -110,23 +114,23 @@ def _check_base(base: Bundle, options: FinetuneOptions) -> None:
             f"{base.prefix} ends in {signature.output_name}: --whole-sequence needs a bundle exported with "
             "--output sequence"
         )
-    if options.max_length > base.config.max_length:
-        raise UsageError(
-            f"--max-length {options.max_length} is beyond the {base.config.max_length} positions of {base.prefix}"
-        )
 
 
 class _Grafted:
     """The symbols of a base with a head grafted on, and their initial parameters."""
 
-    def __init__(self, base: Bundle, num_classes: int, options: FinetuneOptions) -> None:
-        self._base, self._options = base, options
-        self._graft = (num_classes, options.dropout, options.whole_sequence)
+    def __init__(self, base: Bundle, num_classes: int, options: FinetuneOptions, max_length: int) -> None:
+        self._base, self._options, self._max_length = base, options, max_length
+        self._settings: dict[str, Any] = {
+            "num_classes": num_classes,
+            "dropout": options.dropout,
+            "whole_sequence": options.whole_sequence,
+        }
         #: the only length that the graph takes, if it is locked to one
-        self.length = options.max_length if options.whole_sequence else None
+        self.length = max_length if options.whole_sequence else None
         self._symbol = mx.sym.load(str(base.path(SYMBOL)))
-        self._train_symbol = graft(self._symbol, *self._graft)
-        self._inference_symbol = graft_for_inference(self._symbol, *self._graft)
+        self._train_symbol = graft(self._symbol, **self._settings)
+        self._inference_symbol = graft_for_inference(self._symbol, **self._settings)
         self._base_params = base.params()
         self._head = head_parameters(
             self._train_symbol,
@@ -147,15 +151,18 @@ class _Grafted:
 
     def trainer(self, data: FinetuneData, progress: Progress) -> Trainer:
         """What trains the whole graph, or the head on the encodings of a frozen encoder."""
+        # Here, because its optimizer derives from a class of mxnet.
+        from bertsym.training.loop import Trainer
+
         rows = data.train
         if not self._options.freeze_encoder:
             source = TokenSource(
-                rows.features, rows.classes, self._base.config, self._pad_id, self._options.max_length, self.length
+                rows.features, rows.classes, self._base.config, self._pad_id, self._max_length, self.length
             )
             return Trainer(self._train_symbol, {**self._base_params, **self._head}, source, self._options)
         progress.note(f"encoder frozen: computing its output for {len(rows)} rows once")
         encodings = self._predictor(self._symbol, self._base_params)(rows.features)
-        head = graft(mx.sym.var(ENCODED), *self._graft, shapes=[(ENCODED, encodings.shape)])
+        head = graft(mx.sym.var(ENCODED), **self._settings, shapes=[(ENCODED, encodings.shape)])
         return Trainer(head, self._head, EncodedSource(encodings, rows.classes), self._options)
 
     def params(self, trained: Mapping[str, Array]) -> _Params:
@@ -171,7 +178,7 @@ class _Grafted:
 
     def _predictor(self, symbol: Any, arg_params: Mapping[str, Array]) -> Predictor:
         device = contexts(self._options.device)
-        predictor = Predictor(symbol, self._base.config, self._pad_id, self._options.max_length, self.length, device)
+        predictor = Predictor(symbol, self._base.config, self._pad_id, self._max_length, self.length, device)
         predictor.set_params(arg_params)
         return predictor
 
@@ -183,13 +190,14 @@ class _Grafted:
             output=base.signature.output,
             output_name=self._inference_symbol.list_outputs()[0],
             output_shape=("batch", len(data.labels)),
-            max_length=self._options.max_length,
+            max_length=self._max_length,
             tokenizer=base.signature.tokenizer,
             length=self.length,
             task=task,
             labels=data.labels,
             pair=data.pair,
             columns=data.columns,
+            header=data.header,
         )
         facts = {
             "source": manifest["source"],

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.bert.catalogue import LABEL_NAME
 from bertsym.devices import contexts
 from bertsym.errors import ModelError
 from bertsym.inference.metrics import cross_entropy
@@ -20,8 +21,6 @@ from bertsym.training.batch_source import BatchSource
 from bertsym.training.optimizer import AdamW, exempt_from_decay, global_norm, reduce_over_devices
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.schedule import warmup_linear
-
-_LABEL = "softmax_label"
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Trainer:
         longest = np.argsort(self._source.lengths, kind="stable")[::-1]
         batch = self._data_batch(longest[: self.options.batch_size])
         module = mx.mod.BucketingModule(
-            lambda _: (self._symbol, self._source.input_names, (_LABEL,)),
+            lambda _: (self._symbol, self._source.input_names, (LABEL_NAME,)),
             default_bucket_key=batch.bucket_key,
             context=self._contexts,
         )
@@ -103,7 +102,7 @@ class Trainer:
             # One graph a shape: the short batch of an epoch has its own.
             bucket_key=inputs[0].shape,
             provide_data=[(name, array.shape) for name, array in zip(self._source.input_names, inputs)],
-            provide_label=[(_LABEL, classes.shape)],
+            provide_label=[(LABEL_NAME, classes.shape)],
         )
 
     def epoch(self, epoch: int, on_step: Callable[[StepReport], None]) -> EpochSummary:

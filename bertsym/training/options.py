@@ -8,7 +8,7 @@ from typing import Any
 
 from bertsym.errors import UsageError
 
-LEARNING_RATE, FROZEN_LEARNING_RATE = 5e-5, 1e-3
+LEARNING_RATE, FROZEN_LEARNING_RATE, MAX_LENGTH = 5e-5, 1e-3, 128
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class FinetuneOptions:
     weight_decay: float = 0.01  #: decoupled; none on bias, gamma, beta
     clip_norm: float = 1.0  #: global norm of the gradients; 0 for no clipping
     dropout: float = 0.1  #: of the head
-    max_length: int = 128  #: tokens, special tokens counted; longer texts are truncated
+    max_length: int | None = None  #: tokens, longer texts are truncated; None: 128, or fewer if the model has fewer
     seed: int = 0
     freeze_encoder: bool = False
     whole_sequence: bool = False
-    patience: int | None = None  #: stop after so many epochs without a better dev metric
+    patience: int | None = None  #: stop after so many epochs that were not better on dev (metric, then loss)
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -37,8 +37,9 @@ class FinetuneOptions:
             if not good:
                 raise UsageError(f"{name} is {getattr(self, name)}, {what} is needed")
 
-        for name in ("epochs", "batch_size", "max_length"):
+        for name in ("epochs", "batch_size"):
             need(getattr(self, name) >= 1, name, "1 or more")
+        need(self.max_length is None or self.max_length >= 1, "max_length", "1 or more")
         need(self.seed >= 0, "seed", "0 or more")
         need(self.learning_rate is None or 0 < self.learning_rate < 1, "learning_rate", "a number between 0 and 1")
         need(0 <= self.warmup <= 1, "warmup", "a part from 0 to 1")
@@ -53,6 +54,12 @@ class FinetuneOptions:
         if self.learning_rate is not None:
             return self.learning_rate
         return FROZEN_LEARNING_RATE if self.freeze_encoder else LEARNING_RATE
+
+    def length_for(self, positions: int) -> int:
+        """The max_length for a model of so many positions; raises UsageError when it is beyond them."""
+        if self.max_length is not None and self.max_length > positions:
+            raise UsageError(f"max length {self.max_length} is beyond the {positions} positions of the model")
+        return self.max_length or min(MAX_LENGTH, positions)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values, for the manifest."""

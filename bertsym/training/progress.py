@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from bertsym.errors import UsageError
 from bertsym.inference.metrics import format_metrics
-from bertsym.training.loop import StepReport
+
+if TYPE_CHECKING:
+    from bertsym.training.loop import StepReport
 
 _GROUPS_PER_EPOCH = 10
 
@@ -59,6 +63,23 @@ class SilentProgress:
         """Ignored."""
 
 
+class _Group:
+    """Steps that are reported as one: a tenth of an epoch, but at least 10 steps."""
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+
+    def completed_by(self, report: StepReport) -> StepReport | None:
+        """The group's report, its loss the mean over the steps, when this step is its last one."""
+        self._losses.append(report.loss)
+        size = max(10, report.steps_in_epoch // _GROUPS_PER_EPOCH)
+        if report.step_in_epoch % size and report.step_in_epoch < report.steps_in_epoch:
+            return None
+        mean = sum(self._losses) / len(self._losses)
+        self._losses.clear()
+        return dataclasses.replace(report, loss=mean)
+
+
 class TextProgress:
     """A bar on a terminal, plain lines elsewhere; one line an epoch on both."""
 
@@ -66,6 +87,7 @@ class TextProgress:
         self._stream = stream or sys.stderr
         self._is_terminal = self._stream.isatty()
         self._bar: Any = None
+        self._group = _Group()
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -73,28 +95,27 @@ class TextProgress:
 
     def step(self, report: StepReport) -> None:
         """Move the bar, or print a line for a group of steps."""
-        values = f"loss {report.loss:.4f}  lr {report.learning_rate:.2e}"
         if self._is_terminal:
-            if self._bar is None:
-                from tqdm import tqdm
+            self._move_bar(report)
+        elif group := self._group.completed_by(report):
+            self.note(f"epoch {group.epoch}  step {group.step_in_epoch}/{group.steps_in_epoch}  {_describe(group)}")
 
-                self._bar = tqdm(
-                    total=report.steps_in_epoch,
-                    desc=f"epoch {report.epoch}",
-                    unit="step",
-                    leave=False,
-                    file=self._stream,
-                )
-            self._bar.set_postfix_str(f"{values}  {report.samples_per_second:.1f} samples/s", refresh=False)
-            self._bar.update()
-            if report.step_in_epoch == report.steps_in_epoch:
-                self._bar.close()
-                self._bar = None
-        elif is_reported(report):
-            self.note(
-                f"epoch {report.epoch}  step {report.step_in_epoch}/{report.steps_in_epoch}  {values}  "
-                f"{report.samples_per_second:.1f} samples/s"
+    def _move_bar(self, report: StepReport) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=report.steps_in_epoch,
+                desc=f"epoch {report.epoch}",
+                unit="step",
+                leave=False,
+                file=self._stream,
             )
+        self._bar.set_postfix_str(_describe(report), refresh=False)
+        self._bar.update()
+        if report.step_in_epoch == report.steps_in_epoch:
+            self._bar.close()
+            self._bar = None
 
     def epoch(self, report: EpochReport) -> None:
         """Print the epoch's line."""
@@ -104,18 +125,26 @@ class TextProgress:
         )
 
 
+def _describe(report: StepReport) -> str:
+    speed = f"{report.samples_per_second:.1f} samples/s"
+    return f"loss {report.loss:.4f}  lr {report.learning_rate:.2e}  {speed}"
+
+
 class JsonProgress:
-    """One JSON object a line: ``event`` is ``step`` (the last one of a group) or ``epoch`` (with the dev metrics).
+    """One JSON object a line: ``event`` is ``step`` (a group of steps with its mean loss) or ``epoch``.
 
     The file is made, and an old one overwritten, when there is something to write. Raises UsageError at once
-    when its folder doesn't exist.
+    when it can't be.
     """
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         self._stream: TextIO | None = None
+        self._group = _Group()
         if not self._path.parent.is_dir():
             raise UsageError(f"{path}: can't write a log, there is no folder {self._path.parent}")
+        if self._path.is_dir() or not os.access(self._path if self._path.exists() else self._path.parent, os.W_OK):
+            raise UsageError(f"{path}: can't write a log there")
 
     def close(self) -> None:
         """Close the file, if anything was written."""
@@ -126,9 +155,9 @@ class JsonProgress:
         """Ignored."""
 
     def step(self, report: StepReport) -> None:
-        """Write the step that ends a group."""
-        if is_reported(report):
-            self._write("step", report)
+        """Write a group of steps when it is complete."""
+        if group := self._group.completed_by(report):
+            self._write("step", group)
 
     def epoch(self, report: EpochReport) -> None:
         """Write the epoch with its dev metrics."""
@@ -172,9 +201,3 @@ class ProgressGroup:
         """Pass on."""
         for listener in self._listeners:
             listener.epoch(report)
-
-
-def is_reported(report: StepReport) -> bool:
-    """Whether this step ends a group: a tenth of its epoch, but at least 10 steps."""
-    group = max(10, report.steps_in_epoch // _GROUPS_PER_EPOCH)
-    return report.step_in_epoch % group == 0
