@@ -50,8 +50,7 @@ class Classifier:
             raise UsageError("predict takes a list of texts, not one text")
         if pairs is not None and len(pairs) != len(texts):
             raise UsageError(f"{len(texts)} texts but {len(pairs)} second texts")
-        seconds: Sequence[str | None] = pairs if pairs is not None else [None] * len(texts)
-        rows = [Row(number, text, pair) for number, (text, pair) in enumerate(zip(texts, seconds), 1)]
+        rows = [Row(i + 1, text, pairs[i] if pairs is not None else None) for i, text in enumerate(texts)]
         for row in rows:
             if not row.text.strip() or (row.pair is not None and not row.pair.strip()):
                 raise DataError(f"text {row.line} of {len(rows)} is empty")

@@ -164,20 +164,19 @@ def _read_weights(paths: Iterable[Path]) -> dict[str, Array]:
 def _read_safetensors(path: Path) -> dict[str, Array]:
     import safetensors
 
-    with safetensors.safe_open(str(path), framework="np") as file:
+    # Without types in some of its versions.
+    safe_open: Any = safetensors.safe_open
+    deserialize: Any = safetensors.deserialize
+    with safe_open(str(path), framework="np") as file:
         dtypes = {name: file.get_slice(name).get_dtype() for name in list(file.keys())}
         for name, dtype in dtypes.items():
             if dtype not in _DTYPES:
                 raise ModelError(f"{path}: {printable(name)} is {dtype}, which is not supported")
-        names = list(dtypes)
-        if "BF16" not in dtypes.values():
-            return {name: file.get_tensor(name) for name in names}
-    # numpy has no bfloat16: its bits are the upper half of a float32's.
-    weights = {}
-    deserialize: Any = safetensors.deserialize
-    for name, part in deserialize(path.read_bytes()):
-        if part["dtype"] == "BF16":
-            bits = np.frombuffer(part["data"], "<u2").astype(np.uint32) << 16
-            weights[name] = bits.view(np.float32).reshape(part["shape"])
-    with safetensors.safe_open(str(path), framework="np") as file:
-        return {name: weights[name] if name in weights else file.get_tensor(name) for name in names}
+        weights = {name: file.get_tensor(name) for name, dtype in dtypes.items() if dtype != "BF16"}
+    if len(weights) < len(dtypes):
+        # numpy has no bfloat16: its bits are the upper half of a float32's.
+        for name, part in deserialize(path.read_bytes()):
+            if part["dtype"] == "BF16":
+                bits = np.frombuffer(part["data"], "<u2").astype(np.uint32) << 16
+                weights[name] = bits.view(np.float32).reshape(part["shape"])
+    return weights
