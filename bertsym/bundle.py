@@ -22,6 +22,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from bertsym.symbol.params import Array, ParamsFile, write_params
 from bertsym.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
+_LIBRARIES = ("bertsym", "mxnet", "gluonnlp", "numpy", "tokenizers")  # what is written depends on them
 SYMBOL, TRAIN_SYMBOL, PARAMS = "symbol.json", "train-symbol.json", "0000.params"
 VOCAB_TXT, VOCAB_JSON = "vocab.txt", "vocab.json"
 SIGNATURE, MANIFEST = "signature.json", "manifest.json"
@@ -184,6 +186,7 @@ class Stage:
             "files": {name: entries[name] for name in FILE_NAMES if name in entries},
             "config": content.config.to_dict(),
             **content.facts,
+            "versions": {name: version(name) for name in _LIBRARIES},
         }
         self._write_text(MANIFEST, _json_text(manifest))
 

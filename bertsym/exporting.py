@@ -13,7 +13,6 @@ from bertsym.bert.inputs import input_shapes
 from bertsym.bert.outputs import output_parameters, output_symbol
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.errors import ModelError, UsageError
-from bertsym.provenance import versions
 from bertsym.signature import Signature
 from bertsym.sources import Pretrained, SourceOptions, load_source
 from bertsym.verification import DEFAULT_ATOL, Check, verify_bundle
@@ -119,6 +118,5 @@ def _content(
         "source": {"spec": how["source"], **pretrained.origin},
         "command": how["command"],
         "seed": seed,
-        "versions": versions(),
     }
     return BundleContent(config, signature, symbol.tojson(), arg_params, pretrained.vocabulary, facts)

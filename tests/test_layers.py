@@ -23,7 +23,6 @@ PACKAGE = Path(bertsym.__file__).parent
 # Module or folder -> what it may import of bertsym, folders with everything in them. The longest entry counts.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "provenance": set(),
     "runtime": {"errors"},
     "devices": {"errors", "runtime"},
     "symbol": {"errors", "symbol"},
@@ -48,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "sources": {"errors", "symbol", "text", "bert.config", "bert.parameters", "bundle", "sources"},
     "sources.gluonnlp_zoo": {"errors", "runtime", "text", "bert.config", "sources"},
     "verification": {"errors", "signature", "runtime", "symbol", "bert", "bundle"},
-    "exporting": {"errors", "signature", "provenance", "bert", "bundle", "sources", "verification"},
+    "exporting": {"errors", "signature", "bert", "bundle", "sources", "verification"},
     "inference.metrics": set(),
     "training.options": {"errors"},
     "inference": {
@@ -65,7 +64,6 @@ ALLOWED: dict[str, set[str]] = {
     "training": {
         "errors",
         "signature",
-        "provenance",
         "runtime",
         "devices",
         "symbol",
@@ -82,7 +80,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 # Nothing of these may lead to mxnet, however far the way is.
 WITHOUT_MXNET = (
-    *("errors", "provenance", "symbol", "text", "bundle"),
+    *("errors", "symbol", "text", "bundle"),
     *("bert.config", "bert.inputs", "bert.catalogue", "bert.parameters"),
 )
 

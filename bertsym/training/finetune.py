@@ -17,7 +17,6 @@ from bertsym.devices import contexts
 from bertsym.errors import ModelError, UsageError
 from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.inference.predictor import Predictor
-from bertsym.provenance import versions
 from bertsym.runtime import mx
 from bertsym.signature import Signature
 from bertsym.symbol.params import Array
@@ -203,7 +202,6 @@ class _Grafted:
             "source": manifest["source"],
             "base": {"files": manifest["files"], "command": manifest["command"]},
             "seed": self._options.seed,
-            "versions": versions(),
             **how,
         }
         return BundleContent(
