@@ -322,7 +322,17 @@ def test_a_full_disk_is_one_line_and_harms_nothing(tiny_hf: Path, bundles: dict[
 # Stopped half-way
 
 
-def test_sigterm_during_training_leaves_nothing(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "said_last"),
+    [
+        (signal.SIGTERM, 143, "Error: stopped by SIGTERM"),
+        (signal.SIGHUP, 129, "Error: stopped by SIGHUP"),
+        (signal.SIGINT, 130, "Error: interrupted"),
+    ],
+)
+def test_a_signal_during_training_leaves_nothing(
+    bundles: dict[str, Path], tables: Tables, tmp_path: Path, number: signal.Signals, code: int, said_last: str
+) -> None:
     target = tmp_path / "new" / "model"
     data = ["--train", str(tables.train), "--dev", str(tables.dev), "--out", str(target)]
     options = ["--max-length", "24", "--batch-size", "16", "--epochs", "100000"]
@@ -341,13 +351,13 @@ def test_sigterm_during_training_leaves_nothing(bundles: dict[str, Path], tables
                 break
         # The temporary folder, which has to go.
         assert [path.name for path in target.parent.iterdir() if path.name.startswith(".model.")], said
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         _, rest = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 143
-    assert rest.splitlines()[-1] == "Error: stopped by SIGTERM"
+    assert process.returncode == code
+    assert rest.splitlines()[-1] == said_last
     assert "Traceback" not in rest
     assert tree(tmp_path) == {}
 

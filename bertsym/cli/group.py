@@ -97,7 +97,7 @@ def run(arguments: list[str]) -> int:
         return 2
     verbose = any(argument in ("-v", "--verbose") for argument in arguments)
     try:
-        result = cli.main(arguments, prog_name="bertsym", obj=arguments, standalone_mode=False)
+        result = cli.main(arguments, prog_name="bertsym", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.UsageError as error:

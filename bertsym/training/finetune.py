@@ -73,7 +73,7 @@ def finetune(
         base = Bundle.open(prefix)
         _check_base(base, options)
         max_length = options.length_for(base.config.max_length)
-        contexts(options.device)
+        contexts(options.device)  # refused here if it isn't there, before anything is read
         data = read_data(base, train, dev, TASKS[task], max_length, table_format, progress)
         grafted = _Grafted(base, len(data.labels), options, max_length)
         progress.note(grafted.describe_input())
