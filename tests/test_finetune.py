@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from conftest import Result, Tables
 from bertsym import (
     Bundle,
     Classifier,
+    DataError,
     FinetuneOptions,
     ModelError,
     ParamsFile,
@@ -276,6 +278,47 @@ def test_it_says_which_columns_it_reads(cli: Cli, bundles: dict[str, Path], tmp_
     table.write_text("index\tquestion\tsentence\tlabel\n0\tthe cat\ta dog\tyes\n1\tthe dog\ta dog\tno\n")
     done = cli("finetune", bundles["cls"], "--train", table, "--dev", table, "--out", tmp_path / "x", "--epochs", 1)
     assert "columns: text 'question', second text 'sentence', label 'label'; labels: no, yes" in done.err
+
+
+@pytest.mark.parametrize("name", ["train.tsv", "old.jsonl"])
+def test_a_log_never_overwrites_a_file_unasked(
+    cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path, name: str
+) -> None:
+    train, log = tmp_path / "train.tsv", tmp_path / name
+    train.write_bytes(tables.train.read_bytes())
+    log.write_bytes(tables.train.read_bytes())
+    arguments = ["--train", train, "--dev", tables.dev, "--out", tmp_path / "x", "--log-json", log]
+    refused = cli("finetune", bundles["cls"], *arguments)
+    assert (refused.code, log.read_bytes()) == (2, tables.train.read_bytes())
+    assert "overwrite" in refused.error_line
+
+
+def test_a_log_never_takes_the_place_of_a_file_of_the_run_even_with_force(
+    cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    train = tmp_path / "train.tsv"
+    train.write_bytes(tables.train.read_bytes())
+    for log in (train, tmp_path / "x-manifest.json", f"{bundles['cls']}-symbol.json"):
+        arguments = ["--train", train, "--dev", tables.dev, "--out", tmp_path / "x", "--log-json", log, "--force"]
+        assert "a file of this run" in cli("finetune", bundles["cls"], *arguments).error_line
+    assert train.read_bytes() == tables.train.read_bytes()
+
+
+def test_the_base_is_never_replaced_by_its_classifier(cli: Cli, bundles: dict[str, Path], tables: Tables) -> None:
+    base = bundles["cls"]
+    refused = cli("finetune", base, "--train", tables.train, "--dev", tables.dev, "--out", base, "--force")
+    assert (refused.code, Bundle.open(base).has_head) == (2, False)
+    assert "is the base itself" in refused.error_line
+
+
+def test_a_stream_of_pairs_has_two_texts_a_line(bundles: dict[str, Path], tmp_path: Path) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text("text\ttext_pair\tlabel\nthe cat\ta dog\tyes\nthe dog\ta dog\tno\n")
+    finetune(bundles["cls"], table, table, tmp_path / "x", options=dataclasses.replace(FAST, epochs=1))
+    pairs = Classifier(tmp_path / "x")
+    assert len(list(pairs.predict_table(io.BytesIO(b"the cat\ta dog\na\tb\n")))) == 2
+    with pytest.raises(DataError, match="line 1: 3 columns, two texts expected"):
+        list(pairs.predict_table(io.BytesIO(b"the cat\ta dog\tyes\n")))
 
 
 def test_truncated_texts_are_counted_and_said(

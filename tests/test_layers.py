@@ -74,7 +74,7 @@ ALLOWED: dict[str, set[str]] = {
         "inference",
         "training",
     },
-    "cli": {"errors", "runtime", "text", "bert.catalogue", "sources", "exporting", "verification"}
+    "cli": {"errors", "runtime", "text", "bert.catalogue", "bundle", "sources", "exporting", "verification"}
     | {"training", "inference", "cli"},
     "__main__": {"cli"},
 }

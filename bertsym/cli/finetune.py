@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+from pathlib import Path
 from typing import Any
 
 import click
@@ -75,7 +76,10 @@ def command(
     with contextlib.ExitStack() as stack:
         listeners: list[Progress] = [TextProgress()]
         if log_json:
-            listeners.append(stack.enter_context(contextlib.closing(JsonProgress(log_json))))
+            taken = [Path(train), Path(dev), *_files(prefix), *_files(out)]
+            if Path(log_json).resolve() in [path.resolve() for path in taken]:
+                raise click.UsageError(f"--log-json {log_json} would overwrite a file of this run.")
+            listeners.append(stack.enter_context(contextlib.closing(JsonProgress(log_json, force))))
         progress = ProgressGroup(listeners)
         result = finetune(
             prefix,
@@ -95,3 +99,9 @@ def command(
     click.echo(f"wrote {result.bundle.prefix}-*: epoch {result.kept.epoch} of {len(result.epochs)}")
     click.echo(format_metrics(result.kept.metrics))
     click.echo(f'next: bertsym predict {shlex.quote(out)} --text "..."{pair}')
+
+
+def _files(prefix: str) -> list[Path]:
+    from bertsym.bundle import FILE_NAMES, file_path
+
+    return [file_path(Path(prefix), name) for name in FILE_NAMES if Path(prefix).name]

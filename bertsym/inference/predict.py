@@ -15,7 +15,6 @@ from bertsym.inference.classifier import as_trained, check_pair, open_classifier
 from bertsym.inference.predictor import BATCH_SIZE, Predictor
 from bertsym.text.features import encode_rows
 from bertsym.text.tables import Row, Table, TableFormat
-from bertsym.text.tasks import Columns
 from bertsym.text.tokenizer import Tokenizer
 
 _CHUNK = 1024  # rows that are sorted by length and held in memory at a time
@@ -78,10 +77,8 @@ class Classifier:
             table_format = as_trained(self.bundle, table_format)
             if not isinstance(source, (str, Path)) and table_format.kind is None:
                 table_format = dataclasses.replace(table_format, kind="tsv")
-        elif self.bundle.signature.pair:
-            table_format = TableFormat("tsv", header=False, columns=Columns("1", "2"))
         else:
-            table_format = TableFormat("lines")
+            table_format = TableFormat("pairs" if self.bundle.signature.pair else "lines")
         table = Table(source, table_format, need_label=False)
         empty = True
         for prediction in self.predict_rows(table, table.name):

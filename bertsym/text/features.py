@@ -68,7 +68,8 @@ def sorted_labels(rows: Sequence[Row]) -> tuple[str, ...]:
 
 def abbreviated(labels: Sequence[str]) -> str:
     """Labels for a message: all of a few, the first of many."""
-    return ", ".join(labels) if len(labels) <= 20 else f"{', '.join(labels[:20])} and {len(labels) - 20} more"
+    more = f" and {len(labels) - 20} more" if len(labels) > 20 else ""
+    return ", ".join(label if len(label) <= 30 else f"{label[:30]}..." for label in labels[:20]) + more
 
 
 def classes_of(rows: Sequence[Row], labels: Sequence[str], where: str) -> Array:

@@ -22,7 +22,8 @@ _SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".n
 class TableFormat:
     """How a file is read.
 
-    ``kind`` is ``tsv``, ``csv``, ``jsonl`` or ``lines`` (a text a line); None: by the file's suffix. ``header``
+    ``kind`` is ``tsv``, ``csv``, ``jsonl``, ``lines`` (a text a line) or ``pairs`` (two with a tab between them);
+    None: by the file's suffix. ``header``
     None: there is one. ``columns`` that are not given: by the usual header names.
     """
 
@@ -74,6 +75,9 @@ class Table:
             if self._kind == "jsonl":
                 self._records: Iterator[tuple[int, Any]] = self._json_records(lines)
                 self.columns = table_format.columns
+            elif self._kind == "pairs":
+                self._records = ((number, self._pair(number, line)) for number, line in lines)
+                self.columns = Columns("1", "2")
             elif self._kind == "lines":
                 self._records = ((number, {"text": _without_end(line)}) for number, line in lines)
                 self.columns = Columns("1")
@@ -133,6 +137,12 @@ class Table:
                 start = reader.line_num + 1
         except csv.Error as error:
             raise self.error(start, f"not valid CSV: {error}") from None
+
+    def _pair(self, number: int, line: str) -> dict[str, str]:
+        texts = _without_end(line).split("\t")
+        if len(texts) != 2:
+            raise self.error(number, f"{len(texts)} columns, two texts expected; for a table give --format tsv")
+        return {"text": texts[0], "pair": texts[1]}
 
     def _blank(self, number: int) -> None:
         """An empty line is no row; where every line is to get its answer it is an error."""

@@ -68,6 +68,8 @@ def finetune(
     """
     if task not in TASKS:
         raise UsageError(f"task {task!r} is not one of {', '.join(TASKS)}")
+    if Path(out).resolve() == Path(prefix).resolve():
+        raise UsageError(f"{out} is the base itself: choose another place for the classifier")
     progress = progress or SilentProgress()
     with stage_bundle(out, force) as stage:
         base = Bundle.open(prefix)

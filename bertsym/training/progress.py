@@ -133,11 +133,11 @@ def _describe(report: StepReport) -> str:
 class JsonProgress:
     """One JSON object a line: ``event`` is ``step`` (a group of steps with its mean loss) or ``epoch``.
 
-    The file is made, and an old one overwritten, when there is something to write. Raises UsageError at once
-    when it can't be.
+    The file is made when there is something to write; an old one is overwritten with `force` only. Raises
+    UsageError at once when it can't be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, force: bool = False) -> None:
         self._path = Path(path)
         self._stream: TextIO | None = None
         self._group = _Group()
@@ -145,6 +145,8 @@ class JsonProgress:
             raise UsageError(f"{path}: can't write a log, there is no folder {self._path.parent}")
         if self._path.is_dir() or not os.access(self._path if self._path.exists() else self._path.parent, os.W_OK):
             raise UsageError(f"{path}: can't write a log there")
+        if self._path.exists() and not force:
+            raise UsageError(f"{path} exists: choose another log, or overwrite with --force")
 
     def close(self) -> None:
         """Close the file, if anything was written."""
