@@ -233,7 +233,7 @@ def stage_bundle(prefix: str | Path, force: bool = False) -> Iterator[Stage]:
 
 
 def _check_target(prefix: Path, force: bool) -> None:
-    for path in (file_path(prefix, name) for name in FILE_NAMES):
+    for path in bundle_paths(prefix):
         if path.is_dir() and not path.is_symlink():
             raise UsageError(f"{path} is a folder: choose another PREFIX")
         if os.path.lexists(path) and not force:
@@ -251,6 +251,11 @@ def _write_errors(where: str) -> Iterator[None]:
 def file_path(prefix: Path, name: str) -> Path:
     """PREFIX-NAME."""
     return prefix.with_name(f"{prefix.name}-{name}")
+
+
+def bundle_paths(prefix: Path) -> list[Path]:
+    """The paths of all files that a bundle at `prefix` may have."""
+    return [file_path(prefix, name) for name in FILE_NAMES]
 
 
 @contextlib.contextmanager

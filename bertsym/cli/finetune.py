@@ -69,6 +69,7 @@ def command(
     options = FinetuneOptions(**settings)
     tables = table_format(kind, header, text_column, pair_column, label_column)
 
+    from bertsym.bundle import bundle_paths
     from bertsym.inference.metrics import format_metrics
     from bertsym.training.finetune import finetune
     from bertsym.training.progress import JsonProgress, Progress, ProgressGroup, TextProgress
@@ -76,7 +77,11 @@ def command(
     with contextlib.ExitStack() as stack:
         listeners: list[Progress] = [TextProgress()]
         if log_json:
-            taken = [Path(train), Path(dev), *_files(prefix), *_files(out)]
+            taken = [
+                Path(train),
+                Path(dev),
+                *(path for target in (prefix, out) if Path(target).name for path in bundle_paths(Path(target))),
+            ]
             if Path(log_json).resolve() in [path.resolve() for path in taken]:
                 raise click.UsageError(f"--log-json {log_json} would overwrite a file of this run.")
             listeners.append(stack.enter_context(contextlib.closing(JsonProgress(log_json, force))))
@@ -99,9 +104,3 @@ def command(
     click.echo(f"wrote {result.bundle.prefix}-*: epoch {result.kept.epoch} of {len(result.epochs)}")
     click.echo(format_metrics(result.kept.metrics))
     click.echo(f'next: bertsym predict {shlex.quote(out)} --text "..."{pair}')
-
-
-def _files(prefix: str) -> list[Path]:
-    from bertsym.bundle import FILE_NAMES, file_path
-
-    return [file_path(Path(prefix), name) for name in FILE_NAMES if Path(prefix).name]
