@@ -143,10 +143,23 @@ class _Stopped(BaseException):
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    def stop(number: int, _: Any) -> None:
-        raise _Stopped(number)
+    pending: list[int] = []
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    def stop(number: int, frame: Any) -> None:
+        # Python drops an exception that is raised in a destructor, and mxnet's arrays have one: try again later.
+        while frame is not None:
+            if frame.f_code.co_name == "__del__":
+                pending[:] = [number]
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+                return
+            frame = frame.f_back
+        raise KeyboardInterrupt if number == signal.SIGINT else _Stopped(number)
+
+    def retry(_: int, frame: Any) -> None:
+        stop(pending[0], frame)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, retry)
     try:
         yield
     finally:
