@@ -1,65 +1,46 @@
-"""Symbol JSON as a checked structure: nodes, inputs, outputs, variables."""
+"""The symbol graph as objects: nodes that read outputs of other nodes, and edits that leave it valid or raise."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Container, Iterator
-from dataclasses import dataclass
+import contextlib
+import dataclasses
+import difflib
+import fnmatch
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bertsym.errors import ModelError
-
-_MAX_NODES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node: ``op`` is ``"null"`` for a variable; ``inputs`` are (node index, output index) pairs."""
-
-    op: str
-    name: str
-    attrs: dict[str, str]
-    inputs: tuple[tuple[int, int], ...]
-
-    @property
-    def is_variable(self) -> bool:
-        """Whether the node is an argument or auxiliary state rather than an operator."""
-        return self.op == "null"
+from bertsym.errors import ModelError, UsageError
+from bertsym.symbol.document import build_document, read_document
+from bertsym.symbol.node import VARIABLE, Node, Output
 
 
-@dataclass(frozen=True)
 class SymbolGraph:
-    """The graph of a ``-symbol.json`` file, in topological order."""
+    """The graph of a ``-symbol.json`` file.
 
-    nodes: tuple[Node, ...]
-    heads: tuple[tuple[int, int], ...]
+    >>> graph = SymbolGraph.load("out/base-symbol.json")      # doctest: +SKIP
+    >>> graph.find(op="LayerNorm")                            # doctest: +SKIP
+    >>> graph.set_outputs([graph.node("cls_slice")])          # doctest: +SKIP
+    >>> graph.cleanup()                                       # doctest: +SKIP
+
+    Every edit checks the whole graph; when it would be invalid (a cycle, a name twice, an output that isn't
+    there) the edit raises and the graph stays as it was.
+    """
+
+    def __init__(self, nodes: Iterable[Node], outputs: Iterable[Output], raw: Mapping[str, Any] | None = None) -> None:
+        self.nodes: list[Node] = list(nodes)  #: in topological order
+        self.outputs: list[Output] = list(outputs)  #: what the graph ends in, ``heads`` in the JSON
+        # Top-level keys as they were read.
+        self._raw: Mapping[str, Any] = raw if raw is not None else {"attrs": {"mxnet_version": ["int", 10901]}}
+
+    # Reading and writing
 
     @classmethod
     def parse(cls, text: str, where: str = "symbol") -> SymbolGraph:
         """Read symbol JSON of any MXNet since 1.0; raises ModelError naming `where` and the node."""
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"{where}: not JSON: {error}") from None
-        if not isinstance(document, dict) or not isinstance(document.get("nodes"), list):
-            raise ModelError(f"{where}: not an MXNet symbol, there is no list of nodes")
-        raw_nodes = document["nodes"]
-        if not 1 <= len(raw_nodes) <= _MAX_NODES:
-            raise ModelError(f"{where}: {len(raw_nodes)} nodes")
-        nodes = tuple(_parse_node(raw, i, where) for i, raw in enumerate(raw_nodes))
-        heads = _parse_entries(document.get("heads"), len(nodes), f"{where}: heads")
-        if not heads:
-            raise ModelError(f"{where}: no outputs")
-        names = [node.name for node in nodes]
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ModelError(f"{where}: two nodes are named {twice!r}")
-        graph = cls(nodes, heads)
-        for label, entries in graph._labelled_entries():
-            for node, output in entries:
-                if output and nodes[node].is_variable:
-                    raise ModelError(f"{where}: {label}: {names[node]!r} is a variable, it has no output {output}")
+        graph = cls(*read_document(text, where))
+        graph.check(where)
         return graph
 
     @classmethod
@@ -72,19 +53,21 @@ class SymbolGraph:
         except UnicodeDecodeError:
             raise ModelError(f"{path}: not UTF-8 text") from None
 
-    def check_only(self, operators: Container[str], where: str) -> None:
-        """Raise ModelError for an operator that isn't one of `operators`, and for any output but the first."""
-        for node in self.nodes:
-            if node.op not in operators:
-                raise ModelError(f"{where}: node {node.name!r} has the operator {node.op!r}, which is not expected")
-        for label, entries in self._labelled_entries():
-            if any(output for _, output in entries):
-                raise ModelError(f"{where}: {label}: an output other than the first is read")
+    def to_json(self) -> str:
+        """The symbol JSON; of an unchanged graph that MXNet 1.9.1 wrote, the same bytes."""
+        return build_document(self.nodes, self.outputs, self._raw)
 
-    def _labelled_entries(self) -> Iterator[tuple[str, tuple[tuple[int, int], ...]]]:
-        for index, node in enumerate(self.nodes):
-            yield f"node {index} ({node.name!r})", node.inputs
-        yield "heads", self.heads
+    def copy(self) -> SymbolGraph:
+        """A graph of its own nodes."""
+        copies: dict[Node, Node] = {}
+        for node in self.nodes:
+            inputs = tuple(dataclasses.replace(entry, node=copies[entry.node]) for entry in node.inputs)
+            copies[node] = Node(node.op, node.name, dict(node.attrs), inputs, node.num_outputs, node.raw)
+        return SymbolGraph(
+            copies.values(), [dataclasses.replace(entry, node=copies[entry.node]) for entry in self.outputs], self._raw
+        )
+
+    # Looking
 
     @property
     def variables(self) -> list[str]:
@@ -94,38 +77,337 @@ class SymbolGraph:
     @property
     def output_names(self) -> list[str]:
         """Names of the nodes that the graph ends in."""
-        return [self.nodes[node].name for node, _ in self.heads]
+        return [entry.node.name for entry in self.outputs]
+
+    @property
+    def mxnet_version(self) -> str | None:
+        """The MXNet that wrote the file, such as ``1.9.1``; None where the file doesn't tell."""
+        try:
+            number = int(self._raw["attrs"]["mxnet_version"][1])
+        except (KeyError, TypeError, ValueError, IndexError):
+            return None
+        return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+
+    def node(self, name: str) -> Node:
+        """The node of this name; raises UsageError, with the nearest names, when there is none or more than one."""
+        found = [node for node in self.nodes if node.name == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            operators = ", ".join(node.op for node in found)
+            raise UsageError(f"{len(found)} nodes are named {name!r} ({operators}): rename them first")
+        near = difflib.get_close_matches(name, {node.name for node in self.nodes}, 3)
+        raise UsageError(f"no node is named {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+
+    def output(self, text: str) -> Output:
+        """The output that ``NODE``, ``NODE:INDEX``, or ``NODE_output`` as MXNet lists it, names.
+
+        Raises UsageError.
+        """
+        names = {node.name for node in self.nodes}
+        name, colon, index = text.rpartition(":")
+        if text in names or not (colon and index.isdigit()):
+            name, index = text, "0"
+        if name not in names and name.endswith("_output") and name[: -len("_output")] in names:
+            name = name[: -len("_output")]
+        node = self.node(name)
+        if int(index) >= node.num_outputs:
+            raise UsageError(f"{node.name} has {node.num_outputs} outputs, there is no {text}")
+        return Output(node, int(index))
+
+    def find(self, pattern: str = "*", *, op: str | None = None) -> list[Node]:
+        """Nodes whose name matches a pattern (``*``, ``?``, ``[...]``, or the name itself), of an operator."""
+        matches: Callable[[str], Any] = re.compile(fnmatch.translate(pattern)).match
+        return [
+            node
+            for node in self.nodes
+            if (node.name == pattern or matches(node.name)) and (op is None or node.op == op)
+        ]
+
+    def consumers(self, what: Node | Output) -> list[Node]:
+        """Nodes that read a node, or one of its outputs."""
+        return [node for node in self.nodes if any(_reads(entry, what) for entry in node.inputs)]
+
+    def producers(self, node: Node) -> list[Node]:
+        """Nodes whose outputs a node reads, each once, in the order of its inputs."""
+        return list(dict.fromkeys(entry.node for entry in node.inputs))
+
+    def ancestors(self, *nodes: Node) -> set[Node]:
+        """The nodes themselves and all that they depend on."""
+        seen: set[Node] = set()
+        waiting = list(nodes)
+        while waiting:
+            node = waiting.pop()
+            if node not in seen:
+                seen.add(node)
+                waiting += [entry.node for entry in node.inputs]
+        return seen
+
+    def descendants(self, *nodes: Node) -> set[Node]:
+        """The nodes themselves and all that depends on them."""
+        seen = set(nodes)
+        for node in self.nodes:
+            if any(entry.node in seen for entry in node.inputs):
+                seen.add(node)
+        return seen
+
+    def between(self, start: Node, end: Node) -> list[Node]:
+        """The nodes through which data gets from `start` to `end`, both included; empty when there is no way."""
+        ways = self.descendants(start) & self.ancestors(end)
+        return [node for node in self.nodes if node in ways] if start in ways and end in ways else []
+
+    def check_only(self, operators: Container[str], where: str) -> None:
+        """Raise ModelError for an operator that isn't one of `operators`, and for any output but the first."""
+        for node in self.nodes:
+            if node.op not in operators:
+                raise ModelError(f"{where}: node {node.name!r} has the operator {node.op!r}, which is not expected")
+        for label, entries in self._labelled_entries():
+            if any(entry.index for entry in entries):
+                raise ModelError(f"{where}: {label}: an output other than the first is read")
+
+    def check(self, where: str = "symbol") -> None:
+        """Raise ModelError unless order, names, inputs and outputs are those of a graph that MXNet loads."""
+        seen: set[Node] = set()
+        variables: set[str] = set()
+        for node in self.nodes:
+            label = f"{where}: node {node.name!r}"
+            if not node.name:
+                raise ModelError(f"{where}: a {node.op} has no name")
+            if node.is_variable:
+                if node.inputs:
+                    raise ModelError(f"{label}: a variable with inputs")
+                if node.name in variables:
+                    raise ModelError(f"{where}: two variables are named {node.name!r}")
+                variables.add(node.name)
+            for entry in node.inputs:
+                if entry.node not in seen:
+                    raise ModelError(f"{label}: reads {entry}, which does not come before it")
+            for key, value in node.attrs.items():
+                if not isinstance(value, str):
+                    raise ModelError(f"{label}: attribute {key} is {value!r}, a string is needed")
+            seen.add(node)
+        if not self.outputs:
+            raise ModelError(f"{where}: no outputs")
+        for label, entries in self._labelled_entries():
+            for entry in entries:
+                if entry.node not in seen or not 0 <= entry.index < entry.node.num_outputs:
+                    raise ModelError(f"{where}: {label}: there is no output {entry}")
+
+    def _labelled_entries(self) -> Iterator[tuple[str, tuple[Output, ...]]]:
+        for node in self.nodes:
+            yield f"node {node.name!r}", node.inputs
+        yield "heads", tuple(self.outputs)
+
+    # Editing
+
+    def add(
+        self,
+        op: str,
+        name: str,
+        inputs: Iterable[Output | Node] = (),
+        attrs: Mapping[str, str] | None = None,
+        *,
+        num_outputs: int = 1,
+    ) -> Node:
+        """Add an operator that reads `inputs`; nothing reads it yet. Raises UsageError for a name that is taken."""
+        return self._add(Node(op, name, dict(attrs or {}), tuple(map(_as_output, inputs)), num_outputs))
+
+    def add_variable(self, name: str, attrs: Mapping[str, str] | None = None) -> Node:
+        """Add an input or a parameter. Raises UsageError for a name that is taken."""
+        return self._add(Node(VARIABLE, name, dict(attrs or {})))
+
+    def _add(self, node: Node) -> Node:
+        if any(other.name == node.name for other in self.nodes):
+            raise UsageError(f"the name {node.name!r} is taken")
+        with self._edit():
+            self.nodes.append(node)
+        return node
+
+    def insert_after(
+        self,
+        output: Output | Node,
+        op: str,
+        name: str,
+        attrs: Mapping[str, str] | None = None,
+        *,
+        inputs: Iterable[Output | Node] = (),
+    ) -> Node:
+        """Put an operator behind `output`, whose readers then read the new node; `inputs` are its further ones."""
+        output = _as_output(output)
+        with self._edit():
+            node = self.add(op, name, [output, *inputs], attrs)
+            self._rewire(output, Output(node), except_in={node, *self.ancestors(*map(_node_of, node.inputs))})
+        return node
+
+    def rewire(self, old: Output | Node, new: Output | Node) -> None:
+        """Let everything that reads `old`, the graph's outputs too, read `new`. Raises ModelError for a cycle."""
+        with self._edit():
+            self._rewire(_as_output(old), _as_output(new), except_in=set())
+
+    def _rewire(self, old: Output, new: Output, except_in: set[Node]) -> None:
+        for node in self.nodes:
+            if node not in except_in:
+                node.inputs = tuple(_swapped(entry, old, new) for entry in node.inputs)
+        self.outputs = [_swapped(entry, old, new) for entry in self.outputs]
+
+    def set_inputs(self, node: Node, inputs: Iterable[Output | Node]) -> None:
+        """Let a node read other outputs. Raises ModelError for a cycle."""
+        with self._edit():
+            node.inputs = tuple(map(_as_output, inputs))
+
+    def replace(self, node: Node, op: str, attrs: Mapping[str, str] | None = None, *, num_outputs: int = 1) -> None:
+        """Give a node another operator and other attributes; name, inputs and readers stay."""
+        with self._edit():
+            node.op, node.attrs, node.num_outputs = op, dict(attrs or {}), num_outputs
+
+    def remove(self, node: Node, *, bypass: bool = False) -> None:
+        """Take a node out; with `bypass` its readers read its first input instead.
+
+        Raises UsageError when something reads it and `bypass` is False, or it has no input to read instead.
+        """
+        readers = [reader.name for reader in self.consumers(node)]
+        readers += ["the graph's outputs"] if any(entry.node is node for entry in self.outputs) else []
+        if readers and not bypass:
+            raise UsageError(f"{node.name} is read by {', '.join(readers[:3])}: it can't be removed")
+        if readers and not node.inputs:
+            raise UsageError(f"{node.name} has no input that could be read instead of it")
+        with self._edit():
+            if readers:
+                self._rewire(Output(node), dataclasses.replace(node.inputs[0], version=0), except_in={node})
+            self.nodes.remove(node)
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Rename nodes, old name -> new name, all at once. Raises UsageError for unknown and colliding names."""
+        nodes = {self.node(old): new for old, new in names.items()}
+        renamed = [nodes.get(node, node.name) for node in self.nodes]
+        for node, new in nodes.items():
+            if not new:
+                raise UsageError(f"{node.name} needs a name")
+            others = [other for other, name in zip(self.nodes, renamed) if name == new and other is not node]
+            if others:
+                raise UsageError(f"{node.name} can't be renamed to {new}: there is such a node")
+        with self._edit():
+            for node, new in nodes.items():
+                node.name = new
+
+    def set_attribute(self, node: Node, key: str, value: str | None) -> None:
+        """Set an attribute of a node, or remove it with None."""
+        with self._edit():
+            attrs = {name: old for name, old in node.attrs.items() if name != key}
+            node.attrs = dict(sorted({**attrs, key: value}.items())) if value is not None else attrs
+
+    def set_outputs(self, outputs: Iterable[Output | Node]) -> None:
+        """Let the graph end in these; `cleanup` then drops what they don't need."""
+        with self._edit():
+            self.outputs = list(map(_as_output, outputs))
+
+    def cut(self, output: Output | Node, name: str, attrs: Mapping[str, str] | None = None) -> Node:
+        """Make an internal tensor an input: a new variable that everything reads instead of `output`."""
+        with self._edit():
+            variable = self.add_variable(name, attrs)
+            self._rewire(_as_output(output), Output(variable), except_in=set())
+        return variable
+
+    def join(self, other: SymbolGraph, inputs: Mapping[str, Output | Node]) -> list[Output]:
+        """Add the nodes of another graph, whose variables named in `inputs` become outputs of this one.
+
+        Variables that both have (the token ids, say) are one then. Returns the other graph's outputs; this
+        graph's stay until `set_outputs`. Raises UsageError for an unknown variable, and for an operator's name
+        that is taken.
+        """
+        names = {node.name: node for node in self.nodes}
+        copy = other.copy()
+        places = {copy.node(name): _as_output(output) for name, output in inputs.items()}
+        with self._edit():
+            for node in copy.nodes:
+                taken = names.get(node.name)
+                if node in places:
+                    continue
+                if taken and node.is_variable and taken.is_variable:
+                    places[node] = Output(taken)
+                elif taken:
+                    raise UsageError(f"both graphs have a node {node.name!r}: rename it in one of them")
+                else:
+                    node.inputs = tuple(_placed(entry, places) for entry in node.inputs)
+                    self.nodes.append(node)
+        return [_placed(entry, places) for entry in copy.outputs]
+
+    def cleanup(self) -> list[Node]:
+        """Drop the nodes that no output needs; returns them."""
+        needed = self.ancestors(*map(_node_of, self.outputs))
+        dropped = [node for node in self.nodes if node not in needed]
+        with self._edit():
+            self.nodes = [node for node in self.nodes if node in needed]
+        return dropped
+
+    def toposort(self) -> None:
+        """Order the nodes as MXNet writes them: depth first from the outputs, inputs before their readers.
+
+        Raises ModelError for a cycle.
+        """
+        order: dict[Node, bool] = {}  # False while its inputs are being visited
+        ours = set(self.nodes)
+        for root in [*map(_node_of, self.outputs), *self.nodes]:
+            waiting = [(root, iter(root.inputs))] if root not in order else []
+            order.setdefault(root, bool(not waiting))
+            while waiting:
+                node, inputs = waiting[-1]
+                for entry in inputs:
+                    if entry.node not in ours:
+                        raise ModelError(f"node {node.name!r} reads {entry}, which is not in this graph")
+                    if entry.node not in order:
+                        order[entry.node] = False
+                        waiting.append((entry.node, iter(entry.node.inputs)))
+                        break
+                    if not order[entry.node]:
+                        raise ModelError(f"node {entry.node.name!r} would depend on itself")
+                else:
+                    # Again to the end: the order of a dictionary is that of insertion.
+                    del order[node]
+                    order[node] = True
+                    waiting.pop()
+        self.nodes = list(order)
+
+    @contextlib.contextmanager
+    def _edit(self) -> Iterator[None]:
+        """Check after an edit, and undo it when it raises."""
+        nodes, outputs = list(self.nodes), list(self.outputs)
+        states = [(node.op, node.name, node.attrs, node.inputs, node.num_outputs) for node in nodes]
+        try:
+            yield
+            if not self._is_ordered():
+                self.toposort()
+            self.check()
+        except BaseException:
+            self.nodes, self.outputs = nodes, outputs
+            for node, state in zip(nodes, states):
+                node.op, node.name, node.attrs, node.inputs, node.num_outputs = state
+            raise
+
+    def _is_ordered(self) -> bool:
+        seen: set[Node] = set()
+        for node in self.nodes:
+            if any(entry.node not in seen for entry in node.inputs):
+                return False
+            seen.add(node)
+        return True
 
 
-def _parse_node(raw: Any, index: int, where: str) -> Node:
-    if not isinstance(raw, dict) or not isinstance(raw.get("op"), str) or not isinstance(raw.get("name"), str):
-        raise ModelError(f"{where}: node {index} has no op or no name")
-    label = f"{where}: node {index} ({raw['name']!r})"
-    # MXNet wrote "param" before 0.9, "attr" up to 1.0 and "attrs" since.
-    attrs: dict[str, str] = {}
-    for key in ("param", "attr", "attrs"):
-        part = raw.get(key, {})
-        if not isinstance(part, dict) or not all(isinstance(value, str) for value in part.values()):
-            raise ModelError(f"{label}: attributes are not strings")
-        attrs.update(part)
-    # An input must come earlier in the list: no cycles.
-    inputs = _parse_entries(raw.get("inputs", []), index, label)
-    if raw["op"] == "null" and inputs:
-        raise ModelError(f"{label}: a variable with inputs")
-    return Node(raw["op"], raw["name"], attrs, inputs)
+def _as_output(what: Output | Node) -> Output:
+    return Output(what) if isinstance(what, Node) else what
 
 
-def _parse_entries(raw: Any, limit: int, label: str) -> tuple[tuple[int, int], ...]:
-    if not isinstance(raw, list):
-        raise ModelError(f"{label}: no list of inputs or outputs")
-    entries = []
-    for entry in raw:
-        if (
-            not isinstance(entry, list)
-            or not 2 <= len(entry) <= 3
-            or not all(type(value) is int and value >= 0 for value in entry)
-            or entry[0] >= limit
-        ):
-            raise ModelError(f"{label}: {entry!r} does not name an earlier node")
-        entries.append((entry[0], entry[1]))
-    return tuple(entries)
+def _node_of(output: Output) -> Node:
+    return output.node
+
+
+def _reads(entry: Output, what: Node | Output) -> bool:
+    return entry.node is what if isinstance(what, Node) else entry == what
+
+
+def _swapped(entry: Output, old: Output, new: Output) -> Output:
+    return dataclasses.replace(new, version=entry.version) if entry == old else entry
+
+
+def _placed(entry: Output, places: Mapping[Node, Output]) -> Output:
+    return dataclasses.replace(places[entry.node], version=entry.version) if entry.node in places else entry

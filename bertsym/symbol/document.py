@@ -1,0 +1,137 @@
+"""Between the JSON of a symbol and its nodes: reading with checks, and writing what changed only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bertsym.errors import ModelError
+from bertsym.symbol.json_format import to_text
+from bertsym.symbol.node import VARIABLE, Node, Output
+
+_MAX_NODES = 1 << 20
+# MXNet wrote "param" before 0.9 (with "attr" for the user's own), "attr" up to 1.0 and "attrs" since.
+_ATTRIBUTE_KEYS = ("param", "attr", "attrs")
+_NEW: Mapping[str, Any] = {"attrs": {"mxnet_version": ["int", 10901]}}
+
+Read = tuple[list[Node], list[Output], Mapping[str, Any]]
+
+
+def read_document(text: str, where: str) -> Read:
+    """Nodes, outputs and the document of symbol JSON; raises ModelError naming `where` and the node."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{where}: not JSON: {error}") from None
+    if not isinstance(document, dict) or not isinstance(document.get("nodes"), list):
+        raise ModelError(f"{where}: not an MXNet symbol, there is no list of nodes")
+    raw_nodes = document["nodes"]
+    if not 1 <= len(raw_nodes) <= _MAX_NODES:
+        raise ModelError(f"{where}: {len(raw_nodes)} nodes")
+    counts = _output_counts(document.get("node_row_ptr"), len(raw_nodes))
+    nodes: list[Node] = []
+    for raw in raw_nodes:
+        nodes.append(_read_node(raw, nodes, counts, where))
+    outputs = _read_entries(document.get("heads"), nodes, counts, f"{where}: heads")
+    if not outputs:
+        raise ModelError(f"{where}: no outputs")
+    return nodes, list(outputs), document
+
+
+def _output_counts(row_ptr: Any, count: int) -> list[int] | None:
+    """How many outputs each node has; None where the file doesn't tell."""
+    if (
+        not isinstance(row_ptr, list)
+        or len(row_ptr) != count + 1
+        or not all(type(value) is int for value in row_ptr)
+        or any(after <= before for before, after in zip(row_ptr, row_ptr[1:]))
+    ):
+        return None
+    return [after - before for before, after in zip(row_ptr, row_ptr[1:])]
+
+
+def _read_node(raw: Any, nodes: Sequence[Node], counts: list[int] | None, where: str) -> Node:
+    if not isinstance(raw, dict) or not isinstance(raw.get("op"), str) or not isinstance(raw.get("name"), str):
+        raise ModelError(f"{where}: node {len(nodes)} has no op or no name")
+    label = f"{where}: node {len(nodes)} ({raw['name']!r})"
+    attrs: dict[str, str] = {}
+    for key in _ATTRIBUTE_KEYS:
+        part = raw.get(key, {})
+        if not isinstance(part, dict) or not all(isinstance(value, str) for value in part.values()):
+            raise ModelError(f"{label}: attributes are not strings")
+        attrs.update(part)
+    if raw.get("control_deps"):
+        raise ModelError(f"{label}: control dependencies are not supported")
+    # An input must come earlier in the list: no cycles.
+    inputs = _read_entries(raw.get("inputs", []), nodes, counts, label)
+    if raw["op"] == VARIABLE and inputs:
+        raise ModelError(f"{label}: a variable with inputs")
+    return Node(raw["op"], raw["name"], attrs, inputs, counts[len(nodes)] if counts else 1, raw)
+
+
+def _read_entries(raw: Any, nodes: Sequence[Node], counts: list[int] | None, label: str) -> tuple[Output, ...]:
+    if not isinstance(raw, list):
+        raise ModelError(f"{label}: no list of inputs or outputs")
+    entries = []
+    for entry in raw:
+        if (
+            not isinstance(entry, list)
+            or not 2 <= len(entry) <= 3
+            or not all(type(value) is int and value >= 0 for value in entry)
+            or entry[0] >= len(nodes)
+        ):
+            raise ModelError(f"{label}: {entry!r} does not name an earlier node")
+        node, index = nodes[entry[0]], entry[1]
+        if index and node.is_variable:
+            raise ModelError(f"{label}: {node.name!r} is a variable, it has no output {index}")
+        if counts is None:
+            node.num_outputs = max(node.num_outputs, index + 1)
+        elif index >= node.num_outputs:
+            raise ModelError(f"{label}: {node.name!r} has {node.num_outputs} outputs, there is no output {index}")
+        entries.append(Output(node, index, entry[2] if len(entry) == 3 else 0))
+    return tuple(entries)
+
+
+def build_document(nodes: Sequence[Node], outputs: Iterable[Output], raw: Mapping[str, Any] | None) -> str:
+    """The JSON text of a graph; `raw` is the document that it was read from, whose other keys are kept."""
+    index = {node: i for i, node in enumerate(nodes)}
+    entry_size = _entry_size(raw)
+
+    def entry(output: Output) -> list[int]:
+        return [index[output.node], output.index, output.version][:entry_size]
+
+    row_ptr = [0]
+    for node in nodes:
+        row_ptr.append(row_ptr[-1] + node.num_outputs)
+    values: dict[str, Any] = {
+        "nodes": [_node_document(node, [entry(output) for output in node.inputs]) for node in nodes],
+        "arg_nodes": [i for i, node in enumerate(nodes) if node.is_variable],
+        "node_row_ptr": row_ptr,
+        "heads": [entry(output) for output in outputs],
+    }
+    if raw is None:
+        return to_text({**values, **_NEW})
+    return to_text({key: values.get(key, value) for key, value in raw.items()})
+
+
+def _entry_size(raw: Mapping[str, Any] | None) -> int:
+    """Before 0.9, MXNet wrote no versions of entries."""
+    return len(raw["heads"][0]) if raw else 3
+
+
+def _node_document(node: Node, inputs: list[list[int]]) -> dict[str, Any]:
+    keys = [key for key in _ATTRIBUTE_KEYS if key in node.raw]
+    homes = {name: key for key in keys for name in node.raw[key]}
+    parts: dict[str, dict[str, str]] = {key: {} for key in keys}
+    for name, value in node.attrs.items():
+        parts.setdefault(homes.get(name, keys[-1] if keys else "attrs"), {})[name] = value
+    values: dict[str, Any] = {"op": node.op, "name": node.name, **parts, "inputs": inputs}
+    # A key that was read keeps its place; attributes that came or went take or leave theirs before the inputs.
+    order = list(node.raw) if [key for key in _ATTRIBUTE_KEYS if key in node.raw] == list(parts) else list(values)
+    order += [key for key in node.raw if key not in order]
+    return {
+        key: values.get(key, node.raw.get(key))
+        for key in (order or values)
+        if key not in parts or parts[key] or not node.raw[key]
+    }
