@@ -77,3 +77,51 @@ class Signature:
             columns=Columns(*(columns[part] for part in ("text", "pair", "label"))),
             header=columns["header"],
         )
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a symbol; a free dimension is a name such as ``batch``, an unknown shape None."""
+
+    name: str
+    shape: tuple[int | str, ...] | None = None
+    dtype: str = "float32"
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class SymbolSignature:
+    """How any other symbol is called: a part of a BERT, a BERT with another head, or no BERT at all.
+
+    ``labels`` are the inputs that only its training symbol has; ``origin`` is the signature, in JSON, of the
+    bundle that it was made from.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    labels: tuple[Tensor, ...] = ()
+    minimum_mxnet: str | None = None
+    origin: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The documented JSON form, as far as it goes like that of `Signature`."""
+        return {
+            "kind": "symbol",
+            **{name: [vars(tensor) for tensor in getattr(self, name)] for name in ("inputs", "outputs", "labels")},
+            "minimum_mxnet": self.minimum_mxnet,
+            "origin": self.origin,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> SymbolSignature:
+        """The inverse of `to_json`."""
+
+        def tensors(name: str) -> tuple[Tensor, ...]:
+            return tuple(
+                Tensor(**{**tensor, "shape": None if tensor["shape"] is None else tuple(tensor["shape"])})
+                for tensor in document[name]
+            )
+
+        return cls(
+            tensors("inputs"), tensors("outputs"), tensors("labels"), document["minimum_mxnet"], document["origin"]
+        )

@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "signature": {"text", "bert.inputs"},
     "bundle": {
         "errors",
+        "bundle",
         "signature",
         "symbol",
         "text",

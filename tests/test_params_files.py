@@ -129,9 +129,21 @@ def test_an_array_that_is_not_contiguous_is_written_in_its_own_order(tmp_path: P
     np.testing.assert_array_equal(opened(tmp_path, content.getvalue())["w"], [[0, 4, 8], [2, 6, 10]])
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float16", "int32", ">f4"])
-def test_only_float32_is_written(dtype: str) -> None:
-    with pytest.raises(ModelError, match=r"^parameter w is .*, float32 is needed$"):
+@pytest.mark.parametrize("dtype", [*DTYPES, ">f4"])
+def test_every_dtype_is_written_as_mxnet_writes_it(tmp_path: Path, dtype: str) -> None:
+    values = np.arange(6).reshape(2, 3).astype(dtype)
+    content = io.BytesIO()
+    write_params(content, {"w": values, "mean": values}, auxiliary=["mean"])
+    saved = {
+        f"{kind}:{name}": mx.nd.array(values, dtype=values.dtype.name) for kind, name in (("arg", "w"), ("aux", "mean"))
+    }
+    mx.nd.save(str(tmp_path / "mxnet.params"), saved)
+    assert content.getvalue() == (tmp_path / "mxnet.params").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "uint16", "U3"])
+def test_a_dtype_that_mxnet_has_not_is_refused(dtype: str) -> None:
+    with pytest.raises(ModelError, match=r"^parameter w is .*, which MXNet has not$"):
         write_params(io.BytesIO(), {"w": np.zeros((2, 2), dtype)})
 
 
@@ -152,10 +164,10 @@ def test_names_come_without_their_kind_and_with_their_shapes(tmp_path: Path) -> 
     arrays = {"arg:a": mx.nd.ones((2, 3)), "aux:moving_mean": mx.nd.ones((4,)), "plain.name": mx.nd.ones((1, 1))}
     mx.nd.save(str(tmp_path / "x.params"), arrays)
     params = ParamsFile(tmp_path / "x.params")
-    assert {name: (info.shape, info.auxiliary) for name, info in params.infos.items()} == {
-        "a": ((2, 3), False),
-        "moving_mean": ((4,), True),
-        "plain.name": ((1, 1), False),
+    assert {name: (info.shape, info.kind) for name, info in params.infos.items()} == {
+        "a": ((2, 3), "arg"),
+        "moving_mean": ((4,), "aux"),
+        "plain.name": ((1, 1), ""),
     }
     assert (len(params), "a" in params, "arg:a" in params) == (3, True, False)
 

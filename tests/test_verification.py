@@ -246,10 +246,10 @@ def test_an_export_is_compared_with_its_source_and_not_with_what_was_written(
 ) -> None:
     query, key = (f"{LAYER}_dotproductselfattentioncell0_{part}_weight" for part in ("query", "key"))
 
-    def confuse(file: BinaryIO, arg_params: Mapping[str, Array]) -> None:
+    def confuse(file: BinaryIO, arg_params: Mapping[str, Array], auxiliary: tuple[str, ...]) -> None:
         write_params(file, {**arg_params, query: arg_params[key], key: arg_params[query]})
 
-    monkeypatch.setattr("bertsym.bundle.write_params", confuse)
+    monkeypatch.setattr("bertsym.bundle.writing.write_params", confuse)
     line = refusal(cli("export", f"hf:{tiny_hf}", tmp_path / "out" / "base"), tmp_path / "out")
     assert "differs from GluonNLP's BERTModel" in line
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import mmap
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +29,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _LIST_MAGIC = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8", 7: "?"}
+_FLAGS = {np.dtype(dtype): flag for flag, dtype in _DTYPES.items()}
 _MAX_NDIM = 32
 _MAX_ARRAYS = 1 << 20
 _MAX_NAME = 4096
@@ -39,7 +40,7 @@ class ArrayInfo:
     """One array of a file: its name without ``arg:``, shape, numpy dtype, place and size in bytes."""
 
     name: str
-    auxiliary: bool
+    kind: str  #: ``arg``, ``aux``, or empty in a file that names no kinds, as of gluon's save_parameters
     shape: tuple[int, ...]
     dtype: str
     offset: int
@@ -63,6 +64,16 @@ class ParamsFile(Mapping[str, Array]):
         except OSError as error:
             raise ModelError(f"{self.path}: {error.strerror}") from None
         self.infos = {info.name: info for info in _Reader(self.path, self._map).array_infos()}
+
+    @property
+    def auxiliary(self) -> list[str]:
+        """Names of the auxiliary states."""
+        return [name for name, info in self.infos.items() if info.kind == "aux"]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape, from the header."""
+        return {name: info.shape for name, info in self.infos.items()}
 
     def __getitem__(self, name: str) -> Array:
         info = self.infos[name]
@@ -111,7 +122,7 @@ class _Reader:
             kind, name = self.name()
             if name in infos:
                 raise self.fail(f"name {name!r} occurs twice")
-            infos[name] = ArrayInfo(name, kind == "aux", shape, dtype, offset, nbytes)
+            infos[name] = ArrayInfo(name, kind, shape, dtype, offset, nbytes)
         if self.position != len(self.data):
             raise self.fail("trailing bytes")
         return list(infos.values())
@@ -149,16 +160,21 @@ class _Reader:
         return (kind, name) if colon and kind in ("arg", "aux") else ("", text)
 
 
-def write_params(file: BinaryIO, arg_params: Mapping[str, Array]) -> None:
-    """Write float32 arrays as ``arg:NAME``, byte for byte as MXNet's own ``nd.save`` does (V2, CPU)."""
-    file.write(struct.pack("<QQQ", _LIST_MAGIC, 0, len(arg_params)))
-    for name, array in arg_params.items():
-        if array.dtype != np.float32:
-            raise ModelError(f"parameter {name} is {array.dtype}, float32 is needed")
+def write_params(file: BinaryIO, params: Mapping[str, Array], auxiliary: Container[str] = ()) -> None:
+    """Write arrays as ``arg:NAME``, those in `auxiliary` as ``aux:NAME``, as MXNet's own ``nd.save`` does (V2, CPU).
+
+    One array at a time: of a ParamsFile nothing is copied but what is being written. Raises ModelError for a
+    dtype that MXNet has not.
+    """
+    file.write(struct.pack("<QQQ", _LIST_MAGIC, 0, len(params)))
+    for name, array in params.items():
+        flag = _FLAGS.get(array.dtype.newbyteorder("<"))
+        if flag is None:
+            raise ModelError(f"parameter {name} is {array.dtype}, which MXNet has not")
         file.write(struct.pack(f"<Iii{array.ndim}q", _V2, 0, array.ndim, *array.shape))
-        file.write(struct.pack("<iii", 1, 0, 0))
-        file.write(np.ascontiguousarray(array).data)
-    file.write(struct.pack("<Q", len(arg_params)))
-    for name in arg_params:
-        encoded = f"arg:{name}".encode()
+        file.write(struct.pack("<iii", 1, 0, flag))
+        file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+    file.write(struct.pack("<Q", len(params)))
+    for name in params:
+        encoded = f"{'aux' if name in auxiliary else 'arg'}:{name}".encode()
         file.write(struct.pack("<Q", len(encoded)) + encoded)

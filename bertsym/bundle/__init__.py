@@ -1,0 +1,48 @@
+"""The bundle: the files that every command reads or writes, always as one, digested and validated.
+
+========================  =====================================================================
+PREFIX-symbol.json        inference symbol, without label; ends in ``softmax_output`` with a classifier
+PREFIX-train-symbol.json  only with a head: the same graph ending in its loss, such as SoftmaxOutput ``softmax``
+PREFIX-0000.params        exactly the symbol's parameters; ``arg:`` names and float32 in a BERT
+PREFIX-vocab.txt          WordPiece vocabulary, a token a line
+PREFIX-vocab.json         the same as GluonNLP writes it
+PREFIX-signature.json     inputs, outputs, labels, tokenisation, oldest MXNet
+PREFIX-manifest.json      SHA-256 and size of each file, source, config, versions, command
+========================  =====================================================================
+"""
+
+from bertsym.bundle.files import (
+    FILE_NAMES,
+    MANIFEST,
+    PARAMS,
+    SIGNATURE,
+    SYMBOL,
+    TRAIN_SYMBOL,
+    VOCAB_JSON,
+    VOCAB_TXT,
+    bundle_paths,
+    file_digest,
+    file_path,
+)
+from bertsym.bundle.opening import Bundle, SymbolBundle, open_any
+from bertsym.bundle.writing import BundleContent, SymbolContent, stage_bundle
+
+__all__ = [
+    "FILE_NAMES",
+    "MANIFEST",
+    "PARAMS",
+    "SIGNATURE",
+    "SYMBOL",
+    "TRAIN_SYMBOL",
+    "VOCAB_JSON",
+    "VOCAB_TXT",
+    "Bundle",
+    "BundleContent",
+    "SymbolBundle",
+    "SymbolContent",
+    "bundle_paths",
+    "file_digest",
+    "file_path",
+    "open_any",
+    "stage_bundle",
+]

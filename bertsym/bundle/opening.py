@@ -1,0 +1,186 @@
+"""Opening a bundle: its files are those that were written, and belong together."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS
+from bertsym.bert.config import BertConfig
+from bertsym.bert.inputs import INPUT_NAMES
+from bertsym.bert.parameters import parameter_shapes
+from bertsym.bundle.files import (
+    FILE_NAMES,
+    MANIFEST,
+    PARAMS,
+    SIGNATURE,
+    SYMBOL,
+    TRAIN_SYMBOL,
+    VOCAB_TXT,
+    check_file,
+    file_path,
+    read_json,
+)
+from bertsym.errors import ModelError
+from bertsym.signature import Signature, SymbolSignature
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.params import ParamsFile
+from bertsym.text.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Files:
+    prefix: Path
+    manifest: dict[str, Any]
+
+    def path(self, name: str) -> Path:
+        """The path of one of FILE_NAMES."""
+        return file_path(self.prefix, name)
+
+    def has(self, name: str) -> bool:
+        """Whether the bundle has one of FILE_NAMES."""
+        return name in self.manifest["files"]
+
+    def params(self) -> ParamsFile:
+        """The parameters by name, mapped and not copied."""
+        return ParamsFile(self.path(PARAMS))
+
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary; raises ModelError when there is none."""
+        return Vocabulary.load(self.path(VOCAB_TXT))
+
+
+@dataclass(frozen=True)
+class SymbolBundle(_Files):
+    """A bundle of any symbol: a part of a BERT, or one that was made elsewhere; `open_any` it."""
+
+    signature: SymbolSignature
+
+    def moved_to(self, prefix: str | Path) -> SymbolBundle:
+        """The same bundle after its files were moved."""
+        return dataclasses.replace(self, prefix=Path(prefix))
+
+    def check_content(self) -> None:
+        """Raise ModelError unless the signature, the parameters and the graphs tell the same."""
+        params = set(self.params())
+        inputs = {tensor.name for tensor in self.signature.inputs}
+        labels = {tensor.name for tensor in self.signature.labels}
+        for name, extra in ((SYMBOL, set()), (TRAIN_SYMBOL, labels)):
+            if self.has(name):
+                graph = SymbolGraph.load(self.path(name))
+                unlike = set(graph.variables) ^ {*inputs, *params, *extra}
+                if unlike:
+                    raise ModelError(
+                        f"{self.path(name)}: its variables are not inputs and parameters: {sorted(unlike)[:5]}"
+                    )
+
+
+@dataclass(frozen=True)
+class Bundle(_Files):
+    """A bundle of a BERT, headless or with a head, whose digests were checked; `open` it."""
+
+    config: BertConfig
+    signature: Signature
+
+    @classmethod
+    def open(cls, prefix: str | Path) -> Bundle:
+        """Check the size and the digest of every file, and that they belong together.
+
+        Raises ModelError, naming the file.
+        """
+        bundle = open_any(prefix)
+        if isinstance(bundle, SymbolBundle):
+            raise ModelError(
+                f"{prefix}: a symbol, but not one of export's BERTs with all that belongs to it; inspect, extract, "
+                "graft, edit, diff and draw take it"
+            )
+        return bundle
+
+    def check_content(self) -> None:
+        """Raise ModelError unless signature, config, parameters and graphs tell the same."""
+        expected = self._expected_shapes()
+        params = self.params()
+        if params.shapes != expected:
+            shapes = params.shapes
+            differing = sorted(name for name in shapes.keys() | expected if shapes.get(name) != expected.get(name))
+            raise ModelError(f"{self.path(PARAMS)}: not the parameters of this config: {', '.join(differing[:5])}")
+        for info in params.infos.values():
+            if info.dtype != "<f4" or info.kind == "aux":
+                raise ModelError(f"{self.path(PARAMS)}: parameter {info.name} is not a float32 argument")
+        for name, extra in ((SYMBOL, set()), (TRAIN_SYMBOL, {LABEL_NAME})):
+            if self.has(name):
+                path = self.path(name)
+                graph = SymbolGraph.load(path)
+                graph.check_only(OPERATORS, str(path))
+                unlike = set(graph.variables) ^ {*INPUT_NAMES, *extra, *expected}
+                if unlike:
+                    raise ModelError(f"{path}: its variables are not inputs and parameters: {sorted(unlike)[:5]}")
+                outputs = [f"{output}_output" for output in graph.output_names]
+                if outputs != [self.signature.output_name]:
+                    raise ModelError(f"{path}: ends in {', '.join(outputs)}, not in {self.signature.output_name}")
+
+    def _expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        config, signature, where = self.config, self.signature, self.path(SIGNATURE)
+        if signature.output not in OUTPUTS or not 1 <= (signature.length or 1) <= signature.max_length:
+            raise ModelError(f"{where}: encoder output {signature.output!r}, length {signature.length}")
+        if signature.max_length > config.max_length:
+            raise ModelError(f"{where}: max length {signature.max_length}, the table has {config.max_length} positions")
+        shapes = parameter_shapes(config, pooler=signature.output == "pooled")
+        if signature.kind == "encoder":
+            return shapes
+        if signature.kind == "classifier":
+            prefix, outputs = FULLY_CONNECTED, len(signature.labels)
+        elif signature.kind == "logits" and signature.task in FINISHED_HEADS:
+            prefix, outputs = FINISHED_HEADS[signature.task][1], signature.output_shape[-1]
+        else:
+            raise ModelError(f"{where}: kind {signature.kind!r}, task {signature.task!r} is unknown")
+        width = config.units * (signature.length or 1)
+        return {**shapes, f"{prefix}_weight": (outputs, width), f"{prefix}_bias": (outputs,)}
+
+    def moved_to(self, prefix: str | Path) -> Bundle:
+        """The same bundle after its files were moved."""
+        return dataclasses.replace(self, prefix=Path(prefix))
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the symbol ends in a head rather than in an output of the encoder."""
+        return self.signature.kind != "encoder"
+
+
+def open_any(prefix: str | Path, *, digests: bool = True) -> Bundle | SymbolBundle:
+    """Open a bundle of a BERT or of any symbol; without `digests` only the sizes of its files are compared.
+
+    Raises ModelError, naming the file.
+    """
+    prefix = Path(prefix)
+    path = file_path(prefix, MANIFEST)
+    try:
+        manifest = read_json(path)
+    except OSError:
+        raise ModelError(f"{prefix}: no bundle here, {path.name} is missing in {path.parent}") from None
+    try:
+        if manifest["format_version"] != FORMAT_VERSION:
+            raise ModelError(f"{path}: bundle format {manifest['format_version']}, {FORMAT_VERSION} is known")
+        for name, entry in manifest["files"].items():
+            if name not in FILE_NAMES:
+                raise ModelError(f"{path}: unknown file {name!r}")
+            check_file(file_path(prefix, name), entry, digests)
+        is_bert = manifest["config"] is not None
+        for name in (SYMBOL, PARAMS, VOCAB_TXT, SIGNATURE) if is_bert else (SYMBOL, PARAMS, SIGNATURE):
+            if name not in manifest["files"]:
+                raise ModelError(f"{path}: does not list {name}")
+        signature = read_json(file_path(prefix, SIGNATURE))
+        bundle: Bundle | SymbolBundle
+        if is_bert:
+            config = BertConfig.from_dict(manifest["config"])
+            bundle = Bundle(prefix, manifest, config, Signature.from_json(signature))
+        else:
+            bundle = SymbolBundle(prefix, manifest, SymbolSignature.from_json(signature))
+        bundle.check_content()
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise ModelError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+    return bundle

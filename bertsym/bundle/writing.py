@@ -1,0 +1,219 @@
+"""Writing a bundle: whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bertsym.bert.config import BertConfig
+from bertsym.bundle.files import (
+    FILE_NAMES,
+    MANIFEST,
+    PARAMS,
+    SIGNATURE,
+    SYMBOL,
+    TRAIN_SYMBOL,
+    VOCAB_JSON,
+    VOCAB_TXT,
+    bundle_paths,
+    file_entry,
+    file_path,
+    json_text,
+)
+from bertsym.bundle.opening import FORMAT_VERSION, Bundle, SymbolBundle, open_any
+from bertsym.errors import ModelError, UsageError
+from bertsym.signature import Signature, SymbolSignature
+from bertsym.symbol.params import Array, write_params
+from bertsym.text.vocabulary import Vocabulary
+
+_LIBRARIES = ("bertsym", "mxnet", "gluonnlp", "numpy", "tokenizers")  # what is written depends on them
+
+
+@dataclass(frozen=True)
+class BundleContent:
+    """What `Stage.write` writes of a BERT. ``facts`` go into the manifest as they are."""
+
+    config: BertConfig
+    signature: Signature
+    symbol_json: str
+    arg_params: Mapping[str, Array]
+    vocabulary: Vocabulary
+    facts: Mapping[str, Any]
+    train_symbol_json: str | None = None
+
+
+@dataclass(frozen=True)
+class SymbolContent:
+    """What `Stage.write_symbol` writes of any other symbol."""
+
+    signature: SymbolSignature
+    symbol_json: str
+    params: Mapping[str, Array]
+    auxiliary: tuple[str, ...]  #: those of `params` that are auxiliary states
+    vocabulary: Vocabulary | None
+    facts: Mapping[str, Any]
+    train_symbol_json: str | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A bundle in the making, in a temporary folder beside its place, which is `target`."""
+
+    prefix: Path
+    target: str
+
+    def write(self, content: BundleContent) -> Bundle:
+        """Write all files, then read them back: the bundle, still in the temporary folder."""
+        facts = {"config": content.config.to_dict(), **content.facts}
+        self._write_files(content, content.arg_params, (), facts)
+        return Bundle.open(self.prefix)
+
+    def write_symbol(self, content: SymbolContent) -> SymbolBundle:
+        """The same for a symbol that is none of export's BERTs."""
+        self._write_files(content, content.params, content.auxiliary, {"config": None, **content.facts})
+        bundle = open_any(self.prefix)
+        assert isinstance(bundle, SymbolBundle)
+        return bundle
+
+    def _write_files(
+        self,
+        content: BundleContent | SymbolContent,
+        params: Mapping[str, Array],
+        auxiliary: tuple[str, ...],
+        facts: Mapping[str, Any],
+    ) -> None:
+        vocabulary = content.vocabulary
+        texts = {
+            SYMBOL: content.symbol_json,
+            TRAIN_SYMBOL: content.train_symbol_json,
+            VOCAB_TXT: vocabulary.to_text() if vocabulary else None,
+            VOCAB_JSON: vocabulary.to_gluonnlp_json() if vocabulary else None,
+            SIGNATURE: json_text(content.signature.to_json()),
+        }
+        with _write_errors(self.target):
+            entries = {PARAMS: self._write_params(params, auxiliary)}
+            for name, text in texts.items():
+                if text is not None:
+                    entries[name] = self._write_text(name, text)
+            manifest = {
+                "format": "bertsym bundle",
+                "format_version": FORMAT_VERSION,
+                "files": {name: entries[name] for name in FILE_NAMES if name in entries},
+                **facts,
+                "versions": {name: version(name) for name in _LIBRARIES},
+            }
+            self._write_text(MANIFEST, json_text(manifest))
+
+    def _write_text(self, name: str, text: str) -> dict[str, Any]:
+        path = file_path(self.prefix, name)
+        with open(path, "wb") as file:
+            file.write(text.encode("utf-8", "backslashreplace"))  # a path in the manifest may not be UTF-8
+            _sync(file)
+        return file_entry(path)
+
+    def _write_params(self, params: Mapping[str, Array], auxiliary: tuple[str, ...]) -> dict[str, Any]:
+        path = file_path(self.prefix, PARAMS)
+        with open(path, "wb") as file:
+            write_params(file, params, auxiliary)
+            _sync(file)
+        return file_entry(path)
+
+
+@contextlib.contextmanager
+def stage_bundle(prefix: str | Path, force: bool = False) -> Iterator[Stage]:
+    """Make a bundle at `prefix` whole or not at all.
+
+    Yields a Stage; on success its files move to `prefix`, on any exception nothing is left and files that
+    were there stay. Raises UsageError at once when files of a bundle exist and `force` is False, and
+    ModelError when the folder can't be written.
+    """
+    text, prefix = str(prefix), Path(prefix)
+    with _write_errors(text):
+        if not prefix.name or text.endswith(os.sep) or prefix.is_dir():
+            raise UsageError(f"{text}: a PREFIX is a folder and the beginning of a file name, as in out/model")
+        _check_target(prefix, force)
+    with contextlib.ExitStack() as stack:
+        with _write_errors(text):
+            stack.enter_context(_made_parents(prefix.parent))
+            folder = Path(tempfile.mkdtemp(prefix=f".{prefix.name}.", dir=prefix.parent))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            os.chmod(folder, 0o755)
+        stage = Stage(folder / prefix.name, text)
+        yield stage
+        with _write_errors(text):
+            # Again: somebody may have written there meanwhile.
+            _check_target(prefix, force)
+            _move_into_place(stage.prefix, prefix)
+
+
+def _check_target(prefix: Path, force: bool) -> None:
+    for path in bundle_paths(prefix):
+        if path.is_dir() and not path.is_symlink():
+            raise UsageError(f"{path} is a folder: choose another PREFIX")
+        if os.path.lexists(path) and not force:
+            raise UsageError(f"{path} exists: choose another PREFIX, or overwrite with --force")
+
+
+@contextlib.contextmanager
+def _write_errors(where: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"{where}: can't write the bundle: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def _made_parents(folder: Path) -> Iterator[None]:
+    """Make missing folders; remove them again when the body fails."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def _move_into_place(staged: Path, prefix: Path) -> None:
+    """Replace the bundle at `prefix`; a failure half-way puts the old one back."""
+    backup = staged.parent / "replaced"
+    backup.mkdir()
+    moves: list[tuple[Path, Path]] = []
+    for name in FILE_NAMES:
+        target = file_path(prefix, name)
+        moves += [(target, backup / name), (file_path(staged, name), target)]
+    begun: list[tuple[Path, Path]] = []
+    try:
+        for source, target in moves:
+            if os.path.lexists(source):
+                # Noted first: a signal may come right after the move.
+                begun.append((source, target))
+                os.replace(source, target)
+        _sync_folder(prefix.parent)
+    except BaseException:
+        for source, target in reversed(begun):
+            if not os.path.lexists(source):
+                os.replace(target, source)
+        raise
+
+
+def _sync(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
