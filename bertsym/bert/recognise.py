@@ -1,0 +1,262 @@
+"""Finding a BERT encoder in any symbol, by its graph and not by its names.
+
+A BERT (Devlin et al. 2018) is a word embedding, summed with others and normalised, and then layers of
+LayerNorm(x + attention(x)) and LayerNorm(x + feed-forward(x)). That chain of residual LayerNorms is what all
+forms have in common: GluonNLP's from 0.6 to 0.10, and those that bertsym writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bertsym.symbol.attributes import decimal, integer, integers
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Node, Output
+
+ADDITIONS = frozenset(
+    {"elemwise_add", "broadcast_add", "_plus", "_Plus", "_add", "broadcast_plus", "_grad_add", "add_n", "ElementWiseSum"}
+)
+#: operators whose output is their first input, or that in another order or precision
+PASSING = frozenset(
+    {"Dropout", "_copy", "identity", "BlockGrad", "stop_gradient", "Cast", "cast", "amp_cast", "transpose", "SwapAxis"}
+    | {"swapaxes"}
+)
+_QUERY_KEY = "_contrib_interleaved_matmul_selfatt_qk"
+_PRODUCTS = frozenset({"batch_dot", "linalg_gemm2", "_linalg_gemm2", _QUERY_KEY})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One encoder layer: its nodes (no parameters), and the normalised output that the next one reads."""
+
+    nodes: frozenset[Node]
+    softmax: Node  #: of the attention
+    num_heads: int | None
+    hidden_size: int | None
+    output: Output
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A BERT encoder in a graph. A number is None where neither attributes nor parameter shapes tell it."""
+
+    layers: tuple[Layer, ...]
+    embedding: frozenset[Node]  #: nodes before the first layer that don't belong to one: embeddings, mask
+    words: Node  #: the word embedding
+    units: int | None
+    vocab_size: int | None
+    token_type_vocab_size: int | None
+    max_length: int | None
+    layer_norm_eps: float
+    token_ids: str | None
+    token_types: str | None
+    valid_length: str | None
+    form: str
+
+    @property
+    def encoded(self) -> Output:
+        """The output of the last layer."""
+        return self.layers[-1].output
+
+    @property
+    def num_heads(self) -> int | None:
+        """Attention heads of the layers; None where they differ or are unknown."""
+        return _common(layer.num_heads for layer in self.layers)
+
+    @property
+    def hidden_size(self) -> int | None:
+        """Width of the feed-forward layers."""
+        return _common(layer.hidden_size for layer in self.layers)
+
+    def __str__(self) -> str:
+        def number(value: int | None, what: str) -> str:
+            return f"{'?' if value is None else value} {what}"
+
+        layers = f"{len(self.layers)} layer{'s' if len(self.layers) > 1 else ''}"
+        words = f"vocabulary {'?' if self.vocab_size is None else self.vocab_size}"
+        longest = f"max length {'?' if self.max_length is None else self.max_length}"
+        return f"BERT of {layers}, {number(self.units, 'units')}, {number(self.num_heads, 'heads')}, {words}, {longest}"
+
+
+def recognise(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Recognised | None:
+    """The BERT encoder of a graph, or None. `shapes` are those of the parameters, where they are known."""
+    shapes = {**_declared_shapes(graph), **(shapes or {})}
+    words = _word_embedding(graph)
+    norms = [node for node in graph.nodes if node.op == "LayerNorm"]
+    if words is None or not norms:
+        return None
+    readers = graph.descendants(words)
+    first = next((node for node in norms if node in readers), None)
+    if first is None:
+        return None
+    layers = _layers(graph, first, norms)
+    if not layers:
+        return None
+    inside = {node for layer in layers for node in layer.nodes}
+    before = graph.ancestors(layers[-1].output.node) - inside
+    embedding = frozenset(node for node in before if not _is_parameter(node, shapes))
+    tables = [node for node in before if node.op == "Embedding" and node is not words]
+    token_ids = _source(words)
+    token_types = next((node for node in tables if _source(node) not in (None, token_ids)), None)
+    return Recognised(
+        layers=layers,
+        embedding=embedding,
+        words=words,
+        units=_size(words.attrs, "output_dim"),
+        vocab_size=_size(words.attrs, "input_dim"),
+        token_type_vocab_size=_size(token_types.attrs, "input_dim") if token_types else None,
+        max_length=_positions(graph, first, words, token_types, shapes),
+        layer_norm_eps=decimal(first.attrs, "eps", 1e-5),
+        token_ids=token_ids,
+        token_types=_source(token_types) if token_types else None,
+        valid_length=_valid_length(graph, layers, {token_ids, _source(token_types) if token_types else None}, shapes),
+        form=_form(before | inside),
+    )
+
+
+def strip(output: Output) -> Output:
+    """What an output is without dropout, casts and changes of the order of axes."""
+    while output.node.op in PASSING and output.node.inputs:
+        output = output.node.inputs[0]
+    return output
+
+
+def _declared_shapes(graph: SymbolGraph) -> dict[str, tuple[int, ...]]:
+    """Shapes that the variables carry themselves."""
+    found = {}
+    for node in graph.nodes:
+        shape = integers(node.attrs, "__shape__")
+        if node.is_variable and shape and all(size is not None and size > 0 for size in shape):
+            found[node.name] = tuple(size for size in shape if size is not None)
+    return found
+
+
+def _word_embedding(graph: SymbolGraph) -> Node | None:
+    tables = [node for node in graph.nodes if node.op == "Embedding" and _source(node) is not None]
+    return max(tables, key=lambda node: integer(node.attrs, "input_dim", 0), default=None)
+
+
+def _source(node: Node) -> str | None:
+    """The variable whose values a table is read at; None where they are computed."""
+    entry = strip(node.inputs[0])
+    return entry.node.name if entry.node.is_variable else None
+
+
+def _layers(graph: SymbolGraph, first: Node, norms: list[Node]) -> tuple[Layer, ...]:
+    layers: list[Layer] = []
+    state = Output(first)
+    waiting = norms[norms.index(first) + 1 :]
+    while True:
+        attention = _next_norm(state, waiting)
+        feed_forward = _next_norm(Output(attention), waiting) if attention else None
+        if attention is None or feed_forward is None:
+            return tuple(layers)
+        below = graph.ancestors(state.node)
+        nodes = frozenset(node for node in graph.between(state.node, feed_forward) if node not in below)
+        softmax = [node for node in nodes if node.op in ("softmax", "SoftmaxActivation")]
+        if len(softmax) != 1 or softmax[0] not in graph.ancestors(attention):
+            return tuple(layers)
+        layers.append(
+            Layer(
+                _with_own_inputs(graph, nodes, below),
+                softmax[0],
+                _heads(graph, softmax[0], nodes),
+                _hidden_size(graph, attention, feed_forward),
+                Output(feed_forward),
+            )
+        )
+        state = Output(feed_forward)
+
+
+def _next_norm(state: Output, norms: list[Node]) -> Node | None:
+    """The LayerNorm of state + something."""
+    for norm in norms:
+        addition = strip(norm.inputs[0]).node
+        if addition.op in ADDITIONS and any(strip(entry) == state for entry in addition.inputs):
+            return norm
+    return None
+
+
+def _with_own_inputs(graph: SymbolGraph, nodes: frozenset[Node], below: set[Node]) -> frozenset[Node]:
+    """With the operators that only these nodes need: reshaped weights, a mask made for this layer."""
+    own = set(nodes)
+    readers: dict[Node, list[Node]] = {}
+    for node in graph.nodes:
+        for entry in node.inputs:
+            readers.setdefault(entry.node, []).append(node)
+    for node in reversed(graph.nodes):
+        known = readers.get(node)
+        if known and not node.is_variable and node not in below and all(reader in own for reader in known):
+            own.add(node)
+    return frozenset(own)
+
+
+def _heads(graph: SymbolGraph, softmax: Node, nodes: frozenset[Node]) -> int | None:
+    product = next(
+        (node for node in reversed(graph.nodes) if node.op in _PRODUCTS and node in graph.ancestors(softmax) & nodes), None
+    )
+    if product is None:
+        return None
+    if product.op == _QUERY_KEY:
+        return _size(product.attrs, "heads")
+    # (N, T, U) is split as (0, 0, heads, -1) on the way to the product, and the axes exchanged.
+    for node in reversed(graph.nodes):
+        if node in nodes and node in graph.ancestors(product) and node.op in ("Reshape", "reshape"):
+            shape = integers(node.attrs, "shape")
+            if len(shape) == 4 and shape[0] in (0, -1) and shape[2] is not None and shape[2] > 0:
+                return shape[2]
+    return None
+
+
+def _hidden_size(graph: SymbolGraph, attention: Node, feed_forward: Node) -> int | None:
+    dense = [node for node in graph.between(attention, feed_forward) if node.op == "FullyConnected"]
+    return _size(dense[0].attrs, "num_hidden") if dense else None
+
+
+def _positions(
+    graph: SymbolGraph, first: Node, words: Node, types: Node | None, shapes: Mapping[str, tuple[int, ...]]
+) -> int | None:
+    """Rows of the position table: a weight of the width of the words that is no other table's."""
+    units = integer(words.attrs, "output_dim", 0)
+    known = {entry.node for table in (words, types) if table for entry in table.inputs}
+    for node in graph.nodes:
+        if node in graph.ancestors(first) and node.is_variable and node not in known:
+            shape = shapes.get(node.name, ())
+            if len([size for size in shape if size != 1]) == 2 and shape[-1] == units:
+                return shape[-2]
+    tables = [node for node in graph.ancestors(first) if node.op == "Embedding" and node not in (words, types)]
+    return _size(tables[0].attrs, "input_dim") if tables else None
+
+
+def _valid_length(
+    graph: SymbolGraph, layers: tuple[Layer, ...], others: set[str | None], shapes: Mapping[str, tuple[int, ...]]
+) -> str | None:
+    """The variable besides ids and types on which the attention depends."""
+    needed = graph.ancestors(layers[0].softmax)
+    for node in graph.nodes:
+        if node in needed and node.is_variable and node.name not in others and not _is_parameter(node, shapes):
+            return node.name
+    return None
+
+
+def _is_parameter(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    return node.is_variable and (node.name in shapes or node.name.endswith(("_weight", "_bias", "_gamma", "_beta")))
+
+
+def _form(nodes: set[Node]) -> str:
+    operators = {node.op for node in nodes}
+    if _QUERY_KEY in operators:
+        return "gluonnlp (interleaved attention)"
+    if "slice_like" in operators and "SequenceMask" in operators and "_contrib_arange_like" not in operators:
+        return "portable"
+    return "gluonnlp (attention by batch_dot)"
+
+
+def _size(attrs: Mapping[str, str], key: str) -> int | None:
+    return integer(attrs, key, 0) or None
+
+
+def _common(values: Iterable[int | None]) -> int | None:
+    found = set(values)
+    return found.pop() if len(found) == 1 else None

@@ -1,0 +1,38 @@
+"""Attribute values of operators, which the JSON holds as text, as Python values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+
+def integer(attrs: Mapping[str, str], key: str, default: int) -> int:
+    """A whole number; `default` when it is missing or is none."""
+    value = _number(attrs.get(key, ""))
+    return default if value is None else value
+
+
+def decimal(attrs: Mapping[str, str], key: str, default: float) -> float:
+    """A number; `default` when it is missing or is none."""
+    try:
+        return float(attrs.get(key, default))
+    except ValueError:
+        return default
+
+
+def flag(attrs: Mapping[str, str], key: str, default: bool) -> bool:
+    """A truth value, as ``True``, ``true`` or ``1``."""
+    return attrs[key].strip().lower() in ("true", "1") if key in attrs else default
+
+
+def integers(attrs: Mapping[str, str], key: str) -> tuple[int | None, ...]:
+    """A tuple such as ``(0, None, 1)``, a list, or a single number; empty when it is missing."""
+    text = attrs.get(key, "").strip().strip("()[]")
+    return tuple(_number(part) for part in text.split(",") if part.strip())
+
+
+def _number(text: str) -> int | None:
+    try:
+        return int(text.strip().rstrip("L"))  # Python 2 wrote 1L
+    except ValueError:
+        return None
