@@ -55,6 +55,21 @@ def mxnet_errors(where: str) -> Iterator[None]:
         raise ModelError(f"{where}: MXNet can't run it: {lines[-1] if lines else error}") from None
 
 
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Drop what libmxnet itself prints, such as "Loading symbol saved by previous version"."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _set_default(name: str, value: str) -> None:
     if name not in os.environ:
         os.environ[name] = value

@@ -10,12 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bertsym.symbol.attributes import decimal, integer, integers
+from bertsym.symbol.attributes import decimal, flag, integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 
 ADDITIONS = frozenset(
-    {"elemwise_add", "broadcast_add", "_plus", "_Plus", "_add", "broadcast_plus", "_grad_add", "add_n", "ElementWiseSum"}
+    {
+        "elemwise_add",
+        "broadcast_add",
+        "_plus",
+        "_Plus",
+        "_add",
+        "broadcast_plus",
+        "_grad_add",
+        "add_n",
+        "ElementWiseSum",
+    }
 )
 #: operators whose output is their first input, or that in another order or precision
 PASSING = frozenset(
@@ -47,7 +57,8 @@ class Recognised:
     units: int | None
     vocab_size: int | None
     token_type_vocab_size: int | None
-    max_length: int | None
+    max_length: int | None  #: rows of the position table
+    length: int | None  #: the only length that the graph takes, where one is written into it
     layer_norm_eps: float
     token_ids: str | None
     token_types: str | None
@@ -107,6 +118,7 @@ def recognise(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None =
         vocab_size=_size(words.attrs, "input_dim"),
         token_type_vocab_size=_size(token_types.attrs, "input_dim") if token_types else None,
         max_length=_positions(graph, first, words, token_types, shapes),
+        length=_static_length(embedding),
         layer_norm_eps=decimal(first.attrs, "eps", 1e-5),
         token_ids=token_ids,
         token_types=_source(token_types) if token_types else None,
@@ -194,7 +206,8 @@ def _with_own_inputs(graph: SymbolGraph, nodes: frozenset[Node], below: set[Node
 
 def _heads(graph: SymbolGraph, softmax: Node, nodes: frozenset[Node]) -> int | None:
     product = next(
-        (node for node in reversed(graph.nodes) if node.op in _PRODUCTS and node in graph.ancestors(softmax) & nodes), None
+        (node for node in reversed(graph.nodes) if node.op in _PRODUCTS and node in graph.ancestors(softmax) & nodes),
+        None,
     )
     if product is None:
         return None
@@ -227,6 +240,16 @@ def _positions(
                 return shape[-2]
     tables = [node for node in graph.ancestors(first) if node.op == "Embedding" and node not in (words, types)]
     return _size(tables[0].attrs, "input_dim") if tables else None
+
+
+def _static_length(embedding: frozenset[Node]) -> int | None:
+    """The length of GluonNLP's static BERT: positions counted up to a number, and not up to the input's length."""
+    for node in embedding:
+        if node.op == "_arange" and not flag(node.attrs, "infer_range", False):
+            start, stop = integer(node.attrs, "start", 0), integers(node.attrs, "stop")
+            # arange(n) is kept as start n without a stop.
+            return start if not stop or stop[0] is None else stop[0] - start
+    return None
 
 
 def _valid_length(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-
 def integer(attrs: Mapping[str, str], key: str, default: int) -> int:
     """A whole number; `default` when it is missing or is none."""
     value = _number(attrs.get(key, ""))

@@ -28,11 +28,13 @@ class SymbolGraph:
     there) the edit raises and the graph stays as it was.
     """
 
-    def __init__(self, nodes: Iterable[Node], outputs: Iterable[Output], raw: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, nodes: Iterable[Node], outputs: Iterable[Output], document: Mapping[str, Any] | None = None
+    ) -> None:
         self.nodes: list[Node] = list(nodes)  #: in topological order
         self.outputs: list[Output] = list(outputs)  #: what the graph ends in, ``heads`` in the JSON
-        # Top-level keys as they were read.
-        self._raw: Mapping[str, Any] = raw if raw is not None else {"attrs": {"mxnet_version": ["int", 10901]}}
+        #: the JSON as it was read, None of a new graph
+        self.document = document
 
     # Reading and writing
 
@@ -55,7 +57,7 @@ class SymbolGraph:
 
     def to_json(self) -> str:
         """The symbol JSON; of an unchanged graph that MXNet 1.9.1 wrote, the same bytes."""
-        return build_document(self.nodes, self.outputs, self._raw)
+        return build_document(self.nodes, self.outputs, self.document)
 
     def copy(self) -> SymbolGraph:
         """A graph of its own nodes."""
@@ -64,7 +66,9 @@ class SymbolGraph:
             inputs = tuple(dataclasses.replace(entry, node=copies[entry.node]) for entry in node.inputs)
             copies[node] = Node(node.op, node.name, dict(node.attrs), inputs, node.num_outputs, node.raw)
         return SymbolGraph(
-            copies.values(), [dataclasses.replace(entry, node=copies[entry.node]) for entry in self.outputs], self._raw
+            copies.values(),
+            [dataclasses.replace(entry, node=copies[entry.node]) for entry in self.outputs],
+            self.document,
         )
 
     # Looking
@@ -83,7 +87,7 @@ class SymbolGraph:
     def mxnet_version(self) -> str | None:
         """The MXNet that wrote the file, such as ``1.9.1``; None where the file doesn't tell."""
         try:
-            number = int(self._raw["attrs"]["mxnet_version"][1])
+            number = int((self.document or {})["attrs"]["mxnet_version"][1])
         except (KeyError, TypeError, ValueError, IndexError):
             return None
         return f"{number // 10000}.{number // 100 % 100}.{number % 100}"

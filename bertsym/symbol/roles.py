@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 from bertsym.symbol.graph import SymbolGraph
 
@@ -24,9 +24,8 @@ _PARAMETERS: dict[str, tuple[int, ...]] = {
     "_contrib_SparseEmbedding": (1,),
     "_contrib_SyncBatchNorm": (1, 2, 3, 4),
 }
-_AUXILIARY: dict[str, tuple[int, ...]] = {
-    name: (3, 4) for name in ("BatchNorm", "BatchNorm_v1", "CuDNNBatchNorm", "_contrib_SyncBatchNorm")
-}
+_AUXILIARY = dict.fromkeys(("BatchNorm", "BatchNorm_v1", "CuDNNBatchNorm", "_contrib_SyncBatchNorm"), (3, 4))
+_PARAMETER_NAMES = ("_weight", "_bias", "_gamma", "_beta", "_moving_mean", "_moving_var")
 #: operators that end a training graph -> position of the label
 LABELS = {
     "LinearRegressionOutput": 1,
@@ -48,28 +47,20 @@ def label_variables(graph: SymbolGraph) -> list[str]:
     return _read_at(graph, {op: (position,) for op, position in LABELS.items()})
 
 
-def input_variables(graph: SymbolGraph, parameters: Container[str] | None) -> list[str]:
-    """Variables that are neither parameters nor labels.
+def input_variables(graph: SymbolGraph, parameters: Container[str] = ()) -> list[str]:
+    """Variables that are neither labels, nor known to be `parameters`, nor read or named as such.
 
-    Of `parameters` those are known to be ones; without them (None) a variable is one where every operator
-    reads it in a parameter's place, or, directly or reshaped, as a table (`position_weight`).
+    GluonNLP reshapes some weights before it uses them, and then only the name tells.
     """
-    labels, places = set(label_variables(graph)), set(_read_at(graph, _PARAMETERS))
+    others = {*label_variables(graph), *_read_at(graph, _PARAMETERS)}
     return [
         name
         for name in graph.variables
-        if name not in labels
-        and name not in places
-        and (name not in parameters if parameters is not None else not _looks_like_parameter(graph, name))
+        if name not in others and name not in parameters and not name.endswith(_PARAMETER_NAMES)
     ]
 
 
-def _looks_like_parameter(graph: SymbolGraph, name: str) -> bool:
-    node = next(node for node in graph.nodes if node.is_variable and node.name == name)
-    return "__init__" in node.attrs or name.endswith(("_weight", "_bias", "_gamma", "_beta", "_parameters"))
-
-
-def _read_at(graph: SymbolGraph, places: dict[str, tuple[int, ...]]) -> list[str]:
+def _read_at(graph: SymbolGraph, places: Mapping[str, tuple[int, ...]]) -> list[str]:
     """Variables that are read at these places and at no others."""
     found: dict[str, bool] = {}
     for node in graph.nodes:

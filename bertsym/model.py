@@ -1,0 +1,131 @@
+"""A symbol with its parameters, from a bundle or from any files that MXNet wrote."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertsym.bert.recognise import Recognised, recognise
+from bertsym.bert.tracing import Traces, trace
+from bertsym.bundle import MANIFEST, PARAMS, SYMBOL, Bundle, SymbolBundle, file_path, open_any
+from bertsym.errors import ModelError, UsageError
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.params import ParamsFile
+from bertsym.symbol.roles import input_variables, label_variables
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A graph, its parameters where there are any, and the bundle where it is one."""
+
+    name: str  #: as it was asked for
+    symbol_path: Path
+    graph: SymbolGraph
+    params: ParamsFile | None
+    bundle: Bundle | SymbolBundle | None
+
+    @functools.cached_property
+    def param_shapes(self) -> Shapes:
+        """Name -> shape of the parameters, from the header of their file."""
+        return self.params.shapes if self.params is not None else {}
+
+    @functools.cached_property
+    def bert(self) -> Recognised | None:
+        """The BERT encoder of the graph."""
+        return recognise(self.graph, self.param_shapes)
+
+    @functools.cached_property
+    def traces(self) -> Traces:
+        """What the tensors behind the encoder are."""
+        return trace(self.graph, self.bert, self.params) if self.bert else {}
+
+    @property
+    def inputs(self) -> list[str]:
+        """Variables that are neither parameters nor labels."""
+        return input_variables(self.graph, self.param_shapes)
+
+    @property
+    def labels(self) -> list[str]:
+        """Variables that only a loss reads."""
+        return [name for name in label_variables(self.graph) if name not in self.param_shapes]
+
+    @property
+    def parameters(self) -> list[str]:
+        """Variables that need a value from the parameter file."""
+        others = {*self.inputs, *self.labels}
+        return [name for name in self.graph.variables if name not in others]
+
+    @property
+    def missing(self) -> list[str]:
+        """Parameters of the graph that the file has not."""
+        return [name for name in self.parameters if name not in self.param_shapes] if self.params is not None else []
+
+    @property
+    def superfluous(self) -> list[str]:
+        """Arrays of the file that the graph does not read."""
+        known = set(self.graph.variables)
+        return [name for name in self.param_shapes if name not in known]
+
+
+def open_model(
+    symbol: str | Path, params: str | Path | None = None, *, epoch: int | None = None, digests: bool = True
+) -> Model:
+    """Open a bundle's or a checkpoint's PREFIX, or a ``-symbol.json`` file, with or without a parameter file.
+
+    Beside a symbol of a PREFIX its parameters are found: of `epoch`, or ``PREFIX-0000.params``, or the only
+    or last ones that are there. With `digests` the files of a bundle are compared with their SHA-256.
+
+    Raises UsageError when there is nothing at `symbol` and ModelError for files that are not what they should be.
+    """
+    name = str(symbol)
+    path = Path(symbol)
+    if path.is_dir() or not path.name:
+        raise UsageError(f"{name} is a folder: give the PREFIX of the files in it, or a symbol file")
+    if name.endswith(".params") and params is None:
+        raise UsageError(f"{name} has parameters and no graph: give the symbol file, or the PREFIX of both")
+    prefix = path
+    if path.suffix == ".json" and path.exists():
+        symbol_path = path
+        prefix = path.with_name(re.sub(r"(-train)?-symbol$", "", path.stem))
+    else:
+        symbol_path = file_path(path, SYMBOL)
+        if not symbol_path.exists():
+            raise UsageError(f"{name}: no {symbol_path.name} in {symbol_path.parent}, and no such symbol file")
+    bundle = None
+    if (
+        params is None
+        and epoch is None
+        and symbol_path == file_path(prefix, SYMBOL)
+        and file_path(prefix, MANIFEST).exists()
+    ):
+        bundle = open_any(prefix, digests=digests)
+        params = bundle.path(PARAMS)
+    graph = SymbolGraph.load(symbol_path)
+    found = Path(params) if params is not None else _params_of(prefix, epoch)
+    return Model(name, symbol_path, graph, ParamsFile(found) if found is not None else None, bundle)
+
+
+def _params_of(prefix: Path, epoch: int | None) -> Path | None:
+    if epoch is not None:
+        path = file_path(prefix, f"{epoch:04d}.params")
+        if not path.exists():
+            raise UsageError(f"{path.name}: no such file in {path.parent}")
+        return path
+    pattern = re.compile(re.escape(prefix.name) + r"-\d{4,}\.params")
+    there = sorted(path for path in prefix.parent.iterdir() if pattern.fullmatch(path.name))
+    first = file_path(prefix, PARAMS)
+    return first if first in there else (there[-1] if there else None)
+
+
+def require_params(model: Model) -> ParamsFile:
+    """The parameters; raises ModelError when there are none, or not all."""
+    if model.params is None:
+        raise ModelError(f"{model.name}: there are no parameters beside {model.symbol_path.name}; name their file")
+    if model.missing:
+        names = ", ".join(model.missing[:3])
+        raise ModelError(f"{model.params.path}: {len(model.missing)} parameters of the graph are missing: {names}")
+    return model.params
