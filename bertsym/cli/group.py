@@ -18,6 +18,7 @@ from bertsym.errors import BertsymError
 # name -> one line for the group's help; each is a module of this folder with a command `command`.
 COMMANDS = {
     "export": "Write a pretrained BERT as a bundle of MXNet files.",
+    "inspect": "Tell what any MXNet symbol is, and what its classifier reads.",
     "verify": "Check a written bundle against GluonNLP's own BERTModel.",
     "finetune": "Graft a classifier onto an exported BERT and fit it.",
     "evaluate": "Measure a classifier on a labelled table.",

@@ -14,6 +14,37 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 force_option = click.option("--force", is_flag=True, help="Overwrite an existing bundle.")
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu, gpu:0 or gpu:0,1.")
 
+epoch_option = click.option(
+    "--epoch", type=click.IntRange(0), help="Of PREFIX-EPOCH.params.  [default: 0, or the last]"
+)
+
+
+class _ShapeType(click.ParamType):  # type: ignore[type-arg]
+    """``NAME=2,16`` as a name and a shape."""
+
+    name = "NAME=SIZES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Fail unless the sizes are positive."""
+        name, equals, sizes = str(value).partition("=")
+        parts = [part.strip() for part in sizes.strip("() ").split(",") if part.strip()]
+        if not name or not equals or not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is not of the form NAME=2,16", param, ctx)
+        return name, tuple(int(part) for part in parts)
+
+
+def _as_dict(context: click.Context, option: click.Parameter, values: Any) -> dict[str, tuple[int, ...]]:
+    return dict(values)
+
+
+shape_option = click.option(
+    "--shape",
+    type=_ShapeType(),
+    multiple=True,
+    callback=_as_dict,
+    help="Shape of an input, as data0=2,16; for inputs whose shape the graph does not tell.",
+)
+
 
 def table_options(function: Function) -> Function:
     """How a table is read: format, header, columns."""

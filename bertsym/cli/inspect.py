@@ -1,0 +1,62 @@
+"""``bertsym inspect``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from bertsym.cli.options import epoch_option, shape_option
+
+
+@click.command("inspect")
+@click.argument("symbol", metavar="PREFIX")
+@click.argument("params", required=False, metavar="[PARAMS]")
+@epoch_option
+@click.option("--nodes", is_flag=True, help="List all nodes.")
+@click.option("--params", "arrays", is_flag=True, help="List all arrays of the parameter file.")
+@click.option("--ops", is_flag=True, help="List the operators with their counts.")
+@click.option("--path", nargs=2, metavar="A B", help="List the nodes through which data gets from node A to node B.")
+@click.option("--shapes", is_flag=True, help="Let MXNet compute the shapes of all tensors, for the inputs of --shape.")
+@shape_option
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object, as docs/inspect.schema.json describes it."
+)
+def command(
+    symbol: str,
+    params: str | None,
+    epoch: int | None,
+    nodes: bool,
+    arrays: bool,
+    ops: bool,
+    path: tuple[str, str] | None,
+    shapes: bool,
+    shape: dict[str, tuple[int, ...]],
+    as_json: bool,
+) -> None:
+    """Tell what the symbol at PREFIX is, and what reaches its classifier.
+
+    PREFIX is that of a bundle or of any MXNet checkpoint (PREFIX-symbol.json, PREFIX-0000.params), or the path
+    of a symbol file, with or without the one of its parameters. Nothing is run: mxnet is imported for --shapes
+    and --shape only.
+    """
+    from bertsym.inspection.report import inspect
+    from bertsym.inspection.text import array_lines, node_lines, operator_lines, summary
+
+    facts = inspect(symbol, params, epoch=epoch, path=path or None, shapes=shape if shapes or shape else None)
+    if as_json:
+        click.echo(json.dumps(facts.to_json(nodes=nodes, params=arrays), indent=2, ensure_ascii=False))
+        return
+    lists = []
+    if nodes:
+        lists.append(node_lines(facts.nodes))
+    if arrays:
+        lists.append(array_lines(facts))
+    if ops:
+        lists.append(operator_lines(facts))
+    if facts.path is not None:
+        lists.append(node_lines(facts.path) or [f"no way leads from {path[0]} to {path[1]}" if path else ""])
+    for lines in lists:
+        click.echo("\n".join(lines))
+    if not lists:
+        click.echo(summary(facts))

@@ -1,0 +1,1 @@
+"""What a symbol is, told without running it."""

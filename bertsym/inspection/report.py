@@ -1,0 +1,312 @@
+"""The facts of a symbol: what it is, its inputs and outputs, its parameters, and what its classifier reads."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertsym.bert.answer import Answer, answers
+from bertsym.bert.inputs import INPUTS
+from bertsym.bert.recognise import Recognised
+from bertsym.bert.tracing import BATCH, LENGTH, Axes
+from bertsym.bundle import Bundle
+from bertsym.model import Model, open_model
+from bertsym.symbol.attributes import integers
+from bertsym.symbol.node import Node, Output
+from bertsym.symbol.operators import Oldest, oldest_mxnet
+
+Shape = tuple[int, ...]
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """The parameters of one part of the graph: the embeddings, a layer, the pooler, what stands on top."""
+
+    name: str
+    arrays: int
+    numbers: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TensorFact:
+    """An input, a label or an output; the shape is None where the graph does not tell it."""
+
+    name: str
+    shape: Axes | None
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class NodeFact:
+    """One node, for the list of nodes."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    attrs: Mapping[str, str]
+    shape: Axes | None
+
+
+@dataclass(frozen=True)
+class ArrayFact:
+    """One parameter of the file."""
+
+    name: str
+    kind: str
+    shape: Shape
+    dtype: str
+    bytes: int
+    read: bool  #: whether the graph reads it
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All that `inspect` finds; `to_json` is the documented form (docs/inspect.schema.json)."""
+
+    name: str
+    symbol: str
+    params: str | None
+    bundle: str | None  #: the kind that the signature tells, such as ``classifier``; None for other files
+    random_weights: bool
+    written_by: str | None  #: version of MXNet
+    bert: Recognised | None
+    inputs: list[TensorFact]
+    labels: list[TensorFact]
+    outputs: list[TensorFact]
+    parts: list[Part]
+    missing: list[str]
+    superfluous: list[str]
+    operators: dict[str, int]
+    oldest: Oldest
+    answers: list[Answer]
+    nodes: list[NodeFact]
+    arrays: list[ArrayFact]
+    path: list[NodeFact] | None
+
+    def to_json(self, *, nodes: bool = False, params: bool = False) -> dict[str, Any]:
+        """The facts for JSON; the lists of all nodes and all parameters where they are asked for."""
+        bert = self.bert
+        document: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "symbol": self.symbol,
+            "params": self.params,
+            "bundle": self.bundle,
+            "random_weights": self.random_weights,
+            "written_by_mxnet": self.written_by,
+            "bert": None
+            if bert is None
+            else {
+                "layers": len(bert.layers),
+                "units": bert.units,
+                "heads": bert.num_heads,
+                "hidden_size": bert.hidden_size,
+                "vocab_size": bert.vocab_size,
+                "token_type_vocab_size": bert.token_type_vocab_size,
+                "max_length": bert.max_length,
+                "length": bert.length,
+                "layer_norm_eps": bert.layer_norm_eps,
+                "form": bert.form,
+                "encoder_output": str(bert.encoded),
+                "layer_outputs": [str(layer.output) for layer in bert.layers],
+            },
+            "inputs": [vars(fact) for fact in self.inputs],
+            "labels": [vars(fact) for fact in self.labels],
+            "outputs": [vars(fact) for fact in self.outputs],
+            "parameters": None
+            if self.params is None
+            else {
+                "arrays": sum(part.arrays for part in self.parts),
+                "numbers": sum(part.numbers for part in self.parts),
+                "bytes": sum(part.bytes for part in self.parts),
+                "parts": [vars(part) for part in self.parts],
+                "missing": self.missing,
+                "superfluous": self.superfluous,
+            },
+            "operators": self.operators,
+            "oldest_mxnet": {
+                "version": self.oldest.version,
+                "because": [dataclasses.asdict(requirement) for requirement in self.oldest.requirements],
+                "unknown": [str(unknown) for unknown in self.oldest.unknown],
+            },
+            "answers": [answer.to_json() for answer in self.answers],
+        }
+        if nodes:
+            document["nodes"] = [vars(fact) for fact in self.nodes]
+        if params:
+            document["arrays"] = [vars(fact) for fact in self.arrays]
+        if self.path is not None:
+            document["path"] = [vars(fact) for fact in self.path]
+        return document
+
+
+def inspect(
+    symbol: str | Path,
+    params: str | Path | None = None,
+    *,
+    epoch: int | None = None,
+    path: tuple[str, str] | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+) -> Inspection:
+    """Tell what a symbol is: of a bundle, of a checkpoint's PREFIX, or of any symbol file.
+
+    `path` are two nodes between which the way of the data is wanted. With `shapes`, those of the inputs, mxnet
+    computes the shapes of all tensors; without it mxnet is not imported, and of a bundle's files the sizes are
+    compared and not the digests (`verify` does that).
+
+    Raises UsageError and ModelError.
+    """
+    return report(open_model(symbol, params, epoch=epoch, digests=False), path=path, shapes=shapes)
+
+
+def report(
+    model: Model, *, path: tuple[str, str] | None = None, shapes: Mapping[str, Shape] | None = None
+) -> Inspection:
+    """The facts of an opened model, as `inspect`."""
+    graph, bert, bundle = model.graph, model.bert, model.bundle
+    known: dict[Output, Axes] = {output: trace.axes for output, trace in model.traces.items()}
+    if bert is not None and bert.length is not None:
+        known = {key: tuple(bert.length if axis == LENGTH else axis for axis in axes) for key, axes in known.items()}
+    for node in graph.nodes:
+        if node.name in model.param_shapes:
+            known[Output(node)] = model.param_shapes[node.name]
+    if shapes is not None:
+        from bertsym.running import tensor_shapes
+
+        known.update(tensor_shapes(graph, {**model.param_shapes, **_with_lengths(bert, shapes)}, model.name))
+    facts = {node: _node_fact(node, known) for node in graph.nodes}
+    way = None
+    if path is not None:
+        way = [facts[node] for node in graph.between(*(graph.output(name).node for name in path))]
+    inputs = [_input_fact(graph.node(name), bert, known) for name in model.inputs]
+    return Inspection(
+        name=model.name,
+        symbol=str(model.symbol_path),
+        params=str(model.params.path) if model.params is not None else None,
+        bundle=bundle.manifest.get("kind", _kind(bundle)) if bundle is not None else None,
+        random_weights=bundle is not None and bundle.manifest.get("source", {}).get("pretrained") is False,
+        written_by=graph.mxnet_version,
+        bert=bert,
+        inputs=inputs,
+        labels=[TensorFact(name, None, "label, read by the loss only") for name in model.labels],
+        outputs=[TensorFact(str(output), known.get(output)) for output in graph.outputs],
+        parts=_parts(model),
+        missing=model.missing,
+        superfluous=model.superfluous,
+        operators=dict(
+            sorted(
+                collections.Counter(node.op for node in graph.nodes if not node.is_variable).items(),
+                key=lambda item: (-item[1], item[0]),
+            )
+        ),
+        oldest=oldest_mxnet(graph.nodes),
+        answers=answers(graph, bert, model.traces, model.param_shapes),
+        nodes=list(facts.values()),
+        arrays=_arrays(model),
+        path=way,
+    )
+
+
+def _kind(bundle: Any) -> str:
+    return bundle.signature.kind if isinstance(bundle, Bundle) else "symbol"
+
+
+def _with_lengths(bert: Recognised | None, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The shapes of the other inputs of a BERT follow from one of them."""
+    found = dict(shapes)
+    if bert is None:
+        return found
+    known = next((shapes[name] for name in (bert.token_ids, bert.token_types) if name and name in shapes), (2, 16))
+    for name in (bert.token_ids, bert.token_types):
+        if name:
+            found.setdefault(name, known)
+    if bert.valid_length:
+        found.setdefault(bert.valid_length, known[:1])
+    return found
+
+
+def _node_fact(node: Node, known: Mapping[Output, Axes]) -> NodeFact:
+    return NodeFact(
+        node.name,
+        node.op,
+        tuple(str(entry) for entry in node.inputs),
+        dict(node.attrs),
+        known.get(Output(node)),
+    )
+
+
+def _input_fact(node: Node, bert: Recognised | None, known: Mapping[Output, Axes]) -> TensorFact:
+    length = (bert.length if bert else None) or LENGTH
+    meanings = list(INPUTS.values())
+    if bert is not None and node.name in (bert.token_ids, bert.token_types, bert.valid_length):
+        place = (bert.token_ids, bert.token_types, bert.valid_length).index(node.name)
+        shape: Axes = (BATCH,) if place == 2 else (BATCH, length)
+        return TensorFact(node.name, known.get(Output(node), shape), meanings[place])
+    declared = integers(node.attrs, "__shape__")
+    shape = tuple(size if size else "?" for size in declared)
+    return TensorFact(node.name, known.get(Output(node), shape or None))
+
+
+def _parts(model: Model) -> list[Part]:
+    """Parameters by the part of the graph that reads them; those that nothing reads are left out."""
+    if model.params is None:
+        return []
+    places: dict[str, list[str]] = {}
+    for name, part in _part_of_parameters(model).items():
+        if name in model.param_shapes:
+            places.setdefault(part, []).append(name)
+    infos = model.params.infos
+    return [_part(name, (infos[array] for array in arrays)) for name, arrays in places.items()]
+
+
+def _part(name: str, infos: Iterable[Any]) -> Part:
+    found = list(infos)
+    sizes = [info.nbytes for info in found]
+    return Part(name, len(found), sum(size // _width(info.dtype) for size, info in zip(sizes, found)), sum(sizes))
+
+
+def _width(dtype: str) -> int:
+    return {"<f8": 8, "<i8": 8, "<f4": 4, "<i4": 4, "<f2": 2}.get(dtype, 1)
+
+
+def _part_of_parameters(model: Model) -> dict[str, str]:
+    """Parameter -> name of its part, in the order of the graph."""
+    bert, graph = model.bert, model.graph
+    if bert is None:
+        return dict.fromkeys(model.parameters, "all")
+    inside = {node: f"layer {i}" for i, layer in enumerate(bert.layers) for node in layer.nodes}
+    inside.update(dict.fromkeys(bert.embedding, "embeddings"))
+    first = graph.ancestors(bert.layers[0].output.node)
+    found: dict[str, str] = {}
+    pooler = {
+        answer.reads for answer in answers(graph, bert, model.traces, model.param_shapes) if answer.kind == "pooled"
+    }
+    pooled = {node for name in pooler for node in graph.between(bert.encoded.node, graph.output(name).node)}
+    wanted = set(model.parameters)
+    for node in graph.nodes:
+        part = inside.get(node) or ("pooler" if node in pooled else "embeddings" if node in first else "head")
+        for entry in node.inputs:
+            if entry.node.is_variable and entry.node.name in wanted:
+                found.setdefault(entry.node.name, part)
+    return found
+
+
+def _arrays(model: Model) -> list[ArrayFact]:
+    read = set(model.graph.variables)
+    infos = model.params.infos.values() if model.params is not None else ()
+    return [
+        ArrayFact(info.name, info.kind, info.shape, _dtype(info.dtype), info.nbytes, info.name in read)
+        for info in infos
+    ]
+
+
+def _dtype(code: str) -> str:
+    import numpy as np
+
+    return str(np.dtype(code))

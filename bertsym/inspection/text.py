@@ -1,0 +1,167 @@
+"""An inspection as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from bertsym.bert.answer import Answer
+from bertsym.bert.tracing import Axes
+from bertsym.inspection.report import Inspection, NodeFact
+from bertsym.symbol.node import Node
+
+_INDENT = " " * 11
+
+
+def summary(facts: Inspection) -> str:
+    """What the symbol is, what its classifier reads, and the picture of the way there."""
+    lines = [*_header(facts), "", *(answer.sentence for answer in facts.answers)]
+    for answer in facts.answers if facts.bert is not None else ():
+        lines += ["", *_picture(facts, answer)]
+    return "\n".join(lines)
+
+
+def _header(facts: Inspection) -> Iterator[str]:
+    kind = "any MXNet symbol" if facts.bundle is None else f"bundle of bertsym, {facts.bundle}"
+    written = f", written by MXNet {facts.written_by}" if facts.written_by else ""
+    yield f"{facts.name}: {kind}{written}"
+    yield from _field("graph", _what(facts))
+    yield from _field("inputs", *(_tensor(fact.name, fact.shape, fact.meaning) for fact in facts.inputs))
+    if facts.labels:
+        yield from _field("labels", *(_tensor(fact.name, fact.shape, fact.meaning) for fact in facts.labels))
+    yield from _field("outputs", *(_tensor(fact.name, fact.shape, "") for fact in facts.outputs))
+    yield from _field("params", *_parameters(facts))
+    operators = [f"{count} {op}" for op, count in facts.operators.items()]
+    yield from _field("operators", *(", ".join(operators[i : i + 8]) for i in range(0, len(operators), 8)))
+    reasons = list(dict.fromkeys(requirement.reason for requirement in facts.oldest.requirements))
+    needs = f": it needs {', '.join(reasons[:3])}" if reasons else ""
+    loads = f"MXNet {facts.oldest.version} and newer{needs}" if facts.oldest.version else "no MXNet that is known"
+    yield from _field("loads in", loads, *(f"unknown to every version: {unknown}" for unknown in facts.oldest.unknown))
+
+
+def _what(facts: Inspection) -> str:
+    nodes = f"{len(facts.nodes)} nodes"
+    if facts.bert is None:
+        return f"no BERT, {nodes}"
+    length = f"; takes length {facts.bert.length} only" if facts.bert.length else ""
+    weights = "; RANDOM WEIGHTS" if facts.random_weights else ""
+    return f"{facts.bert}; {facts.bert.form} form, {nodes}{length}{weights}"
+
+
+def _parameters(facts: Inspection) -> Iterator[str]:
+    if facts.params is None:
+        yield "no file"
+        return
+    total = sum(part.numbers for part in facts.parts)
+    size = sum(part.bytes for part in facts.parts)
+    yield f"{total:,} numbers in {sum(part.arrays for part in facts.parts)} arrays, {_size(size)}: {facts.params}"
+    layers = [part for part in facts.parts if part.name.startswith("layer ")]
+    alike = len({(part.arrays, part.numbers) for part in layers}) == 1 and len(layers) > 1
+    shown = []
+    for part in facts.parts:
+        if alike and part in layers:
+            if part is layers[0]:
+                shown.append(f"{len(layers)} layers of {part.numbers:,} ({_size(part.bytes)} each)")
+        else:
+            shown.append(f"{part.name} {part.numbers:,} ({_size(part.bytes)})")
+    if facts.bert is not None:
+        yield "; ".join(shown)
+    for what, names in (("missing", facts.missing), ("not read by the graph", facts.superfluous)):
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            yield f"{what}: {', '.join(names[:5])}{more}"
+
+
+def _field(label: str, *values: str) -> Iterator[str]:
+    for i, value in enumerate(values or ("none",)):
+        yield f"{label if i == 0 else '':<{len(_INDENT) - 2}}  {value}"
+
+
+def _tensor(name: str, shape: Axes | None, meaning: str) -> str:
+    return f"{name} {axes(shape)}" + (f"  {meaning}" if meaning else "")
+
+
+def axes(shape: Axes | None) -> str:
+    """A shape as text: ``(N, T, 768)``, or ``(?)`` when it is unknown."""
+    return "(?)" if shape is None else f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+def _size(count: int) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if unit != "B" else f"{count} B"
+        count /= 1000  # type: ignore[assignment]
+    return f"{count:.3g} GB"
+
+
+def _picture(facts: Inspection, answer: Answer) -> list[str]:
+    """The way from the inputs through the encoder to the output, a node a line."""
+    bert = facts.bert
+    assert bert is not None
+    shapes = {fact.name: fact.shape for fact in facts.nodes}
+    names = " ".join(fact.name for fact in facts.inputs)
+    rows: list[tuple[str, str, str]] = [(names, "", "")]
+    encoder = f"embeddings and {len(bert.layers)} encoder layers"
+    rows.append((encoder, "", f"{axes(shapes.get(bert.encoded.node.name))}  {bert.encoded}"))
+    for node in answer.nodes:
+        if node is not bert.encoded.node:
+            rows.append((node.name, node.op, axes(shapes.get(node.name)) + _remark(node, answer)))
+    width = max(len(row[0]) for row in rows)
+    operator = max(len(row[1]) for row in rows)
+    lines = []
+    for i, (name, op, shape) in enumerate(rows):
+        lines.append(f"  {name:<{width}}  {op:<{operator}}  {shape}".rstrip())
+        if i + 1 < len(rows):
+            lines.append("    |")
+    return lines
+
+
+def _remark(node: Node, answer: Answer) -> str:
+    if node.name == answer.classifier:
+        return "  <- the classifier"
+    if node.name == answer.reads.partition(":")[0] and answer.kind in ("cls", "position", "pooled", "mean"):
+        return {"cls": "  <- [CLS]", "pooled": "  <- pooled", "mean": "  <- mean"}.get(answer.kind, "  <- one token")
+    return ""
+
+
+def node_lines(nodes: Iterable[NodeFact]) -> list[str]:
+    """A node a line: name, operator, shape, what it reads, attributes."""
+    rows = [
+        (
+            fact.name,
+            "variable" if fact.op == "null" else fact.op,
+            axes(fact.shape) if fact.shape else "",
+            ", ".join(fact.inputs),
+            " ".join(f"{key}={value}" for key, value in fact.attrs.items()),
+        )
+        for fact in nodes
+    ]
+    return _table(rows)
+
+
+def array_lines(facts: Inspection) -> list[str]:
+    """An array of the parameter file a line."""
+    return _table(
+        [
+            (
+                array.name,
+                axes(array.shape),
+                array.dtype,
+                _size(array.bytes),
+                array.kind,
+                "" if array.read else "not read",
+            )
+            for array in facts.arrays
+        ]
+    )
+
+
+def operator_lines(facts: Inspection) -> list[str]:
+    """An operator a line, the most frequent first."""
+    return _table([(op, str(count)) for op, count in facts.operators.items()])
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]]).rstrip() for row in rows]
