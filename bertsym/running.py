@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.bert.answer import answers
+from bertsym.bert.tracing import BATCH, LENGTH, Axes, Axis
 from bertsym.errors import DataError, UsageError
 from bertsym.model import Model
 from bertsym.runtime import mx, mxnet_errors, quiet_stderr
@@ -18,6 +20,8 @@ from bertsym.symbol.params import Array
 Shape = tuple[int, ...]
 _DTYPES = {0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64", 7: "bool"}
 _BATCH, _LENGTH = 2, 16
+# Batch size and length, twice; primes, so that products tell what they are made of.
+_PROBES = ((11, 5), (13, 7))
 
 
 def tensor_shapes(graph: SymbolGraph, shapes: Mapping[str, Shape], where: str) -> dict[Output, Shape]:
@@ -100,11 +104,7 @@ def _sizes(model: Model, shapes: Mapping[str, Shape]) -> tuple[int, int]:
     given = next((shapes[name] for name in (bert.token_ids, bert.token_types) if name and name in shapes), None)
     if given is not None and len(given) == 2:
         return given
-    from bertsym.bert.answer import answers
-
-    locked = [answer.locked_length for answer in answers(model.graph, bert, model.traces, model.param_shapes)]
-    fixed = [length for length in (bert.length, *locked) if length]
-    return _BATCH, fixed[0] if fixed else min(_LENGTH, bert.max_length or _LENGTH)
+    return _BATCH, fixed_length(model) or min(_LENGTH, bert.max_length or _LENGTH)
 
 
 def _sample(
@@ -153,3 +153,50 @@ def _symbol(graph: SymbolGraph, outputs: Iterable[Output]) -> Any:
     load = mx.sym.load_json  # mxnet itself is imported here, where its messages are heard
     with mxnet_errors("the symbol"), quiet_stderr():
         return load(whole.to_json())
+
+
+def free_shapes(model: Model) -> dict[Output, Axes]:
+    """The shapes of all tensors of a BERT with its free axes as ``N`` and ``T``, as ``(N, T, 768)`` or ``(12*N, T, T)``.
+
+    MXNet infers them twice, for two batch sizes and lengths; what changes with them is free. Of a graph that
+    is no BERT, where there is nothing that tells the free axes, the result is empty.
+    """
+    bert = model.bert
+    if bert is None:
+        return {}
+    fixed = fixed_length(model)
+    found = []
+    for batch, length in _PROBES:
+        names = (bert.token_ids, bert.token_types, bert.valid_length)
+        sizes = (batch, fixed or length)
+        shapes = {name: sizes[: 1 if name == bert.valid_length else 2] for name in names if name}
+        found.append(tensor_shapes(model.graph, {**model.param_shapes, **shapes}, model.name))
+    one, other = found
+    return {output: _free(one[output], other[output], fixed) for output in one if output in other}
+
+
+def _free(one: Shape, other: Shape, fixed: int | None) -> Axes:
+    (batch, length), (batch2, length2) = _PROBES
+
+    def axis(size: int, size2: int) -> Axis:
+        if size == size2:
+            return size
+        for name, unit, unit2 in (
+            (BATCH, batch, batch2),
+            (LENGTH, length, length2),
+            ("N*T", batch * length, batch2 * length2),
+        ):
+            if size % unit == 0 and size2 % unit2 == 0 and size // unit == size2 // unit2:
+                return name if size == unit else f"{size // unit}*{name}"
+        return "?"
+
+    return tuple(map(axis, one, other)) if len(one) == len(other) else ()
+
+
+def fixed_length(model: Model) -> int | None:
+    """The only length that a BERT's graph takes, because it was written into it or by its classifier's weight."""
+    bert = model.bert
+    if bert is None:
+        return None
+    locked = [answer.locked_length for answer in answers(model.graph, bert, model.traces, model.param_shapes)]
+    return next((length for length in (bert.length, *locked) if length), None)

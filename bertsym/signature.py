@@ -36,6 +36,7 @@ class Signature:
     pair: bool = False
     columns: Columns = Columns()
     header: bool = True  #: whether the training tables had one
+    trained: bool = True  #: False of a classifier that was grafted and never fitted
 
     def to_json(self) -> dict[str, Any]:
         """The documented JSON form; free dimensions are the strings ``batch`` and ``length``."""
@@ -52,6 +53,7 @@ class Signature:
             "max_length": self.max_length,
             "task": self.task,
             "labels": self.labels,
+            "trained": self.trained,
             "pair": self.pair,
             "columns": {**dataclasses.asdict(self.columns), "header": self.header},
             "tokenizer": dataclasses.asdict(self.tokenizer),
@@ -76,6 +78,7 @@ class Signature:
             pair=document["pair"],
             columns=Columns(*(columns[part] for part in ("text", "pair", "label"))),
             header=columns["header"],
+            trained=document.get("trained", True),
         )
 
 

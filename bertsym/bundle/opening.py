@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from bertsym.bundle.files import (
 from bertsym.errors import ModelError
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import ParamsFile
+from bertsym.symbol.params import ArrayInfo, ParamsFile
 from bertsym.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -102,44 +103,9 @@ class Bundle(_Files):
 
     def check_content(self) -> None:
         """Raise ModelError unless signature, config, parameters and graphs tell the same."""
-        expected = self._expected_shapes()
-        params = self.params()
-        if params.shapes != expected:
-            shapes = params.shapes
-            differing = sorted(name for name in shapes.keys() | expected if shapes.get(name) != expected.get(name))
-            raise ModelError(f"{self.path(PARAMS)}: not the parameters of this config: {', '.join(differing[:5])}")
-        for info in params.infos.values():
-            if info.dtype != "<f4" or info.kind == "aux":
-                raise ModelError(f"{self.path(PARAMS)}: parameter {info.name} is not a float32 argument")
-        for name, extra in ((SYMBOL, set()), (TRAIN_SYMBOL, {LABEL_NAME})):
-            if self.has(name):
-                path = self.path(name)
-                graph = SymbolGraph.load(path)
-                graph.check_only(OPERATORS, str(path))
-                unlike = set(graph.variables) ^ {*INPUT_NAMES, *extra, *expected}
-                if unlike:
-                    raise ModelError(f"{path}: its variables are not inputs and parameters: {sorted(unlike)[:5]}")
-                outputs = [f"{output}_output" for output in graph.output_names]
-                if outputs != [self.signature.output_name]:
-                    raise ModelError(f"{path}: ends in {', '.join(outputs)}, not in {self.signature.output_name}")
-
-    def _expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        config, signature, where = self.config, self.signature, self.path(SIGNATURE)
-        if signature.output not in OUTPUTS or not 1 <= (signature.length or 1) <= signature.max_length:
-            raise ModelError(f"{where}: encoder output {signature.output!r}, length {signature.length}")
-        if signature.max_length > config.max_length:
-            raise ModelError(f"{where}: max length {signature.max_length}, the table has {config.max_length} positions")
-        shapes = parameter_shapes(config, pooler=signature.output == "pooled")
-        if signature.kind == "encoder":
-            return shapes
-        if signature.kind == "classifier":
-            prefix, outputs = FULLY_CONNECTED, len(signature.labels)
-        elif signature.kind == "logits" and signature.task in FINISHED_HEADS:
-            prefix, outputs = FINISHED_HEADS[signature.task][1], signature.output_shape[-1]
-        else:
-            raise ModelError(f"{where}: kind {signature.kind!r}, task {signature.task!r} is unknown")
-        width = config.units * (signature.length or 1)
-        return {**shapes, f"{prefix}_weight": (outputs, width), f"{prefix}_bias": (outputs,)}
+        names = [name for name in (SYMBOL, TRAIN_SYMBOL) if self.has(name)]
+        graphs = {name: SymbolGraph.load(self.path(name)) for name in names}
+        check_bert(self.config, self.signature, self.params().infos, graphs, self.path)
 
     def moved_to(self, prefix: str | Path) -> Bundle:
         """The same bundle after its files were moved."""
@@ -149,6 +115,54 @@ class Bundle(_Files):
     def has_head(self) -> bool:
         """Whether the symbol ends in a head rather than in an output of the encoder."""
         return self.signature.kind != "encoder"
+
+
+def check_bert(
+    config: BertConfig,
+    signature: Signature,
+    infos: Mapping[str, ArrayInfo],
+    graphs: Mapping[str, SymbolGraph],
+    path: Callable[[str], object],
+) -> None:
+    """Raise ModelError unless parameters and graphs are those that config and signature imply.
+
+    `graphs` are by file name (SYMBOL, TRAIN_SYMBOL); `path` gives what messages call a file.
+    """
+    expected = _expected_shapes(config, signature, path(SIGNATURE))
+    shapes = {name: info.shape for name, info in infos.items()}
+    if shapes != expected:
+        differing = sorted(name for name in shapes.keys() | expected if shapes.get(name) != expected.get(name))
+        raise ModelError(f"{path(PARAMS)}: not the parameters of this config: {', '.join(differing[:5])}")
+    for info in infos.values():
+        if info.dtype != "<f4" or info.kind == "aux":
+            raise ModelError(f"{path(PARAMS)}: parameter {info.name} is not a float32 argument")
+    for name, graph in graphs.items():
+        extra = {LABEL_NAME} if name == TRAIN_SYMBOL else set()
+        graph.check_only(OPERATORS, str(path(name)))
+        unlike = set(graph.variables) ^ {*INPUT_NAMES, *extra, *expected}
+        if unlike:
+            raise ModelError(f"{path(name)}: its variables are not inputs and parameters: {sorted(unlike)[:5]}")
+        outputs = [f"{output}_output" for output in graph.output_names]
+        if outputs != [signature.output_name]:
+            raise ModelError(f"{path(name)}: ends in {', '.join(outputs)}, not in {signature.output_name}")
+
+
+def _expected_shapes(config: BertConfig, signature: Signature, where: object) -> dict[str, tuple[int, ...]]:
+    if signature.output not in OUTPUTS or not 1 <= (signature.length or 1) <= signature.max_length:
+        raise ModelError(f"{where}: encoder output {signature.output!r}, length {signature.length}")
+    if signature.max_length > config.max_length:
+        raise ModelError(f"{where}: max length {signature.max_length}, the table has {config.max_length} positions")
+    shapes = parameter_shapes(config, pooler=signature.output == "pooled")
+    if signature.kind == "encoder":
+        return shapes
+    if signature.kind == "classifier":
+        prefix, outputs = FULLY_CONNECTED, len(signature.labels)
+    elif signature.kind == "logits" and signature.task in FINISHED_HEADS:
+        prefix, outputs = FINISHED_HEADS[signature.task][1], signature.output_shape[-1]
+    else:
+        raise ModelError(f"{where}: kind {signature.kind!r}, task {signature.task!r} is unknown")
+    width = config.units * (signature.length or 1)
+    return {**shapes, f"{prefix}_weight": (outputs, width), f"{prefix}_bias": (outputs,)}
 
 
 def open_any(prefix: str | Path, *, digests: bool = True) -> Bundle | SymbolBundle:

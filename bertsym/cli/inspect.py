@@ -17,7 +17,7 @@ from bertsym.cli.options import epoch_option, shape_option
 @click.option("--params", "arrays", is_flag=True, help="List all arrays of the parameter file.")
 @click.option("--ops", is_flag=True, help="List the operators with their counts.")
 @click.option("--path", nargs=2, metavar="A B", help="List the nodes through which data gets from node A to node B.")
-@click.option("--shapes", is_flag=True, help="Let MXNet compute the shapes of all tensors, for the inputs of --shape.")
+@click.option("--shapes", is_flag=True, help="Let MXNet compute the shapes of all tensors.")
 @shape_option
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object, as docs/inspect.schema.json describes it."

@@ -19,6 +19,8 @@ def open_classifier(prefix: str | Path) -> Bundle:
         )
     if bundle.signature.kind != "classifier":
         raise ModelError(f"{bundle.prefix}: its {bundle.signature.task} head was never trained")
+    if not bundle.signature.trained:
+        raise ModelError(f"{bundle.prefix}: its classifier was grafted and never trained")
     return bundle
 
 

@@ -157,7 +157,8 @@ def inspect(
     """Tell what a symbol is: of a bundle, of a checkpoint's PREFIX, or of any symbol file.
 
     `path` are two nodes between which the way of the data is wanted. With `shapes`, those of the inputs, mxnet
-    computes the shapes of all tensors; without it mxnet is not imported, and of a bundle's files the sizes are
+    computes the shapes of all tensors; an empty mapping leaves the batch size N and the length T of a BERT free.
+    Without it mxnet is not imported, and of a bundle's files the sizes are
     compared and not the digests (`verify` does that).
 
     Raises UsageError and ModelError.
@@ -177,9 +178,12 @@ def report(
         if node.name in model.param_shapes:
             known[Output(node)] = model.param_shapes[node.name]
     if shapes is not None:
-        from bertsym.running import tensor_shapes
+        from bertsym.running import free_shapes, tensor_shapes
 
-        known.update(tensor_shapes(graph, {**model.param_shapes, **_with_lengths(bert, shapes)}, model.name))
+        if shapes or bert is None:
+            known.update(tensor_shapes(graph, {**model.param_shapes, **_with_lengths(bert, shapes)}, model.name))
+        else:
+            known.update(free_shapes(model))
     facts = {node: _node_fact(node, known) for node in graph.nodes}
     way = None
     if path is not None:
