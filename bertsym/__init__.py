@@ -12,13 +12,22 @@ if TYPE_CHECKING:
     from bertsym.bert.config import BertConfig
     from bertsym.bert.heads import finished_head, graft, graft_for_inference
     from bertsym.bert.outputs import output_symbol
-    from bertsym.bundle import Bundle
+    from bertsym.bundle import Bundle, SymbolBundle
     from bertsym.errors import BertsymError, DataError, ModelError, UsageError, VerificationError
     from bertsym.exporting import export
     from bertsym.inference.evaluate import evaluate
     from bertsym.inference.predict import Classifier, Prediction
+    from bertsym.inspection.report import Inspection, inspect
+    from bertsym.model import Model, open_model
     from bertsym.signature import Signature
     from bertsym.sources import Pretrained, SourceOptions, load_source
+    from bertsym.surgery.diff import Diff, diff
+    from bertsym.surgery.edit import Edited, Edits, edit
+    from bertsym.surgery.extract import extract
+    from bertsym.surgery.heads import graft_head
+    from bertsym.surgery.writing import Written
+    from bertsym.symbol.graph import SymbolGraph
+    from bertsym.symbol.node import Node, Output
     from bertsym.symbol.params import ParamsFile
     from bertsym.text.tables import TableFormat
     from bertsym.text.tasks import Columns
@@ -33,7 +42,7 @@ _HOME = {
     "graft_for_inference": "bert.heads",
     "output_symbol": "bert.outputs",
     "Bundle": "bundle",
-    "Signature": "signature",
+    "SymbolBundle": "bundle",
     "BertsymError": "errors",
     "DataError": "errors",
     "ModelError": "errors",
@@ -43,9 +52,25 @@ _HOME = {
     "evaluate": "inference.evaluate",
     "Classifier": "inference.predict",
     "Prediction": "inference.predict",
+    "Inspection": "inspection.report",
+    "inspect": "inspection.report",
+    "Model": "model",
+    "open_model": "model",
+    "Signature": "signature",
     "Pretrained": "sources",
     "SourceOptions": "sources",
     "load_source": "sources",
+    "Diff": "surgery.diff",
+    "diff": "surgery.diff",
+    "Edited": "surgery.edit",
+    "Edits": "surgery.edit",
+    "edit": "surgery.edit",
+    "extract": "surgery.extract",
+    "graft_head": "surgery.heads",
+    "Written": "surgery.writing",
+    "SymbolGraph": "symbol.graph",
+    "Node": "symbol.node",
+    "Output": "symbol.node",
     "ParamsFile": "symbol.params",
     "TableFormat": "text.tables",
     "Columns": "text.tasks",
@@ -61,23 +86,39 @@ __all__ = [
     "Classifier",
     "Columns",
     "DataError",
+    "Diff",
+    "Edited",
+    "Edits",
     "FinetuneOptions",
+    "Inspection",
+    "Model",
     "ModelError",
+    "Node",
+    "Output",
     "ParamsFile",
     "Prediction",
     "Pretrained",
     "Signature",
     "SourceOptions",
+    "SymbolBundle",
+    "SymbolGraph",
     "TableFormat",
     "UsageError",
     "VerificationError",
+    "Written",
+    "diff",
+    "edit",
     "evaluate",
     "export",
+    "extract",
     "finetune",
     "finished_head",
     "graft",
     "graft_for_inference",
+    "graft_head",
+    "inspect",
     "load_source",
+    "open_model",
     "output_symbol",
     "verify",
 ]

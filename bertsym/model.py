@@ -12,7 +12,7 @@ from bertsym.bert.tracing import Traces, trace
 from bertsym.bundle import MANIFEST, PARAMS, SYMBOL, Bundle, SymbolBundle, file_path, open_any
 from bertsym.errors import ModelError, UsageError
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import ParamsFile
+from bertsym.symbol.params import Parameters, ParamsFile
 from bertsym.symbol.roles import input_variables, label_variables
 
 Shapes = dict[str, tuple[int, ...]]
@@ -25,7 +25,8 @@ class Model:
     name: str  #: as it was asked for
     symbol_path: Path
     graph: SymbolGraph
-    params: ParamsFile | None
+    params: Parameters | None
+    params_path: Path | None
     bundle: Bundle | SymbolBundle | None
 
     @functools.cached_property
@@ -47,6 +48,18 @@ class Model:
     def inputs(self) -> list[str]:
         """Variables that are neither parameters nor labels."""
         return input_variables(self.graph, self.param_shapes)
+
+    def resolve(self, text: str) -> str:
+        """The name of a node that is named by itself or as ``layer 5``, the output of that encoder layer.
+
+        Raises UsageError for a layer that isn't there.
+        """
+        match = re.fullmatch(r"layer[ :]?(\d+)", text)
+        if not match or self.bert is None or text in {node.name for node in self.graph.nodes}:
+            return text
+        if int(match[1]) >= len(self.bert.layers):
+            raise UsageError(f"{self.name} has the layers 0 to {len(self.bert.layers) - 1}, there is no {text}")
+        return str(self.bert.layers[int(match[1])].output)
 
     @property
     def labels(self) -> list[str]:
@@ -106,7 +119,7 @@ def open_model(
         params = bundle.path(PARAMS)
     graph = SymbolGraph.load(symbol_path)
     found = Path(params) if params is not None else _params_of(prefix, epoch)
-    return Model(name, symbol_path, graph, ParamsFile(found) if found is not None else None, bundle)
+    return Model(name, symbol_path, graph, ParamsFile(found) if found is not None else None, found, bundle)
 
 
 def _params_of(prefix: Path, epoch: int | None) -> Path | None:
@@ -121,11 +134,11 @@ def _params_of(prefix: Path, epoch: int | None) -> Path | None:
     return first if first in there else (there[-1] if there else None)
 
 
-def require_params(model: Model) -> ParamsFile:
+def require_params(model: Model) -> Parameters:
     """The parameters; raises ModelError when there are none, or not all."""
     if model.params is None:
         raise ModelError(f"{model.name}: there are no parameters beside {model.symbol_path.name}; name their file")
     if model.missing:
         names = ", ".join(model.missing[:3])
-        raise ModelError(f"{model.params.path}: {len(model.missing)} parameters of the graph are missing: {names}")
+        raise ModelError(f"{model.name}: {len(model.missing)} parameters of the graph are missing in its file: {names}")
     return model.params

@@ -156,7 +156,7 @@ def _symbol(graph: SymbolGraph, outputs: Iterable[Output]) -> Any:
 
 
 def free_shapes(model: Model) -> dict[Output, Axes]:
-    """The shapes of all tensors of a BERT with its free axes as ``N`` and ``T``, as ``(N, T, 768)`` or ``(12*N, T, T)``.
+    """The shapes of all tensors of a BERT, free axes as ``N`` and ``T``: ``(N, T, 768)``, ``(12*N, T, T)``.
 
     MXNet infers them twice, for two batch sizes and lengths; what changes with them is free. Of a graph that
     is no BERT, where there is nothing that tells the free axes, the result is empty.
@@ -172,20 +172,17 @@ def free_shapes(model: Model) -> dict[Output, Axes]:
         shapes = {name: sizes[: 1 if name == bert.valid_length else 2] for name in names if name}
         found.append(tensor_shapes(model.graph, {**model.param_shapes, **shapes}, model.name))
     one, other = found
-    return {output: _free(one[output], other[output], fixed) for output in one if output in other}
+    return {output: _free(one[output], other[output]) for output in one if output in other}
 
 
-def _free(one: Shape, other: Shape, fixed: int | None) -> Axes:
+def _free(one: Shape, other: Shape) -> Axes:
     (batch, length), (batch2, length2) = _PROBES
 
     def axis(size: int, size2: int) -> Axis:
         if size == size2:
             return size
-        for name, unit, unit2 in (
-            (BATCH, batch, batch2),
-            (LENGTH, length, length2),
-            ("N*T", batch * length, batch2 * length2),
-        ):
+        units = ((BATCH, batch, batch2), (LENGTH, length, length2), ("N*T", batch * length, batch2 * length2))
+        for name, unit, unit2 in units:
             if size % unit == 0 and size2 % unit2 == 0 and size // unit == size2 // unit2:
                 return name if size == unit else f"{size // unit}*{name}"
         return "?"

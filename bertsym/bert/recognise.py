@@ -54,6 +54,7 @@ class Recognised:
     layers: tuple[Layer, ...]
     embedding: frozenset[Node]  #: nodes before the first layer that don't belong to one: embeddings, mask
     words: Node  #: the word embedding
+    embedded: Output  #: the normalised sum of the embeddings, which the first layer reads
     units: int | None
     vocab_size: int | None
     token_type_vocab_size: int | None
@@ -114,6 +115,7 @@ def recognise(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None =
         layers=layers,
         embedding=embedding,
         words=words,
+        embedded=Output(first),
         units=_size(words.attrs, "output_dim"),
         vocab_size=_size(words.attrs, "input_dim"),
         token_type_vocab_size=_size(token_types.attrs, "input_dim") if token_types else None,

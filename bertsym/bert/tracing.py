@@ -56,7 +56,7 @@ class _Tracer:
         self.graph, self.bert, self.params = graph, bert, params
         units: Axis = bert.units if bert.units is not None else "U"
         axes: Axes = (BATCH, LENGTH, units)
-        if _is_time_major(graph, bert):
+        if is_time_major(graph, bert):
             axes = (LENGTH, BATCH, units)
         self.traces: Traces = {bert.encoded: Trace(axes, "all")}
 
@@ -80,7 +80,7 @@ class _Tracer:
                 self.traces.update({Output(node, i): result for i in range(node.num_outputs)})
 
 
-def _is_time_major(graph: SymbolGraph, bert: Recognised) -> bool:
+def is_time_major(graph: SymbolGraph, bert: Recognised) -> bool:
     """Whether the encoder runs as (T, N, U): an odd number of exchanges between the words and its end."""
     major = {Output(bert.words): False}
     for node in graph.nodes:

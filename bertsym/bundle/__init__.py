@@ -23,8 +23,9 @@ from bertsym.bundle.files import (
     bundle_paths,
     file_digest,
     file_path,
+    read_json,
 )
-from bertsym.bundle.opening import Bundle, SymbolBundle, open_any
+from bertsym.bundle.opening import Bundle, SymbolBundle, check_bert, open_any
 from bertsym.bundle.writing import BundleContent, SymbolContent, stage_bundle
 
 __all__ = [
@@ -41,8 +42,10 @@ __all__ = [
     "SymbolBundle",
     "SymbolContent",
     "bundle_paths",
+    "check_bert",
     "file_digest",
     "file_path",
     "open_any",
+    "read_json",
     "stage_bundle",
 ]

@@ -19,6 +19,10 @@ from bertsym.errors import BertsymError
 COMMANDS = {
     "export": "Write a pretrained BERT as a bundle of MXNet files.",
     "inspect": "Tell what any MXNet symbol is, and what its classifier reads.",
+    "extract": "Write a part of a symbol: any node as output, any tensor as input.",
+    "graft": "Put an untrained head on a symbol, or remove its head.",
+    "edit": "Change names, attributes or dropout of a symbol.",
+    "diff": "Compare two symbols: nodes, parameters, results.",
     "verify": "Check a written bundle against GluonNLP's own BERTModel.",
     "finetune": "Graft a classifier onto an exported BERT and fit it.",
     "evaluate": "Measure a classifier on a labelled table.",

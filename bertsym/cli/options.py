@@ -17,6 +17,7 @@ device_option = click.option("--device", default="cpu", show_default=True, help=
 epoch_option = click.option(
     "--epoch", type=click.IntRange(0), help="Of PREFIX-EPOCH.params.  [default: 0, or the last]"
 )
+params_option = click.option("--params", metavar="FILE", help="The parameter file, if it is not beside the symbol.")
 
 
 class _ShapeType(click.ParamType):  # type: ignore[type-arg]
@@ -107,6 +108,10 @@ def command_line() -> list[str]:
         given = context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
         if name in _NOT_NOTED or value is None or not given:
             continue
+        if isinstance(parameter, click.Option) and parameter.multiple:
+            for item in value.items() if isinstance(value, dict) else value:
+                words += [parameter.opts[0], _as_given(item)]
+            continue
         value = "PREFIX" if name == target else str(value)
         if isinstance(parameter, click.Argument):
             words.append(value)
@@ -115,6 +120,30 @@ def command_line() -> list[str]:
         else:
             words += [parameter.opts[0], value]
     return words
+
+
+def _as_given(item: Any) -> str:
+    """A value of an option that may be given several times: a word, OLD=NEW, NODE.ATTR=VALUE or NAME=SIZES."""
+    if isinstance(item, str):
+        return item
+    *names, last = item
+    return f"{'.'.join(names)}={last if isinstance(last, str) else ','.join(map(str, last))}"
+
+
+def show_written(written: Any) -> None:
+    """Say what surgery wrote, what it was compared by, and what to know of it."""
+    bundle = written.bundle
+    signature = bundle.signature.to_json()
+    for note in written.notes:
+        click.echo(f"note: {note}", err=True)
+    for check in written.checks:
+        click.echo(f"  {check}")
+    compared = ", verified" if written.checks else ""
+    count = len(bundle.params())
+    click.echo(f"wrote {bundle.prefix}-*{compared}; {count} arrays of parameters")
+    for tensor in signature["outputs"]:
+        sizes = ", ".join(map(str, tensor["shape"])) if tensor["shape"] else "?"
+        click.echo(f"  it ends in {tensor['name']} ({sizes})")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from bertsym.bert.answer import Answer, answers
 from bertsym.bert.inputs import INPUTS
 from bertsym.bert.recognise import Recognised
 from bertsym.bert.tracing import BATCH, LENGTH, Axes
-from bertsym.bundle import Bundle
+from bertsym.bundle import Bundle, SymbolBundle
 from bertsym.model import Model, open_model
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.node import Node, Output
@@ -133,7 +133,7 @@ class Inspection:
             "oldest_mxnet": {
                 "version": self.oldest.version,
                 "because": [dataclasses.asdict(requirement) for requirement in self.oldest.requirements],
-                "unknown": [str(unknown) for unknown in self.oldest.unknown],
+                "unknown": [dataclasses.asdict(unknown) for unknown in self.oldest.unknown],
             },
             "answers": [answer.to_json() for answer in self.answers],
         }
@@ -187,12 +187,19 @@ def report(
     facts = {node: _node_fact(node, known) for node in graph.nodes}
     way = None
     if path is not None:
-        way = [facts[node] for node in graph.between(*(graph.output(name).node for name in path))]
+        way = [facts[node] for node in graph.between(*(graph.output(model.resolve(name)).node for name in path))]
+    if isinstance(bundle, SymbolBundle):
+        for tensor in bundle.signature.inputs:
+            if tensor.shape is not None and tensor.name in graph.variables:
+                known.setdefault(Output(graph.node(tensor.name)), tensor.shape)
+        for tensor, output in zip(bundle.signature.outputs, graph.outputs):
+            if tensor.shape is not None:
+                known.setdefault(output, tensor.shape)
     inputs = [_input_fact(graph.node(name), bert, known) for name in model.inputs]
     return Inspection(
         name=model.name,
         symbol=str(model.symbol_path),
-        params=str(model.params.path) if model.params is not None else None,
+        params=str(model.params_path) if model.params_path is not None else None,
         bundle=bundle.manifest.get("kind", _kind(bundle)) if bundle is not None else None,
         random_weights=bundle is not None and bundle.manifest.get("source", {}).get("pretrained") is False,
         written_by=graph.mxnet_version,

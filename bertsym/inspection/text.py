@@ -35,7 +35,9 @@ def _header(facts: Inspection) -> Iterator[str]:
     reasons = list(dict.fromkeys(requirement.reason for requirement in facts.oldest.requirements))
     needs = f": it needs {', '.join(reasons[:3])}" if reasons else ""
     loads = f"MXNet {facts.oldest.version} and newer{needs}" if facts.oldest.version else "no MXNet that is known"
-    yield from _field("loads in", loads, *(f"unknown to every version: {unknown}" for unknown in facts.oldest.unknown))
+    yield from _field(
+        "loads in", loads, *(f"but not {unknown.reason} of {unknown.node}" for unknown in facts.oldest.unknown)
+    )
 
 
 def _what(facts: Inspection) -> str:

@@ -47,8 +47,30 @@ class ArrayInfo:
     nbytes: int
 
 
-class ParamsFile(Mapping[str, Array]):
-    """A ``.params`` file as a mapping from name (without ``arg:`` or ``aux:``) to a read-only array.
+class Parameters(Mapping[str, Array]):
+    """Arrays by name (without ``arg:`` or ``aux:``), and what is known of them without reading them."""
+
+    infos: dict[str, ArrayInfo]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.infos)
+
+    def __len__(self) -> int:
+        return len(self.infos)
+
+    @property
+    def auxiliary(self) -> list[str]:
+        """Names of the auxiliary states."""
+        return [name for name, info in self.infos.items() if info.kind == "aux"]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape."""
+        return {name: info.shape for name, info in self.infos.items()}
+
+
+class ParamsFile(Parameters):
+    """A ``.params`` file as a mapping from name to a read-only array.
 
     Only the header is read at first; an array is a view of the mapped file and costs no memory of its own.
     Raises ModelError when the file is missing, truncated, damaged or of a kind that can't be a model's.
@@ -65,26 +87,24 @@ class ParamsFile(Mapping[str, Array]):
             raise ModelError(f"{self.path}: {error.strerror}") from None
         self.infos = {info.name: info for info in _Reader(self.path, self._map).array_infos()}
 
-    @property
-    def auxiliary(self) -> list[str]:
-        """Names of the auxiliary states."""
-        return [name for name, info in self.infos.items() if info.kind == "aux"]
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name -> shape, from the header."""
-        return {name: info.shape for name, info in self.infos.items()}
-
     def __getitem__(self, name: str) -> Array:
         info = self.infos[name]
         flat = np.frombuffer(self._map, np.dtype(info.dtype), math.prod(info.shape), info.offset)
         return flat.reshape(info.shape)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.infos)
 
-    def __len__(self) -> int:
-        return len(self.infos)
+class NewParameters(Parameters):
+    """Parameters that are not in a file yet; arrays of a ParamsFile stay views of it."""
+
+    def __init__(self, arrays: Mapping[str, Array], auxiliary: Container[str] = ()) -> None:
+        self._arrays = dict(arrays)
+        self.infos = {
+            name: ArrayInfo(name, "aux" if name in auxiliary else "arg", array.shape, array.dtype.str, 0, array.nbytes)
+            for name, array in self._arrays.items()
+        }
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
 
 
 class _Reader:

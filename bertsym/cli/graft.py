@@ -1,0 +1,63 @@
+"""``bertsym graft``."""
+
+from __future__ import annotations
+
+import click
+
+from bertsym.bert.grafting import HEADS
+from bertsym.cli.options import command_line, epoch_option, force_option, params_option, shape_option, show_written
+
+
+@click.command("graft")
+@click.argument("symbol", metavar="PREFIX")
+@click.argument("prefix", metavar="OUT")
+@click.option("--head", type=click.Choice([*HEADS, "none"]), default="classification", show_default=True)
+@click.option("--num-classes", type=int, help="Values that the head gives.  [default: 2; 1 for regression]")
+@click.option("--dropout", type=float, default=0.1, show_default=True, help="Before the head, in training.")
+@click.option(
+    "--at", metavar="NODE", help="What the head reads, as a node or as 'layer 5'.  [default: the only output]"
+)
+@click.option("--cls-slice", is_flag=True, help="Read position 0 of NODE, whose shape is (N, T, units).")
+@click.option("--init", type=click.IntRange(0), default=0, show_default=True, help="Seed of the head's weights.")
+@params_option
+@epoch_option
+@shape_option
+@force_option
+def command(
+    symbol: str,
+    prefix: str,
+    head: str,
+    num_classes: int | None,
+    dropout: float,
+    at: str | None,
+    cls_slice: bool,
+    init: int,
+    params: str | None,
+    epoch: int | None,
+    shape: dict[str, tuple[int, ...]],
+    force: bool,
+) -> None:
+    """Put an untrained head on the symbol at PREFIX, or remove its head, and write a bundle at OUT.
+
+    The head is Dropout -> FullyConnected fc-finetune and what belongs to its kind. OUT-train-symbol.json is for
+    Module.fit, here or in another binding; OUT-symbol.json for inference. --head none gives back the base of a
+    fine-tuned symbol.
+    """
+    from bertsym.surgery.heads import graft_head
+
+    written = graft_head(
+        symbol,
+        prefix,
+        head=head,
+        num_classes=num_classes,
+        dropout=dropout,
+        at=at,
+        cls_slice=cls_slice,
+        init=init,
+        params=params,
+        epoch=epoch,
+        shapes=shape,
+        force=force,
+        command=command_line(),
+    )
+    show_written(written)

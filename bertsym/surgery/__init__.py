@@ -1,0 +1,1 @@
+"""Cutting, joining and changing symbols: every result is a bundle, compared with what it was made from."""

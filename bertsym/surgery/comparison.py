@@ -1,0 +1,97 @@
+"""Does a changed graph compute what the original does: both run by mxnet on the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bertsym.errors import VerificationError
+from bertsym.model import Model
+from bertsym.running import Shape, sample_inputs, tensor_values
+from bertsym.symbol.node import Output
+from bertsym.symbol.params import Array
+
+DEFAULT_ATOL = 1e-5  #: largest difference allowed, as a part of the scale
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two values of one tensor compared."""
+
+    name: str
+    max_difference: float  #: infinite where the shapes differ or a value is not finite
+    scale: float  #: largest absolute value of the first
+    shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None  #: where they differ
+
+    @property
+    def relative(self) -> float:
+        """The largest difference as a part of the scale."""
+        return self.max_difference / self.scale
+
+    def __str__(self) -> str:
+        if self.shapes is not None:
+            return f"{self.name}: shape {self.shapes[0]} against {self.shapes[1]}"
+        return f"{self.name}: max difference {self.max_difference:.1e} ({self.relative:.1e} of scale {self.scale:.3g})"
+
+
+def difference(name: str, one: Array, other: Array) -> Difference:
+    """The largest difference of two arrays."""
+    if one.shape != other.shape:
+        return Difference(name, np.inf, 1.0, (one.shape, other.shape))
+    scale = float(np.abs(one).max(initial=0.0)) or 1.0
+    if np.array_equal(one, other):
+        return Difference(name, 0.0, scale)
+    largest = float(np.abs(one.astype(np.float64) - other).max(initial=0.0))
+    return Difference(name, largest if np.isfinite(largest) else np.inf, scale if np.isfinite(scale) else 1.0)
+
+
+def compare(
+    original: Model,
+    changed: Model,
+    pairs: Sequence[tuple[Output, Output]],
+    *,
+    fed: Mapping[str, Output] | None = None,
+    renamed: Mapping[str, str] | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+) -> list[Difference]:
+    """Run both models on the same random inputs and compare `pairs`, tensors of the one and of the other.
+
+    `fed` are inputs of the changed model that are tensors of the original, `renamed` its inputs' new names;
+    `shapes` are those of inputs that the graph does not tell.
+
+    Raises UsageError for an input of unknown shape, and ModelError when MXNet can't run one of the graphs.
+    """
+    fed, renamed = fed or {}, renamed or {}
+    assert original.params is not None
+    assert changed.params is not None
+    inputs = sample_inputs(original, shapes)
+    wanted = [*(mine for mine, _ in pairs), *fed.values()]
+    values = _values(original, inputs, wanted)
+    theirs = {renamed.get(name, name): array for name, array in inputs.items()}
+    theirs.update(zip(fed, values[len(pairs) :]))
+    others = _values(changed, theirs, [other for _, other in pairs])
+    return [difference(str(other), one, two) for (_, other), one, two in zip(pairs, values, others)]
+
+
+def check_equal(differences: Sequence[Difference], where: str, atol: float = DEFAULT_ATOL) -> None:
+    """Raise VerificationError for a tensor that differs by more than `atol` of its scale."""
+    for found in differences:
+        # Written so that NaN fails too.
+        if not found.relative <= atol:
+            raise VerificationError(f"{where}: does not compute what it was made from: {found}")
+
+
+def _values(model: Model, inputs: Mapping[str, Array], outputs: Sequence[Output]) -> list[Array]:
+    """Values of outputs, of which some may be inputs themselves."""
+    assert model.params is not None
+    computed = list(dict.fromkeys(output for output in outputs if not output.node.is_variable))
+    values: dict[Output, Array] = {}
+    if computed:
+        values = dict(zip(computed, tensor_values(model.graph, model.params, inputs, computed, where=model.name)))
+    for output in outputs:
+        if output.node.is_variable:
+            name = output.node.name
+            values[output] = inputs[name] if name in inputs else model.params[name]
+    return [values[output] for output in outputs]

@@ -1,0 +1,279 @@
+"""Diff: two symbols compared by graph, by parameters, and by what they compute."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertsym.bert.tracing import is_time_major
+from bertsym.errors import DataError, UsageError
+from bertsym.model import Model, open_model, require_params
+from bertsym.running import Shape, fixed_length, sample_inputs, tensor_values
+from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, difference
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Node, Output
+from bertsym.symbol.params import Array
+
+
+@dataclass(frozen=True)
+class Change:
+    """A node of both graphs that is not the same, or a parameter; ``what`` says how."""
+
+    name: str
+    what: str
+
+
+@dataclass(frozen=True)
+class GraphDiff:
+    """Nodes by name: only in the one, only in the other, in both but changed."""
+
+    removed: list[str]
+    added: list[str]
+    changed: list[Change]
+    outputs: tuple[list[str], list[str]]  #: what the graphs end in
+
+    @property
+    def same(self) -> bool:
+        """Whether nodes and outputs are the same."""
+        return not (self.removed or self.added or self.changed) and self.outputs[0] == self.outputs[1]
+
+
+@dataclass(frozen=True)
+class ParamsDiff:
+    """Parameters by name: only in the one, only in the other, of another shape or dtype, of other values."""
+
+    removed: list[str]
+    added: list[str]
+    changed: list[Change]
+    values: list[Difference]  #: those that differ, in the order of the first file
+    compared: int
+
+    @property
+    def same(self) -> bool:
+        """Whether names, shapes, dtypes and values are the same."""
+        return not (self.removed or self.added or self.changed or self.values)
+
+
+@dataclass(frozen=True)
+class RunDiff:
+    """Values on the same inputs: of the outputs, of the encoder's layers, and of the nodes that both have."""
+
+    inputs: str  #: which inputs: ``random``, or the file's name
+    outputs: list[Difference]
+    layers: list[Difference]
+    first_layer: str | None  #: the first that differs by more than atol
+    first_node: str | None
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What `diff` finds; `same` if nothing at all differs (of values: by more than atol)."""
+
+    graph: GraphDiff
+    params: ParamsDiff | None
+    runs: list[RunDiff]
+    atol: float
+
+    @property
+    def same(self) -> bool:
+        """Whether graphs, parameters and results are the same."""
+        equal = all(found.relative <= self.atol for run in self.runs for found in (*run.outputs, *run.layers))
+        return self.graph.same and (self.params is None or self.params.same) and equal
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, for JSON; a difference that is no number is null."""
+        return {"same": self.same, **_finite(dataclasses.asdict(self))}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def diff(
+    one: str | Path,
+    other: str | Path,
+    *,
+    run: bool = False,
+    inputs: str | Path | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+    atol: float = DEFAULT_ATOL,
+) -> Diff:
+    """Compare two symbols, each a bundle, a checkpoint's PREFIX or a symbol file.
+
+    Nodes are compared by name: operator, attributes, inputs. With `run` both are run on the same random inputs,
+    and on those of `inputs` (an .npz file of arrays by input name): per output, and per encoder layer where both
+    are BERTs with as many layers, so that the first layer that differs is named. `atol` is relative to a tensor's
+    scale.
+
+    Raises UsageError, DataError and ModelError.
+    """
+    mine, theirs = open_model(one), open_model(other)
+    params = _compare_params(mine, theirs) if mine.params is not None and theirs.params is not None else None
+    runs = []
+    if run or inputs is not None:
+        require_params(mine)
+        require_params(theirs)
+        if run:
+            _check_lengths(mine, theirs)
+            runs.append(_run(mine, theirs, sample_inputs(mine, shapes), "random", atol))
+        if inputs is not None:
+            runs.append(_run(mine, theirs, _read_inputs(mine, inputs), str(inputs), atol))
+    return Diff(compare_graphs(mine.graph, theirs.graph), params, runs, atol)
+
+
+def compare_graphs(one: SymbolGraph, other: SymbolGraph) -> GraphDiff:
+    """Nodes of two graphs by name; of several of one name, in their order."""
+    mine, theirs = _by_name(one), _by_name(other)
+    changed = [Change(name, what) for name in mine if name in theirs and (what := _change(mine[name], theirs[name]))]
+    return GraphDiff(
+        [name for name in mine if name not in theirs],
+        [name for name in theirs if name not in mine],
+        changed,
+        ([str(output) for output in one.outputs], [str(output) for output in other.outputs]),
+    )
+
+
+def _by_name(graph: SymbolGraph) -> dict[str, Node]:
+    found: dict[str, Node] = {}
+    for node in graph.nodes:
+        name, count = node.name, 1
+        while name in found:
+            count += 1
+            name = f"{node.name} (number {count})"
+        found[name] = node
+    return found
+
+
+def _change(one: Node, other: Node) -> str:
+    changes = []
+    if one.op != other.op:
+        changes.append(f"operator {one.op} -> {other.op}")
+    for key in dict.fromkeys([*one.attrs, *other.attrs]):
+        before, after = one.attrs.get(key, "(unset)"), other.attrs.get(key, "(unset)")
+        if before != after:
+            changes.append(f"{key} {before} -> {after}")
+    before_inputs, after_inputs = ([str(entry) for entry in node.inputs] for node in (one, other))
+    if before_inputs != after_inputs:
+        changes.append(f"inputs {', '.join(before_inputs)} -> {', '.join(after_inputs)}")
+    return "; ".join(changes)
+
+
+def _compare_params(one: Model, other: Model) -> ParamsDiff:
+    mine, theirs = one.params, other.params
+    assert mine is not None
+    assert theirs is not None
+    changed, values = [], []
+    common = [name for name in mine if name in theirs]
+    for name in common:
+        before, after = mine.infos[name], theirs.infos[name]
+        if (before.shape, before.dtype) != (after.shape, after.dtype):
+            changed.append(Change(name, f"{before.shape} {before.dtype} -> {after.shape} {after.dtype}"))
+            continue
+        found = difference(name, mine[name], theirs[name])
+        if found.max_difference != 0:
+            values.append(found)
+    return ParamsDiff(
+        [name for name in mine if name not in theirs],
+        [name for name in theirs if name not in mine],
+        changed,
+        values,
+        len(common),
+    )
+
+
+def _check_lengths(one: Model, other: Model) -> None:
+    lengths = [fixed_length(model) for model in (one, other)]
+    if None not in lengths and lengths[0] != lengths[1]:
+        raise UsageError(
+            f"{one.name} takes length {lengths[0]} only and {other.name} {lengths[1]}: they can't be run alike"
+        )
+
+
+def _read_inputs(model: Model, path: str | Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, KeyError, EOFError) as error:
+        raise DataError(f"{path}: not an .npz file of plain arrays: {error}") from None
+    unlike = set(arrays) ^ set(model.inputs)
+    if unlike:
+        raise DataError(
+            f"{path}: it must hold the inputs {', '.join(model.inputs)}; differing: {', '.join(sorted(unlike))}"
+        )
+    return arrays
+
+
+def _run(one: Model, other: Model, inputs: Mapping[str, Array], name: str, atol: float) -> RunDiff:
+    theirs = {_counterpart(one, other, key): array for key, array in inputs.items()}
+    missing = [key for key in other.inputs if key not in theirs]
+    if missing:
+        raise UsageError(f"{other.name} has an input {missing[0]!r} that {one.name} has not: they can't be run alike")
+    places = _layers(one, other)
+    nodes = _common(one.graph, other.graph)
+    mine = _evaluate(one, inputs, [*(a for _, a, _ in places), *(a for a, _ in nodes)])
+    yours = _evaluate(other, theirs, [*(b for _, _, b in places), *(b for _, b in nodes)])
+    layers = [difference(label, _batch_major(one, mine[a]), _batch_major(other, yours[b])) for label, a, b in places]
+    outputs = [
+        difference(str(a), mine[a], yours[b])
+        for a, b in zip(one.graph.outputs, other.graph.outputs)
+        if a in mine and b in yours
+    ]
+    first_layer = next((found.name for found in layers if not found.relative <= atol), None)
+    first_node = next((str(a) for a, b in nodes if not difference(str(a), mine[a], yours[b]).relative <= atol), None)
+    return RunDiff(name, outputs, layers, first_layer, first_node)
+
+
+def _counterpart(one: Model, other: Model, name: str) -> str:
+    """The name of the same input in the other graph: the same, or that of the same part in a BERT."""
+    if one.bert is None or other.bert is None:
+        return name
+    for part in ("token_ids", "token_types", "valid_length"):
+        if getattr(one.bert, part) == name and getattr(other.bert, part) is not None:
+            return str(getattr(other.bert, part))
+    return name
+
+
+def _layers(one: Model, other: Model) -> list[tuple[str, Output, Output]]:
+    """The embeddings and the layers of two BERTs, if they have as many."""
+    if one.bert is None or other.bert is None or len(one.bert.layers) != len(other.bert.layers):
+        return []
+    pairs = [("embeddings", one.bert.embedded, other.bert.embedded)]
+    return pairs + [
+        (f"layer {i}", mine.output, theirs.output)
+        for i, (mine, theirs) in enumerate(zip(one.bert.layers, other.bert.layers))
+    ]
+
+
+def _common(one: SymbolGraph, other: SymbolGraph) -> list[tuple[Output, Output]]:
+    """First outputs of operators of one name and one kind, in the order of the first graph."""
+    mine, theirs = _by_name(one), _by_name(other)
+    return [
+        (Output(node), Output(theirs[name]))
+        for name, node in mine.items()
+        if not node.is_variable and name in theirs and theirs[name].op == node.op
+    ]
+
+
+def _evaluate(model: Model, inputs: Mapping[str, Array], outputs: Sequence[Output]) -> dict[Output, Array]:
+    """The values of these tensors and of the graph's own outputs."""
+    wanted = list(dict.fromkeys(entry for entry in (*model.graph.outputs, *outputs) if not entry.node.is_variable))
+    params = require_params(model)
+    return dict(zip(wanted, tensor_values(model.graph, params, inputs, wanted, where=model.name)))
+
+
+def _batch_major(model: Model, array: Array) -> Array:
+    """(N, T, U) of an encoder that may run as (T, N, U)."""
+    if model.bert is not None and array.ndim == 3 and is_time_major(model.graph, model.bert):
+        return array.swapaxes(0, 1)
+    return array

@@ -1,0 +1,200 @@
+"""Edit: names, prefixes, attributes and dropout of a symbol, in its graphs and its parameters alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertsym.bert.config import BertConfig
+from bertsym.bundle import TRAIN_SYMBOL, Bundle, SymbolBundle
+from bertsym.errors import UsageError
+from bertsym.model import Model, open_model, require_params
+from bertsym.running import Shape, free_shapes
+from bertsym.signature import Signature, Tensor
+from bertsym.surgery.comparison import Difference, check_equal, compare
+from bertsym.surgery.writing import Changed, Written, changed_model, write
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Output
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What to change: names, then attributes, then dropout.
+
+    ``renames`` and ``prefixes`` are pairs of old and new; a rename may be a pattern with as many ``*`` on both
+    sides. ``attributes`` are triples of a node or pattern, attribute and value. ``dropout`` is the new probability
+    of all Dropout nodes, or ``off``, which takes them out.
+    """
+
+    renames: tuple[tuple[str, str], ...] = ()
+    prefixes: tuple[tuple[str, str], ...] = ()
+    attributes: tuple[tuple[str, str, str], ...] = ()
+    dropout: float | str | None = None
+
+
+@dataclass(frozen=True)
+class Edited:
+    """What was changed, a line each, and what was written; None of a dry run."""
+
+    changes: list[str]
+    written: Written | None
+
+
+def edit(
+    symbol: str | Path,
+    out: str | Path | None,
+    edits: Edits,
+    *,
+    params: str | Path | None = None,
+    epoch: int | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+    force: bool = False,
+    command: list[str] | None = None,
+) -> Edited:
+    """Change a symbol and write it as a bundle at `out`; with `out` None nothing is written (a dry run).
+
+    Parameters follow the names of their variables. Unless attributes are set, what the symbol computes must stay
+    the same, and is compared with the original on random inputs; when they are, the difference is told.
+
+    Raises UsageError for a name or pattern that fits nothing, for names that collide and for nothing to do, and
+    ModelError or VerificationError; nothing is left at `out` then.
+    """
+    if edits == Edits():
+        raise UsageError("nothing to change: give a rename, a prefix, an attribute or dropout")
+    model = open_model(symbol, params, epoch=epoch)
+    train = _train_graph(model)
+    graphs = [model.graph.copy(), *([train] if train is not None else [])]
+    names = _new_names(graphs, edits)
+    changes = [f"rename {old} -> {new}" for old, new in names.items()]
+    for graph in graphs:
+        graph.rename({old: new for old, new in names.items() if old in {node.name for node in graph.nodes}})
+    changes += _set_attributes(graphs, edits.attributes)
+    changes += _set_dropout(graphs, edits.dropout)
+    if out is None:
+        return Edited(changes, None)
+
+    values = {names.get(name, name): array for name, array in require_params(model).items()}
+    auxiliary = [names.get(name, name) for name in require_params(model).auxiliary]
+    changed = changed_model(model, graphs[0], values, auxiliary)
+    known = free_shapes(changed)
+    ends = [*(Output(changed.graph.node(name)) for name in changed.inputs), *changed.graph.outputs]
+    result = Changed(
+        changed,
+        graphs[1] if train is not None else None,
+        labels=_labels(model, names),
+        signature=_signature(model, changed),
+        config=_config(model, edits.dropout),
+        shapes={str(output): known[output] for output in ends if output in known},
+    )
+
+    def check() -> list[Difference]:
+        pairs = list(zip(model.graph.outputs, changed.graph.outputs))
+        differences = compare(model, changed, pairs, renamed=names, shapes=shapes)
+        if not edits.attributes:
+            check_equal(differences, str(out))
+        return differences
+
+    return Edited(changes, write(model, result, out, check, force=force, command=command))
+
+
+def _train_graph(model: Model) -> SymbolGraph | None:
+    if model.bundle is None or not model.bundle.has(TRAIN_SYMBOL):
+        return None
+    return SymbolGraph.load(model.bundle.path(TRAIN_SYMBOL))
+
+
+def _new_names(graphs: Sequence[SymbolGraph], edits: Edits) -> dict[str, str]:
+    """Old name -> new name of every node whose name changes, in the order of the graph."""
+    nodes = dict.fromkeys(node.name for graph in graphs for node in graph.nodes)
+    rules = [(*_rename_rule(old, new), f"{old}={new}") for old, new in edits.renames]
+    rules += [
+        (re.compile(re.escape(old) + "(.*)", re.DOTALL), f"{_literal(new)}\\1", f"{old}={new}")
+        for old, new in edits.prefixes
+    ]
+    found: dict[str, str] = {}
+    for pattern, template, text in rules:
+        matches = [(name, match) for name in nodes if (match := pattern.fullmatch(name))]
+        if not matches:
+            raise UsageError(f"{text}: no node has such a name")
+        for name, match in matches:
+            new = match.expand(template)
+            if found.get(name, new) != new:
+                raise UsageError(f"{name} would be renamed twice, to {found[name]} and to {new}")
+            found[name] = new
+    return {name: found[name] for name in nodes if found.get(name, name) != name}
+
+
+def _rename_rule(old: str, new: str) -> tuple[re.Pattern[str], str]:
+    if not old or not new:
+        raise UsageError(f"{old}={new}: a rename is OLD=NEW")
+    if old.count("*") != new.count("*"):
+        raise UsageError(f"{old}={new}: as many * are needed on both sides")
+    pattern = "(.*)".join(re.escape(part) for part in old.split("*"))
+    parts = new.split("*")
+    template = _literal(parts[0]) + "".join(f"\\{i}{_literal(part)}" for i, part in enumerate(parts[1:], 1))
+    return re.compile(pattern, re.DOTALL), template
+
+
+def _literal(text: str) -> str:
+    return text.replace("\\", "\\\\")
+
+
+def _set_attributes(graphs: Sequence[SymbolGraph], attributes: Sequence[tuple[str, str, str]]) -> list[str]:
+    changes: dict[str, None] = {}
+    for pattern, key, value in attributes:
+        matches = [(graph, node) for graph in graphs for node in graph.find(pattern)]
+        if not matches:
+            raise UsageError(f"{pattern}: no node has such a name")
+        for graph, node in matches:
+            changes[f"set {node.name}.{key} {node.attrs.get(key, '(unset)')} -> {value}"] = None
+            graph.set_attribute(node, key, value)
+    return list(changes)
+
+
+def _set_dropout(graphs: Sequence[SymbolGraph], dropout: float | str | None) -> list[str]:
+    if dropout is None:
+        return []
+    if dropout != "off" and not (isinstance(dropout, (int, float)) and 0 <= dropout < 1):
+        raise UsageError(f"dropout {dropout} is neither off nor in [0, 1)")
+    changes: dict[str, None] = {}
+    for graph in graphs:
+        for node in graph.find(op="Dropout"):
+            if dropout == "off":
+                changes[f"remove {node.name} (Dropout)"] = None
+                graph.remove(node, bypass=True)
+            elif node.attrs.get("p") != str(dropout):
+                changes[f"set {node.name}.p {node.attrs.get('p', '(unset)')} -> {dropout}"] = None
+                graph.set_attribute(node, "p", str(dropout))
+    return list(changes)
+
+
+def _labels(model: Model, names: Mapping[str, str]) -> tuple[Tensor, ...]:
+    bundle = model.bundle
+    if isinstance(bundle, SymbolBundle):
+        return tuple(
+            dataclasses.replace(label, name=names.get(label.name, label.name)) for label in bundle.signature.labels
+        )
+    train = _train_graph(model)
+    if train is None:
+        return ()
+    extra = [name for name in train.variables if name not in model.graph.variables]
+    return tuple(Tensor(names.get(name, name), ("batch",)) for name in extra)
+
+
+def _signature(model: Model, changed: Model) -> Signature | None:
+    """That of the original, with the new name of its output."""
+    if not isinstance(model.bundle, Bundle):
+        return None
+    return dataclasses.replace(model.bundle.signature, output_name=f"{changed.graph.output_names[0]}_output")
+
+
+def _config(model: Model, dropout: float | str | None) -> BertConfig | None:
+    if not isinstance(model.bundle, Bundle):
+        return None
+    if dropout is None:
+        return model.bundle.config
+    probability = 0.0 if isinstance(dropout, str) else float(dropout)
+    return dataclasses.replace(model.bundle.config, dropout=probability, attention_dropout=probability)

@@ -1,0 +1,117 @@
+"""Extract: any tensor of a graph as an output, any as an input, and the parameters that lie between."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bertsym.bert.tracing import Axes
+from bertsym.errors import UsageError
+from bertsym.model import Model, open_model, require_params
+from bertsym.running import Shape, free_shapes, tensor_shapes
+from bertsym.surgery.comparison import Difference, check_equal, compare
+from bertsym.surgery.writing import Changed, Written, changed_model, write
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Output
+
+
+def extract(
+    symbol: str | Path,
+    out: str | Path,
+    outputs: Sequence[str],
+    inputs: Sequence[str] = (),
+    *,
+    params: str | Path | None = None,
+    epoch: int | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+    force: bool = False,
+    command: list[str] | None = None,
+) -> Written:
+    """Write the part of a symbol that computes `outputs`, with the parameters that it needs, as a bundle.
+
+    `outputs` are names of nodes (``NODE``, ``NODE:INDEX``, ``NODE_output`` as MXNet lists them, or ``layer 5`` of
+    a BERT). `inputs` are internal tensors that become inputs, named alike, or ``NODE:SHAPE`` with a shape such as
+    ``2,16,384`` or ``N,T,384`` where it can't be inferred; what they were computed of is left out. `shapes` are
+    those of the symbol's own inputs, needed to compare results when it is no BERT.
+
+    The written part is run beside the original on random inputs. Raises UsageError, ModelError or
+    VerificationError; nothing is left at `out` then.
+    """
+    if not outputs:
+        raise UsageError("name at least one output")
+    model = open_model(symbol, params, epoch=epoch)
+    original_params = require_params(model)
+    graph = model.graph.copy()
+    outputs = [model.resolve(name) for name in outputs]
+    ends = [graph.output(name) for name in outputs]
+    known = _known_shapes(model, shapes)
+    fed: dict[str, Output] = {}
+    taken: dict[str, Axes] = {}
+    for text in inputs:
+        name, shape = _parse_input(text, graph)
+        name = model.resolve(name)
+        old = model.graph.output(name)
+        _cut(graph, ends, name)
+        fed[name] = old
+        if shape is not None:
+            taken[name] = shape
+        elif old in known:
+            taken[name] = known[old]
+    graph.set_outputs(ends)
+    graph.cleanup()
+    for name in list(fed):
+        if name not in {variable.removeprefix(_NEW) for variable in graph.variables}:
+            raise UsageError(f"no output needs {name}: it can't be an input of {', '.join(outputs)}")
+    # The tensor's own name, if the node that had it is gone.
+    others = {node.name for node in graph.nodes}
+    names = {f"{_NEW}{name}": name if name not in others else f"{name}_input" for name in fed}
+    graph.rename(names)
+    fed = {names[f"{_NEW}{name}"]: output for name, output in fed.items()}
+    taken = {names[f"{_NEW}{name}"]: shape for name, shape in taken.items()}
+
+    changed = changed_model(model, graph, original_params)
+    pairs = [(model.graph.output(name), mine) for name, mine in zip(outputs, graph.outputs)]
+    found = {str(mine): known[old] for old, mine in pairs if old in known}
+    own = {name: known[Output(model.graph.node(name))] for name in changed.inputs if _is_known(model, name, known)}
+
+    def check() -> list[Difference]:
+        differences = compare(model, changed, pairs, fed=fed, shapes=shapes)
+        check_equal(differences, str(out))
+        return differences
+
+    result = Changed(changed, shapes={**found, **own, **taken})
+    return write(model, result, out, check, force=force, command=command)
+
+
+_NEW = "new input: "  # no node of MXNet's is named so
+
+
+def _known_shapes(model: Model, shapes: Mapping[str, Shape] | None) -> dict[Output, Axes]:
+    if model.bert is not None:
+        return free_shapes(model)
+    found: dict[Output, Axes] = {}
+    found.update(tensor_shapes(model.graph, {**model.param_shapes, **(shapes or {})}, model.name))
+    return found
+
+
+def _is_known(model: Model, name: str, known: Mapping[Output, Axes]) -> bool:
+    return name in model.graph.variables and Output(model.graph.node(name)) in known
+
+
+def _parse_input(text: str, graph: SymbolGraph) -> tuple[str, Axes | None]:
+    """A node, or ``NODE:SHAPE``; a shape has a comma or brackets, an output's index has none."""
+    match = re.fullmatch(r"(.+):([\[(]?\s*[\w?]+\s*(?:,\s*[\w?]+\s*)*,?\s*[\])]?)", text)
+    if match and re.search(r"[,\[(]", match[2]) and text not in {node.name for node in graph.nodes}:
+        sizes = [size.strip() for size in match[2].strip("[]() ").split(",") if size.strip()]
+        return match[1], tuple(int(size) if size.isdigit() else size for size in sizes)
+    return text, None
+
+
+def _cut(graph: SymbolGraph, ends: Sequence[Output], name: str) -> None:
+    output = graph.output(name)
+    if output.node.is_variable:
+        raise UsageError(f"{name} is a variable already")
+    if output in ends:
+        raise UsageError(f"{name} can't be both an input and an output")
+    graph.cut(output, f"{_NEW}{name}")

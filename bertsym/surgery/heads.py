@@ -1,0 +1,205 @@
+"""Graft: a head without training on any tensor of a symbol, or the head of a symbol removed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from bertsym.bert.answer import answers
+from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
+from bertsym.bert.config import INITIALIZER_RANGE
+from bertsym.bert.grafting import HEADS, add_head
+from bertsym.bert.tracing import LENGTH, Axes
+from bertsym.bundle import Bundle
+from bertsym.errors import ModelError, UsageError
+from bertsym.model import Model, open_model, require_params
+from bertsym.running import Shape, free_shapes, tensor_shapes
+from bertsym.signature import Signature, Tensor
+from bertsym.surgery.comparison import Difference, check_equal, compare
+from bertsym.surgery.writing import Changed, Written, changed_model, write
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Output
+from bertsym.symbol.params import Array
+
+
+def graft_head(
+    symbol: str | Path,
+    out: str | Path,
+    *,
+    head: str = "classification",
+    num_classes: int | None = None,
+    dropout: float = 0.1,
+    at: str | None = None,
+    cls_slice: bool = False,
+    init: int = 0,
+    params: str | Path | None = None,
+    epoch: int | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+    force: bool = False,
+    command: list[str] | None = None,
+) -> Written:
+    """Put an untrained head on a symbol, so that another binding can fit it; or remove the head (``none``).
+
+    `head` is ``classification``, ``regression``, ``tagging``, ``qa`` (what they are: `bert.grafting.add_head`) or
+    ``none``; `num_classes` the values that it gives (2 by default, 1 for regression). It reads the tensor `at`,
+    by default the only output; with `cls_slice` its position 0. Weights are normal(0, 0.02) drawn from the seed
+    `init`, biases 0. The bundle at `out` has the graph for inference and the one for training.
+
+    What the head reads is compared with the original's on random inputs. Raises UsageError, ModelError or
+    VerificationError; nothing is left at `out` then.
+    """
+    _check(head, num_classes, dropout, at, cls_slice)
+    model = open_model(symbol, params, epoch=epoch)
+    require_params(model)
+    if head == "none":
+        return _remove(model, out, shapes, force, command)
+    place = _place(model, at)
+    axes = _axes(model, place, shapes)
+    _check_place(model, place, axes, head, cls_slice)
+    num_outputs = HEADS[head].num_outputs or num_classes or (1 if head == "regression" else 2)
+    units = axes[-1]
+    assert isinstance(units, int)
+    inference, training = add_head(model.graph, place, head, num_outputs, dropout, units, cls_slice)
+    assert model.params is not None
+    changed = changed_model(model, inference, {**model.params, **_initial(num_outputs, units, init)})
+    result = Changed(
+        changed,
+        training,
+        labels=tuple(
+            Tensor(name, tuple(num_outputs if size == "outputs" else size for size in sizes))
+            for name, sizes in HEADS[head].labels
+        ),
+        signature=_signature(model, place, num_outputs) if head == "classification" and not cls_slice else None,
+        shapes=_result_shapes(changed),
+    )
+
+    def check() -> list[Difference]:
+        same = Output(inference.node(place.node.name), place.index)
+        differences = compare(model, changed, [(place, same)], shapes=shapes)
+        check_equal(differences, str(out))
+        return differences
+
+    facts = {"head": {"kind": head, "num_outputs": num_outputs, "dropout": dropout, "init": init}}
+    return write(model, result, out, check, force=force, command=command, facts=facts)
+
+
+def _check(head: str, num_classes: int | None, dropout: float, at: str | None, cls_slice: bool) -> None:
+    if head not in (*HEADS, "none"):
+        raise UsageError(f"head {head!r} is not one of {', '.join([*HEADS, 'none'])}")
+    if not 0 <= dropout < 1:
+        raise UsageError(f"dropout {dropout} is not in [0, 1)")
+    if head == "none" and (num_classes is not None or at is not None or cls_slice):
+        raise UsageError("head none removes a head: it takes no number of classes and no place")
+    fixed = HEADS[head].num_outputs if head != "none" else None
+    if fixed is not None and num_classes not in (None, fixed):
+        raise UsageError(f"head {head} has {fixed} values for each token, not {num_classes}")
+    if num_classes is not None and num_classes < (1 if head == "regression" else 2):
+        raise UsageError(f"head {head} needs at least {1 if head == 'regression' else 2} values, not {num_classes}")
+    if cls_slice and HEADS[head].reads_tokens:
+        raise UsageError(f"head {head} reads every token: it takes no slice of [CLS]")
+
+
+def _place(model: Model, at: str | None) -> Output:
+    if at is not None:
+        return model.graph.output(model.resolve(at))
+    headed = [
+        answer for answer in answers(model.graph, model.bert, model.traces, model.param_shapes) if answer.classifier
+    ]
+    if headed:
+        raise UsageError(
+            f"{model.name} ends in a head, {headed[0].classifier}: remove it with --head none first, or say with --at "
+            f"what the new one reads (the old one reads {headed[0].reads})"
+        )
+    if len(model.graph.outputs) > 1:
+        names = ", ".join(str(output) for output in model.graph.outputs)
+        raise UsageError(f"{model.name} has several outputs ({names}): say with --at which one the head reads")
+    return model.graph.outputs[0]
+
+
+def _axes(model: Model, place: Output, shapes: Mapping[str, Shape] | None) -> Axes:
+    known: Mapping[Output, Axes]
+    if model.bert is not None:
+        known = free_shapes(model)
+    else:
+        known = dict(tensor_shapes(model.graph, {**model.param_shapes, **(shapes or {})}, model.name))
+    if place not in known:
+        raise UsageError(f"the shape of {place} is unknown: give those of the inputs with --shape NAME=SIZES")
+    return known[place]
+
+
+def _check_place(model: Model, place: Output, axes: Axes, head: str, cls_slice: bool) -> None:
+    shape = f"({', '.join(map(str, axes))})"
+    if not isinstance(axes[-1], int):
+        raise UsageError(f"{place} has the shape {shape}: a head needs a last axis of a fixed size")
+    if HEADS[head].reads_tokens or cls_slice:
+        if len(axes) != 3 or (model.bert is not None and axes[1] != LENGTH and model.bert.length is None):
+            what = "the slice of [CLS]" if cls_slice else f"head {head}"
+            raise UsageError(f"{place} has the shape {shape}: {what} needs (N, T, units)")
+    elif len(axes) != 2:
+        raise UsageError(
+            f"{place} has the shape {shape}: FullyConnected would flatten it and lock the length; choose a node of "
+            "shape (N, units) with --at, or take position 0 of this one with --cls-slice"
+        )
+
+
+def _initial(num_outputs: int, units: int, seed: int) -> dict[str, Array]:
+    """As finetune draws them."""
+    rng = np.random.default_rng(seed)
+    weight = rng.standard_normal((num_outputs, units), np.float32) * np.float32(INITIALIZER_RANGE)
+    return {f"{FULLY_CONNECTED}_weight": weight, f"{FULLY_CONNECTED}_bias": np.zeros((num_outputs,), np.float32)}
+
+
+def _signature(model: Model, place: Output, num_classes: int) -> Signature | None:
+    """That of an untrained classifier, on an encoder of export's."""
+    bundle = model.bundle
+    if not isinstance(bundle, Bundle):
+        return None
+    read = model.graph.copy()
+    read.set_outputs([read.output(str(place))])
+    found = answers(read, model.bert, model.traces, model.param_shapes)
+    output = bundle.signature.output if bundle.signature.kind == "encoder" else None
+    if place != model.graph.outputs[0] or output not in OUTPUTS or len(found) != 1:
+        return None
+    return dataclasses.replace(
+        bundle.signature,
+        kind="classifier",
+        output_name="softmax_output",
+        output_shape=("batch", num_classes),
+        task="classification",
+        labels=tuple(str(i) for i in range(num_classes)),
+        trained=False,
+    )
+
+
+def _result_shapes(changed: Model) -> dict[str, Axes]:
+    if changed.bert is None:
+        return {}
+    known = free_shapes(changed)
+    names = [*(Output(changed.graph.node(name)) for name in changed.inputs), *changed.graph.outputs]
+    return {str(output): known[output] for output in names if output in known}
+
+
+def _remove(
+    model: Model, out: str | Path, shapes: Mapping[str, Shape] | None, force: bool, command: list[str] | None
+) -> Written:
+    """The symbol without its classifiers, ending in what they read."""
+    found = answers(model.graph, model.bert, model.traces, model.param_shapes)
+    if not any(answer.classifier for answer in found):
+        raise ModelError(f"{model.name}: there is no head to remove, it ends in {', '.join(model.graph.output_names)}")
+    graph: SymbolGraph = model.graph.copy()
+    reads = list(dict.fromkeys(answer.reads for answer in found))
+    graph.set_outputs([graph.output(name) for name in reads])
+    graph.cleanup()
+    assert model.params is not None
+    changed = changed_model(model, graph, model.params)
+
+    def check() -> list[Difference]:
+        pairs = [(model.graph.output(name), mine) for name, mine in zip(reads, graph.outputs)]
+        differences = compare(model, changed, pairs, shapes=shapes)
+        check_equal(differences, str(out))
+        return differences
+
+    return write(model, Changed(changed, shapes=_result_shapes(changed)), out, check, force=force, command=command)

@@ -1,0 +1,220 @@
+"""Writing what surgery made: as a BERT's bundle where it is one, as that of a symbol otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bertsym.bert.answer import answers
+from bertsym.bert.catalogue import OUTPUTS
+from bertsym.bert.config import BertConfig
+from bertsym.bert.tracing import BATCH, LENGTH, Axes
+from bertsym.bundle import (
+    SIGNATURE,
+    SYMBOL,
+    TRAIN_SYMBOL,
+    VOCAB_TXT,
+    Bundle,
+    BundleContent,
+    SymbolBundle,
+    SymbolContent,
+    check_bert,
+    file_digest,
+    read_json,
+    stage_bundle,
+)
+from bertsym.errors import ModelError, UsageError
+from bertsym.model import Model
+from bertsym.signature import Signature, SymbolSignature, Tensor
+from bertsym.surgery.comparison import Difference
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.operators import oldest_mxnet
+from bertsym.symbol.params import Array, NewParameters
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A graph that was made of a model, with its parameters, before it is written."""
+
+    model: Model
+    train_graph: SymbolGraph | None = None
+    #: inputs that only the training graph has
+    labels: tuple[Tensor, ...] = ()
+    #: what the bundle of a BERT would say of it, besides what follows from the graph
+    signature: Signature | None = None
+    config: BertConfig | None = None
+    #: shapes of inputs and outputs by the name of their node, as far as they are known
+    shapes: Mapping[str, Axes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A bundle that surgery wrote, what it was compared by, and what is to be said of it."""
+
+    bundle: Bundle | SymbolBundle
+    checks: list[Difference]
+    notes: list[str]
+
+
+def changed_model(
+    original: Model, graph: SymbolGraph, params: Mapping[str, Array], auxiliary: Container[str] | None = None
+) -> Model:
+    """A model of a changed graph, whose parameters are those of `params` that it reads.
+
+    `auxiliary` are the names of the auxiliary states, where they are not those of the original.
+    """
+    if auxiliary is None:
+        auxiliary = original.params.auxiliary if original.params is not None else ()
+    kept = {name: params[name] for name in graph.variables if name in params}
+    return Model(original.name, original.symbol_path, graph, NewParameters(kept, auxiliary), None, None)
+
+
+def write(
+    original: Model,
+    changed: Changed,
+    out: str | Path,
+    check: Callable[[], list[Difference]],
+    *,
+    force: bool = False,
+    command: list[str] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Written:
+    """Write a changed model as a bundle at `out`, after `check` has compared it with the original.
+
+    A `check` that raises UsageError, because the shapes of the inputs are unknown, is noted and not fatal.
+
+    Raises UsageError, ModelError or VerificationError; nothing is left at `out` then.
+    """
+    notes = []
+    with stage_bundle(out, force) as stage:
+        if Path(out).resolve() == _prefix(original).resolve():
+            raise UsageError(f"{out} is what the work is on: choose another PREFIX")
+        try:
+            checks = check()
+        except UsageError as error:
+            checks = []
+            notes.append(f"not compared with the original: {error}")
+        every = {**_origin(original), "command": command, **(facts or {})}
+        content = _as_bert(original, changed, every)
+        bundle: Bundle | SymbolBundle
+        if content is not None:
+            bundle = stage.write(content)
+        else:
+            bundle = stage.write_symbol(_as_symbol(original, changed, every))
+            if isinstance(original.bundle, Bundle):
+                notes.append("no longer one of export's BERTs: finetune, evaluate, predict and verify don't take it")
+    return Written(bundle.moved_to(out), checks, notes)
+
+
+def _prefix(model: Model) -> Path:
+    return model.bundle.prefix if model.bundle is not None else Path(model.name)
+
+
+def _origin(original: Model) -> dict[str, Any]:
+    """What the manifest tells of where the symbol comes from."""
+    if original.bundle is not None:
+        manifest = original.bundle.manifest
+        base = {"files": manifest["files"], "command": manifest["command"]}
+        return {"source": manifest["source"], "base": base, "seed": manifest.get("seed")}
+    paths = [path for path in (original.symbol_path, original.params_path) if path is not None]
+    files = {path.name: file_digest(path) for path in paths}
+    return {"source": {"spec": original.name, "files": files}, "seed": None}
+
+
+def _as_bert(original: Model, changed: Changed, facts: Mapping[str, Any]) -> BundleContent | None:
+    """The content of a BERT's bundle, or None when the result is none."""
+    source, model = original.bundle, changed.model
+    if not isinstance(source, Bundle) or model.bert is None or model.params is None:
+        return None
+    config = changed.config or dataclasses.replace(source.config, num_layers=len(model.bert.layers))
+    graphs = {SYMBOL: model.graph}
+    if changed.train_graph is not None:
+        graphs[TRAIN_SYMBOL] = changed.train_graph
+    signature = changed.signature or _headless(model, source.signature, config)
+    if signature is None:
+        return None
+    try:
+        check_bert(config, signature, model.params.infos, graphs, str)
+    except ModelError:
+        return None
+    return BundleContent(
+        config,
+        signature,
+        model.graph.to_json(),
+        model.params,
+        source.vocabulary(),
+        facts,
+        changed.train_graph.to_json() if changed.train_graph is not None else None,
+    )
+
+
+def _headless(model: Model, source: Signature, config: BertConfig) -> Signature | None:
+    """The signature of an encoder that ends in one of the outputs that export knows."""
+    found = answers(model.graph, model.bert, model.traces, model.param_shapes)
+    if len(found) != 1 or found[0].classifier is not None or found[0].kind not in OUTPUTS:
+        return None
+    answer = found[0]
+    trace = model.traces[model.graph.outputs[0]]
+    # Of the whole sequence and its mean, export's have the padding zeroed.
+    if answer.kind in ("sequence", "mean") and not trace.masked:
+        return None
+    if answer.kind != "pooled" and answer.steps:
+        return None
+    shape: tuple[Any, ...] = ("batch", "length") if answer.kind == "sequence" else ("batch",)
+    return Signature(
+        kind="encoder",
+        output=answer.kind,
+        output_name=f"{answer.output}_output",
+        output_shape=(*shape, config.units),
+        max_length=config.max_length,
+        tokenizer=source.tokenizer,
+    )
+
+
+def _as_symbol(original: Model, changed: Changed, facts: Mapping[str, Any]) -> SymbolContent:
+    model, source = changed.model, original.bundle
+    assert model.params is not None
+    meanings: Mapping[str, str] = {}
+    origin = None
+    if source is not None:
+        document = read_json(source.path(SIGNATURE))
+        meanings = {tensor["name"]: tensor.get("meaning", "") for tensor in document["inputs"]}
+        origin = document.get("origin") if document["kind"] == "symbol" else document
+    inputs = tuple(
+        Tensor(name, _shape(changed.shapes.get(name)), _dtype(model.graph, name), meanings.get(name, ""))
+        for name in model.inputs
+    )
+    outputs = tuple(
+        Tensor(_output_name(str(output)), _shape(changed.shapes.get(str(output)))) for output in model.graph.outputs
+    )
+    signature = SymbolSignature(
+        inputs, outputs, changed.labels, oldest_mxnet(model.graph.nodes).version or None, origin
+    )
+    return SymbolContent(
+        signature,
+        model.graph.to_json(),
+        model.params,
+        tuple(model.params.auxiliary),
+        source.vocabulary() if source is not None and source.has(VOCAB_TXT) else None,
+        facts,
+        changed.train_graph.to_json() if changed.train_graph is not None else None,
+    )
+
+
+def _shape(axes: Axes | None) -> Axes | None:
+    """With the names of the free axes that signatures use."""
+    names = {BATCH: "batch", LENGTH: "length"}
+    return None if axes is None else tuple(names.get(str(axis), axis) for axis in axes)
+
+
+def _output_name(output: str) -> str:
+    """As MXNet lists the outputs of operators with one of them."""
+    return f"{output}_output" if ":" not in output else output
+
+
+def _dtype(graph: SymbolGraph, name: str) -> str:
+    codes = {"1": "float64", "2": "float16", "3": "uint8", "4": "int32", "5": "int8", "6": "int64"}
+    return codes.get(graph.node(name).attrs.get("__dtype__", "0"), "float32")

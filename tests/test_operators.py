@@ -1,0 +1,233 @@
+"""The oldest MXNet that loads a graph: what decides it, what no MXNet loads, and that the table fits MXNet itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from bertsym import BertConfig, output_symbol
+from bertsym.runtime import mx
+from bertsym.symbol import operators
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.operators import Requirement, Unknown, is_operator, oldest_mxnet
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "operator_table.py"
+
+
+@dataclass(frozen=True)
+class Op:
+    """A node."""
+
+    op: str
+    attrs: Mapping[str, str] = field(default_factory=dict)
+    name: str = "node"
+
+
+# What decides
+
+
+@pytest.mark.parametrize(
+    ("op", "attrs", "version"),
+    [
+        ("softmax", {"axis": "-1"}, "1.0.0"),
+        ("softmax", {"temperature": "None"}, "1.3.0"),
+        ("softmax", {"dtype": "float32"}, "1.5.0"),
+        ("softmax", {"use_length": "True"}, "1.6.0"),
+        ("Dropout", {"p": "0.1", "cudnn_off": "False"}, "1.5.0"),
+        ("Dropout", {"p": "0.1", "axes": "(1,)"}, "1.2.0"),
+        ("LeakyReLU", {"act_type": "gelu"}, "1.5.0"),
+        ("LeakyReLU", {"act_type": "selu"}, "1.3.0"),
+        ("_contrib_arange_like", {"axis": "1"}, "1.6.0"),
+        ("_contrib_interleaved_matmul_selfatt_qk", {"heads": "2"}, "1.6.0"),
+        ("SequenceMask", {"use_sequence_length": "True"}, "1.0.0"),
+        ("SequenceMask", {"use_sequence_length": "True", "axis": "1"}, "1.1.0"),
+        ("LayerNorm", {"axis": "-1", "eps": "1e-12"}, "1.2.0"),
+        ("erf", {}, "1.4.0"),
+        ("slice_like", {"axes": "(1,)"}, "1.2.0"),
+        ("batch_dot", {"forward_stype": "default"}, "1.3.0"),
+        ("Embedding", {"input_dim": "3", "output_dim": "2", "sparse_grad": "True"}, "1.3.0"),
+        ("Embedding", {"input_dim": "3", "output_dim": "2"}, "1.0.0"),
+        ("_npi_add", {}, "1.6.0"),
+        ("_npi_add_scalar", {"scalar": "1"}, "1.6.0"),
+        ("_plus_scalar", {"scalar": "1"}, "1.0.0"),
+        ("_plus_scalar", {"scalar": "1", "is_int": "False"}, "1.0.0"),
+        ("_rnn_param_concat", {"dim": "0", "num_args": "1"}, "1.3.0"),
+        ("sum", {"axis": "None"}, "1.2.0"),
+        ("diag", {"k": "None"}, "1.3.0"),
+        ("Pooling", {"global_pool": "True"}, "1.2.0"),
+        ("add_n", {"num_args": "2"}, "1.0.0"),
+        ("_contrib_div_sqrt_dim", {}, "1.3.0"),
+        ("cast", {"dtype": "int64"}, "1.2.0"),
+        ("Cast", {"dtype": "bool"}, "1.6.0"),
+        ("Activation", {"act_type": "softsign"}, "1.2.0"),
+        ("broadcast_like", {"lhs_axes": "(0,)", "rhs_axes": "(0,)"}, "1.3.0"),
+        ("_np_ones_like", {}, "1.6.0"),
+        ("_npx_softmax", {"axis": "-1"}, "1.6.0"),
+        ("Softmax", {}, "1.0.0"),
+        ("FullyConnected", {"num_hidden": "3", "flatten": "False"}, "1.0.0"),
+        ("split", {"num_outputs": "3", "axis": "1"}, "1.0.0"),
+        ("expand_dims", {"axis": "1"}, "1.0.0"),
+        ("shape_array", {}, "1.3.0"),
+        ("_contrib_boolean_mask", {"axis": "0"}, "1.4.0"),
+        ("take", {"mode": "raise"}, "1.3.0"),
+        ("stack", {"axis": "1", "num_args": "2"}, "1.0.0"),
+        ("norm", {"ord": "1"}, "1.0.0"),
+        ("norm", {}, "1.0.0"),
+        ("where", {}, "1.0.0"),
+        ("amp_cast", {"dtype": "float16"}, "1.5.0"),
+        ("moments", {}, "1.5.0"),
+        ("_npi_matmul", {}, "1.7.0"),
+    ],
+)
+def test_one_node_needs_the_first_version_whose_load_json_takes_it(
+    op: str, attrs: dict[str, str], version: str
+) -> None:
+    """Each was loaded under the wheel of every version."""
+    oldest = oldest_mxnet([Op(op, attrs)])
+    assert (oldest.version, oldest.unknown) == (version, [])
+
+
+def test_the_most_demanding_nodes_decide_and_say_why() -> None:
+    nodes = [
+        Op("erf", name="e"),
+        Op("LeakyReLU", {"act_type": "gelu"}, "g"),
+        Op("softmax", {"use_length": "True"}, "s"),
+        Op("softmax", {"use_length": "True"}, "t"),
+    ]
+    oldest = oldest_mxnet(nodes)
+    assert oldest.requirements == [
+        Requirement(oldest.version, "s", "softmax use_length"),
+        Requirement(oldest.version, "t", "softmax use_length"),
+    ]
+
+
+def test_an_enum_s_value_is_a_reason() -> None:
+    (requirement,) = oldest_mxnet([Op("LeakyReLU", {"act_type": "gelu"}, "g")]).requirements
+    assert (requirement.node, requirement.reason) == ("g", "LeakyReLU act_type=gelu")
+
+
+def test_a_new_operator_is_a_reason_without_its_attributes() -> None:
+    (requirement,) = oldest_mxnet([Op("_contrib_interleaved_matmul_selfatt_qk", {"heads": "2"})]).requirements
+    assert requirement.reason == "_contrib_interleaved_matmul_selfatt_qk"
+
+
+def test_leaving_out_what_older_versions_required_is_a_reason() -> None:
+    (requirement,) = oldest_mxnet([Op("Pooling", {"global_pool": "True", "kernel": "(1, 1)"})]).requirements
+    assert requirement.reason == "Pooling without pool_type"
+
+
+def test_what_every_version_loads_needs_nothing() -> None:
+    oldest = oldest_mxnet([Op("FullyConnected", {"num_hidden": "4"})])
+    assert (oldest.version, oldest.requirements, oldest.unknown) == ("1.0.0", [], [])
+
+
+def test_the_graph_of_a_bert_loads_and_says_what_it_needs() -> None:
+    config = BertConfig(num_layers=1, units=8, hidden_size=16, num_heads=2, vocab_size=50, max_length=12)
+    oldest = oldest_mxnet(SymbolGraph.parse(output_symbol(config, "cls").tojson()).nodes)
+    assert oldest.unknown == []
+    assert all(requirement.version == oldest.version for requirement in oldest.requirements)
+
+
+# Attributes that are the user's
+
+
+def test_a_variable_may_have_any_attribute() -> None:
+    variable = Op("null", {"lr_mult": "2", "colour": "red", "__init__": "zeros"})
+    assert oldest_mxnet([variable]) == oldest_mxnet([])
+
+
+def test_an_operator_may_have_any_attribute_in_double_underscores() -> None:
+    assert oldest_mxnet([Op("softmax", {"__colour__": "red", "__ctx_group__": "a"})]) == oldest_mxnet([])
+
+
+@pytest.mark.parametrize("attribute", ["ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage", "__half"])
+def test_without_them_it_may_not(attribute: str) -> None:
+    assert oldest_mxnet([Op("softmax", {attribute: "1"})]).unknown == [Unknown("node", f"softmax {attribute}")]
+
+
+def test_an_operator_without_parameters_takes_any() -> None:
+    assert oldest_mxnet([Op("relu", {"colour": "red"})]) == oldest_mxnet([])
+
+
+# What no version loads
+
+
+@pytest.mark.parametrize(
+    ("op", "attrs", "reason"),
+    [
+        ("Softmaxx", {}, "Softmaxx"),
+        ("softmax", {"colour": "red"}, "softmax colour"),
+        ("LeakyReLU", {"act_type": "swish"}, "LeakyReLU act_type=swish"),
+        ("FullyConnected", {}, "FullyConnected without num_hidden"),
+    ],
+)
+def test_what_no_version_loads_is_unknown_and_decides_nothing(op: str, attrs: dict[str, str], reason: str) -> None:
+    oldest = oldest_mxnet([Op(op, attrs, "odd")])
+    assert (oldest.version, oldest.unknown) == ("1.0.0", [Unknown("odd", reason)])
+
+
+def test_what_was_removed_before_the_rest_came_is_unknown() -> None:
+    oldest = oldest_mxnet([Op("_np_ones_like", name="old"), Op("_npi_pad", {"pad_width": "((0,0),)"}, "new")])
+    assert oldest.version == "1.7.0"
+    assert oldest.unknown == [Unknown("old", "_np_ones_like (until 1.6.0)")]
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["FullyConnected", "broadcast_plus", "_Plus", "reshape", "Reshape", "_npx_reshape"])
+def test_operators_and_their_aliases_are_known(name: str) -> None:
+    assert is_operator(name)
+
+
+@pytest.mark.parametrize("name", ["null", "", "softmaxx", "_backward_Activation", "_np_ones_like"])
+def test_variables_gradients_and_removed_operators_are_none(name: str) -> None:
+    assert not is_operator(name)
+
+
+# The table
+
+
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("operator_table", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_has_all_that_the_installed_mxnet_has() -> None:
+    assert mx.__version__ == "1.9.1"
+    library = script()
+    names = {name for name in library.registered() if not name.startswith("_backward_")}
+    assert {name for name in names if not is_operator(name)} == set()
+    table = json.loads(Path(operators.__file__).with_name("operators.json").read_text())
+    assert table["versions"][-1] == "1.9.0"
+    missing = set()
+    for name in names:
+        entry = table["operators"][name]
+        known = {attr for span, attrs in entry.get("attributes", {}).items() if "-" not in span for attr in attrs}
+        kinds = library.parameters(name)
+        assert set(kinds) <= known, name
+        for attribute, kind in kinds.items():
+            groups = entry.get("values", {}).get(attribute, {})
+            declared = set(library.enum_values(kind) or ())
+            missing |= {(name, attribute) for value in declared if not any(value in group for group in groups.values())}
+    # Declared for every operator with a dtype, but this one refuses some.
+    assert missing == {("_contrib_SparseEmbedding", "dtype")}
+
+
+def test_the_table_is_read_at_once() -> None:
+    operators._table.cache_clear()
+    start = time.perf_counter()
+    is_operator("softmax")
+    # 15 ms on an idle machine.
+    assert time.perf_counter() - start < 0.15
