@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bertsym.bert.heads import finished_head, graft, graft_for_inference
     from bertsym.bert.outputs import output_symbol
     from bertsym.bundle import Bundle, SymbolBundle
+    from bertsym.drawing.of_model import draw
     from bertsym.errors import BertsymError, DataError, ModelError, UsageError, VerificationError
     from bertsym.exporting import export
     from bertsym.inference.evaluate import evaluate
@@ -43,6 +44,7 @@ _HOME = {
     "output_symbol": "bert.outputs",
     "Bundle": "bundle",
     "SymbolBundle": "bundle",
+    "draw": "drawing.of_model",
     "BertsymError": "errors",
     "DataError": "errors",
     "ModelError": "errors",
@@ -107,6 +109,7 @@ __all__ = [
     "VerificationError",
     "Written",
     "diff",
+    "draw",
     "edit",
     "evaluate",
     "export",

@@ -23,6 +23,7 @@ COMMANDS = {
     "graft": "Put an untrained head on a symbol, or remove its head.",
     "edit": "Change names, attributes or dropout of a symbol.",
     "diff": "Compare two symbols: nodes, parameters, results.",
+    "draw": "Draw a symbol as svg, png, one html page, or for Netron.",
     "verify": "Check a written bundle against GluonNLP's own BERTModel.",
     "finetune": "Graft a classifier onto an exported BERT and fit it.",
     "evaluate": "Measure a classifier on a labelled table.",

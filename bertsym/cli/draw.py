@@ -1,0 +1,37 @@
+"""``bertsym draw``."""
+
+from __future__ import annotations
+
+import click
+
+from bertsym.cli.options import epoch_option, params_option, shape_option
+
+
+@click.command("draw")
+@click.argument("symbol", metavar="PREFIX")
+@click.argument("out", metavar="OUT.svg|png|html|netron")
+@click.option(
+    "--expand", multiple=True, metavar="LAYER", help="Open a layer: 3, 'layer 3' or all; in html from the start."
+)
+@params_option
+@epoch_option
+@shape_option
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+def command(
+    symbol: str,
+    out: str,
+    expand: tuple[str, ...],
+    params: str | None,
+    epoch: int | None,
+    shape: dict[str, tuple[int, ...]],
+    force: bool,
+) -> None:
+    """Draw the symbol at PREFIX: what reaches its classifier, encoder layers folded, shapes on the edges.
+
+    svg, png and html are laid out by Graphviz. The html is one file without references, in which layers fold open
+    and a node shows its attributes. A .netron file is for Netron, which then shows the shape of every edge.
+    """
+    from bertsym.drawing.of_model import draw
+
+    path = draw(symbol, out, expand=expand, params=params, epoch=epoch, shapes=shape, force=force)
+    click.echo(f"wrote {path}")

@@ -1,0 +1,79 @@
+"""A picture as a file of Netron's own format, in which every edge has its shape.
+
+Of a ``-symbol.json`` Netron shows the shapes of parameters only. Its format ``.netron`` is the JSON of what it
+draws (source/message.js of Netron, read with 9.3.3; it calls the format experimental).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bertsym.drawing.look import parameter_role
+from bertsym.drawing.picture import Picture
+from bertsym.symbol.node import Node, Output
+
+
+def netron_text(picture: Picture, format_name: str, producer: str) -> str:
+    """The content of a ``.netron`` file; `format_name` is shown as that of the model, such as ``MXNet v1.9.1``."""
+    values: list[dict[str, Any]] = []
+    places: dict[Output, int] = {}
+
+    def place(output: Output) -> int:
+        if output not in places:
+            places[output] = len(values)
+            values.append(_value(picture, output))
+        return places[output]
+
+    nodes = [
+        {
+            "name": node.name,
+            "type": {"name": node.op},
+            "inputs": [
+                {"name": _slot(picture, node, entry, i), "value": [place(entry)]} for i, entry in enumerate(node.inputs)
+            ],
+            "outputs": [
+                {"name": "output" if i == 0 else f"output{i + 1}", "value": [place(Output(node, i))]}
+                for i in range(_shown_outputs(picture, node))
+            ],
+            "attributes": [{"name": key, "value": value} for key, value in node.attrs.items()],
+        }
+        for node in picture.graph.nodes
+        if not node.is_variable
+    ]
+    inputs = [node for node in picture.graph.nodes if node.is_variable and node.name not in picture.parameters]
+    graph = {
+        "values": values,
+        "inputs": [{"name": node.name, "value": [place(Output(node))]} for node in inputs],
+        "outputs": [{"name": str(output), "value": [place(output)]} for output in picture.graph.outputs],
+        "nodes": nodes,
+    }
+    # Netron recognises the file by its first key.
+    document = {"signature": "netron:model", "format": format_name, "producer": producer, "graphs": [graph]}
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _value(picture: Picture, output: Output) -> dict[str, Any]:
+    # Netron leaves out labels of over 16 characters: 12N and not 12*N.
+    shape = picture.shape(output)
+    dimensions = (
+        None if shape is None else [str(size).replace("*N", "N") if isinstance(size, str) else size for size in shape]
+    )
+    value: dict[str, Any] = {"name": str(output)}
+    if dimensions is not None:
+        value["type"] = {"dataType": "float32", "shape": {"dimensions": dimensions}}
+    if output.node.is_variable and output.node.name in picture.parameters:
+        value["initializer"] = dict(value)
+    return value
+
+
+def _slot(picture: Picture, node: Node, entry: Output, position: int) -> str:
+    if entry.node.is_variable and entry.node.name in picture.parameters:
+        return parameter_role(entry.node.name)
+    return "data" if position == 0 else f"data{position + 1}"
+
+
+def _shown_outputs(picture: Picture, node: Node) -> int:
+    """Outputs that something reads, and the first."""
+    read = [entry.index for entry in (*picture.readers, *picture.graph.outputs) if entry.node is node]
+    return max([0, *read]) + 1

@@ -1,0 +1,137 @@
+"""Draw: a symbol as a picture, with what is known of it as a BERT."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from bertsym.bert.answer import answers
+from bertsym.drawing.drawing import SUFFIXES, draw_picture
+from bertsym.drawing.netron import netron_text
+from bertsym.drawing.picture import Group, Picture
+from bertsym.errors import ModelError, UsageError
+from bertsym.model import Model, open_model
+from bertsym.running import Shape, free_shapes, tensor_shapes
+from bertsym.symbol.node import Node, Output
+
+NETRON = ".netron"
+
+
+def draw(
+    symbol: str | Path,
+    out: str | Path,
+    *,
+    expand: Iterable[str] = (),
+    params: str | Path | None = None,
+    epoch: int | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+    force: bool = False,
+) -> Path:
+    """Draw a symbol as an ``.svg``, ``.png`` or ``.html`` file, or as a ``.netron`` file for Netron.
+
+    The layers of a BERT are folded into one box each; `expand` are those to open (``3``, ``layer 3``, ``all``).
+    The shapes on the edges are MXNet's, of a BERT with the batch size N and the length T free, otherwise for the
+    inputs' `shapes`.
+
+    Returns the path. Raises UsageError for another suffix, an unknown layer, and a file that exists unless `force`
+    is given, and ModelError when Graphviz is missing or the file can't be written.
+    """
+    path = Path(out)
+    if path.suffix.lower() not in (*SUFFIXES, NETRON):
+        kinds = ", ".join(SUFFIXES)
+        raise UsageError(f"{out}: a picture is one of {kinds}, or {NETRON}: end its name so")
+    if path.is_dir():
+        raise UsageError(f"{out} is a folder")
+    if path.exists() and not force:
+        raise UsageError(f"{out} exists: choose another name, or overwrite with --force")
+    model = open_model(symbol, params, epoch=epoch, digests=False)
+    if path.exists() and path.resolve() in _files(model):
+        raise UsageError(f"{out} is a file of the symbol itself: choose another name")
+    picture = picture_of(model, shapes)
+    if path.suffix.lower() == NETRON:
+        written = model.graph.mxnet_version or "1.9.1"
+        content = netron_text(picture, f"MXNet v{written}", f"bertsym {version('bertsym')}").encode()
+    else:
+        content = draw_picture(picture, path.suffix, expand)
+    _write(path, content)
+    return path
+
+
+def picture_of(model: Model, shapes: Mapping[str, Shape] | None = None) -> Picture:
+    """What is drawn of a model: its layers, its answer, its shapes."""
+    graph, bert = model.graph, model.bert
+    found = answers(graph, bert, model.traces, model.param_shapes)
+    title = str(bert) if bert is not None else f"{Path(model.name).name}, {len(graph.nodes)} nodes"
+    groups: tuple[Group, ...] = ()
+    path: set[Node] = set()
+    highlighted: set[Node] = set()
+    if bert is not None:
+        groups = tuple(
+            Group(
+                f"layer {i}",
+                f"layer {i}",
+                f"attention of {layer.num_heads or '?'} heads, feed-forward {layer.hidden_size or '?'}",
+                layer.nodes,
+            )
+            for i, layer in enumerate(bert.layers)
+        )
+        for answer in found:
+            path.update(graph.between(bert.words, answer.nodes[-1]) if answer.nodes else ())
+            highlighted.update(node for node in answer.nodes if _is_cls_slice(model, node))
+        path.update(node for node in graph.nodes if node.name == bert.token_ids)
+    return Picture(
+        title=title,
+        sentence="; ".join(answer.sentence for answer in found),
+        graph=graph,
+        groups=groups,
+        shapes=_shapes(model, shapes),
+        highlighted=frozenset(highlighted),
+        path=frozenset(path),
+        parameters=frozenset(model.parameters),
+    )
+
+
+def _is_cls_slice(model: Model, node: Node) -> bool:
+    trace = model.traces.get(Output(node))
+    return (
+        trace is not None
+        and trace.tokens == "position"
+        and trace.position == 0
+        and not trace.steps
+        and (node.op != "Dropout")
+    )
+
+
+def _shapes(model: Model, shapes: Mapping[str, Shape] | None) -> Mapping[Output, tuple[int | str, ...]]:
+    try:
+        if model.bert is not None and not shapes:
+            return free_shapes(model)
+        return dict(tensor_shapes(model.graph, {**model.param_shapes, **(shapes or {})}, model.name))
+    except ModelError:
+        # A graph that MXNet doesn't take can still be looked at.
+        return {output: trace.axes for output, trace in model.traces.items()}
+
+
+def _files(model: Model) -> set[Path]:
+    return {path.resolve() for path in (model.symbol_path, model.params_path) if path is not None}
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                os.chmod(temporary, 0o644)
+                os.replace(temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise ModelError(f"{path}: can't write the picture: {error.strerror}") from None
