@@ -162,12 +162,13 @@ def _layers(graph: SymbolGraph, first: Node, norms: list[Node]) -> tuple[Layer, 
     state = Output(first)
     waiting = norms[norms.index(first) + 1 :]
     while True:
-        attention = _next_norm(state, waiting)
-        feed_forward = _next_norm(Output(attention), waiting) if attention else None
+        attention, read = _next_norm(state, waiting)
+        feed_forward, _ = _next_norm(Output(attention), waiting) if attention else (None, state)
         if attention is None or feed_forward is None:
             return tuple(layers)
-        below = graph.ancestors(state.node)
-        nodes = frozenset(node for node in graph.between(state.node, feed_forward) if node not in below)
+        # Dropout and changes of axes before what the residual adds belong to the embeddings.
+        below = graph.ancestors(read.node)
+        nodes = frozenset(node for node in graph.between(read.node, feed_forward) if node not in below)
         softmax = [node for node in nodes if node.op in ("softmax", "SoftmaxActivation")]
         if len(softmax) != 1 or softmax[0] not in graph.ancestors(attention):
             return tuple(layers)
@@ -183,13 +184,15 @@ def _layers(graph: SymbolGraph, first: Node, norms: list[Node]) -> tuple[Layer, 
         state = Output(feed_forward)
 
 
-def _next_norm(state: Output, norms: list[Node]) -> Node | None:
-    """The LayerNorm of state + something."""
+def _next_norm(state: Output, norms: list[Node]) -> tuple[Node | None, Output]:
+    """The LayerNorm of state + something, and the input of that sum which is the state."""
     for norm in norms:
         addition = strip(norm.inputs[0]).node
-        if addition.op in ADDITIONS and any(strip(entry) == state for entry in addition.inputs):
-            return norm
-    return None
+        if addition.op in ADDITIONS:
+            for entry in addition.inputs:
+                if strip(entry) == state:
+                    return norm, entry
+    return None, state
 
 
 def _with_own_inputs(graph: SymbolGraph, nodes: frozenset[Node], below: set[Node]) -> frozenset[Node]:
