@@ -21,6 +21,7 @@ from bertsym.symbol.operators import Oldest, oldest_mxnet
 
 Shape = tuple[int, ...]
 SCHEMA_VERSION = 1
+_FREE_AXES = {"batch": BATCH, "length": LENGTH}  # as signatures name them
 
 
 @dataclass(frozen=True)
@@ -189,12 +190,11 @@ def report(
     if path is not None:
         way = [facts[node] for node in graph.between(*(graph.output(model.resolve(name)).node for name in path))]
     if isinstance(bundle, SymbolBundle):
-        for tensor in bundle.signature.inputs:
-            if tensor.shape is not None and tensor.name in graph.variables:
-                known.setdefault(Output(graph.node(tensor.name)), tensor.shape)
-        for tensor, output in zip(bundle.signature.outputs, graph.outputs):
+        signature = bundle.signature
+        ends = [*(Output(graph.node(tensor.name)) for tensor in signature.inputs), *graph.outputs]
+        for tensor, output in zip((*signature.inputs, *signature.outputs), ends):
             if tensor.shape is not None:
-                known.setdefault(output, tensor.shape)
+                known.setdefault(output, tuple(_FREE_AXES.get(str(size), size) for size in tensor.shape))
     inputs = [_input_fact(graph.node(name), bert, known) for name in model.inputs]
     return Inspection(
         name=model.name,
