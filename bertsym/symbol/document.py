@@ -21,7 +21,9 @@ Read = tuple[list[Node], list[Output], Mapping[str, Any]]
 def read_document(text: str, where: str) -> Read:
     """Nodes, outputs and the document of symbol JSON; raises ModelError naming `where` and the node."""
     try:
-        document = json.loads(text)
+        document = json.loads(text, strict=False)  # MXNet writes control characters as they are
+        if "\\ud" in text.lower():
+            json.dumps(document, ensure_ascii=False).encode()  # else half a character fails when it is written
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{where}: not JSON: {error}") from None
     if not isinstance(document, dict) or not isinstance(document.get("nodes"), list):
@@ -117,7 +119,10 @@ def build_document(nodes: Sequence[Node], outputs: Iterable[Output], raw: Mappin
 
 def _entry_size(raw: Mapping[str, Any] | None) -> int:
     """Before 0.9, MXNet wrote no versions of entries."""
-    return len(raw["heads"][0]) if raw else 3
+    if raw is None:
+        return 3
+    entries = [*raw["heads"], *(entry for node in raw["nodes"] for entry in node.get("inputs", []))]
+    return max(map(len, entries))
 
 
 def _node_document(node: Node, inputs: list[list[int]]) -> dict[str, Any]:
@@ -128,10 +133,11 @@ def _node_document(node: Node, inputs: list[list[int]]) -> dict[str, Any]:
         parts.setdefault(homes.get(name, keys[-1] if keys else "attrs"), {})[name] = value
     values: dict[str, Any] = {"op": node.op, "name": node.name, **parts, "inputs": inputs}
     # A key that was read keeps its place; attributes that came or went take or leave theirs before the inputs.
-    order = list(node.raw) if [key for key in _ATTRIBUTE_KEYS if key in node.raw] == list(parts) else list(values)
-    order += [key for key in node.raw if key not in order]
+    as_read = node.raw and [key for key in _ATTRIBUTE_KEYS if key in node.raw] == list(parts)
+    order = list(node.raw) if as_read else list(values)
+    order += [key for key in (*node.raw, *(["inputs"] if inputs else [])) if key not in order]
     return {
         key: values.get(key, node.raw.get(key))
-        for key in (order or values)
+        for key in order
         if key not in parts or parts[key] or not node.raw[key]
     }

@@ -88,7 +88,7 @@ class SymbolGraph:
         """The MXNet that wrote the file, such as ``1.9.1``; None where the file doesn't tell."""
         try:
             number = int((self.document or {})["attrs"]["mxnet_version"][1])
-        except (KeyError, TypeError, ValueError, IndexError):
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
             return None
         return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 

@@ -26,7 +26,7 @@ def _write_graph(document: Mapping[str, Any], depth: int, pieces: list[str]) -> 
     """A symbol, or a subgraph of a control-flow node."""
     for i, (key, value) in enumerate(document.items()):
         pieces.append(("{" if i == 0 else ", ") + _line(depth + 1) + f"{_string(key)}: ")
-        if key == "nodes":
+        if key == "nodes" and _are_objects(value):
             _write_list(value, depth + 1, pieces, _write_node)
         else:
             _write_value(value, depth + 1, pieces)
@@ -36,7 +36,7 @@ def _write_graph(document: Mapping[str, Any], depth: int, pieces: list[str]) -> 
 def _write_node(node: Mapping[str, Any], depth: int, pieces: list[str]) -> None:
     for i, (key, value) in enumerate(node.items()):
         pieces.append(("{" if i == 0 else ", ") + _line(depth + 1) + f"{_string(key)}: ")
-        if key == "subgraphs":
+        if key == "subgraphs" and _are_objects(value):
             _write_list(value, depth + 1, pieces, _write_graph)
         else:
             _write_value(value, depth + 1, pieces)
@@ -48,6 +48,11 @@ def _write_list(values: Sequence[Any], depth: int, pieces: list[str], write: Any
         pieces.append(("[" if i == 0 else ", ") + _line(depth + 1))
         write(value, depth + 1, pieces)
     pieces.append(_line(depth) + "]" if values else "[]")
+
+
+def _are_objects(value: Any) -> bool:
+    """Whether a list is laid out as MXNet's; nobody has checked what is in a subgraph."""
+    return isinstance(value, list) and all(isinstance(entry, Mapping) and entry for entry in value)
 
 
 def _write_value(value: Any, depth: int, pieces: list[str]) -> None:
