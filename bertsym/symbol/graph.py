@@ -110,14 +110,11 @@ class SymbolGraph:
         """
         names = {node.name for node in self.nodes}
         name, colon, index = text.rpartition(":")
-        if text in names or not (colon and index.isdigit()):
+        if text in names or not (colon and index.isdecimal()):
             name, index = text, "0"
         if name not in names and name.endswith("_output") and name[: -len("_output")] in names:
             name = name[: -len("_output")]
-        node = self.node(name)
-        if int(index) >= node.num_outputs:
-            raise UsageError(f"{node.name} has {node.num_outputs} outputs, there is no {text}")
-        return Output(node, int(index))
+        return self._own(Output(self.node(name), int(index)))
 
     def find(self, pattern: str = "*", *, op: str | None = None) -> list[Node]:
         """Nodes whose name matches a pattern (``*``, ``?``, ``[...]``, or the name itself), of an operator."""
@@ -183,6 +180,8 @@ class SymbolGraph:
                 if node.name in variables:
                     raise ModelError(f"{where}: two variables are named {node.name!r}")
                 variables.add(node.name)
+            if node.num_outputs < 1 or (node.is_variable and node.num_outputs > 1):
+                raise ModelError(f"{label}: a {node.op} with {node.num_outputs} outputs")
             for entry in node.inputs:
                 if entry.node not in seen:
                     raise ModelError(f"{label}: reads {entry}, which does not come before it")
@@ -204,6 +203,16 @@ class SymbolGraph:
 
     # Editing
 
+    def _own(self, what: Output | Node) -> Output:
+        """The output, or a node's first; raises UsageError unless it is one of this graph."""
+        output = Output(what) if isinstance(what, Node) else what
+        node = output.node
+        if node not in self.nodes:
+            raise UsageError(f"{node.name} is not a node of this graph")
+        if not 0 <= output.index < node.num_outputs:
+            raise UsageError(f"there is no {output}: the outputs of {node.name} are 0 to {node.num_outputs - 1}")
+        return output
+
     def add(
         self,
         op: str,
@@ -214,7 +223,7 @@ class SymbolGraph:
         num_outputs: int = 1,
     ) -> Node:
         """Add an operator that reads `inputs`; nothing reads it yet. Raises UsageError for a name that is taken."""
-        return self._add(Node(op, name, dict(attrs or {}), tuple(map(_as_output, inputs)), num_outputs))
+        return self._add(Node(op, name, dict(attrs or {}), tuple(map(self._own, inputs)), num_outputs))
 
     def add_variable(self, name: str, attrs: Mapping[str, str] | None = None) -> Node:
         """Add an input or a parameter. Raises UsageError for a name that is taken."""
@@ -237,7 +246,7 @@ class SymbolGraph:
         inputs: Iterable[Output | Node] = (),
     ) -> Node:
         """Put an operator behind `output`, whose readers then read the new node; `inputs` are its further ones."""
-        output = _as_output(output)
+        output = self._own(output)
         with self._edit():
             node = self.add(op, name, [output, *inputs], attrs)
             self._rewire(output, Output(node), except_in={node, *self.ancestors(*map(_node_of, node.inputs))})
@@ -246,7 +255,7 @@ class SymbolGraph:
     def rewire(self, old: Output | Node, new: Output | Node) -> None:
         """Let everything that reads `old`, the graph's outputs too, read `new`. Raises ModelError for a cycle."""
         with self._edit():
-            self._rewire(_as_output(old), _as_output(new), except_in=set())
+            self._rewire(self._own(old), self._own(new), except_in=set())
 
     def _rewire(self, old: Output, new: Output, except_in: set[Node]) -> None:
         for node in self.nodes:
@@ -257,11 +266,14 @@ class SymbolGraph:
     def set_inputs(self, node: Node, inputs: Iterable[Output | Node]) -> None:
         """Let a node read other outputs. Raises ModelError for a cycle."""
         with self._edit():
-            node.inputs = tuple(map(_as_output, inputs))
+            self._own(node).node.inputs = tuple(map(self._own, inputs))
 
     def replace(self, node: Node, op: str, attrs: Mapping[str, str] | None = None, *, num_outputs: int = 1) -> None:
         """Give a node another operator and other attributes; name, inputs and readers stay."""
         with self._edit():
+            self._own(node)
+            if op != node.op:  # a subgraph is the old operator's
+                node.raw = {key: value for key, value in node.raw.items() if key != "subgraphs"}
             node.op, node.attrs, node.num_outputs = op, dict(attrs or {}), num_outputs
 
     def remove(self, node: Node, *, bypass: bool = False) -> None:
@@ -269,6 +281,7 @@ class SymbolGraph:
 
         Raises UsageError when something reads it and `bypass` is False, or it has no input to read instead.
         """
+        self._own(node)
         readers = [reader.name for reader in self.consumers(node)]
         readers += ["the graph's outputs"] if any(entry.node is node for entry in self.outputs) else []
         if readers and not bypass:
@@ -297,19 +310,20 @@ class SymbolGraph:
     def set_attribute(self, node: Node, key: str, value: str | None) -> None:
         """Set an attribute of a node, or remove it with None."""
         with self._edit():
+            self._own(node)
             attrs = {name: old for name, old in node.attrs.items() if name != key}
             node.attrs = dict(sorted({**attrs, key: value}.items())) if value is not None else attrs
 
     def set_outputs(self, outputs: Iterable[Output | Node]) -> None:
         """Let the graph end in these; `cleanup` then drops what they don't need."""
         with self._edit():
-            self.outputs = list(map(_as_output, outputs))
+            self.outputs = list(map(self._own, outputs))
 
     def cut(self, output: Output | Node, name: str, attrs: Mapping[str, str] | None = None) -> Node:
         """Make an internal tensor an input: a new variable that everything reads instead of `output`."""
         with self._edit():
             variable = self.add_variable(name, attrs)
-            self._rewire(_as_output(output), Output(variable), except_in=set())
+            self._rewire(self._own(output), Output(variable), except_in=set())
         return variable
 
     def join(self, other: SymbolGraph, inputs: Mapping[str, Output | Node]) -> list[Output]:
@@ -321,7 +335,10 @@ class SymbolGraph:
         """
         names = {node.name: node for node in self.nodes}
         copy = other.copy()
-        places = {copy.node(name): _as_output(output) for name, output in inputs.items()}
+        places = {copy.node(name): self._own(output) for name, output in inputs.items()}
+        for node in places:
+            if not node.is_variable:
+                raise UsageError(f"{node.name} is a {node.op}, only variables can be joined")
         with self._edit():
             for node in copy.nodes:
                 taken = names.get(node.name)
@@ -376,7 +393,7 @@ class SymbolGraph:
     def _edit(self) -> Iterator[None]:
         """Check after an edit, and undo it when it raises."""
         nodes, outputs = list(self.nodes), list(self.outputs)
-        states = [(node.op, node.name, node.attrs, node.inputs, node.num_outputs) for node in nodes]
+        states = [(node.op, node.name, node.attrs, node.inputs, node.num_outputs, node.raw) for node in nodes]
         try:
             yield
             if not self._is_ordered():
@@ -385,7 +402,7 @@ class SymbolGraph:
         except BaseException:
             self.nodes, self.outputs = nodes, outputs
             for node, state in zip(nodes, states):
-                node.op, node.name, node.attrs, node.inputs, node.num_outputs = state
+                node.op, node.name, node.attrs, node.inputs, node.num_outputs, node.raw = state
             raise
 
     def _is_ordered(self) -> bool:
@@ -395,10 +412,6 @@ class SymbolGraph:
                 return False
             seen.add(node)
         return True
-
-
-def _as_output(what: Output | Node) -> Output:
-    return Output(what) if isinstance(what, Node) else what
 
 
 def _node_of(output: Output) -> Node:
