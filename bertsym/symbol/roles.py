@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Node
 
-# Operator -> positions of its inputs that are parameters; "aux" those that are auxiliary states.
+# Operator -> positions of its inputs that are parameters or auxiliary states.
 _PARAMETERS: dict[str, tuple[int, ...]] = {
     "BatchNorm": (1, 2, 3, 4),
     "BatchNorm_v1": (1, 2, 3, 4),
@@ -17,34 +18,60 @@ _PARAMETERS: dict[str, tuple[int, ...]] = {
     "Embedding": (1,),
     "FullyConnected": (1, 2),
     "GroupNorm": (1, 2),
+    "IdentityAttachKLSparseReg": (1,),
     "InstanceNorm": (1, 2),
     "LayerNorm": (1, 2),
     "LeakyReLU": (1,),
     "RNN": (1,),
+    "_contrib_BatchNormWithReLU": (1, 2, 3, 4),
     "_contrib_SparseEmbedding": (1,),
     "_contrib_SyncBatchNorm": (1, 2, 3, 4),
 }
-_AUXILIARY = dict.fromkeys(("BatchNorm", "BatchNorm_v1", "CuDNNBatchNorm", "_contrib_SyncBatchNorm"), (3, 4))
+# Operator -> positions of the inputs that it changes (FMutateInputs in MXNet's sources).
+_AUXILIARY = {
+    "BatchNorm": (3, 4),
+    "BatchNorm_v1": (3, 4),
+    "CuDNNBatchNorm": (3, 4),
+    "IdentityAttachKLSparseReg": (1,),
+    "_contrib_BatchNormWithReLU": (3, 4),
+    "_contrib_SyncBatchNorm": (3, 4),
+    "_contrib_quantized_batch_norm": (3, 4),
+}
 _PARAMETER_NAMES = ("_weight", "_bias", "_gamma", "_beta", "_moving_mean", "_moving_var")
-#: operators that end a training graph -> position of the label
+#: operators of training graphs -> position of the label
 LABELS = {
+    "CTCLoss": 1,
     "LinearRegressionOutput": 1,
     "LogisticRegressionOutput": 1,
     "MAERegressionOutput": 1,
     "SVMOutput": 1,
     "SoftmaxOutput": 1,
+    "_contrib_MultiBoxTarget": 1,
     "softmax_cross_entropy": 1,
 }
+# Operators that a label may pass on its way to the loss.
+_LAYOUT = ("Cast", "Flatten", "Reshape", "SwapAxis", "expand_dims", "slice_axis", "squeeze", "transpose")
 
 
 def auxiliary_states(graph: SymbolGraph) -> list[str]:
     """Variables that an operator changes, such as BatchNorm's moving mean; ``aux:`` in a parameter file."""
-    return _read_at(graph, _AUXILIARY)
+    states = {
+        node.inputs[position].node
+        for node in graph.nodes
+        for position in _AUXILIARY.get(node.op, ())
+        if position < len(node.inputs)
+    }
+    return [node.name for node in graph.nodes if node.is_variable and node in states]
 
 
 def label_variables(graph: SymbolGraph) -> list[str]:
-    """Variables that are read as labels only."""
-    return _read_at(graph, {op: (position,) for op, position in LABELS.items()})
+    """Variables that are read as labels only, by themselves or in another layout."""
+    only: dict[Node, bool] = {}
+    for node in reversed(graph.nodes):  # readers first
+        for position, entry in enumerate(node.inputs):
+            there = position == LABELS.get(node.op) or (node.op in _LAYOUT and only.get(node, False))
+            only[entry.node] = there and only.get(entry.node, True)
+    return [node.name for node in graph.nodes if node.is_variable and only.get(node)]
 
 
 def input_variables(graph: SymbolGraph, parameters: Container[str] = ()) -> list[str]:
