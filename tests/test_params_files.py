@@ -4,65 +4,18 @@ from __future__ import annotations
 
 import io
 import random
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from params_bytes import DTYPES, V1, V3, array_bytes, file_bytes, name_bytes, opened
 
 from bertsym import ModelError, ParamsFile
 from bertsym.runtime import mx
 from bertsym.symbol.params import write_params
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
-DTYPES = ["float32", "float64", "float16", "uint8", "int32", "int8", "int64", "bool"]
-
-
-def array_bytes(
-    shape: tuple[int, ...] = (2, 3),
-    data: bytes | None = None,
-    magic: int = V2,
-    storage: int = 0,
-    ndim: int | None = None,
-    dtype: int = 0,
-) -> bytes:
-    """One array as MXNet writes it, unless something else is asked for."""
-    head = struct.pack("<I", magic) + (b"" if magic == V1 else struct.pack("<i", storage))
-    head += struct.pack(f"<i{len(shape)}q", len(shape) if ndim is None else ndim, *shape)
-    return head + struct.pack("<iii", 1, 0, dtype) + (bytes(range(24)) if data is None else data)
-
-
-def name_bytes(name: str | bytes, length: int | None = None) -> bytes:
-    raw = name.encode() if isinstance(name, str) else name
-    return struct.pack("<Q", len(raw) if length is None else length) + raw
-
-
-def file_bytes(
-    *arrays: bytes,
-    names: tuple[bytes, ...] | None = None,
-    magic: int = 0x112,
-    reserved: int = 0,
-    count: int | None = None,
-    name_count: int | None = None,
-    tail: bytes = b"",
-) -> bytes:
-    """A whole file of these arrays, named arg:w0, arg:w1 ..."""
-    if names is None:
-        names = tuple(name_bytes(f"arg:w{i}") for i in range(len(arrays)))
-    head = struct.pack("<QQQ", magic, reserved, len(arrays) if count is None else count)
-    middle = struct.pack("<Q", len(names) if name_count is None else name_count)
-    return head + b"".join(arrays) + middle + b"".join(names) + tail
-
-
-def opened(folder: Path, content: bytes) -> ParamsFile:
-    path = folder / "x.params"
-    path.write_bytes(content)
-    return ParamsFile(path)
 
 
 def refused(folder: Path, content: bytes) -> str:
@@ -141,6 +94,26 @@ def test_every_dtype_is_written_as_mxnet_writes_it(tmp_path: Path, dtype: str) -
     assert content.getvalue() == (tmp_path / "mxnet.params").read_bytes()
 
 
+def test_every_dtype_survives_a_round_trip_through_a_file(tmp_path: Path) -> None:
+    arrays = {dtype: np.array([[0, 1, 2], [100, 4, 5]]).astype(dtype) for dtype in DTYPES}
+    first = io.BytesIO()
+    write_params(first, arrays, auxiliary=["int8", "bool"])
+    params = opened(tmp_path, first.getvalue())
+    assert params.auxiliary == ["int8", "bool"]
+    for dtype, array in arrays.items():
+        assert_same(params[dtype], array)
+    second = io.BytesIO()
+    write_params(second, params, params.auxiliary)
+    assert second.getvalue() == first.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3)], ids=str)
+def test_an_array_without_dimensions_or_values_is_not_written(shape: tuple[int, ...]) -> None:
+    """MXNet takes both for arrays whose shape it does not know, and no reader would find the next one."""
+    with pytest.raises(ModelError, match=r"^parameter w has shape \(.*\), which MXNet takes for none$"):
+        write_params(io.BytesIO(), {"w": np.zeros(shape, np.float32)})
+
+
 @pytest.mark.parametrize("dtype", ["complex64", "uint16", "U3"])
 def test_a_dtype_that_mxnet_has_not_is_refused(dtype: str) -> None:
     with pytest.raises(ModelError, match=r"^parameter w is .*, which MXNet has not$"):
@@ -172,6 +145,18 @@ def test_names_come_without_their_kind_and_with_their_shapes(tmp_path: Path) -> 
     assert (len(params), "a" in params, "arg:a" in params) == (3, True, False)
 
 
+def test_auxiliary_states_survive_and_mxnet_finds_them_again(tmp_path: Path) -> None:
+    arrays = {"arg:gamma": mx.nd.ones((4,)), "aux:mean": mx.nd.zeros((4,)), "aux:var": mx.nd.ones((4,)) * 2}
+    mx.nd.save(str(tmp_path / "m-0000.params"), arrays)
+    params = ParamsFile(tmp_path / "m-0000.params")
+    assert params.auxiliary == ["mean", "var"]
+    with open(tmp_path / "m-0001.params", "wb") as file:
+        write_params(file, params, params.auxiliary)
+    assert (tmp_path / "m-0001.params").read_bytes() == (tmp_path / "m-0000.params").read_bytes()
+    arguments, states = mx.model.load_params(str(tmp_path / "m"), 1)
+    assert ([*arguments], [*states]) == (["gamma"], ["mean", "var"])
+
+
 def test_a_file_without_arrays_is_an_empty_mapping(tmp_path: Path) -> None:
     mx.nd.save(str(tmp_path / "x.params"), {})
     assert dict(ParamsFile(tmp_path / "x.params")) == {}
@@ -192,54 +177,6 @@ def test_the_files_that_these_tests_make_are_mxnet_s(tmp_path: Path) -> None:
     params = opened(tmp_path, content)
     mx.nd.save(str(tmp_path / "mxnet.params"), {f"arg:{name}": mx.nd.array(value) for name, value in params.items()})
     assert (tmp_path / "mxnet.params").read_bytes() == content
-
-
-# Mapped, not copied
-
-
-def test_arrays_are_read_only_views_of_the_file(tmp_path: Path) -> None:
-    params = opened(tmp_path, file_bytes(array_bytes()))
-    array = params["w0"]
-    assert not array.flags.owndata
-    assert not array.flags.writeable
-    assert np.shares_memory(array, params["w0"])
-    with pytest.raises(ValueError, match="read-only"):
-        array[0, 0] = 1
-
-
-def test_arrays_outlive_the_object_that_opened_the_file(tmp_path: Path) -> None:
-    array = opened(tmp_path, file_bytes(array_bytes()))["w0"]
-    assert array.tobytes() == bytes(range(24))
-
-
-def resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
-
-
-@contextmanager
-def no_more_memory_than(limit: int) -> Iterator[None]:
-    before = resident_bytes()
-    yield
-    assert resident_bytes() - before < limit
-
-
-def test_opening_a_large_file_reads_its_header_alone(tmp_path: Path) -> None:
-    """Two gigabytes that are a hole on the disk: read, they would show in the memory of this process."""
-    rows = 1 << 19
-    path = tmp_path / "large.params"
-    header = struct.pack("<QQQ", 0x112, 0, 1) + array_bytes((rows, 1024), b"")
-    with open(path, "wb") as file:
-        file.write(header)
-        file.seek(len(header) + rows * 1024 * 4)
-        file.write(struct.pack("<Q", 1) + name_bytes("arg:w"))
-    with no_more_memory_than(64 << 20):
-        params = ParamsFile(path)
-        array = params["w"]
-        assert (array.shape, array.nbytes) == ((rows, 1024), 2 << 30)
-        assert array[-1, -1] == 0
-    with pytest.raises(AssertionError), no_more_memory_than(64 << 20):
-        assert not array[: 48 << 10].any()
 
 
 # Damaged files

@@ -184,13 +184,15 @@ def write_params(file: BinaryIO, params: Mapping[str, Array], auxiliary: Contain
     """Write arrays as ``arg:NAME``, those in `auxiliary` as ``aux:NAME``, as MXNet's own ``nd.save`` does (V2, CPU).
 
     One array at a time: of a ParamsFile nothing is copied but what is being written. Raises ModelError for a
-    dtype that MXNet has not.
+    dtype that MXNet has not, and for an array without dimensions or values.
     """
     file.write(struct.pack("<QQQ", _LIST_MAGIC, 0, len(params)))
     for name, array in params.items():
         flag = _FLAGS.get(array.dtype.newbyteorder("<"))
         if flag is None:
             raise ModelError(f"parameter {name} is {array.dtype}, which MXNet has not")
+        if not array.ndim or not array.size:
+            raise ModelError(f"parameter {name} has shape {array.shape}, which MXNet takes for none")
         file.write(struct.pack(f"<Iii{array.ndim}q", _V2, 0, array.ndim, *array.shape))
         file.write(struct.pack("<iii", 1, 0, flag))
         file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
