@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bertsym.bert.axes import BATCH, LENGTH, Axes
+from bertsym.bert.following import COMBINED, SCALED, Trace, read_by
 from bertsym.bert.recognise import Recognised
-from bertsym.bert.tracing import BATCH, LENGTH, Axes, Trace, Traces
-from bertsym.symbol.attributes import flag, integer
+from bertsym.bert.tracing import Traces, dependents
+from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 
@@ -34,9 +36,10 @@ KINDS = {
 _TAIL = frozenset(
     {"BlockGrad", "Cast", "Flatten", "LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput"}
     | {"MakeLoss", "Reshape", "SVMOutput", "SequenceMask", "SliceChannel", "Softmax", "SoftmaxActivation"}
-    | {"SoftmaxOutput", "SwapAxis", "_copy", "_div_scalar", "_mul_scalar", "amp_cast", "broadcast_add", "elemwise_add"}
-    | {"expand_dims", "identity", "log_softmax", "make_loss", "reshape", "sigmoid", "slice", "slice_axis", "softmax"}
-    | {"split", "squeeze", "swapaxes", "transpose"}
+    | {"SoftmaxOutput", "SwapAxis", "_copy", "_div_scalar", "_minus_scalar", "_mul_scalar", "_plus_scalar"}
+    | {"amp_cast", "broadcast_add", "cast", "elemwise_add", "expand_dims", "flatten", "identity", "log_softmax"}
+    | {"make_loss", "reshape", "sigmoid", "slice", "slice_axis", "softmax", "split", "squeeze", "swapaxes"}
+    | {"transpose"}
 )
 
 
@@ -52,7 +55,7 @@ class Answer:
     position: int | None  #: of the one token that is read
     steps: tuple[str, ...]  #: layers and functions between the encoder and what is read
     shape: Axes | None  #: of what is read, free axes as N and T
-    locked_length: int | None  #: the only length that the classifier's weight allows
+    locked_length: int | None  #: the only length that the weights and operators on the way allow
     sentence: str
     nodes: tuple[Node, ...] = dataclasses.field(repr=False, compare=False)  #: from the encoder to the output
 
@@ -84,13 +87,22 @@ def answers(
 def _classifier(graph: SymbolGraph, output: Output, bert: Recognised | None) -> Node | None:
     """The last FullyConnected before an output, with nothing but shapes and losses behind it."""
     encoder = graph.ancestors(bert.encoded.node) if bert else set()
+    behind = dependents(graph, bert.words) if bert else set()
     node = output.node
     while node not in encoder:
         if node.op == "FullyConnected":
             return node
-        if node.op not in _TAIL or not node.inputs:
+        if not node.inputs or any(entry.node in behind for entry in node.inputs[1:]):
             return None
-        node = node.inputs[0].node
+        source = node.inputs[0].node
+        if node.op == "Activation":
+            # tanh of as many values as the encoder has is a pooler, and no end of a classifier.
+            width = integer(source.attrs, "num_hidden", 0)
+            if source.op != "FullyConnected" or bert is None or width == bert.units:
+                return None
+        elif node.op not in _TAIL:
+            return None
+        node = source
     return None
 
 
@@ -106,31 +118,35 @@ def _answer(
     while classifier and read.node.op in ("Dropout", "_copy", "identity"):
         read = read.node.inputs[0]
     trace = traces.get(read)
-    kind, locked = _kind(graph, read, classifier, bert, trace), None
-    length = bert.length if bert else None
-    if kind == "whole_sequence" and classifier and trace and bert:
-        locked = _locked_length(classifier, bert, shapes)
-        length = locked or length
-    axes = tuple(length or axis if axis == LENGTH else axis for axis in trace.axes) if trace else None
+    if classifier and trace and bert:
+        # Flattened as the classifier does it, to tell what that means; the shape told is the one before.
+        flat = read_by(classifier, trace, bert, shapes.get(classifier.inputs[1].node.name))
+        trace = dataclasses.replace(flat, axes=trace.axes) if flat is not None else None
+    length = (trace.length if trace else None) or (bert.length if bert else None)
     answer = Answer(
         output=output.node.name,
         classifier=classifier.name if classifier else None,
         num_outputs=integer(classifier.attrs, "num_hidden", 0) if classifier else None,
         reads=str(read),
-        kind=kind,
+        kind=_kind(graph, read, classifier, bert, trace),
         position=trace.position if trace else None,
-        steps=tuple(step for step in trace.steps if step not in ("scaled", "combined")) if trace else (),
-        shape=axes,
-        locked_length=locked,
+        steps=tuple(step for step in trace.steps if step not in (SCALED, COMBINED)) if trace else (),
+        shape=_with_length(trace.axes, length) if trace else None,
+        locked_length=trace.length if trace else None,
         sentence="",
         nodes=_way(graph, bert, read, output),
     )
-    what = _describe(answer, trace, bert)
-    if classifier:
-        return dataclasses.replace(answer, sentence=f"`{classifier.name}` reads `{read}`{what}")
-    start = "no BERT in it, and no classifier" if bert is None else "no head"
-    ends = f"{start}: ends in `{output}`"
-    return dataclasses.replace(answer, sentence=f"{ends} ({output.node.op})" if bert is None else f"{ends}{what}")
+    if bert is None:
+        start = "no BERT in it, and no classifier: ends in" if classifier is None else f"`{classifier.name}` reads"
+        what = f" ({read.node.op})" if classifier is None else "; no BERT in the graph"
+        return dataclasses.replace(answer, sentence=f"{start} `{read}`{what}")
+    start = "no head: ends in" if classifier is None else f"`{classifier.name}` reads"
+    what = _describe(graph, answer, trace, bert) + _kept(answer, traces.get(output))
+    return dataclasses.replace(answer, sentence=f"{start} `{read}`{what}")
+
+
+def _with_length(axes: Axes, length: int | None) -> Axes:
+    return tuple(length or axis if axis == LENGTH else axis for axis in axes)
 
 
 def _kind(
@@ -139,7 +155,7 @@ def _kind(
     if bert is None:
         return "no_bert"
     if trace is None:
-        return "unknown" if bert.encoded.node in graph.ancestors(read.node) else "not_the_encoder"
+        return "unknown" if read.node in dependents(graph, bert.words) else "not_the_encoder"
     if trace.tokens == "position":
         if trace.position == 0 and trace.steps == (f"Dense({bert.units})", "tanh"):
             return "pooled"
@@ -147,52 +163,59 @@ def _kind(
     if trace.tokens == "flattened":
         return "whole_sequence"
     if trace.tokens == "all":
-        if classifier is None:
-            return "sequence"
-        flattens = flag(classifier.attrs, "flatten", True) and len(trace.axes) > 2
-        return "whole_sequence" if flattens else "tokens"
+        return "sequence" if classifier is None else "tokens"
     return trace.tokens
 
 
-def _locked_length(classifier: Node, bert: Recognised, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    weight = shapes.get(classifier.inputs[1].node.name, ())
-    if len(weight) != 2 or not bert.units or weight[1] % bert.units:
-        return None
-    return weight[1] // bert.units
-
-
-def _describe(answer: Answer, trace: Trace | None, bert: Recognised | None) -> str:
+def _describe(graph: SymbolGraph, answer: Answer, trace: Trace | None, bert: Recognised) -> str:
     """`` = what it is`` and what follows of it."""
-    if answer.kind == "no_bert":
-        return "; no BERT in the graph"
     if answer.kind == "not_the_encoder":
         return ", which does not come from the encoder"
-    if trace is None or bert is None:
-        return ": computed of the encoder's output in a way that is not followed here; see --path"
-    valid = "valid tokens" if trace.masked else "tokens"
-    token = {
-        "position": "[CLS], position 0 of the sequence"
-        if trace.position == 0
-        else f"position {trace.position} of the sequence",
-        "mean": f"the mean over the {valid}",
-        "max": "the maximum over the tokens",
-        "sum": f"the sum over the {valid}",
-        "last": "the last valid token",
-        "some": "a part of the tokens",
-    }.get(trace.tokens, "the whole sequence")
+    if trace is None:
+        if graph.node(answer.reads.partition(":")[0]) in dependents(graph, bert.encoded.node):
+            return ": computed of the encoder's output in a way that is not followed here; see --path"
+        return ": computed of the embeddings or of an inner layer, not of the encoder's output"
+    token = _tokens(trace)
+    locked = f": length locked to {answer.locked_length}" if answer.locked_length else ""
     if answer.kind == "pooled":
-        return f" = the pooler, tanh(Dense) of {token}: {_shape(answer.shape)}"
+        return f" = the pooler, tanh(Dense) of {token}: {_shape(answer.shape)}{locked}"
     text = " of ".join([*reversed(answer.steps), token])
     if answer.kind == "tokens":
         each = f"{answer.num_outputs} value{'s' if answer.num_outputs != 1 else ''} for each"
         return f" = {text} {_shape(answer.shape)}, every token by itself: {each}"
     if answer.kind == "whole_sequence":
         length = answer.locked_length or bert.length
-        width = length * bert.units if length and bert.units else f"T x {bert.units}"
-        shape = (BATCH, length or LENGTH, bert.units or "U")
+        width = trace.width or bert.units
+        flat = length * width if length and width else f"T x {width or 'U'}"
         locked = f"length locked to {length}" if length else "length locked to the one of its weight"
-        return f" = {text} {_shape(shape)}, flattened to {width}: {locked}"
-    return f" = {text}: {_shape(answer.shape)}"
+        return f" = {text} {_shape((BATCH, length or LENGTH, width or 'U'))}, flattened to {flat}: {locked}"
+    return f" = {text}: {_shape(answer.shape)}{locked}"
+
+
+def _tokens(trace: Trace) -> str:
+    """Of which tokens a tensor is."""
+    if trace.tokens == "position":
+        if trace.position == 0:
+            return "[CLS], position 0 of the sequence"
+        if trace.position is not None and trace.position < 0:
+            return f"position {trace.position}, counted from the end of the sequence"
+        return f"position {trace.position} of the sequence"
+    zeroed = "the tokens, zeroed at padding" if trace.masked else "the tokens"
+    return {
+        "last": "the last valid token",
+        "max": f"the maximum over {zeroed}",
+        "mean": "the mean over the valid tokens" if trace.counted else f"the mean over {zeroed}",
+        "some": "a part of the tokens",
+        "sum": "the sum over the valid tokens" if trace.masked else "the sum over the tokens",
+    }.get(trace.tokens, "the whole sequence")
+
+
+def _kept(answer: Answer, end: Trace | None) -> str:
+    """Which of the tokens that a classifier reads by themselves get to the output, where not all of them do."""
+    if answer.kind != "tokens" or end is None or end.tokens in ("all", "flattened"):
+        return ""
+    token = "[CLS], position 0," if end.tokens == "position" and end.position == 0 else _tokens(end)
+    return f", of which those of {token} are kept"
 
 
 def _shape(axes: Axes | None) -> str:

@@ -1,13 +1,13 @@
-"""Values in a graph that are the same for every input: indices such as those at which [CLS] is taken."""
+"""Values in a graph that don't depend on the text: indices at which [CLS] is taken, masks and counts of tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bertsym.symbol.attributes import decimal, integers
-from bertsym.symbol.node import Output
+from bertsym.symbol.attributes import decimal, flag, integers
+from bertsym.symbol.node import Node, Output
 
 Shape = tuple[int, ...]
 _SAME = frozenset(
@@ -47,11 +47,7 @@ def constant(output: Output, params: Mapping[str, Any] | None = None) -> Constan
     if node.op == "_full":
         return Constant(decimal(node.attrs, "value", 0.0), _known(integers(node.attrs, "shape")))
     if node.op == "_arange":
-        start, stop = decimal(node.attrs, "start", 0.0), node.attrs.get("stop", "None")
-        # arange(k, k + 1) is the one number k; arange(n) alone counts from 0.
-        if stop in ("None", ""):
-            return Constant(0.0, (1,)) if start == 1 else None
-        return Constant(start, (1,)) if decimal(node.attrs, "stop", 0.0) - start == 1 else None
+        return _arange(node)
     if not node.inputs:
         return None
     if node.op in _LIKE:
@@ -62,10 +58,9 @@ def constant(output: Output, params: Mapping[str, Any] | None = None) -> Constan
     if inner is None:
         return None
     if node.op in _SAME:
-        shape = inner.shape
         if node.op in ("Reshape", "reshape"):
-            shape = _known(integers(node.attrs, "shape"))
-        return Constant(inner.value, shape if node.op in ("Reshape", "reshape", "Cast", "cast", "_copy") else None)
+            return Constant(inner.value, _known(integers(node.attrs, "shape")))
+        return Constant(inner.value, inner.shape if node.op in ("Cast", "cast", "_copy") else None)
     scalar = decimal(node.attrs, "scalar", 0.0)
     arithmetic = {
         "_plus_scalar": inner.value + scalar,
@@ -73,6 +68,71 @@ def constant(output: Output, params: Mapping[str, Any] | None = None) -> Constan
         "_mul_scalar": inner.value * scalar,
     }
     return Constant(arithmetic[node.op], inner.shape) if node.op in arithmetic else None
+
+
+def _arange(node: Node) -> Constant | None:
+    """arange(k, k + 1) is the one number k; arange(n) alone is kept as start n and counts from 0."""
+    start, stop = decimal(node.attrs, "start", 0.0), node.attrs.get("stop", "None")
+    if flag(node.attrs, "infer_range", False) or decimal(node.attrs, "step", 1.0) != 1:
+        return None
+    first, last = (0.0, start) if stop in ("None", "") else (start, decimal(node.attrs, "stop", 0.0))
+    return Constant(first, (int(decimal(node.attrs, "repeat", 1)),)) if last - first == 1 else None
+
+
+def shape_of(output: Output, params: Mapping[str, Any] | None) -> Shape | None:
+    """The shape of a parameter or a constant, where it is known."""
+    node = output.node
+    if node.is_variable:
+        if params is not None and node.name in params:
+            return tuple(params[node.name].shape)
+        return _known(integers(node.attrs, "__shape__"))
+    found = constant(output, params)
+    return found.shape if found is not None else None
+
+
+def is_valid_length(output: Output, valid_length: str | None) -> bool:
+    """Whether a tensor holds the numbers of tokens, in whatever shape; `valid_length` is the input with them.
+
+    Where the encoder takes no lengths, any input may be that.
+    """
+    node = _reshaped(output, {"_maximum_scalar"}).node
+    return node.is_variable and valid_length in (None, node.name)
+
+
+def is_mask(output: Output, valid_length: str | None, params: Mapping[str, Any] | None = None) -> bool:
+    """Whether a tensor is 1 at the tokens and 0 at padding."""
+    node = _reshaped(output, _COPYING).node
+    if node.op == "SequenceMask":
+        ones = constant(node.inputs[0], params)
+        zeroed = flag(node.attrs, "use_sequence_length", False) and decimal(node.attrs, "value", 0.0) == 0
+        masks = zeroed and ones is not None and ones.value == 1
+        return masks and is_valid_length(node.inputs[1], valid_length)
+    if node.op == "broadcast_lesser":
+        places = _reshaped(node.inputs[0], _COPYING).node
+        return places.op in ("_arange", "_contrib_arange_like") and is_valid_length(node.inputs[1], valid_length)
+    return False
+
+
+def is_count(output: Output, valid_length: str | None, params: Mapping[str, Any] | None = None) -> bool:
+    """Whether a tensor is the number of tokens: the input with it, or the sum of a mask."""
+    node = _reshaped(output, {"_maximum_scalar"}).node
+    return is_valid_length(output, valid_length) or (
+        node.op in ("sum", "sum_axis") and is_mask(node.inputs[0], valid_length, params)
+    )
+
+
+_RESHAPING = frozenset({"Cast", "cast", "amp_cast", "_copy", "identity", "BlockGrad", "expand_dims", "Flatten"}) | {
+    "Reshape",
+    "reshape",
+    "squeeze",
+}
+_COPYING = frozenset({"broadcast_axis", "broadcast_axes", "broadcast_to", "broadcast_like"})
+
+
+def _reshaped(output: Output, also: Container[str]) -> Output:
+    while output.node.op in _RESHAPING or output.node.op in also:
+        output = output.node.inputs[0]
+    return output
 
 
 def _parameter(name: str, params: Mapping[str, Any]) -> Constant | None:

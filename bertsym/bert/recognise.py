@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from bertsym.symbol.attributes import decimal, flag, integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
+from bertsym.symbol.roles import input_variables
 
 ADDITIONS = frozenset(
     {
@@ -32,8 +33,8 @@ PASSING = frozenset(
     {"Dropout", "_copy", "identity", "BlockGrad", "stop_gradient", "Cast", "cast", "amp_cast", "transpose", "SwapAxis"}
     | {"swapaxes"}
 )
-_QUERY_KEY = "_contrib_interleaved_matmul_selfatt_qk"
-_PRODUCTS = frozenset({"batch_dot", "linalg_gemm2", "_linalg_gemm2", _QUERY_KEY})
+INTERLEAVED = "_contrib_interleaved_matmul_selfatt_qk"  #: queries times keys, of (T, N, 3 * U)
+_PRODUCTS = frozenset({"batch_dot", "linalg_gemm2", "_linalg_gemm2", INTERLEAVED})
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,11 @@ class Recognised:
 
 def recognise(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Recognised | None:
     """The BERT encoder of a graph, or None. `shapes` are those of the parameters, where they are known."""
-    shapes = {**_declared_shapes(graph), **(shapes or {})}
+    declared = _declared_shapes(graph)
+    # Inputs may carry their shapes too, but that of the lengths is no matrix.
+    matrices = {name for name, shape in declared.items() if len(shape) > 1}
+    inputs = set(input_variables(graph, {*matrices, *(shapes or ())}))
+    shapes = {**declared, **(shapes or {})}
     words = _word_embedding(graph)
     norms = [node for node in graph.nodes if node.op == "LayerNorm"]
     if words is None or not norms:
@@ -107,7 +112,7 @@ def recognise(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None =
         return None
     inside = {node for layer in layers for node in layer.nodes}
     before = graph.ancestors(layers[-1].output.node) - inside
-    embedding = frozenset(node for node in before if not _is_parameter(node, shapes))
+    embedding = frozenset(node for node in before if not node.is_variable or node.name in inputs)
     tables = [node for node in before if node.op == "Embedding" and node is not words]
     token_ids = _source(words)
     token_types = next((node for node in tables if _source(node) not in (None, token_ids)), None)
@@ -124,7 +129,7 @@ def recognise(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None =
         layer_norm_eps=decimal(first.attrs, "eps", 1e-5),
         token_ids=token_ids,
         token_types=_source(token_types) if token_types else None,
-        valid_length=_valid_length(graph, layers, {token_ids, _source(token_types) if token_types else None}, shapes),
+        valid_length=_valid_length(graph, layers, inputs - {token_ids, _source(token_types) if token_types else None}),
         form=_form(before | inside),
     )
 
@@ -216,7 +221,7 @@ def _heads(graph: SymbolGraph, softmax: Node, nodes: frozenset[Node]) -> int | N
     )
     if product is None:
         return None
-    if product.op == _QUERY_KEY:
+    if product.op == INTERLEAVED:
         return _size(product.attrs, "heads")
     # (N, T, U) is split as (0, 0, heads, -1) on the way to the product, and the axes exchanged.
     for node in reversed(graph.nodes):
@@ -257,24 +262,15 @@ def _static_length(embedding: frozenset[Node]) -> int | None:
     return None
 
 
-def _valid_length(
-    graph: SymbolGraph, layers: tuple[Layer, ...], others: set[str | None], shapes: Mapping[str, tuple[int, ...]]
-) -> str | None:
-    """The variable besides ids and types on which the attention depends."""
+def _valid_length(graph: SymbolGraph, layers: tuple[Layer, ...], others: set[str]) -> str | None:
+    """The one of the other inputs on which the attention depends."""
     needed = graph.ancestors(layers[0].softmax)
-    for node in graph.nodes:
-        if node in needed and node.is_variable and node.name not in others and not _is_parameter(node, shapes):
-            return node.name
-    return None
-
-
-def _is_parameter(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    return node.is_variable and (node.name in shapes or node.name.endswith(("_weight", "_bias", "_gamma", "_beta")))
+    return next((node.name for node in graph.nodes if node in needed and node.name in others), None)
 
 
 def _form(nodes: set[Node]) -> str:
     operators = {node.op for node in nodes}
-    if _QUERY_KEY in operators:
+    if INTERLEAVED in operators:
         return "gluonnlp (interleaved attention)"
     if "slice_like" in operators and "SequenceMask" in operators and "_contrib_arange_like" not in operators:
         return "portable"

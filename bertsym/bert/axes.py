@@ -1,0 +1,144 @@
+"""Shapes with free axes: a size is a number, or a product such as ``T*16`` of names and numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Union
+
+Axis = Union[int, str]
+Axes = tuple[Axis, ...]
+BATCH, LENGTH = "N", "T"  #: names of the free axes
+UNKNOWN = "?"
+
+
+def parts(axis: Axis) -> list[str]:
+    """The factors of an axis, in the order in which they lie in memory."""
+    return str(axis).split("*")
+
+
+def joined(axes: Sequence[Axis]) -> Axis:
+    """One axis of several that follow each other."""
+    found: list[str] = []
+    for part in (part for axis in axes for part in parts(axis) if part != "1"):
+        if part.isdigit() and found and found[-1].isdigit():
+            found[-1] = str(int(found[-1]) * int(part))
+        else:
+            found.append(part)
+    return int(found[0]) if len(found) == 1 and found[0].isdigit() else "*".join(found) or 1
+
+
+def reshaped(axes: Axes, codes: Sequence[int | None], length: int | None = None) -> tuple[Axes, int | None] | None:
+    """The axes after MXNet's Reshape, and the length that its numbers suppose; None where that is unclear.
+
+    Of the codes, 0 keeps an axis, -1 takes what is left, -2 the axes that follow, -3 joins two. Reshaping keeps
+    the order of the values, so that each new axis has to be some of the old factors in their order. `length` is
+    that of the graph, where it takes no other.
+    """
+    wanted = _wanted(axes, codes)
+    if wanted is None or wanted.count(None) > 1:
+        return None
+    supposed = None if length or None in wanted else _supposed_length(axes, [axis for axis in wanted if axis])
+    length = length or supposed
+    hole = wanted.index(None) if None in wanted else len(wanted)
+    left = _Factors(axes, length)
+    before = [left.take(axis) for axis in wanted[:hole] if axis is not None]
+    right = left.reversed()
+    after = [right.take(axis) for axis in reversed(wanted[hole + 1 :]) if axis is not None]
+    found: list[Axis | None] = [*before, *([right.reversed().rest()] if None in wanted else []), *reversed(after)]
+    if None in found or (None not in wanted and right.rest() != 1):
+        return None
+    return tuple(axis for axis in found if axis is not None), supposed
+
+
+def _supposed_length(axes: Axes, wanted: Sequence[Axis]) -> int | None:
+    """The length that the numbers of a new shape stand for, when nothing else of it is free."""
+    names, number = _names(axes), _number(axes)
+    if sorted([*_names(wanted), LENGTH]) != sorted(names) or _number(wanted) % number:
+        return None
+    return _number(wanted) // number
+
+
+def _names(axes: Sequence[Axis]) -> list[str]:
+    return [part for axis in axes for part in parts(axis) if not part.isdigit()]
+
+
+def _number(axes: Sequence[Axis]) -> int:
+    return math.prod(int(part) for axis in axes for part in parts(axis) if part.isdigit())
+
+
+def _wanted(axes: Axes, codes: Sequence[int | None]) -> list[Axis | None] | None:
+    """The new axes, None for the one that takes what is left."""
+    found: list[Axis | None] = []
+    place = 0
+    for code in codes:
+        if code == -2:
+            found += axes[place:]
+            place = len(axes)
+        elif code == -3 and place + 1 < len(axes):
+            found.append(joined(axes[place : place + 2]))
+            place += 2
+        elif code == 0 and place < len(axes):
+            found.append(axes[place])
+            place += 1
+        elif code == -1 or (code is not None and code > 0):
+            found.append(None if code == -1 else code)
+            place += 1
+        else:
+            return None
+    return found
+
+
+class _Factors:
+    """The factors of a shape that were not used yet."""
+
+    def __init__(self, axes: Sequence[Axis], length: int | None, *, backwards: bool = False) -> None:
+        self.left = [part for axis in axes for part in parts(axis) if part != "1"]
+        self.length = length  #: what a number may mean by LENGTH
+        self.backwards = backwards
+
+    def reversed(self) -> _Factors:
+        """The same factors from the other end."""
+        return _Factors(self.left[::-1], self.length, backwards=not self.backwards)
+
+    def rest(self) -> Axis:
+        """All that is left, as one axis."""
+        return joined(self.left)
+
+    def take(self, axis: Axis) -> Axis | None:
+        """Use up the factors of a new axis; None when the next ones are others."""
+        used: list[Axis] = []
+        for part in parts(axis)[::-1] if self.backwards else parts(axis):
+            found = self._take_number(int(part)) if part.isdigit() else self._take_name(part)
+            if found is None:
+                return None
+            used += found
+        return joined(used[::-1] if self.backwards else used)
+
+    def _take_name(self, name: str) -> list[Axis] | None:
+        if self.left[:1] != [name]:
+            return None
+        del self.left[0]
+        return [name]
+
+    def _take_number(self, number: int) -> list[Axis] | None:
+        used: list[Axis] = []
+        while number > 1:
+            if not self.left:
+                return None
+            factor = self.left[0]
+            if factor.isdigit():
+                common = math.gcd(number, int(factor))
+                if common not in (number, int(factor)):
+                    return None
+                used.append(common)
+                number //= common
+                self.left[:1] = [str(int(factor) // common)] if int(factor) > common else []
+            elif factor == LENGTH and self.length and number % self.length == 0:
+                # A length that was written as a number stays a free axis.
+                used.append(LENGTH)
+                number //= self.length
+                del self.left[0]
+            else:
+                return None
+        return used

@@ -1,0 +1,207 @@
+"""Heads on a BERT, what `inspect` answers about them, and the truth: which tokens really reach the classifier."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertsym import BertConfig
+from bertsym.bert.answer import KINDS, Answer, answers
+from bertsym.bert.encoder import encoder_symbol
+from bertsym.bert.recognise import Recognised, recognise
+from bertsym.bert.tracing import trace
+from bertsym.running import tensor_shapes, tensor_values
+from bertsym.runtime import mx
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Output
+from bertsym.symbol.params import Array
+
+SYMBOLS = Path(__file__).parent / "symbols"
+CONFIG = BertConfig(num_layers=2, units=16, hidden_size=24, num_heads=4, vocab_size=50, max_length=24)
+UNITS = CONFIG.units
+LENGTH = 6
+LENGTHS = (LENGTH, LENGTH - 2)  #: of the two rows that the truth is found with
+_ALL_TOKENS = ("mean", "max", "sum", "whole_sequence", "tokens", "sequence")
+
+
+@dataclass(frozen=True)
+class Net:
+    """What a head is built on; symbols of mxnet."""
+
+    sequence: Any  #: (N, T, U)
+    token_ids: Any
+    valid_length: Any
+    layers: Any  #: outputs of the encoder layers, the last one last
+
+
+def our_encoder() -> Net:
+    """The encoder that bertsym writes."""
+    encoded = encoder_symbol(CONFIG)
+    inside = encoded.get_internals()
+    inner = inside["bertencoder0_transformer0_positionwiseffn0_layernorm0_fwd_output"]
+    return Net(encoded, inside["data0"], inside["data2"], [inner, encoded])
+
+
+def our_masked_sequence() -> Net:
+    """The same, zeroed at padding."""
+    net = our_encoder()
+    masked = mx.sym.SequenceMask(net.sequence, net.valid_length, use_sequence_length=True, axis=1, name="sequence")
+    return Net(masked, net.token_ids, net.valid_length, net.layers)
+
+
+def gluonnlp_trace() -> Net:
+    """GluonNLP 0.10's, which computes as (T, N, U) and exchanges the axes at its end."""
+    symbol = mx.sym.load(str(SYMBOLS / "gluonnlp-0.10.0" / "sequence-symbol.json"))
+    inside = symbol.get_internals()
+    norms = [name for name in inside.list_outputs() if "positionwiseffn0_layernorm0_layernorm0_output" in name]
+    return Net(symbol, inside["data0"], inside["data2"], [inside[name] for name in norms])
+
+
+NETS: dict[str, Callable[[], Net]] = {
+    "ours": our_encoder,
+    "ours, masked": our_masked_sequence,
+    "gluonnlp": gluonnlp_trace,
+}
+
+
+def classified(data: Any, classes: int = 3, **attributes: Any) -> Any:
+    """Dropout, the classifier ``fc`` and softmax."""
+    dropped = mx.sym.Dropout(data, p=0.1, name="dropout")
+    return mx.sym.softmax(mx.sym.FullyConnected(dropped, num_hidden=classes, name="fc", **attributes), name="probs")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A graph with random weights, and what the tool says of it."""
+
+    graph: SymbolGraph
+    params: dict[str, Array]
+    inputs: dict[str, Array]
+    bert: Recognised
+    answers: list[Answer]
+
+    @property
+    def answer(self) -> Answer:
+        """The only answer."""
+        (answer,) = self.answers
+        return answer
+
+
+def ask(symbol: Any, constants: dict[str, Array] | None = None) -> Subject:
+    """Give a symbol random weights for LENGTH tokens, and ask what its classifier reads."""
+    graph = SymbolGraph.parse(symbol.tojson())
+    inputs = {
+        name: values.astype(np.float32)
+        for name, values in {
+            "data0": np.random.default_rng(0).integers(1, 50, (2, LENGTH)),
+            "data1": np.array([[0] * 3 + [1] * 3] * 2),
+            "data2": np.array(LENGTHS),
+        }.items()
+        if name in graph.variables
+    }
+    given = {name: array.shape for name, array in (constants or {}).items()}
+    shapes = tensor_shapes(graph, {name: array.shape for name, array in inputs.items()} | given, "the test")
+    params = dict(constants or {})
+    for node in graph.nodes:
+        if node.is_variable and node.name not in inputs and node.name not in params and "label" not in node.name:
+            random = np.random.default_rng(zlib.crc32(node.name.encode()))
+            params[node.name] = random.normal(0.0, 0.3, shapes[Output(node)]).astype(np.float32)
+    known = {name: array.shape for name, array in params.items()}
+    bert = recognise(graph, known)
+    assert bert is not None
+    return Subject(graph, params, inputs, bert, answers(graph, bert, trace(graph, bert, params), known))
+
+
+def check(subject: Subject, answer: Answer, *, exact: bool = True) -> None:
+    """Fail when a claim is not what the graph computes; with `exact`, also unless the values are the claimed ones."""
+    assert answer.kind in KINDS
+    if answer.kind == "unknown":
+        return
+    run = _Cut(subject, answer)
+    truth = run.positions()
+    said = "valid tokens" in answer.sentence or "zeroed at padding" in answer.sentence
+    valid = said or (answer.kind in _ALL_TOKENS and truth[1] == set(range(LENGTHS[1])))
+    for found, length in zip(truth, LENGTHS):
+        assert found <= set(range(LENGTH))
+        if answer.kind == "not_the_encoder":
+            assert found == set()
+        elif answer.kind == "some":
+            assert found
+        elif answer.kind == "last":
+            assert found == {length - 1}
+        elif answer.kind in _ALL_TOKENS:
+            assert found >= set(range(length))
+            assert not said or found == set(range(length))
+        else:
+            assert answer.position is not None
+            assert found == {answer.position % LENGTH}
+    if exact and not answer.steps and answer.kind not in ("some", "not_the_encoder"):
+        np.testing.assert_allclose(*run.values(answer, valid), rtol=1e-4, atol=1e-5)
+    if answer.shape is not None and not any("*" in str(axis) or axis == "?" for axis in answer.shape):
+        free = {"N": 2, "T": LENGTH}
+        shape = tuple(free.get(axis, 0) if isinstance(axis, str) else axis for axis in answer.shape)
+        assert answer.kind == "some" or run.read.shape == shape
+
+
+class _Cut:
+    """The graph behind the encoder, on random encodings, up to what the classifier reads."""
+
+    def __init__(self, subject: Subject, answer: Answer) -> None:
+        graph = subject.graph.copy()
+        encoded = graph.output(str(subject.bert.encoded))
+        graph.set_outputs([graph.add("_copy", "what_is_read", [graph.output(answer.reads)])])
+        graph.cut(encoded, "encodings")
+        graph.cleanup()
+        self.graph, self.subject = graph, subject
+        shapes = {name: array.shape for name, array in subject.inputs.items()}
+        shape = tensor_shapes(subject.graph, shapes, "the test")[subject.bert.encoded]
+        self.time_major = shape[:2] == (LENGTH, 2)
+        self.encodings = np.random.default_rng(1).normal(0, 1, (2, LENGTH, UNITS)).astype(np.float32)
+        self.read = self.run(self.encodings)
+
+    def run(self, encodings: Array) -> Array:
+        if "encodings" in self.graph.variables:
+            encodings = encodings.swapaxes(0, 1) if self.time_major else encodings
+            given = {"encodings": np.ascontiguousarray(encodings)}
+        else:
+            given = {}
+        inputs = {name: array for name, array in self.subject.inputs.items() if name in self.graph.variables}
+        return tensor_values(self.graph, self.subject.params, {**inputs, **given}, where="the test")[0]
+
+    def positions(self) -> list[set[int]]:
+        """For each row the positions on which what is read depends: one at a time is changed."""
+        found: list[set[int]] = [set(), set()]
+        for row, places in enumerate(found):
+            for position in range(LENGTH):
+                for change in (10, -10):  # a maximum, or a relu, feels one of them only
+                    encodings = self.encodings.copy()
+                    encodings[row, position] += change
+                    if not np.array_equal(self.run(encodings), self.read):
+                        places.add(position)
+        return found
+
+    def values(self, answer: Answer, valid: bool) -> tuple[Array, Array]:
+        """What is read, and what it should be, a row each."""
+        wanted = []
+        for row, length in zip(self.encodings, LENGTHS):
+            tokens = row[:length] if valid else row
+            if answer.kind in ("whole_sequence", "tokens", "sequence"):
+                wanted.append(np.concatenate([tokens, np.zeros((LENGTH - len(tokens), UNITS), np.float32)]).ravel())
+            elif answer.kind in ("mean", "sum"):
+                total = tokens.sum(axis=0)
+                count = LENGTH if "zeroed at padding" in answer.sentence else len(tokens)
+                wanted.append(total / count if answer.kind == "mean" else total)
+            elif answer.kind == "max":
+                zero = np.zeros((LENGTH - len(tokens), UNITS), np.float32)
+                wanted.append(np.concatenate([tokens, zero]).max(axis=0))
+            elif answer.kind == "last":
+                wanted.append(row[length - 1])
+            else:
+                assert answer.position is not None
+                wanted.append(row[answer.position])
+        return self.read.reshape(2, -1), np.stack(wanted)
