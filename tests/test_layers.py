@@ -34,9 +34,11 @@ ALLOWED: dict[str, set[str]] = {
     "bert.parameters": {"errors", "bert.config"},
     "bert.catalogue": set(),
     "bert.recognise": {"symbol"},
+    "bert.axes": set(),
     "bert.constants": {"symbol"},
-    "bert.tracing": {"symbol", "bert.constants", "bert.recognise"},
-    "bert.answer": {"symbol", "bert.recognise", "bert.tracing"},
+    "bert.following": {"symbol", "bert.axes", "bert.constants", "bert.recognise"},
+    "bert.tracing": {"symbol", "bert.axes", "bert.constants", "bert.following", "bert.recognise"},
+    "bert.answer": {"symbol", "bert.axes", "bert.following", "bert.recognise", "bert.tracing"},
     "bert.grafting": {"symbol", "bert.catalogue"},
     "signature": {"text", "bert.inputs"},
     "bundle": {

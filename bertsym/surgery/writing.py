@@ -158,8 +158,8 @@ def _headless(model: Model, source: Signature, config: BertConfig) -> Signature 
         return None
     answer = found[0]
     trace = model.traces[model.graph.outputs[0]]
-    # Of the whole sequence and its mean, export's have the padding zeroed.
-    if answer.kind in ("sequence", "mean") and not trace.masked:
+    # Of the whole sequence export's has the padding zeroed, and the mean is that of the valid tokens.
+    if (answer.kind == "sequence" and not trace.masked) or (answer.kind == "mean" and not trace.counted):
         return None
     if answer.kind != "pooled" and answer.steps:
         return None
