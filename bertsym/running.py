@@ -11,7 +11,7 @@ from bertsym.bert.answer import answers
 from bertsym.bert.tracing import BATCH, LENGTH, Axes, Axis
 from bertsym.errors import DataError, UsageError
 from bertsym.model import Model
-from bertsym.runtime import mx, mxnet_errors, quiet_stderr
+from bertsym.runtime import mx, mxnet_errors, quiet_stderr, without_fusion
 from bertsym.symbol.attributes import integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
@@ -73,12 +73,13 @@ def tensor_values(
         return mx.nd.array(array, context, dtype=array.dtype)
 
     with mxnet_errors(where):
-        executor = symbol.bind(
-            context,
-            {name: value(name, shape) for name, shape in zip(arguments, argument_shapes)},
-            grad_req="null",
-            aux_states={name: value(name, shape) for name, shape in zip(states, state_shapes)},
-        )
+        with without_fusion(), quiet_stderr():
+            executor = symbol.bind(
+                context,
+                {name: value(name, shape) for name, shape in zip(arguments, argument_shapes)},
+                grad_req="null",
+                aux_states={name: value(name, shape) for name, shape in zip(states, state_shapes)},
+            )
         return [np.asarray(array.asnumpy()) for array in executor.forward(is_train=False)]
 
 

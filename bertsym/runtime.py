@@ -70,6 +70,25 @@ def quiet_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
+@contextlib.contextmanager
+def without_fusion() -> Iterator[None]:
+    """Bind operators one by one instead of fused by oneDNN.
+
+    Where a graph ends in a FullyConnected and in its activation too, MXNet 1.9.1 fuses them nevertheless and
+    gives the first for both.
+    """
+    name = "MXNET_SUBGRAPH_BACKEND"
+    kept = os.environ.get(name)
+    os.environ[name] = "NONE"
+    try:
+        yield
+    finally:
+        if kept is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = kept
+
+
 def _set_default(name: str, value: str) -> None:
     if name not in os.environ:
         os.environ[name] = value

@@ -137,7 +137,5 @@ def _node_document(node: Node, inputs: list[list[int]]) -> dict[str, Any]:
     order = list(node.raw) if as_read else list(values)
     order += [key for key in (*node.raw, *(["inputs"] if inputs else [])) if key not in order]
     return {
-        key: values.get(key, node.raw.get(key))
-        for key in order
-        if key not in parts or parts[key] or not node.raw[key]
+        key: values.get(key, node.raw.get(key)) for key in order if key not in parts or parts[key] or not node.raw[key]
     }

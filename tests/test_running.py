@@ -1,0 +1,59 @@
+"""What mxnet is asked about a graph it answers for every tensor, however many are asked for at once."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from symbol_values import FILES, compute, label, random_values, values_for
+
+from bertsym.running import tensor_values
+from bertsym.runtime import mx
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Output
+from bertsym.symbol.params import Array
+
+
+@pytest.mark.parametrize("act_type", ["relu", "tanh", "sigmoid"])
+def test_a_layer_and_its_activation_have_values_of_their_own(act_type: str) -> None:
+    """Fused, mxnet gives the layer for both."""
+    layer = mx.sym.FullyConnected(mx.sym.var("x"), num_hidden=4, name="layer")
+    text = mx.sym.Activation(layer, act_type=act_type, name="act").tojson()
+    rng = np.random.default_rng(0)
+    values: dict[str, Array] = {
+        name: rng.normal(size=array.shape).astype(np.float32)
+        for name, array in random_values(text, {"x": (2, 4)}).items()
+    }
+    graph = SymbolGraph.parse(text)
+    wanted = [graph.output("layer"), graph.output("act")]
+    before, after = tensor_values(graph, values, {"x": values["x"]}, wanted, where="it")
+    assert (before < 0).any()
+    np.testing.assert_allclose(after, compute(text, values)[0], atol=1e-6)
+    assert np.abs(after - before).max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["gluonnlp-0.10.0/pooled-symbol", "mxnet-1.9.1/ssd", "mxnet-1.9.1/lstm"])
+def test_tensors_that_are_asked_for_together_are_those_that_are_asked_for_alone(name: str) -> None:
+    path = next(path for path in FILES if label(path) == name)
+    graph, values = SymbolGraph.load(path), values_for(path)
+    inputs = {name: array for name, array in values.items() if name.startswith("data") or name == "label"}
+    every = [Output(node) for node in graph.nodes if not node.is_variable]
+    together = tensor_values(graph, values, inputs, every, where="it")
+    for output, value in list(zip(every, together))[::7]:
+        alone = tensor_values(graph, values, inputs, [output], where="it")[0]
+        np.testing.assert_allclose(value, alone, rtol=1e-5, atol=1e-5, err_msg=str(output))
+
+
+def test_the_environment_is_left_as_it_was_and_nothing_is_said(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    graph = SymbolGraph.parse(mx.sym.exp(mx.sym.var("x"), name="e").tojson())
+    capfd.readouterr()
+    for setting in (None, "MKLDNN"):
+        monkeypatch.delenv("MXNET_SUBGRAPH_BACKEND", raising=False)
+        if setting:
+            monkeypatch.setenv("MXNET_SUBGRAPH_BACKEND", setting)
+        tensor_values(graph, {}, {"x": np.ones((2, 2), np.float32)}, where="it")
+        assert os.environ.get("MXNET_SUBGRAPH_BACKEND") == setting
+    assert capfd.readouterr() == ("", "")
