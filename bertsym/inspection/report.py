@@ -14,6 +14,7 @@ from bertsym.bert.inputs import INPUTS
 from bertsym.bert.recognise import Recognised
 from bertsym.bert.tracing import BATCH, LENGTH, Axes
 from bertsym.bundle import Bundle, SymbolBundle
+from bertsym.errors import UsageError
 from bertsym.model import Model, open_model
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.node import Node, Output
@@ -181,8 +182,9 @@ def report(
     if shapes is not None:
         from bertsym.running import free_shapes, tensor_shapes
 
+        _check_names(model, shapes)
         if shapes or bert is None:
-            known.update(tensor_shapes(graph, {**model.param_shapes, **_with_lengths(bert, shapes)}, model.name))
+            known.update(tensor_shapes(graph, {**model.param_shapes, **_with_others(model, shapes)}, model.name))
         else:
             known.update(free_shapes(model))
     facts = {node: _node_fact(node, known) for node in graph.nodes}
@@ -228,15 +230,26 @@ def _kind(bundle: Any) -> str:
     return bundle.signature.kind if isinstance(bundle, Bundle) else "symbol"
 
 
-def _with_lengths(bert: Recognised | None, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shapes of the other inputs of a BERT follow from one of them."""
-    found = dict(shapes)
+def _check_names(model: Model, shapes: Mapping[str, Shape]) -> None:
+    known = [*model.inputs, *model.labels]
+    for name in shapes:
+        if name not in known:
+            raise UsageError(f"{model.name} has no input {name!r}; its inputs are {', '.join(known)}")
+
+
+def _with_others(model: Model, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The shapes of the other inputs of a BERT follow from those that are given."""
+    from bertsym.running import fixed_length
+
+    found, bert = dict(shapes), model.bert
     if bert is None:
         return found
-    known = next((shapes[name] for name in (bert.token_ids, bert.token_types) if name and name in shapes), (2, 16))
-    for name in (bert.token_ids, bert.token_types):
-        if name:
-            found.setdefault(name, known)
+    matrices = [name for name in (bert.token_ids, bert.token_types) if name]
+    batch = next((shapes[name][0] for name in (*matrices, bert.valid_length) if name and name in shapes), 2)
+    length = fixed_length(model) or min(16, bert.max_length or 16)
+    known = next((shapes[name] for name in matrices if name in shapes), (batch, length))
+    for name in matrices:
+        found.setdefault(name, known)
     if bert.valid_length:
         found.setdefault(bert.valid_length, known[:1])
     return found
