@@ -13,8 +13,10 @@ TOOLS = {
     "dot": "Graphviz, apt-get install graphviz",
     "chromium": "apt-get install chromium",
     "playwright": "pip install playwright",
+    "node": "Node.js, apt-get install nodejs",
+    "netron": "pip install netron",
 }
-_MODULES = ("playwright",)
+_MODULES = ("playwright", "netron")
 
 
 def is_there(tool: str) -> bool:
