@@ -24,8 +24,7 @@ from bertsym.symbol.params import Array
 SYMBOLS = Path(__file__).parent / "symbols"
 CONFIG = BertConfig(num_layers=2, units=16, hidden_size=24, num_heads=4, vocab_size=50, max_length=24)
 UNITS = CONFIG.units
-LENGTH = 6
-LENGTHS = (LENGTH, LENGTH - 2)  #: of the two rows that the truth is found with
+LENGTH = 6  #: of what the truth is found with, where the graph does not take another one only
 _ALL_TOKENS = ("mean", "max", "sum", "whole_sequence", "tokens", "sequence")
 
 
@@ -62,11 +61,19 @@ def gluonnlp_trace() -> Net:
     return Net(symbol, inside["data0"], inside["data2"], [inside[name] for name in norms])
 
 
+def static_trace() -> Net:
+    """That of GluonNLP 0.6's users, which takes one length only."""
+    symbol = mx.sym.load(str(SYMBOLS / "gluonnlp-0.6.0" / "sequence-symbol.json"))
+    inside = symbol.get_internals()
+    return Net(symbol, inside["data0"], inside["data2"], [symbol])
+
+
 NETS: dict[str, Callable[[], Net]] = {
     "ours": our_encoder,
     "ours, masked": our_masked_sequence,
     "gluonnlp": gluonnlp_trace,
 }
+ALL_NETS = {**NETS, "static": static_trace}
 
 
 def classified(data: Any, classes: int = 3, **attributes: Any) -> Any:
@@ -86,21 +93,33 @@ class Subject:
     answers: list[Answer]
 
     @property
+    def lengths(self) -> tuple[int, int]:
+        """Of the two rows that the truth is found with."""
+        return _lengths(self.graph)
+
+    @property
     def answer(self) -> Answer:
         """The only answer."""
         (answer,) = self.answers
         return answer
 
 
+def _lengths(graph: SymbolGraph) -> tuple[int, int]:
+    bert = recognise(graph)
+    length = (bert.length if bert else None) or LENGTH
+    return length, length - 2
+
+
 def ask(symbol: Any, constants: dict[str, Array] | None = None) -> Subject:
-    """Give a symbol random weights for LENGTH tokens, and ask what its classifier reads."""
+    """Give a symbol random weights, and ask what its classifier reads."""
     graph = SymbolGraph.parse(symbol.tojson())
+    lengths = _lengths(graph)
     inputs = {
         name: values.astype(np.float32)
         for name, values in {
-            "data0": np.random.default_rng(0).integers(1, 50, (2, LENGTH)),
-            "data1": np.array([[0] * 3 + [1] * 3] * 2),
-            "data2": np.array(LENGTHS),
+            "data0": np.random.default_rng(0).integers(1, 50, (2, lengths[0])),
+            "data1": np.array([[0] * 3 + [1] * (lengths[0] - 3)] * 2),
+            "data2": np.array(lengths),
         }.items()
         if name in graph.variables
     }
@@ -122,12 +141,13 @@ def check(subject: Subject, answer: Answer, *, exact: bool = True) -> None:
     assert answer.kind in KINDS
     if answer.kind == "unknown":
         return
+    lengths = subject.lengths
     run = _Cut(subject, answer)
     truth = run.positions()
     said = "valid tokens" in answer.sentence or "zeroed at padding" in answer.sentence
-    valid = said or (answer.kind in _ALL_TOKENS and truth[1] == set(range(LENGTHS[1])))
-    for found, length in zip(truth, LENGTHS):
-        assert found <= set(range(LENGTH))
+    valid = said or (answer.kind in _ALL_TOKENS and truth[1] == set(range(lengths[1])))
+    for found, length in zip(truth, lengths):
+        assert found <= set(range(lengths[0]))
         if answer.kind == "not_the_encoder":
             assert found == set()
         elif answer.kind == "some":
@@ -139,11 +159,11 @@ def check(subject: Subject, answer: Answer, *, exact: bool = True) -> None:
             assert not said or found == set(range(length))
         else:
             assert answer.position is not None
-            assert found == {answer.position % LENGTH}
+            assert found == {answer.position % lengths[0]}
     if exact and not answer.steps and answer.kind not in ("some", "not_the_encoder"):
         np.testing.assert_allclose(*run.values(answer, valid), rtol=1e-4, atol=1e-5)
     if answer.shape is not None and not any("*" in str(axis) or axis == "?" for axis in answer.shape):
-        free = {"N": 2, "T": LENGTH}
+        free = {"N": 2, "T": lengths[0]}
         shape = tuple(free.get(axis, 0) if isinstance(axis, str) else axis for axis in answer.shape)
         assert answer.kind == "some" or run.read.shape == shape
 
@@ -157,11 +177,11 @@ class _Cut:
         graph.set_outputs([graph.add("_copy", "what_is_read", [graph.output(answer.reads)])])
         graph.cut(encoded, "encodings")
         graph.cleanup()
-        self.graph, self.subject = graph, subject
+        self.graph, self.subject, self.lengths = graph, subject, subject.lengths
         shapes = {name: array.shape for name, array in subject.inputs.items()}
         shape = tensor_shapes(subject.graph, shapes, "the test")[subject.bert.encoded]
-        self.time_major = shape[:2] == (LENGTH, 2)
-        self.encodings = np.random.default_rng(1).normal(0, 1, (2, LENGTH, UNITS)).astype(np.float32)
+        self.time_major = shape[:2] == (self.lengths[0], 2)
+        self.encodings = np.random.default_rng(1).normal(0, 1, (2, self.lengths[0], UNITS)).astype(np.float32)
         self.read = self.run(self.encodings)
 
     def run(self, encodings: Array) -> Array:
@@ -177,7 +197,7 @@ class _Cut:
         """For each row the positions on which what is read depends: one at a time is changed."""
         found: list[set[int]] = [set(), set()]
         for row, places in enumerate(found):
-            for position in range(LENGTH):
+            for position in range(self.lengths[0]):
                 for change in (10, -10):  # a maximum, or a relu, feels one of them only
                     encodings = self.encodings.copy()
                     encodings[row, position] += change
@@ -188,16 +208,16 @@ class _Cut:
     def values(self, answer: Answer, valid: bool) -> tuple[Array, Array]:
         """What is read, and what it should be, a row each."""
         wanted = []
-        for row, length in zip(self.encodings, LENGTHS):
+        for row, length in zip(self.encodings, self.lengths):
             tokens = row[:length] if valid else row
             if answer.kind in ("whole_sequence", "tokens", "sequence"):
-                wanted.append(np.concatenate([tokens, np.zeros((LENGTH - len(tokens), UNITS), np.float32)]).ravel())
+                wanted.append(np.concatenate([tokens, np.zeros((len(row) - len(tokens), UNITS), np.float32)]).ravel())
             elif answer.kind in ("mean", "sum"):
                 total = tokens.sum(axis=0)
-                count = LENGTH if "zeroed at padding" in answer.sentence else len(tokens)
+                count = len(row) if "zeroed at padding" in answer.sentence else len(tokens)
                 wanted.append(total / count if answer.kind == "mean" else total)
             elif answer.kind == "max":
-                zero = np.zeros((LENGTH - len(tokens), UNITS), np.float32)
+                zero = np.zeros((len(row) - len(tokens), UNITS), np.float32)
                 wanted.append(np.concatenate([tokens, zero]).max(axis=0))
             elif answer.kind == "last":
                 wanted.append(row[length - 1])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from answering import LENGTH, NETS, UNITS, Net, ask, check, classified
+from answering import ALL_NETS, LENGTH, NETS, UNITS, Net, ask, check, classified
 
 from bertsym.runtime import mx
 
@@ -93,10 +93,10 @@ CLS: dict[str, Head] = {
 }
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", ALL_NETS)
 @pytest.mark.parametrize("way", CLS)
 def test_the_first_token_is_cls_however_it_is_taken(net: str, way: str) -> None:
-    subject = ask(classified(CLS[way](NETS[net]())))
+    subject = ask(classified(CLS[way](ALL_NETS[net]())))
     answer = subject.answer
     assert (answer.kind, answer.position, answer.locked_length, answer.steps) == ("cls", 0, None, ())
     assert (answer.classifier, answer.num_outputs, answer.output) == ("fc", 3, "probs")
@@ -131,6 +131,27 @@ def test_a_length_that_is_split_into_single_tokens_is_locked() -> None:
         check(subject, answer)
 
 
+STATIC: dict[str, tuple[Head, int | None]] = {
+    "a slice from behind": (lambda net: mx.sym.slice_axis(net.sequence, axis=1, begin=-8, end=-7), 0),
+    "a part of a split": (lambda net: mx.sym.split(net.sequence, num_outputs=8, axis=1, name="tokens")[0], 0),
+    "another slice from behind": (lambda net: mx.sym.slice_axis(net.sequence, axis=1, begin=-3, end=-2), 5),
+    "all positions": (lambda net: mx.sym.slice_axis(net.sequence, axis=1, begin=0, end=8), None),
+    "a flat row": (lambda net: mx.sym.reshape(net.sequence, shape=(-1, 8 * UNITS)), None),
+    "a flat row with its batch": (lambda net: mx.sym.reshape(net.sequence, shape=(0, 8 * UNITS)), None),
+}
+
+
+@pytest.mark.parametrize("way", STATIC)
+def test_where_the_length_is_known_numbers_stand_for_it(way: str) -> None:
+    head, position = STATIC[way]
+    subject = ask(classified(head(ALL_NETS["static"]())))
+    kind = {0: "cls", None: "whole_sequence"}.get(position, "position")
+    assert (subject.answer.kind, subject.answer.position) == (kind, position)
+    if position is None:
+        assert subject.answer.sentence.endswith(f"(N, 8, {UNITS}), flattened to {8 * UNITS}: length locked to 8")
+    check(subject, subject.answer)
+
+
 # Other tokens
 
 POSITIONS: dict[str, tuple[Head, int]] = {
@@ -160,9 +181,9 @@ def test_another_position_is_told_by_its_number(way: str) -> None:
     check(subject, subject.answer)
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", ALL_NETS)
 def test_sequence_last_is_the_last_valid_token(net: str) -> None:
-    base = NETS[net]()
+    base = ALL_NETS[net]()
     swapped = mx.sym.swapaxes(base.sequence, dim1=0, dim2=1)
     for data, axis in ((swapped, 0), (base.sequence, 1)):
         last = mx.sym.SequenceLast(data, base.valid_length, use_sequence_length=True, axis=axis)
@@ -227,11 +248,11 @@ BETWEEN: dict[str, tuple[Head, str, tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", ALL_NETS)
 @pytest.mark.parametrize("way", BETWEEN)
 def test_layers_before_the_classifier_are_told(net: str, way: str) -> None:
     head, kind, steps = BETWEEN[way]
-    subject = ask(classified(head(NETS[net]())))
+    subject = ask(classified(head(ALL_NETS[net]())))
     assert (subject.answer.kind, subject.answer.position, subject.answer.steps) == (kind, 0, steps)
     said = "= the pooler, tanh(Dense) of [CLS]" if kind == "pooled" else f"{steps[0]} of [CLS], position 0"
     assert said in subject.answer.sentence

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from answering import CONFIG, LENGTH, NETS, UNITS, Net, ask, check, classified
+from answering import ALL_NETS, CONFIG, LENGTH, NETS, UNITS, Net, ask, check, classified
 
 from bertsym.runtime import mx
 
@@ -49,10 +49,10 @@ MEAN_OF_VALID: dict[str, Head] = {
 }
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", ALL_NETS)
 @pytest.mark.parametrize("way", MEAN_OF_VALID)
 def test_a_masked_sum_over_the_count_is_the_mean_of_the_valid_tokens(net: str, way: str) -> None:
-    subject = ask(classified(MEAN_OF_VALID[way](NETS[net]())))
+    subject = ask(classified(MEAN_OF_VALID[way](ALL_NETS[net]())))
     assert (subject.answer.kind, subject.answer.locked_length) == ("mean", None)
     assert " = the mean over the valid tokens: (N, " in subject.answer.sentence
     check(subject, subject.answer)
@@ -78,11 +78,11 @@ def test_a_sum_over_something_else_than_the_count_is_no_mean() -> None:
     check(subject, subject.answer, exact=False)
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", ALL_NETS)
 @pytest.mark.parametrize("kind", ["sum", "max", "mean"])
 @pytest.mark.parametrize("axis", [1, -2, (1,)])
 def test_reductions_over_the_tokens_are_told(net: str, kind: str, axis: Any) -> None:
-    subject = ask(classified(getattr(mx.sym, kind)(NETS[net]().sequence, axis=axis)))
+    subject = ask(classified(getattr(mx.sym, kind)(ALL_NETS[net]().sequence, axis=axis)))
     assert subject.answer.kind == kind
     assert subject.answer.shape == ("N", UNITS)
     check(subject, subject.answer)
@@ -137,9 +137,9 @@ def test_a_narrow_layer_of_each_token_is_counted_in_the_width() -> None:
 # Every token
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", ALL_NETS)
 def test_a_tagger_reads_every_token_by_itself(net: str) -> None:
-    base = NETS[net]()
+    base = ALL_NETS[net]()
     for data, attributes in (
         (base.sequence, {"flatten": False}),
         (mx.sym.reshape(base.sequence, shape=(-1, UNITS)), {}),
@@ -151,9 +151,9 @@ def test_a_tagger_reads_every_token_by_itself(net: str) -> None:
         check(subject, subject.answer)
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", ALL_NETS)
 def test_question_answering_has_one_answer_for_both_of_its_outputs(net: str) -> None:
-    scores = mx.sym.FullyConnected(NETS[net]().sequence, num_hidden=2, flatten=False, name="span")
+    scores = mx.sym.FullyConnected(ALL_NETS[net]().sequence, num_hidden=2, flatten=False, name="span")
     start, end = mx.sym.split(scores, num_outputs=2, axis=2, squeeze_axis=True, name="spans")
     subject = ask(mx.sym.Group([mx.sym.softmax(start), mx.sym.softmax(end)]))
     assert (subject.answer.kind, subject.answer.classifier, subject.answer.num_outputs) == ("tokens", "span", 2)

@@ -117,11 +117,24 @@ def _picture(facts: Inspection, answer: Answer) -> list[str]:
     return lines
 
 
+_REMARKS = {
+    "cls": "[CLS]",
+    "last": "the last token",
+    "max": "maximum",
+    "mean": "mean",
+    "pooled": "pooled",
+    "position": "one token",
+    "some": "a part of the tokens",
+    "sum": "sum",
+    "whole_sequence": "the whole sequence",
+}
+
+
 def _remark(node: Node, answer: Answer) -> str:
     if node.name == answer.classifier:
         return "  <- the classifier"
-    if node.name == answer.reads.partition(":")[0] and answer.kind in ("cls", "position", "pooled", "mean"):
-        return {"cls": "  <- [CLS]", "pooled": "  <- pooled", "mean": "  <- mean"}.get(answer.kind, "  <- one token")
+    if node.name == answer.reads.partition(":")[0] and answer.kind in _REMARKS:
+        return f"  <- {_REMARKS[answer.kind]}"
     return ""
 
 
