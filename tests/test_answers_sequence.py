@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from answering import ALL_NETS, CONFIG, LENGTH, NETS, UNITS, Net, ask, check, classified
 
@@ -75,6 +76,7 @@ def test_a_sum_over_something_else_than_the_count_is_no_mean() -> None:
     total = mx.sym.sum(without_mask.sequence, axis=1)
     subject = ask(classified(mx.sym.broadcast_div(total, count(without_mask))))
     assert subject.answer.kind == "sum"
+    assert " = the scaled sum over the tokens: " in subject.answer.sentence
     check(subject, subject.answer, exact=False)
 
 
@@ -85,6 +87,17 @@ def test_reductions_over_the_tokens_are_told(net: str, kind: str, axis: Any) -> 
     subject = ask(classified(getattr(mx.sym, kind)(ALL_NETS[net]().sequence, axis=axis)))
     assert subject.answer.kind == kind
     assert subject.answer.shape == ("N", UNITS)
+    check(subject, subject.answer)
+
+
+@pytest.mark.parametrize("kind", ["sum", "max", "mean"])
+def test_layers_before_and_after_a_reduction_are_told_in_their_order(kind: str) -> None:
+    each = mx.sym.relu(mx.sym.FullyConnected(NETS["ours"]().sequence, num_hidden=5, flatten=False, name="each"))
+    pooled = mx.sym.FullyConnected(getattr(mx.sym, kind)(each, axis=1), num_hidden=7, name="after")
+    subject = ask(classified(pooled))
+    name = {"max": "maximum"}.get(kind, kind)
+    assert f" = Dense(7) of the {name} over the tokens of relu of Dense(5): (N, 7)" in subject.answer.sentence
+    assert subject.answer.steps == ("Dense(5)", "relu", "Dense(7)")
     check(subject, subject.answer)
 
 
@@ -279,6 +292,10 @@ OTHERS: dict[str, Head] = {
     "the shape of the sequence": lambda net: mx.sym.broadcast_like(
         mx.sym.reshape(net.valid_length, shape=(-1, 1, 1)), net.sequence, lhs_axes=(2,), rhs_axes=(2,)
     ),
+    "[CLS] plus the words themselves": lambda net: mx.sym.elemwise_add(
+        first(net),
+        mx.sym.mean(mx.sym.Embedding(net.token_ids, input_dim=CONFIG.vocab_size, output_dim=UNITS, name="bag"), axis=1),
+    ),
     "broadcast by another tensor": lambda net: mx.sym.broadcast_add(
         mx.sym.slice_axis(net.sequence, axis=1, begin=0, end=1), mx.sym.expand_dims(net.token_ids, axis=2)
     ),
@@ -287,7 +304,7 @@ OTHERS: dict[str, Head] = {
     "take of the batch": lambda net: mx.sym.take(net.sequence, mx.sym.zeros((2,)), axis=0),
     "gather_nd": lambda net: mx.sym.gather_nd(net.sequence, mx.sym.zeros((2, 2))),
 }
-FOLLOWED_ALL_THE_SAME = {"the shape of the sequence": "not_the_encoder", "broadcast by another tensor": "cls"}
+FOLLOWED_ALL_THE_SAME = {"the shape of the sequence": "not_the_encoder"}
 
 
 @pytest.mark.parametrize("way", OTHERS)
@@ -297,6 +314,25 @@ def test_what_is_not_followed_is_unknown_and_never_wrong(way: str) -> None:
     assert answer.kind in ("unknown", FOLLOWED_ALL_THE_SAME.get(way))
     assert answer.kind != "unknown" or answer.position is None
     check(subject, answer, exact=False)
+
+
+def test_one_token_combined_with_a_function_of_itself_is_still_that_token() -> None:
+    token = first(NETS["ours"]())
+    gate = mx.sym.sigmoid(mx.sym.FullyConnected(token, num_hidden=UNITS, name="gate"))
+    subject = ask(classified(mx.sym.elemwise_mul(token, gate)))
+    assert subject.answer.kind == "cls"
+    assert f"a combination of sigmoid of Dense({UNITS}) of [CLS], position 0" in subject.answer.sentence
+    check(subject, subject.answer)
+
+
+@pytest.mark.parametrize("scale", ["scale_weight", "scale"])
+def test_one_token_scaled_by_a_parameter_is_still_that_token(scale: str) -> None:
+    token = mx.sym.slice_axis(NETS["ours"]().sequence, axis=1, begin=0, end=1)
+    wide = {scale: np.ones((1, 1, UNITS), np.float32)}
+    head = classified(mx.sym.broadcast_mul(token, mx.sym.var(scale)))
+    assert ask(head, wide).answer.kind == "cls"
+    # As a constant that spreads it over the length, it is none.
+    assert ask(head, {scale: np.ones((1, LENGTH, 1), np.float32)}).answer.kind == "unknown"
 
 
 def test_two_classifiers_that_are_added_are_not_told_as_one() -> None:

@@ -130,7 +130,7 @@ def _answer(
         reads=str(read),
         kind=_kind(graph, read, classifier, bert, trace),
         position=trace.position if trace else None,
-        steps=tuple(step for step in trace.steps if step not in (SCALED, COMBINED)) if trace else (),
+        steps=_visible(trace.steps) if trace else (),
         shape=_with_length(trace.axes, length) if trace else None,
         locked_length=trace.length if trace else None,
         sentence="",
@@ -143,6 +143,10 @@ def _answer(
     start = "no head: ends in" if classifier is None else f"`{classifier.name}` reads"
     what = _describe(graph, answer, trace, bert) + _kept(answer, traces.get(output))
     return dataclasses.replace(answer, sentence=f"{start} `{read}`{what}")
+
+
+def _visible(steps: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(step for step in steps if step not in (SCALED, COMBINED))
 
 
 def _with_length(axes: Axes, length: int | None) -> Axes:
@@ -179,7 +183,8 @@ def _describe(graph: SymbolGraph, answer: Answer, trace: Trace | None, bert: Rec
     locked = f": length locked to {answer.locked_length}" if answer.locked_length else ""
     if answer.kind == "pooled":
         return f" = the pooler, tanh(Dense) of {token}: {_shape(answer.shape)}{locked}"
-    text = " of ".join([*reversed(answer.steps), token])
+    before, after = _visible(trace.steps[: trace.of_each]), _visible(trace.steps[trace.of_each :])
+    text = " of ".join([*reversed(after), token, *reversed(before)])
     if answer.kind == "tokens":
         each = f"{answer.num_outputs} value{'s' if answer.num_outputs != 1 else ''} for each"
         return f" = {text} {_shape(answer.shape)}, every token by itself: {each}"
@@ -200,13 +205,14 @@ def _tokens(trace: Trace) -> str:
         if trace.position is not None and trace.position < 0:
             return f"position {trace.position}, counted from the end of the sequence"
         return f"position {trace.position} of the sequence"
+    scaled = "scaled " if SCALED in trace.steps else ""
     zeroed = "the tokens, zeroed at padding" if trace.masked else "the tokens"
     return {
         "last": "the last valid token",
         "max": f"the maximum over {zeroed}",
         "mean": "the mean over the valid tokens" if trace.counted else f"the mean over {zeroed}",
         "some": "a part of the tokens",
-        "sum": "the sum over the valid tokens" if trace.masked else "the sum over the tokens",
+        "sum": f"the {scaled}sum over the {'valid tokens' if trace.masked else 'tokens'}",
     }.get(trace.tokens, "the whole sequence")
 
 

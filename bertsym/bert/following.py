@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,10 @@ from bertsym.bert.recognise import ADDITIONS, Recognised
 from bertsym.symbol.attributes import decimal, flag, integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
+from bertsym.symbol.roles import input_variables, label_variables
 
 SCALED, COMBINED = "scaled", "combined"  #: steps that only change numbers
+COMBINATION = "a combination"  #: of what was computed in more than one way
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Trace:
     tokens: str
     position: int | None = None
     steps: tuple[str, ...] = ()  #: layers and functions since, such as ``Dense(768)``, ``tanh``
+    of_each: int = 0  #: of a mean, sum or maximum: how many of the steps were done with each token before
     masked: bool = False  #: zero at padding; of a sum or a mean, the padding was zero
     counted: bool = False  #: of a mean, that of the valid tokens only
     length: int | None = None  #: the only length that the way here allows
@@ -45,6 +49,15 @@ class Scene:
     graph: SymbolGraph
     bert: Recognised
     params: Mapping[str, Any] | None
+
+    @functools.cached_property
+    def inputs(self) -> set[str]:
+        """Variables that are no parameters."""
+        return {*input_variables(self.graph, self.params or ()), *label_variables(self.graph)}
+
+    def reads_input(self, output: Output) -> bool:
+        """Whether a tensor depends on what is asked, and not on parameters only."""
+        return any(node.is_variable and node.name in self.inputs for node in self.graph.ancestors(output.node))
 
     def shape(self, output: Output) -> tuple[int, ...] | None:
         """The shape of a parameter, where it is known."""
@@ -71,8 +84,13 @@ def combined(node: Node, known: Sequence[Trace | None], scene: Scene) -> Trace |
     data = traces[0]
     if len(traces) == len(known):
         alike = len({(trace.axes, trace.tokens, trace.position, trace.length) for trace in traces}) == 1
+        if not alike:
+            return None
+        longest = max(traces, key=lambda trace: len(trace.steps))
+        step = COMBINED if all(trace.steps == longest.steps for trace in traces) else COMBINATION
         masked = all(trace.masked for trace in traces) and node.op not in _DIVISIONS
-        return dataclasses.replace(data.then(COMBINED, keeps_zero=True), masked=masked) if alike else None
+        counted = all(trace.counted for trace in traces)
+        return dataclasses.replace(longest.then(step, keeps_zero=True), masked=masked, counted=counted)
     if len(known) != 2:
         return None
     other = node.inputs[0 if known[0] is None else 1]
@@ -91,7 +109,9 @@ def combined(node: Node, known: Sequence[Trace | None], scene: Scene) -> Trace |
 
 
 def _keeps_axes(node: Node, data: Trace, other: Output, scene: Scene) -> bool:
-    """Whether `other` is too small to choose among the tokens, or to spread them."""
+    """Whether `other` is a parameter that is too small to choose among the tokens, or to spread them."""
+    if scene.reads_input(other):
+        return False
     shape = scene.shape(other)
     if shape is None:
         return node.op.startswith(("elemwise_", "_", "add_n")) and data.tokens != "all"
@@ -347,7 +367,7 @@ def _reduce(node: Node, data: Trace, _: Scene, _index: int) -> Trace | None:
         return None
     kept: Axes = (1,) if flag(node.attrs, "keepdims", False) else ()
     axes = (*data.axes[:axis], *kept, *data.axes[axis + 1 :])
-    return dataclasses.replace(data, axes=axes, tokens=_REDUCTIONS[node.op])
+    return dataclasses.replace(data, axes=axes, tokens=_REDUCTIONS[node.op], of_each=len(data.steps))
 
 
 _REDUCTIONS = {"max": "max", "max_axis": "max", "mean": "mean", "sum": "sum", "sum_axis": "sum"}
