@@ -244,6 +244,21 @@ def test_random_weights_are_said(cli: Command, tmp_path: Path) -> None:
     assert "RANDOM WEIGHTS" in field(as_text(cli, result.bundle.prefix), "graph")[0]
 
 
+def test_operators_of_one_name_do_not_matter(cli: Command, tmp_path: Path) -> None:
+    prefix = foreign(tmp_path, "0.10.0", "classifier")
+    before = as_json(cli, prefix)
+    document = json.loads(Path(f"{prefix}-symbol.json").read_text())
+    for node in document["nodes"]:
+        if node["op"] != "null":
+            node["name"] = "data0"  # MXNet itself only asks for the names of variables to differ
+    Path(f"{prefix}-symbol.json").write_text(json.dumps(document))
+    after = as_json(cli, prefix)
+    assert after["inputs"] == before["inputs"]
+    assert after["parameters"] == before["parameters"]
+    assert after["bert"] == {**before["bert"], "encoder_output": "data0", "layer_outputs": ["data0", "data0"]}
+    assert [entry["kind"] for entry in after["answers"]] == ["pooled"]
+
+
 # The picture
 
 

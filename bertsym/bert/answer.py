@@ -57,11 +57,13 @@ class Answer:
     shape: Axes | None  #: of what is read, free axes as N and T
     locked_length: int | None  #: the only length that the weights and operators on the way allow
     sentence: str
+    read: Output = dataclasses.field(repr=False, compare=False)  #: what `reads` names
     nodes: tuple[Node, ...] = dataclasses.field(repr=False, compare=False)  #: from the encoder to the output
 
     def to_json(self) -> dict[str, Any]:
-        """All but the nodes, for JSON."""
+        """All of it for JSON, nodes by their names."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del values["read"]
         return {**values, "nodes": [node.name for node in self.nodes]}
 
 
@@ -134,6 +136,7 @@ def _answer(
         shape=_with_length(trace.axes, length) if trace else None,
         locked_length=trace.length if trace else None,
         sentence="",
+        read=read,
         nodes=_way(graph, bert, read, output),
     )
     if bert is None:
@@ -176,7 +179,7 @@ def _describe(graph: SymbolGraph, answer: Answer, trace: Trace | None, bert: Rec
     if answer.kind == "not_the_encoder":
         return ", which does not come from the encoder"
     if trace is None:
-        if graph.node(answer.reads.partition(":")[0]) in dependents(graph, bert.encoded.node):
+        if answer.read.node in dependents(graph, bert.encoded.node):
             return ": computed of the encoder's output in a way that is not followed here; see --path"
         return ": computed of the embeddings or of an inner layer, not of the encoder's output"
     token = _tokens(trace)

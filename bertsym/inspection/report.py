@@ -197,7 +197,8 @@ def report(
         for tensor, output in zip((*signature.inputs, *signature.outputs), ends):
             if tensor.shape is not None:
                 known.setdefault(output, tuple(_FREE_AXES.get(str(size), size) for size in tensor.shape))
-    inputs = [_input_fact(graph.node(name), bert, known) for name in model.inputs]
+    variables = {node.name: node for node in graph.nodes if node.is_variable}
+    inputs = [_input_fact(variables[name], bert, known) for name in model.inputs]
     return Inspection(
         name=model.name,
         symbol=str(model.symbol_path),
@@ -308,10 +309,9 @@ def _part_of_parameters(model: Model) -> dict[str, str]:
     inside.update(dict.fromkeys(bert.embedding, "embeddings"))
     first = graph.ancestors(bert.layers[0].output.node)
     found: dict[str, str] = {}
-    pooler = {
-        answer.reads for answer in answers(graph, bert, model.traces, model.param_shapes) if answer.kind == "pooled"
-    }
-    pooled = {node for name in pooler for node in graph.between(bert.encoded.node, graph.output(name).node)}
+    found_answers = answers(graph, bert, model.traces, model.param_shapes)
+    pooler = {answer.read.node for answer in found_answers if answer.kind == "pooled"}
+    pooled = {node for end in pooler for node in graph.between(bert.encoded.node, end)}
     wanted = set(model.parameters)
     for node in graph.nodes:
         part = inside.get(node) or ("pooler" if node in pooled else "embeddings" if node in first else "head")
