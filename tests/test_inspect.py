@@ -204,9 +204,10 @@ def test_a_symbol_without_parameters(cli: Command, tmp_path: Path) -> None:
     assert field(as_text(cli, prefix), "params") == ["no file"]
 
 
-def test_inputs_that_are_no_bert_s_have_the_shapes_they_carry(cli: Command) -> None:
+def test_inputs_and_labels_that_are_no_bert_s_have_the_shapes_they_carry(cli: Command) -> None:
     document = as_json(cli, SYMBOLS / "mxnet-1.9.1" / "ssd.json")
-    assert [(fact["name"], fact["shape"]) for fact in document["inputs"]] == [("data", None), ("label", ["?", 4, 5])]
+    assert [(fact["name"], fact["shape"]) for fact in document["inputs"]] == [("data", None)]
+    assert [(fact["name"], fact["shape"]) for fact in document["labels"]] == [("label", ["?", 4, 5])]
 
 
 def test_a_label_is_no_input(cli: Command, bundles: dict[str, Path], tmp_path: Path) -> None:
@@ -215,6 +216,8 @@ def test_a_label_is_no_input(cli: Command, bundles: dict[str, Path], tmp_path: P
     assert [fact["name"] for fact in document["labels"]] == ["softmax_label"]
     assert [fact["name"] for fact in document["inputs"]] == ["data0", "data1", "data2"]
     assert field(as_text(cli, tmp_path / "train"), "labels") == ["softmax_label (?)  label, read by the loss only"]
+    document = as_json(cli, tmp_path / "train", "--shape", "data0=5,8")
+    assert document["labels"][0]["shape"] == [5]
 
 
 def test_only_a_static_bert_takes_one_length(cli: Command, tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def report(
         written_by=graph.mxnet_version,
         bert=bert,
         inputs=inputs,
-        labels=[TensorFact(name, None, "label, read by the loss only") for name in model.labels],
+        labels=[_tensor_fact(variables[name], known, "label, read by the loss only") for name in model.labels],
         outputs=[TensorFact(str(output), known.get(output)) for output in graph.outputs],
         parts=_parts(model),
         missing=model.missing,
@@ -273,9 +273,13 @@ def _input_fact(node: Node, bert: Recognised | None, known: Mapping[Output, Axes
         place = (bert.token_ids, bert.token_types, bert.valid_length).index(node.name)
         shape: Axes = (BATCH,) if place == 2 else (BATCH, length)
         return TensorFact(node.name, known.get(Output(node), shape), meanings[place])
-    declared = integers(node.attrs, "__shape__")
-    shape = tuple(size if size else "?" for size in declared)
-    return TensorFact(node.name, known.get(Output(node), shape or None))
+    return _tensor_fact(node, known)
+
+
+def _tensor_fact(node: Node, known: Mapping[Output, Axes], meaning: str = "") -> TensorFact:
+    """With the shape that is known, or that the variable itself carries."""
+    carried: Axes = tuple(size if size else "?" for size in integers(node.attrs, "__shape__"))
+    return TensorFact(node.name, known.get(Output(node), carried or None), meaning)
 
 
 def _parts(model: Model) -> list[Part]:
