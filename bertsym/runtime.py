@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -51,8 +52,18 @@ def mxnet_errors(where: str) -> Iterator[None]:
     except Exception as error:
         if type(error).__name__ != "MXNetError":
             raise
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ModelError(f"{where}: MXNet can't run it: {lines[-1] if lines else error}") from None
+        raise ModelError(f"{where}: MXNet can't run it: {_reason(str(error))}") from None
+
+
+def _reason(message: str) -> str:
+    """What MXNet says, in one line: without its stack, time stamps, places in its sources and lists of arguments."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or [message]
+    text = lines[-1]
+    if text.startswith(", in operator") and "MXNetError: " in message:
+        text = message.partition("MXNetError: ")[2].splitlines()[0].partition(", Possible Arguments")[0] + text
+    text = text.removeprefix("MXNetError: ")
+    text = re.sub(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ", "", text)
+    return re.sub(r"Check failed: .*?: (?=\S)", "", text, count=1)
 
 
 @contextlib.contextmanager

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from symbol_values import FILES, compute, label, random_values, values_for
 
+from bertsym import ModelError, ParamsFile
 from bertsym.running import tensor_values
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
@@ -57,3 +60,31 @@ def test_the_environment_is_left_as_it_was_and_nothing_is_said(
         tensor_values(graph, {}, {"x": np.ones((2, 2), np.float32)}, where="it")
         assert os.environ.get("MXNET_SUBGRAPH_BACKEND") == setting
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        (
+            "shape",
+            "(5, 7)",
+            "Error in operator fc-finetune: Shape inconsistent, ",
+        ),
+        (
+            "shape",
+            "abc",
+            "Invalid Parameter format for shape expect Shape(tuple) ",
+        ),
+        ("foo", "1", "Cannot find argument 'foo', in operator Reshape("),
+    ],
+)
+def test_what_mxnet_says_is_told_in_one_line_without_its_stack(
+    classifier: Path, attribute: str, value: str, message: str
+) -> None:
+    graph = SymbolGraph.load(f"{classifier}-symbol.json")
+    graph.set_attribute(graph.node("cls"), attribute, value)
+    params = ParamsFile(f"{classifier}-0000.params")
+    inputs = {"data0": np.ones((2, 5)), "data1": np.zeros((2, 5)), "data2": np.full(2, 5)}
+    with pytest.raises(ModelError) as caught:
+        tensor_values(graph, params, inputs, where="model")
+    assert re.fullmatch(rf"\S.*: MXNet can't run it: {re.escape(message)}.*", str(caught.value))
