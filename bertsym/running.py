@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import io
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bertsym.bert.answer import answers
 from bertsym.bert.tracing import BATCH, LENGTH, Axes, Axis
-from bertsym.errors import DataError, UsageError
+from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.model import Model
 from bertsym.runtime import mx, mxnet_errors, quiet_stderr, without_fusion
 from bertsym.symbol.attributes import integer, integers
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.node import Output
+from bertsym.symbol.node import Node, Output
 from bertsym.symbol.params import Array
 
 Shape = tuple[int, ...]
 _DTYPES = {0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64", 7: "bool"}
 _BATCH, _LENGTH = 2, 16
+# Operators that read outside of their memory when an input is no index of another -> the place of that input.
+_INDICES = {"batch_take": 1, "gather_nd": 1, "pick": 1, "scatter_nd": 1, "take": 1}
+_KEEPING = frozenset(
+    {"Cast", "Concat", "Flatten", "Reshape", "broadcast_add", "cast", "concat", "elemwise_add", "expand_dims"}
+    | {"reshape", "squeeze", "stack", "transpose"}
+)
 # Batch size and length, twice; primes, so that products tell what they are made of.
 _PROBES = ((11, 5), (13, 7))
 
 
-def tensor_shapes(graph: SymbolGraph, shapes: Mapping[str, Shape], where: str) -> dict[Output, Shape]:
+class UnknownShapeError(UsageError):
+    """The graph does not tell the shape of an input, and it was not given."""
+
+
+def tensor_shapes(
+    graph: SymbolGraph, shapes: Mapping[str, Shape], where: str, also: Iterable[Output] = ()
+) -> dict[Output, Shape]:
     """The shapes of all variables and outputs that are read, given those of the inputs (and of parameters).
+
+    And those of `also`, further outputs of operators that have several.
 
     Source: nnvm's shape inference, through Symbol.infer_shape_partial. An unknown shape is left out.
     Raises ModelError, naming `where`, when the shapes contradict each other.
     """
-    outputs = _tensors(graph)
-    symbol = _symbol(graph, outputs)
-    known = {name: shape for name, shape in shapes.items() if name in graph.variables}
-    with mxnet_errors(where):
+    outputs = list(dict.fromkeys([*_tensors(graph), *(entry for entry in also if not entry.node.is_variable)]))
+    symbol = _symbol(graph, outputs, where)
+    reached = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
+    known = {name: shape for name, shape in shapes.items() if name in reached}
+    with mxnet_errors(where), _quiet_inference():
         arguments, found, auxiliary = symbol.infer_shape_partial(**known)
     names = [*symbol.list_arguments(), *symbol.list_auxiliary_states()]
     by_name = dict(zip(names, [*arguments, *auxiliary]))
@@ -56,15 +75,17 @@ def tensor_values(
     Labels and other variables that have no value are zeros. Raises ModelError when MXNet can't run the graph,
     and DataError when an input of the graph is missing.
     """
-    symbol = _symbol(graph, list(outputs) if outputs is not None else graph.outputs)
+    outputs = list(outputs) if outputs is not None else graph.outputs
+    symbol = _symbol(graph, outputs, where)
     context = context or mx.cpu()
     arguments, states = symbol.list_arguments(), symbol.list_auxiliary_states()
-    with mxnet_errors(where):
+    with mxnet_errors(where), _quiet_inference():
         given = {name: tuple(array.shape) for name, array in inputs.items() if name in arguments}
         known = {name: tuple(params[name].shape) for name in [*arguments, *states] if name in params}
         argument_shapes, _, state_shapes = symbol.infer_shape(**{**known, **given})
     if argument_shapes is None:
         raise DataError(f"{where}: the shapes of its inputs are not enough: give more with --shape NAME=SIZES")
+    _check_reshapes(graph, outputs, {**known, **given}, where)
 
     def value(name: str, shape: Shape) -> Any:
         array = inputs[name] if name in inputs else params.get(name)
@@ -83,29 +104,63 @@ def tensor_values(
         return [np.asarray(array.asnumpy()) for array in executor.forward(is_train=False)]
 
 
-def sample_inputs(model: Model, shapes: Mapping[str, Shape] | None = None, seed: int = 0) -> dict[str, Array]:
+def listed_outputs(graph: SymbolGraph, where: str) -> list[str]:
+    """What MXNet calls the outputs of a graph: ``fc_output``, ``split_output2``, ``data0``.
+
+    Raises ModelError, naming `where`, for a graph that MXNet does not load: an unknown operator, attribute, dtype.
+    """
+    names = _symbol(graph, graph.outputs, where).list_outputs()
+    for node in graph.nodes:
+        if node.is_variable and integer(node.attrs, "__dtype__", 0) not in _DTYPES:
+            raise ModelError(f"{where}: {node.name}: there is no dtype {node.attrs['__dtype__']}")
+    return [str(name) for name in names]
+
+
+def sample_inputs(
+    model: Model,
+    shapes: Mapping[str, Shape] | None = None,
+    seed: int = 0,
+    *,
+    needed: Sequence[Output] | None = None,
+    length: int | None = None,
+) -> dict[str, Array]:
     """Random inputs of a model: token ids, token types and lengths of a BERT, normal numbers for other inputs.
 
-    `shapes` are asked for where the graph does not tell them. Raises UsageError for an input whose shape is
-    unknown, and for one that the graph has not.
+    `shapes` are asked for where the graph does not tell them. Only what the outputs `needed`, by default those of
+    the graph, depend on is made. `length` is that of a BERT's texts, where `shapes` has none.
+
+    Raises UsageError for a shape that an input can't have and for an input that the graph has not, and
+    UnknownShapeError where a shape is missing.
     """
     shapes = dict(shapes or {})
     unknown = [name for name in shapes if name not in model.inputs]
     if unknown:
         raise UsageError(f"{model.name} has no input {unknown[0]!r}; its inputs are {', '.join(model.inputs)}")
     rng = np.random.default_rng(seed)
-    batch, length = _sizes(model, shapes)
-    return {name: _sample(model, name, shapes, batch, length, rng) for name in model.inputs}
+    batch, length = _sizes(model, shapes, length)
+    outputs = model.graph.outputs if needed is None else needed
+    names = {node.name for node in model.graph.ancestors(*(output.node for output in outputs))}
+    return {name: _sample(model, name, shapes, batch, length, rng) for name in model.inputs if name in names}
 
 
-def _sizes(model: Model, shapes: Mapping[str, Shape]) -> tuple[int, int]:
+def _sizes(model: Model, shapes: Mapping[str, Shape], length: int | None) -> tuple[int, int]:
     bert = model.bert
     if bert is None:
         return _BATCH, _LENGTH
-    given = next((shapes[name] for name in (bert.token_ids, bert.token_types) if name and name in shapes), None)
-    if given is not None and len(given) == 2:
-        return given
-    return _BATCH, fixed_length(model) or min(_LENGTH, bert.max_length or _LENGTH)
+    tokens = [name for name in (bert.token_ids, bert.token_types) if name]
+    lengths = shapes.get(bert.valid_length or "")
+    sizes = next((shapes[name] for name in tokens if name in shapes), None)
+    if sizes is None:
+        length = length or fixed_length(model) or min(_LENGTH, bert.max_length or _LENGTH)
+        sizes = ((lengths or (_BATCH,))[0], length)
+    wanted: dict[str, Shape] = dict.fromkeys(tokens, sizes)
+    wanted[bert.valid_length or ""] = sizes[:1]
+    for name, shape in shapes.items():
+        if len(sizes) != 2 or shape != wanted.get(name, shape):
+            raise UsageError(f"{name} can't have the shape {shape}: token ids and types are (N, T), lengths (N,)")
+    if bert.max_length is not None and sizes[1] > bert.max_length:
+        raise UsageError(f"{model.name} takes no length {sizes[1]}: it has {bert.max_length} positions")
+    return sizes[0], sizes[1]
 
 
 def _sample(
@@ -123,8 +178,10 @@ def _sample(
         node = model.graph.node(name)
         shape = shapes.get(name) or _declared(integers(node.attrs, "__shape__"))
         if shape is None:
-            raise UsageError(f"the shape of {name} is unknown: give it with --shape {name}=2,3,...")
-        if any(reader.op == "Embedding" for reader in model.graph.consumers(node)):
+            raise UnknownShapeError(f"the shape of {name} is unknown: give it with --shape {name}=2,3,...")
+        if is_index(model.graph, node):
+            values = rng.integers(2, size=shape)
+        elif any(reader.op == "Embedding" for reader in model.graph.consumers(node)):
             rows = [
                 integer(reader.attrs, "input_dim", 1)
                 for reader in model.graph.consumers(node)
@@ -134,6 +191,18 @@ def _sample(
         else:
             values = rng.standard_normal(shape)
     return values.astype(np.float32)
+
+
+def is_index(graph: SymbolGraph, node: Node) -> bool:
+    """Whether an input tells positions in another tensor, as the masked positions of a BERT in pretraining."""
+    reached = {node}
+    for reader in graph.nodes:
+        for place, entry in enumerate(reader.inputs):
+            if entry.node in reached and _INDICES.get(reader.op) == place:
+                return True
+            if entry.node in reached and reader.op in _KEEPING:
+                reached.add(reader)
+    return False
 
 
 def _declared(shape: tuple[int | None, ...]) -> Shape | None:
@@ -148,15 +217,44 @@ def _tensors(graph: SymbolGraph) -> list[Output]:
     return list(dict.fromkeys([*first, *read, *(entry for entry in graph.outputs if not entry.node.is_variable)]))
 
 
-def _symbol(graph: SymbolGraph, outputs: Iterable[Output]) -> Any:
+def _check_reshapes(graph: SymbolGraph, outputs: Sequence[Output], shapes: Mapping[str, Shape], where: str) -> None:
+    """Raise ModelError for a Reshape that loses numbers: MXNet runs it, and writes outside of its memory."""
+    needed = graph.ancestors(*(output.node for output in outputs))
+    part = SymbolGraph([node for node in graph.nodes if node in needed], outputs, graph.document)
+    known = tensor_shapes(part, shapes, where)
+    for node in part.nodes:
+        if node.op in ("Reshape", "reshape"):
+            before, after = known.get(node.inputs[0]), known.get(Output(node))
+            if before and after and math.prod(before) != math.prod(after):
+                raise ModelError(f"{where}: {node.name} can't reshape {before} into {after}")
+
+
+@contextlib.contextmanager
+def _quiet_inference() -> Iterator[None]:
+    """Without what mxnet prints and warns when shapes don't fit: the error says it."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _symbol(graph: SymbolGraph, outputs: Iterable[Output], where: str) -> Any:
     """The graph as an mx.sym.Symbol that ends in these outputs."""
     whole = SymbolGraph(graph.nodes, outputs, graph.document)
     load = mx.sym.load_json  # mxnet itself is imported here, where its messages are heard
-    with mxnet_errors("the symbol"), quiet_stderr():
+    with mxnet_errors(where), quiet_stderr():
         return load(whole.to_json())
 
 
-def free_shapes(model: Model) -> dict[Output, Axes]:
+def known_shapes(
+    model: Model, shapes: Mapping[str, Shape] | None = None, also: Iterable[Output] = ()
+) -> dict[Output, Axes]:
+    """The shapes of a BERT's tensors with free axes, or those of another graph, given `shapes` of its inputs."""
+    if model.bert is not None:
+        return free_shapes(model, also)
+    return {**tensor_shapes(model.graph, {**model.param_shapes, **(shapes or {})}, model.name, also)}
+
+
+def free_shapes(model: Model, also: Iterable[Output] = ()) -> dict[Output, Axes]:
     """The shapes of all tensors of a BERT, free axes as ``N`` and ``T``: ``(N, T, 768)``, ``(12*N, T, T)``.
 
     MXNet infers them twice, for two batch sizes and lengths; what changes with them is free. Of a graph that
@@ -166,12 +264,19 @@ def free_shapes(model: Model) -> dict[Output, Axes]:
     if bert is None:
         return {}
     fixed = fixed_length(model)
+    names = (bert.token_ids, bert.token_types, bert.valid_length)
+    # What other inputs reach has no shape, and some operators don't bear that.
+    unknown = model.graph.descendants(*(model.graph.node(name) for name in model.inputs if name not in names))
+    nodes = [node for node in model.graph.nodes if node not in unknown]
+    graph = SymbolGraph(
+        nodes, (entry for entry in model.graph.outputs if entry.node not in unknown), model.graph.document
+    )
+    also = [entry for entry in also if entry.node not in unknown]
     found = []
     for batch, length in _PROBES:
-        names = (bert.token_ids, bert.token_types, bert.valid_length)
         sizes = (batch, fixed or length)
         shapes = {name: sizes[: 1 if name == bert.valid_length else 2] for name in names if name}
-        found.append(tensor_shapes(model.graph, {**model.param_shapes, **shapes}, model.name))
+        found.append(tensor_shapes(graph, {**model.param_shapes, **shapes}, model.name, also))
     one, other = found
     return {output: _free(one[output], other[output]) for output in one if output in other}
 
