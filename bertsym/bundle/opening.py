@@ -70,9 +70,11 @@ class SymbolBundle(_Files):
         params = set(self.params())
         inputs = {tensor.name for tensor in self.signature.inputs}
         labels = {tensor.name for tensor in self.signature.labels}
-        for name, extra in ((SYMBOL, set()), (TRAIN_SYMBOL, labels)):
+        for name in (SYMBOL, TRAIN_SYMBOL):
             if self.has(name):
                 graph = SymbolGraph.load(self.path(name))
+                # A symbol that was made for training elsewhere has its label in the one graph there is.
+                extra = labels if name == TRAIN_SYMBOL else labels.intersection(graph.variables)
                 unlike = set(graph.variables) ^ {*inputs, *params, *extra}
                 if unlike:
                     raise ModelError(

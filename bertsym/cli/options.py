@@ -138,7 +138,7 @@ def show_written(written: Any) -> None:
         click.echo(f"note: {note}", err=True)
     for check in written.checks:
         click.echo(f"  {check}")
-    compared = ", verified" if written.checks else ""
+    compared = ", verified" if written.verified else ", which computes something else" if written.checks else ""
     count = len(bundle.params())
     click.echo(f"wrote {bundle.prefix}-*{compared}; {count} arrays of parameters")
     for tensor in signature["outputs"]:

@@ -21,7 +21,7 @@ class Difference:
     """Two values of one tensor compared."""
 
     name: str
-    max_difference: float  #: infinite where the shapes differ or a value is not finite
+    max_difference: float  #: infinite where the shapes differ, or a value is finite in one only
     scale: float  #: largest absolute value of the first
     shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None  #: where they differ
 
@@ -37,14 +37,17 @@ class Difference:
 
 
 def difference(name: str, one: Array, other: Array) -> Difference:
-    """The largest difference of two arrays."""
+    """The largest difference of two arrays; what is not a number in both at the same place is no difference."""
     if one.shape != other.shape:
         return Difference(name, np.inf, 1.0, (one.shape, other.shape))
-    scale = float(np.abs(one).max(initial=0.0)) or 1.0
-    if np.array_equal(one, other):
+    before, after = (array.astype(np.float64) for array in (one, other))
+    scale = float(np.abs(before).max(initial=0.0)) or 1.0
+    scale = scale if np.isfinite(scale) else 1.0
+    if np.array_equal(before, after, equal_nan=True):
         return Difference(name, 0.0, scale)
-    largest = float(np.abs(one.astype(np.float64) - other).max(initial=0.0))
-    return Difference(name, largest if np.isfinite(largest) else np.inf, scale if np.isfinite(scale) else 1.0)
+    with np.errstate(invalid="ignore"):  # infinite minus infinite
+        largest = float(np.abs(before - after).max(initial=0.0))
+    return Difference(name, largest if np.isfinite(largest) else np.inf, scale)
 
 
 def compare(
@@ -61,13 +64,13 @@ def compare(
     `fed` are inputs of the changed model that are tensors of the original, `renamed` its inputs' new names;
     `shapes` are those of inputs that the graph does not tell.
 
-    Raises UsageError for an input of unknown shape, and ModelError when MXNet can't run one of the graphs.
+    Raises UnknownShapeError for an input of unknown shape, and ModelError when MXNet can't run one of the graphs.
     """
     fed, renamed = fed or {}, renamed or {}
     assert original.params is not None
     assert changed.params is not None
-    inputs = sample_inputs(original, shapes)
     wanted = [*(mine for mine, _ in pairs), *fed.values()]
+    inputs = sample_inputs(original, shapes, needed=wanted)
     values = _values(original, inputs, wanted)
     theirs = {renamed.get(name, name): array for name, array in inputs.items()}
     theirs.update(zip(fed, values[len(pairs) :]))

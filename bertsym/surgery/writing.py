@@ -21,6 +21,7 @@ from bertsym.bundle import (
     BundleContent,
     SymbolBundle,
     SymbolContent,
+    bundle_paths,
     check_bert,
     file_digest,
     read_json,
@@ -28,11 +29,13 @@ from bertsym.bundle import (
 )
 from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model
+from bertsym.running import UnknownShapeError, listed_outputs
 from bertsym.signature import Signature, SymbolSignature, Tensor
-from bertsym.surgery.comparison import Difference
+from bertsym.surgery.comparison import DEFAULT_ATOL, Difference
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.operators import oldest_mxnet
 from bertsym.symbol.params import Array, NewParameters
+from bertsym.text.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ class Written:
     checks: list[Difference]
     notes: list[str]
 
+    @property
+    def verified(self) -> bool:
+        """Whether it was compared with the original, and computes the same."""
+        return bool(self.checks) and all(found.relative <= DEFAULT_ATOL for found in self.checks)
+
 
 def changed_model(
     original: Model, graph: SymbolGraph, params: Mapping[str, Array], auxiliary: Container[str] | None = None
@@ -69,7 +77,8 @@ def changed_model(
     if auxiliary is None:
         auxiliary = original.params.auxiliary if original.params is not None else ()
     kept = {name: params[name] for name in graph.variables if name in params}
-    return Model(original.name, original.symbol_path, graph, NewParameters(kept, auxiliary), None, None)
+    name = f"{original.name} as changed"
+    return Model(name, original.symbol_path, graph, NewParameters(kept, auxiliary), None, None)
 
 
 def write(
@@ -84,50 +93,79 @@ def write(
 ) -> Written:
     """Write a changed model as a bundle at `out`, after `check` has compared it with the original.
 
-    A `check` that raises UsageError, because the shapes of the inputs are unknown, is noted and not fatal.
+    A `check` that raises UnknownShapeError is noted and not fatal. What computes something else than the original
+    is no BERT of export's.
 
     Raises UsageError, ModelError or VerificationError; nothing is left at `out` then.
     """
     notes = []
     with stage_bundle(out, force) as stage:
-        if Path(out).resolve() == _prefix(original).resolve():
+        if {path.resolve() for path in bundle_paths(Path(out))} & _files(original):
             raise UsageError(f"{out} is what the work is on: choose another PREFIX")
+        names = listed_outputs(changed.model.graph, str(out))
+        if changed.train_graph is not None:
+            listed_outputs(changed.train_graph, str(out))
         try:
             checks = check()
-        except UsageError as error:
+        except UnknownShapeError as error:
             checks = []
             notes.append(f"not compared with the original: {error}")
-        every = {**_origin(original), "command": command, **(facts or {})}
-        content = _as_bert(original, changed, every)
+        same = all(found.relative <= DEFAULT_ATOL for found in checks)
+        bert = _bert_origin(original.bundle) if same else None
+        every = {**_origin(original, bert), "command": command, **(facts or {})}
+        content = _as_bert(bert, changed, every)
         bundle: Bundle | SymbolBundle
         if content is not None:
             bundle = stage.write(content)
         else:
-            bundle = stage.write_symbol(_as_symbol(original, changed, every))
+            bundle = stage.write_symbol(_as_symbol(original, changed, names, every))
             if isinstance(original.bundle, Bundle):
                 notes.append("no longer one of export's BERTs: finetune, evaluate, predict and verify don't take it")
     return Written(bundle.moved_to(out), checks, notes)
 
 
-def _prefix(model: Model) -> Path:
-    return model.bundle.prefix if model.bundle is not None else Path(model.name)
+def _files(model: Model) -> set[Path]:
+    """The files that a model was read from."""
+    paths = [path for path in (model.symbol_path, model.params_path) if path is not None]
+    return {path.resolve() for path in (*paths, *(bundle_paths(model.bundle.prefix) if model.bundle else ()))}
 
 
-def _origin(original: Model) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _BertOrigin:
+    """The BERT of export's that a symbol is made of."""
+
+    config: BertConfig
+    signature: Signature
+    vocabulary: Vocabulary
+
+
+def _bert_origin(bundle: Bundle | SymbolBundle | None) -> _BertOrigin | None:
+    if isinstance(bundle, Bundle):
+        return _BertOrigin(bundle.config, bundle.signature, bundle.vocabulary())
+    if bundle is None or bundle.signature.origin is None or not bundle.has(VOCAB_TXT):
+        return None
+    config = bundle.manifest.get("base", {}).get("config")
+    if config is None:
+        return None
+    return _BertOrigin(BertConfig.from_dict(config), Signature.from_json(bundle.signature.origin), bundle.vocabulary())
+
+
+def _origin(original: Model, bert: _BertOrigin | None) -> dict[str, Any]:
     """What the manifest tells of where the symbol comes from."""
     if original.bundle is not None:
         manifest = original.bundle.manifest
-        base = {"files": manifest["files"], "command": manifest["command"]}
+        config = bert.config.to_dict() if bert is not None else None
+        base = {"files": manifest["files"], "command": manifest["command"], "config": config}
         return {"source": manifest["source"], "base": base, "seed": manifest.get("seed")}
     paths = [path for path in (original.symbol_path, original.params_path) if path is not None]
     files = {path.name: file_digest(path) for path in paths}
     return {"source": {"spec": original.name, "files": files}, "seed": None}
 
 
-def _as_bert(original: Model, changed: Changed, facts: Mapping[str, Any]) -> BundleContent | None:
+def _as_bert(source: _BertOrigin | None, changed: Changed, facts: Mapping[str, Any]) -> BundleContent | None:
     """The content of a BERT's bundle, or None when the result is none."""
-    source, model = original.bundle, changed.model
-    if not isinstance(source, Bundle) or model.bert is None or model.params is None:
+    model = changed.model
+    if source is None or model.bert is None or model.params is None:
         return None
     config = changed.config or dataclasses.replace(source.config, num_layers=len(model.bert.layers))
     graphs = {SYMBOL: model.graph}
@@ -145,7 +183,7 @@ def _as_bert(original: Model, changed: Changed, facts: Mapping[str, Any]) -> Bun
         signature,
         model.graph.to_json(),
         model.params,
-        source.vocabulary(),
+        source.vocabulary,
         facts,
         changed.train_graph.to_json() if changed.train_graph is not None else None,
     )
@@ -174,7 +212,7 @@ def _headless(model: Model, source: Signature, config: BertConfig) -> Signature 
     )
 
 
-def _as_symbol(original: Model, changed: Changed, facts: Mapping[str, Any]) -> SymbolContent:
+def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mapping[str, Any]) -> SymbolContent:
     model, source = changed.model, original.bundle
     assert model.params is not None
     meanings: Mapping[str, str] = {}
@@ -188,11 +226,12 @@ def _as_symbol(original: Model, changed: Changed, facts: Mapping[str, Any]) -> S
         for name in model.inputs
     )
     outputs = tuple(
-        Tensor(_output_name(str(output)), _shape(changed.shapes.get(str(output)))) for output in model.graph.outputs
+        Tensor(name, _shape(changed.shapes.get(str(output)))) for name, output in zip(names, model.graph.outputs)
     )
-    signature = SymbolSignature(
-        inputs, outputs, changed.labels, oldest_mxnet(model.graph.nodes).version or None, origin
-    )
+    # A training symbol that was made elsewhere has its label in the only graph there is.
+    known = {label.name for label in changed.labels}
+    labels = (*changed.labels, *(Tensor(name) for name in model.labels if name not in known))
+    signature = SymbolSignature(inputs, outputs, labels, oldest_mxnet(model.graph.nodes).version or None, origin)
     return SymbolContent(
         signature,
         model.graph.to_json(),
@@ -208,11 +247,6 @@ def _shape(axes: Axes | None) -> Axes | None:
     """With the names of the free axes that signatures use."""
     names = {BATCH: "batch", LENGTH: "length"}
     return None if axes is None else tuple(names.get(str(axis), axis) for axis in axes)
-
-
-def _output_name(output: str) -> str:
-    """As MXNet lists the outputs of operators with one of them."""
-    return f"{output}_output" if ":" not in output else output
 
 
 def _dtype(graph: SymbolGraph, name: str) -> str:
