@@ -9,7 +9,7 @@ from pathlib import Path
 from bertsym.bert.tracing import Axes
 from bertsym.errors import UsageError
 from bertsym.model import Model, open_model, require_params
-from bertsym.running import Shape, free_shapes, tensor_shapes
+from bertsym.running import Shape, known_shapes
 from bertsym.surgery.comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import Changed, Written, changed_model, write
 from bertsym.symbol.graph import SymbolGraph
@@ -45,16 +45,22 @@ def extract(
     graph = model.graph.copy()
     outputs = [model.resolve(name) for name in outputs]
     ends = [graph.output(name) for name in outputs]
-    known = _known_shapes(model, shapes)
+    if len(set(ends)) < len(ends):
+        raise UsageError(f"an output is named twice: {', '.join(map(str, ends))}")
+    originals = [model.graph.output(name) for name in outputs]
+    known = known_shapes(model, shapes, originals)
     fed: dict[str, Output] = {}
     taken: dict[str, Axes] = {}
     for text in inputs:
         name, shape = _parse_input(text, graph)
         name = model.resolve(name)
         old = model.graph.output(name)
+        if old in fed.values():
+            raise UsageError(f"{name} is named twice as an input")
         _cut(graph, ends, name)
         fed[name] = old
         if shape is not None:
+            _check_shape(name, shape, known.get(old))
             taken[name] = shape
         elif old in known:
             taken[name] = known[old]
@@ -71,7 +77,7 @@ def extract(
     taken = {names[f"{_NEW}{name}"]: shape for name, shape in taken.items()}
 
     changed = changed_model(model, graph, original_params)
-    pairs = [(model.graph.output(name), mine) for name, mine in zip(outputs, graph.outputs)]
+    pairs = list(zip(originals, graph.outputs))
     found = {str(mine): known[old] for old, mine in pairs if old in known}
     own = {name: known[Output(model.graph.node(name))] for name in changed.inputs if _is_known(model, name, known)}
 
@@ -87,14 +93,6 @@ def extract(
 _NEW = "new input: "  # no node of MXNet's is named so
 
 
-def _known_shapes(model: Model, shapes: Mapping[str, Shape] | None) -> dict[Output, Axes]:
-    if model.bert is not None:
-        return free_shapes(model)
-    found: dict[Output, Axes] = {}
-    found.update(tensor_shapes(model.graph, {**model.param_shapes, **(shapes or {})}, model.name))
-    return found
-
-
 def _is_known(model: Model, name: str, known: Mapping[Output, Axes]) -> bool:
     return name in model.graph.variables and Output(model.graph.node(name)) in known
 
@@ -106,6 +104,15 @@ def _parse_input(text: str, graph: SymbolGraph) -> tuple[str, Axes | None]:
         sizes = [size.strip() for size in match[2].strip("[]() ").split(",") if size.strip()]
         return match[1], tuple(int(size) if size.isdigit() else size for size in sizes)
     return text, None
+
+
+def _check_shape(name: str, given: Axes, known: Axes | None) -> None:
+    """Raise UsageError for a shape that a tensor of the graph can't have."""
+    if known is None:
+        return
+    pairs = [pair for pair in zip(given, known) if all(isinstance(size, int) for size in pair)]
+    if len(given) != len(known) or any(mine != size for mine, size in pairs):
+        raise UsageError(f"{name} has the shape ({', '.join(map(str, known))}), not ({', '.join(map(str, given))})")
 
 
 def _cut(graph: SymbolGraph, ends: Sequence[Output], name: str) -> None:
