@@ -12,11 +12,11 @@ from bertsym.bert.answer import answers
 from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.bert.config import INITIALIZER_RANGE
 from bertsym.bert.grafting import HEADS, add_head
-from bertsym.bert.tracing import LENGTH, Axes
+from bertsym.bert.tracing import BATCH, LENGTH, Axes
 from bertsym.bundle import Bundle
 from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model, open_model, require_params
-from bertsym.running import Shape, free_shapes, tensor_shapes
+from bertsym.running import Shape, known_shapes
 from bertsym.signature import Signature, Tensor
 from bertsym.surgery.comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import Changed, Written, changed_model, write
@@ -73,7 +73,7 @@ def graft_head(
             for name, sizes in HEADS[head].labels
         ),
         signature=_signature(model, place, num_outputs) if head == "classification" and not cls_slice else None,
-        shapes=_result_shapes(changed),
+        shapes=_result_shapes(changed, shapes),
     )
 
     def check() -> list[Difference]:
@@ -120,11 +120,7 @@ def _place(model: Model, at: str | None) -> Output:
 
 
 def _axes(model: Model, place: Output, shapes: Mapping[str, Shape] | None) -> Axes:
-    known: Mapping[Output, Axes]
-    if model.bert is not None:
-        known = free_shapes(model)
-    else:
-        known = dict(tensor_shapes(model.graph, {**model.param_shapes, **(shapes or {})}, model.name))
+    known = known_shapes(model, shapes, [place])
     if place not in known:
         raise UsageError(f"the shape of {place} is unknown: give those of the inputs with --shape NAME=SIZES")
     return known[place]
@@ -132,6 +128,10 @@ def _axes(model: Model, place: Output, shapes: Mapping[str, Shape] | None) -> Ax
 
 def _check_place(model: Model, place: Output, axes: Axes, head: str, cls_slice: bool) -> None:
     shape = f"({', '.join(map(str, axes))})"
+    if not set(model.inputs) & {node.name for node in model.graph.ancestors(place.node)}:
+        raise UsageError(f"{place} depends on no input: a head on it would always say the same")
+    if model.bert is not None and axes[0] != BATCH:
+        raise UsageError(f"{place} has the shape {shape}: a head needs the texts on the first axis, (N, ...)")
     if not isinstance(axes[-1], int):
         raise UsageError(f"{place} has the shape {shape}: a head needs a last axis of a fixed size")
     if HEADS[head].reads_tokens or cls_slice:
@@ -174,10 +174,8 @@ def _signature(model: Model, place: Output, num_classes: int) -> Signature | Non
     )
 
 
-def _result_shapes(changed: Model) -> dict[str, Axes]:
-    if changed.bert is None:
-        return {}
-    known = free_shapes(changed)
+def _result_shapes(changed: Model, shapes: Mapping[str, Shape] | None) -> dict[str, Axes]:
+    known = known_shapes(changed, shapes)
     names = [*(Output(changed.graph.node(name)) for name in changed.inputs), *changed.graph.outputs]
     return {str(output): known[output] for output in names if output in known}
 
@@ -202,4 +200,6 @@ def _remove(
         check_equal(differences, str(out))
         return differences
 
-    return write(model, Changed(changed, shapes=_result_shapes(changed)), out, check, force=force, command=command)
+    return write(
+        model, Changed(changed, shapes=_result_shapes(changed, shapes)), out, check, force=force, command=command
+    )
