@@ -12,7 +12,7 @@ from bertsym.bert.config import BertConfig
 from bertsym.bundle import TRAIN_SYMBOL, Bundle, SymbolBundle
 from bertsym.errors import UsageError
 from bertsym.model import Model, open_model, require_params
-from bertsym.running import Shape, free_shapes
+from bertsym.running import Shape, known_shapes
 from bertsym.signature import Signature, Tensor
 from bertsym.surgery.comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import Changed, Written, changed_model, write
@@ -76,10 +76,11 @@ def edit(
     if out is None:
         return Edited(changes, None)
 
-    values = {names.get(name, name): array for name, array in require_params(model).items()}
-    auxiliary = [names.get(name, name) for name in require_params(model).auxiliary]
+    read = set(model.graph.variables)  # an array that nothing reads may have the new name of another
+    values = {names.get(name, name): array for name, array in require_params(model).items() if name in read}
+    auxiliary = [names.get(name, name) for name in require_params(model).auxiliary if name in read]
     changed = changed_model(model, graphs[0], values, auxiliary)
-    known = free_shapes(changed)
+    known = known_shapes(changed, {names.get(name, name): shape for name, shape in (shapes or {}).items()})
     ends = [*(Output(changed.graph.node(name)) for name in changed.inputs), *changed.graph.outputs]
     result = Changed(
         changed,
