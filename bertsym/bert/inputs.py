@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from bertsym.bert.config import BertConfig
 from bertsym.errors import DataError
 
 #: name -> meaning, in the order of every GluonNLP export
@@ -25,7 +24,23 @@ def input_shapes(batch_size: int, length: int) -> list[tuple[str, tuple[int, ...
     return list(zip(INPUT_NAMES, [(batch_size, length), (batch_size, length), (batch_size,)]))
 
 
-def check_inputs(token_ids: _Array, token_types: _Array, valid_length: _Array, config: BertConfig) -> None:
+class Limits(Protocol):
+    """What bounds the inputs: of a BertConfig, or of a BERT that was recognised in a graph."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the table of words."""
+
+    @property
+    def token_type_vocab_size(self) -> int:
+        """Rows of the table of token types."""
+
+    @property
+    def max_length(self) -> int:
+        """Rows of the position table."""
+
+
+def check_inputs(token_ids: _Array, token_types: _Array, valid_length: _Array, config: Limits) -> None:
     """Raise DataError unless a forward with these arrays is safe: (N, T), (N, T) and (N,).
 
     mxnet 1.9.1 clips ids silently, and reads and writes outside of its memory on a wrong valid_length.

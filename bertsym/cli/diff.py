@@ -80,12 +80,16 @@ def _lines(found: Any, limit: int | None) -> list[str]:
         lines += _some([f"  ~ {value}" for value in params.values], limit)
     for run in found.runs:
         lines.append(f"run on {run.inputs} inputs:" if run.inputs == "random" else f"run on {run.inputs}:")
-        lines += [f"  {value}" for value in (*run.layers, *run.outputs)]
+        lines += [f"  {value}" for value in run.compared]
+        differing = [value for value in run.compared if not value.relative <= found.atol]
         if run.first_layer or run.first_node:
             node = f", at {run.first_node}" if run.first_node else ""
-            lines.append(f"  the first that differs is {run.first_layer or 'behind the layers'}{node}")
+            behind = "behind the layers" if run.layers else "no encoder layer"
+            lines.append(f"  the first that differs is {run.first_layer or behind}{node}")
+        elif differing:
+            lines.append(f"  the first that differs is the output {differing[0].name}")
         elif run.outputs:
-            lines.append("  no difference above the tolerance" if found.same else "  the results are the same")
+            lines.append("  no difference above the tolerance")
     return lines
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.bert.inputs import check_inputs
 from bertsym.bert.tracing import is_time_major
 from bertsym.errors import DataError, UsageError
 from bertsym.model import Model, open_model, require_params
-from bertsym.running import Shape, fixed_length, sample_inputs, tensor_values
+from bertsym.running import Shape, fixed_length, is_index, sample_inputs, tensor_values
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, difference
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -69,6 +72,11 @@ class RunDiff:
     first_layer: str | None  #: the first that differs by more than atol
     first_node: str | None
 
+    @property
+    def compared(self) -> list[Difference]:
+        """All that was compared and is to be shown."""
+        return [*self.layers, *self.outputs]
+
 
 @dataclass(frozen=True)
 class Diff:
@@ -82,7 +90,7 @@ class Diff:
     @property
     def same(self) -> bool:
         """Whether graphs, parameters and results are the same."""
-        equal = all(found.relative <= self.atol for run in self.runs for found in (*run.outputs, *run.layers))
+        equal = all(found.relative <= self.atol for run in self.runs for found in run.compared)
         return self.graph.same and (self.params is None or self.params.same) and equal
 
     def to_json(self) -> dict[str, Any]:
@@ -116,6 +124,8 @@ def diff(
 
     Raises UsageError, DataError and ModelError.
     """
+    if not 0 < atol < np.inf:
+        raise UsageError(f"atol is {atol}, a number above 0 is needed")
     mine, theirs = open_model(one), open_model(other)
     params = _compare_params(mine, theirs) if mine.params is not None and theirs.params is not None else None
     runs = []
@@ -123,8 +133,8 @@ def diff(
         require_params(mine)
         require_params(theirs)
         if run:
-            _check_lengths(mine, theirs)
-            runs.append(_run(mine, theirs, sample_inputs(mine, shapes), "random", atol))
+            sampled = sample_inputs(mine, shapes, length=_common_length(mine, theirs))
+            runs.append(_run(mine, theirs, _fitting(sampled, mine, theirs), "random", atol))
         if inputs is not None:
             runs.append(_run(mine, theirs, _read_inputs(mine, inputs), str(inputs), atol))
     return Diff(compare_graphs(mine.graph, theirs.graph), params, runs, atol)
@@ -190,28 +200,89 @@ def _compare_params(one: Model, other: Model) -> ParamsDiff:
     )
 
 
-def _check_lengths(one: Model, other: Model) -> None:
-    lengths = [fixed_length(model) for model in (one, other)]
-    if None not in lengths and lengths[0] != lengths[1]:
+@dataclass(frozen=True)
+class _Limits:
+    """The numbers of a recognised BERT; what the graph does not tell is not limited."""
+
+    vocab_size: int
+    token_type_vocab_size: int
+    max_length: int
+
+    @classmethod
+    def of(cls, model: Model) -> _Limits:
+        bert = model.bert
+        sizes = (bert.vocab_size, bert.token_type_vocab_size, bert.max_length) if bert is not None else (None,) * 3
+        return cls(*(size or 1 << 24 for size in sizes))
+
+
+def _common_length(one: Model, other: Model) -> int | None:
+    """The length of random texts, where it is not free: one that both take."""
+    fixed = [length for length in map(fixed_length, (one, other)) if length is not None]
+    if len(set(fixed)) > 1:
         raise UsageError(
-            f"{one.name} takes length {lengths[0]} only and {other.name} {lengths[1]}: they can't be run alike"
+            f"{one.name} takes length {fixed[0]} only and {other.name} {fixed[1]}: they can't be run alike"
         )
+    longest = min(_Limits.of(model).max_length for model in (one, other))
+    if fixed and fixed[0] > longest:
+        raise UsageError(f"one takes length {fixed[0]} only, the other {longest} at most: they can't be run alike")
+    return fixed[0] if fixed else min(16, longest)
+
+
+def _fitting(inputs: Mapping[str, Array], one: Model, other: Model) -> dict[str, Array]:
+    """Random token ids and types of the one that the other, with a smaller vocabulary, has too."""
+    found = dict(inputs)
+    if one.bert is not None and other.bert is not None:
+        limits = _Limits.of(other)
+        sizes = ((one.bert.token_ids, limits.vocab_size), (one.bert.token_types, limits.token_type_vocab_size))
+        found.update({name: inputs[name] % size for name, size in sizes if name and name in inputs})
+    return found
+
+
+def _check_values(model: Model, inputs: Mapping[str, Array]) -> None:
+    """Raise DataError for inputs of a BERT on which MXNet would read outside of its memory."""
+    bert = model.bert
+    if bert is None or bert.token_ids not in inputs:
+        return
+    ids = inputs[bert.token_ids or ""]
+    types = inputs.get(bert.token_types or "", np.zeros_like(ids))
+    lengths = inputs.get(bert.valid_length or "", np.full(ids.shape[:1], ids.shape[-1]))
+    try:
+        check_inputs(ids, types, lengths, _Limits.of(model))
+    except DataError as error:
+        raise DataError(f"{model.name}: {error}") from None
+    for name, values in inputs.items():
+        known = (bert.token_ids, bert.token_types, bert.valid_length)
+        if name in known or name not in model.inputs or not is_index(model.graph, model.graph.node(name)):
+            continue
+        if not bool(np.all((values >= 0) & (values < ids.shape[1]) & (values == np.floor(values)))):
+            raise DataError(f"{model.name}: {name} must be positions, whole numbers from 0 to {ids.shape[1] - 1}")
 
 
 def _read_inputs(model: Model, path: str | Path) -> dict[str, Array]:
     try:
+        # Not np.load: it takes other files than .npz too, and says of them what is not so.
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, KeyError, EOFError) as error:
+    except (ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not an .npz file of plain arrays: {error}") from None
+    if len(names) > len(arrays):
+        raise DataError(f"{path}: an array is in it twice")
     unlike = set(arrays) ^ set(model.inputs)
     if unlike:
         raise DataError(
             f"{path}: it must hold the inputs {', '.join(model.inputs)}; differing: {', '.join(sorted(unlike))}"
         )
-    return arrays
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+            raise DataError(f"{path}: {name} is not an array of numbers")
+        if not array.ndim or not array.size:
+            raise DataError(f"{path}: {name} has the shape {array.shape}, there is nothing in it to run")
+    with np.errstate(over="ignore"):
+        return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
 def _run(one: Model, other: Model, inputs: Mapping[str, Array], name: str, atol: float) -> RunDiff:
@@ -219,6 +290,8 @@ def _run(one: Model, other: Model, inputs: Mapping[str, Array], name: str, atol:
     missing = [key for key in other.inputs if key not in theirs]
     if missing:
         raise UsageError(f"{other.name} has an input {missing[0]!r} that {one.name} has not: they can't be run alike")
+    _check_values(one, inputs)
+    _check_values(other, theirs)
     places = _layers(one, other)
     nodes = _common(one.graph, other.graph)
     mine = _evaluate(one, inputs, [*(a for _, a, _ in places), *(a for a, _ in nodes)])
