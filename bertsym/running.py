@@ -26,6 +26,7 @@ _DTYPES = {0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: 
 _BATCH, _LENGTH = 2, 16
 # Operators that read outside of their memory when an input is no index of another -> the place of that input.
 _INDICES = {"batch_take": 1, "gather_nd": 1, "pick": 1, "scatter_nd": 1, "take": 1}
+_LENGTHS = {"SequenceLast": 1, "SequenceMask": 1, "SequenceReverse": 1}
 _KEEPING = frozenset(
     {"Cast", "Concat", "Flatten", "Reshape", "broadcast_add", "cast", "concat", "elemwise_add", "expand_dims"}
     | {"reshape", "squeeze", "stack", "transpose"}
@@ -181,6 +182,8 @@ def _sample(
             raise UnknownShapeError(f"the shape of {name} is unknown: give it with --shape {name}=2,3,...")
         if is_index(model.graph, node):
             values = rng.integers(2, size=shape)
+        elif _readers(model.graph, node, _LENGTHS):
+            values = np.ones(shape)
         elif any(reader.op == "Embedding" for reader in model.graph.consumers(node)):
             rows = [
                 integer(reader.attrs, "input_dim", 1)
@@ -195,14 +198,33 @@ def _sample(
 
 def is_index(graph: SymbolGraph, node: Node) -> bool:
     """Whether an input tells positions in another tensor, as the masked positions of a BERT in pretraining."""
-    reached = {node}
+    return bool(_readers(graph, node, _INDICES))
+
+
+def longest(model: Model, name: str, shapes: Mapping[str, Shape]) -> int | None:
+    """The largest number that an input may hold which tells lengths; None of an input that tells none.
+
+    MXNet reads and writes outside of its memory on a larger one, and on one below 1.
+    """
+    readers = _readers(model.graph, model.graph.node(name), _LENGTHS)
+    if not readers:
+        return None
+    known = tensor_shapes(model.graph, {**model.param_shapes, **shapes}, model.name)
+    sizes = [known.get(reader.inputs[0], ()) for reader in readers]
+    axes = [integer(reader.attrs, "axis", 0) for reader in readers]
+    return min((size[axis] for size, axis in zip(sizes, axes) if axis < len(size)), default=1)
+
+
+def _readers(graph: SymbolGraph, node: Node, places: Mapping[str, int]) -> list[Node]:
+    """The operators that read a variable, or its numbers in another shape, at these places."""
+    reached, found = {node}, []
     for reader in graph.nodes:
         for place, entry in enumerate(reader.inputs):
-            if entry.node in reached and _INDICES.get(reader.op) == place:
-                return True
-            if entry.node in reached and reader.op in _KEEPING:
+            if entry.node in reached and places.get(reader.op) == place:
+                found.append(reader)
+            elif entry.node in reached and reader.op in _KEEPING:
                 reached.add(reader)
-    return False
+    return found
 
 
 def _declared(shape: tuple[int | None, ...]) -> Shape | None:

@@ -275,6 +275,22 @@ def test_positions_of_masked_words_are_checked_too(cli: Cli, tmp_path: Path) -> 
             assert "data3 must be positions, whole numbers from 0 to 8" in refusal(result)
 
 
+def test_lengths_are_checked_in_a_part_that_is_no_bert_too(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+    rest = extract(bundles["mean"], tmp_path / "rest", ["mean"], ["layer 1"]).bundle.prefix
+    fed = LAYER.format(1)
+    done = cli("diff", rest, rest, "--run", "--shape", f"{fed}=2,5,32", "--shape", "data2=2")
+    assert done.code == 0, done.err
+    assert "no difference above the tolerance" in done.out
+    values = np.random.default_rng(0).normal(size=(2, 5, 32)).astype(np.float32)
+    for lengths, fits in (([5, 2], True), ([6, 2], False), ([0, 2], False), ([np.nan, 2], False), ([1.5, 2], False)):
+        np.savez(tmp_path / "inputs.npz", **{fed: values, "data2": np.array(lengths, np.float32)})
+        result = cli("diff", rest, rest, "--inputs", tmp_path / "inputs.npz")
+        if fits:
+            assert result.code == 0, result.err
+        else:
+            assert "data2 must be lengths, whole numbers from 1 to 5" in refusal(result)
+
+
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 and no more", None])
 def test_a_file_that_is_no_npz_is_one_line(
     cli: Cli, bundles: dict[str, Path], inputs: Callable[..., Path], tmp_path: Path, content: bytes | None

@@ -40,13 +40,13 @@ def difference(name: str, one: Array, other: Array) -> Difference:
     """The largest difference of two arrays; what is not a number in both at the same place is no difference."""
     if one.shape != other.shape:
         return Difference(name, np.inf, 1.0, (one.shape, other.shape))
-    before, after = (array.astype(np.float64) for array in (one, other))
+    before = one.astype(np.float64)
     scale = float(np.abs(before).max(initial=0.0)) or 1.0
     scale = scale if np.isfinite(scale) else 1.0
-    if np.array_equal(before, after, equal_nan=True):
+    if np.array_equal(one, other, equal_nan=True):
         return Difference(name, 0.0, scale)
     with np.errstate(invalid="ignore"):  # infinite minus infinite
-        largest = float(np.abs(before - after).max(initial=0.0))
+        largest = float(np.abs(before - other).max(initial=0.0))
     return Difference(name, largest if np.isfinite(largest) else np.inf, scale)
 
 

@@ -16,7 +16,7 @@ from bertsym.bert.inputs import check_inputs
 from bertsym.bert.tracing import is_time_major
 from bertsym.errors import DataError, UsageError
 from bertsym.model import Model, open_model, require_params
-from bertsym.running import Shape, fixed_length, is_index, sample_inputs, tensor_values
+from bertsym.running import Shape, fixed_length, is_index, longest, sample_inputs, tensor_values
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, difference
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -239,9 +239,14 @@ def _fitting(inputs: Mapping[str, Array], one: Model, other: Model) -> dict[str,
 
 
 def _check_values(model: Model, inputs: Mapping[str, Array]) -> None:
-    """Raise DataError for inputs of a BERT on which MXNet would read outside of its memory."""
+    """Raise DataError for inputs on which MXNet would read outside of its memory."""
     bert = model.bert
     if bert is None or bert.token_ids not in inputs:
+        shapes = {name: array.shape for name, array in inputs.items()}
+        for name in model.inputs:
+            high = longest(model, name, shapes)
+            if high is not None and not _are_whole(inputs[name], 1, high):
+                raise DataError(f"{model.name}: {name} must be lengths, whole numbers from 1 to {high}")
         return
     ids = inputs[bert.token_ids or ""]
     types = inputs.get(bert.token_types or "", np.zeros_like(ids))
@@ -254,23 +259,25 @@ def _check_values(model: Model, inputs: Mapping[str, Array]) -> None:
         known = (bert.token_ids, bert.token_types, bert.valid_length)
         if name in known or name not in model.inputs or not is_index(model.graph, model.graph.node(name)):
             continue
-        if not bool(np.all((values >= 0) & (values < ids.shape[1]) & (values == np.floor(values)))):
+        if not _are_whole(values, 0, ids.shape[1] - 1):
             raise DataError(f"{model.name}: {name} must be positions, whole numbers from 0 to {ids.shape[1] - 1}")
+
+
+def _are_whole(values: Array, low: int, high: int) -> bool:
+    # Written so that NaN fails too.
+    return bool(np.all((values >= low) & (values <= high) & (values == np.floor(values))))
 
 
 def _read_inputs(model: Model, path: str | Path) -> dict[str, Array]:
     try:
         # Not np.load: it takes other files than .npz too, and says of them what is not so.
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        zipfile.ZipFile(path).close()
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
     except (ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not an .npz file of plain arrays: {error}") from None
-    if len(names) > len(arrays):
-        raise DataError(f"{path}: an array is in it twice")
     unlike = set(arrays) ^ set(model.inputs)
     if unlike:
         raise DataError(
