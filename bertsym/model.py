@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertsym.bert.recognise import Recognised, recognise
-from bertsym.bert.tracing import Traces, trace
 from bertsym.bundle import MANIFEST, PARAMS, SYMBOL, Bundle, SymbolBundle, file_path, open_any
 from bertsym.errors import ModelError, UsageError
+from bertsym.recognition.recognise import Recognised, recognise
+from bertsym.recognition.tracing import Traces, trace
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Parameters, ParamsFile
 from bertsym.symbol.roles import input_variables, label_variables

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from bertsym import BertConfig
-from bertsym.bert.answer import KINDS, Answer, answers
 from bertsym.bert.encoder import encoder_symbol
-from bertsym.bert.recognise import Recognised, recognise
-from bertsym.bert.tracing import trace
+from bertsym.recognition.answer import KINDS, Answer, answers
+from bertsym.recognition.recognise import Recognised, recognise
+from bertsym.recognition.tracing import trace
 from bertsym.running import tensor_shapes, tensor_values
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph

@@ -33,12 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "bert.inputs": {"errors", "bert.config"},
     "bert.parameters": {"errors", "bert.config"},
     "bert.catalogue": set(),
-    "bert.recognise": {"symbol"},
-    "bert.axes": set(),
-    "bert.constants": {"symbol"},
-    "bert.following": {"symbol", "bert.axes", "bert.constants", "bert.recognise"},
-    "bert.tracing": {"symbol", "bert.axes", "bert.constants", "bert.following", "bert.recognise"},
-    "bert.answer": {"symbol", "bert.axes", "bert.following", "bert.recognise", "bert.tracing"},
+    "recognition": {"symbol", "recognition"},
     "bert.grafting": {"symbol", "bert.catalogue"},
     "signature": {"text", "bert.inputs"},
     "bundle": {
@@ -52,12 +47,12 @@ ALLOWED: dict[str, set[str]] = {
         "bert.catalogue",
         "bert.parameters",
     },
-    "model": {"errors", "symbol", "bert.recognise", "bert.tracing", "bundle"},
-    "running": {"errors", "runtime", "symbol", "bert.answer", "bert.tracing", "model"},
-    "inspection": {"symbol", "bert", "bundle", "model", "running", "inspection"},
-    "surgery": {"errors", "signature", "symbol", "bert", "bundle", "model", "running", "surgery"},
+    "model": {"errors", "symbol", "recognition", "bundle"},
+    "running": {"errors", "runtime", "symbol", "recognition", "model", "running"},
+    "inspection": {"errors", "symbol", "bert.inputs", "recognition", "bundle", "model", "running", "inspection"},
+    "surgery": {"errors", "signature", "symbol", "bert", "recognition", "bundle", "model", "running", "surgery"},
     "drawing": {"errors", "symbol", "drawing"},
-    "drawing.of_model": {"errors", "symbol", "bert.answer", "model", "running", "drawing"},
+    "drawing.of_model": {"errors", "symbol", "recognition.answer", "model", "running", "drawing"},
     "sources": {"errors", "symbol", "text", "bert.config", "bert.parameters", "bundle", "sources"},
     "sources.gluonnlp_zoo": {"errors", "runtime", "text", "bert.config", "sources"},
     "verification": {"errors", "signature", "runtime", "symbol", "bert", "bundle"},
@@ -95,8 +90,8 @@ ALLOWED: dict[str, set[str]] = {
 # Nothing of these may lead to mxnet, however far the way is.
 WITHOUT_MXNET = (
     *("errors", "symbol", "text", "bundle"),
-    *("bert.config", "bert.inputs", "bert.catalogue", "bert.parameters"),
-    *("bert.recognise", "bert.constants", "bert.tracing", "bert.answer", "bert.grafting", "model"),
+    *("bert.config", "bert.inputs", "bert.catalogue", "bert.parameters", "bert.grafting"),
+    *("recognition", "model"),
     *("drawing.drawing", "drawing.netron"),
 )
 

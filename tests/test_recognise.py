@@ -11,8 +11,8 @@ import pytest
 from answering import NETS, SYMBOLS, UNITS, ask, classified
 
 from bertsym import BertConfig, output_symbol
-from bertsym.bert.recognise import Recognised, recognise
-from bertsym.bert.tracing import trace
+from bertsym.recognition.recognise import Recognised, recognise
+from bertsym.recognition.tracing import trace
 from bertsym.running import tensor_values
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from bertsym.bert.answer import answers
 from bertsym.drawing.drawing import SUFFIXES, draw_picture
 from bertsym.drawing.netron import netron_text
 from bertsym.drawing.picture import Group, Picture
 from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model, open_model
+from bertsym.recognition.answer import answers
 from bertsym.running import Shape, free_shapes, tensor_shapes
 from bertsym.symbol.node import Node, Output
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertsym.bert.answer import Answer, answers
 from bertsym.bert.inputs import INPUTS
-from bertsym.bert.recognise import Recognised
-from bertsym.bert.tracing import BATCH, LENGTH, Axes
 from bertsym.bundle import Bundle, SymbolBundle
 from bertsym.errors import UsageError
 from bertsym.model import Model, open_model
+from bertsym.recognition.answer import Answer, answers
+from bertsym.recognition.recognise import Recognised
+from bertsym.recognition.tracing import BATCH, LENGTH, Axes
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operators import Oldest, oldest_mxnet

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from bertsym.bert.answer import Answer
-from bertsym.bert.tracing import Axes
 from bertsym.inspection.report import Inspection, NodeFact
+from bertsym.recognition.answer import Answer
+from bertsym.recognition.tracing import Axes
 from bertsym.symbol.node import Node
 
 _INDENT = " " * 11

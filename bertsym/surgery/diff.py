@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from bertsym.bert.inputs import check_inputs
-from bertsym.bert.tracing import is_time_major
 from bertsym.errors import DataError, UsageError
 from bertsym.model import Model, open_model, require_params
+from bertsym.recognition.tracing import is_time_major
 from bertsym.running import Shape, fixed_length, is_index, longest, sample_inputs, tensor_values
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, difference
 from bertsym.symbol.graph import SymbolGraph

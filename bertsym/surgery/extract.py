@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bertsym.bert.tracing import Axes
 from bertsym.errors import UsageError
 from bertsym.model import Model, open_model, require_params
+from bertsym.recognition.tracing import Axes
 from bertsym.running import Shape, known_shapes
 from bertsym.surgery.comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import Changed, Written, changed_model, write

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bertsym.bert.answer import answers
 from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.bert.config import INITIALIZER_RANGE
 from bertsym.bert.grafting import HEADS, add_head
-from bertsym.bert.tracing import BATCH, LENGTH, Axes
 from bertsym.bundle import Bundle
 from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model, open_model, require_params
+from bertsym.recognition.answer import answers
+from bertsym.recognition.tracing import BATCH, LENGTH, Axes
 from bertsym.running import Shape, known_shapes
 from bertsym.signature import Signature, Tensor
 from bertsym.surgery.comparison import Difference, check_equal, compare

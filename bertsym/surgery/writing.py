@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bertsym.bert.answer import answers
 from bertsym.bert.catalogue import OUTPUTS
 from bertsym.bert.config import BertConfig
-from bertsym.bert.tracing import BATCH, LENGTH, Axes
 from bertsym.bundle import (
     SIGNATURE,
     SYMBOL,
@@ -29,6 +27,8 @@ from bertsym.bundle import (
 )
 from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model
+from bertsym.recognition.answer import answers
+from bertsym.recognition.tracing import BATCH, LENGTH, Axes
 from bertsym.running import UnknownShapeError, listed_outputs
 from bertsym.signature import Signature, SymbolSignature, Tensor
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference

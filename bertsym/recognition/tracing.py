@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bertsym.bert.axes import BATCH, LENGTH, Axes, Axis
-from bertsym.bert.following import RULES, Scene, Trace, combined
-from bertsym.bert.recognise import ADDITIONS, INTERLEAVED, Recognised
+from bertsym.recognition.axes import BATCH, LENGTH, Axes, Axis
+from bertsym.recognition.following import RULES, Scene, Trace, combined
+from bertsym.recognition.recognise import ADDITIONS, INTERLEAVED, Recognised
 from bertsym.symbol.attributes import integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output

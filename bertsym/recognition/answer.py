@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bertsym.bert.axes import BATCH, LENGTH, Axes
-from bertsym.bert.following import COMBINED, SCALED, Trace, read_by
-from bertsym.bert.recognise import Recognised
-from bertsym.bert.tracing import Traces, dependents
+from bertsym.recognition.axes import BATCH, LENGTH, Axes
+from bertsym.recognition.following import COMBINED, SCALED, Trace, read_by
+from bertsym.recognition.recognise import Recognised
+from bertsym.recognition.tracing import Traces, dependents
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bertsym.bert.axes import BATCH, LENGTH, UNKNOWN, Axes, Axis, parts, reshaped
-from bertsym.bert.constants import constant, is_count, is_mask, is_valid_length, shape_of
-from bertsym.bert.recognise import ADDITIONS, Recognised
+from bertsym.recognition.axes import BATCH, LENGTH, UNKNOWN, Axes, Axis, parts, reshaped
+from bertsym.recognition.constants import constant, is_count, is_mask, is_valid_length, shape_of
+from bertsym.recognition.recognise import ADDITIONS, Recognised
 from bertsym.symbol.attributes import decimal, flag, integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output

@@ -1,0 +1,109 @@
+"""The shapes of tensors, which mxnet infers: for given inputs, or with the free axes of a BERT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from bertsym.model import Model
+from bertsym.recognition.answer import answers
+from bertsym.recognition.tracing import BATCH, LENGTH, Axes, Axis
+from bertsym.running.loading import load_symbol, quiet_inference
+from bertsym.runtime import mxnet_errors
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Output
+
+Shape = tuple[int, ...]
+# Batch size and length, twice; primes, so that products tell what they are made of.
+_PROBES = ((11, 5), (13, 7))
+
+
+def tensor_shapes(
+    graph: SymbolGraph, shapes: Mapping[str, Shape], where: str, also: Iterable[Output] = ()
+) -> dict[Output, Shape]:
+    """The shapes of all variables and outputs that are read, given those of the inputs (and of parameters).
+
+    And those of `also`, further outputs of operators that have several.
+
+    Source: nnvm's shape inference, through Symbol.infer_shape_partial. An unknown shape is left out.
+    Raises ModelError, naming `where`, when the shapes contradict each other.
+    """
+    outputs = list(dict.fromkeys([*_tensors(graph), *(entry for entry in also if not entry.node.is_variable)]))
+    symbol = load_symbol(graph, outputs, where)
+    reached = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
+    known = {name: shape for name, shape in shapes.items() if name in reached}
+    with mxnet_errors(where), quiet_inference():
+        arguments, found, auxiliary = symbol.infer_shape_partial(**known)
+    names = [*symbol.list_arguments(), *symbol.list_auxiliary_states()]
+    by_name = dict(zip(names, [*arguments, *auxiliary]))
+    every = [(Output(node), by_name.get(node.name)) for node in graph.nodes if node.is_variable]
+    every += list(zip(outputs, found))
+    return {output: tuple(shape) for output, shape in every if shape and 0 not in shape}
+
+
+def _tensors(graph: SymbolGraph) -> list[Output]:
+    """Every operator's first output and every other one that is read."""
+    first = [Output(node) for node in graph.nodes if not node.is_variable]
+    read = [entry for node in graph.nodes for entry in node.inputs if not entry.node.is_variable]
+    return list(dict.fromkeys([*first, *read, *(entry for entry in graph.outputs if not entry.node.is_variable)]))
+
+
+def known_shapes(
+    model: Model, shapes: Mapping[str, Shape] | None = None, also: Iterable[Output] = ()
+) -> dict[Output, Axes]:
+    """The shapes of a BERT's tensors with free axes, or those of another graph, given `shapes` of its inputs."""
+    if model.bert is not None:
+        return free_shapes(model, also)
+    return {**tensor_shapes(model.graph, {**model.param_shapes, **(shapes or {})}, model.name, also)}
+
+
+def free_shapes(model: Model, also: Iterable[Output] = ()) -> dict[Output, Axes]:
+    """The shapes of all tensors of a BERT, free axes as ``N`` and ``T``: ``(N, T, 768)``, ``(12*N, T, T)``.
+
+    MXNet infers them twice, for two batch sizes and lengths; what changes with them is free. Of a graph that
+    is no BERT, where there is nothing that tells the free axes, the result is empty.
+    """
+    bert = model.bert
+    if bert is None:
+        return {}
+    fixed = fixed_length(model)
+    if bert.max_length is not None and bert.max_length < max(length for _, length in _PROBES):
+        fixed = fixed or bert.max_length
+    names = (bert.token_ids, bert.token_types, bert.valid_length)
+    # What other inputs reach has no shape, and some operators don't bear that.
+    unknown = model.graph.descendants(*(model.graph.node(name) for name in model.inputs if name not in names))
+    nodes = [node for node in model.graph.nodes if node not in unknown]
+    graph = SymbolGraph(
+        nodes, (entry for entry in model.graph.outputs if entry.node not in unknown), model.graph.document
+    )
+    also = [entry for entry in also if entry.node not in unknown]
+    found = []
+    for batch, length in _PROBES:
+        sizes = (batch, fixed or length)
+        shapes = {name: sizes[: 1 if name == bert.valid_length else 2] for name in names if name}
+        found.append(tensor_shapes(graph, {**model.param_shapes, **shapes}, model.name, also))
+    one, other = found
+    return {output: _free(one[output], other[output]) for output in one if output in other}
+
+
+def _free(one: Shape, other: Shape) -> Axes:
+    (batch, length), (batch2, length2) = _PROBES
+
+    def axis(size: int, size2: int) -> Axis:
+        if size == size2:
+            return size
+        units = ((BATCH, batch, batch2), (LENGTH, length, length2), ("N*T", batch * length, batch2 * length2))
+        for name, unit, unit2 in units:
+            if size % unit == 0 and size2 % unit2 == 0 and size // unit == size2 // unit2:
+                return name if size == unit else f"{size // unit}*{name}"
+        return "?"
+
+    return tuple(map(axis, one, other)) if len(one) == len(other) else ()
+
+
+def fixed_length(model: Model) -> int | None:
+    """The only length that a BERT's graph takes, because it was written into it or by its classifier's weight."""
+    bert = model.bert
+    if bert is None:
+        return None
+    locked = [answer.locked_length for answer in answers(model.graph, bert, model.traces, model.param_shapes)]
+    return next((length for length in (bert.length, *locked) if length), None)
