@@ -74,14 +74,15 @@ def test_plain_mxnet_fits_a_head_that_was_grafted(
     module.bind(batches.provide_data, batches.provide_label)
     module.set_params(arguments, auxiliary)
     module.init_optimizer(optimizer="adam", optimizer_params={"learning_rate": 1e-2})
+    mx.random.seed(3)  # of the encoder's dropout
     losses = []
-    for _ in range(40):
+    for _ in range(60):
         module.forward(next(iter(batches)), is_train=True)
         losses.append(loss(head, [output.asnumpy() for output in module.get_outputs()], labels))
         module.backward()
         module.update()
         batches.reset()
-    assert losses[-1] < losses[0] / 2, losses
+    assert np.mean(losses[-5:]) < losses[0] / 2, losses
     assert np.isfinite(losses).all()
 
 
