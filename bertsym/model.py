@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bertsym.bundle import MANIFEST, PARAMS, SYMBOL, Bundle, SymbolBundle, file_path, open_any
 from bertsym.errors import ModelError, UsageError
-from bertsym.recognition.recognise import Recognised, recognise
+from bertsym.recognition.recognise import Recognised, declared_shapes, recognise
 from bertsym.recognition.tracing import Traces, trace
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Parameters, ParamsFile
@@ -50,12 +50,16 @@ class Model:
         return input_variables(self.graph, self.param_shapes)
 
     def resolve(self, text: str) -> str:
-        """The name of a node that is named by itself or as ``layer 5``, the output of that encoder layer.
+        """The name of a node that is named by itself, as ``layer 5``, the output of that layer, or ``embeddings``.
 
         Raises UsageError for a layer that isn't there.
         """
-        match = re.fullmatch(r"layer[ :]?(\d+)", text)
-        if not match or self.bert is None or text in {node.name for node in self.graph.nodes}:
+        match = re.fullmatch(r"layer[ :]?(\d+)", text.lower())
+        if self.bert is None or text in {node.name for node in self.graph.nodes}:
+            return text
+        if text.lower() == "embeddings":
+            return str(self.bert.embedded)
+        if not match:
             return text
         if int(match[1]) >= len(self.bert.layers):
             raise UsageError(f"{self.name} has the layers 0 to {len(self.bert.layers) - 1}, there is no {text}")
@@ -78,6 +82,12 @@ class Model:
         return [name for name in self.parameters if name not in self.param_shapes] if self.params is not None else []
 
     @property
+    def misshapen(self) -> list[str]:
+        """Parameters whose shape is not the one that their variable carries in the graph."""
+        declared = declared_shapes(self.graph)
+        return [name for name, shape in self.param_shapes.items() if declared.get(name, shape) != shape]
+
+    @property
     def superfluous(self) -> list[str]:
         """Arrays of the file that the graph does not read."""
         known = set(self.graph.variables)
@@ -89,16 +99,22 @@ def open_model(
 ) -> Model:
     """Open a bundle's or a checkpoint's PREFIX, or a ``-symbol.json`` file, with or without a parameter file.
 
-    Beside a symbol of a PREFIX its parameters are found: of `epoch`, or ``PREFIX-0000.params``, or the only
-    or last ones that are there. With `digests` the files of a bundle are compared with their SHA-256.
+    Beside a symbol of a PREFIX its parameters are found: of `epoch`, or ``PREFIX-0000.params``, or the only or last
+    ones that are there; ``PREFIX-0003.params`` stands for both files of that epoch. With `digests` the files of a
+    bundle are compared with their SHA-256.
 
     Raises UsageError when there is nothing at `symbol` and ModelError for files that are not what they should be.
     """
     name = str(symbol)
     path = Path(symbol)
+    if not name:
+        raise UsageError("the PREFIX is empty")
     if path.is_dir() or not path.name:
         raise UsageError(f"{name} is a folder: give the PREFIX of the files in it, or a symbol file")
-    if name.endswith(".params") and params is None:
+    checkpoint = re.fullmatch(r"(.+)-\d{4,}\.params", path.name)
+    if checkpoint and params is None and epoch is None and file_path(path.with_name(checkpoint[1]), SYMBOL).exists():
+        path, params = path.with_name(checkpoint[1]), path
+    elif name.endswith(".params") and params is None:
         raise UsageError(f"{name} has parameters and no graph: give the symbol file, or the PREFIX of both")
     prefix = path
     if path.suffix == ".json" and path.exists():
@@ -115,7 +131,10 @@ def open_model(
         and symbol_path == file_path(prefix, SYMBOL)
         and file_path(prefix, MANIFEST).exists()
     ):
-        bundle = open_any(prefix, digests=digests)
+        try:
+            bundle = open_any(prefix, digests=digests)
+        except ModelError as error:
+            raise ModelError(f"{error}; to take the files as they are, name the one of the parameters too") from None
         params = bundle.path(PARAMS)
     graph = SymbolGraph.load(symbol_path)
     found = Path(params) if params is not None else _params_of(prefix, epoch)

@@ -261,7 +261,9 @@ def test_a_second_head_and_a_head_that_is_not_there_are_one_line(
     second = refusal(cli("graft", classifier, tmp_path / "x"), tmp_path / "x-symbol.json", code=2)
     assert "ends in a head, fc-finetune" in second
     assert "reads cls" in second
-    assert "is taken" in refusal(cli("graft", classifier, tmp_path / "x", "--at", "softmax"), code=2)
+    assert "is a part of a head, fc-finetune" in refusal(
+        cli("graft", classifier, tmp_path / "x", "--at", "softmax"), code=2
+    )
     assert "no head to remove" in refusal(cli("graft", bundles["mean"], tmp_path / "x", "--head", "none"))
     with pytest.raises(UsageError, match="exists"):
         graft_head(bundles["cls"], classifier)

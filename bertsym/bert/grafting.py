@@ -32,7 +32,15 @@ HEADS = {
 
 
 def add_head(
-    graph: SymbolGraph, at: Output, head: str, num_outputs: int, dropout: float, units: int | None, cls_slice: bool
+    graph: SymbolGraph,
+    at: Output,
+    head: str,
+    num_outputs: int,
+    dropout: float,
+    units: int | None,
+    *,
+    cls_slice: bool = False,
+    time_major: bool = False,
 ) -> tuple[SymbolGraph, SymbolGraph]:
     """The graph of inference and the one of training, each with a head of a kind of HEADS on `at`.
 
@@ -47,11 +55,13 @@ def add_head(
     - ``qa``: the logits (N, T, 2) of start and end; in training SoftmaxOutputs ``start`` and ``end`` over the
       tokens, labels ``start_label`` and ``end_label`` (N,)
 
-    With `cls_slice`, `at` is (N, T, units) and the head reads its position 0. Raises UsageError for a name
-    that is taken.
+    With `cls_slice`, `at` is (N, T, units) and the head reads its position 0; with `time_major` it is
+    (T, N, units) and is exchanged first. Raises UsageError for a name that is taken.
     """
     base = graph.copy()
     end = Output(base.node(at.node.name), at.index)
+    if time_major:
+        end = Output(base.add("transpose", f"{FULLY_CONNECTED}-batch-major", [end], {"axes": "(1, 0, 2)"}))
     if cls_slice:
         attrs = {"axis": "1", "begin": "0", "end": "1"}
         sliced = base.add("slice_axis", f"{FULLY_CONNECTED}-cls-slice", [end], attrs)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from bertsym.cli.options import shape_option
+from bertsym.cli.options import shape_option, some
 
 _SHOWN = 20
 
@@ -61,9 +60,9 @@ def _lines(found: Any, limit: int | None) -> list[str]:
     graph, params = found.graph, found.params
     counts = f"{len(graph.removed)} nodes only in A, {len(graph.added)} only in B, {len(graph.changed)} changed"
     lines = [f"graph: {'the same' if graph.same else counts}"]
-    lines += _some([f"  - {name}" for name in graph.removed], limit)
-    lines += _some([f"  + {name}" for name in graph.added], limit)
-    lines += _some([f"  ~ {change.name}: {change.what}" for change in graph.changed], limit)
+    lines += some([f"  - {name}" for name in graph.removed], limit)
+    lines += some([f"  + {name}" for name in graph.added], limit)
+    lines += some([f"  ~ {change.name}: {change.what}" for change in graph.changed], limit)
     if graph.outputs[0] != graph.outputs[1]:
         lines.append(f"  A ends in {', '.join(graph.outputs[0])}, B in {', '.join(graph.outputs[1])}")
     if params is None:
@@ -74,10 +73,10 @@ def _lines(found: Any, limit: int | None) -> list[str]:
             f"or dtype, {len(params.values)} of {params.compared} with other values"
         )
         lines.append(f"parameters: {'the same' if params.same else counts}")
-        lines += _some([f"  - {name}" for name in params.removed], limit)
-        lines += _some([f"  + {name}" for name in params.added], limit)
-        lines += _some([f"  ~ {change.name}: {change.what}" for change in params.changed], limit)
-        lines += _some([f"  ~ {value}" for value in params.values], limit)
+        lines += some([f"  - {name}" for name in params.removed], limit)
+        lines += some([f"  + {name}" for name in params.added], limit)
+        lines += some([f"  ~ {change.name}: {change.what}" for change in params.changed], limit)
+        lines += some([f"  ~ {value}" for value in params.values], limit)
     for run in found.runs:
         lines.append(f"run on {run.inputs} inputs:" if run.inputs == "random" else f"run on {run.inputs}:")
         lines += [f"  {value}" for value in run.compared]
@@ -91,9 +90,3 @@ def _lines(found: Any, limit: int | None) -> list[str]:
         elif run.outputs:
             lines.append("  no difference above the tolerance")
     return lines
-
-
-def _some(lines: Sequence[str], limit: int | None) -> list[str]:
-    if limit is None or len(lines) <= limit:
-        return list(lines)
-    return [*lines[:limit], f"  ... and {len(lines) - limit} more (--all)"]

@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from bertsym.cli.options import command_line, epoch_option, force_option, params_option, shape_option, show_written
+from bertsym.cli.options import (
+    command_line,
+    epoch_option,
+    force_option,
+    params_option,
+    shape_option,
+    show_written,
+    some,
+)
 
 
 class _Pair(click.ParamType):  # type: ignore[type-arg]
@@ -82,6 +90,9 @@ def command(
 
     Parameters follow the names of their variables, and a training symbol is changed alike. Unless --set is given
     the result must compute the same, and is compared with the original on random inputs.
+
+    With --params or --epoch a bundle takes other parameters of the same names and shapes, such as those that
+    Module or another binding trained on its training symbol.
     """
     if prefix is None and not dry_run:
         raise click.UsageError("Missing argument 'OUT'; --dry-run writes nothing.")
@@ -97,7 +108,7 @@ def command(
         force=force,
         command=command_line(),
     )
-    for change in edited.changes:
+    for change in some(edited.changes, None if dry_run else 20):
         click.echo(change)
     if edited.written is None:
         click.echo(f"{len(edited.changes)} changes, nothing written", err=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from bertsym.bert.grafting import HEADS
@@ -61,3 +63,7 @@ def command(
         command=command_line(),
     )
     show_written(written)
+    if head != "none":
+        at = shlex.quote(prefix)
+        click.echo(f"next: fit {at}-train-symbol.json with {at}-0000.params, and save under another PREFIX;")
+        click.echo(f"  bertsym edit {at} PREFIX --params TRAINED.params makes a bundle of the result")

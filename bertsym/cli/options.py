@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -141,9 +141,16 @@ def show_written(written: Any) -> None:
     compared = ", verified" if written.verified else ", which computes something else" if written.checks else ""
     count = len(bundle.params())
     click.echo(f"wrote {bundle.prefix}-*{compared}; {count} arrays of parameters")
-    for tensor in signature["outputs"]:
-        sizes = ", ".join(map(str, tensor["shape"])) if tensor["shape"] else "?"
-        click.echo(f"  it ends in {tensor['name']} ({sizes})")
+    for verb, tensors in (("reads", signature["inputs"]), ("ends in", signature["outputs"])):
+        shown = [f"{tensor['name']} ({', '.join(map(str, tensor['shape'] or '?'))})" for tensor in tensors]
+        click.echo(f"  it {verb} {', '.join(shown)}")
+
+
+def some(lines: Sequence[str], limit: int | None = 20) -> list[str]:
+    """The first of many lines, and how many more there are."""
+    if limit is None or len(lines) <= limit:
+        return list(lines)
+    return [*lines[:limit], f"  ... and {len(lines) - limit} more"]
 
 
 @contextlib.contextmanager

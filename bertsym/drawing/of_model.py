@@ -78,8 +78,11 @@ def picture_of(model: Model, shapes: Mapping[str, Shape] | None = None) -> Pictu
             )
             for i, layer in enumerate(bert.layers)
         )
+        # Not by way of the mask.
+        path.update(node for node in graph.between(bert.words, bert.embedded.node) if node in bert.embedding)
+        path.update(node for layer in bert.layers for node in layer.nodes)
         for answer in found:
-            path.update(graph.between(bert.words, answer.nodes[-1]) if answer.nodes else ())
+            path.update(answer.nodes)
             highlighted.update(node for node in answer.nodes if _is_cls_slice(model, node))
         path.update(node for node in graph.nodes if node.name == bert.token_ids)
     return Picture(

@@ -84,6 +84,7 @@ class Inspection:
     parts: list[Part]
     missing: list[str]
     superfluous: list[str]
+    misshapen: list[str]  #: parameters whose shape is not the one that their variable carries
     operators: dict[str, int]
     oldest: Oldest
     answers: list[Answer]
@@ -130,6 +131,7 @@ class Inspection:
                 "parts": [vars(part) for part in self.parts],
                 "missing": self.missing,
                 "superfluous": self.superfluous,
+                "misshapen": self.misshapen,
             },
             "operators": self.operators,
             "oldest_mxnet": {
@@ -203,7 +205,7 @@ def report(
         name=model.name,
         symbol=str(model.symbol_path),
         params=str(model.params_path) if model.params_path is not None else None,
-        bundle=bundle.manifest.get("kind", _kind(bundle)) if bundle is not None else None,
+        bundle=_kind(bundle) if bundle is not None else None,
         random_weights=bundle is not None and bundle.manifest.get("source", {}).get("pretrained") is False,
         written_by=graph.mxnet_version,
         bert=bert,
@@ -213,6 +215,7 @@ def report(
         parts=_parts(model),
         missing=model.missing,
         superfluous=model.superfluous,
+        misshapen=model.misshapen,
         operators=dict(
             sorted(
                 collections.Counter(node.op for node in graph.nodes if not node.is_variable).items(),

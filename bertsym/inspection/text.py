@@ -55,7 +55,10 @@ def _parameters(facts: Inspection) -> Iterator[str]:
         return
     total = sum(part.numbers for part in facts.parts)
     size = sum(part.bytes for part in facts.parts)
-    yield f"{total:,} numbers in {sum(part.arrays for part in facts.parts)} arrays, {_size(size)}: {facts.params}"
+    if not facts.parts:
+        yield f"{len(facts.arrays)} arrays, none of which the graph reads: {facts.params}"
+    else:
+        yield f"{total:,} numbers in {sum(part.arrays for part in facts.parts)} arrays, {_size(size)}: {facts.params}"
     layers = [part for part in facts.parts if part.name.startswith("layer ")]
     alike = len({(part.arrays, part.numbers) for part in layers}) == 1 and len(layers) > 1
     shown = []
@@ -65,8 +68,10 @@ def _parameters(facts: Inspection) -> Iterator[str]:
                 shown.append(f"{len(layers)} layers of {part.numbers:,} ({_size(part.bytes)} each)")
         else:
             shown.append(f"{part.name} {part.numbers:,} ({_size(part.bytes)})")
-    if facts.bert is not None:
+    if facts.bert is not None and shown:
         yield "; ".join(shown)
+    if facts.misshapen:
+        yield f"of another shape than the graph says: {', '.join(facts.misshapen[:5])}"
     for what, names in (("missing", facts.missing), ("not read by the graph", facts.superfluous)):
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -140,17 +145,22 @@ def _remark(node: Node, answer: Answer) -> str:
 
 def node_lines(nodes: Iterable[NodeFact]) -> list[str]:
     """A node a line: name, operator, shape, what it reads, attributes."""
-    rows = [
-        (
-            fact.name,
-            "variable" if fact.op == "null" else fact.op,
-            axes(fact.shape) if fact.shape else "",
-            ", ".join(fact.inputs),
-            " ".join(f"{key}={value}" for key, value in fact.attrs.items()),
-        )
-        for fact in nodes
-    ]
-    return _table(rows)
+    return _table(
+        [
+            (
+                fact.name,
+                "variable" if fact.op == "null" else fact.op,
+                axes(fact.shape) if fact.shape else "",
+                "  ".join(
+                    [
+                        *([f"<- {', '.join(fact.inputs)}"] if fact.inputs else []),
+                        *(f"{key}={value}" for key, value in fact.attrs.items()),
+                    ]
+                ),
+            )
+            for fact in nodes
+        ]
+    )
 
 
 def array_lines(facts: Inspection) -> list[str]:

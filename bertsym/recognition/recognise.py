@@ -94,7 +94,7 @@ class Recognised:
 
 def recognise(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Recognised | None:
     """The BERT encoder of a graph, or None. `shapes` are those of the parameters, where they are known."""
-    declared = _declared_shapes(graph)
+    declared = declared_shapes(graph)
     # Inputs may carry their shapes too, but that of the lengths is no matrix.
     matrices = {name for name, shape in declared.items() if len(shape) > 1}
     inputs = set(input_variables(graph, {*matrices, *(shapes or ())}))
@@ -141,7 +141,7 @@ def strip(output: Output) -> Output:
     return output
 
 
-def _declared_shapes(graph: SymbolGraph) -> dict[str, tuple[int, ...]]:
+def declared_shapes(graph: SymbolGraph) -> dict[str, tuple[int, ...]]:
     """Shapes that the variables carry themselves."""
     found = {}
     for node in graph.nodes:

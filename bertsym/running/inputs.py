@@ -49,13 +49,13 @@ def sample_inputs(
     if unknown:
         raise UsageError(f"{model.name} has no input {unknown[0]!r}; its inputs are {', '.join(model.inputs)}")
     rng = np.random.default_rng(seed)
-    batch, length = _sizes(model, shapes, length)
     outputs = model.graph.outputs if needed is None else needed
+    batch, length = _sizes(model, shapes, length, outputs)
     names = {node.name for node in model.graph.ancestors(*(output.node for output in outputs))}
     return {name: _sample(model, name, shapes, batch, length, rng) for name in model.inputs if name in names}
 
 
-def _sizes(model: Model, shapes: Mapping[str, Shape], length: int | None) -> tuple[int, int]:
+def _sizes(model: Model, shapes: Mapping[str, Shape], length: int | None, outputs: Sequence[Output]) -> tuple[int, int]:
     bert = model.bert
     if bert is None:
         return _BATCH, _LENGTH
@@ -63,7 +63,7 @@ def _sizes(model: Model, shapes: Mapping[str, Shape], length: int | None) -> tup
     lengths = shapes.get(bert.valid_length or "")
     sizes = next((shapes[name] for name in tokens if name in shapes), None)
     if sizes is None:
-        length = length or fixed_length(model) or min(_LENGTH, bert.max_length or _LENGTH)
+        length = length or fixed_length(model, outputs) or min(_LENGTH, bert.max_length or _LENGTH)
         sizes = ((lengths or (_BATCH,))[0], length)
     wanted: dict[str, Shape] = dict.fromkeys(tokens, sizes)
     wanted[bert.valid_length or ""] = sizes[:1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from bertsym.model import Model
 from bertsym.recognition.answer import answers
@@ -48,41 +48,52 @@ def _tensors(graph: SymbolGraph) -> list[Output]:
 
 
 def known_shapes(
-    model: Model, shapes: Mapping[str, Shape] | None = None, also: Iterable[Output] = ()
+    model: Model, shapes: Mapping[str, Shape] | None = None, outputs: Sequence[Output] | None = None
 ) -> dict[Output, Axes]:
-    """The shapes of a BERT's tensors with free axes, or those of another graph, given `shapes` of its inputs."""
+    """The shapes of a BERT's tensors with free axes, or those of another graph, given `shapes` of its inputs.
+
+    With `outputs`, those of the tensors that these depend on, and their own.
+    """
     if model.bert is not None:
-        return free_shapes(model, also)
-    return {**tensor_shapes(model.graph, {**model.param_shapes, **(shapes or {})}, model.name, also)}
+        return free_shapes(model, outputs)
+    graph = _part(model.graph, outputs)
+    return {**tensor_shapes(graph, {**model.param_shapes, **(shapes or {})}, model.name, outputs or ())}
 
 
-def free_shapes(model: Model, also: Iterable[Output] = ()) -> dict[Output, Axes]:
+def free_shapes(model: Model, outputs: Sequence[Output] | None = None) -> dict[Output, Axes]:
     """The shapes of all tensors of a BERT, free axes as ``N`` and ``T``: ``(N, T, 768)``, ``(12*N, T, T)``.
 
+    With `outputs`, of the tensors that these depend on: a classifier that locks the length is then left out.
     MXNet infers them twice, for two batch sizes and lengths; what changes with them is free. Of a graph that
     is no BERT, where there is nothing that tells the free axes, the result is empty.
     """
     bert = model.bert
     if bert is None:
         return {}
-    fixed = fixed_length(model)
+    fixed = fixed_length(model, outputs)
     if bert.max_length is not None and bert.max_length < max(length for _, length in _PROBES):
         fixed = fixed or bert.max_length
     names = (bert.token_ids, bert.token_types, bert.valid_length)
     # What other inputs reach has no shape, and some operators don't bear that.
     unknown = model.graph.descendants(*(model.graph.node(name) for name in model.inputs if name not in names))
-    nodes = [node for node in model.graph.nodes if node not in unknown]
-    graph = SymbolGraph(
-        nodes, (entry for entry in model.graph.outputs if entry.node not in unknown), model.graph.document
-    )
-    also = [entry for entry in also if entry.node not in unknown]
+    part = _part(model.graph, outputs)
+    nodes = [node for node in part.nodes if node not in unknown]
+    graph = SymbolGraph(nodes, (entry for entry in part.outputs if entry.node not in unknown), part.document)
     found = []
     for batch, length in _PROBES:
         sizes = (batch, fixed or length)
         shapes = {name: sizes[: 1 if name == bert.valid_length else 2] for name in names if name}
-        found.append(tensor_shapes(graph, {**model.param_shapes, **shapes}, model.name, also))
+        found.append(tensor_shapes(graph, {**model.param_shapes, **shapes}, model.name, graph.outputs))
     one, other = found
     return {output: _free(one[output], other[output]) for output in one if output in other}
+
+
+def _part(graph: SymbolGraph, outputs: Sequence[Output] | None) -> SymbolGraph:
+    """The nodes that outputs depend on, as a graph of the same nodes; a variable gets its shape from its readers."""
+    if outputs is None or any(output.node.is_variable for output in outputs):
+        return graph
+    needed = graph.ancestors(*(output.node for output in outputs))
+    return SymbolGraph([node for node in graph.nodes if node in needed], outputs, graph.document)
 
 
 def _free(one: Shape, other: Shape) -> Axes:
@@ -100,10 +111,15 @@ def _free(one: Shape, other: Shape) -> Axes:
     return tuple(map(axis, one, other)) if len(one) == len(other) else ()
 
 
-def fixed_length(model: Model) -> int | None:
-    """The only length that a BERT's graph takes, because it was written into it or by its classifier's weight."""
+def fixed_length(model: Model, outputs: Sequence[Output] | None = None) -> int | None:
+    """The only length that a BERT's graph takes, because it was written into it or by its classifier's weight.
+
+    With `outputs`, of the part of the graph that these depend on.
+    """
     bert = model.bert
     if bert is None:
         return None
-    locked = [answer.locked_length for answer in answers(model.graph, bert, model.traces, model.param_shapes)]
+    part = {node.name for node in _part(model.graph, outputs).nodes}
+    found = answers(model.graph, bert, model.traces, model.param_shapes)
+    locked = [answer.locked_length for answer in found if answer.classifier in part]
     return next((length for length in (bert.length, *locked) if length), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,11 +26,14 @@ def tensor_values(
     *,
     where: str,
     context: Any = None,
+    fused: bool = False,
 ) -> list[Array]:
     """The values of `outputs`, by default of what the graph ends in, at inference.
 
-    Labels and other variables that have no value are zeros. Raises ModelError when MXNet can't run the graph,
-    and DataError when an input of the graph is missing.
+    With `fused` MXNet may join operators, as it does by default; it then gives a layer's values for those of its
+    activation where both are asked for. Labels and other variables that have no value are zeros.
+
+    Raises ModelError when MXNet can't run the graph, and DataError when an input of the graph is missing.
     """
     outputs = list(outputs) if outputs is not None else graph.outputs
     symbol = load_symbol(graph, outputs, where)
@@ -50,7 +54,7 @@ def tensor_values(
         return mx.nd.array(array, context, dtype=array.dtype)
 
     with mxnet_errors(where):
-        with without_fusion(), quiet_stderr():
+        with contextlib.nullcontext() if fused else without_fusion(), quiet_stderr():
             executor = symbol.bind(
                 context,
                 {name: value(name, shape) for name, shape in zip(arguments, argument_shapes)},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertsym.errors import VerificationError
+from bertsym.errors import UsageError, VerificationError
 from bertsym.model import Model
 from bertsym.running import Shape, sample_inputs, tensor_values
 from bertsym.symbol.node import Output
@@ -24,6 +24,7 @@ class Difference:
     max_difference: float  #: infinite where the shapes differ, or a value is finite in one only
     scale: float  #: largest absolute value of the first
     shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None  #: where they differ
+    not_finite: tuple[int, int] = (0, 0)  #: values of each that are infinite or no number
 
     @property
     def relative(self) -> float:
@@ -33,6 +34,8 @@ class Difference:
     def __str__(self) -> str:
         if self.shapes is not None:
             return f"{self.name}: shape {self.shapes[0]} against {self.shapes[1]}"
+        if any(self.not_finite):
+            return f"{self.name}: {self.not_finite[0]} values are not finite, {self.not_finite[1]} of the other"
         return f"{self.name}: max difference {self.max_difference:.1e} ({self.relative:.1e} of scale {self.scale:.3g})"
 
 
@@ -43,11 +46,12 @@ def difference(name: str, one: Array, other: Array) -> Difference:
     before = one.astype(np.float64)
     scale = float(np.abs(before).max(initial=0.0)) or 1.0
     scale = scale if np.isfinite(scale) else 1.0
+    lost = (int(np.count_nonzero(~np.isfinite(one))), int(np.count_nonzero(~np.isfinite(other))))
     if np.array_equal(one, other, equal_nan=True):
-        return Difference(name, 0.0, scale)
+        return Difference(name, 0.0, scale, not_finite=lost)
     with np.errstate(invalid="ignore"):  # infinite minus infinite
         largest = float(np.abs(before - other).max(initial=0.0))
-    return Difference(name, largest if np.isfinite(largest) else np.inf, scale)
+    return Difference(name, largest if np.isfinite(largest) else np.inf, scale, not_finite=lost)
 
 
 def compare(
@@ -84,6 +88,26 @@ def check_equal(differences: Sequence[Difference], where: str, atol: float = DEF
         # Written so that NaN fails too.
         if not found.relative <= atol:
             raise VerificationError(f"{where}: does not compute what it was made from: {found}")
+
+
+def spoilt_by_fusion(model: Model, shapes: Mapping[str, Shape] | None = None) -> list[str]:
+    """Outputs that MXNet computes wrong unless it is told not to fuse operators.
+
+    MXNet 1.9.1 does so where a graph ends in a FullyConnected and in its activation too.
+    """
+    if len(model.graph.outputs) < 2:
+        return []
+    try:
+        inputs = sample_inputs(model, shapes)
+    except UsageError:
+        return []
+    assert model.params is not None
+    arguments = (model.graph, model.params, inputs)
+    right, usual = (tensor_values(*arguments, where=model.name, fused=fused) for fused in (False, True))
+    names = [str(output) for output in model.graph.outputs]
+    return [
+        name for name, one, two in zip(names, right, usual) if not difference(name, one, two).relative <= DEFAULT_ATOL
+    ]
 
 
 def _values(model: Model, inputs: Mapping[str, Array], outputs: Sequence[Output]) -> list[Array]:

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertsym.bert.config import BertConfig
-from bertsym.bundle import TRAIN_SYMBOL, Bundle, SymbolBundle
-from bertsym.errors import UsageError
+from bertsym.bundle import MANIFEST, PARAMS, TRAIN_SYMBOL, Bundle, SymbolBundle, file_path, open_any
+from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model, open_model, require_params
-from bertsym.running import Shape, known_shapes
+from bertsym.running import Shape, known_shapes, listed_outputs
 from bertsym.signature import Signature, Tensor
 from bertsym.surgery.comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import Changed, Written, changed_model, write
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
+from bertsym.symbol.params import ParamsFile
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,21 @@ def edit(
 ) -> Edited:
     """Change a symbol and write it as a bundle at `out`; with `out` None nothing is written (a dry run).
 
-    Parameters follow the names of their variables. Unless attributes are set, what the symbol computes must stay
-    the same, and is compared with the original on random inputs; when they are, the difference is told.
+    Parameters follow the names of their variables. A bundle takes the parameters of another file, `params` or those
+    of `epoch`, as another binding trained them; an untrained classifier is a trained one then.
+
+    Unless attributes are set, what the symbol computes must stay the same, and is compared with the original on
+    random inputs; when they are, the difference is told.
 
     Raises UsageError for a name or pattern that fits nothing, for names that collide and for nothing to do, and
     ModelError or VerificationError; nothing is left at `out` then.
     """
-    if edits == Edits():
-        raise UsageError("nothing to change: give a rename, a prefix, an attribute or dropout")
+    given = params is not None or epoch is not None
+    if edits == Edits() and not given:
+        raise UsageError("nothing to change: give a rename, a prefix, an attribute, dropout, or other parameters")
     model = open_model(symbol, params, epoch=epoch)
+    if given:
+        model = _of_bundle(model, symbol)
     train = _train_graph(model)
     graphs = [model.graph.copy(), *([train] if train is not None else [])]
     names = _new_names(graphs, edits)
@@ -73,7 +80,11 @@ def edit(
         graph.rename({old: new for old, new in names.items() if old in {node.name for node in graph.nodes}})
     changes += _set_attributes(graphs, edits.attributes)
     changes += _set_dropout(graphs, edits.dropout)
+    if model.bundle is not None and given:
+        changes.append(f"parameters of {model.params_path}")
     if out is None:
+        for graph in graphs:
+            listed_outputs(graph, model.name)
         return Edited(changes, None)
 
     read = set(model.graph.variables)  # an array that nothing reads may have the new name of another
@@ -99,6 +110,17 @@ def edit(
         return differences
 
     return Edited(changes, write(model, result, out, check, force=force, command=command))
+
+
+def _of_bundle(model: Model, symbol: str | Path) -> Model:
+    """The bundle of a PREFIX with parameters of another file, if there is a bundle and its graph is the model's."""
+    if not file_path(Path(symbol), MANIFEST).exists():
+        return model
+    bundle = open_any(symbol)
+    path = bundle.path(PARAMS)
+    if model.param_shapes != ParamsFile(path).shapes:
+        raise ModelError(f"{model.params_path}: names or shapes are not those of {path}")
+    return dataclasses.replace(model, bundle=bundle)
 
 
 def _train_graph(model: Model) -> SymbolGraph | None:
@@ -189,7 +211,10 @@ def _signature(model: Model, changed: Model) -> Signature | None:
     """That of the original, with the new name of its output."""
     if not isinstance(model.bundle, Bundle):
         return None
-    return dataclasses.replace(model.bundle.signature, output_name=f"{changed.graph.output_names[0]}_output")
+    signature = model.bundle.signature
+    if not signature.trained and model.params_path != model.bundle.path(PARAMS):
+        signature = dataclasses.replace(signature, trained=True)
+    return dataclasses.replace(signature, output_name=f"{changed.graph.output_names[0]}_output")
 
 
 def _config(model: Model, dropout: float | str | None) -> BertConfig | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
+from bertsym.bert.catalogue import FULLY_CONNECTED
 from bertsym.bert.config import INITIALIZER_RANGE
 from bertsym.bert.grafting import HEADS, add_head
 from bertsym.bundle import Bundle
@@ -19,10 +19,11 @@ from bertsym.recognition.tracing import BATCH, LENGTH, Axes
 from bertsym.running import Shape, known_shapes
 from bertsym.signature import Signature, Tensor
 from bertsym.surgery.comparison import Difference, check_equal, compare
-from bertsym.surgery.writing import Changed, Written, changed_model, write
+from bertsym.surgery.writing import Changed, Written, changed_model, known_output, write
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
+from bertsym.text.tasks import Columns
 
 
 def graft_head(
@@ -58,11 +59,16 @@ def graft_head(
         return _remove(model, out, shapes, force, command)
     place = _place(model, at)
     axes = _axes(model, place, shapes)
+    time_major = axes[:2] == (LENGTH, BATCH)
+    if time_major:
+        axes = (BATCH, LENGTH, *axes[2:])
     _check_place(model, place, axes, head, cls_slice)
     num_outputs = HEADS[head].num_outputs or num_classes or (1 if head == "regression" else 2)
     units = axes[-1]
     assert isinstance(units, int)
-    inference, training = add_head(model.graph, place, head, num_outputs, dropout, units, cls_slice)
+    inference, training = add_head(
+        model.graph, place, head, num_outputs, dropout, units, cls_slice=cls_slice, time_major=time_major
+    )
     assert model.params is not None
     changed = changed_model(model, inference, {**model.params, **_initial(num_outputs, units, init)})
     result = Changed(
@@ -72,7 +78,7 @@ def graft_head(
             Tensor(name, tuple(num_outputs if size == "outputs" else size for size in sizes))
             for name, sizes in HEADS[head].labels
         ),
-        signature=_signature(model, place, num_outputs) if head == "classification" and not cls_slice else None,
+        signature=_signature(model, changed, num_outputs) if head == "classification" else None,
         shapes=_result_shapes(changed, shapes),
     )
 
@@ -104,7 +110,10 @@ def _check(head: str, num_classes: int | None, dropout: float, at: str | None, c
 
 def _place(model: Model, at: str | None) -> Output:
     if at is not None:
-        return model.graph.output(model.resolve(at))
+        place = model.graph.output(model.resolve(at))
+        if any(node.name == FULLY_CONNECTED for node in model.graph.ancestors(place.node)):
+            raise UsageError(f"{place} is a part of a head, {FULLY_CONNECTED}: remove it with --head none first")
+        return place
     headed = [
         answer for answer in answers(model.graph, model.bert, model.traces, model.param_shapes) if answer.classifier
     ]
@@ -152,25 +161,25 @@ def _initial(num_outputs: int, units: int, seed: int) -> dict[str, Array]:
     return {f"{FULLY_CONNECTED}_weight": weight, f"{FULLY_CONNECTED}_bias": np.zeros((num_outputs,), np.float32)}
 
 
-def _signature(model: Model, place: Output, num_classes: int) -> Signature | None:
+def _signature(model: Model, changed: Model, num_classes: int) -> Signature | None:
     """That of an untrained classifier, on an encoder of export's."""
-    bundle = model.bundle
-    if not isinstance(bundle, Bundle):
-        return None
-    read = model.graph.copy()
-    read.set_outputs([read.output(str(place))])
-    found = answers(read, model.bert, model.traces, model.param_shapes)
-    output = bundle.signature.output if bundle.signature.kind == "encoder" else None
-    if place != model.graph.outputs[0] or output not in OUTPUTS or len(found) != 1:
+    bundle, output = model.bundle, known_output(changed)
+    if not isinstance(bundle, Bundle) or output is None:
         return None
     return dataclasses.replace(
         bundle.signature,
         kind="classifier",
+        output=output,
         output_name="softmax_output",
         output_shape=("batch", num_classes),
         task="classification",
         labels=tuple(str(i) for i in range(num_classes)),
         trained=False,
+        length=None,
+        max_length=bundle.config.max_length,
+        pair=False,
+        columns=Columns(),
+        header=True,
     )
 
 
