@@ -111,7 +111,8 @@ def test_the_nodes_are_listed_a_line_each(cli: Command, classifier: Path) -> Non
     assert [line.split()[0] for line in lines] == [node["name"] for node in document["nodes"]]
     (line,) = [line for line in lines if line.startswith("cls_slice ")]
     assert " ".join(line.split()) == (
-        "cls_slice slice_axis (N, 1, 32) <- bertencoder0_transformer1_positionwiseffn0_layernorm0_fwd axis=1 begin=0 end=1"
+        "cls_slice slice_axis (N, 1, 32) <- bertencoder0_transformer1_positionwiseffn0_layernorm0_fwd "
+        "axis=1 begin=0 end=1"
     )
     assert lines[0].split()[:2] == ["data0", "variable"]
 
