@@ -18,35 +18,25 @@ _ESCAPES = str.maketrans({'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\
 def to_text(document: Mapping[str, Any]) -> str:
     """The text of a symbol's document: strings, integers, lists and objects as MXNet lays them out."""
     pieces: list[str] = []
-    _write_graph(document, 0, pieces)
+    _write_object(document, 0, pieces)
     return "".join(pieces)
 
 
-def _write_graph(document: Mapping[str, Any], depth: int, pieces: list[str]) -> None:
-    """A symbol, or a subgraph of a control-flow node."""
+def _write_object(document: Mapping[str, Any], depth: int, pieces: list[str]) -> None:
+    """A symbol, a node of it, or a subgraph of a control-flow node: an entry a line."""
     for i, (key, value) in enumerate(document.items()):
         pieces.append(("{" if i == 0 else ", ") + _line(depth + 1) + f"{_string(key)}: ")
-        if key == "nodes" and _are_objects(value):
-            _write_list(value, depth + 1, pieces, _write_node)
+        if key in ("nodes", "subgraphs") and _are_objects(value):
+            _write_objects(value, depth + 1, pieces)
         else:
             _write_value(value, depth + 1, pieces)
     pieces.append(_line(depth) + "}")
 
 
-def _write_node(node: Mapping[str, Any], depth: int, pieces: list[str]) -> None:
-    for i, (key, value) in enumerate(node.items()):
-        pieces.append(("{" if i == 0 else ", ") + _line(depth + 1) + f"{_string(key)}: ")
-        if key == "subgraphs" and _are_objects(value):
-            _write_list(value, depth + 1, pieces, _write_graph)
-        else:
-            _write_value(value, depth + 1, pieces)
-    pieces.append(_line(depth) + "}")
-
-
-def _write_list(values: Sequence[Any], depth: int, pieces: list[str], write: Any) -> None:
+def _write_objects(values: Sequence[Any], depth: int, pieces: list[str]) -> None:
     for i, value in enumerate(values):
         pieces.append(("[" if i == 0 else ", ") + _line(depth + 1))
-        write(value, depth + 1, pieces)
+        _write_object(value, depth + 1, pieces)
     pieces.append(_line(depth) + "]" if values else "[]")
 
 
