@@ -17,7 +17,7 @@ from bertsym.cli.options import (
 )
 
 
-class _Pair(click.ParamType):  # type: ignore[type-arg]
+class _Pair(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic since click 8.2
     """``OLD=NEW`` as a pair."""
 
     name = "OLD=NEW"
@@ -30,7 +30,7 @@ class _Pair(click.ParamType):  # type: ignore[type-arg]
         return old, new
 
 
-class _Attribute(click.ParamType):  # type: ignore[type-arg]
+class _Attribute(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic since click 8.2
     """``NODE.attr=value`` as three; the last dot before the equals sign counts."""
 
     name = "NODE.ATTR=VALUE"
@@ -44,7 +44,7 @@ class _Attribute(click.ParamType):  # type: ignore[type-arg]
         return node, key, text
 
 
-class _Dropout(click.ParamType):  # type: ignore[type-arg]
+class _Dropout(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic since click 8.2
     """A probability or ``off``."""
 
     name = "P|off"
