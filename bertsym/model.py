@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bertsym.bundle import MANIFEST, PARAMS, SYMBOL, Bundle, SymbolBundle, file_path, open_any
 from bertsym.errors import ModelError, UsageError
+from bertsym.recognition.axes import BATCH, LENGTH, Axes
 from bertsym.recognition.recognise import Recognised, declared_shapes, recognise
 from bertsym.recognition.tracing import Traces, trace
 from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Output
 from bertsym.symbol.params import Parameters, ParamsFile
 from bertsym.symbol.roles import input_variables, label_variables
 
@@ -28,6 +31,8 @@ class Model:
     params: Parameters | None
     params_path: Path | None
     bundle: Bundle | SymbolBundle | None
+    #: shapes of inputs, by name, that are known from what the model was made of
+    known_axes: Mapping[str, Axes] = field(default_factory=dict)
 
     @functools.cached_property
     def param_shapes(self) -> Shapes:
@@ -38,6 +43,17 @@ class Model:
     def bert(self) -> Recognised | None:
         """The BERT encoder of the graph."""
         return recognise(self.graph, self.param_shapes)
+
+    @functools.cached_property
+    def signature_axes(self) -> dict[Output, Axes]:
+        """Shapes of inputs and outputs that the signature of a symbol's bundle tells, free axes as N and T."""
+        if not isinstance(self.bundle, SymbolBundle):
+            return {}
+        signature = self.bundle.signature
+        variables = {node.name: Output(node) for node in self.graph.nodes if node.is_variable}
+        ends = [*(variables[tensor.name] for tensor in signature.inputs), *self.graph.outputs]
+        shapes = [tensor.shape for tensor in (*signature.inputs, *signature.outputs)]
+        return {end: tuple(map(_free_axis, shape)) for end, shape in zip(ends, shapes) if shape is not None}
 
     @functools.cached_property
     def traces(self) -> Traces:
@@ -94,6 +110,12 @@ class Model:
         return [name for name in self.param_shapes if name not in known]
 
 
+def _free_axis(axis: int | str) -> int | str:
+    """``4*N`` for ``4*batch``, as signatures write it."""
+    names = {"batch": BATCH, "length": LENGTH}
+    return "*".join(names.get(part, part) for part in axis.split("*")) if isinstance(axis, str) else axis
+
+
 def open_model(
     symbol: str | Path, params: str | Path | None = None, *, epoch: int | None = None, digests: bool = True
 ) -> Model:
@@ -148,7 +170,8 @@ def _params_of(prefix: Path, epoch: int | None) -> Path | None:
             raise UsageError(f"{path.name}: no such file in {path.parent}")
         return path
     pattern = re.compile(re.escape(prefix.name) + r"-\d{4,}\.params")
-    there = sorted(path for path in prefix.parent.iterdir() if pattern.fullmatch(path.name))
+    there = [path for path in prefix.parent.iterdir() if pattern.fullmatch(path.name)]
+    there.sort(key=lambda path: int(path.stem.rpartition("-")[2]))
     first = file_path(prefix, PARAMS)
     return first if first in there else (there[-1] if there else None)
 

@@ -61,7 +61,7 @@ def _value(picture: Picture, output: Output) -> dict[str, Any]:
     )
     value: dict[str, Any] = {"name": str(output)}
     if dimensions is not None:
-        value["type"] = {"dataType": "float32", "shape": {"dimensions": dimensions}}
+        value["type"] = {"dataType": picture.dtype, "shape": {"dimensions": dimensions}}
     if output.node.is_variable and output.node.name in picture.parameters:
         value["initializer"] = dict(value)
     return value

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from bertsym.drawing.drawing import SUFFIXES, draw_picture
+from bertsym.drawing.drawing import SUFFIXES, draw_picture, expanded_keys
 from bertsym.drawing.netron import netron_text
 from bertsym.drawing.picture import Group, Picture
 from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model, open_model
 from bertsym.recognition.answer import answers
-from bertsym.running import Shape, free_shapes, tensor_shapes
+from bertsym.running import Shape, all_shapes
 from bertsym.symbol.node import Node, Output
 
 NETRON = ".netron"
@@ -51,6 +51,7 @@ def draw(
     if path.exists() and path.resolve() in _files(model):
         raise UsageError(f"{out} is a file of the symbol itself: choose another name")
     picture = picture_of(model, shapes)
+    expanded_keys(picture, expand)
     if path.suffix.lower() == NETRON:
         written = model.graph.mxnet_version or "1.9.1"
         content = netron_text(picture, f"MXNet v{written}", f"bertsym {version('bertsym')}").encode()
@@ -94,7 +95,14 @@ def picture_of(model: Model, shapes: Mapping[str, Shape] | None = None) -> Pictu
         highlighted=frozenset(highlighted),
         path=frozenset(path),
         parameters=frozenset(model.parameters),
+        dtype=_dtype(model),
     )
+
+
+def _dtype(model: Model) -> str:
+    kinds = {info.dtype for info in model.params.infos.values()} if model.params is not None else set()
+    names = {"<f4": "float32", "<f2": "float16", "<f8": "float64"}
+    return names.get(next(iter(kinds)), "?") if len(kinds) == 1 else "?"
 
 
 def _is_cls_slice(model: Model, node: Node) -> bool:
@@ -110,10 +118,10 @@ def _is_cls_slice(model: Model, node: Node) -> bool:
 
 def _shapes(model: Model, shapes: Mapping[str, Shape] | None) -> Mapping[Output, tuple[int | str, ...]]:
     try:
-        if model.bert is not None and not shapes:
-            return free_shapes(model)
-        return dict(tensor_shapes(model.graph, {**model.param_shapes, **(shapes or {})}, model.name))
+        return all_shapes(model, shapes)
     except ModelError:
+        if shapes:
+            raise
         # A graph that MXNet doesn't take can still be looked at.
         return {output: trace.axes for output, trace in model.traces.items()}
 

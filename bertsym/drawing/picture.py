@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Union
 
+from bertsym.symbol.attributes import integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 
@@ -42,6 +42,7 @@ class Picture:
     highlighted: frozenset[Node] = frozenset()  #: in colour: the [CLS] slice
     path: frozenset[Node] = frozenset()  #: drawn stronger: the way from the inputs to the head
     parameters: frozenset[str] = frozenset()
+    dtype: str = "?"  #: of the numbers, where all parameters have one
 
     @cached_property
     def index(self) -> Mapping[Node, int]:
@@ -91,8 +92,9 @@ class Picture:
         """The shape of an output, for a variable the one that its own attribute tells; None when unknown."""
         known = self.shapes.get(output)
         if known is None and output.node.is_variable:
-            told = re.fullmatch(r"[(\[]((?:\d+(?:, *)?)+)[)\]]", output.node.attrs.get("__shape__", ""))
-            known = tuple(int(number) for number in re.findall(r"\d+", told[1])) if told else None
+            told = integers(output.node.attrs, "__shape__")
+            sizes = tuple(size for size in told if size is not None and size > 0)
+            known = sizes if told and len(sizes) == len(told) else None
         return known
 
     def count_of(self, nodes: Iterable[Node]) -> str:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsym.bert.inputs import INPUTS
-from bertsym.bundle import Bundle, SymbolBundle
-from bertsym.errors import UsageError
+from bertsym.bundle import Bundle
 from bertsym.model import Model, open_model
 from bertsym.recognition.answer import Answer, answers
 from bertsym.recognition.recognise import Recognised
@@ -22,7 +21,6 @@ from bertsym.symbol.operators import Oldest, oldest_mxnet
 
 Shape = tuple[int, ...]
 SCHEMA_VERSION = 1
-_FREE_AXES = {"batch": BATCH, "length": LENGTH}  # as signatures name them
 
 
 @dataclass(frozen=True)
@@ -182,23 +180,14 @@ def report(
         if node.name in model.param_shapes:
             known[Output(node)] = model.param_shapes[node.name]
     if shapes is not None:
-        from bertsym.running import free_shapes, tensor_shapes
+        from bertsym.running import all_shapes
 
-        _check_names(model, shapes)
-        if shapes or bert is None:
-            known.update(tensor_shapes(graph, {**model.param_shapes, **_with_others(model, shapes)}, model.name))
-        else:
-            known.update(free_shapes(model))
+        known.update(all_shapes(model, shapes))
+    known = {**model.signature_axes, **known}
     facts = {node: _node_fact(node, known) for node in graph.nodes}
     way = None
     if path is not None:
         way = [facts[node] for node in graph.between(*(graph.output(model.resolve(name)).node for name in path))]
-    if isinstance(bundle, SymbolBundle):
-        signature = bundle.signature
-        ends = [*(Output(graph.node(tensor.name)) for tensor in signature.inputs), *graph.outputs]
-        for tensor, output in zip((*signature.inputs, *signature.outputs), ends):
-            if tensor.shape is not None:
-                known.setdefault(output, tuple(_FREE_AXES.get(str(size), size) for size in tensor.shape))
     variables = {node.name: node for node in graph.nodes if node.is_variable}
     inputs = [_input_fact(variables[name], bert, known) for name in model.inputs]
     return Inspection(
@@ -232,31 +221,6 @@ def report(
 
 def _kind(bundle: Any) -> str:
     return bundle.signature.kind if isinstance(bundle, Bundle) else "symbol"
-
-
-def _check_names(model: Model, shapes: Mapping[str, Shape]) -> None:
-    known = [*model.inputs, *model.labels]
-    for name in shapes:
-        if name not in known:
-            raise UsageError(f"{model.name} has no input {name!r}; its inputs are {', '.join(known)}")
-
-
-def _with_others(model: Model, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shapes of the other inputs of a BERT follow from those that are given."""
-    from bertsym.running import fixed_length
-
-    found, bert = dict(shapes), model.bert
-    if bert is None:
-        return found
-    matrices = [name for name in (bert.token_ids, bert.token_types) if name]
-    batch = next((shapes[name][0] for name in (*matrices, bert.valid_length) if name and name in shapes), 2)
-    length = fixed_length(model) or min(16, bert.max_length or 16)
-    known = next((shapes[name] for name in matrices if name in shapes), (batch, length))
-    for name in matrices:
-        found.setdefault(name, known)
-    if bert.valid_length:
-        found.setdefault(bert.valid_length, known[:1])
-    return found
 
 
 def _node_fact(node: Node, known: Mapping[Output, Axes]) -> NodeFact:

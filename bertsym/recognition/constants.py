@@ -52,6 +52,8 @@ def constant(output: Output, params: Mapping[str, Any] | None = None) -> Constan
         return None
     if node.op in _LIKE:
         return Constant(_LIKE[node.op])
+    if node.op not in _SAME and node.op not in ("_plus_scalar", "_minus_scalar", "_mul_scalar"):
+        return None
     inner = constant(node.inputs[0], params)
     if node.op == "_mul_scalar" and decimal(node.attrs, "scalar", 1.0) == 0:
         return Constant(0.0, inner.shape if inner else None)

@@ -215,17 +215,16 @@ def _with_own_inputs(graph: SymbolGraph, nodes: frozenset[Node], below: set[Node
 
 
 def _heads(graph: SymbolGraph, softmax: Node, nodes: frozenset[Node]) -> int | None:
-    product = next(
-        (node for node in reversed(graph.nodes) if node.op in _PRODUCTS and node in graph.ancestors(softmax) & nodes),
-        None,
-    )
+    before = graph.ancestors(softmax) & nodes
+    product = next((node for node in reversed(graph.nodes) if node.op in _PRODUCTS and node in before), None)
     if product is None:
         return None
     if product.op == INTERLEAVED:
         return _size(product.attrs, "heads")
+    before = graph.ancestors(product) & nodes
     # (N, T, U) is split as (0, 0, heads, -1) on the way to the product, and the axes exchanged.
     for node in reversed(graph.nodes):
-        if node in nodes and node in graph.ancestors(product) and node.op in ("Reshape", "reshape"):
+        if node in before and node.op in ("Reshape", "reshape"):
             shape = integers(node.attrs, "shape")
             if len(shape) == 4 and shape[0] in (0, -1) and shape[2] is not None and shape[2] > 0:
                 return shape[2]
@@ -243,12 +242,13 @@ def _positions(
     """Rows of the position table: a weight of the width of the words that is no other table's."""
     units = integer(words.attrs, "output_dim", 0)
     known = {entry.node for table in (words, types) if table for entry in table.inputs}
+    before = graph.ancestors(first)
     for node in graph.nodes:
-        if node in graph.ancestors(first) and node.is_variable and node not in known:
+        if node in before and node.is_variable and node not in known:
             shape = shapes.get(node.name, ())
             if len([size for size in shape if size != 1]) == 2 and shape[-1] == units:
                 return shape[-2]
-    tables = [node for node in graph.ancestors(first) if node.op == "Embedding" and node not in (words, types)]
+    tables = [node for node in before if node.op == "Embedding" and node not in (words, types)]
     return _size(tables[0].attrs, "input_dim") if tables else None
 
 

@@ -1,15 +1,20 @@
-"""Asking mxnet about a graph: the shapes of its tensors, and their values."""
+"""Asking mxnet about a graph: the shapes of its tensors, and their values.
+
+What mxnet prints meanwhile is dropped for the whole process: not from several threads at once.
+"""
 
 from bertsym.running.inputs import UnknownShapeError, is_index, longest, sample_inputs
 from bertsym.running.loading import listed_outputs
-from bertsym.running.shapes import Shape, fixed_length, free_shapes, known_shapes, tensor_shapes
+from bertsym.running.shapes import Shape, all_shapes, fixed_length, free_shapes, input_axes, known_shapes, tensor_shapes
 from bertsym.running.values import tensor_values
 
 __all__ = [
     "Shape",
     "UnknownShapeError",
+    "all_shapes",
     "fixed_length",
     "free_shapes",
+    "input_axes",
     "is_index",
     "known_shapes",
     "listed_outputs",

@@ -8,7 +8,8 @@ import numpy as np
 
 from bertsym.errors import UsageError
 from bertsym.model import Model
-from bertsym.running.shapes import Shape, fixed_length, tensor_shapes
+from bertsym.running.loading import DTYPES
+from bertsym.running.shapes import Shape, fixed_length, input_axes, sizes_of, tensor_shapes
 from bertsym.symbol.attributes import integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -16,7 +17,22 @@ from bertsym.symbol.params import Array
 
 _BATCH, _LENGTH = 2, 16
 # Operators that read outside of their memory when an input is no index of another -> the place of that input.
-_INDICES = {"batch_take": 1, "gather_nd": 1, "pick": 1, "scatter_nd": 1, "take": 1}
+_INDICES = {
+    "ROIPooling": 1,
+    "_contrib_PSROIPooling": 1,
+    "_contrib_ROIAlign": 1,
+    "_contrib_RROIAlign": 1,
+    "_contrib_index_copy": 1,
+    "_scatter_set_nd": 2,
+    "_sparse_retain": 1,
+    "batch_take": 1,
+    "choose_element_0index": 1,
+    "fill_element_0index": 2,
+    "gather_nd": 1,
+    "pick": 1,
+    "scatter_nd": 1,
+    "take": 1,
+}
 _LENGTHS = {"SequenceLast": 1, "SequenceMask": 1, "SequenceReverse": 1}
 _KEEPING = frozenset(
     {"Cast", "Concat", "Flatten", "Reshape", "broadcast_add", "cast", "concat", "elemwise_add", "expand_dims"}
@@ -88,11 +104,12 @@ def _sample(
         values = np.maximum(1, length - np.arange(batch) * (length // 3))
     else:
         node = model.graph.node(name)
-        shape = shapes.get(name) or _declared(integers(node.attrs, "__shape__"))
+        told = sizes_of(input_axes(model).get(name, ("?",)), _BATCH, _LENGTH)
+        shape = shapes.get(name) or _declared(integers(node.attrs, "__shape__")) or told
         if shape is None:
             raise UnknownShapeError(f"the shape of {name} is unknown: give it with --shape {name}=2,3,...")
         if is_index(model.graph, node):
-            values = rng.integers(2, size=shape)
+            values = np.zeros(shape)
         elif _readers(model.graph, node, _LENGTHS):
             values = np.ones(shape)
         elif any(reader.op == "Embedding" for reader in model.graph.consumers(node)):
@@ -104,7 +121,15 @@ def _sample(
             values = rng.integers(min(rows), size=shape)
         else:
             values = rng.standard_normal(shape)
+        return values.astype(_dtype(model, node))
     return values.astype(np.float32)
+
+
+def _dtype(model: Model, node: Node) -> str:
+    """What an input carries, or else what all parameters are: float32 but in a model of another precision."""
+    declared = DTYPES.get(integer(node.attrs, "__dtype__", -1))
+    kinds = {info.dtype for info in model.params.infos.values()} if model.params is not None else set()
+    return declared or (next(iter(kinds)) if kinds in ({"<f2"}, {"<f8"}) else "float32")
 
 
 def is_index(graph: SymbolGraph, node: Node) -> bool:

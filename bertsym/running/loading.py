@@ -14,7 +14,8 @@ from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 
-_DTYPES = {0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64", 7: "bool"}
+#: numbers of dtypes in ``__dtype__`` -> their names
+DTYPES = {0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64", 7: "bool"}
 
 
 def load_symbol(graph: SymbolGraph, outputs: Iterable[Output], where: str) -> Any:
@@ -40,6 +41,6 @@ def listed_outputs(graph: SymbolGraph, where: str) -> list[str]:
     """
     names = load_symbol(graph, graph.outputs, where).list_outputs()
     for node in graph.nodes:
-        if node.is_variable and integer(node.attrs, "__dtype__", 0) not in _DTYPES:
+        if node.is_variable and integer(node.attrs, "__dtype__", 0) not in DTYPES:
             raise ModelError(f"{where}: {node.name}: there is no dtype {node.attrs['__dtype__']}")
     return [str(name) for name in names]

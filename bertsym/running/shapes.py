@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from bertsym.errors import UsageError
 from bertsym.model import Model
 from bertsym.recognition.answer import answers
 from bertsym.recognition.tracing import BATCH, LENGTH, Axes, Axis
@@ -47,42 +49,95 @@ def _tensors(graph: SymbolGraph) -> list[Output]:
     return list(dict.fromkeys([*first, *read, *(entry for entry in graph.outputs if not entry.node.is_variable)]))
 
 
+def all_shapes(model: Model, shapes: Mapping[str, Shape] | None = None) -> dict[Output, Axes]:
+    """The shapes of all tensors: for `shapes` of inputs, of a BERT of one of them, or with free axes without any.
+
+    Raises UsageError for an input that the graph has not, and ModelError for shapes that don't fit.
+    """
+    known = [*model.inputs, *model.labels]
+    for name in shapes or {}:
+        if name not in known:
+            raise UsageError(f"{model.name} has no input {name!r}; its inputs are {', '.join(known)}")
+    if not shapes:
+        return known_shapes(model)
+    given = {**model.param_shapes, **_with_others(model, shapes)}
+    return {**tensor_shapes(model.graph, given, model.name)}
+
+
+def _with_others(model: Model, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The shapes of the other inputs of a BERT follow from those that are given."""
+    found, bert = dict(shapes), model.bert
+    if bert is None:
+        return found
+    matrices = [name for name in (bert.token_ids, bert.token_types) if name]
+    batch = next((shapes[name][0] for name in (*matrices, bert.valid_length) if name and name in shapes), 2)
+    length = fixed_length(model) or min(16, bert.max_length or 16)
+    sizes = next((shapes[name] for name in matrices if name in shapes), (batch, length))
+    for name in matrices:
+        found.setdefault(name, sizes)
+    if bert.valid_length:
+        found.setdefault(bert.valid_length, sizes[:1])
+    return found
+
+
 def known_shapes(
     model: Model, shapes: Mapping[str, Shape] | None = None, outputs: Sequence[Output] | None = None
 ) -> dict[Output, Axes]:
-    """The shapes of a BERT's tensors with free axes, or those of another graph, given `shapes` of its inputs.
+    """The shapes of tensors with free axes, of a BERT or a part of one, or those for given `shapes` of the inputs.
 
     With `outputs`, those of the tensors that these depend on, and their own.
     """
-    if model.bert is not None:
+    if model.bert is not None or (not shapes and input_axes(model)):
         return free_shapes(model, outputs)
     graph = _part(model.graph, outputs)
     return {**tensor_shapes(graph, {**model.param_shapes, **(shapes or {})}, model.name, outputs or ())}
 
 
+def input_axes(model: Model) -> dict[str, Axes]:
+    """The shapes of a BERT's inputs, or those that the signature of a part of one tells, by name."""
+    bert = model.bert
+    if bert is None:
+        told = {output.node.name: axes for output, axes in model.signature_axes.items() if output.node.is_variable}
+        return {**told, **model.known_axes}
+    axes = {name: (BATCH, LENGTH) for name in (bert.token_ids, bert.token_types) if name}
+    return {**axes, bert.valid_length: (BATCH,)} if bert.valid_length else {**axes}
+
+
+def sizes_of(axes: Axes, batch: int, length: int) -> Shape | None:
+    """The sizes of axes for a batch size and a length; None where an axis is another one."""
+    sizes = []
+    for axis in axes:
+        parts = [{BATCH: str(batch), LENGTH: str(length)}.get(part, part) for part in str(axis).split("*")]
+        if not all(part.isdecimal() for part in parts):
+            return None
+        sizes.append(math.prod(map(int, parts)))
+    return tuple(sizes)
+
+
 def free_shapes(model: Model, outputs: Sequence[Output] | None = None) -> dict[Output, Axes]:
     """The shapes of all tensors of a BERT, free axes as ``N`` and ``T``: ``(N, T, 768)``, ``(12*N, T, T)``.
 
-    With `outputs`, of the tensors that these depend on: a classifier that locks the length is then left out.
-    MXNet infers them twice, for two batch sizes and lengths; what changes with them is free. Of a graph that
-    is no BERT, where there is nothing that tells the free axes, the result is empty.
+    Or of a part of one, whose inputs a signature tells. With `outputs`, of the tensors that these depend on: a
+    classifier that locks the length is then left out. MXNet infers them twice, for two batch sizes and lengths;
+    what changes with them is free. Where nothing tells the free axes, the result is empty.
     """
-    bert = model.bert
-    if bert is None:
+    axes = input_axes(model)
+    if not axes:
         return {}
     fixed = fixed_length(model, outputs)
-    if bert.max_length is not None and bert.max_length < max(length for _, length in _PROBES):
-        fixed = fixed or bert.max_length
-    names = (bert.token_ids, bert.token_types, bert.valid_length)
+    longest = model.bert.max_length if model.bert is not None else None
+    if longest is not None and longest < max(length for _, length in _PROBES):
+        fixed = fixed or longest
     # What other inputs reach has no shape, and some operators don't bear that.
-    unknown = model.graph.descendants(*(model.graph.node(name) for name in model.inputs if name not in names))
+    others = [name for name in model.inputs if name not in axes]
+    unknown = model.graph.descendants(*(model.graph.node(name) for name in others))
     part = _part(model.graph, outputs)
     nodes = [node for node in part.nodes if node not in unknown]
     graph = SymbolGraph(nodes, (entry for entry in part.outputs if entry.node not in unknown), part.document)
     found = []
     for batch, length in _PROBES:
-        sizes = (batch, fixed or length)
-        shapes = {name: sizes[: 1 if name == bert.valid_length else 2] for name in names if name}
+        sizes = {name: sizes_of(shape, batch, fixed or length) for name, shape in axes.items()}
+        shapes = {name: size for name, size in sizes.items() if size is not None}
         found.append(tensor_shapes(graph, {**model.param_shapes, **shapes}, model.name, graph.outputs))
     one, other = found
     return {output: _free(one[output], other[output]) for output in one if output in other}

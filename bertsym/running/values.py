@@ -25,7 +25,6 @@ def tensor_values(
     outputs: Sequence[Output] | None = None,
     *,
     where: str,
-    context: Any = None,
     fused: bool = False,
 ) -> list[Array]:
     """The values of `outputs`, by default of what the graph ends in, at inference.
@@ -37,7 +36,6 @@ def tensor_values(
     """
     outputs = list(outputs) if outputs is not None else graph.outputs
     symbol = load_symbol(graph, outputs, where)
-    context = context or mx.cpu()
     arguments, states = symbol.list_arguments(), symbol.list_auxiliary_states()
     with mxnet_errors(where), quiet_inference():
         given = {name: tuple(array.shape) for name, array in inputs.items() if name in arguments}
@@ -50,13 +48,13 @@ def tensor_values(
     def value(name: str, shape: Shape) -> Any:
         array = inputs[name] if name in inputs else params.get(name)
         if array is None:
-            return mx.nd.zeros(shape, context)
-        return mx.nd.array(array, context, dtype=array.dtype)
+            return mx.nd.zeros(shape)
+        return mx.nd.array(array, dtype=array.dtype)
 
     with mxnet_errors(where):
         with contextlib.nullcontext() if fused else without_fusion(), quiet_stderr():
             executor = symbol.bind(
-                context,
+                mx.cpu(),
                 {name: value(name, shape) for name, shape in zip(arguments, argument_shapes)},
                 grad_req="null",
                 aux_states={name: value(name, shape) for name, shape in zip(states, state_shapes)},

@@ -40,17 +40,18 @@ class Difference:
 
 
 def difference(name: str, one: Array, other: Array) -> Difference:
-    """The largest difference of two arrays; what is not a number in both at the same place is no difference."""
+    """The largest difference of two arrays; where both hold the same, no numbers and infinities too, there is none."""
     if one.shape != other.shape:
         return Difference(name, np.inf, 1.0, (one.shape, other.shape))
-    before = one.astype(np.float64)
-    scale = float(np.abs(before).max(initial=0.0)) or 1.0
-    scale = scale if np.isfinite(scale) else 1.0
     lost = (int(np.count_nonzero(~np.isfinite(one))), int(np.count_nonzero(~np.isfinite(other))))
-    if np.array_equal(one, other, equal_nan=True):
+    scale = float(np.abs(one).max(initial=0, where=np.isfinite(one))) or 1.0
+    unlike = ~((one == other) | (np.isnan(one) & np.isnan(other)))
+    if not unlike.any():
         return Difference(name, 0.0, scale, not_finite=lost)
     with np.errstate(invalid="ignore"):  # infinite minus infinite
-        largest = float(np.abs(before - other).max(initial=0.0))
+        largest = float(np.abs(one[unlike].astype(np.float64) - other[unlike]).max())
+    # Of large integers the difference may vanish in float64.
+    largest = largest or float(np.finfo(np.float32).tiny)
     return Difference(name, largest if np.isfinite(largest) else np.inf, scale, not_finite=lost)
 
 

@@ -80,7 +80,7 @@ class RunDiff:
 
 @dataclass(frozen=True)
 class Diff:
-    """What `diff` finds; `same` if nothing at all differs (of values: by more than atol)."""
+    """What `diff` finds; `same` if no node and no parameter differs, and no result by more than atol."""
 
     graph: GraphDiff
     params: ParamsDiff | None
@@ -276,7 +276,7 @@ def _read_inputs(model: Model, path: str | Path) -> dict[str, Array]:
             arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not an .npz file of plain arrays: {error}") from None
     unlike = set(arrays) ^ set(model.inputs)
     if unlike:

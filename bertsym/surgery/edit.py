@@ -16,6 +16,7 @@ from bertsym.running import Shape, known_shapes, listed_outputs
 from bertsym.signature import Signature, Tensor
 from bertsym.surgery.comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import Changed, Written, changed_model, write
+from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import ParamsFile
@@ -77,11 +78,14 @@ def edit(
     names = _new_names(graphs, edits)
     changes = [f"rename {old} -> {new}" for old, new in names.items()]
     for graph in graphs:
-        graph.rename({old: new for old, new in names.items() if old in {node.name for node in graph.nodes}})
+        there = {node.name for node in graph.nodes}
+        graph.rename({old: new for old, new in names.items() if old in there})
     changes += _set_attributes(graphs, edits.attributes)
     changes += _set_dropout(graphs, edits.dropout)
     if model.bundle is not None and given:
         changes.append(f"parameters of {model.params_path}")
+    if not changes:
+        raise UsageError(f"{model.name} is so already: there is nothing to change")
     if out is None:
         for graph in graphs:
             listed_outputs(graph, model.name)
@@ -90,15 +94,17 @@ def edit(
     read = set(model.graph.variables)  # an array that nothing reads may have the new name of another
     values = {names.get(name, name): array for name, array in require_params(model).items() if name in read}
     auxiliary = [names.get(name, name) for name in require_params(model).auxiliary if name in read]
-    changed = changed_model(model, graphs[0], values, auxiliary)
+    changed = changed_model(model, graphs[0], values, auxiliary, names=names)
     known = known_shapes(changed, {names.get(name, name): shape for name, shape in (shapes or {}).items()})
     ends = [*(Output(changed.graph.node(name)) for name in changed.inputs), *changed.graph.outputs]
+    config = _config(model, changed)
     result = Changed(
         changed,
         graphs[1] if train is not None else None,
         labels=_labels(model, names),
         signature=_signature(model, changed),
-        config=_config(model, edits.dropout),
+        config=config,
+        is_bert=config is not None or not isinstance(model.bundle, Bundle),
         shapes={str(output): known[output] for output in ends if output in known},
     )
 
@@ -134,7 +140,7 @@ def _new_names(graphs: Sequence[SymbolGraph], edits: Edits) -> dict[str, str]:
     nodes = dict.fromkeys(node.name for graph in graphs for node in graph.nodes)
     rules = [(*_rename_rule(old, new), f"{old}={new}") for old, new in edits.renames]
     rules += [
-        (re.compile(re.escape(old) + "(.*)", re.DOTALL), f"{_literal(new)}\\1", f"{old}={new}")
+        (re.compile(re.escape(old) + "(.*)", re.DOTALL), f"{_literal(new)}\\g<1>", f"{old}={new}")
         for old, new in edits.prefixes
     ]
     found: dict[str, str] = {}
@@ -157,7 +163,7 @@ def _rename_rule(old: str, new: str) -> tuple[re.Pattern[str], str]:
         raise UsageError(f"{old}={new}: as many * are needed on both sides")
     pattern = "(.*)".join(re.escape(part) for part in old.split("*"))
     parts = new.split("*")
-    template = _literal(parts[0]) + "".join(f"\\{i}{_literal(part)}" for i, part in enumerate(parts[1:], 1))
+    template = _literal(parts[0]) + "".join(f"\\g<{i}>{_literal(part)}" for i, part in enumerate(parts[1:], 1))
     return re.compile(pattern, re.DOTALL), template
 
 
@@ -168,12 +174,14 @@ def _literal(text: str) -> str:
 def _set_attributes(graphs: Sequence[SymbolGraph], attributes: Sequence[tuple[str, str, str]]) -> list[str]:
     changes: dict[str, None] = {}
     for pattern, key, value in attributes:
-        matches = [(graph, node) for graph in graphs for node in graph.find(pattern)]
-        if not matches:
+        if not any(graph.find(pattern) for graph in graphs):
             raise UsageError(f"{pattern}: no node has such a name")
-        for graph, node in matches:
-            changes[f"set {node.name}.{key} {node.attrs.get(key, '(unset)')} -> {value}"] = None
-            graph.set_attribute(node, key, value)
+        for graph in graphs:
+            with graph.edit():
+                for node in graph.find(pattern):
+                    if node.attrs.get(key) != value:
+                        changes[f"set {node.name}.{key} {node.attrs.get(key, '(unset)')} -> {value}"] = None
+                        graph.set_attribute(node, key, value)
     return list(changes)
 
 
@@ -183,14 +191,17 @@ def _set_dropout(graphs: Sequence[SymbolGraph], dropout: float | str | None) -> 
     if dropout != "off" and not (isinstance(dropout, (int, float)) and 0 <= dropout < 1):
         raise UsageError(f"dropout {dropout} is neither off nor in [0, 1)")
     changes: dict[str, None] = {}
+    if dropout != "off" and not any(graph.find(op="Dropout") for graph in graphs):
+        raise UsageError("there is no Dropout whose probability could be set")
     for graph in graphs:
-        for node in graph.find(op="Dropout"):
-            if dropout == "off":
-                changes[f"remove {node.name} (Dropout)"] = None
-                graph.remove(node, bypass=True)
-            elif node.attrs.get("p") != str(dropout):
-                changes[f"set {node.name}.p {node.attrs.get('p', '(unset)')} -> {dropout}"] = None
-                graph.set_attribute(node, "p", str(dropout))
+        with graph.edit():
+            for node in graph.find(op="Dropout"):
+                if dropout == "off":
+                    changes[f"remove {node.name} (Dropout)"] = None
+                    graph.remove(node, bypass=True)
+                elif node.attrs.get("p") != str(dropout):
+                    changes[f"set {node.name}.p {node.attrs.get('p', '(unset)')} -> {dropout}"] = None
+                    graph.set_attribute(node, "p", str(dropout))
     return list(changes)
 
 
@@ -217,10 +228,22 @@ def _signature(model: Model, changed: Model) -> Signature | None:
     return dataclasses.replace(signature, output_name=f"{changed.graph.output_names[0]}_output")
 
 
-def _config(model: Model, dropout: float | str | None) -> BertConfig | None:
-    if not isinstance(model.bundle, Bundle):
+def _config(model: Model, changed: Model) -> BertConfig | None:
+    """That of the original, with the numbers of the changed graph; None where these are not the same in all layers."""
+    bert = changed.bert
+    if not isinstance(model.bundle, Bundle) or bert is None:
         return None
-    if dropout is None:
-        return model.bundle.config
-    probability = 0.0 if isinstance(dropout, str) else float(dropout)
-    return dataclasses.replace(model.bundle.config, dropout=probability, attention_dropout=probability)
+    softmax = {layer.softmax for layer in bert.layers}
+    inside = bert.embedding.union(*(layer.nodes for layer in bert.layers))
+    found: dict[bool, set[float]] = {True: set(), False: set()}
+    for node in changed.graph.find(op="Dropout"):
+        if node in inside:
+            found[node.inputs[0].node in softmax].add(decimal(node.attrs, "p", 0.5))
+    if any(len(values) > 1 for values in found.values()):
+        return None
+    return dataclasses.replace(
+        model.bundle.config,
+        dropout=next(iter(found[False]), 0.0),
+        attention_dropout=next(iter(found[True]), 0.0),
+        layer_norm_eps=bert.layer_norm_eps,
+    )

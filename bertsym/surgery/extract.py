@@ -38,8 +38,8 @@ def extract(
     The written part is run beside the original on random inputs. Raises UsageError, ModelError or
     VerificationError; nothing is left at `out` then.
     """
-    if not outputs:
-        raise UsageError("name at least one output")
+    if not outputs or isinstance(outputs, str) or isinstance(inputs, str):
+        raise UsageError("name at least one output, and give outputs and inputs as lists")
     model = open_model(symbol, params, epoch=epoch)
     original_params = require_params(model)
     graph = model.graph.copy()
@@ -76,7 +76,7 @@ def extract(
     fed = {names[f"{_NEW}{name}"]: output for name, output in fed.items()}
     taken = {names[f"{_NEW}{name}"]: shape for name, shape in taken.items()}
 
-    changed = changed_model(model, graph, original_params)
+    changed = changed_model(model, graph, original_params, axes=taken)
     pairs = list(zip(originals, graph.outputs))
     found = {str(mine): known[old] for old, mine in pairs if old in known}
     own = {name: known[Output(model.graph.node(name))] for name in changed.inputs if _is_known(model, name, known)}
@@ -99,11 +99,13 @@ def _is_known(model: Model, name: str, known: Mapping[Output, Axes]) -> bool:
 
 def _parse_input(text: str, graph: SymbolGraph) -> tuple[str, Axes | None]:
     """A node, or ``NODE:SHAPE``; a shape has a comma or brackets, an output's index has none."""
-    match = re.fullmatch(r"(.+):([\[(]?\s*[\w?]+\s*(?:,\s*[\w?]+\s*)*,?\s*[\])]?)", text)
-    if match and re.search(r"[,\[(]", match[2]) and text not in {node.name for node in graph.nodes}:
-        sizes = [size.strip() for size in match[2].strip("[]() ").split(",") if size.strip()]
-        return match[1], tuple(int(size) if size.isdigit() else size for size in sizes)
-    return text, None
+    match = re.fullmatch(r"(.+):([\[(]?[^:()\[\]]*[,\[(][^:()\[\]]*[\])]?|[\[(][^:()\[\]]*[\])])", text)
+    if not match or text in {node.name for node in graph.nodes}:
+        return text, None
+    sizes = [size.strip() for size in match[2].strip("[]() ").split(",") if size.strip()]
+    if not sizes or not all(re.fullmatch(r"[1-9][0-9]*|[A-Za-z]\w*", size, re.ASCII) for size in sizes):
+        raise UsageError(f"{text}: {match[2]} is no shape, such as 2,16,384 or N,T,384")
+    return match[1], tuple(int(size) if size.isdigit() else size for size in sizes)
 
 
 def _check_shape(name: str, given: Axes, known: Axes | None) -> None:

@@ -29,7 +29,7 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model
 from bertsym.recognition.answer import answers
 from bertsym.recognition.tracing import BATCH, LENGTH, Axes
-from bertsym.running import Shape, UnknownShapeError, listed_outputs
+from bertsym.running import Shape, UnknownShapeError, input_axes, listed_outputs
 from bertsym.signature import Signature, SymbolSignature, Tensor
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, spoilt_by_fusion
 from bertsym.symbol.graph import SymbolGraph
@@ -49,6 +49,7 @@ class Changed:
     #: what the bundle of a BERT would say of it, besides what follows from the graph
     signature: Signature | None = None
     config: BertConfig | None = None
+    is_bert: bool = True  #: False where it can't be one of export's, whatever the graph
     #: shapes of inputs and outputs by the name of their node, as far as they are known
     shapes: Mapping[str, Axes] = field(default_factory=dict)
 
@@ -68,17 +69,26 @@ class Written:
 
 
 def changed_model(
-    original: Model, graph: SymbolGraph, params: Mapping[str, Array], auxiliary: Container[str] | None = None
+    original: Model,
+    graph: SymbolGraph,
+    params: Mapping[str, Array],
+    auxiliary: Container[str] | None = None,
+    *,
+    names: Mapping[str, str] | None = None,
+    axes: Mapping[str, Axes] | None = None,
 ) -> Model:
     """A model of a changed graph, whose parameters are those of `params` that it reads.
 
-    `auxiliary` are the names of the auxiliary states, where they are not those of the original.
+    `auxiliary` are the names of the auxiliary states, where they are not those of the original, `names` the new
+    names of its inputs, `axes` the shapes of inputs that it had not.
     """
     if auxiliary is None:
         auxiliary = original.params.auxiliary if original.params is not None else ()
     kept = {name: params[name] for name in graph.variables if name in params}
+    known = {(names or {}).get(name, name): shape for name, shape in input_axes(original).items()}
+    known = {name: shape for name, shape in {**known, **(axes or {})}.items() if name in graph.variables}
     name = f"{original.name} as changed"
-    return Model(name, original.symbol_path, graph, NewParameters(kept, auxiliary), None, None)
+    return Model(name, original.symbol_path, graph, NewParameters(kept, auxiliary), None, None, known)
 
 
 def write(
@@ -113,7 +123,7 @@ def write(
         for name in spoilt_by_fusion(changed.model, _sizes(changed)):
             notes.append(f"MXNet 1.9.1 computes {name} wrong here unless MXNET_SUBGRAPH_BACKEND=NONE is set")
         same = all(found.relative <= DEFAULT_ATOL for found in checks)
-        bert = _bert_origin(original.bundle) if same else None
+        bert = _bert_origin(original.bundle) if same and changed.is_bert else None
         every = {**_origin(original, bert), "command": command, **(facts or {})}
         content = _as_bert(bert, changed, every)
         bundle: Bundle | SymbolBundle
@@ -274,5 +284,5 @@ def _sizes(changed: Changed) -> dict[str, Shape]:
 
 
 def _dtype(graph: SymbolGraph, name: str) -> str:
-    codes = {"1": "float64", "2": "float16", "3": "uint8", "4": "int32", "5": "int8", "6": "int64"}
+    codes = {"1": "float64", "2": "float16", "3": "uint8", "4": "int32", "5": "int8", "6": "int64", "7": "bool"}
     return codes.get(graph.node(name).attrs.get("__dtype__", "0"), "float32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import difflib
@@ -34,6 +35,7 @@ class SymbolGraph:
         self.nodes: list[Node] = list(nodes)  #: in topological order
         self.outputs: list[Output] = list(outputs)  #: what the graph ends in, ``heads`` in the JSON
         #: the JSON as it was read, None of a new graph
+        self._editing = False
         self.document = document
 
     # Reading and writing
@@ -196,6 +198,10 @@ class SymbolGraph:
                 if entry.node not in seen or not 0 <= entry.index < entry.node.num_outputs:
                     raise ModelError(f"{where}: {label}: there is no output {entry}")
 
+    def _entries(self) -> Iterator[Output]:
+        for _, entries in self._labelled_entries():
+            yield from entries
+
     def _labelled_entries(self) -> Iterator[tuple[str, tuple[Output, ...]]]:
         for node in self.nodes:
             yield f"node {node.name!r}", node.inputs
@@ -232,7 +238,7 @@ class SymbolGraph:
     def _add(self, node: Node) -> Node:
         if any(other.name == node.name for other in self.nodes):
             raise UsageError(f"the name {node.name!r} is taken")
-        with self._edit():
+        with self.edit():
             self.nodes.append(node)
         return node
 
@@ -247,14 +253,14 @@ class SymbolGraph:
     ) -> Node:
         """Put an operator behind `output`, whose readers then read the new node; `inputs` are its further ones."""
         output = self._own(output)
-        with self._edit():
+        with self.edit():
             node = self.add(op, name, [output, *inputs], attrs)
             self._rewire(output, Output(node), except_in={node, *self.ancestors(*map(_node_of, node.inputs))})
         return node
 
     def rewire(self, old: Output | Node, new: Output | Node) -> None:
         """Let everything that reads `old`, the graph's outputs too, read `new`. Raises ModelError for a cycle."""
-        with self._edit():
+        with self.edit():
             self._rewire(self._own(old), self._own(new), except_in=set())
 
     def _rewire(self, old: Output, new: Output, except_in: set[Node]) -> None:
@@ -265,12 +271,12 @@ class SymbolGraph:
 
     def set_inputs(self, node: Node, inputs: Iterable[Output | Node]) -> None:
         """Let a node read other outputs. Raises ModelError for a cycle."""
-        with self._edit():
+        with self.edit():
             self._own(node).node.inputs = tuple(map(self._own, inputs))
 
     def replace(self, node: Node, op: str, attrs: Mapping[str, str] | None = None, *, num_outputs: int = 1) -> None:
         """Give a node another operator and other attributes; name, inputs and readers stay."""
-        with self._edit():
+        with self.edit():
             self._own(node)
             if op != node.op:  # a subgraph is the old operator's
                 node.raw = {key: value for key, value in node.raw.items() if key != "subgraphs"}
@@ -286,42 +292,43 @@ class SymbolGraph:
         readers += ["the graph's outputs"] if any(entry.node is node for entry in self.outputs) else []
         if readers and not bypass:
             raise UsageError(f"{node.name} is read by {', '.join(readers[:3])}: it can't be removed")
-        if readers and not node.inputs:
+        if readers and (not node.inputs or any(entry.node is node and entry.index for entry in self._entries())):
             raise UsageError(f"{node.name} has no input that could be read instead of it")
-        with self._edit():
+        with self.edit():
             if readers:
                 self._rewire(Output(node), dataclasses.replace(node.inputs[0], version=0), except_in={node})
             self.nodes.remove(node)
 
     def rename(self, names: Mapping[str, str]) -> None:
         """Rename nodes, old name -> new name, all at once. Raises UsageError for unknown and colliding names."""
-        nodes = {self.node(old): new for old, new in names.items()}
-        renamed = [nodes.get(node, node.name) for node in self.nodes]
+        found = collections.Counter(node.name for node in self.nodes)
+        known = {node.name: node for node in self.nodes}
+        nodes = {known[old] if found[old] == 1 else self.node(old): new for old, new in names.items()}
+        taken = collections.Counter(nodes.get(node, node.name) for node in self.nodes)
         for node, new in nodes.items():
             if not new:
                 raise UsageError(f"{node.name} needs a name")
-            others = [other for other, name in zip(self.nodes, renamed) if name == new and other is not node]
-            if others:
+            if taken[new] > 1:
                 raise UsageError(f"{node.name} can't be renamed to {new}: there is such a node")
-        with self._edit():
+        with self.edit():
             for node, new in nodes.items():
                 node.name = new
 
     def set_attribute(self, node: Node, key: str, value: str | None) -> None:
         """Set an attribute of a node, or remove it with None."""
-        with self._edit():
+        with self.edit():
             self._own(node)
             attrs = {name: old for name, old in node.attrs.items() if name != key}
             node.attrs = dict(sorted({**attrs, key: value}.items())) if value is not None else attrs
 
     def set_outputs(self, outputs: Iterable[Output | Node]) -> None:
         """Let the graph end in these; `cleanup` then drops what they don't need."""
-        with self._edit():
+        with self.edit():
             self.outputs = list(map(self._own, outputs))
 
     def cut(self, output: Output | Node, name: str, attrs: Mapping[str, str] | None = None) -> Node:
         """Make an internal tensor an input: a new variable that everything reads instead of `output`."""
-        with self._edit():
+        with self.edit():
             variable = self.add_variable(name, attrs)
             self._rewire(self._own(output), Output(variable), except_in=set())
         return variable
@@ -339,7 +346,7 @@ class SymbolGraph:
         for node in places:
             if not node.is_variable:
                 raise UsageError(f"{node.name} is a {node.op}, only variables can be joined")
-        with self._edit():
+        with self.edit():
             for node in copy.nodes:
                 taken = names.get(node.name)
                 if node in places:
@@ -357,7 +364,7 @@ class SymbolGraph:
         """Drop the nodes that no output needs; returns them."""
         needed = self.ancestors(*map(_node_of, self.outputs))
         dropped = [node for node in self.nodes if node not in needed]
-        with self._edit():
+        with self.edit():
             self.nodes = [node for node in self.nodes if node in needed]
         return dropped
 
@@ -390,10 +397,17 @@ class SymbolGraph:
         self.nodes = list(order)
 
     @contextlib.contextmanager
-    def _edit(self) -> Iterator[None]:
-        """Check after an edit, and undo it when it raises."""
+    def edit(self) -> Iterator[None]:
+        """Several edits as one: order and validity are checked after the last, and all are undone when one raises.
+
+        Raises ModelError for a graph that would be invalid.
+        """
+        if self._editing:
+            yield
+            return
         nodes, outputs = list(self.nodes), list(self.outputs)
         states = [(node.op, node.name, node.attrs, node.inputs, node.num_outputs, node.raw) for node in nodes]
+        self._editing = True
         try:
             yield
             if not self._is_ordered():
@@ -404,6 +418,8 @@ class SymbolGraph:
             for node, state in zip(nodes, states):
                 node.op, node.name, node.attrs, node.inputs, node.num_outputs, node.raw = state
             raise
+        finally:
+            self._editing = False
 
     def _is_ordered(self) -> bool:
         seen: set[Node] = set()

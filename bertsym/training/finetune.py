@@ -101,8 +101,8 @@ def _check_base(base: Bundle, options: FinetuneOptions) -> None:
     signature = base.signature
     if base.has_head:
         raise ModelError(
-            f"{base.prefix}: already ends in a head ({signature.kind}); fine-tune a bundle that was exported "
-            "without --task"
+            f"{base.prefix}: already ends in a head ({signature.kind}); fine-tune a headless bundle: one that was "
+            "exported without --task, or what graft --head none makes of this one"
         )
     if signature.output == "sequence" and not options.whole_sequence:
         raise UsageError(
