@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from bertsym.cli.options import (
+    SHOWN,
     command_line,
     epoch_option,
     force_option,
     params_option,
     shape_option,
     show_written,
-    some,
 )
 
 
@@ -97,6 +97,7 @@ def command(
     if prefix is None and not dry_run:
         raise click.UsageError("Missing argument 'OUT'; --dry-run writes nothing.")
     from bertsym.surgery.edit import Edits, edit
+    from bertsym.surgery.text import first_lines
 
     edited = edit(
         symbol,
@@ -108,7 +109,7 @@ def command(
         force=force,
         command=command_line(),
     )
-    for change in some(edited.changes, None if dry_run else 20):
+    for change in first_lines(edited.changes, None if dry_run else SHOWN):
         click.echo(change)
     if edited.written is None:
         click.echo(f"{len(edited.changes)} changes, nothing written", err=True)

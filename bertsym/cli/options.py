@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import click
 
+SHOWN = 20  #: lines of a kind, where more is rarely read
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 force_option = click.option("--force", is_flag=True, help="Overwrite an existing bundle.")
@@ -144,13 +145,6 @@ def show_written(written: Any) -> None:
     for verb, tensors in (("reads", signature["inputs"]), ("ends in", signature["outputs"])):
         shown = [f"{tensor['name']} ({', '.join(map(str, tensor['shape'] or '?'))})" for tensor in tensors]
         click.echo(f"  it {verb} {', '.join(shown)}")
-
-
-def some(lines: Sequence[str], limit: int | None = 20) -> list[str]:
-    """The first of many lines, and how many more there are."""
-    if limit is None or len(lines) <= limit:
-        return list(lines)
-    return [*lines[:limit], f"  ... and {len(lines) - limit} more"]
 
 
 @contextlib.contextmanager

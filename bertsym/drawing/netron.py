@@ -30,7 +30,7 @@ def netron_text(picture: Picture, format_name: str, producer: str) -> str:
             "name": node.name,
             "type": {"name": node.op},
             "inputs": [
-                {"name": _slot(picture, node, entry, i), "value": [place(entry)]} for i, entry in enumerate(node.inputs)
+                {"name": _slot(picture, entry, i), "value": [place(entry)]} for i, entry in enumerate(node.inputs)
             ],
             "outputs": [
                 {"name": "output" if i == 0 else f"output{i + 1}", "value": [place(Output(node, i))]}
@@ -67,7 +67,7 @@ def _value(picture: Picture, output: Output) -> dict[str, Any]:
     return value
 
 
-def _slot(picture: Picture, node: Node, entry: Output, position: int) -> str:
+def _slot(picture: Picture, entry: Output, position: int) -> str:
     if entry.node.is_variable and entry.node.name in picture.parameters:
         return parameter_role(entry.node.name)
     return "data" if position == 0 else f"data{position + 1}"

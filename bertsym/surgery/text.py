@@ -1,0 +1,51 @@
+"""What surgery found and did, as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bertsym.surgery.diff import Diff
+
+
+def diff_lines(found: Diff, limit: int | None) -> list[str]:
+    """A difference a line; of each kind at most `limit`."""
+    graph, params = found.graph, found.params
+    counts = f"{len(graph.removed)} nodes only in A, {len(graph.added)} only in B, {len(graph.changed)} changed"
+    lines = [f"graph: {'the same' if graph.same else counts}"]
+    lines += first_lines([f"  - {name}" for name in graph.removed], limit)
+    lines += first_lines([f"  + {name}" for name in graph.added], limit)
+    lines += first_lines([f"  ~ {change.name}: {change.what}" for change in graph.changed], limit)
+    if graph.outputs[0] != graph.outputs[1]:
+        lines.append(f"  A ends in {', '.join(graph.outputs[0])}, B in {', '.join(graph.outputs[1])}")
+    if params is None:
+        lines.append("parameters: not compared, one of them has no file")
+    else:
+        counts = (
+            f"{len(params.removed)} only in A, {len(params.added)} only in B, {len(params.changed)} of another shape "
+            f"or dtype, {len(params.values)} of {params.compared} with other values"
+        )
+        lines.append(f"parameters: {'the same' if params.same else counts}")
+        lines += first_lines([f"  - {name}" for name in params.removed], limit)
+        lines += first_lines([f"  + {name}" for name in params.added], limit)
+        lines += first_lines([f"  ~ {change.name}: {change.what}" for change in params.changed], limit)
+        lines += first_lines([f"  ~ {value}" for value in params.values], limit)
+    for run in found.runs:
+        lines.append(f"run on {run.inputs} inputs:" if run.inputs == "random" else f"run on {run.inputs}:")
+        lines += [f"  {value}" for value in run.compared]
+        differing = [value for value in run.compared if not value.relative <= found.atol]
+        if run.first_layer or run.first_node:
+            node = f", at {run.first_node}" if run.first_node else ""
+            behind = "behind the layers" if run.layers else "no encoder layer"
+            lines.append(f"  the first that differs is {run.first_layer or behind}{node}")
+        elif differing:
+            lines.append(f"  the first that differs is the output {differing[0].name}")
+        elif run.outputs:
+            lines.append("  no difference above the tolerance")
+    return lines
+
+
+def first_lines(lines: Sequence[str], limit: int | None) -> list[str]:
+    """The first of many lines, and how many more there are."""
+    if limit is None or len(lines) <= limit:
+        return list(lines)
+    return [*lines[:limit], f"  ... and {len(lines) - limit} more"]
