@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bertsym.bundle import MANIFEST, PARAMS, SYMBOL, Bundle, SymbolBundle, file_path, open_any
 from bertsym.errors import ModelError, UsageError
+from bertsym.recognition.answer import Answer, answers
 from bertsym.recognition.axes import BATCH, LENGTH, Axes
 from bertsym.recognition.recognise import Recognised, declared_shapes, recognise
 from bertsym.recognition.tracing import Traces, trace
@@ -59,6 +60,11 @@ class Model:
     def traces(self) -> Traces:
         """What the tensors behind the encoder are."""
         return trace(self.graph, self.bert, self.params) if self.bert else {}
+
+    @functools.cached_property
+    def answers(self) -> list[Answer]:
+        """What reaches the classifiers of the graph."""
+        return answers(self.graph, self.bert, self.traces, self.param_shapes)
 
     @property
     def inputs(self) -> list[str]:

@@ -8,6 +8,7 @@ import click
 
 from bertsym.cli.options import (
     SHOWN,
+    OptionType,
     command_line,
     epoch_option,
     force_option,
@@ -17,7 +18,7 @@ from bertsym.cli.options import (
 )
 
 
-class _Pair(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic since click 8.2
+class _Pair(OptionType):
     """``OLD=NEW`` as a pair."""
 
     name = "OLD=NEW"
@@ -30,7 +31,7 @@ class _Pair(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generi
         return old, new
 
 
-class _Attribute(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic since click 8.2
+class _Attribute(OptionType):
     """``NODE.attr=value`` as three; the last dot before the equals sign counts."""
 
     name = "NODE.ATTR=VALUE"
@@ -44,7 +45,7 @@ class _Attribute(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # g
         return node, key, text
 
 
-class _Dropout(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic since click 8.2
+class _Dropout(OptionType):
     """A probability or ``off``."""
 
     name = "P|off"

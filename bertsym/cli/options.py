@@ -21,7 +21,11 @@ epoch_option = click.option(
 params_option = click.option("--params", metavar="FILE", help="The parameter file, if it is not beside the symbol.")
 
 
-class _ShapeType(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic since click 8.2
+class OptionType(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic since click 8.2
+    """The base of our own option types."""
+
+
+class _ShapeType(OptionType):
     """``NAME=2,16`` as a name and a shape."""
 
     name = "NAME=SIZES"

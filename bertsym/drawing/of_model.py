@@ -13,7 +13,6 @@ from bertsym.drawing.netron import netron_text
 from bertsym.drawing.picture import Group, Picture
 from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model, open_model
-from bertsym.recognition.answer import answers
 from bertsym.running import Shape, all_shapes
 from bertsym.symbol.node import Node, Output
 
@@ -51,8 +50,8 @@ def draw(
     if path.exists() and path.resolve() in _files(model):
         raise UsageError(f"{out} is a file of the symbol itself: choose another name")
     picture = picture_of(model, shapes)
-    expanded_keys(picture, expand)
     if path.suffix.lower() == NETRON:
+        expanded_keys(picture, expand)  # which draw_picture checks itself
         written = model.graph.mxnet_version or "1.9.1"
         content = netron_text(picture, f"MXNet v{written}", f"bertsym {version('bertsym')}").encode()
     else:
@@ -64,7 +63,7 @@ def draw(
 def picture_of(model: Model, shapes: Mapping[str, Shape] | None = None) -> Picture:
     """What is drawn of a model: its layers, its answer, its shapes."""
     graph, bert = model.graph, model.bert
-    found = answers(graph, bert, model.traces, model.param_shapes)
+    found = model.answers
     title = str(bert) if bert is not None else f"{Path(model.name).name}, {len(graph.nodes)} nodes"
     groups: tuple[Group, ...] = ()
     path: set[Node] = set()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Union
 
-from bertsym.symbol.attributes import integers
+from bertsym.symbol.attributes import sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 
@@ -92,9 +92,7 @@ class Picture:
         """The shape of an output, for a variable the one that its own attribute tells; None when unknown."""
         known = self.shapes.get(output)
         if known is None and output.node.is_variable:
-            told = integers(output.node.attrs, "__shape__")
-            sizes = tuple(size for size in told if size is not None and size > 0)
-            known = sizes if told and len(sizes) == len(told) else None
+            known = sizes(output.node.attrs, "__shape__")
         return known
 
     def count_of(self, nodes: Iterable[Node]) -> str:

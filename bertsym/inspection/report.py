@@ -12,7 +12,7 @@ from typing import Any
 from bertsym.bert.inputs import INPUTS
 from bertsym.bundle import Bundle
 from bertsym.model import Model, open_model
-from bertsym.recognition.answer import Answer, answers
+from bertsym.recognition.answer import Answer
 from bertsym.recognition.recognise import Recognised
 from bertsym.recognition.tracing import BATCH, LENGTH, Axes
 from bertsym.symbol.attributes import integers
@@ -212,7 +212,7 @@ def report(
             )
         ),
         oldest=oldest_mxnet(graph.nodes),
-        answers=answers(graph, bert, model.traces, model.param_shapes),
+        answers=model.answers,
         nodes=list(facts.values()),
         arrays=_arrays(model),
         path=way,
@@ -280,7 +280,7 @@ def _part_of_parameters(model: Model) -> dict[str, str]:
     inside.update(dict.fromkeys(bert.embedding, "embeddings"))
     first = graph.ancestors(bert.layers[0].output.node)
     found: dict[str, str] = {}
-    found_answers = answers(graph, bert, model.traces, model.param_shapes)
+    found_answers = model.answers
     pooler = {answer.read.node for answer in found_answers if answer.kind == "pooled"}
     pooled = {node for end in pooler for node in graph.between(bert.encoded.node, end)}
     wanted = set(model.parameters)

@@ -93,11 +93,14 @@ def axes(shape: Axes | None) -> str:
 
 
 def _size(count: int) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}" if unit != "B" else f"{count} B"
-        count /= 1000  # type: ignore[assignment]
-    return f"{count:.3g} GB"
+    if count < 1000:
+        return f"{count} B"
+    size = count / 1000
+    for unit in ("kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
 
 
 def _picture(facts: Inspection, answer: Answer) -> list[str]:

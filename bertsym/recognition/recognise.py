@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bertsym.symbol.attributes import decimal, flag, integer, integers
+from bertsym.symbol.attributes import decimal, flag, integer, integers, sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.roles import input_variables
@@ -143,12 +143,8 @@ def strip(output: Output) -> Output:
 
 def declared_shapes(graph: SymbolGraph) -> dict[str, tuple[int, ...]]:
     """Shapes that the variables carry themselves."""
-    found = {}
-    for node in graph.nodes:
-        shape = integers(node.attrs, "__shape__")
-        if node.is_variable and shape and all(size is not None and size > 0 for size in shape):
-            found[node.name] = tuple(size for size in shape if size is not None)
-    return found
+    found = {node.name: sizes(node.attrs, "__shape__") for node in graph.nodes if node.is_variable}
+    return {name: shape for name, shape in found.items() if shape is not None}
 
 
 def _word_embedding(graph: SymbolGraph) -> Node | None:

@@ -10,7 +10,8 @@ from bertsym.errors import UsageError
 from bertsym.model import Model
 from bertsym.running.loading import DTYPES
 from bertsym.running.shapes import Shape, fixed_length, input_axes, sizes_of, tensor_shapes
-from bertsym.symbol.attributes import integer, integers
+from bertsym.symbol.attributes import integer
+from bertsym.symbol.attributes import sizes as declared_sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.params import Array
@@ -105,7 +106,7 @@ def _sample(
     else:
         node = model.graph.node(name)
         told = sizes_of(input_axes(model).get(name, ("?",)), _BATCH, _LENGTH)
-        shape = shapes.get(name) or _declared(integers(node.attrs, "__shape__")) or told
+        shape = shapes.get(name) or declared_sizes(node.attrs, "__shape__") or told
         if shape is None:
             raise UnknownShapeError(f"the shape of {name} is unknown: give it with --shape {name}=2,3,...")
         if is_index(model.graph, node):
@@ -161,8 +162,3 @@ def _readers(graph: SymbolGraph, node: Node, places: Mapping[str, int]) -> list[
             elif entry.node in reached and reader.op in _KEEPING:
                 reached.add(reader)
     return found
-
-
-def _declared(shape: tuple[int | None, ...]) -> Shape | None:
-    sizes = tuple(size for size in shape if size is not None and size > 0)
-    return sizes if sizes and len(sizes) == len(shape) else None

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bertsym.errors import UsageError
 from bertsym.model import Model
-from bertsym.recognition.answer import answers
 from bertsym.recognition.tracing import BATCH, LENGTH, Axes, Axis
 from bertsym.running.loading import load_symbol, quiet_inference
 from bertsym.runtime import mxnet_errors
@@ -175,6 +174,6 @@ def fixed_length(model: Model, outputs: Sequence[Output] | None = None) -> int |
     if bert is None:
         return None
     part = {node.name for node in _part(model.graph, outputs).nodes}
-    found = answers(model.graph, bert, model.traces, model.param_shapes)
+    found = model.answers
     locked = [answer.locked_length for answer in found if answer.classifier in part]
     return next((length for length in (bert.length, *locked) if length), None)

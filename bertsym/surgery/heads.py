@@ -14,7 +14,6 @@ from bertsym.bert.grafting import HEADS, add_head
 from bertsym.bundle import Bundle
 from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model, open_model, require_params
-from bertsym.recognition.answer import answers
 from bertsym.recognition.tracing import BATCH, LENGTH, Axes
 from bertsym.running import Shape, known_shapes
 from bertsym.signature import Signature, Tensor
@@ -114,9 +113,7 @@ def _place(model: Model, at: str | None) -> Output:
         if any(node.name == FULLY_CONNECTED for node in model.graph.ancestors(place.node)):
             raise UsageError(f"{place} is a part of a head, {FULLY_CONNECTED}: remove it with --head none first")
         return place
-    headed = [
-        answer for answer in answers(model.graph, model.bert, model.traces, model.param_shapes) if answer.classifier
-    ]
+    headed = [answer for answer in model.answers if answer.classifier]
     if headed:
         raise UsageError(
             f"{model.name} ends in a head, {headed[0].classifier}: remove it with --head none first, or say with --at "
@@ -193,7 +190,7 @@ def _remove(
     model: Model, out: str | Path, shapes: Mapping[str, Shape] | None, force: bool, command: list[str] | None
 ) -> Written:
     """The symbol without its classifiers, ending in what they read."""
-    found = answers(model.graph, model.bert, model.traces, model.param_shapes)
+    found = model.answers
     if not any(answer.classifier for answer in found):
         raise ModelError(f"{model.name}: there is no head to remove, it ends in {', '.join(model.graph.output_names)}")
     graph: SymbolGraph = model.graph.copy()

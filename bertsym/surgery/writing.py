@@ -27,11 +27,11 @@ from bertsym.bundle import (
 )
 from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model
-from bertsym.recognition.answer import answers
 from bertsym.recognition.tracing import BATCH, LENGTH, Axes
-from bertsym.running import Shape, UnknownShapeError, input_axes, listed_outputs
+from bertsym.running import DTYPES, Shape, UnknownShapeError, input_axes, listed_outputs, sizes_of
 from bertsym.signature import Signature, SymbolSignature, Tensor
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, spoilt_by_fusion
+from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.operators import oldest_mxnet
 from bertsym.symbol.params import Array, NewParameters
@@ -203,7 +203,7 @@ def _as_bert(source: _BertOrigin | None, changed: Changed, facts: Mapping[str, A
 
 def known_output(model: Model) -> str | None:
     """What of export's outputs the one classifier of a model reads, or the model ends in; None for anything else."""
-    found = answers(model.graph, model.bert, model.traces, model.param_shapes)
+    found = model.answers
     if len(found) != 1 or found[0].kind not in OUTPUTS:
         return None
     answer = found[0]
@@ -273,16 +273,9 @@ def _shape(axes: Axes | None) -> Axes | None:
 
 def _sizes(changed: Changed) -> dict[str, Shape]:
     """Shapes of the inputs to run it on, where they are known."""
-    free = {BATCH: 2, LENGTH: 8}
-    shapes = {name: changed.shapes[name] for name in changed.model.inputs if name in changed.shapes}
-    sizes = {name: tuple(free.get(str(axis), axis) for axis in axes) for name, axes in shapes.items()}
-    return {
-        name: tuple(axis for axis in axes if isinstance(axis, int))
-        for name, axes in sizes.items()
-        if all(isinstance(axis, int) for axis in axes)
-    }
+    sizes = {name: sizes_of(changed.shapes[name], 2, 8) for name in changed.model.inputs if name in changed.shapes}
+    return {name: shape for name, shape in sizes.items() if shape is not None}
 
 
 def _dtype(graph: SymbolGraph, name: str) -> str:
-    codes = {"1": "float64", "2": "float16", "3": "uint8", "4": "int32", "5": "int8", "6": "int64", "7": "bool"}
-    return codes.get(graph.node(name).attrs.get("__dtype__", "0"), "float32")
+    return DTYPES.get(integer(graph.node(name).attrs, "__dtype__", 0), "float32")

@@ -30,6 +30,13 @@ def integers(attrs: Mapping[str, str], key: str) -> tuple[int | None, ...]:
     return tuple(_number(part) for part in text.split(",") if part.strip())
 
 
+def sizes(attrs: Mapping[str, str], key: str) -> tuple[int, ...] | None:
+    """A shape of which every size is known and positive; None when it is missing or not such a one."""
+    found = integers(attrs, key)
+    known = tuple(size for size in found if size is not None and size > 0)
+    return known if known and len(known) == len(found) else None
+
+
 def _number(text: str) -> int | None:
     try:
         return int(text.strip().rstrip("L"))  # Python 2 wrote 1L
