@@ -11,7 +11,7 @@ from pathlib import Path
 from bertsym.bundle import MANIFEST, PARAMS, SYMBOL, Bundle, SymbolBundle, file_path, open_any
 from bertsym.errors import ModelError, UsageError
 from bertsym.recognition.answer import Answer, answers
-from bertsym.recognition.axes import BATCH, LENGTH, Axes
+from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
 from bertsym.recognition.recognise import Recognised, declared_shapes, recognise
 from bertsym.recognition.tracing import Traces, trace
 from bertsym.symbol.graph import SymbolGraph
@@ -54,7 +54,8 @@ class Model:
         variables = {node.name: Output(node) for node in self.graph.nodes if node.is_variable}
         ends = [*(variables[tensor.name] for tensor in signature.inputs), *self.graph.outputs]
         shapes = [tensor.shape for tensor in (*signature.inputs, *signature.outputs)]
-        return {end: tuple(map(_free_axis, shape)) for end, shape in zip(ends, shapes) if shape is not None}
+        names = {"batch": BATCH, "length": LENGTH}
+        return {end: renamed(shape, names) for end, shape in zip(ends, shapes) if shape is not None}
 
     @functools.cached_property
     def traces(self) -> Traces:
@@ -114,12 +115,6 @@ class Model:
         """Arrays of the file that the graph does not read."""
         known = set(self.graph.variables)
         return [name for name in self.param_shapes if name not in known]
-
-
-def _free_axis(axis: int | str) -> int | str:
-    """``4*N`` for ``4*batch``, as signatures write it."""
-    names = {"batch": BATCH, "length": LENGTH}
-    return "*".join(names.get(part, part) for part in axis.split("*")) if isinstance(axis, str) else axis
 
 
 def open_model(

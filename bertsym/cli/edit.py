@@ -10,11 +10,8 @@ from bertsym.cli.options import (
     SHOWN,
     OptionType,
     command_line,
-    epoch_option,
-    force_option,
-    params_option,
-    shape_option,
     show_written,
+    surgery_options,
 )
 
 
@@ -70,10 +67,7 @@ class _Dropout(OptionType):
 @click.option("--set", "attributes", type=_Attribute(), multiple=True, help="Set an attribute; NODE may be a pattern.")
 @click.option("--dropout", type=_Dropout(), help="Probability of all Dropout nodes; off takes them out.")
 @click.option("--dry-run", is_flag=True, help="Print what would change and write nothing.")
-@params_option
-@epoch_option
-@shape_option
-@force_option
+@surgery_options
 def command(
     symbol: str,
     prefix: str | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bertsym.cli.options import command_line, epoch_option, force_option, params_option, shape_option, show_written
+from bertsym.cli.options import command_line, show_written, surgery_options
 
 
 @click.command("extract")
@@ -18,10 +18,7 @@ from bertsym.cli.options import command_line, epoch_option, force_option, params
     metavar="NODE[:SHAPE]",
     help="A tensor that becomes an input; with a shape, as N,T,384, where it can't be inferred.",
 )
-@params_option
-@epoch_option
-@shape_option
-@force_option
+@surgery_options
 def command(
     symbol: str,
     prefix: str,

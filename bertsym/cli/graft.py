@@ -7,7 +7,7 @@ import shlex
 import click
 
 from bertsym.bert.grafting import HEADS
-from bertsym.cli.options import command_line, epoch_option, force_option, params_option, shape_option, show_written
+from bertsym.cli.options import command_line, show_written, surgery_options
 
 
 @click.command("graft")
@@ -21,10 +21,7 @@ from bertsym.cli.options import command_line, epoch_option, force_option, params
 )
 @click.option("--cls-slice", is_flag=True, help="Read position 0 of NODE, whose shape is (N, T, units).")
 @click.option("--init", type=click.IntRange(0), default=0, show_default=True, help="Seed of the head's weights.")
-@params_option
-@epoch_option
-@shape_option
-@force_option
+@surgery_options
 def command(
     symbol: str,
     prefix: str,

@@ -52,6 +52,13 @@ shape_option = click.option(
 )
 
 
+def surgery_options(function: Function) -> Function:
+    """What a symbol is read with, and whether a bundle is overwritten."""
+    for option in reversed((params_option, epoch_option, shape_option, force_option)):
+        function = option(function)
+    return function
+
+
 def table_options(function: Function) -> Function:
     """How a table is read: format, header, columns."""
     for option in reversed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Union
 
 Axis = Union[int, str]
@@ -142,3 +142,10 @@ class _Factors:
             else:
                 return None
         return used
+
+
+def renamed(axes: Axes, names: Mapping[str, str]) -> Axes:
+    """Axes with other names for the free ones, in products too: ``4*batch`` for ``4*N``."""
+    return tuple(
+        "*".join(names.get(part, part) for part in axis.split("*")) if isinstance(axis, str) else axis for axis in axes
+    )

@@ -27,7 +27,7 @@ from bertsym.bundle import (
 )
 from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model
-from bertsym.recognition.tracing import BATCH, LENGTH, Axes
+from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
 from bertsym.running import DTYPES, Shape, UnknownShapeError, input_axes, listed_outputs, sizes_of
 from bertsym.signature import Signature, SymbolSignature, Tensor
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, spoilt_by_fusion
@@ -263,12 +263,7 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
 
 def _shape(axes: Axes | None) -> Axes | None:
     """With the names of the free axes that signatures use."""
-    if axes is None:
-        return None
-    names = {BATCH: "batch", LENGTH: "length"}
-    return tuple(
-        "*".join(names.get(part, part) for part in axis.split("*")) if isinstance(axis, str) else axis for axis in axes
-    )
+    return None if axes is None else renamed(axes, {BATCH: "batch", LENGTH: "length"})
 
 
 def _sizes(changed: Changed) -> dict[str, Shape]:
