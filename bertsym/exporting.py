@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsym.bert.catalogue import FINISHED_HEADS, OUTPUTS
+from bertsym.bert.forms import Form, choose_form
 from bertsym.bert.heads import finished_head, head_parameters
 from bertsym.bert.inputs import input_shapes
 from bertsym.bert.outputs import output_parameters, output_symbol
@@ -36,6 +37,8 @@ def export(
     output: str | None = None,
     task: str | None = None,
     num_classes: int | None = None,
+    form: str | None = None,
+    target: str | None = None,
     seed: int = 0,
     options: SourceOptions = SourceOptions(),
     atol: float = DEFAULT_ATOL,
@@ -48,11 +51,13 @@ def export(
     `source` is ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``;
     `output` is ``cls`` (the default), ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U). `task`
     (``classification``, ``regression``, ``question_answering``) writes a finished, untrained head instead, of
-    `num_classes` outputs, drawn from `seed`. `command` is noted in the manifest; `progress` hears what is done.
+    `num_classes` outputs, drawn from `seed`. `form` is ``portable`` (the default),
+    ``gluonnlp`` or ``fast``, written for the MXNet `target`, such as ``1.4``; by default for 1.5 and later, but 1.7. `command` is noted in the manifest; `progress` hears what is done.
 
     Raises UsageError, ModelError, DataError or VerificationError; nothing is left behind then.
     """
     num_classes = _check_task(task, num_classes)
+    chosen = choose_form(form, target)
     if task and output:
         raise UsageError(f"task {task} decides what its head reads: give no output with it")
     output = FINISHED_HEADS[task][0] if task else output or "cls"
@@ -63,7 +68,8 @@ def export(
         pretrained = load_source(source, options)
         if output == "pooled" and not pretrained.has_pooler:
             raise ModelError(f"{source}: has no pooler; export --output cls, mean or sequence")
-        content = _content(pretrained, output, task, num_classes, seed, {"source": source, "command": command})
+        how = {"source": source, "command": command}
+        content = _content(pretrained, output, chosen, target, task, num_classes, seed, how)
         progress(f"writing a BERT of {pretrained.config}")
         staged = stage.write(content)
         progress("loading it through Module and SymbolBlock, comparing with GluonNLP's BERTModel")
@@ -91,6 +97,8 @@ def _check_task(task: str | None, num_classes: int | None) -> int:
 def _content(
     pretrained: Pretrained,
     output: str,
+    form: Form,
+    target: str | None,
     task: str | None,
     num_classes: int,
     seed: int,
@@ -101,10 +109,10 @@ def _content(
     arg_params = {name: pretrained.arg_params[name] for name in names}
     shape: tuple[Any, ...] = ("batch", "length") if output == "sequence" else ("batch",)
     if task:
-        symbol = finished_head(config, task, num_classes)
+        symbol = finished_head(config, task, num_classes, form=form)
         arg_params.update(head_parameters(symbol, [*names, "data0", "data1", "data2"], input_shapes(1, 8), seed))
     else:
-        symbol = output_symbol(config, output)
+        symbol = output_symbol(config, output, form)
     signature = Signature(
         kind="logits" if task else "encoder",
         output=output,
@@ -113,6 +121,8 @@ def _content(
         max_length=config.max_length,
         tokenizer=pretrained.tokenizer,
         task=task,
+        form=form.name,
+        target_mxnet=target,
     )
     facts = {
         "source": {"spec": how["source"], **pretrained.origin},

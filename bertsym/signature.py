@@ -11,9 +11,6 @@ from bertsym.bert.inputs import INPUT_NAMES, INPUTS
 from bertsym.text.tasks import Columns
 from bertsym.text.tokenizer import TokenizerOptions
 
-# The oldest MXNet whose operators and attributes suffice for the portable form (LeakyReLU's gelu).
-MINIMUM_MXNET = "1.5.0"
-
 
 @dataclass(frozen=True)
 class Signature:
@@ -37,6 +34,9 @@ class Signature:
     columns: Columns = Columns()
     header: bool = True  #: whether the training tables had one
     trained: bool = True  #: False of a classifier that was grafted and never fitted
+    form: str = "portable"  #: a key of `bert.forms.FORMS`
+    target_mxnet: str | None = None  #: the release line that the symbols were written for, such as ``1.5``
+    minimum_mxnet: str | None = None  #: the oldest MXNet that loads the symbols; found when they are written
 
     def to_json(self) -> dict[str, Any]:
         """The documented JSON form; free dimensions are the strings ``batch`` and ``length``."""
@@ -57,8 +57,9 @@ class Signature:
             "pair": self.pair,
             "columns": {**dataclasses.asdict(self.columns), "header": self.header},
             "tokenizer": dataclasses.asdict(self.tokenizer),
-            "form": "portable",
-            "minimum_mxnet": MINIMUM_MXNET,
+            "form": self.form,
+            "target_mxnet": self.target_mxnet,
+            "minimum_mxnet": self.minimum_mxnet,
         }
 
     @classmethod
@@ -79,6 +80,9 @@ class Signature:
             columns=Columns(*(columns[part] for part in ("text", "pair", "label"))),
             header=columns["header"],
             trained=document.get("trained", True),
+            form=document["form"],
+            target_mxnet=document.get("target_mxnet"),
+            minimum_mxnet=document["minimum_mxnet"],
         )
 
 

@@ -17,7 +17,7 @@ from bertsym.bert.inputs import INPUT_NAMES, check_inputs, input_shapes
 from bertsym.bert.parameters import POOLER, parameter_shapes
 from bertsym.bundle import PARAMS, SYMBOL, TRAIN_SYMBOL, Bundle
 from bertsym.errors import ModelError, UsageError, VerificationError
-from bertsym.runtime import mx, mxnet_errors, nlp
+from bertsym.runtime import mx, mxnet_errors, nlp, quiet_stderr
 from bertsym.signature import Signature
 from bertsym.symbol.params import Array
 
@@ -156,7 +156,8 @@ def _run_checks(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[st
     checks = []
     for loader, load in _LOADERS.items():
         if loader != "train symbol" or TRAIN_SYMBOL in bundle.manifest["files"]:
-            forward = load(bundle)
+            with quiet_stderr():
+                forward = load(bundle)
             checks += [_compare(loader, signature, length, forward(x), expected) for length, x, expected in cases]
     return checks
 

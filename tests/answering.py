@@ -12,6 +12,7 @@ import numpy as np
 
 from bertsym import BertConfig
 from bertsym.bert.encoder import encoder_symbol
+from bertsym.bert.encoder_spec import EncoderSpec
 from bertsym.recognition.answer import KINDS, Answer, answers
 from bertsym.recognition.recognise import Recognised, recognise
 from bertsym.recognition.tracing import trace
@@ -40,7 +41,7 @@ class Net:
 
 def our_encoder() -> Net:
     """The encoder that bertsym writes."""
-    encoded = encoder_symbol(CONFIG)
+    encoded = encoder_symbol(EncoderSpec(CONFIG))
     inside = encoded.get_internals()
     inner = inside["bertencoder0_transformer0_positionwiseffn0_layernorm0_fwd_output"]
     return Net(encoded, inside["data0"], inside["data2"], [inner, encoded])

@@ -18,12 +18,12 @@ FINISHED_HEADS = {
 #: the layers that fine-tuning adds, and the label of the last one
 FULLY_CONNECTED, SOFTMAX, LABEL_NAME = "fc-finetune", "softmax", "softmax_label"
 
-#: the operators of the portable form and its heads, all of MXNet 1.5
-
+#: the operators of all forms and their heads
 OPERATORS = frozenset(
     {
         "Activation",
         "Cast",
+        "Concat",
         "Dropout",
         "Embedding",
         "FullyConnected",
@@ -32,16 +32,25 @@ OPERATORS = frozenset(
         "Reshape",
         "SequenceMask",
         "SoftmaxOutput",
+        "_contrib_arange_like",
+        "_contrib_interleaved_matmul_selfatt_qk",
+        "_contrib_interleaved_matmul_selfatt_valatt",
+        "_div_scalar",
         "_mul_scalar",
+        "_plus_scalar",
         "batch_dot",
         "broadcast_add",
+        "broadcast_axis",
         "broadcast_div",
         "elemwise_add",
+        "elemwise_mul",
+        "erf",
         "expand_dims",
         "null",
         "slice_axis",
         "slice_like",
         "softmax",
+        "stack",
         "sum",
         "transpose",
         "zeros_like",

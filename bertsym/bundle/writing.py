@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsym.bert.config import BertConfig
+from bertsym.bert.forms import TARGETS
 from bertsym.bundle.files import (
     FILE_NAMES,
     MANIFEST,
@@ -30,6 +32,8 @@ from bertsym.bundle.files import (
 from bertsym.bundle.opening import FORMAT_VERSION, Bundle, SymbolBundle, open_any
 from bertsym.errors import ModelError, UsageError
 from bertsym.signature import Signature, SymbolSignature
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.operators import oldest_mxnet
 from bertsym.symbol.params import Array, write_params
 from bertsym.text.vocabulary import Vocabulary
 
@@ -72,7 +76,7 @@ class Stage:
     def write(self, content: BundleContent) -> Bundle:
         """Write all files, then read them back: the bundle, still in the temporary folder."""
         facts = {"config": content.config.to_dict(), **content.facts}
-        self._write_files(content, content.arg_params, (), facts)
+        self._write_files(_for_versions(content), content.arg_params, (), facts)
         return Bundle.open(self.prefix)
 
     def write_symbol(self, content: SymbolContent) -> SymbolBundle:
@@ -124,6 +128,21 @@ class Stage:
             write_params(file, params, auxiliary)
             _sync(file)
         return file_entry(path)
+
+
+def _for_versions(content: BundleContent) -> BundleContent:
+    """The content with the oldest MXNet that loads its graphs, which say to be of the one that they are meant for."""
+    graphs = [SymbolGraph.parse(text) for text in (content.symbol_json, content.train_symbol_json) if text]
+    oldest = oldest_mxnet(node for graph in graphs for node in graph.nodes).version
+    if content.signature.target_mxnet is not None:
+        for graph in graphs:
+            graph.set_mxnet_version(TARGETS[content.signature.target_mxnet].release)
+    return dataclasses.replace(
+        content,
+        signature=dataclasses.replace(content.signature, minimum_mxnet=oldest),
+        symbol_json=graphs[0].to_json(),
+        train_symbol_json=graphs[1].to_json() if len(graphs) > 1 else None,
+    )
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bertsym.bert.catalogue import FINISHED_HEADS, OUTPUTS
-from bertsym.cli.options import command_line, force_option
+from bertsym.cli.options import command_line, force_option, form_options
 
 
 @click.command("export")
@@ -28,6 +28,7 @@ from bertsym.cli.options import command_line, force_option
     help="Write a finished, untrained head that ends in logits, as GluonNLP's export.py does.",
 )
 @click.option("--num-classes", type=click.IntRange(2), help="For --task classification.  [default: 2]")
+@form_options
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For random: and --task.")
 @click.option("--vocab", metavar="FILE", help="For params: and random:, vocab.txt or GluonNLP's vocabulary JSON.")
 @click.option("--num-heads", type=click.IntRange(1), help="For params:, the number of attention heads.")
@@ -50,6 +51,8 @@ def command(
     cls_slice: bool | None,
     task: str | None,
     num_classes: int | None,
+    form: str | None,
+    target: str | None,
     seed: int,
     atol: float,
     force: bool,
@@ -83,6 +86,8 @@ def command(
         output=output,
         task=task,
         num_classes=num_classes,
+        form=form,
+        target=target,
         seed=seed,
         options=SourceOptions(**source_options),
         atol=atol,

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from bertsym.bert.forms import FORMS, TARGETS
+
 SHOWN = 20  #: lines of a kind, where more is rarely read
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -50,6 +52,22 @@ shape_option = click.option(
     callback=_as_dict,
     help="Shape of an input, as data0=2,16; for inputs whose shape the graph does not tell.",
 )
+
+
+def form_options(function: Function) -> Function:
+    """In which form an encoder is written, and for which MXNet."""
+    described = "; ".join(f"{name}: {text}" for name, text in FORMS.items())
+    for option in (
+        click.option("--form", type=click.Choice(list(FORMS)), help=f"{described}.  [default: portable]"),
+        click.option(
+            "--target-mxnet",
+            "target",
+            type=click.Choice(list(TARGETS)),
+            help="The MXNet that loads it.  [default: 1.5 and later, but not 1.7, whose gelu is wrong]",
+        ),
+    ):
+        function = option(function)
+    return function
 
 
 def surgery_options(function: Function) -> Function:

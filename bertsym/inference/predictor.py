@@ -12,7 +12,7 @@ from bertsym.bert.inputs import INPUT_NAMES, input_shapes
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.devices import contexts
 from bertsym.errors import DataError, ModelError
-from bertsym.runtime import mx, mxnet_errors
+from bertsym.runtime import mx, mxnet_errors, quiet_stderr
 from bertsym.symbol.params import Array
 from bertsym.text.batches import bucket_length, inference_batches
 from bertsym.text.features import Features
@@ -49,8 +49,10 @@ class Predictor:
     def from_bundle(cls, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> Predictor:
         """A predictor with the bundle's symbol and parameters."""
         signature = bundle.signature
+        with quiet_stderr():
+            symbol = mx.sym.load(str(bundle.path(SYMBOL)))
         predictor = cls(
-            mx.sym.load(str(bundle.path(SYMBOL))),
+            symbol,
             bundle.config,
             bundle.vocabulary().index("[PAD]"),
             signature.max_length,

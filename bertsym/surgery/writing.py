@@ -227,6 +227,8 @@ def _headless(model: Model, source: Signature, config: BertConfig) -> Signature 
         output_shape=(*shape, config.units),
         max_length=config.max_length,
         tokenizer=source.tokenizer,
+        form=source.form,
+        target_mxnet=source.target_mxnet,
     )
 
 

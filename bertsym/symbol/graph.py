@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import difflib
 import fnmatch
+import json
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -93,6 +94,12 @@ class SymbolGraph:
         except (KeyError, TypeError, ValueError, IndexError, OverflowError):
             return None
         return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+
+    def set_mxnet_version(self, version: str) -> None:
+        """Let the file say that this MXNet, such as ``1.5.0``, wrote it: older ones warn when they load it."""
+        major, minor, patch = map(int, version.split("."))
+        number = major * 10000 + minor * 100 + patch
+        self.document = {**(self.document or json.loads(self.to_json())), "attrs": {"mxnet_version": ["int", number]}}
 
     def node(self, name: str) -> Node:
         """The node of this name; raises UsageError, with the nearest names, when there is none or more than one."""

@@ -17,7 +17,7 @@ from bertsym.devices import contexts
 from bertsym.errors import ModelError, UsageError
 from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.inference.predictor import Predictor
-from bertsym.runtime import mx
+from bertsym.runtime import mx, quiet_stderr
 from bertsym.signature import Signature
 from bertsym.symbol.params import Array
 from bertsym.text.tables import TableFormat
@@ -129,7 +129,8 @@ class _Grafted:
         }
         #: the only length that the graph takes, if it is locked to one
         self.length = max_length if options.whole_sequence else None
-        self._symbol = mx.sym.load(str(base.path(SYMBOL)))
+        with quiet_stderr():
+            self._symbol = mx.sym.load(str(base.path(SYMBOL)))
         self._train_symbol = graft(self._symbol, **self._settings)
         self._inference_symbol = graft_for_inference(self._symbol, **self._settings)
         self._base_params = base.params()
@@ -199,6 +200,8 @@ class _Grafted:
             pair=data.pair,
             columns=data.columns,
             header=data.header,
+            form=base.signature.form,
+            target_mxnet=base.signature.target_mxnet,
         )
         facts = {
             "source": manifest["source"],
