@@ -51,8 +51,9 @@ def export(
     `source` is ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``;
     `output` is ``cls`` (the default), ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U). `task`
     (``classification``, ``regression``, ``question_answering``) writes a finished, untrained head instead, of
-    `num_classes` outputs, drawn from `seed`. `form` is ``portable`` (the default),
-    ``gluonnlp`` or ``fast``, written for the MXNet `target`, such as ``1.4``; by default for 1.5 and later, but 1.7. `command` is noted in the manifest; `progress` hears what is done.
+    `num_classes` outputs, drawn from `seed`. `form` is ``portable`` (the default), ``gluonnlp`` or ``fast``, written
+    for the MXNet `target`, such as ``1.4``; by default for 1.5 and later, but not 1.7. `command` is noted in the
+    manifest; `progress` hears what is done.
 
     Raises UsageError, ModelError, DataError or VerificationError; nothing is left behind then.
     """

@@ -33,6 +33,8 @@ ALLOWED: dict[str, set[str]] = {
     "bert.inputs": {"errors", "bert.config"},
     "bert.parameters": {"errors", "bert.config"},
     "bert.catalogue": set(),
+    "bert.forms": {"errors"},
+    "bert.encoder_spec": {"bert.config", "bert.inputs", "bert.parameters"},
     "recognition": {"symbol", "recognition"},
     "bert.grafting": {"symbol", "bert.catalogue"},
     "signature": {"text", "bert.inputs"},
@@ -45,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
         "bert.config",
         "bert.inputs",
         "bert.catalogue",
+        "bert.forms",
         "bert.parameters",
     },
     "model": {"errors", "symbol", "recognition", "bundle"},
@@ -94,14 +97,15 @@ ALLOWED: dict[str, set[str]] = {
         "inference",
         "training",
     },
-    "cli": {"errors", "runtime", "text", "bert.catalogue", "bert.grafting", "bundle", "sources", "exporting"}
-    | {"verification", "training", "inference", "inspection", "surgery", "drawing", "cli"},
+    "cli": {"errors", "runtime", "text", "bert.catalogue", "bert.forms", "bert.grafting", "bundle", "sources"}
+    | {"exporting", "verification", "training", "inference", "inspection", "surgery", "drawing", "cli"},
     "__main__": {"cli"},
 }
 # Nothing of these may lead to mxnet, however far the way is.
 WITHOUT_MXNET = (
     *("errors", "symbol", "text", "bundle"),
     *("bert.config", "bert.inputs", "bert.catalogue", "bert.parameters", "bert.grafting"),
+    *("bert.forms", "bert.encoder_spec"),
     *("recognition", "model"),
     *("drawing.drawing", "drawing.netron"),
 )

@@ -1,4 +1,4 @@
-"""GluonNLP 0.10's form, with the operators that MXNet 1.6 got for it: interleaved attention, arange_like, use_length."""
+"""GluonNLP 0.10's form: interleaved attention, arange_like and softmax's use_length, all new in MXNet 1.6."""
 
 from __future__ import annotations
 
