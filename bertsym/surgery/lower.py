@@ -47,9 +47,10 @@ def lower(
     """
     chosen = choose_form(form, target)
     model = open_model(symbol, params, epoch=epoch)
-    values = require_params(model)
     try:
-        spec = match(model.graph, find_bert(model.graph, model.param_shapes), model.param_shapes)
+        bert = find_bert(model.graph, model.param_shapes)
+        values = require_params(model)
+        spec = match(model.graph, bert, model.param_shapes)
 
         def lowered(graph: SymbolGraph) -> SymbolGraph:
             changed = replace_encoder(graph, model.param_shapes, spec, chosen)
