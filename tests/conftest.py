@@ -78,20 +78,21 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def hugging_face_weights(seed: int = 0) -> dict[str, Array]:
-    """Weights of CONFIG under Hugging Face's names, large enough that every one of them matters."""
+def hugging_face_weights(seed: int = 0, **changes: Any) -> dict[str, Array]:
+    """Weights of CONFIG, with `changes`, under Hugging Face's names, large enough that every one of them matters."""
     rng = np.random.default_rng(seed)
-    units, hidden = CONFIG["hidden_size"], CONFIG["intermediate_size"]
+    config = {**CONFIG, **changes}
+    units, hidden = config["hidden_size"], config["intermediate_size"]
     shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (CONFIG["vocab_size"], units),
-        "embeddings.position_embeddings.weight": (CONFIG["max_position_embeddings"], units),
-        "embeddings.token_type_embeddings.weight": (2, units),
+        "embeddings.word_embeddings.weight": (config["vocab_size"], units),
+        "embeddings.position_embeddings.weight": (config["max_position_embeddings"], units),
+        "embeddings.token_type_embeddings.weight": (config["type_vocab_size"], units),
         "embeddings.LayerNorm.weight": (units,),
         "embeddings.LayerNorm.bias": (units,),
         "pooler.dense.weight": (units, units),
         "pooler.dense.bias": (units,),
     }
-    for i in range(CONFIG["num_hidden_layers"]):
+    for i in range(config["num_hidden_layers"]):
         for name, shape in {
             "attention.self.query": (units, units),
             "attention.self.key": (units, units),

@@ -51,7 +51,8 @@ class Features:
             example = self.examples[row]
             size = len(example.token_ids)
             token_ids[position, :size] = example.token_ids
-            token_types[position, :size] = example.token_types
+            # A model of one segment takes both texts of a pair for one.
+            token_types[position, :size] = np.minimum(example.token_types, config.token_type_vocab_size - 1)
             valid_length[position] = size
         check_inputs(token_ids, token_types, valid_length, config)
         return token_ids, token_types, valid_length
