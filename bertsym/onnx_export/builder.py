@@ -23,8 +23,11 @@ class Builder:
     the others are ``X/PART``. Tensors are float32 but for `integers`, which are int64.
     """
 
-    def __init__(self, where: str, ranks: Mapping[Output, int], parameters: Sequence[str], names: set[str]) -> None:
+    def __init__(
+        self, where: str, ranks: Mapping[Output, int], parameters: Sequence[str], names: set[str], advice: str
+    ) -> None:
         self.where = where
+        self._advice = advice
         self.parameters = frozenset(parameters)
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, Array] = {}
@@ -40,8 +43,8 @@ class Builder:
         self._node = node
 
     def refuse(self, why: str) -> NoReturn:
-        """Raise ModelError about the current MXNet node."""
-        raise ModelError(f"{self.where}: node {self._node.name!r} ({self._node.op}) {why}")
+        """Raise ModelError about the current MXNet node; the advice ends the message."""
+        raise ModelError(f"{self.where}: node {self._node.name!r} ({self._node.op}) {why}{self._advice}")
 
     def rank(self, output: Output) -> int:
         """Number of axes of an MXNet tensor."""
@@ -81,7 +84,7 @@ class Builder:
         """An int64 vector; equal constants are stored once."""
         return self._constant(f"ints {list(values)}", np.array(values, np.int64))
 
-    def int(self, value: int) -> str:
+    def scalar(self, value: int) -> str:
         """An int64 scalar."""
         return self._constant(f"int {value}", np.array(value, np.int64))
 

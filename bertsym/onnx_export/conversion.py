@@ -53,17 +53,18 @@ def convert(
     *,
     metadata: Mapping[str, str],
     where: str,
+    advice: str = "",
 ) -> ModelProto:
     """The ONNX model of a graph: opset 13, float32 inside, parameters stored once.
 
     `ranks` are the numbers of axes of the graph's tensors. `inputs` of dtype ``int64`` are cast where MXNet
     computes with their numbers. Dense layers on more than two axes read their weight transposed, as NAME/transposed.
 
-    Raises ModelError, naming the node, for what does not convert.
+    Raises ModelError, naming the node, for what does not convert; `advice` ends the message.
     """
     needed = needed_nodes(graph)
     names = [node.name for node in needed if node.is_variable]
-    builder = Builder(where, ranks, [name for name in names if name in params], set(names))
+    builder = Builder(where, ranks, [name for name in names if name in params], set(names), advice)
     builder.integers.update(tensor.name for tensor in inputs if tensor.dtype == "int64")
     _add_nodes(builder, needed, graph.outputs, [tensor.name for tensor in outputs])
     described = helper.make_graph(

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bertsym.errors import BertsymError, ModelError, UsageError
 from bertsym.model import Model, open_model, require_params
 from bertsym.onnx_export.metadata import input_meanings, metadata
@@ -200,7 +198,16 @@ def _write(model: Model, sample: Mapping[str, Array], inputs: list[Tensor], outp
     assert model.params is not None
     known = {**model.param_shapes, **{name: array.shape for name, array in sample.items()}}
     ranks = {output: len(shape) for output, shape in tensor_shapes(model.graph, known, model.name).items()}
-    converted = convert(model.graph, model.params, ranks, inputs, outputs, metadata=metadata(model), where=model.name)
+    converted = convert(
+        model.graph,
+        model.params,
+        ranks,
+        inputs,
+        outputs,
+        metadata=metadata(model),
+        where=model.name,
+        advice=_advice(model),
+    )
     large = sum(len(tensor.raw_data) for tensor in converted.graph.initializer) > _LARGEST
     onnx.save(converted, str(path), save_as_external_data=large, location=_data_path(path).name)
     for file in filter(Path.exists, (path, _data_path(path))):

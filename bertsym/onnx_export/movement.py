@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,11 +50,13 @@ def _shape(b: Builder, x: str, wanted: Sequence[tuple[bool, int]]) -> str:
 
 
 def transpose(b: Builder, node: Node, x: list[str]) -> Result:
+    """Axes in another order, by default backwards."""
     axes = integers(node.attrs, "axes") or range(b.rank(node.inputs[0]))[::-1]
     return b.add("Transpose", x, perm=list(axes))
 
 
 def swap_axes(b: Builder, node: Node, x: list[str]) -> Result:
+    """Two axes exchanged."""
     order = list(range(b.rank(node.inputs[0])))
     one, other = (integer(node.attrs, key, 0) for key in ("dim1", "dim2"))
     order[one], order[other] = order[other], order[one]
@@ -61,15 +64,18 @@ def swap_axes(b: Builder, node: Node, x: list[str]) -> Result:
 
 
 def expand_dims(b: Builder, node: Node, x: list[str]) -> Result:
+    """A new axis of size 1."""
     return b.add("Unsqueeze", [x[0], b.ints(integer(node.attrs, "axis", 0))])
 
 
 def squeeze(b: Builder, node: Node, x: list[str]) -> Result:
+    """Without axes of size 1, all or some."""
     axes = [axis for axis in integers(node.attrs, "axis") if axis is not None]
     return b.add("Squeeze", [x[0], b.ints(*axes)] if axes else x)
 
 
 def slice_ranges(b: Builder, node: Node, x: list[str]) -> Result:
+    """Ranges of the first axes, ``None`` at an open end."""
     begin, end, step = (integers(node.attrs, key) for key in ("begin", "end", "step"))
     steps = [1 if size is None else size for size in step] or [1] * len(begin)
     if any(size < 1 for size in steps):
@@ -81,11 +87,13 @@ def slice_ranges(b: Builder, node: Node, x: list[str]) -> Result:
 
 
 def slice_axis(b: Builder, node: Node, x: list[str]) -> Result:
+    """A range of one axis."""
     start, end = (integer(node.attrs, key, default) for key, default in (("begin", 0), ("end", TO_THE_END)))
     return b.add("Slice", [x[0], b.ints(start), b.ints(end), b.ints(integer(node.attrs, "axis", 0))])
 
 
 def slice_like(b: Builder, node: Node, x: list[str]) -> Result:
+    """The beginning of some axes, as long as those of another tensor."""
     rank = b.rank(node.inputs[0])
     axes = [axis for axis in integers(node.attrs, "axes") if axis is not None] or list(range(rank))
     ends = b.add("Gather", [b.shape(x[1]), b.ints(*axes)], "ends", axis=0)
@@ -93,16 +101,19 @@ def slice_like(b: Builder, node: Node, x: list[str]) -> Result:
 
 
 def concat(b: Builder, node: Node, x: list[str]) -> Result:
+    """Joined along an axis."""
     return b.add("Concat", x, axis=integer(node.attrs, "dim", 1))
 
 
 def stack(b: Builder, node: Node, x: list[str]) -> Result:
+    """Joined along a new axis."""
     axis = integer(node.attrs, "axis", 0)
     layers = [b.add("Unsqueeze", [name, b.ints(axis)], f"layer{i}") for i, name in enumerate(x)]
     return b.add("Concat", layers, axis=axis)
 
 
 def split(b: Builder, node: Node, x: list[str]) -> Result:
+    """Equal pieces of an axis, with ``squeeze_axis`` without it."""
     count, axis = integer(node.attrs, "num_outputs", 1), integer(node.attrs, "axis", 1)
     if not flag(node.attrs, "squeeze_axis", False):
         return b.add_many("Split", x, count, axis=axis)
@@ -111,6 +122,7 @@ def split(b: Builder, node: Node, x: list[str]) -> Result:
 
 
 def tile(b: Builder, node: Node, x: list[str]) -> Result:
+    """Repeated along axes, the last ones first."""
     rank, times = b.rank(node.inputs[0]), [times or 1 for times in integers(node.attrs, "reps")]
     if len(times) > rank:
         b.refuse(f"adds axes (reps={node.attrs['reps']} of {rank} axes), which does not convert")
@@ -118,6 +130,7 @@ def tile(b: Builder, node: Node, x: list[str]) -> Result:
 
 
 def broadcast_axis(b: Builder, node: Node, x: list[str]) -> Result:
+    """Axes of size 1 repeated to another size."""
     shape = [1] * b.rank(node.inputs[0])
     for axis, size in zip(integers(node.attrs, "axis"), integers(node.attrs, "size")):
         shape[axis or 0] = size or 1
@@ -130,8 +143,10 @@ def filled(value: float) -> Converter:
 
 
 def arange(b: Builder, node: Node, x: list[str]) -> Result:
-    if node.attrs.get("stop", "None") == "None" or flag(node.attrs, "infer_range", False):
-        b.refuse("has no end, which does not convert")
-    start, stop, step = (decimal(node.attrs, key, default) for key, default in (("start", 0), ("stop", 0), ("step", 1)))
-    values = np.arange(start, stop, step).repeat(integer(node.attrs, "repeat", 1))
-    return b.array(values.astype(np.float32))
+    """Numbers at equal distances, a constant; with a start alone, from 0 to there."""
+    if flag(node.attrs, "infer_range", False):
+        b.refuse("ends where its reader does (infer_range), which does not convert")
+    start, step = decimal(node.attrs, "start", 0), decimal(node.attrs, "step", 1)
+    stop = decimal(node.attrs, "stop", math.nan)
+    values = np.arange(0, start, step) if math.isnan(stop) else np.arange(start, stop, step)
+    return b.array(values.repeat(integer(node.attrs, "repeat", 1)).astype(np.float32))

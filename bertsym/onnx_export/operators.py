@@ -7,6 +7,7 @@ Sources: the operators' documentation and shape functions in MXNet 1.9.1 (src/op
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from onnx import TensorProto
 
@@ -19,7 +20,7 @@ from bertsym.symbol.node import Node
 WHOLE = {"Embedding": (0,), "SequenceMask": (1,), "ones_like": (0,), "zeros_like": (0,)}
 
 
-def _renamed(op: str, **attributes: object) -> Converter:
+def _renamed(op: str, **attributes: Any) -> Converter:
     """One ONNX node with the same inputs."""
     return lambda b, node, x: b.add(op, x, **attributes)
 
@@ -126,8 +127,8 @@ def _sequence_mask(b: Builder, node: Node, x: list[str]) -> Result:
     if not flag(node.attrs, "use_sequence_length", False):
         return x[0]
     rank, axis = b.rank(node.inputs[0]), integer(node.attrs, "axis", 0)
-    length = b.add("Gather", [b.shape(x[0]), b.int(axis)], "length", axis=0)
-    positions = b.add("Range", [b.int(0), length, b.int(1)], "positions")
+    length = b.add("Gather", [b.shape(x[0]), b.scalar(axis)], "length", axis=0)
+    positions = b.add("Range", [b.scalar(0), length, b.scalar(1)], "positions")
     # The lengths along the texts' axis, the positions along the tokens', both against all that follow.
     across = b.add("Unsqueeze", [positions, b.ints(1 - axis, *range(2, rank))], "tokens")
     lengths = b.add("Unsqueeze", [b.as_index(x[1]), b.ints(axis, *range(2, rank))], "lengths")
