@@ -156,7 +156,7 @@ def test_an_old_graph_of_gluonnlp_gives_what_the_version_that_wrote_it_did(tmp_p
     inputs = {key: np.array(rows, np.float32) for key, rows in told["inputs"].items()}
     found = run(tmp_path / "out.onnx", inputs)
     assert len(found) == len(told["outputs"])
-    for one, rows in zip(found, told["outputs"].values() if isinstance(told["outputs"], dict) else told["outputs"]):
+    for one, rows in zip(found, told["outputs"]):
         np.testing.assert_allclose(one, np.array(rows), atol=1e-5)
 
 

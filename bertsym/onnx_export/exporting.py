@@ -229,9 +229,10 @@ def _compare(
     dtypes = {tensor.name: tensor.dtype for tensor in inputs}
     checks = []
     for sample in samples:
+        # MXNet first: what is wrong with the symbol itself it says better.
+        expected = tensor_values(model.graph, model.params, sample, where=model.name)
         with _onnx_errors(model.name, "onnxruntime can't run what it was converted to"):
             found = session.run(names, {name: array.astype(dtypes[name]) for name, array in sample.items()})
-        expected = tensor_values(model.graph, model.params, sample, where=model.name)
         differences = [difference(name, one, two) for name, one, two in zip(names, expected, found)]
         check_equal(differences, where)
         sizes = {name: array.shape for name, array in sample.items()}

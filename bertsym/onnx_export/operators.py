@@ -106,21 +106,14 @@ def _softmax(op: str) -> Converter:
 def _softmax_output(b: Builder, node: Node, x: list[str]) -> Result:
     if flag(node.attrs, "multi_output", False):
         return b.add("Softmax", x[:1], axis=1)
-    if flag(node.attrs, "preserve_shape", False) or b.rank(node.inputs[0]) == 2:
-        return b.add("Softmax", x[:1], axis=-1)
-    return _flat_softmax(b, x[0])
+    if not flag(node.attrs, "preserve_shape", False) and b.rank(node.inputs[0]) != 2:
+        # MXNet 1.9.1: the last axis with oneDNN, all but the first without.
+        b.refuse("has more than two axes and no preserve_shape: what MXNet computes depends on how it was built")
+    return b.add("Softmax", x[:1], axis=-1)
 
 
 def _softmax_activation(b: Builder, node: Node, x: list[str]) -> Result:
-    if node.attrs.get("mode") == "channel":
-        return b.add("Softmax", x, axis=1)
-    return _flat_softmax(b, x[0]) if b.rank(node.inputs[0]) != 2 else b.add("Softmax", x, axis=-1)
-
-
-def _flat_softmax(b: Builder, x: str) -> str:
-    """Over all axes but the first."""
-    chances = b.add("Softmax", [b.add("Flatten", [x], "flat", axis=1)], "softmax", axis=-1)
-    return b.add("Reshape", [chances, b.shape(x)])
+    return b.add("Softmax", x, axis=1 if node.attrs.get("mode") == "channel" else -1)
 
 
 def _sequence_mask(b: Builder, node: Node, x: list[str]) -> Result:
