@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from bertsym.errors import ModelError
 from bertsym.onnx_export.builder import Builder
@@ -15,7 +14,7 @@ from bertsym.onnx_export.operators import OPERATORS, WHOLE
 from bertsym.signature import Tensor
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
-from bertsym.symbol.params import Parameters
+from bertsym.symbol.params import Array, Parameters
 
 OPSET, IR_VERSION = 13, 7
 _TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
@@ -74,7 +73,6 @@ def convert(
         [_value_info(tensor) for tensor in outputs],
         [numpy_helper.from_array(values, name) for name, values in builder.constants.items()],
     )
-    _add_parameters(described.initializer, builder, params, where)
     model = helper.make_model(
         described,
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -83,6 +81,7 @@ def convert(
         producer_version=version("bertsym"),
     )
     helper.set_model_props(model, dict(metadata))
+    _add_parameters(model.graph, builder, params, where)  # last: make_model copies what it is given
     return model
 
 
@@ -111,19 +110,24 @@ def _add_nodes(builder: Builder, needed: Sequence[Node], ends: Sequence[Output],
             builder.name_output(tensors[end], name)
 
 
-def _add_parameters(initializers: Any, builder: Builder, params: Parameters, where: str) -> None:
+def _add_parameters(graph: GraphProto, builder: Builder, params: Parameters, where: str) -> None:
     """Those that an ONNX node reads; one array at a time is copied."""
     read = {name for node in builder.nodes for name in node.input}
     for name in (name for name in params if name in builder.parameters):
-        if read & {name, builder.transposed.get(name)} and params.infos[name].dtype != "<f4":
+        turned = builder.transposed.get(name)
+        if read & {name, turned} and params.infos[name].dtype != "<f4":
             raise ModelError(
                 f"{where}: parameter {name} is {np.dtype(params.infos[name].dtype)}: only float32 converts"
             )
         if name in read:
-            initializers.append(numpy_helper.from_array(params[name], name))
-        if builder.transposed.get(name) in read:
-            turned = np.ascontiguousarray(params[name].T)
-            initializers.append(numpy_helper.from_array(turned, builder.transposed[name]))
+            _add_parameter(graph, name, params[name])
+        if turned is not None and turned in read:
+            _add_parameter(graph, turned, params[name].T)
+
+
+def _add_parameter(graph: GraphProto, name: str, array: Array) -> None:
+    # In place, since a TensorProto that is appended is copied.
+    graph.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=array.shape, raw_data=array.tobytes())
 
 
 def _value_info(tensor: Tensor) -> ValueInfoProto:
