@@ -218,6 +218,7 @@ def test_imports_run_downwards_only() -> None:
         ("bundle", "bert.outputs"),
         ("bundle", "training.options"),
         ("sources.hugging_face", "runtime"),
+        ("onnx_export.conversion", "running.values"),
         ("verification", "exporting"),
         ("training.loop", "exporting"),
         ("inference.metrics", "training.loop"),

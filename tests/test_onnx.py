@@ -254,6 +254,32 @@ def test_the_file_names_the_digests_of_what_it_was_made_of(classifier: Path, tmp
     assert json.loads(told["kind"]) == "classifier"
 
 
+def test_a_part_keeps_how_texts_are_read_but_not_what_was_answered(classifier: Path, tmp_path: Path) -> None:
+    extract(classifier, tmp_path / "part", ["cls"])
+    export_onnx(tmp_path / "part", tmp_path / "part.onnx")
+    graft_head(tmp_path / "part", tmp_path / "other", head="regression")
+    export_onnx(tmp_path / "other", tmp_path / "other.onnx")
+    told = session(tmp_path / "other.onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(told["tokenizer"])["lower_case"] is True
+    assert json.loads(told["kind"]) == "symbol"
+    assert "labels" not in told
+
+
+@pytest.mark.parametrize("wrong", ["length", "token", "type"])
+def test_onnxruntime_refuses_what_is_outside_of_the_tables(
+    bundles: dict[str, Path], tmp_path: Path, wrong: str
+) -> None:
+    """MXNet takes the last row of the table of words instead, without a word."""
+    export_onnx(bundles["cls"], tmp_path / "cls.onnx")
+    inputs = token_inputs(2, CONFIG["max_position_embeddings"] + (wrong == "length"), WORDS)
+    if wrong == "token":
+        inputs["data0"][0, 0] = WORDS
+    if wrong == "type":
+        inputs["data1"][0, 0] = 2
+    with pytest.raises(Exception, match=r"ONNXRuntimeError"):
+        run(tmp_path / "cls.onnx", inputs)
+
+
 # The command
 
 

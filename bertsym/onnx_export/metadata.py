@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from bertsym.bundle import MANIFEST, SIGNATURE, VOCAB_TXT, file_digest, read_json
 from bertsym.model import Model
 
-#: keys of a signature that are kept, as JSON
-_KEPT = ("kind", "task", "labels", "trained", "pair", "encoder_output", "max_length", "tokenizer")
+#: keys of a signature that are kept: how texts become inputs, and of a BERT what it answers
+_TEXTS = ("max_length", "pair", "tokenizer")
+_ANSWER = ("encoder_output", "labels", "task", "trained")
 
 
 def input_meanings(model: Model) -> dict[str, str]:
@@ -34,9 +34,11 @@ def metadata(model: Model) -> dict[str, str]:
     else:
         manifest = model.bundle.manifest
         signature = read_json(model.bundle.path(SIGNATURE))
-        told: Mapping[str, Any] = signature.get("origin") or {} if signature["kind"] == "symbol" else signature
-        found.update((key, told[key]) for key in _KEPT if key in told)
         found["kind"] = signature["kind"]
+        if signature["kind"] == "symbol":  # what it answers is no longer what its origin did
+            found.update((key, value) for key, value in (signature["origin"] or {}).items() if key in _TEXTS)
+        else:
+            found.update((key, signature[key]) for key in (*_TEXTS, *_ANSWER))
         found["sha256"] = {name: entry["sha256"] for name, entry in manifest["files"].items()}
         found["sha256"][MANIFEST] = file_digest(model.bundle.path(MANIFEST))
         found["source"] = manifest["source"]
