@@ -308,6 +308,7 @@ def test_parameters_beyond_what_a_file_holds_go_beside_it(
     monkeypatch.setattr(exporting, "_LARGEST", 1000)
     assert export_onnx(bundles["cls"], path).files == [path, data]
     assert data.stat().st_size > path.stat().st_size
+    assert data.stat().st_mode == path.stat().st_mode
     assert_as_mxnet(path, bundles["cls"], token_inputs(4, 13, WORDS))
     monkeypatch.undo()
     assert export_onnx(bundles["cls"], path, force=True).files == [path]

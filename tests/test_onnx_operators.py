@@ -72,6 +72,9 @@ CASES: dict[tuple[int, ...], dict[str, Make]] = {
         ),
         "dense whose weight is read elsewhere": read_twice,
         "LayerNorm": of_x("LayerNorm", eps=1e-3, name="ln"),
+        **{
+            f"L2Normalization {mode}": of_x("L2Normalization", mode=mode) for mode in ("instance", "channel", "spatial")
+        },
         "softmax": of_x("softmax"),
         "softmax of an axis": of_x("softmax", axis=1, temperature=2.5),
         "log_softmax": of_x("log_softmax", axis=-2),
@@ -144,6 +147,8 @@ CASES: dict[tuple[int, ...], dict[str, Make]] = {
     (2, 1, 3, 1): {
         "squeeze": of_x("squeeze"),
         "squeeze an axis": of_x("squeeze", axis=1),
+        "broadcast_to": of_x("broadcast_to", shape=(0, 4, 0, 2)),
+        "broadcast_like": lambda x, y: mx.sym.broadcast_like(x, mx.sym.tile(y, reps=(1, 2, 1, 3))),
         "broadcast_axis": of_x("broadcast_axis", axis=(1, 3), size=(4, 2)),
     },
 }
@@ -166,6 +171,12 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "a range as long as its reader": (
         lambda x, y: mx.sym.broadcast_add(x, mx.sym.contrib.arange_like(y, axis=3, name="it")),
         "has no ONNX form here",
+    ),
+    "broadcast_like of some axes": (
+        lambda x, y: mx.sym.broadcast_like(
+            mx.sym.sum(x, axis=1, keepdims=True), y, lhs_axes=(1,), rhs_axes=(1,), name="it"
+        ),
+        "broadcasts some axes only",
     ),
     "selu": (of_x("LeakyReLU", act_type="selu", name="it"), "has the activation 'selu'"),
     "an output that is a by-product": (

@@ -26,7 +26,8 @@ def command(
 
     Inputs and outputs keep MXNet's names. Token ids (data0), token types (data1) and valid_length (data2) are
     int64; any other input, and every output, is float32. Batch and length are free, unless the symbol is locked to
-    one length. Labels, the tokenizer's settings and the vocabulary are in the file's metadata.
+    one length; a shape given with --shape is fixed. The file's metadata holds labels, the tokenizer's settings and
+    the vocabulary.
 
     The file is run by onnxruntime beside MXNet, on random inputs of two sizes with padding, before it appears.
     Needs onnx and onnxruntime: pip install "bertsym[onnx]".

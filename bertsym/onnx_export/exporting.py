@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -79,8 +81,8 @@ def export_onnx(
 
     Inputs keep their names. Token ids, token types and valid_length are int64, (batch, length) and (batch,), any
     other input is float32 as in MXNet. Outputs are float32 and named as MXNet lists them. Batch and length are
-    free where they are in the symbol; `shapes` are those of inputs that the graph does not tell. More than 2 GB of
-    parameters go into ``OUT.data`` beside it.
+    free where they are in the symbol; `shapes` are those of inputs that the graph does not tell, and fixed. More
+    than 2 GB of parameters go into ``OUT.data`` beside it.
 
     onnx checks the file and onnxruntime runs it beside MXNet on random inputs of two sizes, with padding: each
     output may differ by 1e-5 of its scale. Raises UsageError, ModelError (of a node that does not convert) or
@@ -208,9 +210,10 @@ def _write(model: Model, sample: Mapping[str, Array], inputs: list[Tensor], outp
         where=model.name,
         advice=_advice(model),
     )
-    large = sum(len(tensor.raw_data) for tensor in converted.graph.initializer) > _LARGEST
+    large = 4 * sum(math.prod(tensor.dims) for tensor in converted.graph.initializer) > _LARGEST
     onnx.save(converted, str(path), save_as_external_data=large, location=_data_path(path).name)
     for file in filter(Path.exists, (path, _data_path(path))):
+        shutil.copymode(path, file)  # onnx lets only the owner read the parameters
         with open(file, "rb") as written:
             os.fsync(written.fileno())
     del converted

@@ -137,6 +137,18 @@ def broadcast_axis(b: Builder, node: Node, x: list[str]) -> Result:
     return b.add("Expand", [x[0], b.ints(*shape)])
 
 
+def broadcast_to(b: Builder, node: Node, x: list[str]) -> Result:
+    """Axes of size 1 repeated to those of a shape, in which 0 keeps an axis."""
+    return b.add("Expand", [x[0], b.ints(*(size or 1 for size in integers(node.attrs, "shape")))])
+
+
+def broadcast_like(b: Builder, node: Node, x: list[str]) -> Result:
+    """Axes of size 1 repeated to those of another tensor."""
+    if "None" not in (node.attrs.get("lhs_axes", "None"), node.attrs.get("rhs_axes", "None")):
+        b.refuse("broadcasts some axes only (lhs_axes), which does not convert")
+    return b.add("Expand", [x[0], b.shape(x[1])])
+
+
 def filled(value: float) -> Converter:
     """The same number at every place of an input's shape."""
     return lambda b, node, x: b.add("Expand", [b.number(value), b.shape(x[0])])

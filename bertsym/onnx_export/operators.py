@@ -70,6 +70,14 @@ def _layer_norm(b: Builder, node: Node, x: list[str]) -> Result:
     return b.add("Add", [b.add("Mul", [normal, gamma], "scaled"), beta])
 
 
+def _l2_normalization(b: Builder, node: Node, x: list[str]) -> Result:
+    rank, mode = b.rank(node.inputs[0]), node.attrs.get("mode", "instance")
+    axes = {"instance": range(1, rank), "channel": range(1, 2), "spatial": range(2, rank)}[mode]
+    square = b.add("ReduceSumSquare", x, "square", axes=list(axes))
+    raised = b.add("Add", [square, b.number(decimal(node.attrs, "eps", 1e-10))], "square_eps")
+    return b.add("Div", [x[0], b.add("Sqrt", [raised], "norm")])
+
+
 _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "softrelu": "Softplus", "softsign": "Softsign", "tanh": "Tanh"}
 
 
@@ -204,6 +212,7 @@ OPERATORS: dict[str, Converter] = {
     "Embedding": _embedding,
     "Flatten": _renamed("Flatten", axis=1),
     "FullyConnected": _dense,
+    "L2Normalization": _l2_normalization,
     "LayerNorm": _layer_norm,
     "LeakyReLU": _leaky_relu,
     "LinearRegressionOutput": _same,
@@ -233,11 +242,13 @@ OPERATORS: dict[str, Converter] = {
     "broadcast_div": _renamed("Div"),
     "broadcast_greater": _compared("Greater"),
     "broadcast_lesser": _compared("Less"),
+    "broadcast_like": movement.broadcast_like,
     "broadcast_maximum": _renamed("Max"),
     "broadcast_minimum": _renamed("Min"),
     "broadcast_mul": _renamed("Mul"),
     "broadcast_power": _renamed("Pow"),
     "broadcast_sub": _renamed("Sub"),
+    "broadcast_to": movement.broadcast_to,
     "elemwise_add": _renamed("Add"),
     "elemwise_div": _renamed("Div"),
     "elemwise_mul": _renamed("Mul"),
