@@ -98,6 +98,7 @@ CASES: dict[tuple[int, ...], dict[str, Make]] = {
         "expand_dims": of_x("expand_dims", axis=1),
         "expand_dims from the end": of_x("expand_dims", axis=-1),
         "Flatten": of_x("Flatten"),
+        "two operators of one name": lambda x, y: mx.sym.exp(mx.sym.tanh(x, name="one"), name="one"),
         "slice": of_x("slice", begin=(None, 1), end=(None, 3)),
         "slice with steps": of_x("slice", begin=(0, 0, -3), end=(2, 3, None), step=(1, 2, 1)),
         "slice_axis": of_x("slice_axis", axis=-1, begin=1, end=None),
