@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NoReturn, Union
 
 import numpy as np
@@ -36,11 +36,13 @@ class Builder:
         self._ranks = ranks
         self._names = set(names)  # of tensors, which must differ
         self._made: dict[tuple[str, str], str] = {}
-        self._node = Node("", "")
+        self._begun: set[str] = set()
+        self._node, self._base = Node("", ""), ""
 
     def begin(self, node: Node) -> None:
         """What is added from here on belongs to this MXNet node."""
-        self._node = node
+        self._node, self._base = node, _differing(node.name, self._begun)
+        self._begun.add(self._base)
 
     def refuse(self, why: str) -> NoReturn:
         """Raise ModelError about the current MXNet node; the advice ends the message."""
@@ -58,9 +60,8 @@ class Builder:
 
     def add_many(self, op: str, inputs: Sequence[str], count: int, part: str = "", **attributes: Any) -> list[str]:
         """The same of a node with several outputs, ``X_output0``, ``X_output1`` and so on."""
-        base = self._node.name
-        name = f"{base}/{part}" if part else base
-        tensor = name if part else f"{base}_output"
+        name = f"{self._base}/{part}" if part else self._base
+        tensor = name if part else f"{self._base}_output"
         outputs = [self._unique(tensor if count == 1 else f"{tensor}{i}") for i in range(count)]
         self.nodes.append(helper.make_node(op, inputs, outputs, name=name, **attributes))
         return outputs
@@ -73,10 +74,7 @@ class Builder:
         self.nodes.append(helper.make_node("Identity", [x], [name], name=name))
 
     def _unique(self, name: str) -> str:
-        """MXNet takes two operators of one name, ONNX no two tensors."""
-        number, found = 2, name
-        while found in self._names:
-            found, number = f"{name}#{number}", number + 1
+        found = _differing(name, self._names)
         self._names.add(found)
         return found
 
@@ -94,7 +92,7 @@ class Builder:
 
     def array(self, values: Array) -> str:
         """A constant of the current MXNet node."""
-        return self._constant(f"{self._node.name}/values", values)
+        return self._constant(f"{self._base}/values", values)
 
     def _constant(self, name: str, values: Array) -> str:
         self.constants[name] = values
@@ -129,6 +127,14 @@ class Builder:
             self.nodes.append(helper.make_node(op, [x], [output], name=output, **attributes))
             self._made[x, part] = output
         return self._made[x, part]
+
+
+def _differing(name: str, taken: Container[str]) -> str:
+    """MXNet takes two operators of one name, ONNX no two nodes and no two tensors."""
+    found, number = name, 2
+    while found in taken:
+        found, number = f"{name}#{number}", number + 1
+    return found
 
 
 #: names of the outputs of an operator, one or several
