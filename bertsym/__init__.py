@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bertsym.inference.predict import Classifier, Prediction
     from bertsym.inspection.report import Inspection, inspect
     from bertsym.model import Model, open_model
+    from bertsym.onnx_export.exporting import ExportedOnnx, export_onnx
     from bertsym.signature import Signature
     from bertsym.sources import Pretrained, SourceOptions, load_source
     from bertsym.surgery.diff import Diff, diff
@@ -59,6 +60,8 @@ _HOME = {
     "inspect": "inspection.report",
     "Model": "model",
     "open_model": "model",
+    "ExportedOnnx": "onnx_export.exporting",
+    "export_onnx": "onnx_export.exporting",
     "Signature": "signature",
     "Pretrained": "sources",
     "SourceOptions": "sources",
@@ -93,6 +96,7 @@ __all__ = [
     "Diff",
     "Edited",
     "Edits",
+    "ExportedOnnx",
     "FinetuneOptions",
     "Inspection",
     "Model",
@@ -115,6 +119,7 @@ __all__ = [
     "edit",
     "evaluate",
     "export",
+    "export_onnx",
     "extract",
     "finetune",
     "finished_head",

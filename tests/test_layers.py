@@ -67,6 +67,20 @@ ALLOWED: dict[str, set[str]] = {
         "surgery",
         "text",
     },
+    "onnx_export": {"errors", "symbol", "onnx_export"},
+    "onnx_export.conversion": {"errors", "signature", "symbol", "onnx_export"},
+    "onnx_export.metadata": {"bundle", "model"},
+    "onnx_export.exporting": {
+        "errors",
+        "runtime",
+        "signature",
+        "symbol",
+        "recognition.axes",
+        "model",
+        "running",
+        "surgery.comparison",
+        "onnx_export",
+    },
     "drawing": {"errors", "symbol", "drawing"},
     "drawing.of_model": {"errors", "symbol", "recognition.answer", "model", "running", "drawing"},
     "sources": {"errors", "symbol", "text", "bert.config", "bert.parameters", "bundle", "sources"},
@@ -100,7 +114,7 @@ ALLOWED: dict[str, set[str]] = {
         "training",
     },
     "cli": {"errors", "runtime", "text", "bert.catalogue", "bert.forms", "bert.grafting", "bundle", "sources"}
-    | {"exporting", "verification", "training", "inference", "inspection", "surgery", "drawing", "cli"},
+    | {"exporting", "verification", "training", "inference", "inspection", "surgery", "drawing", "onnx_export", "cli"},
     "__main__": {"cli"},
 }
 # Nothing of these may lead to mxnet, however far the way is.
@@ -110,6 +124,7 @@ WITHOUT_MXNET = (
     *("bert.forms", "bert.encoder_spec"),
     *("recognition", "model"),
     *("drawing.drawing", "drawing.netron"),
+    *("onnx_export.conversion", "onnx_export.metadata"),
 )
 
 Imports = Mapping[str, set[str]]
@@ -209,6 +224,7 @@ def test_imports_run_downwards_only() -> None:
         ("bundle", "bert.outputs"),
         ("bundle", "training.options"),
         ("sources.hugging_face", "runtime"),
+        ("onnx_export.conversion", "running.values"),
         ("verification", "exporting"),
         ("training.loop", "exporting"),
         ("inference.metrics", "training.loop"),
@@ -425,8 +441,12 @@ def test_a_command_says_what_it_does_and_is_documented_in_the_group(name: str) -
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_has_a_library_twin(name: str) -> None:
-    """A function of its name, but predict is a method of Classifier, and graft (of a symbol) is another function."""
-    others = {"predict": bertsym.Classifier.predict, "graft": bertsym.graft_head}
+    """A function of its name, but predict is a method of Classifier, and graft and onnx have other names."""
+    others = {
+        "predict": bertsym.Classifier.predict,
+        "graft": bertsym.graft_head,
+        "onnx": bertsym.export_onnx,
+    }
     twin = others.get(name) or getattr(bertsym, name)
     assert inspect.isfunction(twin)
 

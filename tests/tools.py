@@ -15,8 +15,10 @@ TOOLS = {
     "playwright": "pip install playwright",
     "node": "Node.js, apt-get install nodejs",
     "netron": "pip install netron",
+    "onnx": "pip install onnx",
+    "onnxruntime": "pip install onnxruntime",
 }
-_MODULES = ("playwright", "netron")
+_MODULES = ("playwright", "netron", "onnx", "onnxruntime")
 
 
 def is_there(tool: str) -> bool:

@@ -25,6 +25,7 @@ COMMANDS = {
     "lower": "Write a BERT for another MXNet, or in another form.",
     "diff": "Compare two symbols: nodes, parameters, results.",
     "draw": "Draw a symbol as svg, png, one html page, or for Netron.",
+    "onnx": "Write a symbol as an ONNX file, checked in onnxruntime.",
     "verify": "Check a written bundle against GluonNLP's own BERTModel.",
     "finetune": "Graft a classifier onto an exported BERT and fit it.",
     "evaluate": "Measure a classifier on a labelled table.",

@@ -1,0 +1,44 @@
+"""``bertsym onnx``."""
+
+from __future__ import annotations
+
+import click
+
+from bertsym.cli.options import epoch_option, params_option, shape_option
+
+
+@click.command("onnx")
+@click.argument("symbol", metavar="PREFIX")
+@click.argument("out", metavar="OUT.onnx")
+@params_option
+@epoch_option
+@shape_option
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+def command(
+    symbol: str,
+    out: str,
+    params: str | None,
+    epoch: int | None,
+    shape: dict[str, tuple[int, ...]],
+    force: bool,
+) -> None:
+    """Write the symbol at PREFIX and its parameters as an ONNX file, opset 13, for life without MXNet.
+
+    Inputs and outputs keep MXNet's names. Token ids (data0), token types (data1) and valid_length (data2) are
+    int64; any other input, and every output, is float32. Batch and length are free, unless the symbol is locked to
+    one length; a shape given with --shape is fixed. The file's metadata holds labels, the tokenizer's settings and
+    the vocabulary.
+
+    The file is run by onnxruntime beside MXNet, on random inputs of two sizes with padding, before it appears.
+    Needs onnx and onnxruntime: pip install "bertsym[onnx]".
+    """
+    from bertsym.onnx_export.exporting import export_onnx
+
+    done = export_onnx(symbol, out, params=params, epoch=epoch, shapes=shape, force=force)
+    for check in done.checks:
+        click.echo(f"  {check}")
+    size = sum(path.stat().st_size for path in done.files)
+    click.echo(f"wrote {out}, {size / 1e6:.1f} MB, verified in onnxruntime")
+    for verb, tensors in (("reads", done.inputs), ("ends in", done.outputs)):
+        shown = [f"{one.name} {one.dtype} ({', '.join(map(str, one.shape or '?'))})" for one in tensors]
+        click.echo(f"  it {verb} {', '.join(shown)}")
