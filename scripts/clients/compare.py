@@ -19,10 +19,12 @@ def compare(printed: str, expected: str) -> float:
     for number, (row, wanted) in enumerate(zip(rows[1:], expected_rows[1:]), 2):
         if row[0] != wanted[0] or len(row) != len(wanted):
             raise ValueError(f"line {number} is {row}, expected {wanted}")
-        worst = max(worst, *(abs(float(value) - float(other)) for value, other in zip(row[1:], wanted[1:])))
-    # Written so that NaN fails too.
-    if not worst <= TOLERANCE:
-        raise ValueError(f"probabilities differ by {worst:.2g}")
+        for value, other in zip(row[1:], wanted[1:]):
+            difference = abs(float(value) - float(other))
+            # Written so that NaN fails too.
+            if not difference <= TOLERANCE:
+                raise ValueError(f"line {number}: probabilities differ by {difference:.2g}")
+            worst = max(worst, difference)
     return worst
 
 
