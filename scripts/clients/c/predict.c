@@ -33,6 +33,7 @@ static struct {
     int (*output_shape)(PredictorHandle, mx_uint index, mx_uint **shape, mx_uint *dimensions);
     int (*output)(PredictorHandle, mx_uint index, mx_float *data, mx_uint size);
     int (*release)(PredictorHandle);
+    int (*wait_all)(void); /* of c_api.h */
 } mxnet;
 
 typedef struct {
@@ -73,6 +74,7 @@ static char *joined(const char *prefix, const char *name) {
 static void check(int code, const char *what) {
     if (code != 0) {
         const char *message = mxnet.last_error();
+        mxnet.wait_all();
         fail("%s: %.*s", what, (int)strcspn(message, "\n"), message);
     }
 }
@@ -96,6 +98,7 @@ static void open_mxnet(void) {
     *(void **)&mxnet.output_shape = function(library, "MXPredGetOutputShape");
     *(void **)&mxnet.output = function(library, "MXPredGetOutput");
     *(void **)&mxnet.release = function(library, "MXPredFree");
+    *(void **)&mxnet.wait_all = function(library, "MXNDArrayWaitAll");
 }
 
 static Bytes read_file(const char *path) {
@@ -298,6 +301,8 @@ int main(int argc, char **argv) {
     check(mxnet.output(predictor, 0, values, size), "MXPredGetOutput");
     print_rows(signature, values, batch, size / batch);
     check(mxnet.release(predictor), "MXPredFree");
+    /* MXNet frees in threads of its own: an exit meanwhile would now and then abort or hang. */
+    check(mxnet.wait_all(), "MXNDArrayWaitAll");
     if (fflush(stdout) != 0) fail("standard output: %s", strerror(errno));
     return 0;
 }

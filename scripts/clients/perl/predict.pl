@@ -106,6 +106,7 @@ sub open_mxnet {
         MXPredGetOutputShape => [ [qw(opaque uint32 opaque* uint32*)] => 'int' ],
         MXPredGetOutput      => [ [qw(opaque uint32 opaque uint32)] => 'int' ],
         MXPredFree           => [ [qw(opaque)] => 'int' ],
+        MXNDArrayWaitAll     => [ [] => 'int' ],
     );
     my %functions = map {
         my $name = $_;
@@ -115,7 +116,9 @@ sub open_mxnet {
     my $call = sub {
         my ($name, @arguments) = @_;
         return if $functions{$name}->call(@arguments) == 0;
-        fail("$name: ", $functions{MXGetLastError}->call() =~ s/\n.*//sr);
+        my $message = $functions{MXGetLastError}->call() =~ s/\n.*//sr;
+        $functions{MXNDArrayWaitAll}->call();
+        fail("$name: $message");
     };
     return ($ffi, $call);
 }
@@ -149,6 +152,8 @@ sub forward {
     my $output = "\0" x (4 * $size);
     $call->('MXPredGetOutput', $predictor, 0, address($output), $size);
     $call->('MXPredFree', $predictor);
+    # MXNet frees in threads of its own: an exit meanwhile would now and then abort or hang.
+    $call->('MXNDArrayWaitAll');
     return unpack('f*', $output);
 }
 
