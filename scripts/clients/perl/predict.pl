@@ -80,7 +80,8 @@ sub batch_length {
     my $limit = $fixed // $signature->{max_length};
     my @lengths = map { check_row($rows->[$_], $_ + 1, $inputs) } 0 .. $#$rows;
     for (0 .. $#lengths) {
-        fail('row ', $_ + 1, ": $lengths[$_] tokens, the model takes $limit") if defined $limit && $lengths[$_] > $limit;
+        my $number = $_ + 1;
+        fail("row $number: $lengths[$_] tokens, the model takes $limit") if defined $limit && $lengths[$_] > $limit;
     }
     return $fixed // max(@lengths);
 }
@@ -180,7 +181,7 @@ if (@ARGV < 1 || @ARGV > 2) {
 my ($prefix, $file) = @ARGV;
 my ($manifest, $signature) = map { parse(read_file("$prefix-$_.json"), "$prefix-$_.json") } qw(manifest signature);
 my ($symbol, $params) = map { read_checked($prefix, $_, $manifest) } qw(symbol.json 0000.params);
-my @inputs = map { { name => $_->{name}, shape => $_->{shape}, is_list => @{ $_->{shape} } == 2 } } @{ $signature->{inputs} };
+my @inputs = map { { %$_{qw(name shape)}, is_list => @{ $_->{shape} } == 2 } } @{ $signature->{inputs} };
 my $rows = read_rows($file);
 my $length = batch_length($rows, \@inputs, $signature);
 print_rows($signature, scalar(@$rows), forward($symbol, $params, \@inputs, $rows, $length));
