@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bertsym.drawing.of_model import draw
     from bertsym.errors import BertsymError, DataError, ModelError, UsageError, VerificationError
     from bertsym.exporting import export
+    from bertsym.inference.bundle_tokenizer import BundleTokenizer
     from bertsym.inference.evaluate import evaluate
     from bertsym.inference.predict import Classifier, Prediction
     from bertsym.inspection.report import Inspection, inspect
@@ -53,6 +54,7 @@ _HOME = {
     "UsageError": "errors",
     "VerificationError": "errors",
     "export": "exporting",
+    "BundleTokenizer": "inference.bundle_tokenizer",
     "evaluate": "inference.evaluate",
     "Classifier": "inference.predict",
     "Prediction": "inference.predict",
@@ -90,6 +92,7 @@ __all__ = [
     "BertConfig",
     "BertsymError",
     "Bundle",
+    "BundleTokenizer",
     "Classifier",
     "Columns",
     "DataError",

@@ -88,6 +88,8 @@ ALLOWED: dict[str, set[str]] = {
     "verification": {"errors", "signature", "runtime", "symbol", "bert", "bundle"},
     "exporting": {"errors", "signature", "bert", "bundle", "sources", "verification"},
     "inference.metrics": set(),
+    "inference.bundle_tokenizer": {"errors", "signature", "text", "bert.inputs", "bundle", "inference.classifier"},
+    "inference.classifier": {"errors", "signature", "text", "bundle"},
     "training.options": {"errors"},
     "inference": {
         "errors",
@@ -122,7 +124,7 @@ WITHOUT_MXNET = (
     *("errors", "symbol", "text", "bundle"),
     *("bert.config", "bert.inputs", "bert.catalogue", "bert.parameters", "bert.grafting"),
     *("bert.forms", "bert.encoder_spec"),
-    *("recognition", "model"),
+    *("recognition", "model", "inference.bundle_tokenizer"),
     *("drawing.drawing", "drawing.netron"),
     *("onnx_export.conversion", "onnx_export.metadata"),
 )
@@ -322,6 +324,8 @@ USAGE: list[tuple[list[str], int]] = [
     (["finetune", "base", "--train", "t.tsv", "--dev", "d.tsv", "--out", "o", "--epochs", "0"], 2),
     (["predict"], 2),
     (["predict", "model", "file", "--text", "a text"], 2),
+    (["tokenize", "model", "file", "--text", "a text"], 2),
+    (["tokenize", "no model", "--text", "a text"], 1),
     (["evaluate", "model"], 2),
     (["verify", "model", "--atol", "-1"], 2),
     (["predict", "model", "--text", "a", "--device", "tpu"], 1),
@@ -441,9 +445,10 @@ def test_a_command_says_what_it_does_and_is_documented_in_the_group(name: str) -
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_has_a_library_twin(name: str) -> None:
-    """A function of its name, but predict is a method of Classifier, and graft and onnx have other names."""
+    """A function of its name, but some are methods of a class, and graft and onnx have other names."""
     others = {
         "predict": bertsym.Classifier.predict,
+        "tokenize": bertsym.BundleTokenizer.encode,
         "graft": bertsym.graft_head,
         "onnx": bertsym.export_onnx,
     }

@@ -30,6 +30,7 @@ COMMANDS = {
     "finetune": "Graft a classifier onto an exported BERT and fit it.",
     "evaluate": "Measure a classifier on a labelled table.",
     "predict": "Classify texts.",
+    "tokenize": "Print texts as the inputs of a model.",
 }
 
 

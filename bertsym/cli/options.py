@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
@@ -113,6 +113,43 @@ def table_format(
     from bertsym.text.tasks import Columns
 
     return TableFormat(kind, header, Columns(text_column, pair_column, label_column))
+
+
+def text_options(function: Function) -> Function:
+    """The texts: FILE or standard input, or one by --text; with `table_options`."""
+    function = table_options(function)
+    for option in (
+        click.option("--text-pair", help="Its second text."),
+        click.option("--text", help="One text, instead of FILE."),
+        click.argument("file", required=False),
+    ):
+        function = option(function)
+    return function
+
+
+def check_texts(file: str | None, text: str | None, text_pair: str | None) -> None:
+    """Raise UsageError unless the `text_options` fit each other."""
+    if text is not None and file not in (None, "-"):
+        raise click.UsageError("Give either FILE or --text.")
+    if text_pair is not None and text is None:
+        raise click.UsageError("--text-pair needs --text.")
+
+
+def table_source(file: str | None) -> str | BinaryIO:
+    """FILE, or standard input for none and for -."""
+    if file is not None and file != "-":
+        return file
+    if sys.stdin is None:
+        raise click.UsageError("Give FILE or --text: standard input is closed.")
+    if sys.stdin.isatty():
+        click.echo("reading standard input, a text a line; end it with Ctrl-D", err=True)
+    return sys.stdin.buffer
+
+
+def show_truncated(truncated: int, rows: int, limit: int) -> None:
+    """Say how many texts were truncated, if any."""
+    if truncated:
+        click.echo(f"{truncated} of {rows} texts truncated to {limit} tokens", err=True)
 
 
 def task_option(**settings: Any) -> Callable[[Function], Function]:

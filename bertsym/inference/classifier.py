@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bertsym.bundle import Bundle
 from bertsym.errors import ModelError, UsageError
+from bertsym.signature import Signature
 from bertsym.text.tables import TableFormat
 
 
@@ -24,16 +25,15 @@ def open_classifier(prefix: str | Path) -> Bundle:
     return bundle
 
 
-def as_trained(bundle: Bundle, table_format: TableFormat) -> TableFormat:
+def as_trained(signature: Signature, table_format: TableFormat) -> TableFormat:
     """A format whose header and columns are those of the training tables where they are not given."""
-    signature = bundle.signature
     header = signature.header if table_format.header is None else table_format.header
     return TableFormat(table_format.kind, header, table_format.columns.or_else(signature.columns))
 
 
-def check_pair(bundle: Bundle, has_pair: bool) -> None:
+def check_pair(signature: Signature, has_pair: bool) -> None:
     """Raise UsageError if the inputs are pairs and the classifier's are not, or the other way round."""
-    if has_pair and not bundle.signature.pair:
+    if has_pair and not signature.pair:
         raise UsageError("this classifier was trained on single texts: no second text")
-    if not has_pair and bundle.signature.pair:
+    if not has_pair and signature.pair:
         raise UsageError("this classifier was trained on pairs of texts: give the second text too")

@@ -50,9 +50,9 @@ def evaluate(
         raise UsageError(f"task {name!r} is not one of {', '.join(TASKS)}")
     if task:
         table_format = dataclasses.replace(table_format, columns=table_format.columns.or_else(TASKS[task].columns))
-    table = Table(path, as_trained(bundle, table_format))
+    table = Table(path, as_trained(signature, table_format))
     rows = read_rows(table)
-    check_pair(bundle, rows[0].pair is not None)
+    check_pair(signature, rows[0].pair is not None)
     tokenizer = Tokenizer(bundle.vocabulary(), signature.tokenizer, signature.max_length)
     features, classes = encode_rows(rows, tokenizer, str(path)), classes_of(rows, signature.labels, str(path))
     probabilities = Predictor.from_bundle(bundle, device, batch_size)(features, on_rows)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bertsym.bert.config import BertConfig
-from bertsym.bert.inputs import check_inputs
+from bertsym.bert.inputs import INPUT_NAMES, check_inputs
 from bertsym.errors import DataError
 from bertsym.text.tables import Row, is_unicode
 from bertsym.text.tokenizer import Encoded, Tokenizer
@@ -41,6 +41,12 @@ class Features:
     def unknown_share(self) -> float:
         """Share of tokens that are [UNK]; a high one means a vocabulary or lower-casing that doesn't fit."""
         return sum(example.unknown for example in self.examples) / max(1, int(self.lengths.sum()))
+
+    def inputs(self) -> Iterator[dict[str, list[int] | int]]:
+        """The unpadded data0 and data1, lists of one length, and data2, their length, of each example."""
+        for example in self.examples:
+            values = (example.token_ids, example.token_types, len(example.token_ids))
+            yield dict(zip(INPUT_NAMES, values))
 
     def batch(self, rows: Array, length: int, pad_id: int, config: BertConfig) -> tuple[Array, Array, Array]:
         """The inputs data0, data1 (N, length) and data2 (N,) of the given rows, float32, checked."""

@@ -1,0 +1,101 @@
+"""Texts as the inputs of a bundle's model; needs no mxnet."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from bertsym.bert.inputs import INPUT_NAMES
+from bertsym.bundle import VOCAB_TXT, Bundle, SymbolBundle, open_any
+from bertsym.errors import DataError, ModelError, UsageError
+from bertsym.inference.classifier import as_trained, check_pair
+from bertsym.signature import Signature
+from bertsym.text.features import Features, encode_rows
+from bertsym.text.tables import Row, Table, TableFormat
+from bertsym.text.tokenizer import Tokenizer
+from bertsym.text.vocabulary import Vocabulary
+
+_CHUNK = 1024  # rows that are sorted by length and held in memory at a time
+
+
+class BundleTokenizer:
+    """Texts to the inputs data0, data1 and data2 of a bundle's model, as `Classifier` computes them; `open` it."""
+
+    def __init__(self, signature: Signature, vocabulary: Vocabulary) -> None:
+        self.signature = signature
+        self._tokenizer = Tokenizer(vocabulary, signature.tokenizer, signature.max_length)
+
+    @classmethod
+    def open(cls, prefix: str | Path) -> BundleTokenizer:
+        """That of a BERT, headless or with any head.
+
+        Raises ModelError for anything else, and where a file of the bundle was changed.
+        """
+        bundle = open_any(prefix)
+        return cls(_bert_signature(bundle), bundle.vocabulary())
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[Features]:
+        """Encode texts, or pairs of texts; in order, some rows at a time.
+
+        Raises UsageError when a trained classifier takes the other one of the two, DataError for an empty text.
+        """
+        if isinstance(texts, str) or isinstance(pairs, str):
+            raise UsageError("give a list of texts, not one text")
+        if pairs is not None and len(pairs) != len(texts):
+            raise UsageError(f"{len(texts)} texts but {len(pairs)} second texts")
+        self._check_pair(pairs is not None)
+        rows = [Row(i + 1, text, pairs[i] if pairs is not None else None) for i, text in enumerate(texts)]
+        for row in rows:
+            if not row.text.strip() or (row.pair is not None and not row.pair.strip()):
+                raise DataError(f"text {row.line} of {len(rows)} is empty")
+        return self._encode_rows(rows, "the texts")
+
+    def encode_table(
+        self, source: str | Path | BinaryIO, table_format: TableFormat = TableFormat()
+    ) -> Iterator[Features]:
+        """Encode the rows of a table or of a stream as they come, in their order and in constant memory.
+
+        A table has the header and the columns of the training table unless `table_format` says otherwise. A
+        stream of which nothing is said has a text a line, or two texts with a tab between them where the
+        classifier was trained on pairs.
+        """
+        is_stream = not isinstance(source, (str, Path))
+        if is_stream and table_format == TableFormat():
+            table_format = TableFormat("pairs" if self.signature.pair else "lines")
+        else:
+            table_format = as_trained(self.signature, table_format)
+            if is_stream and table_format.kind is None:
+                table_format = dataclasses.replace(table_format, kind="tsv")
+        table = Table(source, table_format, need_label=False)
+        empty = True
+        for features in self._encode_rows(table, table.name):
+            empty = False
+            yield features
+        if empty and not is_stream:
+            raise DataError(f"{table.name}: no rows")
+
+    def _encode_rows(self, rows: Iterable[Row], where: str) -> Iterator[Features]:
+        rows = iter(rows)
+        while chunk := list(itertools.islice(rows, _CHUNK)):
+            self._check_pair(chunk[0].pair is not None)
+            yield encode_rows(chunk, self._tokenizer, where)
+
+    def _check_pair(self, has_pair: bool) -> None:
+        # What an encoder or an untrained head reads is not decided yet.
+        if self.signature.kind == "classifier" and self.signature.trained:
+            check_pair(self.signature, has_pair)
+
+
+def _bert_signature(bundle: Bundle | SymbolBundle) -> Signature:
+    """The signature that tells how texts are tokenised: a part or a change of a BERT keeps that of its origin."""
+    if isinstance(bundle, Bundle):
+        return bundle.signature
+    origin = bundle.signature.origin
+    inputs = [tensor.name for tensor in bundle.signature.inputs]
+    if origin is None or not bundle.has(VOCAB_TXT) or sorted(inputs) != sorted(INPUT_NAMES):
+        raise ModelError(f"{bundle.prefix}: reads {', '.join(inputs)}, it takes no texts")
+    # Its own head, if it has one, was not trained on the origin's texts.
+    return dataclasses.replace(Signature.from_json(origin), trained=False)

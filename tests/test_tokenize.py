@@ -1,0 +1,163 @@
+"""``bertsym tokenize``: the inputs that predict feeds, for programs that have no tokenizer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import VOCABULARY, Result, Tables
+
+from bertsym import BundleTokenizer, Classifier, DataError, UsageError
+
+Cli = Callable[..., Result]
+CLS, SEP = VOCABULARY.index("[CLS]"), VOCABULARY.index("[SEP]")
+
+
+def ids(text: str) -> list[int]:
+    return [VOCABULARY.index(word) for word in text.split()]
+
+
+def records(result: Result) -> list[dict[str, Any]]:
+    assert result.code == 0, result.err
+    return [json.loads(line) for line in result.out.splitlines()]
+
+
+@pytest.fixture
+def paraphrases(bundles: dict[str, Path], tmp_path: Path) -> Path:
+    """A classifier of pairs."""
+    from bertsym import FinetuneOptions, finetune
+
+    table = tmp_path / "pairs.tsv"
+    table.write_text("label\ttext\ttext_pair\n0\tthe cat sat\ta dog ran\n1\tthe cat sat\tthe cat sat\n")
+    options = FinetuneOptions(epochs=1, max_length=16, freeze_encoder=True)
+    return finetune(bundles["cls"], table, table, tmp_path / "pairs", options=options).bundle.prefix
+
+
+def test_a_text_gives_ids_types_and_length_by_the_names_of_the_inputs(cli: Cli, classifier: Path) -> None:
+    result = cli("tokenize", classifier, "--text", "The cat sat")
+    assert records(result) == [{"data0": [CLS, *ids("the cat sat"), SEP], "data1": [0] * 5, "data2": 5}]
+    assert result.err == ""
+
+
+def test_a_pair_has_types_0_and_1(cli: Cli, paraphrases: Path) -> None:
+    (record,) = records(cli("tokenize", paraphrases, "--text", "the cat", "--text-pair", "a dog ran"))
+    assert record["data0"] == [CLS, *ids("the cat"), SEP, *ids("a dog ran"), SEP]
+    assert record["data1"] == [0] * 4 + [1] * 4
+    assert record["data2"] == 8
+
+
+def test_they_are_the_inputs_that_predict_feeds(
+    cli: Cli, classifier: Path, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bertsym.inference.predictor import Predictor
+
+    forward, fed = Predictor._forward, []
+
+    def listening(self: Predictor, inputs: Any) -> Any:
+        fed.append(inputs)
+        return forward(self, inputs)
+
+    monkeypatch.setattr(Predictor, "_forward", listening)
+    predictions = list(Classifier(classifier, batch_size=1).predict_table(tables.dev))
+    printed = records(cli("tokenize", classifier, tables.dev))
+    assert len(printed) == len(fed) == len(predictions)
+    # predict takes the shortest rows first.
+    for record, (token_ids, token_types, valid_length) in zip(sorted(printed, key=lambda one: one["data2"]), fed):
+        length = record["data2"]
+        assert [length] == valid_length.tolist()
+        assert record["data0"] == token_ids[0, :length].tolist()
+        assert record["data1"] == token_types[0, :length].tolist()
+        assert not np.any(token_ids[0, length:])
+
+
+def test_a_table_is_read_as_the_training_table_was(cli: Cli, paraphrases: Path, tmp_path: Path) -> None:
+    table, other = tmp_path / "t.tsv", tmp_path / "other.csv"
+    table.write_text("text\ttext_pair\nthe cat\ta dog\nthe dog ran\ta cat\n")
+    other.write_text("a cat,1,the dog ran\n")
+    first = records(cli("tokenize", paraphrases, table))
+    columns = ["--no-header", "--text-column", "3", "--pair-column", "1"]
+    assert [record["data2"] for record in first] == [7, 8]
+    assert records(cli("tokenize", paraphrases, other, *columns)) == first[1:]
+
+
+def test_truncation_is_told_on_standard_error_as_predict_does(cli: Cli, classifier: Path) -> None:
+    text = ["--text", "happy " * 100]
+    result = cli("tokenize", classifier, *text)
+    (record,) = records(result)
+    assert (len(record["data0"]), record["data0"][-1], record["data2"]) == (24, SEP, 24)
+    assert result.err == cli("predict", classifier, *text).err == "1 of 1 texts truncated to 24 tokens\n"
+
+
+@pytest.mark.parametrize("output", ["cls", "pooled", "mean", "sequence"])
+def test_an_encoder_takes_texts_and_pairs(cli: Cli, bundles: dict[str, Path], tmp_path: Path, output: str) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text("sentence1\tsentence2\nthe cat\ta dog\n")
+    single = records(cli("tokenize", bundles[output], "--text", "the cat"))
+    pair = records(cli("tokenize", bundles[output], "--text", "the cat", "--text-pair", "a dog"))
+    assert single == [{"data0": [CLS, *ids("the cat"), SEP], "data1": [0] * 4, "data2": 4}]
+    assert pair[0]["data1"] == [0, 0, 0, 0, 1, 1, 1]
+    assert records(cli("tokenize", bundles[output], table)) == pair
+
+
+def test_a_bert_with_another_head_is_told_as_its_origin_was(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+    tagger = tmp_path / "tagger"
+    assert cli("graft", bundles["sequence"], tagger, "--head", "tagging", "--num-classes", 3).code == 0
+    text = ["--text", "the cat sat"]
+    assert records(cli("tokenize", tagger, *text)) == records(cli("tokenize", bundles["sequence"], *text))
+
+
+def test_a_head_alone_takes_no_texts(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+    head = tmp_path / "head"
+    assert cli("extract", classifier, head, "--output", "softmax", "--input", "cls").code == 0
+    result = cli("tokenize", head, "--text", "the cat")
+    assert (result.code, result.out) == (1, "")
+    assert "it takes no texts" in result.error_line
+
+
+def test_standard_input_is_a_text_a_line_or_two_for_pairs(classifier: Path, paraphrases: Path) -> None:
+    """In a process of its own, which must not import mxnet."""
+    code = "import sys; from bertsym.cli.group import run; code = run(sys.argv[1:]); assert 'mxnet' not in sys.modules"
+    for prefix, text, lengths in (
+        (classifier, b"the cat\nthe dog ran\n", [4, 5]),
+        (paraphrases, b"the cat\ta dog\n", [7]),
+    ):
+        command = [sys.executable, "-c", code, "tokenize", str(prefix)]
+        result = subprocess.run(command, input=text, capture_output=True, check=False, timeout=60)
+        assert (result.returncode, result.stderr) == (0, b"")
+        assert [json.loads(line)["data2"] for line in result.stdout.splitlines()] == lengths
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--text", " "], 1, "is empty"),
+        (["--text", "happy", "--text-pair", "sad"], 2, "trained on single texts"),
+        (["--text-pair", "sad"], 2, "--text-pair needs --text"),
+        (["FILE", "--text", "happy"], 2, "either FILE or --text"),
+        (["none.tsv"], 1, "none.tsv: No such file"),
+    ],
+)
+def test_what_is_refused(cli: Cli, classifier: Path, arguments: list[str], code: int, message: str) -> None:
+    result = cli("tokenize", classifier, *arguments)
+    assert (result.code, result.out) == (code, "")
+    assert message in result.error_line
+
+
+def test_the_library_does_the_same(classifier: Path, tables: Tables) -> None:
+    tokenizer = BundleTokenizer.open(classifier)
+    assert [list(features.inputs()) for features in tokenizer.encode(["the cat"])] == [
+        [{"data0": [CLS, *ids("the cat"), SEP], "data1": [0] * 4, "data2": 4}]
+    ]
+    assert sum(len(features) for features in tokenizer.encode_table(tables.dev)) == 21
+    with pytest.raises(UsageError, match="single texts"):
+        tokenizer.encode(["a"], ["b"])
+    with pytest.raises(UsageError, match="a list of texts"):
+        tokenizer.encode("cat")
+    with pytest.raises(DataError, match="text 2 of 2 is empty"):
+        tokenizer.encode(["cat", ""])
