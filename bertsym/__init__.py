@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bertsym.surgery.edit import Edited, Edits, edit
     from bertsym.surgery.extract import extract
     from bertsym.surgery.heads import graft_head
+    from bertsym.surgery.lower import lower
     from bertsym.surgery.writing import Written
     from bertsym.symbol.graph import SymbolGraph
     from bertsym.symbol.node import Node, Output
@@ -69,6 +70,7 @@ _HOME = {
     "edit": "surgery.edit",
     "extract": "surgery.extract",
     "graft_head": "surgery.heads",
+    "lower": "surgery.lower",
     "Written": "surgery.writing",
     "SymbolGraph": "symbol.graph",
     "Node": "symbol.node",
@@ -121,6 +123,7 @@ __all__ = [
     "graft_head",
     "inspect",
     "load_source",
+    "lower",
     "open_model",
     "output_symbol",
     "verify",

@@ -122,7 +122,6 @@ def _content(
         max_length=config.max_length,
         tokenizer=pretrained.tokenizer,
         task=task,
-        form=form.name,
         target_mxnet=target,
     )
     facts = {

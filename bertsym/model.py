@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bertsym.bundle import MANIFEST, PARAMS, SYMBOL, Bundle, SymbolBundle, file_path, open_any
+from bertsym.bundle import MANIFEST, PARAMS, SYMBOL, TRAIN_SYMBOL, Bundle, SymbolBundle, file_path, open_any
 from bertsym.errors import ModelError, UsageError
 from bertsym.recognition.answer import Answer, answers
 from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
@@ -92,6 +92,12 @@ class Model:
     def labels(self) -> list[str]:
         """Variables that only a loss reads."""
         return [name for name in label_variables(self.graph) if name not in self.param_shapes]
+
+    def train_graph(self) -> SymbolGraph | None:
+        """The bundle's graph for training, where there is one; raises ModelError."""
+        if self.bundle is None or not self.bundle.has(TRAIN_SYMBOL):
+            return None
+        return SymbolGraph.load(self.bundle.path(TRAIN_SYMBOL))
 
     @property
     def parameters(self) -> list[str]:

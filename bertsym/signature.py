@@ -34,9 +34,9 @@ class Signature:
     columns: Columns = Columns()
     header: bool = True  #: whether the training tables had one
     trained: bool = True  #: False of a classifier that was grafted and never fitted
-    form: str = "portable"  #: a key of `bert.forms.FORMS`
     target_mxnet: str | None = None  #: the release line that the symbols were written for, such as ``1.5``
-    minimum_mxnet: str | None = None  #: the oldest MXNet that loads the symbols; found when they are written
+    form: str | None = None  #: a key of `bert.forms.FORMS`; found, as the next, when the symbols are written
+    minimum_mxnet: str | None = None  #: the oldest MXNet that loads them
 
     def to_json(self) -> dict[str, Any]:
         """The documented JSON form; free dimensions are the strings ``batch`` and ``length``."""

@@ -35,7 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "bert.catalogue": set(),
     "bert.forms": {"errors"},
     "bert.encoder_spec": {"bert.config", "bert.inputs", "bert.parameters"},
-    "recognition": {"symbol", "recognition"},
+    "recognition": {"errors", "symbol", "recognition"},
+    "recognition.matching": {"errors", "symbol", "recognition", "bert.config", "bert.encoder_spec"},
     "bert.grafting": {"symbol", "bert.catalogue"},
     "signature": {"text", "bert.inputs"},
     "bundle": {
@@ -43,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
         "bundle",
         "signature",
         "symbol",
+        "recognition",
         "text",
         "bert.config",
         "bert.inputs",

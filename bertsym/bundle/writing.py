@@ -31,6 +31,7 @@ from bertsym.bundle.files import (
 )
 from bertsym.bundle.opening import FORMAT_VERSION, Bundle, SymbolBundle, open_any
 from bertsym.errors import ModelError, UsageError
+from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.operators import oldest_mxnet
@@ -131,15 +132,16 @@ class Stage:
 
 
 def _for_versions(content: BundleContent) -> BundleContent:
-    """The content with the oldest MXNet that loads its graphs, which say to be of the one that they are meant for."""
+    """The content with its form and the oldest MXNet that loads it; the graphs say that its target wrote them."""
     graphs = [SymbolGraph.parse(text) for text in (content.symbol_json, content.train_symbol_json) if text]
     oldest = oldest_mxnet(node for graph in graphs for node in graph.nodes).version
+    form = find_bert(graphs[0], {name: array.shape for name, array in content.arg_params.items()}).form
     if content.signature.target_mxnet is not None:
         for graph in graphs:
             graph.set_mxnet_version(TARGETS[content.signature.target_mxnet].release)
     return dataclasses.replace(
         content,
-        signature=dataclasses.replace(content.signature, minimum_mxnet=oldest),
+        signature=dataclasses.replace(content.signature, form=form.partition(" ")[0], minimum_mxnet=oldest),
         symbol_json=graphs[0].to_json(),
         train_symbol_json=graphs[1].to_json() if len(graphs) > 1 else None,
     )

@@ -22,6 +22,7 @@ COMMANDS = {
     "extract": "Write a part of a symbol: any node as output, any tensor as input.",
     "graft": "Put an untrained head on a symbol, or remove its head.",
     "edit": "Change names, attributes or dropout of a symbol.",
+    "lower": "Write a BERT for another MXNet, or in another form.",
     "diff": "Compare two symbols: nodes, parameters, results.",
     "draw": "Draw a symbol as svg, png, one html page, or for Netron.",
     "verify": "Check a written bundle against GluonNLP's own BERTModel.",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from bertsym.errors import ModelError
 from bertsym.symbol.attributes import decimal, flag, integer, integers, sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -46,6 +47,7 @@ class Layer:
     num_heads: int | None
     hidden_size: int | None
     output: Output
+    first_only: bool = False  #: computes position 0 alone, (N, 1, U)
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,14 @@ class Recognised:
 
 def recognise(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Recognised | None:
     """The BERT encoder of a graph, or None. `shapes` are those of the parameters, where they are known."""
+    try:
+        return find_bert(graph, shapes)
+    except ModelError:
+        return None
+
+
+def find_bert(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Recognised:
+    """As `recognise`; raises ModelError, with the node at which it stops to be a BERT."""
     declared = declared_shapes(graph)
     # Inputs may carry their shapes too, but that of the lengths is no matrix.
     matrices = {name for name, shape in declared.items() if len(shape) > 1}
@@ -101,15 +111,19 @@ def recognise(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None =
     shapes = {**declared, **(shapes or {})}
     words = _word_embedding(graph)
     norms = [node for node in graph.nodes if node.op == "LayerNorm"]
-    if words is None or not norms:
-        return None
+    if words is None:
+        begin = next((f", it begins with {node.name} ({node.op})" for node in graph.nodes if not node.is_variable), "")
+        raise ModelError(f"no BERT: no Embedding reads the ids of words{begin}")
     readers = graph.descendants(words)
     first = next((node for node in norms if node in readers), None)
     if first is None:
-        return None
+        reader = next((f": {node.name} ({node.op}) reads it" for node in graph.consumers(words)), "")
+        raise ModelError(f"no BERT: no LayerNorm follows the word embedding {words.name}{reader}")
     layers = _layers(graph, first, norms)
     if not layers:
-        return None
+        raise ModelError(
+            f"no BERT: {first.name} is not followed by LayerNorm(x + attention(x)) and LayerNorm(x + feed-forward(x))"
+        )
     inside = {node for layer in layers for node in layer.nodes}
     before = graph.ancestors(layers[-1].output.node) - inside
     embedding = frozenset(node for node in before if not node.is_variable or node.name in inputs)
@@ -139,6 +153,15 @@ def strip(output: Output) -> Output:
     while output.node.op in PASSING and output.node.inputs:
         output = output.node.inputs[0]
     return output
+
+
+def is_first(node: Node) -> bool:
+    """Whether a node takes position 0 of (N, T, U), and keeps the axis."""
+    if node.op == "slice_axis":
+        return [integer(node.attrs, key, -1) for key in ("axis", "begin", "end")] == [1, 0, 1]
+    begin, end = integers(node.attrs, "begin"), integers(node.attrs, "end")
+    whole = all(first in (0, None) for first in begin) and all(last is None for last in (*end[:1], *end[2:]))
+    return node.op == "slice" and len(end) > 1 and end[1] == 1 and whole and not integers(node.attrs, "step")
 
 
 def declared_shapes(graph: SymbolGraph) -> dict[str, tuple[int, ...]]:
@@ -180,20 +203,27 @@ def _layers(graph: SymbolGraph, first: Node, norms: list[Node]) -> tuple[Layer, 
                 _heads(graph, softmax[0], nodes),
                 _hidden_size(graph, attention, feed_forward),
                 Output(feed_forward),
+                not _adds(attention, state),
             )
         )
         state = Output(feed_forward)
 
 
 def _next_norm(state: Output, norms: list[Node]) -> tuple[Node | None, Output]:
-    """The LayerNorm of state + something, and the input of that sum which is the state."""
+    """The LayerNorm of state + something, or of its position 0, and what is read of the state for that."""
     for norm in norms:
         addition = strip(norm.inputs[0]).node
         if addition.op in ADDITIONS:
             for entry in addition.inputs:
-                if strip(entry) == state:
-                    return norm, entry
+                source = strip(entry).node
+                for read in (entry, *(source.inputs[:1] if is_first(source) else ())):
+                    if strip(read) == state:
+                        return norm, read
     return None, state
+
+
+def _adds(norm: Node, state: Output) -> bool:
+    return any(strip(entry) == state for entry in strip(norm.inputs[0]).node.inputs)
 
 
 def _with_own_inputs(graph: SymbolGraph, nodes: frozenset[Node], below: set[Node]) -> frozenset[Node]:
@@ -269,7 +299,7 @@ def _form(nodes: set[Node]) -> str:
     if INTERLEAVED in operators:
         return "gluonnlp (interleaved attention)"
     if "slice_like" in operators and "SequenceMask" in operators and "_contrib_arange_like" not in operators:
-        return "portable"
+        return "fast" if "broadcast_axis" in operators else "portable"
     return "gluonnlp (attention by batch_dot)"
 
 

@@ -6,7 +6,7 @@ don't cover is left unknown, so that nothing is claimed of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from bertsym.recognition.axes import BATCH, LENGTH, Axes, Axis
@@ -16,7 +16,19 @@ from bertsym.symbol.attributes import integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 
-__all__ = ["BATCH", "LENGTH", "Axes", "Axis", "Trace", "Traces", "dependents", "is_time_major", "trace"]
+__all__ = [
+    "BATCH",
+    "LENGTH",
+    "Axes",
+    "Axis",
+    "Trace",
+    "Traces",
+    "dependents",
+    "exchanges",
+    "is_time_major",
+    "sources",
+    "trace",
+]
 
 Traces = dict[Output, Trace]
 # Operators of whose inputs only the shape matters, and how many of the first do not.
@@ -40,6 +52,8 @@ def trace(graph: SymbolGraph, bert: Recognised, params: Mapping[str, Any] | None
     units: Axis = bert.units if bert.units is not None else "U"
     axes: Axes = (LENGTH, BATCH, units) if is_time_major(graph, bert) else (BATCH, LENGTH, units)
     traces: Traces = {bert.encoded: Trace(axes, "all")}
+    if bert.layers[-1].first_only:
+        traces[bert.encoded] = Trace((BATCH, 1, units), "position", 0)
     within = dependents(graph, bert.words)
     behind = dependents(graph, bert.encoded.node)
     for node in graph.nodes:
@@ -71,6 +85,18 @@ def dependents(graph: SymbolGraph, start: Node) -> set[Node]:
     return seen
 
 
+def sources(node: Node, stop: Container[Node] = ()) -> set[Node]:
+    """The node itself and all on whose values, and not just their shapes, it depends; none before `stop`."""
+    seen: set[Node] = set()
+    waiting = [node]
+    while waiting:
+        other = waiting.pop()
+        if other not in seen and other not in stop:
+            seen.add(other)
+            waiting += [entry.node for entry in other.inputs[: _SHAPE_ONLY.get(other.op)]]
+    return seen
+
+
 def is_time_major(graph: SymbolGraph, bert: Recognised) -> bool:
     """Whether the encoder runs as (T, N, U): an odd number of exchanges between the words and its end."""
     if any(node.op == INTERLEAVED for node in bert.layers[-1].nodes):
@@ -80,7 +106,7 @@ def is_time_major(graph: SymbolGraph, bert: Recognised) -> bool:
         # Along the residual connections, what is added has the axes of what it is added to.
         known = [major[entry] for entry in node.inputs if entry in major]
         if known and (node.op in ADDITIONS or node.op in _KEEPING or node.op in _EXCHANGING):
-            major[Output(node)] = known[0] ^ _exchanges(node)
+            major[Output(node)] = known[0] ^ exchanges(node)
     return major.get(bert.encoded, False)
 
 
@@ -93,7 +119,7 @@ _KEEPING = frozenset({"Dropout", "LayerNorm", "Cast", "cast", "amp_cast", "_copy
 }
 
 
-def _exchanges(node: Node) -> bool:
+def exchanges(node: Node) -> bool:
     """Whether a node exchanges the first two axes."""
     if node.op == "transpose":
         axes = integers(node.attrs, "axes")

@@ -134,9 +134,9 @@ def diff(
         require_params(theirs)
         if run:
             sampled = sample_inputs(mine, shapes, length=_common_length(mine, theirs))
-            runs.append(_run(mine, theirs, _fitting(sampled, mine, theirs), "random", atol))
+            runs.append(run_both(mine, theirs, _fitting(sampled, mine, theirs), "random", atol))
         if inputs is not None:
-            runs.append(_run(mine, theirs, _read_inputs(mine, inputs), str(inputs), atol))
+            runs.append(run_both(mine, theirs, _read_inputs(mine, inputs), str(inputs), atol))
     return Diff(compare_graphs(mine.graph, theirs.graph), params, runs, atol)
 
 
@@ -292,7 +292,11 @@ def _read_inputs(model: Model, path: str | Path) -> dict[str, Array]:
         return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def _run(one: Model, other: Model, inputs: Mapping[str, Array], name: str, atol: float) -> RunDiff:
+def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, atol: float) -> RunDiff:
+    """Run two models on the same `inputs`, by the names of the first, and compare outputs and layers.
+
+    `name` says what the inputs are. Raises UsageError, DataError or ModelError for inputs that one of them can't take.
+    """
     theirs = {_counterpart(one, other, key): array for key, array in inputs.items()}
     missing = [key for key in other.inputs if key not in theirs]
     if missing:

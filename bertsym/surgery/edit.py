@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertsym.bert.config import BertConfig
-from bertsym.bundle import MANIFEST, PARAMS, TRAIN_SYMBOL, Bundle, SymbolBundle, file_path, open_any
+from bertsym.bundle import MANIFEST, PARAMS, Bundle, file_path, open_any
 from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model, open_model, require_params
-from bertsym.running import Shape, known_shapes, listed_outputs
-from bertsym.signature import Signature, Tensor
+from bertsym.running import Shape, listed_outputs
+from bertsym.signature import Signature
 from bertsym.surgery.comparison import Difference, check_equal, compare
-from bertsym.surgery.writing import Changed, Written, changed_model, write
+from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, training_labels, write
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.node import Output
 from bertsym.symbol.params import ParamsFile
 
 
@@ -73,7 +72,7 @@ def edit(
     model = open_model(symbol, params, epoch=epoch)
     if given:
         model = _of_bundle(model, symbol)
-    train = _train_graph(model)
+    train = model.train_graph()
     graphs = [model.graph.copy(), *([train] if train is not None else [])]
     names = _new_names(graphs, edits)
     changes = [f"rename {old} -> {new}" for old, new in names.items()]
@@ -95,17 +94,15 @@ def edit(
     values = {names.get(name, name): array for name, array in require_params(model).items() if name in read}
     auxiliary = [names.get(name, name) for name in require_params(model).auxiliary if name in read]
     changed = changed_model(model, graphs[0], values, auxiliary, names=names)
-    known = known_shapes(changed, {names.get(name, name): shape for name, shape in (shapes or {}).items()})
-    ends = [*(Output(changed.graph.node(name)) for name in changed.inputs), *changed.graph.outputs]
     config = _config(model, changed)
     result = Changed(
         changed,
         graphs[1] if train is not None else None,
-        labels=_labels(model, names),
+        labels=training_labels(model, names),
         signature=_signature(model, changed),
         config=config,
         is_bert=config is not None or not isinstance(model.bundle, Bundle),
-        shapes={str(output): known[output] for output in ends if output in known},
+        shapes=end_shapes(changed, {names.get(name, name): shape for name, shape in (shapes or {}).items()}),
     )
 
     def check() -> list[Difference]:
@@ -127,12 +124,6 @@ def _of_bundle(model: Model, symbol: str | Path) -> Model:
     if model.param_shapes != ParamsFile(path).shapes:
         raise ModelError(f"{model.params_path}: names or shapes are not those of {path}")
     return dataclasses.replace(model, bundle=bundle)
-
-
-def _train_graph(model: Model) -> SymbolGraph | None:
-    if model.bundle is None or not model.bundle.has(TRAIN_SYMBOL):
-        return None
-    return SymbolGraph.load(model.bundle.path(TRAIN_SYMBOL))
 
 
 def _new_names(graphs: Sequence[SymbolGraph], edits: Edits) -> dict[str, str]:
@@ -203,19 +194,6 @@ def _set_dropout(graphs: Sequence[SymbolGraph], dropout: float | str | None) -> 
                     changes[f"set {node.name}.p {node.attrs.get('p', '(unset)')} -> {dropout}"] = None
                     graph.set_attribute(node, "p", str(dropout))
     return list(changes)
-
-
-def _labels(model: Model, names: Mapping[str, str]) -> tuple[Tensor, ...]:
-    bundle = model.bundle
-    if isinstance(bundle, SymbolBundle):
-        return tuple(
-            dataclasses.replace(label, name=names.get(label.name, label.name)) for label in bundle.signature.labels
-        )
-    train = _train_graph(model)
-    if train is None:
-        return ()
-    extra = [name for name in train.variables if name not in model.graph.variables]
-    return tuple(Tensor(names.get(name, name), ("batch",)) for name in extra)
 
 
 def _signature(model: Model, changed: Model) -> Signature | None:

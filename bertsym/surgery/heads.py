@@ -18,7 +18,7 @@ from bertsym.recognition.tracing import BATCH, LENGTH, Axes
 from bertsym.running import Shape, known_shapes
 from bertsym.signature import Signature, Tensor
 from bertsym.surgery.comparison import Difference, check_equal, compare
-from bertsym.surgery.writing import Changed, Written, changed_model, known_output, write
+from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, known_output, write
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
@@ -78,7 +78,7 @@ def graft_head(
             for name, sizes in HEADS[head].labels
         ),
         signature=_signature(model, changed, num_outputs) if head == "classification" else None,
-        shapes=_result_shapes(changed, shapes),
+        shapes=end_shapes(changed, shapes),
     )
 
     def check() -> list[Difference]:
@@ -180,12 +180,6 @@ def _signature(model: Model, changed: Model, num_classes: int) -> Signature | No
     )
 
 
-def _result_shapes(changed: Model, shapes: Mapping[str, Shape] | None) -> dict[str, Axes]:
-    known = known_shapes(changed, shapes)
-    names = [*(Output(changed.graph.node(name)) for name in changed.inputs), *changed.graph.outputs]
-    return {str(output): known[output] for output in names if output in known}
-
-
 def _remove(
     model: Model, out: str | Path, shapes: Mapping[str, Shape] | None, force: bool, command: list[str] | None
 ) -> Written:
@@ -206,6 +200,4 @@ def _remove(
         check_equal(differences, str(out))
         return differences
 
-    return write(
-        model, Changed(changed, shapes=_result_shapes(changed, shapes)), out, check, force=force, command=command
-    )
+    return write(model, Changed(changed, shapes=end_shapes(changed, shapes)), out, check, force=force, command=command)

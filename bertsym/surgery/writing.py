@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.bert.config import BertConfig
+from bertsym.bert.forms import TARGETS
 from bertsym.bundle import (
     SIGNATURE,
     SYMBOL,
@@ -28,11 +30,12 @@ from bertsym.bundle import (
 from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model
 from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
-from bertsym.running import DTYPES, Shape, UnknownShapeError, input_axes, listed_outputs, sizes_of
+from bertsym.running import DTYPES, Shape, UnknownShapeError, input_axes, known_shapes, listed_outputs, sizes_of
 from bertsym.signature import Signature, SymbolSignature, Tensor
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, spoilt_by_fusion
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Output
 from bertsym.symbol.operators import oldest_mxnet
 from bertsym.symbol.params import Array, NewParameters
 from bertsym.text.vocabulary import Vocabulary
@@ -50,6 +53,7 @@ class Changed:
     signature: Signature | None = None
     config: BertConfig | None = None
     is_bert: bool = True  #: False where it can't be one of export's, whatever the graph
+    target: str | None = None  #: the MXNet that it was changed for, a key of `bert.forms.TARGETS`
     #: shapes of inputs and outputs by the name of their node, as far as they are known
     shapes: Mapping[str, Axes] = field(default_factory=dict)
 
@@ -84,7 +88,8 @@ def changed_model(
     """
     if auxiliary is None:
         auxiliary = original.params.auxiliary if original.params is not None else ()
-    kept = {name: params[name] for name in graph.variables if name in params}
+    variables = set(graph.variables)
+    kept = {name: array for name, array in params.items() if name in variables}  # in the order of the file
     known = {(names or {}).get(name, name): shape for name, shape in input_axes(original).items()}
     known = {name: shape for name, shape in {**known, **(axes or {})}.items() if name in graph.variables}
     name = f"{original.name} as changed"
@@ -186,6 +191,7 @@ def _as_bert(source: _BertOrigin | None, changed: Changed, facts: Mapping[str, A
     signature = changed.signature or _headless(model, source.signature, config)
     if signature is None:
         return None
+    signature = dataclasses.replace(signature, target_mxnet=changed.target or signature.target_mxnet)
     try:
         check_bert(config, signature, model.params.infos, graphs, str)
     except ModelError:
@@ -227,7 +233,6 @@ def _headless(model: Model, source: Signature, config: BertConfig) -> Signature 
         output_shape=(*shape, config.units),
         max_length=config.max_length,
         tokenizer=source.tokenizer,
-        form=source.form,
         target_mxnet=source.target_mxnet,
     )
 
@@ -235,6 +240,9 @@ def _headless(model: Model, source: Signature, config: BertConfig) -> Signature 
 def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mapping[str, Any]) -> SymbolContent:
     model, source = changed.model, original.bundle
     assert model.params is not None
+    for graph in (model.graph, changed.train_graph):
+        if changed.target is not None and graph is not None:
+            graph.set_mxnet_version(TARGETS[changed.target].release)
     meanings: Mapping[str, str] = {}
     origin = None
     if source is not None:
@@ -261,6 +269,27 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
         facts,
         changed.train_graph.to_json() if changed.train_graph is not None else None,
     )
+
+
+def training_labels(model: Model, names: Mapping[str, str] = MappingProxyType({})) -> tuple[Tensor, ...]:
+    """The inputs that only the training graph of a bundle has, under their new `names`."""
+    bundle = model.bundle
+    if isinstance(bundle, SymbolBundle):
+        return tuple(
+            dataclasses.replace(label, name=names.get(label.name, label.name)) for label in bundle.signature.labels
+        )
+    train = model.train_graph()
+    if train is None:
+        return ()
+    extra = [name for name in train.variables if name not in model.graph.variables]
+    return tuple(Tensor(names.get(name, name), ("batch",)) for name in extra)
+
+
+def end_shapes(model: Model, shapes: Mapping[str, Shape] | None) -> dict[str, Axes]:
+    """Shapes of the inputs and outputs of a changed model, by the name of their node, as far as they are known."""
+    known = known_shapes(model, shapes)
+    ends = [*(Output(model.graph.node(name)) for name in model.inputs), *model.graph.outputs]
+    return {str(output): known[output] for output in ends if output in known}
 
 
 def _shape(axes: Axes | None) -> Axes | None:

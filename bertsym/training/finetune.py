@@ -200,7 +200,6 @@ class _Grafted:
             pair=data.pair,
             columns=data.columns,
             header=data.header,
-            form=base.signature.form,
             target_mxnet=base.signature.target_mxnet,
         )
         facts = {

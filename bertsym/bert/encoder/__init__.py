@@ -23,23 +23,21 @@ _ENCODERS: dict[str, type[Encoder]] = {
 }
 
 
-def encoder_symbol(spec: EncoderSpec, form: Form = Form(), *, first_only: bool = False) -> Any:
+def encoder_symbol(
+    spec: EncoderSpec, form: Form = Form(), places: Sequence[int] | None = None, *, first_only: bool = False
+) -> Any:
     """The encoder's graph: an mx.sym.Symbol of shape (N, T, U), padding not yet zeroed.
 
-    Where only position 0 is wanted, `first_only`, the fast form computes no other in its last layer: (N, 1, U).
-    """
-    return encoder_outputs(spec, form, [spec.config.num_layers], first_only=first_only)[0]
-
-
-def encoder_outputs(spec: EncoderSpec, form: Form, places: Sequence[int], *, first_only: bool = False) -> list[Any]:
-    """Outputs of the encoder's layers, each (N, T, U): place 0 is what the first layer reads, i that of layer i - 1.
-
-    `first_only` as for `encoder_symbol`, of the last layer.
+    It ends in the outputs `places`, by default of the last layer: place 0 is what the first layer reads, i the output
+    of layer i - 1. Where only position 0 of the last is wanted, `first_only`, the fast form computes no other in it:
+    (N, 1, U).
     """
     encoder = _ENCODERS[form.name](spec, form)
     outputs = encoder.build(first_only and form.name == "fast")
-    if not encoder.time_major:
-        return [outputs[place] for place in places]
-    return [
-        mx.sym.transpose(outputs[place], axes=(1, 0, 2), name=f"bertencoder0_batch_major{place}") for place in places
-    ]
+    chosen = [spec.config.num_layers] if places is None else places
+    symbols = [_batch_major(outputs[place], place) if encoder.time_major else outputs[place] for place in chosen]
+    return symbols[0] if len(symbols) == 1 else mx.sym.Group(symbols)
+
+
+def _batch_major(output: Any, place: int) -> Any:
+    return mx.sym.transpose(output, axes=(1, 0, 2), name=f"bertencoder0_batch_major{place}")

@@ -1,0 +1,44 @@
+"""``bertsym lower``."""
+
+from __future__ import annotations
+
+import click
+
+from bertsym.cli.options import command_line, form_options, show_written, surgery_options
+
+
+@click.command("lower")
+@click.argument("symbol", metavar="PREFIX")
+@click.argument("prefix", metavar="OUT")
+@form_options
+@surgery_options
+def command(
+    symbol: str,
+    prefix: str,
+    form: str | None,
+    target: str | None,
+    params: str | None,
+    epoch: int | None,
+    shape: dict[str, tuple[int, ...]],
+    force: bool,
+) -> None:
+    """Write the BERT at PREFIX for another MXNet, or in another form, as a bundle at OUT.
+
+    PREFIX is a bundle, or any BERT that GluonNLP 0.6 to 0.10 exported, whatever stands on it. Its encoder is
+    found by its graph and replaced; what stands on it and all parameters stay. Both are run on random texts
+    and compared before anything is written.
+    """
+    from bertsym.surgery.lower import lower
+
+    written = lower(
+        symbol,
+        prefix,
+        target=target,
+        form=form,
+        params=params,
+        epoch=epoch,
+        shapes=shape,
+        force=force,
+        command=command_line(),
+    )
+    show_written(written)

@@ -1,0 +1,92 @@
+"""Lower: the encoder of any BERT written in another form, for an MXNet of one's choice, with the same parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from bertsym.bert.forms import TARGETS, choose_form
+from bertsym.bundle import Bundle
+from bertsym.errors import ModelError, VerificationError
+from bertsym.model import Model, open_model, require_params
+from bertsym.recognition.matching import match
+from bertsym.recognition.recognise import find_bert
+from bertsym.running import Shape, fixed_length, sample_inputs
+from bertsym.surgery.comparison import DEFAULT_ATOL, Difference
+from bertsym.surgery.diff import run_both
+from bertsym.surgery.replacing import fit_to, replace_encoder
+from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, training_labels, write
+from bertsym.symbol.graph import SymbolGraph
+
+_LENGTHS = (16, 7)
+
+
+def lower(
+    symbol: str | Path,
+    out: str | Path,
+    *,
+    target: str | None = None,
+    form: str | None = None,
+    params: str | Path | None = None,
+    epoch: int | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+    force: bool = False,
+    command: list[str] | None = None,
+) -> Written:
+    """Replace the encoder of a BERT by one in another form, and write the result as a bundle at `out`.
+
+    Any BERT that GluonNLP 0.6 to 0.10 exported or that bertsym wrote, whatever stands on it. `form` is ``portable``
+    (the default), ``gluonnlp`` or ``fast``, `target` the MXNet that must load it, ``1.4`` to ``1.9``; without one the
+    symbol is for 1.5 and later, but not for 1.7. Parameters keep their names and values, the rest of the graph its
+    nodes; `shapes` are those of further inputs, which the graph does not tell.
+
+    Both are run on random texts of two lengths, with padding, where the original takes more than one. Raises
+    UsageError, ModelError (naming the node that is not a BERT's, or that the target does not load) or
+    VerificationError; nothing is left at `out` then.
+    """
+    chosen = choose_form(form, target)
+    model = open_model(symbol, params, epoch=epoch)
+    try:
+        bert = find_bert(model.graph, model.param_shapes)
+        values = require_params(model)
+        spec = match(model.graph, bert, model.param_shapes)
+
+        def lowered(graph: SymbolGraph) -> SymbolGraph:
+            changed = replace_encoder(graph, model.param_shapes, spec, chosen)
+            fit_to(changed, chosen, TARGETS[target].release if target else None)
+            return changed
+
+        train = model.train_graph()
+        changed = changed_model(model, lowered(model.graph), values)
+        result = Changed(
+            changed,
+            lowered(train) if train is not None else None,
+            labels=training_labels(model),
+            signature=model.bundle.signature if isinstance(model.bundle, Bundle) else None,
+            shapes=end_shapes(changed, shapes),
+            target=target,
+        )
+    except ModelError as error:
+        raise ModelError(f"{model.name}: {error}") from None
+    facts = {"lowered": {"form": chosen.name, "target_mxnet": target}}
+    return write(
+        model, result, out, lambda: _compare(model, changed, shapes), force=force, command=command, facts=facts
+    )
+
+
+def _compare(model: Model, changed: Model, shapes: Mapping[str, Shape] | None) -> list[Difference]:
+    """The outputs of both; raises VerificationError, naming the first layer that differs."""
+    assert model.bert is not None
+    only = fixed_length(model)
+    longest = model.bert.max_length or _LENGTHS[0]
+    differences = []
+    for length in (only,) if only else sorted({min(length, longest) for length in _LENGTHS}, reverse=True):
+        found = run_both(model, changed, sample_inputs(model, shapes, length=length), "random texts", DEFAULT_ATOL)
+        for output in found.outputs:
+            # Written so that NaN fails too.
+            if not output.relative <= DEFAULT_ATOL:
+                where = f"; {found.first_layer} is the first that differs" if found.first_layer else ""
+                raise VerificationError(f"{model.name}: another form would not compute the same: {output}{where}")
+            differences.append(dataclasses.replace(output, name=f"{output.name} at length {length}"))
+    return differences

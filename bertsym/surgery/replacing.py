@@ -1,0 +1,196 @@
+"""An encoder in a graph replaced by one in another form, and the rest fitted to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from bertsym.bert.encoder import encoder_symbol
+from bertsym.bert.encoder_spec import EncoderSpec
+from bertsym.bert.forms import Form
+from bertsym.errors import ModelError
+from bertsym.recognition.recognise import Recognised, find_bert, is_first
+from bertsym.recognition.tracing import exchanges, is_time_major
+from bertsym.symbol.attributes import flag, integer
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Node, Output
+from bertsym.symbol.operators import oldest_mxnet
+
+_PLACE = "encoder output: "  # no node of MXNet's is named so
+# Attributes that newer MXNets write although they change nothing: operator -> attribute -> the value that does not.
+_NEUTRAL = {
+    "Dropout": {"cudnn_off": "False"},
+    "Embedding": {"sparse_grad": "False"},
+    "softmax": {"dtype": "None", "temperature": "None", "use_length": "False"},
+    "log_softmax": {"dtype": "None", "temperature": "None", "use_length": "False"},
+}
+
+
+def replace_encoder(
+    original: SymbolGraph, shapes: Mapping[str, tuple[int, ...]], spec: EncoderSpec, form: Form
+) -> SymbolGraph:
+    """A graph of the same function, with the encoder of `spec` in another form.
+
+    `shapes` are those of the parameters. What reads outputs of layers keeps reading them; parameters keep their
+    names. Raises ModelError for a node that reads something inside of a layer.
+    """
+    rest = original.copy()
+    bert = find_bert(rest, shapes)
+    places = _cut(rest, bert)
+    if is_time_major(rest, bert):
+        for name in places.values():
+            _read_batch_major(rest, rest.node(name))
+    last = places.get(spec.config.num_layers)
+    first_only = bert.layers[-1].first_only
+    if last is not None and not first_only:
+        first_only = form.name == "fast" and _only_first_is_read(rest, rest.node(last))
+    elif last is not None and form.name != "fast":
+        _read_first(rest, rest.node(last))
+    # Batch-major, whatever the form runs in.
+    graph = SymbolGraph.parse(encoder_symbol(spec, form, list(places), first_only=first_only).tojson())
+    _free_names(graph, rest)
+    outputs = dict(zip(places.values(), graph.outputs))
+    graph.set_outputs(graph.join(rest, outputs))
+    graph.cleanup()
+    graph.toposort()
+    _keep_attributes(graph, original)
+    return graph
+
+
+def _cut(rest: SymbolGraph, bert: Recognised) -> dict[int, str]:
+    """Take the encoder out: place, as `encoder_symbol` counts them -> the variable that stands for it now."""
+    boundary = [bert.embedded, *(layer.output for layer in bert.layers)]
+    inside = {node for layer in bert.layers for node in layer.nodes}
+    within = inside | {node for node in bert.embedding if not node.is_variable}
+    places: dict[int, str] = {}
+    with rest.edit():
+        for place, output in enumerate(boundary):
+            readers = [node for node in rest.consumers(output) if node not in within]
+            if readers or output in rest.outputs:
+                places[place] = f"{_PLACE}{place}"
+                rest.cut(output, places[place])
+        rest.cleanup()
+    left = [node for node in rest.nodes if node in inside]
+    if left:
+        reader = next((f", {node.name} reads it" for node in rest.consumers(left[-1]) if node not in inside), "")
+        raise ModelError(f"node {left[-1].name} ({left[-1].op}) lies inside of the encoder, and is needed{reader}")
+    return places
+
+
+def _read_batch_major(rest: SymbolGraph, place: Node) -> None:
+    """Let the readers of what was (T, N, U) read (N, T, U)."""
+    with rest.edit():
+        waiting = [place]
+        while waiting:
+            source = waiting.pop()
+            others = []
+            for reader in rest.consumers(source):
+                exchanged = reader.op == "SequenceMask" and reader.inputs[0].node is source and reader.num_outputs == 1
+                if exchanges(reader) and Output(reader) in rest.outputs:
+                    rest.replace(reader, "_copy")  # the output keeps its name
+                elif exchanges(reader):
+                    rest.rewire(reader, source)
+                elif exchanged and integer(reader.attrs, "axis", 0) == 0 and Output(reader) not in rest.outputs:
+                    rest.set_attribute(reader, "axis", "1")
+                    waiting.append(reader)
+                else:
+                    others.append(reader)
+            if others or Output(source) in rest.outputs:
+                _insert_before(rest, source, others, "transpose", "time-major", {"axes": "(1, 0, 2)"})
+
+
+def _insert_before(
+    rest: SymbolGraph, source: Node, readers: list[Node], op: str, suffix: str, attrs: Mapping[str, str]
+) -> None:
+    """Put an operator between `source` and some of its readers, and the graph's outputs where it is one."""
+    name = f"{readers[0].name if readers else source.name.replace(_PLACE, 'encoder')}-{suffix}"
+    node = rest.add(op, name, [source], attrs)
+    for reader in readers:
+        rest.set_inputs(reader, [Output(node) if entry == Output(source) else entry for entry in reader.inputs])
+    rest.set_outputs([Output(node) if entry == Output(source) else entry for entry in rest.outputs])
+
+
+def _read_first(rest: SymbolGraph, place: Node) -> None:
+    """Let the readers of what was position 0 alone, (N, 1, U), take it from (N, T, U)."""
+    readers = [node for node in rest.consumers(place) if not is_first(node)]
+    if readers or Output(place) in rest.outputs:
+        with rest.edit():
+            attrs = {"axis": "1", "begin": "0", "end": "1"}
+            _insert_before(rest, place, readers, "slice_axis", "first", attrs)
+
+
+def _only_first_is_read(rest: SymbolGraph, place: Node) -> bool:
+    """Whether position 0 is all that is read of (N, T, U); a mask of the padding before it is then left out."""
+    readers = rest.consumers(place)
+    masks = [node for node in readers if _masks_padding(node, place)]
+    slices = [node for reader in readers for node in (rest.consumers(reader) if reader in masks else [reader])]
+    if Output(place) in rest.outputs or any(Output(mask) in rest.outputs for mask in masks):
+        return False
+    if not slices or not all(is_first(node) for node in slices):
+        return False
+    for mask in masks:  # position 0 is no padding
+        rest.rewire(mask, place)
+    return True
+
+
+def _masks_padding(node: Node, source: Node) -> bool:
+    along = integer(node.attrs, "axis", 0) == 1 and flag(node.attrs, "use_sequence_length", False)
+    return node.op == "SequenceMask" and node.inputs[0].node is source and along
+
+
+def _free_names(graph: SymbolGraph, rest: SymbolGraph) -> None:
+    """Rename operators of the new encoder whose names the rest has."""
+    taken = {node.name for node in rest.nodes}
+    names = {node.name for node in graph.nodes} | taken
+
+    def free(name: str) -> str:
+        return name if name not in names else free(f"{name}_")
+
+    graph.rename({node.name: free(node.name) for node in graph.nodes if node.name in taken and not node.is_variable})
+
+
+def _keep_attributes(graph: SymbolGraph, original: SymbolGraph) -> None:
+    """Let variables keep what they carried: initialisers, learning rates, types."""
+    before = {node.name: node.attrs for node in original.nodes if node.is_variable}
+    with graph.edit():
+        for node in graph.nodes:
+            if node.is_variable:
+                node.attrs = dict(sorted({**before[node.name], **node.attrs}.items()))
+
+
+def fit_to(graph: SymbolGraph, form: Form, release: str | None) -> None:
+    """Change operators outside of the encoder, in place, so that the MXNet `release` loads them and computes right.
+
+    Raises ModelError for a node that it does not load all the same.
+    """
+    with graph.edit():
+        for node in list(graph.nodes):
+            if form.erf and node.op == "LeakyReLU" and node.attrs.get("act_type") == "gelu":
+                _gelu_by_erf(graph, node)
+            elif release is not None and not _loads(node, release):
+                neutral = _NEUTRAL.get(node.op, {})
+                node.attrs = {key: value for key, value in node.attrs.items() if neutral.get(key) != value}
+    for node in graph.nodes:
+        if release is not None and not _loads(node, release):
+            found = oldest_mxnet([node])
+            facts = [fact.reason for fact in found.unknown] + [fact.reason for fact in found.requirements]
+            raise ModelError(f"node {node.name}, outside of the encoder: MXNet {release} does not load {facts[0]}")
+
+
+def _loads(node: Node, release: str) -> bool:
+    found = oldest_mxnet([node])
+    return not found.unknown and _numbers(found.version) <= _numbers(release)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def _gelu_by_erf(graph: SymbolGraph, node: Node) -> None:
+    source = node.inputs[0]
+    scaled = graph.add("_div_scalar", f"{node.name}_scaled", [source], {"scalar": str(math.sqrt(2))})
+    erf = graph.add("erf", f"{node.name}_erf", [scaled])
+    plus = graph.add("_plus_scalar", f"{node.name}_plus", [erf], {"scalar": "1.0"})
+    half = graph.add("_mul_scalar", f"{node.name}_half", [source], {"scalar": "0.5"})
+    graph.replace(node, "elemwise_mul")
+    graph.set_inputs(node, [half, plus])
