@@ -28,7 +28,7 @@ class Fault:
 TRAINING = ("gradients", "losses", "parameters")
 #: by release line
 FAULTS = {
-    # The output overwrites the input, and the gradient is then taken at the output.
+    # The backward pass reads the input without keeping it: by then other values are in its place.
     (1, 5): Fault("LeakyReLU act_type=gelu", frozenset(TRAINING), math.inf),
     # oneDNN's gelu was the approximation by tanh.
     (1, 7): Fault("LeakyReLU act_type=gelu", frozenset(TOLERANCES), 0.05),
