@@ -156,6 +156,7 @@ def test_the_summary_of_a_bundle(cli: Command, classifier: Path) -> None:
     assert [value.split("  ")[0] for value in field(lines, "inputs")] == ["data0 (N, T)", "data1 (N, T)", "data2 (N,)"]
     assert field(lines, "outputs") == ["softmax (N, 2)"]
     assert field(lines, "loads in")[0].startswith("MXNet 1.5.0 and newer")
+    assert "1.7.0 computes LeakyReLU act_type=gelu wrong: lower --target-mxnet 1.7" in field(lines, "loads in")
 
 
 def test_parameters_are_counted_by_part(cli: Command, classifier: Path) -> None:

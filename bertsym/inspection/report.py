@@ -17,7 +17,7 @@ from bertsym.recognition.recognise import Recognised
 from bertsym.recognition.tracing import BATCH, LENGTH, Axes
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.node import Node, Output
-from bertsym.symbol.operators import Oldest, oldest_mxnet
+from bertsym.symbol.operators import Defect, Oldest, known_defects, oldest_mxnet
 
 Shape = tuple[int, ...]
 SCHEMA_VERSION = 1
@@ -85,6 +85,7 @@ class Inspection:
     misshapen: list[str]  #: parameters whose shape is not the one that their variable carries
     operators: dict[str, int]
     oldest: Oldest
+    defects: list[Defect]  #: nodes that a release computes wrong
     answers: list[Answer]
     nodes: list[NodeFact]
     arrays: list[ArrayFact]
@@ -137,6 +138,7 @@ class Inspection:
                 "because": [dataclasses.asdict(requirement) for requirement in self.oldest.requirements],
                 "unknown": [dataclasses.asdict(unknown) for unknown in self.oldest.unknown],
             },
+            "defects": [dataclasses.asdict(defect) for defect in self.defects],
             "answers": [answer.to_json() for answer in self.answers],
         }
         if nodes:
@@ -212,6 +214,7 @@ def report(
             )
         ),
         oldest=oldest_mxnet(graph.nodes),
+        defects=known_defects(graph.nodes),
         answers=model.answers,
         nodes=list(facts.values()),
         arrays=_arrays(model),

@@ -35,8 +35,12 @@ def _header(facts: Inspection) -> Iterator[str]:
     reasons = list(dict.fromkeys(requirement.reason for requirement in facts.oldest.requirements))
     needs = f": it needs {', '.join(reasons[:3])}" if reasons else ""
     loads = f"MXNet {facts.oldest.version} and newer{needs}" if facts.oldest.version else "no MXNet that is known"
+    defects = dict.fromkeys((defect.version, defect.reason) for defect in facts.defects)
     yield from _field(
-        "loads in", loads, *(f"but not {unknown.reason} of {unknown.node}" for unknown in facts.oldest.unknown)
+        "loads in",
+        loads,
+        *(f"but not {unknown.reason} of {unknown.node}" for unknown in facts.oldest.unknown),
+        *(f"{version} computes {reason} wrong: lower --target-mxnet {version[:3]}" for version, reason in defects),
     )
 
 

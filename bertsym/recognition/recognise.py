@@ -7,7 +7,7 @@ forms have in common: GluonNLP's from 0.6 to 0.10, and those that bertsym writes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bertsym.errors import ModelError
@@ -144,7 +144,7 @@ def find_bert(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None =
         token_ids=token_ids,
         token_types=_source(token_types) if token_types else None,
         valid_length=_valid_length(graph, layers, inputs - {token_ids, _source(token_types) if token_types else None}),
-        form=_form(before | inside),
+        form=_form(before | inside, layers),
     )
 
 
@@ -294,12 +294,12 @@ def _valid_length(graph: SymbolGraph, layers: tuple[Layer, ...], others: set[str
     return next((node.name for node in graph.nodes if node in needed and node.name in others), None)
 
 
-def _form(nodes: set[Node]) -> str:
+def _form(nodes: set[Node], layers: Sequence[Layer]) -> str:
     operators = {node.op for node in nodes}
     if INTERLEAVED in operators:
         return "gluonnlp (interleaved attention)"
-    if "slice_like" in operators and "SequenceMask" in operators and "_contrib_arange_like" not in operators:
-        return "fast" if "broadcast_axis" in operators else "portable"
+    if "slice_like" in operators and "_contrib_arange_like" not in operators:
+        return "fast" if "broadcast_axis" in operators or layers[-1].first_only else "portable"
     return "gluonnlp (attention by batch_dot)"
 
 

@@ -36,8 +36,9 @@ def replace_encoder(
     """
     rest = original.copy()
     bert = find_bert(rest, shapes)
+    time_major = is_time_major(rest, bert)
     places = _cut(rest, bert)
-    if is_time_major(rest, bert):
+    if time_major:
         for name in places.values():
             _read_batch_major(rest, rest.node(name))
     last = places.get(spec.config.num_layers)
@@ -53,6 +54,9 @@ def replace_encoder(
     graph.set_outputs(graph.join(rest, outputs))
     graph.cleanup()
     graph.toposort()
+    # Outputs keep their names, also those of the encoder itself.
+    ends = {end.node.name: old.node.name for old, end in zip(original.outputs, graph.outputs)}
+    graph.rename({new: old for new, old in ends.items() if not graph.find(old)})
     _keep_attributes(graph, original)
     return graph
 

@@ -93,6 +93,24 @@ def oldest_mxnet(nodes: Iterable[NodeLike]) -> Oldest:
     return Oldest(version, requirements, unknown)
 
 
+@dataclass(frozen=True)
+class Defect:
+    """A node that a release of MXNet loads and computes wrong."""
+
+    version: str
+    node: str
+    reason: str
+
+
+def known_defects(nodes: Iterable[NodeLike]) -> list[Defect]:
+    """Nodes that a release of MXNet is known to compute wrong: 1.7.0's LeakyReLU gelu, off by 4.8e-3 on oneDNN."""
+    return [
+        Defect("1.7.0", node.name, "LeakyReLU act_type=gelu")
+        for node in nodes
+        if node.op == "LeakyReLU" and node.attrs.get("act_type") == "gelu"
+    ]
+
+
 def is_operator(name: str) -> bool:
     """Whether the last MXNet, 1.9.1, has an operator or alias of the name; ``_backward_*`` don't count."""
     table = _table()
