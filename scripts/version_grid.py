@@ -1,0 +1,293 @@
+#!/usr/bin/env python
+"""Every emitted form in every MXNet from 1.4 to 1.9.
+
+Of each form: the headless base with the [CLS] output, a classifier grafted onto it, and its training symbol. Each wheel
+runs them through Module, SymbolBlock and the C predict API, at two lengths with padded rows, and trains with Module.
+Outputs are compared with GluonNLP's BERTModel, training with the gluonnlp form in the installed MXNet, each as a part
+of the reference's scale. An MXNet that is older than the oldest that the symbol is said to load in must refuse it.
+
+The wheels are unpacked once, side by side, and run under this Python, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from version_grid_table import TRAINING, Cell, expectation, judge, line_of, markdown, verdict, worst
+
+from bertsym import Bundle, SymbolGraph
+from bertsym.cli.group import run as bertsym
+from bertsym.symbol.operators import oldest_mxnet
+from bertsym.verification import Reference
+
+VERSIONS = ("1.4.1", "1.5.1.post0", "1.6.0", "1.7.0.post2", "1.8.0.post0", "1.9.1")
+#: form -> the options of `bertsym export`
+FORMS: dict[str, tuple[str, ...]] = {
+    "portable": (),
+    "portable-1.4": ("--target-mxnet", "1.4"),
+    "portable-1.5": ("--target-mxnet", "1.5"),
+    "portable-1.7": ("--target-mxnet", "1.7"),
+    "gluonnlp": ("--form", "gluonnlp"),
+    "fast": ("--form", "fast"),
+}
+REFERENCE_FORM = "gluonnlp"
+APIS = ("Module", "SymbolBlock", "C predict")
+PARTS = ("base", "classifier")
+STILL = "still"
+COLUMNS = (*APIS, *TRAINING)
+INSTALLED = "1.9.1"
+STEPS, LEARNING_RATE = 12, 1e-4
+CACHE = Path(__file__).parents[1] / ".grid"
+WORKER = Path(__file__).with_name("version_grid_worker.py")
+
+
+class GridError(Exception):
+    """The grid can't be run; the message is one line."""
+
+
+class DownloadError(GridError):
+    """A wheel can't be had."""
+
+
+# Files
+
+
+@dataclass(frozen=True)
+class Form:
+    """The bundles of one form: base, classifier, and a copy of it without dropout to train."""
+
+    name: str
+    folder: Path
+
+    @property
+    def target(self) -> str | None:
+        """The MXNet for which it was made, if it was made for one."""
+        options = FORMS[self.name]
+        return options[1] if options[:1] == ("--target-mxnet",) else None
+
+    def requirements(self, symbol: str) -> list[tuple[str, str]]:
+        """(version, reason) for each thing that some node of a symbol needs of MXNet."""
+        nodes = SymbolGraph.load(self.folder / symbol).nodes
+        return sorted({(each.version, each.reason) for node in nodes for each in oldest_mxnet([node]).requirements})
+
+    def minimum(self, part: str) -> str:
+        """The oldest MXNet that loads a bundle, as its signature says."""
+        signature = json.loads((self.folder / f"{part}-signature.json").read_text())
+        return str(signature["minimum_mxnet"])
+
+    def jobs(self, data: Path) -> Iterator[dict[str, Any]]:
+        """What each MXNet does with it."""
+        for part, api in itertools.product(PARTS, APIS):
+            yield self._job(api, part, f"{part}-symbol.json", data / "cases.npz", data / f"{part}.npz")
+        yield self._job("training", STILL, f"{STILL}-train-symbol.json", data / "steps.npz", data / "training.npz")
+
+    def _job(self, api: str, part: str, symbol: str, cases: Path, reference: Path) -> dict[str, Any]:
+        return {
+            "form": self.name,
+            "target": self.target,
+            "minimum": self.minimum(part),
+            "requirements": self.requirements(symbol),
+            "api": api,
+            "symbol": str(self.folder / symbol),
+            "params": str(self.folder / f"{part}-0000.params"),
+            "cases": str(cases),
+            "reference": str(reference),
+            "learning_rate": LEARNING_RATE,
+        }
+
+
+def command(*arguments: object) -> None:
+    """Run a command of bertsym, quietly; raises GridError with what it said."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = bertsym([str(argument) for argument in arguments])
+    if code:
+        raise GridError(f"bertsym {' '.join(map(str, arguments))}: {said.getvalue().strip().splitlines()[-1]}")
+
+
+def write_form(model: str, name: str, folder: Path) -> Form:
+    """Export the model in a form and graft a classifier onto it."""
+    form = Form(name, folder / name)
+    form.folder.mkdir()
+    base, classifier, still = (form.folder / part for part in (*PARTS, STILL))
+    command("export", model, base, *FORMS[name])
+    command("graft", base, classifier, "--num-classes", 2)
+    # Dropout draws from a generator, which no two versions share.
+    command("edit", classifier, still, "--dropout", "off")
+    return form
+
+
+def write_data(form: Form, folder: Path) -> None:
+    """Inputs at two lengths with padded rows, what GluonNLP answers to them, and batches to train on."""
+    classifier = Bundle.open(form.folder / "classifier")
+    config = classifier.config
+    reference = Reference(config, classifier.params())
+    rng = np.random.default_rng(0)
+
+    def batch(rows: int, length: int) -> dict[str, Any]:
+        valid = np.ceil(np.linspace(1, length, rows))
+        padding = np.arange(length) >= valid[:, None]
+        ids = rng.integers(config.vocab_size, size=(rows, length))
+        types = rng.integers(config.token_type_vocab_size, size=(rows, length))
+        arrays = (np.where(padding, 0, ids), np.where(padding, 0, types), valid)
+        return {f"data{i}": array.astype(np.float32) for i, array in enumerate(arrays)}
+
+    cases = {str(length): batch(3, length) for length in (16, 40)}
+    named = {f"{case}{name}": array for case, arrays in cases.items() for name, array in arrays.items()}
+    np.savez(folder / "cases.npz", **named)
+    for part in PARTS:
+        signature = Bundle.open(form.folder / part).signature
+        answers = {case: reference.output(signature, tuple(arrays.values())) for case, arrays in cases.items()}
+        np.savez(folder / f"{part}.npz", **answers)
+    batches = [batch(8, 24) for _ in range(STEPS)]
+    steps = {name: np.stack([each[name] for each in batches]) for name in batches[0]}
+    steps["softmax_label"] = rng.integers(2, size=(STEPS, 8)).astype(np.float32)
+    np.savez(folder / "steps.npz", **steps)
+
+
+# Wheels
+
+
+def unpacked(version: str, cache: Path) -> Path:
+    """A folder with mxnet of that version and nothing else, downloaded once; raises DownloadError."""
+    place = cache / f"mxnet-{version}"
+    if place.is_dir():
+        return place
+    print(f"downloading mxnet {version} to {place}", file=sys.stderr)
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as temporary:
+        target = Path(temporary) / "wheel"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--only-binary=:all:"]
+        done = subprocess.run([*pip, "--target", str(target), f"mxnet=={version}"], capture_output=True, text=True)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise DownloadError(f"can't download mxnet {version}: {reason}")
+        target.replace(place)
+    return place
+
+
+def answers(version: str, library: Path | None, jobs: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """What one MXNet answers to each job; after a crash, a new process goes on with the job that follows.
+
+    Without a `library`, the installed MXNet.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("MXNET_SUBGRAPH_BACKEND", None)  # before 1.6, any value makes a bind fail
+    if library:
+        environment["PYTHONPATH"] = str(library)
+    found: list[dict[str, Any]] = []
+    while len(found) < len(jobs):
+        jobs_path, answers_path = folder / f"{version}-jobs.json", folder / f"{version}-answers"
+        jobs_path.write_text(json.dumps(jobs[len(found) :]))
+        answers_path.write_text("")
+        call = [sys.executable, str(WORKER), str(jobs_path), str(answers_path)]
+        try:
+            done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=3600)
+            end = f"exit code {done.returncode}"
+        except subprocess.TimeoutExpired:
+            end = "no end after an hour"
+        lines = [json.loads(line) for line in answers_path.read_text().splitlines()]
+        if not lines:
+            raise GridError(f"mxnet {version} can't be imported: {(done.stderr.strip().splitlines() or [end])[-1]}")
+        check_library(version, library, lines[0])
+        found += lines[1:]
+        if len(found) < len(jobs):
+            found.append({"crashed": end})
+    return found
+
+
+def check_library(version: str, library: Path | None, said: dict[str, str]) -> None:
+    """That the MXNet which answers is the one that was asked."""
+    right = library is None or Path(said["library"]).is_relative_to(library)
+    if not right or line_of(said["mxnet"]) != line_of(version):
+        raise GridError(f"mxnet {version} was asked, {said['mxnet']} of {said['library']} answered")
+
+
+# Table
+
+
+def cells(version: str, jobs: list[dict[str, Any]], found: list[dict[str, Any]]) -> dict[tuple[str, str], Cell]:
+    """(form, column) -> cell of one version."""
+    squares: dict[tuple[str, str], list[Cell]] = {}
+    for job, answer in zip(jobs, found):
+        expected = expectation(version, job["minimum"], job["requirements"], job["target"])
+        measures = {name: name for name in TRAINING} if job["api"] == "training" else {job["api"]: "outputs"}
+        for column, measure in measures.items():
+            squares.setdefault((job["form"], column), []).append(judge(answer, measure, expected))
+    return {square: worst(several) for square, several in squares.items()}
+
+
+def show(forms: list[Form], grid: dict[str, dict[tuple[str, str], Cell]]) -> bool:
+    """Print a table for each form and the verdict; return whether all cells are as they should be."""
+    for form in forms:
+        export = " ".join(("bertsym export SOURCE PREFIX", *FORMS[form.name]))
+        print(f"### {form.name}\n\n`{export}`: loads from MXNet {form.minimum(STILL)} on\n")
+        rows = {version: [found[form.name, column] for column in COLUMNS] for version, found in grid.items()}
+        print(markdown(COLUMNS, rows) + "\n")
+    every = [cell for found in grid.values() for cell in found.values()]
+    print(verdict(every))
+    return not any(cell.failed for cell in every)
+
+
+def run(model: str, versions: list[str], names: list[str], cache: Path, folder: Path) -> bool:
+    """Run the grid with files in `folder`; return whether all is as it should be."""
+    libraries = {version: unpacked(version, cache) for version in versions}
+    print("writing the bundles", file=sys.stderr)
+    # The reference is always there, also where it is not asked for.
+    forms = {name: write_form(model, name, folder) for name in dict.fromkeys([*names, REFERENCE_FORM])}
+    reference = forms[REFERENCE_FORM]
+    write_data(reference, folder)
+    training = next(job for job in reference.jobs(folder) if job["api"] == "training")
+    (answer,) = answers(INSTALLED, None, [{**training, "save": training["reference"]}], folder)
+    if answer:
+        raise GridError(f"no reference for training: {answer}")
+    jobs = [job for name in names for job in forms[name].jobs(folder)]
+    grid = {}
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = {version: pool.submit(answers, version, libraries[version], jobs, folder) for version in versions}
+        for version, future in found.items():
+            grid[version] = cells(version, jobs, future.result())
+            print(f"mxnet {version} has answered", file=sys.stderr)
+    return show([forms[name] for name in names], grid)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    weights = os.environ.get("BERTSYM_MODEL_DIR")
+    parser.add_argument(
+        "--model",
+        metavar="SOURCE",
+        default=weights and f"hf:{weights}",
+        required=not weights,
+        help="of bertsym export [the pretrained weights of .venv]; faults need weights under which gelu is no line",
+    )
+    parser.add_argument("--versions", nargs="+", choices=VERSIONS, default=VERSIONS, metavar="V", help="of mxnet")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, metavar="F", help=", ".join(FORMS))
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the wheels [.grid in the clone]")
+    options = parser.parse_args()
+    versions, forms, cache = list(options.versions), list(options.forms), options.cache.resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            good = run(options.model, versions, forms, cache, Path(folder))
+        except GridError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
