@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,8 @@ def export(
     `output` is ``cls`` (the default), ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U). `task`
     (``classification``, ``regression``, ``question_answering``) writes a finished, untrained head instead, of
     `num_classes` outputs, drawn from `seed`. `form` is ``portable`` (the default), ``gluonnlp`` or ``fast``, written
-    for the MXNet `target`, such as ``1.4``; by default for 1.5 and later, but not 1.7. `command` is noted in the
-    manifest; `progress` hears what is done.
+    for the MXNet `target`, such as ``1.9``; as `bert.forms.choose_form` has it. `command` is noted in the manifest;
+    `progress` hears what is done.
 
     Raises UsageError, ModelError, DataError or VerificationError; nothing is left behind then.
     """
@@ -120,7 +121,7 @@ def _content(
         output_name=symbol.list_outputs()[0],
         output_shape=(*shape, num_classes if task else config.units),
         max_length=config.max_length,
-        tokenizer=pretrained.tokenizer,
+        tokenizer=dataclasses.replace(pretrained.tokenizer, segments=config.token_type_vocab_size),
         task=task,
         target_mxnet=target,
     )

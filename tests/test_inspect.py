@@ -155,8 +155,20 @@ def test_the_summary_of_a_bundle(cli: Command, classifier: Path) -> None:
     )
     assert [value.split("  ")[0] for value in field(lines, "inputs")] == ["data0 (N, T)", "data1 (N, T)", "data2 (N,)"]
     assert field(lines, "outputs") == ["softmax (N, 2)"]
-    assert field(lines, "loads in")[0].startswith("MXNet 1.5.0 and newer")
-    assert "1.7.0 computes LeakyReLU act_type=gelu wrong: lower --target-mxnet 1.7" in field(lines, "loads in")
+    assert field(lines, "loads in") == ["MXNet 1.4.0 and newer: it needs erf"]
+
+
+def test_what_a_release_computes_wrong(cli: Command, classifier: Path, tmp_path: Path) -> None:
+    """1.5.1 takes wrong gradients of LeakyReLU's gelu, 1.7.0 approximates it."""
+    assert cli("lower", classifier, tmp_path / "new", "--target-mxnet", "1.9").code == 0
+    assert field(as_text(cli, tmp_path / "new"), "loads in") == [
+        "MXNet 1.5.0 and newer: it needs LeakyReLU act_type=gelu",
+        "1.5.1 computes gradients of LeakyReLU act_type=gelu wrong: lower --target-mxnet 1.5",
+        "1.7.0 computes LeakyReLU act_type=gelu wrong: lower --target-mxnet 1.7",
+    ]
+    defects = as_json(cli, tmp_path / "new")["defects"]
+    assert [defect["version"] for defect in defects] == ["1.5.1", "1.7.0"] * 2
+    assert as_json(cli, classifier)["defects"] == []
 
 
 def test_parameters_are_counted_by_part(cli: Command, classifier: Path) -> None:

@@ -8,7 +8,7 @@ from bertsym.errors import UsageError
 
 #: form -> what it is for
 FORMS = {
-    "portable": "operators of MXNet 1.4 or 1.5, any length: for every version and language binding",
+    "portable": "operators of MXNet 1.4, any length: for every version and language binding",
     "gluonnlp": "GluonNLP 0.10's own trace with interleaved attention, which MXNet before 1.6 does not load",
     "fast": "the quickest on a CPU; under a [CLS] slice its last layer computes position 0 only",
 }
@@ -19,13 +19,13 @@ class Target:
     """A release line of MXNet that symbols are written for."""
 
     release: str  #: the last one, which a file says that it was written by: older ones warn
-    erf: bool = False  #: whether gelu must be written with erf, which is 25 times slower on a CPU
+    erf: bool = False  #: whether gelu must be written with erf, which is slower on a CPU
     interleaved: bool = True  #: whether it has the operators of GluonNLP's interleaved attention
 
 
 TARGETS = {
     "1.4": Target("1.4.1", erf=True, interleaved=False),  # has no LeakyReLU gelu
-    "1.5": Target("1.5.1", interleaved=False),
+    "1.5": Target("1.5.1", erf=True, interleaved=False),  # takes wrong gradients of LeakyReLU gelu
     "1.6": Target("1.6.0"),
     "1.7": Target("1.7.0", erf=True),  # its LeakyReLU gelu is off by 5e-3 (MKLDNN)
     "1.8": Target("1.8.0"),
@@ -38,19 +38,20 @@ class Form:
     """How an encoder is written."""
 
     name: str = "portable"  #: a key of FORMS
-    erf: bool = False  #: gelu as x/2 * (1 + erf(x / sqrt 2)) rather than as one operator
+    erf: bool = True  #: gelu as x/2 * (1 + erf(x / sqrt 2)) rather than as one operator
 
 
 def choose_form(name: str | None = None, target: str | None = None) -> Form:
-    """The form `name`, ``portable`` by default, for the MXNet `target`; without one for 1.5 and later but 1.7.
+    """The form `name`, ``portable`` by default, for the MXNet `target`.
 
+    Without one the portable form is right in every MXNet from 1.4 on, and the others are for 1.6 and later but 1.7.
     Raises UsageError for a form that the target does not load, and for unknown names.
     """
     name = name or "portable"
     if name not in FORMS:
         raise UsageError(f"form {name!r} is not one of {', '.join(FORMS)}")
     if target is None:
-        return Form(name)
+        return Form(name, erf=name == "portable")
     if target not in TARGETS:
         raise UsageError(f"target MXNet {target!r} is not one of {', '.join(TARGETS)}")
     if name == "gluonnlp" and not TARGETS[target].interleaved:

@@ -63,7 +63,7 @@ def form_options(function: Function) -> Function:
             "--target-mxnet",
             "target",
             type=click.Choice(list(TARGETS)),
-            help="The MXNet that loads it.  [default: 1.5 and later, but not 1.7, whose gelu is wrong]",
+            help="The MXNet that it is for.  [default: all from 1.4 on; for gluonnlp and fast 1.6, 1.8 and 1.9]",
         ),
     ):
         function = option(function)

@@ -12,6 +12,7 @@ from bertsym.bert.inputs import INPUT_NAMES, input_shapes
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.devices import contexts
 from bertsym.errors import DataError, ModelError
+from bertsym.inference.executable import executable
 from bertsym.runtime import mx, mxnet_errors, quiet_stderr
 from bertsym.symbol.params import Array
 from bertsym.text.batches import bucket_length, inference_batches
@@ -38,7 +39,7 @@ class Predictor:
         device: Sequence[Any] | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> None:
-        self._symbol, self._config, self._pad_id = symbol, config, pad_id
+        self._symbol, self._config, self._pad_id = executable(symbol), config, pad_id
         self._max_length, self._length = max_length, length
         self._batch_size = batch_size
         self._contexts = list(device or [mx.cpu()])

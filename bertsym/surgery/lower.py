@@ -37,8 +37,8 @@ def lower(
     """Replace the encoder of a BERT by one in another form, and write the result as a bundle at `out`.
 
     Any BERT that GluonNLP 0.6 to 0.10 exported or that bertsym wrote, whatever stands on it. `form` is ``portable``
-    (the default), ``gluonnlp`` or ``fast``, `target` the MXNet that must load it, ``1.4`` to ``1.9``; without one the
-    symbol is for 1.5 and later, but not for 1.7. Parameters keep their names and values, the rest of the graph its
+    (the default), ``gluonnlp`` or ``fast``, `target` the MXNet that it is for, ``1.4`` to ``1.9``; without one the
+    portable form is for all of them. Parameters keep their names and values, the rest of the graph its
     nodes; `shapes` are those of further inputs, which the graph does not tell.
 
     Both are run on random texts of two lengths, with padding, where the original takes more than one. Raises

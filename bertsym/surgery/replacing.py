@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from bertsym.bert.encoder import encoder_symbol
@@ -11,6 +10,7 @@ from bertsym.bert.forms import Form
 from bertsym.errors import ModelError
 from bertsym.recognition.recognise import Recognised, find_bert, is_first
 from bertsym.recognition.tracing import exchanges, is_time_major
+from bertsym.symbol import gelu
 from bertsym.symbol.attributes import flag, integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -168,10 +168,10 @@ def fit_to(graph: SymbolGraph, form: Form, release: str | None) -> None:
     Raises ModelError for a node that it does not load all the same.
     """
     with graph.edit():
-        for node in list(graph.nodes):
-            if form.erf and node.op == "LeakyReLU" and node.attrs.get("act_type") == "gelu":
-                _gelu_by_erf(graph, node)
-            elif release is not None and not _loads(node, release):
+        if form.erf:
+            gelu.spell_out(graph)
+        for node in graph.nodes:
+            if release is not None and not _loads(node, release):
                 neutral = _NEUTRAL.get(node.op, {})
                 node.attrs = {key: value for key, value in node.attrs.items() if neutral.get(key) != value}
     for node in graph.nodes:
@@ -188,13 +188,3 @@ def _loads(node: Node, release: str) -> bool:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
-
-
-def _gelu_by_erf(graph: SymbolGraph, node: Node) -> None:
-    source = node.inputs[0]
-    scaled = graph.add("_div_scalar", f"{node.name}_scaled", [source], {"scalar": str(math.sqrt(2))})
-    erf = graph.add("erf", f"{node.name}_erf", [scaled])
-    plus = graph.add("_plus_scalar", f"{node.name}_plus", [erf], {"scalar": "1.0"})
-    half = graph.add("_mul_scalar", f"{node.name}_half", [source], {"scalar": "0.5"})
-    graph.replace(node, "elemwise_mul")
-    graph.set_inputs(node, [half, plus])

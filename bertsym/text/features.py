@@ -57,8 +57,7 @@ class Features:
             example = self.examples[row]
             size = len(example.token_ids)
             token_ids[position, :size] = example.token_ids
-            # A model of one segment takes both texts of a pair for one.
-            token_types[position, :size] = np.minimum(example.token_types, config.token_type_vocab_size - 1)
+            token_types[position, :size] = example.token_types
             valid_length[position] = size
         check_inputs(token_ids, token_types, valid_length, config)
         return token_ids, token_types, valid_length
@@ -98,9 +97,8 @@ def encode_rows(rows: Sequence[Row], tokenizer: Tokenizer, where: str) -> Featur
             raise DataError(f"{where}, line {row.line}: not valid Unicode text")
     examples = tokenizer.encode([row.text for row in rows], pairs)
     for row, example in zip(rows, examples):
-        second = sum(example.token_types)
-        first = len(example.token_ids) - second
+        first = len(example.token_ids) - example.second
         # Each text has a [SEP], the first one a [CLS] too.
-        if first <= 2 or (pairs is not None and second <= 1):
+        if first <= 2 or (pairs is not None and example.second <= 1):
             raise DataError(f"{where}, line {row.line}: a text without any token (only control characters?)")
     return Features(examples)

@@ -17,13 +17,15 @@ class TokenizerOptions:
     """How text is normalised before WordPiece.
 
     ``kind`` is ``wordpiece``, or the name of a tokenizer that bertsym does not have.
-    ``strip_accents`` None means: as ``lower_case``, as in the original BERT.
+    ``strip_accents`` None means: as ``lower_case``, as in the original BERT. ``segments`` is the number of token types
+    that the model has: with one, the second text has that of the first.
     """
 
     lower_case: bool
     strip_accents: bool | None = None
     split_chinese: bool = True
     kind: str = "wordpiece"
+    segments: int = 2
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Encoded:
     token_types: list[int]
     truncated: bool
     unknown: int  #: number of [UNK]
+    second: int = 0  #: tokens that belong to the second text, its [SEP] too
 
 
 class Tokenizer:
@@ -49,6 +52,7 @@ class Tokenizer:
         from tokenizers import models, normalizers, pre_tokenizers
 
         self.max_length = max_length
+        self._segments = options.segments
         self._unknown_id, self._cls_id, self._sep_id = map(vocabulary.index, ("[UNK]", "[CLS]", "[SEP]"))
         index = {token: i for i, token in enumerate(vocabulary.tokens)}
         pipeline: Any = Pipeline(models.WordPiece(index, unk_token="[UNK]", max_input_chars_per_word=100))
@@ -92,9 +96,8 @@ class Tokenizer:
             # What remains when tokens are taken from the longer one in turn, from the second one first.
             first = first[: max(room - room // 2, room - len(second))]
             second = second[: room - len(first)]
-        token_ids = [self._cls_id, *first, self._sep_id]
-        token_types = [0] * len(token_ids)
-        if second is not None:
-            token_ids += [*second, self._sep_id]
-            token_types += [1] * (len(second) + 1)
-        return Encoded(token_ids, token_types, tokens > room, token_ids.count(self._unknown_id))
+        start = [self._cls_id, *first, self._sep_id]
+        end = [*second, self._sep_id] if second is not None else []
+        token_ids = start + end
+        token_types = [0] * len(start) + [min(1, self._segments - 1)] * len(end)
+        return Encoded(token_ids, token_types, tokens > room, token_ids.count(self._unknown_id), len(end))

@@ -1,0 +1,59 @@
+"""Gelu in its two spellings: LeakyReLU's, and the one with erf, which every MXNet computes right."""
+
+from __future__ import annotations
+
+import math
+
+from bertsym.symbol.attributes import decimal
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Node, Output
+
+_PRODUCTS = ("elemwise_mul", "broadcast_mul")
+
+
+def is_gelu(node: Node) -> bool:
+    """Whether a node is gelu as one operator."""
+    return node.op == "LeakyReLU" and node.attrs.get("act_type") == "gelu"
+
+
+def spell_out(graph: SymbolGraph) -> None:
+    """Write gelu as x/2 * (1 + erf(x / sqrt 2)), in place; the last node keeps its name."""
+    with graph.edit():
+        for node in [node for node in graph.nodes if is_gelu(node)]:
+            source = node.inputs[0]
+            scaled = graph.add("_div_scalar", f"{node.name}_scaled", [source], {"scalar": str(math.sqrt(2))})
+            erf = graph.add("erf", f"{node.name}_erf", [scaled])
+            plus = graph.add("_plus_scalar", f"{node.name}_plus", [erf], {"scalar": "1.0"})
+            half = graph.add("_mul_scalar", f"{node.name}_half", [source], {"scalar": "0.5"})
+            graph.replace(node, "elemwise_mul")
+            graph.set_inputs(node, [half, plus])
+
+
+def join(graph: SymbolGraph) -> None:
+    """Write x/2 * (1 + erf(x / sqrt 2)) as one operator, in place; the last node keeps its name."""
+    with graph.edit():
+        for node in graph.nodes:
+            source = _spelt_out(node)
+            if source is not None:
+                graph.replace(node, "LeakyReLU", {"act_type": "gelu"})
+                graph.set_inputs(node, [source])
+        graph.cleanup()
+
+
+def _spelt_out(node: Node) -> Output | None:
+    """What a node is the gelu of; None when it is none."""
+    if node.op not in _PRODUCTS:
+        return None
+    half, plus = sorted((entry.node for entry in node.inputs), key=lambda factor: factor.op)
+    source = _scalar(half, "_mul_scalar", 0.5)
+    erf = _scalar(plus, "_plus_scalar", 1.0)
+    if source is None or erf is None or erf.node.op != "erf":
+        return None
+    scaled = _scalar(erf.node.inputs[0].node, "_div_scalar", math.sqrt(2))
+    return source if scaled == source else None
+
+
+def _scalar(node: Node, op: str, scalar: float) -> Output | None:
+    """What a node adds or multiplies with a number; None when it is another node."""
+    fits = node.op == op and math.isclose(decimal(node.attrs, "scalar", 0.0), scalar, rel_tol=1e-6)
+    return node.inputs[0] if fits else None
