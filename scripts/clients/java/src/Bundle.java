@@ -1,0 +1,195 @@
+import com.google.gson.Gson;
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParseException;
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.OutputStream;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.security.DigestInputStream;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Locale;
+import java.util.stream.Collectors;
+
+/** A bundle whose symbol and parameters are those of its manifest, and what its signature says. */
+record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLength) {
+
+    /** An input of the symbol: {@code length} is null where it is free, and 0 where an input is one number per row. */
+    record Input(String name, Integer length) {
+        boolean isSequence() {
+            return length == null || length > 0;
+        }
+    }
+
+    /** An input's values for all rows, padded with 0. */
+    record Batch(String name, int[] shape, float[] values) {}
+
+    Path symbol() {
+        return file(prefix, "symbol.json");
+    }
+
+    Path parameters() {
+        return file(prefix, "0000.params");
+    }
+
+    /** Reads the signature, and checks the other files against the manifest. */
+    static Bundle open(String prefix) throws IOException {
+        JsonObject signature = readJson(file(prefix, "signature.json"));
+        JsonObject files = readJson(file(prefix, "manifest.json")).getAsJsonObject("files");
+        for (String part : List.of("symbol.json", "0000.params")) {
+            check(file(prefix, part), files.getAsJsonObject(part));
+        }
+        List<Input> inputs = new ArrayList<>();
+        for (JsonElement element : signature.getAsJsonArray("inputs")) {
+            JsonObject input = element.getAsJsonObject();
+            JsonArray shape = input.getAsJsonArray("shape");
+            boolean fixed = shape.size() == 2 && shape.get(1).getAsJsonPrimitive().isNumber();
+            Integer length = shape.size() == 1 ? Integer.valueOf(0) : fixed ? shape.get(1).getAsInt() : null;
+            inputs.add(new Input(input.get("name").getAsString(), length));
+        }
+        List<String> labels = new ArrayList<>();
+        signature.getAsJsonArray("labels").forEach(label -> labels.add(label.getAsString()));
+        return new Bundle(prefix, inputs, labels, signature.get("max_length").getAsInt());
+    }
+
+    /** The rows of JSON Lines as one batch. */
+    List<Batch> batches(BufferedReader lines) throws IOException {
+        List<JsonObject> rows = new ArrayList<>();
+        int longest = 0;
+        int number = 0;
+        for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+            number++;
+            if (line.isBlank()) {
+                continue;
+            }
+            try {
+                JsonObject row = new Gson().fromJson(line, JsonObject.class);
+                longest = Math.max(longest, checkRow(row));
+                rows.add(row);
+            } catch (JsonParseException | IllegalStateException | NumberFormatException | NullPointerException e) {
+                throw new IOException("line " + number + ": not an object with the numbers of each input");
+            } catch (IllegalArgumentException e) {
+                throw new IOException("line " + number + ": " + e.getMessage());
+            }
+        }
+        if (rows.isEmpty()) {
+            throw new IOException("no rows");
+        }
+        List<Batch> batches = new ArrayList<>();
+        for (Input input : inputs) {
+            batches.add(batch(input, rows, input.length() == null ? longest : input.length()));
+        }
+        return batches;
+    }
+
+    /** The number of tokens of a row. */
+    private int checkRow(JsonObject row) {
+        int length = -1;
+        for (Input input : inputs) {
+            if (input.isSequence()) {
+                JsonArray values = row.getAsJsonArray(input.name());
+                if (length >= 0 && values.size() != length) {
+                    throw new IllegalArgumentException("the lists differ in length");
+                }
+                length = values.size();
+                for (JsonElement value : values) {
+                    if (value.getAsBigDecimal().intValueExact() < 0) {
+                        throw new IllegalArgumentException(input.name() + " has a number below 0");
+                    }
+                }
+            }
+        }
+        if (length > maxLength) {
+            throw new IllegalArgumentException(length + " tokens, but the model takes no more than " + maxLength);
+        }
+        for (Input input : inputs) {
+            // MXNet reads outside of its memory otherwise.
+            if (!input.isSequence()) {
+                int value = row.get(input.name()).getAsBigDecimal().intValueExact();
+                if (value < 1 || value > length) {
+                    throw new IllegalArgumentException(input.name() + " is " + value + ", not from 1 to " + length);
+                }
+            }
+        }
+        return length;
+    }
+
+    private static Batch batch(Input input, List<JsonObject> rows, int length) {
+        int width = input.isSequence() ? length : 1;
+        float[] values = new float[rows.size() * width];
+        for (int i = 0; i < rows.size(); i++) {
+            JsonElement row = rows.get(i).get(input.name());
+            if (input.isSequence()) {
+                JsonArray tokens = row.getAsJsonArray();
+                for (int j = 0; j < tokens.size(); j++) {
+                    values[i * width + j] = tokens.get(j).getAsFloat();
+                }
+            } else {
+                values[i] = row.getAsFloat();
+            }
+        }
+        int[] shape = input.isSequence() ? new int[] {rows.size(), width} : new int[] {rows.size()};
+        return new Batch(input.name(), shape, values);
+    }
+
+    /** Prints a line per row, as {@code bertsym predict} does; without labels the numbers alone. */
+    void print(float[] outputs, int rows) {
+        if (!labels.isEmpty()) {
+            System.out.println("label\t" + labels.stream().map(label -> "p(" + label + ")").collect(Collectors.joining("\t")));
+        }
+        int width = outputs.length / rows;
+        for (int i = 0; i < rows; i++) {
+            List<Float> row = new ArrayList<>();
+            for (int j = 0; j < width; j++) {
+                row.add(outputs[i * width + j]);
+            }
+            String numbers = row.stream().map(value -> String.format(Locale.ROOT, "%.9g", value)).collect(Collectors.joining("\t"));
+            String label = labels.isEmpty() ? "" : labels.get(row.indexOf(Collections.max(row))) + "\t";
+            System.out.println(label + numbers);
+        }
+    }
+
+    private static Path file(String prefix, String part) {
+        return Path.of(prefix + "-" + part);
+    }
+
+    private static JsonObject readJson(Path path) throws IOException {
+        return new Gson().fromJson(Files.readString(existing(path)), JsonObject.class);
+    }
+
+    private static Path existing(Path path) throws IOException {
+        if (!Files.isRegularFile(path)) {
+            throw new NoSuchFileException(path.toString(), null, "no such file");
+        }
+        return path;
+    }
+
+    private static void check(Path path, JsonObject expected) throws IOException {
+        boolean same = Files.size(existing(path)) == expected.get("size").getAsLong()
+                && sha256(path).equals(expected.get("sha256").getAsString());
+        if (!same) {
+            throw new IOException(path + ": is not the file of the manifest");
+        }
+    }
+
+    private static String sha256(Path path) throws IOException {
+        MessageDigest digest;
+        try {
+            digest = MessageDigest.getInstance("SHA-256");
+        } catch (NoSuchAlgorithmException e) {
+            throw new IllegalStateException(e);
+        }
+        try (var in = new DigestInputStream(Files.newInputStream(path), digest)) {
+            in.transferTo(OutputStream.nullOutputStream());
+        }
+        return HexFormat.of().formatHex(digest.digest());
+    }
+}
