@@ -13,7 +13,7 @@ class_path() {
     if [ "$(cat "$build/stamp" 2>/dev/null)" != "$stamp" ]; then
         need mvn "apt-get install maven"
         rm -rf "$build/stamp" "${build:?}/$lib" "${build:?}/$classes"
-        echo "fetching jars from Maven Central" >&2
+        echo "building, with jars from Maven Central" >&2
         error=$(mvn -q -B -Dstyle.color=never -f "$pom" dependency:copy-dependencies "-DoutputDirectory=$build/$lib" 2>&1) ||
             missing "jars from Maven Central: $(grep -m 1 ERROR <<<"$error")"
         if [ $# -gt 0 ]; then

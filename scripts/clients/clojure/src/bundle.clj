@@ -67,7 +67,7 @@
                   (when-not (map? row)
                     (fail "line " number ": not an object"))
                   (check-row row number signature)))]
-    (or (seq (map parse (rest (range)) (remove string/blank? (line-seq reader))))
+    (or (seq (keep-indexed #(when-not (string/blank? %2) (parse (inc %1) %2)) (line-seq reader)))
         (fail "no rows"))))
 
 (defn batch

@@ -2,10 +2,11 @@ import com.google.gson.Gson;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import com.google.gson.JsonParseException;
 import java.io.BufferedReader;
 import java.io.IOException;
+import java.io.InputStreamReader;
 import java.io.OutputStream;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
@@ -60,7 +61,14 @@ record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLen
         return new Bundle(prefix, inputs, labels, signature.get("max_length").getAsInt());
     }
 
-    /** The rows of JSON Lines as one batch. */
+    /** The second argument as a file, or else standard input. */
+    static BufferedReader lines(String[] arguments) throws IOException {
+        return arguments.length > 1
+                ? Files.newBufferedReader(existing(Path.of(arguments[1])))
+                : new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+    }
+
+    /** The rows of JSON Lines as one batch, an array for each input. */
     List<Batch> batches(BufferedReader lines) throws IOException {
         List<JsonObject> rows = new ArrayList<>();
         int longest = 0;
@@ -72,12 +80,12 @@ record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLen
             }
             try {
                 JsonObject row = new Gson().fromJson(line, JsonObject.class);
-                longest = Math.max(longest, checkRow(row));
+                longest = Math.max(longest, checkedLength(row));
                 rows.add(row);
-            } catch (JsonParseException | IllegalStateException | NumberFormatException | NullPointerException e) {
-                throw new IOException("line " + number + ": not an object with the numbers of each input");
-            } catch (IllegalArgumentException e) {
+            } catch (IOException e) {
                 throw new IOException("line " + number + ": " + e.getMessage());
+            } catch (RuntimeException e) {
+                throw new IOException("line " + number + ": not an object with the whole numbers of each input");
             }
         }
         if (rows.isEmpty()) {
@@ -90,32 +98,32 @@ record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLen
         return batches;
     }
 
-    /** The number of tokens of a row. */
-    private int checkRow(JsonObject row) {
+    /** The number of tokens of a row that MXNet may be given. */
+    private int checkedLength(JsonObject row) throws IOException {
         int length = -1;
         for (Input input : inputs) {
             if (input.isSequence()) {
                 JsonArray values = row.getAsJsonArray(input.name());
                 if (length >= 0 && values.size() != length) {
-                    throw new IllegalArgumentException("the lists differ in length");
+                    throw new IOException("the lists differ in length");
                 }
                 length = values.size();
                 for (JsonElement value : values) {
                     if (value.getAsBigDecimal().intValueExact() < 0) {
-                        throw new IllegalArgumentException(input.name() + " has a number below 0");
+                        throw new IOException(input.name() + " has a number below 0");
                     }
                 }
             }
         }
         if (length > maxLength) {
-            throw new IllegalArgumentException(length + " tokens, but the model takes no more than " + maxLength);
+            throw new IOException(length + " tokens, but the model takes no more than " + maxLength);
         }
         for (Input input : inputs) {
             // MXNet reads outside of its memory otherwise.
             if (!input.isSequence()) {
                 int value = row.get(input.name()).getAsBigDecimal().intValueExact();
                 if (value < 1 || value > length) {
-                    throw new IllegalArgumentException(input.name() + " is " + value + ", not from 1 to " + length);
+                    throw new IOException(input.name() + " is " + value + ", not from 1 to " + length);
                 }
             }
         }

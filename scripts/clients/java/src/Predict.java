@@ -5,10 +5,8 @@ import com.sun.jna.ptr.IntByReference;
 import com.sun.jna.ptr.PointerByReference;
 import java.io.BufferedReader;
 import java.io.IOException;
-import java.io.InputStreamReader;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
-import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 
 /** Labels and probabilities of a bundle, by MXNet's prediction API (include/mxnet/c_predict_api.h). */
@@ -54,7 +52,7 @@ final class Predict {
         for (int i = 0; i < names.length; i++) {
             starts[i + 1] = starts[i] + inputs.get(i).shape().length;
         }
-        int[] shapes = inputs.stream().flatMapToInt(input -> java.util.Arrays.stream(input.shape())).toArray();
+        int[] shapes = inputs.stream().flatMapToInt(input -> Arrays.stream(input.shape())).toArray();
         byte[] parameters = Files.readAllBytes(bundle.parameters());
 
         // MXNet registers its older operators, and what infers their shapes, when it first lists them.
@@ -96,9 +94,7 @@ final class Predict {
     }
 
     public static void main(String[] arguments) {
-        try (BufferedReader lines = arguments.length > 1
-                ? Files.newBufferedReader(Path.of(arguments[1]))
-                : new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8))) {
+        try (BufferedReader lines = Bundle.lines(arguments)) {
             Bundle bundle = Bundle.open(arguments[0]);
             List<Bundle.Batch> inputs = bundle.batches(lines);
             bundle.print(new Predict().run(bundle, inputs), inputs.get(0).shape()[0]);
