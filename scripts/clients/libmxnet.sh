@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the clients' run scripts: where libmxnet.so is, where they build, what is missing.
 # A failure is one line on standard error and exit code 3: the client can't run here.
 

@@ -1,0 +1,303 @@
+/* Predict with a bundle of bertsym by MXNet's C predict API: predict PREFIX [INPUTS]
+ *
+ * INPUTS is what `bertsym tokenize` prints, a JSON object a line. The library is the one that the environment
+ * variable LIBMXNET names; it is opened at run time, so that one program works with every MXNet from 1.5 on.
+ */
+#define _POSIX_C_SOURCE 200809L
+/* The header of MXNet >= 1.6 needs these three before it. */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <mxnet/c_predict_api.h>
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <jansson.h>
+#include <limits.h>
+#include <openssl/evp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_INPUTS 8
+
+/* The functions of the library, with the types of c_predict_api.h. */
+static struct {
+    const char *(*last_error)(void);
+    int (*create)(const char *symbol, const void *params, int size, int device, int device_id, mx_uint inputs,
+                  const char **names, const mx_uint *shape_starts, const mx_uint *shapes, PredictorHandle *out);
+    int (*set_input)(PredictorHandle, const char *name, const mx_float *data, mx_uint size);
+    int (*forward)(PredictorHandle);
+    int (*output_shape)(PredictorHandle, mx_uint index, mx_uint **shape, mx_uint *dimensions);
+    int (*output)(PredictorHandle, mx_uint index, mx_float *data, mx_uint size);
+    int (*release)(PredictorHandle);
+} mxnet;
+
+typedef struct {
+    char *data; /* ends in a NUL that size does not count */
+    size_t size;
+} Bytes;
+
+typedef struct {
+    const char *name;
+    bool is_list; /* (batch, length), or (batch) */
+    float *data;
+} Input;
+
+static void fail(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("error: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    exit(1);
+}
+
+static void *allocate(size_t count, size_t size) {
+    void *memory = calloc(count, size);
+    if (!memory) fail("out of memory");
+    return memory;
+}
+
+static char *joined(const char *prefix, const char *name) {
+    size_t size = strlen(prefix) + strlen(name) + 2;
+    char *path = allocate(size, 1);
+    snprintf(path, size, "%s-%s", prefix, name);
+    return path;
+}
+
+/* MXNet's message holds its stack after the first line. */
+static void check(int code, const char *what) {
+    if (code != 0) {
+        const char *message = mxnet.last_error();
+        fail("%s: %.*s", what, (int)strcspn(message, "\n"), message);
+    }
+}
+
+static void *function(void *library, const char *name) {
+    void *found = dlsym(library, name);
+    if (!found) fail("%s", dlerror());
+    return found;
+}
+
+static void open_mxnet(void) {
+    const char *path = getenv("LIBMXNET");
+    if (!path) fail("LIBMXNET is not set");
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library) fail("%s", dlerror());
+    /* Through void **, since C has no conversion from void * to a function. */
+    *(void **)&mxnet.last_error = function(library, "MXGetLastError");
+    *(void **)&mxnet.create = function(library, "MXPredCreate");
+    *(void **)&mxnet.set_input = function(library, "MXPredSetInput");
+    *(void **)&mxnet.forward = function(library, "MXPredForward");
+    *(void **)&mxnet.output_shape = function(library, "MXPredGetOutputShape");
+    *(void **)&mxnet.output = function(library, "MXPredGetOutput");
+    *(void **)&mxnet.release = function(library, "MXPredFree");
+}
+
+static Bytes read_file(const char *path) {
+    FILE *file = fopen(path, "rb");
+    if (!file) fail("%s: %s", path, strerror(errno));
+    Bytes bytes = {NULL, 0};
+    for (size_t room = 0, count = 1; count > 0; bytes.size += count) {
+        if (room - bytes.size < 2) {
+            room = room ? 2 * room : 1 << 16;
+            bytes.data = realloc(bytes.data, room);
+            if (!bytes.data) fail("out of memory");
+        }
+        count = fread(bytes.data + bytes.size, 1, room - bytes.size - 1, file);
+    }
+    if (ferror(file)) fail("%s: %s", path, strerror(errno));
+    fclose(file);
+    bytes.data[bytes.size] = '\0';
+    return bytes;
+}
+
+static json_t *read_json(const char *prefix, const char *name) {
+    char *path = joined(prefix, name);
+    Bytes text = read_file(path);
+    json_t *document = json_loadb(text.data, text.size, 0, NULL);
+    if (!json_is_object(document)) fail("%s: not a JSON object", path);
+    free(text.data);
+    free(path);
+    return document;
+}
+
+/* The content of a file that has the size and the SHA-256 of the manifest. */
+static Bytes read_checked(const char *prefix, const char *name, json_t *manifest) {
+    char *path = joined(prefix, name), hexadecimal[2 * EVP_MAX_MD_SIZE + 1];
+    const char *expected;
+    json_int_t size;
+    if (json_unpack(manifest, "{s:{s:{s:s, s:I}}}", "files", name, "sha256", &expected, "size", &size) != 0)
+        fail("%s-manifest.json: does not tell size and SHA-256 of %s", prefix, name);
+    Bytes bytes = read_file(path);
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int length;
+    if (!EVP_Digest(bytes.data, bytes.size, digest, &length, EVP_sha256(), NULL)) fail("SHA-256 is not available");
+    for (unsigned int i = 0; i < length; i++) snprintf(hexadecimal + 2 * i, 3, "%02x", digest[i]);
+    if ((json_int_t)bytes.size != size || strcmp(hexadecimal, expected) != 0)
+        fail("%s: not the file of the manifest: size or SHA-256 differ", path);
+    free(path);
+    return bytes;
+}
+
+static json_t *read_rows(const char *path) {
+    FILE *file = path ? fopen(path, "r") : stdin;
+    if (!file) fail("%s: %s", path, strerror(errno));
+    json_t *rows = json_array();
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t size;
+    while ((size = getline(&line, &room, file)) > 0) {
+        json_t *row = json_loadb(line, (size_t)size, 0, NULL);
+        if (!json_is_object(row)) fail("row %zu: not a JSON object", json_array_size(rows) + 1);
+        json_array_append_new(rows, row);
+    }
+    if (ferror(file)) fail("%s: %s", path ? path : "standard input", strerror(errno));
+    if (json_array_size(rows) == 0) fail("no rows");
+    free(line);
+    if (path) fclose(file);
+    return rows;
+}
+
+/* A whole number from low on; MXNet computes with float32. */
+static json_int_t whole_number(json_t *value, json_int_t low, json_int_t high, const char *name, size_t row) {
+    if (!json_is_integer(value) || json_integer_value(value) < low || json_integer_value(value) > high)
+        fail("row %zu: %s holds something else than whole numbers from %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT,
+             row + 1, name, low, high);
+    return json_integer_value(value);
+}
+
+/* The length of a row's lists, which valid_length must not exceed: MXNet would read outside of its memory. */
+static size_t check_row(json_t *row, size_t number, const Input *inputs, size_t count) {
+    size_t length = 0;
+    for (size_t i = 0; i < count; i++) {
+        json_t *value = json_object_get(row, inputs[i].name);
+        if (!value || json_is_array(value) != inputs[i].is_list)
+            fail("row %zu: %s is not a %s", number + 1, inputs[i].name, inputs[i].is_list ? "list" : "number");
+        if (inputs[i].is_list) {
+            size_t size = json_array_size(value), position;
+            json_t *item;
+            if (size == 0 || (length && size != length)) fail("row %zu: lists of different lengths, or empty", number + 1);
+            length = size;
+            json_array_foreach(value, position, item) whole_number(item, 0, 1 << 24, inputs[i].name, number);
+        }
+    }
+    for (size_t i = 0; i < count; i++)
+        if (!inputs[i].is_list)
+            whole_number(json_object_get(row, inputs[i].name), 1, (json_int_t)length, inputs[i].name, number);
+    return length;
+}
+
+static size_t read_signature(json_t *signature, Input *inputs, size_t *fixed_length) {
+    json_t *tensors = json_object_get(signature, "inputs"), *tensor;
+    size_t index;
+    if (json_array_size(tensors) == 0 || json_array_size(tensors) > MAX_INPUTS) fail("the signature has no inputs");
+    json_array_foreach(tensors, index, tensor) {
+        json_t *shape = json_object_get(tensor, "shape"), *length = json_array_get(shape, 1);
+        const char *name = json_string_value(json_object_get(tensor, "name"));
+        if (!name || json_array_size(shape) < 1 || json_array_size(shape) > 2)
+            fail("the signature has an input that is neither (batch, length) nor (batch)");
+        inputs[index] = (Input){name, json_array_size(shape) == 2, NULL};
+        if (json_is_integer(length)) *fixed_length = (size_t)json_integer_value(length);
+    }
+    return json_array_size(tensors);
+}
+
+/* Fill float arrays (rows, length) with zeros at the padding, and (rows). */
+static void fill(Input *input, json_t *rows, size_t length) {
+    size_t number, position;
+    json_t *row, *item;
+    input->data = allocate(json_array_size(rows) * (input->is_list ? length : 1), sizeof(float));
+    json_array_foreach(rows, number, row) {
+        json_t *value = json_object_get(row, input->name);
+        if (input->is_list) {
+            json_array_foreach(value, position, item)
+                input->data[number * length + position] = (float)json_integer_value(item);
+        } else {
+            input->data[number] = (float)json_integer_value(value);
+        }
+    }
+}
+
+static PredictorHandle create(Bytes symbol, Bytes params, const Input *inputs, size_t count, mx_uint rows, mx_uint length) {
+    const char *names[MAX_INPUTS];
+    mx_uint starts[MAX_INPUTS + 1] = {0}, shapes[2 * MAX_INPUTS], end = 0;
+    for (size_t i = 0; i < count; i++) {
+        names[i] = inputs[i].name;
+        shapes[end++] = rows;
+        if (inputs[i].is_list) shapes[end++] = length;
+        starts[i + 1] = end;
+    }
+    PredictorHandle predictor;
+    if (params.size > INT_MAX) fail("MXPredCreate takes no more than 2 GiB of parameters");
+    check(mxnet.create(symbol.data, params.data, (int)params.size, 1, 0, (mx_uint)count, names, starts, shapes, &predictor),
+          "MXPredCreate");
+    return predictor;
+}
+
+/* The labels are words only of a classifier. */
+static void print_rows(json_t *signature, const float *values, size_t rows, size_t columns) {
+    json_t *labels = json_object_get(signature, "labels"), *label;
+    const char *kind = json_string_value(json_object_get(signature, "kind"));
+    bool named = kind && strcmp(kind, "classifier") == 0;
+    size_t i;
+    if (named && json_array_size(labels) != columns) fail("%zu labels but %zu probabilities", json_array_size(labels), columns);
+    if (named) {
+        fputs("label", stdout);
+        json_array_foreach(labels, i, label) printf("\tp(%s)", json_string_value(label));
+        putchar('\n');
+    }
+    for (size_t row = 0; row < rows; row++, values += columns) {
+        size_t best = 0;
+        for (i = 1; i < columns; i++)
+            if (values[i] > values[best]) best = i;
+        if (named) printf("%s\t", json_string_value(json_array_get(labels, best)));
+        for (i = 0; i < columns; i++) printf("%.9g%c", values[i], i + 1 < columns ? '\t' : '\n');
+    }
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2 || argc > 3) {
+        fputs("usage: predict PREFIX [INPUTS]\n", stderr);
+        return 2;
+    }
+    const char *prefix = argv[1];
+    json_t *manifest = read_json(prefix, "manifest.json"), *signature = read_json(prefix, "signature.json");
+    Bytes symbol = read_checked(prefix, "symbol.json", manifest), params = read_checked(prefix, "0000.params", manifest);
+
+    Input inputs[MAX_INPUTS];
+    size_t fixed_length = 0, length = 0, number;
+    size_t count = read_signature(signature, inputs, &fixed_length);
+    json_t *rows = read_rows(argv[2]), *row, *max_length = json_object_get(signature, "max_length");
+    json_array_foreach(rows, number, row) {
+        size_t size = check_row(row, number, inputs, count);
+        size_t limit = fixed_length ? fixed_length : json_is_integer(max_length) ? (size_t)json_integer_value(max_length) : size;
+        if (size > limit) fail("row %zu: %zu tokens, the model takes %zu", number + 1, size, limit);
+        if (size > length) length = size;
+    }
+    if (fixed_length) length = fixed_length;
+
+    open_mxnet();
+    mx_uint batch = (mx_uint)json_array_size(rows);
+    PredictorHandle predictor = create(symbol, params, inputs, count, batch, (mx_uint)length);
+    for (size_t i = 0; i < count; i++) {
+        fill(&inputs[i], rows, length);
+        check(mxnet.set_input(predictor, inputs[i].name, inputs[i].data, inputs[i].is_list ? batch * (mx_uint)length : batch),
+              "MXPredSetInput");
+    }
+    check(mxnet.forward(predictor), "MXPredForward");
+
+    mx_uint *shape, dimensions, size = 1;
+    check(mxnet.output_shape(predictor, 0, &shape, &dimensions), "MXPredGetOutputShape");
+    for (mx_uint i = 0; i < dimensions; i++) size *= shape[i];
+    float *values = allocate(size, sizeof(float));
+    check(mxnet.output(predictor, 0, values, size), "MXPredGetOutput");
+    print_rows(signature, values, batch, size / batch);
+    check(mxnet.release(predictor), "MXPredFree");
+    if (fflush(stdout) != 0) fail("standard output: %s", strerror(errno));
+    return 0;
+}

@@ -1,0 +1,269 @@
+// Predict with a bundle of bertsym by MXNet's C predict API, from C++17: predict PREFIX [INPUTS]
+//
+// INPUTS is what `bertsym tokenize` prints, a JSON object a line. The library is the one that the environment
+// variable LIBMXNET names; it is opened at run time, so that one program works with every MXNet from 1.5 on.
+
+// The header of MXNet >= 1.6 needs these three before it.
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <mxnet/c_predict_api.h>
+
+#include <dlfcn.h>
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <iterator>
+#include <limits>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+using nlohmann::json;
+
+struct Error : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// libmxnet.so, opened at run time; the header gives the types of its functions.
+class Library {
+    void *handle_;  // before the functions, which are found in it; never closed: MXNet's threads run until the end
+
+public:
+    explicit Library(const char *path) : handle_(path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr) {
+        if (!handle_) throw Error(path ? dlerror() : "LIBMXNET is not set");
+    }
+
+    decltype(&MXGetLastError) last_error = find<decltype(&MXGetLastError)>("MXGetLastError");
+    decltype(&MXPredCreate) create = find<decltype(&MXPredCreate)>("MXPredCreate");
+    decltype(&MXPredSetInput) set_input = find<decltype(&MXPredSetInput)>("MXPredSetInput");
+    decltype(&MXPredForward) forward = find<decltype(&MXPredForward)>("MXPredForward");
+    decltype(&MXPredGetOutputShape) output_shape = find<decltype(&MXPredGetOutputShape)>("MXPredGetOutputShape");
+    decltype(&MXPredGetOutput) output = find<decltype(&MXPredGetOutput)>("MXPredGetOutput");
+    decltype(&MXPredFree) release = find<decltype(&MXPredFree)>("MXPredFree");
+
+    // MXNet's message holds its stack after the first line.
+    void check(int code, const char *what) const {
+        if (code == 0) return;
+        std::string message = last_error();
+        throw Error(std::string(what) + ": " + message.substr(0, message.find('\n')));
+    }
+
+private:
+    template <typename Function>
+    Function find(const char *name) const {
+        void *found = dlsym(handle_, name);
+        if (!found) throw Error(dlerror());
+        return reinterpret_cast<Function>(found);
+    }
+};
+
+std::string read_file(const std::string &path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw Error(path + ": can't be read");
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+json read_json(const std::string &path) {
+    json document = json::parse(read_file(path), nullptr, false);
+    if (!document.is_object()) throw Error(path + ": not a JSON object");
+    return document;
+}
+
+std::string sha256(const std::string &bytes) {
+    std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+    unsigned int length = 0;
+    if (!EVP_Digest(bytes.data(), bytes.size(), digest.data(), &length, EVP_sha256(), nullptr))
+        throw Error("SHA-256 is not available");
+    std::string text;
+    for (unsigned int i = 0; i < length; ++i) {
+        char pair[3];
+        std::snprintf(pair, sizeof pair, "%02x", digest[i]);
+        text += pair;
+    }
+    return text;
+}
+
+// The content of a file that has the size and the SHA-256 of the manifest.
+std::string read_checked(const std::string &prefix, const std::string &name, const json &manifest) {
+    const json &entry = manifest.at("files").at(name);
+    std::string bytes = read_file(prefix + "-" + name);
+    if (bytes.size() != entry.at("size") || sha256(bytes) != entry.at("sha256"))
+        throw Error(prefix + "-" + name + ": not the file of the manifest: size or SHA-256 differ");
+    return bytes;
+}
+
+// An input of the symbol: (batch, length), or (batch).
+struct Input {
+    std::string name;
+    bool is_list;
+    std::size_t fixed_length;  // 0 where it is free
+    std::vector<mx_uint> shape{};
+    std::vector<float> values{};
+};
+
+std::vector<Input> read_inputs(const json &signature) {
+    std::vector<Input> inputs;
+    for (const json &tensor : signature.at("inputs")) {
+        const json &shape = tensor.at("shape");
+        if (shape.empty() || shape.size() > 2) throw Error("an input is neither (batch, length) nor (batch)");
+        bool is_list = shape.size() == 2;
+        std::size_t length = is_list && shape[1].is_number_unsigned() ? shape[1].get<std::size_t>() : 0;
+        inputs.push_back({tensor.at("name"), is_list, length});
+    }
+    return inputs;
+}
+
+std::vector<json> read_rows(std::istream &stream) {
+    std::vector<json> rows;
+    for (std::string line; std::getline(stream, line);) {
+        rows.push_back(json::parse(line, nullptr, false));
+        if (!rows.back().is_object()) throw Error("row " + std::to_string(rows.size()) + ": not a JSON object");
+    }
+    if (rows.empty()) throw Error("no rows");
+    return rows;
+}
+
+void check_number(const json &value, std::size_t low, std::size_t high, const std::string &name) {
+    if (!value.is_number_unsigned() || value.get<std::size_t>() < low || value.get<std::size_t>() > high)
+        throw Error(name + " holds something else than whole numbers from " + std::to_string(low) + " to " +
+                    std::to_string(high));
+}
+
+// The length of a row's lists, which valid_length must not exceed: MXNet would read outside of its memory.
+std::size_t check_row(const json &row, const std::vector<Input> &inputs) {
+    std::size_t length = 0;
+    for (const Input &input : inputs) {
+        if (!row.contains(input.name) || row[input.name].is_array() != input.is_list)
+            throw Error(input.name + " is not a " + (input.is_list ? "list" : "number"));
+        if (!input.is_list) continue;
+        const json &list = row[input.name];
+        if (list.empty() || (length && list.size() != length)) throw Error("lists of different lengths, or empty");
+        length = list.size();
+        for (const json &item : list) check_number(item, 0, 1 << 24, input.name);
+    }
+    for (const Input &input : inputs)
+        if (!input.is_list) check_number(row[input.name], 1, length, input.name);
+    return length;
+}
+
+// The length of the batch: of its longest row, or the only one that the symbol takes.
+std::size_t batch_length(const std::vector<json> &rows, const std::vector<Input> &inputs, const json &signature) {
+    std::size_t fixed = 0, longest = 0;
+    for (const Input &input : inputs) fixed = std::max(fixed, input.fixed_length);
+    std::size_t limit = fixed ? fixed : signature.value("max_length", std::numeric_limits<std::size_t>::max());
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        try {
+            std::size_t length = check_row(rows[i], inputs);
+            if (length > limit)
+                throw Error(std::to_string(length) + " tokens, the model takes " + std::to_string(limit));
+            longest = std::max(longest, length);
+        } catch (const Error &error) {
+            throw Error("row " + std::to_string(i + 1) + ": " + error.what());
+        }
+    }
+    return fixed ? fixed : longest;
+}
+
+// Give the input its values, with zeros at the padding.
+void fill(Input &input, const std::vector<json> &rows, std::size_t length) {
+    input.shape = {static_cast<mx_uint>(rows.size())};
+    if (input.is_list) input.shape.push_back(static_cast<mx_uint>(length));
+    for (const json &row : rows) {
+        const json &value = row[input.name];
+        if (input.is_list) {
+            auto begin = input.values.insert(input.values.end(), length, 0.0f);
+            std::transform(value.begin(), value.end(), begin, [](const json &item) { return item.get<float>(); });
+        } else {
+            input.values.push_back(value.get<float>());
+        }
+    }
+}
+
+// The numbers of the first output.
+std::vector<float> forward(const Library &mxnet, const std::string &symbol, const std::string &params,
+                           const std::vector<Input> &inputs) {
+    std::vector<const char *> names;
+    std::vector<mx_uint> starts{0}, shapes;
+    for (const Input &input : inputs) {
+        names.push_back(input.name.c_str());
+        shapes.insert(shapes.end(), input.shape.begin(), input.shape.end());
+        starts.push_back(static_cast<mx_uint>(shapes.size()));
+    }
+    if (params.size() > std::numeric_limits<int>::max())
+        throw Error("MXPredCreate takes no more than 2 GiB of parameters");
+    PredictorHandle handle = nullptr;
+    mxnet.check(mxnet.create(symbol.c_str(), params.data(), static_cast<int>(params.size()), 1, 0,
+                             static_cast<mx_uint>(names.size()), names.data(), starts.data(), shapes.data(), &handle),
+                "MXPredCreate");
+    std::unique_ptr<void, decltype(mxnet.release)> predictor(handle, mxnet.release);
+    for (const Input &input : inputs)
+        mxnet.check(mxnet.set_input(handle, input.name.c_str(), input.values.data(),
+                                    static_cast<mx_uint>(input.values.size())),
+                    "MXPredSetInput");
+    mxnet.check(mxnet.forward(handle), "MXPredForward");
+    mx_uint *shape = nullptr, dimensions = 0;
+    mxnet.check(mxnet.output_shape(handle, 0, &shape, &dimensions), "MXPredGetOutputShape");
+    std::vector<float> values(std::accumulate(shape, shape + dimensions, std::size_t{1}, std::multiplies<>()));
+    mxnet.check(mxnet.output(handle, 0, values.data(), static_cast<mx_uint>(values.size())), "MXPredGetOutput");
+    return values;
+}
+
+void print_rows(const json &signature, const std::vector<float> &values, std::size_t rows) {
+    std::size_t columns = values.size() / rows;
+    std::vector<std::string> labels;
+    // Only of a classifier they are words.
+    if (signature.at("kind") == "classifier") {
+        labels = signature.at("labels").get<std::vector<std::string>>();
+        if (labels.size() != columns) throw Error("as many labels as probabilities were expected");
+        std::cout << "label";
+        for (const std::string &label : labels) std::cout << "\tp(" << label << ")";
+        std::cout << '\n';
+    }
+    std::cout.precision(9);
+    for (auto row = values.begin(); row != values.end(); row += columns) {
+        if (!labels.empty()) std::cout << labels[std::max_element(row, row + columns) - row] << '\t';
+        for (std::size_t i = 0; i < columns; ++i) std::cout << row[i] << (i + 1 < columns ? '\t' : '\n');
+    }
+    if (!std::cout.flush()) throw Error("standard output can't be written");
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2 || argc > 3) {
+        std::cerr << "usage: predict PREFIX [INPUTS]\n";
+        return 2;
+    }
+    try {
+        std::string prefix = argv[1];
+        json manifest = read_json(prefix + "-manifest.json"), signature = read_json(prefix + "-signature.json");
+        std::string symbol = read_checked(prefix, "symbol.json", manifest);
+        std::string params = read_checked(prefix, "0000.params", manifest);
+        std::vector<Input> inputs = read_inputs(signature);
+        std::ifstream file;
+        if (argc == 3) {
+            file.open(argv[2]);
+            if (!file) throw Error(std::string(argv[2]) + ": can't be read");
+        }
+        std::vector<json> rows = read_rows(argc == 3 ? file : std::cin);
+        std::size_t length = batch_length(rows, inputs, signature);
+        for (Input &input : inputs) fill(input, rows, length);
+        Library mxnet(std::getenv("LIBMXNET"));
+        print_rows(signature, forward(mxnet, symbol, params, inputs), rows.size());
+    } catch (const Error &error) {
+        std::cerr << "error: " << error.what() << '\n';
+        return 1;
+    } catch (const json::exception &error) {
+        std::cerr << "error: " << argv[1] << ": damaged signature or manifest: " << error.what() << '\n';
+        return 1;
+    }
+}

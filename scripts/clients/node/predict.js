@@ -1,0 +1,217 @@
+// Predict with a bundle of bertsym by MXNet's C predict API: node predict.js PREFIX [INPUTS]
+//
+// INPUTS is what `bertsym tokenize` prints, a JSON object a line. The library is the one that the environment
+// variable LIBMXNET names; koffi calls its functions.
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import koffi from "koffi";
+
+class DataError extends Error {}
+
+function readFile(path) {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw new DataError(`${path === 0 ? "standard input" : path}: ${error.message}`);
+  }
+}
+
+function parse(text, where) {
+  let document;
+  try {
+    document = JSON.parse(text);
+  } catch {
+    document = null;
+  }
+  if (document === null || typeof document !== "object" || Array.isArray(document)) {
+    throw new DataError(`${where}: not a JSON object`);
+  }
+  return document;
+}
+
+function readJson(path) {
+  return parse(readFile(path).toString(), path);
+}
+
+// The content of a file that has the size and the SHA-256 of the manifest.
+function readChecked(prefix, name, manifest) {
+  const entry = manifest.files?.[name];
+  if (!entry) throw new DataError(`${prefix}-manifest.json: does not list ${name}`);
+  const bytes = readFile(`${prefix}-${name}`);
+  if (bytes.length !== entry.size || createHash("sha256").update(bytes).digest("hex") !== entry.sha256) {
+    throw new DataError(`${prefix}-${name}: not the file of the manifest: size or SHA-256 differ`);
+  }
+  return bytes;
+}
+
+function readRows(path) {
+  const lines = readFile(path).toString().split("\n");
+  if (lines.at(-1) === "") lines.pop();
+  if (lines.length === 0) throw new DataError("no rows");
+  return lines.map((line, index) => parse(line, `row ${index + 1}`));
+}
+
+function checkNumbers(values, low, high, name) {
+  if (!values.every((value) => Number.isInteger(value) && value >= low && value <= high)) {
+    throw new DataError(`${name} holds something else than whole numbers from ${low} to ${high}`);
+  }
+}
+
+// The length of a row's lists, which valid_length must not exceed: MXNet would read outside of its memory.
+function checkRow(row, inputs) {
+  let length = 0;
+  for (const { name, isList } of inputs) {
+    const value = row[name];
+    if (value === undefined || Array.isArray(value) !== isList) {
+      throw new DataError(`${name} is not a ${isList ? "list" : "number"}`);
+    }
+    if (!isList) continue;
+    if (value.length === 0 || (length && value.length !== length)) {
+      throw new DataError("lists of different lengths, or empty");
+    }
+    length = value.length;
+    checkNumbers(value, 0, 2 ** 24, name);
+  }
+  for (const { name, isList } of inputs) if (!isList) checkNumbers([row[name]], 1, length, name);
+  return length;
+}
+
+// The length of the batch: of its longest row, or the only one that the symbol takes.
+function batchLength(rows, inputs, signature) {
+  const fixed = inputs.map(({ shape }) => shape[1]).find(Number.isInteger);
+  const limit = fixed ?? signature.max_length ?? Infinity;
+  const lengths = rows.map((row, index) => {
+    try {
+      const length = checkRow(row, inputs);
+      if (length > limit) throw new DataError(`${length} tokens, the model takes ${limit}`);
+      return length;
+    } catch (error) {
+      error.message = `row ${index + 1}: ${error.message}`;
+      throw error;
+    }
+  });
+  return fixed ?? lengths.reduce((longest, length) => Math.max(longest, length));
+}
+
+// The input's float32 values, with zeros at the padding.
+function filled({ name, isList }, rows, length) {
+  if (!isList) return Float32Array.from(rows, (row) => row[name]);
+  const values = new Float32Array(rows.length * length);
+  rows.forEach((row, index) => values.set(row[name], index * length));
+  return values;
+}
+
+function openMxnet(path) {
+  if (!path) throw new DataError("LIBMXNET is not set");
+  try {
+    const library = koffi.load(path);
+    const lastError = library.func("const char *MXGetLastError()");
+    const checked = (prototype) => {
+      const native = library.func(prototype);
+      return (...values) => {
+        if (native(...values) === 0) return;
+        // MXNet's message holds its stack after the first line.
+        throw new DataError(`${native.info.name}: ${lastError().split("\n")[0]}`);
+      };
+    };
+    return {
+      create: checked(
+        "int MXPredCreate(const char *symbol, const void *params, int size, int device, int device_id, " +
+          "uint32_t inputs, const char **names, const uint32_t *starts, const uint32_t *shapes, _Out_ void **out)",
+      ),
+      setInput: checked("int MXPredSetInput(void *predictor, const char *name, const float *data, uint32_t size)"),
+      forward: checked("int MXPredForward(void *predictor)"),
+      outputShape: checked(
+        "int MXPredGetOutputShape(void *predictor, uint32_t index, _Out_ void **shape, _Out_ uint32_t *dimensions)",
+      ),
+      output: checked("int MXPredGetOutput(void *predictor, uint32_t index, _Out_ float *data, uint32_t size)"),
+      release: checked("int MXPredFree(void *predictor)"),
+    };
+  } catch (error) {
+    throw new DataError(`${path}: ${error.message}`);
+  }
+}
+
+// The numbers of the first output.
+function forward(symbol, params, inputs, rows, length) {
+  if (params.length >= 2 ** 31) throw new DataError("MXPredCreate takes no more than 2 GiB of parameters");
+  const mxnet = openMxnet(process.env.LIBMXNET);
+  const shapes = inputs.map(({ isList }) => (isList ? [rows.length, length] : [rows.length]));
+  const starts = shapes.reduce((ends, shape) => [...ends, ends.at(-1) + shape.length], [0]);
+  const handle = [null];
+  mxnet.create(
+    symbol.toString(),
+    params,
+    params.length,
+    1,
+    0,
+    inputs.length,
+    inputs.map(({ name }) => name),
+    Uint32Array.from(starts),
+    Uint32Array.from(shapes.flat()),
+    handle,
+  );
+  const predictor = handle[0];
+  for (const input of inputs) {
+    const values = filled(input, rows, length);
+    mxnet.setInput(predictor, input.name, values, values.length);
+  }
+  mxnet.forward(predictor);
+  const shape = [null];
+  const dimensions = [0];
+  mxnet.outputShape(predictor, 0, shape, dimensions);
+  const sizes = koffi.decode(shape[0], koffi.array("uint32_t", dimensions[0]));
+  const values = new Float32Array(sizes.reduce((product, size) => product * size, 1));
+  mxnet.output(predictor, 0, values, values.length);
+  mxnet.release(predictor);
+  return values;
+}
+
+// As C's %.9g.
+function shown(value) {
+  const [digits, exponent] = value.toExponential(8).split("e");
+  if (exponent < -4 || exponent > 8) {
+    return `${Number(digits)}e${exponent[0]}${exponent.slice(1).padStart(2, "0")}`;
+  }
+  return String(Number(value.toPrecision(9)));
+}
+
+function printRows(signature, values, count) {
+  const columns = values.length / count;
+  // Only of a classifier they are words.
+  const labels = signature.kind === "classifier" ? signature.labels : null;
+  if (labels && labels.length !== columns) {
+    throw new DataError(`${labels.length} labels but ${columns} probabilities`);
+  }
+  const lines = labels ? [["label", ...labels.map((label) => `p(${label})`)]] : [];
+  for (let row = 0; row < count; row++) {
+    const numbers = values.subarray(row * columns, (row + 1) * columns);
+    const best = numbers.indexOf(numbers.reduce((largest, value) => Math.max(largest, value)));
+    lines.push([...(labels ? [labels[best]] : []), ...Array.from(numbers, shown)]);
+  }
+  process.stdout.write(lines.map((line) => `${line.join("\t")}\n`).join(""));
+}
+
+function main([prefix, file, ...more]) {
+  if (prefix === undefined || more.length > 0) {
+    console.error("usage: predict.js PREFIX [INPUTS]");
+    return 2;
+  }
+  try {
+    const manifest = readJson(`${prefix}-manifest.json`);
+    const signature = readJson(`${prefix}-signature.json`);
+    const symbol = readChecked(prefix, "symbol.json", manifest);
+    const params = readChecked(prefix, "0000.params", manifest);
+    const inputs = signature.inputs.map(({ name, shape }) => ({ name, shape, isList: shape.length === 2 }));
+    const rows = readRows(file ?? 0);
+    const length = batchLength(rows, inputs, signature);
+    printRows(signature, forward(symbol, params, inputs, rows, length), rows.length);
+    return 0;
+  } catch (error) {
+    if (!(error instanceof DataError)) throw error;
+    console.error(`error: ${error.message}`);
+    return 1;
+  }
+}
+
+process.exitCode = main(process.argv.slice(2));

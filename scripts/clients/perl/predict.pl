@@ -1,0 +1,181 @@
+#!/usr/bin/env perl
+# Predict with a bundle of bertsym by MXNet's C predict API: predict.pl PREFIX [INPUTS]
+#
+# INPUTS is what `bertsym tokenize` prints, a JSON object a line. The library is the one that the environment
+# variable LIBMXNET names. AI::MXNet is not needed.
+use v5.20;
+use strict;
+use warnings;
+
+use Digest::SHA qw(sha256_hex);
+use FFI::Platypus 1.00;
+use FFI::Platypus::Buffer qw(scalar_to_buffer);
+use JSON::PP qw(decode_json);
+use List::Util qw(max product);
+
+sub fail { say STDERR 'error: ', @_; exit 1 }
+
+sub read_file {
+    my ($path) = @_;
+    open(my $file, '<:raw', $path) or fail("$path: $!");
+    local $/;
+    return scalar(<$file>) // '';
+}
+
+sub parse {
+    my ($text, $where) = @_;
+    my $document = eval { decode_json($text) };
+    fail("$where: not a JSON object") unless ref $document eq 'HASH';
+    return $document;
+}
+
+# The content of a file that has the size and the SHA-256 of the manifest.
+sub read_checked {
+    my ($prefix, $name, $manifest) = @_;
+    my $entry = $manifest->{files}{$name} or fail("$prefix-manifest.json: does not list $name");
+    my $bytes = read_file("$prefix-$name");
+    fail("$prefix-$name: not the file of the manifest: size or SHA-256 differ")
+        if length($bytes) != $entry->{size} || sha256_hex($bytes) ne $entry->{sha256};
+    return $bytes;
+}
+
+sub read_rows {
+    my ($path) = @_;
+    my $file = \*STDIN;
+    open($file, '<:raw', $path) or fail("$path: $!") if defined $path;
+    my @rows;
+    while (my $line = <$file>) { push @rows, parse($line, 'row ' . (@rows + 1)) }
+    return @rows ? \@rows : fail('no rows');
+}
+
+sub check_numbers {
+    my ($row, $name, $low, $high, @values) = @_;
+    for (@values) {
+        fail("row $row: $name holds something else than whole numbers from $low to $high")
+            unless defined && !ref && /^[0-9]{1,9}\z/a && $_ >= $low && $_ <= $high;
+    }
+}
+
+# The length of a row's lists, which valid_length must not exceed: MXNet would read outside of its memory.
+sub check_row {
+    my ($row, $number, $inputs) = @_;
+    my $length;
+    for my $input (@$inputs) {
+        my ($name, $value) = ($input->{name}, $row->{ $input->{name} });
+        my $what = $input->{is_list} ? 'list' : 'number';
+        fail("row $number: $name is not a $what") if !defined $value || (ref $value eq 'ARRAY') != $input->{is_list};
+        next unless $input->{is_list};
+        $length //= @$value;
+        fail("row $number: lists of different lengths, or empty") if !@$value || @$value != $length;
+        check_numbers($number, $name, 0, 1 << 24, @$value);
+    }
+    check_numbers($number, $_->{name}, 1, $length // 0, $row->{ $_->{name} }) for grep { !$_->{is_list} } @$inputs;
+    return $length;
+}
+
+# The length of the batch: of its longest row, or the only one that the symbol takes.
+sub batch_length {
+    my ($rows, $inputs, $signature) = @_;
+    my ($fixed) = grep { defined && /^[0-9]+\z/a } map { $_->{shape}[1] } @$inputs;
+    my $limit = $fixed // $signature->{max_length};
+    my @lengths = map { check_row($rows->[$_], $_ + 1, $inputs) } 0 .. $#$rows;
+    for (0 .. $#lengths) {
+        fail('row ', $_ + 1, ": $lengths[$_] tokens, the model takes $limit") if defined $limit && $lengths[$_] > $limit;
+    }
+    return $fixed // max(@lengths);
+}
+
+# The input's float32 values, with zeros at the padding.
+sub packed {
+    my ($input, $rows, $length) = @_;
+    my @values = map { $_->{ $input->{name} } } @$rows;
+    return pack('f*', @values) unless $input->{is_list};
+    return join '', map { pack('f*', @$_, (0) x ($length - @$_)) } @values;
+}
+
+sub open_mxnet {
+    my $path = $ENV{LIBMXNET} // fail('LIBMXNET is not set');
+    my $ffi = FFI::Platypus->new(api => 1, lib => [$path]);
+    my %types = (
+        MXGetLastError       => [ [] => 'string' ],
+        MXPredCreate         => [
+            [qw(opaque opaque int int int uint32 string[] uint32[] uint32[] opaque*)] => 'int'
+        ],
+        MXPredSetInput       => [ [qw(opaque string opaque uint32)] => 'int' ],
+        MXPredForward        => [ [qw(opaque)] => 'int' ],
+        MXPredGetOutputShape => [ [qw(opaque uint32 opaque* uint32*)] => 'int' ],
+        MXPredGetOutput      => [ [qw(opaque uint32 opaque uint32)] => 'int' ],
+        MXPredFree           => [ [qw(opaque)] => 'int' ],
+    );
+    my %functions = map {
+        my $name = $_;
+        $name => eval { $ffi->function($name, @{ $types{$name} }) } // fail("$path: has no $name, or can't be loaded")
+    } keys %types;
+    # MXNet's message holds its stack after the first line.
+    my $call = sub {
+        my ($name, @arguments) = @_;
+        return if $functions{$name}->call(@arguments) == 0;
+        fail("$name: ", $functions{MXGetLastError}->call() =~ s/\n.*//sr);
+    };
+    return ($ffi, $call);
+}
+
+# The address of a string's bytes, which it must outlive.
+sub address { return (scalar_to_buffer($_[0]))[0] }
+
+# The numbers of the first output.
+sub forward {
+    my ($symbol, $params, $inputs, $rows, $length) = @_;
+    my ($ffi, $call) = open_mxnet();
+    fail('MXPredCreate takes no more than 2 GiB of parameters') if length($params) >= 1 << 31;
+    $symbol .= "\0";
+    my (@starts, @shapes) = (0);
+    for my $input (@$inputs) {
+        push @shapes, scalar(@$rows), $input->{is_list} ? $length : ();
+        push @starts, scalar(@shapes);
+    }
+    my @names = map { $_->{name} } @$inputs;
+    $call->(
+        'MXPredCreate', address($symbol), address($params), length($params), 1, 0, scalar(@names), \@names, \@starts,
+        \@shapes, \my $predictor
+    );
+    for my $input (@$inputs) {
+        my $values = packed($input, $rows, $length);
+        $call->('MXPredSetInput', $predictor, $input->{name}, address($values), length($values) / 4);
+    }
+    $call->('MXPredForward', $predictor);
+    $call->('MXPredGetOutputShape', $predictor, 0, \my $shape, \my $dimensions);
+    my $size = product(@{ $ffi->cast(opaque => "uint32[$dimensions]", $shape) });
+    my $output = "\0" x (4 * $size);
+    $call->('MXPredGetOutput', $predictor, 0, address($output), $size);
+    $call->('MXPredFree', $predictor);
+    return unpack('f*', $output);
+}
+
+sub print_rows {
+    my ($signature, $count, @values) = @_;
+    my $columns = @values / $count;
+    # Only of a classifier they are words.
+    my @labels = $signature->{kind} eq 'classifier' ? @{ $signature->{labels} } : ();
+    fail(scalar(@labels), " labels but $columns probabilities") if @labels && @labels != $columns;
+    binmode STDOUT, ':encoding(UTF-8)';
+    say join "\t", 'label', map { "p($_)" } @labels if @labels;
+    while (my @row = splice @values, 0, $columns) {
+        my $largest = max(@row);
+        my ($best) = grep { $row[$_] == $largest } 0 .. $#row;
+        say join "\t", (@labels ? $labels[$best] : ()), map { sprintf '%.9g', $_ } @row;
+    }
+    close STDOUT or fail("standard output: $!");
+}
+
+if (@ARGV < 1 || @ARGV > 2) {
+    say STDERR 'usage: predict.pl PREFIX [INPUTS]';
+    exit 2;
+}
+my ($prefix, $file) = @ARGV;
+my ($manifest, $signature) = map { parse(read_file("$prefix-$_.json"), "$prefix-$_.json") } qw(manifest signature);
+my ($symbol, $params) = map { read_checked($prefix, $_, $manifest) } qw(symbol.json 0000.params);
+my @inputs = map { { name => $_->{name}, shape => $_->{shape}, is_list => @{ $_->{shape} } == 2 } } @{ $signature->{inputs} };
+my $rows = read_rows($file);
+my $length = batch_length($rows, \@inputs, $signature);
+print_rows($signature, scalar(@$rows), forward($symbol, $params, \@inputs, $rows, $length));

@@ -1,0 +1,255 @@
+"""The clients in other languages: what they print is what bertsym computes, and they refuse what would go wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Result, Tables
+
+from bertsym import Bundle, BundleTokenizer, Classifier, FinetuneOptions, finetune
+from bertsym.inference.predictor import Predictor
+
+Cli = Callable[..., Result]
+Record = dict[str, Any]
+
+CLIENTS = Path(__file__).parent.parent / "scripts" / "clients"
+# These build without downloads; the others fetch what they need on the first run.
+OFFLINE = ("c", "cpp", "perl")
+LANGUAGES = [
+    pytest.param(language, marks=() if language in OFFLINE else pytest.mark.slow)
+    for language in sorted(run.parent.name for run in CLIENTS.glob("*/run"))
+]
+C_API = [parameter for parameter in LANGUAGES if parameter.values[0] in (*OFFLINE, "node")]
+
+every_language = pytest.mark.parametrize("language", LANGUAGES)
+each_of_the_c_api = pytest.mark.parametrize("language", C_API)
+
+_spec = importlib.util.spec_from_file_location("compare", CLIENTS / "compare.py")
+assert _spec is not None
+assert _spec.loader is not None
+_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_module)
+compare = _module.compare
+
+
+def run(language: str, *arguments: object, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a client; skip where what it needs is missing, unless BERTSYM_ALL_TOOLS=1."""
+    # python3 is this one, whose mxnet brings libmxnet.so.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(
+        [str(CLIENTS / language / "run"), *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+        env={**os.environ, "PATH": path, **variables},
+    )
+    if result.returncode == 3 and os.environ.get("BERTSYM_ALL_TOOLS") != "1":
+        pytest.skip(f"{language}: {result.stderr.splitlines()[-1]}")
+    return result
+
+
+def output(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def error_line(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line of an error, after what MXNet may say."""
+    assert (result.returncode, result.stdout) == (1, ""), result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert errors == result.stderr.splitlines()[-1:]
+    return errors[0]
+
+
+def as_json_lines(records: list[Record]) -> str:
+    return "".join(f"{json.dumps(record)}\n" for record in records)
+
+
+def tokenized(prefix: Path, table: Path) -> list[Record]:
+    return [record for features in BundleTokenizer.open(prefix).encode_table(table) for record in features.inputs()]
+
+
+@pytest.fixture(scope="module")
+def rows(classifier: Path, tables: Tables) -> list[Record]:
+    """The inputs of the classifier for the dev texts, which differ in length."""
+    records = tokenized(classifier, tables.dev)
+    assert len({record["data2"] for record in records}) > 5
+    return records
+
+
+def expected(prefix: Path, table: Path) -> str:
+    model = Classifier(prefix)
+    lines = [["label", *(f"p({label})" for label in model.labels)]]
+    for prediction in model.predict_table(table):
+        lines.append([prediction.label, *(f"{value:.9g}" for value in prediction.probabilities.values())])
+    return "".join("\t".join(line) + "\n" for line in lines)
+
+
+@pytest.fixture
+def copy(classifier: Path, tmp_path: Path) -> Path:
+    """A bundle of its own, which a test may spoil."""
+    for path in classifier.parent.glob(f"{classifier.name}-*"):
+        shutil.copy(path, tmp_path)
+    return tmp_path / classifier.name
+
+
+def beside(prefix: Path, name: str) -> Path:
+    return prefix.with_name(f"{prefix.name}-{name}")
+
+
+def test_there_are_clients() -> None:
+    assert {parameter.values[0] for parameter in LANGUAGES} >= {"c", "cpp", "node", "perl"}
+    for parameter in LANGUAGES:
+        assert (CLIENTS / str(parameter.values[0]) / "README.md").exists()
+
+
+@every_language
+def test_probabilities_are_those_of_python(
+    language: str, classifier: Path, tables: Tables, rows: list[Record], tmp_path: Path
+) -> None:
+    inputs = tmp_path / "inputs.jsonl"
+    inputs.write_text(as_json_lines(rows))
+    printed = output(run(language, classifier, inputs))
+    assert compare(printed, expected(classifier, tables.dev)) <= 1e-5
+    assert output(run(language, classifier, stdin=inputs.read_text())) == printed
+
+
+@every_language
+def test_what_an_encoder_ends_in_is_printed_as_numbers(language: str, bundles: dict[str, Path], tables: Tables) -> None:
+    prefix = bundles["pooled"]
+    features = next(BundleTokenizer.open(prefix).encode_table(tables.dev))
+    printed = output(run(language, prefix, stdin=as_json_lines(list(features.inputs()))))
+    values = np.array([[float(value) for value in line.split("\t")] for line in printed.splitlines()])
+    assert values == pytest.approx(Predictor.from_bundle(Bundle.open(prefix))(features), abs=1e-5)
+
+
+@every_language
+def test_a_second_run_builds_nothing(language: str, classifier: Path, rows: list[Record]) -> None:
+    def built() -> dict[Path, int]:
+        folder = Path(os.environ.get("BERTSYM_CLIENTS_BUILD", CLIENTS / ".build")) / language
+        return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+    first = output(run(language, classifier, stdin=as_json_lines(rows[:1]))), built()
+    assert (output(run(language, classifier, stdin=as_json_lines(rows[:1]))), built()) == first
+
+
+@each_of_the_c_api
+def test_a_symbol_that_takes_one_length_gets_it(
+    language: str, bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    options = FinetuneOptions(epochs=1, max_length=20, whole_sequence=True)
+    locked = finetune(bundles["sequence"], tables.train, tables.dev, tmp_path / "locked", options=options).bundle.prefix
+    printed = output(run(language, locked, stdin=as_json_lines(tokenized(locked, tables.dev))))
+    assert compare(printed, expected(locked, tables.dev)) <= 1e-5
+
+
+@pytest.mark.slow
+@each_of_the_c_api
+@pytest.mark.parametrize("version", ["1.5.1", "1.6.0", "1.8.0"])
+def test_another_mxnet_gives_the_same(
+    language: str, version: str, classifier: Path, tables: Tables, rows: list[Record]
+) -> None:
+    script = f". {CLIENTS}/libmxnet.sh; fetch_libmxnet {version}"
+    fetched = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=600)
+    if fetched.returncode == 3 and os.environ.get("BERTSYM_ALL_TOOLS") != "1":
+        pytest.skip(fetched.stderr.splitlines()[-1])
+    assert fetched.returncode == 0, fetched.stderr
+    result = run(language, classifier, stdin=as_json_lines(rows), LIBMXNET=fetched.stdout.strip())
+    assert compare(output(result), expected(classifier, tables.dev)) <= 1e-5
+
+
+@every_language
+@pytest.mark.parametrize("name", ["0000.params", "symbol.json"])
+def test_a_changed_file_is_refused(language: str, name: str, copy: Path, rows: list[Record]) -> None:
+    content = bytearray(beside(copy, name).read_bytes())
+    content[-200] ^= 1
+    beside(copy, name).write_bytes(content)
+    assert name in error_line(run(language, copy, stdin=as_json_lines(rows)))
+
+
+@every_language
+@pytest.mark.parametrize("wrong", [0, -1, 25, 1.5, None])
+def test_a_valid_length_that_would_read_outside_of_memory_is_refused(
+    language: str, wrong: float | None, classifier: Path, rows: list[Record]
+) -> None:
+    result = run(language, classifier, stdin=as_json_lines([rows[0], {**rows[1], "data2": wrong}]))
+    assert "data2" in error_line(result) or "valid_length" in error_line(result)
+
+
+@every_language
+def test_a_negative_id_is_refused(language: str, classifier: Path, rows: list[Record]) -> None:
+    wrong = [*rows[0]["data0"][:-1], -1]
+    error_line(run(language, classifier, stdin=as_json_lines([{**rows[0], "data0": wrong}])))
+
+
+@every_language
+@pytest.mark.parametrize("stdin", ["", "not JSON\n", "[1]\n", '{"data0": [4]}\n'])
+def test_what_is_no_input_is_refused(language: str, stdin: str, classifier: Path) -> None:
+    error_line(run(language, classifier, stdin=stdin))
+
+
+@every_language
+def test_a_bundle_that_is_not_there_is_named(language: str, tmp_path: Path, rows: list[Record]) -> None:
+    missing = tmp_path / "missing"
+    assert str(missing) in error_line(run(language, missing, stdin=as_json_lines(rows)))
+
+
+@each_of_the_c_api
+def test_an_error_of_mxnet_is_its_first_line(language: str, copy: Path, rows: list[Record]) -> None:
+    symbol, manifest = beside(copy, "symbol.json"), beside(copy, "manifest.json")
+    content = symbol.read_text().replace('"op": "LayerNorm"', '"op": "NoSuchOperator"').encode()
+    symbol.write_bytes(content)
+    document = json.loads(manifest.read_text())
+    document["files"]["symbol.json"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest.write_text(json.dumps(document))
+    line = error_line(run(language, copy, stdin=as_json_lines(rows)))
+    assert line.startswith("error: MXPredCreate: ")
+    assert "NoSuchOperator" in line
+
+
+@each_of_the_c_api
+def test_what_is_missing_is_one_line_and_exit_code_3(language: str, tmp_path: Path, classifier: Path) -> None:
+    """So that it is skipped and not failed."""
+    command = [str(CLIENTS / language / "run"), str(classifier)]
+    variables = {**os.environ, "LIBMXNET": str(tmp_path / "libmxnet.so")}
+    result = subprocess.run(command, input="", capture_output=True, text=True, check=False, env=variables, timeout=60)
+    assert (result.returncode, result.stdout) == (3, "")
+    assert result.stderr == f"error: missing: LIBMXNET={tmp_path}/libmxnet.so is no file\n"
+
+
+@every_language
+def test_usage(language: str) -> None:
+    result = run(language)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("usage: ")
+
+
+@pytest.mark.parametrize(
+    ("printed", "message"),
+    [
+        ("label\tp(0)\tp(1)\n0\t0.6\t0.40002\n", "probabilities differ by 2e-05"),
+        ("label\tp(0)\tp(1)\n0\tnan\t0.4\n", "probabilities differ by nan"),
+        ("label\tp(0)\tp(1)\n1\t0.6\t0.4\n", "line 2"),
+        ("label\tp(1)\tp(0)\n0\t0.6\t0.4\n", "header"),
+        ("label\tp(0)\tp(1)\n", "1 lines, expected 2"),
+        ("label\tp(0)\tp(1)\n0\t0.6\n", "line 2"),
+    ],
+)
+def test_a_difference_would_be_found(printed: str, message: str) -> None:
+    right = "label\tp(0)\tp(1)\n0\t0.6\t0.4\n"
+    assert compare(right, right) == 0
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        compare(printed, right)
