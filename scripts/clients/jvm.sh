@@ -18,7 +18,7 @@ class_path() {
             missing "jars from Maven Central: $(grep -m 1 ERROR <<<"$error")"
         if [ $# -gt 0 ]; then
             need javac "apt-get install openjdk-17-jdk-headless"
-            javac -Xlint:all -Werror -encoding UTF-8 -cp "$build/$lib/*" -d "$build/$classes" "$@" >&2 || return 1
+            javac -encoding UTF-8 -cp "$build/$lib/*" -d "$build/$classes" "$@" >&2 || return 1
         fi
         echo "$stamp" >"$build/stamp"
     fi
@@ -33,5 +33,6 @@ start_java() {
     export LIBMXNET
     # MXNet 1.4 takes the JVM's handler of SIGSEGV away, which the JVM needs; libjsig keeps both.
     [ ! -f "$home/lib/libjsig.so" ] || export LD_PRELOAD="$home/lib/libjsig.so"
-    exec java -Djna.encoding=UTF-8 -Dfile.encoding=UTF-8 -cp "$@"
+    # Quick to start, which matters more here than the JVM's best code.
+    exec java -XX:TieredStopAtLevel=1 -Djna.encoding=UTF-8 -Dfile.encoding=UTF-8 -cp "$@"
 }

@@ -15,6 +15,13 @@
     (sym/fully-connected "fc-finetune" {:data data :num-hidden num-classes})
     (sym/softmax-output "softmax" {:data data})))
 
+(defn- check-base
+  "What the classifier would misread: another head, or every token of the sequence, flattened."
+  [signature prefix]
+  (when-not (and (= "encoder" (signature "kind"))
+                 (= 2 (count (get-in signature ["outputs" 0 "shape"]))))
+    (bundle/fail prefix ": not a headless encoder that ends in one vector per text")))
+
 (defn- check-label [row number]
   (if (nat-int? (row "label"))
     row
@@ -37,7 +44,7 @@
                        epoch (mean (map {true 1 false 0} hits)) (mean losses))))))
 
 (defn fine-tune [base-prefix train out-prefix {:keys [num-epoch learning-rate]}]
-  (let [signature (bundle/open base-prefix)
+  (let [signature (doto (bundle/open base-prefix) (check-base base-prefix))
         rows (with-open [reader (io/reader train)]
                (doall (map check-label (bundle/rows reader signature) (rest (range)))))
         labels (map #(% "label") rows)
@@ -58,8 +65,8 @@
     (m/save-checkpoint fitted {:prefix out-prefix :epoch num-epoch})
     (bundle/print-table classes @outputs)))
 
-(defn -main [base-prefix train out-prefix & [num-epoch learning-rate]]
+(defn -main [base-prefix train out-prefix num-epoch learning-rate]
   (bundle/run-program
    (fine-tune base-prefix train out-prefix
-              {:num-epoch (parse-long (or num-epoch "3"))
-               :learning-rate (parse-double (or learning-rate "5e-5"))})))
+              {:num-epoch (parse-long num-epoch)
+               :learning-rate (parse-double learning-rate)})))

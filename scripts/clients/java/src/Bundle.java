@@ -2,6 +2,7 @@ import com.google.gson.Gson;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
+import com.google.gson.JsonParseException;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
@@ -70,78 +71,92 @@ record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLen
 
     /** The rows of JSON Lines as one batch, an array for each input. */
     List<Batch> batches(BufferedReader lines) throws IOException {
-        List<JsonObject> rows = new ArrayList<>();
-        int longest = 0;
+        List<int[][]> rows = new ArrayList<>();
         int number = 0;
         for (String line = lines.readLine(); line != null; line = lines.readLine()) {
             number++;
-            if (line.isBlank()) {
-                continue;
-            }
-            try {
-                JsonObject row = new Gson().fromJson(line, JsonObject.class);
-                longest = Math.max(longest, checkedLength(row));
-                rows.add(row);
-            } catch (IOException e) {
-                throw new IOException("line " + number + ": " + e.getMessage());
-            } catch (RuntimeException e) {
-                throw new IOException("line " + number + ": not an object with the whole numbers of each input");
+            if (!line.isBlank()) {
+                try {
+                    rows.add(row(line));
+                } catch (IOException e) {
+                    throw new IOException("line " + number + ": " + e.getMessage());
+                }
             }
         }
         if (rows.isEmpty()) {
             throw new IOException("no rows");
         }
         List<Batch> batches = new ArrayList<>();
-        for (Input input : inputs) {
-            batches.add(batch(input, rows, input.length() == null ? longest : input.length()));
+        for (int i = 0; i < inputs.size(); i++) {
+            batches.add(batch(i, rows));
         }
         return batches;
     }
 
-    /** The number of tokens of a row that MXNet may be given. */
-    private int checkedLength(JsonObject row) throws IOException {
+    /** The numbers of a row for each input, checked. */
+    private int[][] row(String line) throws IOException {
+        JsonObject object;
+        try {
+            object = new Gson().fromJson(line, JsonObject.class);
+        } catch (JsonParseException e) {
+            object = null;
+        }
+        if (object == null) {
+            throw new IOException("not a JSON object");
+        }
+        int[][] row = new int[inputs.size()][];
         int length = -1;
-        for (Input input : inputs) {
-            if (input.isSequence()) {
-                JsonArray values = row.getAsJsonArray(input.name());
-                if (length >= 0 && values.size() != length) {
+        for (int i = 0; i < row.length; i++) {
+            row[i] = numbers(object, inputs.get(i));
+            if (inputs.get(i).isSequence()) {
+                if (length >= 0 && row[i].length != length) {
                     throw new IOException("the lists differ in length");
                 }
-                length = values.size();
-                for (JsonElement value : values) {
-                    if (value.getAsBigDecimal().intValueExact() < 0) {
-                        throw new IOException(input.name() + " has a number below 0");
-                    }
-                }
+                length = row[i].length;
             }
         }
         if (length > maxLength) {
             throw new IOException(length + " tokens, but the model takes no more than " + maxLength);
         }
-        for (Input input : inputs) {
+        for (int i = 0; i < row.length; i++) {
             // MXNet reads outside of its memory otherwise.
-            if (!input.isSequence()) {
-                int value = row.get(input.name()).getAsBigDecimal().intValueExact();
-                if (value < 1 || value > length) {
-                    throw new IOException(input.name() + " is " + value + ", not from 1 to " + length);
-                }
+            if (!inputs.get(i).isSequence() && (row[i][0] < 1 || row[i][0] > length)) {
+                throw new IOException(inputs.get(i).name() + " is " + row[i][0] + ", not from 1 to " + length);
             }
         }
-        return length;
+        return row;
     }
 
-    private static Batch batch(Input input, List<JsonObject> rows, int length) {
-        int width = input.isSequence() ? length : 1;
+    private static int[] numbers(JsonObject object, Input input) throws IOException {
+        JsonElement value = object.get(input.name());
+        try {
+            if (!input.isSequence()) {
+                return new int[] {value.getAsBigDecimal().intValueExact()};
+            }
+            int[] numbers = new int[value.getAsJsonArray().size()];
+            for (int i = 0; i < numbers.length; i++) {
+                numbers[i] = value.getAsJsonArray().get(i).getAsBigDecimal().intValueExact();
+                if (numbers[i] < 0) {
+                    throw new IOException(input.name() + " has a number below 0");
+                }
+            }
+            return numbers;
+        } catch (RuntimeException e) {
+            throw new IOException(input.name() + " must be " + (input.isSequence() ? "a list of whole numbers" : "a whole number"));
+        }
+    }
+
+    private Batch batch(int index, List<int[][]> rows) {
+        Input input = inputs.get(index);
+        int width = 1;
+        if (input.isSequence()) {
+            width = input.length() != null ? input.length() : rows.stream().mapToInt(row -> row[index].length).max().orElse(0);
+        }
         float[] values = new float[rows.size() * width];
         for (int i = 0; i < rows.size(); i++) {
-            JsonElement row = rows.get(i).get(input.name());
-            if (input.isSequence()) {
-                JsonArray tokens = row.getAsJsonArray();
-                for (int j = 0; j < tokens.size(); j++) {
-                    values[i * width + j] = tokens.get(j).getAsFloat();
-                }
-            } else {
-                values[i] = row.getAsFloat();
+            int[] row = rows.get(i)[index];
+            for (int j = 0; j < row.length; j++) {
+                values[i * width + j] = row[j];
             }
         }
         int[] shape = input.isSequence() ? new int[] {rows.size(), width} : new int[] {rows.size()};
