@@ -70,11 +70,16 @@ class Fitted:
 
 
 @pytest.fixture(scope="module")
-def fitted(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+def train_rows(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "train.jsonl"
+    path.write_text(as_json_lines(labelled(bundles["cls"], tables.train)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(bundles: dict[str, Path], train_rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     folder = tmp_path_factory.mktemp("clojure")
-    rows = folder / "train.jsonl"
-    rows.write_text(as_json_lines(labelled(bundles["cls"], tables.train)))
-    result = fine_tune(bundles["cls"], rows, folder / "fitted", 4, 1e-2)
+    result = fine_tune(bundles["cls"], train_rows, folder / "fitted", 4, 1e-2)
     losses = re.findall(r"^epoch \d+ .*cross entropy (\S+)$", result.stderr, re.MULTILINE)
     return Fitted(folder / "fitted", folder / "fitted-0004.params", output(result), [float(loss) for loss in losses])
 
@@ -102,12 +107,10 @@ def test_clojure_saves_a_checkpoint_that_inspect_reads(fitted: Fitted, cli: Cli)
 
 
 def test_clojure_takes_no_base_that_a_classifier_would_misread(
-    bundles: dict[str, Path], classifier: Path, tables: Tables, tmp_path: Path
+    bundles: dict[str, Path], classifier: Path, train_rows: Path, tmp_path: Path
 ) -> None:
-    rows = tmp_path / "train.jsonl"
-    rows.write_text(as_json_lines(labelled(bundles["cls"], tables.train)))
     for base in (bundles["sequence"], classifier):
-        line = error_line(fine_tune(base, rows, tmp_path / "fitted"))
+        line = error_line(fine_tune(base, train_rows, tmp_path / "fitted"))
         assert line == f"error: {base}: not a headless encoder that ends in one vector per text"
     assert not list(tmp_path.glob("fitted*"))
 
@@ -194,3 +197,18 @@ def test_a_missing_library_is_one_line_and_exit_code_3(language: str, tmp_path: 
     result = subprocess.run(command, input="", capture_output=True, text=True, check=False, env=variables, timeout=60)
     assert (result.returncode, result.stdout) == (3, "")
     assert result.stderr == f"error: missing: LIBMXNET={tmp_path}/libmxnet.so is no file\n"
+
+
+def test_clojure_replaces_no_bundle(bundles: dict[str, Path], train_rows: Path) -> None:
+    before = beside(bundles["cls"], "symbol.json").read_bytes()
+    line = error_line(fine_tune(bundles["cls"], train_rows, bundles["cls"]))
+    assert line == f"error: {bundles['cls']}: is a bundle, take another prefix"
+    assert beside(bundles["cls"], "symbol.json").read_bytes() == before
+
+
+def test_clojure_saves_no_parameters_of_a_loss_that_is_not_finite(
+    bundles: dict[str, Path], train_rows: Path, tmp_path: Path
+) -> None:
+    line = error_line(fine_tune(bundles["cls"], train_rows, tmp_path / "fitted", 3, "1e30"))
+    assert re.fullmatch(r"error: epoch \d: the loss is not finite; try a lower learning rate", line)
+    assert not list(tmp_path.glob("fitted*"))

@@ -14,7 +14,8 @@ class_path() {
         need mvn "apt-get install maven"
         rm -rf "$build/stamp" "${build:?}/$lib" "${build:?}/$classes"
         echo "building, with jars from Maven Central" >&2
-        error=$(mvn -q -B -Dstyle.color=never -f "$pom" dependency:copy-dependencies "-DoutputDirectory=$build/$lib" 2>&1) ||
+        error=$(mvn -q -B -Dstyle.color=never -f "$pom" \
+            dependency:copy-dependencies "-DoutputDirectory=$build/$lib" 2>&1) ||
             missing "jars from Maven Central: $(grep -m 1 ERROR <<<"$error")"
         if [ $# -gt 0 ]; then
             need javac "apt-get install openjdk-17-jdk-headless"

@@ -56,10 +56,10 @@
       (doseq [{:strs [name]} (remove sequence-input? inputs)]
         (when-not (<= 1 (row name) (first lengths))
           (fault name " is " (row name) ", not from 1 to " (first lengths)))))
-    row))
+    (with-meta row {:line number})))
 
 (defn rows
-  "The rows of JSON Lines, checked."
+  "The rows of JSON Lines, checked; their metadata tell the line."
   [reader signature]
   (let [parse (fn [number line]
                 (let [row (try (json/read-str line)

@@ -22,10 +22,10 @@
                  (= 2 (count (get-in signature ["outputs" 0 "shape"]))))
     (bundle/fail prefix ": not a headless encoder that ends in one vector per text")))
 
-(defn- check-label [row number]
+(defn- check-label [row]
   (if (nat-int? (row "label"))
     row
-    (bundle/fail "line " number ": label must be a number from 0")))
+    (bundle/fail "line " (:line (meta row)) ": label must be a number from 0")))
 
 (defn batches
   "Batches of rows with their labels, all padded to one length."
@@ -39,14 +39,18 @@
   (let [losses (map (fn [label values] (- (Math/log (nth values label)))) labels outputs)
         hits (map (fn [label values] (= (nth values label) (apply max values))) labels outputs)
         mean #(/ (reduce + %) (double (count %)))]
+    (when-not (Double/isFinite (mean losses))
+      (bundle/fail "epoch " epoch ": the loss is not finite; try a lower learning rate"))
     (binding [*out* *err*]
       (println (format "epoch %d  accuracy %.4f  cross entropy %.6f"
                        epoch (mean (map {true 1 false 0} hits)) (mean losses))))))
 
 (defn fine-tune [base-prefix train out-prefix {:keys [num-epoch learning-rate]}]
+  (when (.exists (io/file (str out-prefix "-manifest.json")))
+    (bundle/fail out-prefix ": is a bundle, take another prefix"))
   (let [signature (doto (bundle/open base-prefix) (check-base base-prefix))
         rows (with-open [reader (io/reader train)]
-               (doall (map check-label (bundle/rows reader signature) (rest (range)))))
+               (mapv check-label (bundle/rows reader signature)))
         labels (map #(% "label") rows)
         classes (range (max 2 (inc (apply max labels))))
         base (m/load-checkpoint {:prefix base-prefix :epoch 0})

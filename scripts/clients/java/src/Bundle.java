@@ -19,7 +19,6 @@ import java.util.Collections;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Locale;
-import java.util.stream.Collectors;
 
 /** A bundle whose symbol and parameters are those of its manifest, and what its signature says. */
 record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLength) {
@@ -142,16 +141,15 @@ record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLen
             }
             return numbers;
         } catch (RuntimeException e) {
-            throw new IOException(input.name() + " must be " + (input.isSequence() ? "a list of whole numbers" : "a whole number"));
+            String kind = input.isSequence() ? "a list of whole numbers" : "a whole number";
+            throw new IOException(input.name() + " must be " + kind);
         }
     }
 
     private Batch batch(int index, List<int[][]> rows) {
         Input input = inputs.get(index);
-        int width = 1;
-        if (input.isSequence()) {
-            width = input.length() != null ? input.length() : rows.stream().mapToInt(row -> row[index].length).max().orElse(0);
-        }
+        int longest = rows.stream().mapToInt(row -> row[index].length).max().orElse(0);
+        int width = input.length() == null || !input.isSequence() ? longest : input.length();
         float[] values = new float[rows.size() * width];
         for (int i = 0; i < rows.size(); i++) {
             int[] row = rows.get(i)[index];
@@ -166,17 +164,20 @@ record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLen
     /** Prints a line per row, as {@code bertsym predict} does; without labels the numbers alone. */
     void print(float[] outputs, int rows) {
         if (!labels.isEmpty()) {
-            System.out.println("label\t" + labels.stream().map(label -> "p(" + label + ")").collect(Collectors.joining("\t")));
+            System.out.println("label\tp(" + String.join(")\tp(", labels) + ")");
         }
         int width = outputs.length / rows;
         for (int i = 0; i < rows; i++) {
             List<Float> row = new ArrayList<>();
+            List<String> line = new ArrayList<>();
             for (int j = 0; j < width; j++) {
                 row.add(outputs[i * width + j]);
+                line.add(String.format(Locale.ROOT, "%.9g", row.get(j)));
             }
-            String numbers = row.stream().map(value -> String.format(Locale.ROOT, "%.9g", value)).collect(Collectors.joining("\t"));
-            String label = labels.isEmpty() ? "" : labels.get(row.indexOf(Collections.max(row))) + "\t";
-            System.out.println(label + numbers);
+            if (!labels.isEmpty()) {
+                line.add(0, labels.get(row.indexOf(Collections.max(row))));
+            }
+            System.out.println(String.join("\t", line));
         }
     }
 

@@ -43,7 +43,8 @@
   (let [names (sym/list-arguments (symbol model))
         inputs (update-vals input-shapes ndarray/empty-array)
         arguments (merge (arg-params model) inputs)
-        grads (if gradients (update-vals (apply dissoc arguments (keys inputs)) #(ndarray/empty-array (ndarray/shape %))) {})
+        trained (when gradients (apply dissoc arguments (keys inputs)))
+        grads (update-vals trained #(ndarray/empty-array (ndarray/shape %)))
         states (map (aux-params model) (sym/list-auxiliary-states (symbol model)))]
     (when-let [missing (seq (remove arguments names))]
       (throw (ex-info (str "no array for the arguments " (string/join ", " missing)) {})))
@@ -63,9 +64,6 @@
   (let [output (first (library/listed-handles "MXExecutorOutputs" executor))
         [_ & row-shape] (ndarray/shape output)]
     (mapv vec (partition (reduce * row-shape) (ndarray/->floats output)))))
-
-(defn- backward [{:keys [executor]}]
-  (library/call "MXExecutorBackward" executor (int 0) nil))
 
 (defn init-params
   "The given parameters, copied, and random ones for the arguments that have none: only `new-names` may lack them."
@@ -102,7 +100,7 @@
                             :rescale-grad (/ 1.0 batch-size)}))))))
 
 (defn fit
-  "Trains a model on batches, which hold the label too; after each epoch calls (epoch-end epoch executor)."
+  "Trains a model on batches, which hold the label too; after each epoch calls (epoch-end epoch outputs)."
   [model {:keys [train-data num-epoch fit-params epoch-end]}]
   (library/call "MXRandomSeed" (int (:seed fit-params)))
   (let [params (init-params model (first train-data) fit-params)
@@ -113,7 +111,7 @@
     (doseq [epoch (range num-epoch)]
       (doseq [batch train-data]
         (forward (executor batch) batch :is-train true)
-        (backward (executor batch))
+        (library/call "MXExecutorBackward" (:executor (executor batch)) (int 0) nil)
         (step (executor batch) (-> batch vals first :shape first)))
       (epoch-end epoch (mapcat #(forward (executor %) %) train-data)))
     fitted))
