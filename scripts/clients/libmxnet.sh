@@ -46,24 +46,19 @@ fetch_libmxnet() {
     [ -x "$python" ] || python=python3
     folder=$(build_folder "libmxnet-$1") || exit 3
     if [ ! -f "$folder/libmxnet.so" ]; then
+        # With .*, since some releases have only a .postN. A folder appears whole or not at all.
         (
-            set -e
-            download=$(mktemp -d "$folder/download.XXXXXX")
-            trap 'rm -rf "$download"' EXIT
-            # With .*, since some releases have only a .postN.
-            "$python" -m pip --disable-pip-version-check download --quiet --no-deps --only-binary :all: \
-                --dest "$download" "mxnet==$1.*" >&2
-            # libmxnet.so comes last: with it the folder is whole.
-            "$python" - "$download"/mxnet-*.whl "$download" <<'PY'
+            download=$(mktemp -d "$folder.XXXXXX") && trap 'rm -rf "$download"' EXIT &&
+                "$python" -m pip --disable-pip-version-check download --quiet --no-deps --only-binary :all: \
+                    --dest "$download" "mxnet==$1.*" >&2 &&
+                "$python" -c '
 import sys, zipfile
-with zipfile.ZipFile(sys.argv[1]) as wheel:
-    wanted = [n for n in wheel.namelist() if n.startswith("mxnet/include/") or n.startswith("mxnet/lib") and ".so" in n]
-    wheel.extractall(sys.argv[2], wanted)
-PY
-            rm -rf "$folder/include"
-            mv "$download/mxnet/include" "$folder"
-            find "$download/mxnet" -maxdepth 1 -name 'lib*.so*' ! -name libmxnet.so -exec mv {} "$folder" \;
-            mv "$download/mxnet/libmxnet.so" "$folder"
+with zipfile.ZipFile(sys.argv[2]) as wheel:
+    names = wheel.namelist()
+    libraries = [name for name in names if name.startswith("mxnet/lib") and ".so" in name]
+    wheel.extractall(sys.argv[1], libraries + [name for name in names if name.startswith("mxnet/include/")])
+' "$download" "$download"/mxnet-*.whl &&
+                rm -rf "$folder" && mv "$download/mxnet" "$folder"
         ) || missing "libmxnet.so of mxnet $1; it could not be downloaded from PyPI"
     fi
     echo "$folder/libmxnet.so"

@@ -33,6 +33,7 @@ static struct {
     int (*output_shape)(PredictorHandle, mx_uint index, mx_uint **shape, mx_uint *dimensions);
     int (*output)(PredictorHandle, mx_uint index, mx_float *data, mx_uint size);
     int (*release)(PredictorHandle);
+    int (*wait_all)(void); /* of c_api.h */
 } mxnet;
 
 typedef struct {
@@ -73,6 +74,7 @@ static char *joined(const char *prefix, const char *name) {
 static void check(int code, const char *what) {
     if (code != 0) {
         const char *message = mxnet.last_error();
+        mxnet.wait_all();
         fail("%s: %.*s", what, (int)strcspn(message, "\n"), message);
     }
 }
@@ -96,6 +98,7 @@ static void open_mxnet(void) {
     *(void **)&mxnet.output_shape = function(library, "MXPredGetOutputShape");
     *(void **)&mxnet.output = function(library, "MXPredGetOutput");
     *(void **)&mxnet.release = function(library, "MXPredFree");
+    *(void **)&mxnet.wait_all = function(library, "MXNDArrayWaitAll");
 }
 
 static Bytes read_file(const char *path) {
@@ -166,8 +169,8 @@ static json_t *read_rows(const char *path) {
 /* A whole number from low on; MXNet computes with float32. */
 static json_int_t whole_number(json_t *value, json_int_t low, json_int_t high, const char *name, size_t row) {
     if (!json_is_integer(value) || json_integer_value(value) < low || json_integer_value(value) > high)
-        fail("row %zu: %s holds something else than whole numbers from %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT,
-             row + 1, name, low, high);
+        fail("row %zu: %s holds something else than whole numbers from %lld to %lld", row + 1, name, (long long)low,
+             (long long)high);
     return json_integer_value(value);
 }
 
@@ -181,7 +184,8 @@ static size_t check_row(json_t *row, size_t number, const Input *inputs, size_t 
         if (inputs[i].is_list) {
             size_t size = json_array_size(value), position;
             json_t *item;
-            if (size == 0 || (length && size != length)) fail("row %zu: lists of different lengths, or empty", number + 1);
+            if (size == 0 || (length && size != length))
+                fail("row %zu: lists of different lengths, or empty", number + 1);
             length = size;
             json_array_foreach(value, position, item) whole_number(item, 0, 1 << 24, inputs[i].name, number);
         }
@@ -223,7 +227,8 @@ static void fill(Input *input, json_t *rows, size_t length) {
     }
 }
 
-static PredictorHandle create(Bytes symbol, Bytes params, const Input *inputs, size_t count, mx_uint rows, mx_uint length) {
+static PredictorHandle create(Bytes symbol, Bytes params, const Input *inputs, size_t count, mx_uint rows,
+                              mx_uint length) {
     const char *names[MAX_INPUTS];
     mx_uint starts[MAX_INPUTS + 1] = {0}, shapes[2 * MAX_INPUTS], end = 0;
     for (size_t i = 0; i < count; i++) {
@@ -234,7 +239,8 @@ static PredictorHandle create(Bytes symbol, Bytes params, const Input *inputs, s
     }
     PredictorHandle predictor;
     if (params.size > INT_MAX) fail("MXPredCreate takes no more than 2 GiB of parameters");
-    check(mxnet.create(symbol.data, params.data, (int)params.size, 1, 0, (mx_uint)count, names, starts, shapes, &predictor),
+    check(mxnet.create(symbol.data, params.data, (int)params.size, 1, 0, (mx_uint)count, names, starts, shapes,
+                       &predictor),
           "MXPredCreate");
     return predictor;
 }
@@ -245,7 +251,8 @@ static void print_rows(json_t *signature, const float *values, size_t rows, size
     const char *kind = json_string_value(json_object_get(signature, "kind"));
     bool named = kind && strcmp(kind, "classifier") == 0;
     size_t i;
-    if (named && json_array_size(labels) != columns) fail("%zu labels but %zu probabilities", json_array_size(labels), columns);
+    if (named && json_array_size(labels) != columns)
+        fail("%zu labels but %zu probabilities", json_array_size(labels), columns);
     if (named) {
         fputs("label", stdout);
         json_array_foreach(labels, i, label) printf("\tp(%s)", json_string_value(label));
@@ -267,15 +274,17 @@ int main(int argc, char **argv) {
     }
     const char *prefix = argv[1];
     json_t *manifest = read_json(prefix, "manifest.json"), *signature = read_json(prefix, "signature.json");
-    Bytes symbol = read_checked(prefix, "symbol.json", manifest), params = read_checked(prefix, "0000.params", manifest);
+    Bytes symbol = read_checked(prefix, "symbol.json", manifest);
+    Bytes params = read_checked(prefix, "0000.params", manifest);
 
     Input inputs[MAX_INPUTS];
     size_t fixed_length = 0, length = 0, number;
     size_t count = read_signature(signature, inputs, &fixed_length);
     json_t *rows = read_rows(argv[2]), *row, *max_length = json_object_get(signature, "max_length");
+    size_t limit = json_is_integer(max_length) ? (size_t)json_integer_value(max_length) : SIZE_MAX;
+    if (fixed_length) limit = fixed_length;
     json_array_foreach(rows, number, row) {
         size_t size = check_row(row, number, inputs, count);
-        size_t limit = fixed_length ? fixed_length : json_is_integer(max_length) ? (size_t)json_integer_value(max_length) : size;
         if (size > limit) fail("row %zu: %zu tokens, the model takes %zu", number + 1, size, limit);
         if (size > length) length = size;
     }
@@ -286,8 +295,8 @@ int main(int argc, char **argv) {
     PredictorHandle predictor = create(symbol, params, inputs, count, batch, (mx_uint)length);
     for (size_t i = 0; i < count; i++) {
         fill(&inputs[i], rows, length);
-        check(mxnet.set_input(predictor, inputs[i].name, inputs[i].data, inputs[i].is_list ? batch * (mx_uint)length : batch),
-              "MXPredSetInput");
+        mx_uint size = inputs[i].is_list ? batch * (mx_uint)length : batch;
+        check(mxnet.set_input(predictor, inputs[i].name, inputs[i].data, size), "MXPredSetInput");
     }
     check(mxnet.forward(predictor), "MXPredForward");
 
@@ -298,6 +307,8 @@ int main(int argc, char **argv) {
     check(mxnet.output(predictor, 0, values, size), "MXPredGetOutput");
     print_rows(signature, values, batch, size / batch);
     check(mxnet.release(predictor), "MXPredFree");
+    /* MXNet frees in threads of its own: an exit meanwhile would now and then abort or hang. */
+    check(mxnet.wait_all(), "MXNDArrayWaitAll");
     if (fflush(stdout) != 0) fail("standard output: %s", strerror(errno));
     return 0;
 }

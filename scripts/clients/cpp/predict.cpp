@@ -51,6 +51,12 @@ public:
     decltype(&MXPredGetOutputShape) output_shape = find<decltype(&MXPredGetOutputShape)>("MXPredGetOutputShape");
     decltype(&MXPredGetOutput) output = find<decltype(&MXPredGetOutput)>("MXPredGetOutput");
     decltype(&MXPredFree) release = find<decltype(&MXPredFree)>("MXPredFree");
+    int (*wait_all)() = find<int (*)()>("MXNDArrayWaitAll");  // of c_api.h
+
+    // MXNet frees in threads of its own: an exit meanwhile would now and then abort or hang.
+    ~Library() { wait_all(); }
+    Library(const Library &) = delete;
+    Library &operator=(const Library &) = delete;
 
     // MXNet's message holds its stack after the first line.
     void check(int code, const char *what) const {

@@ -126,6 +126,7 @@ function openMxnet(path) {
       ),
       output: checked("int MXPredGetOutput(void *predictor, uint32_t index, _Out_ float *data, uint32_t size)"),
       release: checked("int MXPredFree(void *predictor)"),
+      waitAll: checked("int MXNDArrayWaitAll()"),
     };
   } catch (error) {
     throw new DataError(`${path}: ${error.message}`);
@@ -136,6 +137,15 @@ function openMxnet(path) {
 function forward(symbol, params, inputs, rows, length) {
   if (params.length >= 2 ** 31) throw new DataError("MXPredCreate takes no more than 2 GiB of parameters");
   const mxnet = openMxnet(process.env.LIBMXNET);
+  try {
+    return outputOf(mxnet, symbol, params, inputs, rows, length);
+  } finally {
+    // MXNet frees in threads of its own: an exit meanwhile would now and then abort or hang.
+    mxnet.waitAll();
+  }
+}
+
+function outputOf(mxnet, symbol, params, inputs, rows, length) {
   const shapes = inputs.map(({ isList }) => (isList ? [rows.length, length] : [rows.length]));
   const starts = shapes.reduce((ends, shape) => [...ends, ends.at(-1) + shape.length], [0]);
   const handle = [null];

@@ -80,7 +80,8 @@ sub batch_length {
     my $limit = $fixed // $signature->{max_length};
     my @lengths = map { check_row($rows->[$_], $_ + 1, $inputs) } 0 .. $#$rows;
     for (0 .. $#lengths) {
-        fail('row ', $_ + 1, ": $lengths[$_] tokens, the model takes $limit") if defined $limit && $lengths[$_] > $limit;
+        my $number = $_ + 1;
+        fail("row $number: $lengths[$_] tokens, the model takes $limit") if defined $limit && $lengths[$_] > $limit;
     }
     return $fixed // max(@lengths);
 }
@@ -106,6 +107,7 @@ sub open_mxnet {
         MXPredGetOutputShape => [ [qw(opaque uint32 opaque* uint32*)] => 'int' ],
         MXPredGetOutput      => [ [qw(opaque uint32 opaque uint32)] => 'int' ],
         MXPredFree           => [ [qw(opaque)] => 'int' ],
+        MXNDArrayWaitAll     => [ [] => 'int' ],
     );
     my %functions = map {
         my $name = $_;
@@ -115,7 +117,9 @@ sub open_mxnet {
     my $call = sub {
         my ($name, @arguments) = @_;
         return if $functions{$name}->call(@arguments) == 0;
-        fail("$name: ", $functions{MXGetLastError}->call() =~ s/\n.*//sr);
+        my $message = $functions{MXGetLastError}->call() =~ s/\n.*//sr;
+        $functions{MXNDArrayWaitAll}->call();
+        fail("$name: $message");
     };
     return ($ffi, $call);
 }
@@ -149,6 +153,8 @@ sub forward {
     my $output = "\0" x (4 * $size);
     $call->('MXPredGetOutput', $predictor, 0, address($output), $size);
     $call->('MXPredFree', $predictor);
+    # MXNet frees in threads of its own: an exit meanwhile would now and then abort or hang.
+    $call->('MXNDArrayWaitAll');
     return unpack('f*', $output);
 }
 
@@ -175,7 +181,7 @@ if (@ARGV < 1 || @ARGV > 2) {
 my ($prefix, $file) = @ARGV;
 my ($manifest, $signature) = map { parse(read_file("$prefix-$_.json"), "$prefix-$_.json") } qw(manifest signature);
 my ($symbol, $params) = map { read_checked($prefix, $_, $manifest) } qw(symbol.json 0000.params);
-my @inputs = map { { name => $_->{name}, shape => $_->{shape}, is_list => @{ $_->{shape} } == 2 } } @{ $signature->{inputs} };
+my @inputs = map { { %$_{qw(name shape)}, is_list => @{ $_->{shape} } == 2 } } @{ $signature->{inputs} };
 my $rows = read_rows($file);
 my $length = batch_length($rows, \@inputs, $signature);
 print_rows($signature, scalar(@$rows), forward($symbol, $params, \@inputs, $rows, $length));
