@@ -2,28 +2,27 @@
 
 . "$(dirname "${BASH_SOURCE[0]}")/libmxnet.sh"
 
+COPY_JARS=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
+
 # class_path FOLDER [SOURCE.java...]: the jars of FOLDER/pom.xml and the classes of the sources. Both are made once,
 # and again when one of these files has changed.
 class_path() {
-    local build lib=lib classes=classes pom=$1/pom.xml stamp error
+    local build pom=$1/pom.xml stamp error
     build=$(build_folder "$(basename "$1")") || exit 3
     shift
     need java "apt-get install openjdk-17-jdk-headless"
     stamp=$(cat "$pom" "$@" | sha256sum)
     if [ "$(cat "$build/stamp" 2>/dev/null)" != "$stamp" ]; then
         need mvn "apt-get install maven"
-        rm -rf "$build/stamp" "${build:?}/$lib" "${build:?}/$classes"
+        [ $# = 0 ] || need javac "apt-get install openjdk-17-jdk-headless"
+        rm -rf "${build:?}"/{stamp,lib,classes}
         echo "building, with jars from Maven Central" >&2
-        error=$(mvn -q -B -Dstyle.color=never -f "$pom" \
-            dependency:copy-dependencies "-DoutputDirectory=$build/$lib" 2>&1) ||
-            missing "jars from Maven Central: $(grep -m 1 ERROR <<<"$error")"
-        if [ $# -gt 0 ]; then
-            need javac "apt-get install openjdk-17-jdk-headless"
-            javac -encoding UTF-8 -cp "$build/$lib/*" -d "$build/$classes" "$@" >&2 || return 1
-        fi
+        error=$(mvn -q -B -f "$pom" "$COPY_JARS" "-DoutputDirectory=$build/lib" 2>&1) ||
+            missing "jars from Maven Central; $(sed -n '/.*\[ERROR\] /{s///p;q}' <<<"$error")"
+        [ $# = 0 ] || javac -encoding UTF-8 -cp "$build/lib/*" -d "$build/classes" "$@" >&2 || return 1
         echo "$stamp" >"$build/stamp"
     fi
-    echo "$build/$classes:$build/$lib/*"
+    echo "$build/classes:$build/lib/*"
 }
 
 # start_java CLASS_PATH ARGUMENT...: become java, with LIBMXNET set.
