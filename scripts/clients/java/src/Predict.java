@@ -40,6 +40,8 @@ final class Predict {
 
         int MXPredFree(Pointer predictor);
 
+        int MXNDArrayWaitAll();
+
         String MXGetLastError();
     }
 
@@ -55,6 +57,8 @@ final class Predict {
         int[] shapes = inputs.stream().flatMapToInt(input -> Arrays.stream(input.shape())).toArray();
         byte[] parameters = Files.readAllBytes(bundle.parameters());
 
+        // MXNet computes and frees in threads of its own: an exit meanwhile could abort or hang.
+        Runtime.getRuntime().addShutdownHook(new Thread(mxnet::MXNDArrayWaitAll));
         // MXNet registers its older operators, and what infers their shapes, when it first lists them.
         check(mxnet.MXListAllOpNames(new IntByReference(), new PointerByReference()));
         PointerByReference created = new PointerByReference();

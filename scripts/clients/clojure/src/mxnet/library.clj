@@ -10,6 +10,9 @@
                                                  (throw (ex-info "LIBMXNET must name a libmxnet.so" {}))))]
       ;; MXNet registers its older operators and what infers their shapes when it first lists them.
       (.invokeInt (.getFunction library "MXListAllOpNames") (object-array [(IntByReference.) (PointerByReference.)]))
+      ;; MXNet computes and frees in threads of its own: an exit meanwhile could abort or hang.
+      (.addShutdownHook (Runtime/getRuntime)
+                        (Thread. #(.invokeInt (.getFunction library "MXNDArrayWaitAll") (object-array 0))))
       library)))
 
 (defn- function [name]
