@@ -1,0 +1,107 @@
+(ns bundle
+  "A bundle's files checked, and rows of token ids as a batch."
+  (:require [clojure.data.json :as json]
+            [clojure.java.io :as io]
+            [clojure.string :as string])
+  (:import (java.io OutputStream)
+           (java.security DigestInputStream MessageDigest)))
+
+(defn fail [& words]
+  (throw (ex-info (apply str words) {})))
+
+(defn- read-json [path]
+  (when-not (.isFile (io/file path))
+    (fail path ": no such file"))
+  (json/read-str (slurp path)))
+
+(defn- sha256 [file]
+  (let [digest (MessageDigest/getInstance "SHA-256")]
+    (with-open [in (DigestInputStream. (io/input-stream file) digest)]
+      (.transferTo in (OutputStream/nullOutputStream)))
+    (apply str (map #(format "%02x" %) (.digest digest)))))
+
+(defn open
+  "The signature of the bundle at a prefix, whose symbol and parameters are those of its manifest."
+  [prefix]
+  (let [signature (read-json (str prefix "-signature.json"))
+        files (get (read-json (str prefix "-manifest.json")) "files")]
+    (doseq [part ["symbol.json" "0000.params"]
+            :let [file (io/file (str prefix "-" part))
+                  expected (files part)]]
+      (when-not (.isFile file)
+        (fail file ": no such file"))
+      (when-not (and (= (.length file) (expected "size")) (= (sha256 file) (expected "sha256")))
+        (fail file ": is not the file of " prefix "-manifest.json")))
+    signature))
+
+(defn- sequence-input? [input]
+  (= 2 (count (input "shape"))))
+
+(defn- check-row [row number signature]
+  (let [fault #(apply fail "line " number ": " %&)
+        inputs (signature "inputs")]
+    (doseq [{:strs [name] :as input} inputs
+            :let [value (get row name)]]
+      (when-not (if (sequence-input? input)
+                  (and (sequential? value) (every? nat-int? value))
+                  (int? value))
+        (fault name " must be " (if (sequence-input? input) "a list of numbers from 0" "a number"))))
+    (let [lengths (map #(count (row (% "name"))) (filter sequence-input? inputs))
+          longest (signature "max_length")]
+      (when-not (apply = lengths)
+        (fault "the lists differ in length"))
+      (when (> (first lengths) longest)
+        (fault (first lengths) " tokens, but the model takes no more than " longest))
+      ;; MXNet reads outside of its memory otherwise.
+      (doseq [{:strs [name]} (remove sequence-input? inputs)]
+        (when-not (<= 1 (row name) (first lengths))
+          (fault name " is " (row name) ", not from 1 to " (first lengths)))))
+    (with-meta row {:line number})))
+
+(defn rows
+  "The rows of JSON Lines, checked; their metadata tell the line."
+  [reader signature]
+  (let [parse (fn [number line]
+                (let [row (try (json/read-str line)
+                               (catch Exception _ (fail "line " number ": not JSON")))]
+                  (when-not (map? row)
+                    (fail "line " number ": not an object"))
+                  (check-row row number signature)))]
+    (or (seq (keep-indexed #(when-not (string/blank? %2) (parse (inc %1) %2)) (line-seq reader)))
+        (fail "no rows"))))
+
+(defn batch
+  "Rows as one batch, {input {:shape [2 7] :values float-array}}; padded with 0 to `length` or to the longest row."
+  [signature rows & {:keys [length]}]
+  (into {} (for [{:strs [name shape] :as input} (signature "inputs")
+                 :let [values (map #(% name) rows)
+                       columns (when (sequence-input? input)
+                                 (let [size (second shape)]
+                                   (if (number? size) size (or length (apply max (map count values))))))]]
+             [name (if columns
+                     {:shape [(count rows) columns]
+                      :values (float-array (mapcat #(take columns (concat % (repeat 0))) values))}
+                     {:shape [(count rows)] :values (float-array values)})])))
+
+(defn- number [value]
+  (String/format java.util.Locale/ROOT "%.9g" (to-array [(double value)])))
+
+(defn print-table
+  "Labels and probabilities as `bertsym predict` prints them; without labels the numbers alone."
+  [labels outputs]
+  (when (seq labels)
+    (println (string/join "\t" (cons "label" (map #(str "p(" % ")") labels)))))
+  (doseq [values outputs]
+    (let [label (when (seq labels) [(nth labels (.indexOf values (apply max values)))])]
+      (println (string/join "\t" (concat label (map number values)))))))
+
+(defmacro run-program
+  "Runs the body; an exception becomes one line and exit code 1."
+  [& body]
+  `(do (try ~@body
+            (catch Exception error#
+              (binding [*out* *err*]
+                (println (str "error: " (string/join " " (string/split-lines (str (or (.getMessage error#) error#)))))))
+              (System/exit 1)))
+       (flush)
+       (System/exit 0)))

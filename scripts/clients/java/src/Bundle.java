@@ -1,0 +1,219 @@
+import com.google.gson.Gson;
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParseException;
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.io.OutputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.security.DigestInputStream;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Locale;
+
+/** A bundle whose symbol and parameters are those of its manifest, and what its signature says. */
+record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLength) {
+
+    /** An input of the symbol: {@code length} is null where it is free, and 0 where an input is one number per row. */
+    record Input(String name, Integer length) {
+        boolean isSequence() {
+            return length == null || length > 0;
+        }
+    }
+
+    /** An input's values for all rows, padded with 0. */
+    record Batch(String name, int[] shape, float[] values) {}
+
+    Path symbol() {
+        return file(prefix, "symbol.json");
+    }
+
+    Path parameters() {
+        return file(prefix, "0000.params");
+    }
+
+    /** Reads the signature, and checks the other files against the manifest. */
+    static Bundle open(String prefix) throws IOException {
+        JsonObject signature = readJson(file(prefix, "signature.json"));
+        JsonObject files = readJson(file(prefix, "manifest.json")).getAsJsonObject("files");
+        for (String part : List.of("symbol.json", "0000.params")) {
+            check(file(prefix, part), files.getAsJsonObject(part));
+        }
+        List<Input> inputs = new ArrayList<>();
+        for (JsonElement element : signature.getAsJsonArray("inputs")) {
+            JsonObject input = element.getAsJsonObject();
+            JsonArray shape = input.getAsJsonArray("shape");
+            boolean fixed = shape.size() == 2 && shape.get(1).getAsJsonPrimitive().isNumber();
+            Integer length = shape.size() == 1 ? Integer.valueOf(0) : fixed ? shape.get(1).getAsInt() : null;
+            inputs.add(new Input(input.get("name").getAsString(), length));
+        }
+        List<String> labels = new ArrayList<>();
+        signature.getAsJsonArray("labels").forEach(label -> labels.add(label.getAsString()));
+        return new Bundle(prefix, inputs, labels, signature.get("max_length").getAsInt());
+    }
+
+    /** The second argument as a file, or else standard input. */
+    static BufferedReader lines(String[] arguments) throws IOException {
+        return arguments.length > 1
+                ? Files.newBufferedReader(existing(Path.of(arguments[1])))
+                : new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+    }
+
+    /** The rows of JSON Lines as one batch, an array for each input. */
+    List<Batch> batches(BufferedReader lines) throws IOException {
+        List<int[][]> rows = new ArrayList<>();
+        int number = 0;
+        for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+            number++;
+            if (!line.isBlank()) {
+                try {
+                    rows.add(row(line));
+                } catch (IOException e) {
+                    throw new IOException("line " + number + ": " + e.getMessage());
+                }
+            }
+        }
+        if (rows.isEmpty()) {
+            throw new IOException("no rows");
+        }
+        List<Batch> batches = new ArrayList<>();
+        for (int i = 0; i < inputs.size(); i++) {
+            batches.add(batch(i, rows));
+        }
+        return batches;
+    }
+
+    /** The numbers of a row for each input, checked. */
+    private int[][] row(String line) throws IOException {
+        JsonObject object;
+        try {
+            object = new Gson().fromJson(line, JsonObject.class);
+        } catch (JsonParseException e) {
+            object = null;
+        }
+        if (object == null) {
+            throw new IOException("not a JSON object");
+        }
+        int[][] row = new int[inputs.size()][];
+        int length = -1;
+        for (int i = 0; i < row.length; i++) {
+            row[i] = numbers(object, inputs.get(i));
+            if (inputs.get(i).isSequence()) {
+                if (length >= 0 && row[i].length != length) {
+                    throw new IOException("the lists differ in length");
+                }
+                length = row[i].length;
+            }
+        }
+        if (length > maxLength) {
+            throw new IOException(length + " tokens, but the model takes no more than " + maxLength);
+        }
+        for (int i = 0; i < row.length; i++) {
+            // MXNet reads outside of its memory otherwise.
+            if (!inputs.get(i).isSequence() && (row[i][0] < 1 || row[i][0] > length)) {
+                throw new IOException(inputs.get(i).name() + " is " + row[i][0] + ", not from 1 to " + length);
+            }
+        }
+        return row;
+    }
+
+    private static int[] numbers(JsonObject object, Input input) throws IOException {
+        JsonElement value = object.get(input.name());
+        try {
+            if (!input.isSequence()) {
+                return new int[] {value.getAsBigDecimal().intValueExact()};
+            }
+            int[] numbers = new int[value.getAsJsonArray().size()];
+            for (int i = 0; i < numbers.length; i++) {
+                numbers[i] = value.getAsJsonArray().get(i).getAsBigDecimal().intValueExact();
+                if (numbers[i] < 0) {
+                    throw new IOException(input.name() + " has a number below 0");
+                }
+            }
+            return numbers;
+        } catch (RuntimeException e) {
+            String kind = input.isSequence() ? "a list of whole numbers" : "a whole number";
+            throw new IOException(input.name() + " must be " + kind);
+        }
+    }
+
+    private Batch batch(int index, List<int[][]> rows) {
+        Input input = inputs.get(index);
+        int longest = rows.stream().mapToInt(row -> row[index].length).max().orElse(0);
+        int width = input.length() == null || !input.isSequence() ? longest : input.length();
+        float[] values = new float[rows.size() * width];
+        for (int i = 0; i < rows.size(); i++) {
+            int[] row = rows.get(i)[index];
+            for (int j = 0; j < row.length; j++) {
+                values[i * width + j] = row[j];
+            }
+        }
+        int[] shape = input.isSequence() ? new int[] {rows.size(), width} : new int[] {rows.size()};
+        return new Batch(input.name(), shape, values);
+    }
+
+    /** Prints a line per row, as {@code bertsym predict} does; without labels the numbers alone. */
+    void print(float[] outputs, int rows) {
+        if (!labels.isEmpty()) {
+            System.out.println("label\tp(" + String.join(")\tp(", labels) + ")");
+        }
+        int width = outputs.length / rows;
+        for (int i = 0; i < rows; i++) {
+            List<Float> row = new ArrayList<>();
+            List<String> line = new ArrayList<>();
+            for (int j = 0; j < width; j++) {
+                row.add(outputs[i * width + j]);
+                line.add(String.format(Locale.ROOT, "%.9g", row.get(j)));
+            }
+            if (!labels.isEmpty()) {
+                line.add(0, labels.get(row.indexOf(Collections.max(row))));
+            }
+            System.out.println(String.join("\t", line));
+        }
+    }
+
+    private static Path file(String prefix, String part) {
+        return Path.of(prefix + "-" + part);
+    }
+
+    private static JsonObject readJson(Path path) throws IOException {
+        return new Gson().fromJson(Files.readString(existing(path)), JsonObject.class);
+    }
+
+    private static Path existing(Path path) throws IOException {
+        if (!Files.isRegularFile(path)) {
+            throw new NoSuchFileException(path.toString(), null, "no such file");
+        }
+        return path;
+    }
+
+    private static void check(Path path, JsonObject expected) throws IOException {
+        boolean same = Files.size(existing(path)) == expected.get("size").getAsLong()
+                && sha256(path).equals(expected.get("sha256").getAsString());
+        if (!same) {
+            throw new IOException(path + ": is not the file of the manifest");
+        }
+    }
+
+    private static String sha256(Path path) throws IOException {
+        MessageDigest digest;
+        try {
+            digest = MessageDigest.getInstance("SHA-256");
+        } catch (NoSuchAlgorithmException e) {
+            throw new IllegalStateException(e);
+        }
+        try (var in = new DigestInputStream(Files.newInputStream(path), digest)) {
+            in.transferTo(OutputStream.nullOutputStream());
+        }
+        return HexFormat.of().formatHex(digest.digest());
+    }
+}

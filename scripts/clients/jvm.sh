@@ -1,0 +1,38 @@
+# Sourced by the clients on the JVM: jars from Maven Central, classes, and java with the libmxnet.so that was found.
+
+. "$(dirname "${BASH_SOURCE[0]}")/libmxnet.sh"
+
+COPY_JARS=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
+
+# class_path FOLDER [SOURCE.java...]: the jars of FOLDER/pom.xml and the classes of the sources. Both are made once,
+# and again when one of these files has changed.
+class_path() {
+    local build pom=$1/pom.xml stamp error
+    build=$(build_folder "$(basename "$1")") || exit 3
+    shift
+    need java "apt-get install openjdk-17-jdk-headless"
+    stamp=$(cat "$pom" "$@" | sha256sum)
+    if [ "$(cat "$build/stamp" 2>/dev/null)" != "$stamp" ]; then
+        need mvn "apt-get install maven"
+        [ $# = 0 ] || need javac "apt-get install openjdk-17-jdk-headless"
+        rm -rf "${build:?}"/{stamp,lib,classes}
+        echo "building, with jars from Maven Central" >&2
+        error=$(mvn -q -B -f "$pom" "$COPY_JARS" "-DoutputDirectory=$build/lib" 2>&1) ||
+            missing "jars from Maven Central; $(sed -n '/.*\[ERROR\] /{s///p;q}' <<<"$error")"
+        [ $# = 0 ] || javac -encoding UTF-8 -cp "$build/lib/*" -d "$build/classes" "$@" >&2 || return 1
+        echo "$stamp" >"$build/stamp"
+    fi
+    echo "$build/classes:$build/lib/*"
+}
+
+# start_java CLASS_PATH ARGUMENT...: become java, with LIBMXNET set.
+start_java() {
+    local home
+    home=$(dirname "$(dirname "$(realpath "$(command -v java)")")")
+    LIBMXNET=$(find_libmxnet) || exit 3
+    export LIBMXNET
+    # MXNet 1.4 takes the JVM's handler of SIGSEGV away, which the JVM needs; libjsig keeps both.
+    [ ! -f "$home/lib/libjsig.so" ] || export LD_PRELOAD="$home/lib/libjsig.so"
+    # Quick to start, which matters more here than the JVM's best code.
+    exec java -XX:TieredStopAtLevel=1 -Djna.encoding=UTF-8 -Dfile.encoding=UTF-8 -cp "$@"
+}

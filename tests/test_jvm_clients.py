@@ -1,0 +1,214 @@
+"""The clients on the JVM: what Clojure has fine-tuned comes back to Python, and old MXNets and odd bundles work too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import Result, Tables
+from test_clients import (
+    CLIENTS,
+    Cli,
+    Record,
+    as_json_lines,
+    beside,
+    compare,
+    error_line,
+    expected,
+    output,
+    run,
+    tokenized,
+)
+
+from bertsym import FinetuneOptions, finetune
+
+# The first run of each fetches jars from Maven Central.
+pytestmark = pytest.mark.slow
+
+JVM = ("clojure", "djl", "java")
+every_language = pytest.mark.parametrize("language", JVM)
+
+
+def fine_tune(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Fine-tune by Clojure; skip where what it needs is missing, unless BERTSYM_ALL_TOOLS=1."""
+    result = subprocess.run(
+        [str(CLIENTS / "clojure" / "fine_tune"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+        # python3 is this one, whose mxnet brings libmxnet.so.
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+    )
+    if result.returncode == 3 and os.environ.get("BERTSYM_ALL_TOOLS") != "1":
+        pytest.skip(result.stderr.splitlines()[-1])
+    return result
+
+
+def labelled(prefix: Path, table: Path) -> list[Record]:
+    """The inputs of a table with its labels no and yes as the classes 0 and 1."""
+    words = [line.split("\t")[0] for line in table.read_text().splitlines()[1:]]
+    return [{**record, "label": int(word == "yes")} for record, word in zip(tokenized(prefix, table), words)]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What Clojure made of the base that ends in [CLS], and what it said."""
+
+    prefix: Path
+    params: Path
+    printed: str
+    losses: list[float]
+
+
+@pytest.fixture(scope="module")
+def train_rows(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "train.jsonl"
+    path.write_text(as_json_lines(labelled(bundles["cls"], tables.train)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(bundles: dict[str, Path], train_rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    folder = tmp_path_factory.mktemp("clojure")
+    result = fine_tune(bundles["cls"], train_rows, folder / "fitted", 4, 1e-2)
+    losses = re.findall(r"^epoch \d+ .*cross entropy (\S+)$", result.stderr, re.MULTILINE)
+    return Fitted(folder / "fitted", folder / "fitted-0004.params", output(result), [float(loss) for loss in losses])
+
+
+def test_clojure_fine_tunes_to_a_falling_loss(fitted: Fitted) -> None:
+    assert len(fitted.losses) == 4
+    assert fitted.losses == sorted(fitted.losses, reverse=True)
+    # 0.69 is what is lost by guessing.
+    assert fitted.losses[-1] < 0.5
+
+
+def test_what_clojure_has_fitted_gives_the_same_in_python(
+    fitted: Fitted, bundles: dict[str, Path], tables: Tables, cli: Cli, tmp_path: Path
+) -> None:
+    assert cli("graft", bundles["cls"], tmp_path / "untrained", "--num-classes", 2).code == 0
+    assert cli("edit", tmp_path / "untrained", tmp_path / "model", "--params", fitted.params).code == 0
+    assert compare(fitted.printed, expected(tmp_path / "model", tables.train)) <= 1e-5
+
+
+def test_clojure_saves_a_checkpoint_that_inspect_reads(fitted: Fitted, cli: Cli) -> None:
+    """Its symbol is the training symbol, as Module saves it."""
+    result: Result = cli("inspect", f"{fitted.prefix}-symbol.json", fitted.params)
+    assert result.code == 0, result.err
+    assert "`fc-finetune` reads `cls` = [CLS], position 0 of the sequence: (N, 32)" in result.out
+
+
+def test_clojure_takes_no_base_that_a_classifier_would_misread(
+    bundles: dict[str, Path], classifier: Path, train_rows: Path, tmp_path: Path
+) -> None:
+    for base in (bundles["sequence"], classifier):
+        line = error_line(fine_tune(base, train_rows, tmp_path / "fitted"))
+        assert line == f"error: {base}: not a headless encoder that ends in one vector per text"
+    assert not list(tmp_path.glob("fitted*"))
+
+
+@pytest.mark.parametrize("label", [None, -1, 0.5, "yes"])
+def test_clojure_names_the_line_of_a_label_that_is_no_class(
+    label: object, bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    first, second, *_ = labelled(bundles["cls"], tables.train)
+    rows = tmp_path / "train.jsonl"
+    rows.write_text(as_json_lines([first, {**second, "label": label}]))
+    line = error_line(fine_tune(bundles["cls"], rows, tmp_path / "fitted"))
+    assert line == "error: line 2: label must be a number from 0"
+
+
+def test_usage_of_fine_tuning(tmp_path: Path) -> None:
+    for arguments in ([], ["base", "rows"], ["base", "rows", "out", "0"], ["base", "rows", "out", "3", "fast"]):
+        result = fine_tune(*arguments)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr.startswith("usage: ")
+
+
+@every_language
+def test_a_symbol_that_takes_one_length_gets_it(
+    language: str, bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    options = FinetuneOptions(epochs=1, max_length=20, whole_sequence=True)
+    locked = finetune(bundles["sequence"], tables.train, tables.dev, tmp_path / "locked", options=options).bundle.prefix
+    printed = output(run(language, locked, stdin=as_json_lines(tokenized(locked, tables.dev))))
+    assert compare(printed, expected(locked, tables.dev)) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("language", "version"),
+    [
+        ("clojure", "1.5.1"),
+        ("clojure", "1.8.0"),
+        ("java", "1.5.1"),
+        ("java", "1.8.0"),
+        ("djl", "1.6.0"),
+        ("djl", "1.8.0"),
+    ],
+)
+def test_another_mxnet_gives_the_same(language: str, version: str, classifier: Path, tables: Tables) -> None:
+    script = f". {CLIENTS}/libmxnet.sh; fetch_libmxnet {version}"
+    fetched = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=600)
+    if fetched.returncode == 3 and os.environ.get("BERTSYM_ALL_TOOLS") != "1":
+        pytest.skip(fetched.stderr.splitlines()[-1])
+    assert fetched.returncode == 0, fetched.stderr
+    rows = as_json_lines(tokenized(classifier, tables.dev))
+    printed = output(run(language, classifier, stdin=rows, LIBMXNET=fetched.stdout.strip()))
+    assert compare(printed, expected(classifier, tables.dev)) <= 1e-5
+
+
+@every_language
+def test_an_error_of_mxnet_is_its_first_line(language: str, classifier: Path, tables: Tables, tmp_path: Path) -> None:
+    for path in classifier.parent.glob(f"{classifier.name}-*"):
+        shutil.copy(path, tmp_path)
+    spoilt = tmp_path / classifier.name
+    content = beside(spoilt, "symbol.json").read_text().replace('"op": "LayerNorm"', '"op": "NoSuchOperator"').encode()
+    beside(spoilt, "symbol.json").write_bytes(content)
+    manifest = json.loads(beside(spoilt, "manifest.json").read_text())
+    manifest["files"]["symbol.json"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    beside(spoilt, "manifest.json").write_text(json.dumps(manifest))
+    line = error_line(run(language, spoilt, stdin=as_json_lines(tokenized(classifier, tables.dev))))
+    assert line.startswith("error: MXNet")
+    assert "NoSuchOperator" in line
+
+
+@every_language
+@pytest.mark.parametrize("wrong", [[3, 4.5], [3, None], 3, "3"])
+def test_ids_that_are_no_list_of_whole_numbers_are_named(language: str, wrong: object, classifier: Path) -> None:
+    row = {"data0": wrong, "data1": [0, 0], "data2": 2}
+    line = error_line(run(language, classifier, stdin=f"\n{json.dumps(row)}\n"))
+    assert line.startswith("error: line 2: data0 must be a list of ")
+
+
+@every_language
+def test_a_missing_library_is_one_line_and_exit_code_3(language: str, tmp_path: Path, classifier: Path) -> None:
+    """So that it is skipped and not failed."""
+    output(run(language, classifier, stdin='{"data0": [3, 4], "data1": [0, 0], "data2": 2}'))
+    command = [str(CLIENTS / language / "run"), str(classifier)]
+    variables = {**os.environ, "LIBMXNET": str(tmp_path / "libmxnet.so")}
+    result = subprocess.run(command, input="", capture_output=True, text=True, check=False, env=variables, timeout=60)
+    assert (result.returncode, result.stdout) == (3, "")
+    assert result.stderr == f"error: missing: LIBMXNET={tmp_path}/libmxnet.so is no file\n"
+
+
+def test_clojure_replaces_no_bundle(bundles: dict[str, Path], train_rows: Path) -> None:
+    before = beside(bundles["cls"], "symbol.json").read_bytes()
+    line = error_line(fine_tune(bundles["cls"], train_rows, bundles["cls"]))
+    assert line == f"error: {bundles['cls']}: is a bundle, take another prefix"
+    assert beside(bundles["cls"], "symbol.json").read_bytes() == before
+
+
+def test_clojure_saves_no_parameters_of_a_loss_that_is_not_finite(
+    bundles: dict[str, Path], train_rows: Path, tmp_path: Path
+) -> None:
+    line = error_line(fine_tune(bundles["cls"], train_rows, tmp_path / "fitted", 3, "1e30"))
+    assert re.fullmatch(r"error: epoch \d: the loss is not finite; try a lower learning rate", line)
+    assert not list(tmp_path.glob("fitted*"))
