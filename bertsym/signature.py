@@ -30,7 +30,7 @@ class Signature:
     length: int | None = None
     task: str | None = None
     labels: tuple[str, ...] = ()
-    pair: bool = False
+    pair: bool | None = False  #: whether it was trained on pairs of texts; None where that is unknown
     columns: Columns = Columns()
     header: bool = True  #: whether the training tables had one
     trained: bool = True  #: False of a classifier that was grafted and never fitted

@@ -18,7 +18,7 @@ from refusals import refusal
 from symbol_values import SYMBOLS
 from tools import needs
 
-from bertsym import Classifier, export, export_onnx, extract, graft_for_inference, graft_head, output_symbol
+from bertsym import Classifier, export, export_onnx, extract, graft_for_inference, graft_head, lower, output_symbol
 from bertsym.bert.config import BertConfig
 from bertsym.bert.heads import head_parameters
 from bertsym.bert.inputs import INPUT_NAMES, INPUTS, input_shapes

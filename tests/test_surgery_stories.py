@@ -125,7 +125,10 @@ def test_parameters_that_were_trained_elsewhere_make_a_classifier(
     assert f"parameters of {params}" in done.out
     for name, array in ParamsFile(params).items():
         np.testing.assert_array_equal(ParamsFile(f"{tmp_path / 'model'}-0000.params")[name], array)
-    assert Classifier(tmp_path / "model").predict(["the cat"])[0].label in ("0", "1")
+    classifier = Classifier(tmp_path / "model")
+    assert classifier.predict(["the cat"])[0].label in ("0", "1")
+    # What it was trained on is not known.
+    assert classifier.predict(["the cat"], ["a dog"])[0].label in ("0", "1")
 
 
 def test_parameters_of_another_model_are_no_replacement(

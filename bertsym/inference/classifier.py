@@ -32,8 +32,8 @@ def as_trained(signature: Signature, table_format: TableFormat) -> TableFormat:
 
 
 def check_pair(signature: Signature, has_pair: bool) -> None:
-    """Raise UsageError if the inputs are pairs and the classifier's are not, or the other way round."""
-    if has_pair and not signature.pair:
+    """Raise UsageError if the inputs are pairs and the classifier's are known not to be, or the other way round."""
+    if has_pair and signature.pair is False:
         raise UsageError("this classifier was trained on single texts: no second text")
     if not has_pair and signature.pair:
         raise UsageError("this classifier was trained on pairs of texts: give the second text too")

@@ -202,7 +202,7 @@ def _signature(model: Model, changed: Model) -> Signature | None:
         return None
     signature = model.bundle.signature
     if not signature.trained and model.params_path != model.bundle.path(PARAMS):
-        signature = dataclasses.replace(signature, trained=True)
+        signature = dataclasses.replace(signature, trained=True, pair=None)
     return dataclasses.replace(signature, output_name=f"{changed.graph.output_names[0]}_output")
 
 
