@@ -41,8 +41,10 @@ FORMS: dict[str, tuple[str, ...]] = {
     "portable-1.4": ("--target-mxnet", "1.4"),
     "portable-1.5": ("--target-mxnet", "1.5"),
     "portable-1.7": ("--target-mxnet", "1.7"),
+    "portable-1.9": ("--target-mxnet", "1.9"),
     "gluonnlp": ("--form", "gluonnlp"),
     "fast": ("--form", "fast"),
+    "fast-1.4": ("--form", "fast", "--target-mxnet", "1.4"),
 }
 REFERENCE_FORM = "gluonnlp"
 APIS = ("Module", "SymbolBlock", "C predict")
