@@ -20,7 +20,8 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 
 _T = TypeVar("_T")
-_RESHAPES = frozenset({"Reshape", "reshape", "expand_dims"}) | PASSING
+_SHAPES = frozenset({"Reshape", "reshape"})
+_RESHAPES = _SHAPES | {"expand_dims"} | PASSING
 _SCALES = frozenset({"_mul_scalar", "_div_scalar", "_contrib_div_sqrt_dim"})
 _MASKS = ADDITIONS | {"elemwise_mul", "broadcast_mul", "where"}
 _INTERLEAVED_VALUES = "_contrib_interleaved_matmul_selfatt_valatt"
@@ -230,21 +231,21 @@ class _LayerMatcher:
                 self.matcher.names[f"{self.role(part)}_bias"] = bias.node.name
                 self.biases_are(False, node)
             else:
-                self.join(node, "bias", _without(bias, _RESHAPES | {"slice_axis"}).node)
+                self.join(node, "bias", _without(bias, _SHAPES | {"slice_axis"}).node)
 
     def joined(self, node: Node) -> None:
         """Query, key and value as one FullyConnected, whose weight and bias are joined of theirs."""
         self.matcher.check_dense(node, self.role("query"))
         self.check_reads(node)
         for kind, entry in zip(("weight", "bias"), node.inputs[1:]):
-            self.join(node, kind, _without(entry, _RESHAPES).node)
+            self.join(node, kind, _without(entry, _SHAPES).node)
 
     def join(self, reader: Node, kind: str, join: Node) -> None:
         """Weights, or biases, of query, key and value as one tensor of which `reader` reads all or a part."""
         if join.op not in ("Concat", "concat", "stack") or len(join.inputs) != 3:
             raise _unexpected(reader, f"its {kind} is not joined of those of query, key and value")
         for part, source in zip(("query", "key", "value"), join.inputs):
-            variable = self.matcher.variable(_without(source, _RESHAPES), join)
+            variable = self.matcher.variable(_without(source, _SHAPES), join)
             self.matcher.names[f"{self.role(part)}_{kind}"] = variable
         if kind == "bias":
             self.biases_are(all(source.node.is_variable for source in join.inputs), join)
