@@ -184,6 +184,17 @@ def test_layers_that_are_outputs_stay_so_under_their_names(form: str, version: s
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_a_time_major_mask_that_is_an_output_stays_so(form: str, tmp_path: Path) -> None:
+    whole = gluonnlp_checkpoint(tmp_path / "whole", "sequence")
+    extract(whole, tmp_path / "old", ["bertencoder0_sequencemask0"])
+    lower(tmp_path / "old", tmp_path / "new", form=form)
+    path = next(path for path in BERTS if label(path) == "gluonnlp-0.10.0/sequence-symbol")
+    (answer,) = computed(tmp_path / "new", inputs_of(path))
+    assert answer.shape == (8, 2, 16)
+    assert_close([answer], computed(tmp_path / "old", inputs_of(path)))
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("version", ["0.8.3", "0.10.0"])
 def test_a_head_can_read_several_layers(form: str, version: str, tmp_path: Path) -> None:
     old = gluonnlp_checkpoint(tmp_path, "sequence", version)

@@ -161,6 +161,13 @@ def read_the_layer_before(graph: SymbolGraph) -> None:
     graph.set_inputs(node, [before, *node.inputs[1:]])
 
 
+def read_positive(graph: SymbolGraph) -> None:
+    node = graph.node(f"{LAYER}query")
+    with graph.edit():
+        positive = graph.add("relu", "positive", node.inputs[:1])
+        graph.set_inputs(node, [positive, *node.inputs[1:]])
+
+
 def add_position_bias(graph: SymbolGraph) -> None:
     """Scores with a parameter added, as relative positions are."""
     bias = graph.add_variable("position_bias", {"__shape__": "(1, 2, 1, 1)"})
@@ -194,6 +201,7 @@ def skip_attention(graph: SymbolGraph) -> None:
         (compute_weight, f"{LAYER}proj", "its parameter is computed, by halved"),
         (leave_bias_out, f"{LAYER}proj", "it has no bias"),
         (read_the_layer_before, f"{LAYER}value_batched", "is expected to depend on its layer's input"),
+        (read_positive, f"{LAYER}query", "the input of its layer"),
         (add_position_bias, "position_bias", "layer 1 depends on it"),
         (skip_attention, f"{LAYER}positionwiseffn0_ffn_1", "does not read"),
     ],
