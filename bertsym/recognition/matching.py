@@ -20,7 +20,8 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 
 _T = TypeVar("_T")
-_RESHAPES = frozenset({"Reshape", "reshape", "expand_dims"}) | PASSING
+_SHAPES = frozenset({"Reshape", "reshape"})
+_RESHAPES = _SHAPES | {"expand_dims"} | PASSING
 _SCALES = frozenset({"_mul_scalar", "_div_scalar", "_contrib_div_sqrt_dim"})
 _MASKS = ADDITIONS | {"elemwise_mul", "broadcast_mul", "where"}
 _INTERLEAVED_VALUES = "_contrib_interleaved_matmul_selfatt_valatt"
@@ -52,7 +53,7 @@ class _Matcher:
     dropout: list[float] = field(default_factory=list)
     attention_dropout: list[float] = field(default_factory=list)
     activations: dict[str, Node] = field(default_factory=dict)
-    biases_in_turn: bool = False
+    biases_in_turn: bool | None = None  #: None before the first layer
 
     def spec(self) -> EncoderSpec:
         bert = self.bert
@@ -78,7 +79,7 @@ class _Matcher:
             bert.valid_length,
             {parameter: name for parameter, name in self.names.items() if parameter != name},
             next(iter(self.activations)),
-            self.biases_in_turn,
+            bool(self.biases_in_turn),
         )
 
     def embeddings(self) -> None:
@@ -91,10 +92,9 @@ class _Matcher:
                 role = "bertmodel0_word_embed_embedding0_weight"
             elif node.op == "Embedding" and strip(node.inputs[0]).node.name == self.bert.token_types:
                 role = TOKEN_TYPES
-            elif len(parameters) == 1 and self.shapes.get(parameters[0].name) == (
-                self.bert.max_length,
-                self.bert.units,
-            ):
+            elif parameters == self.variables(node) and [self.shapes.get(each.name) for each in parameters] == [
+                (self.bert.max_length, self.bert.units)
+            ]:
                 role = "bertencoder0_position_weight"
             else:
                 role = ""
@@ -104,11 +104,15 @@ class _Matcher:
         if "bertencoder0_position_weight" not in self.names:
             raise _unexpected(self.bert.embedded.node, "no embeddings of positions are added before it")
 
-    def parameters(self, node: Node, stop: Set[Node] = frozenset()) -> list[Node]:
-        """Variables whose values a node depends on, the inputs aside, without looking beyond `stop`."""
-        inputs = {self.bert.token_ids, self.bert.token_types, self.bert.valid_length}
+    def variables(self, node: Node, stop: Set[Node] = frozenset()) -> list[Node]:
+        """Variables whose values a node depends on, without looking beyond `stop`."""
         reached = sources(node, stop)
-        return [other for other in self.graph.nodes if other in reached and _is_parameter(other, inputs)]
+        return [other for other in self.graph.nodes if other in reached and other.is_variable]
+
+    def parameters(self, node: Node) -> list[Node]:
+        """Those that are none of the inputs."""
+        inputs = {self.bert.token_ids, self.bert.token_types, self.bert.valid_length}
+        return [other for other in self.variables(node) if other.name not in inputs]
 
     def norm(self, node: Node, role: str) -> None:
         """A LayerNorm over the last axis, with the epsilon that all have."""
@@ -172,8 +176,9 @@ class _LayerMatcher:
             raise _unexpected(attended.node, "it does not normalise the sum of its layer's input and one branch")
         self.attention(matcher.dense(branches[0], f"{self.prefix}proj"))
 
-        expected = {name for role, name in matcher.names.items() if role.startswith(self.prefix)}
-        for variable in matcher.parameters(end, {self.state.node}):
+        expected = {matcher.bert.valid_length}
+        expected.update(name for role, name in matcher.names.items() if role.startswith(self.prefix))
+        for variable in matcher.variables(end, {self.state.node}):
             if variable.name not in expected:
                 raise _unexpected(variable, f"layer {self.i} depends on it")
 
@@ -218,24 +223,38 @@ class _LayerMatcher:
             return
         for part, source in (("query", scores.inputs[0]), ("key", scores.inputs[1]), ("value", product.inputs[1])):
             node = self.back(source, _RESHAPES | _SCALES).node
-            self.matcher.dense(node, self.role(part))
+            self.matcher.check_dense(node, self.role(part))
             self.check_reads(node)
+            weight, bias = node.inputs[1:]
+            self.matcher.names[f"{self.role(part)}_weight"] = self.matcher.variable(weight, node)
+            if bias.node.is_variable:
+                self.matcher.names[f"{self.role(part)}_bias"] = bias.node.name
+                self.biases_are(False, node)
+            else:
+                self.join(node, "bias", _without(bias, _SHAPES | {"slice_axis"}).node)
 
     def joined(self, node: Node) -> None:
         """Query, key and value as one FullyConnected, whose weight and bias are joined of theirs."""
         self.matcher.check_dense(node, self.role("query"))
         self.check_reads(node)
         for kind, entry in zip(("weight", "bias"), node.inputs[1:]):
-            join = _unshaped(entry).node
-            if join.op not in ("Concat", "concat", "stack") or len(join.inputs) != 3:
-                raise _unexpected(node, f"its {kind} is not joined of those of query, key and value")
-            for part, source in zip(("query", "key", "value"), join.inputs):
-                self.matcher.names[f"{self.role(part)}_{kind}"] = self.matcher.variable(_unshaped(source), join)
-            if kind == "bias":
-                in_turn = all(source.node.is_variable for source in join.inputs)
-                if self.i and in_turn != self.matcher.biases_in_turn:
-                    raise _unexpected(join, "the biases are joined otherwise than in the layer before")
-                self.matcher.biases_in_turn = in_turn
+            self.join(node, kind, _without(entry, _SHAPES).node)
+
+    def join(self, reader: Node, kind: str, join: Node) -> None:
+        """Weights, or biases, of query, key and value as one tensor of which `reader` reads all or a part."""
+        if join.op not in ("Concat", "concat", "stack") or len(join.inputs) != 3:
+            raise _unexpected(reader, f"its {kind} is not joined of those of query, key and value")
+        for part, source in zip(("query", "key", "value"), join.inputs):
+            variable = self.matcher.variable(_without(source, _SHAPES), join)
+            self.matcher.names[f"{self.role(part)}_{kind}"] = variable
+        if kind == "bias":
+            self.biases_are(all(source.node.is_variable for source in join.inputs), join)
+
+    def biases_are(self, in_turn: bool, node: Node) -> None:
+        """Note how the biases of query, key and value are joined, which must be the same in all layers."""
+        if self.matcher.biases_in_turn not in (None, in_turn):
+            raise _unexpected(node, "the biases are joined otherwise than before")
+        self.matcher.biases_in_turn = in_turn
 
     def role(self, part: str) -> str:
         return f"{self.prefix}dotproductselfattentioncell0_{part}"
@@ -275,14 +294,10 @@ def _terms(entry: Output) -> list[Output]:
     return [term for part in output.node.inputs for term in _terms(part)]
 
 
-def _unshaped(entry: Output) -> Output:
-    while entry.node.op in ("Reshape", "reshape"):
+def _without(entry: Output, operators: Set[str]) -> Output:
+    while entry.node.op in operators:
         entry = entry.node.inputs[0]
     return entry
-
-
-def _is_parameter(node: Node, inputs: Set[str | None]) -> bool:
-    return node.is_variable and node.name not in inputs
 
 
 def _told(value: _T | None, what: str) -> _T:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from bertsym.bert.forms import TARGETS, choose_form
 from bertsym.bundle import Bundle
-from bertsym.errors import ModelError, VerificationError
+from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.model import Model, open_model, require_params
 from bertsym.recognition.matching import match
 from bertsym.recognition.recognise import find_bert
-from bertsym.running import Shape, fixed_length, sample_inputs
+from bertsym.running import Shape, UnknownShapeError, fixed_length, sample_inputs
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference
 from bertsym.surgery.diff import run_both
 from bertsym.surgery.replacing import fit_to, replace_encoder
@@ -49,7 +49,10 @@ def lower(
     model = open_model(symbol, params, epoch=epoch)
     try:
         bert = find_bert(model.graph, model.param_shapes)
-        values = require_params(model)
+    except ModelError as error:
+        raise ModelError(f"{model.name}: {error}") from None
+    values = require_params(model)
+    try:
         spec = match(model.graph, bert, model.param_shapes)
 
         def lowered(graph: SymbolGraph) -> SymbolGraph:
@@ -76,13 +79,20 @@ def lower(
 
 
 def _compare(model: Model, changed: Model, shapes: Mapping[str, Shape] | None) -> list[Difference]:
-    """The outputs of both; raises VerificationError, naming the first layer that differs."""
+    """The outputs of both; raises VerificationError, naming the first layer that differs.
+
+    Also UsageError where the shape of an input is unknown: unlike other surgery, this is not to be trusted unseen.
+    """
     assert model.bert is not None
     only = fixed_length(model)
     longest = model.bert.max_length or _LENGTHS[0]
     differences = []
     for length in (only,) if only else sorted({min(length, longest) for length in _LENGTHS}, reverse=True):
-        found = run_both(model, changed, sample_inputs(model, shapes, length=length), "random texts", DEFAULT_ATOL)
+        try:
+            inputs = sample_inputs(model, shapes, length=length)
+        except UnknownShapeError as error:
+            raise UsageError(f"{model.name} can't be compared with the other form: {error}") from None
+        found = run_both(model, changed, inputs, "random texts", DEFAULT_ATOL)
         for output in found.outputs:
             # Written so that NaN fails too.
             if not output.relative <= DEFAULT_ATOL:

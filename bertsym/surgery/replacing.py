@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from bertsym.bert.encoder import encoder_symbol
 from bertsym.bert.encoder_spec import EncoderSpec
@@ -54,9 +54,7 @@ def replace_encoder(
     graph.set_outputs(graph.join(rest, outputs))
     graph.cleanup()
     graph.toposort()
-    # Outputs keep their names, also those of the encoder itself.
-    ends = {end.node.name: old.node.name for old, end in zip(original.outputs, graph.outputs)}
-    graph.rename({new: old for new, old in ends.items() if not graph.find(old)})
+    _keep_output_names(graph, original)
     _keep_attributes(graph, original)
     return graph
 
@@ -101,6 +99,7 @@ def _read_batch_major(rest: SymbolGraph, place: Node) -> None:
                     others.append(reader)
             if others or Output(source) in rest.outputs:
                 _insert_before(rest, source, others, "transpose", "time-major", {"axes": "(1, 0, 2)"})
+        rest.cleanup()  # of exchanges that nothing reads now, and that are no readers therefore
 
 
 def _insert_before(
@@ -108,7 +107,7 @@ def _insert_before(
 ) -> None:
     """Put an operator between `source` and some of its readers, and the graph's outputs where it is one."""
     name = f"{readers[0].name if readers else source.name.replace(_PLACE, 'encoder')}-{suffix}"
-    node = rest.add(op, name, [source], attrs)
+    node = rest.add(op, _free(name, {node.name for node in rest.nodes}), [source], attrs)
     for reader in readers:
         rest.set_inputs(reader, [Output(node) if entry == Output(source) else entry for entry in reader.inputs])
     rest.set_outputs([Output(node) if entry == Output(source) else entry for entry in rest.outputs])
@@ -146,11 +145,20 @@ def _free_names(graph: SymbolGraph, rest: SymbolGraph) -> None:
     """Rename operators of the new encoder whose names the rest has."""
     taken = {node.name for node in rest.nodes}
     names = {node.name for node in graph.nodes} | taken
+    shared = [node.name for node in graph.nodes if node.name in taken and not node.is_variable]
+    graph.rename({name: _free(name, names) for name in shared})
 
-    def free(name: str) -> str:
-        return name if name not in names else free(f"{name}_")
 
-    graph.rename({node.name: free(node.name) for node in graph.nodes if node.name in taken and not node.is_variable})
+def _free(name: str, names: Set[str]) -> str:
+    return name if name not in names else _free(f"{name}_", names)
+
+
+def _keep_output_names(graph: SymbolGraph, original: SymbolGraph) -> None:
+    """Let tensors of the encoder that the graph ends in keep their names, by which they are asked for."""
+    names = {entry.node.name: old.node.name for entry, old in zip(graph.outputs, original.outputs)}
+    changed = {name: old for name, old in names.items() if name != old}
+    every = {node.name for node in graph.nodes}
+    graph.rename({**{old: _free(f"{old}_", every) for old in changed.values() if old in every}, **changed})
 
 
 def _keep_attributes(graph: SymbolGraph, original: SymbolGraph) -> None:

@@ -27,7 +27,9 @@ class Encoder(abc.ABC):
         self.config = spec.config
         self.form = form
         # Explicit shapes: the position table's cannot be inferred from its use in slice_like.
-        self.variables = {name: mx.sym.var(spec.name(name), shape=shape) for name, shape in spec.shapes.items()}
+        # One variable for each name of the graph: layers may share theirs.
+        own = {spec.name(name): mx.sym.var(spec.name(name), shape=shape) for name, shape in spec.shapes.items()}
+        self.variables = {name: own[spec.name(name)] for name in spec.shapes}
         self.token_ids = mx.sym.var(spec.token_ids)
         self.token_types = mx.sym.var(spec.token_types) if spec.token_types else None
         self.valid_length = mx.sym.var(spec.valid_length) if spec.valid_length else None
