@@ -112,7 +112,7 @@ def _content(
     shape: tuple[Any, ...] = ("batch", "length") if output == "sequence" else ("batch",)
     if task:
         symbol = finished_head(config, task, num_classes, form=form)
-        arg_params.update(head_parameters(symbol, [*names, "data0", "data1", "data2"], input_shapes(1, 8), seed))
+        arg_params.update(head_parameters(symbol, [*names, "data0", "data1", "data2"], input_shapes(1, 1), seed))
     else:
         symbol = output_symbol(config, output, form)
     signature = Signature(

@@ -34,6 +34,10 @@ def match(graph: SymbolGraph, bert: Recognised, shapes: Mapping[str, tuple[int, 
     Raises ModelError, naming the node, where the encoder computes what no specification says.
     """
     matcher = _Matcher(graph, bert, shapes)
+    inside = bert.embedding.union(*(layer.nodes for layer in bert.layers))
+    for node in graph.nodes:
+        if node in inside and node.op in ("BlockGrad", "stop_gradient"):
+            raise _unexpected(node, "what is frozen would be trained")
     matcher.embeddings()
     state = bert.embedded
     for i, layer in enumerate(bert.layers):

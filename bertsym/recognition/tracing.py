@@ -123,5 +123,5 @@ def exchanges(node: Node) -> bool:
     """Whether a node exchanges the first two axes."""
     if node.op == "transpose":
         axes = integers(node.attrs, "axes")
-        return not axes or axes[:2] == (1, 0)
+        return axes[:2] == (1, 0)
     return node.op in _EXCHANGING and {integer(node.attrs, "dim1", 0), integer(node.attrs, "dim2", 0)} == {0, 1}

@@ -73,9 +73,18 @@ def lower(
     except ModelError as error:
         raise ModelError(f"{model.name}: {error}") from None
     facts = {"lowered": {"form": chosen.name, "target_mxnet": target}}
-    return write(
+    written = write(
         model, result, out, lambda: _compare(model, changed, shapes), force=force, command=command, facts=facts
     )
+    before, after = _dropout(model.graph), _dropout(changed.graph)
+    if before != after:
+        note = f"training differs: Dropout of {', '.join(before) or 'none'} before, of {', '.join(after) or 'none'} now"
+        written.notes.append(note)
+    return written
+
+
+def _dropout(graph: SymbolGraph) -> list[str]:
+    return sorted({node.attrs.get("p", "0.5") for node in graph.find(op="Dropout")})
 
 
 def _compare(model: Model, changed: Model, shapes: Mapping[str, Shape] | None) -> list[Difference]:
@@ -84,7 +93,8 @@ def _compare(model: Model, changed: Model, shapes: Mapping[str, Shape] | None) -
     Also UsageError where the shape of an input is unknown: unlike other surgery, this is not to be trusted unseen.
     """
     assert model.bert is not None
-    only = fixed_length(model)
+    given = next((shape[1] for name, shape in (shapes or {}).items() if name == model.bert.token_ids), None)
+    only = given or fixed_length(model)
     longest = model.bert.max_length or _LENGTHS[0]
     differences = []
     for length in (only,) if only else sorted({min(length, longest) for length in _LENGTHS}, reverse=True):

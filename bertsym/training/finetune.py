@@ -138,7 +138,7 @@ class _Grafted:
         self._head = head_parameters(
             self._train_symbol,
             [*INPUT_NAMES, *self._base_params],
-            input_shapes(1, self.length or 8),
+            input_shapes(1, self.length or 1),
             options.seed,
         )
         self._pad_id = base.vocabulary().index("[PAD]")

@@ -1,0 +1,80 @@
+"""Gelu in its two spellings: one operator, or with erf; they are told apart and exchanged without loss."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bertsym.inference.executable import executable
+from bertsym.runtime import mx
+from bertsym.symbol import gelu
+from bertsym.symbol.graph import SymbolGraph
+
+X = np.linspace(-6, 6, 97, dtype=np.float32).reshape(1, -1)
+EXACT = np.array([[x * (1 + math.erf(x / math.sqrt(2))) / 2 for x in X[0]]])
+
+
+def one_operator() -> SymbolGraph:
+    net = mx.sym.LeakyReLU(mx.sym.var("x") * 1.0, act_type="gelu", name="gelu")
+    return SymbolGraph.parse(mx.sym.LeakyReLU(net, act_type="leaky", slope=1.0, name="end").tojson())
+
+
+def answer(graph: SymbolGraph) -> object:
+    symbol = mx.sym.load_json(graph.to_json())
+    return symbol.bind(mx.cpu(), {"x": mx.nd.array(X)}).forward()[0].asnumpy()
+
+
+def test_both_spellings_compute_the_exact_one() -> None:
+    graph = one_operator()
+    np.testing.assert_allclose(answer(graph), EXACT, atol=1e-6)
+    gelu.spell_out(graph)
+    assert [node.op for node in graph.nodes if node.op == "LeakyReLU"] == ["LeakyReLU"]  # the other one
+    np.testing.assert_allclose(answer(graph), EXACT, atol=1e-6)
+
+
+def test_spelt_out_and_joined_is_the_same_graph() -> None:
+    graph = one_operator()
+    before = graph.to_json()
+    gelu.spell_out(graph)
+    assert graph.node("gelu").op == "elemwise_mul"
+    gelu.join(graph)
+    assert graph.to_json() == before
+
+
+@pytest.mark.parametrize(
+    ("node", "scalar"), [("gelu_half", "0.4"), ("gelu_plus", "2.0"), ("gelu_scaled", "1.5"), ("gelu_half", "x")]
+)
+def test_what_only_looks_like_gelu_is_left_alone(node: str, scalar: str) -> None:
+    graph = one_operator()
+    gelu.spell_out(graph)
+    graph.set_attribute(graph.node(node), "scalar", scalar)
+    before = graph.to_json()
+    gelu.join(graph)
+    assert graph.to_json() == before
+
+
+def test_gelu_of_two_tensors_is_left_alone() -> None:
+    graph = one_operator()
+    gelu.spell_out(graph)
+    graph.set_inputs(graph.node("gelu_half"), [graph.node("x")])
+    gelu.join(graph)
+    assert graph.node("gelu").op == "elemwise_mul"
+
+
+def test_a_part_of_it_that_is_read_elsewhere_stays() -> None:
+    graph = one_operator()
+    gelu.spell_out(graph)
+    graph.set_outputs([graph.node("end"), graph.node("gelu_erf")])
+    gelu.join(graph)
+    assert graph.node("gelu").op == "LeakyReLU"
+    assert graph.node("gelu_erf").op == "erf"
+
+
+def test_a_symbol_is_run_with_one_operator() -> None:
+    graph = one_operator()
+    gelu.spell_out(graph)
+    symbol = executable(mx.sym.load_json(graph.to_json()))
+    assert "erf" not in symbol.tojson()
+    assert symbol.list_outputs() == ["end_output"]
