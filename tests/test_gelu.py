@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def one_operator() -> SymbolGraph:
     return SymbolGraph.parse(mx.sym.LeakyReLU(net, act_type="leaky", slope=1.0, name="end").tojson())
 
 
-def answer(graph: SymbolGraph) -> object:
+def answer(graph: SymbolGraph) -> Any:
     symbol = mx.sym.load_json(graph.to_json())
     return symbol.bind(mx.cpu(), {"x": mx.nd.array(X)}).forward()[0].asnumpy()
 
