@@ -83,7 +83,7 @@ def test_parameters_stand_in_the_box_of_their_reader_with_their_shape(bert: Pict
     text = dot_text(bert)
     assert "weight 30 × 8" in text
     assert "gamma, beta 8" in text
-    assert bert.count_of(bert.groups[0].nodes) == "33 operators, 600 parameters"
+    assert bert.count_of(bert.groups[0].nodes) == "37 operators, 600 parameters"
 
 
 def test_a_parameter_that_the_graph_ends_in_is_drawn() -> None:
