@@ -376,6 +376,12 @@ def test_the_command_says_what_it_wrote(cli: Cli, tmp_path: Path) -> None:
     assert loads_in(out, "1.4.1")
 
 
+@pytest.mark.parametrize("name", ["data0", "data1"])
+def test_they_are_compared_at_the_length_that_was_given(name: str, tmp_path: Path) -> None:
+    written = lower(checkpoint(tmp_path / "old"), tmp_path / "new", shapes={name: (2, 9)})
+    assert [check.name for check in written.checks] == ["cls at length 9"]
+
+
 @pytest.mark.parametrize("version", ["0.6.0", "0.8.3", "0.9.2", "0.10.0"])
 @pytest.mark.parametrize(("name", "first_only"), [("classifier", True), ("qa", False), ("pooled", False)])
 def test_the_fast_form_computes_no_more_than_is_read(name: str, first_only: bool, version: str, tmp_path: Path) -> None:

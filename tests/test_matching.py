@@ -321,6 +321,11 @@ def test_what_cannot_be_compared_is_not_written(cli: Cli, tmp_path: Path) -> Non
     assert line.endswith("the shape of data3 is unknown: give it with --shape data3=2,3,...")
 
 
+def test_a_shape_that_token_ids_cannot_have_is_refused(cli: Cli, tmp_path: Path) -> None:
+    line = refusal(cli("lower", checkpoint(tmp_path / "old"), tmp_path / "new", "--shape", "data0=16"), code=2)
+    assert line.endswith("data0 can't have the shape (16,): token ids and types are (N, T), lengths (N,)")
+
+
 def test_a_rest_that_the_target_does_not_load_is_refused(cli: Cli, tmp_path: Path) -> None:
     old = gluonnlp_checkpoint(tmp_path / "old", "pretraining")
     line = refusal(

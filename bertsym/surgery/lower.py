@@ -93,7 +93,8 @@ def _compare(model: Model, changed: Model, shapes: Mapping[str, Shape] | None) -
     Also UsageError where the shape of an input is unknown: unlike other surgery, this is not to be trusted unseen.
     """
     assert model.bert is not None
-    given = next((shape[1] for name, shape in (shapes or {}).items() if name == model.bert.token_ids), None)
+    tokens = (model.bert.token_ids, model.bert.token_types)
+    given = next((shape[-1] for name, shape in (shapes or {}).items() if name in tokens), None)
     only = given or fixed_length(model)
     longest = model.bert.max_length or _LENGTHS[0]
     differences = []
