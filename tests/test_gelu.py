@@ -44,6 +44,15 @@ def test_spelt_out_and_joined_is_the_same_graph() -> None:
     assert graph.to_json() == before
 
 
+def test_names_that_other_nodes_have_are_left_to_them() -> None:
+    graph = one_operator()
+    graph.rename({"end": "gelu_half"})
+    gelu.spell_out(graph)
+    assert graph.output_names == ["gelu_half"]
+    assert graph.node("gelu_half_").op == "_mul_scalar"
+    np.testing.assert_allclose(answer(graph), EXACT, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("node", "scalar"), [("gelu_half", "0.4"), ("gelu_plus", "2.0"), ("gelu_scaled", "1.5"), ("gelu_half", "x")]
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 
 from bertsym.bert.encoder import encoder_symbol
 from bertsym.bert.encoder_spec import EncoderSpec
@@ -13,7 +13,7 @@ from bertsym.recognition.tracing import exchanges, is_time_major
 from bertsym.symbol import gelu
 from bertsym.symbol.attributes import flag, integer
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.node import Node, Output
+from bertsym.symbol.node import Node, Output, free_name
 from bertsym.symbol.operators import oldest_mxnet
 
 _PLACE = "encoder output: "  # no node of MXNet's is named so
@@ -107,7 +107,7 @@ def _insert_before(
 ) -> None:
     """Put an operator between `source` and some of its readers, and the graph's outputs where it is one."""
     name = f"{readers[0].name if readers else source.name.replace(_PLACE, 'encoder')}-{suffix}"
-    node = rest.add(op, _free(name, {node.name for node in rest.nodes}), [source], attrs)
+    node = rest.add(op, free_name(name, {node.name for node in rest.nodes}), [source], attrs)
     for reader in readers:
         rest.set_inputs(reader, [Output(node) if entry == Output(source) else entry for entry in reader.inputs])
     rest.set_outputs([Output(node) if entry == Output(source) else entry for entry in rest.outputs])
@@ -146,11 +146,7 @@ def _free_names(graph: SymbolGraph, rest: SymbolGraph) -> None:
     taken = {node.name for node in rest.nodes}
     names = {node.name for node in graph.nodes} | taken
     shared = [node.name for node in graph.nodes if node.name in taken and not node.is_variable]
-    graph.rename({name: _free(name, names) for name in shared})
-
-
-def _free(name: str, names: Set[str]) -> str:
-    return name if name not in names else _free(f"{name}_", names)
+    graph.rename({name: free_name(name, names) for name in shared})
 
 
 def _keep_output_names(graph: SymbolGraph, original: SymbolGraph) -> None:
@@ -158,7 +154,7 @@ def _keep_output_names(graph: SymbolGraph, original: SymbolGraph) -> None:
     names = {entry.node.name: old.node.name for entry, old in zip(graph.outputs, original.outputs)}
     changed = {name: old for name, old in names.items() if name != old}
     every = {node.name for node in graph.nodes}
-    graph.rename({**{old: _free(f"{old}_", every) for old in changed.values() if old in every}, **changed})
+    graph.rename({**{old: free_name(f"{old}_", every) for old in changed.values() if old in every}, **changed})
 
 
 def _keep_attributes(graph: SymbolGraph, original: SymbolGraph) -> None:

@@ -6,7 +6,7 @@ import math
 
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.node import Node, Output
+from bertsym.symbol.node import Node, Output, free_name
 
 _PRODUCTS = ("elemwise_mul", "broadcast_mul")
 
@@ -21,10 +21,12 @@ def spell_out(graph: SymbolGraph) -> None:
     with graph.edit():
         for node in [node for node in graph.nodes if is_gelu(node)]:
             source = node.inputs[0]
-            scaled = graph.add("_div_scalar", f"{node.name}_scaled", [source], {"scalar": str(math.sqrt(2))})
-            erf = graph.add("erf", f"{node.name}_erf", [scaled])
-            plus = graph.add("_plus_scalar", f"{node.name}_plus", [erf], {"scalar": "1.0"})
-            half = graph.add("_mul_scalar", f"{node.name}_half", [source], {"scalar": "0.5"})
+            taken = {other.name for other in graph.nodes}
+            names = {part: free_name(f"{node.name}_{part}", taken) for part in ("scaled", "erf", "plus", "half")}
+            scaled = graph.add("_div_scalar", names["scaled"], [source], {"scalar": str(math.sqrt(2))})
+            erf = graph.add("erf", names["erf"], [scaled])
+            plus = graph.add("_plus_scalar", names["plus"], [erf], {"scalar": "1.0"})
+            half = graph.add("_mul_scalar", names["half"], [source], {"scalar": "0.5"})
             graph.replace(node, "elemwise_mul")
             graph.set_inputs(node, [half, plus])
 

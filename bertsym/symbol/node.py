@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,3 +45,10 @@ class Node:
 
     def __repr__(self) -> str:
         return f"Node({self.op!r}, {self.name!r}, inputs={[str(entry) for entry in self.inputs]})"
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name itself, or the next one with underscores behind it that is not `taken`."""
+    while name in taken:
+        name += "_"
+    return name
