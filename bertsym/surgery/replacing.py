@@ -87,12 +87,12 @@ def _read_batch_major(rest: SymbolGraph, place: Node) -> None:
             source = waiting.pop()
             others = []
             for reader in rest.consumers(source):
-                exchanged = reader.op == "SequenceMask" and reader.inputs[0].node is source and reader.num_outputs == 1
+                masks = reader.op == "SequenceMask" and reader.inputs[0].node is source
                 if exchanges(reader) and Output(reader) in rest.outputs:
                     rest.replace(reader, "_copy")  # the output keeps its name
                 elif exchanges(reader):
                     rest.rewire(reader, source)
-                elif exchanged and integer(reader.attrs, "axis", 0) == 0 and Output(reader) not in rest.outputs:
+                elif masks and integer(reader.attrs, "axis", 0) == 0 and Output(reader) not in rest.outputs:
                     rest.set_attribute(reader, "axis", "1")
                     waiting.append(reader)
                 else:
@@ -171,23 +171,27 @@ def fit_to(graph: SymbolGraph, form: Form, release: str | None) -> None:
 
     Raises ModelError for a node that it does not load all the same.
     """
+    if form.erf:
+        gelu.spell_out(graph)
+    if release is None:
+        return
     with graph.edit():
-        if form.erf:
-            gelu.spell_out(graph)
         for node in graph.nodes:
-            if release is not None and not _loads(node, release):
+            if _missing(node, release):
                 neutral = _NEUTRAL.get(node.op, {})
                 node.attrs = {key: value for key, value in node.attrs.items() if neutral.get(key) != value}
-    for node in graph.nodes:
-        if release is not None and not _loads(node, release):
-            found = oldest_mxnet([node])
-            facts = [fact.reason for fact in found.unknown] + [fact.reason for fact in found.requirements]
-            raise ModelError(f"node {node.name}, outside of the encoder: MXNet {release} does not load {facts[0]}")
+                if missing := _missing(node, release):
+                    where = f"node {node.name}, outside of the encoder"
+                    raise ModelError(f"{where}: MXNet {release} does not load {missing[0]}")
 
 
-def _loads(node: Node, release: str) -> bool:
+def _missing(node: Node, release: str) -> list[str]:
+    """What a node has that the MXNet `release` does not load."""
     found = oldest_mxnet([node])
-    return not found.unknown and _numbers(found.version) <= _numbers(release)
+    missing = [fact.reason for fact in found.unknown]
+    if _numbers(found.version) > _numbers(release):
+        missing += [fact.reason for fact in found.requirements]
+    return missing
 
 
 def _numbers(version: str) -> tuple[int, ...]:
