@@ -169,12 +169,13 @@ def _keep_attributes(graph: SymbolGraph, original: SymbolGraph) -> None:
 def fit_to(graph: SymbolGraph, form: Form, release: str | None) -> None:
     """Change operators outside of the encoder, in place, so that the MXNet `release` loads them and computes right.
 
-    Raises ModelError for a node that it does not load all the same.
+    The file then says that this release wrote it. Raises ModelError for a node that it does not load all the same.
     """
     if form.erf:
         gelu.spell_out(graph)
     if release is None:
         return
+    graph.set_mxnet_version(release)
     with graph.edit():
         for node in graph.nodes:
             if _missing(node, release):

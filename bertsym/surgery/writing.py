@@ -11,7 +11,6 @@ from typing import Any
 
 from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.bert.config import BertConfig
-from bertsym.bert.forms import TARGETS
 from bertsym.bundle import (
     SIGNATURE,
     SYMBOL,
@@ -240,9 +239,6 @@ def _headless(model: Model, source: Signature, config: BertConfig) -> Signature 
 def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mapping[str, Any]) -> SymbolContent:
     model, source = changed.model, original.bundle
     assert model.params is not None
-    for graph in (model.graph, changed.train_graph):
-        if changed.target is not None and graph is not None:
-            graph.set_mxnet_version(TARGETS[changed.target].release)
     meanings: Mapping[str, str] = {}
     origin = None
     if source is not None:
