@@ -16,8 +16,9 @@ from bertsym.recognition.answer import Answer
 from bertsym.recognition.recognise import Recognised
 from bertsym.recognition.tracing import BATCH, LENGTH, Axes
 from bertsym.symbol.attributes import integers
+from bertsym.symbol.gelu import Defect, known_defects
 from bertsym.symbol.node import Node, Output
-from bertsym.symbol.operators import Defect, Oldest, known_defects, oldest_mxnet
+from bertsym.symbol.operators import Oldest, oldest_mxnet
 
 Shape = tuple[int, ...]
 SCHEMA_VERSION = 1
@@ -214,7 +215,7 @@ def report(
             )
         ),
         oldest=oldest_mxnet(graph.nodes),
-        defects=known_defects(graph.nodes),
+        defects=known_defects(graph),
         answers=model.answers,
         nodes=list(facts.values()),
         arrays=_arrays(model),

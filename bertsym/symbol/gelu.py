@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
@@ -11,15 +12,28 @@ from bertsym.symbol.node import Node, Output, free_name
 _PRODUCTS = ("elemwise_mul", "broadcast_mul")
 
 
-def is_gelu(node: Node) -> bool:
-    """Whether a node is gelu as one operator."""
-    return node.op == "LeakyReLU" and node.attrs.get("act_type") == "gelu"
+@dataclass(frozen=True)
+class Defect:
+    """A node that a release of MXNet loads and computes wrong."""
+
+    version: str
+    node: str
+    reason: str
+
+
+def known_defects(graph: SymbolGraph) -> list[Defect]:
+    """Nodes that a release of MXNet is known to compute wrong.
+
+    LeakyReLU's gelu: 1.5.1 gives wrong gradients, 1.7.0 an approximation that is off by 4.8e-3 (oneDNN).
+    """
+    wrong = {"1.5.1": "gradients of LeakyReLU act_type=gelu", "1.7.0": "LeakyReLU act_type=gelu"}
+    return [Defect(version, node.name, reason) for node in _of_one_operator(graph) for version, reason in wrong.items()]
 
 
 def spell_out(graph: SymbolGraph) -> None:
     """Write gelu as x/2 * (1 + erf(x / sqrt 2)), in place; the last node keeps its name."""
     with graph.edit():
-        for node in [node for node in graph.nodes if is_gelu(node)]:
+        for node in _of_one_operator(graph):
             source = node.inputs[0]
             taken = {other.name for other in graph.nodes}
             names = {part: free_name(f"{node.name}_{part}", taken) for part in ("scaled", "erf", "plus", "half")}
@@ -40,6 +54,10 @@ def join(graph: SymbolGraph) -> None:
                 graph.replace(node, "LeakyReLU", {"act_type": "gelu"})
                 graph.set_inputs(node, [source])
         graph.cleanup()
+
+
+def _of_one_operator(graph: SymbolGraph) -> list[Node]:
+    return [node for node in graph.find(op="LeakyReLU") if node.attrs.get("act_type") == "gelu"]
 
 
 def _spelt_out(node: Node) -> Output | None:

@@ -93,29 +93,6 @@ def oldest_mxnet(nodes: Iterable[NodeLike]) -> Oldest:
     return Oldest(version, requirements, unknown)
 
 
-@dataclass(frozen=True)
-class Defect:
-    """A node that a release of MXNet loads and computes wrong."""
-
-    version: str
-    node: str
-    reason: str
-
-
-def known_defects(nodes: Iterable[NodeLike]) -> list[Defect]:
-    """Nodes that a release of MXNet is known to compute wrong.
-
-    LeakyReLU's gelu: 1.5.1 gives wrong gradients, 1.7.0 an approximation that is off by 4.8e-3 (oneDNN).
-    """
-    wrong = {"1.5.1": "gradients of LeakyReLU act_type=gelu", "1.7.0": "LeakyReLU act_type=gelu"}
-    return [
-        Defect(version, node.name, reason)
-        for node in nodes
-        if node.op == "LeakyReLU" and node.attrs.get("act_type") == "gelu"
-        for version, reason in wrong.items()
-    ]
-
-
 def is_operator(name: str) -> bool:
     """Whether the last MXNet, 1.9.1, has an operator or alias of the name; ``_backward_*`` don't count."""
     table = _table()
