@@ -26,8 +26,8 @@ class Encoder(abc.ABC):
         self.spec = spec
         self.config = spec.config
         self.form = form
-        # Explicit shapes: the position table's cannot be inferred from its use in slice_like.
-        # One variable for each name of the graph: layers may share theirs.
+        # With shapes, since the position table's can't be inferred from its use in slice_like; one variable for each
+        # name of the graph, since layers may share theirs.
         own = {spec.name(name): mx.sym.var(spec.name(name), shape=shape) for name, shape in spec.shapes.items()}
         self.variables = {name: own[spec.name(name)] for name in spec.shapes}
         self.token_ids = mx.sym.var(spec.token_ids)

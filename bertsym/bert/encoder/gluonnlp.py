@@ -18,10 +18,9 @@ class GluonNLPEncoder(Encoder):
 
     time_major = True
 
-    def embeddings(self) -> Any:
-        """Of shape (T, N, U)."""
-        tokens = mx.sym.transpose(self.tokens(), axes=(1, 0, 2), name="bertmodel0_embed_time_major")
-        return mx.sym.broadcast_add(tokens, self.positions(tokens), name="bertencoder0_embed")
+    def tokens(self) -> Any:
+        """(T, N, U)."""
+        return mx.sym.transpose(super().tokens(), axes=(1, 0, 2), name="bertmodel0_embed_time_major")
 
     def positions(self, tokens: Any) -> Any:
         """(T, 1, U)."""

@@ -49,12 +49,9 @@ class PortableEncoder(Encoder):
         """Query, key or value of layer i, (N, T, U) -> (N*H, T, U/H)."""
         config, prefix = self.config, f"bertencoder0_transformer{i}_"
         node, cell = f"{prefix}{part}", f"{prefix}dotproductselfattentioncell0_"
-        if self.spec.biases_in_turn:
-            bias = self.bias_in_turn(i, part)
-            weight = self.variables[f"{cell}{part}_weight"]
-            y = mx.sym.FullyConnected(x, weight, bias, num_hidden=config.units, flatten=False, name=node)
-        else:
-            y = self.dense(x, config.units, f"{cell}{part}", node)
+        weight = self.variables[f"{cell}{part}_weight"]
+        bias = self.bias_in_turn(i, part) if self.spec.biases_in_turn else self.variables[f"{cell}{part}_bias"]
+        y = mx.sym.FullyConnected(x, weight, bias, num_hidden=config.units, flatten=False, name=node)
         if part == "query":
             scale = 1 / math.sqrt(config.units // config.num_heads)
             y = mx.sym._internal._mul_scalar(y, scalar=scale, name=f"{node}_scaled")
