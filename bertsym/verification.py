@@ -175,7 +175,7 @@ def _sample_inputs(config: BertConfig, batch_size: int, length: int) -> _Inputs:
 def _load_module(bundle: Bundle) -> _Forward:
     symbol, arg_params, aux_params = mx.model.load_checkpoint(str(bundle.prefix), 0)
     module = mx.mod.Module(symbol, data_names=INPUT_NAMES, label_names=None)
-    module.bind(input_shapes(1, bundle.signature.length or min(8, bundle.config.max_length)), for_training=False)
+    module.bind(input_shapes(1, bundle.signature.length or 1), for_training=False)
     module.set_params(arg_params, aux_params)
     return functools.partial(_module_forward, module)
 
@@ -184,11 +184,7 @@ def _load_train_symbol(bundle: Bundle) -> _Forward:
     symbol = mx.sym.load(str(bundle.path(TRAIN_SYMBOL)))
     arg_params, aux_params = mx.model.load_params(str(bundle.prefix), 0)
     module = mx.mod.Module(symbol, data_names=INPUT_NAMES, label_names=(LABEL_NAME,))
-    module.bind(
-        input_shapes(1, bundle.signature.length or min(8, bundle.config.max_length)),
-        [(LABEL_NAME, (1,))],
-        for_training=False,
-    )
+    module.bind(input_shapes(1, bundle.signature.length or 1), [(LABEL_NAME, (1,))], for_training=False)
     module.set_params(arg_params, aux_params)
     return functools.partial(_module_forward, module)
 
