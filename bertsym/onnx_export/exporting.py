@@ -235,8 +235,8 @@ def _compare(
         # MXNet first: what is wrong with the symbol itself it says better.
         expected = tensor_values(model.graph, model.params, sample, where=model.name)
         with _onnx_errors(model.name, "onnxruntime can't run what it was converted to"):
-            found = session.run(names, {name: array.astype(dtypes[name]) for name, array in sample.items()})
-        differences = [difference(name, one, two) for name, one, two in zip(names, expected, found)]
+            answers = session.run(names, {name: array.astype(dtypes[name]) for name, array in sample.items()})
+        differences = [difference(name, one, two) for name, one, two in zip(names, expected, answers)]
         check_equal(differences, where)
         sizes = {name: array.shape for name, array in sample.items()}
         checks += [OnnxCheck(sizes, found) for found in differences]
