@@ -1,7 +1,7 @@
 /* Predict with a bundle of bertsym by MXNet's C predict API: predict PREFIX [INPUTS]
  *
  * INPUTS is what `bertsym tokenize` prints, a JSON object a line. The library is the one that the environment
- * variable LIBMXNET names; it is opened at run time, so that one program works with every MXNet from 1.5 on.
+ * variable LIBMXNET names; it is opened at run time, so that one program works with every MXNet from 1.4 on.
  */
 #define _POSIX_C_SOURCE 200809L
 /* The header of MXNet >= 1.6 needs these three before it. */
