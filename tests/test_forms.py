@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -46,7 +47,7 @@ OUTPUTS = ("cls", "pooled", "mean", "sequence")
 WRITTEN = [(form, target) for form in FORMS for target in (None, "1.7" if form == "gluonnlp" else "1.4")]
 ATOL = 2e-5
 
-#: All that the portable and the fast form are made of for 1.4, each of it in MXNet 1.4.1.
+#: All that the portable form, and the fast one for 1.4, are made of: each of it in MXNet 1.4.1.
 MXNET_1_4 = {
     "null": {"__shape__"},
     "Activation": {"act_type"},
@@ -290,9 +291,9 @@ def test_all_forms_have_the_same_parameter_file(forms: Written, output: str) -> 
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("form", ["portable", "fast"])
-def test_what_is_written_for_1_4_is_in_1_4(forms: Written, form: str, output: str) -> None:
-    graph = SymbolGraph.load(f"{forms[output, form, '1.4']}-symbol.json")
+@pytest.mark.parametrize(("form", "target"), [("portable", None), ("portable", "1.4"), ("fast", "1.4")])
+def test_what_is_written_for_1_4_is_in_1_4(forms: Written, form: str, target: str | None, output: str) -> None:
+    graph = SymbolGraph.load(f"{forms[output, form, target]}-symbol.json")
     used = {(node.op, attribute) for node in graph.nodes for attribute in (*node.attrs, "")}
     known = {(op, attribute) for op, attributes in MXNET_1_4.items() for attribute in (*attributes, "")}
     assert used <= known
@@ -327,6 +328,7 @@ def test_the_json_is_the_same_in_every_process(form: Form, output: str) -> None:
     assert output_symbol(config, output, form).tojson() == first
     node_names = [node["name"] for node in json.loads(first)["nodes"]]
     assert len(set(node_names)) == len(node_names)
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in node_names)
 
 
 @pytest.mark.parametrize("form", FORMS)
