@@ -75,21 +75,15 @@ class Form:
     name: str
     folder: Path
 
-    @property
-    def target(self) -> str | None:
-        """The MXNet for which it was made, if it was made for one."""
-        options = FORMS[self.name]
-        return options[1] if options[:1] == ("--target-mxnet",) else None
-
     def requirements(self, symbol: str) -> list[tuple[str, str]]:
         """(version, reason) for each thing that some node of a symbol needs of MXNet."""
         nodes = SymbolGraph.load(self.folder / symbol).nodes
         return sorted({(each.version, each.reason) for node in nodes for each in oldest_mxnet([node]).requirements})
 
-    def minimum(self, part: str) -> str:
-        """The oldest MXNet that loads a bundle, as its signature says."""
-        signature = json.loads((self.folder / f"{part}-signature.json").read_text())
-        return str(signature["minimum_mxnet"])
+    def signature(self, part: str) -> dict[str, Any]:
+        """What a bundle says of itself: the oldest MXNet that loads it, and the one that it was made for, if any."""
+        document: dict[str, Any] = json.loads((self.folder / f"{part}-signature.json").read_text())
+        return document
 
     def jobs(self, data: Path) -> Iterator[dict[str, Any]]:
         """What each MXNet does with it."""
@@ -98,10 +92,11 @@ class Form:
         yield self._job("training", STILL, f"{STILL}-train-symbol.json", data / "steps.npz", data / "training.npz")
 
     def _job(self, api: str, part: str, symbol: str, cases: Path, reference: Path) -> dict[str, Any]:
+        signature = self.signature(part)
         return {
             "form": self.name,
-            "target": self.target,
-            "minimum": self.minimum(part),
+            "target": signature["target_mxnet"],
+            "minimum": signature["minimum_mxnet"],
             "requirements": self.requirements(symbol),
             "api": api,
             "symbol": str(self.folder / symbol),
@@ -237,7 +232,7 @@ def show(forms: list[Form], grid: dict[str, dict[tuple[str, str], Cell]]) -> boo
     """Print a table for each form and the verdict; return whether all cells are as they should be."""
     for form in forms:
         export = " ".join(("bertsym export SOURCE PREFIX", *FORMS[form.name]))
-        print(f"### {form.name}\n\n`{export}`: loads from MXNet {form.minimum(STILL)} on\n")
+        print(f"### {form.name}\n\n`{export}`: loads from MXNet {form.signature(STILL)['minimum_mxnet']} on\n")
         rows = {version: [found[form.name, column] for column in COLUMNS] for version, found in grid.items()}
         print(markdown(COLUMNS, rows) + "\n")
     every = [cell for found in grid.values() for cell in found.values()]
