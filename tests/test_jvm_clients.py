@@ -28,8 +28,6 @@ from test_clients import (
     tokenized,
 )
 
-from bertsym import FinetuneOptions, finetune
-
 # The first run of each fetches jars from Maven Central.
 pytestmark = pytest.mark.slow
 
@@ -131,38 +129,6 @@ def test_usage_of_fine_tuning(tmp_path: Path) -> None:
         result = fine_tune(*arguments)
         assert (result.returncode, result.stdout) == (2, "")
         assert result.stderr.startswith("usage: ")
-
-
-@every_language
-def test_a_symbol_that_takes_one_length_gets_it(
-    language: str, bundles: dict[str, Path], tables: Tables, tmp_path: Path
-) -> None:
-    options = FinetuneOptions(epochs=1, max_length=20, whole_sequence=True)
-    locked = finetune(bundles["sequence"], tables.train, tables.dev, tmp_path / "locked", options=options).bundle.prefix
-    printed = output(run(language, locked, stdin=as_json_lines(tokenized(locked, tables.dev))))
-    assert compare(printed, expected(locked, tables.dev)) <= 1e-5
-
-
-@pytest.mark.parametrize(
-    ("language", "version"),
-    [
-        ("clojure", "1.5.1"),
-        ("clojure", "1.8.0"),
-        ("java", "1.5.1"),
-        ("java", "1.8.0"),
-        ("djl", "1.6.0"),
-        ("djl", "1.8.0"),
-    ],
-)
-def test_another_mxnet_gives_the_same(language: str, version: str, classifier: Path, tables: Tables) -> None:
-    script = f". {CLIENTS}/libmxnet.sh; fetch_libmxnet {version}"
-    fetched = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=600)
-    if fetched.returncode == 3 and os.environ.get("BERTSYM_ALL_TOOLS") != "1":
-        pytest.skip(fetched.stderr.splitlines()[-1])
-    assert fetched.returncode == 0, fetched.stderr
-    rows = as_json_lines(tokenized(classifier, tables.dev))
-    printed = output(run(language, classifier, stdin=rows, LIBMXNET=fetched.stdout.strip()))
-    assert compare(printed, expected(classifier, tables.dev)) <= 1e-5
 
 
 @every_language
