@@ -376,6 +376,14 @@ def test_what_can_not_be_written_is_said_in_one_line(cli: Cli, bundles: dict[str
     assert "no such symbol file" in refusal(cli("onnx", tmp_path / "none", tmp_path / "out.onnx"), code=2)
 
 
+@pytest.mark.parametrize("shape", ["data0=16", "data0=2,9"])
+def test_a_shape_that_the_graph_tells_can_not_be_given(
+    cli: Cli, bundles: dict[str, Path], tmp_path: Path, shape: str
+) -> None:
+    line = refusal(cli("onnx", bundles["cls"], tmp_path / "o.onnx", "--shape", shape), tmp_path / "o.onnx", code=2)
+    assert line.endswith("the graph tells the shape of data0, (N, T): give none with --shape")
+
+
 def test_parameters_of_another_precision_are_refused_by_name(
     cli: Cli, bundles: dict[str, Path], tmp_path: Path
 ) -> None:

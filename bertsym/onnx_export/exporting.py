@@ -81,8 +81,8 @@ def export_onnx(
 
     Inputs keep their names. Token ids, token types and valid_length are int64, (batch, length) and (batch,), any
     other input is float32 as in MXNet. Outputs are float32 and named as MXNet lists them. Batch and length are
-    free where they are in the symbol; `shapes` are those of inputs that the graph does not tell, and fixed. More
-    than 2 GB of parameters go into ``OUT.data`` beside it.
+    free where they are in the symbol; `shapes` are those of the inputs whose shape the graph does not tell, and fixed.
+    More than 2 GB of parameters go into ``OUT.data`` beside it.
 
     onnx checks the file and onnxruntime runs it beside MXNet on random inputs of two sizes, with padding: each
     output may differ by 1e-5 of its scale. Raises UsageError, ModelError (of a node that does not convert) or
@@ -143,6 +143,10 @@ def _samples(model: Model, shapes: Mapping[str, Shape] | None) -> list[dict[str,
     for seed, (batch, length) in enumerate(CHECKED):
         sizes = {name: sizes_of(shape, batch, fixed or min(length, longest)) for name, shape in axes.items()}
         known = {name: size for name, size in sizes.items() if size is not None and name in model.inputs}
+        for name in shapes or {}:
+            if name in known:
+                told = ", ".join(map(str, axes[name]))
+                raise UsageError(f"{model.name}: the graph tells the shape of {name}, ({told}): give none with --shape")
         samples.append(sample_inputs(model, {**(shapes or {}), **known}, seed))
     return samples
 
