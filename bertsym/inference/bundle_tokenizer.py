@@ -18,7 +18,7 @@ from bertsym.text.tables import Row, Table, TableFormat
 from bertsym.text.tokenizer import Tokenizer
 from bertsym.text.vocabulary import Vocabulary
 
-_CHUNK = 1024  # rows that are sorted by length and held in memory at a time
+_CHUNK = 1024  # rows that are held in memory at a time, among which a Predictor batches those of like length
 
 
 class BundleTokenizer:
@@ -61,6 +61,9 @@ class BundleTokenizer:
         A table has the header and the columns of the training table unless `table_format` says otherwise. A
         stream of which nothing is said has a text a line, or two texts with a tab between them where the
         classifier was trained on pairs.
+
+        Raises DataError, naming the line, for what is no such table and for a file without rows, and UsageError when
+        a trained classifier takes pairs and these are none, or the other way round; as the rows come.
         """
         is_stream = not isinstance(source, (str, Path))
         if is_stream and table_format == TableFormat():

@@ -45,7 +45,7 @@ class Classifier:
     ) -> Iterator[Prediction]:
         """Predict the rows of a table or of a stream, in their order and in constant memory.
 
-        They are read as `BundleTokenizer.encode_table` says.
+        They are read, and errors raised, as `BundleTokenizer.encode_table` says.
         """
         return self._predict(self._tokenizer.encode_table(source, table_format))
 
