@@ -58,6 +58,7 @@ def test_every_output_is_exported_and_lowered(
     assert (tmp_path / "lowered-0000.params").read_bytes() == (tmp_path / "base-0000.params").read_bytes()
 
 
+@pytest.mark.parametrize("model", ["MiniLM, 6 layers, 12 heads", "one segment"], indirect=True)
 def test_every_head_reads_its_output(model: Path, tmp_path: Path) -> None:
     for output, head, kind in (
         ("cls", "classification", "cls"),

@@ -77,7 +77,7 @@ def test_lowered_is_as_exported_in_that_form(exported: Exported, what: str, old:
     assert signatures[0]["form"] == new
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", ["1.4", "1.7", "1.9"])
 @pytest.mark.parametrize("what", ["mean", "classification"])
 def test_a_target_is_as_exported_for_it(
     tiny_hf: Path, exported: Exported, what: str, target: str, tmp_path: Path

@@ -343,3 +343,12 @@ def test_a_refusal_leaves_the_old_bundle(cli: Cli, bundles: dict[str, Path], tmp
     old = checkpoint(tmp_path / "old", change_scale)
     assert cli("lower", old, out, "--force").code == 1
     assert bundle_bytes(out) == before
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_other_than_float32_is_refused(cli: Cli, tmp_path: Path, dtype: str) -> None:
+    old = checkpoint(tmp_path / "old", graph=some_graph())
+    params = ParamsFile(f"{old}-0000.params")
+    save(old, SymbolGraph.load(f"{old}-symbol.json"), {name: array.astype(dtype) for name, array in params.items()})
+    line = refusal(cli("lower", old, tmp_path / "new"), tmp_path / "new-symbol.json")
+    assert "only float32 models are lowered" in line

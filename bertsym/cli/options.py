@@ -57,14 +57,16 @@ shape_option = click.option(
 def form_options(function: Function) -> Function:
     """In which form an encoder is written, and for which MXNet."""
     described = "; ".join(f"{name}: {text}" for name, text in FORMS.items())
-    for option in (
-        click.option("--form", type=click.Choice(list(FORMS)), help=f"{described}.  [default: portable]"),
-        click.option(
-            "--target-mxnet",
-            "target",
-            type=click.Choice(list(TARGETS)),
-            help="The MXNet that it is for.  [default: all from 1.4 on; for gluonnlp and fast 1.6, 1.8 and 1.9]",
-        ),
+    for option in reversed(
+        (
+            click.option("--form", type=click.Choice(list(FORMS)), help=f"{described}.  [default: portable]"),
+            click.option(
+                "--target-mxnet",
+                "target",
+                type=click.Choice(list(TARGETS)),
+                help="The MXNet that it is for.  [default: all from 1.4 on; for gluonnlp and fast 1.6, 1.8 and 1.9]",
+            ),
+        )
     ):
         function = option(function)
     return function

@@ -103,7 +103,7 @@ def recognise(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None =
 
 
 def find_bert(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Recognised:
-    """As `recognise`; raises ModelError, with the node at which it stops to be a BERT."""
+    """As `recognise`; raises ModelError, with the node at which it ceases to be a BERT."""
     declared = declared_shapes(graph)
     # Inputs may carry their shapes too, but that of the lengths is no matrix.
     matrices = {name for name, shape in declared.items() if len(shape) > 1}

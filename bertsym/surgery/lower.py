@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from bertsym.bert.forms import TARGETS, choose_form
 from bertsym.bundle import Bundle
 from bertsym.errors import ModelError, UsageError, VerificationError
@@ -52,6 +54,11 @@ def lower(
     except ModelError as error:
         raise ModelError(f"{model.name}: {error}") from None
     values = require_params(model)
+    for info in values.infos.values():
+        if info.name in model.graph.variables and info.dtype != "<f4":
+            raise ModelError(
+                f"{model.name}: parameter {info.name} is {np.dtype(info.dtype)}: only float32 models are lowered"
+            )
     try:
         spec = match(model.graph, bert, model.param_shapes)
 
