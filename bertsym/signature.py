@@ -107,6 +107,7 @@ class SymbolSignature:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     labels: tuple[Tensor, ...] = ()
+    max_length: int | None = None  #: of a BERT that takes any length up to it
     minimum_mxnet: str | None = None
     origin: Mapping[str, Any] | None = None
 
@@ -115,6 +116,7 @@ class SymbolSignature:
         return {
             "kind": "symbol",
             **{name: [vars(tensor) for tensor in getattr(self, name)] for name in ("inputs", "outputs", "labels")},
+            **({"max_length": self.max_length} if self.max_length is not None else {}),
             "minimum_mxnet": self.minimum_mxnet,
             "origin": self.origin,
         }
@@ -130,5 +132,10 @@ class SymbolSignature:
             )
 
         return cls(
-            tensors("inputs"), tensors("outputs"), tensors("labels"), document["minimum_mxnet"], document["origin"]
+            tensors("inputs"),
+            tensors("outputs"),
+            tensors("labels"),
+            document.get("max_length"),
+            document["minimum_mxnet"],
+            document["origin"],
         )

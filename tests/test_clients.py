@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import computed, gluonnlp_checkpoint, texts
 from conftest import Result, Tables
 
-from bertsym import Bundle, BundleTokenizer, Classifier, FinetuneOptions, finetune
+from bertsym import Bundle, BundleTokenizer, Classifier, FinetuneOptions, finetune, lower
 from bertsym.inference.predictor import Predictor
 
 Cli = Callable[..., Result]
@@ -258,3 +259,22 @@ def test_a_difference_would_be_found(printed: str, message: str) -> None:
     assert compare(right, right) == 0
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         compare(printed, right)
+
+
+@every_language
+def test_a_bert_that_gluonnlp_exported_runs_when_it_is_lowered(language: str, tmp_path: Path) -> None:
+    """Its signature has no labels, and its outputs are logits: the rows of numbers are printed."""
+    old = gluonnlp_checkpoint(tmp_path / "old", "classifier")
+    prefix = lower(old, tmp_path / "new").bundle.prefix
+    inputs = texts(9)
+    lengths = inputs["data2"].astype(int)
+    records: list[Record] = [
+        {"data0": ids[:n].astype(int).tolist(), "data1": types[:n].astype(int).tolist(), "data2": int(n)}
+        for ids, types, n in zip(inputs["data0"], inputs["data1"], lengths)
+    ]
+    printed = output(run(language, prefix, stdin=as_json_lines(records)))
+    rows = np.array([[float(value) for value in line.split("\t")] for line in printed.splitlines()])
+    (answers,) = computed(old, inputs)
+    np.testing.assert_allclose(rows, answers, rtol=0, atol=1e-5 * np.abs(answers).max())
+    too_long: Record = {"data0": [1] * 25, "data1": [0] * 25, "data2": 25}
+    assert "25" in error_line(run(language, prefix, stdin=as_json_lines([too_long])))

@@ -5,15 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from bertsym import export_onnx
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-def run(block: str) -> None:
-    exec(compile(block, "README.md", "exec"), {})
+def run(block: str, **names: Any) -> dict[str, Any]:
+    """Run an example, which may use `names`; all names that there are then."""
+    exec(compile(block, "README.md", "exec"), names)
+    return names
 
 
 @pytest.fixture
@@ -43,3 +49,13 @@ def test_the_example_of_surgery_runs(out: Path, capsys: pytest.CaptureFixture[st
 def test_the_lines_for_plain_mxnet_load_a_bundle(out: Path) -> None:
     (block,) = [block for block in BLOCKS if "load_checkpoint" in block]
     run(f"from bertsym.runtime import mx\n{block}")
+
+
+def test_the_example_of_onnx_runs(out: Path) -> None:
+    export_onnx(out / "classifier", "classifier.onnx")
+    (block,) = [block for block in BLOCKS if "onnxruntime" in block]
+    ids = np.array([[3, 9, 4, 0], [3, 8, 9, 4]])
+    found = run(block, ids=ids, types=np.zeros_like(ids), lengths=np.array([3, 4]))
+    assert found["labels"] == ["no", "yes"]
+    assert found["words"][3] == "[CLS]"
+    np.testing.assert_allclose(found["probabilities"].sum(axis=1), 1, rtol=1e-5)

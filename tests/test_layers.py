@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "bert.catalogue": set(),
     "bert.forms": {"errors"},
     "bert.encoder_spec": {"bert.config", "bert.inputs", "bert.parameters"},
-    "recognition": {"errors", "symbol", "recognition"},
+    "recognition": {"errors", "symbol", "recognition", "bert.inputs"},
     "recognition.matching": {"errors", "symbol", "recognition", "bert.config", "bert.encoder_spec"},
     "bert.grafting": {"symbol", "bert.catalogue"},
     "signature": {"text", "bert.inputs"},

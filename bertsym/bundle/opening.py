@@ -99,7 +99,7 @@ class Bundle(_Files):
         if isinstance(bundle, SymbolBundle):
             raise ModelError(
                 f"{prefix}: a symbol, but not one of export's BERTs with all that belongs to it; inspect, extract, "
-                "graft, edit, diff and draw take it"
+                "graft, edit, lower, diff, draw and onnx take it"
             )
         return bundle
 

@@ -213,6 +213,8 @@ def show_written(written: Any) -> None:
     for verb, tensors in (("reads", signature["inputs"]), ("ends in", signature["outputs"])):
         shown = [f"{tensor['name']} ({', '.join(map(str, tensor['shape'] or '?'))})" for tensor in tensors]
         click.echo(f"  it {verb} {', '.join(shown)}")
+    if signature["minimum_mxnet"]:
+        click.echo(f"  it loads in MXNet {signature['minimum_mxnet']} and newer")
 
 
 @contextlib.contextmanager

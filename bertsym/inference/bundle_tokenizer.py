@@ -98,7 +98,9 @@ def _bert_signature(bundle: Bundle | SymbolBundle) -> Signature:
         return bundle.signature
     origin = bundle.signature.origin
     inputs = [tensor.name for tensor in bundle.signature.inputs]
-    if origin is None or not bundle.has(VOCAB_TXT) or sorted(inputs) != sorted(INPUT_NAMES):
+    if sorted(inputs) != sorted(INPUT_NAMES):
         raise ModelError(f"{bundle.prefix}: reads {', '.join(inputs)}, it takes no texts")
+    if origin is None or not bundle.has(VOCAB_TXT):
+        raise ModelError(f"{bundle.prefix}: has no vocabulary: what it was made of had none")
     # Its own head, if it has one, was not trained on the origin's texts.
     return dataclasses.replace(Signature.from_json(origin), trained=False)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertsym.bert.inputs import INPUTS
 from bertsym.bundle import Bundle
 from bertsym.model import Model, open_model
 from bertsym.recognition.answer import Answer
@@ -193,6 +192,7 @@ def report(
         way = [facts[node] for node in graph.between(*(graph.output(model.resolve(name)).node for name in path))]
     variables = {node.name: node for node in graph.nodes if node.is_variable}
     inputs = [_input_fact(variables[name], bert, known) for name in model.inputs]
+    oldest = oldest_mxnet(graph.nodes)
     return Inspection(
         name=model.name,
         symbol=str(model.symbol_path),
@@ -214,8 +214,8 @@ def report(
                 key=lambda item: (-item[1], item[0]),
             )
         ),
-        oldest=oldest_mxnet(graph.nodes),
-        defects=known_defects(graph),
+        oldest=oldest,
+        defects=[defect for defect in known_defects(graph) if defect.loads_from(oldest.version)],
         answers=model.answers,
         nodes=list(facts.values()),
         arrays=_arrays(model),
@@ -239,11 +239,9 @@ def _node_fact(node: Node, known: Mapping[Output, Axes]) -> NodeFact:
 
 def _input_fact(node: Node, bert: Recognised | None, known: Mapping[Output, Axes]) -> TensorFact:
     length = (bert.length if bert else None) or LENGTH
-    meanings = list(INPUTS.values())
-    if bert is not None and node.name in (bert.token_ids, bert.token_types, bert.valid_length):
-        place = (bert.token_ids, bert.token_types, bert.valid_length).index(node.name)
-        shape: Axes = (BATCH,) if place == 2 else (BATCH, length)
-        return TensorFact(node.name, known.get(Output(node), shape), meanings[place])
+    if bert is not None and node.name in bert.inputs:
+        shape: Axes = (BATCH,) if node.name == bert.valid_length else (BATCH, length)
+        return TensorFact(node.name, known.get(Output(node), shape), bert.inputs[node.name])
     return _tensor_fact(node, known)
 
 

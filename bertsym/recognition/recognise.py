@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bertsym.bert.inputs import INPUTS
 from bertsym.errors import ModelError
 from bertsym.symbol.attributes import decimal, flag, integer, integers, sizes
 from bertsym.symbol.graph import SymbolGraph
@@ -73,6 +74,12 @@ class Recognised:
     def encoded(self) -> Output:
         """The output of the last layer."""
         return self.layers[-1].output
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Name -> meaning of the inputs, as far as there are any."""
+        names = (self.token_ids, self.token_types, self.valid_length)
+        return {name: meaning for name, meaning in zip(names, INPUTS.values()) if name is not None}
 
     @property
     def num_heads(self) -> int | None:

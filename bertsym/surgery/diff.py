@@ -314,7 +314,11 @@ def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, a
         if a in mine and b in yours
     ]
     first_layer = next((found.name for found in layers if not found.relative <= atol), None)
-    first_node = next((str(a) for a, b in nodes if not difference(str(a), mine[a], yours[b]).relative <= atol), None)
+    first_node = None
+    if not all(found.relative <= atol for found in (*layers, *outputs)):
+        first_node = next(
+            (str(a) for a, b in nodes if not difference(str(a), mine[a], yours[b]).relative <= atol), None
+        )
     return RunDiff(name, outputs, layers, first_layer, first_node)
 
 

@@ -83,6 +83,9 @@ def lower(
     written = write(
         model, result, out, lambda: _compare(model, changed, shapes), force=force, command=command, facts=facts
     )
+    unread = len(values) - len(require_params(changed))
+    if unread:
+        written.notes.append(f"{unread} arrays of parameters that nothing reads are left out")
     before, after = _dropout(model.graph), _dropout(changed.graph)
     if before != after:
         note = f"training differs: Dropout of {', '.join(before) or 'none'} before, of {', '.join(after) or 'none'} now"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from bertsym.bert.encoder import encoder_symbol
 from bertsym.bert.encoder_spec import EncoderSpec
-from bertsym.bert.forms import Form
+from bertsym.bert.forms import TARGETS, Form
 from bertsym.errors import ModelError
 from bertsym.recognition.recognise import Recognised, find_bert, is_first
 from bertsym.recognition.tracing import exchanges, is_time_major
@@ -16,6 +16,7 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output, free_name
 from bertsym.symbol.operators import oldest_mxnet
 
+_OLDEST = TARGETS["1.4"].release
 _PLACE = "encoder output: "  # no node of MXNet's is named so
 # Attributes that newer MXNets write although they change nothing: operator -> attribute -> the value that does not.
 _NEUTRAL = {
@@ -170,18 +171,18 @@ def fit_to(graph: SymbolGraph, form: Form, release: str | None) -> None:
     """Change operators outside of the encoder, in place, so that the MXNet `release` loads them and computes right.
 
     The file then says that this release wrote it. Raises ModelError for a node that it does not load all the same.
+    Without a release, only what hinders the oldest one for no reason is left out.
     """
     if form.erf:
         gelu.spell_out(graph)
-    if release is None:
-        return
-    graph.set_mxnet_version(release)
+    if release is not None:
+        graph.set_mxnet_version(release)
     with graph.edit():
         for node in graph.nodes:
-            if _missing(node, release):
+            if _missing(node, release or _OLDEST):
                 neutral = _NEUTRAL.get(node.op, {})
                 node.attrs = {key: value for key, value in node.attrs.items() if neutral.get(key) != value}
-                if missing := _missing(node, release):
+                if release is not None and (missing := _missing(node, release)):
                     where = f"node {node.name}, outside of the encoder"
                     raise ModelError(f"{where}: MXNet {release} does not load {missing[0]}")
 

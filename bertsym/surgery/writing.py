@@ -239,11 +239,11 @@ def _headless(model: Model, source: Signature, config: BertConfig) -> Signature 
 def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mapping[str, Any]) -> SymbolContent:
     model, source = changed.model, original.bundle
     assert model.params is not None
-    meanings: Mapping[str, str] = {}
+    meanings = model.bert.inputs if model.bert is not None else {}
     origin = None
     if source is not None:
         document = read_json(source.path(SIGNATURE))
-        meanings = {tensor["name"]: tensor.get("meaning", "") for tensor in document["inputs"]}
+        meanings = {**meanings, **{tensor["name"]: tensor.get("meaning", "") for tensor in document["inputs"]}}
         origin = document.get("origin") if document["kind"] == "symbol" else document
     inputs = tuple(
         Tensor(name, _shape(changed.shapes.get(name)), _dtype(model.graph, name), meanings.get(name, ""))
@@ -255,7 +255,9 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
     # A training symbol that was made elsewhere has its label in the only graph there is.
     known = {label.name for label in changed.labels}
     labels = (*changed.labels, *(Tensor(name) for name in model.labels if name not in known))
-    signature = SymbolSignature(inputs, outputs, labels, oldest_mxnet(model.graph.nodes).version or None, origin)
+    longest = model.bert.max_length if model.bert is not None and model.bert.token_ids in model.inputs else None
+    oldest = oldest_mxnet(model.graph.nodes).version or None
+    signature = SymbolSignature(inputs, outputs, labels, longest, oldest, origin)
     return SymbolContent(
         signature,
         model.graph.to_json(),

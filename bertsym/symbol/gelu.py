@@ -20,6 +20,10 @@ class Defect:
     node: str
     reason: str
 
+    def loads_from(self, version: str) -> bool:
+        """Whether the release is no older than a version, such as ``1.5.0``; an empty one is older than all."""
+        return [int(part) for part in self.version.split(".")] >= [int(part) for part in version.split(".") if part]
+
 
 def known_defects(graph: SymbolGraph) -> list[Defect]:
     """Nodes that a release of MXNet is known to compute wrong.

@@ -47,7 +47,7 @@
                   (int? value))
         (fault name " must be " (if (sequence-input? input) "a list of numbers from 0" "a number"))))
     (let [lengths (map #(count (row (% "name"))) (filter sequence-input? inputs))
-          longest (signature "max_length")]
+          longest (get signature "max_length" Long/MAX_VALUE)]
       (when-not (apply = lengths)
         (fault "the lists differ in length"))
       (when (> (first lengths) longest)

@@ -57,8 +57,12 @@ record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLen
             inputs.add(new Input(input.get("name").getAsString(), length));
         }
         List<String> labels = new ArrayList<>();
-        signature.getAsJsonArray("labels").forEach(label -> labels.add(label.getAsString()));
-        return new Bundle(prefix, inputs, labels, signature.get("max_length").getAsInt());
+        // Of any other symbol, labels are inputs of its training graph.
+        if (signature.get("kind").getAsString().equals("classifier")) {
+            signature.getAsJsonArray("labels").forEach(label -> labels.add(label.getAsString()));
+        }
+        int maxLength = signature.has("max_length") ? signature.get("max_length").getAsInt() : Integer.MAX_VALUE;
+        return new Bundle(prefix, inputs, labels, maxLength);
     }
 
     /** The second argument as a file, or else standard input. */
