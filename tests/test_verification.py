@@ -445,3 +445,10 @@ def test_a_graph_that_would_crash_libmxnet_is_refused(copied: Path, edit: Callab
     command = [sys.executable, "-m", "bertsym", "verify", str(copied)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=120)
     refusal(Result(process.returncode, process.stdout, process.stderr))
+
+
+def test_the_scale_is_that_of_all_forwards(tiny_hf: Path, tmp_path: Path) -> None:
+    """Of one text alone, the one value of an untrained head may be next to zero."""
+    checks = export(f"hf:{tiny_hf}", tmp_path / "head", task="regression").checks
+    assert len({check.length for check in checks}) == 2
+    assert len({check.scale for check in checks}) == 1

@@ -10,7 +10,7 @@ from bertsym.errors import UsageError
 FORMS = {
     "portable": "operators of MXNet 1.4, any length: for every version and language binding",
     "gluonnlp": "GluonNLP 0.10's own trace with interleaved attention, which MXNet before 1.6 does not load",
-    "fast": "the quickest on a CPU; under a [CLS] slice its last layer computes position 0 only",
+    "fast": "quicker at inference on a CPU; under a [CLS] slice its last layer computes position 0 only",
 }
 
 

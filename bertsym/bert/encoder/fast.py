@@ -1,4 +1,4 @@
-"""The fast form: on a CPU the quickest at inference, from MXNet 1.5 on (1.4 with gelu by erf)."""
+"""The fast form: on a CPU quicker at inference, from MXNet 1.5 on (1.4 with gelu by erf)."""
 
 from __future__ import annotations
 
