@@ -227,13 +227,19 @@ def test_an_error_of_mxnet_is_its_first_line(language: str, copy: Path, rows: li
 
 
 @each_of_the_c_api
-def test_what_is_missing_is_one_line_and_exit_code_3(language: str, tmp_path: Path, classifier: Path) -> None:
+@pytest.mark.parametrize(("content", "what"), [(None, "is no file"), ("a text", "is no libmxnet.so")])
+def test_what_is_missing_is_one_line_and_exit_code_3(
+    language: str, content: str | None, what: str, tmp_path: Path, classifier: Path
+) -> None:
     """So that it is skipped and not failed."""
+    library = tmp_path / "libmxnet.so"
+    if content is not None:
+        library.write_text(content)
     command = [str(CLIENTS / language / "run"), str(classifier)]
-    variables = {**os.environ, "LIBMXNET": str(tmp_path / "libmxnet.so")}
+    variables = {**os.environ, "LIBMXNET": str(library)}
     result = subprocess.run(command, input="", capture_output=True, text=True, check=False, env=variables, timeout=60)
     assert (result.returncode, result.stdout) == (3, "")
-    assert result.stderr == f"error: missing: LIBMXNET={tmp_path}/libmxnet.so is no file\n"
+    assert result.stderr == f"error: missing: LIBMXNET={library} {what}\n"
 
 
 @every_language

@@ -26,6 +26,8 @@ find_libmxnet() {
     local python found
     if [ -n "${LIBMXNET:-}" ]; then
         [ -f "$LIBMXNET" ] || missing "LIBMXNET=$LIBMXNET is no file"
+        # A plain word here, before each language says it in its own way.
+        grep -aq MXGetLastError "$LIBMXNET" || missing "LIBMXNET=$LIBMXNET is no libmxnet.so"
         realpath "$LIBMXNET"
         return
     fi
