@@ -107,17 +107,23 @@ def _compare(model: Model, changed: Model, shapes: Mapping[str, Shape] | None) -
     given = next((shape[-1] for name, shape in (shapes or {}).items() if name in tokens), None)
     only = given or fixed_length(model)
     longest = model.bert.max_length or _LENGTHS[0]
-    differences = []
-    for length in (only,) if only else sorted({min(length, longest) for length in _LENGTHS}, reverse=True):
+    lengths = [only] if only else sorted({min(length, longest) for length in _LENGTHS}, reverse=True)
+    runs = {}
+    for length in lengths:
         try:
             inputs = sample_inputs(model, shapes, length=length)
         except UnknownShapeError as error:
             raise UsageError(f"{model.name} can't be compared with the other form: {error}") from None
-        found = run_both(model, changed, inputs, "random texts", DEFAULT_ATOL)
-        for output in found.outputs:
+        runs[length] = run_both(model, changed, inputs, "random texts", DEFAULT_ATOL)
+    differences = []
+    for length, found in runs.items():
+        for place, output in enumerate(found.outputs):
+            # The scale of all runs: of one alone, the values of a regression may be next to zero.
+            scale = max(run.outputs[place].scale for run in runs.values())
+            compared = dataclasses.replace(output, name=f"{output.name} at length {length}", scale=scale)
             # Written so that NaN fails too.
-            if not output.relative <= DEFAULT_ATOL:
+            if not compared.relative <= DEFAULT_ATOL:
                 where = f"; {found.first_layer} is the first that differs" if found.first_layer else ""
-                raise VerificationError(f"{model.name}: another form would not compute the same: {output}{where}")
-            differences.append(dataclasses.replace(output, name=f"{output.name} at length {length}"))
+                raise VerificationError(f"{model.name}: another form would not compute the same: {compared}{where}")
+            differences.append(compared)
     return differences
