@@ -55,7 +55,7 @@ def main() -> None:
     source = parser.parse_args().source
     with tempfile.TemporaryDirectory() as folder:
         for name, options in FORMS.items():
-            export(source, Path(folder) / name, **options)  # type: ignore[arg-type]
+            export(source, Path(folder) / name, **options)
         print(f"mxnet {mx.__version__}, {os.cpu_count()} CPUs, {platform.processor() or platform.machine()}\n")
         print("| form |" + "".join(f" {batch} x {length}, ms | ratio |" for batch, length in SHAPES))
         print("|---|" + "---|---|" * len(SHAPES))

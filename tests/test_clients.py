@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from checkpoints import computed, gluonnlp_checkpoint, texts
 from conftest import Result, Tables
+from tools import ALL_TOOLS
 
 from bertsym import Bundle, BundleTokenizer, Classifier, FinetuneOptions, finetune, lower
 from bertsym.inference.predictor import Predictor
@@ -50,12 +51,14 @@ _spec.loader.exec_module(_module)
 compare = _module.compare
 
 
-def run(language: str, *arguments: object, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+def run(
+    language: str, *arguments: object, program: str = "run", stdin: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run a client; skip where what it needs is missing, unless BERTSYM_ALL_TOOLS=1."""
     # python3 is this one, whose mxnet brings libmxnet.so.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     result = subprocess.run(
-        [str(CLIENTS / language / "run"), *map(str, arguments)],
+        [str(CLIENTS / language / program), *map(str, arguments)],
         input=stdin,
         capture_output=True,
         text=True,
@@ -63,7 +66,7 @@ def run(language: str, *arguments: object, stdin: str = "", **variables: str) ->
         timeout=900,
         env={**os.environ, "PATH": path, **variables},
     )
-    if result.returncode == 3 and os.environ.get("BERTSYM_ALL_TOOLS") != "1":
+    if result.returncode == 3 and not ALL_TOOLS:
         pytest.skip(f"{language}: {result.stderr.splitlines()[-1]}")
     return result
 
@@ -170,7 +173,7 @@ def test_another_mxnet_gives_the_same(
 ) -> None:
     script = f". {CLIENTS}/libmxnet.sh; fetch_libmxnet {version}"
     fetched = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=600)
-    if fetched.returncode == 3 and os.environ.get("BERTSYM_ALL_TOOLS") != "1":
+    if fetched.returncode == 3 and not ALL_TOOLS:
         pytest.skip(fetched.stderr.splitlines()[-1])
     assert fetched.returncode == 0, fetched.stderr
     result = run(language, classifier, stdin=as_json_lines(rows), LIBMXNET=fetched.stdout.strip())

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,19 +35,8 @@ every_language = pytest.mark.parametrize("language", JVM)
 
 
 def fine_tune(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Fine-tune by Clojure; skip where what it needs is missing, unless BERTSYM_ALL_TOOLS=1."""
-    result = subprocess.run(
-        [str(CLIENTS / "clojure" / "fine_tune"), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-        # python3 is this one, whose mxnet brings libmxnet.so.
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
-    )
-    if result.returncode == 3 and os.environ.get("BERTSYM_ALL_TOOLS") != "1":
-        pytest.skip(result.stderr.splitlines()[-1])
-    return result
+    """Fine-tune by Clojure, as `run` predicts."""
+    return run("clojure", *arguments, program="fine_tune")
 
 
 def labelled(prefix: Path, table: Path) -> list[Record]:

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,9 +52,9 @@ def exported(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tu
     found = {}
     for form in FORMS:
         for what in (*OUTPUTS, *TASKS):
-            how = {"task" if what in TASKS else "output": what}
+            how: dict[str, Any] = {"task" if what in TASKS else "output": what}
             prefix = folder / f"{what}-{form}"
-            found[what, form] = export(f"hf:{tiny_hf}", prefix, form=form, **how).bundle.prefix  # type: ignore[arg-type]
+            found[what, form] = export(f"hf:{tiny_hf}", prefix, form=form, **how).bundle.prefix
     return found
 
 
@@ -85,8 +86,8 @@ def test_a_target_is_as_exported_for_it(
     for form in FORMS:
         if form == "gluonnlp" and target in ("1.4", "1.5"):
             continue
-        how = {"task" if what in TASKS else "output": what}
-        export(f"hf:{tiny_hf}", tmp_path / f"direct-{form}", form=form, target=target, **how)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"task" if what in TASKS else "output": what}
+        export(f"hf:{tiny_hf}", tmp_path / f"direct-{form}", form=form, target=target, **how)
         lower(exported[what, "fast"], tmp_path / form, form=form, target=target)
         assert graph_files(tmp_path / form) == graph_files(tmp_path / f"direct-{form}")
         signature = Bundle.open(tmp_path / form).signature

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tools import ALL_TOOLS
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -152,7 +152,7 @@ def test_every_form_does_in_every_mxnet_what_is_said_of_it(tiny_hf: Path) -> Non
         for version in grid.VERSIONS:
             grid.unpacked(version, grid.CACHE)
     except grid.DownloadError as error:
-        if os.environ.get("BERTSYM_ALL_TOOLS") == "1":
+        if ALL_TOOLS:
             raise
         pytest.skip(f"needs the wheels of older MXNets: {error}")
     call = [sys.executable, str(SCRIPTS / "version_grid.py"), "--model", f"hf:{tiny_hf}"]

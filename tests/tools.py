@@ -19,6 +19,8 @@ TOOLS = {
     "onnxruntime": "pip install onnxruntime",
 }
 _MODULES = ("playwright", "netron", "onnx", "onnxruntime")
+#: whether what is missing is a failure, as in CI
+ALL_TOOLS = os.environ.get("BERTSYM_ALL_TOOLS") == "1"
 
 
 def is_there(tool: str) -> bool:
@@ -29,5 +31,4 @@ def is_there(tool: str) -> bool:
 def needs(*tools: str) -> pytest.MarkDecorator:
     """Skip a test where one of `tools` is missing; with BERTSYM_ALL_TOOLS=1 it runs, and fails."""
     missing = [f"{tool} ({TOOLS[tool]})" for tool in tools if not is_there(tool)]
-    all_tools = os.environ.get("BERTSYM_ALL_TOOLS") == "1"
-    return pytest.mark.skipif(bool(missing) and not all_tools, reason=f"needs {', '.join(missing)}")
+    return pytest.mark.skipif(bool(missing) and not ALL_TOOLS, reason=f"needs {', '.join(missing)}")

@@ -14,8 +14,6 @@ from bertsym.bert.encoder_spec import TOKEN_TYPES, EncoderSpec
 from bertsym.bert.forms import Form
 from bertsym.runtime import mx
 
-MASKED_SCORE = -1e9  #: exp() of it is 0 in float32, and it stays finite
-
 
 class Encoder(abc.ABC):
     """One graph under construction: the specification and a variable for each input and parameter."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bertsym.bert.encoder.base import MASKED_SCORE, Encoder
+from bertsym.bert.encoder.base import Encoder
 from bertsym.runtime import mx
+
+_MASKED_SCORE = -1e9  # exp() of it is 0 in float32, and it stays finite
 
 
 class PortableEncoder(Encoder):
@@ -25,7 +27,7 @@ class PortableEncoder(Encoder):
             self.zeros("bertencoder0_mask"),
             self.valid_length,
             use_sequence_length=True,
-            value=MASKED_SCORE,
+            value=_MASKED_SCORE,
             axis=1,
             name="bertencoder0_mask_padding",
         )
