@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.acceleration.graphs import fast_symbol
 from bertsym.bert.config import BertConfig
 from bertsym.bert.inputs import INPUT_NAMES, input_shapes
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.devices import contexts
 from bertsym.errors import DataError, ModelError
-from bertsym.inference.executable import executable
 from bertsym.runtime import mx, mxnet_errors, quiet_stderr
 from bertsym.symbol.params import Array
 from bertsym.text.batches import bucket_length, inference_batches
@@ -39,7 +39,8 @@ class Predictor:
         device: Sequence[Any] | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> None:
-        self._symbol, self._config, self._pad_id = executable(symbol), config, pad_id
+        self._symbol, self._config, self._pad_id = symbol, config, pad_id
+        self._fast_symbol: Any = None
         self._max_length, self._length = max_length, length
         self._batch_size = batch_size
         self._contexts = list(device or [mx.cpu()])
@@ -70,6 +71,8 @@ class Predictor:
             name: array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array)
             for name, array in arg_params.items()
         }
+        if self._fast_symbol is None:
+            self._fast_symbol = fast_symbol(self._symbol, {name: array.shape for name, array in arg_params.items()})
         # Bound anew: after a forward, mxnet 1.9.1's fused FullyConnected keeps its first weight whatever
         # set_params says (the bias does change).
         self._module = None
@@ -103,7 +106,7 @@ class Predictor:
             # The largest shape first: the others share its memory.
             largest = (self._batch_size, self._length or self._max_length)
             self._module = mx.mod.BucketingModule(
-                lambda _: (self._symbol, INPUT_NAMES, None), default_bucket_key=largest, context=self._contexts
+                lambda _: (self._fast_symbol, INPUT_NAMES, None), default_bucket_key=largest, context=self._contexts
             )
             self._module.bind(input_shapes(*largest), for_training=False)
             self._module.set_params(self._arg_params, {})
