@@ -198,5 +198,5 @@ def classifier(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytes
     from bertsym import FinetuneOptions, finetune
 
     prefix = tmp_path_factory.mktemp("classifier") / "happy"
-    options = FinetuneOptions(epochs=8, batch_size=16, learning_rate=1e-2, max_length=24)
+    options = FinetuneOptions(epochs=16, batch_size=16, learning_rate=1e-2, max_length=24)
     return finetune(bundles["cls"], tables.train, tables.dev, prefix, options=options).bundle.prefix

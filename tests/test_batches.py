@@ -84,17 +84,6 @@ def test_short_and_long_batches_alternate() -> None:
     assert means.max() > 2 * means.min()
 
 
-def test_a_rest_with_fewer_rows_than_devices_joins_another_batch() -> None:
-    for rows, minimum, expected in ((33, 2, [16, 17]), (34, 2, [2, 16, 16]), (35, 4, [16, 19]), (32, 4, [16, 16])):
-        batches = training_batches(lengths_of(rows), 16, seed=0, epoch=1, min_rows=minimum)
-        assert sorted(len(batch) for batch in batches) == expected
-        assert sorted(np.concatenate(batches).tolist()) == list(range(rows))
-
-
-def test_a_single_batch_stays_however_short_it_is() -> None:
-    assert in_order(training_batches(np.array([5]), 16, seed=0, epoch=1, min_rows=2)) == [[0]]
-
-
 # Inference
 
 
@@ -114,26 +103,24 @@ def test_inference_batches_hold_each_row_once_by_rising_length(rows: int, batch_
 @pytest.mark.parametrize(
     ("longest", "max_length", "expected"),
     [
-        (1, 128, 8),
+        (1, 128, 4),
         (8, 128, 8),
-        (9, 128, 16),
+        (9, 128, 12),
         (53, 128, 56),
         (120, 128, 120),
-        (121, 128, 128),
+        (125, 128, 128),
         (22, 22, 22),
-        (17, 22, 22),
+        (21, 22, 22),
     ],
 )
-def test_a_bucket_is_the_next_multiple_of_eight_within_the_maximum(
-    longest: int, max_length: int, expected: int
-) -> None:
+def test_a_bucket_is_the_next_multiple_of_four_within_the_maximum(longest: int, max_length: int, expected: int) -> None:
     assert bucket_length(longest, max_length) == expected
 
 
 def test_there_are_few_buckets_and_each_holds_its_row() -> None:
     buckets = [bucket_length(longest, MAX_LENGTH) for longest in range(1, MAX_LENGTH + 1)]
-    assert len(set(buckets)) == MAX_LENGTH // 8
-    assert all(longest <= bucket < longest + 8 for longest, bucket in enumerate(buckets, 1))
+    assert len(set(buckets)) == MAX_LENGTH // 4
+    assert all(longest <= bucket < longest + 4 for longest, bucket in enumerate(buckets, 1))
 
 
 def test_batches_of_like_lengths_need_less_padding_than_batches_in_file_order() -> None:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from bertsym.runtime import mx
-from bertsym.training.optimizer import AdamW, exempt_from_decay, global_norm
+from bertsym.symbol.params import Array
+from bertsym.training.flat import FlatArrays, blocks
+from bertsym.training.optimizer import AdamW, global_norm
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.schedule import warmup_linear
 
@@ -26,46 +28,67 @@ def test_warmup_over_all_steps_never_divides_by_zero() -> None:
     assert [warmup_linear(step, 3, 1.0, 1.0) for step in range(3)] == pytest.approx([1 / 3, 2 / 3, 1.0])
 
 
+def flat(**arrays: Array) -> FlatArrays:
+    shapes = {name: array.shape for name, array in arrays.items()}
+    made = FlatArrays(blocks(shapes, 2), shapes, mx.cpu())
+    made.set(arrays)
+    return made
+
+
 def test_adamw_follows_the_paper_for_several_steps() -> None:
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(5, 3))
     gradients = rng.normal(size=(4, 5, 3))
     lr, wd, beta1, beta2, epsilon = 0.01, 0.1, 0.9, 0.999, 1e-8
 
-    optimizer = AdamW(learning_rate=lr, wd=wd, rescale_grad=0.5, param_idx2name={0: "x_weight"})
-    array = mx.nd.array(weight)
-    state = optimizer.create_state(0, array)
+    weights = flat(x_weight=weight)
+    optimizer = AdamW(blocks({"x_weight": (5, 3)}, 2), weights, weight_decay=wd)
     mean = variance = np.zeros_like(weight)
     for step, gradient in enumerate(gradients, 1):
-        optimizer.update(0, array, mx.nd.array(gradient), state)
+        optimizer.update(flat(x_weight=gradient), rows=2, lr=lr)
         scaled = gradient * 0.5
         mean = beta1 * mean + (1 - beta1) * scaled
         variance = beta2 * variance + (1 - beta2) * scaled**2
         corrected = (mean / (1 - beta1**step)) / (np.sqrt(variance / (1 - beta2**step)) + epsilon)
         weight = weight - lr * (corrected + wd * weight)
-    np.testing.assert_allclose(array.asnumpy(), weight, atol=2e-6)
+    np.testing.assert_allclose(weights.arrays["x_weight"].asnumpy(), weight, atol=2e-6)
 
 
 def test_bias_gamma_and_beta_do_not_decay() -> None:
-    names = {0: "fc_weight", 1: "fc_bias", 2: "norm_gamma", 3: "norm_beta"}
-    optimizer = AdamW(learning_rate=0.1, wd=0.5, param_idx2name=names)
-    exempt_from_decay(optimizer)
-    for index, name in names.items():
-        array = mx.nd.ones((4,))
-        optimizer.update(index, array, mx.nd.zeros((4,)), optimizer.create_state(index, array))
-        expected = 1 - 0.1 * 0.5 if name == "fc_weight" else 1.0
-        np.testing.assert_allclose(array.asnumpy(), expected, atol=1e-6, err_msg=name)
+    names = ("fc_weight", "fc_bias", "norm_gamma", "norm_beta")
+    shapes = dict.fromkeys(names, (4,))
+    weights = flat(**{name: np.ones(4) for name in names})
+    optimizer = AdamW(blocks(shapes, 2), weights, weight_decay=0.5)
+    optimizer.update(flat(**{name: np.full(4, 1e-12) for name in names}), rows=1, lr=0.1)
+    decayed = {name: weights.arrays[name].asnumpy().max() for name in names}
+    assert decayed == pytest.approx({"fc_weight": 0.95, "fc_bias": 1, "norm_gamma": 1, "norm_beta": 1}, abs=1e-4)
+
+
+def test_gradients_longer_than_the_limit_are_scaled_to_it() -> None:
+    gradient = np.array([30.0, 40.0])  # of two rows: the mean has the norm 25
+    moments = []
+    for clip_norm, expected in ((5.0, 5.0), (100.0, 25.0), (0.0, 25.0)):
+        optimizer = AdamW(blocks({"x_weight": (2,)}, 1), flat(x_weight=np.ones(2)), weight_decay=0, clip_norm=clip_norm)
+        norm = optimizer.update(flat(x_weight=gradient), rows=2, lr=0.1)
+        assert float(norm.asscalar()) == pytest.approx(25)
+        moments.append(float(optimizer.means[0].norm().asscalar()))
+        assert moments[-1] == pytest.approx(0.1 * expected, rel=1e-5)
 
 
 def test_global_norm_is_that_of_all_gradients_together() -> None:
-    arrays = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array([7.0, -1.0], np.float32)]
-    expected = math.sqrt(sum(float((array**2).sum()) for array in arrays))
-    assert global_norm(mx.nd.array(array) for array in arrays) == pytest.approx(expected, rel=1e-6)
+    arrays = {"x_weight": np.arange(6, dtype=np.float32).reshape(2, 3), "x_bias": np.array([7.0, -1.0], np.float32)}
+    expected = math.sqrt(sum(float((array**2).sum()) for array in arrays.values()))
+    assert float(global_norm(flat(**arrays)).asscalar()) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_global_norm_shows_values_that_are_not_finite(bad: float) -> None:
-    assert not math.isfinite(global_norm([mx.nd.array([1.0, bad]), mx.nd.array([2.0])]))
+def test_values_that_are_not_finite_show_and_change_nothing(bad: float, clip_norm: float) -> None:
+    weights = flat(x_weight=np.ones(2))
+    optimizer = AdamW(blocks({"x_weight": (2,)}, 1), weights, weight_decay=0.1, clip_norm=clip_norm)
+    norm = optimizer.update(flat(x_weight=np.array([1.0, bad])), rows=1, lr=0.1)
+    assert not math.isfinite(float(norm.asscalar()))
+    np.testing.assert_array_equal(weights.arrays["x_weight"].asnumpy(), [1, 1])
 
 
 def test_default_learning_rate_depends_on_what_is_trained() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from bertsym.acceleration import layer_norm, masks
 from bertsym.bert.forms import Form
 from bertsym.errors import ModelError
 from bertsym.recognition.matching import match
@@ -14,28 +16,51 @@ from bertsym.surgery.replacing import replace_encoder
 from bertsym.symbol import gelu
 from bertsym.symbol.graph import SymbolGraph
 
-_FAST = Form("fast", erf=False)
+_CPU = Form("cpu", erf=False)
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 
-def fast_graph(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]]) -> SymbolGraph:
-    """The same function of the same parameters, whose `shapes` are given, with the encoder in the fast form.
+@dataclass(frozen=True)
+class TrainingSymbol:
+    """A symbol to train."""
+
+    symbol: Any
+    #: inputs that are masks of dropout -> their probability of a zero; none where the graph drops by itself
+    masks: Mapping[str, float]
+
+
+def fast_graph(graph: SymbolGraph, shapes: Shapes) -> SymbolGraph:
+    """The same function of the same parameters, whose `shapes` are given, with the encoder as a CPU computes it best.
 
     Gelu is one operator. A graph without a BERT that can be written in another form keeps its encoder.
     """
     try:
-        graph = replace_encoder(graph, shapes, match(graph, find_bert(graph, shapes), shapes), _FAST)
+        graph = replace_encoder(graph, shapes, match(graph, find_bert(graph, shapes), shapes), _CPU)
     except ModelError:
         graph = graph.copy()
     gelu.join(graph)
     return graph
 
 
-def fast_symbol(symbol: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+def fast_symbol(symbol: Any, shapes: Shapes) -> Any:
     """`fast_graph` of an mx.sym.Symbol."""
-    return to_symbol(fast_graph(SymbolGraph.parse(symbol.tojson()), shapes))
+    return _to_symbol(fast_graph(SymbolGraph.parse(symbol.tojson()), shapes))
 
 
-def to_symbol(graph: SymbolGraph) -> Any:
-    """The graph as an mx.sym.Symbol."""
+def training_symbol(graph: SymbolGraph, shapes: Shapes, *, cpu: bool = True) -> TrainingSymbol:
+    """The same function and gradients; on another device than a CPU with MXNet's own operators."""
+    if not cpu:
+        graph = graph.copy()
+        gelu.join(graph)
+        return TrainingSymbol(_to_symbol(graph), {})
+    graph = fast_graph(graph, shapes)
+    layer_norm.spell_out(graph, shapes)
+    inputs = masks.feed(graph)
+    return TrainingSymbol(_to_symbol(graph), inputs)
+
+
+def _to_symbol(graph: SymbolGraph) -> Any:
+    graph.toposort()
     with quiet_stderr():
         return mx.sym.load_json(graph.to_json())

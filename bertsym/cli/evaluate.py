@@ -6,7 +6,14 @@ import json
 
 import click
 
-from bertsym.cli.options import device_option, row_bar, table_format, table_options, task_option
+from bertsym.cli.options import (
+    device_option,
+    row_bar,
+    table_format,
+    table_options,
+    task_option,
+    threads_option,
+)
 
 
 @click.command("evaluate")
@@ -16,6 +23,7 @@ from bertsym.cli.options import device_option, row_bar, table_format, table_opti
 @table_options
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @device_option
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     prefix: str,

@@ -9,7 +9,15 @@ from typing import Any
 
 import click
 
-from bertsym.cli.options import command_line, device_option, force_option, table_format, table_options, task_option
+from bertsym.cli.options import (
+    command_line,
+    device_option,
+    force_option,
+    table_format,
+    table_options,
+    task_option,
+    threads_option,
+)
 
 
 @click.command("finetune")
@@ -21,6 +29,9 @@ from bertsym.cli.options import command_line, device_option, force_option, table
 @table_options
 @click.option("--epochs", type=int, default=3, show_default=True)
 @click.option("--batch-size", type=int, default=32, show_default=True)
+@click.option(
+    "--accumulate", type=int, default=1, show_default=True, help="Passes for a batch: more of them need less memory."
+)
 @click.option(
     "--lr", "learning_rate", type=float, help="Peak learning rate.  [default: 5e-5; 1e-3 with --freeze-encoder]"
 )
@@ -42,6 +53,7 @@ from bertsym.cli.options import command_line, device_option, force_option, table
     help="Flatten the whole sequence into the classifier, as MXNet's Clojure example did: locked to --max-length.",
 )
 @device_option
+@threads_option
 @click.option("--log-json", metavar="FILE", help="Write one JSON object a line, per step group and per epoch.")
 @force_option
 def command(

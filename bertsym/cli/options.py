@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
@@ -16,6 +17,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 force_option = click.option("--force", is_flag=True, help="Overwrite an existing bundle.")
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu, gpu:0 or gpu:0,1.")
+
+
+def _use_threads(context: click.Context, option: click.Parameter, number: int | None) -> None:
+    if number is not None:
+        os.environ["OMP_NUM_THREADS"] = str(number)  # before the import of mxnet, which reads it
+
+
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    expose_value=False,
+    callback=_use_threads,
+    help="Threads on the CPU.  [default: OMP_NUM_THREADS, or one for each processor]",
+)
 
 epoch_option = click.option(
     "--epoch", type=click.IntRange(0), help="Of PREFIX-EPOCH.params.  [default: 0, or the last]"

@@ -17,6 +17,7 @@ from bertsym.cli.options import (
     table_format,
     table_source,
     text_options,
+    threads_option,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--output-format", type=click.Choice(["tsv", "jsonl"]), default="tsv", show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @device_option
+@threads_option
 def command(
     prefix: str,
     file: str | None,

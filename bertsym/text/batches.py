@@ -8,7 +8,7 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-BUCKET_STEP = 8  #: bucket lengths are multiples of it: at most max_length / 8 graphs
+BUCKET_STEP = 4  #: bucket lengths are multiples of it
 _WINDOW = 50  # batches that are sorted by length together
 
 
@@ -17,11 +17,10 @@ def bucket_length(longest: int, max_length: int) -> int:
     return min(-(-longest // BUCKET_STEP) * BUCKET_STEP, max_length)
 
 
-def training_batches(lengths: Array, batch_size: int, seed: int, epoch: int, min_rows: int = 1) -> list[Array]:
+def training_batches(lengths: Array, batch_size: int, seed: int, epoch: int) -> list[Array]:
     """Row indices of each batch of an epoch; every row occurs once, only one batch may be short.
 
-    The order depends on (seed, epoch) alone. A rest of fewer than `min_rows` rows (devices that each need
-    one) joins the batch before it.
+    The order depends on (seed, epoch) alone.
     """
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(lengths))
@@ -33,8 +32,6 @@ def training_batches(lengths: Array, batch_size: int, seed: int, epoch: int, min
     ]
     rows = np.concatenate(ordered)
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    if len(batches) > 1 and len(batches[-1]) < min_rows:
-        batches[-2:] = [np.concatenate(batches[-2:])]
     return [batches[i] for i in rng.permutation(len(batches))]
 
 

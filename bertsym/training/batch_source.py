@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
 
 from bertsym.bert.config import BertConfig
 from bertsym.bert.inputs import INPUT_NAMES
@@ -24,6 +28,10 @@ class BatchSource(Protocol):
     @property
     def input_names(self) -> tuple[str, ...]:
         """Names of the symbol's inputs."""
+
+    @property
+    def token_ids(self) -> Array | None:
+        """The values that the first input takes, sorted; None where they are no ids."""
 
     @property
     def lengths(self) -> Array:
@@ -49,7 +57,12 @@ class TokenSource:
         """data0, data1, data2."""
         return INPUT_NAMES
 
-    @property
+    @functools.cached_property
+    def token_ids(self) -> Array:
+        """Those of the texts and of the padding."""
+        return np.unique([self.pad_id, *itertools.chain.from_iterable(row.token_ids for row in self.features.examples)])
+
+    @functools.cached_property
     def lengths(self) -> Array:
         """Tokens of each row."""
         return self.features.lengths
@@ -71,6 +84,10 @@ class EncodedSource:
     def input_names(self) -> tuple[str, ...]:
         """The one input."""
         return (ENCODED,)
+
+    @property
+    def token_ids(self) -> None:
+        """None."""
 
     @property
     def lengths(self) -> Array:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertsym.acceleration.graphs import fast_symbol
 from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.bert.heads import graft, graft_for_inference, head_parameters
 from bertsym.bert.inputs import INPUT_NAMES, input_shapes
@@ -162,9 +161,7 @@ class _Grafted:
             source = TokenSource(
                 rows.features, rows.classes, self._base.config, self._pad_id, self._max_length, self.length
             )
-            arg_params = {**self._base_params, **self._head}
-            symbol = fast_symbol(self._train_symbol, {name: array.shape for name, array in arg_params.items()})
-            return Trainer(symbol, arg_params, source, self._options)
+            return Trainer(self._train_symbol, {**self._base_params, **self._head}, source, self._options)
         progress.note(f"encoder frozen: computing its output for {len(rows)} rows once")
         encodings = self._predictor(self._symbol, self._base_params)(rows.features)
         head = graft(mx.sym.var(ENCODED), **self._settings, shapes=[(ENCODED, encodings.shape)])

@@ -1,4 +1,4 @@
-"""The training loop over MXNet's BucketingModule."""
+"""The training loop over a Module of parts."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.acceleration.graphs import training_symbol
 from bertsym.bert.catalogue import LABEL_NAME
 from bertsym.devices import contexts
 from bertsym.errors import ModelError
 from bertsym.inference.metrics import cross_entropy
-from bertsym.runtime import mx
+from bertsym.runtime import mx, share_threads
+from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
 from bertsym.text.batches import training_batches
 from bertsym.training.batch_source import BatchSource
-from bertsym.training.optimizer import AdamW, exempt_from_decay, global_norm, reduce_over_devices
+from bertsym.training.module import PartsModule
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.schedule import warmup_linear
+from bertsym.training.used_rows import keep_used_rows
+
+CPU_PARTS = 2  #: whatever the number of processors is: the random numbers depend on it
 
 
 @dataclass(frozen=True)
@@ -47,101 +52,133 @@ class EpochSummary:
     samples_per_second: float
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A step that is being computed."""
+
+    number: int  #: in the epoch, from 1
+    rows: Array
+    rate: float
+    outputs: list[tuple[Array, Any]]  #: rows and probabilities
+    norm: Any
+
+
 class Trainer:
     """Trains a symbol that ends in SoftmaxOutput ``softmax`` on the rows of a source.
 
-    `arg_params` are the initial values of all parameters. Everything random depends on (seed, epoch).
+    `arg_params` are the initial values of all parameters. Everything random depends on the seed and the step.
     """
 
     def __init__(
         self, symbol: Any, arg_params: Mapping[str, Array], source: BatchSource, options: FinetuneOptions
     ) -> None:
         self._source, self.options = source, options
-        self._contexts = contexts(options.device)
         self._batches_per_epoch = len(self._batches(1))
         self.total_steps = self._batches_per_epoch * options.epochs
         self._step = 0
-        self._symbol = symbol
-        self._module = self._bind()
-        self._module.init_params(
-            arg_params={name: mx.nd.array(array) for name, array in arg_params.items()}, aux_params={}
+        devices = contexts(options.device)
+        graph = SymbolGraph.parse(symbol.tojson())
+        params = dict(arg_params)
+        self._decay = 1.0  # of a parameter without gradients
+        self._words = None
+        if source.token_ids is not None:
+            self._words = keep_used_rows(graph, source.input_names[0], source.token_ids, params)
+        if self._words is not None:
+            params[self._words.name] = self._words.initial
+        on_cpu = devices[0].device_type == "cpu"
+        training = training_symbol(graph, {name: array.shape for name, array in params.items()}, cpu=on_cpu)
+        self._module = PartsModule(
+            training,
+            source.input_names,
+            [LABEL_NAME],
+            devices,
+            parts=CPU_PARTS if source.token_ids is not None else 1,
+            accumulate=options.accumulate > 1,
+            seed=options.seed,
         )
-        self._optimizer = AdamW(
-            learning_rate=options.peak_learning_rate,
-            wd=options.weight_decay,
-            rescale_grad=1 / self._module._curr_module._exec_group.batch_size,
-        )
-        # Without a kvstore each device updates its own copy, with the same summed gradients.
-        self._module.init_optimizer(kvstore=None, optimizer=self._optimizer)
-        exempt_from_decay(self._optimizer)
+        largest = self._data_batch(self._longest_rows())
+        self._module.bind(largest.provide_data, largest.provide_label)
+        self._module.init_params(params)
+        self._module.init_optimizer(weight_decay=options.weight_decay, clip_norm=options.clip_norm)
 
     def _batches(self, epoch: int) -> list[Array]:
         options = self.options
-        return training_batches(
-            self._source.lengths, options.batch_size, options.seed, epoch, min_rows=len(self._contexts)
-        )
+        return training_batches(self._source.lengths, options.batch_size, options.seed, epoch)
 
-    def _bind(self) -> Any:
-        """A BucketingModule bound to the largest batch, whose memory the others share."""
+    def _longest_rows(self) -> Array:
         longest = np.argsort(self._source.lengths, kind="stable")[::-1]
-        batch = self._data_batch(longest[: self.options.batch_size])
-        module = mx.mod.BucketingModule(
-            lambda _: (self._symbol, self._source.input_names, (LABEL_NAME,)),
-            default_bucket_key=batch.bucket_key,
-            context=self._contexts,
-        )
-        module.bind(batch.provide_data, batch.provide_label)
-        return module
+        return longest[: -(-min(self.options.batch_size, len(longest)) // self.options.accumulate)]
 
     def _data_batch(self, rows: Array) -> Any:
         inputs = self._source.inputs(rows)
+        if self._words is not None:
+            inputs[0] = self._words.places(inputs[0])
         classes = self._source.classes[rows].astype(np.float32)
         return mx.io.DataBatch(
-            [mx.nd.array(array) for array in inputs],
-            [mx.nd.array(classes)],
-            # One graph a shape: the short batch of an epoch has its own.
-            bucket_key=inputs[0].shape,
+            inputs,
+            [classes],
             provide_data=[(name, array.shape) for name, array in zip(self._source.input_names, inputs)],
             provide_label=[(LABEL_NAME, classes.shape)],
         )
 
     def epoch(self, epoch: int, on_step: Callable[[StepReport], None]) -> EpochSummary:
         """Train one epoch, numbered from 1. Raises ModelError when loss or gradients are not finite."""
+        share_threads(CPU_PARTS)
+        # For Dropout on devices that draw by themselves.
         seed = np.random.SeedSequence((self.options.seed, epoch)).generate_state(1)[0]
         mx.random.seed(int(seed) & 0x7FFFFFFF)
         started, samples, total_loss, rate = time.perf_counter(), 0, 0.0, 0.0
         batches = self._batches(epoch)
-        for number, rows in enumerate(batches, 1):
-            rate = warmup_linear(self._step, self.total_steps, self.options.peak_learning_rate, self.options.warmup)
-            loss = self._train_step(rows, rate, epoch)
+
+        def finish(step: _Step) -> None:
+            nonlocal samples, total_loss
+            loss = self._loss(step, epoch)
             self._step += 1
-            samples += len(rows)
-            total_loss += loss * len(rows)
+            samples += len(step.rows)
+            total_loss += loss * len(step.rows)
             speed = samples / (time.perf_counter() - started)
-            on_step(StepReport(epoch, self._step, number, len(batches), loss, rate, speed))
+            on_step(StepReport(epoch, self._step, step.number, len(batches), loss, step.rate, speed))
+
+        running: _Step | None = None
+        for number, rows in enumerate(batches, 1):
+            done = self._step + (running is not None)
+            rate = warmup_linear(done, self.total_steps, self.options.peak_learning_rate, self.options.warmup)
+            step = self._begin(number, rows, rate)
+            if running is not None:
+                finish(running)  # while the next one is computed
+            running = step
+        assert running is not None
+        finish(running)
         return EpochSummary(epoch, self._step, total_loss / samples, rate, samples / (time.perf_counter() - started))
 
-    def _train_step(self, rows: Array, rate: float, epoch: int) -> float:
-        module = self._module
-        module.forward(self._data_batch(rows), is_train=True)
-        module.backward()
-        gradients = module._curr_module._exec_group.grad_arrays
-        reduce_over_devices(gradients)
-        # SoftmaxOutput gives the sum over the batch.
-        norm = global_norm(per_device[0] for per_device in gradients) / len(rows)
-        loss = cross_entropy(module.get_outputs()[0].asnumpy(), self._source.classes[rows])
+    def _begin(self, number: int, rows: Array, rate: float) -> _Step:
+        """Start a step; nothing waits for what it computes."""
+        module, outputs = self._module, []
+        for some in np.array_split(rows, min(self.options.accumulate, len(rows))):
+            module.forward(self._data_batch(some))
+            module.backward()
+            outputs.append((some, module.get_outputs()[0]))
+        module.learning_rate = rate
+        module.update()
+        self._decay *= 1 - rate * self.options.weight_decay
+        return _Step(number, rows, rate, outputs, module.gradient_norm)
+
+    def _loss(self, step: _Step, epoch: int) -> float:
+        losses = [
+            len(rows) * cross_entropy(probabilities.asnumpy(), self._source.classes[rows])
+            for rows, probabilities in step.outputs
+        ]
+        loss, norm = sum(losses) / len(step.rows), float(step.norm.asscalar())
         if not (math.isfinite(norm) and math.isfinite(loss)):
             raise ModelError(
                 f"training diverged at step {self._step + 1} (epoch {epoch}): loss {loss}, gradient norm {norm}, "
-                f"learning rate {rate:.2e}; try a lower learning rate"
+                f"learning rate {step.rate:.2e}; try a lower learning rate"
             )
-        limit = self.options.clip_norm
-        self._optimizer.rescale_grad = (limit / norm if 0 < limit < norm else 1.0) / len(rows)
-        self._optimizer.lr = rate
-        module.update()
         return loss
 
     def arg_params(self) -> dict[str, Array]:
         """A copy of the parameters as they are now."""
-        arg_params, _ = self._module.get_params()
-        return {name: array.asnumpy() for name, array in arg_params.items()}
+        params = {name: array.asnumpy() for name, array in self._module.get_params()[0].items()}
+        if self._words is not None:
+            params[self._words.name] = self._words.whole(params[self._words.name], self._decay)
+        return params

@@ -3,71 +3,73 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from bertsym.runtime import mx
+from bertsym.training.flat import Block, FlatArrays
 
 
-class AdamW(mx.optimizer.Optimizer):  # type: ignore[misc]
-    """AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101), by MXNet's fused adamw_update.
+class AdamW:
+    """AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101) of flat arrays, by MXNet's fused update.
 
-    ``w -= lr * (m' / (sqrt(v') + epsilon) + wd * w)`` with bias-corrected m' and v'; as in torch.optim.AdamW.
-    The decay is that of the parameters without a wd_mult of 0 (`exempt_from_decay`).
+    ``w -= lr * (m' / (sqrt(v') + epsilon) + wd * w)`` with bias-corrected m' and v'; as in torch.optim.AdamW. Bias,
+    gamma and beta do not decay.
     """
 
-    def __init__(self, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8, **options: Any) -> None:
-        super().__init__(**options)
-        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+    def __init__(
+        self,
+        layout: Sequence[Block],
+        weights: FlatArrays,
+        *,
+        weight_decay: float,
+        clip_norm: float = 0.0,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+    ) -> None:
+        self.count = 0  #: updates so far
+        self._layout, self._weights = layout, weights
+        self._decay, self._clip_norm = weight_decay, clip_norm
+        self._beta1, self._beta2, self._epsilon = beta1, beta2, epsilon
+        self.means = [mx.nd.zeros_like(flat) for flat in weights.flats]
+        self.variances = [mx.nd.zeros_like(flat) for flat in weights.flats]
 
-    def create_state(self, index: int, weight: Any) -> tuple[Any, Any]:
-        """First and second moment, of the weight's shape."""
-        return mx.nd.zeros_like(weight), mx.nd.zeros_like(weight)
+    def update(self, gradients: FlatArrays, rows: int, lr: float) -> Any:
+        """One step, in place, with gradients that are sums over so many rows.
 
-    def update(self, index: int, weight: Any, grad: Any, state: tuple[Any, Any]) -> None:
-        """One step of one parameter, in place."""
-        self._update_count(index)
-        count = self._index_update_count[index]
-        lr, wd = self._get_lr(index), self._get_wd(index)
-        correction = math.sqrt(1 - self.beta2**count)
-        mean, variance = state
-        mx.nd.contrib.adamw_update(
-            weight,
-            grad,
-            mean,
-            variance,
-            mx.nd.array([self.rescale_grad], ctx=weight.context),
-            out=weight,
-            lr=lr * correction / (1 - self.beta1**count),
-            eta=1.0,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            # The operator adds it to sqrt(v), not to sqrt(v') = sqrt(v) / correction.
-            epsilon=self.epsilon * correction,
-            wd=lr * wd,
-        )
-
-
-def exempt_from_decay(optimizer: Any) -> None:
-    """Take bias, gamma and beta out of the weight decay."""
-    optimizer.set_wd_mult(
-        {name: 0.0 for name in optimizer.idx2name.values() if name.endswith(("_bias", "_gamma", "_beta"))}
-    )
-
-
-def global_norm(gradients: Iterable[Any]) -> float:
-    """The 2-norm of all gradients as one vector; infinite or NaN when one of them is."""
-    arrays = list(gradients)
-    total = float(mx.nd.multi_sum_sq(*arrays, num_arrays=len(arrays)).sum().asscalar())
-    return math.sqrt(total) if total >= 0 else math.nan
+        Returns the global norm of their mean, an NDArray (1,): nothing waits for it. Where it is not finite, the
+        operator leaves everything as it was.
+        """
+        self.count += 1
+        norm = global_norm(gradients) / rows
+        # norm * 0 is NaN where the norm is not finite, which a maximum would lose.
+        clip = self._clip_norm / mx.nd.maximum(norm, self._clip_norm) if self._clip_norm else 1.0
+        scale = (norm * 0 + clip) / rows
+        correction = math.sqrt(1 - self._beta2**self.count)
+        for block, weight, gradient, mean, variance in zip(
+            self._layout, self._weights.flats, gradients.flats, self.means, self.variances
+        ):
+            # Of weights in float32 it needs no second copy, and is quicker than adamw_update.
+            mx.nd.contrib.mp_adamw_update(
+                weight,
+                gradient,
+                mean,
+                variance,
+                weight,
+                scale,
+                out=weight,
+                lr=lr * correction / (1 - self._beta1**self.count),
+                eta=1.0,
+                beta1=self._beta1,
+                beta2=self._beta2,
+                # The operator adds it to sqrt(v), not to sqrt(v') = sqrt(v) / correction.
+                epsilon=self._epsilon * correction,
+                wd=lr * self._decay if block.decays else 0.0,
+            )
+        return norm
 
 
-def reduce_over_devices(gradients: Iterable[list[Any]]) -> None:
-    """Replace each device's gradient by the sum over the devices."""
-    for per_device in gradients:
-        if len(per_device) > 1:
-            total = per_device[0].copy()
-            for gradient in per_device[1:]:
-                total += gradient.as_in_context(total.context)
-            for gradient in per_device:
-                total.copyto(gradient)
+def global_norm(gradients: FlatArrays) -> Any:
+    """The 2-norm of all gradients as one vector, an NDArray (1,); infinite or NaN when one of them is."""
+    return mx.nd.sqrt(mx.nd.add_n(*(mx.nd.dot(flat, flat) for flat in gradients.flats)))

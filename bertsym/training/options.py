@@ -24,6 +24,7 @@ class FinetuneOptions:
     warmup: float = 0.1  #: part of the steps
     weight_decay: float = 0.01  #: decoupled; none on bias, gamma, beta
     clip_norm: float = 1.0  #: global norm of the gradients; 0 for no clipping
+    accumulate: int = 1  #: passes of which a batch's gradients are summed: less memory, the same step
     dropout: float = 0.1  #: of the head
     max_length: int | None = None  #: tokens, longer texts are truncated; None: 128, or fewer if the model has fewer
     seed: int = 0
@@ -37,7 +38,7 @@ class FinetuneOptions:
             if not good:
                 raise UsageError(f"{name} is {getattr(self, name)}, {what} is needed")
 
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "accumulate"):
             need(getattr(self, name) >= 1, name, "1 or more")
         need(self.max_length is None or self.max_length >= 1, "max_length", "1 or more")
         need(self.seed >= 0, "seed", "0 or more")

@@ -49,17 +49,29 @@ class PortableEncoder(Encoder):
 
     def split_heads(self, i: int, part: str, x: Any) -> Any:
         """Query, key or value of layer i, (N, T, U) -> (N*H, T, U/H)."""
-        config, prefix = self.config, f"bertencoder0_transformer{i}_"
-        node, cell = f"{prefix}{part}", f"{prefix}dotproductselfattentioncell0_"
-        weight = self.variables[f"{cell}{part}_weight"]
-        bias = self.bias_in_turn(i, part) if self.spec.biases_in_turn else self.variables[f"{cell}{part}_bias"]
-        y = mx.sym.FullyConnected(x, weight, bias, num_hidden=config.units, flatten=False, name=node)
-        if part == "query":
-            scale = 1 / math.sqrt(config.units // config.num_heads)
-            y = mx.sym._internal._mul_scalar(y, scalar=scale, name=f"{node}_scaled")
-        y = mx.sym.reshape(y, shape=(0, 0, config.num_heads, -1), name=f"{node}_split")
+        node = f"bertencoder0_transformer{i}_{part}"
+        y = self.query(i, x) if part == "query" else self.projection(i, part, x)
+        y = mx.sym.reshape(y, shape=(0, 0, self.config.num_heads, -1), name=f"{node}_split")
         y = mx.sym.transpose(y, axes=(0, 2, 1, 3), name=f"{node}_heads")
         return mx.sym.reshape(y, shape=(-1, 0, 0), reverse=True, name=f"{node}_batched")
+
+    def projection(self, i: int, part: str, x: Any) -> Any:
+        """Query, key or value of layer i for all heads, (N, T, U)."""
+        weight, bias = self.parameters(i, part)
+        node = f"bertencoder0_transformer{i}_{part}"
+        return mx.sym.FullyConnected(x, weight, bias, num_hidden=self.config.units, flatten=False, name=node)
+
+    def query(self, i: int, x: Any) -> Any:
+        """The queries of layer i, scaled, (N, T, U)."""
+        scale = 1 / math.sqrt(self.config.units // self.config.num_heads)
+        node = f"bertencoder0_transformer{i}_query_scaled"
+        return mx.sym._internal._mul_scalar(self.projection(i, "query", x), scalar=scale, name=node)
+
+    def parameters(self, i: int, part: str) -> tuple[Any, Any]:
+        """Weight (U, U) and bias (U,) of query, key or value of layer i."""
+        name = f"bertencoder0_transformer{i}_dotproductselfattentioncell0_{part}"
+        bias = self.bias_in_turn(i, part) if self.spec.biases_in_turn else self.variables[f"{name}_bias"]
+        return self.variables[f"{name}_weight"], bias
 
     def bias_in_turn(self, i: int, part: str) -> Any:
         """The bias (U,) that GluonNLP 0.9 added to query, key or value: q, k, v in turn, read head by head."""

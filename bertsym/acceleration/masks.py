@@ -1,0 +1,40 @@
+"""Dropout by masks that are inputs of the graph: MXNet's own operator draws its numbers on one thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bertsym.symbol.attributes import decimal
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import free_name
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_DEFAULT_P = 0.5  # of MXNet's Dropout
+_WORD = 1 << 16  # a mask's number is drawn with so many steps
+
+
+def feed(graph: SymbolGraph) -> dict[str, float]:
+    """Let each Dropout be a product with a new input, in place; name of the input -> probability of a zero in it.
+
+    A mask has the shape of what it is multiplied with, and holds 0 or 1 / (1 - p).
+    """
+    masks = {}
+    with graph.edit():
+        for node in graph.find(op="Dropout"):
+            p = decimal(node.attrs, "p", _DEFAULT_P)
+            mask = graph.add_variable(free_name(f"{node.name}_mask", {other.name for other in graph.nodes}))
+            graph.replace(node, "elemwise_mul")
+            graph.set_inputs(node, [node.inputs[0], mask])
+            masks[mask.name] = p
+    return masks
+
+
+def draw(generator: np.random.Generator, p: float, out: Array) -> None:
+    """Fill a float32 mask: 0 with probability p, to 1/65536, and otherwise the number that keeps the mean at 1."""
+    dropped = round(p * _WORD)
+    words = generator.integers(1 << 64, size=-(-out.size // 4), dtype=np.uint64, endpoint=False)
+    kept = words.view(np.uint16)[: out.size].reshape(out.shape) >= dropped
+    np.multiply(kept, np.float32(_WORD / (_WORD - dropped)), out=out)
