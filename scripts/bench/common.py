@@ -51,10 +51,14 @@ def interpreter(name: str) -> str:
     return os.environ["BENCH_TORCH_PYTHON"] if name == "torch" else sys.executable
 
 
+def without_threads() -> dict[str, str]:
+    """The environment as installed: without the caller's settings of threads and BLAS."""
+    return {name: value for name, value in os.environ.items() if name not in _VARIABLES}
+
+
 def run_worker(worker: str, job: dict[str, Any], python: str, env: dict[str, str] | None = None) -> dict[str, Any]:
     """The result of a worker's job."""
-    variables = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
-    variables.update({"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", **(env or {})})
+    variables = {**without_threads(), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", **(env or {})}
     command = [interpreter(python), str(WORKERS / worker), json.dumps(job)]
     done = subprocess.run(command, env=variables, capture_output=True, text=True)
     if done.returncode:

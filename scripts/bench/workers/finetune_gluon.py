@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import numpy as np
-from gluonnlp_common import encode, learning_rate, mx, nlp, settings
+from gluonnlp_common import bert_model, encode, learning_rate, mx, nlp, settings
 from job import read_job, write_result
 
 
@@ -50,26 +50,7 @@ def main() -> None:
 
 
 def classifier(job: dict[str, Any]) -> Any:
-    config = job["config"]
-    encoder = nlp.model.BERTEncoder(
-        num_layers=config["num_hidden_layers"],
-        units=config["hidden_size"],
-        hidden_size=config["intermediate_size"],
-        max_length=config["max_position_embeddings"],
-        num_heads=config["num_attention_heads"],
-        dropout=0.1,
-        prefix="bertencoder0_",
-    )
-    bert = nlp.model.BERTModel(
-        encoder,
-        vocab_size=config["vocab_size"],
-        token_type_vocab_size=2,
-        units=config["hidden_size"],
-        embed_size=config["hidden_size"],
-        use_decoder=False,
-        use_classifier=False,
-        prefix="bertmodel0_",
-    )
+    bert = bert_model(job["config"])
     net = nlp.model.BERTClassifier(bert, num_classes=2, dropout=0.1)
     net.initialize(mx.init.Normal(0.02))
     weights = mx.nd.load(f"{job['prefix']}-0000.params")
