@@ -19,7 +19,7 @@ from bertsym.bundle import PARAMS, SYMBOL, TRAIN_SYMBOL, Bundle
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.runtime import mx, mxnet_errors, nlp, quiet_stderr
 from bertsym.signature import Signature
-from bertsym.symbol.params import Array
+from bertsym.symbol.params import Array, LazyParameters
 
 DEFAULT_ATOL = 1e-5  #: largest difference allowed, relative to the output's scale
 
@@ -153,7 +153,7 @@ def _run_checks(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[st
             inputs = _sample_inputs(config, batch_size, length)
             cases.append((length, inputs, reference.output(signature, inputs)))
     scale = max(float(np.abs(expected).max()) for _, _, expected in cases) or 1.0
-    del reference  # no more than one copy of a large model at a time
+    del reference  # no more than one copy of a large model at a time, here and with the loaders
     checks = []
     for loader, load in _LOADERS.items():
         if loader != "train symbol" or TRAIN_SYMBOL in bundle.manifest["files"]:
@@ -162,6 +162,7 @@ def _run_checks(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[st
             checks += [
                 _compare(loader, signature, length, forward(x), expected, scale) for length, x, expected in cases
             ]
+            del forward
     return checks
 
 
@@ -176,19 +177,26 @@ def _sample_inputs(config: BertConfig, batch_size: int, length: int) -> _Inputs:
 
 
 def _load_module(bundle: Bundle) -> _Forward:
-    symbol, arg_params, aux_params = mx.model.load_checkpoint(str(bundle.prefix), 0)
+    symbol = mx.sym.load(str(bundle.path(SYMBOL)))
     module = mx.mod.Module(symbol, data_names=INPUT_NAMES, label_names=None)
     module.bind(input_shapes(1, bundle.signature.length or 1), for_training=False)
-    module.set_params(arg_params, aux_params)
-    return functools.partial(_module_forward, module)
+    return _with_params(module, bundle)
 
 
 def _load_train_symbol(bundle: Bundle) -> _Forward:
     symbol = mx.sym.load(str(bundle.path(TRAIN_SYMBOL)))
-    arg_params, aux_params = mx.model.load_params(str(bundle.prefix), 0)
     module = mx.mod.Module(symbol, data_names=INPUT_NAMES, label_names=(LABEL_NAME,))
     module.bind(input_shapes(1, bundle.signature.length or 1), [(LABEL_NAME, (1,))], for_training=False)
-    module.set_params(arg_params, aux_params)
+    return _with_params(module, bundle)
+
+
+def _with_params(module: Any, bundle: Bundle) -> _Forward:
+    """The module's forward, its parameters set one by one; mxnet's own reading is SymbolBlock's part."""
+    # Module holds everything twice: let the copy that it trains from be the one that it runs.
+    arrays = zip(module._param_names, module._exec_group.param_arrays)
+    module._arg_params, module._aux_params = {name: copies[0] for name, copies in arrays}, {}
+    params = bundle.params()
+    module.set_params(LazyParameters(params.shapes, lambda name: mx.nd.array(params[name])), {})
     return functools.partial(_module_forward, module)
 
 
@@ -200,11 +208,15 @@ def _module_forward(module: Any, inputs: _Inputs) -> Array:
 
 
 def _load_symbol_block(bundle: Bundle) -> _Forward:
+    arrays = mx.nd.load(str(bundle.path(PARAMS)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "Cannot decide type", which the parameters then decide
-        block = mx.gluon.SymbolBlock.imports(
-            str(bundle.path(SYMBOL)), list(INPUT_NAMES), str(bundle.path(PARAMS)), ctx=mx.cpu()
-        )
+        block = mx.gluon.SymbolBlock.imports(str(bundle.path(SYMBOL)), list(INPUT_NAMES), ctx=mx.cpu())
+    for name, parameter in block.collect_params().items():
+        array = arrays.pop(f"arg:{name}")
+        parameter.shape = array.shape
+        parameter.initialize(mx.init.Zero(), ctx=mx.cpu())
+        parameter.set_data(array)
     return lambda inputs: np.asarray(block(*(mx.nd.array(array) for array in inputs)).asnumpy())
 
 

@@ -1,4 +1,4 @@
-"""Export of BERT-base (random weights) against GluonNLP's way, by time and peak memory; and commands that must be quick."""
+"""Export of BERT-base (random weights) against GluonNLP's way, by time and peak memory; and small commands."""
 
 from __future__ import annotations
 

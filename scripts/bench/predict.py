@@ -8,7 +8,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import DATA, THREADS, Peer, Records, arguments, bertsym, export_base, header, read_pairs, run_worker, write_table
+from common import (
+    DATA,
+    THREADS,
+    Peer,
+    Records,
+    arguments,
+    bertsym,
+    export_base,
+    header,
+    read_pairs,
+    run_worker,
+    write_table,
+)
 
 PEERS = (
     Peer("bertsym", "bertsym", "predict_bertsym.py", "bertsym"),
@@ -59,9 +71,7 @@ def prepare(options: Any, folder: Path) -> dict[str, dict[str, str]]:
             write_table(folder / f"fit_{name}.jsonl", read_pairs(path))
             for name, path in (("train", options.train), ("dev", options.dev))
         )
-        bertsym(
-            "finetune", base, "--train", train, "--dev", dev, "--out", str(prefix), "--epochs", str(options.epochs)
-        )
+        bertsym("finetune", base, "--train", train, "--dev", dev, "--out", str(prefix), "--epochs", str(options.epochs))
     if not other.exists():
         job = {"prefix": str(prefix), "model": options.model.removeprefix("hf:"), "out": str(other)}
         run_worker("to_hugging_face.py", job, "bertsym")

@@ -65,7 +65,9 @@ def loader(rows: list[tuple[Any, ...]], batch_size: int, shuffle: bool = True) -
     sampler = nlp.data.FixedBucketSampler(
         [int(valid) for _, valid, _, _ in rows], batch_size, num_buckets=10, ratio=0, shuffle=shuffle
     )
-    batchify = nlp.data.batchify.Tuple(pad(axis=0, pad_val=0), stack("float32"), pad(axis=0, pad_val=0), stack("float32"))
+    batchify = nlp.data.batchify.Tuple(
+        pad(axis=0, pad_val=0), stack("float32"), pad(axis=0, pad_val=0), stack("float32")
+    )
     return mx.gluon.data.DataLoader(mx.gluon.data.SimpleDataset(rows), batch_sampler=sampler, batchify_fn=batchify)
 
 

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import numpy as np
-from gluonnlp_common import encode, learning_rate, mx, nlp, settings
+from gluonnlp_common import encode, learning_rate, mx, settings
 from job import read_job, write_result
 
 
@@ -50,7 +50,9 @@ def main() -> None:
 
 def iterator(rows: list[tuple[Any, ...]], batch_size: int, shuffle: bool) -> Any:
     ids, valid, types, labels = (np.array(column, np.float32) for column in zip(*rows))
-    return mx.io.NDArrayIter({"data0": ids, "data1": types, "data2": valid}, {"softmax_label": labels}, batch_size, shuffle)
+    return mx.io.NDArrayIter(
+        {"data0": ids, "data1": types, "data2": valid}, {"softmax_label": labels}, batch_size, shuffle
+    )
 
 
 def fitted_out(prefix: str, train: Any) -> Any:

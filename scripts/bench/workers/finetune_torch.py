@@ -51,9 +51,7 @@ def encoded(tokenizer: Any, rows: list[dict[str, str]], max_length: int) -> list
     pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
     texts = [row["text"] for row in rows]
     found = tokenizer(texts, pairs, truncation=True, max_length=max_length)
-    return [
-        {**{name: found[name][i] for name in found}, "labels": int(row["label"])} for i, row in enumerate(rows)
-    ]
+    return [{**{name: found[name][i] for name in found}, "labels": int(row["label"])} for i, row in enumerate(rows)]
 
 
 def make_optimizer(model: Any, job: dict[str, Any], steps: int) -> tuple[Any, Any]:

@@ -15,7 +15,9 @@ from transformers import BertForSequenceClassification
 def main() -> None:
     job = read_job()
     torch.set_num_threads(job["threads"])
-    model = BertForSequenceClassification.from_pretrained(job["folder"], attn_implementation="sdpa", dtype=torch.float32)
+    model = BertForSequenceClassification.from_pretrained(
+        job["folder"], attn_implementation="sdpa", dtype=torch.float32
+    )
     model.eval()
 
     @torch.inference_mode()

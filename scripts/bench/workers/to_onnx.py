@@ -11,7 +11,7 @@ from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
 from transformers import BertForSequenceClassification
 
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
 _FUSED = ("EmbedLayerNormalization", "Attention", "BiasGelu", "SkipLayerNormalization")
 
 
