@@ -10,6 +10,7 @@ def main() -> None:
     job = read_job()
     net = bert_model(job["config"])
     net.initialize()
+    net(mx.nd.zeros((1, 2)), mx.nd.zeros((1, 2)), mx.nd.ones(1))  # gives the layers their shapes
     weights = mx.nd.load(f"{job['prefix']}-0000.params")
     for name, parameter in net.collect_params().items():
         parameter.set_data(weights[f"arg:{name}"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from job import read_job, write_result
+from onnx import TensorProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
@@ -44,7 +45,13 @@ def main() -> None:
     if not all(counts[name] for name in _FUSED):
         raise SystemExit(f"onnxruntime's optimizer did not fuse all of BERT: {counts}")
     fused.save_model_to_file(str(folder / "fused.onnx"))
-    quantize_dynamic(folder / "fused.onnx", folder / "int8.onnx", weight_type=QuantType.QInt8, per_channel=True)
+    quantize_dynamic(
+        folder / "fused.onnx",
+        folder / "int8.onnx",
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        extra_options={"DefaultTensorType": TensorProto.FLOAT},  # shape inference knows no fused operators
+    )
     write_result(fused={name: counts[name] for name in _FUSED})
 
 
