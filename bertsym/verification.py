@@ -21,7 +21,7 @@ from bertsym.bundle import PARAMS, SYMBOL, TRAIN_SYMBOL, Bundle
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.runtime import mx, mxnet_errors, nlp, quiet_stderr, without_fusion
 from bertsym.signature import Signature
-from bertsym.symbol.params import Array, LazyParameters
+from bertsym.symbol.params import Array
 
 DEFAULT_ATOL = 1e-5  #: largest difference allowed, relative to the output's scale
 
@@ -220,12 +220,12 @@ def _load_train_symbol(bundle: Bundle) -> _Forward:
 
 
 def _with_params(module: Any, bundle: Bundle) -> _Forward:
-    """The module's forward, its parameters set one by one."""
-    # Module holds everything twice: let the copy that it trains from be the one that it runs.
-    arrays = zip(module._param_names, module._exec_group.param_arrays)
-    module._arg_params, module._aux_params = {name: copies[0] for name, copies in arrays}, {}
+    """The module's forward, its parameters written into place: set_params would hold them three times."""
     params = bundle.params()
-    module.set_params(LazyParameters(params.shapes, lambda name: mx.nd.array(params[name])), {})
+    for name, copies in zip(module._param_names, module._exec_group.param_arrays):
+        copies[0][:] = mx.nd.array(params[name])
+        copies[0].wait_to_read()
+    module.params_initialized = True
     return functools.partial(_module_forward, module)
 
 
