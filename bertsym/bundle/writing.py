@@ -35,7 +35,7 @@ from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.operators import oldest_mxnet
-from bertsym.symbol.params import Array, write_params
+from bertsym.symbol.params import Array, shapes_of, write_params
 from bertsym.text.vocabulary import Vocabulary
 
 _LIBRARIES = ("bertsym", "mxnet", "gluonnlp", "numpy", "tokenizers")  # what is written depends on them
@@ -135,7 +135,7 @@ def _for_versions(content: BundleContent) -> BundleContent:
     """The content with its form and the oldest MXNet that loads it; the graphs say that its target wrote them."""
     graphs = [SymbolGraph.parse(text) for text in (content.symbol_json, content.train_symbol_json) if text]
     oldest = oldest_mxnet(node for graph in graphs for node in graph.nodes).version
-    form = find_bert(graphs[0], {name: array.shape for name, array in content.arg_params.items()}).form
+    form = find_bert(graphs[0], shapes_of(content.arg_params)).form
     if content.signature.target_mxnet is not None:
         for graph in graphs:
             graph.set_mxnet_version(TARGETS[content.signature.target_mxnet].release)

@@ -43,6 +43,7 @@ from bertsym.cli.options import command_line, force_option, form_options
     show_default=True,
     help="Largest difference from GluonNLP's BERTModel, as a part of the output's scale.",
 )
+@click.option("--verify/--no-verify", default=True, help="Compare what is written; without, it is quicker.")
 @force_option
 def command(
     source: str,
@@ -55,6 +56,7 @@ def command(
     target: str | None,
     seed: int,
     atol: float,
+    verify: bool,
     force: bool,
     **source_options: Any,
 ) -> None:
@@ -68,7 +70,7 @@ def command(
       random:MODEL             random weights for benchmarks: random:bert_12_768_12
 
     The files are loaded through Module and SymbolBlock and compared with GluonNLP's own BERTModel before
-    they appear at PREFIX; on any error nothing is left.
+    they appear at PREFIX, unless --no-verify; on any error nothing is left.
     """
     if cls_slice is not None:
         meant = "cls" if cls_slice else "sequence"
@@ -91,6 +93,7 @@ def command(
         seed=seed,
         options=SourceOptions(**source_options),
         atol=atol,
+        verify=verify,
         force=force,
         command=command_line(),
         progress=lambda text: click.echo(text, err=True) if sys.stderr.isatty() else None,
@@ -102,7 +105,8 @@ def command(
         click.echo(f"  {check}")
     signature = bundle.signature
     shape = ", ".join(str(size) for size in signature.output_shape)
-    click.echo(f"wrote {bundle.prefix}-*, verified; it ends in {signature.output_name} ({shape}),")
+    verified = "verified" if verify else "not verified"
+    click.echo(f"wrote {bundle.prefix}-*, {verified}; it ends in {signature.output_name} ({shape}),")
     if bundle.has_head:
         click.echo(f"  an untrained {task} head on {OUTPUTS[signature.output]}")
     else:

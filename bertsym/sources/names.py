@@ -11,7 +11,7 @@ import numpy as np
 from bertsym.bert.config import BertConfig
 from bertsym.bert.parameters import EMBEDDINGS, LAYER, POOLER, expand, parameter_shapes
 from bertsym.errors import ModelError
-from bertsym.symbol.params import Array
+from bertsym.symbol.params import Array, LazyParameters
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,10 @@ GLUONNLP_EXPORT = NameTable(
 
 def map_weights(
     weights: Mapping[str, Array], table: NameTable, config: BertConfig, where: str
-) -> tuple[dict[str, Array], dict[str, str]]:
+) -> tuple[LazyParameters, dict[str, str]]:
     """The weights under our names in the order of the graph, and the ignored names with their purpose.
+
+    All are checked one by one, and read again from `weights` when they are asked for: no more than one is held.
 
     Both ways complete: every parameter is filled exactly once (the pooler may be absent as a whole), every
     name is used or ignored on purpose. Raises ModelError with the names otherwise, and for a wrong shape,
@@ -171,13 +173,10 @@ def map_weights(
         raise ModelError(
             f"{where}: not the weights of this BERT:{_listing('missing', missing)}{_listing('unknown', unknown)}"
         )
-    shapes = parameter_shapes(config)
-    mapped = {
-        ours: _checked(weights[sources[ours]], shape, f"{where}: {printable(sources[ours])}")
-        for ours, shape in shapes.items()
-        if ours in sources
-    }
-    return mapped, ignored
+    shapes = {ours: shape for ours, shape in parameter_shapes(config).items() if ours in sources}
+    for ours, shape in shapes.items():
+        _check(weights[sources[ours]], shape, f"{where}: {printable(sources[ours])}")
+    return LazyParameters(shapes, lambda ours: weights[sources[ours]].astype(np.float32, copy=False)), ignored
 
 
 def printable(name: str) -> str:
@@ -191,7 +190,7 @@ def _listing(what: str, names: Iterable[str]) -> str:
     return f" {len(names)} {what} ({', '.join(names[:8])}{more})" if names else ""
 
 
-def _checked(array: Array, shape: tuple[int, ...], where: str) -> Array:
+def _check(array: Array, shape: tuple[int, ...], where: str) -> None:
     if array.shape != shape:
         raise ModelError(f"{where} has shape {array.shape}, the config implies {shape}")
     if array.dtype.kind != "f":
@@ -200,7 +199,6 @@ def _checked(array: Array, shape: tuple[int, ...], where: str) -> Array:
         array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise ModelError(f"{where} has values that are not finite")
-    return array
 
 
 def describe_ignored(ignored: Mapping[str, str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,12 @@ from bertsym.text.vocabulary import Vocabulary
 class Pretrained:
     """Weights of one BERT under bertsym's parameter names (``bert.parameters``), all float32.
 
+    ``arg_params`` reads an array from its file whenever it is asked for, where the source allows it.
     ``origin`` goes into the manifest; ``notes`` are said on the screen, one line each.
     """
 
     config: BertConfig
-    arg_params: dict[str, Array]
+    arg_params: Mapping[str, Array]
     vocabulary: Vocabulary
     tokenizer: TokenizerOptions
     origin: dict[str, Any]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import mmap
 import struct
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,7 +72,8 @@ class Parameters(Mapping[str, Array]):
 class ParamsFile(Parameters):
     """A ``.params`` file as a mapping from name to a read-only array.
 
-    Only the header is read at first; an array is a view of the mapped file and costs no memory of its own.
+    Only the header is read at first; an array is a view of the mapped file and costs no memory of its own. The
+    pages of one array are given back when the next one is asked for, and come again when it is still used.
     Raises ModelError when the file is missing, truncated, damaged or of a kind that can't be a model's.
     """
 
@@ -89,6 +90,7 @@ class ParamsFile(Parameters):
 
     def __getitem__(self, name: str) -> Array:
         info = self.infos[name]
+        self._map.madvise(mmap.MADV_DONTNEED)
         flat = np.frombuffer(self._map, np.dtype(info.dtype), math.prod(info.shape), info.offset)
         return flat.reshape(info.shape)
 
@@ -105,6 +107,25 @@ class NewParameters(Parameters):
 
     def __getitem__(self, name: str) -> Array:
         return self._arrays[name]
+
+
+class LazyParameters(Parameters):
+    """Float32 parameters of known shapes, each read or made by `read` when it is asked for, and not kept."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], Array]) -> None:
+        self._read = read
+        self.infos = {
+            name: ArrayInfo(name, "arg", shape, "<f4", 0, 4 * math.prod(shape)) for name, shape in shapes.items()
+        }
+
+    def __getitem__(self, name: str) -> Array:
+        self.infos[name]  # raises KeyError, as a mapping must
+        return self._read(name)
+
+
+def shapes_of(params: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape; of Parameters without reading an array."""
+    return params.shapes if isinstance(params, Parameters) else {name: array.shape for name, array in params.items()}
 
 
 class _Reader:

@@ -1,0 +1,150 @@
+"""Fine-tuning against its peers: rows a second over whole epochs, a step of BERT-base, a frozen encoder."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from common import (
+    BERT_BASE,
+    DATA,
+    THREADS,
+    Peer,
+    Records,
+    arguments,
+    export_base,
+    header,
+    in_turn,
+    read_pairs,
+    run_worker,
+    write_table,
+)
+
+PEERS = (
+    Peer("bertsym", "bertsym", "finetune_bertsym.py", "bertsym"),
+    Peer("module", "(a) GluonNLP's symbol in Module, padded to 128", "finetune_module.py", "bertsym"),
+    Peer("gluon", "(b) GluonNLP's BERTClassifier, Trainer, bucketing sampler", "finetune_gluon.py", "bertsym"),
+    Peer(
+        "gluon-threads",
+        f"(b) with OMP_NUM_THREADS={THREADS}",
+        "finetune_gluon.py",
+        "bertsym",
+        {"OMP_NUM_THREADS": str(THREADS)},
+    ),
+    Peer("torch", "(c) Hugging Face on PyTorch, sdpa, fused AdamW, dynamic padding", "finetune_torch.py", "torch"),
+)
+#: which peers a row of the table has
+WORKS = {
+    "epoch": ("bertsym", "module", "gluon", "gluon-threads", "torch"),
+    "step": ("bertsym", "torch"),
+    "frozen": ("bertsym", "torch"),
+}
+TITLES = {
+    "epoch": "Fine-tuning, batch 32, at most 128 tokens",
+    "step": "A step of BERT-base (random weights), batch 8, 128 tokens each",
+    "frozen": "The head alone, encoder frozen, batch 32",
+}
+_STEP_BATCH, _STEP_WARMUP = 8, 3
+
+
+def main() -> None:
+    parser = arguments(__doc__, PEERS, list(WORKS))
+    parser.add_argument("--train", default=str(DATA / "train.tsv"), help="pairs with a header, as MRPC's train.tsv")
+    parser.add_argument("--dev", default=str(DATA / "dev.tsv"))
+    parser.add_argument("--rows", type=int, help="of the training table, drawn at random, for a quick run")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--frozen-epochs", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=15, help="of BERT-base, the first three are not counted")
+    options = parser.parse_args()
+    records = Records(options.results)
+    for work in options.work or WORKS:
+        peers = [peer for peer in PEERS if peer.name in WORKS[work] and peer.name in (options.only or WORKS[work])]
+        in_turn(peers, {work: job_of(work, options)}, options.rounds, records)
+    print(header(records))
+    for work in WORKS:
+        if records.of(work, "bertsym"):
+            print(f"\n{TITLES[work]}:\n\n{table(work, records)}")
+
+
+def job_of(work: str, options: Any) -> dict[str, Any]:
+    folder = options.folder.resolve()
+    rows, dev = read_pairs(options.train, options.rows), read_pairs(options.dev)
+    source, epochs, batch_size = options.model, options.epochs, 32
+    name = "model"
+    if work == "frozen":
+        epochs = options.frozen_epochs
+    if work == "step":
+        name, source, epochs, batch_size = "bert_base", f"hf:{random_bert(options, folder)}", 1, _STEP_BATCH
+        rows = long_rows(rows, _STEP_BATCH * options.steps)
+        dev = dev[:_STEP_BATCH]
+    model = source.removeprefix("hf:")
+    return {
+        "model": model,
+        "config": json.loads(Path(model, "config.json").read_text(encoding="utf-8")),
+        "prefix": export_base(source, folder / name, "--output", "pooled"),
+        "gluonnlp_prefix": export_base(source, folder / f"{name}_gluonnlp", "--output", "pooled", "--form", "gluonnlp"),
+        "train": write_table(folder / f"{work}_train.jsonl", rows),
+        "dev": write_table(folder / f"{work}_dev.jsonl", dev),
+        "threads": THREADS,
+        "seed": 0,
+        "max_length": 128,
+        "batch_size": batch_size,
+        "learning_rate": 1e-3 if work == "frozen" else 5e-5,
+        "frozen": work == "frozen",
+        "epochs": epochs,
+    }
+
+
+def random_bert(options: Any, folder: Path) -> Path:
+    """A Hugging Face folder of a random BERT-base with the model's vocabulary."""
+    path: Path = folder / "bert_base_hf"
+    if not path.exists():
+        job = {"config": BERT_BASE, "tokenizer": options.model.removeprefix("hf:"), "out": str(path)}
+        run_worker("random_bert.py", job, "torch")
+    return path
+
+
+def long_rows(rows: list[dict[str, str]], count: int) -> list[dict[str, str]]:
+    """Rows of more than 128 tokens each, made of several."""
+    whole = " ".join(row["text"] for row in rows).split()
+    parts = [" ".join(whole[(i * 100) % (len(whole) - 100) :][:100]) for i in range(2 * count)]
+    return [
+        {"text": a, "text_pair": b, "label": str(i % 2)} for i, (a, b) in enumerate(zip(parts[:count], parts[count:]))
+    ]
+
+
+def figures(work: str, record: dict[str, Any]) -> dict[str, float]:
+    """What one run of a peer says, by the head of a column; the first column is what is compared."""
+    training, dev = sum(record["epoch_seconds"]), sum(record["dev_seconds"])
+    seen = record["rows"] * len(record["epoch_seconds"])
+    if work == "step":
+        return {"step, s": statistics.median(record["step_seconds"][_STEP_WARMUP:])}
+    if work == "frozen":
+        return {f"{len(record['epoch_seconds'])} epochs, s": training, "with dev after each, s": training + dev}
+    return {
+        "samples/s over an epoch": seen / training,
+        "with the dev pass": seen / (training + dev),
+        "dev accuracy": record["accuracy"][-1],
+    }
+
+
+def table(work: str, records: Records) -> str:
+    found = {}
+    for peer in PEERS:
+        runs = [figures(work, record) for record in records.of(work, peer.name)]
+        if runs:
+            found[peer] = {column: statistics.median(run[column] for run in runs) for column in runs[0]}
+    columns = list(next(iter(found.values())))
+    ours = next(iter(found.values()))[columns[0]]
+    lines = [f"| | {' | '.join(columns)} | bertsym is |", "|---|" + "---|" * (len(columns) + 1)]
+    for peer, values in found.items():
+        theirs = values[columns[0]]
+        ratio = ours / theirs if work == "epoch" else theirs / ours
+        lines.append(f"| {peer.label} | {' | '.join(f'{values[column]:.3g}' for column in columns)} | {ratio:.2f}x |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Hugging Face BertForSequenceClassification fine-tuned with PyTorch on the CPU: one job in, one result out.
+
+sdpa attention, fused AdamW, batches of like length in random order, padded to their longest row.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import torch
+import transformers
+from job import read_job, read_rows, write_result
+from transformers import AutoTokenizer, BertForSequenceClassification
+
+_WINDOW = 50  # batches that are sorted by length together, as in Hugging Face's LengthGroupedSampler
+_NO_DECAY = ("bias", "LayerNorm.weight")
+
+
+def main() -> None:
+    job = read_job()
+    torch.set_num_threads(job["threads"])
+    torch.manual_seed(job["seed"])
+    model = BertForSequenceClassification.from_pretrained(
+        job["model"],
+        attn_implementation="sdpa",
+        dtype=torch.float32,
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        classifier_dropout=0.1,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(job["model"])
+    train, dev = (encoded(tokenizer, read_rows(job[name]), job["max_length"]) for name in ("train", "dev"))
+    if job["frozen"]:
+        model.bert.requires_grad_(False)
+    optimizer, schedule = make_optimizer(model, job, len(batches(train, job["batch_size"])) * job["epochs"])
+    result: dict[str, Any] = {"epoch_seconds": [], "step_seconds": [], "dev_seconds": [], "accuracy": []}
+    for _ in range(job["epochs"]):
+        start = time.perf_counter()
+        result["step_seconds"] += train_epoch(model, tokenizer, train, job, optimizer, schedule)
+        end = time.perf_counter()
+        result["epoch_seconds"].append(end - start)
+        result["accuracy"].append(accuracy(model, tokenizer, dev, job["batch_size"]))
+        result["dev_seconds"].append(time.perf_counter() - end)
+    settings = f"torch {torch.__version__}, transformers {transformers.__version__}, {torch.get_num_threads()} threads"
+    write_result(**result, rows=len(train), settings=settings)
+
+
+def encoded(tokenizer: Any, rows: list[dict[str, str]], max_length: int) -> list[dict[str, Any]]:
+    pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
+    texts = [row["text"] for row in rows]
+    found = tokenizer(texts, pairs, truncation=True, max_length=max_length)
+    return [{**{name: found[name][i] for name in found}, "labels": int(row["label"])} for i, row in enumerate(rows)]
+
+
+def make_optimizer(model: Any, job: dict[str, Any], steps: int) -> tuple[Any, Any]:
+    trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    groups = [
+        {"params": [value for name, value in trained if not name.endswith(_NO_DECAY)], "weight_decay": 0.01},
+        {"params": [value for name, value in trained if name.endswith(_NO_DECAY)], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=job["learning_rate"], fused=True)
+    return optimizer, transformers.get_linear_schedule_with_warmup(optimizer, int(0.1 * steps), steps)
+
+
+def batches(rows: list[dict[str, Any]], batch_size: int) -> list[list[dict[str, Any]]]:
+    order = torch.randperm(len(rows)).tolist()
+    window = batch_size * _WINDOW
+    grouped = [
+        row
+        for start in range(0, len(order), window)
+        for row in sorted(order[start : start + window], key=lambda i: len(rows[i]["input_ids"]))
+    ]
+    found = [[rows[i] for i in grouped[start : start + batch_size]] for start in range(0, len(grouped), batch_size)]
+    return [found[i] for i in torch.randperm(len(found)).tolist()]
+
+
+def train_epoch(
+    model: Any, tokenizer: Any, rows: list[dict[str, Any]], job: dict[str, Any], optimizer: Any, schedule: Any
+) -> list[float]:
+    """Train over all rows; the seconds of each step."""
+    model.train()
+    if job["frozen"]:
+        model.bert.eval()  # nothing behind it is trained: dropout there only costs time
+    trained = [value for value in model.parameters() if value.requires_grad]
+    seconds = []
+    for batch in batches(rows, job["batch_size"]):
+        start = time.perf_counter()
+        model(**tokenizer.pad(batch, return_tensors="pt")).loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0, foreach=True)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+@torch.inference_mode()
+def accuracy(model: Any, tokenizer: Any, rows: list[dict[str, Any]], batch_size: int) -> float:
+    model.eval()
+    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
+    right = 0
+    for start in range(0, len(ordered), batch_size):
+        batch = tokenizer.pad(ordered[start : start + batch_size], return_tensors="pt")
+        labels = batch.pop("labels")
+        right += int((model(**batch).logits.argmax(-1) == labels).sum())
+    return right / len(rows)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    main()

@@ -1,0 +1,23 @@
+"""`Classifier` of bertsym, as `bertsym predict` uses it."""
+
+from __future__ import annotations
+
+from job import read_job, read_rows, write_result
+from timing import measure
+
+from bertsym import Classifier
+
+
+def main() -> None:
+    job = read_job()
+    classifier = Classifier(job["prefix"])
+    result = measure(
+        job,
+        read_rows(job["table"]),
+        lambda texts, pairs: [prediction.label for prediction in classifier.predict(texts, pairs)],
+    )
+    write_result(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Seconds of a classifier on a whole table and on single texts, tokenising included: the same for every peer."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+#: pairs of texts, in order -> a label for each
+Classify = Callable[[Sequence[str], Sequence[str]], list[str]]
+
+
+def measure(job: dict[str, Any], rows: list[dict[str, str]], classify: Classify) -> dict[str, Any]:
+    """Each after one run that is not counted."""
+    texts, pairs = [row["text"] for row in rows], [row["text_pair"] for row in rows]
+    result: dict[str, Any] = {"table_seconds": [], "rows": len(rows)}
+    classify(texts, pairs)
+    for _ in range(job["repeats"]):
+        start = time.perf_counter()
+        labels = classify(texts, pairs)
+        result["table_seconds"].append(time.perf_counter() - start)
+    result["accuracy"] = sum(label == row["label"] for label, row in zip(labels, rows)) / len(rows)
+    for length, (text, pair) in job["singles"].items():
+        seconds = []
+        for _ in range(job["single_repeats"]):
+            start = time.perf_counter()
+            classify([text], [pair])
+            seconds.append(time.perf_counter() - start)
+        result[f"latency_{length}"] = statistics.median(seconds[len(seconds) // 5 :])
+    return result
