@@ -118,8 +118,22 @@ ALLOWED: dict[str, set[str]] = {
         "inference",
         "training",
     },
+    "quantization": {
+        "errors",
+        "runtime",
+        "symbol",
+        "text",
+        "bert.inputs",
+        "recognition.recognise",
+        "bundle",
+        "surgery.fold",
+        "acceleration",
+        "inference",
+        "quantization",
+    },
     "cli": {"errors", "runtime", "text", "bert.catalogue", "bert.forms", "bert.grafting", "bundle", "sources"}
-    | {"exporting", "verification", "training", "inference", "inspection", "surgery", "drawing", "onnx_export", "cli"},
+    | {"exporting", "verification", "training", "inference", "inspection", "surgery", "drawing", "onnx_export"}
+    | {"quantization", "cli"},
     "__main__": {"cli"},
 }
 # Nothing of these may lead to mxnet, however far the way is.

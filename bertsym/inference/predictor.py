@@ -68,7 +68,7 @@ class Predictor:
     def set_params(self, arg_params: Mapping[str, Any]) -> None:
         """Use these parameters from now on; all of the symbol's and no others."""
         self._arg_params = {
-            name: array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array)
+            name: array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array, dtype=array.dtype)
             for name, array in arg_params.items()
         }
         if self._fast_symbol is None:
