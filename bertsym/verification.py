@@ -119,6 +119,11 @@ def verify(prefix: str | Path, *, atol: float = DEFAULT_ATOL) -> list[Check]:
     ModelError for files that are not as they were written, otherwise what `verify_bundle` raises.
     """
     bundle = Bundle.open(prefix)
+    if bundle.signature.precision != "float32":
+        raise ModelError(
+            f"{prefix}: is {bundle.signature.precision}, which is not what GluonNLP's BERTModel computes; "
+            "bertsym evaluate tells how good it is"
+        )
     return verify_bundle(bundle, bundle.params(), atol, (23, 48), str(prefix))
 
 

@@ -30,7 +30,7 @@ from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ArrayInfo, ParamsFile
 from bertsym.symbol.quantized import OPERATORS as QUANTIZED_OPERATORS
-from bertsym.symbol.quantized import quantized_layers
+from bertsym.symbol.quantized import fused_layers
 from bertsym.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -174,7 +174,7 @@ def _check_quantized(
     for name, graph in graphs.items():
         where = path(name)
         try:
-            layers = quantized_layers(graph)
+            layers = [layer for layer in fused_layers(graph).values() if layer.quantized]
             bert = find_bert(graph, shapes)
         except ModelError as error:
             raise ModelError(f"{where}: {error}") from None

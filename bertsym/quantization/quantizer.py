@@ -11,7 +11,7 @@ from bertsym.quantization.calibration import Range, tensor_ranges
 from bertsym.runtime import mx, quiet_stderr
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
-from bertsym.symbol.quantized import fused_layers, unfuse
+from bertsym.symbol.quantized import fused_layers, tidy
 
 _BACKEND = "MKLDNN_QUANTIZE"
 
@@ -49,7 +49,7 @@ class Quantizer:
             )
             symbol = symbol.get_backend_symbol(_BACKEND)
         graph = SymbolGraph.parse(symbol.tojson())
-        unfuse(graph)
+        tidy(graph)
         return graph, {name: arg_params[name].asnumpy() for name in graph.variables if name in arg_params}
 
     def _quantize(self, kept: Collection[str]) -> tuple[Any, Any, Any]:

@@ -36,8 +36,12 @@ def fused_layers(graph: SymbolGraph) -> dict[Node, FusedLayer]:
 
 
 def quantized_layers(graph: SymbolGraph) -> list[str]:
-    """Names of the FullyConnecteds that compute in int8; raises ModelError as `fused_layers`."""
-    return [layer.name for layer in fused_layers(graph).values() if layer.quantized]
+    """Names of the fused operators that compute in int8."""
+    return [node.name for node in graph.find(op=FUSED) if _is_quantized(node)]
+
+
+def _is_quantized(node: Node) -> bool:
+    return flag(node.attrs, "quantized", False)
 
 
 def _layer(node: Node) -> FusedLayer:
@@ -54,16 +58,18 @@ def _layer(node: Node) -> FusedLayer:
         or inside.outputs != [Output(operators[-1])]
     ):
         raise ModelError(f"node {node.name!r} ({FUSED}) is no FullyConnected with a bias and an activation")
-    return FusedLayer(operators[0].name, flag(node.attrs, "quantized", False), tuple(operators))
+    return FusedLayer(operators[0].name, _is_quantized(node), tuple(operators))
 
 
-def unfuse(graph: SymbolGraph) -> None:
-    """Write the fused operators that compute in float32 as what they stand for, in place.
+def tidy(graph: SymbolGraph) -> None:
+    """Write the fused operators that compute in float32 as what they stand for, in place; name the others after it.
 
     MXNet fuses them again when it binds the graph, and others can read it. Raises ModelError as `fused_layers`.
     """
+    layers = fused_layers(graph)
+    graph.rename({node.name: layer.name for node, layer in layers.items() if layer.quantized})
     with graph.edit():
-        for node, layer in fused_layers(graph).items():
+        for node, layer in layers.items():
             if not layer.quantized:
                 inputs = list(node.inputs)
                 taken = {other.name for other in graph.nodes}
