@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS
 from bertsym.bert.config import BertConfig
 from bertsym.bert.inputs import INPUT_NAMES
@@ -149,10 +151,10 @@ def check_bert(
     )
     if differing:
         raise ModelError(f"{path(PARAMS)}: not the parameters of this config: {', '.join(differing[:5])}")
+    dtypes = ("float32", "int8") if quantized else ("float32",)
     for info in infos.values():
-        if info.kind == "aux" or not (info.dtype == "<f4" or (quantized and info.dtype == "|i1")):
-            kind = "float32 or int8" if quantized else "float32"
-            raise ModelError(f"{path(PARAMS)}: parameter {info.name} is not a {kind} argument")
+        if info.kind == "aux" or np.dtype(info.dtype).name not in dtypes:
+            raise ModelError(f"{path(PARAMS)}: parameter {info.name} is not a {' or '.join(dtypes)} argument")
     for name, graph in graphs.items():
         extra = {LABEL_NAME} if name == TRAIN_SYMBOL else set()
         graph.check_only(OPERATORS | QUANTIZED_OPERATORS if quantized else OPERATORS, str(path(name)))
