@@ -169,7 +169,7 @@ class SymbolGraph:
     def check_only(self, operators: Container[str], where: str) -> None:
         """Raise ModelError for an operator that isn't one of `operators`, and for an output that it has not.
 
-        Those of SliceChannel and of quantized operators are known to be several; of others only the first is.
+        Only quantized operators may have several.
         """
         for node in self.nodes:
             if node.op not in operators:

@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bertsym.symbol.attributes import flag, integer
+from bertsym.symbol.attributes import flag
 
 VARIABLE = "null"  #: operator of a variable in the JSON
 
@@ -55,8 +55,6 @@ def output_count(node: Node) -> int:
     ``num_outputs`` is what a file says of it, and MXNet reads outside of its memory where that is too large. What
     is quantized has the least and the greatest value beside the values.
     """
-    if node.op == "SliceChannel":
-        return integer(node.attrs, "num_outputs", 1)
     if node.op == "_sg_mkldnn_fully_connected":
         in_int8 = flag(node.attrs, "quantized", False) and not flag(node.attrs, "enable_float_output", False)
         return 3 if in_int8 else 1
