@@ -10,6 +10,7 @@ from typing import Any
 
 from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS
 from bertsym.bert.config import BertConfig
+from bertsym.bert.folding import folded_shapes, is_folded
 from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.bert.parameters import parameter_shapes
 from bertsym.bundle.files import (
@@ -118,6 +119,11 @@ class Bundle(_Files):
         """Whether the symbol ends in a head rather than in an output of the encoder."""
         return self.signature.kind != "encoder"
 
+    @property
+    def is_folded(self) -> bool:
+        """Whether query, key and value of layers are one parameter."""
+        return is_folded(self.params())
+
 
 def check_bert(
     config: BertConfig,
@@ -130,7 +136,7 @@ def check_bert(
 
     `graphs` are by file name (SYMBOL, TRAIN_SYMBOL); `path` gives what messages call a file.
     """
-    expected = _expected_shapes(config, signature, path(SIGNATURE))
+    expected = folded_shapes(_expected_shapes(config, signature, path(SIGNATURE)), infos)
     shapes = {name: info.shape for name, info in infos.items()}
     if shapes != expected:
         differing = sorted(name for name in shapes.keys() | expected if shapes.get(name) != expected.get(name))

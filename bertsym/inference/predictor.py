@@ -124,7 +124,7 @@ class Predictor:
             inputs = self._inputs(features, rows, batch_size)
             if len(running) == len(executors):
                 results.append(self._finished(*running.popleft(), on_rows))
-            running.append((rows, self._forward(executors[number % len(executors)], inputs)))
+            running.append((rows, executors[number % len(executors)].forward(inputs)))
         results += [self._finished(rows, output, on_rows) for rows, output in running]
         order, values = (np.concatenate(parts) for parts in zip(*results))
         ordered = np.empty_like(values)
@@ -145,7 +145,3 @@ class Predictor:
             raise ModelError(f"an output of {self._symbol.list_outputs()[0]} is not finite")
         on_rows(len(rows))
         return rows, values
-
-    @staticmethod
-    def _forward(executors: Executors, inputs: tuple[Array, Array, Array]) -> Any:
-        return executors.forward(inputs)
