@@ -27,7 +27,7 @@ def folded_shapes(shapes: Mapping[str, Shape], names: Collection[str]) -> dict[s
     folded: dict[str, Shape] = {}
     for name, shape in shapes.items():
         joined = _joined(name)
-        if joined in names:
+        if joined != name and joined in names:
             folded[joined] = (3 * shape[0], *shape[1:])
         else:
             folded[name] = shape
