@@ -6,10 +6,12 @@ So ``--help`` and usage errors do not pay for the import. Variables that the use
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import os
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -19,8 +21,11 @@ from bertsym.errors import ModelError
 # numpy removed these in 1.24; mxnet 1.9.1 and gluonnlp 0.10.0 still use them.
 _NUMPY_ALIASES = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str}
 
+_PATIENCE = 10.0  # seconds until a worker of MXNet's engine is given up
+
 _settings: list[str] = []
 _prepared = False
+_sharing: int | None = None  # executors among which the threads are divided
 
 
 def prepare_environment() -> list[str]:
@@ -33,6 +38,8 @@ def prepare_environment() -> list[str]:
         _prepared = True
         # Unset, MXNet takes half of the processors.
         _set_default("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+        # Executors that run at the same time; each may have several OpenMP threads.
+        _set_default("MXNET_CPU_WORKER_NTHREADS", "2")
         # Short spinning: an idle OpenMP thread on a busy machine gives its processor back.
         _set_default("GOMP_SPINCOUNT", "1000")
         if _has_avx2():
@@ -42,6 +49,43 @@ def prepare_environment() -> list[str]:
         _set_default("MXNET_SUBGRAPH_VERBOSE", "0")
         _restore_numpy_aliases()
     return list(_settings)
+
+
+def engine_workers() -> int:
+    """How many executors MXNet runs at a time on the CPU."""
+    prepare_environment()
+    return int(os.environ.get("MXNET_CPU_WORKER_NTHREADS", "1"))
+
+
+def share_threads(executors: int) -> None:
+    """Divide the OpenMP threads, OMP_NUM_THREADS, among so many executors that run at the same time on the CPU.
+
+    MXNet counts them for each worker of its engine, so that the number can be changed while it is idle. Nothing
+    changes where there is one worker, as after an import of mxnet before bertsym.
+    """
+    global _sharing
+    workers = engine_workers()
+    if workers == 1 or executors == _sharing or os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":
+        return
+    _sharing = executors
+    threads = max(1, int(os.environ["OMP_NUM_THREADS"]) // executors)
+    # None ends before all have begun, so each worker takes one.
+    together, ended = threading.Barrier(workers, timeout=_PATIENCE), threading.Semaphore(0)
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+    def task(context: object, parameter: object) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait()
+            ctypes.CDLL("libgomp.so.1").omp_set_num_threads(threads)
+        ended.release()
+
+    cpu = (ctypes.c_int32 * 2)(1, 0)  # kind and number of the device
+    arguments = (task, None, None, cpu, None, 0, None, 0, None, 0, b"share_threads")
+    mx.nd.waitall()
+    for _ in range(workers):
+        mx.base.check_call(mx.base._LIB.MXEnginePushSync(*arguments))
+    for _ in range(workers):
+        ended.acquire()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 
 from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS
 from bertsym.bert.config import BertConfig
+from bertsym.bert.folding import folded_shapes, is_folded
 from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.bert.parameters import parameter_shapes
 from bertsym.bundle.files import (
@@ -123,6 +124,11 @@ class Bundle(_Files):
         """Whether the symbol ends in a head rather than in an output of the encoder."""
         return self.signature.kind != "encoder"
 
+    @property
+    def is_folded(self) -> bool:
+        """Whether query, key and value of layers are one parameter."""
+        return is_folded(self.params())
+
 
 def check_bert(
     config: BertConfig,
@@ -135,7 +141,7 @@ def check_bert(
 
     `graphs` are by file name (SYMBOL, TRAIN_SYMBOL); `path` gives what messages call a file.
     """
-    expected = _expected_shapes(config, signature, path(SIGNATURE))
+    expected = folded_shapes(_expected_shapes(config, signature, path(SIGNATURE)), infos)
     shapes = {name: info.shape for name, info in infos.items()}
     quantized = signature.precision == "int8"
     if quantized:

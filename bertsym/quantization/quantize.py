@@ -214,8 +214,8 @@ def _prepared(bundle: Bundle) -> tuple[SymbolGraph, dict[str, Array]]:
     with graph.edit():
         for node in graph.find(op="Dropout"):
             graph.remove(node, bypass=True)
-    if len(find_bert(graph, _shapes(arg_params)).layers) == 1:
-        return graph, arg_params  # nothing to fold: its query is that of position 0 alone
+    if bundle.is_folded or len(find_bert(graph, _shapes(arg_params)).layers) == 1:
+        return graph, arg_params  # nothing to fold: the query of a last layer is that of position 0 alone
     return fold(graph, arg_params)
 
 

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from bertsym.bert.folding import JOINED
 from bertsym.errors import ModelError
 from bertsym.recognition.recognise import Layer, find_bert
 from bertsym.symbol.attributes import decimal, flag
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output, free_name
 from bertsym.symbol.params import Array
-
-JOINED = "query_key_value"  #: in the names of what is one now
 
 
 def fold(graph: SymbolGraph, params: Mapping[str, Array]) -> tuple[SymbolGraph, dict[str, Array]]:

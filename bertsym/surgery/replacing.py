@@ -45,8 +45,8 @@ def replace_encoder(
     last = places.get(spec.config.num_layers)
     first_only = bert.layers[-1].first_only
     if last is not None and not first_only:
-        first_only = form.name == "fast" and _only_first_is_read(rest, rest.node(last))
-    elif last is not None and form.name != "fast":
+        first_only = form.first_only and _only_first_is_read(rest, rest.node(last))
+    elif last is not None and not form.first_only:
         _read_first(rest, rest.node(last))
     # Batch-major, whatever the form runs in.
     graph = SymbolGraph.parse(encoder_symbol(spec, form, list(places), first_only=first_only).tojson())
@@ -164,7 +164,7 @@ def _keep_attributes(graph: SymbolGraph, original: SymbolGraph) -> None:
     with graph.edit():
         for node in graph.nodes:
             if node.is_variable:
-                node.attrs = dict(sorted({**before[node.name], **node.attrs}.items()))
+                node.attrs = dict(sorted({**before.get(node.name, {}), **node.attrs}.items()))
 
 
 def fit_to(graph: SymbolGraph, form: Form, release: str | None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from bertsym.bert.encoder.base import Encoder
 from bertsym.bert.encoder.fast import FastEncoder
 from bertsym.bert.encoder.gluonnlp import GluonNLPEncoder
+from bertsym.bert.encoder.inference import InferenceEncoder
 from bertsym.bert.encoder.portable import PortableEncoder
 from bertsym.bert.encoder_spec import EncoderSpec
 from bertsym.bert.forms import Form
@@ -20,6 +21,7 @@ _ENCODERS: dict[str, type[Encoder]] = {
     "portable": PortableEncoder,
     "gluonnlp": GluonNLPEncoder,
     "fast": FastEncoder,
+    "inference": InferenceEncoder,
 }
 
 
@@ -29,11 +31,11 @@ def encoder_symbol(
     """The encoder's graph: an mx.sym.Symbol of shape (N, T, U), padding not yet zeroed.
 
     It ends in the outputs `places`, by default of the last layer: place 0 is what the first layer reads, i the output
-    of layer i - 1. Where only position 0 of the last is wanted, `first_only`, the fast form computes no other in it:
-    (N, 1, U).
+    of layer i - 1. Where only position 0 of the last is wanted, `first_only`, forms that can (`Form.first_only`)
+    compute no other in it: (N, 1, U).
     """
     encoder = _ENCODERS[form.name](spec, form)
-    outputs = encoder.build(first_only and form.name == "fast")
+    outputs = encoder.build(first_only and form.first_only)
     chosen = [spec.config.num_layers] if places is None else places
     symbols = [_batch_major(outputs[place], place) if encoder.time_major else outputs[place] for place in chosen]
     return symbols[0] if len(symbols) == 1 else mx.sym.Group(symbols)
