@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bertsym.inspection.report import Inspection, inspect
     from bertsym.model import Model, open_model
     from bertsym.onnx_export.exporting import ExportedOnnx, export_onnx
+    from bertsym.quantization.quantize import Quantized, quantize
     from bertsym.signature import Signature
     from bertsym.sources import Pretrained, SourceOptions, load_source
     from bertsym.surgery.diff import Diff, diff
@@ -64,6 +65,8 @@ _HOME = {
     "open_model": "model",
     "ExportedOnnx": "onnx_export.exporting",
     "export_onnx": "onnx_export.exporting",
+    "Quantized": "quantization.quantize",
+    "quantize": "quantization.quantize",
     "Signature": "signature",
     "Pretrained": "sources",
     "SourceOptions": "sources",
@@ -109,6 +112,7 @@ __all__ = [
     "ParamsFile",
     "Prediction",
     "Pretrained",
+    "Quantized",
     "Signature",
     "SourceOptions",
     "SymbolBundle",
@@ -134,6 +138,7 @@ __all__ = [
     "lower",
     "open_model",
     "output_symbol",
+    "quantize",
     "verify",
 ]
 

@@ -25,6 +25,7 @@ _PATIENCE = 10.0  # seconds until a worker of MXNet's engine is given up
 
 _settings: list[str] = []
 _prepared = False
+_sharing: int | None = None  # executors among which the threads are divided
 
 
 def prepare_environment() -> list[str]:
@@ -50,15 +51,23 @@ def prepare_environment() -> list[str]:
     return list(_settings)
 
 
+def engine_workers() -> int:
+    """How many executors MXNet runs at a time on the CPU."""
+    prepare_environment()
+    return int(os.environ.get("MXNET_CPU_WORKER_NTHREADS", "1"))
+
+
 def share_threads(executors: int) -> None:
     """Divide the OpenMP threads, OMP_NUM_THREADS, among so many executors that run at the same time on the CPU.
 
     MXNet counts them for each worker of its engine, so that the number can be changed while it is idle. Nothing
     changes where there is one worker, as after an import of mxnet before bertsym.
     """
-    workers = int(os.environ.get("MXNET_CPU_WORKER_NTHREADS", "1"))
-    if workers == 1 or os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":
+    global _sharing
+    workers = engine_workers()
+    if workers == 1 or executors == _sharing or os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":
         return
+    _sharing = executors
     threads = max(1, int(os.environ["OMP_NUM_THREADS"]) // executors)
     # None ends before all have begun, so each worker takes one.
     together, ended = threading.Barrier(workers, timeout=_PATIENCE), threading.Semaphore(0)

@@ -37,6 +37,7 @@ class Signature:
     target_mxnet: str | None = None  #: the release line that the symbols were written for, such as ``1.5``
     form: str | None = None  #: a key of `bert.forms.FORMS`; found, as the next, when the symbols are written
     minimum_mxnet: str | None = None  #: the oldest MXNet that loads them
+    precision: str = "float32"  #: in which most of it is computed; ``int8`` of a bundle that `quantize` wrote
 
     def to_json(self) -> dict[str, Any]:
         """The documented JSON form; free dimensions are the strings ``batch`` and ``length``."""
@@ -60,6 +61,7 @@ class Signature:
             "form": self.form,
             "target_mxnet": self.target_mxnet,
             "minimum_mxnet": self.minimum_mxnet,
+            "precision": self.precision,
         }
 
     @classmethod
@@ -83,6 +85,7 @@ class Signature:
             form=document["form"],
             target_mxnet=document.get("target_mxnet"),
             minimum_mxnet=document["minimum_mxnet"],
+            precision=document.get("precision", "float32"),
         )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME
 from bertsym.bert.config import BertConfig
+from bertsym.bert.folding import unfolded
 from bertsym.bert.inputs import INPUT_NAMES, check_inputs, input_shapes
 from bertsym.bert.parameters import POOLER, parameter_shapes
 from bertsym.bundle import PARAMS, SYMBOL, TRAIN_SYMBOL, Bundle
@@ -123,7 +124,12 @@ def verify(prefix: str | Path, *, atol: float = DEFAULT_ATOL) -> list[Check]:
     ModelError for files that are not as they were written, otherwise what `verify_bundle` raises.
     """
     bundle = Bundle.open(prefix)
-    return verify_bundle(bundle, bundle.params(), atol, (23, 48), str(prefix))
+    if bundle.signature.precision != "float32":
+        raise ModelError(
+            f"{prefix}: is {bundle.signature.precision}, which is not what GluonNLP's BERTModel computes; "
+            "bertsym evaluate tells how good it is"
+        )
+    return verify_bundle(bundle, unfolded(bundle.params(), bundle.config), atol, (23, 48), str(prefix))
 
 
 def verify_bundle(

@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "bert.config": {"errors"},
     "bert.inputs": {"errors", "bert.config"},
     "bert.parameters": {"errors", "bert.config"},
+    "bert.folding": {"bert.config", "bert.parameters"},
     "bert.catalogue": set(),
     "bert.forms": {"errors"},
     "bert.encoder_spec": {"bert.config", "bert.inputs", "bert.parameters"},
@@ -49,6 +50,7 @@ ALLOWED: dict[str, set[str]] = {
         "bert.config",
         "bert.inputs",
         "bert.catalogue",
+        "bert.folding",
         "bert.forms",
         "bert.parameters",
     },
@@ -118,8 +120,22 @@ ALLOWED: dict[str, set[str]] = {
         "inference",
         "training",
     },
+    "quantization": {
+        "errors",
+        "runtime",
+        "symbol",
+        "text",
+        "bert.inputs",
+        "recognition.recognise",
+        "bundle",
+        "surgery.fold",
+        "acceleration",
+        "inference",
+        "quantization",
+    },
     "cli": {"errors", "runtime", "text", "bert.catalogue", "bert.forms", "bert.grafting", "bundle", "sources"}
-    | {"exporting", "verification", "training", "inference", "inspection", "surgery", "drawing", "onnx_export", "cli"},
+    | {"exporting", "verification", "training", "inference", "inspection", "surgery", "drawing", "onnx_export"}
+    | {"quantization", "cli"},
     "__main__": {"cli"},
 }
 # Nothing of these may lead to mxnet, however far the way is.

@@ -55,20 +55,21 @@ def test_a_pair_has_types_0_and_1(cli: Cli, paraphrases: Path) -> None:
 def test_they_are_the_inputs_that_predict_feeds(
     cli: Cli, classifier: Path, tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bertsym.inference.predictor import Predictor
+    from bertsym.inference.executors import Executors
 
-    forward, fed = Predictor._forward, []
+    forward, fed = Executors.forward, []
 
-    def listening(self: Predictor, inputs: Any) -> Any:
+    def listening(self: Executors, inputs: Any) -> Any:
         fed.append(inputs)
         return forward(self, inputs)
 
-    monkeypatch.setattr(Predictor, "_forward", listening)
+    monkeypatch.setattr(Executors, "forward", listening)
     predictions = list(Classifier(classifier, batch_size=1).predict_table(tables.dev))
     printed = records(cli("tokenize", classifier, tables.dev))
     assert len(printed) == len(fed) == len(predictions)
-    # predict takes the shortest rows first.
-    for record, (token_ids, token_types, valid_length) in zip(sorted(printed, key=lambda one: one["data2"]), fed):
+    # predict takes the longest rows first.
+    by_length = sorted(printed, key=lambda one: one["data2"])[::-1]
+    for record, (token_ids, token_types, valid_length) in zip(by_length, fed):
         length = record["data2"]
         assert [length] == valid_length.tolist()
         assert record["data0"] == token_ids[0, :length].tolist()

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS
 from bertsym.bert.config import BertConfig
+from bertsym.bert.folding import folded_shapes, is_folded
 from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.bert.parameters import parameter_shapes
 from bertsym.bundle.files import (
@@ -25,9 +28,12 @@ from bertsym.bundle.files import (
     read_json,
 )
 from bertsym.errors import ModelError
+from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ArrayInfo, ParamsFile
+from bertsym.symbol.quantized import OPERATORS as QUANTIZED_OPERATORS
+from bertsym.symbol.quantized import fused_layers
 from bertsym.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -118,6 +124,11 @@ class Bundle(_Files):
         """Whether the symbol ends in a head rather than in an output of the encoder."""
         return self.signature.kind != "encoder"
 
+    @property
+    def is_folded(self) -> bool:
+        """Whether query, key and value of layers are one parameter."""
+        return is_folded(self.params())
+
 
 def check_bert(
     config: BertConfig,
@@ -130,23 +141,54 @@ def check_bert(
 
     `graphs` are by file name (SYMBOL, TRAIN_SYMBOL); `path` gives what messages call a file.
     """
-    expected = _expected_shapes(config, signature, path(SIGNATURE))
+    expected = folded_shapes(_expected_shapes(config, signature, path(SIGNATURE)), infos)
     shapes = {name: info.shape for name, info in infos.items()}
-    if shapes != expected:
-        differing = sorted(name for name in shapes.keys() | expected if shapes.get(name) != expected.get(name))
+    quantized = signature.precision == "int8"
+    if quantized:
+        # Weights that were joined or made int8 have other names.
+        expected = {name: shape for name, shape in expected.items() if name in shapes}
+        _check_quantized(config, shapes, graphs, path)
+    elif signature.precision != "float32":
+        raise ModelError(f"{path(SIGNATURE)}: precision {signature.precision!r} is unknown")
+    differing = sorted(
+        name
+        for name in shapes.keys() | expected
+        if shapes.get(name) != expected.get(name) and (name in expected or not quantized)
+    )
+    if differing:
         raise ModelError(f"{path(PARAMS)}: not the parameters of this config: {', '.join(differing[:5])}")
+    dtypes = ("float32", "int8") if quantized else ("float32",)
     for info in infos.values():
-        if info.dtype != "<f4" or info.kind == "aux":
-            raise ModelError(f"{path(PARAMS)}: parameter {info.name} is not a float32 argument")
+        if info.kind == "aux" or np.dtype(info.dtype).name not in dtypes:
+            raise ModelError(f"{path(PARAMS)}: parameter {info.name} is not a {' or '.join(dtypes)} argument")
     for name, graph in graphs.items():
         extra = {LABEL_NAME} if name == TRAIN_SYMBOL else set()
-        graph.check_only(OPERATORS, str(path(name)))
-        unlike = set(graph.variables) ^ {*INPUT_NAMES, *extra, *expected}
+        graph.check_only(OPERATORS | QUANTIZED_OPERATORS if quantized else OPERATORS, str(path(name)))
+        unlike = set(graph.variables) ^ {*INPUT_NAMES, *extra, *shapes}
         if unlike:
             raise ModelError(f"{path(name)}: its variables are not inputs and parameters: {sorted(unlike)[:5]}")
         outputs = [f"{output}_output" for output in graph.output_names]
         if outputs != [signature.output_name]:
             raise ModelError(f"{path(name)}: ends in {', '.join(outputs)}, not in {signature.output_name}")
+
+
+def _check_quantized(
+    config: BertConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    graphs: Mapping[str, SymbolGraph],
+    path: Callable[[str], object],
+) -> None:
+    """Raise ModelError unless the graph is that of an encoder of `config` with layers in int8."""
+    for name, graph in graphs.items():
+        where = path(name)
+        try:
+            layers = [layer for layer in fused_layers(graph).values() if layer.quantized]
+            bert = find_bert(graph, shapes)
+        except ModelError as error:
+            raise ModelError(f"{where}: {error}") from None
+        found = (len(bert.layers), bert.units, bert.vocab_size, bert.max_length)
+        if not layers or found != (config.num_layers, config.units, config.vocab_size, config.max_length):
+            raise ModelError(f"{where}: not the int8 graph of this config")
 
 
 def _expected_shapes(config: BertConfig, signature: Signature, where: object) -> dict[str, tuple[int, ...]]:

@@ -28,6 +28,7 @@ COMMANDS = {
     "onnx": "Write a symbol as an ONNX file, checked in onnxruntime.",
     "verify": "Check a written bundle against GluonNLP's own BERTModel.",
     "finetune": "Graft a classifier onto an exported BERT and fit it.",
+    "quantize": "Write a classifier in int8, as far as it stays good.",
     "evaluate": "Measure a classifier on a labelled table.",
     "predict": "Classify texts.",
     "tokenize": "Print texts as the inputs of a model.",

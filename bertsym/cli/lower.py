@@ -11,12 +11,16 @@ from bertsym.cli.options import command_line, form_options, show_written, surger
 @click.argument("symbol", metavar="PREFIX")
 @click.argument("prefix", metavar="OUT")
 @form_options
+@click.option(
+    "--fold", is_flag=True, help="For inference: query, key and value of a layer as one parameter and one product."
+)
 @surgery_options
 def command(
     symbol: str,
     prefix: str,
     form: str | None,
     target: str | None,
+    fold: bool,
     params: str | None,
     epoch: int | None,
     shape: dict[str, tuple[int, ...]],
@@ -35,6 +39,7 @@ def command(
         prefix,
         target=target,
         form=form,
+        fold=fold,
         params=params,
         epoch=epoch,
         shapes=shape,

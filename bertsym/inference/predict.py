@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bertsym.bundle import Bundle
+from bertsym.inference.ahead import ahead
 from bertsym.inference.bundle_tokenizer import BundleTokenizer
 from bertsym.inference.classifier import open_classifier
 from bertsym.inference.predictor import BATCH_SIZE, Predictor
@@ -45,9 +46,10 @@ class Classifier:
     ) -> Iterator[Prediction]:
         """Predict the rows of a table or of a stream, in their order and in constant memory.
 
-        They are read, and errors raised, as `BundleTokenizer.encode_table` says.
+        They are read, and errors raised, as `BundleTokenizer.encode_table` says; some rows are tokenised while those
+        before them are predicted.
         """
-        return self._predict(self._tokenizer.encode_table(source, table_format))
+        return self._predict(ahead(self._tokenizer.encode_table(source, table_format)))
 
     def _predict(self, encoded: Iterable[Features]) -> Iterator[Prediction]:
         for features in encoded:

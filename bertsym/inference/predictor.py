@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from bertsym.acceleration.graphs import fast_symbol
+from bertsym.acceleration.inference import InferenceSymbol
 from bertsym.bert.config import BertConfig
-from bertsym.bert.inputs import INPUT_NAMES, input_shapes
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.devices import contexts
 from bertsym.errors import DataError, ModelError
-from bertsym.runtime import mx, mxnet_errors, quiet_stderr
+from bertsym.inference.executors import Executors
+from bertsym.runtime import engine_workers, mx, mxnet_errors, quiet_stderr, share_threads
 from bertsym.symbol.params import Array
-from bertsym.text.batches import bucket_length, inference_batches
+from bertsym.text.batches import inference_batches, inference_length
 from bertsym.text.features import Features
 
 BATCH_SIZE = 32
+_FEW = 8  # rows that one executor with all threads computes sooner than several with one each
 
 
 class Predictor:
-    """The first output of an inference symbol for encoded texts, by BucketingModule.
+    """The first output of an inference symbol for encoded texts.
 
-    Every batch has `batch_size` rows, or for few rows the next power of two; a short one is filled up, and the
-    filling dropped, so that the number of graphs stays small. `length` fixes the length for symbols that take
-    only one.
+    On a CPU many rows are computed by several executors at a time, each with its share of the threads, since many of
+    MXNet's operators use only one; few rows by one with all threads. On GPUs each has one. Every batch has
+    `batch_size` rows, or for few rows a power of two; a short one is filled up, and the filling dropped, so that
+    the number of graphs stays small. `length` fixes the length for symbols that take only one.
     """
 
     def __init__(
@@ -40,12 +44,12 @@ class Predictor:
         batch_size: int = BATCH_SIZE,
     ) -> None:
         self._symbol, self._config, self._pad_id = symbol, config, pad_id
-        self._fast_symbol: Any = None
         self._max_length, self._length = max_length, length
         self._batch_size = batch_size
         self._contexts = list(device or [mx.cpu()])
-        self._module: Any = None
-        self._arg_params: dict[str, Any] = {}
+        self._rewritten: InferenceSymbol | None = None
+        self._executors: list[Executors] = []
+        self._lock = threading.Lock()
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> Predictor:
@@ -65,17 +69,36 @@ class Predictor:
         predictor.set_params(bundle.params())
         return predictor
 
-    def set_params(self, arg_params: Mapping[str, Any]) -> None:
+    def set_params(self, arg_params: Mapping[str, Array]) -> None:
         """Use these parameters from now on; all of the symbol's and no others."""
-        self._arg_params = {
-            name: array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array)
-            for name, array in arg_params.items()
-        }
-        if self._fast_symbol is None:
-            self._fast_symbol = fast_symbol(self._symbol, {name: array.shape for name, array in arg_params.items()})
-        # Bound anew: after a forward, mxnet 1.9.1's fused FullyConnected keeps its first weight whatever
-        # set_params says (the bias does change).
-        self._module = None
+        with self._lock:
+            # Bound anew: mxnet 1.9.1's fused operators keep their first weight.
+            if self._on_cpu:
+                if self._rewritten is None:
+                    shapes = {name: array.shape for name, array in arg_params.items()}
+                    self._rewritten = InferenceSymbol(self._symbol, shapes)
+                symbol = self._rewritten
+                arrays = {
+                    name: mx.nd.array(array, dtype=array.dtype) for name, array in symbol.parameters(arg_params).items()
+                }
+                device = self._contexts[0]
+                self._executors = [
+                    Executors(device, symbol.padded, symbol.unpadded, arrays) for _ in range(engine_workers())
+                ]
+            else:
+                self._executors = [
+                    Executors(
+                        device,
+                        self._symbol,
+                        self._symbol,
+                        {name: mx.nd.array(array, device, array.dtype) for name, array in arg_params.items()},
+                    )
+                    for device in self._contexts
+                ]
+
+    @property
+    def _on_cpu(self) -> bool:
+        return all(device.device_type == "cpu" for device in self._contexts)
 
     def __call__(self, features: Features, on_rows: Callable[[int], object] = lambda count: None) -> Array:
         """The output's rows in the order of `features`: (rows, ...) float32; `on_rows` hears how many are done.
@@ -84,37 +107,43 @@ class Predictor:
         """
         if not len(features):
             raise DataError("no rows")
-        lengths = features.lengths
-        batch_size = min(self._batch_size, 1 << (len(features) - 1).bit_length())
-        outputs = []
-        batches = inference_batches(lengths, batch_size)
-        for rows in batches:
-            length = self._length or bucket_length(int(lengths[rows].max()), self._max_length)
-            filled = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows))])
-            with mxnet_errors(self._symbol.list_outputs()[0]):
-                output = self._forward(features.batch(filled, length, self._pad_id, self._config))
-            if not np.isfinite(output).all():
-                raise ModelError(f"an output of {self._symbol.list_outputs()[0]} is not finite")
-            outputs.append(output[: len(rows)])
-            on_rows(len(rows))
-        results = np.empty((len(features), *outputs[0].shape[1:]), outputs[0].dtype)
-        results[np.concatenate(batches)] = np.concatenate(outputs)
-        return results
+        with self._lock, mxnet_errors(self._symbol.list_outputs()[0]):
+            return self._outputs(features, on_rows)
 
-    def _forward(self, inputs: tuple[Array, Array, Array]) -> Array:
-        if self._module is None:
-            # The largest shape first: the others share its memory.
-            largest = (self._batch_size, self._length or self._max_length)
-            self._module = mx.mod.BucketingModule(
-                lambda _: (self._fast_symbol, INPUT_NAMES, None), default_bucket_key=largest, context=self._contexts
-            )
-            self._module.bind(input_shapes(*largest), for_training=False)
-            self._module.set_params(self._arg_params, {})
-        batch = mx.io.DataBatch(
-            [mx.nd.array(array) for array in inputs],
-            bucket_key=inputs[0].shape,
-            provide_data=input_shapes(*inputs[0].shape),
-            provide_label=None,
-        )
-        self._module.forward(batch, is_train=False)
-        return np.asarray(self._module.get_outputs()[0].asnumpy())
+    def _outputs(self, features: Features, on_rows: Callable[[int], object]) -> Array:
+        lengths = features.lengths
+        executors = self._executors if len(features) >= _FEW else self._executors[:1]
+        share = -(-len(features) // len(executors))
+        batch_size = min(self._batch_size, 1 << (share - 1).bit_length())
+        # The longest first: what is short fills the time until the last one is done.
+        batches = inference_batches(lengths, batch_size)[::-1]
+        executors = executors[: len(batches)]
+        if self._on_cpu:
+            share_threads(len(executors))
+        running: deque[tuple[Array, Any]] = deque()
+        results: list[tuple[Array, Array]] = []
+        for number, rows in enumerate(batches):
+            inputs = self._inputs(features, rows, batch_size)
+            if len(running) == len(executors):
+                results.append(self._finished(*running.popleft(), on_rows))
+            running.append((rows, executors[number % len(executors)].forward(inputs)))
+        results += [self._finished(rows, output, on_rows) for rows, output in running]
+        order, values = (np.concatenate(parts) for parts in zip(*results))
+        ordered = np.empty_like(values)
+        ordered[order] = values
+        return ordered
+
+    def _inputs(self, features: Features, rows: Array, batch_size: int) -> tuple[Array, Array, Array]:
+        """data0, data1 and data2 of some rows, the last one repeated up to the batch size."""
+        longest = max(len(features.examples[row].token_ids) for row in rows)
+        length = self._length or inference_length(longest, self._max_length)
+        filled = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows))])
+        return features.batch(filled, length, self._pad_id, self._config)
+
+    def _finished(self, rows: Array, output: Any, on_rows: Callable[[int], object]) -> tuple[Array, Array]:
+        """The rows and their values, when they are computed."""
+        values = output.asnumpy()[: len(rows)]
+        if not np.isfinite(values).all():
+            raise ModelError(f"an output of {self._symbol.list_outputs()[0]} is not finite")
+        on_rows(len(rows))
+        return rows, values

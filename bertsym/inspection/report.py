@@ -18,6 +18,7 @@ from bertsym.symbol.attributes import integers
 from bertsym.symbol.gelu import Defect, known_defects
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operators import Oldest, oldest_mxnet
+from bertsym.symbol.quantized import quantized_layers
 
 Shape = tuple[int, ...]
 SCHEMA_VERSION = 1
@@ -87,6 +88,7 @@ class Inspection:
     oldest: Oldest
     defects: list[Defect]  #: nodes that a release computes wrong
     answers: list[Answer]
+    int8: list[str]  #: FullyConnecteds that compute in int8
     nodes: list[NodeFact]
     arrays: list[ArrayFact]
     path: list[NodeFact] | None
@@ -140,6 +142,7 @@ class Inspection:
             },
             "defects": [dataclasses.asdict(defect) for defect in self.defects],
             "answers": [answer.to_json() for answer in self.answers],
+            "int8": self.int8,
         }
         if nodes:
             document["nodes"] = [vars(fact) for fact in self.nodes]
@@ -217,6 +220,7 @@ def report(
         oldest=oldest,
         defects=[defect for defect in known_defects(graph) if defect.loads_from(oldest.version)],
         answers=model.answers,
+        int8=quantized_layers(graph),
         nodes=list(facts.values()),
         arrays=_arrays(model),
         path=way,

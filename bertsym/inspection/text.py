@@ -46,6 +46,8 @@ def _header(facts: Inspection) -> Iterator[str]:
 
 def _what(facts: Inspection) -> str:
     nodes = f"{len(facts.nodes)} nodes"
+    if facts.int8:
+        nodes += f"; {len(facts.int8)} of {len(facts.int8) + facts.operators.get('FullyConnected', 0)} layers in int8"
     if facts.bert is None:
         return f"no BERT, {nodes}"
     length = f"; takes length {facts.bert.length} only" if facts.bert.length else ""

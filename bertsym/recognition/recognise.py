@@ -306,7 +306,8 @@ def _form(nodes: set[Node], layers: Sequence[Layer]) -> str:
     if INTERLEAVED in operators:
         return "gluonnlp (interleaved attention)"
     if "slice_like" in operators and "_contrib_arange_like" not in operators:
-        return "fast" if "broadcast_axis" in operators or layers[-1].first_only else "portable"
+        name = "fast" if "broadcast_axis" in operators or layers[-1].first_only else "portable"
+        return f"{name} (query, key and value as one)" if "SliceChannel" in operators else name
     return "gluonnlp (attention by batch_dot)"
 
 

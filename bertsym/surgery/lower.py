@@ -17,6 +17,7 @@ from bertsym.recognition.recognise import find_bert
 from bertsym.running import Shape, UnknownShapeError, fixed_length, sample_inputs
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference
 from bertsym.surgery.diff import run_both
+from bertsym.surgery.fold import fold as folded
 from bertsym.surgery.replacing import fit_to, replace_encoder
 from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, training_labels, write
 from bertsym.symbol.graph import SymbolGraph
@@ -30,6 +31,7 @@ def lower(
     *,
     target: str | None = None,
     form: str | None = None,
+    fold: bool = False,
     params: str | Path | None = None,
     epoch: int | None = None,
     shapes: Mapping[str, Shape] | None = None,
@@ -41,7 +43,8 @@ def lower(
     Any BERT that GluonNLP 0.6 to 0.10 exported or that bertsym wrote, whatever stands on it. `form` is ``portable``
     (the default), ``gluonnlp`` or ``fast``, `target` the MXNet that it is for, ``1.4`` to ``1.9``; without one the
     portable form is for all of them. Parameters keep their names and values, the rest of the graph its
-    nodes; `shapes` are those of further inputs, which the graph does not tell.
+    nodes; `shapes` are those of further inputs, which the graph does not tell. With `fold` query, key and value of a
+    layer are one parameter, for inference: there is no training symbol then.
 
     Both are run on random texts of two lengths, with padding, where the original takes more than one. Raises
     UsageError, ModelError (naming the node that is not a BERT's, or that the target does not load) or
@@ -67,23 +70,24 @@ def lower(
             fit_to(changed, chosen, TARGETS[target].release if target else None)
             return changed
 
-        train = model.train_graph()
-        changed = changed_model(model, lowered(model.graph), values)
+        train = model.train_graph() if not fold else None
+        graph, arrays = folded(lowered(model.graph), values) if fold else (lowered(model.graph), values)
+        changed = changed_model(model, graph, arrays)
         result = Changed(
             changed,
             lowered(train) if train is not None else None,
-            labels=training_labels(model),
+            labels=training_labels(model) if not fold else (),
             signature=model.bundle.signature if isinstance(model.bundle, Bundle) else None,
             shapes=end_shapes(changed, shapes),
             target=target,
         )
     except ModelError as error:
         raise ModelError(f"{model.name}: {error}") from None
-    facts = {"lowered": {"form": chosen.name, "target_mxnet": target}}
+    facts = {"lowered": {"form": chosen.name, "target_mxnet": target, "fold": fold}}
     written = write(
         model, result, out, lambda: _compare(model, changed, shapes), force=force, command=command, facts=facts
     )
-    unread = len(values) - len(require_params(changed))
+    unread = sum(name not in model.graph.variables for name in values)
     if unread:
         written.notes.append(f"{unread} arrays of parameters that nothing reads are left out")
     before, after = _dropout(model.graph), _dropout(changed.graph)

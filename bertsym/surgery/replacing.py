@@ -164,7 +164,7 @@ def _keep_attributes(graph: SymbolGraph, original: SymbolGraph) -> None:
     with graph.edit():
         for node in graph.nodes:
             if node.is_variable:
-                node.attrs = dict(sorted({**before[node.name], **node.attrs}.items()))
+                node.attrs = dict(sorted({**before.get(node.name, {}), **node.attrs}.items()))
 
 
 def fit_to(graph: SymbolGraph, form: Form, release: str | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from bertsym.errors import ModelError, UsageError
 from bertsym.symbol.document import build_document, read_document
-from bertsym.symbol.node import VARIABLE, Node, Output
+from bertsym.symbol.node import VARIABLE, Node, Output, output_count
 
 
 class SymbolGraph:
@@ -167,13 +167,17 @@ class SymbolGraph:
         return [node for node in self.nodes if node in ways] if start in ways and end in ways else []
 
     def check_only(self, operators: Container[str], where: str) -> None:
-        """Raise ModelError for an operator that isn't one of `operators`, and for any output but the first."""
+        """Raise ModelError for an operator that isn't one of `operators`, and for an output that it has not.
+
+        Only quantized operators may have several.
+        """
         for node in self.nodes:
             if node.op not in operators:
                 raise ModelError(f"{where}: node {node.name!r} has the operator {node.op!r}, which is not expected")
         for label, entries in self._labelled_entries():
-            if any(entry.index for entry in entries):
-                raise ModelError(f"{where}: {label}: an output other than the first is read")
+            for entry in entries:
+                if entry.index >= output_count(entry.node):
+                    raise ModelError(f"{where}: {label}: reads {entry}, an output that {entry.node.op} has not")
 
     def check(self, where: str = "symbol") -> None:
         """Raise ModelError unless order, names, inputs and outputs are those of a graph that MXNet loads."""

@@ -123,6 +123,9 @@ class _Table:
         if not lines:
             return
         entry = self._operators[operator]
+        if operator == "_sg_mkldnn_fully_connected" and attrs.get("quantized") == attrs.get("with_eltwise") == "True":
+            # 1.7 and 1.8 load it, and fail at the first forward: oneDNN "could not append an elementwise post-op".
+            yield _Fact(f"{operator} quantized with_eltwise", self._lines("1.9.0"))
         # Where the operator isn't, its attributes decide nothing.
         elsewhere = self.all_lines & ~lines
         is_open = self._lines(entry["open"]) if "open" in entry else 0

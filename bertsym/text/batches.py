@@ -17,6 +17,12 @@ def bucket_length(longest: int, max_length: int) -> int:
     return min(-(-longest // BUCKET_STEP) * BUCKET_STEP, max_length)
 
 
+def inference_length(longest: int, max_length: int) -> int:
+    """As `bucket_length`; with steps that grow with the length, for a few per cent of padding at most."""
+    step = 4 if longest <= 64 else 8 if longest <= 128 else 16
+    return min(-(-longest // step) * step, max_length)
+
+
 def training_batches(lengths: Array, batch_size: int, seed: int, epoch: int) -> list[Array]:
     """Row indices of each batch of an epoch; every row occurs once, only one batch may be short.
 

@@ -104,6 +104,11 @@ def _check_base(base: Bundle, options: FinetuneOptions) -> None:
             f"{base.prefix}: already ends in a head ({signature.kind}); fine-tune a headless bundle: one that was "
             "exported without --task, or what graft --head none makes of this one"
         )
+    if base.is_folded:
+        raise ModelError(
+            f"{base.prefix}: folded for inference, with query, key and value as one parameter; fine-tune what it was "
+            "made of, and fold the result with bertsym lower --fold"
+        )
     if signature.output == "sequence" and not options.whole_sequence:
         raise UsageError(
             f"{base.prefix} ends in {signature.output_name}, the whole sequence (N, T, {base.config.units}): a "

@@ -12,6 +12,7 @@ from bertsym.bert.encoder.base import Encoder
 from bertsym.bert.encoder.cpu import CpuEncoder
 from bertsym.bert.encoder.fast import FastEncoder
 from bertsym.bert.encoder.gluonnlp import GluonNLPEncoder
+from bertsym.bert.encoder.inference import InferenceEncoder
 from bertsym.bert.encoder.portable import PortableEncoder
 from bertsym.bert.encoder_spec import EncoderSpec
 from bertsym.bert.forms import Form
@@ -22,6 +23,7 @@ _ENCODERS: dict[str, type[Encoder]] = {
     "gluonnlp": GluonNLPEncoder,
     "fast": FastEncoder,
     "cpu": CpuEncoder,
+    "inference": InferenceEncoder,
 }
 
 
@@ -31,8 +33,8 @@ def encoder_symbol(
     """The encoder's graph: an mx.sym.Symbol of shape (N, T, U), padding not yet zeroed.
 
     It ends in the outputs `places`, by default of the last layer: place 0 is what the first layer reads, i the output
-    of layer i - 1. Where only position 0 of the last is wanted, `first_only`, the forms for a CPU compute no other in
-    it: (N, 1, U).
+    of layer i - 1. Where only position 0 of the last is wanted, `first_only`, forms that can (`Form.first_only`)
+    compute no other in it: (N, 1, U).
     """
     encoder = _ENCODERS[form.name](spec, form)
     outputs = encoder.build(first_only and form.first_only)

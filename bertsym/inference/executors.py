@@ -1,0 +1,73 @@
+"""Bound graphs by shape: a bounded number of them, and of the memory that they hold."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bertsym.bert.inputs import INPUT_NAMES
+from bertsym.runtime import mx
+from bertsym.symbol.params import Array
+
+_MAX_GRAPHS = 32
+_MAX_WEIGHTS = 1 << 30  # bytes of weights, of which each bound graph may have a copy in oneDNN's layout
+
+
+class Executors:
+    """Forwards of a symbol on one device, one after the other.
+
+    `padded` and `unpadded` are the symbol for batches with padding and for those without, `arrays` the parameters on
+    the device, which several of these may share. A graph is bound when its shape first comes; the one that was not
+    used for longest is dropped. The memory of the largest is shared by all.
+    """
+
+    def __init__(self, device: Any, padded: Any, unpadded: Any, arrays: Mapping[str, Any]) -> None:
+        self._device, self._arrays = device, arrays
+        self._symbols = {True: padded, False: unpadded}
+        self._bound: collections.OrderedDict[tuple[bool, int, int], Any] = collections.OrderedDict()
+        self._largest: tuple[int, Any] = (0, None)
+        nbytes = sum(4 * int(np.prod(array.shape)) for array in arrays.values())
+        #: how many graphs are bound at a time
+        self.capacity = max(2, min(_MAX_GRAPHS, _MAX_WEIGHTS // max(1, nbytes)))
+
+    def __len__(self) -> int:
+        """How many graphs are bound."""
+        return len(self._bound)
+
+    def forward(self, inputs: Sequence[Array]) -> Any:
+        """The first output for data0, data1 (N, T) and data2 (N,): an NDArray that is still being computed.
+
+        It holds until the next forward of the same shape.
+        """
+        rows, length = inputs[0].shape
+        executor = self._executor((bool((inputs[2] < length).any()), rows, length))
+        for name, array in zip(INPUT_NAMES, inputs):
+            if name in executor.arg_dict:
+                executor.arg_dict[name]._sync_copyfrom(array)
+        return executor.forward(is_train=False)[0]
+
+    def _executor(self, key: tuple[bool, int, int]) -> Any:
+        executor = self._bound.pop(key, None)
+        if executor is None:
+            if len(self._bound) >= self.capacity:
+                self._bound.popitem(last=False)
+            executor = self._bind(*key)
+        self._bound[key] = executor
+        return executor
+
+    def _bind(self, padded: bool, rows: int, length: int) -> Any:
+        symbol = self._symbols[padded]
+        inputs = dict(zip(INPUT_NAMES, ((rows, length), (rows, length), (rows,))))
+        arrays = {
+            name: mx.nd.empty(inputs[name], self._device) if name in inputs else self._arrays[name]
+            for name in symbol.list_arguments()
+        }
+        size, largest = self._largest
+        shared = largest if rows * length <= size else None
+        executor = symbol.bind(self._device, arrays, grad_req="null", shared_exec=shared)
+        if shared is None:
+            self._largest = (rows * length, executor)
+        return executor

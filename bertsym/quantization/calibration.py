@@ -1,0 +1,111 @@
+"""The ranges of a model's tensors on real texts, by which they are quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from bertsym.bert.inputs import INPUT_NAMES, input_shapes
+from bertsym.runtime import mx
+from bertsym.symbol.params import Array
+
+Range = tuple[float, float]
+_BINS = 8001  # as in mxnet's own calibration; odd, and a multiple of 3
+_LEVELS = 255  # of int8, symmetric
+
+
+class _Collector(Protocol):
+    def add(self, values: Array) -> None:
+        """Take note of values of the tensor."""
+
+    def range(self) -> Range:
+        """Between which values it is quantized."""
+
+
+class _Extremes:
+    """The least and the greatest value: nothing is cut off."""
+
+    def __init__(self) -> None:
+        self._least, self._greatest = np.inf, -np.inf
+
+    def add(self, values: Array) -> None:
+        self._least = min(self._least, float(values.min()))
+        self._greatest = max(self._greatest, float(values.max()))
+
+    def range(self) -> Range:
+        return self._least, self._greatest
+
+
+class _Entropy:
+    """The range that keeps the distribution of the values best: large ones that are rare are cut off.
+
+    Source: Migacz 2017, "8-bit inference with TensorRT". As mxnet.contrib.quantization does it, but with a histogram
+    of constant size: mxnet's grows with the outliers, and the search with its square.
+    """
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(_BINS, np.int64)
+        self._limit = 0.0  # of the histogram, on both sides of 0
+        self._least, self._furthest = np.inf, 0.0
+
+    def add(self, values: Array) -> None:
+        furthest = float(np.abs(values).max())
+        self._least, self._furthest = min(self._least, float(values.min())), max(self._furthest, furthest)
+        if furthest == 0:
+            return
+        self._limit = self._limit or furthest
+        while furthest > self._limit:
+            third = _BINS // 3
+            inner = self._counts.reshape(third, 3).sum(axis=1)
+            self._counts = np.pad(inner, third)
+            self._limit *= 3
+        self._counts += np.histogram(values, _BINS, (-self._limit, self._limit))[0]
+
+    def range(self) -> Range:
+        if self._limit == 0:
+            return 0.0, 0.0
+        # All of uint8 is for positive values, where there are no others.
+        levels = 2 * _LEVELS + 1 if self._least >= 0 else _LEVELS
+        edges = np.linspace(-self._limit, self._limit, _BINS + 1)
+        threshold, _ = mx.nd.contrib.calibrate_entropy(
+            mx.nd.array(self._counts), mx.nd.array(edges), num_quantized_bins=levels
+        )
+        found = min(float(threshold.asscalar()), self._furthest)
+        return (0.0 if self._least >= 0 else -found), found
+
+
+#: name -> how the range of a tensor follows from its values
+CALIBRATIONS: dict[str, type[_Collector]] = {"entropy": _Entropy, "naive": _Extremes}
+
+
+def tensor_ranges(
+    symbol: Any,
+    arg_params: dict[str, Any],
+    tensors: Sequence[str],
+    batches: Iterable[tuple[Array, Array, Array]],
+    calibration: str,
+) -> dict[str, Range]:
+    """The range of each tensor that `symbol`, a float32 graph, computes from `batches` of its three inputs.
+
+    `tensors` are names of its internal outputs. Values at padding don't count: nothing that is answered depends
+    on them.
+    """
+    internals = symbol.get_internals()
+    outputs = mx.sym.Group([internals[name] for name in tensors])
+    collectors = [CALIBRATIONS[calibration]() for _ in tensors]
+    modules: dict[tuple[int, ...], Any] = {}
+    for inputs in batches:
+        shape = inputs[0].shape
+        if shape not in modules:
+            module = mx.mod.Module(outputs, INPUT_NAMES, None)
+            module.bind(input_shapes(*shape), for_training=False)
+            module.set_params(arg_params, {}, allow_extra=True)
+            modules = {shape: module}  # one at a time: all tensors of a batch are held in memory
+        modules[shape].forward(mx.io.DataBatch([mx.nd.array(array) for array in inputs]), is_train=False)
+        tokens = np.arange(shape[1]) < inputs[2][:, None]
+        for collector, output in zip(collectors, modules[shape].get_outputs()):
+            values = output.asnumpy()
+            collector.add(values[tokens] if values.shape[:2] == shape else values)
+    return {name: collector.range() for name, collector in zip(tensors, collectors)}

@@ -1,0 +1,98 @@
+"""What a classifier answers on a table, and how fast."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bertsym.bundle import PARAMS, Bundle
+from bertsym.inference.classifier import as_trained, check_pair
+from bertsym.inference.metrics import evaluate_probabilities
+from bertsym.symbol.params import Array
+from bertsym.text.features import Features, classes_of, encode_rows
+from bertsym.text.tables import Table, TableFormat, read_rows
+from bertsym.text.tasks import TASKS
+from bertsym.text.tokenizer import Tokenizer
+
+_ROUNDS = 3
+_TIMED_ROWS = 512
+
+Forward = Callable[[Features], Array]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The encoded rows of a table, and their classes where it has labels."""
+
+    features: Features
+    classes: Array | None
+    sha256: str
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def sample(self, count: int) -> Features:
+        """Up to `count` rows, always the same ones."""
+        chosen = np.random.default_rng(0).permutation(len(self))[:count]
+        return Features([self.features.examples[row] for row in sorted(chosen)])
+
+
+def read_encoded(bundle: Bundle, path: str | Path, table_format: TableFormat, labelled: bool) -> Rows:
+    """The rows of a table as a classifier reads them; raises DataError, with the line, and UsageError."""
+    signature = bundle.signature
+    table = Table(path, as_trained(signature, table_format), need_label=labelled)
+    rows = read_rows(table)
+    check_pair(signature, rows[0].pair is not None)
+    tokenizer = Tokenizer(bundle.vocabulary(), signature.tokenizer, signature.max_length)
+    features = encode_rows(rows, tokenizer, str(path))
+    return Rows(features, classes_of(rows, signature.labels, str(path)) if labelled else None, table.sha256)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model on the rows of a table."""
+
+    metrics: dict[str, float]
+    agreement: float  #: part of the rows that get the label which the float32 model gives
+    rows_per_second: float
+    params_bytes: int
+
+
+def metrics_of(bundle: Bundle, probabilities: Array, rows: Rows) -> dict[str, float]:
+    """The metrics of the classifier's task, the one that decides first."""
+    task = TASKS[bundle.signature.task or "classification"]
+    assert rows.classes is not None
+    return evaluate_probabilities(
+        probabilities, rows.classes, bundle.signature.labels, task.metrics, task.positive_label
+    )
+
+
+def measure(models: Sequence[tuple[Bundle, Forward]], rows: Rows) -> list[Measured]:
+    """Answers of all models, and their speed: in turn, the median of three rounds on up to 512 rows.
+
+    The first model is the one that the others should agree with.
+    """
+    probabilities = [forward(rows.features) for _, forward in models]
+    sample = rows.sample(_TIMED_ROWS)
+    for _, forward in models:
+        forward(sample)  # binds what it needs
+    seconds: list[list[float]] = [[] for _ in models]
+    for _ in range(_ROUNDS):
+        for (_, forward), each in zip(models, seconds):
+            begin = time.perf_counter()
+            forward(sample)
+            each.append(time.perf_counter() - begin)
+    labels = probabilities[0].argmax(axis=1)
+    return [
+        Measured(
+            metrics_of(bundle, answer, rows),
+            float((answer.argmax(axis=1) == labels).mean()),
+            len(sample) / float(np.median(each)),
+            bundle.path(PARAMS).stat().st_size,
+        )
+        for (bundle, _), answer, each in zip(models, probabilities, seconds)
+    ]

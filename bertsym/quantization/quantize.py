@@ -1,0 +1,223 @@
+"""Quantize: a trained classifier -> the same in int8, as far as it stays good."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertsym.acceleration.graphs import fast_graph, to_symbol
+from bertsym.bundle import SYMBOL, Bundle, BundleContent, stage_bundle
+from bertsym.errors import ModelError, UsageError, VerificationError
+from bertsym.inference.classifier import open_classifier
+from bertsym.inference.predictor import Predictor
+from bertsym.quantization.calibration import CALIBRATIONS
+from bertsym.quantization.choosing import fewest_kept
+from bertsym.quantization.measuring import Measured, Rows, measure, metrics_of, read_encoded
+from bertsym.quantization.quantizer import Quantizer
+from bertsym.recognition.recognise import find_bert
+from bertsym.surgery.fold import fold
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.params import Array
+from bertsym.text.batches import bucket_length, inference_batches
+from bertsym.text.features import Features
+from bertsym.text.tables import TableFormat
+
+GRANULARITIES = ("channel-wise", "tensor-wise")
+_CALIBRATION_BATCH = 8  # all calibrated tensors of a batch are held in memory
+_SENSITIVITY_ROWS = 32
+
+_OUTSIDE = "outside of the encoder: one row a text, nothing to gain"
+_SENSITIVE = "sensitive: with it in int8 too much was lost"
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A written int8 classifier, what it and its original answer on the dev rows, and which layers are int8."""
+
+    bundle: Bundle
+    float32: Measured
+    int8: Measured
+    metric: str  #: the one that must hold
+    layers: tuple[str, ...]  #: FullyConnecteds in int8
+    kept: dict[str, str]  #: those in float32 -> why
+
+
+def quantize(
+    prefix: str | Path,
+    out: str | Path,
+    calibrate: str | Path,
+    *,
+    dev: str | Path | None = None,
+    calibration: str = "naive",
+    granularity: str = "channel-wise",
+    rows: int = 256,
+    max_drop: float = 0.01,
+    table_format: TableFormat = TableFormat(),
+    force: bool = False,
+    command: list[str] | None = None,
+    progress: Callable[[str], object] = lambda text: None,
+) -> Quantized:
+    """Write the trained classifier at `prefix` with its matrix products in int8, as a bundle at `out`.
+
+    Ranges of activations are found on up to `rows` rows of the table `calibrate`: the extremes (``naive``), or what
+    keeps their distribution best (``entropy``). Weights have a scale for each output (``channel-wise``; mxnet keeps
+    these in float32 in the file) or one each (``tensor-wise``; int8 in the file). The table `dev`, by default the
+    same one, decides: where the first metric of the task falls by more than `max_drop`, the layers that change the
+    answers most stay in float32, as few as possible.
+
+    Raises UsageError, DataError or ModelError, and VerificationError when no choice of layers holds the metric;
+    nothing is left at `out` then.
+    """
+    _check(calibration, granularity, rows, max_drop, prefix, out)
+    with stage_bundle(out, force) as stage:
+        bundle = open_classifier(prefix)
+        if bundle.signature.precision != "float32":
+            raise ModelError(f"{prefix}: is {bundle.signature.precision} already: quantize the float32 bundle")
+        calibration_rows = read_encoded(bundle, calibrate, table_format, labelled=dev is None)
+        dev_rows = read_encoded(bundle, dev, table_format, labelled=True) if dev is not None else calibration_rows
+        chosen = _Choice(bundle, granularity, calibration_rows, dev_rows, max_drop)
+        sample = calibration_rows.sample(rows)
+        progress(f"calibrating on {len(sample)} of {len(calibration_rows)} rows")
+        chosen.quantizer.calibrate(chosen.batches(sample), calibration)
+        kept = chosen.kept(progress)
+        how = {
+            "calibration": {
+                "kind": calibration,
+                "granularity": granularity,
+                "sha256": calibration_rows.sha256,
+                "rows": len(sample),
+            },
+            "dev": {"sha256": dev_rows.sha256, "rows": len(dev_rows)},
+            "max_drop": max_drop,
+            "float32_layers": kept,
+        }
+        staged = stage.write(chosen.content(kept, how, command))
+        progress(f"measuring both on {len(dev_rows)} rows")
+        models = [(each, Predictor.from_bundle(each)) for each in (bundle, staged)]
+        float32, int8 = measure(models, dev_rows)
+        metric = next(iter(float32.metrics))
+        layers = tuple(name for name in chosen.quantizer.layers if name not in kept)
+    return Quantized(staged.moved_to(out), float32, int8, metric, layers, kept)
+
+
+def _check(calibration: str, granularity: str, rows: int, max_drop: float, prefix: str | Path, out: str | Path) -> None:
+    if calibration not in CALIBRATIONS:
+        raise UsageError(f"calibration {calibration!r} is not one of {', '.join(CALIBRATIONS)}")
+    if granularity not in GRANULARITIES:
+        raise UsageError(f"granularity {granularity!r} is not one of {', '.join(GRANULARITIES)}")
+    if rows < 1:
+        raise UsageError(f"rows is {rows}, at least 1 is needed")
+    if not 0 <= max_drop <= 1:
+        raise UsageError(f"max_drop is {max_drop}, a number from 0 to 1 is needed")
+    if Path(out).resolve() == Path(prefix).resolve():
+        raise UsageError(f"{out} is the float32 model itself: choose another place for the int8 one")
+
+
+class _Choice:
+    """The int8 graphs that can be made of a classifier, and which of them is good enough."""
+
+    def __init__(self, bundle: Bundle, granularity: str, calibration: Rows, dev: Rows, max_drop: float) -> None:
+        self._bundle, self._calibration, self._dev, self._max_drop = bundle, calibration, dev, max_drop
+        self._pad_id = bundle.vocabulary().index("[PAD]")
+        graph, arg_params = _prepared(bundle)
+        self.quantizer = Quantizer(graph, arg_params, granularity == "channel-wise")
+        self._predictor_float32 = Predictor.from_bundle(bundle)
+        inside = {node for layer in find_bert(graph, _shapes(arg_params)).layers for node in layer.nodes}
+        products = {node.name for node in inside if node.op == "FullyConnected"}
+        self._outside = tuple(name for name in self.quantizer.layers if name not in products)
+        self._candidates = tuple(name for name in self.quantizer.layers if name in products)
+
+    def batches(self, features: Features) -> Iterator[tuple[Array, Array, Array]]:
+        """Inputs of rows of like length."""
+        signature, lengths = self._bundle.signature, features.lengths
+        for rows in inference_batches(lengths, _CALIBRATION_BATCH):
+            length = signature.length or bucket_length(int(lengths[rows].max()), signature.max_length)
+            yield features.batch(rows, length, self._pad_id, self._bundle.config)
+
+    def kept(self, progress: Callable[[str], object]) -> dict[str, str]:
+        """Layers that stay in float32 -> why; raises VerificationError when no choice holds the metric."""
+        expected = self._metrics(self._predictor_float32)
+        metric = next(iter(expected))
+        drops: dict[int, float] = {}
+
+        def holds(kept: Collection[str]) -> bool:
+            found = self._metrics(self._predictor([*self._outside, *kept]))[metric]
+            drops[len(kept)] = expected[metric] - found
+            progress(f"{len(kept)} layers of the encoder in float32: {metric} {found:.4f}, was {expected[metric]:.4f}")
+            # With room for how floats are rounded.
+            return drops[len(kept)] <= self._max_drop + 1e-9
+
+        if holds(()):
+            return dict.fromkeys(self._outside, _OUTSIDE)
+        sensitive = fewest_kept(self._by_sensitivity(progress), holds)
+        if sensitive is None:
+            count, least = min(drops.items(), key=lambda item: item[1])
+            raise VerificationError(
+                f"{self._bundle.prefix}: int8 is not good enough: {metric} {expected[metric]:.4f} falls by "
+                f"{drops[0]:.4f}, and by {least:.4f} with {count} of {len(self._candidates)} layers in float32; "
+                f"at most {self._max_drop:g} may be lost (--max-drop)"
+            )
+        return {**dict.fromkeys(self._outside, _OUTSIDE), **dict.fromkeys(sensitive, _SENSITIVE)}
+
+    def _by_sensitivity(self, progress: Callable[[str], object]) -> list[str]:
+        """The layers of the encoder, first those that alone in int8 change the answers most."""
+        progress(f"trying each of {len(self._candidates)} layers alone in int8")
+        sample = self._calibration.sample(_SENSITIVITY_ROWS)
+        expected = self._predictor_float32(sample)
+        errors = {}
+        for name in self._candidates:
+            others = [other for other in self.quantizer.layers if other != name]
+            errors[name] = float(np.abs(self._predictor(others)(sample) - expected).mean())
+        return sorted(errors, key=lambda name: -errors[name])
+
+    def _metrics(self, predictor: Predictor) -> dict[str, float]:
+        return metrics_of(self._bundle, predictor(self._dev.features), self._dev)
+
+    def _predictor(self, kept: Collection[str]) -> Predictor:
+        graph, arg_params = self.quantizer.quantized(kept)
+        signature = self._bundle.signature
+        predictor = Predictor(
+            to_symbol(graph), self._bundle.config, self._pad_id, signature.max_length, signature.length
+        )
+        predictor.set_params(arg_params)
+        return predictor
+
+    def content(self, kept: Collection[str], how: dict[str, Any], command: list[str] | None) -> BundleContent:
+        """What is written."""
+        bundle, manifest = self._bundle, self._bundle.manifest
+        graph, arg_params = self.quantizer.quantized(kept)
+        return BundleContent(
+            bundle.config,
+            dataclasses.replace(bundle.signature, precision="int8", target_mxnet=None),
+            graph.to_json(),
+            arg_params,
+            bundle.vocabulary(),
+            {
+                "source": manifest["source"],
+                "base": {"files": manifest["files"], "command": manifest["command"]},
+                "seed": manifest.get("seed"),
+                "command": command,
+                "quantization": how,
+            },
+        )
+
+
+def _prepared(bundle: Bundle) -> tuple[SymbolGraph, dict[str, Array]]:
+    """The float32 graph that is quantized: for inference only, query, key and value of a layer as one product."""
+    arg_params = dict(bundle.params())
+    graph = fast_graph(SymbolGraph.load(bundle.path(SYMBOL)), _shapes(arg_params))
+    with graph.edit():
+        for node in graph.find(op="Dropout"):
+            graph.remove(node, bypass=True)
+    if bundle.is_folded or len(find_bert(graph, _shapes(arg_params)).layers) == 1:
+        return graph, arg_params  # nothing to fold: the query of a last layer is that of position 0 alone
+    return fold(graph, arg_params)
+
+
+def _shapes(arg_params: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arg_params.items()}
