@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.acceleration.inference import InferenceSymbol
+from bertsym.acceleration.inference import FastInference, InferenceSymbols
 from bertsym.bert.config import BertConfig
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.devices import contexts
 from bertsym.errors import DataError, ModelError
-from bertsym.inference.executors import Executors
+from bertsym.inference.executors import Executors, Weights
 from bertsym.runtime import engine_workers, mx, mxnet_errors, quiet_stderr, share_threads
 from bertsym.symbol.params import Array
 from bertsym.text.batches import inference_batches, inference_length
@@ -47,7 +47,7 @@ class Predictor:
         self._max_length, self._length = max_length, length
         self._batch_size = batch_size
         self._contexts = list(device or [mx.cpu()])
-        self._rewritten: InferenceSymbol | None = None
+        self._fast: FastInference | None = None
         self._executors: list[Executors] = []
         self._lock = threading.Lock()
 
@@ -71,28 +71,19 @@ class Predictor:
 
     def set_params(self, arg_params: Mapping[str, Array]) -> None:
         """Use these parameters from now on; all of the symbol's and no others."""
+        nbytes = sum(array.nbytes for array in arg_params.values())
         with self._lock:
             # Bound anew: mxnet 1.9.1's fused operators keep their first weight.
             if self._on_cpu:
-                if self._rewritten is None:
-                    shapes = {name: array.shape for name, array in arg_params.items()}
-                    self._rewritten = InferenceSymbol(self._symbol, shapes)
-                symbol = self._rewritten
-                arrays = {name: mx.nd.array(array) for name, array in symbol.parameters(arg_params).items()}
-                device = self._contexts[0]
-                self._executors = [
-                    Executors(device, symbol.padded, symbol.unpadded, arrays) for _ in range(engine_workers())
-                ]
+                if self._fast is None:
+                    self._fast = FastInference(self._symbol, {name: each.shape for name, each in arg_params.items()})
+                symbols, arrays = self._fast.symbols, self._fast.parameters(arg_params)
+                weights = Weights(arrays, self._contexts[0])
+                places = [(self._contexts[0], weights)] * engine_workers()
             else:
-                self._executors = [
-                    Executors(
-                        device,
-                        self._symbol,
-                        self._symbol,
-                        {name: mx.nd.array(array, device) for name, array in arg_params.items()},
-                    )
-                    for device in self._contexts
-                ]
+                symbols = InferenceSymbols(self._symbol, self._symbol, self._symbol)
+                places = [(device, Weights(arg_params, device)) for device in self._contexts]
+            self._executors = [Executors(device, symbols, weights, nbytes) for device, weights in places]
 
     @property
     def _on_cpu(self) -> bool:
@@ -127,7 +118,7 @@ class Predictor:
             running.append((rows, executors[number % len(executors)].forward(inputs)))
         results += [self._finished(rows, output, on_rows) for rows, output in running]
         order, values = (np.concatenate(parts) for parts in zip(*results))
-        ordered = np.empty_like(values)
+        ordered: Array = np.empty_like(values)
         ordered[order] = values
         return ordered
 

@@ -11,7 +11,8 @@ from typing import Any
 from bertsym.bert.encoder.base import Encoder
 from bertsym.bert.encoder.fast import FastEncoder
 from bertsym.bert.encoder.gluonnlp import GluonNLPEncoder
-from bertsym.bert.encoder.inference import InferenceEncoder
+from bertsym.bert.encoder.interleaved import InterleavedEncoder
+from bertsym.bert.encoder.pixels import PixelsEncoder
 from bertsym.bert.encoder.portable import PortableEncoder
 from bertsym.bert.encoder_spec import EncoderSpec
 from bertsym.bert.forms import Form
@@ -21,7 +22,8 @@ _ENCODERS: dict[str, type[Encoder]] = {
     "portable": PortableEncoder,
     "gluonnlp": GluonNLPEncoder,
     "fast": FastEncoder,
-    "inference": InferenceEncoder,
+    "interleaved": InterleavedEncoder,
+    "pixels": PixelsEncoder,
 }
 
 
