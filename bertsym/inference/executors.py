@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from bertsym.symbol.params import Array
 _SHORT = 128  # tokens of which a forward takes less time than packing the weights anew
 _MAX_GRAPHS = 32
 _MAX_WEIGHTS = 1 << 30  # bytes of weights, of which each bound graph may have a copy in oneDNN's layout
+
+_binding = threading.Lock()  # MXNet does not promise that graphs can be bound at the same time
 
 
 class Weights(dict[str, Any]):
@@ -63,7 +66,8 @@ class Executors:
         if executor is None:
             if len(self._bound) >= self.capacity:
                 self._bound.popitem(last=False)
-            executor = self._bind(*key)
+            with _binding:
+                executor = self._bind(*key)
         self._bound[key] = executor
         return executor
 

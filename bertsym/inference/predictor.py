@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -109,14 +110,30 @@ class Predictor:
         executors = executors[: len(batches)]
         if self._on_cpu:
             share_threads(len(executors))
-        running: deque[tuple[Array, Any]] = deque()
-        results: list[tuple[Array, Array]] = []
-        for number, rows in enumerate(batches):
-            inputs = self._inputs(features, rows, batch_size)
-            if len(running) == len(executors):
-                results.append(self._finished(*running.popleft(), on_rows))
-            running.append((rows, executors[number % len(executors)].forward(inputs)))
-        results += [self._finished(rows, output, on_rows) for rows, output in running]
+        waiting, lock = deque(batches), threading.Lock()
+
+        def work(executor: Executors) -> list[tuple[Array, Array]]:
+            results = []
+            while True:
+                with lock:
+                    if not waiting:
+                        return results
+                    rows = waiting.popleft()
+                try:
+                    output = executor.forward(self._inputs(features, rows, batch_size))
+                    results.append((rows, self._finished(output, len(rows))))
+                except BaseException:
+                    waiting.clear()
+                    raise
+                with lock:
+                    on_rows(len(rows))
+
+        if len(executors) == 1:
+            results = work(executors[0])
+        else:
+            # A thread each, since MXNet does not return from the first forward of a graph before it is done.
+            with ThreadPoolExecutor(len(executors)) as pool:
+                results = [result for some in pool.map(work, executors) for result in some]
         order, values = (np.concatenate(parts) for parts in zip(*results))
         ordered: Array = np.empty_like(values)
         ordered[order] = values
@@ -129,10 +146,9 @@ class Predictor:
         filled = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows))])
         return features.batch(filled, length, self._pad_id, self._config)
 
-    def _finished(self, rows: Array, output: Any, on_rows: Callable[[int], object]) -> tuple[Array, Array]:
-        """The rows and their values, when they are computed."""
-        values = output.asnumpy()[: len(rows)]
+    def _finished(self, output: Any, rows: int) -> Array:
+        """The first rows of an output, when it is computed."""
+        values = np.asarray(output.asnumpy())[:rows]
         if not np.isfinite(values).all():
             raise ModelError(f"an output of {self._symbol.list_outputs()[0]} is not finite")
-        on_rows(len(rows))
-        return rows, values
+        return values
