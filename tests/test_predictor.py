@@ -130,7 +130,7 @@ def test_nothing_is_masked_where_nothing_is_padded(classifier: Path) -> None:
 
 def test_results_are_in_the_order_of_the_rows_however_many_there_are(classifier: Path) -> None:
     mine = predictor(classifier)
-    rows = features(MANY * 5)
+    rows = Features(features(MANY).examples * 5)
     alone = np.concatenate([mine(Features([example])) for example in rows.examples[: len(MANY)]])
     np.testing.assert_allclose(mine(rows)[-len(MANY) :], alone, atol=1e-6)
     np.testing.assert_allclose(mine(Features(rows.examples[:7])), alone[:7], atol=1e-6)
