@@ -31,7 +31,6 @@ OPERATORS = frozenset(
         "LeakyReLU",
         "Reshape",
         "SequenceMask",
-        "SliceChannel",
         "SoftmaxOutput",
         "_contrib_arange_like",
         "_contrib_interleaved_matmul_selfatt_qk",

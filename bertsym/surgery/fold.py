@@ -18,7 +18,7 @@ from bertsym.symbol.params import Array
 def fold(graph: SymbolGraph, params: Mapping[str, Array]) -> tuple[SymbolGraph, dict[str, Array]]:
     """A graph of the same function for inference, and its parameters: those of `params` that it reads, and new ones.
 
-    Of each layer the FullyConnecteds of query, key and value, (U, U) each, become one of (3U, U) and a SliceChannel;
+    Of each layer the FullyConnecteds of query, key and value, (U, U) each, become one of (3U, U) and three slices;
     a factor of one of them alone goes into its rows of weight and bias. A layer that asks for position 0 alone reads
     two tensors, and stays as it is. New parameters are float32, as `params` are; nothing of `params` is copied else.
 
@@ -52,10 +52,10 @@ def _fold_layer(graph: SymbolGraph, arrays: dict[str, Array], layer: Layer) -> b
         name = free_name(_joined_name([node.name for node in dense]), names)
         attrs = {"flatten": "False", "num_hidden": str(sum(units))}
         both = graph.add("FullyConnected", name, [dense[0].inputs[0], weight, bias], attrs)
-        attrs = {"axis": "2", "num_outputs": "3"}
-        parts = graph.add("SliceChannel", free_name(f"{name}_parts", names), [both], attrs, num_outputs=3)
         for place, (end, _) in enumerate(factors):
-            graph.rewire(end, Output(parts, place))
+            begin = sum(units[:place])
+            attrs = {"axis": "2", "begin": str(begin), "end": str(begin + units[place])}
+            graph.rewire(end, graph.add("slice_axis", free_name(f"{dense[place].name}_part", names), [both], attrs))
         graph.cleanup()
     return True
 
