@@ -113,7 +113,7 @@ class Predictor:
         waiting, lock = deque(batches), threading.Lock()
 
         def work(executor: Executors) -> list[tuple[Array, Array]]:
-            results = []
+            results: list[tuple[Array, Array]] = []
             while True:
                 with lock:
                     if not waiting:
