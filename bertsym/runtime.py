@@ -40,8 +40,10 @@ def prepare_environment() -> list[str]:
         _set_default("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
         # Executors that run at the same time; each may have several OpenMP threads.
         _set_default("MXNET_CPU_WORKER_NTHREADS", "2")
-        # Short spinning: an idle OpenMP thread on a busy machine gives its processor back.
-        _set_default("GOMP_SPINCOUNT", "1000")
+        # Some milliseconds of spinning: the threads of one operator are awake when the next one begins. The policy
+        # is what libgomp asks where it has more threads than processors, as with several workers of the engine.
+        _set_default("OMP_WAIT_POLICY", "active")
+        _set_default("GOMP_SPINCOUNT", "1000000")
         if _has_avx2():
             # The OpenBLAS inside mxnet's wheel falls back to a slow kernel on processors newer than itself.
             _set_default("OPENBLAS_CORETYPE", "Haswell")

@@ -16,7 +16,7 @@ from bertsym.surgery.replacing import replace_encoder
 from bertsym.symbol import gelu
 from bertsym.symbol.graph import SymbolGraph
 
-_CPU = Form("cpu", erf=False)
+_CPU = Form("training", erf=False)
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -45,7 +45,7 @@ def fast_graph(graph: SymbolGraph, shapes: Shapes) -> SymbolGraph:
 
 def fast_symbol(symbol: Any, shapes: Shapes) -> Any:
     """`fast_graph` of an mx.sym.Symbol."""
-    return _to_symbol(fast_graph(SymbolGraph.parse(symbol.tojson()), shapes))
+    return to_symbol(fast_graph(SymbolGraph.parse(symbol.tojson()), shapes))
 
 
 def training_symbol(graph: SymbolGraph, shapes: Shapes, *, cpu: bool = True) -> TrainingSymbol:
@@ -53,14 +53,15 @@ def training_symbol(graph: SymbolGraph, shapes: Shapes, *, cpu: bool = True) -> 
     if not cpu:
         graph = graph.copy()
         gelu.join(graph)
-        return TrainingSymbol(_to_symbol(graph), {})
+        return TrainingSymbol(to_symbol(graph), {})
     graph = fast_graph(graph, shapes)
     layer_norm.spell_out(graph, shapes)
     inputs = masks.feed(graph)
-    return TrainingSymbol(_to_symbol(graph), inputs)
+    return TrainingSymbol(to_symbol(graph), inputs)
 
 
-def _to_symbol(graph: SymbolGraph) -> Any:
+def to_symbol(graph: SymbolGraph) -> Any:
+    """The graph as an mx.sym.Symbol."""
     graph.toposort()
     with quiet_stderr():
         return mx.sym.load_json(graph.to_json())

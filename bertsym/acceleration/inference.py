@@ -18,11 +18,18 @@ from bertsym.symbol import gelu
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
 
-_INFERENCE = Form("inference", erf=False)
+
+@dataclasses.dataclass(frozen=True)
+class InferenceSymbols:
+    """Symbols of one function."""
+
+    padded: Any  #: for any batch
+    unpadded: Any  #: for batches without padding
+    short: Any  #: for few tokens without padding
 
 
-class InferenceSymbol:
-    """The same function as a symbol's, whose parameters have the `shapes`: quick, and forward only.
+class FastInference:
+    """A symbol whose parameters have the `shapes` in forms that are quick, and forward only.
 
     A symbol without a BERT that can be written in another form keeps its encoder.
     """
@@ -31,24 +38,27 @@ class InferenceSymbol:
         graph = SymbolGraph.parse(symbol.tojson())
         self._spec: EncoderSpec | None = None
         try:
-            self._spec = match(graph, find_bert(graph, shapes), shapes)
-            self.padded = _rewritten(graph, shapes, self._spec)  #: takes batches with padding
-            #: takes batches without padding: no mask is made
-            self.unpadded = _rewritten(graph, shapes, dataclasses.replace(self._spec, valid_length=None))
+            spec = match(graph, find_bert(graph, shapes), shapes)
+            unpadded = dataclasses.replace(spec, valid_length=None)
+            self.symbols = InferenceSymbols(
+                _rewritten(graph, shapes, spec, "interleaved"),
+                _rewritten(graph, shapes, unpadded, "interleaved"),
+                _rewritten(graph, shapes, unpadded, "pixels"),
+            )
+            self._spec = spec
         except ModelError:
-            self._spec = None
             graph = graph.copy()
             gelu.join(graph)
-            self.padded = self.unpadded = to_symbol(graph)
+            self.symbols = InferenceSymbols(*[to_symbol(graph)] * 3)
 
     def parameters(self, params: Mapping[str, Array]) -> dict[str, Array]:
-        """The arrays that both symbols read, made of `params`; views of them where possible."""
-        wanted = set(self.padded.list_arguments())
+        """The arrays that the symbols read, made of `params`; views of them where possible."""
+        wanted = {name for symbol in vars(self.symbols).values() for name in symbol.list_arguments()}
         made = inference_parameters(self._spec, params, wanted) if self._spec is not None else {}
         return {**made, **{name: array for name, array in params.items() if name in wanted}}
 
 
-def _rewritten(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]], spec: EncoderSpec) -> Any:
-    graph = replace_encoder(graph, shapes, spec, _INFERENCE)
+def _rewritten(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]], spec: EncoderSpec, form: str) -> Any:
+    graph = replace_encoder(graph, shapes, spec, Form(form, erf=False))
     gelu.join(graph)
     return to_symbol(graph)

@@ -37,13 +37,13 @@ TARGETS = {
 class Form:
     """How an encoder is written."""
 
-    name: str = "portable"  #: a key of FORMS, or ``cpu`` or ``inference``, which are run here and never written
+    name: str = "portable"  #: a key of FORMS, or of `bert.encoder`, which are run here and never written
     erf: bool = True  #: gelu as x/2 * (1 + erf(x / sqrt 2)) rather than as one operator
 
     @property
     def first_only(self) -> bool:
         """Whether the last layer can be computed for position 0 alone."""
-        return self.name in ("fast", "cpu", "inference")
+        return self.name not in ("portable", "gluonnlp")
 
 
 def choose_form(name: str | None = None, target: str | None = None) -> Form:

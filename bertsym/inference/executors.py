@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import collections
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from bertsym.acceleration.inference import InferenceSymbols
 from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 
+_SHORT = 128  # tokens of which a forward takes less time than packing the weights anew
 _MAX_GRAPHS = 32
 _MAX_WEIGHTS = 1 << 30  # bytes of weights, of which each bound graph may have a copy in oneDNN's layout
 
+_binding = threading.Lock()  # MXNet does not promise that graphs can be bound at the same time
+
+
+class Weights(dict[str, Any]):
+    """Parameters on a device by name, copied to it when a symbol first reads them; several Executors may share them."""
+
+    def __init__(self, arrays: Mapping[str, Array], device: Any) -> None:
+        super().__init__()
+        self._arrays, self._device = dict(arrays), device
+
+    def __missing__(self, name: str) -> Any:
+        self[name] = mx.nd.array(self._arrays.pop(name), self._device)
+        return self[name]
+
 
 class Executors:
-    """Forwards of a symbol on one device, one after the other.
+    """Forwards of one function on one device, one after the other.
 
-    `padded` and `unpadded` are the symbol for batches with padding and for those without, `arrays` the parameters on
-    the device, which several of these may share. A graph is bound when its shape first comes; the one that was not
-    used for longest is dropped. The memory of the largest is shared by all.
+    A graph is bound when its shape first comes; the one that was not used for longest is dropped. The memory of the
+    largest is shared by all. `nbytes` is the size of the parameters.
     """
 
-    def __init__(self, device: Any, padded: Any, unpadded: Any, arrays: Mapping[str, Any]) -> None:
-        self._device, self._arrays = device, arrays
-        self._symbols = {True: padded, False: unpadded}
-        self._bound: collections.OrderedDict[tuple[bool, int, int], Any] = collections.OrderedDict()
+    def __init__(self, device: Any, symbols: InferenceSymbols, weights: Weights, nbytes: int) -> None:
+        self._device, self._symbols, self._weights = device, symbols, weights
+        self._bound: collections.OrderedDict[tuple[int, int, bool], Any] = collections.OrderedDict()
         self._largest: tuple[int, Any] = (0, None)
-        nbytes = sum(4 * int(np.prod(array.shape)) for array in arrays.values())
         #: how many graphs are bound at a time
         self.capacity = max(2, min(_MAX_GRAPHS, _MAX_WEIGHTS // max(1, nbytes)))
 
@@ -42,27 +54,33 @@ class Executors:
 
         It holds until the next forward of the same shape.
         """
-        rows, length = inputs[0].shape
-        executor = self._executor((bool((inputs[2] < length).any()), rows, length))
+        executor = self.prepare(inputs)
         for name, array in zip(INPUT_NAMES, inputs):
             if name in executor.arg_dict:
                 executor.arg_dict[name]._sync_copyfrom(array)
         return executor.forward(is_train=False)[0]
 
-    def _executor(self, key: tuple[bool, int, int]) -> Any:
+    def prepare(self, inputs: Sequence[Array]) -> Any:
+        """The graph for inputs of these shapes, bound if it is not."""
+        rows, length = inputs[0].shape
+        key = (rows, length, bool((inputs[2] < length).any()))
         executor = self._bound.pop(key, None)
         if executor is None:
             if len(self._bound) >= self.capacity:
                 self._bound.popitem(last=False)
-            executor = self._bind(*key)
+            with _binding:
+                executor = self._bind(*key)
         self._bound[key] = executor
         return executor
 
-    def _bind(self, padded: bool, rows: int, length: int) -> Any:
-        symbol = self._symbols[padded]
+    def _bind(self, rows: int, length: int, padded: bool) -> Any:
+        if padded:
+            symbol = self._symbols.padded
+        else:
+            symbol = self._symbols.short if rows * length <= _SHORT else self._symbols.unpadded
         inputs = dict(zip(INPUT_NAMES, ((rows, length), (rows, length), (rows,))))
         arrays = {
-            name: mx.nd.empty(inputs[name], self._device) if name in inputs else self._arrays[name]
+            name: mx.nd.empty(inputs[name], self._device) if name in inputs else self._weights[name]
             for name in symbol.list_arguments()
         }
         size, largest = self._largest

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.acceleration.inference import InferenceSymbol
+from bertsym.acceleration.inference import FastInference, InferenceSymbols
 from bertsym.bert.config import BertConfig
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.devices import contexts
 from bertsym.errors import DataError, ModelError
-from bertsym.inference.executors import Executors
+from bertsym.inference.executors import Executors, Weights
 from bertsym.runtime import engine_workers, mx, mxnet_errors, quiet_stderr, share_threads
 from bertsym.symbol.params import Array
 from bertsym.text.batches import inference_batches, inference_length
@@ -47,7 +47,7 @@ class Predictor:
         self._max_length, self._length = max_length, length
         self._batch_size = batch_size
         self._contexts = list(device or [mx.cpu()])
-        self._rewritten: InferenceSymbol | None = None
+        self._fast: FastInference | None = None
         self._executors: list[Executors] = []
         self._lock = threading.Lock()
 
@@ -71,30 +71,19 @@ class Predictor:
 
     def set_params(self, arg_params: Mapping[str, Array]) -> None:
         """Use these parameters from now on; all of the symbol's and no others."""
+        nbytes = sum(array.nbytes for array in arg_params.values())
         with self._lock:
             # Bound anew: mxnet 1.9.1's fused operators keep their first weight.
             if self._on_cpu:
-                if self._rewritten is None:
-                    shapes = {name: array.shape for name, array in arg_params.items()}
-                    self._rewritten = InferenceSymbol(self._symbol, shapes)
-                symbol = self._rewritten
-                arrays = {
-                    name: mx.nd.array(array, dtype=array.dtype) for name, array in symbol.parameters(arg_params).items()
-                }
-                device = self._contexts[0]
-                self._executors = [
-                    Executors(device, symbol.padded, symbol.unpadded, arrays) for _ in range(engine_workers())
-                ]
+                if self._fast is None:
+                    self._fast = FastInference(self._symbol, {name: each.shape for name, each in arg_params.items()})
+                symbols, arrays = self._fast.symbols, self._fast.parameters(arg_params)
+                weights = Weights(arrays, self._contexts[0])
+                places = [(self._contexts[0], weights)] * engine_workers()
             else:
-                self._executors = [
-                    Executors(
-                        device,
-                        self._symbol,
-                        self._symbol,
-                        {name: mx.nd.array(array, device, array.dtype) for name, array in arg_params.items()},
-                    )
-                    for device in self._contexts
-                ]
+                symbols = InferenceSymbols(self._symbol, self._symbol, self._symbol)
+                places = [(device, Weights(arg_params, device)) for device in self._contexts]
+            self._executors = [Executors(device, symbols, weights, nbytes) for device, weights in places]
 
     @property
     def _on_cpu(self) -> bool:
@@ -115,23 +104,51 @@ class Predictor:
         executors = self._executors if len(features) >= _FEW else self._executors[:1]
         share = -(-len(features) // len(executors))
         batch_size = min(self._batch_size, 1 << (share - 1).bit_length())
-        # The longest first: what is short fills the time until the last one is done.
+        # The longest first, whose memory the others share.
         batches = inference_batches(lengths, batch_size)[::-1]
         executors = executors[: len(batches)]
         if self._on_cpu:
             share_threads(len(executors))
-        running: deque[tuple[Array, Any]] = deque()
-        results: list[tuple[Array, Array]] = []
-        for number, rows in enumerate(batches):
-            inputs = self._inputs(features, rows, batch_size)
-            if len(running) == len(executors):
-                results.append(self._finished(*running.popleft(), on_rows))
-            running.append((rows, executors[number % len(executors)].forward(inputs)))
-        results += [self._finished(rows, output, on_rows) for rows, output in running]
+        results = []
+        at_once = len(executors) * executors[0].capacity
+        for start in range(0, len(batches), at_once):
+            results += self._computed(features, batches[start : start + at_once], executors, batch_size, on_rows)
         order, values = (np.concatenate(parts) for parts in zip(*results))
-        ordered = np.empty_like(values)
+        ordered: Array = np.empty_like(values)
         ordered[order] = values
         return ordered
+
+    def _computed(
+        self,
+        features: Features,
+        batches: list[Array],
+        executors: list[Executors],
+        batch_size: int,
+        on_rows: Callable[[int], object],
+    ) -> list[tuple[Array, Array]]:
+        """Rows and their values, of no more batches than the executors can hold graphs of."""
+        work = [
+            (rows, self._inputs(features, rows, batch_size), executors[i % len(executors)])
+            for i, rows in enumerate(batches)
+        ]
+        # Bound before any of them runs: what is bound beside a forward makes MXNet run one after the other.
+        for _, inputs, executor in work:
+            executor.prepare(inputs)
+        running: deque[tuple[Array, Any]] = deque()
+        results: list[tuple[Array, Array]] = []
+
+        def finish() -> None:
+            rows, output = running.popleft()
+            results.append((rows, self._finished(output, len(rows))))
+            on_rows(len(rows))
+
+        for rows, inputs, executor in work:
+            if len(running) == len(executors):
+                finish()
+            running.append((rows, executor.forward(inputs)))
+        while running:
+            finish()
+        return results
 
     def _inputs(self, features: Features, rows: Array, batch_size: int) -> tuple[Array, Array, Array]:
         """data0, data1 and data2 of some rows, the last one repeated up to the batch size."""
@@ -140,10 +157,9 @@ class Predictor:
         filled = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows))])
         return features.batch(filled, length, self._pad_id, self._config)
 
-    def _finished(self, rows: Array, output: Any, on_rows: Callable[[int], object]) -> tuple[Array, Array]:
-        """The rows and their values, when they are computed."""
-        values = output.asnumpy()[: len(rows)]
+    def _finished(self, output: Any, rows: int) -> Array:
+        """The first rows of an output, when it is computed."""
+        values = np.asarray(output.asnumpy())[:rows]
         if not np.isfinite(values).all():
             raise ModelError(f"an output of {self._symbol.list_outputs()[0]} is not finite")
-        on_rows(len(rows))
-        return rows, values
+        return values

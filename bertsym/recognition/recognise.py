@@ -307,8 +307,13 @@ def _form(nodes: set[Node], layers: Sequence[Layer]) -> str:
         return "gluonnlp (interleaved attention)"
     if "slice_like" in operators and "_contrib_arange_like" not in operators:
         name = "fast" if "broadcast_axis" in operators or layers[-1].first_only else "portable"
-        return f"{name} (query, key and value as one)" if "SliceChannel" in operators else name
+        return f"{name} (query, key and value as one)" if _has_slices_of_units(nodes) else name
     return "gluonnlp (attention by batch_dot)"
+
+
+def _has_slices_of_units(nodes: set[Node]) -> bool:
+    """Whether query, key and value are taken out of one product."""
+    return any(node.op == "slice_axis" and integer(node.attrs, "axis", 0) == 2 for node in nodes)
 
 
 def _size(attrs: Mapping[str, str], key: str) -> int | None:

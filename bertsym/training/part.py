@@ -90,6 +90,8 @@ class Part:
                 arguments[name] = self._inputs[name][:size].reshape(shape)
             else:
                 arguments[name] = self._weights.arrays[name]
+        # What is bound beside a forward makes MXNet run one after the other.
+        mx.nd.waitall()
         executor = self._symbol.bind(
             self._context,
             arguments,

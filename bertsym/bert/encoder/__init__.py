@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from bertsym.bert.encoder.base import Encoder
-from bertsym.bert.encoder.cpu import CpuEncoder
 from bertsym.bert.encoder.fast import FastEncoder
 from bertsym.bert.encoder.gluonnlp import GluonNLPEncoder
-from bertsym.bert.encoder.inference import InferenceEncoder
+from bertsym.bert.encoder.interleaved import InterleavedEncoder
+from bertsym.bert.encoder.pixels import PixelsEncoder
 from bertsym.bert.encoder.portable import PortableEncoder
+from bertsym.bert.encoder.training import TrainingEncoder
 from bertsym.bert.encoder_spec import EncoderSpec
 from bertsym.bert.forms import Form
 from bertsym.runtime import mx
@@ -22,8 +23,9 @@ _ENCODERS: dict[str, type[Encoder]] = {
     "portable": PortableEncoder,
     "gluonnlp": GluonNLPEncoder,
     "fast": FastEncoder,
-    "cpu": CpuEncoder,
-    "inference": InferenceEncoder,
+    "training": TrainingEncoder,
+    "interleaved": InterleavedEncoder,
+    "pixels": PixelsEncoder,
 }
 
 

@@ -8,7 +8,7 @@ from bertsym.bert.encoder.fast import FastEncoder
 from bertsym.runtime import mx
 
 
-class CpuEncoder(FastEncoder):
+class TrainingEncoder(FastEncoder):
     """Where position 0 alone asks, its layer needs no keys and values of all tokens.
 
     With one query for each sample and head, ``q (X K)^T = (q K^T) X^T`` and ``w (X V) = (w X) V`` need products of
