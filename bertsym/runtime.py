@@ -38,12 +38,14 @@ def prepare_environment() -> list[str]:
         _prepared = True
         # Unset, MXNet takes half of the processors.
         _set_default("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
-        # Executors that run at the same time; each may have several OpenMP threads.
-        _set_default("MXNET_CPU_WORKER_NTHREADS", "2")
-        # Some milliseconds of spinning: the threads of one operator are awake when the next one begins. The policy
-        # is what libgomp asks where it has more threads than processors, as with several workers of the engine.
+        if "mxnet" not in sys.modules:
+            # Executors that run at the same time; each may have several OpenMP threads.
+            _set_default("MXNET_CPU_WORKER_NTHREADS", "2")
+        # Short spinning: the threads of one operator are awake when the next one begins, and idle ones give their
+        # processor back. Without the policy, libgomp spins next to nothing where it has more threads than processors,
+        # as with several workers of the engine.
         _set_default("OMP_WAIT_POLICY", "active")
-        _set_default("GOMP_SPINCOUNT", "1000000")
+        _set_default("GOMP_SPINCOUNT", "20000")
         if _has_avx2():
             # The OpenBLAS inside mxnet's wheel falls back to a slow kernel on processors newer than itself.
             _set_default("OPENBLAS_CORETYPE", "Haswell")

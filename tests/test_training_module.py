@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +20,9 @@ from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.bert.outputs import output_symbol
 from bertsym.runtime import mx, share_threads
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.training import part
+from bertsym.text.features import Features
+from bertsym.text.tokenizer import Encoded
+from bertsym.training import encodings, part
 from bertsym.training.module import PartsModule
 from bertsym.training.used_rows import UsedRows, keep_used_rows
 
@@ -160,6 +165,47 @@ def test_threads_can_be_shared_again_and_again_and_change_no_step(executors: int
     found = train(module(parts=2))
     share_threads(1)
     assert_same(found, train(module(parts=2)), initial())
+
+
+_CHILD = """
+import os, time, {first}
+from bertsym.runtime import engine_workers, mx, share_threads
+started = time.perf_counter()
+for executors in (2, 1, 2):
+    share_threads(executors)
+    mx.nd.ones((3,)).wait_to_read()
+print(engine_workers(), time.perf_counter() - started < 5)
+"""
+
+
+@pytest.mark.parametrize(("first", "workers"), [("sys", 2), ("mxnet", 1)])
+@pytest.mark.parametrize("threads", ["1", "4", None])
+def test_the_engine_has_two_workers_unless_mxnet_was_there_before(
+    first: str, workers: int, threads: str | None
+) -> None:
+    chosen = {name: value for name, value in os.environ.items() if not name.startswith(("OMP", "GOMP", "MXNET"))}
+    if threads is not None:
+        chosen["OMP_NUM_THREADS"] = threads
+    command = [sys.executable, "-W", "ignore", "-c", _CHILD.format(first=first)]
+    done = subprocess.run(command, env=chosen, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == [str(workers), "True"]
+
+
+# Encodings of a frozen encoder
+
+
+@pytest.mark.parametrize("in_memory", [0, 1 << 30])
+def test_encodings_are_those_of_the_rows_in_their_order_in_memory_or_not(
+    in_memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encodings, "_ROWS", 3)
+    monkeypatch.setattr(encodings, "_IN_MEMORY", in_memory)
+    features = Features([Encoded([i, i], [0, 0], False, 0) for i in range(8)])
+    found = encodings.encode(
+        lambda some: np.array([[row.token_ids[0], 1] for row in some.examples], np.float32), features
+    )
+    assert found.tolist() == [[i, 1] for i in range(8)]
+    assert isinstance(found, np.memmap) == (in_memory == 0)
 
 
 # Rows of the word embedding that no text uses

@@ -24,6 +24,7 @@ from bertsym.text.tables import TableFormat
 from bertsym.text.tasks import TASKS, Task
 from bertsym.training.batch_source import ENCODED, EncodedSource, TokenSource
 from bertsym.training.data import FinetuneData, read_data
+from bertsym.training.encodings import encode
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.progress import EpochReport, Progress, SilentProgress
 from bertsym.verification import DEFAULT_ATOL, Check, verify_bundle
@@ -168,7 +169,7 @@ class _Grafted:
             )
             return Trainer(self._train_symbol, {**self._base_params, **self._head}, source, self._options)
         progress.note(f"encoder frozen: computing its output for {len(rows)} rows once")
-        encodings = self._predictor(self._symbol, self._base_params)(rows.features)
+        encodings = encode(self._predictor(self._symbol, self._base_params), rows.features)
         head = graft(mx.sym.var(ENCODED), **self._settings, shapes=[(ENCODED, encodings.shape)])
         return Trainer(head, self._head, EncodedSource(encodings, rows.classes), self._options)
 
