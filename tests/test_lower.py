@@ -225,7 +225,7 @@ def test_dropout_is_kept_where_it_was(bundles: dict[str, Path], form: str, tmp_p
 def test_the_manifest_tells_what_it_was_made_from(bundles: dict[str, Path], cli: Cli, tmp_path: Path) -> None:
     assert cli("lower", bundles["cls"], tmp_path / "new", "--form", "fast", "--target-mxnet", "1.9").code == 0
     manifest = json.loads(Path(f"{tmp_path / 'new'}-manifest.json").read_text())
-    assert manifest["lowered"] == {"form": "fast", "target_mxnet": "1.9"}
+    assert manifest["lowered"] == {"form": "fast", "target_mxnet": "1.9", "fold": False}
     assert manifest["command"][:2] == ["bertsym", "lower"]
     assert manifest["base"]["files"]
 
