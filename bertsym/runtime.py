@@ -71,15 +71,20 @@ def share_threads(executors: int) -> None:
     workers = engine_workers()
     if workers == 1 or executors == _sharing or os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":
         return
+    try:
+        openmp = ctypes.CDLL("libgomp.so.1")
+    except OSError:  # an mxnet with another OpenMP
+        return
     _sharing = executors
-    threads = max(1, int(os.environ["OMP_NUM_THREADS"]) // executors)
+    # One number, or one for each level of nesting.
+    threads = max(1, int(os.environ["OMP_NUM_THREADS"].partition(",")[0]) // executors)
     # None ends before all have begun, so each worker takes one.
     together, ended = threading.Barrier(workers, timeout=_PATIENCE), threading.Semaphore(0)
 
     def task(context: object, parameter: object) -> None:
         with contextlib.suppress(threading.BrokenBarrierError):
             together.wait()
-            ctypes.CDLL("libgomp.so.1").omp_set_num_threads(threads)
+            openmp.omp_set_num_threads(threads)
         ended.release()
 
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(task)
