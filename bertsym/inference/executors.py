@@ -56,7 +56,7 @@ class Executors:
     def forward(self, inputs: Sequence[Array]) -> Any:
         """The first output for data0, data1 (N, T) and data2 (N,): an NDArray that is still being computed.
 
-        It holds until the next forward of the same shape.
+        It holds until the next forward of any shape, since they share memory.
         """
         executor = self.prepare(inputs)
         for name, array in zip(INPUT_NAMES, inputs):
