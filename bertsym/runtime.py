@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bertsym.errors import ModelError
@@ -26,6 +26,7 @@ _PATIENCE = 10.0  # seconds until a worker of MXNet's engine is given up
 _settings: list[str] = []
 _prepared = False
 _sharing: int | None = None  # executors among which the threads are divided
+_sharing_lock = threading.Lock()  # tasks of two calls would wait for each other's workers
 
 
 def prepare_environment() -> list[str]:
@@ -68,18 +69,29 @@ def share_threads(executors: int) -> None:
     changes where there is one worker, as after an import of mxnet before bertsym.
     """
     global _sharing
-    workers = engine_workers()
-    if workers == 1 or executors == _sharing or os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":
-        return
-    _sharing = executors
-    threads = max(1, int(os.environ["OMP_NUM_THREADS"]) // executors)
+    with _sharing_lock:
+        workers = engine_workers()
+        if workers == 1 or executors == _sharing or os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":
+            return
+        try:
+            openmp = ctypes.CDLL("libgomp.so.1")
+        except OSError:  # an mxnet with another OpenMP
+            return
+        # One number, or one for each level of nesting.
+        threads = max(1, int(os.environ["OMP_NUM_THREADS"].partition(",")[0]) // executors)
+        _on_each_worker(workers, lambda: openmp.omp_set_num_threads(threads))
+        _sharing = executors
+
+
+def _on_each_worker(workers: int, call: Callable[[], object]) -> None:
+    """Call something once on each worker of the engine for the CPU, when nothing else runs there."""
     # None ends before all have begun, so each worker takes one.
     together, ended = threading.Barrier(workers, timeout=_PATIENCE), threading.Semaphore(0)
 
     def task(context: object, parameter: object) -> None:
         with contextlib.suppress(threading.BrokenBarrierError):
             together.wait()
-            ctypes.CDLL("libgomp.so.1").omp_set_num_threads(threads)
+            call()
         ended.release()
 
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(task)

@@ -34,7 +34,7 @@ def feed(graph: SymbolGraph) -> dict[str, float]:
 
 def draw(generator: np.random.Generator, p: float, out: Array) -> None:
     """Fill a float32 mask: 0 with probability p, to 1/65536, and otherwise the number that keeps the mean at 1."""
-    dropped = round(p * _WORD)
+    dropped = min(round(p * _WORD), _WORD - 1)
     words = generator.integers(1 << 64, size=-(-out.size // 4), dtype=np.uint64, endpoint=False)
     kept = words.view(np.uint16)[: out.size].reshape(out.shape) >= dropped
     np.multiply(kept, np.float32(_WORD / (_WORD - dropped)), out=out)

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from bertsym.acceleration.inference import InferenceSymbols
 from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.runtime import mx
@@ -27,7 +29,9 @@ class Weights(dict[str, Any]):
         self._arrays, self._device = dict(arrays), device
 
     def __missing__(self, name: str) -> Any:
-        self[name] = mx.nd.array(self._arrays.pop(name), self._device)
+        array = self._arrays.pop(name)
+        # By itself mx.nd.array makes float32 of everything, of the weights of int8 models too.
+        self[name] = mx.nd.array(array, self._device, np.int8 if array.dtype == np.int8 else np.float32)
         return self[name]
 
 
@@ -52,7 +56,7 @@ class Executors:
     def forward(self, inputs: Sequence[Array]) -> Any:
         """The first output for data0, data1 (N, T) and data2 (N,): an NDArray that is still being computed.
 
-        It holds until the next forward of the same shape.
+        It holds until the next forward of any shape, since they share memory.
         """
         executor = self.prepare(inputs)
         for name, array in zip(INPUT_NAMES, inputs):

@@ -11,7 +11,7 @@ def fewest_kept(layers: Sequence[str], holds: Callable[[Sequence[str]], bool]) -
     `holds` says whether a model is, in which these layers stay float32; it is not where none does. Asked about 1, 2,
     4, ... layers, and between the last two. None where even all but one are too few.
     """
-    most = len(layers) - 1
+    most = max(len(layers) - 1, 0)
     low, high = 0, min(1, most)  # `low` layers are too few
     while high > low and not holds(layers[:high]):
         low, high = high, min(2 * high, most)

@@ -159,7 +159,7 @@ class _Grafted:
 
     def trainer(self, data: FinetuneData, progress: Progress) -> Trainer:
         """What trains the whole graph, or the head on the encodings of a frozen encoder."""
-        # Here, because its optimizer derives from a class of mxnet.
+        # Here, because its Module derives from a class of mxnet, which is imported late.
         from bertsym.training.loop import Trainer
 
         rows = data.train

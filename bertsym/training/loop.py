@@ -86,13 +86,15 @@ class Trainer:
         if self._words is not None:
             params[self._words.name] = self._words.initial
         on_cpu = devices[0].device_type == "cpu"
+        #: executors that compute on the CPU at the same time; none where each device computes a part
+        self._cpu_parts = (CPU_PARTS if source.token_ids is not None else 1) if on_cpu else 0
         training = training_symbol(graph, {name: array.shape for name, array in params.items()}, cpu=on_cpu)
         self._module = PartsModule(
             training,
             source.input_names,
             [LABEL_NAME],
             devices,
-            parts=CPU_PARTS if source.token_ids is not None else 1,
+            parts=self._cpu_parts or len(devices),
             accumulate=options.accumulate > 1,
             seed=options.seed,
         )
@@ -123,7 +125,8 @@ class Trainer:
 
     def epoch(self, epoch: int, on_step: Callable[[StepReport], None]) -> EpochSummary:
         """Train one epoch, numbered from 1. Raises ModelError when loss or gradients are not finite."""
-        share_threads(CPU_PARTS)
+        if self._cpu_parts:
+            share_threads(self._cpu_parts)
         # For Dropout on devices that draw by themselves.
         seed = np.random.SeedSequence((self.options.seed, epoch)).generate_state(1)[0]
         mx.random.seed(int(seed) & 0x7FFFFFFF)

@@ -45,12 +45,17 @@ class Part:
         self._mask_view = self._mask_memory[:]
         self._mask_array: Any = mx.nd.from_numpy(self._mask_memory) if sizes else None
         self._bound: OrderedDict[tuple[_Shape, ...], tuple[Any, list[tuple[float, Array]]]] = OrderedDict()
-        self.executor, self._drawn = self._largest = self._bind(largest)
+        self._largest: Any = None
+        self.executor, self._drawn = bound = self._bind(largest)
+        self._largest = self.executor
+        self._before = self.executor  # of the last forward
+        self._bound[tuple(largest.values())] = bound
 
     def load(self, arrays: Mapping[str, Any]) -> None:
         """Take an executor for these inputs and labels, of MXNet or numpy, and copy them in."""
         shapes = {name: arrays[name].shape for name in self._given}
         key = tuple(shapes.values())
+        self._before = self.executor
         bound = self._bound.pop(key, None) or self._bind(shapes)
         self._bound[key] = self.executor, self._drawn = bound
         if len(self._bound) > _MOST_GRAPHS:
@@ -69,9 +74,9 @@ class Part:
                 masks.draw(generator, p, mask)
 
     def wait(self) -> None:
-        """Wait until nothing reads the masks any more."""
-        for flat in self.gradients.flats:
-            flat.wait_to_read()
+        """Wait until nothing reads the masks any more: neither backward nor a forward alone."""
+        for array in (*self.gradients.flats, *self._before.outputs):
+            array.wait_to_read()
 
     def _argument_shapes(self, given: Mapping[str, _Shape]) -> dict[str, _Shape]:
         shapes, _, _ = self._symbol.infer_shape(**given)
@@ -97,7 +102,7 @@ class Part:
             arguments,
             args_grad=self.gradients.arrays,
             grad_req={name: self._grad_req if name in self.gradients.arrays else "null" for name in self._names},
-            shared_exec=self._largest[0] if self._bound or hasattr(self, "_largest") else None,
+            shared_exec=self._largest,
         )
         return executor, drawn
 

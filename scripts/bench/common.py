@@ -20,7 +20,15 @@ WORKERS = Path(__file__).parent / "workers"
 DATA = Path(__file__).parents[1] / "demo_data"
 THREADS = len(os.sched_getaffinity(0))
 #: of MXNet, numpy and torch; a peer gets them as its own settings say, whatever the caller has set
-_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "GOMP_SPINCOUNT")
+_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "MXNET_CPU_WORKER_NTHREADS",
+)
 BERT_BASE = {
     "vocab_size": 30522,
     "hidden_size": 768,
