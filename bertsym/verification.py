@@ -155,7 +155,14 @@ def verify_bundle(
 
 
 def _run_checks(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str, Array]) -> list[Check]:
-    _return_freed_memory()
+    _keep_freed_blocks(1 << 20)
+    try:
+        return _compared(bundle, lengths, arg_params)
+    finally:
+        _keep_freed_blocks(32 << 20)  # where glibc's own growing limit ends
+
+
+def _compared(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str, Array]) -> list[Check]:
     config, signature = bundle.config, bundle.signature
     reference = Reference(config, arg_params)
     cases = []
@@ -180,11 +187,11 @@ def _run_checks(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[st
     return checks
 
 
-def _return_freed_memory() -> None:
-    """Let the C library give every large block back that is freed, instead of keeping it for the next one."""
+def _keep_freed_blocks(size: int) -> None:
+    """Let the C library keep what is freed for the next one up to this size only, and give larger blocks back."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # of glibc
     if mallopt:
-        mallopt(_MMAP_THRESHOLD, 1 << 20)
+        mallopt(_MMAP_THRESHOLD, size)
 
 
 def _check_params(bundle: Bundle) -> None:

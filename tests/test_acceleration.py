@@ -12,7 +12,7 @@ from gluonnlp_models import bert_model
 from numpy.typing import NDArray
 
 from bertsym.acceleration import layer_norm, masks
-from bertsym.acceleration.graphs import TrainingSymbol, fast_symbol, training_symbol
+from bertsym.acceleration.graphs import TrainingSymbol, in_form, training_symbol
 from bertsym.bert.config import BertConfig
 from bertsym.bert.encoder import encoder_symbol
 from bertsym.bert.encoder_spec import EncoderSpec
@@ -201,4 +201,5 @@ def test_masks_of_one_seed_are_the_same_and_those_of_another_are_not() -> None:
 
 def test_a_graph_without_a_bert_is_only_joined() -> None:
     symbol = mx.sym.FullyConnected(mx.sym.var("x"), num_hidden=3, name="fc")
-    assert fast_symbol(symbol, {"fc_weight": (3, 2), "fc_bias": (3,)}).tojson() == symbol.tojson()
+    graph = SymbolGraph.parse(symbol.tojson())
+    assert in_form(graph, {"fc_weight": (3, 2), "fc_bias": (3,)}, "training").to_json() == graph.to_json()

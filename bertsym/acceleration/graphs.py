@@ -16,8 +16,6 @@ from bertsym.surgery.replacing import replace_encoder
 from bertsym.symbol import gelu
 from bertsym.symbol.graph import SymbolGraph
 
-_CPU = Form("training", erf=False)
-
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -30,22 +28,17 @@ class TrainingSymbol:
     masks: Mapping[str, float]
 
 
-def fast_graph(graph: SymbolGraph, shapes: Shapes) -> SymbolGraph:
-    """The same function of the same parameters, whose `shapes` are given, with the encoder as a CPU computes it best.
+def in_form(graph: SymbolGraph, shapes: Shapes, name: str) -> SymbolGraph:
+    """The same function of the same parameters, whose `shapes` are given, with the encoder in another form.
 
     Gelu is one operator. A graph without a BERT that can be written in another form keeps its encoder.
     """
     try:
-        graph = replace_encoder(graph, shapes, match(graph, find_bert(graph, shapes), shapes), _CPU)
+        graph = replace_encoder(graph, shapes, match(graph, find_bert(graph, shapes), shapes), Form(name, erf=False))
     except ModelError:
         graph = graph.copy()
     gelu.join(graph)
     return graph
-
-
-def fast_symbol(symbol: Any, shapes: Shapes) -> Any:
-    """`fast_graph` of an mx.sym.Symbol."""
-    return to_symbol(fast_graph(SymbolGraph.parse(symbol.tojson()), shapes))
 
 
 def training_symbol(graph: SymbolGraph, shapes: Shapes, *, cpu: bool = True) -> TrainingSymbol:
@@ -54,7 +47,7 @@ def training_symbol(graph: SymbolGraph, shapes: Shapes, *, cpu: bool = True) -> 
         graph = graph.copy()
         gelu.join(graph)
         return TrainingSymbol(to_symbol(graph), {})
-    graph = fast_graph(graph, shapes)
+    graph = in_form(graph, shapes, "training")
     layer_norm.spell_out(graph, shapes)
     inputs = masks.feed(graph)
     return TrainingSymbol(to_symbol(graph), inputs)

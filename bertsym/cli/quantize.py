@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bertsym.cli.options import command_line, force_option, table_format, table_options
+from bertsym.cli.options import command_line, force_option, table_format, table_options, threads_option
 
 if TYPE_CHECKING:
     from bertsym.quantization.quantize import Quantized
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-drop", type=float, default=0.01, show_default=True, help="Largest loss of the task's first metric."
 )
+@threads_option
 @force_option
 def command(
     prefix: str,

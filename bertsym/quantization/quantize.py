@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.acceleration.graphs import fast_graph, to_symbol
+from bertsym.acceleration.graphs import in_form, to_symbol
 from bertsym.bundle import SYMBOL, Bundle, BundleContent, stage_bundle
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.inference.classifier import open_classifier
@@ -210,7 +210,7 @@ class _Choice:
 def _prepared(bundle: Bundle) -> tuple[SymbolGraph, dict[str, Array]]:
     """The float32 graph that is quantized: for inference only, query, key and value of a layer as one product."""
     arg_params = dict(bundle.params())
-    graph = fast_graph(SymbolGraph.load(bundle.path(SYMBOL)), _shapes(arg_params))
+    graph = in_form(SymbolGraph.load(bundle.path(SYMBOL)), _shapes(arg_params), "fast")
     with graph.edit():
         for node in graph.find(op="Dropout"):
             graph.remove(node, bypass=True)

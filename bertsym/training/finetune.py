@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +170,9 @@ class _Grafted:
             )
             return Trainer(self._train_symbol, {**self._base_params, **self._head}, source, self._options)
         progress.note(f"encoder frozen: computing its output for {len(rows)} rows once")
-        encodings = encode(self._predictor(self._symbol, self._base_params), rows.features)
+        predictor = self._predictor(self._symbol)
+        predictor.set_params(self._base_params)
+        encodings = encode(predictor, rows.features)
         head = graft(mx.sym.var(ENCODED), **self._settings, shapes=[(ENCODED, encodings.shape)])
         return Trainer(head, self._head, EncodedSource(encodings, rows.classes), self._options)
 
@@ -182,13 +185,16 @@ class _Grafted:
 
     def classify(self, data: FinetuneData, arg_params: Mapping[str, Array]) -> Array:
         """Probabilities of the dev rows, (rows, classes), as the written inference symbol will give them."""
-        return self._predictor(self._inference_symbol, arg_params)(data.dev.features)
+        self._classifier.set_params(arg_params)
+        return self._classifier(data.dev.features)
 
-    def _predictor(self, symbol: Any, arg_params: Mapping[str, Array]) -> Predictor:
+    @functools.cached_property
+    def _classifier(self) -> Predictor:
+        return self._predictor(self._inference_symbol)
+
+    def _predictor(self, symbol: Any) -> Predictor:
         device = contexts(self._options.device)
-        predictor = Predictor(symbol, self._base.config, self._pad_id, self._max_length, self.length, device)
-        predictor.set_params(arg_params)
-        return predictor
+        return Predictor(symbol, self._base.config, self._pad_id, self._max_length, self.length, device)
 
     def content(self, task: str, data: FinetuneData, arg_params: _Params, how: Mapping[str, Any]) -> BundleContent:
         """What is written."""
