@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertsym.acceleration import layer_norm, masks
+from bertsym.bert.encoder_spec import EncoderSpec
 from bertsym.bert.forms import Form
 from bertsym.errors import ModelError
 from bertsym.recognition.matching import match
@@ -34,9 +35,19 @@ def in_form(graph: SymbolGraph, shapes: Shapes, name: str) -> SymbolGraph:
     Gelu is one operator. A graph without a BERT that can be written in another form keeps its encoder.
     """
     try:
-        graph = replace_encoder(graph, shapes, match(graph, find_bert(graph, shapes), shapes), Form(name, erf=False))
+        return rewritten(graph, shapes, match(graph, find_bert(graph, shapes), shapes), name)
     except ModelError:
-        graph = graph.copy()
+        return joined(graph)
+
+
+def rewritten(graph: SymbolGraph, shapes: Shapes, spec: EncoderSpec, name: str) -> SymbolGraph:
+    """A graph with its encoder, of `spec`, in another form and gelu as one operator; raises ModelError."""
+    return joined(replace_encoder(graph, shapes, spec, Form(name, erf=False)))
+
+
+def joined(graph: SymbolGraph) -> SymbolGraph:
+    """The same with gelu as one operator."""
+    graph = graph.copy()
     gelu.join(graph)
     return graph
 
@@ -44,9 +55,7 @@ def in_form(graph: SymbolGraph, shapes: Shapes, name: str) -> SymbolGraph:
 def training_symbol(graph: SymbolGraph, shapes: Shapes, *, cpu: bool = True) -> TrainingSymbol:
     """The same function and gradients; on another device than a CPU with MXNet's own operators."""
     if not cpu:
-        graph = graph.copy()
-        gelu.join(graph)
-        return TrainingSymbol(to_symbol(graph), {})
+        return TrainingSymbol(to_symbol(joined(graph)), {})
     graph = in_form(graph, shapes, "training")
     layer_norm.spell_out(graph, shapes)
     inputs = masks.feed(graph)

@@ -6,15 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from bertsym.acceleration.graphs import to_symbol
+from bertsym.acceleration.graphs import joined, rewritten, to_symbol
 from bertsym.bert.encoder.inference import inference_parameters
 from bertsym.bert.encoder_spec import EncoderSpec
-from bertsym.bert.forms import Form
 from bertsym.errors import ModelError
 from bertsym.recognition.matching import match
 from bertsym.recognition.recognise import find_bert
-from bertsym.surgery.replacing import replace_encoder
-from bertsym.symbol import gelu
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
 
@@ -41,24 +38,16 @@ class FastInference:
             spec = match(graph, find_bert(graph, shapes), shapes)
             unpadded = dataclasses.replace(spec, valid_length=None)
             self.symbols = InferenceSymbols(
-                _rewritten(graph, shapes, spec, "interleaved"),
-                _rewritten(graph, shapes, unpadded, "interleaved"),
-                _rewritten(graph, shapes, unpadded, "pixels"),
+                to_symbol(rewritten(graph, shapes, spec, "interleaved")),
+                to_symbol(rewritten(graph, shapes, unpadded, "interleaved")),
+                to_symbol(rewritten(graph, shapes, unpadded, "pixels")),
             )
             self._spec = spec
         except ModelError:
-            graph = graph.copy()
-            gelu.join(graph)
-            self.symbols = InferenceSymbols(*[to_symbol(graph)] * 3)
+            self.symbols = InferenceSymbols(*[to_symbol(joined(graph))] * 3)
 
     def parameters(self, params: Mapping[str, Array]) -> dict[str, Array]:
         """The arrays that the symbols read, made of `params`; views of them where possible."""
         wanted = {name for symbol in vars(self.symbols).values() for name in symbol.list_arguments()}
         made = inference_parameters(self._spec, params, wanted) if self._spec is not None else {}
         return {**made, **{name: array for name, array in params.items() if name in wanted}}
-
-
-def _rewritten(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]], spec: EncoderSpec, form: str) -> Any:
-    graph = replace_encoder(graph, shapes, spec, Form(form, erf=False))
-    gelu.join(graph)
-    return to_symbol(graph)

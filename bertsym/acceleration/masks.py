@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import free_name
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from bertsym.symbol.params import Array
 
 _DEFAULT_P = 0.5  # of MXNet's Dropout
 _WORD = 1 << 16  # a mask's number is drawn with so many steps

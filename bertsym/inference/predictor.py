@@ -16,7 +16,7 @@ from bertsym.devices import contexts
 from bertsym.errors import DataError, ModelError
 from bertsym.inference.executors import Executors, Weights
 from bertsym.runtime import engine_workers, mx, mxnet_errors, quiet_stderr, share_threads
-from bertsym.symbol.params import Array
+from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import inference_batches, inference_length
 from bertsym.text.features import Features
 
@@ -71,12 +71,13 @@ class Predictor:
 
     def set_params(self, arg_params: Mapping[str, Array]) -> None:
         """Use these parameters from now on; all of the symbol's and no others."""
+        arg_params = dict(arg_params)  # read once, where they are in a file
         nbytes = sum(array.nbytes for array in arg_params.values())
         with self._lock:
             # Bound anew: mxnet 1.9.1's fused operators keep their first weight.
             if self._on_cpu:
                 if self._fast is None:
-                    self._fast = FastInference(self._symbol, {name: each.shape for name, each in arg_params.items()})
+                    self._fast = FastInference(self._symbol, shapes_of(arg_params))
                 symbols, arrays = self._fast.symbols, self._fast.parameters(arg_params)
                 weights = Weights(arrays, self._contexts[0])
                 places = [(self._contexts[0], weights)] * engine_workers()

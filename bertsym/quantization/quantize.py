@@ -22,7 +22,7 @@ from bertsym.quantization.quantizer import Quantizer
 from bertsym.recognition.recognise import find_bert
 from bertsym.surgery.fold import fold
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array
+from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import bucket_length, inference_batches
 from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
@@ -127,7 +127,7 @@ class _Choice:
         graph, arg_params = _prepared(bundle)
         self.quantizer = Quantizer(graph, arg_params, granularity == "channel-wise")
         self._predictor_float32 = Predictor.from_bundle(bundle)
-        inside = {node for layer in find_bert(graph, _shapes(arg_params)).layers for node in layer.nodes}
+        inside = {node for layer in find_bert(graph, shapes_of(arg_params)).layers for node in layer.nodes}
         products = {node.name for node in inside if node.op == "FullyConnected"}
         self._outside = tuple(name for name in self.quantizer.layers if name not in products)
         self._candidates = tuple(name for name in self.quantizer.layers if name in products)
@@ -210,14 +210,10 @@ class _Choice:
 def _prepared(bundle: Bundle) -> tuple[SymbolGraph, dict[str, Array]]:
     """The float32 graph that is quantized: for inference only, query, key and value of a layer as one product."""
     arg_params = dict(bundle.params())
-    graph = in_form(SymbolGraph.load(bundle.path(SYMBOL)), _shapes(arg_params), "fast")
+    graph = in_form(SymbolGraph.load(bundle.path(SYMBOL)), shapes_of(arg_params), "fast")
     with graph.edit():
         for node in graph.find(op="Dropout"):
             graph.remove(node, bypass=True)
-    if bundle.is_folded or len(find_bert(graph, _shapes(arg_params)).layers) == 1:
+    if bundle.is_folded or len(find_bert(graph, shapes_of(arg_params)).layers) == 1:
         return graph, arg_params  # nothing to fold: the query of a last layer is that of position 0 alone
     return fold(graph, arg_params)
-
-
-def _shapes(arg_params: dict[str, Array]) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in arg_params.items()}

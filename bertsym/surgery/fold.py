@@ -12,7 +12,7 @@ from bertsym.recognition.recognise import Layer, find_bert
 from bertsym.symbol.attributes import decimal, flag
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output, free_name
-from bertsym.symbol.params import Array
+from bertsym.symbol.params import Array, shapes_of
 
 
 def fold(graph: SymbolGraph, params: Mapping[str, Array]) -> tuple[SymbolGraph, dict[str, Array]]:
@@ -25,7 +25,7 @@ def fold(graph: SymbolGraph, params: Mapping[str, Array]) -> tuple[SymbolGraph, 
     Raises ModelError for a graph without a BERT, and for one of which no layer has three such products.
     """
     graph = graph.copy()
-    bert = find_bert(graph, {name: array.shape for name, array in params.items()})
+    bert = find_bert(graph, shapes_of(params))
     arrays = dict(params)
     joined = [_fold_layer(graph, arrays, layer) for layer in bert.layers]
     if not any(joined):

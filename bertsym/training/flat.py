@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,10 +30,10 @@ def blocks(shapes: _Shapes, count: int) -> list[Block]:
     decaying = [name for name in shapes if not name.endswith(_NO_DECAY)]
     shares: list[list[str]] = [[] for _ in range(count)]
     sizes = [0] * count
-    for name in sorted(decaying, key=lambda name: -_size(shapes[name])):
+    for name in sorted(decaying, key=lambda name: -math.prod(shapes[name])):
         smallest = sizes.index(min(sizes))
         shares[smallest].append(name)
-        sizes[smallest] += _size(shapes[name])
+        sizes[smallest] += math.prod(shapes[name])
     others = tuple(name for name in shapes if name.endswith(_NO_DECAY))
     parts = [Block(tuple(share), True) for share in shares] + [Block(others, False)]
     return [part for part in parts if part.names]
@@ -45,11 +46,11 @@ class FlatArrays:
         self.flats: list[Any] = []
         self.arrays: dict[str, Any] = {}  #: name -> array of its shape, on the memory of a flat one
         for block in layout:
-            starts = np.cumsum([0] + [-(-_size(shapes[name]) // _ALIGNMENT) * _ALIGNMENT for name in block.names])
+            starts = np.cumsum([0] + [-(-math.prod(shapes[name]) // _ALIGNMENT) * _ALIGNMENT for name in block.names])
             flat = mx.nd.zeros(int(starts[-1]), ctx=context)
             self.flats.append(flat)
             for name, start in zip(block.names, starts.tolist()):
-                self.arrays[name] = flat[start : start + _size(shapes[name])].reshape(shapes[name])
+                self.arrays[name] = flat[start : start + math.prod(shapes[name])].reshape(shapes[name])
 
     def set(self, values: Mapping[str, Array]) -> None:
         """Copy values in, all of them or some."""
@@ -60,7 +61,3 @@ class FlatArrays:
         """Set all to zero."""
         for flat in self.flats:
             flat[:] = 0
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))

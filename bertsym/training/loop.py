@@ -17,7 +17,7 @@ from bertsym.errors import ModelError
 from bertsym.inference.metrics import cross_entropy
 from bertsym.runtime import mx, share_threads
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array
+from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import training_batches
 from bertsym.training.batch_source import BatchSource
 from bertsym.training.module import PartsModule
@@ -88,7 +88,7 @@ class Trainer:
         on_cpu = devices[0].device_type == "cpu"
         #: executors that compute on the CPU at the same time; none where each device computes a part
         self._cpu_parts = (CPU_PARTS if source.token_ids is not None else 1) if on_cpu else 0
-        training = training_symbol(graph, {name: array.shape for name, array in params.items()}, cpu=on_cpu)
+        training = training_symbol(graph, shapes_of(params), cpu=on_cpu)
         self._module = PartsModule(
             training,
             source.input_names,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -38,8 +39,8 @@ class Part:
         self._grad_req, self._context = grad_req, context
         self._names = self._symbol.list_arguments()
         self._given = list(largest)
-        self._inputs = {name: mx.nd.zeros(_size(shape), ctx=context) for name, shape in largest.items()}
-        sizes = sum(_size(shape) for name, shape in self._argument_shapes(largest).items() if name in self._masks)
+        self._inputs = {name: mx.nd.zeros(math.prod(shape), ctx=context) for name, shape in largest.items()}
+        sizes = sum(math.prod(shape) for name, shape in self._argument_shapes(largest).items() if name in self._masks)
         self._mask_memory = np.empty(sizes, np.float32)
         # The operators read what numpy writes; a view, since from_numpy makes the array itself read-only.
         self._mask_view = self._mask_memory[:]
@@ -86,7 +87,7 @@ class Part:
         """An executor for these shapes, and its masks with their probabilities."""
         start, drawn, arguments = 0, [], {}
         for name, shape in self._argument_shapes(given).items():
-            size = _size(shape)
+            size = math.prod(shape)
             if name in self._masks:
                 arguments[name] = self._mask_array[start : start + size].reshape(shape)
                 drawn.append((self._masks[name], self._mask_view[start : start + size].reshape(shape)))
@@ -105,7 +106,3 @@ class Part:
             shared_exec=self._largest,
         )
         return executor, drawn
-
-
-def _size(shape: _Shape) -> int:
-    return int(np.prod(shape, dtype=np.int64))
