@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from bertsym.symbol.params import ParamsFile
     from bertsym.text.tables import TableFormat
     from bertsym.text.tasks import Columns
-    from bertsym.training.finetune import finetune
+    from bertsym.training.finetune import finetune, finetune_distributed
     from bertsym.training.options import FinetuneOptions
     from bertsym.verification import verify
 
@@ -87,6 +87,7 @@ _HOME = {
     "TableFormat": "text.tables",
     "Columns": "text.tasks",
     "finetune": "training.finetune",
+    "finetune_distributed": "training.finetune",
     "FinetuneOptions": "training.options",
     "verify": "verification",
 }
@@ -129,6 +130,7 @@ __all__ = [
     "export_onnx",
     "extract",
     "finetune",
+    "finetune_distributed",
     "finished_head",
     "graft",
     "graft_for_inference",

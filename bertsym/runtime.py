@@ -191,6 +191,19 @@ def _restore_numpy_aliases() -> None:
         _settings.append("numpy aliases " + ", ".join(f"np.{name}" for name in absent))
 
 
+@contextlib.contextmanager
+def _as_worker() -> Iterator[None]:
+    """Keep the import of mxnet from starting a parameter server of its own, which unpickles what it is sent."""
+    role = os.environ.get("DMLC_ROLE")
+    if role is not None:
+        os.environ["DMLC_ROLE"] = "worker"
+    try:
+        yield
+    finally:
+        if role is not None:
+            os.environ["DMLC_ROLE"] = role
+
+
 class _Lazy:
     """A library that is imported, in a prepared environment, when an attribute of it is first used."""
 
@@ -200,7 +213,7 @@ class _Lazy:
     def __getattr__(self, attribute: str) -> Any:
         if self._name not in sys.modules:
             prepare_environment()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _as_worker():
             # Deprecations inside mxnet and gluonnlp, which have had their last release.
             warnings.simplefilter("ignore")
             library = importlib.import_module(self._name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shlex
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,21 @@ from bertsym.cli.options import (
 )
 @device_option
 @threads_option
+@click.option(
+    "--kvstore",
+    type=click.Choice(["local", "dist_sync"]),
+    default="local",
+    show_default=True,
+    help="dist_sync: with other processes, in the role that the DMLC_* variables tell (docs/distributed.md).",
+)
+@click.option(
+    "--worker-timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With dist_sync: when a process that is not heard is given up, and the run.",
+)
 @click.option("--log-json", metavar="FILE", help="Write one JSON object a line, per step group and per epoch.")
 @force_option
 def command(
@@ -67,6 +83,8 @@ def command(
     text_column: str | None,
     pair_column: str | None,
     label_column: str | None,
+    kvstore: str,
+    worker_timeout: float,
     log_json: str | None,
     force: bool,
     **settings: Any,
@@ -83,7 +101,7 @@ def command(
 
     from bertsym.bundle import bundle_paths
     from bertsym.inference.metrics import format_metrics
-    from bertsym.training.finetune import finetune
+    from bertsym.training.finetune import finetune, finetune_distributed
     from bertsym.training.progress import JsonProgress, Progress, ProgressGroup, TextProgress
 
     with contextlib.ExitStack() as stack:
@@ -98,7 +116,8 @@ def command(
                 raise click.UsageError(f"--log-json {log_json} would overwrite a file of this run.")
             listeners.append(stack.enter_context(contextlib.closing(JsonProgress(log_json, force))))
         progress = ProgressGroup(listeners)
-        result = finetune(
+        train_together = functools.partial(finetune_distributed, worker_timeout=worker_timeout)
+        result = (finetune if kvstore == "local" else train_together)(
             prefix,
             train,
             dev,
@@ -110,6 +129,8 @@ def command(
             progress=progress,
             command=command_line(),
         )
+    if result is None:  # a server, or not the first worker
+        return
     pair = ' --text-pair "..."' if result.bundle.signature.pair else ""
     worst = max(result.checks, key=lambda check: check.relative_difference)
     click.echo(f"verified: {worst}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +26,13 @@ from bertsym.symbol.params import Array
 from bertsym.text.tables import TableFormat
 from bertsym.text.tasks import TASKS, Task
 from bertsym.training.batch_source import ENCODED, EncodedSource, TokenSource
+from bertsym.training.cluster import Cluster
 from bertsym.training.data import FinetuneData, read_data
+from bertsym.training.distributed import WORKER_TIMEOUT, join, serve
 from bertsym.training.encodings import encode
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.progress import EpochReport, Progress, SilentProgress
+from bertsym.training.workers import ALONE, Workers
 from bertsym.verification import DEFAULT_ATOL, Check, verify_bundle
 
 if TYPE_CHECKING:
@@ -58,34 +63,27 @@ def finetune(
     force: bool = False,
     progress: Progress | None = None,
     command: list[str] | None = None,
+    workers: Workers = ALONE,
 ) -> Finetuned:
     """Graft a classifier onto the headless bundle at `prefix`, fit it, and write it as a bundle at `out`.
 
     `train` and `dev` are tables (TSV, CSV or JSON Lines); `task` is a key of ``text.tasks.TASKS``. The epoch
     with the best dev metric is kept. `progress` hears of every step and epoch; `command` is noted in the
-    manifest.
+    manifest. `workers` are those of `finetune_distributed`.
 
     Raises UsageError, DataError, ModelError or VerificationError; nothing is left at `out` then, and a
     bundle that was there stays as it was.
     """
-    if task not in TASKS:
-        raise UsageError(f"task {task!r} is not one of {', '.join(TASKS)}")
     if Path(out).resolve() == Path(prefix).resolve():
         raise UsageError(f"{out} is the base itself: choose another place for the classifier")
     progress = progress or SilentProgress()
     with stage_bundle(out, force) as stage:
-        base = Bundle.open(prefix)
-        _check_base(base, options)
-        max_length = options.length_for(base.config.max_length)
-        contexts(options.device)  # refused here if it isn't there, before anything is read
-        data = read_data(base, train, dev, TASKS[task], max_length, table_format, progress)
-        grafted = _Grafted(base, len(data.labels), options, max_length)
-        progress.note(grafted.describe_input())
-        trainer = grafted.trainer(data, progress)
-        reports, best = _fit(grafted, trainer, data, TASKS[task], progress)
+        grafted, data, trainer = _prepare(prefix, train, dev, task, options, table_format, progress, workers)
+        reports, best = _fit(grafted, trainer, data, TASKS[task], progress, workers)
         kept = max(reports, key=lambda report: report.rank)
         training = {
-            "options": {**options.to_dict(), "max_length": max_length},
+            "options": {**options.to_dict(), "max_length": grafted.max_length},
+            "workers": workers.count,
             "task": task,
             "data": {
                 name: {"sha256": rows.sha256, "rows": len(rows)}
@@ -97,6 +95,70 @@ def finetune(
         staged = stage.write(grafted.content(task, data, best, {"command": command, "training": training}))
         checks = verify_bundle(staged, best, DEFAULT_ATOL, (16, 40), str(out))
     return Finetuned(staged.moved_to(out), kept, reports, checks)
+
+
+def finetune_distributed(
+    prefix: str | Path,
+    train: str | Path,
+    dev: str | Path,
+    out: str | Path,
+    *,
+    worker_timeout: float = WORKER_TIMEOUT,
+    task: str = "classification",
+    options: FinetuneOptions = FinetuneOptions(),
+    table_format: TableFormat = TableFormat(),
+    progress: Progress | None = None,
+    **others: Any,
+) -> Finetuned | None:
+    """Take part in a `finetune` by several processes, in the role that the environment's DMLC_* variables tell.
+
+    All are called alike. Each worker computes its rows of every batch, so that a step is that of one process; the
+    first one evaluates and writes. Only it returns something. `others` are further arguments of `finetune`.
+
+    A process that is not heard for `worker_timeout` seconds, or ends, ends the run: WorkersLost is raised, or where
+    that can't be, the process ends with one line and exit code 1. Raises UsageError for wrong variables, and what
+    `finetune` raises.
+    """
+    if not worker_timeout > 0:
+        raise UsageError(f"worker_timeout is {worker_timeout}, seconds above 0 are needed")
+    cluster = Cluster.from_environment(os.environ)
+    if cluster.role != "worker":
+        serve(cluster, worker_timeout)
+        return None
+    with join(cluster, worker_timeout) as workers:
+        if workers.rank == 0:
+            given = {"task": task, "options": options, "table_format": table_format, "progress": progress, **others}
+            return finetune(prefix, train, dev, out, **given, workers=workers)
+        silent = SilentProgress()
+        grafted, data, trainer = _prepare(prefix, train, dev, task, options, table_format, silent, workers)
+        _fit(grafted, trainer, data, TASKS[task], silent, workers)
+        return None
+
+
+def _prepare(
+    prefix: str | Path,
+    train: str | Path,
+    dev: str | Path,
+    task: str,
+    options: FinetuneOptions,
+    table_format: TableFormat,
+    progress: Progress,
+    workers: Workers,
+) -> tuple[_Grafted, FinetuneData, Trainer]:
+    """What is trained, on what, and how."""
+    if task not in TASKS:
+        raise UsageError(f"task {task!r} is not one of {', '.join(TASKS)}")
+    base = Bundle.open(prefix)
+    _check_base(base, options)
+    max_length = options.length_for(base.config.max_length)
+    contexts(options.device)  # refused here if it isn't there, before anything is read
+    data = read_data(base, train, dev, TASKS[task], max_length, table_format, progress)
+    workers.agree("the files of the base", [json.dumps(base.manifest["files"]).encode()])
+    workers.agree("the training tables", [data.train.sha256.encode()])
+    workers.agree("the options", [repr((options, max_length, data.columns, data.labels)).encode()])
+    grafted = _Grafted(base, len(data.labels), options, max_length)
+    progress.note(grafted.describe_input())
+    return grafted, data, grafted.trainer(data, progress, workers)
 
 
 def _check_base(base: Bundle, options: FinetuneOptions) -> None:
@@ -128,7 +190,7 @@ class _Grafted:
     """The symbols of a base with a head grafted on, and their initial parameters."""
 
     def __init__(self, base: Bundle, num_classes: int, options: FinetuneOptions, max_length: int) -> None:
-        self._base, self._options, self._max_length = base, options, max_length
+        self._base, self._options, self.max_length = base, options, max_length
         self._settings: dict[str, Any] = {
             "num_classes": num_classes,
             "dropout": options.dropout,
@@ -158,7 +220,7 @@ class _Grafted:
         width = self._head[f"{FULLY_CONNECTED}_weight"].shape[1]
         return f"{reads}{self.length} x {units} = {width} values, so it takes no other length than {self.length}"
 
-    def trainer(self, data: FinetuneData, progress: Progress) -> Trainer:
+    def trainer(self, data: FinetuneData, progress: Progress, workers: Workers) -> Trainer:
         """What trains the whole graph, or the head on the encodings of a frozen encoder."""
         # Here, because its Module derives from a class of mxnet, which is imported late.
         from bertsym.training.loop import Trainer
@@ -166,15 +228,15 @@ class _Grafted:
         rows = data.train
         if not self._options.freeze_encoder:
             source = TokenSource(
-                rows.features, rows.classes, self._base.config, self._pad_id, self._max_length, self.length
+                rows.features, rows.classes, self._base.config, self._pad_id, self.max_length, self.length
             )
-            return Trainer(self._train_symbol, {**self._base_params, **self._head}, source, self._options)
+            return Trainer(self._train_symbol, {**self._base_params, **self._head}, source, self._options, workers)
         progress.note(f"encoder frozen: computing its output for {len(rows)} rows once")
         predictor = self._predictor(self._symbol)
         predictor.set_params(self._base_params)
         encodings = encode(predictor, rows.features)
         head = graft(mx.sym.var(ENCODED), **self._settings, shapes=[(ENCODED, encodings.shape)])
-        return Trainer(head, self._head, EncodedSource(encodings, rows.classes), self._options)
+        return Trainer(head, self._head, EncodedSource(encodings, rows.classes), self._options, workers)
 
     def params(self, trained: Mapping[str, Array]) -> _Params:
         """All parameters: the trained ones, and the base's where the encoder was frozen."""
@@ -194,7 +256,7 @@ class _Grafted:
 
     def _predictor(self, symbol: Any) -> Predictor:
         device = contexts(self._options.device)
-        return Predictor(symbol, self._base.config, self._pad_id, self._max_length, self.length, device)
+        return Predictor(symbol, self._base.config, self._pad_id, self.max_length, self.length, device)
 
     def content(self, task: str, data: FinetuneData, arg_params: _Params, how: Mapping[str, Any]) -> BundleContent:
         """What is written."""
@@ -204,7 +266,7 @@ class _Grafted:
             output=base.signature.output,
             output_name=self._inference_symbol.list_outputs()[0],
             output_shape=("batch", len(data.labels)),
-            max_length=self._max_length,
+            max_length=self.max_length,
             tokenizer=base.signature.tokenizer,
             length=self.length,
             task=task,
@@ -232,9 +294,9 @@ class _Grafted:
 
 
 def _fit(
-    grafted: _Grafted, trainer: Trainer, data: FinetuneData, task: Task, progress: Progress
+    grafted: _Grafted, trainer: Trainer, data: FinetuneData, task: Task, progress: Progress, workers: Workers
 ) -> tuple[list[EpochReport], _Params]:
-    """Train epoch by epoch; the reports, and the parameters of the best one."""
+    """Train epoch by epoch; the reports, and the parameters of the best one. Only the first worker evaluates."""
     options = trainer.options
     reports: list[EpochReport] = []
     best_epoch, best = 0, {}
@@ -244,15 +306,20 @@ def _fit(
         diverged = [name for name, array in params.items() if not np.isfinite(array).all()]
         if diverged:
             raise ModelError(f"training diverged in epoch {epoch}: {diverged[0]} is not finite; lower --lr")
-        metrics = evaluate_probabilities(
-            grafted.classify(data, params), data.dev.classes, data.labels, task.metrics, task.positive_label
-        )
-        report = EpochReport(**vars(summary), metrics=metrics)
-        if all(report.rank > earlier.rank for earlier in reports):
-            best_epoch, best = epoch, params
-        reports.append(report)
-        progress.epoch(report)
-        if options.patience is not None and epoch - best_epoch >= options.patience and epoch < options.epochs:
+        if digest := workers.agree(f"the parameters after epoch {epoch}", params.values()):
+            progress.note(f"the parameters of all {workers.count} workers are the same: sha256 {digest}")
+        if workers.rank == 0:
+            metrics = evaluate_probabilities(
+                grafted.classify(data, params), data.dev.classes, data.labels, task.metrics, task.positive_label
+            )
+            report = EpochReport(**vars(summary), metrics=metrics)
+            if all(report.rank > earlier.rank for earlier in reports):
+                best_epoch, best = epoch, params
+            reports.append(report)
+            progress.epoch(report)
+        worse = options.patience is not None and epoch - best_epoch >= options.patience
+        if epoch < options.epochs and workers.decide(worse):
             progress.note(f"stopped early: no better dev {task.metrics[0]} for {epoch - best_epoch} epochs")
             break
+    workers.leave()
     return reports, best

@@ -24,6 +24,7 @@ from bertsym.training.module import PartsModule
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.schedule import warmup_linear
 from bertsym.training.used_rows import keep_used_rows
+from bertsym.training.workers import ALONE, Workers
 
 CPU_PARTS = 2  #: whatever the number of processors is: the random numbers depend on it
 
@@ -57,22 +58,27 @@ class _Step:
     """A step that is being computed."""
 
     number: int  #: in the epoch, from 1
-    rows: Array
+    rows: int  #: of the batch
     rate: float
-    outputs: list[tuple[Array, Any]]  #: rows and probabilities
+    outputs: list[tuple[Array, Any]]  #: this worker's rows and their probabilities
     norm: Any
 
 
 class Trainer:
-    """Trains a symbol that ends in SoftmaxOutput ``softmax`` on the rows of a source.
+    """Trains a symbol that ends in SoftmaxOutput ``softmax`` on the rows of a source, alone or with other `workers`.
 
     `arg_params` are the initial values of all parameters. Everything random depends on the seed and the step.
     """
 
     def __init__(
-        self, symbol: Any, arg_params: Mapping[str, Array], source: BatchSource, options: FinetuneOptions
+        self,
+        symbol: Any,
+        arg_params: Mapping[str, Array],
+        source: BatchSource,
+        options: FinetuneOptions,
+        workers: Workers = ALONE,
     ) -> None:
-        self._source, self.options = source, options
+        self._source, self.options, self._workers = source, options, workers
         self._batches_per_epoch = len(self._batches(1))
         self.total_steps = self._batches_per_epoch * options.epochs
         self._step = 0
@@ -97,6 +103,7 @@ class Trainer:
             parts=self._cpu_parts or len(devices),
             accumulate=options.accumulate > 1,
             seed=options.seed,
+            workers=workers,
         )
         largest = self._data_batch(self._longest_rows())
         self._module.bind(largest.provide_data, largest.provide_label)
@@ -109,7 +116,8 @@ class Trainer:
 
     def _longest_rows(self) -> Array:
         longest = np.argsort(self._source.lengths, kind="stable")[::-1]
-        return longest[: -(-min(self.options.batch_size, len(longest)) // self.options.accumulate)]
+        rows = max(1, len(self._workers.share(longest[: self.options.batch_size])))
+        return longest[: -(-rows // self.options.accumulate)]
 
     def _data_batch(self, rows: Array) -> Any:
         inputs = self._source.inputs(rows)
@@ -135,10 +143,10 @@ class Trainer:
 
         def finish(step: _Step) -> None:
             nonlocal samples, total_loss
-            loss = self._loss(step, epoch)
+            loss, own_rows = self._loss(step, epoch)
             self._step += 1
-            samples += len(step.rows)
-            total_loss += loss * len(step.rows)
+            samples += step.rows
+            total_loss += loss * own_rows
             speed = samples / (time.perf_counter() - started)
             on_step(StepReport(epoch, self._step, step.number, len(batches), loss, step.rate, speed))
 
@@ -152,32 +160,40 @@ class Trainer:
             running = step
         assert running is not None
         finish(running)
-        return EpochSummary(epoch, self._step, total_loss / samples, rate, samples / (time.perf_counter() - started))
+        seconds = time.perf_counter() - started
+        return EpochSummary(epoch, self._step, self._workers.total(total_loss) / samples, rate, samples / seconds)
 
     def _begin(self, number: int, rows: Array, rate: float) -> _Step:
         """Start a step; nothing waits for what it computes."""
         module, outputs = self._module, []
-        for some in np.array_split(rows, min(self.options.accumulate, len(rows))):
+        own = self._workers.share(rows)
+        # As many passes for all workers, whose random numbers go by them.
+        for some in np.array_split(own, min(self.options.accumulate, -(-len(rows) // self._workers.count))):
+            if not len(some):
+                module.draws += 1
+                continue
             module.forward(self._data_batch(some))
             module.backward()
             outputs.append((some, module.get_outputs()[0]))
         module.learning_rate = rate
-        module.update()
+        module.update(len(rows))
         self._decay *= 1 - rate * self.options.weight_decay
-        return _Step(number, rows, rate, outputs, module.gradient_norm)
+        return _Step(number, len(rows), rate, outputs, module.gradient_norm)
 
-    def _loss(self, step: _Step, epoch: int) -> float:
+    def _loss(self, step: _Step, epoch: int) -> tuple[float, int]:
+        """The mean loss of this worker's rows, and how many they are."""
         losses = [
             len(rows) * cross_entropy(probabilities.asnumpy(), self._source.classes[rows])
             for rows, probabilities in step.outputs
         ]
-        loss, norm = sum(losses) / len(step.rows), float(step.norm.asscalar())
+        rows = sum(len(some) for some, _ in step.outputs)
+        loss, norm = sum(losses) / max(1, rows), float(step.norm.asscalar())
         if not (math.isfinite(norm) and math.isfinite(loss)):
             raise ModelError(
                 f"training diverged at step {self._step + 1} (epoch {epoch}): loss {loss}, gradient norm {norm}, "
                 f"learning rate {step.rate:.2e}; try a lower learning rate"
             )
-        return loss
+        return loss, rows
 
     def arg_params(self) -> dict[str, Array]:
         """A copy of the parameters as they are now."""

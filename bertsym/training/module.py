@@ -12,6 +12,7 @@ from bertsym.symbol.params import Array
 from bertsym.training.flat import FlatArrays, blocks
 from bertsym.training.optimizer import AdamW
 from bertsym.training.part import Part
+from bertsym.training.workers import ALONE, Workers
 
 _Descriptions = Sequence[tuple[str, tuple[int, ...]]]
 
@@ -24,7 +25,8 @@ class PartsModule(mx.mod.BaseModule):  # type: ignore[misc]
     of two. Otherwise each device computes a part, with parameters of its own. With `accumulate`, gradients add up
     until the next `update`.
 
-    Random numbers depend on (`seed`, `draws`) and on the part.
+    Random numbers depend on (`seed`, `draws`) and on the part. Of several `workers` each computes its own rows, and
+    all make the same updates.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class PartsModule(mx.mod.BaseModule):  # type: ignore[misc]
         parts: int = 1,
         accumulate: bool = False,
         seed: int = 0,
+        workers: Workers = ALONE,
     ) -> None:
         super().__init__()
+        self._workers = workers
         self._training, self._symbol = training, training.symbol
         self._data_names, self._label_names = list(data_names), list(label_names)
         self._contexts, self._num_parts = list(contexts), parts if len(contexts) == 1 else len(contexts)
@@ -108,7 +112,7 @@ class PartsModule(mx.mod.BaseModule):  # type: ignore[misc]
 
     def init_optimizer(self, **options: Any) -> None:
         """Start AdamW; the options are those of `AdamW`."""
-        self._optimizers = [AdamW(self._layout, weights, **options) for weights in self._weights]
+        self._optimizers = [AdamW(self._layout, weights, workers=self._workers, **options) for weights in self._weights]
         self.optimizer_initialized = True
 
     def forward(self, data_batch: Any, is_train: bool | None = True) -> None:
@@ -120,7 +124,8 @@ class PartsModule(mx.mod.BaseModule):  # type: ignore[misc]
         self._used = [part for part, _, _ in shares]
         for part, start, end in shares:
             part.load({name: array[start:end] for name, array in arrays.items()})
-        seeds = [(self._seed, self.draws, i) if is_train else None for i in range(len(shares))]
+        first = self._workers.rank * self._num_parts
+        seeds = [(self._seed, self.draws, first + i) if is_train else None for i in range(len(shares))]
         list(self._pool.map(Part.draw, self._used, seeds))
         if is_train:
             self.draws += 1
@@ -138,19 +143,26 @@ class PartsModule(mx.mod.BaseModule):  # type: ignore[misc]
         outputs = zip(*(part.executor.outputs for part in self._used))
         return [mx.nd.concat(*(one.as_in_context(self._contexts[0]) for one in parts), dim=0) for parts in outputs]
 
-    def update(self) -> None:
-        """Change the parameters by the gradients since the last update, which are sums over the rows."""
-        gradients = [part.gradients for part in (self._parts if self._accumulate else self._used)]
+    def update(self, rows: int | None = None) -> None:
+        """Change the parameters by the gradients since the last update, which are sums over the rows.
+
+        `rows` are those of all workers. Raises WorkersLost, before anything has changed.
+        """
+        gradients = [part.gradients for part in (self._parts if self._accumulate or not self._rows else self._used)]
+        if not self._rows:
+            for gradient in gradients:
+                gradient.clear()
         total = gradients[0]
         for other in gradients[1:]:
             for flat, more in zip(total.flats, other.flats):
                 mx.nd.elemwise_add(flat, more.as_in_context(flat.context), out=flat)
+        self._workers.add(total.flats)
         for optimizer, part in zip(self._optimizers, self._parts):
             on_device = total if len(self._contexts) == 1 else part.gradients
             if on_device is not total:
                 for flat, summed in zip(on_device.flats, total.flats):
                     summed.copyto(flat)
-            self.gradient_norm = optimizer.update(on_device, self._rows, self.learning_rate)
+            self.gradient_norm = optimizer.update(on_device, rows or self._rows, self.learning_rate)
         self._rows = 0
         if self._accumulate:
             for part in self._parts:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bertsym.runtime import mx
 from bertsym.training.flat import Block, FlatArrays
+from bertsym.training.workers import ALONE, Workers
 
 
 class AdamW:
@@ -27,11 +28,13 @@ class AdamW:
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
+        workers: Workers = ALONE,
     ) -> None:
         self.count = 0  #: updates so far
         self._layout, self._weights = layout, weights
         self._decay, self._clip_norm = weight_decay, clip_norm
         self._beta1, self._beta2, self._epsilon = beta1, beta2, epsilon
+        self._workers = workers
         self.means = [mx.nd.zeros_like(flat) for flat in weights.flats]
         self.variances = [mx.nd.zeros_like(flat) for flat in weights.flats]
 
@@ -41,8 +44,9 @@ class AdamW:
         Returns the global norm of their mean, an NDArray (1,): nothing waits for it. Where it is not finite, the
         operator leaves everything as it was.
         """
+        # Its last bits depend on the processor, and all workers must make the same step.
+        norm = self._workers.of_first(global_norm(gradients) / rows)
         self.count += 1
-        norm = global_norm(gradients) / rows
         # norm * 0 is NaN where the norm is not finite, which a maximum would lose.
         clip = self._clip_norm / mx.nd.maximum(norm, self._clip_norm) if self._clip_norm else 1.0
         scale = (norm * 0 + clip) / rows
