@@ -28,7 +28,7 @@ from bertsym.training.watch import Hub, Member, end_process
 from bertsym.training.workers import Workers
 
 WORKER_TIMEOUT = 60.0  #: seconds after which a process that is not heard is given up
-_DIGEST = 32  # bytes
+_DIGEST, _TEXT = 32, 4096  # bytes of a message, each as a number
 _Result = TypeVar("_Result")
 _abandoned: list[Any] = []  # stores that would wait for the others when they are freed
 
@@ -79,7 +79,7 @@ def join(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> Iterator[Workers]
             _abandoned.append(workers)
             code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
             atexit.register(_end_quietly, code)
-            member.fail(str(error) or type(error).__name__)
+            member.fail("interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__)
         raise
 
 
@@ -127,9 +127,18 @@ class _StoreWorkers(Workers):
         """The sum of a number over the workers. Raises WorkersLost."""
         return float(self._gather(np.array([number]))[:, 0].sum())
 
-    def decide(self, decision: bool) -> bool:
-        """What the first worker decided. Raises WorkersLost."""
-        return bool(self._gather(np.array([decision]))[0, 0])
+    def hear_first(self, text: str) -> str:
+        """The text of the first worker. Raises WorkersLost."""
+        own = text.encode() if self.rank == 0 else b""
+        heard = b""
+        for start in range(0, int(self.total(len(own))), _TEXT):
+            some = np.zeros(_TEXT, np.uint8)
+            piece = own[start : start + _TEXT]
+            some[: len(piece)] = list(piece)
+            array = mx.nd.array(some, dtype=np.float32)
+            self._add({"text": array})
+            heard += array.asnumpy().astype(np.uint8).tobytes()
+        return heard.rstrip(b"\0").decode()
 
     def agree(self, what: str, parts: Iterable[Any]) -> str:
         """The SHA-256 of `what`, some bytes or arrays.

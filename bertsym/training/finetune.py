@@ -299,27 +299,29 @@ def _fit(
     """Train epoch by epoch; the reports, and the parameters of the best one. Only the first worker evaluates."""
     options = trainer.options
     reports: list[EpochReport] = []
-    best_epoch, best = 0, {}
+    best_epoch, best, digest = 0, {}, ""
     for epoch in range(1, options.epochs + 1):
         summary = trainer.epoch(epoch, progress.step)
         params = grafted.params(trainer.arg_params())
         diverged = [name for name, array in params.items() if not np.isfinite(array).all()]
         if diverged:
             raise ModelError(f"training diverged in epoch {epoch}: {diverged[0]} is not finite; lower --lr")
-        if digest := workers.agree(f"the parameters after epoch {epoch}", params.values()):
-            progress.note(f"the parameters of all {workers.count} workers are the same: sha256 {digest}")
+        digest = workers.agree(f"the parameters after epoch {epoch}", params.values())
+        metrics = {}
         if workers.rank == 0:
             metrics = evaluate_probabilities(
                 grafted.classify(data, params), data.dev.classes, data.labels, task.metrics, task.positive_label
             )
-            report = EpochReport(**vars(summary), metrics=metrics)
-            if all(report.rank > earlier.rank for earlier in reports):
-                best_epoch, best = epoch, params
-            reports.append(report)
-            progress.epoch(report)
-        worse = options.patience is not None and epoch - best_epoch >= options.patience
-        if epoch < options.epochs and workers.decide(worse):
+        metrics = json.loads(workers.hear_first(json.dumps(metrics)))
+        report = EpochReport(**vars(summary), metrics=metrics)
+        if all(report.rank > earlier.rank for earlier in reports):
+            best_epoch, best = epoch, params
+        reports.append(report)
+        progress.epoch(report)
+        if options.patience is not None and epoch - best_epoch >= options.patience and epoch < options.epochs:
             progress.note(f"stopped early: no better dev {task.metrics[0]} for {epoch - best_epoch} epochs")
             break
+    if digest:
+        progress.note(f"the last parameters of all {workers.count} workers are the same: sha256 {digest}")
     workers.leave()
     return reports, best

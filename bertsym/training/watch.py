@@ -74,6 +74,8 @@ class _Connection:
         try:
             line = await asyncio.wait_for(self.reader.readline(), self.timeout)
             message = json.loads(line) if line else None
+        except asyncio.TimeoutError:  # which is an OSError from Python 3.11 on
+            raise
         except (OSError, ValueError):
             return None
         return message if isinstance(message, dict) else None

@@ -34,9 +34,9 @@ class Workers:
         """The sum of a number over the workers. Raises WorkersLost."""
         return number
 
-    def decide(self, decision: bool) -> bool:
-        """What the first worker decided. Raises WorkersLost."""
-        return decision
+    def hear_first(self, text: str) -> str:
+        """The text of the first worker. Raises WorkersLost."""
+        return text
 
     def agree(self, what: str, parts: Iterable[Any]) -> str:
         """The SHA-256 of `what`, some bytes or arrays; where there is one worker nothing is computed, and it is empty.
