@@ -67,7 +67,8 @@ class _Connection:
             self.send({})
 
     def send(self, message: dict[str, Any]) -> None:
-        self.writer.write(json.dumps(message).encode() + b"\n")
+        if not self.writer.is_closing():
+            self.writer.write(json.dumps(message).encode() + b"\n")
 
     async def receive(self) -> dict[str, Any] | None:
         """The next message; None when the other side is gone. Raises asyncio.TimeoutError when it is not heard."""
@@ -283,6 +284,8 @@ class Member:
             self._lose(f"the scheduler at {address} died")
         except asyncio.TimeoutError:
             self._lose(f"the scheduler at {address} was not heard for {self._timeout:g} s")
+        finally:
+            await connection.close()
 
     async def _connect(self) -> _Connection:
         while True:

@@ -1,0 +1,379 @@
+"""Several processes that train one model: as one process would, and never without an end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Result, Tables, write_hugging_face
+
+from bertsym import Classifier, ParamsFile, UsageError, export
+from bertsym.symbol.params import Array
+from bertsym.text.batches import training_batches
+from bertsym.training import watch
+from bertsym.training.cluster import Cluster
+from bertsym.training.watch import Hub, Member
+from bertsym.training.workers import Workers, WorkersLost
+
+LAUNCHER = Path(__file__).parents[1] / "scripts" / "launch_local"
+VARIABLES = {
+    "DMLC_ROLE": "worker",
+    "DMLC_PS_ROOT_URI": "127.0.0.1",
+    "DMLC_PS_ROOT_PORT": "9091",
+    "DMLC_NUM_WORKER": "2",
+    "DMLC_NUM_SERVER": "1",
+}
+QUIET = {"PYTHONWARNINGS": "ignore"}
+
+
+def launch(workers: int, *command: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(LAUNCHER), "--grace", "5", str(workers), *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **QUIET},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> list[str]:
+    out, _ = process.communicate(timeout=60)
+    return out.splitlines()
+
+
+def training(base: Path, tables: Tables, out: Path, *more: object) -> list[object]:
+    files = ["--train", tables.train, "--dev", tables.dev, "--out", out]
+    settings = ["--lr", "2e-3", "--max-length", 24, "--batch-size", 15, *more]
+    return ["finetune", base, *files, *settings]
+
+
+def trained_together(*arguments: object) -> list[object]:
+    return [sys.executable, "-m", "bertsym", *arguments, "--kvstore", "dist_sync", "--worker-timeout", 10]
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefix of the tiny BERT without dropout, so that a step does not depend on who computes which row."""
+    folder = tmp_path_factory.mktemp("still")
+    write_hugging_face(folder / "hf", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    return export(f"hf:{folder / 'hf'}", folder / "base", output="cls").bundle.prefix
+
+
+@pytest.fixture(scope="module")
+def odd_tables(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    """61 rows: of the last of 5 batches of 15, the second of two workers has none."""
+    path = tmp_path_factory.mktemp("odd") / "train.tsv"
+    path.write_text("".join(tables.train.read_text().splitlines(keepends=True)[:62]))
+    return Tables(path, tables.dev)
+
+
+def params(prefix: Path) -> dict[str, Array]:
+    return {name: np.array(array) for name, array in ParamsFile(f"{prefix}-0000.params").items()}
+
+
+# Steps
+
+
+def test_the_shares_of_the_workers_are_the_batch() -> None:
+    shares = []
+    for rank in range(3):
+        worker = Workers()
+        worker.rank, worker.count = rank, 3
+        shares.append([worker.share(rows) for rows in training_batches(np.arange(40), 8, 0, 1)])
+    for parts, whole in zip(zip(*shares), training_batches(np.arange(40), 8, 0, 1)):
+        assert sorted(np.concatenate(parts)) == sorted(whole)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_two_workers_make_the_steps_of_one_process(
+    cli: Callable[..., Result], still: Path, odd_tables: Tables, tmp_path: Path
+) -> None:
+    """Key biases aside: the result does not depend on them, and Adam steps by the sign of their rounding errors."""
+    settings = ("--epochs", 2, "--dropout", 0)
+    both = launch(2, *trained_together(*training(still, odd_tables, tmp_path / "two", *settings)))
+    alone = cli(*training(still, odd_tables, tmp_path / "one", *settings))
+    lines = finish(both)
+    assert (both.returncode, alone.code) == (0, 0), lines
+    assert any(re.search(r"parameters of all 2 workers are the same: sha256 [0-9a-f]{64}", line) for line in lines)
+    start, one, two = (params(prefix) for prefix in (still, tmp_path / "one", tmp_path / "two"))
+    assert max(np.abs(one[name] - array).max() for name, array in start.items()) > 1e-3
+    for name, array in one.items():
+        if not name.endswith("_key_bias"):
+            np.testing.assert_allclose(two[name], array, atol=1e-5, err_msg=name)
+    texts = ["the happy cat sat on the mat", "a very sad story"]
+    first, second = (
+        [list(answer.probabilities.values()) for answer in Classifier(tmp_path / name).predict(texts)]
+        for name in ("one", "two")
+    )
+    np.testing.assert_allclose(first, second, atol=1e-5)
+    # The loss of an epoch is that of all rows, not of the first worker's.
+    losses = [re.findall(r"train loss ([\d.]+)", text) for text in (alone.err, "\n".join(lines))]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 2
+
+
+def test_workers_drop_different_values_and_have_the_same_parameters(
+    bundles: dict[str, Path], odd_tables: Tables, tmp_path: Path
+) -> None:
+    """In several passes, and the first to stop early decides for all."""
+    settings = ("--epochs", 40, "--patience", 1, "--accumulate", 2)
+    run = launch(2, *trained_together(*training(bundles["cls"], odd_tables, tmp_path / "out", *settings)))
+    lines = finish(run)
+    assert run.returncode == 0, lines
+    assert any("workers are the same" in line for line in lines)
+    manifest = json.loads(Path(f"{tmp_path}/out-manifest.json").read_text())
+    assert manifest["training"]["workers"] == 2
+    assert len(manifest["training"]["dev_metrics"]) < 40
+
+
+# Ends
+
+
+def child_of(launcher: subprocess.Popen[str], **wanted: str) -> int:
+    """The process id of a role."""
+    for child in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split():
+        variables = Path(f"/proc/{child}/environ").read_text().split("\0")
+        if all(f"{name}={value}" in variables for name, value in wanted.items()):
+            return int(child)
+    raise AssertionError(wanted)
+
+
+def until(launcher: subprocess.Popen[str], text: str) -> None:
+    assert launcher.stdout
+    assert any(text in line for line in launcher.stdout), f"no {text!r}"
+
+
+@pytest.mark.parametrize(
+    ("victim", "said"),
+    [
+        ({"DMLC_ROLE": "worker", "DMLC_WORKER_ID": "1"}, r"Error: worker 1 \(process \d+ on .*\) died"),
+        ({"DMLC_ROLE": "scheduler"}, r"Error: the scheduler at 127.0.0.1:\d+ died"),
+    ],
+)
+def test_when_one_is_killed_all_end_and_say_why(
+    victim: dict[str, str], said: str, still: Path, tables: Tables, tmp_path: Path
+) -> None:
+    run = launch(2, *trained_together(*training(still, tables, tmp_path / "out", "--epochs", 5000)))
+    until(run, "epoch 2:")
+    os.kill(child_of(run, **victim), signal.SIGKILL)
+    started = time.monotonic()
+    lines = finish(run)
+    assert time.monotonic() - started < 10
+    assert run.returncode == 128 + signal.SIGKILL
+    found = [line for line in lines if "Error" in line]
+    assert all(re.search(said, line) for line in found), lines
+    assert len(found) == 3  # the others
+    assert not list(tmp_path.glob("out-*.json"))
+
+
+def test_a_worker_that_fails_or_has_other_data_ends_all_with_its_reason(
+    still: Path, tables: Tables, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "table0.tsv", tmp_path / "table1.tsv"
+    first.write_text(tables.train.read_text())
+    second.write_text(tables.train.read_text() + "no\tthe old cat\n")
+    named = Tables(tmp_path / "table$DMLC_WORKER_ID.tsv", tables.dev)
+    shell = " ".join(map(str, trained_together(*training(still, named, tmp_path / "out"))))
+    run = launch(2, "sh", "-c", shell)
+    lines = finish(run)
+    assert run.returncode == 1
+    assert any("worker 1 | Error: the training tables of worker 0 and of 1 are not the same" in line for line in lines)
+    assert not any("Traceback" in line for line in lines)
+
+
+PAYLOAD = """
+import os, sys
+from bertsym.training.cluster import Cluster
+from bertsym.training.distributed import join, serve
+cluster = Cluster.from_environment(os.environ)
+if cluster.role != "worker":
+    serve(cluster, 10)
+    sys.exit()
+with join(cluster, 10) as workers:
+    workers._store._send_command_to_servers(0, "cos\\nmkdir\\n(S'{folder}'\\ntR.")
+    print("sum", workers.total(3))
+    workers.leave()
+"""
+
+
+def test_the_server_runs_nothing_that_it_is_sent(tmp_path: Path) -> None:
+    """MXNet's own server unpickles such a command, which would make a folder."""
+    run = launch(1, sys.executable, "-c", PAYLOAD.format(folder=tmp_path / "made"))
+    lines = finish(run)
+    assert run.returncode == 0, lines
+    assert "worker 0 | sum 3.0" in lines
+    assert not (tmp_path / "made").exists()
+
+
+def test_other_commands_do_not_become_servers_in_an_environment_of_one() -> None:
+    code = "from bertsym.runtime import mx; print(mx.nd.ones(2).sum().asscalar())"
+    environment = {**os.environ, **VARIABLES, **QUIET, "DMLC_ROLE": "server"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30)
+    assert done.stdout.strip() == "2.0"
+
+
+# Variables
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"DMLC_ROLE": ""}, "needs DMLC_ROLE in the environment"),
+        ({"DMLC_ROLE": "boss"}, "DMLC_ROLE is 'boss', not one of scheduler, server, worker"),
+        ({"DMLC_PS_ROOT_PORT": "65535"}, "DMLC_PS_ROOT_PORT is '65535', a number from 1 to 65534"),
+        ({"DMLC_NUM_WORKER": "0"}, "DMLC_NUM_WORKER is '0'"),
+        ({"DMLC_NUM_SERVER": "one"}, "DMLC_NUM_SERVER is 'one'"),
+        ({"DMLC_WORKER_ID": "2"}, "DMLC_WORKER_ID is '2', a number from 0 to 1"),
+        ({"DMLC_PS_ROOT_URI": "192.0.2.1"}, "set DMLC_INTERFACE to the interface of a trusted network"),
+        ({"DMLC_PS_ROOT_URI": "host.invalid"}, "set DMLC_INTERFACE to the interface of a trusted network"),
+        ({"DMLC_INTERFACE": "none7"}, "DMLC_INTERFACE is 'none7', this machine has "),
+    ],
+)
+def test_missing_and_wrong_variables_are_refused_by_name(changes: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        Cluster.from_environment({**VARIABLES, **changes})
+
+
+def test_on_the_loopback_mxnet_is_told_to_listen_there_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMLC_INTERFACE", "")
+    Cluster.from_environment(VARIABLES)
+    assert socket.if_nametoindex(os.environ["DMLC_INTERFACE"]) == socket.if_nametoindex("lo")
+
+
+def test_the_command_line_needs_the_variables_before_any_file(cli: Callable[..., Result]) -> None:
+    result = cli("finetune", "none", "--train", "none", "--dev", "none", "--out", "o", "--kvstore", "dist_sync")
+    assert result.code == 2
+    assert "needs DMLC_ROLE, DMLC_PS_ROOT_URI" in result.error_line
+
+
+# Who is alive
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return Cluster("worker", "127.0.0.1", one.getsockname()[1], 2, 1)
+
+
+class Ended(Future[str]):
+    def __call__(self, reason: str) -> None:
+        self.set_result(reason)
+
+
+@pytest.fixture
+def hub(cluster: Cluster) -> Ended:
+    ended = Ended()
+    Hub(cluster, 1.0, ended)
+    return ended
+
+
+def guest(cluster: Cluster, **changes: Any) -> Member:
+    return Member(Cluster(**{**vars(cluster), **changes}), 1.0, lambda reason: None)
+
+
+def test_all_begin_when_all_are_there_with_the_ranks_that_they_ask_for(cluster: Cluster, hub: Ended) -> None:
+    members = [guest(cluster), guest(cluster, worker_id=0), guest(cluster, role="server")]
+    assert [member.begin() for member in members] == [1, 0, None]
+    time.sleep(1.5)  # beyond the timeout: they are heard
+    assert not hub.done()
+    for member in members:
+        member.leave()
+    time.sleep(0.2)
+    assert not hub.done()
+
+
+def test_a_failure_is_told_to_all(cluster: Cluster, hub: Ended) -> None:
+    members = [guest(cluster), guest(cluster), guest(cluster, role="server")]
+    for member in members:
+        member.begin()
+    rank = members[1].begin()
+    members[1].fail("no more memory")
+    said = rf"worker {rank} \(process \d+ on .*\) failed: no more memory"
+    assert re.fullmatch(said, hub.result(5))
+    with pytest.raises(WorkersLost, match=said):
+        members[0].wait(Future())
+
+
+def test_one_that_says_nothing_is_given_up(cluster: Cluster, hub: Ended) -> None:
+    hello = {"role": "server", "place": "nowhere", "sizes": [2, 1], "worker_id": None}
+    with socket.create_connection((cluster.host, cluster.watch_port)) as silent:
+        silent.sendall(json.dumps(hello).encode() + b"\n")
+        assert hub.result(5) == "server (nowhere) was not heard for 1 s"
+
+
+def test_strangers_and_those_that_do_not_belong_there_change_nothing(cluster: Cluster, hub: Ended) -> None:
+    for text in (b"GET / HTTP/1.0\r\n\r\n", b"[1]\n", b'{"role": ["worker"], "worker_id": [1]}\n', b"\xff" * 100_000):
+        with socket.create_connection((cluster.host, cluster.watch_port)) as stranger:
+            stranger.sendall(text)
+    first, _, _ = members = [guest(cluster, worker_id=1), guest(cluster), guest(cluster, role="server")]
+    for member in members:
+        member.begin()
+    for changes, said in (
+        ({}, "one too many: 2 of 2 workers, 1 of 1 servers are here"),
+        ({"role": "boss"}, "one too many"),
+        ({"workers": 3}, r"another number of workers or servers than the scheduler: \[2, 1\]"),
+    ):
+        with pytest.raises(WorkersLost, match=said):
+            guest(cluster, **changes).begin()
+    assert not hub.done()
+    assert first.begin() == 1
+
+
+def test_when_not_all_come_those_that_are_there_are_told(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "GATHERING", 0.5)
+    ended = Ended()
+    Hub(cluster, 1.0, ended)
+    with pytest.raises(WorkersLost, match=r"not all came within 0.5 s: 1 of 2 workers, 0 of 1 servers"):
+        guest(cluster).begin()
+    assert ended.result(5)
+
+
+def test_without_a_scheduler_a_worker_does_not_wait_for_ever(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "GATHERING", 0.5)
+    with pytest.raises(WorkersLost, match=r"no scheduler at 127.0.0.1:\d+ after 0.5 s"):
+        guest(cluster).begin()
+
+
+def test_a_port_that_is_taken_is_refused(cluster: Cluster) -> None:
+    with socket.create_server((cluster.host, cluster.port)), pytest.raises(UsageError, match="can't listen on"):
+        Hub(cluster, 1.0, print)
+
+
+# launch_local
+
+
+def test_the_launcher_names_who_printed_and_gives_the_highest_exit_code() -> None:
+    run = launch(2, "sh", "-c", "echo $DMLC_NUM_SERVER; exit $((${DMLC_WORKER_ID:--3} + 3))")
+    lines = finish(run)
+    assert sorted(lines) == ["scheduler | 1", "server 0 | 1", "worker 0 | 1", "worker 1 | 1"]
+    assert run.returncode == 4
+
+
+@pytest.mark.parametrize("arguments", [("0", "true"), ("2",), ("two", "true")])
+def test_the_launcher_refuses_what_makes_no_sense(arguments: tuple[str, ...]) -> None:
+    done = subprocess.run([sys.executable, str(LAUNCHER), *arguments], capture_output=True, text=True, timeout=10)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_the_launcher_passes_signals_on_and_kills_those_that_stay() -> None:
+    stubborn = 'trap "echo no" TERM; echo here; while :; do sleep 0.1; done'
+    run = launch(1, "sh", "-c", f"[ $DMLC_ROLE = worker ] || {{ echo here; exec sleep 100; }}; {stubborn}")
+    for _ in range(3):
+        until(run, "here")
+    run.send_signal(signal.SIGTERM)
+    assert "worker 0 | no" in finish(run)
+    assert run.returncode == 128 + signal.SIGTERM
