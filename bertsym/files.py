@@ -44,6 +44,12 @@ def write_file(path: Path, write: Callable[[DigestFile], object]) -> dict[str, A
     return digesting.entry
 
 
+def write_text(path: Path, text: str) -> dict[str, Any]:
+    """The same for a text."""
+    content = text.encode("utf-8", "backslashreplace")  # a path in it may not be UTF-8
+    return write_file(path, lambda file: file.write(content))
+
+
 def check_file(path: Path, entry: Mapping[str, Any], digest: bool = True) -> None:
     """Raise ModelError unless a file has the size, and the digest, that a manifest says."""
     try:

@@ -28,7 +28,7 @@ from bertsym.bundle.files import (
 )
 from bertsym.bundle.opening import FORMAT_VERSION, Bundle, SymbolBundle, open_any
 from bertsym.errors import ModelError, UsageError
-from bertsym.files import work_folder, write_file
+from bertsym.files import work_folder, write_file, write_text
 from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
@@ -107,7 +107,7 @@ class Stage:
             }
             for name, text in texts.items():
                 if text is not None:
-                    entries[name] = self._write_text(name, text)
+                    entries[name] = write_text(file_path(self.prefix, name), text)
             manifest = {
                 "format": "bertsym bundle",
                 "format_version": FORMAT_VERSION,
@@ -115,11 +115,7 @@ class Stage:
                 **facts,
                 "versions": {name: version(name) for name in _LIBRARIES},
             }
-            self._write_text(MANIFEST, json_text(manifest))
-
-    def _write_text(self, name: str, text: str) -> dict[str, Any]:
-        content = text.encode("utf-8", "backslashreplace")  # a path in the manifest may not be UTF-8
-        return write_file(file_path(self.prefix, name), lambda file: file.write(content))
+            write_text(file_path(self.prefix, MANIFEST), json_text(manifest))
 
 
 def _for_versions(content: BundleContent) -> BundleContent:
