@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Result, Tables
+from conftest import VOCABULARY, Result, Tables, hugging_face_weights, write_hugging_face
 
 from bertsym import FinetuneOptions, ModelError, ParamsFile, TrainingStopped, UsageError, export, finetune
 from bertsym.training.loop import StepReport
@@ -84,6 +85,12 @@ class Run:
             self.base, self.tables.train, self.tables.dev, self.out, options=options, progress=progress, **more
         )
 
+    @property
+    def arguments(self) -> list[str]:
+        """As a command line."""
+        tables = ["--train", str(self.tables.train), "--dev", str(self.tables.dev)]
+        return ["finetune", str(self.base), *tables, "--out", str(self.out)]
+
     def stopped(self, step: int, **more: Any) -> None:
         """Run until a step, and no further."""
         with pytest.raises(Gone):
@@ -99,6 +106,29 @@ class Run:
 def run(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> Run:
     (tmp_path / "run").mkdir()
     return Run(bundles["cls"], tables, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def whole(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of an uninterrupted run with OPTIONS."""
+    run = Run(bundles["cls"], tables, tmp_path_factory.mktemp("whole"))
+    run()
+    return files(run.out)
+
+
+@pytest.fixture(scope="module")
+def after_8(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of such a run that was killed after step 8: checkpoint-6."""
+    run = Run(bundles["cls"], tables, tmp_path_factory.mktemp("stopped"))
+    run.stopped(8)
+    return run.out.with_name("x-checkpoints")
+
+
+@pytest.fixture
+def killed(run: Run, after_8: Path) -> Run:
+    """The same run, for one test alone."""
+    shutil.copytree(after_8, run.out.with_name("x-checkpoints"))
+    return run
 
 
 # The same bytes
@@ -135,13 +165,11 @@ def test_a_resumed_run_writes_the_same_bytes(
     assert files(run.out) == files(expected.out)
 
 
-def test_a_run_that_is_stopped_again_and_again_writes_the_same_bytes(run: Run) -> None:
-    expected = run.elsewhere("whole")
-    expected()
+def test_a_run_that_is_stopped_again_and_again_writes_the_same_bytes(run: Run, whole: dict[str, bytes]) -> None:
     for step in range(2, 19, 3):
         run.stopped(step, resume=True, checkpoint_steps=2)
     run(resume=True)
-    assert files(run.out) == files(expected.out)
+    assert files(run.out) == whole
 
 
 def test_the_best_epoch_and_the_patience_survive(run: Run) -> None:
@@ -158,13 +186,10 @@ def test_the_best_epoch_and_the_patience_survive(run: Run) -> None:
     assert files(run.out) == files(expected.out)
 
 
-def test_the_number_of_threads_does_not_matter(run: Run, tmp_path: Path) -> None:
-    arguments = ["finetune", run.base, "--train", run.tables.train, "--dev", run.tables.dev, "--epochs", "1"]
-    for threads in ("1", "4"):
-        (tmp_path / threads).mkdir()
-        command = [*BERTSYM, *map(str, arguments), "--out", str(tmp_path / threads / "x"), "--threads", threads]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
-    assert files(tmp_path / "1" / "x")["-0000.params"] == files(tmp_path / "4" / "x")["-0000.params"]
+def test_a_run_may_go_on_with_another_number_of_threads(killed: Run, whole: dict[str, bytes]) -> None:
+    options = ["--epochs", "3", "--batch-size", "16", "--lr", "2e-3", "--max-length", "24", "--threads", "1"]
+    subprocess.run([*BERTSYM, *killed.arguments, *options, "--resume"], check=True, capture_output=True, timeout=120)
+    assert files(killed.out)["-0000.params"] == whole["-0000.params"]
 
 
 # Which checkpoints there are
@@ -193,9 +218,7 @@ def test_a_checkpoint_is_parameters_and_json(run: Run) -> None:
     assert "fc-finetune_weight" in ParamsFile(folder / "best.params")
 
 
-def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(run: Run) -> None:
-    expected = run.elsewhere("whole")
-    expected()
+def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(run: Run, whole: dict[str, bytes]) -> None:
     run.stopped(13, keep_checkpoints=2)
     params = run.out.with_name("x-checkpoints") / "checkpoint-12" / "state.params"
     content = bytearray(params.read_bytes())
@@ -205,17 +228,16 @@ def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(run: Run) -> No
     run(heard, resume=True, keep_checkpoints=2)
     assert any(note.startswith("left out: ") and "its SHA-256 is not" in note for note in heard.notes)
     assert heard.steps[0][0] == 7
-    assert files(run.out) == files(expected.out)
+    assert files(run.out) == whole
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "state.json", "state.params"])
-def test_without_a_whole_checkpoint_nothing_is_done(run: Run, name: str) -> None:
-    run.stopped(8)
-    path = run.out.with_name("x-checkpoints") / "checkpoint-6" / name
+def test_without_a_whole_checkpoint_nothing_is_done(killed: Run, name: str) -> None:
+    path = killed.out.with_name("x-checkpoints") / "checkpoint-6" / name
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ModelError, match=name):
-        run(resume=True)
-    assert checkpoints(run.out) == ["checkpoint-6"]
+        killed(resume=True)
+    assert checkpoints(killed.out) == ["checkpoint-6"]
 
 
 def test_to_resume_where_nothing_is_begins_with_the_first_step(run: Run) -> None:
@@ -225,15 +247,14 @@ def test_to_resume_where_nothing_is_begins_with_the_first_step(run: Run) -> None
     assert heard.steps[0][0] == 1
 
 
-def test_checkpoints_are_not_thrown_away_unasked(run: Run) -> None:
-    run.stopped(8)
+def test_checkpoints_are_not_thrown_away_unasked(killed: Run) -> None:
     with pytest.raises(UsageError, match="--resume goes on with it, --force begins anew"):
-        run()
-    assert checkpoints(run.out) == ["checkpoint-6"]
+        killed()
+    assert checkpoints(killed.out) == ["checkpoint-6"]
     heard = At()
-    run(heard, force=True, options=dataclasses.replace(OPTIONS, epochs=1))
+    killed(heard, force=True, options=dataclasses.replace(OPTIONS, epochs=1))
     assert heard.steps[0][0] == 1
-    assert not run.out.with_name("x-checkpoints").exists()
+    assert not killed.out.with_name("x-checkpoints").exists()
 
 
 # Another run
@@ -252,57 +273,51 @@ def test_checkpoints_are_not_thrown_away_unasked(run: Run) -> None:
     ],
     ids=str,
 )
-def test_other_options_are_refused_by_name(run: Run, changes: dict[str, Any], why: str) -> None:
-    run.stopped(8)
+def test_other_options_are_refused_by_name(killed: Run, changes: dict[str, Any], why: str) -> None:
     with pytest.raises(UsageError) as refused:
-        run(resume=True, options=dataclasses.replace(OPTIONS, **changes))
-    assert str(refused.value) == f"{run.out}-checkpoints/checkpoint-6 is of another run: {why}"
+        killed(resume=True, options=dataclasses.replace(OPTIONS, **changes))
+    assert str(refused.value) == f"{killed.out}-checkpoints/checkpoint-6 is of another run: {why}"
 
 
 @pytest.mark.parametrize("name", ["train", "dev"])
-def test_another_table_is_refused(run: Run, tmp_path: Path, name: str) -> None:
-    run.stopped(8)
+def test_another_table_is_refused(killed: Run, tmp_path: Path, name: str) -> None:
     table = tmp_path / "other.tsv"
-    table.write_text(getattr(run.tables, name).read_text() + "yes\tthe happy cat\n")
-    run.tables = dataclasses.replace(run.tables, **{name: table})
-    with pytest.raises(
-        UsageError, match=rf"is of another run: {name} table [0-9a-f]{{12}} there, [0-9a-f]{{12}} here$"
-    ):
-        run(resume=True)
+    table.write_text(getattr(killed.tables, name).read_text() + "yes\tthe happy cat\n")
+    killed.tables = dataclasses.replace(killed.tables, **{name: table})
+    with pytest.raises(UsageError, match=rf"another run: {name} table [0-9a-f]{{12}} there, [0-9a-f]{{12}} here$"):
+        killed(resume=True)
 
 
-def test_another_base_is_refused(run: Run, tiny_hf: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
-    run.stopped(8)
-    run.base = bundles["pooled"]
-    with pytest.raises(UsageError, match="is of another run: base's symbol.json .* base's 0000.params "):
-        run(resume=True)
-    run.base = export(f"hf:{tiny_hf}", tmp_path / "fast", form="fast", target="1.9").bundle.prefix
-    with pytest.raises(UsageError, match="is of another run: base's symbol.json "):
-        run(resume=True)
+def test_another_base_is_refused(killed: Run, tiny_hf: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+    killed.base = bundles["pooled"]
+    with pytest.raises(UsageError, match=r"another run: base's symbol\.json .* base's 0000.params "):
+        killed(resume=True)
+    killed.base = export(f"hf:{tiny_hf}", tmp_path / "fast", form="fast", target="1.9").bundle.prefix
+    with pytest.raises(UsageError, match=r"another run: base's symbol\.json "):
+        killed(resume=True)
 
 
 @pytest.mark.parametrize(("name", "value"), [("parts", 4), ("mxnet version", "1.9.0"), ("bertsym version", "0.0.1")])
-def test_a_checkpoint_that_was_computed_in_another_way_is_refused(run: Run, name: str, value: object) -> None:
-    run.stopped(8)
-    path = run.out.with_name("x-checkpoints") / "checkpoint-6" / "manifest.json"
+def test_a_checkpoint_that_was_computed_in_another_way_is_refused(killed: Run, name: str, value: object) -> None:
+    path = killed.out.with_name("x-checkpoints") / "checkpoint-6" / "manifest.json"
     manifest = json.loads(path.read_text())
     here = manifest["settings"][name]
     manifest["settings"][name] = value
     path.write_text(json.dumps(manifest))
     with pytest.raises(UsageError, match=f"is of another run: {name} {value} there, {here} here"):
-        run(resume=True)
+        killed(resume=True)
 
 
 # Signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(run: Run, number: signal.Signals) -> None:
-    expected = run.elsewhere("whole")
-    expected()
+def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
+    run: Run, whole: dict[str, bytes], number: signal.Signals
+) -> None:
     before = signal.getsignal(number)
     heard = At(8, lambda: os.kill(os.getpid(), number))
-    with pytest.raises(TrainingStopped, match=f"stopped by {number.name} after step .* of 18, kept: ") as stopped:
+    with pytest.raises(TrainingStopped, match=f"stopped by {number.name} after step .* of 18; kept: ") as stopped:
         run(heard)
     assert stopped.value.exit_code == 128 + number
     assert signal.getsignal(number) is before
@@ -311,7 +326,7 @@ def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(run: Run, number
     assert last in (9, 10)
     assert checkpoints(run.out) == [f"checkpoint-{last}"]
     run(resume=True)
-    assert files(run.out) == files(expected.out)
+    assert files(run.out) == whole
 
 
 def test_a_second_signal_ends_at_once(run: Run) -> None:
@@ -328,13 +343,9 @@ def test_a_second_signal_ends_at_once(run: Run) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_command_line_says_how_to_go_on(run: Run, number: signal.Signals, code: int) -> None:
-    arguments = ["finetune", str(run.base), "--train", str(run.tables.train), "--dev", str(run.tables.dev)]
     options = ["--epochs", "300", "--batch-size", "16", "--max-length", "24"]
     process = subprocess.Popen(
-        [*BERTSYM, *arguments, "--out", str(run.out), *options],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
+        [*BERTSYM, *run.arguments, *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
     try:
         assert process.stderr is not None
@@ -349,27 +360,44 @@ def test_the_command_line_says_how_to_go_on(run: Run, number: signal.Signals, co
     assert process.returncode == code
     said = rest.splitlines()[-1]
     (kept,) = checkpoints(run.out)
-    again = f"bertsym finetune {run.base} --train {run.tables.train} --dev {run.tables.dev} --out {run.out} "
     step = kept.rpartition("-")[2]
     assert said == (
-        f"Error: stopped by {number.name} after step {step} of 1800, kept: {run.out}-checkpoints/{kept}; go on with: "
-        f"{again}{' '.join(options)} --resume"
+        f"Error: stopped by {number.name} after step {step} of 1800; kept: {run.out}-checkpoints/{kept}; "
+        f"go on with: {shlex.join(['bertsym', *run.arguments, *options, '--resume'])}"
     )
 
 
 # What goes wrong
 
 
+def test_a_run_that_diverges_keeps_the_last_good_checkpoint(run: Run, tmp_path: Path) -> None:
+    weights = hugging_face_weights()
+    # Its square is beyond float32.
+    weights["embeddings.word_embeddings.weight"][VOCABULARY.index("bird")] = 3e38
+    source = write_hugging_face(tmp_path / "large", weights)
+    run.base = export(f"hf:{source}", tmp_path / "large" / "base", verify=False).bundle.prefix
+    table = tmp_path / "bird.tsv"
+    rows = [f"{label}\tthe {word} cat" for word in ("red", "blue", "old", "small") for label in ("yes", "no")] * 4
+    table.write_text("\n".join(["label\ttext", *rows, "yes\ta bird"]) + "\n")
+    run.tables = Tables(table, run.tables.dev)
+    heard = At()
+    with pytest.raises(ModelError) as diverged:
+        run(heard, checkpoint_steps=1, options=dataclasses.replace(OPTIONS, batch_size=4))
+    good = len(heard.steps)
+    assert good > 0
+    assert f"training diverged at step {good + 1} (epoch 1): loss nan, gradient norm nan, " in str(diverged.value)
+    assert str(diverged.value).endswith(f"; kept: {run.out}-checkpoints/checkpoint-{good}")
+
+
 def test_the_log_goes_on_where_it_was(cli: Cli, run: Run, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text('{"event": "epoch"}\n')
-    arguments = ["finetune", run.base, "--train", run.tables.train, "--dev", run.tables.dev, "--out", run.out]
-    done = cli(*arguments, "--epochs", 1, "--log-json", log, "--resume")
+    done = cli(*run.arguments, "--epochs", 1, "--log-json", log, "--resume")
     assert done.code == 0, done.err
     assert [json.loads(line)["event"] for line in log.read_text().splitlines()] == ["epoch", "step", "epoch"]
 
 
-def test_a_removed_folder_is_one_line(cli: Cli, run: Run) -> None:
+def test_a_removed_folder_is_one_line(run: Run) -> None:
     with pytest.raises(ModelError, match="can't write a checkpoint: No such file or directory; no checkpoint was"):
         run(At(3, lambda: shutil.rmtree(run.folder)))
 

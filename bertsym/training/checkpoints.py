@@ -108,9 +108,12 @@ class Checkpoints:
         for _, old in self._found()[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def describe(self) -> str:
+    @property
+    def kept(self) -> str:
         """Which one is the newest, for messages."""
-        return f"{self._folder}/checkpoint-{self._step}" if self._step is not None else "no checkpoint was written yet"
+        if self._step is None:
+            return "no checkpoint was written yet"
+        return f"kept: {self._folder}/checkpoint-{self._step}"
 
     def remove(self) -> None:
         """Remove all, and the folder."""
@@ -154,9 +157,7 @@ class Checkpoints:
         try:
             yield
         except OSError as error:
-            raise ModelError(
-                f"{self._folder}: can't write a checkpoint: {error.strerror or error}; {self.describe()}"
-            ) from None
+            raise ModelError(f"{self._folder}: can't write a checkpoint: {error.strerror or error}") from None
 
 
 def _shown(value: Any) -> str:

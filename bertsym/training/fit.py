@@ -39,10 +39,12 @@ class Fit:
             position = Position(**{field.name: state[field.name] for field in dataclasses.fields(Position)})
             self.reports = [EpochReport(**report) for report in state["epochs"]]
         except (KeyError, TypeError) as error:
-            raise ModelError(f"{self.checkpoints.describe()}: damaged ({type(error).__name__}: {error})") from None
+            raise ModelError(
+                f"checkpoint of step {state.get('step')}: damaged ({type(error).__name__}: {error})"
+            ) from None
         self.trainer.restore(position, checkpoint.arrays)
         self.best = checkpoint.best
-        self.progress.note(f"going on after {self._where()}, from {self.checkpoints.describe()}")
+        self.progress.note(f"going on after {self._where()}")
 
     def run(self) -> None:
         """All epochs that are left. Raises ModelError when it diverges, TrainingStopped after a signal."""
@@ -66,7 +68,7 @@ class Fit:
                 self._save(request)
             self._save(request)
         except ModelError as error:
-            raise ModelError(f"{error}; kept: {self.checkpoints.describe()}") from None
+            raise ModelError(f"{error}; {self.checkpoints.kept}") from None
         trained = trainer.arg_params()
         report = EpochReport(**vars(summary), metrics=self.evaluate(trained))
         if all(report.rank > earlier.rank for earlier in self.reports):
@@ -85,7 +87,7 @@ class Fit:
     def _stop_if_asked(self, request: StopRequest) -> None:
         if request.signal is not None:
             raise TrainingStopped(
-                f"stopped by {request.signal.name} after {self._where()}, kept: {self.checkpoints.describe()}",
+                f"stopped by {request.signal.name} after {self._where()}; {self.checkpoints.kept}",
                 request.signal,
             )
 
