@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bertsym.bert.outputs import output_symbol
     from bertsym.bundle import Bundle, SymbolBundle
     from bertsym.drawing.of_model import draw
-    from bertsym.errors import BertsymError, DataError, ModelError, UsageError, VerificationError
+    from bertsym.errors import BertsymError, DataError, ModelError, TrainingStopped, UsageError, VerificationError
     from bertsym.exporting import export
     from bertsym.inference.bundle_tokenizer import BundleTokenizer
     from bertsym.inference.evaluate import evaluate
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from bertsym.symbol.params import ParamsFile
     from bertsym.text.tables import TableFormat
     from bertsym.text.tasks import Columns
-    from bertsym.training.finetune import finetune, finetune_distributed
+    from bertsym.training.distributed import finetune_distributed
+    from bertsym.training.finetune import finetune
     from bertsym.training.options import FinetuneOptions
     from bertsym.verification import verify
 
@@ -52,6 +53,7 @@ _HOME = {
     "BertsymError": "errors",
     "DataError": "errors",
     "ModelError": "errors",
+    "TrainingStopped": "errors",
     "UsageError": "errors",
     "VerificationError": "errors",
     "export": "exporting",
@@ -87,7 +89,7 @@ _HOME = {
     "TableFormat": "text.tables",
     "Columns": "text.tasks",
     "finetune": "training.finetune",
-    "finetune_distributed": "training.finetune",
+    "finetune_distributed": "training.distributed",
     "FinetuneOptions": "training.options",
     "verify": "verification",
 }
@@ -119,6 +121,7 @@ __all__ = [
     "SymbolBundle",
     "SymbolGraph",
     "TableFormat",
+    "TrainingStopped",
     "UsageError",
     "VerificationError",
     "Written",

@@ -178,6 +178,25 @@ def test_when_one_is_killed_all_end_and_say_why(
     assert not list(tmp_path.glob("out-*.json"))
 
 
+def test_a_run_that_lost_a_worker_goes_on_after_its_last_step_to_the_same_bytes(
+    still: Path, tables: Tables, tmp_path: Path
+) -> None:
+    def run(out: str, *more: object) -> subprocess.Popen[str]:
+        return launch(2, *trained_together(*training(still, tables, tmp_path / out, "--epochs", 60, *more)))
+
+    stopped = run("stopped")
+    until(stopped, "epoch 3:")
+    os.kill(child_of(stopped, DMLC_ROLE="worker", DMLC_WORKER_ID="1"), signal.SIGKILL)
+    lines = finish(stopped)
+    said = r"worker 1 .* died; after step (\d+) of 360; kept: .*/stopped-checkpoints/checkpoint-\1"
+    assert any(re.search(said, line) for line in lines), lines
+    for process in (run("whole"), run("stopped", "--resume")):
+        lines = finish(process)
+        assert process.returncode == 0, lines
+    for name, array in params(tmp_path / "whole").items():
+        np.testing.assert_array_equal(params(tmp_path / "stopped")[name], array, err_msg=name)
+
+
 def test_a_worker_that_fails_or_has_other_data_ends_all_with_its_reason(
     still: Path, tables: Tables, tmp_path: Path
 ) -> None:
@@ -189,14 +208,14 @@ def test_a_worker_that_fails_or_has_other_data_ends_all_with_its_reason(
     run = launch(2, "sh", "-c", shell)
     lines = finish(run)
     assert run.returncode == 1
-    assert any("worker 1 | Error: the training tables of worker 0 and of 1 are not the same" in line for line in lines)
+    assert any("worker 1 | Error: train table: not the same on worker 0 and on 1" in line for line in lines)
     assert not any("Traceback" in line for line in lines)
 
 
 PAYLOAD = """
 import os, sys
 from bertsym.training.cluster import Cluster
-from bertsym.training.distributed import join, serve
+from bertsym.training.exchange import join, serve
 cluster = Cluster.from_environment(os.environ)
 if cluster.role != "worker":
     serve(cluster, 10)

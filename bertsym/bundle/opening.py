@@ -23,11 +23,12 @@ from bertsym.bundle.files import (
     SYMBOL,
     TRAIN_SYMBOL,
     VOCAB_TXT,
-    check_file,
+    bundle_paths,
     file_path,
     read_json,
 )
 from bertsym.errors import ModelError
+from bertsym.files import check_file, recover
 from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
@@ -209,12 +210,19 @@ def _expected_shapes(config: BertConfig, signature: Signature, where: object) ->
     return {**shapes, f"{prefix}_weight": (outputs, width), f"{prefix}_bias": (outputs,)}
 
 
+def recover_bundle(prefix: Path) -> None:
+    """Put right what a process left that died while it replaced the bundle; raises ModelError."""
+    if prefix.name:
+        recover(prefix, [path.name for path in bundle_paths(prefix)])
+
+
 def open_any(prefix: str | Path, *, digests: bool = True) -> Bundle | SymbolBundle:
     """Open a bundle of a BERT or of any symbol; without `digests` only the sizes of its files are compared.
 
     Raises ModelError, naming the file.
     """
     prefix = Path(prefix)
+    recover_bundle(prefix)
     path = file_path(prefix, MANIFEST)
     try:
         manifest = read_json(path)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.bert.heads import graft, graft_for_inference, head_parameters
@@ -26,9 +22,8 @@ from bertsym.symbol.params import Array
 from bertsym.text.tables import TableFormat
 from bertsym.text.tasks import TASKS, Task
 from bertsym.training.batch_source import ENCODED, EncodedSource, TokenSource
-from bertsym.training.cluster import Cluster
+from bertsym.training.checkpoints import Checkpoints, checkpoint_folder, versions
 from bertsym.training.data import FinetuneData, read_data
-from bertsym.training.distributed import WORKER_TIMEOUT, join, serve
 from bertsym.training.encodings import encode
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.progress import EpochReport, Progress, SilentProgress
@@ -36,6 +31,7 @@ from bertsym.training.workers import ALONE, Workers
 from bertsym.verification import DEFAULT_ATOL, Check, verify_bundle
 
 if TYPE_CHECKING:
+    from bertsym.training.fit import Fit
     from bertsym.training.loop import Trainer
 
 _Params = dict[str, Array]
@@ -60,6 +56,9 @@ def finetune(
     task: str = "classification",
     options: FinetuneOptions = FinetuneOptions(),
     table_format: TableFormat = TableFormat(),
+    checkpoint_steps: int | None = None,
+    keep_checkpoints: int = 1,
+    resume: bool = False,
     force: bool = False,
     progress: Progress | None = None,
     command: list[str] | None = None,
@@ -71,71 +70,75 @@ def finetune(
     with the best dev metric is kept. `progress` hears of every step and epoch; `command` is noted in the
     manifest. `workers` are those of `finetune_distributed`.
 
-    Raises UsageError, DataError, ModelError or VerificationError; nothing is left at `out` then, and a
-    bundle that was there stays as it was.
+    After every epoch, and every `checkpoint_steps` steps, a checkpoint is written to ``OUT-checkpoints``, where the
+    newest `keep_checkpoints` stay until the bundle is there. With `resume` the run goes on from the newest one, to the
+    same bytes. In the main thread SIGINT, SIGTERM and SIGHUP end the run after its step, with a checkpoint.
+
+    Raises UsageError, DataError, ModelError, VerificationError, or TrainingStopped after a signal; nothing is left at
+    `out` then but the checkpoints, and a bundle that was there stays as it was.
     """
+    for name, number in (("checkpoint_steps", checkpoint_steps), ("keep_checkpoints", keep_checkpoints)):
+        if number is not None and number < 1:
+            raise UsageError(f"{name} is {number}, 1 or more is needed")
     if Path(out).resolve() == Path(prefix).resolve():
         raise UsageError(f"{out} is the base itself: choose another place for the classifier")
     progress = progress or SilentProgress()
+    folder = checkpoint_folder(out)
     with stage_bundle(out, force) as stage:
-        grafted, data, trainer = _prepare(prefix, train, dev, task, options, table_format, progress, workers)
-        reports, best = _fit(grafted, trainer, data, TASKS[task], progress, workers)
-        kept = max(reports, key=lambda report: report.rank)
+        if folder.exists() and not (resume or force):
+            raise UsageError(f"{folder} is of a run that was stopped: --resume goes on with it, --force begins anew")
+        job = prepare(prefix, train, dev, task, options, table_format, progress)
+        checkpoints = Checkpoints(folder, stage.scratch, job.settings, keep_checkpoints)
+        checkpoint = checkpoints.newest(progress.note) if resume else None
+        if not resume:
+            checkpoints.remove()
+        run = job.fit(progress, workers, checkpoints, checkpoint_steps)
+        if checkpoint is not None:
+            run.go_on_from(checkpoint)
+        run.run()
+        kept = max(run.reports, key=lambda report: report.rank)
+        best = job.grafted.params(run.best)
         training = {
-            "options": {**options.to_dict(), "max_length": grafted.max_length},
+            **job.facts,
             "workers": workers.count,
-            "task": task,
-            "data": {
-                name: {"sha256": rows.sha256, "rows": len(rows)}
-                for name, rows in (("train", data.train), ("dev", data.dev))
-            },
             "kept_epoch": kept.epoch,
-            "dev_metrics": [report.metrics for report in reports],
+            "dev_metrics": [report.metrics for report in run.reports],
         }
-        staged = stage.write(grafted.content(task, data, best, {"command": command, "training": training}))
+        staged = stage.write(job.grafted.content(task, job.data, best, {"command": command, "training": training}))
         checks = verify_bundle(staged, best, DEFAULT_ATOL, (16, 40), str(out))
-    return Finetuned(staged.moved_to(out), kept, reports, checks)
+    checkpoints.remove()
+    return Finetuned(staged.moved_to(out), kept, run.reports, checks)
 
 
-def finetune_distributed(
-    prefix: str | Path,
-    train: str | Path,
-    dev: str | Path,
-    out: str | Path,
-    *,
-    worker_timeout: float = WORKER_TIMEOUT,
-    task: str = "classification",
-    options: FinetuneOptions = FinetuneOptions(),
-    table_format: TableFormat = TableFormat(),
-    progress: Progress | None = None,
-    **others: Any,
-) -> Finetuned | None:
-    """Take part in a `finetune` by several processes, in the role that the environment's DMLC_* variables tell.
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what."""
 
-    All are called alike. Each worker computes its rows of every batch, so that a step is that of one process; the
-    first one evaluates and writes. Only it returns something. `others` are further arguments of `finetune`.
+    grafted: _Grafted
+    data: FinetuneData
+    task: Task
+    facts: dict[str, Any]  #: for the manifest
+    settings: dict[str, Any]  #: what the numbers of the run depend on, by names for messages
 
-    A process that is not heard for `worker_timeout` seconds, or ends, ends the run: WorkersLost is raised, or where
-    that can't be, the process ends with one line and exit code 1. Raises UsageError for wrong variables, and what
-    `finetune` raises.
-    """
-    if not worker_timeout > 0:
-        raise UsageError(f"worker_timeout is {worker_timeout}, seconds above 0 are needed")
-    cluster = Cluster.from_environment(os.environ)
-    if cluster.role != "worker":
-        serve(cluster, worker_timeout)
-        return None
-    with join(cluster, worker_timeout) as workers:
-        if workers.rank == 0:
-            given = {"task": task, "options": options, "table_format": table_format, "progress": progress, **others}
-            return finetune(prefix, train, dev, out, **given, workers=workers)
-        silent = SilentProgress()
-        grafted, data, trainer = _prepare(prefix, train, dev, task, options, table_format, silent, workers)
-        _fit(grafted, trainer, data, TASKS[task], silent, workers)
-        return None
+    def fit(
+        self,
+        progress: Progress,
+        workers: Workers,
+        checkpoints: Checkpoints | None = None,
+        checkpoint_steps: int | None = None,
+    ) -> Fit:
+        """What trains it; raises ModelError where the workers' settings are not the same."""
+        # Here, because its Module derives from a class of mxnet, which is imported late.
+        from bertsym.training.fit import Fit
+
+        for name, value in self.settings.items():
+            workers.agree(name, [repr(value).encode()])
+        trainer = self.grafted.trainer(self.data, progress, workers)
+        evaluate = functools.partial(self.grafted.evaluate, self.data, self.task)
+        return Fit(trainer, evaluate, checkpoints, checkpoint_steps, progress, workers)
 
 
-def _prepare(
+def prepare(
     prefix: str | Path,
     train: str | Path,
     dev: str | Path,
@@ -143,9 +146,8 @@ def _prepare(
     options: FinetuneOptions,
     table_format: TableFormat,
     progress: Progress,
-    workers: Workers,
-) -> tuple[_Grafted, FinetuneData, Trainer]:
-    """What is trained, on what, and how."""
+) -> Job:
+    """Read all that a `finetune` with these arguments needs, and check it."""
     if task not in TASKS:
         raise UsageError(f"task {task!r} is not one of {', '.join(TASKS)}")
     base = Bundle.open(prefix)
@@ -153,12 +155,31 @@ def _prepare(
     max_length = options.length_for(base.config.max_length)
     contexts(options.device)  # refused here if it isn't there, before anything is read
     data = read_data(base, train, dev, TASKS[task], max_length, table_format, progress)
-    workers.agree("the files of the base", [json.dumps(base.manifest["files"]).encode()])
-    workers.agree("the training tables", [data.train.sha256.encode()])
-    workers.agree("the options", [repr((options, max_length, data.columns, data.labels)).encode()])
+    facts = {
+        "options": {**options.to_dict(), "max_length": max_length},
+        "task": task,
+        "data": {
+            name: {"sha256": rows.sha256, "rows": len(rows)}
+            for name, rows in (("train", data.train), ("dev", data.dev))
+        },
+    }
     grafted = _Grafted(base, len(data.labels), options, max_length)
     progress.note(grafted.describe_input())
-    return grafted, data, grafted.trainer(data, progress, workers)
+    return Job(grafted, data, TASKS[task], facts, _settings(facts, data, base))
+
+
+def _settings(facts: Mapping[str, Any], data: FinetuneData, base: Bundle) -> dict[str, Any]:
+    from bertsym.training.loop import CPU_PARTS
+
+    return {
+        **facts["options"],
+        "task": facts["task"],
+        **{f"{name} table": rows["sha256"] for name, rows in facts["data"].items()},
+        "columns": f"{data.columns}, {'a' if data.header else 'no'} header",
+        **{f"base's {name}": entry["sha256"] for name, entry in base.manifest["files"].items()},
+        "parts": CPU_PARTS,
+        **versions(),
+    }
 
 
 def _check_base(base: Bundle, options: FinetuneOptions) -> None:
@@ -190,7 +211,7 @@ class _Grafted:
     """The symbols of a base with a head grafted on, and their initial parameters."""
 
     def __init__(self, base: Bundle, num_classes: int, options: FinetuneOptions, max_length: int) -> None:
-        self._base, self._options, self.max_length = base, options, max_length
+        self._base, self._options, self._max_length = base, options, max_length
         self._settings: dict[str, Any] = {
             "num_classes": num_classes,
             "dropout": options.dropout,
@@ -222,13 +243,12 @@ class _Grafted:
 
     def trainer(self, data: FinetuneData, progress: Progress, workers: Workers) -> Trainer:
         """What trains the whole graph, or the head on the encodings of a frozen encoder."""
-        # Here, because its Module derives from a class of mxnet, which is imported late.
         from bertsym.training.loop import Trainer
 
         rows = data.train
         if not self._options.freeze_encoder:
             source = TokenSource(
-                rows.features, rows.classes, self._base.config, self._pad_id, self.max_length, self.length
+                rows.features, rows.classes, self._base.config, self._pad_id, self._max_length, self.length
             )
             return Trainer(self._train_symbol, {**self._base_params, **self._head}, source, self._options, workers)
         progress.note(f"encoder frozen: computing its output for {len(rows)} rows once")
@@ -245,10 +265,11 @@ class _Grafted:
     def _names(self) -> list[str]:
         return [*self._base_params, *self._head]
 
-    def classify(self, data: FinetuneData, arg_params: Mapping[str, Array]) -> Array:
-        """Probabilities of the dev rows, (rows, classes), as the written inference symbol will give them."""
-        self._classifier.set_params(arg_params)
-        return self._classifier(data.dev.features)
+    def evaluate(self, data: FinetuneData, task: Task, trained: Mapping[str, Array]) -> dict[str, float]:
+        """Metrics of the dev rows, as the written inference symbol will have them."""
+        self._classifier.set_params(self.params(trained))
+        probabilities = self._classifier(data.dev.features)
+        return evaluate_probabilities(probabilities, data.dev.classes, data.labels, task.metrics, task.positive_label)
 
     @functools.cached_property
     def _classifier(self) -> Predictor:
@@ -256,7 +277,7 @@ class _Grafted:
 
     def _predictor(self, symbol: Any) -> Predictor:
         device = contexts(self._options.device)
-        return Predictor(symbol, self._base.config, self._pad_id, self.max_length, self.length, device)
+        return Predictor(symbol, self._base.config, self._pad_id, self._max_length, self.length, device)
 
     def content(self, task: str, data: FinetuneData, arg_params: _Params, how: Mapping[str, Any]) -> BundleContent:
         """What is written."""
@@ -266,7 +287,7 @@ class _Grafted:
             output=base.signature.output,
             output_name=self._inference_symbol.list_outputs()[0],
             output_shape=("batch", len(data.labels)),
-            max_length=self.max_length,
+            max_length=self._max_length,
             tokenizer=base.signature.tokenizer,
             length=self.length,
             task=task,
@@ -291,37 +312,3 @@ class _Grafted:
             facts,
             self._train_symbol.tojson(),
         )
-
-
-def _fit(
-    grafted: _Grafted, trainer: Trainer, data: FinetuneData, task: Task, progress: Progress, workers: Workers
-) -> tuple[list[EpochReport], _Params]:
-    """Train epoch by epoch; the reports, and the parameters of the best one. Only the first worker evaluates."""
-    options = trainer.options
-    reports: list[EpochReport] = []
-    best_epoch, best, digest = 0, {}, ""
-    for epoch in range(1, options.epochs + 1):
-        summary = trainer.epoch(epoch, progress.step)
-        params = grafted.params(trainer.arg_params())
-        diverged = [name for name, array in params.items() if not np.isfinite(array).all()]
-        if diverged:
-            raise ModelError(f"training diverged in epoch {epoch}: {diverged[0]} is not finite; lower --lr")
-        digest = workers.agree(f"the parameters after epoch {epoch}", params.values())
-        metrics = {}
-        if workers.rank == 0:
-            metrics = evaluate_probabilities(
-                grafted.classify(data, params), data.dev.classes, data.labels, task.metrics, task.positive_label
-            )
-        metrics = json.loads(workers.hear_first(json.dumps(metrics)))
-        report = EpochReport(**vars(summary), metrics=metrics)
-        if all(report.rank > earlier.rank for earlier in reports):
-            best_epoch, best = epoch, params
-        reports.append(report)
-        progress.epoch(report)
-        if options.patience is not None and epoch - best_epoch >= options.patience and epoch < options.epochs:
-            progress.note(f"stopped early: no better dev {task.metrics[0]} for {epoch - best_epoch} epochs")
-            break
-    if digest:
-        progress.note(f"the last parameters of all {workers.count} workers are the same: sha256 {digest}")
-    workers.leave()
-    return reports, best

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bertsym.errors import ModelError
+from bertsym.errors import BertsymError
 from bertsym.symbol.params import Array
 
 
-class WorkersLost(ModelError):
+class WorkersLost(BertsymError):
     """Another process of a distributed run ended or is no longer heard."""
 
 
@@ -37,6 +37,10 @@ class Workers:
     def hear_first(self, text: str) -> str:
         """The text of the first worker. Raises WorkersLost."""
         return text
+
+    def take_first(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The arrays of the first worker, in float32; all have such. Raises WorkersLost."""
+        return arrays
 
     def agree(self, what: str, parts: Iterable[Any]) -> str:
         """The SHA-256 of `what`, some bytes or arrays; where there is one worker nothing is computed, and it is empty.
