@@ -265,6 +265,14 @@ def test_on_the_loopback_mxnet_is_told_to_listen_there_alone(monkeypatch: pytest
     assert socket.if_nametoindex(os.environ["DMLC_INTERFACE"]) == socket.if_nametoindex("lo")
 
 
+def test_a_scheduler_that_is_named_listens_on_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MXNet's own can't listen on a name."""
+    for name, value in {**VARIABLES, "DMLC_ROLE": "scheduler", "DMLC_PS_ROOT_URI": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    Cluster.from_environment(os.environ)
+    assert os.environ["DMLC_PS_ROOT_URI"] == "127.0.0.1"
+
+
 def test_the_command_line_needs_the_variables_before_any_file(cli: Callable[..., Result]) -> None:
     result = cli("finetune", "none", "--train", "none", "--dev", "none", "--out", "o", "--kvstore", "dist_sync")
     assert result.code == 2

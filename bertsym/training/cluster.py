@@ -55,6 +55,9 @@ class Cluster:
             _number(environment, "DMLC_WORKER_ID", 0, workers - 1) if environment.get("DMLC_WORKER_ID") else None,
         )
         _check_interface(cluster.host, environment)
+        if role == "scheduler" and cluster.bound_host:
+            # MXNet connects to a name, but listens on an address only.
+            os.environ["DMLC_PS_ROOT_URI"] = _address(cluster.host)
         return cluster
 
 
@@ -83,6 +86,13 @@ def _check_interface(host: str, environment: Mapping[str, str]) -> None:
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(socket.gethostbyname(host)).is_loopback
-    except OSError:
+        return ipaddress.ip_address(_address(host)).is_loopback
+    except UsageError:
         return False
+
+
+def _address(host: str) -> str:
+    try:
+        return socket.gethostbyname(host)
+    except OSError as error:
+        raise UsageError(f"DMLC_PS_ROOT_URI={host}: {error.strerror or error}") from None
