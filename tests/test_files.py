@@ -146,9 +146,14 @@ def test_a_picture_is_written_by_one_process_at_a_time(
 
 
 def test_a_reader_waits_while_files_are_moved(tmp_path: Path) -> None:
-    target, seen = tmp_path / "x", []
+    target, seen = tmp_path / "x", list[str]()
     target.write_text("old")
-    reader = threading.Thread(target=lambda: (recover(target, ["x"]), seen.append(target.read_text())))
+
+    def read() -> None:
+        recover(target, ["x"])
+        seen.append(target.read_text())
+
+    reader = threading.Thread(target=read)
     with work_folder(target) as folder:
         write_text(folder.new / "x", "new")
         # The middle of `replace`: what was there is gone, the new one is not there yet.
