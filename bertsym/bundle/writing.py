@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bertsym.atomic import work_folder, write_file, write_text
 from bertsym.bert.config import BertConfig
 from bertsym.bert.forms import TARGETS
 from bertsym.bundle.files import (
@@ -28,7 +29,6 @@ from bertsym.bundle.files import (
 )
 from bertsym.bundle.opening import FORMAT_VERSION, Bundle, SymbolBundle, open_any
 from bertsym.errors import ModelError, UsageError
-from bertsym.files import work_folder, write_file, write_text
 from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertsym.atomic import work_folder
 from bertsym.errors import BertsymError, ModelError, UsageError
-from bertsym.files import work_folder
 from bertsym.model import Model, open_model, require_params
 from bertsym.onnx_export.metadata import input_meanings, metadata
 from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed

@@ -17,8 +17,8 @@ import pytest
 from conftest import Result, Tables
 
 from bertsym import BertsymError, ModelError, draw, export
+from bertsym.atomic import recover, work_folder, write_text, write_whole
 from bertsym.bundle import stage_bundle
-from bertsym.files import recover, work_folder, write_text, write_whole
 
 Cli = Callable[..., Result]
 
@@ -26,7 +26,7 @@ BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
 WRITER = """
 import sys, time
 from pathlib import Path
-from bertsym.files import work_folder
+from bertsym.atomic import work_folder
 with work_folder(Path(sys.argv[1])) as folder:
     (folder.new / "half").write_text("a half")
     print("writing", flush=True)
