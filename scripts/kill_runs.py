@@ -80,7 +80,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", help="what is exported, such as hf:DIR")
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--resumes", type=int, default=10, help="after so many kills of finetune")
+    parser.add_argument("--resumes", type=int, default=10, help="after so many kills that left a checkpoint")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     chance = random.Random(options.seed)
@@ -108,13 +108,13 @@ def main() -> int:
             state = kill(job, folder, moment)
             said = f"{number + 1}: {job.name} killed at {moment:.2f} of its time: {state}"
             found[state] += 1
-            if job.name == "finetune" and resumed < options.resumes:
+            steps = [path.name for path in folder.glob("model-checkpoints/checkpoint-*")]
+            if steps and resumed < options.resumes:
                 resumed += 1
-                steps = sorted(path.name for path in folder.glob("model-checkpoints/*"))
                 bertsym(*job.arguments, *target(job.name, folder / "model"), "--force", "--resume")
                 same = files(folder / "model") == job.new
                 found["resumed to the same bytes" if same else "resumed to other bytes"] += 1
-                said += f", resumed from {steps or 'the start'}: {'the same bytes' if same else 'OTHER BYTES'}"
+                said += f", resumed from {steps[0]}: {'the same bytes' if same else 'OTHER BYTES'}"
             print(said, flush=True)
         print(", ".join(f"{count} {what}" for what, count in sorted(found.items())))
     return int(bool(found["neither"] or found["resumed to other bytes"]))

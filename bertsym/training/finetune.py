@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.bert.heads import graft, graft_for_inference, head_parameters
 from bertsym.bert.inputs import INPUT_NAMES, input_shapes
@@ -19,6 +21,7 @@ from bertsym.inference.predictor import Predictor
 from bertsym.runtime import mx, quiet_stderr
 from bertsym.signature import Signature
 from bertsym.symbol.params import Array
+from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
 from bertsym.text.tasks import TASKS, Task
 from bertsym.training.batch_source import ENCODED, EncodedSource, TokenSource
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from bertsym.training.loop import Trainer
 
 _Params = dict[str, Array]
+
+_ROWS = 1024  # whose encodings a head classifies at once
 
 
 @dataclass(frozen=True)
@@ -211,10 +216,11 @@ class _Grafted:
                 rows.features, rows.classes, self._base.config, self._pad_id, self._max_length, self.length
             )
             return Trainer(self._train_symbol, {**self._base_params, **self._head}, source, self._options)
-        progress.note(f"encoder frozen: computing its output for {len(rows)} rows once")
+        progress.note(f"encoder frozen: computing its output for {len(rows) + len(data.dev)} rows once")
         predictor = self._predictor(self._symbol)
         predictor.set_params(self._base_params)
         encodings = encode(predictor, rows.features)
+        self._dev_encodings = encode(predictor, data.dev.features)
         head = graft(mx.sym.var(ENCODED), **self._settings, shapes=[(ENCODED, encodings.shape)])
         return Trainer(head, self._head, EncodedSource(encodings, rows.classes), self._options)
 
@@ -227,9 +233,27 @@ class _Grafted:
 
     def evaluate(self, data: FinetuneData, task: Task, trained: Mapping[str, Array]) -> dict[str, float]:
         """Metrics of the dev rows, as the written inference symbol will have them."""
+        dev = data.dev
+        probabilities = self._classify(dev.features, trained)
+        return evaluate_probabilities(probabilities, dev.classes, data.labels, task.metrics, task.positive_label)
+
+    def _classify(self, features: Features, trained: Mapping[str, Array]) -> Array:
+        """Probabilities of the dev rows, (rows, classes)."""
+        if self._options.freeze_encoder:
+            return self._classify_encodings(trained)
         self._classifier.set_params(self.params(trained))
-        probabilities = self._classifier(data.dev.features)
-        return evaluate_probabilities(probabilities, data.dev.classes, data.labels, task.metrics, task.positive_label)
+        return self._classifier(features)
+
+    def _classify_encodings(self, head: Mapping[str, Array]) -> Array:
+        """The head alone, on what the frozen encoder gave."""
+        shapes = [(ENCODED, self._dev_encodings.shape)]
+        symbol = graft_for_inference(mx.sym.var(ENCODED), **self._settings, shapes=shapes)
+        arrays = {name: mx.nd.array(array) for name, array in head.items()}
+        probabilities = [
+            symbol.eval(mx.cpu(), **arrays, **{ENCODED: mx.nd.array(some)})[0].asnumpy()
+            for some in np.array_split(self._dev_encodings, -(-len(self._dev_encodings) // _ROWS))
+        ]
+        return np.concatenate(probabilities)
 
     @functools.cached_property
     def _classifier(self) -> Predictor:
