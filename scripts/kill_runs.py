@@ -1,11 +1,12 @@
 """Kill -9 at random moments of export, lower and finetune: the old bundle or the new one is there, always whole.
 
-finetune is resumed after some of the kills, and has to end with the bytes of a run that nobody stopped.
+finetune is killed at random steps too, and resumed: it has to end with the bytes of a run that nobody stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import random
 import shutil
 import subprocess
@@ -13,9 +14,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+STEPS = 140  # of the fine-tuning below: 280 rows, 2 epochs, 4 rows a step
 DATA = Path(__file__).with_name("demo_data")
 BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
 
@@ -59,28 +62,44 @@ def target(name: str, prefix: Path) -> list[str]:
     return ["--out", str(prefix)] if name == "finetune" else [str(prefix)]
 
 
-def kill(job: Job, folder: Path, moment: float) -> str:
-    """Kill a job at a moment of its time; which bundle is there then, after a command that only reads it."""
+def kill(job: Job, folder: Path, until: Callable[[], object]) -> str:
+    """Kill a job when `until` returns; which bundle is there then, after a command that only reads it."""
     shutil.rmtree(folder)
     folder.mkdir()
     prefix = folder / "model"
     for name, content in job.old.items():
         folder.joinpath(f"model{name}").write_bytes(content)
     command = [*BERTSYM, *job.arguments, *target(job.name, prefix), "--force"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(moment * job.seconds)
-    process.kill()
-    process.wait()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        until()
+        process.kill()
     bertsym("inspect", prefix)
     there = files(prefix)
-    return "old" if there == job.old else "new" if there == job.new else "neither"
+    return "old" if there == job.old else "new" if there == job.new else "NEITHER"
+
+
+def checkpoint(folder: Path) -> int:
+    """The step of the newest checkpoint; 0 where there is none."""
+    return max((int(path.name.partition("-")[2]) for path in folder.glob("model-checkpoints/checkpoint-*")), default=0)
+
+
+def wait_for(folder: Path, step: int, late: float) -> None:
+    """Wait until a run has written the checkpoint of a step, and some seconds more."""
+    while checkpoint(folder) < step:
+        time.sleep(0.002)
+    time.sleep(late)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", help="what is exported, such as hf:DIR")
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--resumes", type=int, default=10, help="after so many kills that left a checkpoint")
+    parser.add_argument(
+        "--resumes",
+        type=int,
+        default=10,
+        help="so many more kills of finetune, at random steps, and what comes of them",
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     chance = random.Random(options.seed)
@@ -100,24 +119,25 @@ def main() -> int:
         ]
         print(*(f"{job.name} takes {job.seconds:.1f} s" for job in jobs), sep=", ", flush=True)
         found: Counter[str] = Counter()
-        resumed = 0
         for number in range(options.kills):
-            job = jobs[-1 - number % len(jobs)]
-            folder = place / job.name
+            job = chance.choice(jobs)
             moment = chance.uniform(0, 1.1)
-            state = kill(job, folder, moment)
-            said = f"{number + 1}: {job.name} killed at {moment:.2f} of its time: {state}"
+            state = kill(job, place / job.name, functools.partial(time.sleep, moment * job.seconds))
             found[state] += 1
-            steps = [path.name for path in folder.glob("model-checkpoints/checkpoint-*")]
-            if steps and resumed < options.resumes:
-                resumed += 1
-                bertsym(*job.arguments, *target(job.name, folder / "model"), "--force", "--resume")
-                same = files(folder / "model") == job.new
-                found["resumed to the same bytes" if same else "resumed to other bytes"] += 1
-                said += f", resumed from {steps[0]}: {'the same bytes' if same else 'OTHER BYTES'}"
-            print(said, flush=True)
+            print(f"{number + 1}: {job.name} killed at {moment:.2f} of its time: {state}", flush=True)
+        job = jobs[-1]
+        folder = place / job.name
+        for number in range(options.resumes):
+            step, late = chance.randrange(1, STEPS), chance.uniform(0, 0.1)
+            state = kill(job, folder, functools.partial(wait_for, folder, step, late))
+            last = checkpoint(folder)
+            bertsym(*job.arguments, *target(job.name, folder / "model"), "--force", "--resume")
+            same = "the same bytes" if files(folder / "model") == job.new else "OTHER BYTES"
+            found[state] += 1
+            found[f"resumed to {same}"] += 1
+            print(f"{number + 1}: finetune killed after step {last}: {state}, resumed: {same}", flush=True)
         print(", ".join(f"{count} {what}" for what, count in sorted(found.items())))
-    return int(bool(found["neither"] or found["resumed to other bytes"]))
+    return int(bool(found["NEITHER"] or found["resumed to OTHER BYTES"]))
 
 
 if __name__ == "__main__":

@@ -38,14 +38,11 @@ with work_folder(Path(sys.argv[1])) as folder:
 def writer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that is writing tmp_path/model."""
     command = [sys.executable, "-c", WRITER, str(tmp_path / "model")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "writing\n"
         yield process
-    finally:
         process.kill()
-        process.wait()
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:

@@ -341,23 +341,21 @@ def test_a_second_signal_ends_at_once(run: Run) -> None:
     assert checkpoints(run.out) == ["checkpoint-6"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_command_line_says_how_to_go_on(run: Run, number: signal.Signals, code: int) -> None:
     options = ["--epochs", "300", "--batch-size", "16", "--max-length", "24"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*BERTSYM, *run.arguments, *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
-    try:
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("epoch 2"):
                 break
         process.send_signal(number)
         _, rest = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
     assert process.returncode == code
+    assert "Traceback" not in rest
+    assert [path.name for path in run.folder.iterdir()] == ["x-checkpoints"]
     said = rest.splitlines()[-1]
     (kept,) = checkpoints(run.out)
     step = kept.rpartition("-")[2]
