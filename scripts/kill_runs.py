@@ -6,7 +6,6 @@ finetune is killed at random steps too, and resumed: it has to end with the byte
 from __future__ import annotations
 
 import argparse
-import functools
 import random
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 
 STEPS = 140  # of the fine-tuning below: 280 rows, 2 epochs, 4 rows a step
 DATA = Path(__file__).with_name("demo_data")
+Process = subprocess.Popen[bytes]
 BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
 
 
@@ -62,7 +62,7 @@ def target(name: str, prefix: Path) -> list[str]:
     return ["--out", str(prefix)] if name == "finetune" else [str(prefix)]
 
 
-def kill(job: Job, folder: Path, until: Callable[[], object]) -> str:
+def kill(job: Job, folder: Path, until: Callable[[Process], object]) -> str:
     """Kill a job when `until` returns; which bundle is there then, after a command that only reads it."""
     shutil.rmtree(folder)
     folder.mkdir()
@@ -71,7 +71,7 @@ def kill(job: Job, folder: Path, until: Callable[[], object]) -> str:
         folder.joinpath(f"model{name}").write_bytes(content)
     command = [*BERTSYM, *job.arguments, *target(job.name, prefix), "--force"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        until()
+        until(process)
         process.kill()
     bertsym("inspect", prefix)
     there = files(prefix)
@@ -83,11 +83,20 @@ def checkpoint(folder: Path) -> int:
     return max((int(path.name.partition("-")[2]) for path in folder.glob("model-checkpoints/checkpoint-*")), default=0)
 
 
-def wait_for(folder: Path, step: int, late: float) -> None:
+def at_moment(seconds: float) -> Callable[[Process], object]:
+    """Wait so long."""
+    return lambda process: time.sleep(seconds)
+
+
+def at_step(folder: Path, step: int, late: float) -> Callable[[Process], object]:
     """Wait until a run has written the checkpoint of a step, and some seconds more."""
-    while checkpoint(folder) < step:
-        time.sleep(0.002)
-    time.sleep(late)
+
+    def wait(process: Process) -> None:
+        while process.poll() is None and checkpoint(folder) < step:
+            time.sleep(0.002)
+        time.sleep(late)
+
+    return wait
 
 
 def main() -> int:
@@ -98,7 +107,7 @@ def main() -> int:
         "--resumes",
         type=int,
         default=10,
-        help="so many more kills of finetune, at random steps, and what comes of them",
+        help="more kills, of finetune, at random steps",
     )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -122,14 +131,14 @@ def main() -> int:
         for number in range(options.kills):
             job = chance.choice(jobs)
             moment = chance.uniform(0, 1.1)
-            state = kill(job, place / job.name, functools.partial(time.sleep, moment * job.seconds))
+            state = kill(job, place / job.name, at_moment(moment * job.seconds))
             found[state] += 1
             print(f"{number + 1}: {job.name} killed at {moment:.2f} of its time: {state}", flush=True)
         job = jobs[-1]
         folder = place / job.name
         for number in range(options.resumes):
             step, late = chance.randrange(1, STEPS), chance.uniform(0, 0.1)
-            state = kill(job, folder, functools.partial(wait_for, folder, step, late))
+            state = kill(job, folder, at_step(folder, step, late))
             last = checkpoint(folder)
             bertsym(*job.arguments, *target(job.name, folder / "model"), "--force", "--resume")
             same = "the same bytes" if files(folder / "model") == job.new else "OTHER BYTES"
