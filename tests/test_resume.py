@@ -18,6 +18,8 @@ import pytest
 from conftest import VOCABULARY, Result, Tables, hugging_face_weights, write_hugging_face
 
 from bertsym import FinetuneOptions, ModelError, ParamsFile, TrainingStopped, UsageError, export, finetune
+from bertsym.text.features import Features
+from bertsym.training.encodings import encode
 from bertsym.training.loop import StepReport
 from bertsym.training.progress import EpochReport, SilentProgress
 
@@ -154,7 +156,7 @@ def test_a_resumed_run_writes_the_same_bytes(
     expected = run.elsewhere("whole")
     expected(whole, options=options)
     run.stopped(step, options=options, checkpoint_steps=checkpoint_steps)
-    assert checkpoints(run.out) == ([found] if found else [])
+    assert [name for name in checkpoints(run.out) if name.startswith("checkpoint-")] == ([found] if found else [])
     run(heard, options=options, resume=True)
     first = int(found.rpartition("-")[2]) if found else 0
     assert heard.steps == whole.steps[first:]
@@ -229,6 +231,26 @@ def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(run: Run, whole
     assert any(note.startswith("left out: ") and "its SHA-256 is not" in note for note in heard.notes)
     assert heard.steps[0][0] == 7
     assert files(run.out) == whole
+
+
+def test_the_encodings_of_a_frozen_encoder_are_computed_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = dataclasses.replace(OPTIONS, freeze_encoder=True)
+    expected = run.elsewhere("whole")
+    expected(options=options)
+    run.stopped(3, options=options)
+    assert checkpoints(run.out) == ["dev-encodings", "train-encodings"]
+    damaged = run.out.with_name("x-checkpoints") / "dev-encodings" / "state.params"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    encoded = []
+
+    def counting(predict: Any, features: Features) -> Any:
+        encoded.append(len(features))
+        return encode(predict, features)
+
+    monkeypatch.setattr("bertsym.training.finetune.encode", counting)
+    run(options=options, resume=True)
+    assert encoded == [21]
+    assert files(run.out) == files(expected.out)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "state.json", "state.params"])

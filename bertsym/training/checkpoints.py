@@ -7,7 +7,7 @@ import functools
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -82,14 +82,33 @@ class Checkpoints:
         """
         if step == self._step:
             return
-        name = f"checkpoint-{step}"
-        with self._write_errors():
+        arrays = {_ARRAYS: checkpoint.arrays, **({_BEST: checkpoint.best} if checkpoint.best else {})}
+        self._write(f"checkpoint-{step}", checkpoint.state, arrays)
+        self._step = step
+        for _, old in self._found()[self._keep :]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def kept_array(self, name: str, compute: Callable[[], Array]) -> Array:
+        """An array that an earlier process of this run computed, or else it is computed, and kept until `remove`.
+
+        Raises UsageError where there is one of another run, and ModelError when it can't be written.
+        """
+        path = self._folder / name
+        if path.exists():
+            # A damaged one is computed anew.
+            with contextlib.suppress(ModelError):
+                return self._read(path).arrays[name]
+        array = compute()
+        self._write(name, {}, {_ARRAYS: {name: array}})
+        return array
+
+    def _write(self, name: str, state: Mapping[str, Any], arrays: Mapping[str, Mapping[str, Array]]) -> None:
+        try:
             staged = self._scratch / name
             staged.mkdir()
-            entries = {_STATE: write_text(staged / _STATE, json_text(checkpoint.state))}
-            for file, arrays in ((_ARRAYS, checkpoint.arrays), (_BEST, checkpoint.best)):
-                if arrays:
-                    entries[file] = write_file(staged / file, functools.partial(write_params, params=arrays))
+            entries = {_STATE: write_text(staged / _STATE, json_text(state))}
+            for file, content in arrays.items():
+                entries[file] = write_file(staged / file, functools.partial(write_params, params=content))
             manifest = {
                 "format": "bertsym checkpoint",
                 "format_version": FORMAT_VERSION,
@@ -104,9 +123,8 @@ class Checkpoints:
             shutil.rmtree(self._folder / name, ignore_errors=True)
             os.rename(staged, self._folder / name)
             sync_folder(self._folder)
-        self._step = step
-        for _, old in self._found()[self._keep :]:
-            shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            raise ModelError(f"{self._folder}: can't write a checkpoint: {error.strerror or error}") from None
 
     @property
     def kept(self) -> str:
@@ -151,13 +169,6 @@ class Checkpoints:
                 f"{name} {_shown(settings.get(name))} there, {_shown(self._settings.get(name))} here" for name in names
             )
             raise UsageError(f"{path} is of another run: {differing}")
-
-    @contextlib.contextmanager
-    def _write_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ModelError(f"{self._folder}: can't write a checkpoint: {error.strerror or error}") from None
 
 
 def _shown(value: Any) -> str:

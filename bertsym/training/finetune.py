@@ -72,9 +72,10 @@ def finetune(
     with the best dev metric is kept. `progress` hears of every step and epoch; `command` is noted in the
     manifest.
 
-    After every epoch, and every `checkpoint_steps` steps, a checkpoint is written to ``OUT-checkpoints``, where the
-    newest `keep_checkpoints` stay until the bundle is there. With `resume` the run goes on from the newest one, to the
-    same bytes. In the main thread SIGINT, SIGTERM and SIGHUP end the run after its step, with a checkpoint.
+    After every epoch, and every `checkpoint_steps` steps, a checkpoint is written to ``OUT-checkpoints``. The newest
+    `keep_checkpoints` stay until the bundle is there, and the encodings of a frozen encoder too. With `resume` the run
+    goes on from the newest one, to the same bytes. In the main thread SIGINT, SIGTERM and SIGHUP end the run after its
+    step, with a checkpoint.
 
     Raises UsageError, DataError, ModelError, VerificationError, or TrainingStopped after a signal; nothing is left at
     `out` then but the checkpoints, and a bundle that was there stays as it was.
@@ -114,7 +115,7 @@ def finetune(
         if not resume:
             checkpoints.remove()
         run = Fit(
-            grafted.trainer(data, progress),
+            grafted.trainer(data, progress, checkpoints),
             functools.partial(grafted.evaluate, data, TASKS[task]),
             checkpoints,
             checkpoint_steps,
@@ -206,7 +207,7 @@ class _Grafted:
         width = self._head[f"{FULLY_CONNECTED}_weight"].shape[1]
         return f"{reads}{self.length} x {units} = {width} values, so it takes no other length than {self.length}"
 
-    def trainer(self, data: FinetuneData, progress: Progress) -> Trainer:
+    def trainer(self, data: FinetuneData, progress: Progress, checkpoints: Checkpoints) -> Trainer:
         """What trains the whole graph, or the head on the encodings of a frozen encoder."""
         from bertsym.training.loop import Trainer
 
@@ -216,11 +217,18 @@ class _Grafted:
                 rows.features, rows.classes, self._base.config, self._pad_id, self._max_length, self.length
             )
             return Trainer(self._train_symbol, {**self._base_params, **self._head}, source, self._options)
-        progress.note(f"encoder frozen: computing its output for {len(rows) + len(data.dev)} rows once")
         predictor = self._predictor(self._symbol)
         predictor.set_params(self._base_params)
-        encodings = encode(predictor, rows.features)
-        self._dev_encodings = encode(predictor, data.dev.features)
+
+        def encodings_of(name: str, features: Features) -> Array:
+            def compute() -> Array:
+                progress.note(f"encoder frozen: computing its output for the {len(features)} rows of {name} once")
+                return encode(predictor, features)
+
+            return checkpoints.kept_array(f"{name}-encodings", compute)
+
+        encodings = encodings_of("train", rows.features)
+        self._dev_encodings = encodings_of("dev", data.dev.features)
         head = graft(mx.sym.var(ENCODED), **self._settings, shapes=[(ENCODED, encodings.shape)])
         return Trainer(head, self._head, EncodedSource(encodings, rows.classes), self._options)
 
