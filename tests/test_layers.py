@@ -55,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
         "bert.parameters",
     },
     "model": {"errors", "symbol", "recognition", "bundle"},
-    "running": {"errors", "runtime", "symbol", "recognition", "model", "running"},
+    "running": {"errors", "runtime", "symbol", "bert.inputs", "recognition", "model", "running"},
     "inspection": {"errors", "symbol", "bert.inputs", "recognition", "bundle", "model", "running", "inspection"},
     "surgery": {
         "errors",

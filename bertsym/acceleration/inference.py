@@ -34,6 +34,8 @@ class FastInference:
 
     def __init__(self, symbol: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
         graph = unguarded(SymbolGraph.parse(symbol.tojson()))  # the inputs were checked
+        #: parameters of which rows are taken
+        self.tables = frozenset(node.inputs[1].node.name for node in graph.find(op="Embedding"))
         self._spec: EncoderSpec | None = None
         try:
             spec = match(graph, find_bert(graph, shapes), shapes)

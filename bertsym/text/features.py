@@ -49,17 +49,26 @@ class Features:
             yield dict(zip(INPUT_NAMES, values))
 
     def batch(self, rows: Array, length: int, pad_id: int, config: BertConfig) -> tuple[Array, Array, Array]:
-        """The inputs data0, data1 (N, length) and data2 (N,) of the given rows, float32, checked."""
+        """The inputs data0, data1 (N, length) and data2 (N,) of the given rows, float32.
+
+        Raises DataError, naming the row and the value, for an example that MXNet must not see.
+        """
         token_ids = np.full((len(rows), length), pad_id, np.float32)
         token_types = np.zeros((len(rows), length), np.float32)
         valid_length = np.zeros(len(rows), np.float32)
         for position, row in enumerate(rows):
             example = self.examples[row]
             size = len(example.token_ids)
-            token_ids[position, :size] = example.token_ids
-            token_types[position, :size] = example.token_types
+            if not len(example.token_types) == size <= length:
+                types = len(example.token_types)
+                raise DataError(f"row {row} has {size} token ids and {types} token types, at most {length} fit")
+            try:
+                token_ids[position, :size] = example.token_ids
+                token_types[position, :size] = example.token_types
+            except (OverflowError, TypeError, ValueError) as error:
+                raise DataError(f"row {row} holds what is no token id or type: {error}") from None
             valid_length[position] = size
-        check_inputs(token_ids, token_types, valid_length, config)
+        check_inputs(token_ids, token_types, valid_length, config, rows)
         return token_ids, token_types, valid_length
 
 

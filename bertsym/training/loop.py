@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -86,6 +87,9 @@ class Trainer:
             self._words = keep_used_rows(graph, source.input_names[0], source.token_ids, params)
         if self._words is not None:
             params[self._words.name] = self._words.initial
+        limits = source.limits
+        if limits is not None and self._words is not None:
+            limits = dataclasses.replace(limits, vocab_size=len(self._words.initial))
         on_cpu = devices[0].device_type == "cpu"
         #: executors that compute on the CPU at the same time; none where each device computes a part
         self._cpu_parts = (CPU_PARTS if source.token_ids is not None else 1) if on_cpu else 0
@@ -98,6 +102,7 @@ class Trainer:
             parts=self._cpu_parts or len(devices),
             accumulate=options.accumulate > 1,
             seed=options.seed,
+            limits=limits,
         )
         largest = self._data_batch(self._longest_rows())
         self._module.bind(largest.provide_data, largest.provide_label)
