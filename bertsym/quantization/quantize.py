@@ -16,9 +16,10 @@ from bertsym.bundle import SYMBOL, Bundle, BundleContent, stage_bundle
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.inference.classifier import open_classifier
 from bertsym.inference.predictor import Predictor
+from bertsym.inference.rows import Rows, read_encoded
 from bertsym.quantization.calibration import CALIBRATIONS
 from bertsym.quantization.choosing import fewest_kept
-from bertsym.quantization.measuring import Measured, Rows, measure, metrics_of, read_encoded
+from bertsym.quantization.measuring import Measured, measure, metrics_of
 from bertsym.quantization.quantizer import Quantizer
 from bertsym.recognition.recognise import find_bert
 from bertsym.surgery.fold import fold
