@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -218,8 +217,7 @@ def test_many_rows_need_no_more_memory_than_some(classifier: Path, tmp_path: Pat
 
 def test_long_rows_are_worked_on_few_at_a_time() -> None:
     rows = [Row(i, "x" * size) for i, size in enumerate([10] * 2000 + [1 << 19] * 5 + [1 << 22])]
-    assert [len(chunk) for chunk in chunks(rows, lambda row: len(row.text))] == [1024, 978, 2, 2, 1]
-    assert resource.getpagesize() > 0
+    assert [len(chunk) for chunk in chunks(rows, lambda row: len(row.text))] == [1024, 978, 2, 2]
 
 
 # evaluate

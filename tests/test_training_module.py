@@ -246,7 +246,7 @@ def test_a_table_that_something_else_reads_stays_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "wrong"), [(0, 20), (0, float("nan")), (1, 2), (2, 0), (2, 13), (2, 2.5), (2, float("nan"))]
+    ("place", "wrong"), [(0, BERT.vocab_size), (0, float("nan")), (1, 2), (2, 0), (2, 13), (2, 2.5), (2, float("nan"))]
 )
 def test_inputs_beyond_the_limits_are_refused(place: int, wrong: float) -> None:
     made, bad = module(limits=STILL), batch(4, 12)

@@ -121,6 +121,10 @@ def run(arguments: list[str]) -> int:
         return _fail("interrupted", 130)
     except _Stopped as stopped:
         return _fail(f"stopped by {stopped.signal.name}", 128 + stopped.signal)
+    except SystemExit as end:  # which click makes of a broken pipe
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        return 0
     except BrokenPipeError:
         # The reader has enough; what Python flushes at exit must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,7 +11,7 @@ from bertsym.text.vocabulary import Vocabulary
 
 _T = TypeVar("_T")
 _CHUNK = 1024  # texts that are worked on at a time, among which a Predictor batches those of like length
-_CHUNK_CHARACTERS = 1 << 20  # of them all, unless one text has more
+_CHUNK_CHARACTERS = 1 << 20  # with which there are enough
 
 
 def chunks(items: Iterable[_T], characters: Callable[[_T], int]) -> Iterator[list[_T]]:
