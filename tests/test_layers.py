@@ -57,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
         "bert.parameters",
     },
     "model": {"errors", "symbol", "recognition", "bundle"},
-    "running": {"errors", "runtime", "symbol", "recognition", "model", "running"},
+    "running": {"errors", "runtime", "symbol", "bert.inputs", "recognition", "model", "running"},
     "inspection": {"errors", "symbol", "bert.inputs", "recognition", "bundle", "model", "running", "inspection"},
     "surgery": {
         "errors",
@@ -91,7 +91,7 @@ ALLOWED: dict[str, set[str]] = {
     "sources": {"errors", "symbol", "text", "bert.config", "bert.parameters", "bundle", "sources"},
     "sources.gluonnlp_zoo": {"errors", "runtime", "text", "bert.config", "sources"},
     "verification": {"errors", "signature", "runtime", "symbol", "bert", "bundle"},
-    "exporting": {"errors", "signature", "bert", "bundle", "sources", "symbol.params", "verification"},
+    "exporting": {"errors", "signature", "symbol", "bert", "bundle", "sources", "verification"},
     "acceleration": {"errors", "runtime", "symbol", "bert", "recognition", "surgery.replacing", "acceleration"},
     "inference.metrics": set(),
     "inference.bundle_tokenizer": {"errors", "signature", "text", "bert.inputs", "bundle", "inference.classifier"},

@@ -4,104 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shlex
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import VOCABULARY, Result, Tables, hugging_face_weights, write_hugging_face
+from runs import BERTSYM, OPTIONS, At, Run, checkpoints, files
 
-from bertsym import FinetuneOptions, ModelError, ParamsFile, TrainingStopped, UsageError, export, finetune
+from bertsym import ModelError, ParamsFile, UsageError, export
 from bertsym.text.features import Features
 from bertsym.training.encodings import encode
-from bertsym.training.loop import StepReport
-from bertsym.training.progress import EpochReport, SilentProgress
 
 Cli = Callable[..., Result]
-
-BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
-# 90 rows: 6 steps an epoch, the last one short.
-OPTIONS = FinetuneOptions(epochs=3, batch_size=16, learning_rate=2e-3, max_length=24)
-
-
-class Gone(BaseException):
-    """As kill -9: nothing that the run could still do is done."""
-
-
-class At(SilentProgress):
-    """Does something at a step, and notes what it hears."""
-
-    def __init__(self, step: int = 0, action: Callable[[], object] = lambda: None) -> None:
-        self._step, self._action = step, action
-        self.notes: list[str] = []
-        self.steps: list[tuple[int, float]] = []
-        self.epochs: list[EpochReport] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def step(self, report: StepReport) -> None:
-        self.steps.append((report.step, report.loss))
-        if report.step == self._step:
-            self._action()
-
-    def epoch(self, report: EpochReport) -> None:
-        self.epochs.append(report)
-
-
-def go() -> None:
-    raise Gone
-
-
-def files(prefix: Path) -> dict[str, bytes]:
-    """The bundle's files by their names without the prefix; there is nothing else beside them."""
-    assert [path for path in prefix.parent.iterdir() if not path.name.startswith(f"{prefix.name}-")] == []
-    return {path.name.removeprefix(prefix.name): path.read_bytes() for path in prefix.parent.iterdir()}
-
-
-def checkpoints(prefix: Path) -> list[str]:
-    folder = prefix.with_name(f"{prefix.name}-checkpoints")
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-
-
-@dataclasses.dataclass
-class Run:
-    """A run that can be made several times."""
-
-    base: Path
-    tables: Tables
-    folder: Path
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "x"
-
-    def __call__(self, progress: SilentProgress | None = None, options: FinetuneOptions = OPTIONS, **more: Any) -> Any:
-        return finetune(
-            self.base, self.tables.train, self.tables.dev, self.out, options=options, progress=progress, **more
-        )
-
-    @property
-    def arguments(self) -> list[str]:
-        """As a command line."""
-        tables = ["--train", str(self.tables.train), "--dev", str(self.tables.dev)]
-        return ["finetune", str(self.base), *tables, "--out", str(self.out)]
-
-    def stopped(self, step: int, **more: Any) -> None:
-        """Run until a step, and no further."""
-        with pytest.raises(Gone):
-            self(At(step, go), **more)
-
-    def elsewhere(self, name: str) -> Run:
-        folder = self.folder.parent / name
-        folder.mkdir()
-        return dataclasses.replace(self, folder=folder)
 
 
 @pytest.fixture
@@ -328,63 +245,6 @@ def test_a_checkpoint_that_was_computed_in_another_way_is_refused(killed: Run, n
     path.write_text(json.dumps(manifest))
     with pytest.raises(UsageError, match=f"is of another run: {name} {value} there, {here} here"):
         killed(resume=True)
-
-
-# Signals
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
-    run: Run, whole: dict[str, bytes], number: signal.Signals
-) -> None:
-    before = signal.getsignal(number)
-    heard = At(8, lambda: os.kill(os.getpid(), number))
-    with pytest.raises(TrainingStopped, match=f"stopped by {number.name} after step .* of 18; kept: ") as stopped:
-        run(heard)
-    assert stopped.value.exit_code == 128 + number
-    assert signal.getsignal(number) is before
-    # One step is computed while the one before is reported.
-    last = heard.steps[-1][0]
-    assert last in (9, 10)
-    assert checkpoints(run.out) == [f"checkpoint-{last}"]
-    run(resume=True)
-    assert files(run.out) == whole
-
-
-def test_a_second_signal_ends_at_once(run: Run) -> None:
-    def twice() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    heard = At(8, twice)
-    with pytest.raises(KeyboardInterrupt):
-        run(heard)
-    assert heard.steps[-1][0] == 8
-    assert checkpoints(run.out) == ["checkpoint-6"]
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_the_command_line_says_how_to_go_on(run: Run, number: signal.Signals, code: int) -> None:
-    options = ["--epochs", "300", "--batch-size", "16", "--max-length", "24"]
-    with subprocess.Popen(
-        [*BERTSYM, *run.arguments, *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("epoch 2"):
-                break
-        process.send_signal(number)
-        _, rest = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "Traceback" not in rest
-    assert [path.name for path in run.folder.iterdir()] == ["x-checkpoints"]
-    said = rest.splitlines()[-1]
-    (kept,) = checkpoints(run.out)
-    step = kept.rpartition("-")[2]
-    assert said == (
-        f"Error: stopped by {number.name} after step {step} of 1800; kept: {run.out}-checkpoints/{kept}; "
-        f"go on with: {shlex.join(['bertsym', *run.arguments, *options, '--resume'])}"
-    )
 
 
 # What goes wrong

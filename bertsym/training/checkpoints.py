@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import re
@@ -69,7 +70,9 @@ class Checkpoints:
                 faults.append(fault)
                 continue
             self._step = step
-            return checkpoint
+            # Copies, since the files may be removed while they are in use.
+            best = {name: np.array(array) for name, array in checkpoint.best.items()}
+            return dataclasses.replace(checkpoint, best=best)
         if faults:
             raise faults[0]
         note(f"{self._folder} has no checkpoint: beginning with the first step")
@@ -154,9 +157,7 @@ class Checkpoints:
             for name in (_STATE, _ARRAYS, *([_BEST] if _BEST in entries else [])):
                 check_file(path / name, entries[name])
             best = ParamsFile(path / _BEST) if _BEST in entries else {}
-            # Copies, since the files may be removed while they are in use.
-            copies = {name: np.array(array) for name, array in best.items()}
-            return Checkpoint(read_json(path / _STATE), ParamsFile(path / _ARRAYS), copies)
+            return Checkpoint(read_json(path / _STATE), ParamsFile(path / _ARRAYS), best)
         except (KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{path}: damaged ({type(error).__name__}: {error})") from None
         except OSError as error:

@@ -241,16 +241,12 @@ class _Grafted:
 
     def evaluate(self, data: FinetuneData, task: Task, trained: Mapping[str, Array]) -> dict[str, float]:
         """Metrics of the dev rows, as the written inference symbol will have them."""
-        dev = data.dev
-        probabilities = self._classify(dev.features, trained)
-        return evaluate_probabilities(probabilities, dev.classes, data.labels, task.metrics, task.positive_label)
-
-    def _classify(self, features: Features, trained: Mapping[str, Array]) -> Array:
-        """Probabilities of the dev rows, (rows, classes)."""
         if self._options.freeze_encoder:
-            return self._classify_encodings(trained)
-        self._classifier.set_params(self.params(trained))
-        return self._classifier(features)
+            probabilities = self._classify_encodings(trained)
+        else:
+            self._classifier.set_params(self.params(trained))
+            probabilities = self._classifier(data.dev.features)
+        return evaluate_probabilities(probabilities, data.dev.classes, data.labels, task.metrics, task.positive_label)
 
     def _classify_encodings(self, head: Mapping[str, Array]) -> Array:
         """The head alone, on what the frozen encoder gave."""
