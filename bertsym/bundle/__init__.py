@@ -25,7 +25,7 @@ from bertsym.bundle.files import (
     file_path,
     read_json,
 )
-from bertsym.bundle.opening import Bundle, SymbolBundle, check_bert, open_any
+from bertsym.bundle.opening import Bundle, SymbolBundle, check_bert, open_any, recover_bundle
 from bertsym.bundle.writing import BundleContent, SymbolContent, stage_bundle
 
 __all__ = [
@@ -47,5 +47,6 @@ __all__ = [
     "file_path",
     "open_any",
     "read_json",
+    "recover_bundle",
     "stage_bundle",
 ]

@@ -7,12 +7,12 @@ import importlib.util
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertsym.atomic import work_folder
 from bertsym.errors import BertsymError, ModelError, UsageError
 from bertsym.model import Model, open_model, require_params
 from bertsym.onnx_export.metadata import input_meanings, metadata
@@ -179,18 +179,11 @@ def _tensors(
 def _staged(target: Path, force: bool) -> Iterator[Path]:
     """Yield a path in a temporary folder beside `target`; what was written there moves to it on success."""
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-            staged = Path(folder) / target.name
-            yield staged
+        # The parameters first: a model never lacks them.
+        with work_folder(target, [_data_path(target).name, target.name]) as folder:
+            yield folder.new / target.name
             _check_target(target, force)
-            old, new = _data_path(target), _data_path(staged)
-            # The parameters first: a model never lacks them.
-            if new.exists():
-                os.replace(new, old)
-                os.replace(staged, target)
-            else:
-                os.replace(staged, target)
-                old.unlink(missing_ok=True)
+            folder.replace()
     except OSError as error:
         raise ModelError(f"{target}: can't write the ONNX file: {error.strerror or error}") from None
 

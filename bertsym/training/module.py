@@ -10,8 +10,9 @@ import numpy as np
 
 from bertsym.acceleration.graphs import TrainingSymbol
 from bertsym.bert.inputs import Limits, check_inputs
+from bertsym.errors import ModelError
 from bertsym.runtime import mx
-from bertsym.symbol.params import Array
+from bertsym.symbol.params import Array, shapes_of
 from bertsym.training.flat import FlatArrays, blocks
 from bertsym.training.optimizer import AdamW
 from bertsym.training.part import Part
@@ -115,6 +116,26 @@ class PartsModule(mx.mod.BaseModule):  # type: ignore[misc]
         """Start AdamW; the options are those of `AdamW`."""
         self._optimizers = [AdamW(self._layout, weights, **options) for weights in self._weights]
         self.optimizer_initialized = True
+
+    def get_states(self) -> dict[str, Array]:
+        """Copies of what `set_states` needs besides the numbers of updates and draws; between two updates."""
+        return {name: array.asnumpy() for name, array in self._states(0).items()}
+
+    def set_states(self, states: Mapping[str, Array], updates: int, draws: int) -> None:
+        """Go on from parameters and optimizer states that `get_states` gave; raises ModelError for others."""
+        for device, optimizer in enumerate(self._optimizers):
+            flats = self._states(device)
+            if {name: flat.shape for name, flat in flats.items()} != shapes_of(states):
+                raise ModelError("the states are those of other parameters, or laid out in another way")
+            for name, flat in flats.items():
+                flat[:] = states[name]
+            optimizer.count = updates
+        self.draws = draws
+
+    def _states(self, device: int) -> dict[str, Any]:
+        optimizer = self._optimizers[device]
+        kinds = {"weights": self._weights[device].flats, "means": optimizer.means, "variances": optimizer.variances}
+        return {f"{kind}{i}": flat for kind, flats in kinds.items() for i, flat in enumerate(flats)}
 
     def forward(self, data_batch: Any, is_train: bool | None = True) -> None:
         """Compute a batch, whose arrays are of MXNet or of numpy; raises DataError for inputs beyond the limits."""
