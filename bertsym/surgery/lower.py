@@ -91,7 +91,7 @@ def lower(
         )
     except ModelError as error:
         raise ModelError(f"{model.name}: {error}") from None
-    facts = {"lowered": {"form": chosen.name, "target_mxnet": target, "fold": fold, "guard": guarded}}
+    facts = {"lowered": {"form": chosen.name, "target_mxnet": target, "fold": fold}}
     written = write(
         model, result, out, lambda: _compare(model, changed, shapes), force=force, command=command, facts=facts
     )
