@@ -3,7 +3,7 @@
 What mxnet prints meanwhile is dropped for the whole process: not from several threads at once.
 """
 
-from bertsym.running.inputs import Limits, UnknownShapeError, check_model_inputs, sample_inputs
+from bertsym.running.inputs import BertLimits, UnknownShapeError, check_model_inputs, sample_inputs
 from bertsym.running.loading import DTYPES, listed_outputs
 from bertsym.running.shapes import (
     Shape,
@@ -19,7 +19,7 @@ from bertsym.running.values import model_values
 
 __all__ = [
     "DTYPES",
-    "Limits",
+    "BertLimits",
     "Shape",
     "UnknownShapeError",
     "all_shapes",

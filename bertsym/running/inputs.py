@@ -136,7 +136,7 @@ def _dtype(model: Model, node: Node) -> str:
 
 
 @dataclass(frozen=True)
-class Limits:
+class BertLimits:
     """The numbers of a recognised BERT; what the graph does not tell is not limited."""
 
     vocab_size: int
@@ -144,7 +144,7 @@ class Limits:
     max_length: int
 
     @classmethod
-    def of(cls, model: Model) -> Limits:
+    def of(cls, model: Model) -> BertLimits:
         """Those of a model's BERT."""
         bert = model.bert
         sizes = (bert.vocab_size, bert.token_type_vocab_size, bert.max_length) if bert is not None else (None,) * 3
@@ -154,7 +154,7 @@ class Limits:
 def check_model_inputs(model: Model, inputs: Mapping[str, Array]) -> None:
     """Raise DataError, naming the input and its first wrong value, unless a forward with these arrays is safe.
 
-    The inputs of a BERT are those of `bert.inputs.check_inputs`; of others, lengths and indices are checked.
+    Of a BERT as `bert.inputs.check_inputs` does, and positions that index its tokens; of anything else, lengths.
     """
     bert, graph = model.bert, model.graph
     try:
@@ -168,7 +168,7 @@ def check_model_inputs(model: Model, inputs: Mapping[str, Array]) -> None:
         ids = inputs[bert.token_ids]
         types = inputs.get(bert.token_types or "", np.zeros_like(ids))
         lengths = inputs.get(bert.valid_length or "", np.full(ids.shape[:1], ids.shape[-1]))
-        check_inputs(ids, types, lengths, Limits.of(model))
+        check_inputs(ids, types, lengths, BertLimits.of(model))
         others = [name for name in model.inputs if name in inputs and name not in bert.inputs]
         for name in others:
             if _is_index(graph, graph.node(name)):

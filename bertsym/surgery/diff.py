@@ -15,7 +15,7 @@ import numpy as np
 from bertsym.errors import DataError, UsageError
 from bertsym.model import Model, open_model, require_params
 from bertsym.recognition.tracing import is_time_major
-from bertsym.running import Limits, Shape, check_model_inputs, fixed_length, model_values, sample_inputs
+from bertsym.running import BertLimits, Shape, check_model_inputs, fixed_length, model_values, sample_inputs
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, difference
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -206,7 +206,7 @@ def _common_length(one: Model, other: Model) -> int | None:
         raise UsageError(
             f"{one.name} takes length {fixed[0]} only and {other.name} {fixed[1]}: they can't be run alike"
         )
-    longest = min(Limits.of(model).max_length for model in (one, other))
+    longest = min(BertLimits.of(model).max_length for model in (one, other))
     if fixed and fixed[0] > longest:
         raise UsageError(f"one takes length {fixed[0]} only, the other {longest} at most: they can't be run alike")
     return fixed[0] if fixed else min(16, longest)
@@ -216,7 +216,7 @@ def _fitting(inputs: Mapping[str, Array], one: Model, other: Model) -> dict[str,
     """Random token ids and types of the one that the other, with a smaller vocabulary, has too."""
     found = dict(inputs)
     if one.bert is not None and other.bert is not None:
-        limits = Limits.of(other)
+        limits = BertLimits.of(other)
         sizes = ((one.bert.token_ids, limits.vocab_size), (one.bert.token_types, limits.token_type_vocab_size))
         found.update({name: inputs[name] % size for name, size in sizes if name and name in inputs})
     return found
