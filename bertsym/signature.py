@@ -37,6 +37,7 @@ class Signature:
     target_mxnet: str | None = None  #: the release line that the symbols were written for, such as ``1.5``
     form: str | None = None  #: a key of `bert.forms.FORMS`; found, as the next, when the symbols are written
     minimum_mxnet: str | None = None  #: the oldest MXNet that loads them
+    guarded: bool = False  #: whether the symbols clip their inputs to the ranges that these may have; found as well
     precision: str = "float32"  #: in which most of it is computed; ``int8`` of a bundle that `quantize` wrote
 
     def to_json(self) -> dict[str, Any]:
@@ -61,6 +62,7 @@ class Signature:
             "form": self.form,
             "target_mxnet": self.target_mxnet,
             "minimum_mxnet": self.minimum_mxnet,
+            "guarded": self.guarded,
             "precision": self.precision,
         }
 
@@ -85,6 +87,7 @@ class Signature:
             form=document["form"],
             target_mxnet=document.get("target_mxnet"),
             minimum_mxnet=document["minimum_mxnet"],
+            guarded=document.get("guarded", False),
             precision=document.get("precision", "float32"),
         )
 
@@ -112,6 +115,7 @@ class SymbolSignature:
     labels: tuple[Tensor, ...] = ()
     max_length: int | None = None  #: of a BERT that takes any length up to it
     minimum_mxnet: str | None = None
+    guarded: bool = False  #: of a BERT, as in `Signature`
     origin: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -121,6 +125,7 @@ class SymbolSignature:
             **{name: [vars(tensor) for tensor in getattr(self, name)] for name in ("inputs", "outputs", "labels")},
             **({"max_length": self.max_length} if self.max_length is not None else {}),
             "minimum_mxnet": self.minimum_mxnet,
+            "guarded": self.guarded,
             "origin": self.origin,
         }
 
@@ -140,5 +145,6 @@ class SymbolSignature:
             tensors("labels"),
             document.get("max_length"),
             document["minimum_mxnet"],
+            document.get("guarded", False),
             document["origin"],
         )

@@ -14,13 +14,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from bertsym.files import recover, work_folder, write_text
+from bertsym.atomic import recover, work_folder, write_text
 
 NAMES = ["x-a", "x-b", "x-c", "x-d", "x-manifest"]
 OLD = {"x-a": "old a", "x-b": "old b", "x-c": "old c", "x-manifest": "old"}
 NEW = {"x-a": "new a", "x-b": "new b", "x-d": "new d", "x-manifest": "new"}
 # The death of a process loses nothing of what the kernel has.
-os.fsync = lambda handle: None
+os.fsync = lambda fd: None
 CALLS = ("fsync", "mkdir", "rename", "replace", "rmdir", "unlink")
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -330,32 +331,19 @@ def test_a_full_disk_is_one_line_and_harms_nothing(tiny_hf: Path, bundles: dict[
         (signal.SIGINT, 130, "Error: interrupted"),
     ],
 )
-def test_a_signal_during_training_leaves_nothing(
-    bundles: dict[str, Path], tables: Tables, tmp_path: Path, number: signal.Signals, code: int, said_last: str
+def test_a_signal_during_an_export_leaves_nothing(
+    tiny_hf: Path, tmp_path: Path, number: signal.Signals, code: int, said_last: str
 ) -> None:
     target = tmp_path / "new" / "model"
-    data = ["--train", str(tables.train), "--dev", str(tables.dev), "--out", str(target)]
-    options = ["--max-length", "24", "--batch-size", "16", "--epochs", "100000"]
-    process = subprocess.Popen(
-        [*BERTSYM, "finetune", str(bundles["cls"]), *data, *options],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert process.stderr is not None
-        said = []
-        for line in process.stderr:
-            said.append(line)
-            if line.startswith("epoch 2"):
-                break
-        # The temporary folder, which has to go.
-        assert [path.name for path in target.parent.iterdir() if path.name.startswith(".model.")], said
+    with subprocess.Popen(
+        [*BERTSYM, "export", f"hf:{tiny_hf}", str(target)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        # In the temporary folder, which has to go.
+        while not (target.parent / ".model.writing" / "new" / "model-manifest.json").exists():
+            assert process.poll() is None
+            time.sleep(0.001)
         process.send_signal(number)
         _, rest = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
     assert process.returncode == code
     assert rest.splitlines()[-1] == said_last
     assert "Traceback" not in rest

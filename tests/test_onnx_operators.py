@@ -127,6 +127,8 @@ CASES: dict[tuple[int, ...], dict[str, Make]] = {
         "broadcast_power": lambda x, y: mx.sym.broadcast_power(mx.sym.abs(x), y),
         "numbers": lambda x, y: 3 / (2 - (x * 5 + 1)) - 4,
         "more numbers": lambda x, y: mx.sym.maximum(mx.sym.minimum((x / 3) ** 2, 0.4), 0.1),
+        "clip": of_x("clip", a_min=-0.5, a_max=0.75),
+        "at least a number": lambda x, y: x >= 0.25,
         "where": lambda x, y: mx.sym.where(mx.sym.broadcast_lesser(x, y), x, y * 2),
         "Cast": of_x("Cast", dtype="float32"),
         "SequenceMask without lengths": of_x("SequenceMask"),

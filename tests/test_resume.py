@@ -4,102 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shlex
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import VOCABULARY, Result, Tables, hugging_face_weights, write_hugging_face
+from runs import BERTSYM, OPTIONS, At, Run, checkpoints, files
 
-from bertsym import FinetuneOptions, ModelError, ParamsFile, TrainingStopped, UsageError, export, finetune
-from bertsym.training.loop import StepReport
-from bertsym.training.progress import EpochReport, SilentProgress
+from bertsym import ModelError, ParamsFile, UsageError, export
+from bertsym.text.features import Features
+from bertsym.training.encodings import encode
 
 Cli = Callable[..., Result]
-
-BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
-# 90 rows: 6 steps an epoch, the last one short.
-OPTIONS = FinetuneOptions(epochs=3, batch_size=16, learning_rate=2e-3, max_length=24)
-
-
-class Gone(BaseException):
-    """As kill -9: nothing that the run could still do is done."""
-
-
-class At(SilentProgress):
-    """Does something at a step, and notes what it hears."""
-
-    def __init__(self, step: int = 0, action: Callable[[], object] = lambda: None) -> None:
-        self._step, self._action = step, action
-        self.notes: list[str] = []
-        self.steps: list[tuple[int, float]] = []
-        self.epochs: list[EpochReport] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def step(self, report: StepReport) -> None:
-        self.steps.append((report.step, report.loss))
-        if report.step == self._step:
-            self._action()
-
-    def epoch(self, report: EpochReport) -> None:
-        self.epochs.append(report)
-
-
-def go() -> None:
-    raise Gone
-
-
-def files(prefix: Path) -> dict[str, bytes]:
-    """The bundle's files by their names without the prefix; there is nothing else beside them."""
-    assert [path for path in prefix.parent.iterdir() if not path.name.startswith(f"{prefix.name}-")] == []
-    return {path.name.removeprefix(prefix.name): path.read_bytes() for path in prefix.parent.iterdir()}
-
-
-def checkpoints(prefix: Path) -> list[str]:
-    folder = prefix.with_name(f"{prefix.name}-checkpoints")
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-
-
-@dataclasses.dataclass
-class Run:
-    """A run that can be made several times."""
-
-    base: Path
-    tables: Tables
-    folder: Path
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "x"
-
-    def __call__(self, progress: SilentProgress | None = None, options: FinetuneOptions = OPTIONS, **more: Any) -> Any:
-        return finetune(
-            self.base, self.tables.train, self.tables.dev, self.out, options=options, progress=progress, **more
-        )
-
-    @property
-    def arguments(self) -> list[str]:
-        """As a command line."""
-        tables = ["--train", str(self.tables.train), "--dev", str(self.tables.dev)]
-        return ["finetune", str(self.base), *tables, "--out", str(self.out)]
-
-    def stopped(self, step: int, **more: Any) -> None:
-        """Run until a step, and no further."""
-        with pytest.raises(Gone):
-            self(At(step, go), **more)
-
-    def elsewhere(self, name: str) -> Run:
-        folder = self.folder.parent / name
-        folder.mkdir()
-        return dataclasses.replace(self, folder=folder)
 
 
 @pytest.fixture
@@ -154,7 +73,7 @@ def test_a_resumed_run_writes_the_same_bytes(
     expected = run.elsewhere("whole")
     expected(whole, options=options)
     run.stopped(step, options=options, checkpoint_steps=checkpoint_steps)
-    assert checkpoints(run.out) == ([found] if found else [])
+    assert [name for name in checkpoints(run.out) if name.startswith("checkpoint-")] == ([found] if found else [])
     run(heard, options=options, resume=True)
     first = int(found.rpartition("-")[2]) if found else 0
     assert heard.steps == whole.steps[first:]
@@ -229,6 +148,26 @@ def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(run: Run, whole
     assert any(note.startswith("left out: ") and "its SHA-256 is not" in note for note in heard.notes)
     assert heard.steps[0][0] == 7
     assert files(run.out) == whole
+
+
+def test_the_encodings_of_a_frozen_encoder_are_computed_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = dataclasses.replace(OPTIONS, freeze_encoder=True)
+    expected = run.elsewhere("whole")
+    expected(options=options)
+    run.stopped(3, options=options)
+    assert checkpoints(run.out) == ["dev-encodings", "train-encodings"]
+    damaged = run.out.with_name("x-checkpoints") / "dev-encodings" / "state.params"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    encoded = []
+
+    def counting(predict: Any, features: Features) -> Any:
+        encoded.append(len(features))
+        return encode(predict, features)
+
+    monkeypatch.setattr("bertsym.training.finetune.encode", counting)
+    run(options=options, resume=True)
+    assert encoded == [21]
+    assert files(run.out) == files(expected.out)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "state.json", "state.params"])
@@ -308,81 +247,23 @@ def test_a_checkpoint_that_was_computed_in_another_way_is_refused(killed: Run, n
         killed(resume=True)
 
 
-# Signals
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
-    run: Run, whole: dict[str, bytes], number: signal.Signals
-) -> None:
-    before = signal.getsignal(number)
-    heard = At(8, lambda: os.kill(os.getpid(), number))
-    with pytest.raises(TrainingStopped, match=f"stopped by {number.name} after step .* of 18; kept: ") as stopped:
-        run(heard)
-    assert stopped.value.exit_code == 128 + number
-    assert signal.getsignal(number) is before
-    # One step is computed while the one before is reported.
-    last = heard.steps[-1][0]
-    assert last in (9, 10)
-    assert checkpoints(run.out) == [f"checkpoint-{last}"]
-    run(resume=True)
-    assert files(run.out) == whole
-
-
-def test_a_second_signal_ends_at_once(run: Run) -> None:
-    def twice() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    heard = At(8, twice)
-    with pytest.raises(KeyboardInterrupt):
-        run(heard)
-    assert heard.steps[-1][0] == 8
-    assert checkpoints(run.out) == ["checkpoint-6"]
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_command_line_says_how_to_go_on(run: Run, number: signal.Signals, code: int) -> None:
-    options = ["--epochs", "300", "--batch-size", "16", "--max-length", "24"]
-    process = subprocess.Popen(
-        [*BERTSYM, *run.arguments, *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
-    try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("epoch 2"):
-                break
-        process.send_signal(number)
-        _, rest = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == code
-    said = rest.splitlines()[-1]
-    (kept,) = checkpoints(run.out)
-    step = kept.rpartition("-")[2]
-    assert said == (
-        f"Error: stopped by {number.name} after step {step} of 1800; kept: {run.out}-checkpoints/{kept}; "
-        f"go on with: {shlex.join(['bertsym', *run.arguments, *options, '--resume'])}"
-    )
-
-
 # What goes wrong
 
 
 def test_a_run_that_diverges_keeps_the_last_good_checkpoint(run: Run, tmp_path: Path) -> None:
     weights = hugging_face_weights()
-    # Its square is beyond float32.
+    # Their sum is beyond float32.
     weights["embeddings.word_embeddings.weight"][VOCABULARY.index("bird")] = 3e38
+    weights["embeddings.position_embeddings.weight"][30] = 3e38
     source = write_hugging_face(tmp_path / "large", weights)
     run.base = export(f"hf:{source}", tmp_path / "large" / "base", verify=False).bundle.prefix
     table = tmp_path / "bird.tsv"
     rows = [f"{label}\tthe {word} cat" for word in ("red", "blue", "old", "small") for label in ("yes", "no")] * 4
-    table.write_text("\n".join(["label\ttext", *rows, "yes\ta bird"]) + "\n")
+    table.write_text("\n".join(["label\ttext", *rows, "yes\t" + "bird " * 33]) + "\n")
     run.tables = Tables(table, run.tables.dev)
     heard = At()
     with pytest.raises(ModelError) as diverged:
-        run(heard, checkpoint_steps=1, options=dataclasses.replace(OPTIONS, batch_size=4))
+        run(heard, checkpoint_steps=1, options=dataclasses.replace(OPTIONS, batch_size=4, max_length=40))
     good = len(heard.steps)
     assert good > 0
     assert f"training diverged at step {good + 1} (epoch 1): loss nan, gradient norm nan, " in str(diverged.value)
@@ -402,7 +283,8 @@ def test_a_removed_folder_is_one_line(run: Run) -> None:
         run(At(3, lambda: shutil.rmtree(run.folder)))
 
 
-@pytest.mark.parametrize("name", ["checkpoint_steps", "keep_checkpoints"])
-def test_numbers_out_of_range_are_refused(run: Run, name: str) -> None:
-    with pytest.raises(UsageError, match=f"{name} is 0, 1 or more is needed"):
-        run(**{name: 0})
+@pytest.mark.parametrize("option", ["--checkpoint-steps", "--keep-checkpoints"])
+def test_numbers_out_of_range_are_refused(cli: Cli, run: Run, option: str) -> None:
+    refused = cli(*run.arguments, option, 0)
+    assert refused.error_line == f"Error: {option.strip('-').replace('-', '_')} is 0, 1 or more is needed"
+    assert refused.code == 2

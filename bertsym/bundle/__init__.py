@@ -21,12 +21,12 @@ from bertsym.bundle.files import (
     VOCAB_JSON,
     VOCAB_TXT,
     bundle_paths,
+    file_digest,
     file_path,
     read_json,
 )
 from bertsym.bundle.opening import Bundle, SymbolBundle, check_bert, open_any, recover_bundle
 from bertsym.bundle.writing import BundleContent, SymbolContent, stage_bundle
-from bertsym.files import file_digest
 
 __all__ = [
     "FILE_NAMES",

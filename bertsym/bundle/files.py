@@ -1,8 +1,10 @@
-"""The names of a bundle's files, and their JSON."""
+"""The names of a bundle's files, their digests and their JSON."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,27 @@ def file_path(prefix: Path, name: str) -> Path:
 def bundle_paths(prefix: Path) -> list[Path]:
     """The paths of all files that a bundle at `prefix` may have."""
     return [file_path(prefix, name) for name in FILE_NAMES]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal; raises OSError."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_file(path: Path, entry: Mapping[str, Any], digest: bool = True) -> None:
+    """Raise ModelError unless a file has the size, and the digest, that the manifest says."""
+    try:
+        size = path.stat().st_size
+        if size != entry["size"]:
+            raise ModelError(f"{path}: {size} bytes, the manifest says {entry['size']}")
+        if digest and file_digest(path) != entry["sha256"]:
+            raise ModelError(f"{path}: its SHA-256 is not the one in the manifest, the file has changed")
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from None
 
 
 def json_text(document: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.atomic import recover
 from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS
 from bertsym.bert.config import BertConfig
 from bertsym.bert.folding import folded_shapes, is_folded
@@ -24,11 +25,11 @@ from bertsym.bundle.files import (
     TRAIN_SYMBOL,
     VOCAB_TXT,
     bundle_paths,
+    check_file,
     file_path,
     read_json,
 )
 from bertsym.errors import ModelError
-from bertsym.files import check_file, recover
 from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph

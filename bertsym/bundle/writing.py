@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bertsym.atomic import work_folder, write_file, write_text
 from bertsym.bert.config import BertConfig
 from bertsym.bert.forms import TARGETS
 from bertsym.bundle.files import (
@@ -28,7 +29,6 @@ from bertsym.bundle.files import (
 )
 from bertsym.bundle.opening import FORMAT_VERSION, Bundle, SymbolBundle, open_any
 from bertsym.errors import ModelError, UsageError
-from bertsym.files import work_folder, write_file, write_text
 from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
@@ -113,22 +113,25 @@ class Stage:
                 "format_version": FORMAT_VERSION,
                 "files": {name: entries[name] for name in FILE_NAMES if name in entries},
                 **facts,
+                "guarded": content.signature.guarded,
                 "versions": {name: version(name) for name in _LIBRARIES},
             }
             write_text(file_path(self.prefix, MANIFEST), json_text(manifest))
 
 
 def _for_versions(content: BundleContent) -> BundleContent:
-    """The content with its form and the oldest MXNet that loads it; the graphs say that its target wrote them."""
+    """The content with what its graphs tell of themselves; these say that its target wrote them."""
     graphs = [SymbolGraph.parse(text) for text in (content.symbol_json, content.train_symbol_json) if text]
     oldest = oldest_mxnet(node for graph in graphs for node in graph.nodes).version
-    form = find_bert(graphs[0], shapes_of(content.arg_params)).form
+    bert = find_bert(graphs[0], shapes_of(content.arg_params))
     if content.signature.target_mxnet is not None:
         for graph in graphs:
             graph.set_mxnet_version(TARGETS[content.signature.target_mxnet].release)
     return dataclasses.replace(
         content,
-        signature=dataclasses.replace(content.signature, form=form.partition(" ")[0], minimum_mxnet=oldest),
+        signature=dataclasses.replace(
+            content.signature, form=bert.form.partition(" ")[0], minimum_mxnet=oldest, guarded=bert.guarded
+        ),
         symbol_json=graphs[0].to_json(),
         train_symbol_json=graphs[1].to_json() if len(graphs) > 1 else None,
     )

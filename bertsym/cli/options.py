@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, TypeVar
 import click
 
 from bertsym.bert.forms import FORMS, TARGETS
+from bertsym.errors import DataError
 
 SHOWN = 20  #: lines of a kind, where more is rarely read
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -167,6 +168,14 @@ def show_truncated(truncated: int, rows: int, limit: int) -> None:
     """Say how many texts were truncated, if any."""
     if truncated:
         click.echo(f"{truncated} of {rows} texts truncated to {limit} tokens", err=True)
+
+
+def show_bad_rows(bad: int, rows: int, done: str) -> None:
+    """Say what was done with the rows that can't be read, if any; raises DataError when these are all."""
+    if bad:
+        click.echo(f"{bad} of {rows} rows {done}", err=True)
+    if bad and bad == rows:
+        raise DataError("no row can be read")
 
 
 def task_option(**settings: Any) -> Callable[[Function], Function]:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from bertsym.atomic import write_whole
 from bertsym.drawing.drawing import SUFFIXES, draw_picture, expanded_keys
 from bertsym.drawing.netron import netron_text
 from bertsym.drawing.picture import Group, Picture
 from bertsym.errors import ModelError, UsageError
-from bertsym.files import write_whole
 from bertsym.model import Model, open_model
 from bertsym.running import Shape, all_shapes
 from bertsym.symbol.node import Node, Output

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertsym.atomic import work_folder
 from bertsym.errors import BertsymError, ModelError, UsageError
-from bertsym.files import work_folder
 from bertsym.model import Model, open_model, require_params
 from bertsym.onnx_export.metadata import input_meanings, metadata
 from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
@@ -23,10 +23,10 @@ from bertsym.running import (
     input_axes,
     known_shapes,
     listed_outputs,
+    model_values,
     sample_inputs,
     sizes_of,
     tensor_shapes,
-    tensor_values,
 )
 from bertsym.runtime import quiet_stderr
 from bertsym.signature import Tensor
@@ -230,7 +230,7 @@ def _compare(
     checks = []
     for sample in samples:
         # MXNet first: what is wrong with the symbol itself it says better.
-        expected = tensor_values(model.graph, model.params, sample, where=model.name)
+        expected = model_values(model, sample)
         with _onnx_errors(model.name, "onnxruntime can't run what it was converted to"):
             answers = session.run(names, {name: array.astype(dtypes[name]) for name, array in sample.items()})
         differences = [difference(name, one, two) for name, one, two in zip(names, expected, answers)]

@@ -10,12 +10,25 @@ from typing import Any
 import numpy as np
 
 from bertsym.errors import DataError, ModelError
+from bertsym.model import Model
+from bertsym.running.inputs import check_model_inputs
 from bertsym.running.loading import load_symbol, quiet_inference
 from bertsym.running.shapes import Shape, tensor_shapes
 from bertsym.runtime import mx, mxnet_errors, quiet_stderr, without_fusion
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
+
+
+def model_values(
+    model: Model, inputs: Mapping[str, Array], outputs: Sequence[Output] | None = None, *, fused: bool = False
+) -> list[Array]:
+    """As `tensor_values` of a model's graph and parameters, on inputs that are checked first.
+
+    Raises DataError for inputs by which MXNet would leave its memory, too.
+    """
+    check_model_inputs(model, inputs)
+    return tensor_values(model.graph, model.params or {}, inputs, outputs, where=model.name, fused=fused)
 
 
 def tensor_values(
@@ -27,7 +40,7 @@ def tensor_values(
     where: str,
     fused: bool = False,
 ) -> list[Array]:
-    """The values of `outputs`, by default of what the graph ends in, at inference.
+    """The values of `outputs`, by default of what the graph ends in, at inference; `inputs` are not checked.
 
     With `fused` MXNet may join operators, as it does by default; it then gives a layer's values for those of its
     activation where both are asked for. Labels and other variables that have no value are zeros.

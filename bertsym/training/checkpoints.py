@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.atomic import sync_folder, write_file, write_text
 from bertsym.bundle import MANIFEST, read_json
-from bertsym.bundle.files import json_text
+from bertsym.bundle.files import check_file, json_text
 from bertsym.errors import ModelError, UsageError
-from bertsym.files import check_file, sync_folder, write_file, write_text
 from bertsym.symbol.params import Array, ParamsFile, write_params
 
 FORMAT_VERSION = 1
@@ -69,7 +70,9 @@ class Checkpoints:
                 faults.append(fault)
                 continue
             self._step = step
-            return checkpoint
+            # Copies, since the files may be removed while they are in use.
+            best = {name: np.array(array) for name, array in checkpoint.best.items()}
+            return dataclasses.replace(checkpoint, best=best)
         if faults:
             raise faults[0]
         note(f"{self._folder} has no checkpoint: beginning with the first step")
@@ -82,14 +85,33 @@ class Checkpoints:
         """
         if step == self._step:
             return
-        name = f"checkpoint-{step}"
-        with self._write_errors():
+        arrays = {_ARRAYS: checkpoint.arrays, **({_BEST: checkpoint.best} if checkpoint.best else {})}
+        self._write(f"checkpoint-{step}", checkpoint.state, arrays)
+        self._step = step
+        for _, old in self._found()[self._keep :]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def kept_array(self, name: str, compute: Callable[[], Array]) -> Array:
+        """An array that an earlier process of this run computed, or else it is computed, and kept until `remove`.
+
+        Raises UsageError where there is one of another run, and ModelError when it can't be written.
+        """
+        path = self._folder / name
+        if path.exists():
+            # A damaged one is computed anew.
+            with contextlib.suppress(ModelError):
+                return self._read(path).arrays[name]
+        array = compute()
+        self._write(name, {}, {_ARRAYS: {name: array}})
+        return array
+
+    def _write(self, name: str, state: Mapping[str, Any], arrays: Mapping[str, Mapping[str, Array]]) -> None:
+        try:
             staged = self._scratch / name
             staged.mkdir()
-            entries = {_STATE: write_text(staged / _STATE, json_text(checkpoint.state))}
-            for file, arrays in ((_ARRAYS, checkpoint.arrays), (_BEST, checkpoint.best)):
-                if arrays:
-                    entries[file] = write_file(staged / file, functools.partial(write_params, params=arrays))
+            entries = {_STATE: write_text(staged / _STATE, json_text(state))}
+            for file, content in arrays.items():
+                entries[file] = write_file(staged / file, functools.partial(write_params, params=content))
             manifest = {
                 "format": "bertsym checkpoint",
                 "format_version": FORMAT_VERSION,
@@ -104,9 +126,8 @@ class Checkpoints:
             shutil.rmtree(self._folder / name, ignore_errors=True)
             os.rename(staged, self._folder / name)
             sync_folder(self._folder)
-        self._step = step
-        for _, old in self._found()[self._keep :]:
-            shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            raise ModelError(f"{self._folder}: can't write a checkpoint: {error.strerror or error}") from None
 
     @property
     def kept(self) -> str:
@@ -136,9 +157,7 @@ class Checkpoints:
             for name in (_STATE, _ARRAYS, *([_BEST] if _BEST in entries else [])):
                 check_file(path / name, entries[name])
             best = ParamsFile(path / _BEST) if _BEST in entries else {}
-            # Copies, since the files may be removed while they are in use.
-            copies = {name: np.array(array) for name, array in best.items()}
-            return Checkpoint(read_json(path / _STATE), ParamsFile(path / _ARRAYS), copies)
+            return Checkpoint(read_json(path / _STATE), ParamsFile(path / _ARRAYS), best)
         except (KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{path}: damaged ({type(error).__name__}: {error})") from None
         except OSError as error:
@@ -151,13 +170,6 @@ class Checkpoints:
                 f"{name} {_shown(settings.get(name))} there, {_shown(self._settings.get(name))} here" for name in names
             )
             raise UsageError(f"{path} is of another run: {differing}")
-
-    @contextlib.contextmanager
-    def _write_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ModelError(f"{self._folder}: can't write a checkpoint: {error.strerror or error}") from None
 
 
 def _shown(value: Any) -> str:

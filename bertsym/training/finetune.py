@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.bert.heads import graft, graft_for_inference, head_parameters
 from bertsym.bert.inputs import INPUT_NAMES, input_shapes
@@ -19,6 +21,7 @@ from bertsym.inference.predictor import Predictor
 from bertsym.runtime import mx, quiet_stderr
 from bertsym.signature import Signature
 from bertsym.symbol.params import Array
+from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
 from bertsym.text.tasks import TASKS, Task
 from bertsym.training.batch_source import ENCODED, EncodedSource, TokenSource
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from bertsym.training.loop import Trainer
 
 _Params = dict[str, Array]
+
+_ROWS = 1024  # whose encodings a head classifies at once
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,10 @@ def finetune(
     with the best dev metric is kept. `progress` hears of every step and epoch; `command` is noted in the
     manifest. `workers` are those of `finetune_distributed`.
 
-    After every epoch, and every `checkpoint_steps` steps, a checkpoint is written to ``OUT-checkpoints``, where the
-    newest `keep_checkpoints` stay until the bundle is there. With `resume` the run goes on from the newest one, to the
-    same bytes. In the main thread SIGINT, SIGTERM and SIGHUP end the run after its step, with a checkpoint.
+    After every epoch, and every `checkpoint_steps` steps, a checkpoint is written to ``OUT-checkpoints``. The newest
+    `keep_checkpoints` stay until the bundle is there, and the encodings of a frozen encoder too. With `resume` the run
+    goes on from the newest one, to the same bytes. In the main thread SIGINT, SIGTERM and SIGHUP end the run after its
+    step, with a checkpoint.
 
     Raises UsageError, DataError, ModelError, VerificationError, or TrainingStopped after a signal; nothing is left at
     `out` then but the checkpoints, and a bundle that was there stays as it was.
@@ -133,7 +139,7 @@ class Job:
 
         for name, value in self.settings.items():
             workers.agree(name, [repr(value).encode()])
-        trainer = self.grafted.trainer(self.data, progress, workers)
+        trainer = self.grafted.trainer(self.data, progress, workers, checkpoints)
         evaluate = functools.partial(self.grafted.evaluate, self.data, self.task)
         return Fit(trainer, evaluate, checkpoints, checkpoint_steps, progress, workers)
 
@@ -241,7 +247,9 @@ class _Grafted:
         width = self._head[f"{FULLY_CONNECTED}_weight"].shape[1]
         return f"{reads}{self.length} x {units} = {width} values, so it takes no other length than {self.length}"
 
-    def trainer(self, data: FinetuneData, progress: Progress, workers: Workers) -> Trainer:
+    def trainer(
+        self, data: FinetuneData, progress: Progress, workers: Workers, checkpoints: Checkpoints | None
+    ) -> Trainer:
         """What trains the whole graph, or the head on the encodings of a frozen encoder."""
         from bertsym.training.loop import Trainer
 
@@ -251,10 +259,19 @@ class _Grafted:
                 rows.features, rows.classes, self._base.config, self._pad_id, self._max_length, self.length
             )
             return Trainer(self._train_symbol, {**self._base_params, **self._head}, source, self._options, workers)
-        progress.note(f"encoder frozen: computing its output for {len(rows)} rows once")
         predictor = self._predictor(self._symbol)
         predictor.set_params(self._base_params)
-        encodings = encode(predictor, rows.features)
+
+        def encodings_of(name: str, features: Features) -> Array:
+            def compute() -> Array:
+                progress.note(f"encoder frozen: computing its output for the {len(features)} rows of {name} once")
+                return encode(predictor, features)
+
+            return checkpoints.kept_array(f"{name}-encodings", compute) if checkpoints is not None else compute()
+
+        encodings = encodings_of("train", rows.features)
+        if workers.rank == 0:
+            self._dev_encodings = encodings_of("dev", data.dev.features)
         head = graft(mx.sym.var(ENCODED), **self._settings, shapes=[(ENCODED, encodings.shape)])
         return Trainer(head, self._head, EncodedSource(encodings, rows.classes), self._options, workers)
 
@@ -267,9 +284,23 @@ class _Grafted:
 
     def evaluate(self, data: FinetuneData, task: Task, trained: Mapping[str, Array]) -> dict[str, float]:
         """Metrics of the dev rows, as the written inference symbol will have them."""
-        self._classifier.set_params(self.params(trained))
-        probabilities = self._classifier(data.dev.features)
+        if self._options.freeze_encoder:
+            probabilities = self._classify_encodings(trained)
+        else:
+            self._classifier.set_params(self.params(trained))
+            probabilities = self._classifier(data.dev.features)
         return evaluate_probabilities(probabilities, data.dev.classes, data.labels, task.metrics, task.positive_label)
+
+    def _classify_encodings(self, head: Mapping[str, Array]) -> Array:
+        """The head alone, on what the frozen encoder gave."""
+        shapes = [(ENCODED, self._dev_encodings.shape)]
+        symbol = graft_for_inference(mx.sym.var(ENCODED), **self._settings, shapes=shapes)
+        arrays = {name: mx.nd.array(array) for name, array in head.items()}
+        probabilities = [
+            symbol.eval(mx.cpu(), **arrays, **{ENCODED: mx.nd.array(some)})[0].asnumpy()
+            for some in np.array_split(self._dev_encodings, -(-len(self._dev_encodings) // _ROWS))
+        ]
+        return np.concatenate(probabilities)
 
     @functools.cached_property
     def _classifier(self) -> Predictor:

@@ -18,6 +18,7 @@ from bertsym.errors import ModelError
 from bertsym.inference.metrics import cross_entropy
 from bertsym.runtime import mx, share_threads
 from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.guard import removed as unguarded
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import training_batches
 from bertsym.training.batch_source import BatchSource
@@ -98,13 +99,16 @@ class Trainer:
         self.total_steps = self._batches_per_epoch * options.epochs
         self.position = Position()
         devices = contexts(options.device)
-        graph = SymbolGraph.parse(symbol.tojson())
+        graph = unguarded(SymbolGraph.parse(symbol.tojson()))  # the source checks its inputs
         params = dict(arg_params)
         self._words = None
         if source.token_ids is not None:
             self._words = keep_used_rows(graph, source.input_names[0], source.token_ids, params)
         if self._words is not None:
             params[self._words.name] = self._words.initial
+        limits = source.limits
+        if limits is not None and self._words is not None:
+            limits = dataclasses.replace(limits, vocab_size=len(self._words.initial))
         on_cpu = devices[0].device_type == "cpu"
         #: executors that compute on the CPU at the same time; none where each device computes a part
         self._cpu_parts = (CPU_PARTS if source.token_ids is not None else 1) if on_cpu else 0
@@ -118,6 +122,7 @@ class Trainer:
             accumulate=options.accumulate > 1,
             seed=options.seed,
             workers=workers,
+            limits=limits,
         )
         largest = self._data_batch(self._longest_rows())
         self._module.bind(largest.provide_data, largest.provide_label)

@@ -36,10 +36,14 @@ def deferred_signals() -> Iterator[StopRequest]:
         request.signal = signal.Signals(number)
         restore()
         # print could be in the middle of a line of its own.
-        os.write(2, f"{request.signal.name}: finishing the step; a second one ends at once\n".encode())
+        with contextlib.suppress(OSError):
+            os.write(2, f"{request.signal.name}: finishing the step; a second one ends at once\n".encode())
 
     if threading.current_thread() is threading.main_thread():
-        previous.update((number, signal.signal(number, keep)) for number in _SIGNALS)
+        for number in _SIGNALS:
+            # nohup lets SIGHUP be ignored.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, keep)
     try:
         yield request
     finally:

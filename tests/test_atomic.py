@@ -17,8 +17,8 @@ import pytest
 from conftest import Result, Tables
 
 from bertsym import BertsymError, ModelError, draw, export
+from bertsym.atomic import recover, work_folder, write_text, write_whole
 from bertsym.bundle import stage_bundle
-from bertsym.files import recover, work_folder, write_text, write_whole
 
 Cli = Callable[..., Result]
 
@@ -26,7 +26,7 @@ BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
 WRITER = """
 import sys, time
 from pathlib import Path
-from bertsym.files import work_folder
+from bertsym.atomic import work_folder
 with work_folder(Path(sys.argv[1])) as folder:
     (folder.new / "half").write_text("a half")
     print("writing", flush=True)
@@ -38,14 +38,11 @@ with work_folder(Path(sys.argv[1])) as folder:
 def writer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that is writing tmp_path/model."""
     command = [sys.executable, "-c", WRITER, str(tmp_path / "model")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "writing\n"
         yield process
-    finally:
         process.kill()
-        process.wait()
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
@@ -146,9 +143,14 @@ def test_a_picture_is_written_by_one_process_at_a_time(
 
 
 def test_a_reader_waits_while_files_are_moved(tmp_path: Path) -> None:
-    target, seen = tmp_path / "x", []
+    target, seen = tmp_path / "x", list[str]()
     target.write_text("old")
-    reader = threading.Thread(target=lambda: (recover(target, ["x"]), seen.append(target.read_text())))
+
+    def read() -> None:
+        recover(target, ["x"])
+        seen.append(target.read_text())
+
+    reader = threading.Thread(target=read)
     with work_folder(target) as folder:
         write_text(folder.new / "x", "new")
         # The middle of `replace`: what was there is gone, the new one is not there yet.

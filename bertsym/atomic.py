@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,27 +48,6 @@ def write_text(path: Path, text: str) -> dict[str, Any]:
     """The same for a text."""
     content = text.encode("utf-8", "backslashreplace")  # a path in it may not be UTF-8
     return write_file(path, lambda file: file.write(content))
-
-
-def check_file(path: Path, entry: Mapping[str, Any], digest: bool = True) -> None:
-    """Raise ModelError unless a file has the size, and the digest, that a manifest says."""
-    try:
-        size = path.stat().st_size
-        if size != entry["size"]:
-            raise ModelError(f"{path}: {size} bytes, the manifest says {entry['size']}")
-        if digest and file_digest(path) != entry["sha256"]:
-            raise ModelError(f"{path}: its SHA-256 is not the one in the manifest, the file has changed")
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}") from None
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal; raises OSError."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def sync_folder(folder: Path) -> None:
@@ -180,8 +159,8 @@ def write_whole(target: Path, content: bytes) -> None:
     """Make or replace one file; raises OSError, and BertsymError when another process is writing it."""
     with work_folder(target) as folder:
         path = folder.new / target.name
-        entry = write_file(path, lambda file: file.write(content))
-        if file_digest(path) != entry["sha256"]:
+        write_file(path, lambda file: file.write(content))
+        if path.read_bytes() != content:
             raise OSError(errno.EIO, "what is on the disk is not what was written")
         folder.replace()
 

@@ -1,0 +1,153 @@
+"""Kill -9 at random moments of export, lower and finetune: the old bundle or the new one is there, always whole.
+
+finetune is killed at random steps too, and resumed: it has to end with the bytes of a run that nobody stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+STEPS = 140  # of the fine-tuning below: 280 rows, 2 epochs, 4 rows a step
+DATA = Path(__file__).with_name("demo_data")
+Process = subprocess.Popen[bytes]
+BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
+
+
+@dataclass
+class Job:
+    """A command that replaces a bundle: `arguments` without it, the files before and after, and its seconds."""
+
+    name: str
+    arguments: list[str]
+    old: dict[str, bytes]
+    new: dict[str, bytes]
+    seconds: float
+
+
+def bertsym(*arguments: object) -> None:
+    """Run a command to its end."""
+    result = subprocess.run([*BERTSYM, *map(str, arguments)], capture_output=True, text=True)
+    if result.returncode:
+        sys.exit(f"bertsym {' '.join(map(str, arguments))}: {result.stderr}")
+
+
+def files(prefix: Path) -> dict[str, bytes]:
+    """The files of a bundle by their names without the prefix."""
+    paths = [path for path in prefix.parent.glob(f"{prefix.name}-*") if path.is_file()]
+    return {path.name[len(prefix.name) :]: path.read_bytes() for path in paths}
+
+
+def make_job(folder: Path, name: str, old: list[str], arguments: list[str]) -> Job:
+    """Run both commands once: the one that makes the old bundle, and the one that replaces it."""
+    folder.mkdir()
+    prefix = folder / "model"
+    bertsym(*old, *target(name, prefix))
+    before = files(prefix)
+    started = time.monotonic()
+    bertsym(*arguments, *target(name, prefix), "--force")
+    return Job(name, arguments, before, files(prefix), time.monotonic() - started)
+
+
+def target(name: str, prefix: Path) -> list[str]:
+    return ["--out", str(prefix)] if name == "finetune" else [str(prefix)]
+
+
+def kill(job: Job, folder: Path, until: Callable[[Process], object]) -> str:
+    """Kill a job when `until` returns; which bundle is there then, after a command that only reads it."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+    prefix = folder / "model"
+    for name, content in job.old.items():
+        folder.joinpath(f"model{name}").write_bytes(content)
+    command = [*BERTSYM, *job.arguments, *target(job.name, prefix), "--force"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        until(process)
+        process.kill()
+    bertsym("inspect", prefix)
+    there = files(prefix)
+    return "old" if there == job.old else "new" if there == job.new else "NEITHER"
+
+
+def checkpoint(folder: Path) -> int:
+    """The step of the newest checkpoint; 0 where there is none."""
+    return max((int(path.name.partition("-")[2]) for path in folder.glob("model-checkpoints/checkpoint-*")), default=0)
+
+
+def at_moment(seconds: float) -> Callable[[Process], object]:
+    """Wait so long."""
+    return lambda process: time.sleep(seconds)
+
+
+def at_step(folder: Path, step: int, late: float) -> Callable[[Process], object]:
+    """Wait until a run has written the checkpoint of a step, and some seconds more."""
+
+    def wait(process: Process) -> None:
+        while process.poll() is None and checkpoint(folder) < step:
+            time.sleep(0.002)
+        time.sleep(late)
+
+    return wait
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", help="what is exported, such as hf:DIR")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument(
+        "--resumes",
+        type=int,
+        default=10,
+        help="more kills, of finetune, at random steps",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        base = str(place / "base")
+        export = ["export", options.source]
+        bertsym(*export, base)
+        train = ["finetune", base, "--train", f"{DATA}/train.tsv", "--dev", f"{DATA}/dev.tsv"]
+        train += ["--epochs", "2", "--batch-size", "4", "--max-length", "32"]
+        jobs = [
+            make_job(
+                place / "export", "export", ["export", options.source, "--output", "mean"], ["export", options.source]
+            ),
+            make_job(place / "lower", "lower", ["lower", base], ["lower", base, "--target-mxnet", "1.9", "--fold"]),
+            make_job(place / "finetune", "finetune", [*train, "--seed", "1"], [*train, "--checkpoint-steps", "2"]),
+        ]
+        print(*(f"{job.name} takes {job.seconds:.1f} s" for job in jobs), sep=", ", flush=True)
+        found: Counter[str] = Counter()
+        for number in range(options.kills):
+            job = chance.choice(jobs)
+            moment = chance.uniform(0, 1.1)
+            state = kill(job, place / job.name, at_moment(moment * job.seconds))
+            found[state] += 1
+            print(f"{number + 1}: {job.name} killed at {moment:.2f} of its time: {state}", flush=True)
+        job = jobs[-1]
+        folder = place / job.name
+        for number in range(options.resumes):
+            step, late = chance.randrange(1, STEPS), chance.uniform(0, 0.1)
+            state = kill(job, folder, at_step(folder, step, late))
+            last = checkpoint(folder)
+            bertsym(*job.arguments, *target(job.name, folder / "model"), "--force", "--resume")
+            same = "the same bytes" if files(folder / "model") == job.new else "OTHER BYTES"
+            found[state] += 1
+            found[f"resumed to {same}"] += 1
+            print(f"{number + 1}: finetune killed after step {last}: {state}, resumed: {same}", flush=True)
+        print(", ".join(f"{count} {what}" for what, count in sorted(found.items())))
+    return int(bool(found["NEITHER"] or found["resumed to OTHER BYTES"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

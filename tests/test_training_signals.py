@@ -1,0 +1,99 @@
+"""A signal lets a training run finish its step, write a checkpoint, and say how to go on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Tables
+from runs import BERTSYM, At, Run, checkpoints, files
+
+from bertsym import TrainingStopped
+
+
+@pytest.fixture
+def run(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> Run:
+    (tmp_path / "run").mkdir()
+    return Run(bundles["cls"], tables, tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(run: Run, number: signal.Signals) -> None:
+    expected = run.elsewhere("whole")
+    expected()
+    before = signal.getsignal(number)
+    heard = At(8, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(TrainingStopped, match=f"stopped by {number.name} after step .* of 18; kept: ") as stopped:
+        run(heard)
+    assert stopped.value.exit_code == 128 + number
+    assert signal.getsignal(number) is before
+    # One step is computed while the one before is reported.
+    last = heard.steps[-1][0]
+    assert last in (9, 10)
+    assert checkpoints(run.out) == [f"checkpoint-{last}"]
+    run(resume=True)
+    assert files(run.out) == files(expected.out)
+
+
+def test_a_second_signal_ends_at_once(run: Run) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    heard = At(8, twice)
+    with pytest.raises(KeyboardInterrupt):
+        run(heard)
+    assert heard.steps[-1][0] == 8
+    assert checkpoints(run.out) == ["checkpoint-6"]
+
+
+@contextlib.contextmanager
+def process_in_epoch_2(run: Run, options: list[str], on_hang_up: signal.Handlers) -> Iterator[subprocess.Popen[str]]:
+    """A fine-tuning with its own way of SIGHUP, after its first epoch."""
+    with subprocess.Popen(
+        [*BERTSYM, *run.arguments, *options],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, on_hang_up),
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 2"):
+                break
+        yield process
+        process.kill()
+
+
+def test_nohup_lets_a_run_go_on(run: Run) -> None:
+    with process_in_epoch_2(run, ["--epochs", "3000", "--max-length", "24"], signal.SIG_IGN) as process:
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        assert [process.stderr.readline().startswith("epoch ") for _ in range(10)] == [True] * 10
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=60)
+    assert "stopped by SIGTERM" in rest
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_the_command_line_says_how_to_go_on(run: Run, number: signal.Signals, code: int) -> None:
+    options = ["--epochs", "300", "--batch-size", "16", "--max-length", "24"]
+    with process_in_epoch_2(run, options, signal.SIG_DFL) as process:
+        process.send_signal(number)
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in rest
+    assert [path.name for path in run.folder.iterdir()] == ["x-checkpoints"]
+    said = rest.splitlines()[-1]
+    (kept,) = checkpoints(run.out)
+    step = kept.rpartition("-")[2]
+    assert said == (
+        f"Error: stopped by {number.name} after step {step} of 1800; kept: {run.out}-checkpoints/{kept}; "
+        f"go on with: {shlex.join(['bertsym', *run.arguments, *options, '--resume'])}"
+    )
