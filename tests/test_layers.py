@@ -134,6 +134,7 @@ ALLOWED: dict[str, set[str]] = {
         "quantization",
     },
     "cli": {"errors", "runtime", "text", "bert.catalogue", "bert.forms", "bert.grafting", "bundle", "sources"}
+    | {"symbol.validation", "running.isolation"}
     | {"exporting", "verification", "training", "inference", "inspection", "surgery", "drawing", "onnx_export"}
     | {"quantization", "cli"},
     "__main__": {"cli"},

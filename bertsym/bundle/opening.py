@@ -34,6 +34,7 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ArrayInfo, ParamsFile
 from bertsym.symbol.quantized import OPERATORS as QUANTIZED_OPERATORS
 from bertsym.symbol.quantized import fused_layers
+from bertsym.symbol.validation import check_symbol
 from bertsym.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -163,7 +164,7 @@ def check_bert(
             raise ModelError(f"{path(PARAMS)}: parameter {info.name} is not a {' or '.join(dtypes)} argument")
     for name, graph in graphs.items():
         extra = {LABEL_NAME} if name == TRAIN_SYMBOL else set()
-        graph.check_only(OPERATORS | QUANTIZED_OPERATORS if quantized else OPERATORS, str(path(name)))
+        check_symbol(graph, str(path(name)), OPERATORS | QUANTIZED_OPERATORS if quantized else OPERATORS)
         unlike = set(graph.variables) ^ {*INPUT_NAMES, *extra, *shapes}
         if unlike:
             raise ModelError(f"{path(name)}: its variables are not inputs and parameters: {sorted(unlike)[:5]}")

@@ -171,7 +171,7 @@ def _tensors(
         )
         for name in sample
     ]
-    names = listed_outputs(model.graph, model.name)
+    names = listed_outputs(model.graph, model.name, trusted=model.trusted)
     return inputs, [Tensor(name, axes(end)) for name, end in zip(names, model.graph.outputs)]
 
 
@@ -203,7 +203,8 @@ def _write(model: Model, sample: Mapping[str, Array], inputs: list[Tensor], outp
 
     assert model.params is not None
     known = {**model.param_shapes, **{name: array.shape for name, array in sample.items()}}
-    ranks = {output: len(shape) for output, shape in tensor_shapes(model.graph, known, model.name).items()}
+    shapes = tensor_shapes(model.graph, known, model.name, trusted=model.trusted)
+    ranks = {output: len(shape) for output, shape in shapes.items()}
     converted = convert(
         model.graph,
         model.params,
@@ -237,7 +238,7 @@ def _compare(
     checks = []
     for sample in samples:
         # MXNet first: what is wrong with the symbol itself it says better.
-        expected = tensor_values(model.graph, model.params, sample, where=model.name)
+        expected = tensor_values(model.graph, model.params, sample, where=model.name, trusted=model.trusted)
         with _onnx_errors(model.name, "onnxruntime can't run what it was converted to"):
             answers = session.run(names, {name: array.astype(dtypes[name]) for name, array in sample.items()})
         differences = [difference(name, one, two) for name, one, two in zip(names, expected, answers)]

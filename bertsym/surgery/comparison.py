@@ -104,7 +104,9 @@ def spoilt_by_fusion(model: Model, shapes: Mapping[str, Shape] | None = None) ->
         return []
     assert model.params is not None
     arguments = (model.graph, model.params, inputs)
-    right, usual = (tensor_values(*arguments, where=model.name, fused=fused) for fused in (False, True))
+    right, usual = (
+        tensor_values(*arguments, where=model.name, fused=fused, trusted=model.trusted) for fused in (False, True)
+    )
     names = [str(output) for output in model.graph.outputs]
     return [
         name for name, one, two in zip(names, right, usual) if not difference(name, one, two).relative <= DEFAULT_ATOL
@@ -117,7 +119,8 @@ def _values(model: Model, inputs: Mapping[str, Array], outputs: Sequence[Output]
     computed = list(dict.fromkeys(output for output in outputs if not output.node.is_variable))
     values: dict[Output, Array] = {}
     if computed:
-        values = dict(zip(computed, tensor_values(model.graph, model.params, inputs, computed, where=model.name)))
+        arguments = (model.graph, model.params, inputs, computed)
+        values = dict(zip(computed, tensor_values(*arguments, where=model.name, trusted=model.trusted)))
     for output in outputs:
         if output.node.is_variable:
             name = output.node.name

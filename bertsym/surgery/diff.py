@@ -357,7 +357,9 @@ def _evaluate(model: Model, inputs: Mapping[str, Array], outputs: Sequence[Outpu
     """The values of these tensors and of the graph's own outputs."""
     wanted = list(dict.fromkeys(entry for entry in (*model.graph.outputs, *outputs) if not entry.node.is_variable))
     params = require_params(model)
-    return dict(zip(wanted, tensor_values(model.graph, params, inputs, wanted, where=model.name)))
+    return dict(
+        zip(wanted, tensor_values(model.graph, params, inputs, wanted, where=model.name, trusted=model.trusted))
+    )
 
 
 def _batch_major(model: Model, array: Array) -> Array:
