@@ -187,10 +187,10 @@ def _params_of(prefix: Path, epoch: int | None) -> Path | None:
     return first if first in there else (there[-1] if there else None)
 
 
-def require_params(model: Model) -> Parameters:
+def require_params(model: Model, *, finite: bool = True) -> Parameters:
     """The parameters; raises ModelError when there are none, or not all, or not those of the graph.
 
-    Those of unknown origin are read whole, to see that they are finite.
+    Those of unknown origin are read whole, to see that they are `finite`.
     """
     if model.params is None:
         raise ModelError(f"{model.name}: there are no parameters beside {model.symbol_path.name}; name their file")
@@ -198,5 +198,5 @@ def require_params(model: Model) -> Parameters:
         names = ", ".join(model.missing[:3])
         raise ModelError(f"{model.name}: {len(model.missing)} parameters of the graph are missing in its file: {names}")
     if not model.trusted:
-        check_params(model.graph, model.params, str(model.params_path))
+        check_params(model.graph, model.params, str(model.params_path), finite=finite)
     return model.params

@@ -246,9 +246,14 @@ def test_a_bundle_of_440_mb_is_not_read_into_memory(base_bundle: Path) -> None:
     assert "12 layers of 7,087,872 (28.4 MB each)" in out
 
 
-def test_mxnet_is_imported_for_shapes_only(tmp_path: Path) -> None:
+def test_mxnet_is_imported_for_shapes_of_trusted_files_only(tmp_path: Path) -> None:
     prefix = foreign(tmp_path, "0.10.0", "classifier")
-    for options, imported in (((), []), (("--json", "--nodes"), []), (("--shapes",), ["mxnet"])):
+    for options, imported in (
+        ((), []),
+        (("--json", "--nodes"), []),
+        (("--shapes",), []),
+        (("--shapes", "--trust"), ["mxnet"]),
+    ):
         _, code, _, modules = in_a_process("inspect", prefix, *options)
         assert (code, modules) == (0, imported)
 

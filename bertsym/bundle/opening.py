@@ -25,9 +25,9 @@ from bertsym.bundle.files import (
     VOCAB_TXT,
     check_file,
     file_path,
-    read_json,
 )
 from bertsym.errors import ModelError
+from bertsym.files import check_inside, read_json
 from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
@@ -211,7 +211,7 @@ def _expected_shapes(config: BertConfig, signature: Signature, where: object) ->
 
 
 def open_any(prefix: str | Path, *, digests: bool = True) -> Bundle | SymbolBundle:
-    """Open a bundle of a BERT or of any symbol; without `digests` only the sizes of its files are compared.
+    """Open a bundle of a BERT or of any symbol; without `digests` those of its large files are not compared.
 
     Raises ModelError, naming the file.
     """
@@ -227,6 +227,7 @@ def open_any(prefix: str | Path, *, digests: bool = True) -> Bundle | SymbolBund
         for name, entry in manifest["files"].items():
             if name not in FILE_NAMES:
                 raise ModelError(f"{path}: unknown file {name!r}")
+            check_inside(file_path(prefix, name), [prefix.parent])
             check_file(file_path(prefix, name), entry, digests)
         is_bert = manifest["config"] is not None
         for name in (SYMBOL, PARAMS, VOCAB_TXT, SIGNATURE) if is_bert else (SYMBOL, PARAMS, SIGNATURE):

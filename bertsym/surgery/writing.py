@@ -23,10 +23,10 @@ from bertsym.bundle import (
     bundle_paths,
     check_bert,
     file_digest,
-    read_json,
     stage_bundle,
 )
 from bertsym.errors import ModelError, UsageError
+from bertsym.files import read_json
 from bertsym.model import Model
 from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
 from bertsym.running import Shape, UnknownShapeError, input_axes, known_shapes, listed_outputs, sizes_of

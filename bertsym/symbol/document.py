@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bertsym.errors import ModelError
+from bertsym.files import parse_json
 from bertsym.symbol.json_format import to_text
 from bertsym.symbol.node import VARIABLE, Node, Output
 
@@ -21,10 +22,10 @@ Read = tuple[list[Node], list[Output], Mapping[str, Any]]
 def read_document(text: str, where: str) -> Read:
     """Nodes, outputs and the document of symbol JSON; raises ModelError naming `where` and the node."""
     try:
-        document = json.loads(text, strict=False)  # MXNet writes control characters as they are
+        document = parse_json(text)
         if "\\ud" in text.lower():
             json.dumps(document, ensure_ascii=False).encode()  # else half a character fails when it is written
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelError(f"{where}: not JSON: {error}") from None
     if not isinstance(document, dict) or not isinstance(document.get("nodes"), list):
         raise ModelError(f"{where}: not an MXNet symbol, there is no list of nodes")

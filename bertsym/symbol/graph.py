@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsym.errors import ModelError, UsageError
+from bertsym.files import read_bytes
 from bertsym.symbol.document import build_document, read_document
 from bertsym.symbol.node import VARIABLE, Node, Output
 
@@ -52,7 +53,7 @@ class SymbolGraph:
     def load(cls, path: str | Path) -> SymbolGraph:
         """Read a ``-symbol.json`` file; raises ModelError."""
         try:
-            return cls.parse(Path(path).read_text(encoding="utf-8"), str(path))
+            return cls.parse(read_bytes(path).decode("utf-8"), str(path))
         except OSError as error:
             raise ModelError(f"{path}: {error.strerror}") from None
         except UnicodeDecodeError:
