@@ -37,7 +37,7 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def parse_json(text: str) -> Any:
-    """The value of JSON text, control characters in strings as they are; raises ValueError, also where it is too deep."""
+    """The value of JSON text, with control characters in strings; raises ValueError, also for what is too deep."""
     try:
         value = json.loads(text, strict=False)
     except RecursionError:
