@@ -17,6 +17,7 @@ from refusals import refusal
 from bertsym import BertConfig, output_symbol
 from bertsym.bert.outputs import output_parameters
 from bertsym.bert.parameters import parameter_shapes
+from bertsym.bundle.files import file_entry
 from bertsym.runtime import mx
 
 WEIGHTS = SYMBOLS / "gluonnlp-0.10.0" / "weights-0000.params"
