@@ -42,7 +42,7 @@ _BOOLEANS = ("0", "1", "true", "false")
 _SIZES = (
     *("num_hidden", "num_filter", "num_group", "num_groups", "num_args", "num_outputs", "input_dim", "output_dim"),
     *("heads", "depth", "kernel", "stride", "dilate", "scale", "reps", "repeats", "block_size", "state_size"),
-    *("num_layers", "nsize", "pooled_size", "group_size", "size", "output_size", "sections"),
+    *("num_layers", "nsize", "pooled_size", "group_size", "size", "output_size"),
 )
 # Attribute -> what each of its numbers may be.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -175,7 +175,7 @@ def _check_variable(node: Node, label: str) -> None:
 
 def _check_inputs(node: Node, known: Mapping[str, Any] | None, label: str) -> None:
     least, most = known["inputs"] if known is not None else (0, None)
-    if most is None and "num_args" in node.attrs:
+    if known is not None and most is None and "num_args" in node.attrs:
         least = most = integer(node.attrs, "num_args", 0)
     if not least <= len(node.inputs) <= (len(node.inputs) if most is None else most):
         raise ModelError(f"{label}: a {node.op} with {len(node.inputs)} inputs")
