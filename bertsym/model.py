@@ -18,7 +18,7 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Parameters, ParamsFile
 from bertsym.symbol.roles import input_variables, label_variables
-from bertsym.symbol.validation import check_params
+from bertsym.symbol.validation import check_params, check_symbol
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -190,8 +190,10 @@ def _params_of(prefix: Path, epoch: int | None) -> Path | None:
 def require_params(model: Model, *, finite: bool = True) -> Parameters:
     """The parameters; raises ModelError when there are none, or not all, or not those of the graph.
 
-    Those of unknown origin are read whole, to see that they are `finite`.
+    And for a graph that MXNet must not be given. Parameters of unknown origin are read whole, to see that they are
+    `finite`.
     """
+    check_symbol(model.graph, model.name)
     if model.params is None:
         raise ModelError(f"{model.name}: there are no parameters beside {model.symbol_path.name}; name their file")
     if model.missing:
