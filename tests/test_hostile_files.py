@@ -20,7 +20,8 @@ from foreign import checkpoint
 from refusals import refusal
 
 import bertsym
-from bertsym import files
+from bertsym import ModelError, SymbolGraph, files
+from bertsym.bundle.files import file_entry
 
 Cli = Callable[..., Result]
 SOURCES = sorted(Path(bertsym.__file__).parent.rglob("*.py"))
@@ -218,3 +219,31 @@ def test_json_has_a_depth(cli: Cli, tmp_path: Path, depth: int) -> None:
     folder = write_hugging_face(tmp_path / "hf")
     (folder / "config.json").write_text(f'{{"model_type": {deep}}}')
     assert "config.json: not JSON" in refusal(cli("export", f"hf:{folder}", tmp_path / "x"))
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "reason"),
+    [
+        ({"name": "n" * 5000}, "node 1 has a name of more than 4096 characters"),
+        ({"op": "n" * 5000}, "node 1 has a name of more than 4096 characters"),
+        ({"attrs": {"a": "1" * 70_000}}, "an attribute is longer than 65536 characters"),
+        ({"attrs": {"a" * 5000: "1"}}, "an attribute is longer than 65536 characters"),
+    ],
+)
+def test_names_and_attributes_have_a_length(spoilt: dict[str, object], reason: str) -> None:
+    x = {"op": "null", "name": "x", "inputs": []}
+    node = {"op": "exp", "name": "e", "inputs": [[0, 0, 0]], **spoilt}
+    with pytest.raises(ModelError) as caught:
+        SymbolGraph.parse(json.dumps({"nodes": [x, node], "heads": [[1, 0, 0]]}), "it")
+    assert reason in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_bundle_reshapes_to_the_sizes_of_its_config_only(cli: Cli, bundle: Path) -> None:
+    """MXNet runs a Reshape that loses numbers, and writes outside of its memory."""
+    symbol, manifest = Path(f"{bundle}-symbol.json"), Path(f"{bundle}-manifest.json")
+    symbol.write_text(symbol.read_text().replace('"shape": "(-1, 32)"', '"shape": "(-1, 31)"'))
+    document = json.loads(manifest.read_text())
+    document["files"]["symbol.json"] = file_entry(symbol)
+    manifest.write_text(json.dumps(document))
+    assert "node 'cls' reshapes to what this config has not" in refusal(cli("verify", bundle))

@@ -30,6 +30,7 @@ from bertsym.errors import ModelError
 from bertsym.files import check_inside, read_json
 from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature
+from bertsym.symbol.attributes import integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ArrayInfo, ParamsFile
 from bertsym.symbol.quantized import OPERATORS as QUANTIZED_OPERATORS
@@ -165,6 +166,10 @@ def check_bert(
     for name, graph in graphs.items():
         extra = {LABEL_NAME} if name == TRAIN_SYMBOL else set()
         check_symbol(graph, str(path(name)), OPERATORS | QUANTIZED_OPERATORS if quantized else OPERATORS)
+        for node in graph.find(op="Reshape"):
+            # MXNet writes outside of its memory for a shape that numbers don't fit into.
+            if not {*integers(node.attrs, "shape")} <= {-1, 0, 1, config.num_heads, config.units}:
+                raise ModelError(f"{path(name)}: node {node.name!r} reshapes to what this config has not")
         unlike = set(graph.variables) ^ {*INPUT_NAMES, *extra, *shapes}
         if unlike:
             raise ModelError(f"{path(name)}: its variables are not inputs and parameters: {sorted(unlike)[:5]}")
