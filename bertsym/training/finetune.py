@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _Params = dict[str, Array]
 
+_ROWS = 1024  # whose encodings a head classifies at once
+
 
 @dataclass(frozen=True)
 class Finetuned:
@@ -169,10 +171,11 @@ class _Grafted:
                 rows.features, rows.classes, self._base.config, self._pad_id, self._max_length, self.length
             )
             return Trainer(self._train_symbol, {**self._base_params, **self._head}, source, self._options)
-        progress.note(f"encoder frozen: computing its output for {len(rows)} rows once")
+        progress.note(f"encoder frozen: computing its output for {len(rows) + len(data.dev)} rows once")
         predictor = self._predictor(self._symbol)
         predictor.set_params(self._base_params)
         encodings = encode(predictor, rows.features)
+        self._dev_encodings = encode(predictor, data.dev.features)
         head = graft(mx.sym.var(ENCODED), **self._settings, shapes=[(ENCODED, encodings.shape)])
         return Trainer(head, self._head, EncodedSource(encodings, rows.classes), self._options)
 
@@ -185,8 +188,21 @@ class _Grafted:
 
     def classify(self, data: FinetuneData, arg_params: Mapping[str, Array]) -> Array:
         """Probabilities of the dev rows, (rows, classes), as the written inference symbol will give them."""
+        if self._options.freeze_encoder:
+            return self._classify_encodings({name: arg_params[name] for name in self._head})
         self._classifier.set_params(arg_params)
         return self._classifier(data.dev.features)
+
+    def _classify_encodings(self, head: Mapping[str, Array]) -> Array:
+        """The head alone, on what the frozen encoder gave."""
+        shapes = [(ENCODED, self._dev_encodings.shape)]
+        symbol = graft_for_inference(mx.sym.var(ENCODED), **self._settings, shapes=shapes)
+        arrays = {name: mx.nd.array(array) for name, array in head.items()}
+        probabilities = [
+            symbol.eval(mx.cpu(), **arrays, **{ENCODED: mx.nd.array(some)})[0].asnumpy()
+            for some in np.array_split(self._dev_encodings, -(-len(self._dev_encodings) // _ROWS))
+        ]
+        return np.concatenate(probabilities)
 
     @functools.cached_property
     def _classifier(self) -> Predictor:

@@ -136,10 +136,12 @@ def header(records: Records) -> str:
         model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), model)
     peak = run_worker("sgemm.py", {"threads": THREADS}, "torch")
     gflops = ", ".join(f"{value:.0f} GFLOP/s on {count}" for count, value in peak["gflops"].items())
-    return (
-        f"{model}, {THREADS} processors; Linux {platform.release()}, Python {platform.python_version()}. "
-        f"Peak of sgemm by threads: {gflops}. {'; '.join(records.settings())}."
-    )
+    facts = [
+        f"{model}, {THREADS} processors; Linux {platform.release()}, Python {platform.python_version()}",
+        f"Peak of sgemm by threads: {gflops}",
+        "; ".join(records.settings()),
+    ]
+    return " ".join(f"{fact}." for fact in facts if fact)
 
 
 def write_table(path: Path, rows: list[dict[str, str]]) -> str:
