@@ -147,7 +147,7 @@ def fault(run: Run, under_digest: bool) -> str | None:
     lines = run.error.strip().splitlines()
     if run.code not in (0, 1, 2):
         return f"exit code {run.code}"
-    if any(word in run.error for word in ("Traceback", "Segmentation fault", "unexpected", "Warning")):
+    if any(word in run.error for word in ("Traceback", "Segmentation fault", "--verbose shows where", "Warning")):
         return "not foreseen"
     if run.code and (not lines[-1:] or not lines[-1].startswith("Error: ") or len(lines[-1]) > 2000):
         return "not one line"
