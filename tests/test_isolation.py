@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Result
-from foreign import checkpoint
+from foreign import checkpoint, save
 from refusals import refusal
 
 from bertsym import ModelError, SymbolGraph, open_model, trusting
@@ -123,6 +124,15 @@ def test_modules_in_the_working_folder_are_not_imported(tmp_path: Path) -> None:
 
 
 # From the command line
+
+
+def test_a_command_whose_graph_crashes_mxnet_says_so_in_one_line(cli: Cli, tmp_path: Path) -> None:
+    """Indices that are far outside: what a graph computes of its inputs no validator can tell."""
+    indices = mx.sym.broadcast_mul(mx.sym.var("y"), mx.sym.var("w_weight"), name="indices")
+    graph = SymbolGraph.parse(mx.sym.scatter_nd(mx.sym.var("x"), indices, shape=(4,), name="scatter").tojson())
+    prefix = save(tmp_path / "m", graph, {"w_weight": np.full((1, 1), 1e8, np.float32)})
+    said = refusal(cli("diff", prefix, prefix, "--run", "--shape", "x=2", "--shape", "y=1,2"))
+    assert re.fullmatch(rf"Error: {prefix}: MXNet crashed on it \((exit code 255|SIG\w+)\): .* or hostile", said)
 
 
 def test_an_operator_that_is_not_known_is_allowed_by_name(cli: Cli, tmp_path: Path) -> None:

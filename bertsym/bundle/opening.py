@@ -168,7 +168,8 @@ def check_bert(
         check_symbol(graph, str(path(name)), OPERATORS | QUANTIZED_OPERATORS if quantized else OPERATORS)
         for node in graph.find(op="Reshape"):
             # MXNet writes outside of its memory for a shape that numbers don't fit into.
-            if not {*integers(node.attrs, "shape")} <= {-1, 0, 1, config.num_heads, config.units}:
+            sizes = {*integers(node.attrs, "shape")}
+            if not sizes <= {-1, 0, 1, config.num_heads, config.units} or "target_shape" in node.attrs:
                 raise ModelError(f"{path(name)}: node {node.name!r} reshapes to what this config has not")
         unlike = set(graph.variables) ^ {*INPUT_NAMES, *extra, *shapes}
         if unlike:
