@@ -113,7 +113,10 @@ def json_changed(content: bytes, rng: random.Random) -> bytes:
     """A value replaced, taken out or put twice."""
     document = json.loads(content)
     for _ in range(rng.choice((1, 1, 2))):
-        container, key = rng.choice(_places(document))
+        places = _places(document)
+        if not places:
+            break
+        container, key = rng.choice(places)
         change = rng.randrange(4)
         if change == 0:
             del container[key]
