@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import struct
@@ -75,8 +76,8 @@ def bytes_changed(content: bytes, rng: random.Random) -> bytes:
     """A few bytes flipped, taken out or put in."""
     spoilt = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 8))):
-        place = rng.randrange(len(spoilt))
-        change = rng.randrange(4)
+        place = rng.randrange(len(spoilt) or 1)
+        change = rng.randrange(4) if spoilt else 3
         if change == 0:
             spoilt[place] ^= 1 << rng.randrange(8)
         elif change == 1:
@@ -121,9 +122,9 @@ def json_changed(content: bytes, rng: random.Random) -> bytes:
         if change == 0:
             del container[key]
         elif change == 1 and isinstance(container, list):
-            container.insert(key, container[key])
+            container.insert(key, copy.deepcopy(container[key]))
         elif change == 2 and isinstance(container, dict):
-            container[rng.choice(("x", "", "../x", "nodes", "__class__"))] = container[key]
+            container[rng.choice(("x", "", "../x", "nodes", "__class__"))] = copy.deepcopy(container[key])
         else:
             container[key] = rng.choice(VALUES)
     return json.dumps(document).encode()
@@ -175,7 +176,7 @@ def _structure(document: dict[str, Any], rng: random.Random) -> None:
     elif change == 4:
         _any_node(document, rng)["inputs"] = [[one, 0, 0]] * rng.randrange(6)
     else:
-        _any_node(document, rng)["subgraphs"] = rng.choice(([{}], [document["nodes"]], "x", [[]]))
+        _any_node(document, rng)["subgraphs"] = rng.choice(([{}], [copy.deepcopy(document)], "x", [[]]))
 
 
 def _attributes(document: dict[str, Any], rng: random.Random) -> None:
