@@ -20,8 +20,9 @@ LEFT_OUT = re.compile(
     r"_?backward|.*_backward|_np|_sparse_|.*update|_image_|_cv|_?imdecode|.*Custom|_CachedOp|_Native|_NDArray|"
     r"_foreach|_while_loop|_cond$|.*dgl|.*edge_id|_?sample_|_?random_|_?shuffle|normal$|uniform$|.*assign|_scatter|"
     r"_set_value|_onehot|_copyto|_CrossDevice|_NoGradient|_broadcast|reset_arrays|_?multi_|_?mp_|.*finite|amp_m|"
-    r"_histogram|_?linspace|_?linalg_(?!gemm2$)|khatri|_contrib_(.*Deformable|fft|ifft|count|bipartite|hawkes|quadratic|getnnz|boolean|group_|"
-    r"calibrate|backward|SparseEmb|quantize$|quantize_asym|quantized_|dequantize|requantize|gradientm)|cast_storage|"
+    r"_histogram|_?linspace|_?linalg_(?!gemm2$)|khatri|"
+    r"_contrib_(.*Deformable|fft|ifft|count|bipartite|hawkes|quadratic|getnnz|boolean|group_|calibrate|"
+    r"backward|SparseEmb|quantize$|quantize_asym|quantized_|dequantize|requantize|gradientm)|cast_storage|"
     r"_sg_mkldnn_(conv|selfatt)|choose_element|fill_element|_zeros_without|_square_sum|"
     r"preloaded|.*_like_rhs|.*uniform_like"
 )

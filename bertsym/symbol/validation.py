@@ -77,11 +77,6 @@ def allowing(*operators: str) -> Iterator[None]:
         _allowed.reset(token)
 
 
-def allowed_operators() -> frozenset[str]:
-    """The names that ``allowing`` added."""
-    return _allowed.get()
-
-
 def check_symbol(graph: SymbolGraph, where: str, operators: Collection[str] | None = None, depth: int = 0) -> None:
     """Raise ModelError, naming `where` and the node, for what MXNet must not be given.
 
