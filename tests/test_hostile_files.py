@@ -247,3 +247,14 @@ def test_a_bundle_reshapes_to_the_sizes_of_its_config_only(cli: Cli, bundle: Pat
     document["files"]["symbol.json"] = file_entry(symbol)
     manifest.write_text(json.dumps(document))
     assert "node 'cls' reshapes to what this config has not" in refusal(cli("verify", bundle))
+
+
+def test_what_an_error_quotes_does_not_reach_the_terminal_as_it_is(cli: Cli, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf", model_type="\x1b]0;title\x07\u202e\u2028" + "x" * 5000)
+    said = refusal(cli("export", f"hf:{folder}", tmp_path / "x"))
+    assert said.isprintable()
+    assert len(said) < 2100
+    assert said.endswith("...")
+    node = '{"nodes": [{"op": "null", "name": "\x1b[31m\\u001b[2J", "inputs": [[0, 0, 0]]}]}'
+    (tmp_path / "m-symbol.json").write_text(node)
+    assert refusal(cli("inspect", tmp_path / "m")).isprintable()

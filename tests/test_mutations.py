@@ -149,7 +149,7 @@ def fault(run: Run, under_digest: bool) -> str | None:
         return f"exit code {run.code}"
     if any(word in run.error for word in ("Traceback", "Segmentation fault", "--verbose shows where", "Warning")):
         return "not foreseen"
-    if run.code and (not lines[-1:] or not lines[-1].startswith("Error: ") or len(lines[-1]) > 2000):
+    if run.code and (not lines[-1:] or not lines[-1].startswith("Error: ") or len(lines[-1]) > 2010):
         return "not one line"
     if run.code == 0 and under_digest:
         return "a file was taken that is not the one of the manifest"
