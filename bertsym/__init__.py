@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bertsym.bert.outputs import output_symbol
     from bertsym.bundle import Bundle, SymbolBundle
     from bertsym.drawing.of_model import draw
-    from bertsym.errors import BertsymError, DataError, ModelError, UsageError, VerificationError
+    from bertsym.errors import BertsymError, DataError, ModelError, TrainingStopped, UsageError, VerificationError
     from bertsym.exporting import export
     from bertsym.inference.bundle_tokenizer import BundleTokenizer
     from bertsym.inference.evaluate import evaluate
@@ -54,6 +54,7 @@ _HOME = {
     "BertsymError": "errors",
     "DataError": "errors",
     "ModelError": "errors",
+    "TrainingStopped": "errors",
     "UsageError": "errors",
     "VerificationError": "errors",
     "export": "exporting",
@@ -122,6 +123,7 @@ __all__ = [
     "SymbolBundle",
     "SymbolGraph",
     "TableFormat",
+    "TrainingStopped",
     "UsageError",
     "VerificationError",
     "Written",

@@ -25,3 +25,11 @@ class UsageError(BertsymError):
     """The call itself is wrong (an option, a combination, an existing target); exit code 2."""
 
     exit_code = 2
+
+
+class TrainingStopped(BertsymError):
+    """A signal stopped a training run; its checkpoint was written. `exit_code` is 128 and the signal's number."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

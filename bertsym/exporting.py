@@ -11,12 +11,14 @@ from typing import Any
 from bertsym.bert.catalogue import FINISHED_HEADS, OUTPUTS
 from bertsym.bert.forms import Form, choose_form
 from bertsym.bert.heads import finished_head, head_parameters
-from bertsym.bert.inputs import input_shapes
+from bertsym.bert.inputs import INPUT_NAMES, input_shapes
 from bertsym.bert.outputs import output_parameters, output_symbol
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.errors import ModelError, UsageError
 from bertsym.signature import Signature
 from bertsym.sources import Pretrained, SourceOptions, load_source
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.guard import add as add_guard
 from bertsym.symbol.params import Array, LazyParameters, shapes_of
 from bertsym.verification import DEFAULT_ATOL, Check, verify_bundle
 
@@ -41,6 +43,7 @@ def export(
     num_classes: int | None = None,
     form: str | None = None,
     target: str | None = None,
+    guard: bool = False,
     seed: int = 0,
     options: SourceOptions = SourceOptions(),
     atol: float = DEFAULT_ATOL,
@@ -55,7 +58,8 @@ def export(
     `output` is ``cls`` (the default), ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U). `task`
     (``classification``, ``regression``, ``question_answering``) writes a finished, untrained head instead, of
     `num_classes` outputs, drawn from `seed`. `form` is ``portable`` (the default), ``gluonnlp`` or ``fast``, written
-    for the MXNet `target`, such as ``1.9``; as `bert.forms.choose_form` has it. Without `verify` nothing is
+    for the MXNet `target`, such as ``1.9``; as `bert.forms.choose_form` has it. With `guard` the symbol clips its
+    inputs to the ranges that they may have, for callers that don't check them. Without `verify` nothing is
     compared. `command` is noted in the manifest; `progress` hears what is done.
 
     Raises UsageError, ModelError, DataError or VerificationError; nothing is left behind then.
@@ -74,6 +78,8 @@ def export(
             raise ModelError(f"{source}: has no pooler; export --output cls, mean or sequence")
         how = {"source": source, "command": command}
         content = _content(pretrained, output, chosen, target, task, num_classes, seed, how)
+        if guard:
+            content = dataclasses.replace(content, symbol_json=_guarded(content.symbol_json))
         progress(f"writing a BERT of {pretrained.config}")
         staged = stage.write(content)
         checks = []
@@ -82,6 +88,12 @@ def export(
             source_params = _joined(content.arg_params, pretrained.arg_params)
             checks = verify_bundle(staged, source_params, atol, _CHECK_LENGTHS, str(prefix))
     return Exported(staged.moved_to(prefix), checks, pretrained.notes)
+
+
+def _guarded(symbol_json: str) -> str:
+    graph = SymbolGraph.parse(symbol_json)
+    add_guard(graph, *INPUT_NAMES)
+    return graph.to_json()
 
 
 def _joined(first: Mapping[str, Array], second: Mapping[str, Array]) -> LazyParameters:
@@ -124,7 +136,7 @@ def _content(
     shape: tuple[Any, ...] = ("batch", "length") if output == "sequence" else ("batch",)
     if task:
         symbol = finished_head(config, task, num_classes, form=form)
-        head = head_parameters(symbol, [*names, "data0", "data1", "data2"], input_shapes(1, 1), seed)
+        head = head_parameters(symbol, [*names, *INPUT_NAMES], input_shapes(1, 1), seed)
         arg_params = _joined(arg_params, head)
     else:
         symbol = output_symbol(config, output, form)

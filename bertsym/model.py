@@ -8,7 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bertsym.bundle import MANIFEST, PARAMS, SYMBOL, TRAIN_SYMBOL, Bundle, SymbolBundle, file_path, open_any
+from bertsym.bundle import (
+    MANIFEST,
+    PARAMS,
+    SYMBOL,
+    TRAIN_SYMBOL,
+    Bundle,
+    SymbolBundle,
+    file_path,
+    open_any,
+    recover_bundle,
+)
 from bertsym.errors import ModelError, UsageError
 from bertsym.recognition.answer import Answer, answers
 from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
@@ -143,6 +153,7 @@ def open_model(
         raise UsageError("the PREFIX is empty")
     if path.is_dir() or not path.name:
         raise UsageError(f"{name} is a folder: give the PREFIX of the files in it, or a symbol file")
+    recover_bundle(path.with_name(re.sub(r"-((train-)?symbol\.json|\d{4,}\.params)$", "", path.name) or path.name))
     checkpoint = re.fullmatch(r"(.+)-\d{4,}\.params", path.name)
     if checkpoint and params is None and epoch is None and file_path(path.with_name(checkpoint[1]), SYMBOL).exists():
         path, params = path.with_name(checkpoint[1]), path

@@ -37,6 +37,7 @@ class Signature:
     target_mxnet: str | None = None  #: the release line that the symbols were written for, such as ``1.5``
     form: str | None = None  #: a key of `bert.forms.FORMS`; found, as the next, when the symbols are written
     minimum_mxnet: str | None = None  #: the oldest MXNet that loads them
+    guarded: bool = False  #: whether the symbols clip their inputs to the ranges that these may have; found as well
     precision: str = "float32"  #: in which most of it is computed; ``int8`` of a bundle that `quantize` wrote
 
     def to_json(self) -> dict[str, Any]:
@@ -61,6 +62,7 @@ class Signature:
             "form": self.form,
             "target_mxnet": self.target_mxnet,
             "minimum_mxnet": self.minimum_mxnet,
+            "guarded": self.guarded,
             "precision": self.precision,
         }
 
@@ -91,6 +93,7 @@ class Signature:
             form=_of(document["form"], str, _NONE),
             target_mxnet=_of(document.get("target_mxnet"), str, _NONE),
             minimum_mxnet=_of(document["minimum_mxnet"], str, _NONE),
+            guarded=_of(document.get("guarded", False), bool),
             precision=_of(document.get("precision", "float32"), str),
         )
 
@@ -133,6 +136,7 @@ class SymbolSignature:
     labels: tuple[Tensor, ...] = ()
     max_length: int | None = None  #: of a BERT that takes any length up to it
     minimum_mxnet: str | None = None
+    guarded: bool = False  #: of a BERT, as in `Signature`
     origin: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -142,6 +146,7 @@ class SymbolSignature:
             **{name: [vars(tensor) for tensor in getattr(self, name)] for name in ("inputs", "outputs", "labels")},
             **({"max_length": self.max_length} if self.max_length is not None else {}),
             "minimum_mxnet": self.minimum_mxnet,
+            "guarded": self.guarded,
             "origin": self.origin,
         }
 
@@ -166,5 +171,6 @@ class SymbolSignature:
             tensors("labels"),
             _of(document.get("max_length"), int, _NONE),
             _of(document["minimum_mxnet"], str, _NONE),
+            _of(document.get("guarded", False), bool),
             _of(document["origin"], dict, _NONE),
         )

@@ -38,6 +38,7 @@ VERSIONS = ("1.4.1", "1.5.1.post0", "1.6.0", "1.7.0.post2", "1.8.0.post0", "1.9.
 #: form -> the options of `bertsym export`
 FORMS: dict[str, tuple[str, ...]] = {
     "portable": (),
+    "portable-guard": ("--guard",),
     "portable-1.4": ("--target-mxnet", "1.4"),
     "portable-1.5": ("--target-mxnet", "1.5"),
     "portable-1.7": ("--target-mxnet", "1.7"),

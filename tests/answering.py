@@ -16,7 +16,8 @@ from bertsym.bert.encoder_spec import EncoderSpec
 from bertsym.recognition.answer import KINDS, Answer, answers
 from bertsym.recognition.recognise import Recognised, recognise
 from bertsym.recognition.tracing import trace
-from bertsym.running import tensor_shapes, tensor_values
+from bertsym.running import tensor_shapes
+from bertsym.running.values import tensor_values
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output

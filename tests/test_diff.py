@@ -207,7 +207,7 @@ UNSAFE: dict[str, tuple[dict[str, object], str]] = {
     "half an id": ({"data0": np.full((3, 9), 1.5)}, "token ids must be"),
     "huge id": ({"data0": np.full((3, 9), 1e300)}, "token ids must be"),
     "third token type": ({"data1": np.full((3, 9), 2)}, "token types must be"),
-    "length 0": ({"data2": np.array([9, 0, 4])}, "valid_length must be whole numbers from 1 to 9"),
+    "length 0": ({"data2": np.array([9, 0, 4])}, "valid_length must be whole numbers from 1 to 9: row 1 holds 0"),
     "length above T": ({"data2": np.array([10, 1, 4])}, "valid_length must be whole numbers from 1 to 9"),
     "length NaN": ({"data2": np.array([9, np.nan, 4])}, "valid_length must be"),
     "too long": ({"data0": np.ones((3, 41)), "data1": np.zeros((3, 41))}, "length 41 is outside"),
@@ -272,7 +272,7 @@ def test_positions_of_masked_words_are_checked_too(cli: Cli, tmp_path: Path) -> 
         if fits:
             assert result.code == 0, result.err
         else:
-            assert "data3 must be positions, whole numbers from 0 to 8" in refusal(result)
+            assert "positions data3 must be whole numbers from 0 to 8" in refusal(result)
 
 
 def test_lengths_are_checked_in_a_part_that_is_no_bert_too(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_lengths_are_checked_in_a_part_that_is_no_bert_too(cli: Cli, bundles: di
         if fits:
             assert result.code == 0, result.err
         else:
-            assert "data2 must be lengths, whole numbers from 1 to 5" in refusal(result)
+            assert "lengths data2 must be whole numbers from 1 to 5" in refusal(result)
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 and no more", None])

@@ -17,7 +17,7 @@ from refusals import refusal
 from bertsym import BertConfig, output_symbol
 from bertsym.bert.outputs import output_parameters
 from bertsym.bert.parameters import parameter_shapes
-from bertsym.bundle.files import file_entry
+from bertsym.bundle.files import file_digest
 from bertsym.runtime import mx
 
 WEIGHTS = SYMBOLS / "gluonnlp-0.10.0" / "weights-0000.params"
@@ -231,7 +231,7 @@ def base_bundle(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     manifest["config"] = config.to_dict()
     for name, entry in manifest["files"].items():
         entry["size"] = Path(f"{prefix}-{name}").stat().st_size
-    manifest["files"]["symbol.json"] = file_entry(Path(f"{prefix}-symbol.json"))
+    manifest["files"]["symbol.json"]["sha256"] = file_digest(Path(f"{prefix}-symbol.json"))
     manifest_path.write_text(json.dumps(manifest))
     return prefix
 

@@ -18,7 +18,8 @@ from foreign import checkpoint, save
 from refusals import refusal
 
 from bertsym import ModelError, SymbolGraph, open_model, trusting
-from bertsym.running import isolation, loading, sample_inputs, tensor_values
+from bertsym.running import isolation, loading, sample_inputs
+from bertsym.running.values import tensor_values
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 

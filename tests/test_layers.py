@@ -24,6 +24,7 @@ PACKAGE = Path(bertsym.__file__).parent
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
+    "atomic": {"errors"},
     "runtime": {"errors"},
     "devices": {"errors", "runtime"},
     "symbol": {"errors", "files", "symbol"},
@@ -44,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "bundle": {
         "errors",
         "files",
+        "atomic",
         "bundle",
         "signature",
         "symbol",
@@ -57,7 +59,7 @@ ALLOWED: dict[str, set[str]] = {
         "bert.parameters",
     },
     "model": {"errors", "symbol", "recognition", "bundle"},
-    "running": {"errors", "runtime", "symbol", "recognition", "model", "running"},
+    "running": {"errors", "runtime", "symbol", "bert.inputs", "recognition", "model", "running"},
     "inspection": {"errors", "symbol", "bert.inputs", "recognition", "bundle", "model", "running", "inspection"},
     "surgery": {
         "errors",
@@ -77,6 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     "onnx_export.metadata": {"files", "bundle", "model"},
     "onnx_export.exporting": {
         "errors",
+        "atomic",
         "runtime",
         "signature",
         "symbol",
@@ -87,11 +90,11 @@ ALLOWED: dict[str, set[str]] = {
         "onnx_export",
     },
     "drawing": {"errors", "symbol", "drawing"},
-    "drawing.of_model": {"errors", "symbol", "recognition.answer", "model", "running", "drawing"},
+    "drawing.of_model": {"errors", "atomic", "symbol", "recognition.answer", "model", "running", "drawing"},
     "sources": {"errors", "files", "symbol", "text", "bert.config", "bert.parameters", "bundle", "sources"},
     "sources.gluonnlp_zoo": {"errors", "runtime", "text", "bert.config", "sources"},
     "verification": {"errors", "signature", "runtime", "symbol", "bert", "bundle"},
-    "exporting": {"errors", "signature", "bert", "bundle", "sources", "symbol.params", "verification"},
+    "exporting": {"errors", "signature", "symbol", "bert", "bundle", "sources", "verification"},
     "acceleration": {"errors", "runtime", "symbol", "bert", "recognition", "surgery.replacing", "acceleration"},
     "inference.metrics": set(),
     "inference.bundle_tokenizer": {"errors", "signature", "text", "bert.inputs", "bundle", "inference.classifier"},
@@ -111,6 +114,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "training": {
         "errors",
+        "files",
+        "atomic",
         "signature",
         "runtime",
         "devices",
@@ -144,7 +149,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 # Nothing of these may lead to mxnet, however far the way is.
 WITHOUT_MXNET = (
-    *("errors", "files", "symbol", "text", "bundle"),
+    *("errors", "files", "atomic", "symbol", "text", "bundle"),
     *("bert.config", "bert.inputs", "bert.catalogue", "bert.parameters", "bert.grafting"),
     *("bert.forms", "bert.encoder_spec"),
     *("recognition", "model", "inference.bundle_tokenizer"),

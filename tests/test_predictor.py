@@ -13,7 +13,7 @@ from conftest import CONFIG, VOCABULARY, hugging_face_weights, write_hugging_fac
 from reference import bert_forward
 
 from bertsym import Classifier, FinetuneOptions, ModelError, export, finetune
-from bertsym.acceleration.inference import FastInference
+from bertsym.acceleration.inference import FastInference, InferenceSymbols
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.inference import executors
 from bertsym.inference.ahead import ahead
@@ -158,7 +158,7 @@ def test_few_graphs_are_bound_and_those_used_last_are_kept(classifier: Path, mon
     first = mine(rows)
     for length in range(3, 24):
         mine(features([length]))
-    assert [len(each) <= each.capacity == 3 for each in mine._executors] == [True] * len(mine._executors)
+    assert [len(each._bound) <= each.capacity == 3 for each in mine._executors] == [True] * len(mine._executors)
     np.testing.assert_array_equal(mine(rows), first)
 
 
@@ -166,6 +166,33 @@ def test_large_models_keep_fewer_graphs(classifier: Path, monkeypatch: pytest.Mo
     assert predictor(classifier)._executors[0].capacity == executors._MAX_GRAPHS
     monkeypatch.setattr(executors, "_MAX_WEIGHTS", 100_000)
     assert predictor(classifier)._executors[0].capacity < executors._MAX_GRAPHS
+
+
+def test_tables_are_not_counted_since_no_graph_copies_them(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = Bundle.open(classifier).params()
+    tables = sum(params[name].nbytes for name in params if "embedding0_weight" in name)
+    products = sum(params[name].nbytes for name in params) - tables
+    assert tables > 0
+    monkeypatch.setattr(executors, "_MAX_WEIGHTS", 9 * products)
+    assert predictor(classifier)._executors[0].capacity == 9
+
+
+def test_off_the_cpu_each_shape_is_bound_once(classifier: Path) -> None:
+    """There is one symbol for batches with padding and without."""
+    bundle = Bundle.open(classifier)
+    symbol = mx.sym.load(str(bundle.path(SYMBOL)))
+    weights = executors.Weights(bundle.params(), mx.cpu())
+    mine = executors.Executors(mx.cpu(), InferenceSymbols(symbol, symbol, symbol), weights, 0)
+    for lengths in ([8, 8], [8, 5], [8, 8]):
+        mine.forward(features(lengths).batch(np.arange(2), 8, 0, bundle.config))
+    assert len(mine._bound) == 1
+
+
+def test_a_missing_parameter_is_named(classifier: Path) -> None:
+    params = dict(Bundle.open(classifier).params())
+    del params["fc-finetune_bias"]
+    with pytest.raises(ModelError, match=r"^parameters are missing: fc-finetune_bias$"):
+        predictor(classifier).set_params(params)
 
 
 # More than one

@@ -13,7 +13,7 @@ from answering import NETS, SYMBOLS, UNITS, ask, classified
 from bertsym import BertConfig, output_symbol
 from bertsym.recognition.recognise import Recognised, recognise
 from bertsym.recognition.tracing import trace
-from bertsym.running import tensor_values
+from bertsym.running.values import tensor_values
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output

@@ -18,6 +18,7 @@ from bertsym.bert.config import BertConfig
 from bertsym.bert.heads import graft
 from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.bert.outputs import output_symbol
+from bertsym.errors import DataError
 from bertsym.runtime import mx, share_threads
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.text.features import Features
@@ -242,3 +243,16 @@ def test_a_table_that_something_else_reads_stays_whole() -> None:
     before = graph.to_json()
     assert keep_used_rows(graph, "data0", np.arange(20), initial()) is None
     assert graph.to_json() == before
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong"), [(0, BERT.vocab_size), (0, float("nan")), (1, 2), (2, 0), (2, 13), (2, 2.5), (2, float("nan"))]
+)
+def test_inputs_beyond_the_limits_are_refused(place: int, wrong: float) -> None:
+    made, bad = module(limits=STILL), batch(4, 12)
+    bad.data[place].flat[-1] = wrong
+    name = ("token ids", "token types", "valid_length")[place]
+    for data in (bad.data, [mx.nd.array(array) for array in bad.data]):
+        with pytest.raises(DataError, match=rf"^{name} must be whole numbers from .*: row 3"):
+            made.forward(mx.io.DataBatch(data, bad.label))
+    made.forward(batch(4, 12))

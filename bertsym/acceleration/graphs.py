@@ -14,7 +14,7 @@ from bertsym.recognition.matching import match
 from bertsym.recognition.recognise import find_bert
 from bertsym.runtime import mx, quiet_stderr
 from bertsym.surgery.replacing import replace_encoder
-from bertsym.symbol import gelu
+from bertsym.symbol import gelu, guard
 from bertsym.symbol.graph import SymbolGraph
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -32,8 +32,10 @@ class TrainingSymbol:
 def in_form(graph: SymbolGraph, shapes: Shapes, name: str) -> SymbolGraph:
     """The same function of the same parameters, whose `shapes` are given, with the encoder in another form.
 
-    Gelu is one operator. A graph without a BERT that can be written in another form keeps its encoder.
+    Gelu is one operator, and inputs are not clipped: they were checked. A graph without a BERT that can be written in
+    another form keeps its encoder.
     """
+    graph = guard.removed(graph)
     try:
         return rewritten(graph, shapes, match(graph, find_bert(graph, shapes), shapes), name)
     except ModelError:

@@ -13,6 +13,7 @@ from bertsym.errors import ModelError
 from bertsym.recognition.matching import match
 from bertsym.recognition.recognise import find_bert
 from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.guard import removed as unguarded
 from bertsym.symbol.params import Array
 
 
@@ -32,7 +33,9 @@ class FastInference:
     """
 
     def __init__(self, symbol: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        graph = SymbolGraph.parse(symbol.tojson())
+        graph = unguarded(SymbolGraph.parse(symbol.tojson()))  # the inputs were checked
+        #: parameters of which rows are taken
+        self.tables = frozenset(node.inputs[1].node.name for node in graph.find(op="Embedding"))
         self._spec: EncoderSpec | None = None
         try:
             spec = match(graph, find_bert(graph, shapes), shapes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,10 +41,17 @@ class Limits(Protocol):
         """Rows of the position table."""
 
 
-def check_inputs(token_ids: _Array, token_types: _Array, valid_length: _Array, config: Limits) -> None:
+def check_inputs(
+    token_ids: _Array,
+    token_types: _Array,
+    valid_length: _Array,
+    config: Limits,
+    rows: Sequence[int] | _Array | None = None,
+) -> None:
     """Raise DataError unless a forward with these arrays is safe: (N, T), (N, T) and (N,).
 
-    mxnet 1.9.1 clips ids silently, and reads and writes outside of its memory on a wrong valid_length.
+    mxnet 1.9.1 clips ids silently, and reads and writes outside of its memory on a wrong valid_length. The error
+    names the first wrong value, its position in the row, from 0, and the row: of `rows`, or else counted from 0.
     """
     if token_ids.ndim != 2 or token_types.shape != token_ids.shape or valid_length.shape != token_ids.shape[:1]:
         raise DataError(
@@ -53,11 +61,17 @@ def check_inputs(token_ids: _Array, token_types: _Array, valid_length: _Array, c
     length = token_ids.shape[1]
     if not 1 <= length <= config.max_length:
         raise DataError(f"length {length} is outside of the position table of {config.max_length} rows")
-    for what, values, low, high in (
-        ("token ids", token_ids, 0, config.vocab_size - 1),
-        ("token types", token_types, 0, config.token_type_vocab_size - 1),
-        ("valid_length", valid_length, 1, length),
-    ):
-        # Written so that NaN fails too.
-        if values.size and not bool(np.all((values >= low) & (values <= high) & (values == np.floor(values)))):
-            raise DataError(f"{what} must be whole numbers from {low} to {high}")
+    check_whole("token ids", token_ids, 0, config.vocab_size - 1, rows)
+    check_whole("token types", token_types, 0, config.token_type_vocab_size - 1, rows)
+    check_whole("valid_length", valid_length, 1, length, rows)
+
+
+def check_whole(what: str, values: _Array, low: int, high: int, rows: Sequence[int] | _Array | None = None) -> None:
+    """Raise DataError, naming the first that is not, unless all values are whole numbers from `low` to `high`."""
+    good = (values >= low) & (values <= high) & (values == np.floor(values))  # NaN is not
+    if good.all():
+        return
+    place = np.unravel_index(int(good.argmin()), values.shape)
+    row, *position = map(int, place)
+    where = f"row {row if rows is None else rows[row]}" + "".join(f", position {number}" for number in position)
+    raise DataError(f"{what} must be whole numbers from {low} to {high}: {where} holds {values[place]:g}")

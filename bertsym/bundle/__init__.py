@@ -24,7 +24,7 @@ from bertsym.bundle.files import (
     file_digest,
     file_path,
 )
-from bertsym.bundle.opening import Bundle, SymbolBundle, check_bert, open_any
+from bertsym.bundle.opening import Bundle, SymbolBundle, check_bert, open_any, recover_bundle
 from bertsym.bundle.writing import BundleContent, SymbolContent, stage_bundle
 
 __all__ = [
@@ -45,5 +45,6 @@ __all__ = [
     "file_digest",
     "file_path",
     "open_any",
+    "recover_bundle",
     "stage_bundle",
 ]

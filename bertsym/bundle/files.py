@@ -38,12 +38,7 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def file_entry(path: Path) -> dict[str, Any]:
-    """What the manifest says of a file."""
-    return {"sha256": file_digest(path), "size": path.stat().st_size}
-
-
-def check_file(path: Path, entry: Mapping[str, Any], digest: bool) -> None:
+def check_file(path: Path, entry: Mapping[str, Any], digest: bool = True) -> None:
     """Raise ModelError unless a file has the size and the digest that the manifest says.
 
     Without `digest` that of a large file is taken on trust.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.atomic import recover
 from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS
 from bertsym.bert.config import BertConfig
 from bertsym.bert.folding import folded_shapes, is_folded
@@ -23,6 +24,7 @@ from bertsym.bundle.files import (
     SYMBOL,
     TRAIN_SYMBOL,
     VOCAB_TXT,
+    bundle_paths,
     check_file,
     file_path,
 )
@@ -216,12 +218,19 @@ def _expected_shapes(config: BertConfig, signature: Signature, where: object) ->
     return {**shapes, f"{prefix}_weight": (outputs, width), f"{prefix}_bias": (outputs,)}
 
 
+def recover_bundle(prefix: Path) -> None:
+    """Put right what a process left that died while it replaced the bundle; raises ModelError."""
+    if prefix.name:
+        recover(prefix, [path.name for path in bundle_paths(prefix)])
+
+
 def open_any(prefix: str | Path, *, digests: bool = True) -> Bundle | SymbolBundle:
     """Open a bundle of a BERT or of any symbol; without `digests` those of its large files are not compared.
 
     Raises ModelError, naming the file.
     """
     prefix = Path(prefix)
+    recover_bundle(prefix)
     path = file_path(prefix, MANIFEST)
     try:
         manifest = read_json(path)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bertsym.atomic import work_folder, write_file, write_text
 from bertsym.bert.config import BertConfig
 from bertsym.bert.forms import TARGETS
 from bertsym.bundle.files import (
@@ -25,7 +24,6 @@ from bertsym.bundle.files import (
     VOCAB_JSON,
     VOCAB_TXT,
     bundle_paths,
-    file_entry,
     file_path,
     json_text,
 )
@@ -73,6 +71,7 @@ class Stage:
 
     prefix: Path
     target: str
+    scratch: Path  #: a folder for other files in the making, on the same disk; it is gone with the Stage
 
     def write(self, content: BundleContent) -> Bundle:
         """Write all files, then read them back: the bundle, still in the temporary folder."""
@@ -103,45 +102,36 @@ class Stage:
             SIGNATURE: json_text(content.signature.to_json()),
         }
         with _write_errors(self.target):
-            entries = {PARAMS: self._write_params(params, auxiliary)}
+            entries = {
+                PARAMS: write_file(file_path(self.prefix, PARAMS), lambda file: write_params(file, params, auxiliary))
+            }
             for name, text in texts.items():
                 if text is not None:
-                    entries[name] = self._write_text(name, text)
+                    entries[name] = write_text(file_path(self.prefix, name), text)
             manifest = {
                 "format": "bertsym bundle",
                 "format_version": FORMAT_VERSION,
                 "files": {name: entries[name] for name in FILE_NAMES if name in entries},
                 **facts,
+                "guarded": content.signature.guarded,
                 "versions": {name: version(name) for name in _LIBRARIES},
             }
-            self._write_text(MANIFEST, json_text(manifest))
-
-    def _write_text(self, name: str, text: str) -> dict[str, Any]:
-        path = file_path(self.prefix, name)
-        with open(path, "wb") as file:
-            file.write(text.encode("utf-8", "backslashreplace"))  # a path in the manifest may not be UTF-8
-            _sync(file)
-        return file_entry(path)
-
-    def _write_params(self, params: Mapping[str, Array], auxiliary: tuple[str, ...]) -> dict[str, Any]:
-        path = file_path(self.prefix, PARAMS)
-        with open(path, "wb") as file:
-            write_params(file, params, auxiliary)
-            _sync(file)
-        return file_entry(path)
+            write_text(file_path(self.prefix, MANIFEST), json_text(manifest))
 
 
 def _for_versions(content: BundleContent) -> BundleContent:
-    """The content with its form and the oldest MXNet that loads it; the graphs say that its target wrote them."""
+    """The content with what its graphs tell of themselves; these say that its target wrote them."""
     graphs = [SymbolGraph.parse(text) for text in (content.symbol_json, content.train_symbol_json) if text]
     oldest = oldest_mxnet(node for graph in graphs for node in graph.nodes).version
-    form = find_bert(graphs[0], shapes_of(content.arg_params)).form
+    bert = find_bert(graphs[0], shapes_of(content.arg_params))
     if content.signature.target_mxnet is not None:
         for graph in graphs:
             graph.set_mxnet_version(TARGETS[content.signature.target_mxnet].release)
     return dataclasses.replace(
         content,
-        signature=dataclasses.replace(content.signature, form=form.partition(" ")[0], minimum_mxnet=oldest),
+        signature=dataclasses.replace(
+            content.signature, form=bert.form.partition(" ")[0], minimum_mxnet=oldest, guarded=bert.guarded
+        ),
         symbol_json=graphs[0].to_json(),
         train_symbol_json=graphs[1].to_json() if len(graphs) > 1 else None,
     )
@@ -152,26 +142,22 @@ def stage_bundle(prefix: str | Path, force: bool = False) -> Iterator[Stage]:
     """Make a bundle at `prefix` whole or not at all.
 
     Yields a Stage; on success its files move to `prefix`, on any exception nothing is left and files that
-    were there stay. Raises UsageError at once when files of a bundle exist and `force` is False, and
-    ModelError when the folder can't be written.
+    were there stay. Raises UsageError at once when files of a bundle exist and `force` is False, BertsymError when
+    another process is writing there, and ModelError when the folder can't be written.
     """
     text, prefix = str(prefix), Path(prefix)
-    with _write_errors(text):
-        if not prefix.name or text.endswith(os.sep) or prefix.is_dir():
-            raise UsageError(f"{text}: a PREFIX is a folder and the beginning of a file name, as in out/model")
-        _check_target(prefix, force)
     with contextlib.ExitStack() as stack:
         with _write_errors(text):
+            if not prefix.name or text.endswith(os.sep) or prefix.is_dir():
+                raise UsageError(f"{text}: a PREFIX is a folder and the beginning of a file name, as in out/model")
             stack.enter_context(_made_parents(prefix.parent))
-            folder = Path(tempfile.mkdtemp(prefix=f".{prefix.name}.", dir=prefix.parent))
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            os.chmod(folder, 0o755)
-        stage = Stage(folder / prefix.name, text)
-        yield stage
+            folder = stack.enter_context(work_folder(prefix, [path.name for path in bundle_paths(prefix)]))
+            _check_target(prefix, force)
+        yield Stage(folder.new / prefix.name, text, folder.path)
         with _write_errors(text):
             # Again: somebody may have written there meanwhile.
             _check_target(prefix, force)
-            _move_into_place(stage.prefix, prefix)
+            folder.replace()
 
 
 def _check_target(prefix: Path, force: bool) -> None:
@@ -202,39 +188,3 @@ def _made_parents(folder: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise
-
-
-def _move_into_place(staged: Path, prefix: Path) -> None:
-    """Replace the bundle at `prefix`; a failure half-way puts the old one back."""
-    backup = staged.parent / "replaced"
-    backup.mkdir()
-    moves: list[tuple[Path, Path]] = []
-    for name in FILE_NAMES:
-        target = file_path(prefix, name)
-        moves += [(target, backup / name), (file_path(staged, name), target)]
-    begun: list[tuple[Path, Path]] = []
-    try:
-        for source, target in moves:
-            if os.path.lexists(source):
-                # Noted first: a signal may come right after the move.
-                begun.append((source, target))
-                os.replace(source, target)
-        _sync_folder(prefix.parent)
-    except BaseException:
-        for source, target in reversed(begun):
-            if not os.path.lexists(source):
-                os.replace(target, source)
-        raise
-
-
-def _sync(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,6 +9,7 @@ import click
 from bertsym.cli.options import (
     device_option,
     row_bar,
+    show_bad_rows,
     table_format,
     table_options,
     task_option,
@@ -21,6 +22,13 @@ from bertsym.cli.options import (
 @click.argument("file")
 @task_option()
 @table_options
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="At a row that can't be read: stop, or leave it out of all counts, and say so.",
+)
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @device_option
 @threads_option
@@ -34,6 +42,7 @@ def command(
     text_column: str | None,
     pair_column: str | None,
     label_column: str | None,
+    on_error: str,
     batch_size: int,
     device: str,
     as_json: bool,
@@ -55,10 +64,13 @@ def command(
             task=task,
             device=device,
             batch_size=batch_size,
+            on_bad_row=(lambda error: click.echo(f"{error}: left out", err=True)) if on_error == "skip" else None,
             on_rows=on_rows,
         )
+    show_bad_rows(result.left_out, result.rows + result.left_out, "left out")
     if as_json:
-        click.echo(json.dumps({**result.metrics, "rows": result.rows, "truncated": result.truncated}))
+        counts = {"rows": result.rows, "truncated": result.truncated, "left_out": result.left_out}
+        click.echo(json.dumps({**result.metrics, **counts}))
     else:
         truncated = f", {result.truncated} truncated" if result.truncated else ""
         click.echo(f"{file}: {result.rows} rows{truncated}", err=True)

@@ -29,6 +29,7 @@ from bertsym.cli.options import command_line, force_option, form_options
 )
 @click.option("--num-classes", type=click.IntRange(2), help="For --task classification.  [default: 2]")
 @form_options
+@click.option("--guard", is_flag=True, help="Clip the inputs to their ranges in the graph, for callers that don't.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For random: and --task.")
 @click.option("--vocab", metavar="FILE", help="For params: and random:, vocab.txt or GluonNLP's vocabulary JSON.")
 @click.option("--num-heads", type=click.IntRange(1), help="For params:, the number of attention heads.")
@@ -54,6 +55,7 @@ def command(
     num_classes: int | None,
     form: str | None,
     target: str | None,
+    guard: bool,
     seed: int,
     atol: float,
     verify: bool,
@@ -90,6 +92,7 @@ def command(
         num_classes=num_classes,
         form=form,
         target=target,
+        guard=guard,
         seed=seed,
         options=SourceOptions(**source_options),
         atol=atol,

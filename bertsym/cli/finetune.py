@@ -54,6 +54,15 @@ from bertsym.cli.options import (
 )
 @device_option
 @threads_option
+@click.option(
+    "--checkpoint-steps", type=int, metavar="N", help="Write a checkpoint every N steps, besides each epoch's."
+)
+@click.option(
+    "--keep-checkpoints", type=int, default=1, show_default=True, metavar="K", help="Of the newest checkpoints."
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on from the newest checkpoint in PREFIX2-checkpoints, to the same bytes."
+)
 @click.option("--log-json", metavar="FILE", help="Write one JSON object a line, per step group and per epoch.")
 @force_option
 def command(
@@ -67,6 +76,9 @@ def command(
     text_column: str | None,
     pair_column: str | None,
     label_column: str | None,
+    checkpoint_steps: int | None,
+    keep_checkpoints: int,
+    resume: bool,
     log_json: str | None,
     force: bool,
     **settings: Any,
@@ -75,6 +87,9 @@ def command(
 
     Tables are TSV (as GLUE publishes it: no quoting), CSV or JSON Lines. Without --task and columns, the
     usual header names are found: text or sentence1, text_pair or sentence2, label.
+
+    Checkpoints are written to PREFIX2-checkpoints/checkpoint-STEP after each epoch, and after SIGINT or SIGTERM. They
+    are removed when the bundle is there.
     """
     from bertsym.training.options import FinetuneOptions
 
@@ -82,6 +97,7 @@ def command(
     tables = table_format(kind, header, text_column, pair_column, label_column)
 
     from bertsym.bundle import bundle_paths
+    from bertsym.errors import TrainingStopped
     from bertsym.inference.metrics import format_metrics
     from bertsym.training.finetune import finetune
     from bertsym.training.progress import JsonProgress, Progress, ProgressGroup, TextProgress
@@ -96,20 +112,27 @@ def command(
             ]
             if Path(log_json).resolve() in [path.resolve() for path in taken]:
                 raise click.UsageError(f"--log-json {log_json} would overwrite a file of this run.")
-            listeners.append(stack.enter_context(contextlib.closing(JsonProgress(log_json, force))))
+            listeners.append(stack.enter_context(contextlib.closing(JsonProgress(log_json, force, append=resume))))
         progress = ProgressGroup(listeners)
-        result = finetune(
-            prefix,
-            train,
-            dev,
-            out,
-            task=task,
-            options=options,
-            table_format=tables,
-            force=force,
-            progress=progress,
-            command=command_line(),
-        )
+        try:
+            result = finetune(
+                prefix,
+                train,
+                dev,
+                out,
+                task=task,
+                options=options,
+                table_format=tables,
+                checkpoint_steps=checkpoint_steps,
+                keep_checkpoints=keep_checkpoints,
+                resume=resume,
+                force=force,
+                progress=progress,
+                command=command_line(),
+            )
+        except TrainingStopped as stopped:
+            again = shlex.join([*command_line(again=True), *([] if resume else ["--resume"])])
+            raise TrainingStopped(f"{stopped}; go on with: {again}", stopped.exit_code - 128) from None
     pair = ' --text-pair "..."' if result.bundle.signature.pair else ""
     worst = max(result.checks, key=lambda check: check.relative_difference)
     click.echo(f"verified: {worst}")

@@ -35,6 +35,10 @@ COMMANDS = {
 }
 
 
+class _NoReaderError(Exception):
+    """Nobody reads what is printed."""
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module only when the command is used."""
 
@@ -50,6 +54,13 @@ class LazyGroup(click.Group):
         if verbose_option not in command.params:
             command.params.append(verbose_option)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a broken pipe as an error that click does not take for a failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _NoReaderError from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -122,7 +133,7 @@ def run(arguments: list[str]) -> int:
         return _fail("interrupted", 130)
     except _Stopped as stopped:
         return _fail(f"stopped by {stopped.signal.name}", 128 + stopped.signal)
-    except BrokenPipeError:
+    except (_NoReaderError, BrokenPipeError):
         # The reader has enough; what Python flushes at exit must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -14,6 +14,11 @@ from bertsym.cli.options import command_line, form_options, show_written, surger
 @click.option(
     "--fold", is_flag=True, help="For inference: query, key and value of a layer as one parameter and one product."
 )
+@click.option(
+    "--guard/--no-guard",
+    default=None,
+    help="Clip the inputs to their ranges in the graph, for callers that don't.  [default: as it is]",
+)
 @surgery_options
 def command(
     symbol: str,
@@ -21,6 +26,7 @@ def command(
     form: str | None,
     target: str | None,
     fold: bool,
+    guard: bool | None,
     params: str | None,
     epoch: int | None,
     shape: dict[str, tuple[int, ...]],
@@ -40,6 +46,7 @@ def command(
         target=target,
         form=form,
         fold=fold,
+        guard=guard,
         params=params,
         epoch=epoch,
         shapes=shape,

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, TypeVar
 import click
 
 from bertsym.bert.forms import FORMS, TARGETS
+from bertsym.errors import DataError
 
 SHOWN = 20  #: lines of a kind, where more is rarely read
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -208,6 +209,14 @@ def show_truncated(truncated: int, rows: int, limit: int) -> None:
         click.echo(f"{truncated} of {rows} texts truncated to {limit} tokens", err=True)
 
 
+def show_bad_rows(bad: int, rows: int, done: str) -> None:
+    """Say what was done with the rows that can't be read, if any; raises DataError when these are all."""
+    if bad:
+        click.echo(f"{bad} of {rows} rows {done}", err=True)
+    if bad and bad == rows:
+        raise DataError("no row can be read")
+
+
 def task_option(**settings: Any) -> Callable[[Function], Function]:
     """``--task``, one of the table of tasks."""
     from bertsym.text.tasks import TASKS
@@ -217,11 +226,14 @@ def task_option(**settings: Any) -> Callable[[Function], Function]:
 
 
 # They don't change what is written, nor where it was written.
-_NOT_NOTED = ("force", "log_json", "verbose")
+_NOT_NOTED = ("force", "log_json", "verbose", "checkpoint_steps", "keep_checkpoints", "resume")
 
 
-def command_line() -> list[str]:
-    """The command of the current context for a manifest: what was given, and PREFIX for the target."""
+def command_line(again: bool = False) -> list[str]:
+    """The command of the current context for a manifest: what was given, and PREFIX for the target.
+
+    All of it, to be typed `again`.
+    """
     context = click.get_current_context()
     target = "out" if "out" in context.params else "prefix"
     words = ["bertsym", str(context.command.name)]
@@ -229,13 +241,13 @@ def command_line() -> list[str]:
         name = str(parameter.name)
         value = context.params.get(name)
         given = context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-        if name in _NOT_NOTED or value is None or not given:
+        if (name in _NOT_NOTED and not again) or value is None or not given:
             continue
         if isinstance(parameter, click.Option) and parameter.multiple:
             for item in value.items() if isinstance(value, dict) else value:
                 words += [parameter.opts[0], _as_given(item)]
             continue
-        value = "PREFIX" if name == target else str(value)
+        value = "PREFIX" if name == target and not again else str(value)
         if isinstance(parameter, click.Argument):
             words.append(value)
         elif isinstance(parameter, click.Option) and parameter.is_flag:

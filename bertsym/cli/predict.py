@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,21 +13,33 @@ from bertsym.cli.options import (
     check_texts,
     device_option,
     row_bar,
+    show_bad_rows,
     show_truncated,
     table_format,
     table_source,
     text_options,
     threads_option,
 )
+from bertsym.errors import DataError
 
 if TYPE_CHECKING:
     from bertsym.inference.predict import Prediction
+
+# What `--on-error` does with a row.
+_DONE = {"fail": "", "skip": "left out", "blank": "left blank"}
 
 
 @click.command("predict")
 @click.argument("prefix")
 @text_options
 @click.option("--output-format", type=click.Choice(["tsv", "jsonl"]), default="tsv", show_default=True)
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "skip", "blank"]),
+    default="fail",
+    show_default=True,
+    help="At a row that can't be read: stop, leave it out, or print a line without an answer. Each is named.",
+)
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @device_option
 @threads_option
@@ -42,6 +54,7 @@ def command(
     pair_column: str | None,
     label_column: str | None,
     output_format: str,
+    on_error: str,
     batch_size: int,
     device: str,
 ) -> None:
@@ -56,24 +69,37 @@ def command(
     from bertsym.inference.predict import Classifier
 
     classifier = Classifier(prefix, device, batch_size)
+    predictions: Iterator[Prediction | DataError]
     if text is not None:
         predictions = iter(classifier.predict([text], None if text_pair is None else [text_pair]))
     else:
-        predictions = classifier.predict_table(table_source(file), tables)
-    rows = truncated = 0
+        predictions = classifier.predict_each(table_source(file), tables)
+    rows = bad = truncated = 0
     # The lines themselves are the progress where they go to the terminal.
     with row_bar(shown=text is None and not sys.stdout.isatty()) as on_rows:
         for rows, prediction in enumerate(predictions, 1):
+            if isinstance(prediction, DataError):
+                if on_error == "fail":
+                    raise prediction
+                bad += 1
+                click.echo(f"{prediction}: {_DONE[on_error]}", err=True)
+            else:
+                truncated += prediction.truncated
             if rows == 1 and output_format == "tsv":
                 click.echo("\t".join(["label", *(f"p({label})" for label in classifier.labels)]))
-            click.echo(_line(prediction, classifier.labels, output_format))
-            truncated += prediction.truncated
+            if on_error == "blank" or not isinstance(prediction, DataError):
+                click.echo(_line(prediction, classifier.labels, output_format))
             on_rows(1)
     show_truncated(truncated, rows, classifier.bundle.signature.max_length)
+    show_bad_rows(bad, rows, _DONE[on_error])
 
 
-def _line(prediction: Prediction, labels: Sequence[str], output_format: str) -> str:
+def _line(prediction: Prediction | DataError, labels: Sequence[str], output_format: str) -> str:
+    """One line of output, without an answer for an error."""
+    label: str | None = None
+    probabilities: dict[str, float] | None = None
+    if not isinstance(prediction, DataError):
+        label, probabilities = prediction.label, prediction.probabilities
     if output_format == "jsonl":
-        record = {"label": prediction.label, "probabilities": prediction.probabilities}
-        return json.dumps(record, ensure_ascii=False)
-    return "\t".join([prediction.label, *(f"{prediction.probabilities[label]:.6f}" for label in labels)])
+        return json.dumps({"label": label, "probabilities": probabilities}, ensure_ascii=False)
+    return "\t".join([label or "", *(f"{probabilities[name]:.6f}" if probabilities else "" for name in labels)])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from bertsym.atomic import write_whole
 from bertsym.drawing.drawing import SUFFIXES, draw_picture, expanded_keys
 from bertsym.drawing.netron import netron_text
 from bertsym.drawing.picture import Group, Picture
@@ -130,18 +129,7 @@ def _files(model: Model) -> set[Path]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                os.chmod(temporary, 0o644)
-                os.replace(temporary, path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+        write_whole(path, content)
     except OSError as error:
-        raise ModelError(f"{path}: can't write the picture: {error.strerror}") from None
+        raise ModelError(f"{path}: can't write the picture: {error.strerror or error}") from None

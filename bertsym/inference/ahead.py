@@ -21,7 +21,7 @@ class _Item(Generic[_T]):
 
 
 def ahead(values: Iterable[_T]) -> Iterator[_T]:
-    """The same values in their order, one of them made while the one before is used; an error comes in its place."""
+    """The same values in their order, one or two of them made while one is used; an error comes in its place."""
     waiting: queue.Queue[_Item[_T]] = queue.Queue(maxsize=1)
     stopped = threading.Event()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -13,12 +12,10 @@ from bertsym.bundle import VOCAB_TXT, Bundle, SymbolBundle, open_any
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.inference.classifier import as_trained, check_pair
 from bertsym.signature import Signature
-from bertsym.text.features import Features, encode_rows
+from bertsym.text.features import Features, encode_each
 from bertsym.text.tables import Row, Table, TableFormat
-from bertsym.text.tokenizer import Tokenizer
+from bertsym.text.tokenizer import Encoded, Tokenizer, chunks
 from bertsym.text.vocabulary import Vocabulary
-
-_CHUNK = 1024  # rows that are held in memory at a time, among which a Predictor batches those of like length
 
 
 class BundleTokenizer:
@@ -51,19 +48,29 @@ class BundleTokenizer:
         for row in rows:
             if not row.text.strip() or (row.pair is not None and not row.pair.strip()):
                 raise DataError(f"text {row.line} of {len(rows)} is empty")
-        return self._encode_rows(rows, "the texts")
+        return _good(self._encode(rows, "the texts"))
 
     def encode_table(
         self, source: str | Path | BinaryIO, table_format: TableFormat = TableFormat()
     ) -> Iterator[Features]:
         """Encode the rows of a table or of a stream as they come, in their order and in constant memory.
 
+        As `encode_each` reads them; raises DataError, naming the line, for a row that can't be read, behind those
+        before it.
+        """
+        return _good(self.encode_each(source, table_format))
+
+    def encode_each(
+        self, source: str | Path | BinaryIO, table_format: TableFormat = TableFormat()
+    ) -> Iterator[list[Encoded | DataError]]:
+        """Each row of a table or of a stream encoded, some at a time; in the place of one that can't be read its error.
+
         A table has the header and the columns of the training table unless `table_format` says otherwise. A
         stream of which nothing is said has a text a line, or two texts with a tab between them where the
         classifier was trained on pairs.
 
-        Raises DataError, naming the line, for what is no such table and for a file without rows, and UsageError when
-        a trained classifier takes pairs and these are none, or the other way round; as the rows come.
+        Raises DataError for what is no such table and for a file without rows, and UsageError when a trained
+        classifier takes pairs and these are none, or the other way round; as the rows come.
         """
         is_stream = not isinstance(source, (str, Path))
         if is_stream and table_format == TableFormat():
@@ -74,22 +81,40 @@ class BundleTokenizer:
                 table_format = dataclasses.replace(table_format, kind="tsv")
         table = Table(source, table_format, need_label=False)
         empty = True
-        for features in self._encode_rows(table, table.name):
+        for encoded in self._encode(table.each(), table.name):
             empty = False
-            yield features
+            yield encoded
         if empty and not is_stream:
             raise DataError(f"{table.name}: no rows")
 
-    def _encode_rows(self, rows: Iterable[Row], where: str) -> Iterator[Features]:
-        rows = iter(rows)
-        while chunk := list(itertools.islice(rows, _CHUNK)):
-            self._check_pair(chunk[0].pair is not None)
-            yield encode_rows(chunk, self._tokenizer, where)
+    def _encode(self, rows: Iterable[Row | DataError], where: str) -> Iterator[list[Encoded | DataError]]:
+        for chunk in chunks(rows, _characters):
+            first = next((row for row in chunk if isinstance(row, Row)), None)
+            if first is not None:
+                self._check_pair(first.pair is not None)
+            yield encode_each(chunk, self._tokenizer, where)
 
     def _check_pair(self, has_pair: bool) -> None:
         # What an encoder or an untrained head reads is not decided yet.
         if self.signature.kind == "classifier" and self.signature.trained:
             check_pair(self.signature, has_pair)
+
+
+def _characters(row: Row | DataError) -> int:
+    return len(row.text) + len(row.pair or "") if isinstance(row, Row) else 0
+
+
+def _good(encoded: Iterable[list[Encoded | DataError]]) -> Iterator[Features]:
+    """The examples before the first error, which is raised then."""
+    for chunk in encoded:
+        examples: list[Encoded] = []
+        for example in chunk:
+            if isinstance(example, DataError):
+                if examples:
+                    yield Features(examples)
+                raise example
+            examples.append(example)
+        yield Features(examples)
 
 
 def _bert_signature(bundle: Bundle | SymbolBundle) -> Signature:

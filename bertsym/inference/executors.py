@@ -39,19 +39,16 @@ class Executors:
     """Forwards of one function on one device, one after the other.
 
     A graph is bound when its shape first comes; the one that was not used for longest is dropped. The memory of the
-    largest is shared by all. `nbytes` is the size of the parameters.
+    largest is shared by all. `nbytes` is the size of the weights that a bound graph copies.
     """
 
     def __init__(self, device: Any, symbols: InferenceSymbols, weights: Weights, nbytes: int) -> None:
         self._device, self._symbols, self._weights = device, symbols, weights
-        self._bound: collections.OrderedDict[tuple[int, int, bool], Any] = collections.OrderedDict()
+        # By rows, length and symbol, which may be one for all batches.
+        self._bound: collections.OrderedDict[tuple[int, int, int], Any] = collections.OrderedDict()
         self._largest: tuple[int, Any] = (0, None)
         #: how many graphs are bound at a time
         self.capacity = max(2, min(_MAX_GRAPHS, _MAX_WEIGHTS // max(1, nbytes)))
-
-    def __len__(self) -> int:
-        """How many graphs are bound."""
-        return len(self._bound)
 
     def forward(self, inputs: Sequence[Array]) -> Any:
         """The first output for data0, data1 (N, T) and data2 (N,): an NDArray that is still being computed.
@@ -67,21 +64,23 @@ class Executors:
     def prepare(self, inputs: Sequence[Array]) -> Any:
         """The graph for inputs of these shapes, bound if it is not."""
         rows, length = inputs[0].shape
-        key = (rows, length, bool((inputs[2] < length).any()))
+        symbol = self._symbol(rows * length, bool((inputs[2] < length).any()))
+        key = (rows, length, id(symbol))
         executor = self._bound.pop(key, None)
         if executor is None:
             if len(self._bound) >= self.capacity:
                 self._bound.popitem(last=False)
             with _binding:
-                executor = self._bind(*key)
+                executor = self._bind(symbol, rows, length)
         self._bound[key] = executor
         return executor
 
-    def _bind(self, rows: int, length: int, padded: bool) -> Any:
+    def _symbol(self, tokens: int, padded: bool) -> Any:
         if padded:
-            symbol = self._symbols.padded
-        else:
-            symbol = self._symbols.short if rows * length <= _SHORT else self._symbols.unpadded
+            return self._symbols.padded
+        return self._symbols.short if tokens <= _SHORT else self._symbols.unpadded
+
+    def _bind(self, symbol: Any, rows: int, length: int) -> Any:
         inputs = dict(zip(INPUT_NAMES, ((rows, length), (rows, length), (rows,))))
         arrays = {
             name: mx.nd.empty(inputs[name], self._device) if name in inputs else self._weights[name]

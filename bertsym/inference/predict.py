@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bertsym.bundle import Bundle
+from bertsym.errors import DataError
 from bertsym.inference.ahead import ahead
 from bertsym.inference.bundle_tokenizer import BundleTokenizer
 from bertsym.inference.classifier import open_classifier
 from bertsym.inference.predictor import BATCH_SIZE, Predictor
 from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
+from bertsym.text.tokenizer import Encoded
 
 
 @dataclass(frozen=True)
@@ -39,20 +41,39 @@ class Classifier:
 
         Raises UsageError for the wrong one of the two, DataError for an empty text.
         """
-        return list(self._predict(self._tokenizer.encode(texts, pairs)))
+        encoded = (features.examples for features in self._tokenizer.encode(texts, pairs))
+        return [prediction for prediction in self._predict(encoded) if isinstance(prediction, Prediction)]
 
     def predict_table(
         self, source: str | Path | BinaryIO, table_format: TableFormat = TableFormat()
     ) -> Iterator[Prediction]:
         """Predict the rows of a table or of a stream, in their order and in constant memory.
 
-        They are read, and errors raised, as `BundleTokenizer.encode_table` says; some rows are tokenised while those
-        before them are predicted.
+        As `predict_each`; raises DataError for a row that can't be read, behind the predictions of those before it.
         """
-        return self._predict(ahead(self._tokenizer.encode_table(source, table_format)))
+        for prediction in self.predict_each(source, table_format):
+            if isinstance(prediction, DataError):
+                raise prediction
+            yield prediction
 
-    def _predict(self, encoded: Iterable[Features]) -> Iterator[Prediction]:
-        for features in encoded:
-            for example, values in zip(features.examples, self._predictor(features)):
+    def predict_each(
+        self, source: str | Path | BinaryIO, table_format: TableFormat = TableFormat()
+    ) -> Iterator[Prediction | DataError]:
+        """A prediction for each row, or in the place of one that can't be read its error, which names the line.
+
+        Rows are read, and errors of the whole table raised, as `BundleTokenizer.encode_each` says; some rows are
+        tokenised while those before them are predicted.
+        """
+        return self._predict(ahead(self._tokenizer.encode_each(source, table_format)))
+
+    def _predict(self, encoded: Iterable[Sequence[Encoded | DataError]]) -> Iterator[Prediction | DataError]:
+        for chunk in encoded:
+            features = Features([example for example in chunk if isinstance(example, Encoded)])
+            outputs = iter(self._predictor(features) if len(features) else ())
+            for example in chunk:
+                if isinstance(example, DataError):
+                    yield example
+                    continue
+                values = next(outputs)
                 probabilities = dict(zip(self.labels, map(float, values)))
                 yield Prediction(self.labels[int(values.argmax())], probabilities, example.truncated)

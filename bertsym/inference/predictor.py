@@ -11,6 +11,7 @@ import numpy as np
 
 from bertsym.acceleration.inference import FastInference, InferenceSymbols
 from bertsym.bert.config import BertConfig
+from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.devices import contexts
 from bertsym.errors import DataError, ModelError
@@ -70,19 +71,24 @@ class Predictor:
         return predictor
 
     def set_params(self, arg_params: Mapping[str, Array]) -> None:
-        """Use these parameters from now on; all of the symbol's and no others."""
-        arg_params = dict(arg_params)  # read once, where they are in a file
-        nbytes = sum(array.nbytes for array in arg_params.values())
+        """Use these parameters from now on; raises ModelError when one of the symbol's is missing."""
+        names = [name for name in self._symbol.list_arguments() if name not in INPUT_NAMES]
+        missing = [name for name in names if name not in arg_params]
+        if missing:
+            raise ModelError(f"parameters are missing: {', '.join(missing[:5])}")
+        arg_params = {name: arg_params[name] for name in names}  # read once, where they are in a file
         with self._lock:
             # Bound anew: mxnet 1.9.1's fused operators keep their first weight.
             if self._on_cpu:
                 if self._fast is None:
                     self._fast = FastInference(self._symbol, shapes_of(arg_params))
                 symbols, arrays = self._fast.symbols, self._fast.parameters(arg_params)
+                # oneDNN keeps weights of products in a layout of its own, but no tables.
+                nbytes = sum(array.nbytes for name, array in arg_params.items() if name not in self._fast.tables)
                 weights = Weights(arrays, self._contexts[0])
                 places = [(self._contexts[0], weights)] * engine_workers()
             else:
-                symbols = InferenceSymbols(self._symbol, self._symbol, self._symbol)
+                symbols, nbytes = InferenceSymbols(self._symbol, self._symbol, self._symbol), 0
                 places = [(device, Weights(arg_params, device)) for device in self._contexts]
             self._executors = [Executors(device, symbols, weights, nbytes) for device, weights in places]
 

@@ -117,6 +117,7 @@ class Inspection:
                 "length": bert.length,
                 "layer_norm_eps": bert.layer_norm_eps,
                 "form": bert.form,
+                "guarded": bert.guarded,
                 "encoder_output": str(bert.encoded),
                 "layer_outputs": [str(layer.output) for layer in bert.layers],
             },

@@ -51,8 +51,9 @@ def _what(facts: Inspection) -> str:
     if facts.bert is None:
         return f"no BERT, {nodes}"
     length = f"; takes length {facts.bert.length} only" if facts.bert.length else ""
+    guarded = "; guarded: its inputs are clipped inside" if facts.bert.guarded else ""
     weights = "; RANDOM WEIGHTS" if facts.random_weights else ""
-    return f"{facts.bert}; {facts.bert.form} form, {nodes}{length}{weights}"
+    return f"{facts.bert}; {facts.bert.form} form, {nodes}{length}{guarded}{weights}"
 
 
 def _parameters(facts: Inspection) -> Iterator[str]:

@@ -7,12 +7,12 @@ import importlib.util
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertsym.atomic import work_folder
 from bertsym.errors import BertsymError, ModelError, UsageError
 from bertsym.model import Model, open_model, require_params
 from bertsym.onnx_export.metadata import input_meanings, metadata
@@ -23,10 +23,10 @@ from bertsym.running import (
     input_axes,
     known_shapes,
     listed_outputs,
+    model_values,
     sample_inputs,
     sizes_of,
     tensor_shapes,
-    tensor_values,
 )
 from bertsym.runtime import quiet_stderr
 from bertsym.signature import Tensor
@@ -179,18 +179,11 @@ def _tensors(
 def _staged(target: Path, force: bool) -> Iterator[Path]:
     """Yield a path in a temporary folder beside `target`; what was written there moves to it on success."""
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-            staged = Path(folder) / target.name
-            yield staged
+        # The parameters first: a model never lacks them.
+        with work_folder(target, [_data_path(target).name, target.name]) as folder:
+            yield folder.new / target.name
             _check_target(target, force)
-            old, new = _data_path(target), _data_path(staged)
-            # The parameters first: a model never lacks them.
-            if new.exists():
-                os.replace(new, old)
-                os.replace(staged, target)
-            else:
-                os.replace(staged, target)
-                old.unlink(missing_ok=True)
+            folder.replace()
     except OSError as error:
         raise ModelError(f"{target}: can't write the ONNX file: {error.strerror or error}") from None
 
@@ -238,7 +231,7 @@ def _compare(
     checks = []
     for sample in samples:
         # MXNet first: what is wrong with the symbol itself it says better.
-        expected = tensor_values(model.graph, model.params, sample, where=model.name, trusted=model.trusted)
+        expected = model_values(model, sample)
         with _onnx_errors(model.name, "onnxruntime can't run what it was converted to"):
             answers = session.run(names, {name: array.astype(dtypes[name]) for name, array in sample.items()})
         differences = [difference(name, one, two) for name, one, two in zip(names, expected, answers)]

@@ -191,6 +191,15 @@ def _compared(op: str) -> Converter:
     return lambda b, node, x: b.add("Cast", [b.add(op, x, "bool")], to=TensorProto.FLOAT)
 
 
+def _at_least(b: Builder, node: Node, x: list[str]) -> Result:
+    scalar = b.number(decimal(node.attrs, "scalar", 1.0))
+    return b.add("Cast", [b.add("GreaterOrEqual", [x[0], scalar], "bool")], to=TensorProto.FLOAT)
+
+
+def _clip(b: Builder, node: Node, x: list[str]) -> Result:
+    return b.add("Clip", [x[0], *(b.number(decimal(node.attrs, key, 0.0)) for key in ("a_min", "a_max"))])
+
+
 def _where(b: Builder, node: Node, x: list[str]) -> Result:
     if b.rank(node.inputs[0]) != b.rank(node.inputs[1]):
         b.refuse("chooses whole rows, which does not convert")
@@ -227,6 +236,7 @@ OPERATORS: dict[str, Converter] = {
     "_contrib_div_sqrt_dim": _div_sqrt_dim,
     "_copy": _same,
     "_div_scalar": _with_scalar("Div"),
+    "_greater_equal_scalar": _at_least,
     "_maximum_scalar": _with_scalar("Max"),
     "_minimum_scalar": _with_scalar("Min"),
     "_minus_scalar": _with_scalar("Sub"),
@@ -249,6 +259,7 @@ OPERATORS: dict[str, Converter] = {
     "broadcast_power": _renamed("Pow"),
     "broadcast_sub": _renamed("Sub"),
     "broadcast_to": movement.broadcast_to,
+    "clip": _clip,
     "elemwise_add": _renamed("Add"),
     "elemwise_div": _renamed("Div"),
     "elemwise_mul": _renamed("Mul"),

@@ -5,51 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from bertsym.bundle import PARAMS, Bundle
-from bertsym.inference.classifier import as_trained, check_pair
 from bertsym.inference.metrics import evaluate_probabilities
+from bertsym.inference.rows import Rows
 from bertsym.symbol.params import Array
-from bertsym.text.features import Features, classes_of, encode_rows
-from bertsym.text.tables import Table, TableFormat, read_rows
+from bertsym.text.features import Features
 from bertsym.text.tasks import TASKS
-from bertsym.text.tokenizer import Tokenizer
 
 _ROUNDS = 3
 _TIMED_ROWS = 512
 
 Forward = Callable[[Features], Array]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The encoded rows of a table, and their classes where it has labels."""
-
-    features: Features
-    classes: Array | None
-    sha256: str
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def sample(self, count: int) -> Features:
-        """Up to `count` rows, always the same ones."""
-        chosen = np.random.default_rng(0).permutation(len(self))[:count]
-        return Features([self.features.examples[row] for row in sorted(chosen)])
-
-
-def read_encoded(bundle: Bundle, path: str | Path, table_format: TableFormat, labelled: bool) -> Rows:
-    """The rows of a table as a classifier reads them; raises DataError, with the line, and UsageError."""
-    signature = bundle.signature
-    table = Table(path, as_trained(signature, table_format), need_label=labelled)
-    rows = read_rows(table)
-    check_pair(signature, rows[0].pair is not None)
-    tokenizer = Tokenizer(bundle.vocabulary(), signature.tokenizer, signature.max_length)
-    features = encode_rows(rows, tokenizer, str(path))
-    return Rows(features, classes_of(rows, signature.labels, str(path)) if labelled else None, table.sha256)
 
 
 @dataclass(frozen=True)

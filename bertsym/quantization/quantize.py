@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 
 from bertsym.acceleration.graphs import in_form, to_symbol
+from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.bundle import SYMBOL, Bundle, BundleContent, stage_bundle
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.inference.classifier import open_classifier
 from bertsym.inference.predictor import Predictor
+from bertsym.inference.rows import Rows, read_encoded
 from bertsym.quantization.calibration import CALIBRATIONS
 from bertsym.quantization.choosing import fewest_kept
-from bertsym.quantization.measuring import Measured, Rows, measure, metrics_of, read_encoded
+from bertsym.quantization.measuring import Measured, measure, metrics_of
 from bertsym.quantization.quantizer import Quantizer
 from bertsym.recognition.recognise import find_bert
 from bertsym.surgery.fold import fold
 from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.guard import add as add_guard
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import bucket_length, inference_batches
 from bertsym.text.features import Features
@@ -191,6 +194,8 @@ class _Choice:
         """What is written."""
         bundle, manifest = self._bundle, self._bundle.manifest
         graph, arg_params = self.quantizer.quantized(kept)
+        if bundle.signature.guarded:
+            add_guard(graph, *INPUT_NAMES)
         return BundleContent(
             bundle.config,
             dataclasses.replace(bundle.signature, precision="int8", target_mxnet=None),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertsym.symbol.attributes import decimal, flag, integers
+from bertsym.symbol.guard import clipped_lengths
 from bertsym.symbol.node import Node, Output
 
 Shape = tuple[int, ...]
@@ -97,7 +98,8 @@ def is_valid_length(output: Output, valid_length: str | None) -> bool:
 
     Where the encoder takes no lengths, any input may be that.
     """
-    node = _reshaped(output, {"_maximum_scalar"}).node
+    found = _reshaped(output, {"_maximum_scalar"})
+    node = (clipped_lengths(found) or found).node
     return node.is_variable and valid_length in (None, node.name)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bertsym.bert.inputs import INPUTS
 from bertsym.errors import ModelError
+from bertsym.symbol import guard
 from bertsym.symbol.attributes import decimal, flag, integer, integers, sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -69,6 +70,7 @@ class Recognised:
     token_types: str | None
     valid_length: str | None
     form: str
+    guarded: bool = False  #: whether these inputs are clipped to their ranges inside of the graph
 
     @property
     def encoded(self) -> Output:
@@ -136,7 +138,9 @@ def find_bert(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None =
     embedding = frozenset(node for node in before if not node.is_variable or node.name in inputs)
     tables = [node for node in before if node.op == "Embedding" and node is not words]
     token_ids = _source(words)
-    token_types = next((node for node in tables if _source(node) not in (None, token_ids)), None)
+    types = next((node for node in tables if _source(node) not in (None, token_ids)), None)
+    token_types = _source(types) if types else None
+    valid_length = _valid_length(graph, layers, inputs - {token_ids, token_types})
     return Recognised(
         layers=layers,
         embedding=embedding,
@@ -144,14 +148,15 @@ def find_bert(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None =
         embedded=Output(first),
         units=_size(words.attrs, "output_dim"),
         vocab_size=_size(words.attrs, "input_dim"),
-        token_type_vocab_size=_size(token_types.attrs, "input_dim") if token_types else None,
-        max_length=_positions(graph, first, words, token_types, shapes),
+        token_type_vocab_size=_size(types.attrs, "input_dim") if types else None,
+        max_length=_positions(graph, first, words, types, shapes),
         length=_static_length(embedding),
         layer_norm_eps=decimal(first.attrs, "eps", 1e-5),
         token_ids=token_ids,
-        token_types=_source(token_types) if token_types else None,
-        valid_length=_valid_length(graph, layers, inputs - {token_ids, _source(token_types) if token_types else None}),
+        token_types=token_types,
+        valid_length=valid_length,
         form=_form(before | inside, layers),
+        guarded=token_ids is not None and guard.is_complete(graph, token_ids, token_types, valid_length),
     )
 
 
@@ -183,8 +188,8 @@ def _word_embedding(graph: SymbolGraph) -> Node | None:
 
 
 def _source(node: Node) -> str | None:
-    """The variable whose values a table is read at; None where they are computed."""
-    entry = strip(node.inputs[0])
+    """The variable whose values a table is read at, clipped or not; None where they are computed."""
+    entry = strip(guard.clipped_ids(node) or node.inputs[0])
     return entry.node.name if entry.node.is_variable else None
 
 

@@ -3,7 +3,7 @@
 What mxnet prints meanwhile is dropped for the whole process: not from several threads at once.
 """
 
-from bertsym.running.inputs import UnknownShapeError, is_index, longest, sample_inputs
+from bertsym.running.inputs import Limits, UnknownShapeError, check_model_inputs, sample_inputs
 from bertsym.running.isolation import trusting
 from bertsym.running.loading import Shape
 from bertsym.running.shapes import (
@@ -16,22 +16,22 @@ from bertsym.running.shapes import (
     sizes_of,
     tensor_shapes,
 )
-from bertsym.running.values import tensor_values
+from bertsym.running.values import model_values
 
 __all__ = [
+    "Limits",
     "Shape",
     "UnknownShapeError",
     "all_shapes",
+    "check_model_inputs",
     "fixed_length",
     "free_shapes",
     "input_axes",
-    "is_index",
     "known_shapes",
     "listed_outputs",
-    "longest",
+    "model_values",
     "sample_inputs",
     "sizes_of",
     "tensor_shapes",
-    "tensor_values",
     "trusting",
 ]

@@ -1,12 +1,14 @@
-"""Inputs to run a model on: random ones that it can bear."""
+"""Inputs to run a model on: random ones that it can bear, and the check of any others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from bertsym.errors import UsageError
+from bertsym.bert.inputs import check_inputs, check_whole
+from bertsym.errors import DataError, UsageError
 from bertsym.model import Model
 from bertsym.running.loading import Shape
 from bertsym.running.shapes import fixed_length, input_axes, sizes_of, tensor_shapes
@@ -110,7 +112,7 @@ def _sample(
         shape = shapes.get(name) or declared_sizes(node.attrs, "__shape__") or told
         if shape is None:
             raise UnknownShapeError(f"the shape of {name} is unknown: give it with --shape {name}=2,3,...")
-        if is_index(model.graph, node):
+        if _is_index(model.graph, node):
             values = np.zeros(shape)
         elif _readers(model.graph, node, _LENGTHS):
             values = np.ones(shape)
@@ -134,12 +136,54 @@ def _dtype(model: Model, node: Node) -> str:
     return declared or (next(iter(kinds)) if kinds in ({"<f2"}, {"<f8"}) else "float32")
 
 
-def is_index(graph: SymbolGraph, node: Node) -> bool:
+@dataclass(frozen=True)
+class Limits:
+    """The numbers of a recognised BERT; what the graph does not tell is not limited."""
+
+    vocab_size: int
+    token_type_vocab_size: int
+    max_length: int
+
+    @classmethod
+    def of(cls, model: Model) -> Limits:
+        """Those of a model's BERT."""
+        bert = model.bert
+        sizes = (bert.vocab_size, bert.token_type_vocab_size, bert.max_length) if bert is not None else (None,) * 3
+        return cls(*(size or 1 << 24 for size in sizes))
+
+
+def check_model_inputs(model: Model, inputs: Mapping[str, Array]) -> None:
+    """Raise DataError, naming the input and its first wrong value, unless a forward with these arrays is safe.
+
+    The inputs of a BERT are those of `bert.inputs.check_inputs`; of others, lengths and indices are checked.
+    """
+    bert, graph = model.bert, model.graph
+    try:
+        if bert is None or bert.token_ids is None or bert.token_ids not in inputs:
+            shapes = {name: array.shape for name, array in inputs.items()}
+            for name in model.inputs:
+                high = _longest(model, name, shapes) if name in inputs else None
+                if high is not None:
+                    check_whole(f"lengths {name}", inputs[name], 1, high)
+            return
+        ids = inputs[bert.token_ids]
+        types = inputs.get(bert.token_types or "", np.zeros_like(ids))
+        lengths = inputs.get(bert.valid_length or "", np.full(ids.shape[:1], ids.shape[-1]))
+        check_inputs(ids, types, lengths, Limits.of(model))
+        others = [name for name in model.inputs if name in inputs and name not in bert.inputs]
+        for name in others:
+            if _is_index(graph, graph.node(name)):
+                check_whole(f"positions {name}", inputs[name], 0, ids.shape[1] - 1)
+    except DataError as error:
+        raise DataError(f"{model.name}: {error}") from None
+
+
+def _is_index(graph: SymbolGraph, node: Node) -> bool:
     """Whether an input tells positions in another tensor, as the masked positions of a BERT in pretraining."""
     return bool(_readers(graph, node, _INDICES))
 
 
-def longest(model: Model, name: str, shapes: Mapping[str, Shape]) -> int | None:
+def _longest(model: Model, name: str, shapes: Mapping[str, Shape]) -> int | None:
     """The largest number that an input may hold which tells lengths; None of an input that tells none.
 
     MXNet reads and writes outside of its memory on a larger one, and on one below 1.

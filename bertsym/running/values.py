@@ -6,12 +6,26 @@ import math
 from collections.abc import Mapping, Sequence
 
 from bertsym.errors import ModelError
+from bertsym.model import Model
+from bertsym.running.inputs import check_model_inputs
 from bertsym.running.isolation import call
 from bertsym.running.loading import Shape, compute
 from bertsym.running.shapes import checked_text, tensor_shapes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array, shapes_of
+
+
+def model_values(
+    model: Model, inputs: Mapping[str, Array], outputs: Sequence[Output] | None = None, *, fused: bool = False
+) -> list[Array]:
+    """As `tensor_values` of a model's graph and parameters, on inputs that are checked first.
+
+    Raises DataError for inputs by which MXNet would leave its memory, too.
+    """
+    check_model_inputs(model, inputs)
+    arguments = (model.graph, model.params if model.params is not None else {}, inputs, outputs)
+    return tensor_values(*arguments, where=model.name, fused=fused, trusted=model.trusted)
 
 
 def tensor_values(
@@ -24,7 +38,7 @@ def tensor_values(
     fused: bool = False,
     trusted: bool = False,
 ) -> list[Array]:
-    """The values of `outputs`, by default of what the graph ends in, at inference.
+    """The values of `outputs`, by default of what the graph ends in, at inference; `inputs` are not checked.
 
     With `fused` MXNet may join operators, as it does by default; it then gives a layer's values for those of its
     activation where both are asked for. Labels and other variables that have no value are zeros. A graph that is not

@@ -9,7 +9,7 @@ import numpy as np
 
 from bertsym.errors import UsageError, VerificationError
 from bertsym.model import Model
-from bertsym.running import Shape, sample_inputs, tensor_values
+from bertsym.running import Shape, model_values, sample_inputs
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
 
@@ -102,11 +102,7 @@ def spoilt_by_fusion(model: Model, shapes: Mapping[str, Shape] | None = None) ->
         inputs = sample_inputs(model, shapes)
     except UsageError:
         return []
-    assert model.params is not None
-    arguments = (model.graph, model.params, inputs)
-    right, usual = (
-        tensor_values(*arguments, where=model.name, fused=fused, trusted=model.trusted) for fused in (False, True)
-    )
+    right, usual = (model_values(model, inputs, fused=fused) for fused in (False, True))
     names = [str(output) for output in model.graph.outputs]
     return [
         name for name, one, two in zip(names, right, usual) if not difference(name, one, two).relative <= DEFAULT_ATOL
@@ -119,8 +115,7 @@ def _values(model: Model, inputs: Mapping[str, Array], outputs: Sequence[Output]
     computed = list(dict.fromkeys(output for output in outputs if not output.node.is_variable))
     values: dict[Output, Array] = {}
     if computed:
-        arguments = (model.graph, model.params, inputs, computed)
-        values = dict(zip(computed, tensor_values(*arguments, where=model.name, trusted=model.trusted)))
+        values = dict(zip(computed, model_values(model, inputs, computed)))
     for output in outputs:
         if output.node.is_variable:
             name = output.node.name

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.bert.inputs import check_inputs
 from bertsym.errors import DataError, UsageError
 from bertsym.model import Model, open_model, require_params
 from bertsym.recognition.tracing import is_time_major
-from bertsym.running import Shape, fixed_length, is_index, longest, sample_inputs, tensor_values
+from bertsym.running import Limits, Shape, check_model_inputs, fixed_length, model_values, sample_inputs
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, difference
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -201,21 +200,6 @@ def _compare_params(one: Model, other: Model) -> ParamsDiff:
     )
 
 
-@dataclass(frozen=True)
-class _Limits:
-    """The numbers of a recognised BERT; what the graph does not tell is not limited."""
-
-    vocab_size: int
-    token_type_vocab_size: int
-    max_length: int
-
-    @classmethod
-    def of(cls, model: Model) -> _Limits:
-        bert = model.bert
-        sizes = (bert.vocab_size, bert.token_type_vocab_size, bert.max_length) if bert is not None else (None,) * 3
-        return cls(*(size or 1 << 24 for size in sizes))
-
-
 def _common_length(one: Model, other: Model) -> int | None:
     """The length of random texts, where it is not free: one that both take."""
     fixed = [length for length in map(fixed_length, (one, other)) if length is not None]
@@ -223,7 +207,7 @@ def _common_length(one: Model, other: Model) -> int | None:
         raise UsageError(
             f"{one.name} takes length {fixed[0]} only and {other.name} {fixed[1]}: they can't be run alike"
         )
-    longest = min(_Limits.of(model).max_length for model in (one, other))
+    longest = min(Limits.of(model).max_length for model in (one, other))
     if fixed and fixed[0] > longest:
         raise UsageError(f"one takes length {fixed[0]} only, the other {longest} at most: they can't be run alike")
     return fixed[0] if fixed else min(16, longest)
@@ -233,40 +217,10 @@ def _fitting(inputs: Mapping[str, Array], one: Model, other: Model) -> dict[str,
     """Random token ids and types of the one that the other, with a smaller vocabulary, has too."""
     found = dict(inputs)
     if one.bert is not None and other.bert is not None:
-        limits = _Limits.of(other)
+        limits = Limits.of(other)
         sizes = ((one.bert.token_ids, limits.vocab_size), (one.bert.token_types, limits.token_type_vocab_size))
         found.update({name: inputs[name] % size for name, size in sizes if name and name in inputs})
     return found
-
-
-def _check_values(model: Model, inputs: Mapping[str, Array]) -> None:
-    """Raise DataError for inputs on which MXNet would read outside of its memory."""
-    bert = model.bert
-    if bert is None or bert.token_ids not in inputs:
-        shapes = {name: array.shape for name, array in inputs.items()}
-        for name in model.inputs:
-            high = longest(model, name, shapes)
-            if high is not None and not _are_whole(inputs[name], 1, high):
-                raise DataError(f"{model.name}: {name} must be lengths, whole numbers from 1 to {high}")
-        return
-    ids = inputs[bert.token_ids or ""]
-    types = inputs.get(bert.token_types or "", np.zeros_like(ids))
-    lengths = inputs.get(bert.valid_length or "", np.full(ids.shape[:1], ids.shape[-1]))
-    try:
-        check_inputs(ids, types, lengths, _Limits.of(model))
-    except DataError as error:
-        raise DataError(f"{model.name}: {error}") from None
-    for name, values in inputs.items():
-        known = (bert.token_ids, bert.token_types, bert.valid_length)
-        if name in known or name not in model.inputs or not is_index(model.graph, model.graph.node(name)):
-            continue
-        if not _are_whole(values, 0, ids.shape[1] - 1):
-            raise DataError(f"{model.name}: {name} must be positions, whole numbers from 0 to {ids.shape[1] - 1}")
-
-
-def _are_whole(values: Array, low: int, high: int) -> bool:
-    # Written so that NaN fails too.
-    return bool(np.all((values >= low) & (values <= high) & (values == np.floor(values))))
 
 
 def _read_inputs(model: Model, path: str | Path) -> dict[str, Array]:
@@ -302,8 +256,7 @@ def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, a
     missing = [key for key in other.inputs if key not in theirs]
     if missing:
         raise UsageError(f"{other.name} has an input {missing[0]!r} that {one.name} has not: they can't be run alike")
-    _check_values(one, inputs)
-    _check_values(other, theirs)
+    check_model_inputs(other, theirs)  # before one of them runs
     places = _layers(one, other)
     nodes = _common(one.graph, other.graph)
     mine = _evaluate(one, inputs, [*(a for _, a, _ in places), *(a for a, _ in nodes)])
@@ -357,10 +310,8 @@ def _common(one: SymbolGraph, other: SymbolGraph) -> list[tuple[Output, Output]]
 def _evaluate(model: Model, inputs: Mapping[str, Array], outputs: Sequence[Output]) -> dict[Output, Array]:
     """The values of these tensors and of the graph's own outputs."""
     wanted = list(dict.fromkeys(entry for entry in (*model.graph.outputs, *outputs) if not entry.node.is_variable))
-    params = require_params(model, finite=False)
-    return dict(
-        zip(wanted, tensor_values(model.graph, params, inputs, wanted, where=model.name, trusted=model.trusted))
-    )
+    require_params(model, finite=False)
+    return dict(zip(wanted, model_values(model, inputs, wanted)))
 
 
 def _batch_major(model: Model, array: Array) -> Array:

@@ -21,6 +21,8 @@ from bertsym.surgery.fold import fold as folded
 from bertsym.surgery.replacing import fit_to, replace_encoder
 from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, training_labels, write
 from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.guard import add as add_guard
+from bertsym.symbol.guard import removed as unguarded
 
 _LENGTHS = (16, 7)
 
@@ -32,6 +34,7 @@ def lower(
     target: str | None = None,
     form: str | None = None,
     fold: bool = False,
+    guard: bool | None = None,
     params: str | Path | None = None,
     epoch: int | None = None,
     shapes: Mapping[str, Shape] | None = None,
@@ -44,7 +47,8 @@ def lower(
     (the default), ``gluonnlp`` or ``fast``, `target` the MXNet that it is for, ``1.4`` to ``1.9``; without one the
     portable form is for all of them. Parameters keep their names and values, the rest of the graph its
     nodes; `shapes` are those of further inputs, which the graph does not tell. With `fold` query, key and value of a
-    layer are one parameter, for inference: there is no training symbol then.
+    layer are one parameter, for inference: there is no training symbol then. With `guard` the graph clips its inputs to
+    the ranges that they may have; by default it does if the original does.
 
     Both are run on random texts of two lengths, with padding, where the original takes more than one. Raises
     UsageError, ModelError (naming the node that is not a BERT's, or that the target does not load) or
@@ -62,12 +66,16 @@ def lower(
             raise ModelError(
                 f"{model.name}: parameter {info.name} is {np.dtype(info.dtype)}: only float32 models are lowered"
             )
+    guarded = bert.guarded if guard is None else guard
     try:
-        spec = match(model.graph, bert, model.param_shapes)
+        plain = unguarded(model.graph)
+        spec = match(plain, find_bert(plain, model.param_shapes), model.param_shapes)
 
         def lowered(graph: SymbolGraph) -> SymbolGraph:
-            changed = replace_encoder(graph, model.param_shapes, spec, chosen)
+            changed = replace_encoder(unguarded(graph), model.param_shapes, spec, chosen)
             fit_to(changed, chosen, TARGETS[target].release if target else None)
+            if guarded:
+                add_guard(changed, spec.token_ids, spec.token_types, spec.valid_length)
             return changed
 
         train = model.train_graph() if not fold else None

@@ -259,7 +259,8 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
     labels = (*changed.labels, *(Tensor(name) for name in model.labels if name not in known))
     longest = model.bert.max_length if model.bert is not None and model.bert.token_ids in model.inputs else None
     oldest = oldest_mxnet(model.graph.nodes).version or None
-    signature = SymbolSignature(inputs, outputs, labels, longest, oldest, origin)
+    guarded = model.bert is not None and model.bert.guarded
+    signature = SymbolSignature(inputs, outputs, labels, longest, oldest, guarded, origin)
     return SymbolContent(
         signature,
         model.graph.to_json(),

@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -34,6 +34,13 @@ _FLAGS = {np.dtype(dtype): flag for flag, dtype in _DTYPES.items()}
 _MAX_NDIM = 32
 _MAX_ARRAYS = 1 << 20
 _MAX_NAME = 4096
+
+
+class Writable(Protocol):
+    """A binary file, as far as writing needs it."""
+
+    def write(self, data: Any, /) -> object:
+        """Write bytes."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +209,7 @@ class _Reader:
         return (kind, name) if colon and kind in ("arg", "aux") else ("", text)
 
 
-def write_params(file: BinaryIO, params: Mapping[str, Array], auxiliary: Container[str] = ()) -> None:
+def write_params(file: Writable, params: Mapping[str, Array], auxiliary: Container[str] = ()) -> None:
     """Write arrays as ``arg:NAME``, those in `auxiliary` as ``aux:NAME``, as MXNet's own ``nd.save`` does (V2, CPU).
 
     One array at a time: of a ParamsFile nothing is copied but what is being written. Raises ModelError for a
@@ -217,7 +224,7 @@ def write_params(file: BinaryIO, params: Mapping[str, Array], auxiliary: Contain
             raise ModelError(f"parameter {name} has shape {array.shape}, which MXNet takes for none")
         file.write(struct.pack(f"<Iii{array.ndim}q", _V2, 0, array.ndim, *array.shape))
         file.write(struct.pack("<iii", 1, 0, flag))
-        file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+        file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data)
     file.write(struct.pack("<Q", len(params)))
     for name in params:
         encoded = f"{'aux' if name in auxiliary else 'arg'}:{name}".encode()

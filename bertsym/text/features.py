@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,17 +49,26 @@ class Features:
             yield dict(zip(INPUT_NAMES, values))
 
     def batch(self, rows: Array, length: int, pad_id: int, config: BertConfig) -> tuple[Array, Array, Array]:
-        """The inputs data0, data1 (N, length) and data2 (N,) of the given rows, float32, checked."""
+        """The inputs data0, data1 (N, length) and data2 (N,) of the given rows, float32.
+
+        Raises DataError, naming the row and the value, for an example that MXNet must not see.
+        """
         token_ids = np.full((len(rows), length), pad_id, np.float32)
         token_types = np.zeros((len(rows), length), np.float32)
         valid_length = np.zeros(len(rows), np.float32)
         for position, row in enumerate(rows):
             example = self.examples[row]
             size = len(example.token_ids)
-            token_ids[position, :size] = example.token_ids
-            token_types[position, :size] = example.token_types
+            if not len(example.token_types) == size <= length:
+                types = len(example.token_types)
+                raise DataError(f"row {row} has {size} token ids and {types} token types, at most {length} fit")
+            try:
+                token_ids[position, :size] = example.token_ids
+                token_types[position, :size] = example.token_types
+            except (OverflowError, TypeError, ValueError) as error:
+                raise DataError(f"row {row} holds what is no token id or type: {error}") from None
             valid_length[position] = size
-        check_inputs(token_ids, token_types, valid_length, config)
+        check_inputs(token_ids, token_types, valid_length, config, rows)
         return token_ids, token_types, valid_length
 
 
@@ -83,22 +92,43 @@ def classes_of(rows: Sequence[Row], labels: Sequence[str], where: str) -> Array:
     index = {label: i for i, label in enumerate(labels)}
     for row in rows:
         if row.label not in index:
-            raise DataError(
-                f"{where}, line {row.line}: label {row.label!r} is not one of the labels {abbreviated(labels)}"
-            )
+            raise unknown_label(row, labels, where)
     return np.array([index[str(row.label)] for row in rows], np.int64)
+
+
+def unknown_label(row: Row, labels: Sequence[str], where: str) -> DataError:
+    """What is wrong with a row whose label is none of `labels`."""
+    return DataError(f"{where}, line {row.line}: label {row.label!r} is not one of the labels {abbreviated(labels)}")
 
 
 def encode_rows(rows: Sequence[Row], tokenizer: Tokenizer, where: str) -> Features:
     """Tokenise rows; raises DataError, with the line, for a text that is not Unicode or has no token."""
-    pairs = None if rows[0].pair is None else [row.pair or "" for row in rows]
-    for row in rows:
-        if not is_unicode(row.text) or not is_unicode(row.pair or ""):
-            raise DataError(f"{where}, line {row.line}: not valid Unicode text")
-    examples = tokenizer.encode([row.text for row in rows], pairs)
-    for row, example in zip(rows, examples):
-        first = len(example.token_ids) - example.second
-        # Each text has a [SEP], the first one a [CLS] too.
-        if first <= 2 or (pairs is not None and example.second <= 1):
-            raise DataError(f"{where}, line {row.line}: a text without any token (only control characters?)")
+    examples = []
+    for example in encode_each(rows, tokenizer, where):
+        if isinstance(example, DataError):
+            raise example
+        examples.append(example)
     return Features(examples)
+
+
+def encode_each(rows: Iterable[Row | DataError], tokenizer: Tokenizer, where: str) -> list[Encoded | DataError]:
+    """Tokenise rows; in the place of one that can't be tokenised, or that is an error already, its error."""
+    found = [_unicode_row(row, where) for row in rows]
+    good = [row for row in found if isinstance(row, Row)]
+    pairs = [row.pair or "" for row in good] if good and good[0].pair is not None else None
+    encoded = iter(tokenizer.encode([row.text for row in good], pairs))
+    return [_with_tokens(next(encoded), row, where) if isinstance(row, Row) else row for row in found]
+
+
+def _unicode_row(row: Row | DataError, where: str) -> Row | DataError:
+    if isinstance(row, Row) and not (is_unicode(row.text) and is_unicode(row.pair or "")):
+        return DataError(f"{where}, line {row.line}: not valid Unicode text")
+    return row
+
+
+def _with_tokens(example: Encoded, row: Row, where: str) -> Encoded | DataError:
+    first = len(example.token_ids) - example.second
+    # Each text has a [SEP], the first one a [CLS] too.
+    if first <= 2 or (row.pair is not None and example.second <= 1):
+        return DataError(f"{where}, line {row.line}: a text without any token (only control characters?)")
+    return example

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +17,7 @@ from bertsym.text.tasks import Columns, usual_columns
 
 FORMATS = ("tsv", "csv", "jsonl")
 _SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+_LONGEST_LINE = 1 << 24  # bytes: a row, and its tokens, must fit into memory
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,21 @@ class Table:
         try:
             self._kind = table_format.kind or self._kind_by_suffix()
             lines = self._lines()
+            self._records: Iterable[tuple[int, Any]] = lines
+            self.columns = table_format.columns
+            self._to_record: Callable[[int, Any], Mapping[str, str]]
             if self._kind == "jsonl":
-                self._records: Iterator[tuple[int, Any]] = self._json_records(lines)
-                self.columns = table_format.columns
+                self._records = self._without_blanks(
+                    (number, line if isinstance(line, DataError) else line.strip()) for number, line in lines
+                )
+                self._to_record = self._json_record
             elif self._kind == "pairs":
-                self._records = ((number, self._pair(number, line)) for number, line in lines)
-                self.columns = Columns("1", "2")
+                self._to_record, self.columns = self._pair, Columns("1", "2")
             elif self._kind == "lines":
-                self._records = ((number, {"text": _without_end(line)}) for number, line in lines)
-                self.columns = Columns("1")
+                self._to_record, self.columns = self._single, Columns("1")
             else:
                 fields = self._tsv_fields(lines) if self._kind == "tsv" else self._csv_fields(lines)
-                self._open_fields(fields, table_format)
+                self._open_fields(self._without_blanks(fields), table_format)
         except BaseException:
             self._close()
             raise
@@ -108,35 +113,69 @@ class Table:
         return DataError(f"{self.name}, line {line}: {why}")
 
     # Lines end at \n only: a text may hold U+2028, U+0085 or a vertical tab.
-    def _lines(self) -> Iterator[tuple[int, str]]:
+    def _lines(self) -> Iterator[tuple[int, str | DataError]]:
+        """Each line, or why it can't be read; raises DataError where the file can't be read at all."""
         try:
-            for number, raw in enumerate(self._file, 1):
+            for number in itertools.count(1):
+                raw = self._file.readline(_LONGEST_LINE)
+                if not raw:
+                    return
                 self._digest.update(raw)
+                whole = raw.endswith(b"\n") or len(raw) < _LONGEST_LINE
+                if not whole:
+                    self._skip_line()
                 if number == 1:
                     raw = raw.removeprefix(b"\xef\xbb\xbf")
-                try:
-                    yield number, raw.decode("utf-8")
-                except UnicodeDecodeError as error:
-                    raise self.error(number, f"not UTF-8 text (byte {error.start} of the line)") from None
+                yield number, self._decoded(number, raw) if whole else self.error(number, "longer than 16 MiB")
         except OSError as error:
             raise DataError(f"{self.name}: {error.strerror}") from None
 
-    def _tsv_fields(self, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+    def _skip_line(self) -> None:
+        while raw := self._file.readline(_LONGEST_LINE):
+            self._digest.update(raw)
+            if raw.endswith(b"\n"):
+                return
+
+    def _decoded(self, number: int, raw: bytes) -> str | DataError:
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return self.error(number, f"not UTF-8 text (byte {error.start} of the line)")
+
+    def _tsv_fields(self, lines: Iterable[tuple[int, str | DataError]]) -> Iterator[tuple[int, list[str] | DataError]]:
         # No quoting: GLUE's files hold quotation marks that are plain text.
         for number, line in lines:
-            stripped = _without_end(line)
-            yield number, stripped.split("\t") if stripped else []
+            if isinstance(line, DataError):
+                yield number, line
+            else:
+                stripped = _without_end(line)
+                yield number, stripped.split("\t") if stripped else []
 
-    def _csv_fields(self, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
-        csv.field_size_limit(1 << 30)
-        reader = csv.reader((line for _, line in lines), strict=True)
-        start = 1
-        try:
-            for fields in reader:
-                yield start, fields
-                start = reader.line_num + 1
-        except csv.Error as error:
-            raise self.error(start, f"not valid CSV: {error}") from None
+    def _csv_fields(self, lines: Iterable[tuple[int, str | DataError]]) -> Iterator[tuple[int, list[str] | DataError]]:
+        errors: list[DataError] = []  # in the lines of a row
+
+        def texts() -> Iterator[str]:
+            for _, line in lines:
+                if isinstance(line, DataError):
+                    errors.append(line)
+                yield "\n" if isinstance(line, DataError) else line
+
+        csv.field_size_limit(_LONGEST_LINE)
+        reader = csv.reader(texts(), strict=True)
+        while True:
+            start = reader.line_num + 1
+            try:
+                fields = next(reader, None)
+            except csv.Error as error:
+                yield start, self.error(start, f"not valid CSV: {error}")
+                continue
+            if fields is None:
+                return
+            yield start, errors[0] if errors else fields
+            errors.clear()
+
+    def _single(self, number: int, line: str) -> dict[str, str]:
+        return {"text": _without_end(line)}
 
     def _pair(self, number: int, line: str) -> dict[str, str]:
         texts = _without_end(line).split("\t")
@@ -144,39 +183,19 @@ class Table:
             raise self.error(number, f"{len(texts)} columns, two texts expected; for a table give --format tsv")
         return {"text": texts[0], "pair": texts[1]}
 
-    def _blank(self, number: int) -> None:
+    def _without_blanks(self, records: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
         """An empty line is no row; where every line is to get its answer it is an error."""
-        if not self._need_label:
-            raise self.error(number, "an empty line")
+        for number, record in records:
+            if record or not self._need_label:
+                yield number, record or self.error(number, "an empty line")
 
-    def _without_blanks(self, fields: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
-        for number, values in fields:
-            if values:
-                yield number, values
-            else:
-                self._blank(number)
-
-    def _json_records(self, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
-        for number, line in lines:
-            if not line.strip():
-                self._blank(number)
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                raise self.error(number, "not a JSON value") from None
-            if not isinstance(record, dict):
-                raise self.error(number, "not a JSON object")
-            yield number, record
-
-    def _open_fields(self, fields: Iterator[tuple[int, list[str]]], table_format: TableFormat) -> None:
-        fields = self._without_blanks(fields)
-        first = next(fields, None)
-        if first is None:
-            raise DataError(f"{self.name}: empty file")
+    def _open_fields(self, fields: Iterator[tuple[int, list[str] | DataError]], table_format: TableFormat) -> None:
+        line, first = next(fields, (0, DataError(f"{self.name}: empty file")))
+        if isinstance(first, DataError):
+            raise first
         header = table_format.header is not False
-        names = first[1] if header else []
-        width = len(first[1])
+        names = first if header else []
+        width = len(first)
         self.columns = self._choose(names, table_format.columns)
         places = {
             part: self._place(name, names, width)
@@ -184,15 +203,13 @@ class Table:
             if name is not None and (part != "label" or self._need_label)
         }
 
-        def records() -> Iterator[tuple[int, dict[str, str]]]:
-            if not header:
-                yield first[0], {part: first[1][place] for part, place in places.items()}
-            for number, values in fields:
-                if len(values) != width:
-                    raise self.error(number, f"{len(values)} columns, {width} expected")
-                yield number, {part: values[place] for part, place in places.items()}
+        def record(number: int, values: list[str]) -> dict[str, str]:
+            if len(values) != width:
+                raise self.error(number, f"{len(values)} columns, {width} expected")
+            return {part: values[place] for part, place in places.items()}
 
-        self._records = records()
+        self._records = fields if header else itertools.chain([(line, first)], fields)
+        self._to_record = record
 
     def _choose(self, names: list[str], wanted: Columns) -> Columns:
         """The wanted columns, and the usual ones for those that nobody named."""
@@ -217,33 +234,54 @@ class Table:
         raise DataError(f"{self.name}: no column {name!r} (the columns are {found})")
 
     def __iter__(self) -> Iterator[Row]:
+        for row in self.each():
+            if isinstance(row, DataError):
+                raise row
+            yield row
+
+    def each(self) -> Iterator[Row | DataError]:
+        """The rows, and in the place of one that can't be read its error; reading goes on behind it.
+
+        Raises DataError for what is wrong with the table and not with a row of it.
+        """
         try:
-            yield from self._rows()
+            for number, record in self._records:
+                try:
+                    row: Row | DataError = self._row(number, record)
+                except DataError as error:
+                    row = error
+                yield row
         finally:
             self._close()
 
-    def _rows(self) -> Iterator[Row]:
-        for number, record in self._records:
-            if self._kind == "jsonl":
-                if self.columns.text is None or (self.columns.label is None and self._need_label):
-                    self.columns = self._choose(list(record), self.columns)
-                record = self._json_row(number, record)
-            text, pair = record["text"], record.get("pair")
-            for what, value in (("text", text), ("second text", pair)):
-                if value is not None and not value.strip():
-                    raise self.error(number, f"the {what} is empty")
-                if value is not None and not is_unicode(value):
-                    raise self.error(number, f"the {what} is not valid Unicode")
-            label = record.get("label")
-            if label is not None:
-                label = label.strip()
-                if not label:
-                    raise self.error(number, "the label is empty")
-                if not is_unicode(label) or not label.isprintable():
-                    raise self.error(number, "the label holds a tab, a line break or another control character")
-            yield Row(number, text, pair, label)
+    def _row(self, number: int, value: Any) -> Row:
+        if isinstance(value, DataError):
+            raise value
+        record = self._to_record(number, value)
+        text, pair = record["text"], record.get("pair")
+        for what, value in (("text", text), ("second text", pair)):
+            if value is not None and not value.strip():
+                raise self.error(number, f"the {what} is empty")
+            if value is not None and not is_unicode(value):
+                raise self.error(number, f"the {what} is not valid Unicode")
+        label = record.get("label")
+        if label is not None:
+            label = label.strip()
+            if not label:
+                raise self.error(number, "the label is empty")
+            if not is_unicode(label) or not label.isprintable():
+                raise self.error(number, "the label holds a tab, a line break or another control character")
+        return Row(number, text, pair, label)
 
-    def _json_row(self, number: int, record: dict[str, Any]) -> dict[str, str]:
+    def _json_record(self, number: int, line: str) -> dict[str, str]:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            raise self.error(number, "not a JSON value") from None
+        if not isinstance(record, dict):
+            raise self.error(number, "not a JSON object")
+        if self.columns.text is None or (self.columns.label is None and self._need_label):
+            self.columns = self._choose(list(record), self.columns)
         row = {}
         for part, key in vars(self.columns).items():
             if key is None or (part == "label" and not self._need_label):

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from bertsym.errors import ModelError, UsageError
+from bertsym.errors import BertsymError, ModelError, UsageError
 from bertsym.text.vocabulary import Vocabulary
 
-_SLICE = 1024
+_T = TypeVar("_T")
+_CHUNK = 1024  # texts that are worked on at a time, among which a Predictor batches those of like length
+_CHUNK_CHARACTERS = 1 << 20  # with which there are enough
+
+
+def chunks(items: Iterable[_T], characters: Callable[[_T], int]) -> Iterator[list[_T]]:
+    """Items as they come, as many at a time as memory is meant for; those before an error come before it."""
+    chunk: list[_T] = []
+    size = 0
+    try:
+        for item in items:
+            chunk.append(item)
+            size += characters(item)
+            if len(chunk) == _CHUNK or size >= _CHUNK_CHARACTERS:
+                yield chunk
+                chunk, size = [], 0
+    except BertsymError:
+        if chunk:
+            yield chunk
+        raise
+    if chunk:
+        yield chunk
 
 
 @dataclass(frozen=True)
@@ -75,14 +96,13 @@ class Tokenizer:
         if self.max_length < shortest:
             raise UsageError(f"max length {self.max_length} is too short, {shortest} is the least")
         encoded = []
-        # In slices: an encoding of tokenizers holds much more than the ids.
-        for start in range(0, len(texts), _SLICE):
-            part = slice(start, start + _SLICE)
-            first = self._pipeline.encode_batch(list(texts[part]))
+        # In chunks: an encoding of tokenizers holds much more than the ids.
+        for chunk in chunks(zip(texts, pairs or texts), lambda each: len(each[0]) + len(each[1])):
+            first = self._pipeline.encode_batch([text for text, _ in chunk])
             if pairs is None:
                 encoded += [self._join(encoding.ids) for encoding in first]
             else:
-                second = self._pipeline.encode_batch(list(pairs[part]))
+                second = self._pipeline.encode_batch([pair for _, pair in chunk])
                 encoded += [self._join(one.ids, other.ids) for one, other in zip(first, second)]
         return encoded
 

@@ -34,6 +34,10 @@ class BatchSource(Protocol):
         """The values that the first input takes, sorted; None where they are no ids."""
 
     @property
+    def limits(self) -> BertConfig | None:
+        """What bounds the inputs of a BERT; None where they are none."""
+
+    @property
     def lengths(self) -> Array:
         """Lengths by which rows are put together, (rows,)."""
 
@@ -56,6 +60,11 @@ class TokenSource:
     def input_names(self) -> tuple[str, ...]:
         """data0, data1, data2."""
         return INPUT_NAMES
+
+    @property
+    def limits(self) -> BertConfig:
+        """The BERT's numbers."""
+        return self.config
 
     @functools.cached_property
     def token_ids(self) -> Array:
@@ -87,6 +96,10 @@ class EncodedSource:
 
     @property
     def token_ids(self) -> None:
+        """None."""
+
+    @property
+    def limits(self) -> None:
         """None."""
 
     @property

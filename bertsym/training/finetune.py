@@ -24,6 +24,7 @@ from bertsym.symbol.params import Array
 from bertsym.text.tables import TableFormat
 from bertsym.text.tasks import TASKS, Task
 from bertsym.training.batch_source import ENCODED, EncodedSource, TokenSource
+from bertsym.training.checkpoints import Checkpoints, checkpoint_folder, versions
 from bertsym.training.data import FinetuneData, read_data
 from bertsym.training.encodings import encode
 from bertsym.training.options import FinetuneOptions
@@ -57,6 +58,9 @@ def finetune(
     task: str = "classification",
     options: FinetuneOptions = FinetuneOptions(),
     table_format: TableFormat = TableFormat(),
+    checkpoint_steps: int | None = None,
+    keep_checkpoints: int = 1,
+    resume: bool = False,
     force: bool = False,
     progress: Progress | None = None,
     command: list[str] | None = None,
@@ -67,38 +71,79 @@ def finetune(
     with the best dev metric is kept. `progress` hears of every step and epoch; `command` is noted in the
     manifest.
 
-    Raises UsageError, DataError, ModelError or VerificationError; nothing is left at `out` then, and a
-    bundle that was there stays as it was.
+    After every epoch, and every `checkpoint_steps` steps, a checkpoint is written to ``OUT-checkpoints``, where the
+    newest `keep_checkpoints` stay until the bundle is there. With `resume` the run goes on from the newest one, to the
+    same bytes. In the main thread SIGINT, SIGTERM and SIGHUP end the run after its step, with a checkpoint.
+
+    Raises UsageError, DataError, ModelError, VerificationError, or TrainingStopped after a signal; nothing is left at
+    `out` then but the checkpoints, and a bundle that was there stays as it was.
     """
+    for name, number in (("checkpoint_steps", checkpoint_steps), ("keep_checkpoints", keep_checkpoints)):
+        if number is not None and number < 1:
+            raise UsageError(f"{name} is {number}, 1 or more is needed")
     if task not in TASKS:
         raise UsageError(f"task {task!r} is not one of {', '.join(TASKS)}")
     if Path(out).resolve() == Path(prefix).resolve():
         raise UsageError(f"{out} is the base itself: choose another place for the classifier")
     progress = progress or SilentProgress()
+    folder = checkpoint_folder(out)
     with stage_bundle(out, force) as stage:
+        if folder.exists() and not (resume or force):
+            raise UsageError(f"{folder} is of a run that was stopped: --resume goes on with it, --force begins anew")
         base = Bundle.open(prefix)
         _check_base(base, options)
         max_length = options.length_for(base.config.max_length)
         contexts(options.device)  # refused here if it isn't there, before anything is read
         data = read_data(base, train, dev, TASKS[task], max_length, table_format, progress)
-        grafted = _Grafted(base, len(data.labels), options, max_length)
-        progress.note(grafted.describe_input())
-        trainer = grafted.trainer(data, progress)
-        reports, best = _fit(grafted, trainer, data, TASKS[task], progress)
-        kept = max(reports, key=lambda report: report.rank)
-        training = {
+        facts = {
             "options": {**options.to_dict(), "max_length": max_length},
             "task": task,
             "data": {
                 name: {"sha256": rows.sha256, "rows": len(rows)}
                 for name, rows in (("train", data.train), ("dev", data.dev))
             },
-            "kept_epoch": kept.epoch,
-            "dev_metrics": [report.metrics for report in reports],
         }
+        grafted = _Grafted(base, len(data.labels), options, max_length)
+        progress.note(grafted.describe_input())
+        # Here, because its Module derives from a class of mxnet, which is imported late.
+        from bertsym.training.fit import Fit
+
+        checkpoints = Checkpoints(folder, stage.scratch, _settings(facts, data, base), keep_checkpoints)
+        checkpoint = checkpoints.newest(progress.note) if resume else None
+        if not resume:
+            checkpoints.remove()
+        run = Fit(
+            grafted.trainer(data, progress),
+            functools.partial(grafted.evaluate, data, TASKS[task]),
+            checkpoints,
+            checkpoint_steps,
+            progress,
+        )
+        if checkpoint is not None:
+            run.go_on_from(checkpoint)
+        run.run()
+        kept = max(run.reports, key=lambda report: report.rank)
+        best = grafted.params(run.best)
+        training = {**facts, "kept_epoch": kept.epoch, "dev_metrics": [report.metrics for report in run.reports]}
         staged = stage.write(grafted.content(task, data, best, {"command": command, "training": training}))
         checks = verify_bundle(staged, best, DEFAULT_ATOL, (16, 40), str(out))
-    return Finetuned(staged.moved_to(out), kept, reports, checks)
+    checkpoints.remove()
+    return Finetuned(staged.moved_to(out), kept, run.reports, checks)
+
+
+def _settings(facts: Mapping[str, Any], data: FinetuneData, base: Bundle) -> dict[str, Any]:
+    """What the numbers of a run depend on, by names for messages."""
+    from bertsym.training.loop import CPU_PARTS
+
+    return {
+        **facts["options"],
+        "task": facts["task"],
+        **{f"{name} table": rows["sha256"] for name, rows in facts["data"].items()},
+        "columns": f"{data.columns}, {'a' if data.header else 'no'} header",
+        **{f"base's {name}": entry["sha256"] for name, entry in base.manifest["files"].items()},
+        "parts": CPU_PARTS,
+        **versions(),
+    }
 
 
 def _check_base(base: Bundle, options: FinetuneOptions) -> None:
@@ -162,7 +207,6 @@ class _Grafted:
 
     def trainer(self, data: FinetuneData, progress: Progress) -> Trainer:
         """What trains the whole graph, or the head on the encodings of a frozen encoder."""
-        # Here, because its Module derives from a class of mxnet, which is imported late.
         from bertsym.training.loop import Trainer
 
         rows = data.train
@@ -186,12 +230,14 @@ class _Grafted:
     def _names(self) -> list[str]:
         return [*self._base_params, *self._head]
 
-    def classify(self, data: FinetuneData, arg_params: Mapping[str, Array]) -> Array:
-        """Probabilities of the dev rows, (rows, classes), as the written inference symbol will give them."""
+    def evaluate(self, data: FinetuneData, task: Task, trained: Mapping[str, Array]) -> dict[str, float]:
+        """Metrics of the dev rows, as the written inference symbol will have them."""
         if self._options.freeze_encoder:
-            return self._classify_encodings({name: arg_params[name] for name in self._head})
-        self._classifier.set_params(arg_params)
-        return self._classifier(data.dev.features)
+            probabilities = self._classify_encodings(trained)
+        else:
+            self._classifier.set_params(self.params(trained))
+            probabilities = self._classifier(data.dev.features)
+        return evaluate_probabilities(probabilities, data.dev.classes, data.labels, task.metrics, task.positive_label)
 
     def _classify_encodings(self, head: Mapping[str, Array]) -> Array:
         """The head alone, on what the frozen encoder gave."""
@@ -245,30 +291,3 @@ class _Grafted:
             facts,
             self._train_symbol.tojson(),
         )
-
-
-def _fit(
-    grafted: _Grafted, trainer: Trainer, data: FinetuneData, task: Task, progress: Progress
-) -> tuple[list[EpochReport], _Params]:
-    """Train epoch by epoch; the reports, and the parameters of the best one."""
-    options = trainer.options
-    reports: list[EpochReport] = []
-    best_epoch, best = 0, {}
-    for epoch in range(1, options.epochs + 1):
-        summary = trainer.epoch(epoch, progress.step)
-        params = grafted.params(trainer.arg_params())
-        diverged = [name for name, array in params.items() if not np.isfinite(array).all()]
-        if diverged:
-            raise ModelError(f"training diverged in epoch {epoch}: {diverged[0]} is not finite; lower --lr")
-        metrics = evaluate_probabilities(
-            grafted.classify(data, params), data.dev.classes, data.labels, task.metrics, task.positive_label
-        )
-        report = EpochReport(**vars(summary), metrics=metrics)
-        if all(report.rank > earlier.rank for earlier in reports):
-            best_epoch, best = epoch, params
-        reports.append(report)
-        progress.epoch(report)
-        if options.patience is not None and epoch - best_epoch >= options.patience and epoch < options.epochs:
-            progress.note(f"stopped early: no better dev {task.metrics[0]} for {epoch - best_epoch} epochs")
-            break
-    return reports, best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from bertsym.errors import ModelError
 from bertsym.inference.metrics import cross_entropy
 from bertsym.runtime import mx, share_threads
 from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.guard import removed as unguarded
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import training_batches
 from bertsym.training.batch_source import BatchSource
@@ -52,6 +54,19 @@ class EpochSummary:
     samples_per_second: float
 
 
+@dataclass
+class Position:
+    """Where a run is, at the end of a step: what the next steps depend on besides the arrays."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0  #: of the epoch; so many are done
+    samples: int = 0  #: of the epoch
+    loss: float = 0.0  #: the epoch's, summed over its samples
+    decay: float = 1.0  #: of a parameter without gradients
+    draws: int = 0  #: of random numbers, by the module
+
+
 @dataclass(frozen=True)
 class _Step:
     """A step that is being computed."""
@@ -75,16 +90,18 @@ class Trainer:
         self._source, self.options = source, options
         self._batches_per_epoch = len(self._batches(1))
         self.total_steps = self._batches_per_epoch * options.epochs
-        self._step = 0
+        self.position = Position()
         devices = contexts(options.device)
-        graph = SymbolGraph.parse(symbol.tojson())
+        graph = unguarded(SymbolGraph.parse(symbol.tojson()))  # the source checks its inputs
         params = dict(arg_params)
-        self._decay = 1.0  # of a parameter without gradients
         self._words = None
         if source.token_ids is not None:
             self._words = keep_used_rows(graph, source.input_names[0], source.token_ids, params)
         if self._words is not None:
             params[self._words.name] = self._words.initial
+        limits = source.limits
+        if limits is not None and self._words is not None:
+            limits = dataclasses.replace(limits, vocab_size=len(self._words.initial))
         on_cpu = devices[0].device_type == "cpu"
         #: executors that compute on the CPU at the same time; none where each device computes a part
         self._cpu_parts = (CPU_PARTS if source.token_ids is not None else 1) if on_cpu else 0
@@ -97,10 +114,12 @@ class Trainer:
             parts=self._cpu_parts or len(devices),
             accumulate=options.accumulate > 1,
             seed=options.seed,
+            limits=limits,
         )
         largest = self._data_batch(self._longest_rows())
         self._module.bind(largest.provide_data, largest.provide_label)
         self._module.init_params(params)
+        self._norm = math.nan  # of the last step's gradients
         self._module.init_optimizer(weight_decay=options.weight_decay, clip_norm=options.clip_norm)
 
     def _batches(self, epoch: int) -> list[Array]:
@@ -123,47 +142,65 @@ class Trainer:
             provide_label=[(LABEL_NAME, classes.shape)],
         )
 
-    def epoch(self, epoch: int, on_step: Callable[[StepReport], None]) -> EpochSummary:
-        """Train one epoch, numbered from 1. Raises ModelError when loss or gradients are not finite."""
+    def epoch(
+        self, epoch: int, on_step: Callable[[StepReport], None], pause: Callable[[int], bool] = lambda step: False
+    ) -> EpochSummary | None:
+        """Train one epoch, numbered from 1, or the rest of it where an earlier call was to pause.
+
+        `pause` is asked after each step but the last; when it says so, the epoch stops there: None. Raises ModelError
+        when loss or gradients are not finite.
+        """
         if self._cpu_parts:
             share_threads(self._cpu_parts)
-        # For Dropout on devices that draw by themselves.
-        seed = np.random.SeedSequence((self.options.seed, epoch)).generate_state(1)[0]
-        mx.random.seed(int(seed) & 0x7FFFFFFF)
-        started, samples, total_loss, rate = time.perf_counter(), 0, 0.0, 0.0
+        position = self.position
+        if epoch != position.epoch:
+            position.epoch, position.batch, position.samples, position.loss = epoch, 0, 0, 0.0
+        started, before = time.perf_counter(), position.samples
         batches = self._batches(epoch)
 
+        def speed() -> float:
+            return (position.samples - before) / (time.perf_counter() - started)
+
         def finish(step: _Step) -> None:
-            nonlocal samples, total_loss
             loss = self._loss(step, epoch)
-            self._step += 1
-            samples += len(step.rows)
-            total_loss += loss * len(step.rows)
-            speed = samples / (time.perf_counter() - started)
-            on_step(StepReport(epoch, self._step, step.number, len(batches), loss, step.rate, speed))
+            position.step += 1
+            position.batch = step.number
+            position.samples += len(step.rows)
+            position.loss += loss * len(step.rows)
+            on_step(StepReport(epoch, position.step, step.number, len(batches), loss, step.rate, speed()))
 
         running: _Step | None = None
-        for number, rows in enumerate(batches, 1):
-            done = self._step + (running is not None)
-            rate = warmup_linear(done, self.total_steps, self.options.peak_learning_rate, self.options.warmup)
-            step = self._begin(number, rows, rate)
+        for number, rows in enumerate(batches[position.batch :], position.batch + 1):
+            done = position.step + (running is not None)
+            step = self._begin(number, rows, self._rate(done))
             if running is not None:
                 finish(running)  # while the next one is computed
             running = step
-        assert running is not None
-        finish(running)
-        return EpochSummary(epoch, self._step, total_loss / samples, rate, samples / (time.perf_counter() - started))
+            if number < len(batches) and pause(done + 1):
+                finish(running)
+                return None
+        if running is not None:
+            finish(running)
+        rate = self._rate(position.step - 1)
+        return EpochSummary(epoch, position.step, position.loss / position.samples, rate, speed())
+
+    def _rate(self, step: int) -> float:
+        return warmup_linear(step, self.total_steps, self.options.peak_learning_rate, self.options.warmup)
 
     def _begin(self, number: int, rows: Array, rate: float) -> _Step:
         """Start a step; nothing waits for what it computes."""
         module, outputs = self._module, []
+        if not self._cpu_parts:
+            # For Dropout on devices that draw by themselves.
+            seed = np.random.SeedSequence((self.options.seed, module.draws)).generate_state(1)[0]
+            mx.random.seed(int(seed) & 0x7FFFFFFF)
         for some in np.array_split(rows, min(self.options.accumulate, len(rows))):
             module.forward(self._data_batch(some))
             module.backward()
             outputs.append((some, module.get_outputs()[0]))
         module.learning_rate = rate
         module.update()
-        self._decay *= 1 - rate * self.options.weight_decay
+        self.position.decay *= 1 - rate * self.options.weight_decay
         return _Step(number, rows, rate, outputs, module.gradient_norm)
 
     def _loss(self, step: _Step, epoch: int) -> float:
@@ -174,14 +211,34 @@ class Trainer:
         loss, norm = sum(losses) / len(step.rows), float(step.norm.asscalar())
         if not (math.isfinite(norm) and math.isfinite(loss)):
             raise ModelError(
-                f"training diverged at step {self._step + 1} (epoch {epoch}): loss {loss}, gradient norm {norm}, "
-                f"learning rate {step.rate:.2e}; try a lower learning rate"
+                f"training diverged at step {self.position.step + 1} (epoch {epoch}): loss {loss}, "
+                f"gradient norm {norm}, learning rate {step.rate:.2e}; try a lower learning rate"
             )
+        self._norm = norm
         return loss
+
+    def state(self) -> tuple[Position, dict[str, Array]]:
+        """Where the run is and copies of its arrays, between two calls of `epoch`, for `restore`.
+
+        Raises ModelError when they are not finite: nobody would want to go on from there.
+        """
+        arrays, position = self._module.get_states(), self.position
+        bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+        if bad:
+            raise ModelError(
+                f"training diverged at step {position.step} (epoch {position.epoch}): {', '.join(bad)} not finite, "
+                f"gradient norm {self._norm}; try a lower learning rate"
+            )
+        return dataclasses.replace(position, draws=self._module.draws), arrays
+
+    def restore(self, position: Position, arrays: Mapping[str, Array]) -> None:
+        """Go on from where `state` was taken of a Trainer with the same arguments; raises ModelError for another."""
+        self.position = position
+        self._module.set_states(arrays, position.step, position.draws)
 
     def arg_params(self) -> dict[str, Array]:
         """A copy of the parameters as they are now."""
         params = {name: array.asnumpy() for name, array in self._module.get_params()[0].items()}
         if self._words is not None:
-            params[self._words.name] = self._words.whole(params[self._words.name], self._decay)
+            params[self._words.name] = self._words.whole(params[self._words.name], self.position.decay)
         return params

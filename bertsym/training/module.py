@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+
 from bertsym.acceleration.graphs import TrainingSymbol
+from bertsym.bert.inputs import Limits, check_inputs
+from bertsym.errors import ModelError
 from bertsym.runtime import mx
-from bertsym.symbol.params import Array
+from bertsym.symbol.params import Array, shapes_of
 from bertsym.training.flat import FlatArrays, blocks
 from bertsym.training.optimizer import AdamW
 from bertsym.training.part import Part
@@ -24,7 +28,8 @@ class PartsModule(mx.mod.BaseModule):  # type: ignore[misc]
     of two. Otherwise each device computes a part, with parameters of its own. With `accumulate`, gradients add up
     until the next `update`.
 
-    Random numbers depend on (`seed`, `draws`) and on the part.
+    Random numbers depend on (`seed`, `draws`) and on the part. `limits` are those of a BERT, whose three inputs these
+    are: they are checked before each forward.
     """
 
     def __init__(
@@ -37,12 +42,13 @@ class PartsModule(mx.mod.BaseModule):  # type: ignore[misc]
         parts: int = 1,
         accumulate: bool = False,
         seed: int = 0,
+        limits: Limits | None = None,
     ) -> None:
         super().__init__()
         self._training, self._symbol = training, training.symbol
         self._data_names, self._label_names = list(data_names), list(label_names)
         self._contexts, self._num_parts = list(contexts), parts if len(contexts) == 1 else len(contexts)
-        self._accumulate, self._seed = accumulate, seed
+        self._accumulate, self._seed, self._limits = accumulate, seed, limits
         self.draws = 0  #: forward passes of training so far
         self.learning_rate = 0.0  #: of the next update
         self.gradient_norm: Any = None  #: of the last update: global, before clipping; NDArray (1,)
@@ -111,8 +117,31 @@ class PartsModule(mx.mod.BaseModule):  # type: ignore[misc]
         self._optimizers = [AdamW(self._layout, weights, **options) for weights in self._weights]
         self.optimizer_initialized = True
 
+    def get_states(self) -> dict[str, Array]:
+        """Copies of what `set_states` needs besides the numbers of updates and draws; between two updates."""
+        return {name: array.asnumpy() for name, array in self._states(0).items()}
+
+    def set_states(self, states: Mapping[str, Array], updates: int, draws: int) -> None:
+        """Go on from parameters and optimizer states that `get_states` gave; raises ModelError for others."""
+        for device, optimizer in enumerate(self._optimizers):
+            flats = self._states(device)
+            if {name: flat.shape for name, flat in flats.items()} != shapes_of(states):
+                raise ModelError("the states are those of other parameters, or laid out in another way")
+            for name, flat in flats.items():
+                flat[:] = states[name]
+            optimizer.count = updates
+        self.draws = draws
+
+    def _states(self, device: int) -> dict[str, Any]:
+        optimizer = self._optimizers[device]
+        kinds = {"weights": self._weights[device].flats, "means": optimizer.means, "variances": optimizer.variances}
+        return {f"{kind}{i}": flat for kind, flats in kinds.items() for i, flat in enumerate(flats)}
+
     def forward(self, data_batch: Any, is_train: bool | None = True) -> None:
-        """Compute a batch, whose arrays are of MXNet or of numpy."""
+        """Compute a batch, whose arrays are of MXNet or of numpy; raises DataError for inputs beyond the limits."""
+        if self._limits is not None:
+            token_ids, token_types, valid_length = map(_as_numpy, data_batch.data)
+            check_inputs(token_ids, token_types, valid_length, self._limits)
         arrays = dict(zip([*self._data_names, *self._label_names], [*data_batch.data, *data_batch.label]))
         rows = len(data_batch.data[0])
         ends = [rows * i // self._num_parts for i in range(self._num_parts + 1)]
@@ -155,3 +184,7 @@ class PartsModule(mx.mod.BaseModule):  # type: ignore[misc]
         if self._accumulate:
             for part in self._parts:
                 part.gradients.clear()
+
+
+def _as_numpy(array: Any) -> Array:
+    return np.asarray(array.asnumpy() if isinstance(array, mx.nd.NDArray) else array)

@@ -106,6 +106,7 @@ class TextProgress:
 
             self._bar = tqdm(
                 total=report.steps_in_epoch,
+                initial=report.step_in_epoch - 1,
                 desc=f"epoch {report.epoch}",
                 unit="step",
                 leave=False,
@@ -133,19 +134,20 @@ def _describe(report: StepReport) -> str:
 class JsonProgress:
     """One JSON object a line: ``event`` is ``step`` (a group of steps with its mean loss) or ``epoch``.
 
-    The file is made when there is something to write; an old one is overwritten with `force` only. Raises
-    UsageError at once when it can't be written.
+    The file is made when there is something to write; an old one is overwritten with `force` only, and gets more lines
+    when it is to `append`. Raises UsageError at once when it can't be written.
     """
 
-    def __init__(self, path: str | Path, force: bool = False) -> None:
+    def __init__(self, path: str | Path, force: bool = False, append: bool = False) -> None:
         self._path = Path(path)
+        self._append = append
         self._stream: TextIO | None = None
         self._group = _Group()
         if not self._path.parent.is_dir():
             raise UsageError(f"{path}: can't write a log, there is no folder {self._path.parent}")
         if self._path.is_dir() or not os.access(self._path if self._path.exists() else self._path.parent, os.W_OK):
             raise UsageError(f"{path}: can't write a log there")
-        if self._path.exists() and not force:
+        if self._path.exists() and not (force or append):
             raise UsageError(f"{path} exists: choose another log, or overwrite with --force")
 
     def close(self) -> None:
@@ -177,7 +179,7 @@ class JsonProgress:
         }
         if self._stream is None:
             try:
-                self._stream = self._path.open("w", encoding="utf-8")
+                self._stream = self._path.open("a" if self._append else "w", encoding="utf-8")
             except OSError as error:
                 raise UsageError(f"{self._path}: can't write the log: {error.strerror}") from None
         print(json.dumps(record), file=self._stream, flush=True)

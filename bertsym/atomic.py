@@ -1,0 +1,196 @@
+"""Files that appear whole or not at all: made in a folder beside their place, moved when they are safe on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bertsym.errors import BertsymError, ModelError
+
+_LOCK = "lock"
+
+
+class DigestFile:
+    """A binary file that is written once, and the SHA-256 of what was meant to be in it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._digest, self._size = file, hashlib.sha256(), 0
+
+    def write(self, data: Any) -> None:
+        """Write bytes, or a buffer of bytes; raises OSError."""
+        self._digest.update(data)
+        self._size += self._file.write(data)
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """SHA-256 in hexadecimal, and size, of what was written so far."""
+        return {"sha256": self._digest.hexdigest(), "size": self._size}
+
+
+def write_file(path: Path, write: Callable[[DigestFile], object]) -> dict[str, Any]:
+    """Make a file of what `write` writes, safe on the disk; its entry in a manifest. Raises OSError."""
+    with open(path, "wb") as file:
+        digesting = DigestFile(file)
+        write(digesting)
+        file.flush()
+        os.fsync(file.fileno())
+    return digesting.entry
+
+
+def write_text(path: Path, text: str) -> dict[str, Any]:
+    """The same for a text."""
+    content = text.encode("utf-8", "backslashreplace")  # a path in it may not be UTF-8
+    return write_file(path, lambda file: file.write(content))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder safe on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class WorkFolder:
+    """Where files are made that take the places of `names` in its parent folder, all at once.
+
+    The steps of `replace` leave, whenever the process dies, enough to tell on which side of it the files are:
+    ``new`` holds what was made; ``old`` what was there; ``new`` is called ``moving`` from the moment when ``old`` is
+    complete, and empty when all is done.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self.path, self._names = path, names
+        self.new = path / "new"  #: files here get the places
+        self._old, self._moving = path / "old", path / "moving"
+
+    def replace(self) -> None:
+        """Move the files of ``new`` to their places, and away what was there; on any exception all is as before."""
+        sync_folder(self.new)
+        self._old.mkdir()
+        parent = self.path.parent
+        try:
+            self._move(parent, self._old)
+            os.rename(self.new, self._moving)
+            self._move(self._moving, parent)
+            sync_folder(parent)
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def settle(self) -> None:
+        """Finish, or undo, what a process left that died while it replaced files; raises OSError."""
+        if self._moving.is_dir() and not any(self._moving.iterdir()):
+            # Before `moving`, without which these would be taken for files that have to go back.
+            shutil.rmtree(self._old, ignore_errors=True)
+        else:
+            self._roll_back()
+
+    def clear(self) -> None:
+        """Remove everything but the lock."""
+        for path in self.path.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
+                path.unlink()
+
+    def _roll_back(self) -> None:
+        parent = self.path.parent
+        if self._moving.is_dir():
+            self._move(parent, self._moving)
+            os.rename(self._moving, self.new)
+        self._move(self._old, parent)
+
+    def _move(self, source: Path, target: Path) -> None:
+        for name in self._names:
+            if os.path.lexists(source / name):
+                os.replace(source / name, target / name)
+
+
+@contextlib.contextmanager
+def work_folder(target: Path, names: Sequence[str] = (), *, wait: bool = False) -> Iterator[WorkFolder]:
+    """The WorkFolder of `target` (of `names`, or itself), for this process alone; it is gone afterwards.
+
+    What a process left that died is put right first. Raises OSError, and BertsymError at once when another process
+    has the folder, unless it is to `wait`.
+    """
+    path = _work_path(target)
+    with _locked(path, wait, target):
+        folder = WorkFolder(path, names or [target.name])
+        folder.settle()
+        folder.clear()
+        folder.new.mkdir()
+        try:
+            yield folder
+        finally:
+            # Where this fails the next process does it.
+            with contextlib.suppress(OSError):
+                folder.settle()
+                shutil.rmtree(path)
+
+
+def recover(target: Path, names: Sequence[str]) -> None:
+    """Put right what a process left that died while it replaced files at `target`; waits for one that lives.
+
+    Raises ModelError when that can't be done.
+    """
+    old = _work_path(target) / "old"
+    if not old.is_dir():
+        return
+    try:
+        with work_folder(target, names, wait=True):
+            pass
+    except OSError as error:
+        if old.is_dir():
+            raise ModelError(
+                f"{target}: half replaced by a process that died, and can't be put right: {error.strerror or error}"
+            ) from None
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Make or replace one file; raises OSError, and BertsymError when another process is writing it."""
+    with work_folder(target) as folder:
+        path = folder.new / target.name
+        write_file(path, lambda file: file.write(content))
+        if path.read_bytes() != content:
+            raise OSError(errno.EIO, "what is on the disk is not what was written")
+        folder.replace()
+
+
+def _work_path(target: Path) -> Path:
+    return target.with_name(f".{target.name}.writing")
+
+
+@contextlib.contextmanager
+def _locked(path: Path, wait: bool, target: Path) -> Iterator[None]:
+    """Have a folder, which is made, for this process alone; the lock ends with the process."""
+    while True:
+        path.mkdir(exist_ok=True)
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, f"{path} is a link")
+        try:
+            handle = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:  # its last owner has just removed it
+            continue
+        try:
+            _flock(handle, wait, target)
+            if os.fstat(handle).st_nlink:  # or its last owner has removed it
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def _flock(handle: int, wait: bool, target: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise BertsymError(f"{target}: another process is writing there") from None

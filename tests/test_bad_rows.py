@@ -1,0 +1,258 @@
+"""One bad row does not lose the others: what is printed, what is said, and in how much memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Result, Tables
+
+from bertsym import Classifier, DataError, evaluate
+from bertsym.text.tables import Row, Table, TableFormat
+from bertsym.text.tokenizer import chunks
+
+Cli = Callable[..., Result]
+
+HAPPY, SAD = "the happy cat", "the sad dog"
+#: format -> a bad row, and what is wrong with it
+BAD = {
+    "tsv": [
+        (b"the cat", "1 columns, 2 expected"),
+        (b"the cat\tx\ty", "3 columns, 2 expected"),
+        (b" \tx", "the text is empty"),
+        (b"", "an empty line"),
+        (b"the \xff cat\tx", "not UTF-8 text (byte 4 of the line)"),
+        (b"\x01\x02\tx", "a text without any token (only control characters?)"),
+    ],
+    "csv": [
+        (b'the cat,"x', "not valid CSV: unexpected end of data"),
+        (b'"the \xff cat",x', "not UTF-8 text (byte 5 of the line)"),
+        (b'"the "cat" sat",x', "not valid CSV: ',' expected after '\"'"),
+        (b"the cat", "1 columns, 2 expected"),
+    ],
+    "jsonl": [
+        (b"{", "not a JSON value"),
+        (b"[1]", "not a JSON object"),
+        (b'{"other": "the cat"}', "no key 'text'"),
+        (b'{"text": 3}', "'text' is not a text"),
+        (b'{"text": "\\ud800"}', "the text is not valid Unicode"),
+        (b"  ", "an empty line"),
+    ],
+}
+CASES = [(kind, row, why) for kind, rows in BAD.items() for row, why in rows]
+HEADER = {"tsv": b"text\tother\n", "csv": b"text,other\n", "jsonl": b""}
+
+
+def line(kind: str, text: str) -> bytes:
+    if kind == "jsonl":
+        return json.dumps({"text": text}).encode() + b"\n"
+    return f"{text}{',' if kind == 'csv' else chr(9)}x\n".encode()
+
+
+def table(folder: Path, kind: str, *rows: bytes) -> Path:
+    path = folder / f"t.{kind}"
+    path.write_bytes(HEADER[kind] + b"".join(rows))
+    return path
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[2]}")
+def spoilt(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
+    """Two good rows, a bad one, and a good one unless nothing can follow; and the message."""
+    kind, row, why = request.param
+    good, last = [line(kind, HAPPY), line(kind, SAD)], [line(kind, HAPPY)]
+    path = table(tmp_path, kind, *good, row + b"\n", *([] if "end of data" in why else last))
+    return path, f"{path}, line {3 + bool(HEADER[kind])}: {why}"
+
+
+def labels(printed: str) -> list[str]:
+    return [row.split("\t")[0] for row in printed.splitlines()[1:]]
+
+
+# predict
+
+
+def test_by_default_the_good_rows_before_it_are_printed_and_the_bad_one_ends_it(
+    cli: Cli, classifier: Path, spoilt: tuple[Path, str]
+) -> None:
+    path, message = spoilt
+    result = cli("predict", classifier, path)
+    assert (result.code, labels(result.out), result.err) == (1, ["yes", "no"], f"Error: {message}\n")
+
+
+def test_a_row_that_is_skipped_is_named_and_counted(cli: Cli, classifier: Path, spoilt: tuple[Path, str]) -> None:
+    path, message = spoilt
+    result = cli("predict", classifier, path, "--on-error", "skip")
+    rest = [] if "end of data" in message else ["yes"]
+    assert (result.code, labels(result.out)) == (0, ["yes", "no", *rest])
+    assert result.err == f"{message}: left out\n1 of {3 + len(rest)} rows left out\n"
+
+
+def test_a_row_that_is_left_blank_keeps_its_line(cli: Cli, classifier: Path, spoilt: tuple[Path, str]) -> None:
+    path, message = spoilt
+    result = cli("predict", classifier, path, "--on-error", "blank")
+    rest = [] if "end of data" in message else ["yes"]
+    assert (result.code, labels(result.out)) == (0, ["yes", "no", "", *rest])
+    assert result.out.splitlines()[3] == "\t\t"
+    assert result.err == f"{message}: left blank\n1 of {3 + len(rest)} rows left blank\n"
+
+
+def test_in_json_lines_a_blank_is_null(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+    path = table(tmp_path, "tsv", b"\n", line("tsv", HAPPY))
+    result = cli("predict", classifier, path, "--on-error", "blank", "--output-format", "jsonl")
+    first, second = map(json.loads, result.out.splitlines())
+    assert first == {"label": None, "probabilities": None}
+    assert second["label"] == "yes"
+
+
+@pytest.mark.parametrize("policy", ["skip", "blank"])
+def test_when_no_row_is_good_it_is_a_failure(cli: Cli, classifier: Path, tmp_path: Path, policy: str) -> None:
+    result = cli("predict", classifier, table(tmp_path, "tsv", b"\n", b"x\n"), "--on-error", policy)
+    assert result.code == 1
+    assert result.err.splitlines()[-1] == "Error: no row can be read"
+
+
+def test_what_is_wrong_with_the_whole_table_is_no_bad_row(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text("a\tb\nx\ty\n")
+    result = cli("predict", classifier, path, "--on-error", "skip")
+    assert (result.code, result.out) == (1, "")
+    assert "no column 'text' (the columns are 'a', 'b')" in result.error_line
+
+
+@pytest.mark.parametrize("before", [0, 1, 1023, 1024, 1025])
+def test_wherever_the_bad_row_stands_all_before_it_are_printed(classifier: Path, before: int) -> None:
+    stream = io.BytesIO(f"{HAPPY}\n".encode() * before + b"\xff\n" + f"{SAD}\n".encode())
+    found = Classifier(classifier).predict_table(stream)
+    assert [next(found).label for _ in range(before)] == ["yes"] * before
+    with pytest.raises(DataError, match=rf"^standard input, line {before + 1}: not UTF-8"):
+        next(found)
+
+
+def test_in_the_library_an_error_stands_in_the_place_of_its_row(classifier: Path) -> None:
+    stream = io.BytesIO(f"{HAPPY}\n \n{SAD}\n".encode())
+    first, second, third = Classifier(classifier).predict_each(stream)
+    assert not isinstance(first, DataError)
+    assert not isinstance(third, DataError)
+    assert (first.label, third.label) == ("yes", "no")
+    assert str(second) == "standard input, line 2: the text is empty"
+
+
+class Failing(io.BytesIO):
+    """A disk that fails at the third line."""
+
+    def readline(self, size: int | None = -1) -> bytes:
+        found = super().readline(size)
+        if not found:
+            raise OSError(5, "Input/output error")
+        return found
+
+
+def test_a_stream_that_fails_gives_what_it_had(classifier: Path) -> None:
+    found = Classifier(classifier).predict_each(Failing(f"{HAPPY}\n{SAD}\n".encode()))
+    assert [prediction.label for prediction in (next(found), next(found)) if not isinstance(prediction, DataError)] == [
+        "yes",
+        "no",
+    ]
+    with pytest.raises(DataError, match=r"^standard input: Input/output error$"):
+        next(found)
+
+
+def test_a_million_characters_and_a_nul_are_texts(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+    rows = [
+        line("tsv", HAPPY),
+        line("tsv", "happy " * 170_000),
+        line("tsv", "the \0 sad dog"),
+        line("tsv", "x" * 10**6),
+    ]
+    result = cli("predict", classifier, table(tmp_path, "tsv", *rows))
+    assert (result.code, labels(result.out)[:3]) == (0, ["yes", "yes", "no"])
+    assert len(labels(result.out)) == 4
+    assert result.err == "1 of 4 texts truncated to 24 tokens\n"
+
+
+def test_a_line_that_fits_into_no_memory_is_a_bad_row(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+    rows = [line("tsv", HAPPY), b"a" * (1 << 24) + b"\tx\n", b"b" * (2 << 24) + b"\tx\n", line("tsv", SAD)]
+    path = table(tmp_path, "tsv", *rows)
+    result = cli("predict", classifier, path, "--on-error", "skip")
+    assert (result.code, labels(result.out)) == (0, ["yes", "no"])
+    assert result.err.splitlines()[:2] == [f"{path}, line {n}: longer than 16 MiB: left out" for n in (3, 4)]
+
+
+def test_a_reader_that_has_enough_is_no_failure(classifier: Path) -> None:
+    command = f"set -o pipefail; {sys.executable} -m bertsym predict {classifier} | head -n 1"
+    stdin = f"{HAPPY}\n".encode() * 5000
+    result = subprocess.run(["bash", "-c", command], input=stdin, capture_output=True, check=False, timeout=120)
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"label\tp(no)\tp(yes)\n", b"")
+
+
+def peak_of_prediction(classifier: Path, path: Path, rows: int) -> int:
+    """KiB of memory that `predict` needs at most for so many rows, of which every 100th is bad."""
+    with path.open("w") as file:
+        file.write("text\tother\n")
+        for i in range(rows):
+            file.write("bad\n" if i % 100 == 99 else f"{'the red cat ' * (i % 5)}was happy\tx\n")
+    program = (
+        "import resource, sys; from bertsym.cli.group import run; code = run(sys.argv[1:]);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", program, "predict", str(classifier), str(path), "--on-error", "skip"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 1 + rows - rows // 100
+    assert f"{rows // 100} of {rows} rows left out" in result.stderr
+    return int(result.stderr.splitlines()[-1])
+
+
+def test_many_rows_need_no_more_memory_than_some(classifier: Path, tmp_path: Path) -> None:
+    some = peak_of_prediction(classifier, tmp_path / "t.tsv", 5_000)
+    many = peak_of_prediction(classifier, tmp_path / "t.tsv", 40_000)
+    # Were they kept, 35,000 rows would need 20 MB and more.
+    assert many - some < 8_000
+
+
+def test_long_rows_are_worked_on_few_at_a_time() -> None:
+    rows = [Row(i, "x" * size) for i, size in enumerate([10] * 2000 + [1 << 19] * 5 + [1 << 22])]
+    assert [len(chunk) for chunk in chunks(rows, lambda row: len(row.text))] == [1024, 978, 2, 2]
+
+
+# evaluate
+
+
+def test_evaluate_leaves_rows_out_when_it_is_told_to(
+    cli: Cli, classifier: Path, tables: Tables, tmp_path: Path
+) -> None:
+    path = tmp_path / "dev.tsv"
+    path.write_bytes(tables.dev.read_bytes() + b"maybe\tthe cat\nyes\n" + b"no\t\xff\n" + b"yes\t\x01\n")
+    stopped = cli("evaluate", classifier, path)
+    assert (stopped.code, stopped.out) == (1, "")
+    assert f"{path}, line 23: label 'maybe' is not one of the labels no, yes" in stopped.error_line
+    result = cli("evaluate", classifier, path, "--on-error", "skip", "--json")
+    document = json.loads(result.out)
+    assert (result.code, document.pop("rows"), document.pop("truncated"), document.pop("left_out")) == (0, 21, 0, 4)
+    assert document == evaluate(classifier, tables.dev).metrics
+    assert [text.split(":")[0] for text in result.err.splitlines()[:4]] == [f"{path}, line {n}" for n in range(23, 27)]
+    assert result.err.splitlines()[4] == "4 of 25 rows left out"
+
+
+# Tables
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_table_goes_on_behind_every_bad_row(tmp_path: Path, kind: str) -> None:
+    rows = [row for row, why in BAD[kind] if "end of data" not in why and "without any token" not in why]
+    path = table(tmp_path, kind, line(kind, HAPPY), *(row + b"\n" + line(kind, SAD) for row in rows))
+    found = list(Table(path, TableFormat(), need_label=False).each())
+    kinds: Iterator[type] = map(type, found)
+    assert list(kinds) == [Row, *[DataError, Row] * len(rows)]
+
+
+def test_a_quotation_mark_that_is_never_closed_takes_no_more_than_a_row_may_have(tmp_path: Path) -> None:
+    path = table(tmp_path, "csv", line("csv", HAPPY), b'"the cat,x\n', b"more\n" * (1 << 22))
+    found = Table(path, TableFormat(), need_label=False).each()
+    assert isinstance(next(found), Row)
+    assert "field larger than field limit" in str(next(found))

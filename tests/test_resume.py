@@ -1,0 +1,410 @@
+"""A training run that was stopped goes on from its checkpoint as if nothing had been, or says why it can't."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import VOCABULARY, Result, Tables, hugging_face_weights, write_hugging_face
+
+from bertsym import FinetuneOptions, ModelError, ParamsFile, TrainingStopped, UsageError, export, finetune
+from bertsym.training.loop import StepReport
+from bertsym.training.progress import EpochReport, SilentProgress
+
+Cli = Callable[..., Result]
+
+BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
+# 90 rows: 6 steps an epoch, the last one short.
+OPTIONS = FinetuneOptions(epochs=3, batch_size=16, learning_rate=2e-3, max_length=24)
+
+
+class Gone(BaseException):
+    """As kill -9: nothing that the run could still do is done."""
+
+
+class At(SilentProgress):
+    """Does something at a step, and notes what it hears."""
+
+    def __init__(self, step: int = 0, action: Callable[[], object] = lambda: None) -> None:
+        self._step, self._action = step, action
+        self.notes: list[str] = []
+        self.steps: list[tuple[int, float]] = []
+        self.epochs: list[EpochReport] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def step(self, report: StepReport) -> None:
+        self.steps.append((report.step, report.loss))
+        if report.step == self._step:
+            self._action()
+
+    def epoch(self, report: EpochReport) -> None:
+        self.epochs.append(report)
+
+
+def go() -> None:
+    raise Gone
+
+
+def files(prefix: Path) -> dict[str, bytes]:
+    """The bundle's files by their names without the prefix; there is nothing else beside them."""
+    assert [path for path in prefix.parent.iterdir() if not path.name.startswith(f"{prefix.name}-")] == []
+    return {path.name.removeprefix(prefix.name): path.read_bytes() for path in prefix.parent.iterdir()}
+
+
+def checkpoints(prefix: Path) -> list[str]:
+    folder = prefix.with_name(f"{prefix.name}-checkpoints")
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+@dataclasses.dataclass
+class Run:
+    """A run that can be made several times."""
+
+    base: Path
+    tables: Tables
+    folder: Path
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "x"
+
+    def __call__(self, progress: SilentProgress | None = None, options: FinetuneOptions = OPTIONS, **more: Any) -> Any:
+        return finetune(
+            self.base, self.tables.train, self.tables.dev, self.out, options=options, progress=progress, **more
+        )
+
+    @property
+    def arguments(self) -> list[str]:
+        """As a command line."""
+        tables = ["--train", str(self.tables.train), "--dev", str(self.tables.dev)]
+        return ["finetune", str(self.base), *tables, "--out", str(self.out)]
+
+    def stopped(self, step: int, **more: Any) -> None:
+        """Run until a step, and no further."""
+        with pytest.raises(Gone):
+            self(At(step, go), **more)
+
+    def elsewhere(self, name: str) -> Run:
+        folder = self.folder.parent / name
+        folder.mkdir()
+        return dataclasses.replace(self, folder=folder)
+
+
+@pytest.fixture
+def run(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> Run:
+    (tmp_path / "run").mkdir()
+    return Run(bundles["cls"], tables, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def whole(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of an uninterrupted run with OPTIONS."""
+    run = Run(bundles["cls"], tables, tmp_path_factory.mktemp("whole"))
+    run()
+    return files(run.out)
+
+
+@pytest.fixture(scope="module")
+def after_8(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of such a run that was killed after step 8: checkpoint-6."""
+    run = Run(bundles["cls"], tables, tmp_path_factory.mktemp("stopped"))
+    run.stopped(8)
+    return run.out.with_name("x-checkpoints")
+
+
+@pytest.fixture
+def killed(run: Run, after_8: Path) -> Run:
+    """The same run, for one test alone."""
+    shutil.copytree(after_8, run.out.with_name("x-checkpoints"))
+    return run
+
+
+# The same bytes
+
+
+@pytest.mark.parametrize(
+    ("step", "checkpoint_steps", "found", "changes"),
+    [
+        (8, None, "checkpoint-6", {}),
+        (6, None, None, {}),
+        (11, 4, "checkpoint-8", {}),
+        (14, 5, "checkpoint-12", {"accumulate": 3}),
+        (17, 5, "checkpoint-15", {"freeze_encoder": True}),
+        (10, 2, "checkpoint-8", {"clip_norm": 0.0, "dropout": 0.0, "weight_decay": 0.3}),
+    ],
+    ids=["after an epoch", "before the first checkpoint", "within an epoch", "accumulated", "frozen", "strong decay"],
+)
+def test_a_resumed_run_writes_the_same_bytes(
+    run: Run, step: int, checkpoint_steps: int | None, found: str | None, changes: dict[str, Any]
+) -> None:
+    options = dataclasses.replace(OPTIONS, **changes)
+    whole, heard = At(), At()
+    expected = run.elsewhere("whole")
+    expected(whole, options=options)
+    run.stopped(step, options=options, checkpoint_steps=checkpoint_steps)
+    assert checkpoints(run.out) == ([found] if found else [])
+    run(heard, options=options, resume=True)
+    first = int(found.rpartition("-")[2]) if found else 0
+    assert heard.steps == whole.steps[first:]
+    # The epoch of the checkpoint is evaluated again.
+    assert [report.metrics for report in heard.epochs] == [
+        report.metrics for report in whole.epochs[-len(heard.epochs) :]
+    ]
+    assert files(run.out) == files(expected.out)
+
+
+def test_a_run_that_is_stopped_again_and_again_writes_the_same_bytes(run: Run, whole: dict[str, bytes]) -> None:
+    for step in range(2, 19, 3):
+        run.stopped(step, resume=True, checkpoint_steps=2)
+    run(resume=True)
+    assert files(run.out) == whole
+
+
+def test_the_best_epoch_and_the_patience_survive(run: Run) -> None:
+    # After the first epoch so small a rate that nothing gets better.
+    options = dataclasses.replace(OPTIONS, epochs=9, learning_rate=1e-12, patience=2)
+    whole, heard = At(), At()
+    expected = run.elsewhere("whole")
+    result = expected(whole, options=options)
+    stop = whole.steps[-1][0] - 2
+    run.stopped(stop, options=options)
+    resumed = run(heard, options=options, resume=True)
+    assert (resumed.kept.epoch, len(resumed.epochs)) == (result.kept.epoch, len(result.epochs))
+    assert len(heard.epochs) < len(whole.epochs) < 9
+    assert files(run.out) == files(expected.out)
+
+
+def test_a_run_may_go_on_with_another_number_of_threads(killed: Run, whole: dict[str, bytes]) -> None:
+    options = ["--epochs", "3", "--batch-size", "16", "--lr", "2e-3", "--max-length", "24", "--threads", "1"]
+    subprocess.run([*BERTSYM, *killed.arguments, *options, "--resume"], check=True, capture_output=True, timeout=120)
+    assert files(killed.out)["-0000.params"] == whole["-0000.params"]
+
+
+# Which checkpoints there are
+
+
+def test_the_newest_checkpoints_stay_until_the_bundle_is_there(run: Run) -> None:
+    run.stopped(13, checkpoint_steps=5, keep_checkpoints=3)
+    assert checkpoints(run.out) == ["checkpoint-10", "checkpoint-12", "checkpoint-6"]
+    assert not list(run.folder.glob(".*"))
+    run(resume=True)
+    assert not run.out.with_name("x-checkpoints").exists()
+
+
+def test_a_checkpoint_is_parameters_and_json(run: Run) -> None:
+    run.stopped(7)
+    run.stopped(13, resume=True)
+    folder = run.out.with_name("x-checkpoints") / "checkpoint-12"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("best.params", "manifest.json", "state.json", "state.params")
+    ]
+    state = json.loads((folder / "state.json").read_text())
+    assert (state["step"], state["epoch"], state["batch"], len(state["epochs"])) == (12, 2, 6, 1)
+    assert {name.rstrip("0123456789") for name in ParamsFile(folder / "state.params")} == {
+        *("weights", "means", "variances")
+    }
+    assert "fc-finetune_weight" in ParamsFile(folder / "best.params")
+
+
+def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(run: Run, whole: dict[str, bytes]) -> None:
+    run.stopped(13, keep_checkpoints=2)
+    params = run.out.with_name("x-checkpoints") / "checkpoint-12" / "state.params"
+    content = bytearray(params.read_bytes())
+    content[len(content) // 2] ^= 1
+    params.write_bytes(content)
+    heard = At()
+    run(heard, resume=True, keep_checkpoints=2)
+    assert any(note.startswith("left out: ") and "its SHA-256 is not" in note for note in heard.notes)
+    assert heard.steps[0][0] == 7
+    assert files(run.out) == whole
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "state.json", "state.params"])
+def test_without_a_whole_checkpoint_nothing_is_done(killed: Run, name: str) -> None:
+    path = killed.out.with_name("x-checkpoints") / "checkpoint-6" / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ModelError, match=name):
+        killed(resume=True)
+    assert checkpoints(killed.out) == ["checkpoint-6"]
+
+
+def test_to_resume_where_nothing_is_begins_with_the_first_step(run: Run) -> None:
+    heard = At()
+    run(heard, options=dataclasses.replace(OPTIONS, epochs=1), resume=True)
+    assert f"{run.out}-checkpoints has no checkpoint: beginning with the first step" in heard.notes
+    assert heard.steps[0][0] == 1
+
+
+def test_checkpoints_are_not_thrown_away_unasked(killed: Run) -> None:
+    with pytest.raises(UsageError, match="--resume goes on with it, --force begins anew"):
+        killed()
+    assert checkpoints(killed.out) == ["checkpoint-6"]
+    heard = At()
+    killed(heard, force=True, options=dataclasses.replace(OPTIONS, epochs=1))
+    assert heard.steps[0][0] == 1
+    assert not killed.out.with_name("x-checkpoints").exists()
+
+
+# Another run
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"learning_rate": 1e-3}, "learning_rate 0.002 there, 0.001 here"),
+        ({"epochs": 4}, "epochs 3 there, 4 here"),
+        ({"seed": 1}, "seed 0 there, 1 here"),
+        ({"accumulate": 2, "dropout": 0.2}, "accumulate 1 there, 2 here; dropout 0.1 there, 0.2 here"),
+        ({"max_length": 20}, "max_length 24 there, 20 here"),
+        ({"freeze_encoder": True}, "freeze_encoder False there, True here"),
+        ({"patience": 3}, "patience none there, 3 here"),
+    ],
+    ids=str,
+)
+def test_other_options_are_refused_by_name(killed: Run, changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        killed(resume=True, options=dataclasses.replace(OPTIONS, **changes))
+    assert str(refused.value) == f"{killed.out}-checkpoints/checkpoint-6 is of another run: {why}"
+
+
+@pytest.mark.parametrize("name", ["train", "dev"])
+def test_another_table_is_refused(killed: Run, tmp_path: Path, name: str) -> None:
+    table = tmp_path / "other.tsv"
+    table.write_text(getattr(killed.tables, name).read_text() + "yes\tthe happy cat\n")
+    killed.tables = dataclasses.replace(killed.tables, **{name: table})
+    with pytest.raises(UsageError, match=rf"another run: {name} table [0-9a-f]{{12}} there, [0-9a-f]{{12}} here$"):
+        killed(resume=True)
+
+
+def test_another_base_is_refused(killed: Run, tiny_hf: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+    killed.base = bundles["pooled"]
+    with pytest.raises(UsageError, match=r"another run: base's symbol\.json .* base's 0000.params "):
+        killed(resume=True)
+    killed.base = export(f"hf:{tiny_hf}", tmp_path / "fast", form="fast", target="1.9").bundle.prefix
+    with pytest.raises(UsageError, match=r"another run: base's symbol\.json "):
+        killed(resume=True)
+
+
+@pytest.mark.parametrize(("name", "value"), [("parts", 4), ("mxnet version", "1.9.0"), ("bertsym version", "0.0.1")])
+def test_a_checkpoint_that_was_computed_in_another_way_is_refused(killed: Run, name: str, value: object) -> None:
+    path = killed.out.with_name("x-checkpoints") / "checkpoint-6" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    here = manifest["settings"][name]
+    manifest["settings"][name] = value
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(UsageError, match=f"is of another run: {name} {value} there, {here} here"):
+        killed(resume=True)
+
+
+# Signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
+    run: Run, whole: dict[str, bytes], number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    heard = At(8, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(TrainingStopped, match=f"stopped by {number.name} after step .* of 18; kept: ") as stopped:
+        run(heard)
+    assert stopped.value.exit_code == 128 + number
+    assert signal.getsignal(number) is before
+    # One step is computed while the one before is reported.
+    last = heard.steps[-1][0]
+    assert last in (9, 10)
+    assert checkpoints(run.out) == [f"checkpoint-{last}"]
+    run(resume=True)
+    assert files(run.out) == whole
+
+
+def test_a_second_signal_ends_at_once(run: Run) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    heard = At(8, twice)
+    with pytest.raises(KeyboardInterrupt):
+        run(heard)
+    assert heard.steps[-1][0] == 8
+    assert checkpoints(run.out) == ["checkpoint-6"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_line_says_how_to_go_on(run: Run, number: signal.Signals, code: int) -> None:
+    options = ["--epochs", "300", "--batch-size", "16", "--max-length", "24"]
+    process = subprocess.Popen(
+        [*BERTSYM, *run.arguments, *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 2"):
+                break
+        process.send_signal(number)
+        _, rest = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == code
+    said = rest.splitlines()[-1]
+    (kept,) = checkpoints(run.out)
+    step = kept.rpartition("-")[2]
+    assert said == (
+        f"Error: stopped by {number.name} after step {step} of 1800; kept: {run.out}-checkpoints/{kept}; "
+        f"go on with: {shlex.join(['bertsym', *run.arguments, *options, '--resume'])}"
+    )
+
+
+# What goes wrong
+
+
+def test_a_run_that_diverges_keeps_the_last_good_checkpoint(run: Run, tmp_path: Path) -> None:
+    weights = hugging_face_weights()
+    # Their sum is beyond float32.
+    weights["embeddings.word_embeddings.weight"][VOCABULARY.index("bird")] = 3e38
+    weights["embeddings.position_embeddings.weight"][30] = 3e38
+    source = write_hugging_face(tmp_path / "large", weights)
+    run.base = export(f"hf:{source}", tmp_path / "large" / "base", verify=False).bundle.prefix
+    table = tmp_path / "bird.tsv"
+    rows = [f"{label}\tthe {word} cat" for word in ("red", "blue", "old", "small") for label in ("yes", "no")] * 4
+    table.write_text("\n".join(["label\ttext", *rows, "yes\t" + "bird " * 33]) + "\n")
+    run.tables = Tables(table, run.tables.dev)
+    heard = At()
+    with pytest.raises(ModelError) as diverged:
+        run(heard, checkpoint_steps=1, options=dataclasses.replace(OPTIONS, batch_size=4, max_length=40))
+    good = len(heard.steps)
+    assert good > 0
+    assert f"training diverged at step {good + 1} (epoch 1): loss nan, gradient norm nan, " in str(diverged.value)
+    assert str(diverged.value).endswith(f"; kept: {run.out}-checkpoints/checkpoint-{good}")
+
+
+def test_the_log_goes_on_where_it_was(cli: Cli, run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"event": "epoch"}\n')
+    done = cli(*run.arguments, "--epochs", 1, "--log-json", log, "--resume")
+    assert done.code == 0, done.err
+    assert [json.loads(line)["event"] for line in log.read_text().splitlines()] == ["epoch", "step", "epoch"]
+
+
+def test_a_removed_folder_is_one_line(run: Run) -> None:
+    with pytest.raises(ModelError, match="can't write a checkpoint: No such file or directory; no checkpoint was"):
+        run(At(3, lambda: shutil.rmtree(run.folder)))
+
+
+@pytest.mark.parametrize("option", ["--checkpoint-steps", "--keep-checkpoints"])
+def test_numbers_out_of_range_are_refused(cli: Cli, run: Run, option: str) -> None:
+    refused = cli(*run.arguments, option, 0)
+    assert refused.error_line == f"Error: {option.strip('-').replace('-', '_')} is 0, 1 or more is needed"
+    assert refused.code == 2
