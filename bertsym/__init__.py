@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bertsym.model import Model, open_model
     from bertsym.onnx_export.exporting import ExportedOnnx, export_onnx
     from bertsym.quantization.quantize import Quantized, quantize
+    from bertsym.running.isolation import trusting
     from bertsym.signature import Signature
     from bertsym.sources import Pretrained, SourceOptions, load_source
     from bertsym.surgery.diff import Diff, diff
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from bertsym.symbol.graph import SymbolGraph
     from bertsym.symbol.node import Node, Output
     from bertsym.symbol.params import ParamsFile
+    from bertsym.symbol.validation import allowing
     from bertsym.text.tables import TableFormat
     from bertsym.text.tasks import Columns
     from bertsym.training.distributed import finetune_distributed
@@ -86,10 +88,12 @@ _HOME = {
     "Node": "symbol.node",
     "Output": "symbol.node",
     "ParamsFile": "symbol.params",
+    "allowing": "symbol.validation",
     "TableFormat": "text.tables",
     "Columns": "text.tasks",
     "finetune": "training.finetune",
     "finetune_distributed": "training.distributed",
+    "trusting": "running.isolation",
     "FinetuneOptions": "training.options",
     "verify": "verification",
 }
@@ -125,6 +129,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "Written",
+    "allowing",
     "diff",
     "draw",
     "edit",
@@ -144,6 +149,7 @@ __all__ = [
     "open_model",
     "output_symbol",
     "quantize",
+    "trusting",
     "verify",
 ]
 

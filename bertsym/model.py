@@ -28,6 +28,7 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Parameters, ParamsFile
 from bertsym.symbol.roles import input_variables, label_variables
+from bertsym.symbol.validation import check_params, check_symbol
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -42,6 +43,8 @@ class Model:
     params: Parameters | None
     params_path: Path | None
     bundle: Bundle | SymbolBundle | None
+    #: whether it is a bundle whose digests were checked, or was made of one: MXNet may run it in this process
+    trusted: bool = False
     #: shapes of inputs, by name, that are known from what the model was made of
     known_axes: Mapping[str, Axes] = field(default_factory=dict)
 
@@ -178,7 +181,8 @@ def open_model(
         params = bundle.path(PARAMS)
     graph = SymbolGraph.load(symbol_path)
     found = Path(params) if params is not None else _params_of(prefix, epoch)
-    return Model(name, symbol_path, graph, ParamsFile(found) if found is not None else None, found, bundle)
+    arrays = ParamsFile(found) if found is not None else None
+    return Model(name, symbol_path, graph, arrays, found, bundle, bundle is not None and digests)
 
 
 def _params_of(prefix: Path, epoch: int | None) -> Path | None:
@@ -194,11 +198,18 @@ def _params_of(prefix: Path, epoch: int | None) -> Path | None:
     return first if first in there else (there[-1] if there else None)
 
 
-def require_params(model: Model) -> Parameters:
-    """The parameters; raises ModelError when there are none, or not all."""
+def require_params(model: Model, *, finite: bool = True) -> Parameters:
+    """The parameters; raises ModelError when there are none, or not all, or not those of the graph.
+
+    And for a graph that MXNet must not be given. Parameters of unknown origin are read whole, to see that they are
+    `finite`.
+    """
+    check_symbol(model.graph, model.name)
     if model.params is None:
         raise ModelError(f"{model.name}: there are no parameters beside {model.symbol_path.name}; name their file")
     if model.missing:
         names = ", ".join(model.missing[:3])
         raise ModelError(f"{model.name}: {len(model.missing)} parameters of the graph are missing in its file: {names}")
+    if not model.trusted:
+        check_params(model.graph, model.params, str(model.params_path), finite=finite)
     return model.params

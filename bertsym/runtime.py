@@ -110,7 +110,8 @@ def mxnet_errors(where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if type(error).__name__ != "MXNetError":
+        # Module's bind makes a RuntimeError of it.
+        if type(error).__name__ != "MXNetError" and not str(error).startswith("simple_bind error"):
             raise
         raise ModelError(f"{where}: MXNet can't run it: {_reason(str(error))}") from None
 

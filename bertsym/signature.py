@@ -68,28 +68,49 @@ class Signature:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Signature:
-        """The inverse of `to_json`."""
-        length, columns = document["inputs"][0]["shape"][1], document["columns"]
+        """The inverse of `to_json`; raises KeyError, TypeError or IndexError for what is none."""
+        length, columns, tokenizer = document["inputs"][0]["shape"][1], document["columns"], document["tokenizer"]
         return cls(
-            kind=document["kind"],
-            output=document["encoder_output"],
-            output_name=document["outputs"][0]["name"],
-            output_shape=tuple(document["outputs"][0]["shape"]),
-            max_length=document["max_length"],
-            tokenizer=TokenizerOptions(**document["tokenizer"]),
-            length=length if isinstance(length, int) else None,
-            task=document["task"],
-            labels=tuple(document["labels"]),
-            pair=document["pair"],
-            columns=Columns(*(columns[part] for part in ("text", "pair", "label"))),
-            header=columns["header"],
-            trained=document.get("trained", True),
-            form=document["form"],
-            target_mxnet=document.get("target_mxnet"),
-            minimum_mxnet=document["minimum_mxnet"],
-            guarded=document.get("guarded", False),
-            precision=document.get("precision", "float32"),
+            kind=_of(document["kind"], str),
+            output=_of(document["encoder_output"], str),
+            output_name=_of(document["outputs"][0]["name"], str),
+            output_shape=_all(document["outputs"][0]["shape"], int, str),
+            max_length=_of(document["max_length"], int),
+            tokenizer=TokenizerOptions(
+                lower_case=_of(tokenizer["lower_case"], bool),
+                strip_accents=_of(tokenizer["strip_accents"], bool, _NONE),
+                split_chinese=_of(tokenizer["split_chinese"], bool),
+                kind=_of(tokenizer["kind"], str),
+                segments=_of(tokenizer.get("segments", 2), int),
+            ),
+            length=_of(length, int) if not isinstance(length, str) else None,
+            task=_of(document["task"], str, _NONE),
+            labels=_all(document["labels"], str),
+            pair=_of(document["pair"], bool, _NONE),
+            columns=Columns(*(_of(columns[part], str, _NONE) for part in ("text", "pair", "label"))),
+            header=_of(columns["header"], bool),
+            trained=_of(document.get("trained", True), bool),
+            form=_of(document["form"], str, _NONE),
+            target_mxnet=_of(document.get("target_mxnet"), str, _NONE),
+            minimum_mxnet=_of(document["minimum_mxnet"], str, _NONE),
+            guarded=_of(document.get("guarded", False), bool),
+            precision=_of(document.get("precision", "float32"), str),
         )
+
+
+_NONE = type(None)
+
+
+def _of(value: Any, *kinds: type) -> Any:
+    """The value; raises TypeError unless it is of one of these types, of which bool is no int."""
+    if type(value) not in kinds:
+        raise TypeError(f"{value!r:.80} is no {kinds[0].__name__}")
+    return value
+
+
+def _all(values: Any, *kinds: type) -> tuple[Any, ...]:
+    """The values of a list, each of one of these types; raises TypeError."""
+    return tuple(_of(value, *kinds) for value in _of(values, list, tuple))
 
 
 @dataclass(frozen=True)
@@ -135,7 +156,12 @@ class SymbolSignature:
 
         def tensors(name: str) -> tuple[Tensor, ...]:
             return tuple(
-                Tensor(**{**tensor, "shape": None if tensor["shape"] is None else tuple(tensor["shape"])})
+                Tensor(
+                    name=_of(tensor["name"], str),
+                    shape=None if tensor["shape"] is None else _all(tensor["shape"], int, str),
+                    dtype=_of(tensor["dtype"], str),
+                    meaning=_of(tensor["meaning"], str),
+                )
                 for tensor in document[name]
             )
 
@@ -143,8 +169,8 @@ class SymbolSignature:
             tensors("inputs"),
             tensors("outputs"),
             tensors("labels"),
-            document.get("max_length"),
-            document["minimum_mxnet"],
-            document.get("guarded", False),
-            document["origin"],
+            _of(document.get("max_length"), int, _NONE),
+            _of(document["minimum_mxnet"], str, _NONE),
+            _of(document.get("guarded", False), bool),
+            _of(document["origin"], dict, _NONE),
         )

@@ -17,6 +17,7 @@ from refusals import refusal
 from bertsym import BertConfig, output_symbol
 from bertsym.bert.outputs import output_parameters
 from bertsym.bert.parameters import parameter_shapes
+from bertsym.bundle.files import file_digest
 from bertsym.runtime import mx
 
 WEIGHTS = SYMBOLS / "gluonnlp-0.10.0" / "weights-0000.params"
@@ -230,6 +231,7 @@ def base_bundle(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     manifest["config"] = config.to_dict()
     for name, entry in manifest["files"].items():
         entry["size"] = Path(f"{prefix}-{name}").stat().st_size
+    manifest["files"]["symbol.json"]["sha256"] = file_digest(Path(f"{prefix}-symbol.json"))
     manifest_path.write_text(json.dumps(manifest))
     return prefix
 
@@ -246,9 +248,15 @@ def test_a_bundle_of_440_mb_is_not_read_into_memory(base_bundle: Path) -> None:
     assert "12 layers of 7,087,872 (28.4 MB each)" in out
 
 
-def test_mxnet_is_imported_for_shapes_only(tmp_path: Path) -> None:
+def test_mxnet_is_imported_for_shapes_of_trusted_files_only(tmp_path: Path) -> None:
     prefix = foreign(tmp_path, "0.10.0", "classifier")
-    for options, imported in (((), []), (("--json", "--nodes"), []), (("--shapes",), ["mxnet"])):
+    imports: dict[tuple[str, ...], list[str]] = {
+        (): [],
+        ("--json", "--nodes"): [],
+        ("--shapes",): [],
+        ("--shapes", "--trust"): ["mxnet"],
+    }
+    for options, imported in imports.items():
         _, code, _, modules = in_a_process("inspect", prefix, *options)
         assert (code, modules) == (0, imported)
 

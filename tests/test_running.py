@@ -70,11 +70,6 @@ def test_the_environment_is_left_as_it_was_and_nothing_is_said(
             "(5, 7)",
             "Error in operator fc-finetune: Shape inconsistent, ",
         ),
-        (
-            "shape",
-            "abc",
-            "Invalid Parameter format for shape expect Shape(tuple) ",
-        ),
         ("foo", "1", "Cannot find argument 'foo', in operator Reshape("),
     ],
 )

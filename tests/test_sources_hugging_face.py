@@ -498,7 +498,7 @@ def test_a_shard_outside_of_the_folder_is_refused(cli: Cli, tmp_path: Path, shar
     folder = write_hugging_face(tmp_path / "hf")
     (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
     write_json(folder / INDEX, {"weight_map": dict.fromkeys(hugging_face_weights(), shard)})
-    assert_refused(cli, folder, INDEX, f"shard {shard!r} is not a plain file name")
+    assert_refused(cli, folder, INDEX, f"shard {shard!r} is not the plain name of a .safetensors file")
 
 
 def test_a_missing_shard_is_named(cli: Cli, tmp_path: Path) -> None:

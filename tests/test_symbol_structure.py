@@ -14,6 +14,7 @@ from bertsym import ModelError, UsageError
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
+from bertsym.symbol.validation import check_symbol
 
 
 def graph_of(name: str) -> SymbolGraph:
@@ -137,12 +138,9 @@ def test_what_a_node_depends_on_and_what_depends_on_it() -> None:
 
 def test_operators_that_are_not_expected_are_refused() -> None:
     graph = diamond()
-    graph.check_only({"null", "exp", "tanh", "negative", "elemwise_add"}, "it")
+    check_symbol(graph, "it", {"exp", "tanh", "negative", "elemwise_add"})
     with pytest.raises(ModelError, match=r"^it: node 'c' has the operator 'negative', which is not expected$"):
-        graph.check_only({"null", "exp", "tanh", "elemwise_add"}, "it")
-    detector = graph_of("mxnet-1.9.1/ssd")
-    with pytest.raises(ModelError, match=r"^it: node '.*': reads .*, an output that .* has not$"):
-        detector.check_only({node.op for node in detector.nodes}, "it")
+        check_symbol(graph, "it", {"exp", "tanh", "elemwise_add"})
 
 
 # Copies

@@ -177,34 +177,18 @@ def test_the_tolerance_is_relative_to_the_outputs_scale(cli: Cli, bundles: dict[
 
 
 @pytest.mark.parametrize(
-    ("node", "attribute", "value"),
+    ("node", "attribute", "value", "said"),
     [
-        (f"{LAYER}_attention", "axis", "-2"),
-        (f"{LAYER}_query_scaled", "scalar", "0.36"),
-        ("bertencoder0_mask_padding", "value", "0"),
-        ("bertencoder0_layernorm0_fwd", "eps", "1e-3"),
-        (f"{LAYER}_positionwiseffn0_gelu_half", "scalar", "0.4"),
-        ("pooled", "act_type", "relu"),
+        ("bertencoder0_transformer0_query_scaled", "scalar", "1e38", "max difference nan"),
+        ("bertencoder0_mask_padding", "value", "3e38", "max difference"),
     ],
-)
-def test_a_graph_that_computes_something_else_is_found_though_its_digest_is_right(
-    cli: Cli, copied: Path, node: str, attribute: str, value: str
-) -> None:
-    change_attribute(copied, node, attribute, value)
-    Bundle.open(copied)  # the digests are right
-    line = refusal(cli("verify", copied))
-    assert "differs from GluonNLP's BERTModel by more than 1e-05" in line
-    assert str(copied) in line
-
-
-@pytest.mark.parametrize(
-    ("node", "attribute"),
-    [("bertencoder0_layernorm0_fwd", "eps"), ("bertencoder0_mask_padding", "value")],
     ids=["in every row", "in padded rows only"],
 )
-def test_an_output_that_is_not_a_number_is_found(cli: Cli, copied: Path, node: str, attribute: str) -> None:
-    change_attribute(copied, node, attribute, "nan")
-    assert "max difference nan" in refusal(cli("verify", copied))
+def test_numbers_that_are_too_large_are_found(
+    cli: Cli, copied: Path, node: str, attribute: str, value: str, said: str
+) -> None:
+    change_attribute(copied, node, attribute, value)
+    assert said in refusal(cli("verify", copied))
 
 
 def test_a_graph_that_swaps_two_weights_is_found(cli: Cli, copied: Path) -> None:

@@ -23,7 +23,6 @@ from bertsym.bundle.files import (
     bundle_paths,
     file_digest,
     file_path,
-    read_json,
 )
 from bertsym.bundle.opening import Bundle, SymbolBundle, check_bert, open_any, recover_bundle
 from bertsym.bundle.writing import BundleContent, SymbolContent, stage_bundle
@@ -46,7 +45,6 @@ __all__ = [
     "file_digest",
     "file_path",
     "open_any",
-    "read_json",
     "recover_bundle",
     "stage_bundle",
 ]

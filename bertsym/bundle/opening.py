@@ -27,15 +27,17 @@ from bertsym.bundle.files import (
     bundle_paths,
     check_file,
     file_path,
-    read_json,
 )
 from bertsym.errors import ModelError
+from bertsym.files import check_inside, read_json
 from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature
+from bertsym.symbol.attributes import integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ArrayInfo, ParamsFile
 from bertsym.symbol.quantized import OPERATORS as QUANTIZED_OPERATORS
 from bertsym.symbol.quantized import fused_layers
+from bertsym.symbol.validation import check_symbol
 from bertsym.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -165,7 +167,12 @@ def check_bert(
             raise ModelError(f"{path(PARAMS)}: parameter {info.name} is not a {' or '.join(dtypes)} argument")
     for name, graph in graphs.items():
         extra = {LABEL_NAME} if name == TRAIN_SYMBOL else set()
-        graph.check_only(OPERATORS | QUANTIZED_OPERATORS if quantized else OPERATORS, str(path(name)))
+        check_symbol(graph, str(path(name)), OPERATORS | QUANTIZED_OPERATORS if quantized else OPERATORS)
+        for node in graph.find(op="Reshape"):
+            # MXNet writes outside of its memory for a shape that numbers don't fit into.
+            sizes = {*integers(node.attrs, "shape")}
+            if not sizes <= {-1, 0, 1, config.num_heads, config.units} or "target_shape" in node.attrs:
+                raise ModelError(f"{path(name)}: node {node.name!r} reshapes to what this config has not")
         unlike = set(graph.variables) ^ {*INPUT_NAMES, *extra, *shapes}
         if unlike:
             raise ModelError(f"{path(name)}: its variables are not inputs and parameters: {sorted(unlike)[:5]}")
@@ -218,7 +225,7 @@ def recover_bundle(prefix: Path) -> None:
 
 
 def open_any(prefix: str | Path, *, digests: bool = True) -> Bundle | SymbolBundle:
-    """Open a bundle of a BERT or of any symbol; without `digests` only the sizes of its files are compared.
+    """Open a bundle of a BERT or of any symbol; without `digests` those of its large files are not compared.
 
     Raises ModelError, naming the file.
     """
@@ -235,6 +242,7 @@ def open_any(prefix: str | Path, *, digests: bool = True) -> Bundle | SymbolBund
         for name, entry in manifest["files"].items():
             if name not in FILE_NAMES:
                 raise ModelError(f"{path}: unknown file {name!r}")
+            check_inside(file_path(prefix, name), [prefix.parent])
             check_file(file_path(prefix, name), entry, digests)
         is_bert = manifest["config"] is not None
         for name in (SYMBOL, PARAMS, VOCAB_TXT, SIGNATURE) if is_bert else (SYMBOL, PARAMS, SIGNATURE):

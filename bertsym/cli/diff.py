@@ -6,7 +6,7 @@ import json
 
 import click
 
-from bertsym.cli.options import SHOWN, shape_option
+from bertsym.cli.options import SHOWN, foreign_options, shape_option
 
 
 @click.command("diff")
@@ -15,6 +15,7 @@ from bertsym.cli.options import SHOWN, shape_option
 @click.option("--run", is_flag=True, help="Run both on the same random inputs and compare outputs and layers.")
 @click.option("--inputs", metavar="FILE.npz", help="Run both on these arrays, by input name.")
 @shape_option
+@foreign_options
 @click.option(
     "--atol",
     type=click.FloatRange(0, min_open=True),

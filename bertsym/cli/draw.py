@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bertsym.cli.options import epoch_option, params_option, shape_option
+from bertsym.cli.options import epoch_option, foreign_options, params_option, shape_option
 
 
 @click.command("draw")
@@ -16,6 +16,7 @@ from bertsym.cli.options import epoch_option, params_option, shape_option
 @params_option
 @epoch_option
 @shape_option
+@foreign_options
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def command(
     symbol: str,

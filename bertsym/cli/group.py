@@ -78,6 +78,7 @@ def _announce(context: click.Context, option: click.Parameter, verbose: bool) ->
 
 
 _VERBOSE = "bertsym.verbose"
+_LONGEST = 2000  # characters of an error
 # Understood before and after the command's name.
 verbose_option = click.Option(
     ["-v", "--verbose"],
@@ -150,8 +151,15 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"Error: {_one_line(message)}", err=True)
     return code
+
+
+def _one_line(message: str) -> str:
+    """The message as a terminal bears it, whatever names and values out of a file it quotes."""
+    line = " ".join(message.splitlines())
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
 
 
 class _Stopped(BaseException):

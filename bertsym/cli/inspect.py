@@ -6,7 +6,7 @@ import json
 
 import click
 
-from bertsym.cli.options import epoch_option, shape_option
+from bertsym.cli.options import epoch_option, foreign_options, shape_option
 
 
 @click.command("inspect")
@@ -19,6 +19,7 @@ from bertsym.cli.options import epoch_option, shape_option
 @click.option("--path", nargs=2, metavar="A B", help="List the nodes through which data gets from node A to node B.")
 @click.option("--shapes", is_flag=True, help="Let MXNet compute the shapes of all tensors.")
 @shape_option
+@foreign_options
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object, as docs/inspect.schema.json describes it."
 )

@@ -70,6 +70,45 @@ shape_option = click.option(
 )
 
 
+def _trust(context: click.Context, option: click.Parameter, trusted: bool) -> None:
+    if trusted:
+        from bertsym.running.isolation import trusting
+
+        context.with_resource(trusting())
+
+
+def _allow(context: click.Context, option: click.Parameter, operators: tuple[str, ...]) -> None:
+    if operators:
+        from bertsym.symbol.validation import allowing
+
+        context.with_resource(allowing(*operators))
+
+
+def foreign_options(function: Function) -> Function:
+    """What a symbol of unknown origin may do."""
+    for option in reversed(
+        (
+            click.option(
+                "--trust",
+                is_flag=True,
+                expose_value=False,
+                callback=_trust,
+                help="Run a symbol that is no bundle in this process, without limits on memory and time.",
+            ),
+            click.option(
+                "--allow-op",
+                metavar="NAME",
+                multiple=True,
+                expose_value=False,
+                callback=_allow,
+                help="Take symbols with this operator too, which bertsym does not know.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 def form_options(function: Function) -> Function:
     """In which form an encoder is written, and for which MXNet."""
     described = "; ".join(f"{name}: {text}" for name, text in FORMS.items())
@@ -92,7 +131,7 @@ def surgery_options(function: Function) -> Function:
     """What a symbol is read with, and whether a bundle is overwritten."""
     for option in reversed((params_option, epoch_option, shape_option, force_option)):
         function = option(function)
-    return function
+    return foreign_options(function)
 
 
 def table_options(function: Function) -> Function:

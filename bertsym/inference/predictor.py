@@ -56,7 +56,7 @@ class Predictor:
     def from_bundle(cls, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> Predictor:
         """A predictor with the bundle's symbol and parameters."""
         signature = bundle.signature
-        with quiet_stderr():
+        with mxnet_errors(str(bundle.prefix)), quiet_stderr():
             symbol = mx.sym.load(str(bundle.path(SYMBOL)))
         predictor = cls(
             symbol,

@@ -166,8 +166,7 @@ def inspect(
 
     `path` are two nodes between which the way of the data is wanted. With `shapes`, those of the inputs, mxnet
     computes the shapes of all tensors; an empty mapping leaves the batch size N and the length T of a BERT free.
-    Without it mxnet is not imported, and of a bundle's files the sizes are
-    compared and not the digests (`verify` does that).
+    Without it mxnet is not imported. The digests of a bundle's large files are not compared (`verify` does that).
 
     Raises UsageError and ModelError.
     """

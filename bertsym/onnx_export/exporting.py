@@ -171,7 +171,7 @@ def _tensors(
         )
         for name in sample
     ]
-    names = listed_outputs(model.graph, model.name)
+    names = listed_outputs(model.graph, model.name, trusted=model.trusted)
     return inputs, [Tensor(name, axes(end)) for name, end in zip(names, model.graph.outputs)]
 
 
@@ -196,7 +196,8 @@ def _write(model: Model, sample: Mapping[str, Array], inputs: list[Tensor], outp
 
     assert model.params is not None
     known = {**model.param_shapes, **{name: array.shape for name, array in sample.items()}}
-    ranks = {output: len(shape) for output, shape in tensor_shapes(model.graph, known, model.name).items()}
+    shapes = tensor_shapes(model.graph, known, model.name, trusted=model.trusted)
+    ranks = {output: len(shape) for output, shape in shapes.items()}
     converted = convert(
         model.graph,
         model.params,

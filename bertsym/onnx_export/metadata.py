@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bertsym.bundle import MANIFEST, SIGNATURE, VOCAB_TXT, file_digest, read_json
+from bertsym.bundle import MANIFEST, SIGNATURE, VOCAB_TXT, file_digest
+from bertsym.files import read_json
 from bertsym.model import Model
 
 #: keys of a signature that are kept: how texts become inputs, and of a BERT what it answers

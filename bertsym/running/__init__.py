@@ -4,21 +4,21 @@ What mxnet prints meanwhile is dropped for the whole process: not from several t
 """
 
 from bertsym.running.inputs import BertLimits, UnknownShapeError, check_model_inputs, sample_inputs
-from bertsym.running.loading import DTYPES, listed_outputs
+from bertsym.running.isolation import trusting
+from bertsym.running.loading import Shape
 from bertsym.running.shapes import (
-    Shape,
     all_shapes,
     fixed_length,
     free_shapes,
     input_axes,
     known_shapes,
+    listed_outputs,
     sizes_of,
     tensor_shapes,
 )
 from bertsym.running.values import model_values
 
 __all__ = [
-    "DTYPES",
     "BertLimits",
     "Shape",
     "UnknownShapeError",
@@ -33,4 +33,5 @@ __all__ = [
     "sample_inputs",
     "sizes_of",
     "tensor_shapes",
+    "trusting",
 ]

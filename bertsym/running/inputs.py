@@ -10,13 +10,14 @@ import numpy as np
 from bertsym.bert.inputs import check_inputs, check_whole
 from bertsym.errors import DataError, UsageError
 from bertsym.model import Model
-from bertsym.running.loading import DTYPES
-from bertsym.running.shapes import Shape, fixed_length, input_axes, sizes_of, tensor_shapes
+from bertsym.running.loading import Shape
+from bertsym.running.shapes import fixed_length, input_axes, sizes_of, tensor_shapes
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.attributes import sizes as declared_sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.params import Array
+from bertsym.symbol.validation import DTYPES
 
 _BATCH, _LENGTH = 2, 16
 # Operators that read outside of their memory when an input is no index of another -> the place of that input.
@@ -190,7 +191,7 @@ def _longest(model: Model, name: str, shapes: Mapping[str, Shape]) -> int | None
     readers = _readers(model.graph, model.graph.node(name), _LENGTHS)
     if not readers:
         return None
-    known = tensor_shapes(model.graph, {**model.param_shapes, **shapes}, model.name)
+    known = tensor_shapes(model.graph, {**model.param_shapes, **shapes}, model.name, trusted=model.trusted)
     sizes = [known.get(reader.inputs[0], ()) for reader in readers]
     axes = [integer(reader.attrs, "axis", 0) for reader in readers]
     return min((size[axis] for size, axis in zip(sizes, axes) if axis < len(size)), default=1)

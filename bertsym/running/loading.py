@@ -1,46 +1,85 @@
-"""Symbols for mxnet, without what it prints on the way."""
+"""What mxnet is asked about a symbol, by its JSON: names, shapes, values. The worker of `isolation` calls it too."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bertsym.errors import ModelError
-from bertsym.runtime import mx, mxnet_errors, quiet_stderr
-from bertsym.symbol.attributes import integer
-from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.node import Output
+import numpy as np
 
-#: numbers of dtypes in ``__dtype__`` -> their names
-DTYPES = {0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64", 7: "bool"}
+from bertsym.errors import DataError
+from bertsym.runtime import mx, mxnet_errors, quiet_stderr, without_fusion
+from bertsym.symbol.params import Array
+
+Shape = tuple[int, ...]
 
 
-def load_symbol(graph: SymbolGraph, outputs: Iterable[Output], where: str) -> Any:
-    """The graph as an mx.sym.Symbol that ends in these outputs."""
-    whole = SymbolGraph(graph.nodes, outputs, graph.document)
+def list_outputs(symbol: str, where: str) -> list[str]:
+    """What MXNet calls the outputs; raises ModelError, naming `where`, for what it does not load."""
+    return [str(name) for name in _loaded(symbol, where).list_outputs()]
+
+
+def infer_shapes(
+    symbol: str, where: str, shapes: Mapping[str, Shape]
+) -> tuple[dict[str, Shape | None], list[Shape | None]]:
+    """The shapes of the variables by name, and of the outputs, as far as MXNet infers them from `shapes`.
+
+    Raises ModelError when they contradict each other.
+    """
+    loaded = _loaded(symbol, where)
+    names = [*loaded.list_arguments(), *loaded.list_auxiliary_states()]
+    with mxnet_errors(where), _quiet_inference():
+        arguments, found, states = loaded.infer_shape_partial(
+            **{name: tuple(shape) for name, shape in shapes.items() if name in names}
+        )
+    return dict(zip(names, [*arguments, *states])), found
+
+
+def compute(
+    symbol: str, where: str, fused: bool, params: Mapping[str, Array], inputs: Mapping[str, Array]
+) -> list[Array]:
+    """The values of the outputs at inference; variables that have no value are zeros.
+
+    With `fused` MXNet may join operators, as it does by default. Raises ModelError when it can't run the symbol, and
+    DataError when the shapes of the inputs are not enough.
+    """
+    loaded = _loaded(symbol, where)
+    arguments, states = loaded.list_arguments(), loaded.list_auxiliary_states()
+    values = {name: inputs[name] if name in inputs else params.get(name) for name in [*arguments, *states]}
+    with mxnet_errors(where), _quiet_inference():
+        argument_shapes, _, state_shapes = loaded.infer_shape(
+            **{name: array.shape for name, array in values.items() if array is not None}
+        )
+    if argument_shapes is None:
+        raise DataError(f"{where}: the shapes of its inputs are not enough: give more with --shape NAME=SIZES")
+
+    def value(name: str, shape: Shape) -> Any:
+        array = values[name]
+        return mx.nd.zeros(shape) if array is None else mx.nd.array(array, dtype=array.dtype)
+
+    with mxnet_errors(where):
+        with contextlib.nullcontext() if fused else without_fusion(), quiet_stderr():
+            executor = loaded.bind(
+                mx.cpu(),
+                {name: value(name, shape) for name, shape in zip(arguments, argument_shapes)},
+                grad_req="null",
+                aux_states={name: value(name, shape) for name, shape in zip(states, state_shapes)},
+            )
+        return [np.asarray(array.asnumpy()) for array in executor.forward(is_train=False)]
+
+
+def _loaded(symbol: str, where: str) -> Any:
     load = mx.sym.load_json  # mxnet itself is imported here, where its messages are heard
     with mxnet_errors(where), quiet_stderr():
-        return load(whole.to_json())
+        return load(symbol)
 
 
 @contextlib.contextmanager
-def quiet_inference() -> Iterator[None]:
+def _quiet_inference() -> Iterator[None]:
     """Without what mxnet prints and warns when shapes don't fit: the error says it."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def listed_outputs(graph: SymbolGraph, where: str) -> list[str]:
-    """What MXNet calls the outputs of a graph: ``fc_output``, ``split_output2``, ``data0``.
-
-    Raises ModelError, naming `where`, for a graph that MXNet does not load: an unknown operator, attribute, dtype.
-    """
-    names = load_symbol(graph, graph.outputs, where).list_outputs()
-    for node in graph.nodes:
-        if node.is_variable and integer(node.attrs, "__dtype__", 0) not in DTYPES:
-            raise ModelError(f"{where}: {node.name}: there is no dtype {node.attrs['__dtype__']}")
-    return [str(name) for name in names]

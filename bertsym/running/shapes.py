@@ -8,37 +8,49 @@ from collections.abc import Iterable, Mapping, Sequence
 from bertsym.errors import UsageError
 from bertsym.model import Model
 from bertsym.recognition.tracing import BATCH, LENGTH, Axes, Axis
-from bertsym.running.loading import load_symbol, quiet_inference
-from bertsym.runtime import mxnet_errors
+from bertsym.running.isolation import call
+from bertsym.running.loading import Shape, infer_shapes, list_outputs
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
+from bertsym.symbol.validation import check_symbol
 
-Shape = tuple[int, ...]
 # Batch size and length, twice; primes, so that products tell what they are made of.
 _PROBES = ((11, 5), (13, 7))
 
 
 def tensor_shapes(
-    graph: SymbolGraph, shapes: Mapping[str, Shape], where: str, also: Iterable[Output] = ()
+    graph: SymbolGraph, shapes: Mapping[str, Shape], where: str, also: Iterable[Output] = (), *, trusted: bool = False
 ) -> dict[Output, Shape]:
     """The shapes of all variables and outputs that are read, given those of the inputs (and of parameters).
 
-    And those of `also`, further outputs of operators that have several.
+    And those of `also`, further outputs of operators that have several. A graph that is not `trusted` is looked at in
+    a process of its own.
 
     Source: nnvm's shape inference, through Symbol.infer_shape_partial. An unknown shape is left out.
     Raises ModelError, naming `where`, when the shapes contradict each other.
     """
     outputs = list(dict.fromkeys([*_tensors(graph), *(entry for entry in also if not entry.node.is_variable)]))
-    symbol = load_symbol(graph, outputs, where)
-    reached = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
-    known = {name: shape for name, shape in shapes.items() if name in reached}
-    with mxnet_errors(where), quiet_inference():
-        arguments, found, auxiliary = symbol.infer_shape_partial(**known)
-    names = [*symbol.list_arguments(), *symbol.list_auxiliary_states()]
-    by_name = dict(zip(names, [*arguments, *auxiliary]))
+    text = checked_text(graph, outputs, where)
+    by_name, found = call(infer_shapes, text, where, trusted, shapes=dict(shapes))
     every = [(Output(node), by_name.get(node.name)) for node in graph.nodes if node.is_variable]
     every += list(zip(outputs, found))
     return {output: tuple(shape) for output, shape in every if shape and 0 not in shape}
+
+
+def listed_outputs(graph: SymbolGraph, where: str, *, trusted: bool = False) -> list[str]:
+    """What MXNet calls the outputs of a graph: ``fc_output``, ``split_output2``, ``data0``.
+
+    Raises ModelError, naming `where`, for a graph that MXNet does not load: an unknown operator, attribute, dtype.
+    """
+    names: list[str] = call(list_outputs, checked_text(graph, graph.outputs, where), where, trusted)
+    return names
+
+
+def checked_text(graph: SymbolGraph, outputs: Iterable[Output], where: str) -> str:
+    """The JSON of a graph that ends in these outputs, for mxnet; raises ModelError unless it is a harmless one."""
+    whole = SymbolGraph(graph.nodes, outputs, graph.document)
+    check_symbol(whole, where)
+    return whole.to_json()
 
 
 def _tensors(graph: SymbolGraph) -> list[Output]:
@@ -60,7 +72,7 @@ def all_shapes(model: Model, shapes: Mapping[str, Shape] | None = None) -> dict[
     if not shapes:
         return known_shapes(model)
     given = {**model.param_shapes, **_with_others(model, shapes)}
-    return {**tensor_shapes(model.graph, given, model.name)}
+    return {**tensor_shapes(model.graph, given, model.name, trusted=model.trusted)}
 
 
 def _with_others(model: Model, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -89,7 +101,8 @@ def known_shapes(
     if model.bert is not None or (not shapes and input_axes(model)):
         return free_shapes(model, outputs)
     graph = _part(model.graph, outputs)
-    return {**tensor_shapes(graph, {**model.param_shapes, **(shapes or {})}, model.name, outputs or ())}
+    known = {**model.param_shapes, **(shapes or {})}
+    return {**tensor_shapes(graph, known, model.name, outputs or (), trusted=model.trusted)}
 
 
 def input_axes(model: Model) -> dict[str, Axes]:
@@ -136,8 +149,8 @@ def free_shapes(model: Model, outputs: Sequence[Output] | None = None) -> dict[O
     found = []
     for batch, length in _PROBES:
         sizes = {name: sizes_of(shape, batch, fixed or length) for name, shape in axes.items()}
-        shapes = {name: size for name, size in sizes.items() if size is not None}
-        found.append(tensor_shapes(graph, {**model.param_shapes, **shapes}, model.name, graph.outputs))
+        known = {**model.param_shapes, **{name: size for name, size in sizes.items() if size is not None}}
+        found.append(tensor_shapes(graph, known, model.name, graph.outputs, trusted=model.trusted))
     one, other = found
     return {output: _free(one[output], other[output]) for output in one if output in other}
 

@@ -15,6 +15,7 @@ import numpy as np
 from bertsym.bert.config import BertConfig
 from bertsym.bundle import file_digest
 from bertsym.errors import ModelError
+from bertsym.files import check_inside, open_regular
 from bertsym.sources.hugging_face_tokenizer import read_json, read_tokenizer
 from bertsym.sources.names import HUGGING_FACE, describe_ignored, map_weights, printable
 from bertsym.sources.pretrained import Pretrained
@@ -73,6 +74,9 @@ def load_hugging_face(location: str, pad_vocab: bool = False) -> Pretrained:
     notes: tuple[str, ...] = ()
     if not folder.is_dir():
         folder, notes = _from_hub(location)
+    for path in (path for pattern in _FILES for path in folder.glob(pattern)):
+        # Of a snapshot in the cache of the hub, the files are links into its folder blobs.
+        check_inside(path, [folder, folder.parent.parent / "blobs"])
     config = _read_config(folder / "config.json")
     weight_files = _weight_files(folder)
     named = weight_files[0] if len(weight_files) == 1 else folder / _INDEX
@@ -145,8 +149,8 @@ def _weight_files(folder: Path) -> list[Path]:
             raise ModelError(f"{folder / _INDEX}: no weight_map")
         shards = sorted({str(name) for name in weight_map.values()})
         for name in shards:
-            if name != Path(name).name or name in ("", ".", ".."):
-                raise ModelError(f"{folder / _INDEX}: shard {name!r} is not a plain file name")
+            if name != Path(name).name or not name.endswith(".safetensors"):
+                raise ModelError(f"{folder / _INDEX}: shard {name!r} is not the plain name of a .safetensors file")
         return [folder / name for name in shards]
     pickle = folder / "pytorch_model.bin"
     found = f"{pickle} is a pickle" if pickle.exists() else f"{folder}: no {_WEIGHTS}; a pytorch_model.bin is a pickle"
@@ -190,7 +194,7 @@ def _tensors_of(path: Path) -> dict[str, tuple[Path, str, tuple[int, ...], int]]
 
     safe_open: Any = safetensors.safe_open  # without types in some versions
     try:
-        path.open("rb").close()  # safetensors takes every failure for a missing file
+        open_regular(path).close()  # safetensors takes every failure for a missing file
         with safe_open(str(path), framework="np"), path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header: dict[str, Any] = json.loads(file.read(length))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from bertsym import files
 from bertsym.errors import DataError, ModelError
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
@@ -100,13 +100,8 @@ def _fast_vocabulary(document: dict[str, Any], path: Path) -> Vocabulary:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; raises ModelError."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise ModelError(f"{path}: not JSON") from None
-    if not isinstance(document, dict):
-        raise ModelError(f"{path}: not a JSON object")
-    return document

@@ -129,8 +129,9 @@ def diff(
     params = _compare_params(mine, theirs) if mine.params is not None and theirs.params is not None else None
     runs = []
     if run or inputs is not None:
-        require_params(mine)
-        require_params(theirs)
+        # Numbers that are not finite are a difference too.
+        require_params(mine, finite=False)
+        require_params(theirs, finite=False)
         if run:
             sampled = sample_inputs(mine, shapes, length=_common_length(mine, theirs))
             runs.append(run_both(mine, theirs, _fitting(sampled, mine, theirs), "random", atol))
@@ -309,7 +310,7 @@ def _common(one: SymbolGraph, other: SymbolGraph) -> list[tuple[Output, Output]]
 def _evaluate(model: Model, inputs: Mapping[str, Array], outputs: Sequence[Output]) -> dict[Output, Array]:
     """The values of these tensors and of the graph's own outputs."""
     wanted = list(dict.fromkeys(entry for entry in (*model.graph.outputs, *outputs) if not entry.node.is_variable))
-    require_params(model)
+    require_params(model, finite=False)
     return dict(zip(wanted, model_values(model, inputs, wanted)))
 
 

@@ -87,7 +87,7 @@ def edit(
         raise UsageError(f"{model.name} is so already: there is nothing to change")
     if out is None:
         for graph in graphs:
-            listed_outputs(graph, model.name)
+            listed_outputs(graph, model.name, trusted=model.trusted)
         return Edited(changes, None)
 
     read = set(model.graph.variables)  # an array that nothing reads may have the new name of another

@@ -23,13 +23,13 @@ from bertsym.bundle import (
     bundle_paths,
     check_bert,
     file_digest,
-    read_json,
     stage_bundle,
 )
 from bertsym.errors import ModelError, UsageError
+from bertsym.files import read_json
 from bertsym.model import Model
 from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
-from bertsym.running import DTYPES, Shape, UnknownShapeError, input_axes, known_shapes, listed_outputs, sizes_of
+from bertsym.running import Shape, UnknownShapeError, input_axes, known_shapes, listed_outputs, sizes_of
 from bertsym.signature import Signature, SymbolSignature, Tensor
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, spoilt_by_fusion
 from bertsym.symbol.attributes import integer
@@ -37,6 +37,7 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.operators import oldest_mxnet
 from bertsym.symbol.params import Array, NewParameters
+from bertsym.symbol.validation import DTYPES
 from bertsym.text.vocabulary import Vocabulary
 
 
@@ -92,7 +93,8 @@ def changed_model(
     known = {(names or {}).get(name, name): shape for name, shape in input_axes(original).items()}
     known = {name: shape for name, shape in {**known, **(axes or {})}.items() if name in graph.variables}
     name = f"{original.name} as changed"
-    return Model(name, original.symbol_path, graph, NewParameters(kept, auxiliary), None, None, known)
+    new = NewParameters(kept, auxiliary)
+    return Model(name, original.symbol_path, graph, new, None, None, original.trusted, known)
 
 
 def write(
@@ -116,9 +118,9 @@ def write(
     with stage_bundle(out, force) as stage:
         if {path.resolve() for path in bundle_paths(Path(out))} & _files(original):
             raise UsageError(f"{out} is what the work is on: choose another PREFIX")
-        names = listed_outputs(changed.model.graph, str(out))
+        names = listed_outputs(changed.model.graph, str(out), trusted=original.trusted)
         if changed.train_graph is not None:
-            listed_outputs(changed.train_graph, str(out))
+            listed_outputs(changed.train_graph, str(out), trusted=original.trusted)
         try:
             checks = check()
         except UnknownShapeError as error:

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bertsym.errors import ModelError
+from bertsym.files import parse_json
 from bertsym.symbol.json_format import to_text
 from bertsym.symbol.node import VARIABLE, Node, Output
 
-_MAX_NODES = 1 << 20
+# No symbol has more; what has is damaged, and would take gigabytes before anything says so.
+MAX_NODES, MAX_NAME, MAX_VALUE = 1 << 18, 4096, 1 << 16
 # MXNet wrote "param" before 0.9 (with "attr" for the user's own), "attr" up to 1.0 and "attrs" since.
 _ATTRIBUTE_KEYS = ("param", "attr", "attrs")
 _NEW: Mapping[str, Any] = {"attrs": {"mxnet_version": ["int", 10901]}}
@@ -21,15 +23,15 @@ Read = tuple[list[Node], list[Output], Mapping[str, Any]]
 def read_document(text: str, where: str) -> Read:
     """Nodes, outputs and the document of symbol JSON; raises ModelError naming `where` and the node."""
     try:
-        document = json.loads(text, strict=False)  # MXNet writes control characters as they are
+        document = parse_json(text)
         if "\\ud" in text.lower():
             json.dumps(document, ensure_ascii=False).encode()  # else half a character fails when it is written
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelError(f"{where}: not JSON: {error}") from None
     if not isinstance(document, dict) or not isinstance(document.get("nodes"), list):
         raise ModelError(f"{where}: not an MXNet symbol, there is no list of nodes")
     raw_nodes = document["nodes"]
-    if not 1 <= len(raw_nodes) <= _MAX_NODES:
+    if not 1 <= len(raw_nodes) <= MAX_NODES:
         raise ModelError(f"{where}: {len(raw_nodes)} nodes")
     counts = _output_counts(document.get("node_row_ptr"), len(raw_nodes))
     nodes: list[Node] = []
@@ -56,12 +58,16 @@ def _output_counts(row_ptr: Any, count: int) -> list[int] | None:
 def _read_node(raw: Any, nodes: Sequence[Node], counts: list[int] | None, where: str) -> Node:
     if not isinstance(raw, dict) or not isinstance(raw.get("op"), str) or not isinstance(raw.get("name"), str):
         raise ModelError(f"{where}: node {len(nodes)} has no op or no name")
+    if len(raw["op"]) > MAX_NAME or len(raw["name"]) > MAX_NAME:
+        raise ModelError(f"{where}: node {len(nodes)} has a name of more than {MAX_NAME} characters")
     label = f"{where}: node {len(nodes)} ({raw['name']!r})"
     attrs: dict[str, str] = {}
     for key in _ATTRIBUTE_KEYS:
         part = raw.get(key, {})
         if not isinstance(part, dict) or not all(isinstance(value, str) for value in part.values()):
             raise ModelError(f"{label}: attributes are not strings")
+        if any(len(key) > MAX_NAME or len(value) > MAX_VALUE for key, value in part.items()):
+            raise ModelError(f"{label}: an attribute is longer than {MAX_VALUE} characters")
         attrs.update(part)
     if raw.get("control_deps"):
         raise ModelError(f"{label}: control dependencies are not supported")

@@ -9,13 +9,14 @@ import difflib
 import fnmatch
 import json
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bertsym.errors import ModelError, UsageError
+from bertsym.files import read_bytes
 from bertsym.symbol.document import build_document, read_document
-from bertsym.symbol.node import VARIABLE, Node, Output, output_count
+from bertsym.symbol.node import VARIABLE, Node, Output
 
 
 class SymbolGraph:
@@ -52,7 +53,7 @@ class SymbolGraph:
     def load(cls, path: str | Path) -> SymbolGraph:
         """Read a ``-symbol.json`` file; raises ModelError."""
         try:
-            return cls.parse(Path(path).read_text(encoding="utf-8"), str(path))
+            return cls.parse(read_bytes(path).decode("utf-8"), str(path))
         except OSError as error:
             raise ModelError(f"{path}: {error.strerror}") from None
         except UnicodeDecodeError:
@@ -165,19 +166,6 @@ class SymbolGraph:
         """The nodes through which data gets from `start` to `end`, both included; empty when there is no way."""
         ways = self.descendants(start) & self.ancestors(end)
         return [node for node in self.nodes if node in ways] if start in ways and end in ways else []
-
-    def check_only(self, operators: Container[str], where: str) -> None:
-        """Raise ModelError for an operator that isn't one of `operators`, and for an output that it has not.
-
-        Only quantized operators may have several.
-        """
-        for node in self.nodes:
-            if node.op not in operators:
-                raise ModelError(f"{where}: node {node.name!r} has the operator {node.op!r}, which is not expected")
-        for label, entries in self._labelled_entries():
-            for entry in entries:
-                if entry.index >= output_count(entry.node):
-                    raise ModelError(f"{where}: {label}: reads {entry}, an output that {entry.node.op} has not")
 
     def check(self, where: str = "symbol") -> None:
         """Raise ModelError unless order, names, inputs and outputs are those of a graph that MXNet loads."""

@@ -6,8 +6,6 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bertsym.symbol.attributes import flag
-
 VARIABLE = "null"  #: operator of a variable in the JSON
 
 
@@ -47,18 +45,6 @@ class Node:
 
     def __repr__(self) -> str:
         return f"Node({self.op!r}, {self.name!r}, inputs={[str(entry) for entry in self.inputs]})"
-
-
-def output_count(node: Node) -> int:
-    """How many outputs a node has by its operator: 1 unless it is known to have more.
-
-    ``num_outputs`` is what a file says of it, and MXNet reads outside of its memory where that is too large. What
-    is quantized has the least and the greatest value beside the values.
-    """
-    if node.op == "_sg_mkldnn_fully_connected":
-        in_int8 = flag(node.attrs, "quantized", False) and not flag(node.attrs, "enable_float_output", False)
-        return 3 if in_int8 else 1
-    return 3 if node.op == "_contrib_quantize_v2" else 1
 
 
 def free_name(name: str, taken: Container[str]) -> str:

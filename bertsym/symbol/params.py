@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bertsym.errors import ModelError
+from bertsym.files import open_regular
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -87,7 +88,7 @@ class ParamsFile(Parameters):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:
             raise ModelError(f"{self.path}: empty file") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsym.errors import DataError, ModelError
+from bertsym.files import parse_json, read_bytes
 
 _REQUIRED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _SPECIAL = (*_REQUIRED, "[MASK]")
@@ -57,16 +58,16 @@ class Vocabulary:
         """Read ``vocab.txt`` (a token a line) or a GluonNLP vocabulary JSON; raises DataError."""
         path = Path(path)
         try:
-            text = path.read_bytes().decode("utf-8")
+            text = read_bytes(path).decode("utf-8")
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}") from None
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not UTF-8 text at byte {error.start}") from None
         try:
             if path.suffix == ".json":
-                return cls(_gluonnlp_tokens(json.loads(text)))
+                return cls(_gluonnlp_tokens(parse_json(text)))
             return cls(tuple(line.rstrip("\r") for line in text.removesuffix("\n").split("\n")))
-        except (ValueError, RecursionError):
+        except ValueError:
             raise DataError(f"{path}: not JSON") from None
         except DataError as error:
             raise DataError(f"{path}: {error}") from None

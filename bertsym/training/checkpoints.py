@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from bertsym.atomic import sync_folder, write_file, write_text
-from bertsym.bundle import MANIFEST, read_json
+from bertsym.bundle import MANIFEST
 from bertsym.bundle.files import check_file, json_text
 from bertsym.errors import ModelError, UsageError
+from bertsym.files import read_json
 from bertsym.symbol.params import Array, ParamsFile, write_params
 
 FORMAT_VERSION = 1

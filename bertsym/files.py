@@ -1,0 +1,73 @@
+"""Reading files that others made: regular ones, of a sensible size, that lie where they seem to."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bertsym.errors import ModelError
+
+MAX_TEXT = 1 << 26  #: bytes of a text or JSON file; the vocabulary of the largest multilingual BERT has a 30th of it
+MAX_DEPTH = 64  #: of lists and objects in JSON; what goes through it again and again would leave Python's stack
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file for reading; raises OSError, and ModelError for a pipe or device, on which reading might not end."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise ModelError(f"{path}: not a regular file")
+    return open(handle, "rb")
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a text file; raises OSError, and ModelError for one that is no text's size."""
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > MAX_TEXT:
+            raise ModelError(f"{path}: more than {MAX_TEXT >> 20} MiB")
+        return file.read(MAX_TEXT)
+
+
+def parse_json(text: str) -> Any:
+    """The value of JSON text, with control characters in strings; raises ValueError, also for what is too deep."""
+    try:
+        value = json.loads(text, strict=False)
+    except RecursionError:
+        raise ValueError("too deep") from None
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MAX_DEPTH):
+        if not level:
+            return value
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+    raise ValueError("too deep")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; raises ModelError, and OSError when it can't be read."""
+    try:
+        document = parse_json(read_bytes(path).decode("utf-8"))
+    except ValueError:
+        raise ModelError(f"{path}: not JSON") from None
+    if not isinstance(document, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return document
+
+
+def check_inside(path: Path, folders: Iterable[Path]) -> None:
+    """Raise ModelError for a link that leads out of all `folders`; what is missing is not looked at."""
+    target = path.resolve()
+    if not any(target.is_relative_to(folder.resolve()) for folder in folders):
+        raise ModelError(f"{path}: a link that leads out of its folder, to {target}")

@@ -1,0 +1,175 @@
+"""Graphs of unknown origin are run in a process of their own, with limits: it may crash, this one does not.
+
+libmxnet traps its own segmentation faults and exits with 255; a graph that the validator found nothing wrong with can
+still bring it to that. The process is started once and asked again until it dies. Nothing that comes back is
+unpickled: answers are JSON, arrays are .params files.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertsym import errors
+from bertsym.errors import ModelError
+from bertsym.symbol.params import Array, ParamsFile, write_params
+
+#: what one call may take: memory beyond that of the idle process, and seconds
+MAX_BYTES, MAX_SECONDS = 2 << 30, 15
+#: and for each byte of its arrays
+BYTES_PER_BYTE, SECONDS_PER_BYTE = 8, 120 / (1 << 30)
+
+#: functions of `loading` that may be called -> their arguments that are arrays by name
+FUNCTIONS: dict[str, tuple[str, ...]] = {"list_outputs": (), "infer_shapes": (), "compute": ("params", "inputs")}
+
+_START = "import sys; sys.path[:] = sys.argv[1:]; from bertsym.running.worker import main; main()"
+_trusting: ContextVar[bool] = ContextVar("_trusting", default=False)
+
+
+@contextlib.contextmanager
+def trusting() -> Iterator[None]:
+    """Run graphs of any origin in this process, without limits."""
+    token = _trusting.set(True)
+    try:
+        yield
+    finally:
+        _trusting.reset(token)
+
+
+def call(function: Callable[..., Any], symbol: str, where: str, trusted: bool, **arguments: Any) -> Any:
+    """Call a function of `loading`: here where the graph is `trusted`, otherwise in the process for others.
+
+    Raises what the function raises, and ModelError, naming `where`, when the process crashes or meets a limit.
+    """
+    arguments = {"symbol": symbol, "where": where, **arguments}
+    if trusted or _trusting.get():
+        return function(**arguments)
+    with _lock:
+        return _worker().call(function.__name__, where, arguments)
+
+
+class _Worker:
+    """The other process, and the folder through which arrays go."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="bertsym-")
+        # Isolated: a folder of downloads as working directory must not give it modules.
+        command = [sys.executable, "-I", "-W", "ignore", "-c", _START]
+        self._process = subprocess.Popen(
+            [*command, *(path or os.getcwd() for path in sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # an interrupt is for this process, which then ends the other
+            text=True,
+        )
+        self._kept: tuple[Mapping[str, Array] | None, Path] = (None, Path())
+
+    def call(self, function: str, where: str, arguments: dict[str, Any]) -> Any:
+        """Ask the process; end it when the answer is not waited for."""
+        try:
+            answer = self._answer(function, arguments, where)
+        except BaseException:
+            self.stop()
+            raise
+        if "error" in answer:
+            raise getattr(errors, answer["error"])(answer["message"])
+        if function != "compute":
+            return answer["result"]
+        with_values = ParamsFile(self._path("result"))
+        return [np.array(with_values[str(i)]) for i in range(len(with_values))]
+
+    def _answer(self, function: str, arguments: dict[str, Any], where: str) -> dict[str, Any]:
+        arrays = {name: arguments[name] for name in FUNCTIONS[function]}
+        nbytes = sum(array.nbytes for values in arrays.values() for array in values.values())
+        request = {
+            "function": function,
+            "arguments": {name: value for name, value in arguments.items() if name not in arrays},
+            "files": {name: str(self._file(name, values)) for name, values in arrays.items()},
+            "result": str(self._path("result")),
+            "bytes": MAX_BYTES + BYTES_PER_BYTE * nbytes,
+            "seconds": MAX_SECONDS + int(SECONDS_PER_BYTE * nbytes),
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line.endswith("\n"):
+            raise ModelError(f"{where}: {_end(self._process.wait(), request['seconds'])}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _file(self, name: str, values: Mapping[str, Array]) -> Path:
+        """A file with these arrays: their own, one that was written for the call before, or a new one."""
+        if isinstance(values, ParamsFile):
+            return values.path.resolve()
+        if name == "params" and self._kept[0] is values:
+            return self._kept[1]
+        path = self._path(name)
+        with open(path, "wb") as file:
+            write_params(file, values)
+        if name == "params":
+            self._kept = (values, path)
+        return path
+
+    def _path(self, name: str) -> Path:
+        return Path(self._folder.name, f"{name}.params")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """End the process and remove the folder."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self._folder.cleanup()
+
+
+_lock = threading.Lock()
+_running: list[_Worker] = []
+
+
+def _worker() -> _Worker:
+    """The process, started when it is first needed and after it died."""
+    if _running and not _running[0].is_alive:
+        _stop()
+    if not _running:
+        _running.append(_Worker())
+    return _running[0]
+
+
+@atexit.register
+def _stop() -> None:
+    while _running:
+        _running.pop().stop()
+
+
+def _end(code: int, seconds: int) -> str:
+    """Why the process ended."""
+    if code == -signal.SIGALRM:
+        return f"MXNet did not end within {seconds} seconds; --trust sets no limit"
+    how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+    return f"MXNet crashed on it ({how}): the file is damaged or hostile"

@@ -1,0 +1,260 @@
+"""No file runs code, leads out of its folder, or is read without end."""
+
+from __future__ import annotations
+
+import ast
+import http.server
+import io
+import json
+import os
+import pickle
+import shutil
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Result, write_hugging_face
+from foreign import checkpoint
+from refusals import refusal
+
+import bertsym
+from bertsym import ModelError, SymbolGraph, files
+from bertsym.bundle.files import file_digest
+
+Cli = Callable[..., Result]
+SOURCES = sorted(Path(bertsym.__file__).parent.rglob("*.py"))
+
+# What runs code that is in a file.
+MODULES = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "code", "imp", "runpy"}
+BUILTINS = {"eval", "exec", "compile", "__import__", "execfile"}
+METHODS = {"torch.load", "yaml.load", "os.system", "os.popen", "numpy.load", "mx.nd.load_frombuffer"}
+METHODS |= {"pickle.load", "pickle.loads", "pandas.read_pickle"}
+OPTIMIZER_STATES = {"load_optimizer_states", "set_states", "set_optimizer"}  # mxnet unpickles or pickles there
+
+
+def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    """The calls in a module by the name of what is called: ``np.load``."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(SOURCES[0].parent)))
+def test_no_module_runs_what_it_reads(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not {name.partition(".")[0] for name in names} & MODULES
+    for name, call in calls(path):
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert name not in BUILTINS | METHODS
+        assert name.rpartition(".")[2] not in OPTIMIZER_STATES
+        assert keywords.get("shell") != "True"
+        if name == "np.load":
+            assert keywords["allow_pickle"] == "False"
+
+
+# Payloads
+
+
+class Payload:
+    """What makes a file when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Iterator[Path]:
+    """The folder that a payload makes; it does when it is unpickled, and must never be there."""
+    made = tmp_path / "made"
+    pickle.loads(pickle.dumps(Payload(made)))
+    made.rmdir()
+    yield made
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_pickle_is_no_parameter_file(cli: Cli, tmp_path: Path, mark: Path, protocol: int) -> None:
+    prefix = checkpoint(tmp_path / "m")
+    payload = tmp_path / "m-0001.params"
+    payload.write_bytes(pickle.dumps({"arg:x": Payload(mark)}, protocol))
+    (tmp_path / "m-0001.states").write_bytes(payload.read_bytes())
+    for command in (
+        ("inspect", prefix, "--epoch", "1"),
+        ("inspect", prefix, tmp_path / "m-0001.states"),
+        ("lower", prefix, tmp_path / "out", "--epoch", "1"),
+        ("export", f"params:{payload}", tmp_path / "out", "--vocab", payload),
+    ):
+        refusal(cli(*command))
+
+
+def test_pickles_of_pytorch_are_not_opened(cli: Cli, tmp_path: Path, mark: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / "model.safetensors").unlink()
+    with zipfile.ZipFile(folder / "pytorch_model.bin", "w") as file:
+        file.writestr("archive/data.pkl", pickle.dumps(Payload(mark)))
+        file.writestr("../escaped", b"x")
+    assert "is a pickle, which can run code" in refusal(cli("export", f"hf:{folder}", tmp_path / "x"))
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_pickles_in_an_npz_file_are_not_loaded(cli: Cli, tmp_path: Path, mark: Path) -> None:
+    prefix = checkpoint(tmp_path / "m")
+    member = io.BytesIO()
+    # The header of an array of objects, whose values are a pickle.
+    header = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
+    member.write(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + pickle.dumps([Payload(mark)]))
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as file:
+        file.writestr("data0.npy", member.getvalue())
+        file.writestr("../escaped.npy", member.getvalue())
+    assert "not an .npz file of plain arrays" in refusal(cli("diff", prefix, prefix, "--inputs", tmp_path / "x.npz"))
+
+
+def test_a_download_stays_in_its_folder_and_must_have_its_digest(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: Path
+) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("../escaped", "/escaped", "a/../../escaped"):
+            file.writestr(name, pickle.dumps(Payload(mark)))
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(archive.getvalue())))
+            self.end_headers()
+            self.wfile.write(archive.getvalue())
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MXNET_GLUON_REPO", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    cache = tmp_path / "home" / "cache"
+    source = "gluonnlp:bert_12_768_12/book_corpus_wiki_en_uncased"
+    result = cli("export", source, tmp_path / "x", "--cache", cache)
+    server.shutdown()
+    assert (result.code, "gluonnlp can't load it" in result.err) == (1, True)
+    assert not [path for path in tmp_path.rglob("escaped") if cache not in path.parents]
+
+
+# Names, links, and what is no file
+
+
+@pytest.fixture
+def bundle(bundles: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy of a bundle at the prefix ``m``."""
+    for path in bundles["cls"].parent.glob("cls-*"):
+        shutil.copy(path, tmp_path / path.name.replace("cls", "m", 1))
+    return tmp_path / "m"
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "x/../../secret", "..", ""])
+def test_a_manifest_names_only_files_of_the_bundle(cli: Cli, bundle: Path, name: str) -> None:
+    path = Path(f"{bundle}-manifest.json")
+    document = json.loads(path.read_text())
+    document["files"][name] = {"sha256": "0", "size": 0}
+    path.write_text(json.dumps(document))
+    for command in ("inspect", "verify"):
+        assert "m-manifest.json: unknown file" in refusal(cli(command, bundle))
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "symbol.json", "0000.params", "signature.json"])
+def test_links_lead_nowhere_but_into_their_folder(cli: Cli, bundle: Path, name: str, tmp_path: Path) -> None:
+    path = Path(f"{bundle}-{name}")
+    inside, outside = tmp_path / "data" / "file", tmp_path.parent / f"{tmp_path.name}-outside"
+    inside.parent.mkdir()
+    path.rename(inside)
+    path.symlink_to("data/file")
+    assert cli("inspect", bundle).code == 0
+    shutil.move(inside, outside)
+    path.unlink()
+    path.symlink_to(outside)
+    assert f"m-{name}: a link that leads out of its folder" in refusal(cli("inspect", bundle))
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocab.txt", "model.safetensors"])
+def test_the_links_of_a_hugging_face_folder_too(cli: Cli, tmp_path: Path, name: str) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / name).rename(tmp_path / "secret")
+    (folder / name).symlink_to(tmp_path / "secret")
+    assert f"{name}: a link that leads out of its folder" in refusal(cli("export", f"hf:{folder}", tmp_path / "x"))
+
+
+@pytest.mark.parametrize("name", ["symbol.json", "0000.params", "vocab.txt", "manifest.json", "signature.json"])
+def test_a_pipe_is_not_waited_for(cli: Cli, bundle: Path, name: str) -> None:
+    path = Path(f"{bundle}-{name}")
+    manifest = Path(f"{bundle}-manifest.json")
+    if name != "manifest.json":
+        document = json.loads(manifest.read_text())
+        document["files"][name]["size"] = 0
+        manifest.write_text(json.dumps(document))
+    path.unlink()
+    os.mkfifo(path)
+    assert f"m-{name}: not a regular file" in refusal(cli("inspect", bundle))
+
+
+def test_a_text_is_not_read_beyond_a_limit(cli: Cli, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    for name in ("vocab.txt", "config.json"):
+        kept = (folder / name).read_bytes()
+        os.truncate(folder / name, files.MAX_TEXT + 1)
+        assert f"{name}: more than 64 MiB" in refusal(cli("export", f"hf:{folder}", tmp_path / "x"))
+        (folder / name).write_bytes(kept)
+
+
+@pytest.mark.parametrize("depth", [files.MAX_DEPTH + 1, 900, 100_000])
+def test_json_has_a_depth(cli: Cli, tmp_path: Path, depth: int) -> None:
+    deep = "[" * depth + "]" * depth
+    (tmp_path / "m-symbol.json").write_text(f'{{"nodes": {deep}}}')
+    assert "m-symbol.json: not JSON: too deep" in refusal(cli("inspect", tmp_path / "m"))
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / "config.json").write_text(f'{{"model_type": {deep}}}')
+    assert "config.json: not JSON" in refusal(cli("export", f"hf:{folder}", tmp_path / "x"))
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "reason"),
+    [
+        ({"name": "n" * 5000}, "node 1 has a name of more than 4096 characters"),
+        ({"op": "n" * 5000}, "node 1 has a name of more than 4096 characters"),
+        ({"attrs": {"a": "1" * 70_000}}, "an attribute is longer than 65536 characters"),
+        ({"attrs": {"a" * 5000: "1"}}, "an attribute is longer than 65536 characters"),
+    ],
+)
+def test_names_and_attributes_have_a_length(spoilt: dict[str, object], reason: str) -> None:
+    x = {"op": "null", "name": "x", "inputs": []}
+    node = {"op": "exp", "name": "e", "inputs": [[0, 0, 0]], **spoilt}
+    with pytest.raises(ModelError) as caught:
+        SymbolGraph.parse(json.dumps({"nodes": [x, node], "heads": [[1, 0, 0]]}), "it")
+    assert reason in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_bundle_reshapes_to_the_sizes_of_its_config_only(cli: Cli, bundle: Path) -> None:
+    """MXNet runs a Reshape that loses numbers, and writes outside of its memory."""
+    symbol, manifest = Path(f"{bundle}-symbol.json"), Path(f"{bundle}-manifest.json")
+    symbol.write_text(symbol.read_text().replace('"shape": "(-1, 32)"', '"shape": "(-1, 31)"'))
+    document = json.loads(manifest.read_text())
+    document["files"]["symbol.json"] = {"sha256": file_digest(symbol), "size": symbol.stat().st_size}
+    manifest.write_text(json.dumps(document))
+    assert "node 'cls' reshapes to what this config has not" in refusal(cli("verify", bundle))
+
+
+def test_what_an_error_quotes_does_not_reach_the_terminal_as_it_is(cli: Cli, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf", model_type="\x1b]0;title\x07\u202e\u2028" + "x" * 5000)
+    said = refusal(cli("export", f"hf:{folder}", tmp_path / "x"))
+    assert said.isprintable()
+    assert len(said) < 2100
+    assert said.endswith("...")
+    node = '{"nodes": [{"op": "null", "name": "\x1b[31m\\u001b[2J", "inputs": [[0, 0, 0]]}]}'
+    (tmp_path / "m-symbol.json").write_text(node)
+    assert refusal(cli("inspect", tmp_path / "m")).isprintable()

@@ -1,0 +1,148 @@
+"""Foreign graphs run in a process of their own: the same values, and whatever happens there is one line here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Result
+from foreign import checkpoint, save
+from refusals import refusal
+
+from bertsym import ModelError, SymbolGraph, open_model, trusting
+from bertsym.running import isolation, loading, sample_inputs
+from bertsym.running.values import tensor_values
+from bertsym.runtime import mx
+from bertsym.symbol.params import Array
+
+Cli = Callable[..., Result]
+# An attribute that MXNet takes for a pointer; the validator would have refused it.
+HOSTILE = {
+    "nodes": [{"op": "_Native", "name": "e", "attrs": {"info": "0x41", "need_top_grad": "False"}, "inputs": []}],
+    "arg_nodes": [],
+    "node_row_ptr": [0, 1],
+    "heads": [[0, 0, 0]],
+}
+
+
+def isolated(symbol: str, **arrays: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Array:
+    """The value of symbol JSON that nobody checked."""
+    values: list[Array] = isolation.call(loading.compute, symbol, "it", False, fused=True, params={}, inputs=arrays)
+    return values[0]
+
+
+def test_the_values_are_those_of_this_process(tmp_path: Path) -> None:
+    model = open_model(checkpoint(tmp_path / "m"))
+    assert not model.trusted
+    assert model.params is not None
+    inputs = sample_inputs(model)
+    apart = tensor_values(model.graph, model.params, inputs, where="it")
+    with trusting():
+        here = tensor_values(model.graph, model.params, inputs, where="it")
+    np.testing.assert_array_equal(apart, here)
+
+
+def test_a_bundle_whose_digests_were_checked_is_trusted(bundles: dict[str, Path]) -> None:
+    assert open_model(bundles["cls"]).trusted
+    assert not open_model(bundles["cls"], digests=False).trusted
+    assert not open_model(f"{bundles['cls']}-symbol.json", f"{bundles['cls']}-0000.params").trusted
+
+
+def test_a_crash_is_one_line_and_the_next_call_works() -> None:
+    for _ in range(2):
+        with pytest.raises(
+            ModelError, match=r"^it: MXNet crashed on it \((exit code 255|SIG\w+)\): the file is damaged"
+        ):
+            isolated(json.dumps(HOSTILE))
+    good = mx.sym.exp(mx.sym.var("x"), name="e").tojson()
+    values = isolated(good, x=np.zeros((2, 2), np.float32))
+    np.testing.assert_array_equal(values, np.ones((2, 2)))
+
+
+def test_what_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "MAX_SECONDS", 1)
+    symbol = mx.sym.var("x")
+    for i in range(400):
+        symbol = mx.sym.dot(symbol, symbol, name=f"d{i}")
+    with pytest.raises(ModelError, match=r"^it: MXNet did not end within \d seconds; --trust sets no limit$"):
+        isolated(symbol.tojson(), x=np.zeros((2000, 2000), np.float32))
+
+
+def test_what_takes_too_much_memory_is_refused() -> None:
+    symbol = mx.sym.broadcast_to(mx.sym.var("x"), shape=(40_000, 40_000), name="b")
+    with pytest.raises(ModelError, match=r"^it: ") as caught:
+        isolated(symbol.tojson(), x=np.ones((1, 1), np.float32))
+    assert "\n" not in str(caught.value)
+
+
+def test_errors_come_back_as_what_they_are(tmp_path: Path) -> None:
+    graph = SymbolGraph.parse(mx.sym.dot(mx.sym.var("x"), mx.sym.var("y"), name="d").tojson())
+    inputs = {"x": np.ones((2, 3), np.float32), "y": np.ones((2, 3), np.float32)}
+    with pytest.raises(ModelError, match=r"^it: MXNet can't run it: ") as caught:
+        tensor_values(graph, {}, inputs, where="it")
+    with trusting(), pytest.raises(ModelError) as here:
+        tensor_values(graph, {}, inputs, where="it")
+    assert str(caught.value) == str(here.value)
+
+
+def test_several_threads_ask_one_after_the_other() -> None:
+    good = mx.sym.exp(mx.sym.var("x"), name="e").tojson()
+    found: list[float] = []
+
+    def ask(value: float) -> None:
+        values = isolated(good, x=np.full((3,), value, np.float32))
+        found.append(float(np.log(values[0])))
+
+    threads = [threading.Thread(target=ask, args=(float(i),)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(round, found)) == [0, 1, 2, 3]
+
+
+def test_modules_in_the_working_folder_are_not_imported(tmp_path: Path) -> None:
+    prefix = checkpoint(tmp_path / "downloads" / "m")
+    mark = tmp_path / "mark"
+    for name in ("mxnet", "numpy", "json", "resource"):
+        (tmp_path / "downloads" / f"{name}.py").write_text(f"open({str(mark)!r}, 'w')\nraise SystemExit(3)\n")
+    program = tmp_path / "program" / "main.py"
+    program.parent.mkdir()
+    program.write_text("import sys\nfrom bertsym.cli.group import run\nsys.exit(run(['inspect', 'm', '--shapes']))\n")
+    environment = {**os.environ, "PYTHONPATH": str(Path(isolation.__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", program], cwd=prefix.parent, env=environment, capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stderr, mark.exists()) == (0, b"", False)
+
+
+# From the command line
+
+
+def test_a_command_whose_graph_crashes_mxnet_says_so_in_one_line(cli: Cli, tmp_path: Path) -> None:
+    """Indices that are far outside: what a graph computes of its inputs no validator can tell."""
+    indices = mx.sym.broadcast_mul(mx.sym.var("y"), mx.sym.var("w_weight"), name="indices")
+    graph = SymbolGraph.parse(mx.sym.scatter_nd(mx.sym.var("x"), indices, shape=(4,), name="scatter").tojson())
+    prefix = save(tmp_path / "m", graph, {"w_weight": np.full((1, 1), 1e8, np.float32)})
+    said = refusal(cli("diff", prefix, prefix, "--run", "--shape", "x=2", "--shape", "y=1,2"))
+    assert re.fullmatch(rf"Error: {prefix}: MXNet crashed on it \((exit code 255|SIG\w+)\): .* or hostile", said)
+
+
+def test_an_operator_that_is_not_known_is_allowed_by_name(cli: Cli, tmp_path: Path) -> None:
+    for path in (Path(__file__).parent / "symbols" / "mxnet-1.9.1").glob("multi.json"):
+        (tmp_path / "m-symbol.json").write_bytes(path.read_bytes())
+    command = ("inspect", tmp_path / "m", "--shape", "data=4,12", "--shape", "scale=4,8")
+    said = refusal(cli(*command))
+    assert "has the operator '_foreach', which is not allowed; --allow-op _foreach takes it" in said
+    assert cli(*command, "--allow-op", "_foreach").code == 0
+    assert refusal(cli(*command, "--allow-op", "Custom"), code=2).startswith("Error: Custom can't be allowed")
+    assert "has no operator 'x'" in refusal(cli(*command, "--allow-op", "x"), code=2)
+    assert "not allowed" in refusal(cli(*command))  # and only for that command

@@ -1,0 +1,188 @@
+"""Spoilt files of every kind are refused in one line, or work: no crash, no hang, no gigabytes, no traceback.
+
+BERTSYM_MUTATIONS says which are tried, 0:300 by default; a number always stands for the same one.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import json
+import os
+import queue
+import random
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from foreign import CONFIG, checkpoint, some_graph
+from mutations import JSON, PARAMS, SAFETENSORS, SYMBOL, VOCABULARY, Spoil, spoilt
+
+FIRST, LAST = map(int, os.environ.get("BERTSYM_MUTATIONS", "0:300").split(":"))
+SEED, WORKERS = 6, 2
+# On processors, and by the clock: a machine may have other work.
+SECONDS, PATIENCE, MEMORY = 20, 90, 3 << 30
+TINY = dataclasses.replace(CONFIG, vocab_size=60)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A file to spoil, and what is then done with it."""
+
+    files: str  #: the folder of `originals`
+    name: str
+    spoils: tuple[Spoil, ...]
+    commands: tuple[str, ...]
+    resigned: bool = False  #: whether the manifest is made to fit it
+    weight: int = 2
+
+
+ON_A_BUNDLE = ("inspect", "verify", "predict", "lower")
+KINDS = (
+    Kind("foreign", "m-symbol.json", SYMBOL, ("inspect", "shapes", "lower"), weight=12),
+    Kind("foreign", "m-0000.params", PARAMS, ("inspect", "lower"), weight=6),
+    *(
+        Kind("bundle", f"m-{name}", spoils, ON_A_BUNDLE, resigned, weight)
+        for name, spoils, resigned, weight in (
+            ("symbol.json", SYMBOL, False, 2),
+            ("0000.params", PARAMS, False, 2),
+            ("signature.json", JSON, False, 2),
+            ("vocab.txt", VOCABULARY, False, 1),
+            ("manifest.json", JSON, False, 4),
+            ("symbol.json", SYMBOL, True, 8),
+            ("0000.params", PARAMS, True, 3),
+            ("signature.json", JSON, True, 6),
+            ("vocab.txt", VOCABULARY, True, 2),
+        )
+    ),
+    Kind("hf", "model.safetensors", SAFETENSORS, ("export",), weight=3),
+    Kind("hf", "config.json", JSON, ("export",), weight=3),
+    Kind("hf", "vocab.txt", VOCABULARY, ("export",), weight=1),
+    Kind("hf", "tokenizer_config.json", JSON, ("export",), weight=1),
+)
+ARGUMENTS = {
+    "inspect": ("inspect", "m"),
+    "shapes": ("inspect", "m", "--shapes"),
+    "verify": ("verify", "m"),
+    "predict": ("predict", "m", "--text", "the happy cat"),
+    "lower": ("lower", "m", "out/m"),
+    "export": ("export", "hf:.", "out/m", "--no-verify"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a command ended."""
+
+    what: str
+    code: int
+    error: str
+    seconds: float
+    worked: float  #: seconds on processors
+    memory: int
+
+
+@pytest.fixture(scope="session")
+def originals(tiny_hf: Path, classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders with the files before they are spoilt."""
+    folder = tmp_path_factory.mktemp("originals")
+    shutil.copytree(tiny_hf, folder / "hf")
+    (folder / "bundle").mkdir()
+    for path in classifier.parent.glob(f"{classifier.name}-*"):
+        shutil.copy(path, folder / "bundle" / path.name.replace(classifier.name, "m", 1))
+    checkpoint(folder / "foreign" / "m", graph=some_graph(config=TINY), config=TINY)
+    return folder
+
+
+def mutation(number: int, originals: Path, folder: Path) -> tuple[Kind, str, str]:
+    """Make one in `folder`; its kind, the name of the change, and the command to run on it."""
+    rng = random.Random(f"{SEED} {number}")
+    kind = rng.choices(KINDS, [kind.weight for kind in KINDS])[0]
+    shutil.copytree(originals / kind.files, folder)
+    path = folder / kind.name
+    change, content = spoilt(path.read_bytes(), kind.spoils, rng)
+    path.write_bytes(content)
+    if kind.resigned:
+        manifest = json.loads((folder / "m-manifest.json").read_text())
+        entry = manifest["files"][kind.name.removeprefix("m-")]
+        entry.update(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+        (folder / "m-manifest.json").write_text(json.dumps(manifest))
+    return kind, change, rng.choice(kind.commands)
+
+
+class Runner:
+    """A process that runs commands, each in a process of its own."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", Path(__file__).with_name("forking.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+
+    def run(self, command: str, folder: Path, what: str) -> Run:
+        """Run it in a folder."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        job = {"folder": str(folder), "arguments": ARGUMENTS[command], "seconds": PATIENCE}
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        ended = json.loads(self._process.stdout.readline())
+        return Run(what, error=(folder / "stderr").read_text(errors="replace"), **ended)
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.communicate()
+
+
+def fault(run: Run, under_digest: bool) -> str | None:
+    """What is wrong with how a command ended."""
+    lines = run.error.strip().splitlines()
+    if run.code not in (0, 1, 2):
+        return f"exit code {run.code}"
+    if any(word in run.error for word in ("Traceback", "Segmentation fault", "--verbose shows where", "Warning")):
+        return "not foreseen"
+    if run.code and (not lines[-1:] or not lines[-1].startswith("Error: ") or len(lines[-1]) > 2010):
+        return "not one line"
+    if run.code == 0 and under_digest:
+        return "a file was taken that is not the one of the manifest"
+    if run.memory > MEMORY or run.worked > SECONDS:
+        return f"{run.memory >> 20} MiB, {run.worked:.1f} s"
+    return None
+
+
+def test_spoilt_files_are_refused_in_one_line_or_work(originals: Path, tmp_path: Path) -> None:
+    runners: queue.Queue[Runner] = queue.Queue()
+    for _ in range(WORKERS):
+        runners.put(Runner())
+
+    def one(number: int) -> tuple[str, str | None, Run]:
+        folder = tmp_path / str(number)
+        kind, change, command = mutation(number, originals, folder)
+        what = f"{number}: {command} of {kind.files}/{kind.name}, {change}{', signed anew' * kind.resigned}"
+        runner = runners.get()
+        try:
+            done = runner.run(command, folder, what)
+        finally:
+            runners.put(runner)
+        shutil.rmtree(folder)
+        under_digest = kind.files == "bundle" and not kind.resigned and kind.name != "m-manifest.json"
+        return f"{command} {done.code}", fault(done, under_digest), done
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        results = list(pool.map(one, range(FIRST, LAST)))
+    while not runners.empty():
+        runners.get().stop()
+    faults = [f"{done.what}: {why}: {done.error.strip()[-300:]}" for _, why, done in results if why]
+    ends = collections.Counter(name for name, _, _ in results)
+    longest = max((done for _, _, done in results), key=lambda done: done.worked)
+    memory = max(done.memory for _, _, done in results)
+    print(f"{dict(sorted(ends.items()))}, at most {memory >> 20} MiB, and {longest.worked:.1f} s ({longest.what})")
+    assert not faults, "\n" + "\n".join(faults)
