@@ -28,7 +28,7 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Parameters, ParamsFile
 from bertsym.symbol.roles import input_variables, label_variables
-from bertsym.symbol.validation import check_params, check_symbol
+from bertsym.symbol.validation import check_entries, check_params, check_symbol
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -180,6 +180,7 @@ def open_model(
             raise ModelError(f"{error}; to take the files as they are, name the one of the parameters too") from None
         params = bundle.path(PARAMS)
     graph = SymbolGraph.load(symbol_path)
+    check_entries(graph, str(symbol_path))
     found = Path(params) if params is not None else _params_of(prefix, epoch)
     arrays = ParamsFile(found) if found is not None else None
     return Model(name, symbol_path, graph, arrays, found, bundle, bundle is not None and digests)

@@ -101,6 +101,13 @@ def check_symbol(graph: SymbolGraph, where: str, operators: Collection[str] | No
         _check_output(entry.node, entry.index, f"{where}: heads")
 
 
+def check_entries(graph: SymbolGraph, where: str) -> None:
+    """Raise ModelError for a number of inputs, or an output, that a known operator has not; others may be looked at."""
+    for node in graph.nodes:
+        if not node.is_variable:
+            _check_inputs(node, _table().get(node.op), f"{where}: node {node.name!r}")
+
+
 def check_params(graph: SymbolGraph, params: Parameters, where: str, *, finite: bool = True) -> None:
     """Raise ModelError unless the parameters have the shapes that the graph tells and, read whole, `finite` values.
 
