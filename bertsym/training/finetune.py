@@ -18,7 +18,7 @@ from bertsym.devices import contexts
 from bertsym.errors import ModelError, UsageError
 from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.inference.predictor import Predictor
-from bertsym.runtime import mx, quiet_stderr
+from bertsym.runtime import mx, mxnet_errors, quiet_stderr
 from bertsym.signature import Signature
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features
@@ -225,7 +225,7 @@ class _Grafted:
         }
         #: the only length that the graph takes, if it is locked to one
         self.length = max_length if options.whole_sequence else None
-        with quiet_stderr():
+        with mxnet_errors(str(base.prefix)), quiet_stderr():
             self._symbol = mx.sym.load(str(base.path(SYMBOL)))
         self._train_symbol = graft(self._symbol, **self._settings)
         self._inference_symbol = graft_for_inference(self._symbol, **self._settings)
