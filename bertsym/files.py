@@ -31,9 +31,10 @@ def open_regular(path: str | Path) -> BinaryIO:
 def read_bytes(path: str | Path) -> bytes:
     """The content of a text file; raises OSError, and ModelError for one that is no text's size."""
     with open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > MAX_TEXT:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_TEXT:
             raise ModelError(f"{path}: more than {MAX_TEXT >> 20} MiB")
-        return file.read(MAX_TEXT)
+        return file.read(size)  # no more, where it grows, and no larger buffer
 
 
 def parse_json(text: str) -> Any:

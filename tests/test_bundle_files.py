@@ -336,7 +336,10 @@ def test_a_signal_during_an_export_leaves_nothing(
 ) -> None:
     target = tmp_path / "new" / "model"
     with subprocess.Popen(
-        [*BERTSYM, "export", f"hf:{tiny_hf}", str(target)], stderr=subprocess.PIPE, text=True
+        [*BERTSYM, "export", f"hf:{tiny_hf}", str(target)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup ignores it
     ) as process:
         # In the temporary folder, which has to go.
         while not (target.parent / ".model.writing" / "new" / "model-manifest.json").exists():

@@ -43,8 +43,8 @@ def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(run: Run, number
 
 def test_a_second_signal_ends_at_once(run: Run) -> None:
     def twice() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     heard = At(8, twice)
     with pytest.raises(KeyboardInterrupt):

@@ -250,7 +250,7 @@ class Trainer:
 
         Raises ModelError when they are not finite: nobody would want to go on from there.
         """
-        arrays, position = self._module.get_states(), self.position
+        arrays, position = self._module.optimizer_state(), self.position
         bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
         if bad:
             raise ModelError(
@@ -262,7 +262,7 @@ class Trainer:
     def restore(self, position: Position, arrays: Mapping[str, Array]) -> None:
         """Go on from where `state` was taken of a Trainer with the same arguments; raises ModelError for another."""
         self.position = position
-        self._module.set_states(arrays, position.step, position.draws)
+        self._module.restore(arrays, position.step, position.draws)
 
     def arg_params(self) -> dict[str, Array]:
         """A copy of the parameters as they are now."""

@@ -121,12 +121,12 @@ class PartsModule(mx.mod.BaseModule):  # type: ignore[misc]
         self._optimizers = [AdamW(self._layout, weights, workers=self._workers, **options) for weights in self._weights]
         self.optimizer_initialized = True
 
-    def get_states(self) -> dict[str, Array]:
-        """Copies of what `set_states` needs besides the numbers of updates and draws; between two updates."""
+    def optimizer_state(self) -> dict[str, Array]:
+        """Copies of what `restore` needs besides the numbers of updates and draws; between two updates."""
         return {name: array.asnumpy() for name, array in self._states(0).items()}
 
-    def set_states(self, states: Mapping[str, Array], updates: int, draws: int) -> None:
-        """Go on from parameters and optimizer states that `get_states` gave; raises ModelError for others."""
+    def restore(self, states: Mapping[str, Array], updates: int, draws: int) -> None:
+        """Go on from parameters and optimizer states that `optimizer_state` gave; raises ModelError for others."""
         for device, optimizer in enumerate(self._optimizers):
             flats = self._states(device)
             if {name: flat.shape for name, flat in flats.items()} != shapes_of(states):
