@@ -20,12 +20,12 @@ import pytest
 from conftest import Result, Tables, write_hugging_face
 
 from bertsym import Classifier, ParamsFile, UsageError, export
+from bertsym.distributed import watch
+from bertsym.distributed.cluster import Cluster
+from bertsym.distributed.watch import Hub, Member
+from bertsym.distributed.workers import Workers, WorkersLost
 from bertsym.symbol.params import Array
 from bertsym.text.batches import training_batches
-from bertsym.training import watch
-from bertsym.training.cluster import Cluster
-from bertsym.training.watch import Hub, Member
-from bertsym.training.workers import Workers, WorkersLost
 
 LAUNCHER = Path(__file__).parents[1] / "scripts" / "launch_local"
 VARIABLES = {
@@ -208,8 +208,8 @@ def test_a_worker_that_fails_or_has_other_data_ends_all_with_its_reason(
 
 PAYLOAD = """
 import os, sys
-from bertsym.training.cluster import Cluster
-from bertsym.training.exchange import join, serve
+from bertsym.distributed.cluster import Cluster
+from bertsym.distributed.exchange import join, serve
 cluster = Cluster.from_environment(os.environ)
 if cluster.role != "worker":
     serve(cluster, 10)

@@ -112,6 +112,7 @@ ALLOWED: dict[str, set[str]] = {
         "bundle",
         "inference",
     },
+    "distributed": {"errors", "runtime", "symbol", "distributed"},
     "training": {
         "errors",
         "files",
@@ -126,6 +127,7 @@ ALLOWED: dict[str, set[str]] = {
         "verification",
         "acceleration",
         "inference",
+        "distributed",
         "training",
     },
     "quantization": {

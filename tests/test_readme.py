@@ -32,7 +32,13 @@ def test_every_command_is_in_the_table(command: str) -> None:
 def test_every_option_that_is_named_exists() -> None:
     context = click.Context(group)
     commands = [group.get_command(context, name) for name in COMMANDS]
-    options = {option for command in commands if command for parameter in command.params for option in parameter.opts}
+    options = {
+        option
+        for command in commands
+        if command
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
     named = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README)) - {"--help"}
     assert named <= options
 

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from bertsym.distributed.cluster import Cluster
+from bertsym.distributed.exchange import WORKER_TIMEOUT, join, serve
 from bertsym.errors import UsageError
 from bertsym.text.tables import TableFormat
-from bertsym.training.cluster import Cluster
-from bertsym.training.exchange import WORKER_TIMEOUT, join, serve
 from bertsym.training.finetune import Finetuned, finetune, prepare
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.progress import SilentProgress

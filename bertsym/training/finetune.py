@@ -15,6 +15,7 @@ from bertsym.bert.heads import graft, graft_for_inference, head_parameters
 from bertsym.bert.inputs import INPUT_NAMES, input_shapes
 from bertsym.bundle import SYMBOL, Bundle, BundleContent, stage_bundle
 from bertsym.devices import contexts
+from bertsym.distributed.workers import ALONE, Workers
 from bertsym.errors import ModelError, UsageError
 from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.inference.predictor import Predictor
@@ -30,7 +31,6 @@ from bertsym.training.data import FinetuneData, read_data
 from bertsym.training.encodings import encode
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.progress import EpochReport, Progress, SilentProgress
-from bertsym.training.workers import ALONE, Workers
 from bertsym.verification import DEFAULT_ATOL, Check, verify_bundle
 
 if TYPE_CHECKING:

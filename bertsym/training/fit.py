@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bertsym.distributed.workers import ALONE, Workers, WorkersLost
 from bertsym.errors import ModelError, TrainingStopped
 from bertsym.symbol.params import Array
 from bertsym.training.checkpoints import Checkpoint, Checkpoints
 from bertsym.training.loop import Position, Trainer
 from bertsym.training.progress import EpochReport, Progress
 from bertsym.training.stopping import StopRequest, deferred_signals
-from bertsym.training.workers import ALONE, Workers, WorkersLost
 
 Params = Mapping[str, Array]
 

@@ -14,6 +14,7 @@ import numpy as np
 from bertsym.acceleration.graphs import training_symbol
 from bertsym.bert.catalogue import LABEL_NAME
 from bertsym.devices import contexts
+from bertsym.distributed.workers import ALONE, Workers, WorkersLost
 from bertsym.errors import ModelError
 from bertsym.inference.metrics import cross_entropy
 from bertsym.runtime import mx, share_threads
@@ -26,7 +27,6 @@ from bertsym.training.module import PartsModule
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.schedule import warmup_linear
 from bertsym.training.used_rows import keep_used_rows
-from bertsym.training.workers import ALONE, Workers, WorkersLost
 
 CPU_PARTS = 2  #: whatever the number of processors is: the random numbers depend on it
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from bertsym.acceleration.graphs import TrainingSymbol
 from bertsym.bert.inputs import Limits, check_inputs
+from bertsym.distributed.workers import ALONE, Workers
 from bertsym.errors import ModelError
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.training.flat import FlatArrays, blocks
 from bertsym.training.optimizer import AdamW
 from bertsym.training.part import Part
-from bertsym.training.workers import ALONE, Workers
 
 _Descriptions = Sequence[tuple[str, tuple[int, ...]]]
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from bertsym.distributed.workers import ALONE, Workers
 from bertsym.runtime import mx
 from bertsym.training.flat import Block, FlatArrays
-from bertsym.training.workers import ALONE, Workers
 
 
 class AdamW:

@@ -19,9 +19,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from bertsym.distributed.cluster import Cluster
+from bertsym.distributed.workers import WorkersLost
 from bertsym.errors import UsageError
-from bertsym.training.cluster import Cluster
-from bertsym.training.workers import WorkersLost
 
 GATHERING = 600.0  #: seconds in which all must have come, as long as they are retried
 _RETRY = 0.2

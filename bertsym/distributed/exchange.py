@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from bertsym.distributed.cluster import Cluster
+from bertsym.distributed.watch import Hub, Member, end_process
+from bertsym.distributed.workers import Workers
 from bertsym.errors import ModelError
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
-from bertsym.training.cluster import Cluster
-from bertsym.training.watch import Hub, Member, end_process
-from bertsym.training.workers import Workers
 
 WORKER_TIMEOUT = 60.0  #: seconds after which a process that is not heard is given up
 _DIGEST, _TEXT = 32, 4096  # bytes of a message, each as a number
