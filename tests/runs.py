@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from bertsym import FinetuneOptions, finetune
 from bertsym.training.loop import StepReport
 from bertsym.training.progress import EpochReport, SilentProgress
 
-BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
 # 90 rows: 6 steps an epoch, the last one short.
 OPTIONS = FinetuneOptions(epochs=3, batch_size=16, learning_rate=2e-3, max_length=24)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from commands import BERTSYM, FULL_DISK, beginning_with
 from conftest import Result, Tables
 
 from bertsym import BertsymError, ModelError, draw, export
@@ -22,7 +22,6 @@ from bertsym.bundle import stage_bundle
 
 Cli = Callable[..., Result]
 
-BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
 WRITER = """
 import sys, time
 from pathlib import Path
@@ -176,17 +175,11 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 # No room
 
 
-def limit_file_size() -> None:
-    """A disk that is full after 20 KB; Python ignores SIGXFSZ, so a write fails with EFBIG."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-
 def test_a_picture_on_a_full_disk_is_one_line_and_the_old_one_stays(bundles: dict[str, Path], tmp_path: Path) -> None:
     picture = tmp_path / "picture.netron"
     picture.write_text("old")
     result = subprocess.run(
-        [*BERTSYM, "draw", str(bundles["cls"]), str(picture), "--force"],
-        preexec_fn=limit_file_size,
+        beginning_with(FULL_DISK, [*BERTSYM, "draw", str(bundles["cls"]), str(picture), "--force"]),
         capture_output=True,
         text=True,
         timeout=60,
@@ -203,8 +196,7 @@ def test_a_checkpoint_on_a_full_disk_is_one_line_and_the_old_bundle_stays(
     before = tree(tmp_path)
     arguments = ["--train", str(tables.train), "--dev", str(tables.dev), "--out", str(prefix), "--max-length", "24"]
     result = subprocess.run(
-        [*BERTSYM, "finetune", str(bundles["mean"]), *arguments, "--force"],
-        preexec_fn=limit_file_size,
+        beginning_with(FULL_DISK, [*BERTSYM, "finetune", str(bundles["mean"]), *arguments, "--force"]),
         capture_output=True,
         text=True,
         timeout=120,

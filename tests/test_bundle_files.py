@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import BERTSYM, FULL_DISK, HEED_HANG_UP, beginning_with
 from conftest import Result, Tables, hugging_face_weights, write_hugging_face
 
 from bertsym import BertsymError, Bundle, ModelError, UsageError
@@ -32,7 +31,6 @@ from bertsym.bundle import (
 
 Cli = Callable[..., Result]
 
-BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
 ENCODER_FILES = {SYMBOL, PARAMS, VOCAB_TXT, VOCAB_JSON, SIGNATURE, MANIFEST}
 
 
@@ -299,18 +297,12 @@ def test_a_bundle_whose_files_are_folders_is_not_taken_for_free(cli: Cli, tiny_h
     assert tree(tmp_path) == {f"model-{SYMBOL}": None}
 
 
-def limit_file_size() -> None:
-    """A disk that is full after 20 KB; Python ignores SIGXFSZ, so a write fails with EFBIG."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-
 def test_a_full_disk_is_one_line_and_harms_nothing(tiny_hf: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
     assert bundles["cls"].with_name(f"{bundles['cls'].name}-{PARAMS}").stat().st_size > 20_000
     prefix = copied(bundles["cls"], tmp_path / "old")
     before = tree(tmp_path)
     result = subprocess.run(
-        [*BERTSYM, "export", f"hf:{tiny_hf}", str(prefix), "--force"],
-        preexec_fn=limit_file_size,
+        beginning_with(FULL_DISK, [*BERTSYM, "export", f"hf:{tiny_hf}", str(prefix), "--force"]),
         capture_output=True,
         text=True,
         timeout=120,
@@ -336,10 +328,9 @@ def test_a_signal_during_an_export_leaves_nothing(
 ) -> None:
     target = tmp_path / "new" / "model"
     with subprocess.Popen(
-        [*BERTSYM, "export", f"hf:{tiny_hf}", str(target)],
+        beginning_with(HEED_HANG_UP, [*BERTSYM, "export", f"hf:{tiny_hf}", str(target)]),
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup ignores it
     ) as process:
         # In the temporary folder, which has to go.
         while not (target.parent / ".model.writing" / "new" / "model-manifest.json").exists():

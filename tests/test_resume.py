@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import BERTSYM
 from conftest import VOCABULARY, Result, Tables, hugging_face_weights, write_hugging_face
-from runs import BERTSYM, OPTIONS, At, Run, checkpoints, files
+from runs import OPTIONS, At, Run, checkpoints, files
 
 from bertsym import ModelError, ParamsFile, UsageError, export
 from bertsym.text.features import Features

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import BERTSYM, HEED_HANG_UP, IGNORE_HANG_UP, beginning_with
 from conftest import Tables
-from runs import BERTSYM, At, Run, checkpoints, files
+from runs import At, Run, checkpoints, files
 
 from bertsym import TrainingStopped
 
@@ -54,14 +55,13 @@ def test_a_second_signal_ends_at_once(run: Run) -> None:
 
 
 @contextlib.contextmanager
-def process_in_epoch_2(run: Run, options: list[str], on_hang_up: signal.Handlers) -> Iterator[subprocess.Popen[str]]:
-    """A fine-tuning with its own way of SIGHUP, after its first epoch."""
+def process_in_epoch_2(run: Run, options: list[str], beginning: str) -> Iterator[subprocess.Popen[str]]:
+    """A fine-tuning that began with a statement about SIGHUP, after its first epoch."""
     with subprocess.Popen(
-        [*BERTSYM, *run.arguments, *options],
+        beginning_with(beginning, [*BERTSYM, *run.arguments, *options]),
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, on_hang_up),
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -72,7 +72,7 @@ def process_in_epoch_2(run: Run, options: list[str], on_hang_up: signal.Handlers
 
 
 def test_nohup_lets_a_run_go_on(run: Run) -> None:
-    with process_in_epoch_2(run, ["--epochs", "3000", "--max-length", "24"], signal.SIG_IGN) as process:
+    with process_in_epoch_2(run, ["--epochs", "3000", "--max-length", "24"], IGNORE_HANG_UP) as process:
         process.send_signal(signal.SIGHUP)
         assert process.stderr is not None
         assert [process.stderr.readline().startswith("epoch ") for _ in range(10)] == [True] * 10
@@ -84,7 +84,7 @@ def test_nohup_lets_a_run_go_on(run: Run) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_command_line_says_how_to_go_on(run: Run, number: signal.Signals, code: int) -> None:
     options = ["--epochs", "300", "--batch-size", "16", "--max-length", "24"]
-    with process_in_epoch_2(run, options, signal.SIG_DFL) as process:
+    with process_in_epoch_2(run, options, HEED_HANG_UP) as process:
         process.send_signal(number)
         _, rest = process.communicate(timeout=60)
     assert process.returncode == code

@@ -66,8 +66,9 @@ class _Worker:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="bertsym-")
-        # Isolated: a folder of downloads as working directory must not give it modules.
-        command = [sys.executable, "-I", "-W", "ignore", "-c", _START]
+        # Isolated, and deaf to PYTHON* variables: a folder of downloads as working directory must not give it modules.
+        without = ["-B"] if sys.dont_write_bytecode else []
+        command = [sys.executable, "-I", *without, "-W", "ignore", "-c", _START]
         self._process = subprocess.Popen(
             [*command, *(path or os.getcwd() for path in sys.path)],
             stdin=subprocess.PIPE,
