@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from conftest import Result, Tables
@@ -116,6 +119,50 @@ def test_rows_before_a_bad_one_are_printed_and_the_bad_one_is_named(classifier: 
     assert result.returncode == 1
     assert len(result.stdout.splitlines()) == 1025
     assert b"standard input, line 1025: not UTF-8" in result.stderr
+
+
+Reading = tuple["subprocess.Popen[bytes]", IO[bytes], IO[bytes]]
+
+
+@contextlib.contextmanager
+def reading(classifier: Path, stdin: bytes) -> Iterator[Reading]:
+    """A prediction that is given this and waits for more; what it prints, and says."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "bertsym", "predict", str(classifier)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(stdin)
+        process.stdin.flush()
+        try:
+            yield process, process.stdout, process.stderr
+        finally:
+            process.kill()
+
+
+def test_a_bad_row_ends_it_though_more_may_come(classifier: Path) -> None:
+    with reading(classifier, b"the happy cat\n" * 1023 + b"\xff\n") as (process, printed, said):
+        assert process.wait(60) == 1
+        assert printed.read().count(b"\n") == 1024
+        assert said.read() == b"Error: standard input, line 1024: not UTF-8 text (byte 0 of the line)\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "last"),
+    [(signal.SIGINT, 130, b"Error: interrupted"), (signal.SIGTERM, 143, b"Error: stopped by SIGTERM")],
+)
+def test_a_signal_ends_it_while_it_waits_for_rows(
+    classifier: Path, number: signal.Signals, code: int, last: bytes
+) -> None:
+    with reading(classifier, b"the happy cat\n" * 1024) as (process, printed, said):
+        assert printed.readline()  # so it waits for the others
+        process.send_signal(number)
+        assert process.wait(60) == code
+        assert said.read().split(b"\n")[-2:] == [last, b""]
 
 
 def test_a_reader_that_stops_early_gets_no_complaint(classifier: Path) -> None:

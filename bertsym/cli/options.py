@@ -200,7 +200,8 @@ def table_source(file: str | None) -> str | BinaryIO:
         raise click.UsageError("Give FILE or --text: standard input is closed.")
     if sys.stdin.isatty():
         click.echo("reading standard input, a text a line; end it with Ctrl-D", err=True)
-    return sys.stdin.buffer
+    # Of its own: a thread may still be reading when the process ends, and Python then aborts if it is sys.stdin.
+    return open(sys.stdin.fileno(), "rb", closefd=False)
 
 
 def show_truncated(truncated: int, rows: int, limit: int) -> None:
