@@ -71,6 +71,22 @@ def process_in_epoch_2(run: Run, options: list[str], beginning: str) -> Iterator
         process.kill()
 
 
+@pytest.mark.parametrize("ends", ["2>/dev/full", "2>&1 | head -n 1", "2>&-", "<&- >&- 2>&-"])
+def test_who_hears_of_it_is_no_matter_for_the_run(run: Run, ends: str) -> None:
+    command = shlex.join([*BERTSYM, *run.arguments, "--epochs", "2", "--max-length", "24"])
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{command} {ends}"], stdout=subprocess.PIPE, timeout=60)
+    assert done.returncode == 0
+    assert "-0000.params" in files(run.out)
+
+
+def test_a_log_that_has_no_room_ends_and_the_run_goes_on(run: Run) -> None:
+    command = [*BERTSYM, *run.arguments, "--epochs", "2", "--max-length", "24", "--log-json", "/dev/full", "--force"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    said = "/dev/full: can't write the log: No space left on device; going on without it"
+    assert done.stderr.splitlines().count(said) == 1
+
+
 def test_nohup_lets_a_run_go_on(run: Run) -> None:
     with process_in_epoch_2(run, ["--epochs", "3000", "--max-length", "24"], IGNORE_HANG_UP) as process:
         process.send_signal(signal.SIGHUP)

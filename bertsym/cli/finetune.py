@@ -122,7 +122,8 @@ def command(
     from bertsym.training.progress import JsonProgress, Progress, ProgressGroup, TextProgress
 
     with contextlib.ExitStack() as stack:
-        listeners: list[Progress] = [TextProgress()]
+        text = TextProgress()
+        listeners: list[Progress] = [text]
         if log_json:
             taken = [
                 Path(train),
@@ -131,7 +132,8 @@ def command(
             ]
             if Path(log_json).resolve() in [path.resolve() for path in taken]:
                 raise click.UsageError(f"--log-json {log_json} would overwrite a file of this run.")
-            listeners.append(stack.enter_context(contextlib.closing(JsonProgress(log_json, force, append=resume))))
+            log = JsonProgress(log_json, force, append=resume, lost=text.note)
+            listeners.append(stack.enter_context(contextlib.closing(log)))
         progress = ProgressGroup(listeners)
         train_together = functools.partial(finetune_distributed, worker_timeout=worker_timeout)
         try:

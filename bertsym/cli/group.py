@@ -107,8 +107,18 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit: 0, 1 for data or model faults, 2 for usage, 130 or 143 when stopped."""
+    _open_closed_streams()
     with _stoppable():
         sys.exit(run(sys.argv[1:]))
+
+
+def _open_closed_streams() -> None:
+    """Let no file get the number of a stream that the caller closed: libmxnet would print into it."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+            if number:
+                setattr(sys, name, os.fdopen(number, "w"))
 
 
 def run(arguments: list[str]) -> int:

@@ -63,6 +63,7 @@ def command(
     tables = table_format(kind, header, text_column, pair_column, label_column)
 
     from bertsym.quantization.quantize import quantize
+    from bertsym.training.progress import TextProgress
 
     result = quantize(
         prefix,
@@ -76,7 +77,7 @@ def command(
         table_format=tables,
         force=force,
         command=command_line(),
-        progress=lambda text: click.echo(text, err=True),
+        progress=TextProgress().note,
     )
     _show(result)
     pair = ' --text-pair "..."' if result.bundle.signature.pair else ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -81,7 +82,10 @@ class _Group:
 
 
 class TextProgress:
-    """A bar on a terminal, plain lines elsewhere; one line an epoch on both."""
+    """A bar on a terminal, plain lines elsewhere; one line an epoch on both.
+
+    Where nobody reads any more, or there is no room, nothing is said: that is no reason to lose the training.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -91,12 +95,14 @@ class TextProgress:
 
     def note(self, text: str) -> None:
         """Print a line."""
-        print(text, file=self._stream, flush=True)
+        with contextlib.suppress(OSError):
+            print(text, file=self._stream, flush=True)
 
     def step(self, report: StepReport) -> None:
         """Move the bar, or print a line for a group of steps."""
         if self._is_terminal:
-            self._move_bar(report)
+            with contextlib.suppress(OSError):
+                self._move_bar(report)
         elif group := self._group.completed_by(report):
             self.note(f"epoch {group.epoch}  step {group.step_in_epoch}/{group.steps_in_epoch}  {_describe(group)}")
 
@@ -135,12 +141,19 @@ class JsonProgress:
     """One JSON object a line: ``event`` is ``step`` (a group of steps with its mean loss) or ``epoch``.
 
     The file is made when there is something to write; an old one is overwritten with `force` only, and gets more lines
-    when it is to `append`. Raises UsageError at once when it can't be written.
+    when it is to `append`. Raises UsageError at once when it can't be written. When it can't be written later, `lost`
+    is told so, and the rest is not logged.
     """
 
-    def __init__(self, path: str | Path, force: bool = False, append: bool = False) -> None:
-        self._path = Path(path)
-        self._append = append
+    def __init__(
+        self,
+        path: str | Path,
+        force: bool = False,
+        append: bool = False,
+        lost: Callable[[str], object] = lambda why: None,
+    ) -> None:
+        self._path, self._append = Path(path), append
+        self._lost: Callable[[str], object] | None = lost  # None: it was told
         self._stream: TextIO | None = None
         self._group = _Group()
         if not self._path.parent.is_dir():
@@ -153,7 +166,8 @@ class JsonProgress:
     def close(self) -> None:
         """Close the file, if anything was written."""
         if self._stream:
-            self._stream.close()
+            with contextlib.suppress(OSError):
+                self._stream.close()
 
     def note(self, text: str) -> None:
         """Ignored."""
@@ -177,12 +191,15 @@ class JsonProgress:
             "samples_per_second": report.samples_per_second,
             **(more or {}),
         }
-        if self._stream is None:
-            try:
+        if self._lost is None:
+            return
+        try:
+            if self._stream is None:
                 self._stream = self._path.open("a" if self._append else "w", encoding="utf-8")
-            except OSError as error:
-                raise UsageError(f"{self._path}: can't write the log: {error.strerror}") from None
-        print(json.dumps(record), file=self._stream, flush=True)
+            print(json.dumps(record), file=self._stream, flush=True)
+        except OSError as error:
+            self._lost(f"{self._path}: can't write the log: {error.strerror}; going on without it")
+            self._lost = None
 
 
 class ProgressGroup:
