@@ -151,6 +151,18 @@ def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(run: Run, whole
     assert files(run.out) == whole
 
 
+def test_a_damaged_checkpoint_does_not_displace_those_that_are_written_after_it(
+    run: Run, whole: dict[str, bytes]
+) -> None:
+    run.stopped(13, keep_checkpoints=2)
+    state = run.out.with_name("x-checkpoints") / "checkpoint-12" / "state.json"
+    state.write_bytes(state.read_bytes()[:-20])
+    run.stopped(9, resume=True, checkpoint_steps=1)
+    assert checkpoints(run.out) == ["checkpoint-8"]
+    run(resume=True)
+    assert files(run.out) == whole
+
+
 def test_the_encodings_of_a_frozen_encoder_are_computed_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     options = dataclasses.replace(OPTIONS, freeze_encoder=True)
     expected = run.elsewhere("whole")

@@ -89,8 +89,11 @@ class Checkpoints:
         arrays = {_ARRAYS: checkpoint.arrays, **({_BEST: checkpoint.best} if checkpoint.best else {})}
         self._write(f"checkpoint-{step}", checkpoint.state, arrays)
         self._step = step
-        for _, old in self._found()[self._keep :]:
-            shutil.rmtree(old, ignore_errors=True)
+        found = self._found()
+        # A later one was left out: damaged. It must not count as one that is kept.
+        later = [path for other, path in found if other > step]
+        for path in [*later, *(path for _, path in found[len(later) + self._keep :])]:
+            shutil.rmtree(path, ignore_errors=True)
 
     def kept_array(self, name: str, compute: Callable[[], Array]) -> Array:
         """An array that an earlier process of this run computed, or else it is computed, and kept until `remove`.
