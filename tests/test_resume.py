@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import subprocess
@@ -190,6 +191,43 @@ def test_without_a_whole_checkpoint_nothing_is_done(killed: Run, name: str) -> N
     with pytest.raises(ModelError, match=name):
         killed(resume=True)
     assert checkpoints(killed.out) == ["checkpoint-6"]
+
+
+def forged(run: Run, step: int, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the state in a checkpoint, and its digest."""
+    folder = run.out.with_name("x-checkpoints") / f"checkpoint-{step}"
+    state, manifest = (json.loads((folder / name).read_text()) for name in ("state.json", "manifest.json"))
+    change(state)
+    content = json.dumps(state).encode()
+    manifest["files"]["state.json"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    (folder / "state.json").write_bytes(content)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+IMPOSSIBLE: dict[str, list[object]] = {
+    "step": ["six", -6, 7, 10**30, None],
+    "batch": [-1, 5, 10**9],
+    "epoch": [0, 2, 10**12, "1"],
+    "draws": [-1, 7, "x", True],
+    "samples": [0, 97],
+    "loss": [float("nan"), "x"],
+    "epochs": [None, {"a": 1}, [{}], ["a"]],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in IMPOSSIBLE.items() for value in values])
+def test_a_state_that_no_run_can_have_is_refused(killed: Run, name: str, value: object) -> None:
+    forged(killed, 6, lambda state: state.update({name: value}))
+    with pytest.raises(ModelError, match=r"^checkpoint of step .*: damaged \("):
+        killed(resume=True)
+
+
+@pytest.mark.parametrize("metrics", [{}, [1], {"accuracy": "x", "loss": 0.5}, {"accuracy": 0.5}, None], ids=str)
+def test_metrics_that_no_epoch_can_have_are_refused(run: Run, metrics: object) -> None:
+    run.stopped(13)
+    forged(run, 12, lambda state: state["epochs"][0].update(metrics=metrics))
+    with pytest.raises(ModelError, match=r"^checkpoint of step 12: damaged \("):
+        run(resume=True)
 
 
 def test_to_resume_where_nothing_is_begins_with_the_first_step(run: Run) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bertsym.distributed.workers import ALONE, Workers, WorkersLost
 from bertsym.errors import ModelError, TrainingStopped
-from bertsym.symbol.params import Array
+from bertsym.symbol.params import Array, shapes_of
 from bertsym.training.checkpoints import Checkpoint, Checkpoints
 from bertsym.training.loop import Position, Trainer
 from bertsym.training.progress import EpochReport, Progress
@@ -39,8 +39,13 @@ class Fit:
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
         """Be where the run of the checkpoint was; raises ModelError for a damaged one."""
-        position = self._take(checkpoint.state)
-        self.trainer.restore(position, checkpoint.arrays)
+        try:
+            position = self._take(checkpoint.state)
+            self.trainer.restore(position, checkpoint.arrays)
+            if shapes_of(checkpoint.best) != (shapes_of(self.trainer.arg_params()) if self.reports else {}):
+                raise ModelError("the parameters of its best epoch are those of another model")
+        except ModelError as error:
+            raise ModelError(f"checkpoint of step {checkpoint.state.get('step')}: damaged ({error})") from None
         self.best = checkpoint.best
         self.progress.note(f"going on after {self._where()}")
 
@@ -48,10 +53,12 @@ class Fit:
         try:
             position = Position(**{field.name: state[field.name] for field in dataclasses.fields(Position)})
             self.reports = [EpochReport(**report) for report in state["epochs"]]
-        except (KeyError, TypeError) as error:
-            raise ModelError(
-                f"checkpoint of step {state.get('step')}: damaged ({type(error).__name__}: {error})"
-            ) from None
+            numbers = [number for report in self.reports for number in (*report.rank, *report.metrics.values())]
+        except (KeyError, TypeError, AttributeError, StopIteration) as error:
+            raise ModelError(f"{type(error).__name__}: {error}") from None
+        epochs = [*(report.epoch for report in self.reports), position.epoch]
+        if epochs != list(range(1, len(epochs) + 1)) or not all(isinstance(number, float) for number in numbers):
+            raise ModelError("its epochs are none of this run")
         return position
 
     def run(self) -> None:

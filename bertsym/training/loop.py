@@ -261,8 +261,24 @@ class Trainer:
 
     def restore(self, position: Position, arrays: Mapping[str, Array]) -> None:
         """Go on from where `state` was taken of a Trainer with the same arguments; raises ModelError for another."""
+        if not self._can_be_at(position):
+            raise ModelError("its position is none of this run")
         self.position = position
         self._module.restore(arrays, position.step, position.draws)
+
+    def _can_be_at(self, position: Position) -> bool:
+        numbers = (position.step, position.epoch, position.batch, position.samples, position.draws)
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            return False
+        if not all(type(number) is float and math.isfinite(number) for number in (position.loss, position.decay)):
+            return False
+        step = max(0, position.epoch - 1) * self._batches_per_epoch + position.batch
+        return (
+            position.step == step <= self.total_steps
+            and position.batch <= self._batches_per_epoch
+            and position.batch <= position.samples <= position.batch * self.options.batch_size
+            and position.draws <= position.step * self.options.accumulate
+        )
 
     def arg_params(self) -> dict[str, Array]:
         """A copy of the parameters as they are now."""
