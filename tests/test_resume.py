@@ -193,6 +193,15 @@ def test_without_a_whole_checkpoint_nothing_is_done(killed: Run, name: str) -> N
     assert checkpoints(killed.out) == ["checkpoint-6"]
 
 
+@pytest.mark.parametrize("name", ["checkpoint-6", "checkpoint-6/manifest.json", "checkpoint-6/state.params"])
+def test_a_link_out_of_the_folder_is_not_followed(killed: Run, tmp_path: Path, name: str) -> None:
+    path = killed.out.with_name("x-checkpoints") / name
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="a link that leads out of its folder"):
+        killed(resume=True)
+
+
 def forged(run: Run, step: int, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the state in a checkpoint, and its digest."""
     folder = run.out.with_name("x-checkpoints") / f"checkpoint-{step}"

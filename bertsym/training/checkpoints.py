@@ -20,7 +20,7 @@ from bertsym.atomic import sync_folder, write_file, write_text
 from bertsym.bundle import MANIFEST
 from bertsym.bundle.files import check_file, json_text
 from bertsym.errors import ModelError, UsageError
-from bertsym.files import read_json
+from bertsym.files import check_inside, read_json
 from bertsym.symbol.params import Array, ParamsFile, write_params
 
 FORMAT_VERSION = 1
@@ -153,6 +153,8 @@ class Checkpoints:
 
     def _read(self, path: Path) -> Checkpoint:
         try:
+            for name in (MANIFEST, _STATE, _ARRAYS, _BEST):
+                check_inside(path / name, [path.parent])
             manifest = read_json(path / MANIFEST)
             if manifest["format_version"] != FORMAT_VERSION:
                 raise ModelError(f"{path}: checkpoint format {manifest['format_version']}, {FORMAT_VERSION} is known")
