@@ -7,12 +7,14 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from commands import BERTSYM, HEED_HANG_UP, IGNORE_HANG_UP, beginning_with
-from conftest import Tables
+from conftest import Result, Tables
 from runs import At, Run, checkpoints, files
 
 from bertsym import TrainingStopped
@@ -113,3 +115,42 @@ def test_the_command_line_says_how_to_go_on(run: Run, number: signal.Signals, co
         f"Error: stopped by {number.name} after step {step} of 1800; kept: {run.out}-checkpoints/{kept}; "
         f"go on with: {shlex.join(['bertsym', *run.arguments, *options, '--resume'])}"
     )
+
+
+def test_a_run_that_is_interrupted_at_its_end_says_how_to_go_on(
+    cli: Callable[..., Result], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bertsym.training.finetune.verify_bundle", interrupted)
+    result = cli(*run.arguments, "--epochs", 1)
+    again = shlex.join(["bertsym", *run.arguments, "--epochs", "1", "--resume"])
+    assert result.code == 130
+    said = [f"kept: {run.out}-checkpoints; go on with: {again}", "", "Error: interrupted"]
+    assert result.err.splitlines()[-3:] == said
+
+
+def test_a_hail_of_signals_is_as_one(run: Run) -> None:
+    with process_in_epoch_2(run, ["--epochs", "300", "--max-length", "24"], HEED_HANG_UP) as process:
+        for _ in range(20):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.002)
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode in (143, -signal.SIGTERM)  # the last ones come when nobody listens any more
+    assert "Traceback" not in rest
+    assert rest.splitlines()[-1].startswith("Error: stopped by SIGTERM")
+
+
+def test_a_signal_that_waits_for_a_destructor_does_not_come_after_the_end() -> None:
+    program = """
+import signal, time
+from bertsym.cli.group import _stoppable
+class Array:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+with _stoppable():
+    Array()
+time.sleep(0.1)
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=30).returncode == 0

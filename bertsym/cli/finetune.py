@@ -117,6 +117,7 @@ def command(
     from bertsym.bundle import bundle_paths
     from bertsym.errors import TrainingStopped
     from bertsym.inference.metrics import format_metrics
+    from bertsym.training.checkpoints import checkpoint_folder
     from bertsym.training.distributed import finetune_distributed
     from bertsym.training.finetune import finetune
     from bertsym.training.progress import JsonProgress, Progress, ProgressGroup, TextProgress
@@ -153,8 +154,12 @@ def command(
                 command=command_line(),
             )
         except TrainingStopped as stopped:
-            again = shlex.join([*command_line(again=True), *([] if resume else ["--resume"])])
-            raise TrainingStopped(f"{stopped}; go on with: {again}", stopped.exit_code - 128) from None
+            raise TrainingStopped(f"{stopped}; {_go_on(resume)}", stopped.exit_code - 128) from None
+        except BaseException as stopped:
+            # By a second signal, or one when all epochs were made.
+            if not isinstance(stopped, Exception) and checkpoint_folder(out).exists():
+                text.note(f"kept: {checkpoint_folder(out)}; {_go_on(resume)}")
+            raise
     if result is None:  # a server, or not the first worker
         return
     pair = ' --text-pair "..."' if result.bundle.signature.pair else ""
@@ -163,3 +168,8 @@ def command(
     click.echo(f"wrote {result.bundle.prefix}-*: epoch {result.kept.epoch} of {len(result.epochs)}")
     click.echo(format_metrics(result.kept.metrics))
     click.echo(f'next: bertsym predict {shlex.quote(out)} --text "..."{pair}')
+
+
+def _go_on(resume: bool) -> str:
+    """How the run that was stopped goes on."""
+    return f"go on with: {shlex.join([*command_line(again=True), *([] if resume else ['--resume'])])}"

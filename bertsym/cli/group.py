@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -79,6 +80,7 @@ def _announce(context: click.Context, option: click.Parameter, verbose: bool) ->
 
 _VERBOSE = "bertsym.verbose"
 _LONGEST = 2000  # characters of an error
+_CLEARING_UP = 1.0  # seconds after a signal in which another one changes nothing
 # Understood before and after the command's name.
 verbose_option = click.Option(
     ["-v", "--verbose"],
@@ -183,8 +185,12 @@ class _Stopped(BaseException):
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
     pending: list[int] = []
+    raised = -_CLEARING_UP
 
     def stop(number: int, frame: Any) -> None:
+        nonlocal raised
+        if time.monotonic() - raised < _CLEARING_UP:
+            return
         # Python drops an exception that is raised in a destructor, and mxnet's arrays have one: try again later.
         while frame is not None:
             if frame.f_code.co_name == "__del__":
@@ -192,6 +198,7 @@ def _stoppable() -> Iterator[None]:
                 signal.setitimer(signal.ITIMER_REAL, 0.01)
                 return
             frame = frame.f_back
+        raised = time.monotonic()
         raise KeyboardInterrupt if number == signal.SIGINT else _Stopped(number)
 
     def retry(_: int, frame: Any) -> None:
@@ -205,5 +212,6 @@ def _stoppable() -> Iterator[None]:
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in previous.items():
             signal.signal(number, handler)
