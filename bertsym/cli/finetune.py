@@ -157,7 +157,7 @@ def command(
             raise TrainingStopped(f"{stopped}; {_go_on(resume)}", stopped.exit_code - 128) from None
         except BaseException as stopped:
             # By a second signal, or one when all epochs were made.
-            if not isinstance(stopped, Exception) and checkpoint_folder(out).exists():
+            if not isinstance(stopped, Exception) and kvstore == "local" and checkpoint_folder(out).exists():
                 text.note(f"kept: {checkpoint_folder(out)}; {_go_on(resume)}")
             raise
     if result is None:  # a server, or not the first worker

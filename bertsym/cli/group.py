@@ -144,7 +144,7 @@ def run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except _Stopped as stopped:
-        return _fail(f"stopped by {stopped.signal.name}", 128 + stopped.signal)
+        return _fail(str(stopped), stopped.exit_code)
     except (_NoReaderError, BrokenPipeError):
         # The reader has enough; what Python flushes at exit must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -178,8 +178,8 @@ class _Stopped(BaseException):
     """A signal as an exception, so that temporary files are removed."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.signal = signal.Signals(number)
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
 
 
 @contextlib.contextmanager

@@ -37,21 +37,29 @@ def serve(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> None:
     """Be a parameter server or the scheduler until the workers are done.
 
     The process ends here, with one line and exit code 1, when one of the others is lost. Raises UsageError when the
-    scheduler's ports can't be had, and WorkersLost when not all come.
+    scheduler's ports can't be had, and WorkersLost when not all come. An exception, of a signal for example, ends the
+    others too.
     """
-    hub = Hub(cluster, timeout, end_process) if cluster.role == "scheduler" else None
-    member = Member(cluster, timeout, end_process) if hub is None else None
-    if member is not None:
-        member.begin()
-    store = _store()
     # MXNet's own unpickles what a worker sends.
     controller = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
-    mx.base.check_call(mx.base._LIB.MXKVStoreRunServer(store.handle, controller, None))
-    if member is not None:
-        member.leave()
-    if hub is not None:
-        with contextlib.suppress(concurrent.futures.TimeoutError):
-            hub.left.result(timeout)
+
+    def run() -> None:
+        mx.base.check_call(mx.base._LIB.MXKVStoreRunServer(store.handle, controller, None))
+
+    if cluster.role == "scheduler":
+        hub = Hub(cluster, timeout, end_process)
+        with _taking_part(hub) as held:
+            held.append(store := _store())
+            _in_background(run).result()
+            with contextlib.suppress(concurrent.futures.TimeoutError):
+                hub.left.result(timeout)
+    else:
+        member = Member(cluster, timeout, end_process)
+        with _taking_part(member) as held:
+            member.begin()
+            held.append(store := _store())
+            _in_background(run).result()
+            member.leave()
 
 
 @contextlib.contextmanager
@@ -59,27 +67,41 @@ def join(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> Iterator[Workers]
     """Be one of the workers; with an exception the others are told, and end too.
 
     When another process is lost, the next call for which it is needed raises WorkersLost; should that take longer
-    than `timeout` seconds, the process ends with one line and exit code 1. After an exception nothing of the store can
-    be freed: the process ends without MXNet's own clearing up.
+    than `timeout` seconds, the process ends with one line and exit code 1.
     """
 
     def ended(reason: str) -> None:
-        timer = threading.Timer(timeout, end_process, [reason])
+        def end() -> None:
+            if not member.has_left:
+                end_process(reason)
+
+        timer = threading.Timer(timeout, end)
         timer.daemon = True
         timer.start()
 
     member = Member(cluster, timeout, ended)
-    workers: _StoreWorkers | None = None
-    try:
+    with _taking_part(member) as held:
         rank = member.begin()
-        workers = _StoreWorkers(member, rank or 0, cluster.workers)
+        held.append(workers := _StoreWorkers(member, rank or 0, cluster.workers))
         yield workers
+
+
+@contextlib.contextmanager
+def _taking_part(watched: Hub | Member) -> Iterator[list[Any]]:
+    """With an exception the others are told, unless they need this process no longer.
+
+    Nothing of MXNet's store can be freed then: what is in the list that this yields is held, and the process ends
+    without MXNet's own clearing up.
+    """
+    held: list[Any] = []
+    try:
+        yield held
     except BaseException as error:
-        if not member.has_left:
-            _abandoned.append(workers)
+        if not watched.has_left:
+            _abandoned.extend(held)
             code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
             atexit.register(_end_quietly, code)
-            member.fail("interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__)
+            watched.fail("interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__)
         raise
 
 
@@ -187,13 +209,18 @@ class _StoreWorkers(Workers):
 
     def _wait(self, call: Callable[[], _Result]) -> _Result:
         """What a call returns that waits inside of MXNet. Raises WorkersLost, and leaves it to itself."""
-        future: Future[_Result] = Future()
+        return self._member.wait(_in_background(call))
 
-        def run() -> None:
-            try:
-                future.set_result(call())
-            except Exception as error:
-                future.set_exception(error)
 
-        threading.Thread(target=run, daemon=True, name="exchange").start()
-        return self._member.wait(future)
+def _in_background(call: Callable[[], _Result]) -> Future[_Result]:
+    """Call in a thread what waits inside of MXNet, where no signal ends it; a wait for the result is ended by one."""
+    future: Future[_Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="exchange").start()
+    return future
