@@ -378,3 +378,22 @@ def test_the_launcher_passes_signals_on_and_kills_those_that_stay(launch: Launch
     run.send_signal(signal.SIGTERM)
     assert "worker 0 | no" in finish(run)
     assert run.returncode == 128 + signal.SIGTERM
+
+
+def test_the_launcher_goes_on_when_nobody_reads(launch: Launch) -> None:
+    run = launch(2, "sh", "-c", "yes | head -n 200000")
+    assert run.stdout
+    assert run.stdout.readline()
+    run.stdout.close()
+    assert run.wait(60) == 0
+
+
+def test_a_second_signal_to_the_launcher_ends_those_that_stay(launch: Launch) -> None:
+    run = launch(1, "sh", "-c", "trap '' TERM; echo here; while :; do sleep 0.1; done", grace=1)
+    for _ in range(3):
+        until(run, "here")
+    run.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        run.wait(2)
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(60) == 128 + signal.SIGKILL
