@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bertsym.symbol.attributes import decimal, flag, integers
+from bertsym.symbol.attributes import decimal, flag, integer, integers
 from bertsym.symbol.guard import clipped_lengths
 from bertsym.symbol.node import Node, Output
+
+MAX_STEPS = 64  #: from a constant to where it is used
 
 Shape = tuple[int, ...]
 _SAME = frozenset(
@@ -39,8 +42,15 @@ class Constant:
 
 
 def constant(output: Output, params: Mapping[str, Any] | None = None) -> Constant | None:
-    """The constant that an output is, or None. `params` are arrays by name, for constants kept as parameters."""
+    """The finite constant that an output is, or None. `params` are arrays by name, for constants kept as parameters."""
+    found = _constant(output, params, MAX_STEPS)
+    return found if found is not None and math.isfinite(found.value) else None
+
+
+def _constant(output: Output, params: Mapping[str, Any] | None, steps: int) -> Constant | None:
     node = output.node
+    if not steps:
+        return None
     if node.is_variable:
         return _parameter(node.name, params) if params is not None and node.name in params else None
     if node.op in _FILLED:
@@ -55,7 +65,7 @@ def constant(output: Output, params: Mapping[str, Any] | None = None) -> Constan
         return Constant(_LIKE[node.op])
     if node.op not in _SAME and node.op not in ("_plus_scalar", "_minus_scalar", "_mul_scalar"):
         return None
-    inner = constant(node.inputs[0], params)
+    inner = _constant(node.inputs[0], params, steps - 1)
     if node.op == "_mul_scalar" and decimal(node.attrs, "scalar", 1.0) == 0:
         return Constant(0.0, inner.shape if inner else None)
     if inner is None:
@@ -79,7 +89,7 @@ def _arange(node: Node) -> Constant | None:
     if flag(node.attrs, "infer_range", False) or decimal(node.attrs, "step", 1.0) != 1:
         return None
     first, last = (0.0, start) if stop in ("None", "") else (start, decimal(node.attrs, "stop", 0.0))
-    return Constant(first, (int(decimal(node.attrs, "repeat", 1)),)) if last - first == 1 else None
+    return Constant(first, (integer(node.attrs, "repeat", 1),)) if last - first == 1 else None
 
 
 def shape_of(output: Output, params: Mapping[str, Any] | None) -> Shape | None:
