@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bertsym.recognition.recognise import INTERLEAVED
 from bertsym.symbol.attributes import decimal, flag, integer, integers
 from bertsym.symbol.guard import clipped_lengths
 from bertsym.symbol.node import Node, Output
@@ -111,6 +112,42 @@ def is_valid_length(output: Output, valid_length: str | None) -> bool:
     found = _reshaped(output, {"_maximum_scalar"})
     node = (clipped_lengths(found) or found).node
     return node.is_variable and valid_length in (None, node.name)
+
+
+def reads_fed_lengths(node: Node, token_ids: str, valid_length: str) -> bool:
+    """Whether the lengths that a SequenceMask or a softmax reads are those of the input, clipped or not, and its rows
+    have as many values as there are tokens: where these are in [1, T], MXNet stays in its memory.
+    """
+    output, spread = node.inputs[1], False
+    while True:
+        reader = output.node
+        if reader.op in _SPREADING or (reader.op == "Cast" and reader.attrs.get("dtype") in _WIDE):
+            output = reader.inputs[0]
+        elif reader.op == "broadcast_add" and _is_zeros_like(reader.inputs[1], token_ids):
+            output, spread = reader.inputs[0], True
+        else:
+            break
+    fed = clipped_lengths(output)
+    if fed is not None:
+        counted = output.node.inputs[1].node.inputs[0].node.inputs[0].node.inputs[0].node
+        output = fed if counted.name == token_ids else output
+    if output.node.name != valid_length or not output.node.is_variable:
+        return False
+    if node.op == "SequenceMask":
+        return True  # what is longer than the row masks nothing
+    # Of (N * heads, T, T'), whose first two axes the lengths have, the two last are alike.
+    return spread and node.inputs[0].node.op == INTERLEAVED and integer(node.attrs, "axis", -1) == -1
+
+
+_SPREADING = frozenset({"Reshape", "reshape", "expand_dims", "broadcast_axis"})
+_WIDE = frozenset({"float32", "float64", "int32", "int64"})  # that hold any length
+
+
+def _is_zeros_like(output: Output, name: str) -> bool:
+    while output.node.op in ("Cast", "expand_dims"):
+        output = output.node.inputs[0]
+    node = output.node
+    return node.op == "zeros_like" and node.inputs[0].node.is_variable and node.inputs[0].node.name == name
 
 
 def is_mask(output: Output, valid_length: str | None, params: Mapping[str, Any] | None = None) -> bool:
