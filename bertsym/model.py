@@ -43,7 +43,7 @@ class Model:
     params: Parameters | None
     params_path: Path | None
     bundle: Bundle | SymbolBundle | None
-    #: whether it is a bundle whose digests were checked, or was made of one: MXNet may run it in this process
+    #: whether it is a BERT's bundle whose digests were checked, or was made of one: MXNet may run it in this process
     trusted: bool = False
     #: shapes of inputs, by name, that are known from what the model was made of
     known_axes: Mapping[str, Axes] = field(default_factory=dict)
@@ -183,7 +183,8 @@ def open_model(
     check_entries(graph, str(symbol_path))
     found = Path(params) if params is not None else _params_of(prefix, epoch)
     arrays = ParamsFile(found) if found is not None else None
-    return Model(name, symbol_path, graph, arrays, found, bundle, bundle is not None and digests)
+    # Digests tell what somebody wrote, and not who: of a BERT's graph it is checked that it does no harm.
+    return Model(name, symbol_path, graph, arrays, found, bundle, isinstance(bundle, Bundle) and digests)
 
 
 def _params_of(prefix: Path, epoch: int | None) -> Path | None:

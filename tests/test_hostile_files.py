@@ -239,14 +239,93 @@ def test_names_and_attributes_have_a_length(spoilt: dict[str, object], reason: s
     assert len(str(caught.value)) < 200
 
 
-def test_a_bundle_reshapes_to_the_sizes_of_its_config_only(cli: Cli, bundle: Path) -> None:
-    """MXNet runs a Reshape that loses numbers, and writes outside of its memory."""
-    symbol, manifest = Path(f"{bundle}-symbol.json"), Path(f"{bundle}-manifest.json")
-    symbol.write_text(symbol.read_text().replace('"shape": "(-1, 32)"', '"shape": "(-1, 31)"'))
+def sign(prefix: Path) -> None:
+    """Let a manifest say that a bundle's files are what they now are, as everybody can."""
+    manifest = Path(f"{prefix}-manifest.json")
     document = json.loads(manifest.read_text())
-    document["files"]["symbol.json"] = {"sha256": file_digest(symbol), "size": symbol.stat().st_size}
+    for name in document["files"]:
+        path = Path(f"{prefix}-{name}")
+        document["files"][name] = {"sha256": file_digest(path), "size": path.stat().st_size}
     manifest.write_text(json.dumps(document))
-    assert "node 'cls' reshapes to what this config has not" in refusal(cli("verify", bundle))
+
+
+def losing_numbers(graph: SymbolGraph) -> None:
+    """A Reshape that MXNet runs, though it loses numbers, and then writes outside of its memory."""
+    graph.set_attribute(graph.node("cls"), "shape", "(-1, 31)")
+
+
+def losing_them_by_a_size_of_the_config(graph: SymbolGraph) -> None:
+    shorter = graph.add("Reshape", "shorter", [graph.node("data0")], {"shape": "(-1, 32)"})
+    total = graph.add("Reshape", "total", [graph.add("sum", "all", [shorter], {"axis": "(0, 1)"})], {"shape": "(1, 1)"})
+    graph.insert_after(graph.node("cls"), "broadcast_add", "more", inputs=[total])
+
+
+def dividing_by_nothing(graph: SymbolGraph) -> None:
+    """MXNet's shape inference divides by the zero that the -1 becomes."""
+    node = graph.node("bertencoder0_transformer0_query_split")
+    graph.set_inputs(node, [graph.node("data0")])
+
+
+def lengths_below_none(graph: SymbolGraph) -> None:
+    mask = graph.node("bertencoder0_mask_padding")
+    lengths = graph.add("_mul_scalar", "below", [graph.node("data2")], {"scalar": "-1000000"})
+    graph.set_inputs(mask, [mask.inputs[0], lengths])
+
+
+def lengths_that_overflow(graph: SymbolGraph) -> None:
+    mask = graph.node("bertencoder0_mask_padding")
+    graph.set_inputs(mask, [mask.inputs[0], graph.add("Cast", "small", [graph.node("data2")], {"dtype": "int8"})])
+
+
+def axes_twice(graph: SymbolGraph) -> None:
+    graph.set_attribute(graph.node("bertencoder0_transformer0_query_heads"), "axes", "(0, 2, 1, 1)")
+
+
+def too_large(graph: SymbolGraph) -> None:
+    wide = graph.add("expand_dims", "wider", [graph.node("data2")], {"axis": "1"})
+    wide = graph.add("broadcast_axis", "wide", [wide], {"axis": "1", "size": "16777216"})
+    total = graph.add("sum", "all", [wide], {"axis": "1", "keepdims": "True"})
+    graph.insert_after(graph.node("cls"), "broadcast_add", "more", inputs=[total])
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (losing_numbers, "node 'cls' reshapes to what this config has not"),
+        (losing_them_by_a_size_of_the_config, "node 'shorter': a Reshape does not take (11, 5)"),
+        (dividing_by_nothing, "node 'bertencoder0_transformer0_query_split': a Reshape does not take (11, 5)"),
+        (lengths_below_none, "node 'bertencoder0_mask_padding' reads lengths that are not those of data2"),
+        (lengths_that_overflow, "node 'bertencoder0_mask_padding' reads lengths that are not those of data2"),
+        (axes_twice, "node 'bertencoder0_transformer0_query_heads': axes is '(0, 2, 1, 1)', which names one twice"),
+        (too_large, "wide has the shape (11, 16777216) for inputs of 11 x 5"),
+    ],
+)
+def test_a_bundle_with_right_digests_is_checked_too(
+    cli: Cli, bundle: Path, change: Callable[[SymbolGraph], object], why: str
+) -> None:
+    """Whoever makes a graph that leads MXNet out of its memory can make digests as well."""
+    symbol = Path(f"{bundle}-symbol.json")
+    graph = SymbolGraph.load(symbol)
+    change(graph)
+    symbol.write_text(graph.to_json())
+    sign(bundle)
+    for command in (("verify", bundle), ("inspect", bundle, "--shapes"), ("lower", bundle, bundle.with_name("out"))):
+        assert f"m-symbol.json: {why}" in refusal(cli(*command))
+
+
+def test_lengths_of_a_row_that_is_shorter_than_the_text_are_refused(cli: Cli, tiny_hf: Path, tmp_path: Path) -> None:
+    """softmax reads beyond its row for a larger number."""
+    prefix = tmp_path / "m"
+    assert cli("export", f"hf:{tiny_hf}", prefix, "--form", "gluonnlp").code == 0
+    symbol = Path(f"{prefix}-symbol.json")
+    graph = SymbolGraph.load(symbol)
+    softmax = graph.node("bertencoder0_transformer0_attention")
+    first = graph.add("slice_axis", "first", [softmax.inputs[0]], {"axis": "2", "begin": "0", "end": "1"})
+    graph.set_inputs(softmax, [first, softmax.inputs[1]])
+    symbol.write_text(graph.to_json())
+    sign(prefix)
+    said = refusal(cli("verify", prefix))
+    assert f"node '{softmax.name}' reads lengths that are not those of data2" in said
 
 
 def test_what_an_error_quotes_does_not_reach_the_terminal_as_it_is(cli: Cli, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from foreign import checkpoint, save
 from refusals import refusal
 
 from bertsym import ModelError, SymbolGraph, open_model, trusting
+from bertsym.bundle import file_digest
 from bertsym.running import isolation, loading, sample_inputs
 from bertsym.running.values import tensor_values
 from bertsym.runtime import mx
@@ -134,6 +135,23 @@ def test_a_command_whose_graph_crashes_mxnet_says_so_in_one_line(cli: Cli, tmp_p
     prefix = save(tmp_path / "m", graph, {"w_weight": np.full((1, 1), 1e8, np.float32)})
     said = refusal(cli("diff", prefix, prefix, "--run", "--shape", "x=2", "--shape", "y=1,2"))
     assert re.fullmatch(rf"Error: {prefix}: MXNet crashed on it \((exit code 255|SIG\w+)\): .* or hostile", said)
+
+
+def test_a_bundle_of_any_symbol_runs_apart_whatever_its_digests(cli: Cli, tmp_path: Path) -> None:
+    """They tell that it is what somebody wrote, and not who."""
+    indices = mx.sym.broadcast_mul(mx.sym.var("y"), mx.sym.var("w_weight"), name="indices")
+    graph = SymbolGraph.parse(mx.sym.scatter_nd(mx.sym.var("x"), indices, shape=(4,), name="scatter").tojson())
+    prefix, out = save(tmp_path / "m", graph, {"w_weight": np.zeros((1, 1), np.float32)}), tmp_path / "out"
+    shapes = ("--shape", "x=1", "--shape", "y=1,1")
+    assert cli("edit", prefix, out, "--rename", "indices=places", *shapes).code == 0
+    save(tmp_path / "hostile", graph, {"w_weight": np.full((1, 1), 1e8, np.float32)})
+    Path(f"{out}-0000.params").write_bytes((tmp_path / "hostile-0000.params").read_bytes())
+    manifest = Path(f"{out}-manifest.json")
+    document = json.loads(manifest.read_text())
+    document["files"]["0000.params"]["sha256"] = file_digest(Path(f"{out}-0000.params"))
+    manifest.write_text(json.dumps(document))
+    assert not open_model(out).trusted
+    assert "MXNet crashed on it" in refusal(cli("diff", out, out, "--run", *shapes))
 
 
 def test_an_operator_that_is_not_known_is_allowed_by_name(cli: Cli, tmp_path: Path) -> None:

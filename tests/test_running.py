@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from pathlib import Path
@@ -46,6 +47,49 @@ def test_tensors_that_are_asked_for_together_are_those_that_are_asked_for_alone(
     for output, value in list(zip(every, together))[::7]:
         alone = tensor_values(graph, values, inputs, [output], where="it")[0]
         np.testing.assert_allclose(value, alone, rtol=1e-5, atol=1e-5, err_msg=str(output))
+
+
+def value_of(op: str, attrs: dict[str, object], shapes: list[tuple[int, ...]]) -> Array:
+    """Of one operator that reads ones of these shapes."""
+    variables = [mx.sym.var(f"x{i}") for i in range(len(shapes))]
+    graph = SymbolGraph.parse(operator.attrgetter(op)(mx.sym)(*variables, **attrs, name="node").tojson())
+    inputs = {f"x{i}": np.ones(shape, np.float32) for i, shape in enumerate(shapes)}
+    return tensor_values(graph, {}, inputs, where="it")[0]
+
+
+@pytest.mark.parametrize(
+    ("op", "attrs", "shapes", "why"),
+    [
+        ("reshape", {"shape": (-1, 5)}, [(4, 3)], "can't reshape (4, 3) into (2, 5)"),
+        ("reshape", {"shape": (0, 0, 4, -1)}, [(4, 3, 1)], "can't reshape (4, 3, 1)"),
+        ("where", {}, [(2, 3), (4, 3), (4, 3)], "can't choose among (4, 3) by (2, 3)"),
+        ("unravel_index", {"shape": (3, 4)}, [(2, 3)], "can't read numbers of the shape (2, 3)"),
+        ("contrib.interleaved_matmul_selfatt_qk", {"heads": 7}, [(5, 2, 24)], "can't have 7 heads"),
+        ("contrib.interleaved_matmul_selfatt_valatt", {"heads": 2}, [(5, 2, 24), (1, 5, 5)], "can't have 2 heads"),
+        ("contrib.interleaved_matmul_encdec_qk", {"heads": 3}, [(5, 2, 8), (6, 2, 16)], "can't have 3 heads"),
+    ],
+)
+def test_shapes_that_lead_mxnet_out_of_its_memory_are_refused(
+    op: str, attrs: dict[str, object], shapes: list[tuple[int, ...]], why: str
+) -> None:
+    """It runs each of them."""
+    with pytest.raises(ModelError, match=re.escape(f"it: node {why}")):
+        value_of(op, attrs, shapes)
+
+
+@pytest.mark.parametrize(
+    ("op", "attrs", "shapes"),
+    [
+        ("where", {}, [(4,), (4, 3), (4, 3)]),
+        ("where", {}, [(4, 3), (4, 3), (4, 3)]),
+        ("unravel_index", {"shape": (3, 4)}, [(6,)]),
+        ("contrib.interleaved_matmul_selfatt_valatt", {"heads": 2}, [(5, 2, 24), (4, 5, 5)]),
+        ("contrib.interleaved_matmul_encdec_qk", {"heads": 2}, [(5, 2, 8), (6, 2, 16)]),
+        ("contrib.interleaved_matmul_encdec_valatt", {"heads": 2}, [(6, 2, 16), (4, 5, 6)]),
+    ],
+)
+def test_shapes_that_fit_are_not(op: str, attrs: dict[str, object], shapes: list[tuple[int, ...]]) -> None:
+    assert np.isfinite(value_of(op, attrs, shapes)).all()
 
 
 def test_the_environment_is_left_as_it_was_and_nothing_is_said(

@@ -123,6 +123,20 @@ def test_an_output_that_an_operator_has_not_is_refused(op: str, attrs: dict[str,
     assert why(graph) == f"it: heads: reads node:{count}, an output that {op} has not"
 
 
+@pytest.mark.parametrize(
+    ("op", "attrs", "why_not"),
+    [
+        ("transpose", {"axes": "(0, 2, 0)"}, "axes is '(0, 2, 0)', which names one twice"),
+        ("_split_v2", {"indices": "()"}, "a _split_v2 without sections and indices"),
+        ("SequenceMask", {"use_sequence_length": "True"}, "a SequenceMask without the lengths that it uses"),
+        ("softmax", {"use_length": "1"}, "a softmax without the lengths that it uses"),
+        ("log_softmax", {"use_length": "True"}, "a log_softmax without the lengths that it uses"),
+    ],
+)
+def test_what_mxnet_takes_and_then_reads_elsewhere_is_refused(op: str, attrs: dict[str, str], why_not: str) -> None:
+    assert why(graph_of(op, attrs)) == f"it: node 'node': {why_not}"
+
+
 # Attributes
 
 
@@ -139,6 +153,9 @@ def test_an_output_that_an_operator_has_not_is_refused(op: str, attrs: dict[str,
         ("_mul_scalar", "scalar", ["nan", "inf", "-inf", "1e999"], ["-1e9", "0.125", "3"]),
         ("slice_axis", "end", ["1.0", "end"], ["None", "2147483648", "-1"]),
         ("tile", "reps", ["(0,)", "(65536, 65536)"], ["(2, 3)"]),
+        ("_contrib_arange_like", "repeat", ["0", "-1"], ["1", "2"]),
+        ("_split_v2", "sections", ["-4"], ["3"]),
+        ("Correlation", "stride2", ["-2", "0"], ["1"]),
         ("Pooling", "stride", ["(0, 0)", "(-1,)"], ["(2, 2)"]),
     ],
 )

@@ -14,7 +14,8 @@ from bertsym.errors import ModelError
 INITIALIZER_RANGE = 0.02  #: standard deviation of new weights (Devlin et al. 2018)
 
 # No BERT is larger; what is declares a damaged file, before anything of that size is made.
-_LARGEST, _MOST_LAYERS = 1 << 24, 1000
+_LARGEST = 1 << 24
+MAX_LAYERS = 256
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class BertConfig:
                     raise ModelError(f"BERT config: {field.name} is {value!r}, a positive integer is needed")
             elif isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise ModelError(f"BERT config: {field.name} is {value!r}, a number is needed")
-        if self.num_layers > _MOST_LAYERS:
-            raise ModelError(f"BERT config: {self.num_layers} layers, at most {_MOST_LAYERS} are supported")
+        if self.num_layers > MAX_LAYERS:
+            raise ModelError(f"BERT config: {self.num_layers} layers, at most {MAX_LAYERS} are supported")
         if self.units % self.num_heads:
             raise ModelError(f"BERT config: units {self.units} is not a multiple of num_heads {self.num_heads}")
         for name in ("dropout", "attention_dropout"):

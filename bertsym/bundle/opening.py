@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from bertsym.atomic import recover
 from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS
 from bertsym.bert.config import BertConfig
 from bertsym.bert.folding import folded_shapes, is_folded
-from bertsym.bert.inputs import INPUT_NAMES
+from bertsym.bert.inputs import INPUT_NAMES, input_shapes
 from bertsym.bert.parameters import parameter_shapes
 from bertsym.bundle.files import (
     FILE_NAMES,
@@ -30,6 +31,7 @@ from bertsym.bundle.files import (
 )
 from bertsym.errors import ModelError
 from bertsym.files import check_inside, read_json
+from bertsym.recognition.constants import reads_fed_lengths
 from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.attributes import integers
@@ -37,10 +39,14 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ArrayInfo, ParamsFile
 from bertsym.symbol.quantized import OPERATORS as QUANTIZED_OPERATORS
 from bertsym.symbol.quantized import fused_layers
+from bertsym.symbol.sizes import tensor_sizes
 from bertsym.symbol.validation import check_symbol
 from bertsym.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
+MAX_ELEMENTS = 1 << 27  #: of a tensor at the sizes at which graphs are tried
+# Numbers of texts and of their tokens; primes, so that no other number divides both by chance.
+_TRIED = ((11, 5), (13, 7))
 
 
 @dataclass(frozen=True)
@@ -168,17 +174,39 @@ def check_bert(
     for name, graph in graphs.items():
         extra = {LABEL_NAME} if name == TRAIN_SYMBOL else set()
         check_symbol(graph, str(path(name)), OPERATORS | QUANTIZED_OPERATORS if quantized else OPERATORS)
-        for node in graph.find(op="Reshape"):
-            # MXNet writes outside of its memory for a shape that numbers don't fit into.
-            sizes = {*integers(node.attrs, "shape")}
-            if not sizes <= {-1, 0, 1, config.num_heads, config.units} or "target_shape" in node.attrs:
-                raise ModelError(f"{path(name)}: node {node.name!r} reshapes to what this config has not")
+        _check_addresses(graph, config, path(name))
         unlike = set(graph.variables) ^ {*INPUT_NAMES, *extra, *shapes}
         if unlike:
             raise ModelError(f"{path(name)}: its variables are not inputs and parameters: {sorted(unlike)[:5]}")
+        _check_sizes(graph, config, signature, shapes, path(name))
         outputs = [f"{output}_output" for output in graph.output_names]
         if outputs != [signature.output_name]:
             raise ModelError(f"{path(name)}: ends in {', '.join(outputs)}, not in {signature.output_name}")
+
+
+def _check_addresses(graph: SymbolGraph, config: BertConfig, where: object) -> None:
+    """Raise ModelError for lengths that nobody checks, and for a Reshape to sizes that are not the config's."""
+    token_ids, _, valid_length = INPUT_NAMES
+    for node in graph.nodes:
+        if node.op == "Reshape":
+            sizes = {*integers(node.attrs, "shape")}
+            if not sizes <= {-1, 0, 1, config.num_heads, config.units} or "target_shape" in node.attrs:
+                raise ModelError(f"{where}: node {node.name!r} reshapes to what this config has not")
+        has_lengths = node.op in ("SequenceMask", "softmax") and len(node.inputs) > 1
+        if has_lengths and not reads_fed_lengths(node, token_ids, valid_length):
+            raise ModelError(f"{where}: node {node.name!r} reads lengths that are not those of {valid_length}")
+
+
+def _check_sizes(
+    graph: SymbolGraph, config: BertConfig, signature: Signature, shapes: Mapping[str, tuple[int, ...]], where: object
+) -> None:
+    """Raise ModelError unless the shapes of all tensors fit, whatever the numbers of texts and of their tokens."""
+    for batch, length in _TRIED:
+        length = signature.length or min(length, config.max_length)
+        known = {**shapes, **dict(input_shapes(batch, length)), LABEL_NAME: (batch,)}
+        for output, shape in tensor_sizes(graph, known, str(where)).items():
+            if math.prod(shape) > MAX_ELEMENTS:
+                raise ModelError(f"{where}: {output} has the shape {shape} for inputs of {batch} x {length}")
 
 
 def _check_quantized(

@@ -93,7 +93,7 @@ def foreign_options(function: Function) -> Function:
                 is_flag=True,
                 expose_value=False,
                 callback=_trust,
-                help="Run a symbol that is no bundle in this process, without limits on memory and time.",
+                help="Run a symbol that is no BERT's bundle in this process, without limits on memory and time.",
             ),
             click.option(
                 "--allow-op",

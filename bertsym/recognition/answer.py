@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,29 @@ class Answer:
         return {**values, "nodes": [node.name for node in self.nodes]}
 
 
+@dataclass(frozen=True)
+class _Scene:
+    """A graph and its encoder, and what is asked of them for each output."""
+
+    graph: SymbolGraph
+    bert: Recognised | None
+
+    @functools.cached_property
+    def encoder(self) -> Set[Node]:
+        """The nodes that the encoder's output depends on, and its own."""
+        return self.graph.ancestors(self.bert.encoded.node) if self.bert else set()
+
+    @functools.cached_property
+    def behind_words(self) -> Set[Node]:
+        """The nodes whose values depend on the embeddings of words."""
+        return dependents(self.graph, self.bert.words) if self.bert else set()
+
+    @functools.cached_property
+    def behind_encoder(self) -> Set[Node]:
+        """The nodes whose values depend on the encoder's output."""
+        return dependents(self.graph, self.bert.encoded.node) if self.bert else set()
+
+
 def answers(
     graph: SymbolGraph,
     bert: Recognised | None,
@@ -78,23 +102,22 @@ def answers(
     `traces` are those of `tracing.trace`, `shapes` those of the parameters, as far as they are known.
     """
     found: dict[Output | Node, Answer] = {}
+    scene = _Scene(graph, bert)
     for output in graph.outputs:
-        classifier = _classifier(graph, output, bert)
+        classifier = _classifier(scene, output)
         key = classifier or output
         if key not in found:
-            found[key] = _answer(graph, output, classifier, bert, traces, shapes)
+            found[key] = _answer(scene, output, classifier, traces, shapes)
     return list(found.values())
 
 
-def _classifier(graph: SymbolGraph, output: Output, bert: Recognised | None) -> Node | None:
+def _classifier(scene: _Scene, output: Output) -> Node | None:
     """The last FullyConnected before an output, with nothing but shapes and losses behind it."""
-    encoder = graph.ancestors(bert.encoded.node) if bert else set()
-    behind = dependents(graph, bert.words) if bert else set()
-    node = output.node
-    while node not in encoder:
+    bert, node = scene.bert, output.node
+    while node not in scene.encoder:
         if node.op == "FullyConnected":
             return node
-        if not node.inputs or any(entry.node in behind for entry in node.inputs[1:]):
+        if not node.inputs or any(entry.node in scene.behind_words for entry in node.inputs[1:]):
             return None
         source = node.inputs[0].node
         if node.op == "Activation":
@@ -109,13 +132,13 @@ def _classifier(graph: SymbolGraph, output: Output, bert: Recognised | None) -> 
 
 
 def _answer(
-    graph: SymbolGraph,
+    scene: _Scene,
     output: Output,
     classifier: Node | None,
-    bert: Recognised | None,
     traces: Traces,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> Answer:
+    bert = scene.bert
     read = classifier.inputs[0] if classifier else output
     while classifier and read.node.op in ("Dropout", "_copy", "identity"):
         read = read.node.inputs[0]
@@ -130,21 +153,21 @@ def _answer(
         classifier=classifier.name if classifier else None,
         num_outputs=integer(classifier.attrs, "num_hidden", 0) if classifier else None,
         reads=str(read),
-        kind=_kind(graph, read, classifier, bert, trace),
+        kind=_kind(scene, read, classifier, trace),
         position=trace.position if trace else None,
         steps=_visible(trace.steps) if trace else (),
         shape=_with_length(trace.axes, length) if trace else None,
         locked_length=trace.length if trace else None,
         sentence="",
         read=read,
-        nodes=_way(graph, bert, read, output),
+        nodes=_way(scene, read, output),
     )
     if bert is None:
         start = "no BERT in it, and no classifier: ends in" if classifier is None else f"`{classifier.name}` reads"
         what = f" ({read.node.op})" if classifier is None else "; no BERT in the graph"
         return dataclasses.replace(answer, sentence=f"{start} `{read}`{what}")
     start = "no head: ends in" if classifier is None else f"`{classifier.name}` reads"
-    what = _describe(graph, answer, trace, bert) + _kept(answer, traces.get(output))
+    what = _describe(scene, answer, trace, bert) + _kept(answer, traces.get(output))
     return dataclasses.replace(answer, sentence=f"{start} `{read}`{what}")
 
 
@@ -156,15 +179,13 @@ def _with_length(axes: Axes, length: int | None) -> Axes:
     return tuple(length or axis if axis == LENGTH else axis for axis in axes)
 
 
-def _kind(
-    graph: SymbolGraph, read: Output, classifier: Node | None, bert: Recognised | None, trace: Trace | None
-) -> str:
-    if bert is None:
+def _kind(scene: _Scene, read: Output, classifier: Node | None, trace: Trace | None) -> str:
+    if scene.bert is None:
         return "no_bert"
     if trace is None:
-        return "unknown" if read.node in dependents(graph, bert.words) else "not_the_encoder"
+        return "unknown" if read.node in scene.behind_words else "not_the_encoder"
     if trace.tokens == "position":
-        if trace.position == 0 and trace.steps == (f"Dense({bert.units})", "tanh"):
+        if trace.position == 0 and trace.steps == (f"Dense({scene.bert.units})", "tanh"):
             return "pooled"
         return "cls" if trace.position == 0 else "position"
     if trace.tokens == "flattened":
@@ -174,12 +195,12 @@ def _kind(
     return trace.tokens
 
 
-def _describe(graph: SymbolGraph, answer: Answer, trace: Trace | None, bert: Recognised) -> str:
+def _describe(scene: _Scene, answer: Answer, trace: Trace | None, bert: Recognised) -> str:
     """`` = what it is`` and what follows of it."""
     if answer.kind == "not_the_encoder":
         return ", which does not come from the encoder"
     if trace is None:
-        if answer.read.node in dependents(graph, bert.encoded.node):
+        if answer.read.node in scene.behind_encoder:
             return ": computed of the encoder's output in a way that is not followed here; see --path"
         return ": computed of the embeddings or of an inner layer, not of the encoder's output"
     token = _tokens(trace)
@@ -231,10 +252,7 @@ def _shape(axes: Axes | None) -> str:
     return "(?)" if axes is None else f"({', '.join(str(axis) for axis in axes)}{',' if len(axes) == 1 else ''})"
 
 
-def _way(graph: SymbolGraph, bert: Recognised | None, read: Output, output: Output) -> tuple[Node, ...]:
+def _way(scene: _Scene, read: Output, output: Output) -> tuple[Node, ...]:
     """The nodes on the way from the encoder, or from what is read, to the output."""
-    if bert is not None:
-        way = graph.between(bert.encoded.node, output.node)
-        if way:
-            return tuple(way)
-    return tuple(graph.between(read.node, output.node))
+    way = scene.graph.between(scene.bert.encoded.node, output.node) if scene.bert is not None else []
+    return tuple(way or scene.graph.between(read.node, output.node))

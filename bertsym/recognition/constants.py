@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bertsym.symbol.attributes import decimal, flag, integers
+from bertsym.recognition.recognise import INTERLEAVED
+from bertsym.symbol.attributes import decimal, flag, integer, integers
 from bertsym.symbol.guard import clipped_lengths
 from bertsym.symbol.node import Node, Output
+
+MAX_STEPS = 64  #: from a constant to where it is used
 
 Shape = tuple[int, ...]
 _SAME = frozenset(
@@ -39,8 +43,15 @@ class Constant:
 
 
 def constant(output: Output, params: Mapping[str, Any] | None = None) -> Constant | None:
-    """The constant that an output is, or None. `params` are arrays by name, for constants kept as parameters."""
+    """The finite constant that an output is, or None. `params` are arrays by name, for constants kept as parameters."""
+    found = _constant(output, params, MAX_STEPS)
+    return found if found is not None and math.isfinite(found.value) else None
+
+
+def _constant(output: Output, params: Mapping[str, Any] | None, steps: int) -> Constant | None:
     node = output.node
+    if not steps:
+        return None
     if node.is_variable:
         return _parameter(node.name, params) if params is not None and node.name in params else None
     if node.op in _FILLED:
@@ -55,7 +66,7 @@ def constant(output: Output, params: Mapping[str, Any] | None = None) -> Constan
         return Constant(_LIKE[node.op])
     if node.op not in _SAME and node.op not in ("_plus_scalar", "_minus_scalar", "_mul_scalar"):
         return None
-    inner = constant(node.inputs[0], params)
+    inner = _constant(node.inputs[0], params, steps - 1)
     if node.op == "_mul_scalar" and decimal(node.attrs, "scalar", 1.0) == 0:
         return Constant(0.0, inner.shape if inner else None)
     if inner is None:
@@ -79,7 +90,7 @@ def _arange(node: Node) -> Constant | None:
     if flag(node.attrs, "infer_range", False) or decimal(node.attrs, "step", 1.0) != 1:
         return None
     first, last = (0.0, start) if stop in ("None", "") else (start, decimal(node.attrs, "stop", 0.0))
-    return Constant(first, (int(decimal(node.attrs, "repeat", 1)),)) if last - first == 1 else None
+    return Constant(first, (integer(node.attrs, "repeat", 1),)) if last - first == 1 else None
 
 
 def shape_of(output: Output, params: Mapping[str, Any] | None) -> Shape | None:
@@ -101,6 +112,42 @@ def is_valid_length(output: Output, valid_length: str | None) -> bool:
     found = _reshaped(output, {"_maximum_scalar"})
     node = (clipped_lengths(found) or found).node
     return node.is_variable and valid_length in (None, node.name)
+
+
+def reads_fed_lengths(node: Node, token_ids: str, valid_length: str) -> bool:
+    """Whether the lengths that a SequenceMask or a softmax reads are those of the input, clipped or not, and its rows
+    have as many values as there are tokens: where these are in [1, T], MXNet stays in its memory.
+    """
+    output, spread = node.inputs[1], False
+    while True:
+        reader = output.node
+        if reader.op in _SPREADING or (reader.op == "Cast" and reader.attrs.get("dtype") in _WIDE):
+            output = reader.inputs[0]
+        elif reader.op == "broadcast_add" and _is_zeros_like(reader.inputs[1], token_ids):
+            output, spread = reader.inputs[0], True
+        else:
+            break
+    fed = clipped_lengths(output)
+    if fed is not None:
+        counted = output.node.inputs[1].node.inputs[0].node.inputs[0].node.inputs[0].node
+        output = fed if counted.name == token_ids else output
+    if output.node.name != valid_length or not output.node.is_variable:
+        return False
+    if node.op == "SequenceMask":
+        return True  # what is longer than the row masks nothing
+    # Of (N * heads, T, T'), whose first two axes the lengths have, the two last are alike.
+    return spread and node.inputs[0].node.op == INTERLEAVED and integer(node.attrs, "axis", -1) == -1
+
+
+_SPREADING = frozenset({"Reshape", "reshape", "expand_dims", "broadcast_axis"})
+_WIDE = frozenset({"float32", "float64", "int32", "int64"})  # that hold any length
+
+
+def _is_zeros_like(output: Output, name: str) -> bool:
+    while output.node.op in ("Cast", "expand_dims"):
+        output = output.node.inputs[0]
+    node = output.node
+    return node.op == "zeros_like" and node.inputs[0].node.is_variable and node.inputs[0].node.name == name
 
 
 def is_mask(output: Output, valid_length: str | None, params: Mapping[str, Any] | None = None) -> bool:

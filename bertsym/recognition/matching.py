@@ -24,6 +24,8 @@ _SHAPES = frozenset({"Reshape", "reshape"})
 _RESHAPES = _SHAPES | {"expand_dims"} | PASSING
 _SCALES = frozenset({"_mul_scalar", "_div_scalar", "_contrib_div_sqrt_dim"})
 _MASKS = ADDITIONS | {"elemwise_mul", "broadcast_mul", "where"}
+_MOST_TERMS = 16  # of a sum of embeddings, which has three
+_SUM = "embeddings are the sum of those of words, token types and positions"
 _INTERLEAVED_VALUES = "_contrib_interleaved_matmul_selfatt_valatt"
 _GELU_BY_ERF = frozenset({"_mul_scalar", "_div_scalar", "_plus_scalar", "elemwise_mul", "broadcast_mul", "erf"})
 
@@ -103,7 +105,7 @@ class _Matcher:
             else:
                 role = ""
             if not role or role in self.names or len(parameters) != 1:
-                raise _unexpected(node, "embeddings are the sum of those of words, token types and positions")
+                raise _unexpected(node, _SUM)
             self.names[role] = parameters[0].name
         if "bertencoder0_position_weight" not in self.names:
             raise _unexpected(self.bert.embedded.node, "no embeddings of positions are added before it")
@@ -291,11 +293,18 @@ class _LayerMatcher:
 
 
 def _terms(entry: Output) -> list[Output]:
-    """What a sum is of."""
-    output = strip(entry)
-    if output.node.op not in ADDITIONS:
-        return [output]
-    return [term for part in output.node.inputs for term in _terms(part)]
+    """What a sum is of; raises ModelError for one of more than embeddings are."""
+    found: list[Output] = []
+    waiting = [entry]
+    while waiting:
+        output = strip(waiting.pop())
+        if output.node.op in ADDITIONS:
+            waiting += reversed(output.node.inputs)
+        else:
+            found.append(output)
+        if len(found) + len(waiting) > _MOST_TERMS:
+            raise _unexpected(output.node, _SUM)
+    return found
 
 
 def _without(entry: Output, operators: Set[str]) -> Output:

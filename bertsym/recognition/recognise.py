@@ -7,9 +7,10 @@ forms have in common: GluonNLP's from 0.6 to 0.10, and those that bertsym writes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from bertsym.bert.config import MAX_LAYERS
 from bertsym.bert.inputs import INPUTS
 from bertsym.errors import ModelError
 from bertsym.symbol import guard
@@ -196,23 +197,25 @@ def _source(node: Node) -> str | None:
 def _layers(graph: SymbolGraph, first: Node, norms: list[Node]) -> tuple[Layer, ...]:
     layers: list[Layer] = []
     state = Output(first)
-    waiting = norms[norms.index(first) + 1 :]
+    residuals, readers = _residuals(norms[norms.index(first) + 1 :]), _readers(graph)
     while True:
-        attention, read = _next_norm(state, waiting)
-        feed_forward, _ = _next_norm(Output(attention), waiting) if attention else (None, state)
+        attention, read = residuals.get(state, (None, state))
+        feed_forward, _ = residuals.get(Output(attention), (None, state)) if attention else (None, state)
         if attention is None or feed_forward is None:
             return tuple(layers)
+        if len(layers) == MAX_LAYERS:
+            raise ModelError(f"no BERT: more than {MAX_LAYERS} layers")
         # Dropout and changes of axes before what the residual adds belong to the embeddings.
         below = graph.ancestors(read.node)
-        nodes = frozenset(node for node in graph.between(read.node, feed_forward) if node not in below)
+        nodes = [node for node in graph.between(read.node, feed_forward) if node not in below]
         softmax = [node for node in nodes if node.op in ("softmax", "SoftmaxActivation")]
-        if len(softmax) != 1 or softmax[0] not in graph.ancestors(attention):
+        if len(softmax) != 1 or softmax[0] not in _before(attention, nodes):
             return tuple(layers)
         layers.append(
             Layer(
-                _with_own_inputs(graph, nodes, below),
+                _with_own_inputs(readers, nodes, below),
                 softmax[0],
-                _heads(graph, softmax[0], nodes),
+                _heads(softmax[0], nodes),
                 _hidden_size(graph, attention, feed_forward),
                 Output(feed_forward),
                 not _adds(attention, state),
@@ -221,47 +224,69 @@ def _layers(graph: SymbolGraph, first: Node, norms: list[Node]) -> tuple[Layer, 
         state = Output(feed_forward)
 
 
-def _next_norm(state: Output, norms: list[Node]) -> tuple[Node | None, Output]:
-    """The LayerNorm of state + something, or of its position 0, and what is read of the state for that."""
+def _residuals(norms: list[Node]) -> dict[Output, tuple[Node, Output]]:
+    """State -> the first LayerNorm of state + something, or of its position 0, and what is read of it for that."""
+    found: dict[Output, tuple[Node, Output]] = {}
     for norm in norms:
         addition = strip(norm.inputs[0]).node
         if addition.op in ADDITIONS:
             for entry in addition.inputs:
                 source = strip(entry).node
                 for read in (entry, *(source.inputs[:1] if is_first(source) else ())):
-                    if strip(read) == state:
-                        return norm, read
-    return None, state
+                    found.setdefault(strip(read), (norm, read))
+    return found
+
+
+def _readers(graph: SymbolGraph) -> dict[Node, list[Node]]:
+    readers: dict[Node, list[Node]] = {}
+    for node in graph.nodes:
+        for entry in node.inputs:
+            readers.setdefault(entry.node, []).append(node)
+    return readers
+
+
+def _before(node: Node, nodes: Collection[Node]) -> set[Node]:
+    """The node and those of `nodes` that it depends on."""
+    inside, seen, waiting = set(nodes), {node}, [node]
+    while waiting:
+        for entry in waiting.pop().inputs:
+            if entry.node in inside and entry.node not in seen:
+                seen.add(entry.node)
+                waiting.append(entry.node)
+    return seen
 
 
 def _adds(norm: Node, state: Output) -> bool:
     return any(strip(entry) == state for entry in strip(norm.inputs[0]).node.inputs)
 
 
-def _with_own_inputs(graph: SymbolGraph, nodes: frozenset[Node], below: set[Node]) -> frozenset[Node]:
+def _with_own_inputs(
+    readers: Mapping[Node, Sequence[Node]], nodes: Iterable[Node], below: Set[Node]
+) -> frozenset[Node]:
     """With the operators that only these nodes need: reshaped weights, a mask made for this layer."""
     own = set(nodes)
-    readers: dict[Node, list[Node]] = {}
-    for node in graph.nodes:
-        for entry in node.inputs:
-            readers.setdefault(entry.node, []).append(node)
-    for node in reversed(graph.nodes):
-        known = readers.get(node)
-        if known and not node.is_variable and node not in below and all(reader in own for reader in known):
-            own.add(node)
+    waiting = list(own)
+    while waiting:
+        for entry in waiting.pop().inputs:
+            node = entry.node
+            known = node in own or node.is_variable or node in below
+            if not known and all(reader in own for reader in readers[node]):
+                own.add(node)
+                waiting.append(node)
     return frozenset(own)
 
 
-def _heads(graph: SymbolGraph, softmax: Node, nodes: frozenset[Node]) -> int | None:
-    before = graph.ancestors(softmax) & nodes
-    product = next((node for node in reversed(graph.nodes) if node.op in _PRODUCTS and node in before), None)
+def _heads(softmax: Node, nodes: Sequence[Node]) -> int | None:
+    """`nodes` are those of the layer, in the order of the graph."""
+    before = _before(softmax, nodes)
+    product = next((node for node in reversed(nodes) if node.op in _PRODUCTS and node in before), None)
     if product is None:
         return None
     if product.op == INTERLEAVED:
         return _size(product.attrs, "heads")
-    before = graph.ancestors(product) & nodes
+    before = _before(product, nodes)
     # (N, T, U) is split as (0, 0, heads, -1) on the way to the product, and the axes exchanged.
-    for node in reversed(graph.nodes):
+    for node in reversed(nodes):
         if node in before and node.op in ("Reshape", "reshape"):
             shape = integers(node.attrs, "shape")
             if len(shape) == 4 and shape[0] in (0, -1) and shape[2] is not None and shape[2] > 0:

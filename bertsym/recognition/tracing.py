@@ -19,6 +19,7 @@ from bertsym.symbol.node import Node, Output
 __all__ = [
     "BATCH",
     "LENGTH",
+    "MAX_STEPS",
     "Axes",
     "Axis",
     "Trace",
@@ -29,6 +30,8 @@ __all__ = [
     "sources",
     "trace",
 ]
+
+MAX_STEPS = 256  #: between the encoder and a tensor that is followed: each tensor has a list of its own of them
 
 Traces = dict[Output, Trace]
 # Operators of whose inputs only the shape matters, and how many of the first do not.
@@ -67,11 +70,11 @@ def trace(graph: SymbolGraph, bert: Recognised, params: Mapping[str, Any] | None
         if rule is not None and first is not None and not any(known[1:]):
             for index in range(node.num_outputs if node.op in ("SliceChannel", "split") else 1):
                 result = rule(node, first, scene, index)
-                if result is not None:
+                if result is not None and len(result.steps) <= MAX_STEPS:
                     traces[Output(node, index)] = result
         elif rule is None:
             result = combined(node, known, scene)
-            if result is not None:
+            if result is not None and len(result.steps) <= MAX_STEPS:
                 traces[Output(node)] = result
     return traces
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
-from bertsym.errors import ModelError
 from bertsym.model import Model
 from bertsym.running.inputs import check_model_inputs
 from bertsym.running.isolation import call
 from bertsym.running.loading import Shape, compute
+from bertsym.running.memory import RULES, check_tensors
 from bertsym.running.shapes import checked_text, tensor_shapes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
@@ -48,20 +47,16 @@ def tensor_values(
     """
     outputs = list(outputs) if outputs is not None else graph.outputs
     text = checked_text(graph, outputs, where)
-    _check_reshapes(graph, outputs, {**shapes_of(params), **shapes_of(inputs)}, where, trusted)
+    _check_shapes(graph, outputs, {**shapes_of(params), **shapes_of(inputs)}, where, trusted)
     values: list[Array] = call(compute, text, where, trusted, fused=fused, params=params, inputs=inputs)
     return values
 
 
-def _check_reshapes(
+def _check_shapes(
     graph: SymbolGraph, outputs: Sequence[Output], shapes: Mapping[str, Shape], where: str, trusted: bool
 ) -> None:
-    """Raise ModelError for a Reshape that loses numbers: MXNet runs it, and writes outside of its memory."""
+    """Raise ModelError for shapes by which MXNet would leave its memory."""
     needed = graph.ancestors(*(output.node for output in outputs))
     part = SymbolGraph([node for node in graph.nodes if node in needed], outputs, graph.document)
-    reshapes = [node for node in part.nodes if node.op in ("Reshape", "reshape")]
-    known = tensor_shapes(part, shapes, where, trusted=trusted) if reshapes else {}
-    for node in reshapes:
-        before, after = known.get(node.inputs[0]), known.get(Output(node))
-        if before and after and math.prod(before) != math.prod(after):
-            raise ModelError(f"{where}: {node.name} can't reshape {before} into {after}")
+    if any(node.op in RULES for node in part.nodes):
+        check_tensors(part, tensor_shapes(part, shapes, where, trusted=trusted), where)

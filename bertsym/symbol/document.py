@@ -12,7 +12,9 @@ from bertsym.symbol.json_format import to_text
 from bertsym.symbol.node import VARIABLE, Node, Output
 
 # No symbol has more; what has is damaged, and would take gigabytes before anything says so.
-MAX_NODES, MAX_NAME, MAX_VALUE = 1 << 18, 4096, 1 << 16
+MAX_NODES, MAX_NAME, MAX_VALUE = 1 << 16, 4096, 1 << 16
+MAX_OUTPUTS = 1 << 16  #: of one node
+MAX_WAYS = 1 << 24  #: nodes times outputs of the graph, each of which is followed back
 # MXNet wrote "param" before 0.9 (with "attr" for the user's own), "attr" up to 1.0 and "attrs" since.
 _ATTRIBUTE_KEYS = ("param", "attr", "attrs")
 _NEW: Mapping[str, Any] = {"attrs": {"mxnet_version": ["int", 10901]}}
@@ -34,12 +36,16 @@ def read_document(text: str, where: str) -> Read:
     if not 1 <= len(raw_nodes) <= MAX_NODES:
         raise ModelError(f"{where}: {len(raw_nodes)} nodes")
     counts = _output_counts(document.get("node_row_ptr"), len(raw_nodes))
+    if counts is not None and max(counts) > MAX_OUTPUTS:
+        raise ModelError(f"{where}: node {counts.index(max(counts))} has {max(counts)} outputs")
     nodes: list[Node] = []
     for raw in raw_nodes:
         nodes.append(_read_node(raw, nodes, counts, where))
     outputs = _read_entries(document.get("heads"), nodes, counts, f"{where}: heads")
     if not outputs:
         raise ModelError(f"{where}: no outputs")
+    if len(outputs) * len(nodes) > MAX_WAYS:
+        raise ModelError(f"{where}: {len(outputs)} outputs of a graph of {len(nodes)} nodes are too many to follow")
     return nodes, list(outputs), document
 
 

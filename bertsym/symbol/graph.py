@@ -164,8 +164,23 @@ class SymbolGraph:
 
     def between(self, start: Node, end: Node) -> list[Node]:
         """The nodes through which data gets from `start` to `end`, both included; empty when there is no way."""
-        ways = self.descendants(start) & self.ancestors(end)
-        return [node for node in self.nodes if node in ways] if start in ways and end in ways else []
+        if start is end:
+            return [start]
+        places = {node: place for place, node in enumerate(self.nodes)}
+        # Back from the end, and no further than the start.
+        first, before, waiting = places[start], {end}, [end]
+        while waiting:
+            for entry in waiting.pop().inputs:
+                if entry.node not in before and places[entry.node] >= first:
+                    before.add(entry.node)
+                    waiting.append(entry.node)
+        ways = {start} & before
+        found = []
+        for node in sorted(before, key=places.__getitem__):
+            if node in ways or any(entry.node in ways for entry in node.inputs):
+                ways.add(node)
+                found.append(node)
+        return found
 
     def check(self, where: str = "symbol") -> None:
         """Raise ModelError unless order, names, inputs and outputs are those of a graph that MXNet loads."""

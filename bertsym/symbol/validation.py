@@ -42,14 +42,17 @@ _BOOLEANS = ("0", "1", "true", "false")
 _SIZES = (
     *("num_hidden", "num_filter", "num_group", "num_groups", "num_args", "num_outputs", "input_dim", "output_dim"),
     *("heads", "depth", "kernel", "stride", "dilate", "scale", "reps", "repeats", "block_size", "state_size"),
-    *("num_layers", "nsize", "pooled_size", "group_size", "size", "output_size"),
+    *("num_layers", "nsize", "pooled_size", "group_size", "size", "output_size", "repeat", "kernel_size"),
+    *("stride1", "stride2"),
 )
+_LENGTHS = ("SequenceLast", "SequenceMask", "SequenceReverse", "log_softmax", "softmax", "softmin")
 # Attribute -> what each of its numbers may be.
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_SIZES, (1, MAX_SIZE)),
     **dict.fromkeys(("axis", "axes", "dim", "dim1", "dim2", "axis1", "axis2"), (-MAX_AXIS - 1, MAX_AXIS)),
-    **dict.fromkeys(("pad", "pad_width", "adj"), (0, 1 << 16)),
+    **dict.fromkeys(("pad", "pad_width", "adj", "pad_size", "max_displacement"), (0, 1 << 16)),
     **dict.fromkeys(("lhs_begin", "lhs_end", "rhs_begin", "rhs_end"), (-MAX_AXIS - 1, MAX_AXIS)),
+    "sections": (0, MAX_SIZE),
     "eps": (1e-30, 1),
     "p": (0, 1),
     "momentum": (0, 1),
@@ -96,6 +99,7 @@ def check_symbol(graph: SymbolGraph, where: str, operators: Collection[str] | No
         _check_inputs(node, known, label)
         for key, value in node.attrs.items():
             _check_attribute(key, value, (known or {}).get("attributes", {}).get(key), f"{label}: {key}")
+        _check_parts(node, label)
         _check_subgraphs(node, label, depth)
     for entry in graph.outputs:
         _check_output(entry.node, entry.index, f"{where}: heads")
@@ -229,6 +233,20 @@ def _check_attribute(key: str, value: str, kind: Any, label: str) -> None:
             good = math.prod(max(1, int(number)) for number in numbers or ()) <= MAX_ELEMENTS
     if not good:
         raise ModelError(f"{label} is {value[:80]!r}, which it can't be")
+
+
+def _check_parts(node: Node, label: str) -> None:
+    """What MXNet itself does not check: of exchanged axes none is there twice, and no input or part is missing."""
+    if node.op == "transpose":
+        axes = integers(node.attrs, "axes")
+        if len({*axes}) < len(axes):
+            raise ModelError(f"{label}: axes is {node.attrs['axes'][:80]!r}, which names one twice")
+    # Where a file says that an MXNet before 0.9 wrote it, MXNet adds an input that is missing, and reads it unset.
+    lengths = node.op in _LENGTHS and any(flag(node.attrs, key, False) for key in ("use_length", "use_sequence_length"))
+    if lengths and len(node.inputs) < 2:
+        raise ModelError(f"{label}: a {node.op} without the lengths that it uses")
+    if node.op == "_split_v2" and not integer(node.attrs, "sections", 0) and not integers(node.attrs, "indices"):
+        raise ModelError(f"{label}: a {node.op} without sections and indices")
 
 
 def _numbers(text: str, kind: str) -> list[float] | None:

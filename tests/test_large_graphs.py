@@ -1,0 +1,142 @@
+"""Graphs that are made to take for ever, gigabytes or Python's whole stack: followed in moments, or refused."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Result
+from foreign import checkpoint, some_graph
+from refusals import refusal
+
+from bertsym import BertConfig, ModelError, SymbolGraph, output_symbol
+from bertsym.bert import config
+from bertsym.bert.forms import Form
+from bertsym.recognition import constants, recognise, tracing
+from bertsym.recognition.constants import constant
+from bertsym.recognition.recognise import find_bert
+from bertsym.symbol import document
+
+Cli = Callable[..., Result]
+
+
+def chain(length: int, heads: int = 1, op: str = "negative", reads: int = 1) -> dict[str, Any]:
+    """Operators that each read the one before, `reads` times; the graph ends in the last ones."""
+    nodes: list[dict[str, Any]] = [{"op": "null", "name": "x", "inputs": []}]
+    nodes += [{"op": op, "name": f"n{i}", "inputs": [[i, 0, 0]] * reads} for i in range(length)]
+    return {"nodes": nodes, "arg_nodes": [0], "heads": [[length - i, 0, 0] for i in range(heads)]}
+
+
+def behind_the_encoder(count: int) -> SymbolGraph:
+    """A BERT, and behind it sums of each with itself."""
+    graph = json.loads(some_graph().to_json())
+    head = graph["heads"][0][0]
+    for i in range(count):
+        graph["nodes"].append({"op": "elemwise_add", "name": f"sum{i}", "inputs": [[head, 0, 0]] * 2})
+        head = len(graph["nodes"]) - 1
+    graph["heads"] = [[head, 0, 0]]
+    del graph["node_row_ptr"]
+    return SymbolGraph.parse(json.dumps(graph))
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        (chain(document.MAX_NODES), f"{document.MAX_NODES + 1} nodes"),
+        (chain(5000, 5000), "5000 outputs of a graph of 5001 nodes are too many to follow"),
+        ({**chain(2), "node_row_ptr": [0, 1, 2, 10**9]}, f"node 2 has {10**9 - 2} outputs"),
+    ],
+)
+def test_a_graph_has_limits(document: dict[str, Any], why: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        SymbolGraph.parse(json.dumps(document), "it")
+    assert str(caught.value) == f"it: {why}"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [chain(60_000), chain(8000, 2000), chain(10_000, op="elemwise_add", reads=2)],
+    ids=["deep", "many outputs", "many ways"],
+)
+def test_what_is_within_them_is_told_in_moments(cli: Cli, tmp_path: Path, document: dict[str, Any]) -> None:
+    (tmp_path / "m-symbol.json").write_text(json.dumps(document))
+    began = time.process_time()
+    assert cli("inspect", tmp_path / "m").code == 0
+    assert time.process_time() - began < 10
+
+
+def test_many_steps_behind_the_encoder_cost_no_memory(cli: Cli, tmp_path: Path) -> None:
+    graph = behind_the_encoder(6000)
+    (tmp_path / "m-symbol.json").write_text(graph.to_json())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = cli("inspect", tmp_path / "m")
+    assert result.code == 0
+    assert "computed of the encoder's output in a way that is not followed here" in result.out
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_as_many_steps_as_any_head_has_are_followed(cli: Cli, tmp_path: Path) -> None:
+    graph = behind_the_encoder(tracing.MAX_STEPS)
+    (tmp_path / "m-symbol.json").write_text(graph.to_json())
+    assert "[CLS], position 0 of the sequence" in cli("inspect", tmp_path / "m").out
+
+
+def test_an_encoder_of_many_layers_is_found_in_moments_and_of_too_many_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shape = {"units": 4, "hidden_size": 4, "num_heads": 1, "vocab_size": 5, "max_length": 4}
+    text = output_symbol(BertConfig(num_layers=120, **shape), "cls", Form("portable", erf=False)).tojson()
+    graph = SymbolGraph.parse(text)
+    began = time.process_time()
+    assert len(find_bert(graph).layers) == 120
+    assert time.process_time() - began < 5
+    monkeypatch.setattr(recognise, "MAX_LAYERS", 119)
+    with pytest.raises(ModelError, match=r"^no BERT: more than 119 layers$"):
+        find_bert(graph)
+    with pytest.raises(ModelError, match=f"{config.MAX_LAYERS + 1} layers, at most {config.MAX_LAYERS} are supported"):
+        BertConfig(num_layers=config.MAX_LAYERS + 1, **shape)
+
+
+@pytest.mark.parametrize("count", [60, 3000])
+def test_embeddings_are_no_endless_sum(cli: Cli, tmp_path: Path, count: int) -> None:
+    """Of each with itself: there are more ways through 60 of them than anybody can follow."""
+
+    def change(graph: SymbolGraph) -> None:
+        norm = graph.node("bertencoder0_layernorm0_fwd")
+        with graph.edit():
+            entry = norm.inputs[0]
+            for i in range(count):
+                entry = graph.output(graph.add("elemwise_add", f"sum{i}", [entry, entry]).name)
+            graph.set_inputs(norm, [entry, *norm.inputs[1:]])
+
+    prefix = checkpoint(tmp_path / "m", change)
+    assert cli("inspect", prefix).code == 0
+    said = refusal(cli("lower", prefix, tmp_path / "out"))
+    assert "embeddings are the sum of those of words, token types and positions" in said
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e400"])
+@pytest.mark.parametrize("op", ["take", "pick"])
+def test_an_index_that_is_no_number_is_not_followed(cli: Cli, tmp_path: Path, op: str, value: str) -> None:
+    graph = some_graph("sequence")
+    index = graph.add("_full", "index", [], {"shape": "(1,)", "value": value})
+    graph.set_outputs([graph.add(op, "chosen", [graph.node("sequence"), index], {"axis": "1"})])
+    (tmp_path / "m-symbol.json").write_text(graph.to_json())
+    assert (
+        "`chosen`: computed of the encoder's output in a way that is not followed" in cli("inspect", tmp_path / "m").out
+    )
+
+
+def test_a_constant_is_followed_a_few_steps_only() -> None:
+    nodes = chain(5000, op="identity")
+    nodes["nodes"][0] = {"op": "_zeros", "name": "x", "attrs": {"shape": "(1,)"}, "inputs": []}
+    graph = SymbolGraph.parse(json.dumps(nodes))
+    assert constant(graph.output("n4999")) is None
+    found = constant(graph.output(f"n{constants.MAX_STEPS - 2}"))
+    assert found is not None
+    assert found.value == 0
