@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,37 +72,37 @@ class Signature:
         """The inverse of `to_json`; raises KeyError, TypeError or IndexError for what is none."""
         length, columns, tokenizer = document["inputs"][0]["shape"][1], document["columns"], document["tokenizer"]
         return cls(
-            kind=_of(document["kind"], str),
-            output=_of(document["encoder_output"], str),
-            output_name=_of(document["outputs"][0]["name"], str),
+            kind=of_type(document["kind"], str),
+            output=of_type(document["encoder_output"], str),
+            output_name=of_type(document["outputs"][0]["name"], str),
             output_shape=_all(document["outputs"][0]["shape"], int, str),
-            max_length=_of(document["max_length"], int),
+            max_length=of_type(document["max_length"], int),
             tokenizer=TokenizerOptions(
-                lower_case=_of(tokenizer["lower_case"], bool),
-                strip_accents=_of(tokenizer["strip_accents"], bool, _NONE),
-                split_chinese=_of(tokenizer["split_chinese"], bool),
-                kind=_of(tokenizer["kind"], str),
-                segments=_of(tokenizer.get("segments", 2), int),
+                lower_case=of_type(tokenizer["lower_case"], bool),
+                strip_accents=of_type(tokenizer["strip_accents"], bool, _NONE),
+                split_chinese=of_type(tokenizer["split_chinese"], bool),
+                kind=of_type(tokenizer["kind"], str),
+                segments=of_type(tokenizer.get("segments", 2), int),
             ),
-            length=_of(length, int) if not isinstance(length, str) else None,
-            task=_of(document["task"], str, _NONE),
-            labels=_all(document["labels"], str),
-            pair=_of(document["pair"], bool, _NONE),
-            columns=Columns(*(_of(columns[part], str, _NONE) for part in ("text", "pair", "label"))),
-            header=_of(columns["header"], bool),
-            trained=_of(document.get("trained", True), bool),
-            form=_of(document["form"], str, _NONE),
-            target_mxnet=_of(document.get("target_mxnet"), str, _NONE),
-            minimum_mxnet=_of(document["minimum_mxnet"], str, _NONE),
-            guarded=_of(document.get("guarded", False), bool),
-            precision=_of(document.get("precision", "float32"), str),
+            length=of_type(length, int) if not isinstance(length, str) else None,
+            task=of_type(document["task"], str, _NONE),
+            labels=_labels(_all(document["labels"], str)),
+            pair=of_type(document["pair"], bool, _NONE),
+            columns=Columns(*(of_type(columns[part], str, _NONE) for part in ("text", "pair", "label"))),
+            header=of_type(columns["header"], bool),
+            trained=of_type(document.get("trained", True), bool),
+            form=of_type(document["form"], str, _NONE),
+            target_mxnet=of_type(document.get("target_mxnet"), str, _NONE),
+            minimum_mxnet=of_type(document["minimum_mxnet"], str, _NONE),
+            guarded=of_type(document.get("guarded", False), bool),
+            precision=of_type(document.get("precision", "float32"), str),
         )
 
 
 _NONE = type(None)
 
 
-def _of(value: Any, *kinds: type) -> Any:
+def of_type(value: Any, *kinds: type) -> Any:
     """The value; raises TypeError unless it is of one of these types, of which bool is no int."""
     if type(value) not in kinds:
         raise TypeError(f"{value!r:.80} is no {kinds[0].__name__}")
@@ -110,7 +111,17 @@ def _of(value: Any, *kinds: type) -> Any:
 
 def _all(values: Any, *kinds: type) -> tuple[Any, ...]:
     """The values of a list, each of one of these types; raises TypeError."""
-    return tuple(_of(value, *kinds) for value in _of(values, list, tuple))
+    return tuple(of_type(value, *kinds) for value in of_type(values, list, tuple))
+
+
+def _labels(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Labels as tables have them; raises ValueError for others, which would spoil what is printed."""
+    strange = next((label for label in labels if not label.isprintable()), None)
+    if strange is not None:
+        raise ValueError(f"the label {strange!r:.80} is no printable text")
+    if len({*labels}) < len(labels):
+        raise ValueError("a label is there twice")
+    return labels
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,25 @@ class Tensor:
     shape: tuple[int | str, ...] | None = None
     dtype: str = "float32"
     meaning: str = ""
+
+
+def _shape(sizes: Any) -> tuple[int | str, ...]:
+    """A shape as a Tensor has it; raises TypeError or ValueError."""
+    for size in _all(sizes, int, str):
+        if not (_FREE.fullmatch(size) if isinstance(size, str) else 1 <= size <= MAX_SIZE):
+            raise ValueError(f"{size!r:.80} is no size of a tensor")
+    return tuple(sizes)
+
+
+MAX_SIZE = 1 << 31  #: of an axis of an input or output
+_FREE = re.compile(r"([A-Za-z?]{1,32}'?|\d{1,9})(\*([A-Za-z?]{1,32}'?|\d{1,9})){0,7}")  # such as ``12*batch``
+
+
+def _whole(document: Any) -> Mapping[str, Any]:
+    """The JSON of a Signature; raises what `Signature.from_json` does."""
+    Signature.from_json(document)
+    found: Mapping[str, Any] = document
+    return found
 
 
 @dataclass(frozen=True)
@@ -157,10 +187,10 @@ class SymbolSignature:
         def tensors(name: str) -> tuple[Tensor, ...]:
             return tuple(
                 Tensor(
-                    name=_of(tensor["name"], str),
-                    shape=None if tensor["shape"] is None else _all(tensor["shape"], int, str),
-                    dtype=_of(tensor["dtype"], str),
-                    meaning=_of(tensor["meaning"], str),
+                    name=of_type(tensor["name"], str),
+                    shape=None if tensor["shape"] is None else _shape(tensor["shape"]),
+                    dtype=of_type(tensor["dtype"], str),
+                    meaning=of_type(tensor["meaning"], str),
                 )
                 for tensor in document[name]
             )
@@ -169,8 +199,8 @@ class SymbolSignature:
             tensors("inputs"),
             tensors("outputs"),
             tensors("labels"),
-            _of(document.get("max_length"), int, _NONE),
-            _of(document["minimum_mxnet"], str, _NONE),
-            _of(document.get("guarded", False), bool),
-            _of(document["origin"], dict, _NONE),
+            of_type(document.get("max_length"), int, _NONE),
+            of_type(document["minimum_mxnet"], str, _NONE),
+            of_type(document.get("guarded", False), bool),
+            None if document["origin"] is None else _whole(document["origin"]),
         )

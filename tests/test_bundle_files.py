@@ -64,7 +64,7 @@ def content_of(prefix: Path) -> BundleContent:
         bundle.path(SYMBOL).read_text(),
         dict(bundle.params()),
         bundle.vocabulary(),
-        {"source": "a test"},
+        {"source": {}, "command": None},
         train_symbol.read_text() if train_symbol.exists() else None,
     )
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Result, write_hugging_face
+from conftest import Result, Tables, write_hugging_face
 from foreign import checkpoint
 from refusals import refusal
 
@@ -249,6 +249,103 @@ def sign(prefix: Path) -> None:
     manifest.write_text(json.dumps(document))
 
 
+def change_json(prefix: Path, name: str, *keys: str | int, value: object) -> None:
+    """Put another value into a JSON file of a bundle, or take it out where it is `...`; and sign."""
+    path = Path(f"{prefix}-{name}")
+    document = json.loads(path.read_text())
+    place = document
+    for key in keys[:-1]:
+        place = place[key]
+    if value is ...:
+        del place[keys[-1]]
+    else:
+        place[keys[-1]] = value
+    path.write_text(json.dumps(document))
+    sign(prefix)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, value) for key in ("source", "command", "config") for value in (..., "x", 5)),
+        ("source", None),
+        ("base", []),
+        ("base", {"config": "x"}),
+    ],
+)
+def test_a_manifest_holds_what_is_made_of_it(cli: Cli, bundle: Path, tables: Tables, key: str, value: object) -> None:
+    """And is refused before the work: not when the fitted classifier is to be written."""
+    change_json(bundle, "manifest.json", key, value=value)
+    out = bundle.with_name("out")
+    for command in (
+        ("inspect", bundle),
+        ("extract", bundle, out, "--output", "layer 0"),
+        ("finetune", bundle, "--train", tables.train, "--dev", tables.dev, "--out", out),
+    ):
+        assert "m-manifest.json: damaged (" in refusal(cli(*command))
+
+
+def test_an_old_bundle_whose_base_is_not_told_is_taken(cli: Cli, bundle: Path) -> None:
+    change_json(bundle, "manifest.json", "base", value={})
+    assert cli("inspect", bundle).code == 0
+
+
+@pytest.fixture
+def labelled(classifier: Path, tmp_path: Path) -> Path:
+    """A copy of a classifier at the prefix ``m``."""
+    for path in classifier.parent.glob(f"{classifier.name}-*"):
+        shutil.copy(path, tmp_path / path.name.replace(classifier.name, "m", 1))
+    return tmp_path / "m"
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        (["no\n\x1b[2J", "yes"], "is no printable text"),
+        (["no\tp", "yes"], "is no printable text"),
+        (["yes", "yes"], "a label is there twice"),
+    ],
+)
+def test_labels_are_those_that_a_table_can_have(cli: Cli, labelled: Path, labels: list[str], why: str) -> None:
+    """predict prints them, between tabs."""
+    change_json(labelled, "signature.json", "labels", value=labels)
+    for command in ("inspect", "predict"):
+        said = refusal(cli(command, labelled, *(("--text", "happy") if command == "predict" else ())))
+        assert "m-signature.json: damaged (ValueError: " in said
+        assert said.isprintable()
+        assert why in said
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("origin",), {}),
+        (("origin", "tokenizer"), "x"),
+        (("inputs", 0, "shape"), [0, 5]),
+        (("inputs", 0, "shape"), ["9" * 5000]),
+        (("inputs", 0, "shape"), [10**4000]),
+        (("outputs", 0, "shape"), ["a\nb"]),
+    ],
+)
+def test_the_signature_of_a_part_is_checked_too(
+    cli: Cli, bundle: Path, keys: tuple[str | int, ...], value: object
+) -> None:
+    part = bundle.with_name("part")
+    assert cli("extract", bundle, part, "--output", "layer 0").code == 0
+    change_json(part, "signature.json", *keys, value=value)
+    for command in (("inspect", part), ("tokenize", part, "--text", "the cat"), ("diff", part, part, "--run")):
+        assert "part-signature.json: damaged (" in refusal(cli(*command))
+
+
+def test_a_vocabulary_has_as_many_tokens_as_the_config_says(cli: Cli, labelled: Path) -> None:
+    vocabulary = Path(f"{labelled}-vocab.txt")
+    lines = vocabulary.read_text().splitlines()
+    vocabulary.write_text("\n".join([*lines[:10], *lines[11:]]) + "\n")
+    sign(labelled)
+    said = refusal(cli("predict", labelled, "--text", "happy"))
+    assert said.endswith(f"m-vocab.txt: {len(lines) - 1} tokens, the config has {len(lines)}")
+
+
 def losing_numbers(graph: SymbolGraph) -> None:
     """A Reshape that MXNet runs, though it loses numbers, and then writes outside of its memory."""
     graph.set_attribute(graph.node("cls"), "shape", "(-1, 31)")
@@ -334,6 +431,14 @@ def test_what_an_error_quotes_does_not_reach_the_terminal_as_it_is(cli: Cli, tmp
     assert said.isprintable()
     assert len(said) < 2100
     assert said.endswith("...")
+    x = {"op": "null", "name": "\x1b[2J\n\u202ex", "inputs": []}
+    e = {"op": "exp", "name": "\x9b31m", "attrs": {"\x07": "\r"}, "inputs": [[0, 0, 0]]}
+    for name, node in (("m", e), ("n", {**e, "name": "\x1bc"})):
+        (tmp_path / f"{name}-symbol.json").write_text(json.dumps({"nodes": [x, node], "heads": [[1, 0, 0]]}))
+    for command in (("inspect", "m"), ("inspect", "m", "--nodes"), ("diff", "m", "n")):
+        result = cli(command[0], *(tmp_path / word if len(word) == 1 else word for word in command[1:]))
+        assert result.code == 0
+        assert all(line.isprintable() for line in result.out.split("\n"))
     node = '{"nodes": [{"op": "null", "name": "\x1b[31m\\u001b[2J", "inputs": [[0, 0, 0]]}]}'
     (tmp_path / "m-symbol.json").write_text(node)
     assert refusal(cli("inspect", tmp_path / "m")).isprintable()

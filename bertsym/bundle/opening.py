@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from bertsym.errors import ModelError
 from bertsym.files import check_inside, read_json
 from bertsym.recognition.constants import reads_fed_lengths
 from bertsym.recognition.recognise import find_bert
-from bertsym.signature import Signature, SymbolSignature
+from bertsym.signature import Signature, SymbolSignature, of_type
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ArrayInfo, ParamsFile
@@ -120,9 +121,13 @@ class Bundle(_Files):
         return bundle
 
     def check_content(self) -> None:
-        """Raise ModelError unless signature, config, parameters and graphs tell the same."""
+        """Raise ModelError unless signature, config, vocabulary, parameters and graphs tell the same."""
         names = [name for name in (SYMBOL, TRAIN_SYMBOL) if self.has(name)]
         graphs = {name: SymbolGraph.load(self.path(name)) for name in names}
+        if len(self.vocabulary()) != self.config.vocab_size:
+            raise ModelError(
+                f"{self.path(VOCAB_TXT)}: {len(self.vocabulary())} tokens, the config has {self.config.vocab_size}"
+            )
         check_bert(self.config, self.signature, self.params().infos, graphs, self.path)
 
     def moved_to(self, prefix: str | Path) -> Bundle:
@@ -259,31 +264,56 @@ def open_any(prefix: str | Path, *, digests: bool = True) -> Bundle | SymbolBund
     """
     prefix = Path(prefix)
     recover_bundle(prefix)
+    manifest = _read_manifest(prefix)
     path = file_path(prefix, MANIFEST)
-    try:
-        manifest = read_json(path)
-    except OSError:
-        raise ModelError(f"{prefix}: no bundle here, {path.name} is missing in {path.parent}") from None
-    try:
-        if manifest["format_version"] != FORMAT_VERSION:
-            raise ModelError(f"{path}: bundle format {manifest['format_version']}, {FORMAT_VERSION} is known")
-        for name, entry in manifest["files"].items():
-            if name not in FILE_NAMES:
-                raise ModelError(f"{path}: unknown file {name!r}")
-            check_inside(file_path(prefix, name), [prefix.parent])
-            check_file(file_path(prefix, name), entry, digests)
-        is_bert = manifest["config"] is not None
-        for name in (SYMBOL, PARAMS, VOCAB_TXT, SIGNATURE) if is_bert else (SYMBOL, PARAMS, SIGNATURE):
-            if name not in manifest["files"]:
-                raise ModelError(f"{path}: does not list {name}")
-        signature = read_json(file_path(prefix, SIGNATURE))
-        bundle: Bundle | SymbolBundle
+    for name, entry in manifest["files"].items():
+        check_inside(file_path(prefix, name), [prefix.parent])
+        check_file(file_path(prefix, name), entry, digests)
+    is_bert = manifest["config"] is not None
+    for name in (SYMBOL, PARAMS, VOCAB_TXT, SIGNATURE) if is_bert else (SYMBOL, PARAMS, SIGNATURE):
+        if name not in manifest["files"]:
+            raise ModelError(f"{path}: does not list {name}")
+    signature = read_json(file_path(prefix, SIGNATURE))
+    bundle: Bundle | SymbolBundle
+    with _damage(file_path(prefix, SIGNATURE)):
         if is_bert:
-            config = BertConfig.from_dict(manifest["config"])
+            with _damage(path):
+                config = BertConfig.from_dict(manifest["config"])
             bundle = Bundle(prefix, manifest, config, Signature.from_json(signature))
         else:
             bundle = SymbolBundle(prefix, manifest, SymbolSignature.from_json(signature))
-        bundle.check_content()
+    bundle.check_content()
+    return bundle
+
+
+def _read_manifest(prefix: Path) -> dict[str, Any]:
+    """The manifest, with the values that others rely on; raises ModelError."""
+    path = file_path(prefix, MANIFEST)
+    try:
+        manifest = read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(f"{prefix}: no bundle here, {path.name} is missing in {path.parent}") from None
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from None
+    with _damage(path):
+        if manifest["format_version"] != FORMAT_VERSION:
+            raise ModelError(f"{path}: bundle format {manifest['format_version']}, {FORMAT_VERSION} is known")
+        for name, entry in of_type(manifest["files"], dict).items():
+            if name not in FILE_NAMES:
+                raise ModelError(f"{path}: unknown file {name!r}")
+            of_type(entry["sha256"], str)
+            of_type(entry["size"], int)
+        of_type(manifest["config"], dict, type(None))
+        of_type(manifest["source"], dict)
+        of_type(manifest["command"], list, type(None))
+        of_type(of_type(manifest.get("base", {}), dict).get("config"), dict, type(None))
+    return manifest
+
+
+@contextlib.contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """What is missing or of another type in a file as a ModelError that names it."""
+    try:
+        yield
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise ModelError(f"{path}: damaged ({type(error).__name__}: {error})") from None
-    return bundle

@@ -13,6 +13,7 @@ from bertsym.cli.options import (
     show_written,
     surgery_options,
 )
+from bertsym.terminal import escaped
 
 
 class _Pair(OptionType):
@@ -105,7 +106,7 @@ def command(
         command=command_line(),
     )
     for change in first_lines(edited.changes, None if dry_run else SHOWN):
-        click.echo(change)
+        click.echo(escaped(change))
     if edited.written is None:
         click.echo(f"{len(edited.changes)} changes, nothing written", err=True)
     else:

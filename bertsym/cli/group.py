@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from bertsym.errors import BertsymError
+from bertsym.terminal import escaped
 
 # name -> one line for the group's help; each is a module of this folder with a command `command`.
 COMMANDS = {
@@ -169,8 +170,7 @@ def _fail(message: str, code: int) -> int:
 
 def _one_line(message: str) -> str:
     """The message as a terminal bears it, whatever names and values out of a file it quotes."""
-    line = " ".join(message.splitlines())
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
+    shown = escaped(" ".join(message.splitlines()))
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bertsym.cli.options import epoch_option, foreign_options, params_option, shape_option
+from bertsym.terminal import escaped
 
 
 @click.command("onnx")
@@ -37,9 +38,9 @@ def command(
 
     done = export_onnx(symbol, out, params=params, epoch=epoch, shapes=shape, force=force)
     for check in done.checks:
-        click.echo(f"  {check}")
+        click.echo(escaped(f"  {check}"))
     size = sum(path.stat().st_size for path in done.files)
     click.echo(f"wrote {out}, {size / 1e6:.1f} MB, verified in onnxruntime")
     for verb, tensors in (("reads", done.inputs), ("ends in", done.outputs)):
         shown = [f"{one.name} {one.dtype} ({', '.join(map(str, one.shape or '?'))})" for one in tensors]
-        click.echo(f"  it {verb} {', '.join(shown)}")
+        click.echo(escaped(f"  it {verb} {', '.join(shown)}"))

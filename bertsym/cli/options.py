@@ -12,6 +12,7 @@ import click
 
 from bertsym.bert.forms import FORMS, TARGETS
 from bertsym.errors import DataError
+from bertsym.terminal import escaped
 
 SHOWN = 20  #: lines of a kind, where more is rarely read
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -271,15 +272,15 @@ def show_written(written: Any) -> None:
     bundle = written.bundle
     signature = bundle.signature.to_json()
     for note in written.notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(escaped(f"note: {note}"), err=True)
     for check in written.checks:
-        click.echo(f"  {check}")
+        click.echo(escaped(f"  {check}"))
     compared = ", verified" if written.verified else ", which computes something else" if written.checks else ""
     count = len(bundle.params())
     click.echo(f"wrote {bundle.prefix}-*{compared}; {count} arrays of parameters")
     for verb, tensors in (("reads", signature["inputs"]), ("ends in", signature["outputs"])):
         shown = [f"{tensor['name']} ({', '.join(map(str, tensor['shape'] or '?'))})" for tensor in tensors]
-        click.echo(f"  it {verb} {', '.join(shown)}")
+        click.echo(escaped(f"  it {verb} {', '.join(shown)}"))
     if signature["minimum_mxnet"]:
         click.echo(f"  it loads in MXNet {signature['minimum_mxnet']} and newer")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bertsym.cli.options import command_line, force_option, table_format, table_options, threads_option
+from bertsym.terminal import escaped
 
 if TYPE_CHECKING:
     from bertsym.quantization.quantize import Quantized
@@ -100,5 +101,5 @@ def _show(result: Quantized) -> None:
     total = len(result.layers) + len(result.kept)
     click.echo(f"{ratio:.2f}x of float32's speed; {len(result.layers)} of {total} FullyConnecteds are int8")
     for name, why in result.kept.items():
-        click.echo(f"  {name} stays float32, {why}")
+        click.echo(escaped(f"  {name} stays float32, {why}"))
     click.echo(f"wrote {result.bundle.prefix}-*; it loads in MXNet {result.bundle.signature.minimum_mxnet} and newer")

@@ -8,6 +8,7 @@ from bertsym.inspection.report import Inspection, NodeFact
 from bertsym.recognition.answer import Answer
 from bertsym.recognition.tracing import Axes
 from bertsym.symbol.node import Node
+from bertsym.terminal import escaped
 
 _INDENT = " " * 11
 
@@ -17,7 +18,7 @@ def summary(facts: Inspection) -> str:
     lines = [*_header(facts), "", *(answer.sentence for answer in facts.answers)]
     for answer in facts.answers if facts.bert is not None else ():
         lines += ["", *_picture(facts, answer)]
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
 
 
 def _header(facts: Inspection) -> Iterator[str]:
@@ -198,5 +199,6 @@ def operator_lines(facts: Inspection) -> list[str]:
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     if not rows:
         return []
+    rows = [tuple(map(escaped, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]]).rstrip() for row in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bertsym.surgery.diff import Diff
+from bertsym.terminal import escaped
 
 
 def diff_lines(found: Diff, limit: int | None) -> list[str]:
@@ -41,7 +42,7 @@ def diff_lines(found: Diff, limit: int | None) -> list[str]:
             lines.append(f"  the first that differs is the output {differing[0].name}")
         elif run.outputs:
             lines.append("  no difference above the tolerance")
-    return lines
+    return [*map(escaped, lines)]
 
 
 def first_lines(lines: Sequence[str], limit: int | None) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+_LONGEST = 32  # characters of a whole number; MXNet's have 64 bits
+
 
 def integer(attrs: Mapping[str, str], key: str, default: int) -> int:
     """A whole number; `default` when it is missing or is none."""
@@ -38,6 +40,8 @@ def sizes(attrs: Mapping[str, str], key: str) -> tuple[int, ...] | None:
 
 
 def _number(text: str) -> int | None:
+    if len(text) > _LONGEST:
+        return None
     try:
         return int(text.strip().rstrip("L"))  # Python 2 wrote 1L
     except ValueError:
