@@ -439,6 +439,6 @@ def test_what_an_error_quotes_does_not_reach_the_terminal_as_it_is(cli: Cli, tmp
         result = cli(command[0], *(tmp_path / word if len(word) == 1 else word for word in command[1:]))
         assert result.code == 0
         assert all(line.isprintable() for line in result.out.split("\n"))
-    node = '{"nodes": [{"op": "null", "name": "\x1b[31m\\u001b[2J", "inputs": [[0, 0, 0]]}]}'
-    (tmp_path / "m-symbol.json").write_text(node)
+    unreadable = '{"nodes": [{"op": "null", "name": "\x1b[31m\\u001b[2J", "inputs": [[0, 0, 0]]}]}'
+    (tmp_path / "m-symbol.json").write_text(unreadable)
     assert refusal(cli("inspect", tmp_path / "m")).isprintable()
