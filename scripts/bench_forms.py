@@ -20,9 +20,10 @@ import numpy as np
 from bertsym import export
 from bertsym.runtime import mx, quiet_stderr
 
-FORMS: dict[str, dict[str, str]] = {
+FORMS: dict[str, dict[str, Any]] = {
     "gluonnlp": {"form": "gluonnlp"},
     "portable": {},
+    "portable, guarded": {"guard": True},
     "portable for 1.9": {"target": "1.9"},
     "fast": {"form": "fast"},
 }

@@ -23,6 +23,7 @@ PACKAGE = Path(bertsym.__file__).parent
 # Module or folder -> what it may import of bertsym, folders with everything in them. The longest entry counts.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "terminal": set(),
     "files": {"errors"},
     "atomic": {"errors"},
     "runtime": {"errors"},
@@ -38,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "bert.catalogue": set(),
     "bert.forms": {"errors"},
     "bert.encoder_spec": {"bert.config", "bert.inputs", "bert.parameters"},
-    "recognition": {"errors", "symbol", "recognition", "bert.inputs"},
+    "recognition": {"errors", "symbol", "recognition", "bert.config", "bert.inputs"},
     "recognition.matching": {"errors", "symbol", "recognition", "bert.config", "bert.encoder_spec"},
     "bert.grafting": {"symbol", "bert.catalogue"},
     "signature": {"text", "bert.inputs"},
@@ -60,7 +61,17 @@ ALLOWED: dict[str, set[str]] = {
     },
     "model": {"errors", "symbol", "recognition", "bundle"},
     "running": {"errors", "runtime", "symbol", "bert.inputs", "recognition", "model", "running"},
-    "inspection": {"errors", "symbol", "bert.inputs", "recognition", "bundle", "model", "running", "inspection"},
+    "inspection": {
+        "errors",
+        "symbol",
+        "bert.inputs",
+        "recognition",
+        "bundle",
+        "model",
+        "running",
+        "inspection",
+        "terminal",
+    },
     "surgery": {
         "errors",
         "files",
@@ -72,6 +83,7 @@ ALLOWED: dict[str, set[str]] = {
         "model",
         "running",
         "surgery",
+        "terminal",
         "text",
     },
     "onnx_export": {"errors", "symbol", "onnx_export"},
@@ -143,7 +155,17 @@ ALLOWED: dict[str, set[str]] = {
         "inference",
         "quantization",
     },
-    "cli": {"errors", "runtime", "text", "bert.catalogue", "bert.forms", "bert.grafting", "bundle", "sources"}
+    "cli": {
+        "errors",
+        "terminal",
+        "runtime",
+        "text",
+        "bert.catalogue",
+        "bert.forms",
+        "bert.grafting",
+        "bundle",
+        "sources",
+    }
     | {"symbol.validation", "running.isolation"}
     | {"exporting", "verification", "training", "inference", "inspection", "surgery", "drawing", "onnx_export"}
     | {"quantization", "cli"},
