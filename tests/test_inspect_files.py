@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import VOCABULARY
 from inspecting import SYMBOLS, Command, as_json, as_text, field, foreign
 from refusals import refusal
 
@@ -226,12 +227,15 @@ def base_bundle(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     output_symbol(config, "cls").save(f"{prefix}-symbol.json")
     shapes = parameter_shapes(config)
     sparse_params(Path(f"{prefix}-0000.params"), {name: shapes[name] for name in output_parameters(config, "cls")})
+    words = [*VOCABULARY, *(f"word{i}" for i in range(config.vocab_size - len(VOCABULARY)))]
+    Path(f"{prefix}-vocab.txt").write_text("\n".join(words) + "\n")
     manifest_path = Path(f"{prefix}-manifest.json")
     manifest = json.loads(manifest_path.read_text())
     manifest["config"] = config.to_dict()
     for name, entry in manifest["files"].items():
         entry["size"] = Path(f"{prefix}-{name}").stat().st_size
-    manifest["files"]["symbol.json"]["sha256"] = file_digest(Path(f"{prefix}-symbol.json"))
+    for name in ("symbol.json", "vocab.txt"):
+        manifest["files"][name]["sha256"] = file_digest(Path(f"{prefix}-{name}"))
     manifest_path.write_text(json.dumps(manifest))
     return prefix
 

@@ -90,7 +90,7 @@ def _show(result: Quantized) -> None:
     rows = [
         *((name, *(f"{each.metrics[name]:.4f}" for each in both)) for name in result.float32.metrics),
         ("agreement with float32", *(f"{each.agreement:.4f}" for each in both)),
-        ("ms per row", *(f"{1e3 / each.rows_per_second:.2f}" for each in both)),
+        ("ms per row", *(f"{1e3 / each.rows_per_second:.3f}" for each in both)),
         ("rows per second", *(f"{each.rows_per_second:.1f}" for each in both)),
         ("parameters, MB", *(f"{each.params_bytes / 1e6:.1f}" for each in both)),
     ]
