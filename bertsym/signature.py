@@ -195,6 +195,8 @@ class SymbolSignature:
                 for tensor in document[name]
             )
 
+        if document["kind"] != "symbol":
+            raise ValueError(f"the kind {document['kind']!r:.80} is none of a symbol")
         return cls(
             tensors("inputs"),
             tensors("outputs"),

@@ -319,6 +319,7 @@ def test_labels_are_those_that_a_table_can_have(cli: Cli, labelled: Path, labels
 @pytest.mark.parametrize(
     ("keys", "value"),
     [
+        (("kind",), "encoder"),
         (("origin",), {}),
         (("origin", "tokenizer"), "x"),
         (("inputs", 0, "shape"), [0, 5]),
