@@ -397,3 +397,8 @@ def test_a_second_signal_to_the_launcher_ends_those_that_stay(launch: Launch) ->
         run.wait(2)
     run.send_signal(signal.SIGTERM)
     assert run.wait(60) == 128 + signal.SIGKILL
+
+
+def test_the_launcher_does_not_wait_for_a_scheduler_that_stays(launch: Launch) -> None:
+    run = launch(2, "sh", "-c", "[ $DMLC_ROLE = worker ] || sleep 100", grace=0.5)
+    assert run.wait(60) == 128 + signal.SIGKILL

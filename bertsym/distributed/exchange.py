@@ -72,7 +72,8 @@ def join(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> Iterator[Workers]
 
     def ended(reason: str) -> None:
         def end() -> None:
-            if not member.has_left:
+            # Who knows may take longer to write what is to be kept.
+            if not (member.has_left or member.was_told):
                 end_process(reason)
 
         timer = threading.Timer(timeout, end)

@@ -280,6 +280,7 @@ class Member:
         self._begun: Future[int | None] = Future()
         self._closed: Future[None] = Future()
         self.has_left = False
+        self.was_told = False  #: whether WorkersLost was raised
         self._connection: _Connection | None = None
         self._loop = _started_loop()
         asyncio.run_coroutine_threadsafe(self._come(), self._loop)
@@ -293,6 +294,7 @@ class Member:
         both: list[Future[Any]] = [future, self.lost]
         concurrent.futures.wait(both, return_when=concurrent.futures.FIRST_COMPLETED)
         if not future.done():
+            self.was_told = True
             raise WorkersLost(self.lost.result())
         return future.result()
 
