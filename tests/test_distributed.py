@@ -93,9 +93,13 @@ def trained_together(*arguments: object) -> list[object]:
 
 @pytest.fixture
 def cluster() -> Cluster:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return Cluster("worker", "127.0.0.1", one.getsockname()[1], 2, 1)
+    # The scheduler takes the next port too.
+    while True:
+        with socket.socket() as one, socket.socket() as next_one, contextlib.suppress(OSError, OverflowError):
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+            next_one.bind(("127.0.0.1", port + 1))
+            return Cluster("worker", "127.0.0.1", port, 2, 1)
 
 
 @pytest.fixture(scope="module")
