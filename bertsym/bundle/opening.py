@@ -124,10 +124,9 @@ class Bundle(_Files):
         """Raise ModelError unless signature, config, vocabulary, parameters and graphs tell the same."""
         names = [name for name in (SYMBOL, TRAIN_SYMBOL) if self.has(name)]
         graphs = {name: SymbolGraph.load(self.path(name)) for name in names}
-        if len(self.vocabulary()) != self.config.vocab_size:
-            raise ModelError(
-                f"{self.path(VOCAB_TXT)}: {len(self.vocabulary())} tokens, the config has {self.config.vocab_size}"
-            )
+        tokens = len(self.vocabulary())
+        if tokens != self.config.vocab_size:
+            raise ModelError(f"{self.path(VOCAB_TXT)}: {tokens} tokens, the config has {self.config.vocab_size}")
         check_bert(self.config, self.signature, self.params().infos, graphs, self.path)
 
     def moved_to(self, prefix: str | Path) -> Bundle:

@@ -43,22 +43,24 @@ def serve(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> None:
     # MXNet's own unpickles what a worker sends.
     controller = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
 
-    def run() -> None:
-        mx.base.check_call(mx.base._LIB.MXKVStoreRunServer(store.handle, controller, None))
+    def run(held: list[Any]) -> None:
+        store = _store()
+        held.append(store)
+        _in_background(
+            lambda: mx.base.check_call(mx.base._LIB.MXKVStoreRunServer(store.handle, controller, None))
+        ).result()
 
     if cluster.role == "scheduler":
         hub = Hub(cluster, timeout, end_process)
         with _taking_part(hub) as held:
-            held.append(store := _store())
-            _in_background(run).result()
+            run(held)
             with contextlib.suppress(concurrent.futures.TimeoutError):
                 hub.left.result(timeout)
     else:
         member = Member(cluster, timeout, end_process)
         with _taking_part(member) as held:
             member.begin()
-            held.append(store := _store())
-            _in_background(run).result()
+            run(held)
             member.leave()
 
 

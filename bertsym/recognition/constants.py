@@ -9,7 +9,7 @@ from typing import Any
 
 from bertsym.recognition.recognise import INTERLEAVED
 from bertsym.symbol.attributes import decimal, flag, integer, integers
-from bertsym.symbol.guard import clipped_lengths
+from bertsym.symbol.guard import clip_of_lengths, clipped_lengths
 from bertsym.symbol.node import Node, Output
 
 MAX_STEPS = 64  #: from a constant to where it is used
@@ -127,10 +127,10 @@ def reads_fed_lengths(node: Node, token_ids: str, valid_length: str) -> bool:
             output, spread = reader.inputs[0], True
         else:
             break
-    fed = clipped_lengths(output)
-    if fed is not None:
-        counted = output.node.inputs[1].node.inputs[0].node.inputs[0].node.inputs[0].node
-        output = fed if counted.name == token_ids else output
+    clip = clip_of_lengths(output)
+    if clip is not None:
+        lengths, counted = clip
+        output = lengths if counted.node.name == token_ids else output
     if output.node.name != valid_length or not output.node.is_variable:
         return False
     if node.op == "SequenceMask":

@@ -60,6 +60,12 @@ def clipped_ids(embedding: Node) -> Output | None:
 
 def clipped_lengths(output: Output) -> Output | None:
     """The input whose numbers a tensor holds, clipped to [1, T]; None where it is anything else."""
+    found = clip_of_lengths(output)
+    return found[0] if found is not None else None
+
+
+def clip_of_lengths(output: Output) -> tuple[Output, Output] | None:
+    """The same with the tensor, (N, T) for a T, whose columns are counted."""
     node = output.node
     if node.op != "broadcast_minimum":
         return None
@@ -67,12 +73,12 @@ def clipped_lengths(output: Output) -> Output | None:
     if positive.op != "where" or longest.op != "sum" or integers(longest.attrs, "axis") != (1,):
         return None
     condition, number, ones = positive.inputs
-    counts_tokens = _inner(longest, "Cast", "ones_like") is not None
+    counted = _inner(longest, "Cast", "ones_like")
     at_least_one = condition.node.op == "_greater_equal_scalar" and decimal(condition.node.attrs, "scalar", 0) == 1
     same = condition.node.inputs == ones.node.inputs == (number,)
-    if not (counts_tokens and at_least_one and same and ones.node.op == "ones_like" and number.node.op == "Cast"):
+    if not (at_least_one and same and ones.node.op == "ones_like" and number.node.op == "Cast") or counted is None:
         return None
-    return number.node.inputs[0] if number.node.inputs[0].node.is_variable else None
+    return (number.node.inputs[0], counted.inputs[0]) if number.node.inputs[0].node.is_variable else None
 
 
 def _unclipped(graph: SymbolGraph, inputs: Container[str | None]) -> list[tuple[Node, str]]:
