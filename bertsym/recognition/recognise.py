@@ -7,7 +7,7 @@ forms have in common: GluonNLP's from 0.6 to 0.10, and those that bertsym writes
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from bertsym.bert.config import MAX_LAYERS
@@ -209,13 +209,13 @@ def _layers(graph: SymbolGraph, first: Node, norms: list[Node]) -> tuple[Layer, 
         below = graph.ancestors(read.node)
         nodes = [node for node in graph.between(read.node, feed_forward) if node not in below]
         softmax = [node for node in nodes if node.op in ("softmax", "SoftmaxActivation")]
-        if len(softmax) != 1 or softmax[0] not in _before(attention, nodes):
+        if len(softmax) != 1 or softmax[0] not in graph.ancestors(attention, within={*nodes}):
             return tuple(layers)
         layers.append(
             Layer(
                 _with_own_inputs(readers, nodes, below),
                 softmax[0],
-                _heads(softmax[0], nodes),
+                _heads(graph, softmax[0], nodes),
                 _hidden_size(graph, attention, feed_forward),
                 Output(feed_forward),
                 not _adds(attention, state),
@@ -245,17 +245,6 @@ def _readers(graph: SymbolGraph) -> dict[Node, list[Node]]:
     return readers
 
 
-def _before(node: Node, nodes: Collection[Node]) -> set[Node]:
-    """The node and those of `nodes` that it depends on."""
-    inside, seen, waiting = set(nodes), {node}, [node]
-    while waiting:
-        for entry in waiting.pop().inputs:
-            if entry.node in inside and entry.node not in seen:
-                seen.add(entry.node)
-                waiting.append(entry.node)
-    return seen
-
-
 def _adds(norm: Node, state: Output) -> bool:
     return any(strip(entry) == state for entry in strip(norm.inputs[0]).node.inputs)
 
@@ -276,15 +265,16 @@ def _with_own_inputs(
     return frozenset(own)
 
 
-def _heads(softmax: Node, nodes: Sequence[Node]) -> int | None:
+def _heads(graph: SymbolGraph, softmax: Node, nodes: Sequence[Node]) -> int | None:
     """`nodes` are those of the layer, in the order of the graph."""
-    before = _before(softmax, nodes)
+    inside = {*nodes}
+    before = graph.ancestors(softmax, within=inside)
     product = next((node for node in reversed(nodes) if node.op in _PRODUCTS and node in before), None)
     if product is None:
         return None
     if product.op == INTERLEAVED:
         return _size(product.attrs, "heads")
-    before = _before(product, nodes)
+    before = graph.ancestors(product, within=inside)
     # (N, T, U) is split as (0, 0, heads, -1) on the way to the product, and the axes exchanged.
     for node in reversed(nodes):
         if node in before and node.op in ("Reshape", "reshape"):

@@ -9,7 +9,7 @@ import difflib
 import fnmatch
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,15 +143,15 @@ class SymbolGraph:
         """Nodes whose outputs a node reads, each once, in the order of its inputs."""
         return list(dict.fromkeys(entry.node for entry in node.inputs))
 
-    def ancestors(self, *nodes: Node) -> set[Node]:
-        """The nodes themselves and all that they depend on."""
-        seen: set[Node] = set()
-        waiting = list(nodes)
+    def ancestors(self, *nodes: Node, within: Container[Node] | None = None) -> set[Node]:
+        """The nodes themselves and all that they depend on; or of these what is reached through nodes of `within`."""
+        seen = set(nodes)
+        waiting = list(seen)
         while waiting:
-            node = waiting.pop()
-            if node not in seen:
-                seen.add(node)
-                waiting += [entry.node for entry in node.inputs]
+            for entry in waiting.pop().inputs:
+                if entry.node not in seen and (within is None or entry.node in within):
+                    seen.add(entry.node)
+                    waiting.append(entry.node)
         return seen
 
     def descendants(self, *nodes: Node) -> set[Node]:
@@ -164,20 +164,12 @@ class SymbolGraph:
 
     def between(self, start: Node, end: Node) -> list[Node]:
         """The nodes through which data gets from `start` to `end`, both included; empty when there is no way."""
-        if start is end:
-            return [start]
-        places = {node: place for place, node in enumerate(self.nodes)}
-        # Back from the end, and no further than the start.
-        first, before, waiting = places[start], {end}, [end]
-        while waiting:
-            for entry in waiting.pop().inputs:
-                if entry.node not in before and places[entry.node] >= first:
-                    before.add(entry.node)
-                    waiting.append(entry.node)
+        behind = self.nodes[self.nodes.index(start) :]
+        before = self.ancestors(end, within={*behind})
         ways = {start} & before
         found = []
-        for node in sorted(before, key=places.__getitem__):
-            if node in ways or any(entry.node in ways for entry in node.inputs):
+        for node in behind:
+            if node in before and (node in ways or any(entry.node in ways for entry in node.inputs)):
                 ways.add(node)
                 found.append(node)
         return found
