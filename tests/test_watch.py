@@ -34,12 +34,14 @@ class Ended(Future[str]):
 @pytest.fixture
 def hub(cluster: Cluster) -> Ended:
     ended = Ended()
-    Hub(cluster, 1.0, ended)
+    Hub(cluster, 1.0, ended).listen()
     return ended
 
 
 def guest(cluster: Cluster, **changes: Any) -> Member:
-    return Member(Cluster(**{**vars(cluster), **changes}), 1.0, lambda reason: None)
+    member = Member(Cluster(**{**vars(cluster), **changes}), 1.0, lambda reason: None)
+    member.come()
+    return member
 
 
 def test_all_begin_when_all_are_there_with_the_ranks_that_they_ask_for(cluster: Cluster, hub: Ended) -> None:
@@ -51,6 +53,18 @@ def test_all_begin_when_all_are_there_with_the_ranks_that_they_ask_for(cluster: 
         member.leave()
     time.sleep(0.2)
     assert not hub.done()
+
+
+def test_the_others_know_of_nobody_who_could_not_tell_them_of_a_failure_yet(cluster: Cluster) -> None:
+    """A signal between the making of a member and what watches over it would be told to nobody."""
+    with socket.create_server((cluster.host, cluster.watch_port)) as scheduler:
+        Member(cluster, 1.0, print)
+        scheduler.settimeout(0.5)
+        with pytest.raises(socket.timeout):
+            scheduler.accept()
+    Hub(cluster, 1.0, print)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((cluster.host, cluster.watch_port))
 
 
 def test_a_failure_is_told_to_all(cluster: Cluster, hub: Ended) -> None:
@@ -76,6 +90,7 @@ def test_those_that_slept_themselves_give_nobody_up(cluster: Cluster) -> None:
     """As on a machine with too much work: nobody could say that he lives."""
     ended = Ended()
     hub = Hub(cluster, 1.0, ended)
+    hub.listen()
     members = [guest(cluster), guest(cluster), guest(cluster, role="server")]
     for member in members:
         member.begin()
@@ -142,7 +157,7 @@ def test_strangers_and_those_that_do_not_belong_there_change_nothing(cluster: Cl
 def test_when_not_all_come_those_that_are_there_are_told(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "GATHERING", 0.5)
     ended = Ended()
-    Hub(cluster, 1.0, ended)
+    Hub(cluster, 1.0, ended).listen()
     with pytest.raises(WorkersLost, match=r"not all came within 0.5 s: 1 of 2 workers, 0 of 1 servers"):
         guest(cluster).begin()
     assert ended.result(5)

@@ -53,12 +53,14 @@ def serve(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> None:
     if cluster.role == "scheduler":
         hub = Hub(cluster, timeout, end_process)
         with _taking_part(hub) as held:
+            hub.listen()
             run(held)
             with contextlib.suppress(concurrent.futures.TimeoutError):
                 hub.left.result(timeout)
     else:
         member = Member(cluster, timeout, end_process)
         with _taking_part(member) as held:
+            member.come()
             member.begin()
             run(held)
             member.leave()
@@ -84,6 +86,7 @@ def join(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> Iterator[Workers]
 
     member = Member(cluster, timeout, ended)
     with _taking_part(member) as held:
+        member.come()
         rank = member.begin()
         held.append(workers := _StoreWorkers(member, rank or 0, cluster.workers))
         yield workers
@@ -93,8 +96,8 @@ def join(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> Iterator[Workers]
 def _taking_part(watched: Hub | Member) -> Iterator[list[Any]]:
     """With an exception the others are told, unless they need this process no longer.
 
-    Nothing of MXNet's store can be freed then: what is in the list that this yields is held, and the process ends
-    without MXNet's own clearing up.
+    They come to know of this process only within it, so that no signal falls between. Nothing of MXNet's store can be
+    freed then: what is in the list that this yields is held, and the process ends without MXNet's own clearing up.
     """
     held: list[Any] = []
     try:

@@ -144,9 +144,9 @@ class Hub:
     """The scheduler's side: lets all begin when all are there, and ends all when one is lost."""
 
     def __init__(self, cluster: Cluster, timeout: float, ended: Callable[[str], object]) -> None:
-        """Listen; `ended` is called, once, from another thread, with why the run is over.
+        """`ended` is called, once, from another thread, with why the run is over.
 
-        Raises UsageError when the port can't be had.
+        Raises UsageError when a port is taken.
         """
         self._cluster, self._timeout, self._ended = cluster, timeout, ended
         self._guests: dict[_Connection, _Guest] = {}
@@ -155,6 +155,9 @@ class Hub:
         for port in (cluster.port, cluster.watch_port):
             _check_port(cluster.bound_host, port)
         self._loop = _started_loop()
+
+    def listen(self) -> None:
+        """Let the others come. Raises UsageError when the port can't be had."""
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
 
     @property
@@ -273,7 +276,7 @@ class Member:
     """A worker's or server's side: comes, waits until all are there, and hears when the run is over."""
 
     def __init__(self, cluster: Cluster, timeout: float, ended: Callable[[str], object]) -> None:
-        """Come; `ended` is called, once, from another thread, with why the run is over."""
+        """`ended` is called, once, from another thread, with why the run is over."""
         self._cluster, self._timeout, self._ended = cluster, timeout, ended
         self._address = f"{cluster.host}:{cluster.watch_port}"
         self.lost: Future[str] = Future()  #: why the run is over
@@ -283,6 +286,9 @@ class Member:
         self.was_told = False  #: whether WorkersLost was raised
         self._connection: _Connection | None = None
         self._loop = _started_loop()
+
+    def come(self) -> None:
+        """Go to the scheduler, in the background."""
         asyncio.run_coroutine_threadsafe(self._come(), self._loop)
 
     def begin(self) -> int | None:
