@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import ctypes
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 
-_SHORT = 128  # tokens of which a forward takes less time than packing the weights anew
+_FEW = 256  # tokens of which a forward takes not much more time than packing the weights anew
 _MAX_GRAPHS = 32
 _MAX_WEIGHTS = 1 << 30  # bytes of weights, of which each bound graph may have a copy in oneDNN's layout
 
@@ -35,6 +36,36 @@ class Weights(dict[str, Any]):
         return self[name]
 
 
+class _Bound:
+    """A graph with arrays of its own for the inputs."""
+
+    def __init__(self, executor: Any) -> None:
+        self.executor = executor
+        self._feeds = [self._feed(executor.arg_dict.get(name)) for name in INPUT_NAMES]
+        self._outputs: list[Any] = []
+
+    def forward(self, inputs: Sequence[Array]) -> Any:
+        """The first output, still being computed."""
+        # What was read by the forward before is free then.
+        for output in self._outputs:
+            output.wait_to_read()
+        for feed, array in zip(self._feeds, inputs):
+            if feed is not None:
+                feed[:] = array
+        self._outputs = self.executor.forward(is_train=False)
+        return self._outputs[0]
+
+    @staticmethod
+    def _feed(array: Any) -> Any:
+        """What an input is written into: on a CPU its memory, since each copy by MXNet waits for a worker twice."""
+        if array is None or array.context.device_type != "cpu":
+            return array
+        pointer = ctypes.c_void_p()
+        mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
+        memory = ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float))
+        return np.ctypeslib.as_array(memory, array.shape)
+
+
 class Executors:
     """Forwards of one function on one device, one after the other.
 
@@ -45,7 +76,7 @@ class Executors:
     def __init__(self, device: Any, symbols: InferenceSymbols, weights: Weights, nbytes: int) -> None:
         self._device, self._symbols, self._weights = device, symbols, weights
         # By rows, length and symbol, which may be one for all batches.
-        self._bound: collections.OrderedDict[tuple[int, int, int], Any] = collections.OrderedDict()
+        self._bound: collections.OrderedDict[tuple[int, int, int], _Bound] = collections.OrderedDict()
         self._largest: tuple[int, Any] = (0, None)
         #: how many graphs are bound at a time
         self.capacity = max(2, min(_MAX_GRAPHS, _MAX_WEIGHTS // max(1, nbytes)))
@@ -55,30 +86,26 @@ class Executors:
 
         It holds until the next forward of any shape, since they share memory.
         """
-        executor = self.prepare(inputs)
-        for name, array in zip(INPUT_NAMES, inputs):
-            if name in executor.arg_dict:
-                executor.arg_dict[name]._sync_copyfrom(array)
-        return executor.forward(is_train=False)[0]
+        return self.prepare(inputs).forward(inputs)
 
-    def prepare(self, inputs: Sequence[Array]) -> Any:
+    def prepare(self, inputs: Sequence[Array]) -> _Bound:
         """The graph for inputs of these shapes, bound if it is not."""
         rows, length = inputs[0].shape
         symbol = self._symbol(rows * length, bool((inputs[2] < length).any()))
         key = (rows, length, id(symbol))
-        executor = self._bound.pop(key, None)
-        if executor is None:
+        bound = self._bound.pop(key, None)
+        if bound is None:
             if len(self._bound) >= self.capacity:
                 self._bound.popitem(last=False)
             with _binding:
-                executor = self._bind(symbol, rows, length)
-        self._bound[key] = executor
-        return executor
+                bound = _Bound(self._bind(symbol, rows, length))
+        self._bound[key] = bound
+        return bound
 
     def _symbol(self, tokens: int, padded: bool) -> Any:
-        if padded:
-            return self._symbols.padded
-        return self._symbols.short if tokens <= _SHORT else self._symbols.unpadded
+        if tokens <= _FEW:
+            return self._symbols.few_padded if padded else self._symbols.few_unpadded
+        return self._symbols.padded if padded else self._symbols.unpadded
 
     def _bind(self, symbol: Any, rows: int, length: int) -> Any:
         inputs = dict(zip(INPUT_NAMES, ((rows, length), (rows, length), (rows,))))

@@ -45,6 +45,7 @@ class Predictor:
         batch_size: int = BATCH_SIZE,
     ) -> None:
         self._symbol, self._config, self._pad_id = symbol, config, pad_id
+        self._output_name: str = symbol.list_outputs()[0]
         self._max_length, self._length = max_length, length
         self._batch_size = batch_size
         self._contexts = list(device or [mx.cpu()])
@@ -88,7 +89,7 @@ class Predictor:
                 weights = Weights(arrays, self._contexts[0])
                 places = [(self._contexts[0], weights)] * engine_workers()
             else:
-                symbols, nbytes = InferenceSymbols(self._symbol, self._symbol, self._symbol), 0
+                symbols, nbytes = InferenceSymbols(*[self._symbol] * 4), 0
                 places = [(device, Weights(arg_params, device)) for device in self._contexts]
             self._executors = [Executors(device, symbols, weights, nbytes) for device, weights in places]
 
@@ -103,7 +104,7 @@ class Predictor:
         """
         if not len(features):
             raise DataError("no rows")
-        with self._lock, mxnet_errors(self._symbol.list_outputs()[0]):
+        with self._lock, mxnet_errors(self._output_name):
             return self._outputs(features, on_rows)
 
     def _outputs(self, features: Features, on_rows: Callable[[int], object]) -> Array:
@@ -168,5 +169,5 @@ class Predictor:
         """The first rows of an output, when it is computed."""
         values = np.asarray(output.asnumpy())[:rows]
         if not np.isfinite(values).all():
-            raise ModelError(f"an output of {self._symbol.list_outputs()[0]} is not finite")
+            raise ModelError(f"an output of {self._output_name} is not finite")
         return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bertsym.bert.encoder.base import Encoder
 from bertsym.bert.encoder.inference import InferenceEncoder, variable
 from bertsym.runtime import mx
 
@@ -11,7 +12,8 @@ from bertsym.runtime import mx
 class InterleavedEncoder(InferenceEncoder):
     """Layers on (T, N, U), with one product for query, key and value.
 
-    oneDNN multiplies their heads by strides, so that nothing is transposed.
+    oneDNN multiplies their heads by strides, so that nothing is transposed. The last layer, for position 0 alone, needs
+    no keys and values of all tokens: ``q (X K)^T = (q K^T) X^T`` and ``w (X V) = (w X) V``.
     """
 
     def build(self, first_only: bool = False) -> list[Any]:
@@ -26,12 +28,15 @@ class InterleavedEncoder(InferenceEncoder):
 
     def layer(self, i: int, x: Any, mask: Any, first_only: bool) -> Any:
         """(T, N, U) -> the same, and with `first_only` (N, 1, U)."""
-        return super().layer(i, _exchanged(x, "last_batch_major") if first_only else x, mask, first_only)
+        if first_only:
+            mask = None if mask is None else self.additive_mask()
+            return Encoder.layer(self, i, _exchanged(x, "last_batch_major"), mask, True)
+        return Encoder.layer(self, i, x, mask, False)
 
     def attention(self, i: int, x: Any, mask: Any, queries: Any) -> Any:
         """Of `x` (T, N, U) to itself, or of `queries` (N, 1, U) to `x` (N, T, U); in the axes of `queries`."""
         if queries is not x:
-            return self.first_attention(i, x, mask, queries)
+            return self._first_attention(i, x, mask, queries)
         prefix, config = f"bertencoder0_transformer{i}_", self.config
         name = f"{prefix}query_key_value"
         weight, bias = variable(f"{name}_weight"), variable(f"{name}_bias")
@@ -42,6 +47,30 @@ class InterleavedEncoder(InferenceEncoder):
         return mx.sym.contrib.interleaved_matmul_selfatt_valatt(
             both, weights, heads=config.num_heads, name=f"{prefix}context"
         )
+
+    def _first_attention(self, i: int, x: Any, mask: Any, first: Any) -> Any:
+        """Of position 0, (N, 1, U), to `x` (N, T, U); the mask is (N, T)."""
+        prefix, heads, units = f"bertencoder0_transformer{i}_", self.config.num_heads, self.config.units
+        weight, bias = variable(f"{prefix}query_first_weight"), variable(f"{prefix}query_bias")
+        query = mx.sym.FullyConnected(first, weight, bias, num_hidden=units, flatten=False, name=f"{prefix}query")
+        query = mx.sym.reshape(query, shape=(0, heads, -1), name=f"{prefix}query_split")
+        query = mx.sym.transpose(query, axes=(1, 0, 2), name=f"{prefix}query_heads")
+        asked = mx.sym.batch_dot(query, variable(f"{prefix}key_by_head"), name=f"{prefix}query_key")
+        asked = mx.sym.transpose(asked, axes=(1, 0, 2), name=f"{prefix}query_key_samples")
+        # The key's bias adds the same to all scores of a query, which softmax takes away again.
+        scores = mx.sym.batch_dot(asked, x, transpose_b=True, name=f"{prefix}scores")
+        if mask is not None:
+            mask = mx.sym.expand_dims(mask, axis=1, name="bertencoder0_mask_first")
+            scores = mx.sym.broadcast_add(scores, mask, name=f"{prefix}scores_masked")
+        weights = mx.sym.softmax(scores, axis=-1, name=f"{prefix}attention")
+        read = mx.sym.batch_dot(weights, x, name=f"{prefix}attended")
+        read = mx.sym.transpose(read, axes=(1, 0, 2), name=f"{prefix}attended_heads")
+        context = mx.sym.batch_dot(read, variable(f"{prefix}value_by_head"), transpose_b=True, name=f"{prefix}context")
+        context = mx.sym.transpose(context, axes=(1, 0, 2), name=f"{prefix}context_samples")
+        context = mx.sym.reshape(context, shape=(0, 1, -1), name=f"{prefix}context_joined")
+        # The weights' sum is one.
+        bias = mx.sym.reshape(variable(f"{prefix}value_bias"), shape=(1, 1, -1), name=f"{prefix}value_bias_token")
+        return mx.sym.broadcast_add(context, bias, name=f"{prefix}context_biased")
 
 
 def _exchanged(x: Any, node: str) -> Any:
