@@ -10,7 +10,7 @@ import pytest
 
 from bertsym import BertConfig, DataError
 from bertsym.bert.inputs import check_inputs, input_shapes
-from bertsym.text.batches import bucket_length, inference_batches, training_batches
+from bertsym.text.batches import bucket_length, cached_rows, inference_batches, training_batches
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
 
@@ -88,13 +88,27 @@ def test_short_and_long_batches_alternate() -> None:
 
 
 @pytest.mark.parametrize(("rows", "batch_size"), [(1, 32), (21, 7), (33, 32), (1000, 32)])
-def test_inference_batches_hold_each_row_once_by_rising_length(rows: int, batch_size: int) -> None:
+def test_inference_batches_hold_each_row_once_by_falling_length(rows: int, batch_size: int) -> None:
     lengths = lengths_of(rows)
-    batches = inference_batches(lengths, batch_size)
+    batches = inference_batches(lengths, lambda longest: batch_size)
     order = np.concatenate(batches)
     assert sorted(order.tolist()) == list(range(rows))
-    assert (np.diff(lengths[order]) >= 0).all()
+    assert (np.diff(lengths[order]) <= 0).all()
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+
+
+def test_the_longer_the_rows_the_fewer_go_together() -> None:
+    lengths = lengths_of(1000)
+    batches = inference_batches(lengths, cached_rows)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
+    sizes = [len(batch) for batch in batches[:-1]]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+
+
+@pytest.mark.parametrize(("length", "rows"), [(4, 256), (16, 64), (56, 16), (64, 16), (65, 8), (512, 2), (2000, 1)])
+def test_some_thousand_tokens_are_computed_together(length: int, rows: int) -> None:
+    assert cached_rows(length) == rows
 
 
 # Padding
@@ -127,7 +141,7 @@ def test_batches_of_like_lengths_need_less_padding_than_batches_in_file_order() 
     lengths = lengths_of(3000)
     unsorted = [np.arange(start, min(start + 32, 3000)) for start in range(0, 3000, 32)]
     training = padded_tokens(training_batches(lengths, 32, seed=0, epoch=1), lengths)
-    inference = padded_tokens(inference_batches(lengths, 32), lengths)
+    inference = padded_tokens(inference_batches(lengths, lambda longest: 32), lengths)
     assert lengths.sum() <= inference <= training < 0.6 * padded_tokens(unsorted, lengths)
     assert training < 1.3 * lengths.sum()
 

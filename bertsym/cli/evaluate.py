@@ -29,7 +29,13 @@ from bertsym.cli.options import (
     show_default=True,
     help="At a row that can't be read: stop, or leave it out of all counts, and say so.",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Rows that are computed together, at most: of long texts a CPU takes fewer.",
+)
 @device_option
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -18,7 +18,7 @@ from bertsym.errors import DataError, ModelError
 from bertsym.inference.executors import Executors, Weights
 from bertsym.runtime import engine_workers, mx, mxnet_errors, quiet_stderr, share_threads
 from bertsym.symbol.params import Array, shapes_of
-from bertsym.text.batches import inference_batches, inference_length
+from bertsym.text.batches import cached_rows, inference_batches, inference_length
 from bertsym.text.features import Features
 
 BATCH_SIZE = 32
@@ -29,9 +29,9 @@ class Predictor:
     """The first output of an inference symbol for encoded texts.
 
     On a CPU many rows are computed by several executors at a time, each with its share of the threads, since many of
-    MXNet's operators use only one; few rows by one with all threads. On GPUs each has one. Every batch has
-    `batch_size` rows, or for few rows a power of two; a short one is filled up, and the filling dropped, so that
-    the number of graphs stays small. `length` fixes the length for symbols that take only one.
+    MXNet's operators use only one; few rows by one with all threads. On GPUs each has one. A batch has `batch_size`
+    rows, on a CPU fewer if they are long. One that has not all its rows is filled up to a power of two, and the filling
+    dropped, so that the number of graphs stays small. `length` fixes the length for symbols that take only one.
     """
 
     def __init__(
@@ -112,15 +112,19 @@ class Predictor:
         executors = self._executors if len(features) >= _FEW else self._executors[:1]
         share = -(-len(features) // len(executors))
         batch_size = min(self._batch_size, 1 << (share - 1).bit_length())
+
+        def rows_of(longest: int) -> int:
+            return min(batch_size, cached_rows(self._padded(longest))) if self._on_cpu else batch_size
+
         # The longest first, whose memory the others share.
-        batches = inference_batches(lengths, batch_size)[::-1]
+        batches = inference_batches(lengths, rows_of)
         executors = executors[: len(batches)]
         if self._on_cpu:
             share_threads(len(executors))
         results = []
         at_once = len(executors) * executors[0].capacity
         for start in range(0, len(batches), at_once):
-            results += self._computed(features, batches[start : start + at_once], executors, batch_size, on_rows)
+            results += self._computed(features, batches[start : start + at_once], executors, on_rows)
         order, values = (np.concatenate(parts) for parts in zip(*results))
         ordered: Array = np.empty_like(values)
         ordered[order] = values
@@ -131,14 +135,10 @@ class Predictor:
         features: Features,
         batches: list[Array],
         executors: list[Executors],
-        batch_size: int,
         on_rows: Callable[[int], object],
     ) -> list[tuple[Array, Array]]:
         """Rows and their values, of no more batches than the executors can hold graphs of."""
-        work = [
-            (rows, self._inputs(features, rows, batch_size), executors[i % len(executors)])
-            for i, rows in enumerate(batches)
-        ]
+        work = [(rows, self._inputs(features, rows), executors[i % len(executors)]) for i, rows in enumerate(batches)]
         # Bound before any of them runs: what is bound beside a forward makes MXNet run one after the other.
         for _, inputs, executor in work:
             executor.prepare(inputs)
@@ -158,12 +158,15 @@ class Predictor:
             finish()
         return results
 
-    def _inputs(self, features: Features, rows: Array, batch_size: int) -> tuple[Array, Array, Array]:
-        """data0, data1 and data2 of some rows, the last one repeated up to the batch size."""
-        longest = max(len(features.examples[row].token_ids) for row in rows)
-        length = self._length or inference_length(longest, self._max_length)
-        filled = np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows))])
-        return features.batch(filled, length, self._pad_id, self._config)
+    def _padded(self, longest: int) -> int:
+        return self._length or inference_length(longest, self._max_length)
+
+    def _inputs(self, features: Features, rows: Array) -> tuple[Array, Array, Array]:
+        """data0, data1 and data2 of some rows, the longest first, the last one repeated as the class says."""
+        longest = len(features.examples[rows[0]].token_ids)
+        count = min(self._batch_size, 1 << (len(rows) - 1).bit_length())
+        filled = np.concatenate([rows, np.repeat(rows[-1:], count - len(rows))])
+        return features.batch(filled, self._padded(longest), self._pad_id, self._config)
 
     def _finished(self, output: Any, rows: int) -> Array:
         """The first rows of an output, when it is computed."""

@@ -138,7 +138,7 @@ class _Choice:
     def batches(self, features: Features) -> Iterator[tuple[Array, Array, Array]]:
         """Inputs of rows of like length."""
         signature, lengths = self._bundle.signature, features.lengths
-        for rows in inference_batches(lengths, _CALIBRATION_BATCH):
+        for rows in inference_batches(lengths, lambda longest: _CALIBRATION_BATCH):
             length = signature.length or bucket_length(int(lengths[rows].max()), signature.max_length)
             yield features.batch(rows, length, self._pad_id, self._bundle.config)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 BUCKET_STEP = 4  #: bucket lengths are multiples of it
 _WINDOW = 50  # batches that are sorted by length together
+_CACHED_TOKENS = 1024
 
 
 def bucket_length(longest: int, max_length: int) -> int:
@@ -41,7 +43,20 @@ def training_batches(lengths: Array, batch_size: int, seed: int, epoch: int) -> 
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def inference_batches(lengths: Array, batch_size: int) -> list[Array]:
-    """Row indices of each batch, sorted by length over all rows: least padding."""
-    order = np.argsort(lengths, kind="stable")
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+def cached_rows(length: int) -> int:
+    """How many rows of a length a CPU computes together, so that their values stay in its cache: a power of two."""
+    return 1 << max(1, _CACHED_TOKENS // length).bit_length() - 1
+
+
+def inference_batches(lengths: Array, rows_of: Callable[[int], int]) -> list[Array]:
+    """Row indices of each batch, sorted by length over all rows, the longest first: least padding.
+
+    `rows_of` says how many rows go together of which the longest has so many tokens.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches = []
+    while len(order):
+        count = rows_of(int(lengths[order[0]]))
+        batches.append(order[:count])
+        order = order[count:]
+    return batches

@@ -30,13 +30,16 @@ def main() -> None:
     records = Records(options.results)
     folder = options.folder.resolve()
     commands, size = prepare(options, folder)
-    for number in range(options.rounds):
+    # The first round is not counted: Python compiles modules in it.
+    for number in range(options.rounds + 1):
         for peer in PEERS:
             if peer.name in (options.only or commands):
-                print(f"{peer.label}, round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+                print(f"{peer.label}, round {number} of {options.rounds}", file=sys.stderr, flush=True)
                 with tempfile.TemporaryDirectory(dir=folder) as out:
                     words = [word.replace("OUT", f"{out}/base") for word in commands[peer.name]]
-                    records.add("export", peer.name, measured(words))
+                    result = measured(words)
+                    if number:
+                        records.add("export", peer.name, result)
     print(header(records))
     print(f"\nBERT-base, {size / _MIB:.0f} MiB of parameters; whole processes:\n\n{table(records, size)}")
 
@@ -69,9 +72,11 @@ def prepare(options: Any, folder: Path) -> tuple[dict[str, list[str]], int]:
 
 def measured(words: list[str]) -> dict[str, Any]:
     """Seconds and peak of the resident memory, mapped files included, of a process."""
+    environment = without_threads()
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     start = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=errors, env=without_threads())
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=errors, env=environment)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         if status:
