@@ -189,6 +189,20 @@ def test_a_mask_drops_its_share_and_keeps_the_mean(p: float) -> None:
     assert np.unique(mask) == pytest.approx([0, 1 / (1 - p)], rel=1e-4)
 
 
+@pytest.mark.parametrize("axes", [(), (1,), (0, 2)])
+def test_a_mask_is_shared_along_the_axes_that_its_dropout_names(axes: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(2)
+    data, mask = (rng.normal(size=(2, 3, 4)).astype(np.float32) for _ in range(2))
+    graph = SymbolGraph.parse(mx.sym.Dropout(mx.sym.var("data"), p=0.25, axes=axes, name="drop").tojson())
+    assert masks.feed(graph) == {"drop_mask": 0.25}
+    symbol = mx.sym.load_json(graph.to_json())
+    shapes, outputs, _ = symbol.infer_shape(data=(2, 3, 4))
+    assert (shapes, outputs) == ([(2, 3, 4)] * 2, [(2, 3, 4)])
+    executor = symbol.bind(mx.cpu(), {"data": mx.nd.array(data), "drop_mask": mx.nd.array(mask)}, grad_req="null")
+    first = mask[tuple(slice(1) if axis in axes else slice(None) for axis in range(3))]
+    np.testing.assert_array_equal(executor.forward()[0].asnumpy(), data * first)
+
+
 def test_masks_of_one_seed_are_the_same_and_those_of_another_are_not() -> None:
     drawn = []
     for seed in (0, 0, 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bertsym.symbol.attributes import decimal
+from bertsym.symbol.attributes import decimal, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import free_name
 from bertsym.symbol.params import Array
@@ -16,15 +16,23 @@ _WORD = 1 << 16  # a mask's number is drawn with so many steps
 def feed(graph: SymbolGraph) -> dict[str, float]:
     """Let each Dropout be a product with a new input, in place; name of the input -> probability of a zero in it.
 
-    A mask has the shape of what it is multiplied with, and holds 0 or 1 / (1 - p).
+    A mask has the shape of what is dropped, and holds 0 or 1 / (1 - p); along the ``axes`` of a Dropout its first value
+    stands for all.
     """
     masks = {}
     with graph.edit():
         for node in graph.find(op="Dropout"):
-            p = decimal(node.attrs, "p", _DEFAULT_P)
-            mask = graph.add_variable(free_name(f"{node.name}_mask", {other.name for other in graph.nodes}))
-            graph.replace(node, "elemwise_mul")
-            graph.set_inputs(node, [node.inputs[0], mask])
+            p, axes, data = decimal(node.attrs, "p", _DEFAULT_P), integers(node.attrs, "axes"), node.inputs[0]
+            name = free_name(f"{node.name}_mask", {other.name for other in graph.nodes})
+            mask = factor = graph.add_variable(name)
+            if axes:  # the shape of the mask is inferred from the sum
+                zeros = graph.add("zeros_like", f"{name}_zeros", [data])
+                factor = graph.add("elemwise_add", f"{name}_shaped", [zeros, mask])
+            for axis in axes:
+                attrs = {"axis": str(axis), "begin": "0", "end": "1"}
+                factor = graph.add("slice_axis", f"{name}_axis{axis}", [factor], attrs)
+            graph.replace(node, "broadcast_mul" if axes else "elemwise_mul")
+            graph.set_inputs(node, [data, factor])
             masks[mask.name] = p
     return masks
 
