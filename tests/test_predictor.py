@@ -188,6 +188,32 @@ def test_off_the_cpu_each_shape_is_bound_once(classifier: Path) -> None:
     assert len(mine._bound) == 1
 
 
+class Picky(mx.operator.CustomOp):  # type: ignore[misc]
+    def forward(self, is_train: bool, req: Any, in_data: Any, out_data: Any, aux: Any) -> None:
+        if in_data[0].asnumpy()[0, 0] == 13:
+            raise ValueError("thirteen")
+        self.assign(out_data[0], req[0], in_data[0])
+
+
+class PickyProp(mx.operator.CustomOpProp):  # type: ignore[misc]
+    def create_operator(self, ctx: Any, shapes: Any, dtypes: Any) -> Picky:
+        return Picky()
+
+
+def test_a_forward_that_failed_unheard_does_not_spoil_the_next_one() -> None:
+    mx.operator.register("picky")(PickyProp)
+    symbol = mx.sym.Custom(mx.sym.var("data0"), op_type="picky")
+    mine = executors.Executors(mx.cpu(), InferenceSymbols(*[symbol] * 4), executors.Weights({}, mx.cpu()), 0)
+
+    def forward(value: float) -> Any:
+        ids = np.full((1, 2), value, np.float32)
+        return mine.forward((ids, ids, np.array([2], np.float32)))
+
+    assert forward(1).asnumpy().tolist() == [[1, 1]]
+    forward(13)
+    assert forward(2).asnumpy().tolist() == [[2, 2]]
+
+
 def test_a_missing_parameter_is_named(classifier: Path) -> None:
     params = dict(Bundle.open(classifier).params())
     del params["fc-finetune_bias"]

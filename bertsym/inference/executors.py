@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import ctypes
 import threading
 from collections.abc import Mapping, Sequence
@@ -46,9 +47,10 @@ class _Bound:
 
     def forward(self, inputs: Sequence[Array]) -> Any:
         """The first output, still being computed."""
-        # What was read by the forward before is free then.
+        # Until the forward before has read its inputs; its error, if it failed, is not one of these.
         for output in self._outputs:
-            output.wait_to_read()
+            with contextlib.suppress(mx.base.MXNetError):
+                output.wait_to_read()
         for feed, array in zip(self._feeds, inputs):
             if feed is not None:
                 feed[:] = array
