@@ -185,7 +185,7 @@ def test_training_and_prediction_are_as_quick_as_without(guarded: dict[str, Path
     with_guard, without = (graph_of(prefix["cls"]) for prefix in (guarded, bundles))
     assert in_form(with_guard, shapes, "training").to_json() == in_form(without, shapes, "training").to_json()
     symbols = [FastInference(mx.sym.load_json(graph.to_json()), shapes).symbols for graph in (with_guard, without)]
-    for kind in ("padded", "unpadded", "few_padded", "few_unpadded"):
+    for kind in ("padded", "unpadded", "few"):
         assert getattr(symbols[0], kind).tojson() == getattr(symbols[1], kind).tojson()
 
 

@@ -23,8 +23,7 @@ class InferenceSymbols:
 
     padded: Any  #: for any batch
     unpadded: Any  #: for batches without padding
-    few_padded: Any  #: for few tokens
-    few_unpadded: Any
+    few: Any  #: for any batch of few tokens
 
 
 class FastInference:
@@ -42,15 +41,13 @@ class FastInference:
             spec = match(graph, find_bert(graph, shapes), shapes)
             unpadded = dataclasses.replace(spec, valid_length=None)
             self.symbols = InferenceSymbols(
-                *(
-                    to_symbol(rewritten(graph, shapes, each, form))
-                    for form in ("interleaved", "pixels")
-                    for each in (spec, unpadded)
-                )
+                to_symbol(rewritten(graph, shapes, spec, "interleaved")),
+                to_symbol(rewritten(graph, shapes, unpadded, "interleaved")),
+                to_symbol(rewritten(graph, shapes, spec, "pixels")),
             )
             self._spec = spec
         except ModelError:
-            self.symbols = InferenceSymbols(*[to_symbol(joined(graph))] * 4)
+            self.symbols = InferenceSymbols(*[to_symbol(joined(graph))] * 3)
 
     def parameters(self, params: Mapping[str, Array]) -> dict[str, Array]:
         """The arrays that the symbols read, made of `params`; views of them where possible."""

@@ -15,10 +15,10 @@ from bertsym.acceleration.inference import InferenceSymbols
 from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
+from bertsym.text.batches import FEW_TOKENS
 
-_FEW = 256  # tokens of which a forward takes not much more time than packing the weights anew
-_MAX_GRAPHS = 32
-_MAX_WEIGHTS = 1 << 30  # bytes of weights, of which each bound graph may have a copy in oneDNN's layout
+_MAX_GRAPHS = 24
+_MAX_WEIGHTS = 3 << 29  # bytes of weights, of which each bound graph has a copy in oneDNN's layout
 
 _binding = threading.Lock()  # MXNet does not promise that graphs can be bound at the same time
 
@@ -105,8 +105,8 @@ class Executors:
         return bound
 
     def _symbol(self, tokens: int, padded: bool) -> Any:
-        if tokens <= _FEW:
-            return self._symbols.few_padded if padded else self._symbols.few_unpadded
+        if tokens <= FEW_TOKENS:
+            return self._symbols.few
         return self._symbols.padded if padded else self._symbols.unpadded
 
     def _bind(self, symbol: Any, rows: int, length: int) -> Any:

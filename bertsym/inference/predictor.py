@@ -18,7 +18,7 @@ from bertsym.errors import DataError, ModelError
 from bertsym.inference.executors import Executors, Weights
 from bertsym.runtime import engine_workers, mx, mxnet_errors, quiet_stderr, share_threads
 from bertsym.symbol.params import Array, shapes_of
-from bertsym.text.batches import cached_rows, inference_batches, inference_length
+from bertsym.text.batches import cached_rows, few_length, inference_batches, inference_length
 from bertsym.text.features import Features
 
 BATCH_SIZE = 32
@@ -89,7 +89,7 @@ class Predictor:
                 weights = Weights(arrays, self._contexts[0])
                 places = [(self._contexts[0], weights)] * engine_workers()
             else:
-                symbols, nbytes = InferenceSymbols(*[self._symbol] * 4), 0
+                symbols, nbytes = InferenceSymbols(*[self._symbol] * 3), 0
                 places = [(device, Weights(arg_params, device)) for device in self._contexts]
             self._executors = [Executors(device, symbols, weights, nbytes) for device, weights in places]
 
@@ -113,8 +113,13 @@ class Predictor:
         share = -(-len(features) // len(executors))
         batch_size = min(self._batch_size, 1 << (share - 1).bit_length())
 
+        def length_of(longest: int) -> int:
+            if len(features) < _FEW and self._on_cpu:
+                return self._length or few_length(longest, self._max_length, executors[0].capacity)
+            return self._length or inference_length(longest, self._max_length)
+
         def rows_of(longest: int) -> int:
-            return min(batch_size, cached_rows(self._padded(longest))) if self._on_cpu else batch_size
+            return min(batch_size, cached_rows(length_of(longest))) if self._on_cpu else batch_size
 
         # The longest first, whose memory the others share.
         batches = inference_batches(lengths, rows_of)
@@ -124,7 +129,7 @@ class Predictor:
         results = []
         at_once = len(executors) * executors[0].capacity
         for start in range(0, len(batches), at_once):
-            results += self._computed(features, batches[start : start + at_once], executors, on_rows)
+            results += self._computed(features, batches[start : start + at_once], executors, length_of, on_rows)
         order, values = (np.concatenate(parts) for parts in zip(*results))
         ordered: Array = np.empty_like(values)
         ordered[order] = values
@@ -135,10 +140,14 @@ class Predictor:
         features: Features,
         batches: list[Array],
         executors: list[Executors],
+        length_of: Callable[[int], int],
         on_rows: Callable[[int], object],
     ) -> list[tuple[Array, Array]]:
         """Rows and their values, of no more batches than the executors can hold graphs of."""
-        work = [(rows, self._inputs(features, rows), executors[i % len(executors)]) for i, rows in enumerate(batches)]
+        work = [
+            (rows, self._inputs(features, rows, length_of), executors[i % len(executors)])
+            for i, rows in enumerate(batches)
+        ]
         # Bound before any of them runs: what is bound beside a forward makes MXNet run one after the other.
         for _, inputs, executor in work:
             executor.prepare(inputs)
@@ -158,15 +167,12 @@ class Predictor:
             finish()
         return results
 
-    def _padded(self, longest: int) -> int:
-        return self._length or inference_length(longest, self._max_length)
-
-    def _inputs(self, features: Features, rows: Array) -> tuple[Array, Array, Array]:
+    def _inputs(self, features: Features, rows: Array, length_of: Callable[[int], int]) -> tuple[Array, Array, Array]:
         """data0, data1 and data2 of some rows, the longest first, the last one repeated as the class says."""
-        longest = len(features.examples[rows[0]].token_ids)
+        length = length_of(len(features.examples[rows[0]].token_ids))
         count = min(self._batch_size, 1 << (len(rows) - 1).bit_length())
         filled = np.concatenate([rows, np.repeat(rows[-1:], count - len(rows))])
-        return features.batch(filled, self._padded(longest), self._pad_id, self._config)
+        return features.batch(filled, length, self._pad_id, self._config)
 
     def _finished(self, output: Any, rows: int) -> Array:
         """The first rows of an output, when it is computed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 BUCKET_STEP = 4  #: bucket lengths are multiples of it
 _WINDOW = 50  # batches that are sorted by length together
 _CACHED_TOKENS = 1024
+FEW_TOKENS = 256  #: of which a forward takes not much more time than packing the weights anew
+_SHORTEST = 16  # which takes hardly more time than a single token
 
 
 def bucket_length(longest: int, max_length: int) -> int:
@@ -23,6 +26,20 @@ def inference_length(longest: int, max_length: int) -> int:
     """As `bucket_length`; with steps that grow with the length, for a few per cent of padding at most."""
     step = 4 if longest <= 64 else 8 if longest <= 128 else 16
     return min(-(-longest // step) * step, max_length)
+
+
+def few_length(longest: int, max_length: int, graphs: int) -> int:
+    """The length to which one text is padded, or a few: of `graphs` lengths at most up to FEW_TOKENS.
+
+    With more of them there would be a graph to bind for nearly every text, which takes longer than the padding.
+    """
+    if longest > FEW_TOKENS:
+        return inference_length(longest, max_length)
+    doublings = math.ceil(math.log2(max(1, min(FEW_TOKENS, max_length) / _SHORTEST)))
+    shortest = _SHORTEST << max(0, doublings - graphs + 1)
+    steps = max(1, (graphs - 1) // max(1, doublings))  # for each doubling
+    step = max(0, math.ceil(steps * math.log2(longest / shortest)))
+    return bucket_length(math.ceil(shortest * 2 ** (step / steps)), max_length)
 
 
 def training_batches(lengths: Array, batch_size: int, seed: int, epoch: int) -> list[Array]:
