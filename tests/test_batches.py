@@ -10,7 +10,7 @@ import pytest
 
 from bertsym import BertConfig, DataError
 from bertsym.bert.inputs import check_inputs, input_shapes
-from bertsym.text.batches import bucket_length, cached_rows, inference_batches, training_batches
+from bertsym.text.batches import FEW_TOKENS, bucket_length, cached_rows, few_length, inference_batches, training_batches
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
 
@@ -95,6 +95,22 @@ def test_inference_batches_hold_each_row_once_by_falling_length(rows: int, batch
     assert sorted(order.tolist()) == list(range(rows))
     assert (np.diff(lengths[order]) <= 0).all()
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+
+
+@pytest.mark.parametrize("max_length", [12, 20, 40, 128, 512])
+@pytest.mark.parametrize("graphs", [1, 2, 3, 4, 5, 9, 24])
+def test_a_few_texts_have_no_more_lengths_than_there_are_graphs(graphs: int, max_length: int) -> None:
+    lengths = [few_length(longest, max_length, graphs) for longest in range(1, min(max_length, FEW_TOKENS) + 1)]
+    assert len(set(lengths)) <= graphs
+    assert all(longest <= length <= max_length for longest, length in enumerate(lengths, 1))
+    assert lengths == sorted(lengths)
+    assert few_length(max_length, max_length, graphs) == max_length
+
+
+def test_the_more_graphs_there_are_the_less_a_few_texts_are_padded() -> None:
+    padded = [sum(few_length(longest, 512, graphs) for longest in range(1, 257)) for graphs in (2, 3, 5, 9, 13, 24)]
+    assert padded == sorted(padded, reverse=True)
+    assert padded[-1] < 1.1 * sum(range(1, 257))
 
 
 def test_the_longer_the_rows_the_fewer_go_together() -> None:

@@ -162,6 +162,22 @@ def test_few_graphs_are_bound_and_those_used_last_are_kept(classifier: Path, mon
     np.testing.assert_array_equal(mine(rows), first)
 
 
+@pytest.mark.parametrize("graphs", [2, 3])
+def test_texts_of_any_length_one_by_one_need_no_graph_to_be_bound_again(
+    classifier: Path, monkeypatch: pytest.MonkeyPatch, graphs: int
+) -> None:
+    monkeypatch.setattr(executors, "_MAX_GRAPHS", graphs)
+    mine = predictor(classifier)
+    bound = mine._executors[0]._bound
+    for length in range(3, 25):
+        mine(features([length]))
+    kept = list(bound.values())
+    assert len(kept) <= graphs
+    for length in range(3, 25):
+        mine(features([length]))
+    assert set(bound.values()) == set(kept)
+
+
 def test_large_models_keep_fewer_graphs(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert predictor(classifier)._executors[0].capacity == executors._MAX_GRAPHS
     monkeypatch.setattr(executors, "_MAX_WEIGHTS", 100_000)

@@ -1,4 +1,4 @@
-"""Seconds of a classifier on a whole table and on single texts, tokenising included: the same for every peer."""
+"""Seconds of a classifier on a table, its rows one by one and single texts, tokenising included: for each peer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ def measure(job: dict[str, Any], rows: list[dict[str, str]], classify: Classify)
         labels = classify(texts, pairs)
         result["table_seconds"].append(time.perf_counter() - start)
     result["accuracy"] = sum(label == row["label"] for label, row in zip(labels, rows)) / len(rows)
-    for length, (text, pair) in job["singles"].items():
+    singles = {length: [pair] * job["single_repeats"] for length, pair in job["singles"].items()}
+    singles["each"] = [(row["text"], row["text_pair"]) for row in rows[: job["rows_alone"]]] * 2
+    for name, some in singles.items():
         seconds = []
-        for _ in range(job["single_repeats"]):
+        for text, pair in some:
             start = time.perf_counter()
             classify([text], [pair])
             seconds.append(time.perf_counter() - start)
-        result[f"latency_{length}"] = statistics.median(seconds[len(seconds) // 5 :])
+        result[f"latency_{name}"] = statistics.median(seconds[len(seconds) // (2 if name == "each" else 5) :])
     return result
