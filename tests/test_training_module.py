@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -166,6 +167,26 @@ def test_threads_can_be_shared_again_and_again_and_change_no_step(executors: int
     found = train(module(parts=2))
     share_threads(1)
     assert_same(found, train(module(parts=2)), initial())
+
+
+_FORK = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from test_training_module import module, mx, train
+many = mx.nd.random.uniform(shape=(3_000_000,))
+made = module(dropout=0.1)
+train(made)
+busy = [mx.nd.sort(many) for _ in range(4)]
+del made
+if os.fork() == 0:
+    os._exit(0)
+"""
+
+
+def test_a_fork_does_not_wait_for_ever_for_what_is_freed() -> None:
+    """Freed behind the sorting, in a thread that the fork waits for."""
+    command = [sys.executable, "-W", "ignore", "-c", _FORK, str(Path(__file__).parent)]
+    assert subprocess.run(command, timeout=100).returncode == 0
 
 
 _CHILD = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import ctypes
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bertsym.acceleration.inference import InferenceSymbols
+from bertsym.acceleration.memory import memory_of
 from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
@@ -62,10 +62,7 @@ class _Bound:
         """What an input is written into: on a CPU its memory, since each copy by MXNet waits for a worker twice."""
         if array is None or array.context.device_type != "cpu":
             return array
-        pointer = ctypes.c_void_p()
-        mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
-        memory = ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float))
-        return np.ctypeslib.as_array(memory, array.shape)
+        return memory_of(array)
 
 
 class Executors:

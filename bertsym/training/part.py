@@ -11,6 +11,7 @@ import numpy as np
 
 from bertsym.acceleration import masks
 from bertsym.acceleration.graphs import TrainingSymbol
+from bertsym.acceleration.memory import memory_of
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.training.flat import FlatArrays
@@ -41,10 +42,9 @@ class Part:
         self._given = list(largest)
         self._inputs = {name: mx.nd.zeros(math.prod(shape), ctx=context) for name, shape in largest.items()}
         sizes = sum(math.prod(shape) for name, shape in self._argument_shapes(largest).items() if name in self._masks)
-        self._mask_memory = np.empty(sizes, np.float32)
-        # The operators read what numpy writes; a view, since from_numpy makes the array itself read-only.
-        self._mask_view = self._mask_memory[:]
-        self._mask_array: Any = mx.nd.from_numpy(self._mask_memory) if sizes else None
+        # The operators read what numpy writes.
+        self._mask_array: Any = mx.nd.empty(sizes) if sizes else None
+        self._mask_view = memory_of(self._mask_array) if sizes else np.empty(0, np.float32)
         self._bound: OrderedDict[tuple[_Shape, ...], tuple[Any, list[tuple[float, Array]]]] = OrderedDict()
         self._largest: Any = None
         self.executor, self._drawn = bound = self._bind(largest)
