@@ -34,13 +34,13 @@ class Ended(Future[str]):
 @pytest.fixture
 def hub(cluster: Cluster) -> Ended:
     ended = Ended()
-    Hub(cluster, 1.0, ended).listen()
+    Hub(cluster, 1.0, ended).start()
     return ended
 
 
 def guest(cluster: Cluster, **changes: Any) -> Member:
     member = Member(Cluster(**{**vars(cluster), **changes}), 1.0, lambda reason: None)
-    member.come()
+    member.start()
     return member
 
 
@@ -90,7 +90,7 @@ def test_those_that_slept_themselves_give_nobody_up(cluster: Cluster) -> None:
     """As on a machine with too much work: nobody could say that he lives."""
     ended = Ended()
     hub = Hub(cluster, 1.0, ended)
-    hub.listen()
+    hub.start()
     members = [guest(cluster), guest(cluster), guest(cluster, role="server")]
     for member in members:
         member.begin()
@@ -157,7 +157,7 @@ def test_strangers_and_those_that_do_not_belong_there_change_nothing(cluster: Cl
 def test_when_not_all_come_those_that_are_there_are_told(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "GATHERING", 0.5)
     ended = Ended()
-    Hub(cluster, 1.0, ended).listen()
+    Hub(cluster, 1.0, ended).start()
     with pytest.raises(WorkersLost, match=r"not all came within 0.5 s: 1 of 2 workers, 0 of 1 servers"):
         guest(cluster).begin()
     assert ended.result(5)

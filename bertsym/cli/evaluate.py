@@ -8,6 +8,7 @@ import click
 
 from bertsym.cli.options import (
     device_option,
+    inference_batch_size_option,
     row_bar,
     show_bad_rows,
     table_format,
@@ -29,13 +30,7 @@ from bertsym.cli.options import (
     show_default=True,
     help="At a row that can't be read: stop, or leave it out of all counts, and say so.",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    default=32,
-    show_default=True,
-    help="Rows that are computed together, at most: of long texts a CPU takes fewer.",
-)
+@inference_batch_size_option
 @device_option
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -20,6 +20,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 force_option = click.option("--force", is_flag=True, help="Overwrite an existing bundle.")
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu, gpu:0 or gpu:0,1.")
 
+inference_batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Rows that are computed together, at most: of long texts a CPU takes fewer.",
+)
+
 
 def _use_threads(context: click.Context, option: click.Parameter, number: int | None) -> None:
     if number is not None:

@@ -12,6 +12,7 @@ import click
 from bertsym.cli.options import (
     check_texts,
     device_option,
+    inference_batch_size_option,
     row_bar,
     show_bad_rows,
     show_truncated,
@@ -40,13 +41,7 @@ _DONE = {"fail": "", "skip": "left out", "blank": "left blank"}
     show_default=True,
     help="At a row that can't be read: stop, leave it out, or print a line without an answer. Each is named.",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    default=32,
-    show_default=True,
-    help="Rows that are computed together, at most: of long texts a CPU takes fewer.",
-)
+@inference_batch_size_option
 @device_option
 @threads_option
 def command(

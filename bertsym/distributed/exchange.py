@@ -53,14 +53,12 @@ def serve(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> None:
     if cluster.role == "scheduler":
         hub = Hub(cluster, timeout, end_process)
         with _taking_part(hub) as held:
-            hub.listen()
             run(held)
             with contextlib.suppress(concurrent.futures.TimeoutError):
                 hub.left.result(timeout)
     else:
         member = Member(cluster, timeout, end_process)
         with _taking_part(member) as held:
-            member.come()
             member.begin()
             run(held)
             member.leave()
@@ -86,7 +84,6 @@ def join(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> Iterator[Workers]
 
     member = Member(cluster, timeout, ended)
     with _taking_part(member) as held:
-        member.come()
         rank = member.begin()
         held.append(workers := _StoreWorkers(member, rank or 0, cluster.workers))
         yield workers
@@ -96,11 +93,12 @@ def join(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> Iterator[Workers]
 def _taking_part(watched: Hub | Member) -> Iterator[list[Any]]:
     """With an exception the others are told, unless they need this process no longer.
 
-    They come to know of this process only within it, so that no signal falls between. Nothing of MXNet's store can be
+    They come to know of this process here, so that no signal falls between. Nothing of MXNet's store can be
     freed then: what is in the list that this yields is held, and the process ends without MXNet's own clearing up.
     """
     held: list[Any] = []
     try:
+        watched.start()
         yield held
     except BaseException as error:
         if not watched.has_left:

@@ -156,7 +156,7 @@ class Hub:
             _check_port(cluster.bound_host, port)
         self._loop = _started_loop()
 
-    def listen(self) -> None:
+    def start(self) -> None:
         """Let the others come. Raises UsageError when the port can't be had."""
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
 
@@ -287,7 +287,7 @@ class Member:
         self._connection: _Connection | None = None
         self._loop = _started_loop()
 
-    def come(self) -> None:
+    def start(self) -> None:
         """Go to the scheduler, in the background."""
         asyncio.run_coroutine_threadsafe(self._come(), self._loop)
 

@@ -111,7 +111,7 @@ class Predictor:
         lengths = features.lengths
         executors = self._executors if len(features) >= _FEW else self._executors[:1]
         share = -(-len(features) // len(executors))
-        batch_size = min(self._batch_size, 1 << (share - 1).bit_length())
+        batch_size = self._filled(share)
 
         def length_of(longest: int) -> int:
             if len(features) < _FEW and self._on_cpu:
@@ -167,11 +167,14 @@ class Predictor:
             finish()
         return results
 
+    def _filled(self, rows: int) -> int:
+        """The rows of a batch for so many: a power of two, up to the batch size."""
+        return min(self._batch_size, 1 << (rows - 1).bit_length())
+
     def _inputs(self, features: Features, rows: Array, length_of: Callable[[int], int]) -> tuple[Array, Array, Array]:
         """data0, data1 and data2 of some rows, the longest first, the last one repeated as the class says."""
         length = length_of(len(features.examples[rows[0]].token_ids))
-        count = min(self._batch_size, 1 << (len(rows) - 1).bit_length())
-        filled = np.concatenate([rows, np.repeat(rows[-1:], count - len(rows))])
+        filled = np.concatenate([rows, np.repeat(rows[-1:], self._filled(len(rows)) - len(rows))])
         return features.batch(filled, length, self._pad_id, self._config)
 
     def _finished(self, output: Any, rows: int) -> Array:

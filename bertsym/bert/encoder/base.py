@@ -109,6 +109,13 @@ class Encoder(abc.ABC):
         y = mx.sym._internal._plus_scalar(mx.sym.erf(y, name=f"{node}_erf"), scalar=1.0, name=f"{node}_plus")
         return mx.sym.elemwise_mul(mx.sym._internal._mul_scalar(x, scalar=0.5, name=f"{node}_half"), y, name=node)
 
+    def activation(self, x: Any, prefix: str) -> Any:
+        """That between the two products of the feed-forward layers."""
+        kind = self.spec.activation
+        if kind == "gelu":
+            return self.gelu(x, f"{prefix}gelu")
+        return mx.sym.Activation(x, act_type=kind, name=f"{prefix}{kind}")
+
     def layer(self, i: int, x: Any, mask: Any, first_only: bool) -> Any:
         """One transformer layer, in the axes of `x`; with `first_only` (N, 1, U)."""
         config, prefix = self.config, f"bertencoder0_transformer{i}_"
@@ -120,10 +127,7 @@ class Encoder(abc.ABC):
 
         ffn = f"{prefix}positionwiseffn0_"
         y = self.dense(attended, config.hidden_size, f"{ffn}ffn_1", f"{ffn}ffn_1")
-        if self.spec.activation == "gelu":
-            y = self.gelu(y, f"{ffn}gelu")
-        else:
-            y = mx.sym.Activation(y, act_type=self.spec.activation, name=f"{ffn}{self.spec.activation}")
+        y = self.activation(y, ffn)
         y = self.dense(y, config.units, f"{ffn}ffn_2", f"{ffn}ffn_2")
         y = self.dropout(y, config.dropout, f"{ffn}dropout")
         y = mx.sym.elemwise_add(y, attended, name=f"{ffn}residual")

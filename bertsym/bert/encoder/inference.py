@@ -41,19 +41,17 @@ def inference_parameters(spec: EncoderSpec, params: Mapping[str, Array], wanted:
         biases = [params[spec.name(f"{cell}{part}_bias")] for part in PARTS]
         if spec.biases_in_turn:
             biases = list(np.concatenate(biases).reshape(heads, 3, -1).swapaxes(0, 1).reshape(3, -1))
-        for part, bias in zip(PARTS, biases):
-            weight = params[spec.name(f"{cell}{part}_weight")]
-            made[f"{prefix}{part}_first_weight"] = weight
-            by_head = weight * scale if part == "key" else weight
-            made[f"{prefix}{part}_by_head"] = by_head.reshape(heads, -1, config.units)
-            made[f"{prefix}{part}_bias"] = bias
-        # Interleaved head by head; MXNet scales the product itself.
         weights = [params[spec.name(f"{cell}{part}_weight")] for part in PARTS]
+        if _derived(f"{prefix}key_by_head") in wanted:
+            made[f"{prefix}key_by_head"] = (weights[1] * scale).reshape(heads, -1, config.units)
+            made[f"{prefix}value_by_head"] = weights[2].reshape(heads, -1, config.units)
         for parts in (PARTS, PARTS[1:]):
             name, start = f"{prefix}{'_'.join(parts)}", -len(parts)
-            weight, bias = (_interleaved(arrays[start:], heads) for arrays in (weights, biases))
-            made.update({f"{name}_weight": weight, f"{name}_pixel_weight": weight[:, :, None, None]})
-            made[f"{name}_bias"] = bias
+            if _derived(f"{name}_bias") in wanted:
+                # MXNet scales the product itself.
+                weight, bias = (_interleaved(arrays[start:], heads) for arrays in (weights, biases))
+                made.update({f"{name}_weight": weight, f"{name}_pixel_weight": weight[:, :, None, None]})
+                made[f"{name}_bias"] = bias
         for name in (f"{prefix}proj", f"{prefix}positionwiseffn0_ffn_1", f"{prefix}positionwiseffn0_ffn_2"):
             made[f"{name}_pixel_weight"] = params[spec.name(f"{name}_weight")][:, :, None, None]
             made[f"{name}_bias"] = params[spec.name(f"{name}_bias")]

@@ -50,10 +50,8 @@ class InterleavedEncoder(InferenceEncoder):
 
     def _first_attention(self, i: int, x: Any, mask: Any, first: Any) -> Any:
         """Of position 0, (N, 1, U), to `x` (N, T, U); the mask is (N, T)."""
-        prefix, heads, units = f"bertencoder0_transformer{i}_", self.config.num_heads, self.config.units
-        weight, bias = variable(f"{prefix}query_first_weight"), variable(f"{prefix}query_bias")
-        query = mx.sym.FullyConnected(first, weight, bias, num_hidden=units, flatten=False, name=f"{prefix}query")
-        query = mx.sym.reshape(query, shape=(0, heads, -1), name=f"{prefix}query_split")
+        prefix, heads = f"bertencoder0_transformer{i}_", self.config.num_heads
+        query = mx.sym.reshape(self.projection(i, "query", first), shape=(0, heads, -1), name=f"{prefix}query_split")
         query = mx.sym.transpose(query, axes=(1, 0, 2), name=f"{prefix}query_heads")
         asked = mx.sym.batch_dot(query, variable(f"{prefix}key_by_head"), name=f"{prefix}query_key")
         asked = mx.sym.transpose(asked, axes=(1, 0, 2), name=f"{prefix}query_key_samples")
@@ -69,7 +67,7 @@ class InterleavedEncoder(InferenceEncoder):
         context = mx.sym.transpose(context, axes=(1, 0, 2), name=f"{prefix}context_samples")
         context = mx.sym.reshape(context, shape=(0, 1, -1), name=f"{prefix}context_joined")
         # The weights' sum is one.
-        bias = mx.sym.reshape(variable(f"{prefix}value_bias"), shape=(1, 1, -1), name=f"{prefix}value_bias_token")
+        bias = mx.sym.reshape(self.parameters(i, "value")[1], shape=(1, 1, -1), name=f"{prefix}value_bias_token")
         return mx.sym.broadcast_add(context, bias, name=f"{prefix}context_biased")
 
 

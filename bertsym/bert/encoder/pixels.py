@@ -39,10 +39,7 @@ class PixelsEncoder(InferenceEncoder):
         ffn = f"{prefix}positionwiseffn0_"
         pixels = _pixels(attended, f"{ffn}pixels")
         y = self._convolution(pixels, config.hidden_size, f"{ffn}ffn_1")
-        if self.spec.activation == "gelu":
-            y = self.gelu(y, f"{ffn}gelu")
-        else:
-            y = mx.sym.Activation(y, act_type=self.spec.activation, name=f"{ffn}{self.spec.activation}")
+        y = self.activation(y, ffn)
         y = self._convolution(y, config.units, f"{ffn}ffn_2")
         y = mx.sym.elemwise_add(_rows(y, f"{ffn}rows"), attended, name=f"{ffn}residual")
         return self.layer_norm(y, f"{ffn}layernorm0")
@@ -55,9 +52,7 @@ class PixelsEncoder(InferenceEncoder):
             both = self._heads(x, 3 * units, f"{prefix}query_key_value")
             scores = ops.interleaved_matmul_selfatt_qk(both, heads=heads, name=f"{prefix}scores")
         else:
-            weight, bias = variable(f"{prefix}query_first_weight"), variable(f"{prefix}query_bias")
-            query = mx.sym.FullyConnected(queries, weight, bias, num_hidden=units, flatten=False, name=f"{prefix}query")
-            query = mx.sym.squeeze(query, axis=0, name=f"{prefix}query_tokens")
+            query = mx.sym.squeeze(self.projection(i, "query", queries), axis=0, name=f"{prefix}query_tokens")
             both = self._heads(_pixels(x, f"{prefix}pixels"), 2 * units, f"{prefix}key_value")
             scores = ops.interleaved_matmul_encdec_qk(query, both, heads=heads, name=f"{prefix}scores")
         scores = self.add_mask(i, scores, mask) if mask is not None else scores
