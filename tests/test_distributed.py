@@ -272,6 +272,31 @@ def test_the_server_runs_nothing_that_it_is_sent(launch: Launch, tmp_path: Path)
     assert not (tmp_path / "made").exists()
 
 
+DISAGREEING = """
+import os, sys, time
+from bertsym.distributed.cluster import Cluster
+from bertsym.distributed.exchange import join, serve
+cluster = Cluster.from_environment(os.environ)
+if cluster.role != "worker":
+    serve(cluster, 10)
+with join(cluster, 10) as workers:
+    pull = workers._store.pull
+    workers._store.pull = lambda *given, **named: (time.sleep(workers.rank), pull(*given, **named))
+    try:
+        workers.agree("table", [bytes([workers.rank])])
+    except Exception as error:
+        print(error)
+        raise SystemExit(1)
+"""
+
+
+def test_each_worker_says_itself_what_is_not_the_same(launch: Launch) -> None:
+    """The second hears of it later than the first."""
+    lines = finish(launch(2, sys.executable, "-c", DISAGREEING))
+    for rank in (0, 1):
+        assert f"worker {rank} | table: not the same on worker 0 and on 1" in lines, lines
+
+
 @pytest.mark.parametrize("role", ["scheduler", "server", "worker"])
 def test_who_waits_for_the_others_is_ended_by_a_signal(cluster: Cluster, role: str) -> None:
     """The scheduler waits inside of MXNet."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from bertsym.distributed.cluster import Cluster
 from bertsym.distributed.watch import Hub, Member, end_process
-from bertsym.distributed.workers import Workers
+from bertsym.distributed.workers import Workers, WorkersLost
 from bertsym.errors import ModelError
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
@@ -186,6 +186,8 @@ class _StoreWorkers(Workers):
         digests = self._gather(np.frombuffer(digest.digest(), np.uint8))
         others = [str(rank) for rank in range(self.count) if (digests[rank] != digests[0]).any()]
         if others:
+            with contextlib.suppress(WorkersLost):
+                self.total(0)  # by then all know it, and none hears of it as of the failure of another
             raise ModelError(f"{what}: not the same on worker 0 and on {', '.join(others)}")
         return digest.hexdigest()
 
