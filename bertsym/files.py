@@ -15,6 +15,8 @@ from bertsym.errors import ModelError
 MAX_TEXT = 1 << 26  #: bytes of a text or JSON file; the vocabulary of the largest multilingual BERT has a 30th of it
 MAX_DEPTH = 64  #: of lists and objects in JSON; what goes through it again and again would leave Python's stack
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def open_regular(path: str | Path) -> BinaryIO:
     """Open a file for reading; raises OSError, and ModelError for a pipe or device, on which reading might not end."""
@@ -28,13 +30,23 @@ def open_regular(path: str | Path) -> BinaryIO:
     return open(handle, "rb")
 
 
+def refuse_lfs_pointer(path: str | Path, start: bytes) -> None:
+    """Raise ModelError if a file that begins with `start` is a Git LFS pointer, which a clone without LFS leaves."""
+    if start.startswith(_LFS_POINTER):
+        raise ModelError(
+            f"{path}: a Git LFS pointer instead of the file; run `git lfs pull` in its repository, or download the file"
+        )
+
+
 def read_bytes(path: str | Path) -> bytes:
-    """The content of a text file; raises OSError, and ModelError for one that is no text's size."""
+    """Read a text file whole; raises OSError, and ModelError for more than MAX_TEXT bytes and for a Git LFS pointer."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_TEXT:
             raise ModelError(f"{path}: more than {MAX_TEXT >> 20} MiB")
-        return file.read(size)  # no more, where it grows, and no larger buffer
+        content = file.read(size)  # no more, where it grows, and no larger buffer
+    refuse_lfs_pointer(path, content)
+    return content
 
 
 def parse_json(text: str) -> Any:
