@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "terminal": set(),
     "files": {"errors"},
+    "json_reader": {"errors", "files"},
     "atomic": {"errors"},
     "runtime": {"errors"},
     "devices": {"errors", "runtime"},
@@ -173,7 +174,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 # Nothing of these may lead to mxnet, however far the way is.
 WITHOUT_MXNET = (
-    *("errors", "files", "atomic", "symbol", "text", "bundle"),
+    *("errors", "files", "json_reader", "atomic", "symbol", "text", "bundle"),
     *("bert.config", "bert.inputs", "bert.catalogue", "bert.parameters", "bert.grafting"),
     *("bert.forms", "bert.encoder_spec"),
     *("recognition", "model", "inference.bundle_tokenizer"),

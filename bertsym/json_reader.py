@@ -1,0 +1,286 @@
+"""JSON that others wrote: parsed without ambiguity, and read by type, with the file and the key in every error."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bertsym.errors import BertsymError, ModelError
+from bertsym.files import read_bytes
+
+MAX_DEPTH = 64  #: nested arrays and objects; deeper ones would exhaust Python's stack where code recurses
+MAX_DIGITS = 1000  #: of a number; Python's own limit is 4300 and depends on the environment
+MAX_FILE_NAME = 255  #: bytes
+MAX_INTEGER = 2**53  #: every JSON parser reads integers up to it exactly
+
+_SHOWN = 60  # characters of a value in a message
+_IDENTIFIER = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+
+T = TypeVar("T")
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON that no other parser can read differently; control characters in strings are allowed.
+
+    Raises ValueError for text that is not JSON, a repeated key, half of a surrogate pair in a string, NaN or an
+    infinity, a number of more than MAX_DIGITS digits, and more than MAX_DEPTH levels.
+    """
+    repeated: list[tuple[dict[str, Any], str]] = []
+
+    def to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            repeated.append((found, _first_repeated(key for key, _ in pairs)))
+        return found
+
+    try:
+        value = json.loads(
+            text,
+            strict=False,
+            object_pairs_hook=to_object,
+            parse_int=_integer,
+            parse_float=_decimal,
+            parse_constant=_refuse_constant,
+        )
+    except RecursionError:
+        raise ValueError(f"more than {MAX_DEPTH} levels of arrays and objects") from None
+    _check_depth(value)
+    if repeated:
+        owner, key = repeated[0]
+        path = next((path for path, inner in _objects(value) if inner is owner), "")
+        raise ValueError(f"{f'{path}: ' if path else ''}the key {_shown(key)} is repeated")
+    if "\\ud" in text.lower():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("a string has half of a surrogate pair, which is not valid Unicode") from None
+    return value
+
+
+def read_json(path: str | Path, error: type[BertsymError] = ModelError) -> JsonValue:
+    """Read the JSON object of a file; raises `error`, naming the file, also where it does not exist."""
+    try:
+        text = read_bytes(path).decode("utf-8")
+    except OSError as fault:
+        raise error(f"{path}: {fault.strerror}") from None
+    except UnicodeDecodeError as fault:
+        raise error(f"{path}: not UTF-8 text: byte {fault.start} is 0x{fault.object[fault.start]:02x}") from None
+    return json_object(text, str(path), error)
+
+
+def json_object(text: str, where: str, error: type[BertsymError] = ModelError) -> JsonValue:
+    """Parse the text of a JSON object; raises `error`, which begins with `where`."""
+    try:
+        value = parse_json(text)
+    except ValueError as fault:
+        raise error(f"{where}: not valid JSON: {fault}") from None
+    if not isinstance(value, dict):
+        raise error(f"{where}: {_shown(value)} is not a JSON object")
+    return JsonValue(value, where, error=error)
+
+
+@dataclass(frozen=True)
+class JsonValue:
+    """A value in a JSON document, with the file and the path of its key.
+
+    >>> config = JsonValue({"num_hidden_layers": "12"}, "config.json")
+    >>> config["num_hidden_layers"].integer(1, 256)
+    Traceback (most recent call last):
+    bertsym.errors.ModelError: config.json: num_hidden_layers: "12" is not an integer
+
+    The methods that read a type raise `error` for a value of another type.
+    """
+
+    raw: Any  #: as Python's json module represents it
+    where: str
+    path: str = ""
+    error: type[BertsymError] = ModelError
+
+    def __getitem__(self, key: str) -> JsonValue:
+        """The value of a key of an object; raises `error` where the key is missing."""
+        self._check(dict, "an object")
+        if key not in self.raw:
+            raise self.fault(f"the key {_shown(key)} is missing")
+        return JsonValue(self.raw[key], self.where, _joined(self.path, key), self.error)
+
+    def __contains__(self, key: str) -> bool:
+        self._check(dict, "an object")
+        return key in self.raw
+
+    def get(self, key: str, default: Any = None) -> JsonValue:
+        """The value of a key of an object, or `default` where the key is missing."""
+        self._check(dict, "an object")
+        return JsonValue(self.raw.get(key, default), self.where, _joined(self.path, key), self.error)
+
+    def items(self) -> Iterator[tuple[str, JsonValue]]:
+        """Keys and values of an object."""
+        self._check(dict, "an object")
+        return ((key, self[key]) for key in self.raw)
+
+    def elements(self, least: int = 0, most: int | None = None) -> list[JsonValue]:
+        """Elements of an array of `least` to `most` elements."""
+        self._check(list, "an array")
+        if not least <= len(self.raw) <= (len(self.raw) if most is None else most):
+            raise self.fault(f"{len(self.raw)} elements, expected {_range(least, most)}")
+        return [
+            JsonValue(element, self.where, f"{self.path}[{index}]", self.error)
+            for index, element in enumerate(self.raw)
+        ]
+
+    @property
+    def is_null(self) -> bool:
+        """Whether the value is null."""
+        return self.raw is None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the value is a string."""
+        return isinstance(self.raw, str)
+
+    def optional(self, read: Callable[[JsonValue], T]) -> T | None:
+        """What `read` makes of the value; None for null."""
+        return None if self.is_null else read(self)
+
+    def object(self) -> dict[str, Any]:
+        """An object as a dictionary, whose values are not checked."""
+        self._check(dict, "an object")
+        found: dict[str, Any] = self.raw
+        return found
+
+    def text(self) -> str:
+        """A string."""
+        self._check(str, "a string")
+        found: str = self.raw
+        return found
+
+    def texts(self) -> tuple[str, ...]:
+        """An array of strings."""
+        self._check(list, "an array")
+        if not all(type(element) is str for element in self.raw):
+            return tuple(element.text() for element in self.elements())  # which names the element
+        return tuple(self.raw)
+
+    def choice(self, *choices: T) -> T:
+        """One of several values: strings, numbers, booleans or None, which stands for null."""
+        for choice in choices:
+            if type(choice) is type(self.raw) and choice == self.raw:
+                return choice
+        raise self.fault(f"{_shown(self.raw)} is not one of {', '.join(map(_shown, choices))}")
+
+    def file_name(self) -> str:
+        """A string that names a file in the same folder."""
+        name = self.text()
+        if name in ("", ".", "..") or set(name) & set("/\\\0") or len(name.encode()) > MAX_FILE_NAME:
+            raise self.fault(f"{_shown(name)} is not a file name")
+        return name
+
+    def boolean(self) -> bool:
+        """True or false."""
+        self._check(bool, "true or false")
+        return bool(self.raw)
+
+    def integer(self, least: int = -MAX_INTEGER, most: int = MAX_INTEGER) -> int:
+        """An integer from `least` to `most`; 1.0 is not one."""
+        self._check(int, "an integer")
+        if not least <= self.raw <= most:
+            raise self.fault(f"{_shown(self.raw)} is not in the range {least} to {most}")
+        return int(self.raw)
+
+    def number(self, least: float = -math.inf, most: float = math.inf) -> float:
+        """A finite number from `least` to `most`; an integer stays an int."""
+        if type(self.raw) not in (int, float):
+            raise self.fault(f"{_shown(self.raw)} is not a number")
+        # An int of hundreds of digits compares with a float, but does not convert to one.
+        if not max(least, -_LARGEST) <= self.raw <= min(most, _LARGEST):
+            raise self.fault(f"{_shown(self.raw)} is not in the range {least:g} to {most:g}")
+        found: float = self.raw
+        return found
+
+    def fault(self, message: str) -> BertsymError:
+        """An error about the value, to be raised; its text begins with the file and the path of the key."""
+        return self.error(": ".join(part for part in (self.where, self.path, message) if part))
+
+    def _check(self, kind: type, name: str) -> None:
+        if type(self.raw) is not kind:
+            raise self.fault(f"{_shown(self.raw)} is not {name}")
+
+
+_LARGEST = 1.7976931348623157e308  # of float64
+
+
+def _joined(path: str, key: str) -> str:
+    """The path of a key as one would write it in JavaScript: ``files["symbol.json"].size``."""
+    if _IDENTIFIER.fullmatch(key):
+        return f"{path}.{key}" if path else key
+    return f"{path}[{_shown(key)}]"
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: as JSON, on one line, and not long."""
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "an array"
+    value = value[: 2 * _SHOWN] if isinstance(value, str) else value
+    text = json.dumps(value, ensure_ascii=False)
+    text = text if text.isprintable() else json.dumps(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _range(least: int, most: int | None) -> str:
+    if most is None:
+        return f"at least {least}"
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _decimal(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text[:_SHOWN]} is beyond the range of float64")
+    return number
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _first_repeated(keys: Iterable[str]) -> str:
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            break
+        seen.add(key)
+    return key
+
+
+def _children(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MAX_DEPTH + 1):
+        if not level:
+            return
+        level = [inner for outer in level for inner in _children(outer) if isinstance(inner, (dict, list))]
+    raise ValueError(f"more than {MAX_DEPTH} levels of arrays and objects")
+
+
+def _objects(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All objects in a value, with their paths."""
+    if isinstance(value, dict):
+        yield path, value
+        for key, inner in value.items():
+            yield from _objects(inner, _joined(path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _objects(inner, f"{path}[{index}]")
