@@ -47,6 +47,8 @@ def parse_json(text: str) -> Any:
             parse_float=_decimal,
             parse_constant=_refuse_constant,
         )
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON: {error}") from None
     except RecursionError:
         raise ValueError(f"more than {MAX_DEPTH} levels of arrays and objects") from None
     _check_depth(value)
@@ -78,7 +80,7 @@ def json_object(text: str, where: str, error: type[BertsymError] = ModelError) -
     try:
         value = parse_json(text)
     except ValueError as fault:
-        raise error(f"{where}: not valid JSON: {fault}") from None
+        raise error(f"{where}: {fault}") from None
     if not isinstance(value, dict):
         raise error(f"{where}: {_shown(value)} is not a JSON object")
     return JsonValue(value, where, error=error)

@@ -9,12 +9,14 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from commands import BERTSYM
 from conftest import Result, Tables, write_hugging_face
 from foreign import checkpoint
 from refusals import refusal
@@ -215,7 +217,7 @@ def test_a_text_is_not_read_beyond_a_limit(cli: Cli, tmp_path: Path) -> None:
 def test_json_has_a_depth(cli: Cli, tmp_path: Path, depth: int) -> None:
     deep = "[" * depth + "]" * depth
     (tmp_path / "m-symbol.json").write_text(f'{{"nodes": {deep}}}')
-    assert "m-symbol.json: not JSON: too deep" in refusal(cli("inspect", tmp_path / "m"))
+    assert "m-symbol.json: more than 64 levels" in refusal(cli("inspect", tmp_path / "m"))
     folder = write_hugging_face(tmp_path / "hf")
     (folder / "config.json").write_text(f'{{"model_type": {deep}}}')
     assert "config.json: not JSON" in refusal(cli("export", f"hf:{folder}", tmp_path / "x"))
@@ -234,7 +236,7 @@ def test_names_and_attributes_have_a_length(spoilt: dict[str, object], reason: s
     x = {"op": "null", "name": "x", "inputs": []}
     node = {"op": "exp", "name": "e", "inputs": [[0, 0, 0]], **spoilt}
     with pytest.raises(ModelError) as caught:
-        SymbolGraph.parse(json.dumps({"nodes": [x, node], "heads": [[1, 0, 0]]}), "it")
+        SymbolGraph.parse(json.dumps({"nodes": [x, node], "arg_nodes": [0], "heads": [[1, 0, 0]]}), "it")
     assert reason in str(caught.value)
     assert len(str(caught.value)) < 200
 
@@ -288,6 +290,24 @@ def test_a_manifest_holds_what_is_made_of_it(cli: Cli, bundle: Path, tables: Tab
 def test_an_old_bundle_whose_base_is_not_told_is_taken(cli: Cli, bundle: Path) -> None:
     change_json(bundle, "manifest.json", "base", value={})
     assert cli("inspect", bundle).code == 0
+
+
+def test_two_sets_of_attributes_do_not_reach_mxnet_behind_a_signature(tiny_hf: Path, tmp_path: Path) -> None:
+    """Heads of 0 divide by zero in MXNet, and only the other set was checked: verify died by SIGFPE."""
+    prefix = tmp_path / "m"
+    bertsym.export(f"hf:{tiny_hf}", prefix, form="gluonnlp", verify=False)
+    path = Path(f"{prefix}-symbol.json")
+    document = json.loads(path.read_text())
+    for number, node in enumerate(document["nodes"]):
+        if "valatt" in node["op"]:
+            node["attr"] = {**node["attrs"], "heads": "0"}
+            first = number
+            break
+    path.write_text(json.dumps(document))
+    sign(prefix)
+    result = subprocess.run([*BERTSYM, "verify", str(prefix)], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1, result.stderr
+    assert f"m-symbol.json: node {first} ('" in result.stderr
 
 
 @pytest.fixture
@@ -435,7 +455,8 @@ def test_what_an_error_quotes_does_not_reach_the_terminal_as_it_is(cli: Cli, tmp
     x = {"op": "null", "name": "\x1b[2J\n\u202ex", "inputs": []}
     e = {"op": "exp", "name": "\x9b31m", "attrs": {"\x07": "\r"}, "inputs": [[0, 0, 0]]}
     for name, node in (("m", e), ("n", {**e, "name": "\x1bc"})):
-        (tmp_path / f"{name}-symbol.json").write_text(json.dumps({"nodes": [x, node], "heads": [[1, 0, 0]]}))
+        document = {"nodes": [x, node], "arg_nodes": [0], "heads": [[1, 0, 0]]}
+        (tmp_path / f"{name}-symbol.json").write_text(json.dumps(document))
     for command in (("inspect", "m"), ("inspect", "m", "--nodes"), ("diff", "m", "n")):
         result = cli(command[0], *(tmp_path / word if len(word) == 1 else word for word in command[1:]))
         assert result.code == 0

@@ -184,8 +184,9 @@ def test_a_node_can_be_made_to_read_others() -> None:
     assert_equal(inside(graph, "sum_output"), [act + act])
 
 
-def test_a_node_that_was_read_without_inputs_can_be_given_some() -> None:
-    nodes = '[{"op": "null", "name": "x", "inputs": []}, {"op": "_zeros", "name": "zeros", "attrs": {"shape": "(2,)"}}]'
+def test_an_operator_without_inputs_can_be_given_some() -> None:
+    zeros = '{"op": "_zeros", "name": "zeros", "attrs": {"shape": "(2,)"}, "inputs": []}'
+    nodes = f'[{{"op": "null", "name": "x", "inputs": []}}, {zeros}]'
     graph = SymbolGraph.parse(f'{{"nodes": {nodes}, "arg_nodes": [0], "heads": [[1, 0, 0]]}}')
     graph.replace(graph.node("zeros"), "tanh")
     graph.set_inputs(graph.node("zeros"), [graph.node("x")])

@@ -101,9 +101,12 @@ def test_the_attributes_of_older_versions_are_read(key: str) -> None:
     assert expected.nodes[3].attrs == {"num_hidden": "4"}
 
 
-def test_attributes_under_both_keys_are_read_together() -> None:
+def test_the_parameters_and_attributes_of_mxnet_0_8_are_read_together() -> None:
+    """As MXNet does, an attribute replaces the parameter of its name, whichever comes first in the file."""
     document = small()
-    document["nodes"][3].update(param={"num_hidden": "3", "no_bias": "False"}, attr={"ctx_group": "a"})
+    document["nodes"][3]["attr"] = {"num_hidden": "4", "ctx_group": "a"}
+    document["nodes"][3]["param"] = {"num_hidden": "3", "no_bias": "False"}
+    del document["nodes"][3]["attrs"]
     attrs = SymbolGraph.parse(json.dumps(document)).nodes[3].attrs
     assert attrs == {"num_hidden": "4", "no_bias": "False", "ctx_group": "a"}
 
@@ -120,13 +123,9 @@ def test_entries_of_two_numbers_are_read() -> None:
 # What is refused
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "nodes", "{'nodes': []}", "[" * 100_000, '{"a":' * 100_000, '{"nodes": [' + "1" * 5000 + "]}"],
-    ids=["empty", "cut", "word", "python", "deep list", "deep object", "digits"],
-)
+@pytest.mark.parametrize("text", ["", "{", "nodes", "{'nodes': []}"], ids=["empty", "cut", "word", "python"])
 def test_a_file_that_is_not_json_is_refused(text: str) -> None:
-    assert refused(text).startswith("not JSON: ")
+    assert refused(text).startswith("not valid JSON: ")
 
 
 @pytest.mark.parametrize("document", [[], 3, None, "text", {}, {"nodes": {}}, {"nodes": None}, {"heads": [[0, 0, 0]]}])
@@ -135,7 +134,7 @@ def test_another_json_is_refused(document: object) -> None:
 
 
 def test_a_symbol_without_nodes_is_refused() -> None:
-    assert refused({"nodes": [], "heads": []}) == "0 nodes"
+    assert refused({"nodes": [], "arg_nodes": [], "heads": []}) == "0 nodes"
 
 
 def spoilt(change: Callable[[Document], object]) -> str:
@@ -174,7 +173,11 @@ def test_a_node_without_operator_or_name_is_named_by_its_number(change: Callable
 )
 @pytest.mark.parametrize("key", ["attrs", "attr", "param"])
 def test_attributes_that_are_not_strings_are_refused_with_their_node(key: str, attrs: object) -> None:
-    assert spoilt(put(3, key, attrs)) == "node 3 ('fc'): attributes are not strings"
+    def change(document: Document) -> None:
+        del document["nodes"][3]["attrs"]
+        document["nodes"][3][key] = attrs
+
+    assert spoilt(change) == "node 3 ('fc'): attributes are not strings"
 
 
 @pytest.mark.parametrize(
@@ -257,7 +260,7 @@ def test_two_operators_may_have_one_name_as_a_block_that_is_called_twice() -> No
 )
 def test_heads_that_are_no_nodes_are_refused(heads: object, why: str) -> None:
     assert spoilt(lambda document: document.update(heads=heads)).startswith(why)
-    assert spoilt(lambda document: document.pop("heads")).startswith("heads: no list")
+    assert spoilt(lambda document: document.pop("heads")) == "the key 'heads' is missing"
 
 
 # Files

@@ -315,16 +315,6 @@ def test_entries_of_two_and_of_three_numbers_in_one_file_keep_their_versions() -
     assert written["heads"] == [[5, 0, 0]]
 
 
-def test_keys_that_only_others_know_are_kept() -> None:
-    document = normalised()
-    document["producer"] = {"name": "by hand", "numbers": [1, 2.5, None, True]}
-    document["nodes"][0]["color"] = "red"
-    graph = SymbolGraph.parse(json.dumps(document))
-    graph.rename({"norm": "batch_norm"})
-    document["nodes"][5]["name"] = "batch_norm"
-    assert json.loads(graph.to_json()) == document
-
-
 def test_characters_that_mxnet_does_not_escape_are_read_and_written() -> None:
     note = "".join(map(chr, range(1, 128))) + "é名😀"
     text = mx.sym.exp(mx.sym.var("x", attr={"__note__": note}), name='back\\slash "e"').tojson()
@@ -346,7 +336,7 @@ def test_characters_that_others_escape_can_be_read_by_mxnet_afterwards() -> None
 def test_half_a_character_is_refused() -> None:
     document = normalised()
     document["nodes"][5]["name"] = "\ud83d"
-    with pytest.raises(ModelError, match=r"^symbol: not JSON: .*surrogates not allowed$"):
+    with pytest.raises(ModelError, match=r"^symbol: a string has half of a surrogate pair"):
         SymbolGraph.parse(json.dumps(document))
     document["nodes"][5]["name"] = "😀"
     assert SymbolGraph.parse(json.dumps(document)).nodes[5].name == "😀"
@@ -359,11 +349,7 @@ def test_a_subgraph_of_another_form_is_written_as_it_was_read(subgraphs: object)
     assert json.loads(SymbolGraph.parse(json.dumps(document)).to_json()) == document
 
 
-def test_a_version_that_is_no_number_is_none() -> None:
-    versions: list[object] = ["1.9.1", None, {}, [], ["int"], ["int", "x"]]
-    for version in [*versions, ["int", float("inf")], ["int", float("nan")]]:
-        document = normalised()
-        document["attrs"]["mxnet_version"] = version
-        assert SymbolGraph.parse(json.dumps(document)).mxnet_version is None
+def test_a_file_without_a_version_has_none() -> None:
+    document = normalised()
     del document["attrs"]
     assert SymbolGraph.parse(json.dumps(document)).mxnet_version is None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from bertsym.errors import ModelError
-from bertsym.files import parse_json
+from bertsym.json_reader import parse_json
 from bertsym.symbol.json_format import to_text
 from bertsym.symbol.node import VARIABLE, Node, Output
 
@@ -15,8 +14,16 @@ from bertsym.symbol.node import VARIABLE, Node, Output
 MAX_NODES, MAX_NAME, MAX_VALUE = 1 << 16, 4096, 1 << 16
 MAX_OUTPUTS = 1 << 16  #: of one node
 MAX_WAYS = 1 << 24  #: nodes times outputs of the graph, each of which is followed back
-# MXNet wrote "param" before 0.9 (with "attr" for the user's own), "attr" up to 1.0 and "attrs" since.
+# MXNet wrote "param" before 0.9 (with "attr" for the user's own), "attr" up to 1.0 and "attrs" since. MXNet 1.9.1
+# reads "attr" and "attrs" into the same dictionary, so the last one in the file replaces the other; "param" only adds
+# the keys that are not there.
 _ATTRIBUTE_KEYS = ("param", "attr", "attrs")
+# MXNet 1.9.1 loads no file with other keys, or without one of the needed ones.
+_NODE_KEYS = frozenset({"op", "name", "inputs", "backward_source_id", "control_deps", "subgraphs", *_ATTRIBUTE_KEYS})
+_NEEDED_NODE_KEYS = ("op", "name", "inputs")
+_KEYS = frozenset({"nodes", "arg_nodes", "node_row_ptr", "heads", "attrs"})
+_NEEDED_KEYS = ("nodes", "arg_nodes", "heads")
+_MAX_INT = 2**31 - 1
 _NEW: Mapping[str, Any] = {"attrs": {"mxnet_version": ["int", 10901]}}
 
 Read = tuple[list[Node], list[Output], Mapping[str, Any]]
@@ -26,12 +33,12 @@ def read_document(text: str, where: str) -> Read:
     """Nodes, outputs and the document of symbol JSON; raises ModelError naming `where` and the node."""
     try:
         document = parse_json(text)
-        if "\\ud" in text.lower():
-            json.dumps(document, ensure_ascii=False).encode()  # else half a character fails when it is written
     except ValueError as error:
-        raise ModelError(f"{where}: not JSON: {error}") from None
+        raise ModelError(f"{where}: {error}") from None
     if not isinstance(document, dict) or not isinstance(document.get("nodes"), list):
         raise ModelError(f"{where}: not an MXNet symbol, there is no list of nodes")
+    _check_keys(document, _KEYS, _NEEDED_KEYS, where)
+    _check_version(document.get("attrs", {}), where)
     raw_nodes = document["nodes"]
     if not 1 <= len(raw_nodes) <= MAX_NODES:
         raise ModelError(f"{where}: {len(raw_nodes)} nodes")
@@ -61,12 +68,38 @@ def _output_counts(row_ptr: Any, count: int) -> list[int] | None:
     return [after - before for before, after in zip(row_ptr, row_ptr[1:])]
 
 
+def _check_keys(document: Mapping[str, Any], known: Container[str], needed: Iterable[str], label: str) -> None:
+    unknown = next((key for key in document if key not in known), None)
+    if unknown is not None:
+        raise ModelError(f"{label}: the key {unknown[:80]!r} is not one that MXNet loads")
+    for key in needed:
+        if key not in document:
+            raise ModelError(f"{label}: the key {key!r} is missing")
+
+
+def _check_version(attrs: Any, where: str) -> None:
+    """Raise ModelError unless the document's own attributes are pairs of a type and a value, the version an integer."""
+    pairs = isinstance(attrs, dict) and all(
+        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in attrs.values()
+    )
+    if not pairs:
+        raise ModelError(f"{where}: attrs: not an object of pairs of type and value")
+    kind, version = attrs.get("mxnet_version", ("int", 0))
+    if kind != "int" or type(version) is not int or not 0 <= version <= _MAX_INT:
+        raise ModelError(f"{where}: attrs: mxnet_version is not an integer such as 10901")
+
+
 def _read_node(raw: Any, nodes: Sequence[Node], counts: list[int] | None, where: str) -> Node:
     if not isinstance(raw, dict) or not isinstance(raw.get("op"), str) or not isinstance(raw.get("name"), str):
         raise ModelError(f"{where}: node {len(nodes)} has no op or no name")
     if len(raw["op"]) > MAX_NAME or len(raw["name"]) > MAX_NAME:
         raise ModelError(f"{where}: node {len(nodes)} has a name of more than {MAX_NAME} characters")
     label = f"{where}: node {len(nodes)} ({raw['name']!r})"
+    _check_keys(raw, _NODE_KEYS, _NEEDED_NODE_KEYS, label)
+    if "attr" in raw and "attrs" in raw:
+        raise ModelError(
+            f"{label}: both 'attr' and 'attrs', of which MXNet reads the last one only: merge them into 'attrs'"
+        )
     attrs: dict[str, str] = {}
     for key in _ATTRIBUTE_KEYS:
         part = raw.get(key, {})
@@ -75,10 +108,13 @@ def _read_node(raw: Any, nodes: Sequence[Node], counts: list[int] | None, where:
         if any(len(key) > MAX_NAME or len(value) > MAX_VALUE for key, value in part.items()):
             raise ModelError(f"{label}: an attribute is longer than {MAX_VALUE} characters")
         attrs.update(part)
-    if raw.get("control_deps"):
+    if raw.get("control_deps", []) != []:
         raise ModelError(f"{label}: control dependencies are not supported")
+    source = raw.get("backward_source_id", -1)
+    if type(source) is not int or not -1 <= source <= _MAX_INT:
+        raise ModelError(f"{label}: backward_source_id is not an integer")
     # An input must come earlier in the list: no cycles.
-    inputs = _read_entries(raw.get("inputs", []), nodes, counts, label)
+    inputs = _read_entries(raw["inputs"], nodes, counts, label)
     if raw["op"] == VARIABLE and inputs:
         raise ModelError(f"{label}: a variable with inputs")
     return Node(raw["op"], raw["name"], attrs, inputs, counts[len(nodes)] if counts else 1, raw)
@@ -92,7 +128,7 @@ def _read_entries(raw: Any, nodes: Sequence[Node], counts: list[int] | None, lab
         if (
             not isinstance(entry, list)
             or not 2 <= len(entry) <= 3
-            or not all(type(value) is int and value >= 0 for value in entry)
+            or not all(type(value) is int and 0 <= value <= MAX_OUTPUTS for value in entry)
             or entry[0] >= len(nodes)
         ):
             raise ModelError(f"{label}: {entry!r} does not name an earlier node")
@@ -108,7 +144,7 @@ def _read_entries(raw: Any, nodes: Sequence[Node], counts: list[int] | None, lab
 
 
 def build_document(nodes: Sequence[Node], outputs: Iterable[Output], raw: Mapping[str, Any] | None) -> str:
-    """The JSON text of a graph; `raw` is the document that it was read from, whose other keys are kept."""
+    """The JSON text of a graph; `raw` is the document that it was read from, whose version and order are kept."""
     index = {node: i for i, node in enumerate(nodes)}
     entry_size = _entry_size(raw)
 
@@ -133,7 +169,7 @@ def _entry_size(raw: Mapping[str, Any] | None) -> int:
     """Before 0.9, MXNet wrote no versions of entries."""
     if raw is None:
         return 3
-    entries = [*raw["heads"], *(entry for node in raw["nodes"] for entry in node.get("inputs", []))]
+    entries = [*raw["heads"], *(entry for node in raw["nodes"] for entry in node["inputs"])]
     return max(map(len, entries))
 
 
@@ -147,7 +183,7 @@ def _node_document(node: Node, inputs: list[list[int]]) -> dict[str, Any]:
     # A key that was read keeps its place; attributes that came or went take or leave theirs before the inputs.
     as_read = node.raw and [key for key in _ATTRIBUTE_KEYS if key in node.raw] == list(parts)
     order = list(node.raw) if as_read else list(values)
-    order += [key for key in (*node.raw, *(["inputs"] if inputs else [])) if key not in order]
+    order += [key for key in node.raw if key not in order]
     return {
         key: values.get(key, node.raw.get(key)) for key in order if key not in parts or parts[key] or not node.raw[key]
     }

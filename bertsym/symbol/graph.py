@@ -196,6 +196,10 @@ class SymbolGraph:
             for key, value in node.attrs.items():
                 if not isinstance(value, str):
                     raise ModelError(f"{label}: attribute {key} is {value!r}, a string is needed")
+            for text in (node.op, node.name, *node.attrs, *node.attrs.values()):
+                # MXNet takes the JSON as a C string, which ends at a NUL.
+                if not text.isascii() or "\0" in text:
+                    _check_text(text, label)
             seen.add(node)
         if not self.outputs:
             raise ModelError(f"{where}: no outputs")
@@ -434,6 +438,15 @@ class SymbolGraph:
                 return False
             seen.add(node)
         return True
+
+
+def _check_text(text: str, label: str) -> None:
+    if "\0" in text:
+        raise ModelError(f"{label}: {text[:80]!r} has a NUL character, which MXNet can't read")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ModelError(f"{label}: {text[:80]!r} is not valid Unicode") from None
 
 
 def _node_of(output: Output) -> Node:
