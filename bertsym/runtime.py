@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bertsym.errors import ModelError
+from bertsym.forking import no_fork
 
 # numpy removed these in 1.24; mxnet 1.9.1 and gluonnlp 0.10.0 still use them.
 _NUMPY_ALIASES = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str}
@@ -27,6 +28,7 @@ _settings: list[str] = []
 _prepared = False
 _sharing: int | None = None  # executors among which the threads are divided
 _sharing_lock = threading.Lock()  # tasks of two calls would wait for each other's workers
+_worker_count = "MXNET_CPU_WORKER_NTHREADS"  # the variable that MXNet reads
 
 
 def prepare_environment() -> list[str]:
@@ -59,7 +61,7 @@ def prepare_environment() -> list[str]:
 def engine_workers() -> int:
     """How many executors MXNet runs at a time on the CPU."""
     prepare_environment()
-    return int(os.environ.get("MXNET_CPU_WORKER_NTHREADS", "1"))
+    return int(os.environ.get(_worker_count, "1"))
 
 
 def share_threads(executors: int) -> None:
@@ -69,7 +71,7 @@ def share_threads(executors: int) -> None:
     changes where there is one worker, as after an import of mxnet before bertsym.
     """
     global _sharing
-    with _sharing_lock:
+    with no_fork(), _sharing_lock:
         workers = engine_workers()
         if workers == 1 or executors == _sharing or os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":
             return
@@ -81,6 +83,16 @@ def share_threads(executors: int) -> None:
         threads = max(1, int(os.environ["OMP_NUM_THREADS"].partition(",")[0]) // executors)
         _on_each_worker(workers, lambda: openmp.omp_set_num_threads(threads))
         _sharing = executors
+
+
+def _after_in_child() -> None:
+    """Follow MXNet, which restarts its engine in a forked child with another number of workers."""
+    global _sharing, _worker_count
+    if "mxnet" in sys.modules:
+        _sharing, _worker_count = None, "MXNET_MP_WORKER_NTHREADS"
+
+
+os.register_at_fork(after_in_child=_after_in_child)
 
 
 def _on_each_worker(workers: int, call: Callable[[], object]) -> None:
@@ -106,9 +118,10 @@ def _on_each_worker(workers: int, call: Callable[[], object]) -> None:
 
 @contextlib.contextmanager
 def mxnet_errors(where: str) -> Iterator[None]:
-    """Turn what libmxnet raises on a graph into a ModelError of one line."""
+    """Use libmxnet: what it raises on a graph becomes a ModelError of one line, and forks by other threads wait."""
     try:
-        yield
+        with no_fork():
+            yield
     except Exception as error:
         # Module's bind makes a RuntimeError of it.
         if type(error).__name__ != "MXNetError" and not str(error).startswith("simple_bind error"):
@@ -137,13 +150,14 @@ def quiet_stderr() -> Iterator[None]:
         yield
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+    with no_fork():  # a child would keep the stream silenced
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)
 
 
 @contextlib.contextmanager
@@ -154,15 +168,16 @@ def without_fusion() -> Iterator[None]:
     gives the first for both.
     """
     name = "MXNET_SUBGRAPH_BACKEND"
-    kept = os.environ.get(name)
-    os.environ[name] = "NONE"
-    try:
-        yield
-    finally:
-        if kept is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = kept
+    with no_fork():  # a child would keep the variable
+        kept = os.environ.get(name)
+        os.environ[name] = "NONE"
+        try:
+            yield
+        finally:
+            if kept is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = kept
 
 
 def _set_default(name: str, value: str) -> None:
@@ -214,7 +229,7 @@ class _Lazy:
     def __getattr__(self, attribute: str) -> Any:
         if self._name not in sys.modules:
             prepare_environment()
-        with warnings.catch_warnings(), _as_worker():
+        with no_fork(), warnings.catch_warnings(), _as_worker():
             # Deprecations inside mxnet and gluonnlp, which have had their last release.
             warnings.simplefilter("ignore")
             library = importlib.import_module(self._name)

@@ -27,9 +27,10 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors"},
     "json_reader": {"errors", "files"},
     "atomic": {"errors"},
-    "runtime": {"errors"},
+    "forking": set(),
+    "runtime": {"errors", "forking"},
     "devices": {"errors", "runtime"},
-    "symbol": {"errors", "files", "symbol"},
+    "symbol": {"errors", "files", "json_reader", "symbol"},
     "text": {"errors", "files", "text"},
     "text.features": {"errors", "text", "bert.config", "bert.inputs"},
     "bert": {"errors", "runtime", "bert"},
@@ -61,7 +62,7 @@ ALLOWED: dict[str, set[str]] = {
         "bert.parameters",
     },
     "model": {"errors", "symbol", "recognition", "bundle"},
-    "running": {"errors", "runtime", "symbol", "bert.inputs", "recognition", "model", "running"},
+    "running": {"errors", "forking", "runtime", "symbol", "bert.inputs", "recognition", "model", "running"},
     "inspection": {
         "errors",
         "symbol",
@@ -115,6 +116,7 @@ ALLOWED: dict[str, set[str]] = {
     "training.options": {"errors"},
     "inference": {
         "errors",
+        "forking",
         "runtime",
         "devices",
         "acceleration",
@@ -128,6 +130,7 @@ ALLOWED: dict[str, set[str]] = {
     "distributed": {"errors", "runtime", "symbol", "distributed"},
     "training": {
         "errors",
+        "forking",
         "files",
         "atomic",
         "signature",
@@ -174,7 +177,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 # Nothing of these may lead to mxnet, however far the way is.
 WITHOUT_MXNET = (
-    *("errors", "files", "json_reader", "atomic", "symbol", "text", "bundle"),
+    *("errors", "files", "json_reader", "atomic", "forking", "symbol", "text", "bundle"),
     *("bert.config", "bert.inputs", "bert.catalogue", "bert.parameters", "bert.grafting"),
     *("bert.forms", "bert.encoder_spec"),
     *("recognition", "model", "inference.bundle_tokenizer"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from bertsym.errors import BertsymError
 
 _T = TypeVar("_T")
 
@@ -21,7 +24,11 @@ class _Item(Generic[_T]):
 
 
 def ahead(values: Iterable[_T]) -> Iterator[_T]:
-    """The same values in their order, one or two of them made while one is used; an error comes in its place."""
+    """The same values in their order, one or two of them made while one is used; an error comes in its place.
+
+    Raises BertsymError in a forked child, which does not have the thread.
+    """
+    process = os.getpid()
     waiting: queue.Queue[_Item[_T]] = queue.Queue(maxsize=1)
     stopped = threading.Event()
 
@@ -47,6 +54,10 @@ def ahead(values: Iterable[_T]) -> Iterator[_T]:
     try:
         while not (item := waiting.get()).is_last:
             yield item.value  # type: ignore[misc]
+            if os.getpid() != process:
+                raise BertsymError(
+                    "an iterator that was started before a fork can't continue in the forked process: start it there"
+                )
         if item.error is not None:
             raise item.error
     finally:

@@ -13,6 +13,7 @@ import numpy as np
 from bertsym.acceleration.inference import InferenceSymbols
 from bertsym.acceleration.memory import memory_of
 from bertsym.bert.inputs import INPUT_NAMES
+from bertsym.forking import no_fork
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.text.batches import FEW_TOKENS
@@ -96,7 +97,7 @@ class Executors:
         if bound is None:
             if len(self._bound) >= self.capacity:
                 self._bound.popitem(last=False)
-            with _binding:
+            with no_fork(), _binding:
                 bound = _Bound(self._bind(symbol, rows, length))
         self._bound[key] = bound
         return bound

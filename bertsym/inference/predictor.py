@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.devices import contexts
 from bertsym.errors import DataError, ModelError
+from bertsym.forking import ForkSafeLock, no_fork
 from bertsym.inference.executors import Executors, Weights
 from bertsym.runtime import engine_workers, mx, mxnet_errors, quiet_stderr, share_threads
 from bertsym.symbol.params import Array, shapes_of
@@ -51,7 +51,7 @@ class Predictor:
         self._contexts = list(device or [mx.cpu()])
         self._fast: FastInference | None = None
         self._executors: list[Executors] = []
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> Predictor:
@@ -78,7 +78,7 @@ class Predictor:
         if missing:
             raise ModelError(f"parameters are missing: {', '.join(missing[:5])}")
         arg_params = {name: arg_params[name] for name in names}  # read once, where they are in a file
-        with self._lock:
+        with self._lock, no_fork():
             # Bound anew: mxnet 1.9.1's fused operators keep their first weight.
             if self._on_cpu:
                 if self._fast is None:
@@ -104,7 +104,7 @@ class Predictor:
         """
         if not len(features):
             raise DataError("no rows")
-        with self._lock, mxnet_errors(self._output_name):
+        with self._lock:
             return self._outputs(features, on_rows)
 
     def _outputs(self, features: Features, on_rows: Callable[[int], object]) -> Array:
@@ -150,19 +150,22 @@ class Predictor:
         ]
         # Bound before any of them runs: what is bound beside a forward makes MXNet run one after the other.
         for _, inputs, executor in work:
-            executor.prepare(inputs)
+            with mxnet_errors(self._output_name):
+                executor.prepare(inputs)
         running: deque[tuple[Array, Any]] = deque()
         results: list[tuple[Array, Array]] = []
 
         def finish() -> None:
             rows, output = running.popleft()
-            results.append((rows, self._finished(output, len(rows))))
+            with mxnet_errors(self._output_name):
+                results.append((rows, self._finished(output, len(rows))))
             on_rows(len(rows))
 
         for rows, inputs, executor in work:
             if len(running) == len(executors):
                 finish()
-            running.append((rows, executor.forward(inputs)))
+            with mxnet_errors(self._output_name):
+                running.append((rows, executor.forward(inputs)))
         while running:
             finish()
         return results

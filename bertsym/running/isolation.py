@@ -11,20 +11,21 @@ import atexit
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from bertsym import errors
 from bertsym.errors import ModelError
+from bertsym.forking import ForkSafeLock
 from bertsym.symbol.params import Array, ParamsFile, write_params
 
 #: what one call may take: memory beyond that of the idle process, and seconds
@@ -65,7 +66,8 @@ class _Worker:
     """The other process, and the folder through which arrays go."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="bertsym-")
+        # No TemporaryDirectory, which a forked child would remove when it ends.
+        self._folder = tempfile.mkdtemp(prefix="bertsym-")
         # Isolated, and deaf to PYTHON* variables: a folder of downloads as working directory must not give it modules.
         without = ["-B"] if sys.dont_write_bytecode else []
         command = [sys.executable, "-I", *without, "-W", "ignore", "-c", _START]
@@ -131,7 +133,7 @@ class _Worker:
         return path
 
     def _path(self, name: str) -> Path:
-        return Path(self._folder.name, f"{name}.params")
+        return Path(self._folder, f"{name}.params")
 
     @property
     def is_alive(self) -> bool:
@@ -142,15 +144,26 @@ class _Worker:
         """End the process and remove the folder."""
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        self._folder.cleanup()
+        for pipe in self._pipes:
+            with contextlib.suppress(OSError):
+                pipe.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Leave the process to the parent of this one, which was forked: it ends with its input, and so with that."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for pipe in self._pipes:
+            os.dup2(nowhere, pipe.fileno())  # not closed: what a buffer holds would be written somewhere else
+        os.close(nowhere)
+
+    @property
+    def _pipes(self) -> list[IO[str]]:
+        return [pipe for pipe in (self._process.stdin, self._process.stdout) if pipe is not None]
 
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _running: list[_Worker] = []
+_abandoned: list[_Worker] = []  # kept, or their pipes would be closed
 
 
 def _worker() -> _Worker:
@@ -166,6 +179,15 @@ def _worker() -> _Worker:
 def _stop() -> None:
     while _running:
         _running.pop().stop()
+
+
+def _abandon() -> None:
+    while _running:
+        _abandoned.append(_running.pop())
+        _abandoned[-1].abandon()
+
+
+os.register_at_fork(after_in_child=_abandon)
 
 
 def _end(code: int, seconds: int) -> str:

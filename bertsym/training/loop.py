@@ -16,6 +16,7 @@ from bertsym.bert.catalogue import LABEL_NAME
 from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers, WorkersLost
 from bertsym.errors import ModelError
+from bertsym.forking import no_fork
 from bertsym.inference.metrics import cross_entropy
 from bertsym.runtime import mx, share_threads
 from bertsym.symbol.graph import SymbolGraph
@@ -171,7 +172,8 @@ class Trainer:
             return (position.samples - before) / (time.perf_counter() - started)
 
         def finish(step: _Step) -> None:
-            loss = self._loss(step, epoch)
+            with no_fork():
+                loss = self._loss(step, epoch)
             position.step += 1
             position.batch = step.number
             position.samples += step.rows
@@ -183,7 +185,8 @@ class Trainer:
             done = position.step + (running is not None)
             draws = self._module.draws
             try:
-                step = self._begin(number, rows, self._rate(done))
+                with no_fork():
+                    step = self._begin(number, rows, self._rate(done))
             except WorkersLost:
                 # As after the last step that all have made.
                 if running is not None:

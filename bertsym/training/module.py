@@ -12,6 +12,7 @@ from bertsym.acceleration.graphs import TrainingSymbol
 from bertsym.bert.inputs import Limits, check_inputs
 from bertsym.distributed.workers import ALONE, Workers
 from bertsym.errors import ModelError
+from bertsym.forking import renew_after_fork
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.training.flat import FlatArrays, blocks
@@ -60,6 +61,11 @@ class PartsModule(mx.mod.BaseModule):  # type: ignore[misc]
         self._used: list[Part] = []  # in the last forward
         self._rows = 0  # whose gradients wait for the next update
         self._optimizers: list[AdamW] = []  # of each device
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Start the threads; a forked child has none."""
         self._pool = ThreadPoolExecutor(self._num_parts)
 
     @property

@@ -1,0 +1,94 @@
+"""Forks of a process whose other threads use MXNet or hold locks.
+
+A fork copies the forking thread alone: what another thread has locked, here or inside of libmxnet, stays locked for
+ever in the child. And MXNet 1.9.1, which stops its engine for a fork, drops operators that another thread pushes
+meanwhile. So a fork waits until no other thread is within `no_fork`, and no thread enters it during a fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Protocol
+
+_changed = threading.Condition()
+_sections: dict[int, int] = {}  # thread -> number of `no_fork` that it is within
+_forks = 0  # threads that fork, or wait to
+
+
+class _Renewable(Protocol):
+    def renew(self) -> None: ...
+
+
+_renewables: weakref.WeakSet[_Renewable] = weakref.WeakSet()
+
+
+@contextlib.contextmanager
+def no_fork() -> Iterator[None]:
+    """Let forks by other threads wait, and wait for one that has begun; may be nested."""
+    thread = threading.get_ident()
+    with _changed:
+        _changed.wait_for(lambda: not _forks or thread in _sections)
+        _sections[thread] = _sections.get(thread, 0) + 1
+    try:
+        yield
+    finally:
+        with _changed:
+            _sections[thread] -= 1
+            if not _sections[thread]:
+                del _sections[thread]
+            _changed.notify_all()
+
+
+def renew_after_fork(owner: _Renewable) -> None:
+    """Call `owner.renew()` in every forked child, as long as the owner lives."""
+    _renewables.add(owner)
+
+
+class ForkSafeLock:
+    """A lock, for ``with``, that is free in a forked child unless the forking thread holds it."""
+
+    def __init__(self) -> None:
+        self._lock, self._owner = threading.Lock(), 0
+        renew_after_fork(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._owner = threading.get_ident()
+
+    def __exit__(self, *_: object) -> None:
+        self._owner = 0
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Forget a thread that the child does not have."""
+        if self._owner != threading.get_ident():
+            self._lock, self._owner = threading.Lock(), 0
+
+
+def _before() -> None:
+    global _forks
+    thread = threading.get_ident()
+    with _changed:
+        _forks += 1
+        _changed.wait_for(lambda: not _sections.keys() - {thread})
+
+
+def _after_in_parent() -> None:
+    global _forks
+    with _changed:
+        _forks -= 1
+        _changed.notify_all()
+
+
+def _after_in_child() -> None:
+    global _changed, _forks
+    _changed, _forks = threading.Condition(), 0
+    for owner in list(_renewables):
+        owner.renew()
+
+
+os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
