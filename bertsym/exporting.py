@@ -56,7 +56,7 @@ def export(
 
     `source` is ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``;
     `output` is ``cls`` (the default), ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U). `task`
-    (``classification``, ``regression``, ``question_answering``) writes a finished, untrained head instead, of
+    (``classification``, ``regression``, ``qa``) writes a finished, untrained head instead, of
     `num_classes` outputs, drawn from `seed`. `form` is ``portable`` (the default), ``gluonnlp`` or ``fast``, written
     for the MXNet `target`, such as ``1.9``; as `bert.forms.choose_form` has it. With `guard` the symbol clips its
     inputs to the ranges that they may have, for callers that don't check them. Without `verify` nothing is
@@ -110,7 +110,7 @@ def _check_task(task: str | None, num_classes: int | None) -> int:
         return 0
     if task not in FINISHED_HEADS:
         raise UsageError(f"task {task!r} is not one of {', '.join(FINISHED_HEADS)}")
-    fixed = {"regression": 1, "question_answering": 2}.get(task)
+    fixed = {"regression": 1, "qa": 2}.get(task)
     if fixed is not None and num_classes not in (None, fixed):
         raise UsageError(f"--task {task} has {fixed} output{'s' if fixed > 1 else ''}, not {num_classes}")
     num_classes = fixed or num_classes or 2
@@ -147,7 +147,11 @@ def _content(
         output_shape=(*shape, num_classes if task else config.units),
         max_length=config.max_length,
         tokenizer=dataclasses.replace(pretrained.tokenizer, segments=config.token_type_vocab_size),
+        pad_id=pretrained.vocabulary.index("[PAD]"),
+        special_tokens=pretrained.vocabulary.special_tokens,
         task=task,
+        trained=pretrained.trained and task is None,
+        encoder_trained=pretrained.trained,
         target_mxnet=target,
     )
     facts = {

@@ -102,7 +102,7 @@ class Model:
         return str(self.bert.layers[int(match[1])].output)
 
     @property
-    def labels(self) -> list[str]:
+    def label_inputs(self) -> list[str]:
         """Variables that only a loss reads."""
         return [name for name in label_variables(self.graph) if name not in self.param_shapes]
 
@@ -115,7 +115,7 @@ class Model:
     @property
     def parameters(self) -> list[str]:
         """Variables that need a value from the parameter file."""
-        others = {*self.inputs, *self.labels}
+        others = {*self.inputs, *self.label_inputs}
         return [name for name in self.graph.variables if name not in others]
 
     @property

@@ -1,127 +1,20 @@
-"""The signature of a symbol: how it is called and what it answers."""
+"""The signature of a symbol: its inputs and outputs, and what they mean."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from bertsym.bert.inputs import INPUT_NAMES, INPUTS
+from bertsym.bert.inputs import INPUTS, input_shapes
 from bertsym.text.tasks import Columns
 from bertsym.text.tokenizer import TokenizerOptions
 
-
-@dataclass(frozen=True)
-class Signature:
-    """How a symbol is called and what it answers; written so that other languages can read it.
-
-    ``kind``: ``encoder`` (no head), ``classifier`` (probabilities of ``labels``), or ``logits`` (a finished,
-    untrained head). ``length``: the only length that the symbol takes, None where it takes any up to
-    ``max_length``, which is also where texts are truncated.
-    """
-
-    kind: str
-    output: str
-    output_name: str
-    output_shape: tuple[Any, ...]
-    max_length: int
-    tokenizer: TokenizerOptions
-    length: int | None = None
-    task: str | None = None
-    labels: tuple[str, ...] = ()
-    pair: bool | None = False  #: whether it was trained on pairs of texts; None where that is unknown
-    columns: Columns = Columns()
-    header: bool = True  #: whether the training tables had one
-    trained: bool = True  #: False of a classifier that was grafted and never fitted
-    target_mxnet: str | None = None  #: the release line that the symbols were written for, such as ``1.5``
-    form: str | None = None  #: a key of `bert.forms.FORMS`; found, as the next, when the symbols are written
-    minimum_mxnet: str | None = None  #: the oldest MXNet that loads them
-    guarded: bool = False  #: whether the symbols clip their inputs to the ranges that these may have; found as well
-    precision: str = "float32"  #: in which most of it is computed; ``int8`` of a bundle that `quantize` wrote
-
-    def to_json(self) -> dict[str, Any]:
-        """The documented JSON form; free dimensions are the strings ``batch`` and ``length``."""
-        length = self.length or "length"
-        shapes = (("batch", length), ("batch", length), ("batch",))
-        return {
-            "kind": self.kind,
-            "inputs": [
-                {"name": name, "shape": shape, "dtype": "float32", "meaning": INPUTS[name]}
-                for name, shape in zip(INPUT_NAMES, shapes)
-            ],
-            "outputs": [{"name": self.output_name, "shape": self.output_shape, "dtype": "float32"}],
-            "encoder_output": self.output,
-            "max_length": self.max_length,
-            "task": self.task,
-            "labels": self.labels,
-            "trained": self.trained,
-            "pair": self.pair,
-            "columns": {**dataclasses.asdict(self.columns), "header": self.header},
-            "tokenizer": dataclasses.asdict(self.tokenizer),
-            "form": self.form,
-            "target_mxnet": self.target_mxnet,
-            "minimum_mxnet": self.minimum_mxnet,
-            "guarded": self.guarded,
-            "precision": self.precision,
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Signature:
-        """The inverse of `to_json`; raises KeyError, TypeError or IndexError for what is none."""
-        length, columns, tokenizer = document["inputs"][0]["shape"][1], document["columns"], document["tokenizer"]
-        return cls(
-            kind=of_type(document["kind"], str),
-            output=of_type(document["encoder_output"], str),
-            output_name=of_type(document["outputs"][0]["name"], str),
-            output_shape=_all(document["outputs"][0]["shape"], int, str),
-            max_length=of_type(document["max_length"], int),
-            tokenizer=TokenizerOptions(
-                lower_case=of_type(tokenizer["lower_case"], bool),
-                strip_accents=of_type(tokenizer["strip_accents"], bool, _NONE),
-                split_chinese=of_type(tokenizer["split_chinese"], bool),
-                kind=of_type(tokenizer["kind"], str),
-                segments=of_type(tokenizer.get("segments", 2), int),
-            ),
-            length=of_type(length, int) if not isinstance(length, str) else None,
-            task=of_type(document["task"], str, _NONE),
-            labels=_labels(_all(document["labels"], str)),
-            pair=of_type(document["pair"], bool, _NONE),
-            columns=Columns(*(of_type(columns[part], str, _NONE) for part in ("text", "pair", "label"))),
-            header=of_type(columns["header"], bool),
-            trained=of_type(document.get("trained", True), bool),
-            form=of_type(document["form"], str, _NONE),
-            target_mxnet=of_type(document.get("target_mxnet"), str, _NONE),
-            minimum_mxnet=of_type(document["minimum_mxnet"], str, _NONE),
-            guarded=of_type(document.get("guarded", False), bool),
-            precision=of_type(document.get("precision", "float32"), str),
-        )
-
-
-_NONE = type(None)
-
-
-def of_type(value: Any, *kinds: type) -> Any:
-    """The value; raises TypeError unless it is of one of these types, of which bool is no int."""
-    if type(value) not in kinds:
-        raise TypeError(f"{value!r:.80} is no {kinds[0].__name__}")
-    return value
-
-
-def _all(values: Any, *kinds: type) -> tuple[Any, ...]:
-    """The values of a list, each of one of these types; raises TypeError."""
-    return tuple(of_type(value, *kinds) for value in of_type(values, list, tuple))
-
-
-def _labels(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Labels as tables have them; raises ValueError for others, which would spoil what is printed."""
-    strange = next((label for label in labels if not label.isprintable()), None)
-    if strange is not None:
-        raise ValueError(f"the label {strange!r:.80} is no printable text")
-    if len({*labels}) < len(labels):
-        raise ValueError("a label is there twice")
-    return labels
+ROLES = ("pad", "unk", "cls", "sep", "mask")  #: that a special token may have
+KINDS = ("encoder", "classifier", "logits")  #: of a BERT's signature; any other symbol's is ``symbol``
+FAMILY = "bert"  #: the only family of encoders so far
 
 
 @dataclass(frozen=True)
@@ -134,11 +27,183 @@ class Tensor:
     meaning: str = ""
 
 
+def bert_inputs(length: int | None = None) -> tuple[Tensor, ...]:
+    """The inputs of a BERT's symbol, of one length only if that is given."""
+    names = {0: "batch", -1: "length"}
+    return tuple(
+        Tensor(name, tuple(names.get(size, size) for size in shape), meaning=INPUTS[name])
+        for name, shape in input_shapes(0, length or -1)
+    )
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How the symbol of a BERT is called and what its output means, for clients in any language.
+
+    ``kind`` says what the output is: ``encoder``, an output of the encoder; ``classifier``, probabilities of
+    ``class_names``; ``logits``, what a finished head gives. docs/bundle.md describes every key.
+    """
+
+    kind: str
+    output: str  #: the output of the encoder that the symbol ends in, or that its head reads
+    output_name: str
+    output_shape: tuple[int | str, ...]
+    max_length: int
+    tokenizer: TokenizerOptions
+    pad_id: int
+    special_tokens: Mapping[str, str]  #: role, one of ROLES -> token
+    inputs: tuple[Tensor, ...] = field(default_factory=bert_inputs)  #: in the order in which they are fed
+    family: str = FAMILY
+    task: str | None = None  #: kind of task of the head, such as ``classification``; None without a head
+    dataset: str | None = None  #: known data set that the head was trained on, such as ``mrpc``
+    class_names: tuple[str, ...] = ()
+    label_inputs: tuple[Tensor, ...] = ()  #: inputs that only the training symbol has
+    trained: bool = True  #: whether the head was trained or, without a head, the encoder
+    encoder_trained: bool = True  #: whether the encoder was pretrained or fine-tuned
+    pair: bool | None = False  #: whether it was trained on pairs of texts; None where that is unknown
+    columns: Columns = Columns()
+    header: bool = True  #: whether the training tables had one
+    target_mxnet: str | None = None  #: the release line that the symbols were written for, such as ``1.5``
+    form: str | None = None  #: a key of `bert.forms.FORMS`; found, as the next, when the symbols are written
+    minimum_mxnet: str | None = None  #: the oldest MXNet that loads them
+    guarded: bool = False  #: whether the symbols clip their inputs to the ranges that these may have; found as well
+    precision: str = "float32"  #: in which most of it is computed; ``int8`` of a bundle that `quantize` wrote
+
+    @property
+    def length(self) -> int | None:
+        """The only length that the symbol takes, None where it takes any up to ``max_length``."""
+        sizes = [size for tensor in self.inputs for size in (tensor.shape or ())[1:]]
+        return next((size for size in sizes if isinstance(size, int)), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The documented JSON form; free dimensions are the strings ``batch`` and ``length``."""
+        return {
+            "kind": self.kind,
+            "family": self.family,
+            "inputs": _tensors_json(self.inputs),
+            "outputs": [{"name": self.output_name, "shape": self.output_shape, "dtype": "float32"}],
+            "encoder_output": self.output,
+            "pooling": None,
+            "max_length": self.max_length,
+            "task": self.task,
+            "dataset": self.dataset,
+            "class_names": self.class_names,
+            "label_inputs": _tensors_json(self.label_inputs),
+            "thresholds": None,
+            "trained": self.trained,
+            "encoder_trained": self.encoder_trained,
+            "pair": self.pair,
+            "columns": {**dataclasses.asdict(self.columns), "header": self.header},
+            "pad_id": self.pad_id,
+            "special_tokens": dict(self.special_tokens),
+            "tokenizer": dataclasses.asdict(self.tokenizer),
+            "form": self.form,
+            "target_mxnet": self.target_mxnet,
+            "minimum_mxnet": self.minimum_mxnet,
+            "guarded": self.guarded,
+            "precision": self.precision,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Signature:
+        """The inverse of `to_json`; raises KeyError, TypeError, ValueError or IndexError for anything else."""
+        columns, tokenizer = document["columns"], document["tokenizer"]
+        for key in ("pooling", "thresholds"):
+            if document[key] is not None:
+                raise ValueError(f"{key} {document[key]!r:.80} is not supported")
+        return cls(
+            kind=_one_of("kind", document["kind"], KINDS),
+            family=_one_of("family", document["family"], (FAMILY,)),
+            inputs=_tensors(document["inputs"]),
+            output=of_type(document["encoder_output"], str),
+            output_name=of_type(document["outputs"][0]["name"], str),
+            output_shape=_all(document["outputs"][0]["shape"], int, str),
+            max_length=of_type(document["max_length"], int),
+            task=of_type(document["task"], str, _NONE),
+            dataset=of_type(document["dataset"], str, _NONE),
+            class_names=_class_names(document["class_names"]),
+            label_inputs=_tensors(document["label_inputs"]),
+            trained=of_type(document["trained"], bool),
+            encoder_trained=of_type(document["encoder_trained"], bool),
+            pair=of_type(document["pair"], bool, _NONE),
+            columns=Columns(*(of_type(columns[part], str, _NONE) for part in ("text", "pair", "label"))),
+            header=of_type(columns["header"], bool),
+            pad_id=of_type(document["pad_id"], int),
+            special_tokens=_special_tokens(document["special_tokens"]),
+            tokenizer=TokenizerOptions(
+                lower_case=of_type(tokenizer["lower_case"], bool),
+                strip_accents=of_type(tokenizer["strip_accents"], bool, _NONE),
+                split_chinese=of_type(tokenizer["split_chinese"], bool),
+                kind=of_type(tokenizer["kind"], str),
+                segments=of_type(tokenizer["segments"], int),
+                literal_special_tokens=of_type(tokenizer["literal_special_tokens"], bool),
+            ),
+            form=of_type(document["form"], str, _NONE),
+            target_mxnet=of_type(document["target_mxnet"], str, _NONE),
+            minimum_mxnet=of_type(document["minimum_mxnet"], str, _NONE),
+            guarded=of_type(document["guarded"], bool),
+            precision=of_type(document["precision"], str),
+        )
+
+
+_NONE = type(None)
+
+
+def of_type(value: Any, *kinds: type) -> Any:
+    """The value; raises TypeError unless it is of one of these types, of which bool is no int."""
+    if type(value) not in kinds:
+        raise TypeError(f"{value!r:.80} is not a {kinds[0].__name__}")
+    return value
+
+
+def _all(values: Any, *kinds: type) -> tuple[Any, ...]:
+    """The values of a list, each of one of these types; raises TypeError."""
+    return tuple(of_type(value, *kinds) for value in of_type(values, list, tuple))
+
+
+def _one_of(what: str, value: Any, known: Sequence[str]) -> str:
+    if value not in known:
+        raise ValueError(f"{what} {value!r:.80} is not one of {', '.join(known)}")
+    return str(value)
+
+
+def _class_names(values: Any) -> tuple[str, ...]:
+    """Class names as labels of tables have them; raises ValueError for others, which would garble the output."""
+    names = _all(values, str)
+    strange = next((name for name in names if not name.isprintable()), None)
+    if strange is not None:
+        raise ValueError(f"the class name {strange!r:.80} is not printable")
+    if len({*names}) < len(names):
+        raise ValueError("a class name is there twice")
+    return names
+
+
+def _special_tokens(document: Any) -> dict[str, str]:
+    tokens = {_one_of("role", role, ROLES): of_type(token, str) for role, token in of_type(document, dict).items()}
+    return {role: tokens[role] for role in ROLES if role in tokens}
+
+
+def _tensors_json(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
+    return [dict(vars(tensor)) for tensor in tensors]
+
+
+def _tensors(values: Any) -> tuple[Tensor, ...]:
+    return tuple(
+        Tensor(
+            name=of_type(tensor["name"], str),
+            shape=None if tensor["shape"] is None else _shape(tensor["shape"]),
+            dtype=of_type(tensor["dtype"], str),
+            meaning=of_type(tensor["meaning"], str),
+        )
+        for tensor in of_type(values, list, tuple)
+    )
+
+
 def _shape(sizes: Any) -> tuple[int | str, ...]:
     """A shape as a Tensor has it; raises TypeError or ValueError."""
     for size in _all(sizes, int, str):
         if not (_FREE.fullmatch(size) if isinstance(size, str) else 1 <= size <= MAX_SIZE):
-            raise ValueError(f"{size!r:.80} is no size of a tensor")
+            raise ValueError(f"{size!r:.80} is not the size of an axis")
     return tuple(sizes)
 
 
@@ -146,7 +211,7 @@ MAX_SIZE = 1 << 31  #: of an axis of an input or output
 _FREE = re.compile(r"([A-Za-z?]{1,32}'?|\d{1,9})(\*([A-Za-z?]{1,32}'?|\d{1,9})){0,7}")  # such as ``12*batch``
 
 
-def _whole(document: Any) -> Mapping[str, Any]:
+def _checked_origin(document: Any) -> Mapping[str, Any]:
     """The JSON of a Signature; raises what `Signature.from_json` does."""
     Signature.from_json(document)
     found: Mapping[str, Any] = document
@@ -157,13 +222,13 @@ def _whole(document: Any) -> Mapping[str, Any]:
 class SymbolSignature:
     """How any other symbol is called: a part of a BERT, a BERT with another head, or no BERT at all.
 
-    ``labels`` are the inputs that only its training symbol has; ``origin`` is the signature, in JSON, of the
-    bundle that it was made from.
+    ``origin`` is the signature, in JSON, of the bundle that it was made from.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    labels: tuple[Tensor, ...] = ()
+    label_inputs: tuple[Tensor, ...] = ()  #: inputs that only the training symbol has
+    trained: bool | None = None  #: whether its head or, without a head, its encoder was trained; None if unknown
     max_length: int | None = None  #: of a BERT that takes any length up to it
     minimum_mxnet: str | None = None
     guarded: bool = False  #: of a BERT, as in `Signature`
@@ -173,7 +238,8 @@ class SymbolSignature:
         """The documented JSON form, as far as it goes like that of `Signature`."""
         return {
             "kind": "symbol",
-            **{name: [vars(tensor) for tensor in getattr(self, name)] for name in ("inputs", "outputs", "labels")},
+            **{name: _tensors_json(getattr(self, name)) for name in ("inputs", "outputs", "label_inputs")},
+            "trained": self.trained,
             **({"max_length": self.max_length} if self.max_length is not None else {}),
             "minimum_mxnet": self.minimum_mxnet,
             "guarded": self.guarded,
@@ -182,27 +248,15 @@ class SymbolSignature:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> SymbolSignature:
-        """The inverse of `to_json`."""
-
-        def tensors(name: str) -> tuple[Tensor, ...]:
-            return tuple(
-                Tensor(
-                    name=of_type(tensor["name"], str),
-                    shape=None if tensor["shape"] is None else _shape(tensor["shape"]),
-                    dtype=of_type(tensor["dtype"], str),
-                    meaning=of_type(tensor["meaning"], str),
-                )
-                for tensor in document[name]
-            )
-
-        if document["kind"] != "symbol":
-            raise ValueError(f"the kind {document['kind']!r:.80} is none of a symbol")
+        """The inverse of `to_json`; raises what `Signature.from_json` does."""
+        _one_of("kind", document["kind"], ("symbol",))
         return cls(
-            tensors("inputs"),
-            tensors("outputs"),
-            tensors("labels"),
-            of_type(document.get("max_length"), int, _NONE),
-            of_type(document["minimum_mxnet"], str, _NONE),
-            of_type(document.get("guarded", False), bool),
-            None if document["origin"] is None else _whole(document["origin"]),
+            inputs=_tensors(document["inputs"]),
+            outputs=_tensors(document["outputs"]),
+            label_inputs=_tensors(document["label_inputs"]),
+            trained=of_type(document["trained"], bool, _NONE),
+            max_length=of_type(document.get("max_length"), int, _NONE),
+            minimum_mxnet=of_type(document["minimum_mxnet"], str, _NONE),
+            guarded=of_type(document["guarded"], bool),
+            origin=None if document["origin"] is None else _checked_origin(document["origin"]),
         )

@@ -19,7 +19,7 @@ from checkpoints import computed, gluonnlp_checkpoint, texts
 from conftest import Result, Tables
 from tools import ALL_TOOLS
 
-from bertsym import Bundle, BundleTokenizer, Classifier, FinetuneOptions, finetune, lower
+from bertsym import Bundle, BundleTokenizer, Classifier, FinetuneOptions, finetune, graft_head, lower
 from bertsym.inference.predictor import Predictor
 
 Cli = Callable[..., Result]
@@ -102,7 +102,7 @@ def rows(classifier: Path, tables: Tables) -> list[Record]:
 
 def expected(prefix: Path, table: Path) -> str:
     model = Classifier(prefix)
-    lines = [["label", *(f"p({label})" for label in model.labels)]]
+    lines = [["label", *(f"p({label})" for label in model.class_names)]]
     for prediction in model.predict_table(table):
         lines.append([prediction.label, *(f"{value:.9g}" for value in prediction.probabilities.values())])
     return "".join("\t".join(line) + "\n" for line in lines)
@@ -208,6 +208,30 @@ def test_a_negative_id_is_refused(language: str, classifier: Path, rows: list[Re
 @pytest.mark.parametrize("stdin", ["", "not JSON\n", "[1]\n", '{"data0": [4]}\n'])
 def test_what_is_no_input_is_refused(language: str, stdin: str, classifier: Path) -> None:
     error_line(run(language, classifier, stdin=stdin))
+
+
+@every_language
+def test_an_untrained_head_is_refused(
+    language: str, bundles: dict[str, Path], rows: list[Record], tmp_path: Path
+) -> None:
+    """Its probabilities would be noise."""
+    prefix = graft_head(bundles["cls"], tmp_path / "grafted").bundle.prefix
+    assert f"{prefix}: untrained head" in error_line(run(language, prefix, stdin=as_json_lines(rows)))
+
+
+@every_language
+def test_a_signature_of_another_bundle_is_refused(
+    language: str, copy: Path, bundles: dict[str, Path], rows: list[Record]
+) -> None:
+    shutil.copy(beside(bundles["cls"], "signature.json"), beside(copy, "signature.json"))
+    assert "signature.json" in error_line(run(language, copy, stdin=as_json_lines(rows)))
+
+
+@every_language
+def test_another_format_of_bundles_is_refused(language: str, copy: Path, rows: list[Record]) -> None:
+    manifest = beside(copy, "manifest.json")
+    manifest.write_text(manifest.read_text().replace('"format_version": 2', '"format_version": 1'))
+    assert f"{copy}: bundle format 1" in error_line(run(language, copy, stdin=as_json_lines(rows)))
 
 
 @every_language

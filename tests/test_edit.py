@@ -215,7 +215,7 @@ def test_a_checkpoint_of_module_fit_with_its_label_and_auxiliary_states(
     assert {f"aux:{norm}_moving_mean", f"arg:{norm}_gamma"} < array_names(tmp_path / "new")
     signature = json.loads(Path(f"{tmp_path / 'new'}-signature.json").read_text())
     label = "y" if "--rename" in arguments else "softmax_label"
-    assert [tensor["name"] for tensor in signature["labels"]] == [label]
+    assert [tensor["name"] for tensor in signature["label_inputs"]] == [label]
 
 
 def test_an_array_that_nothing_reads_does_not_take_the_place_of_a_renamed_one(tmp_path: Path) -> None:

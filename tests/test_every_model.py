@@ -73,7 +73,7 @@ def test_every_head_reads_its_output(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_finished_head_is_written(model: Path, tmp_path: Path) -> None:
-    assert verify(export(f"hf:{model}", tmp_path / "finished", task="question_answering").bundle.prefix)
+    assert verify(export(f"hf:{model}", tmp_path / "finished", task="qa").bundle.prefix)
 
 
 def test_a_model_of_one_segment_takes_pairs(tmp_path: Path, tables: Tables) -> None:

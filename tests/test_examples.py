@@ -56,6 +56,6 @@ def test_the_example_of_onnx_runs(out: Path) -> None:
     (block,) = [block for block in BLOCKS if "onnxruntime" in block]
     ids = np.array([[3, 9, 4, 0], [3, 8, 9, 4]])
     found = run(block, ids=ids, types=np.zeros_like(ids), lengths=np.array([3, 4]))
-    assert found["labels"] == ["no", "yes"]
+    assert found["class_names"] == ["no", "yes"]
     assert found["words"][3] == "[CLS]"
     np.testing.assert_allclose(found["probabilities"].sum(axis=1), 1, rtol=1e-5)

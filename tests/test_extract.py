@@ -150,7 +150,7 @@ def test_a_training_symbol_keeps_its_label(cli: Cli, tmp_path: Path) -> None:
     net = conv_checkpoint(tmp_path)
     done = cli("extract", net, tmp_path / "part", "--output", "softmax", "--input", "flat", "--shape", IMAGES)
     assert done.code == 0, done.err
-    assert [tensor["name"] for tensor in signature(tmp_path / "part")["labels"]] == ["softmax_label"]
+    assert [tensor["name"] for tensor in signature(tmp_path / "part")["label_inputs"]] == ["softmax_label"]
     flat = np.random.default_rng(0).normal(size=(2, 64))
     _, params, _ = mx.model.load_checkpoint(str(net), 12)
     logits = flat @ params["fc_weight"].asnumpy().T + params["fc_bias"].asnumpy()

@@ -132,7 +132,7 @@ def test_signature_and_manifest_tell_how_to_call_it_and_how_it_was_made(classifi
         ("data2", ["batch"]),
     ]
     assert signature["outputs"] == [{"name": "softmax_output", "shape": ["batch", 2], "dtype": "float32"}]
-    assert signature["labels"] == ["no", "yes"]
+    assert signature["class_names"] == ["no", "yes"]
     assert signature["max_length"] == 24
     manifest = json.loads(Path(f"{classifier}-manifest.json").read_text())
     assert manifest["training"]["data"]["train"]["rows"] == 90
@@ -146,7 +146,7 @@ def test_labels_are_sorted_as_numbers_when_they_are_numbers(bundles: dict[str, P
     bundle = finetune(
         bundles["cls"], table, table, tmp_path / "out", options=FinetuneOptions(epochs=1, max_length=16)
     ).bundle
-    assert bundle.signature.labels == ("2", "9", "10")
+    assert bundle.signature.class_names == ("2", "9", "10")
 
 
 def test_the_best_epoch_is_kept_not_the_last(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_grafted_classifier_is_verified_but_not_used_before_it_is_fitted(
 ) -> None:
     assert cli("graft", bundles["cls"], tmp_path / "new").code == 0
     assert cli("verify", tmp_path / "new").code == 0
-    assert "never trained" in refusal(cli("predict", tmp_path / "new", "--text", "the cat"))
+    assert "untrained head" in refusal(cli("predict", tmp_path / "new", "--text", "the cat"))
     refused = cli(
         "finetune", tmp_path / "new", "--train", tables.train, "--dev", tables.dev, "--out", tmp_path / "tuned"
     )

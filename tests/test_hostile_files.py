@@ -321,14 +321,14 @@ def labelled(classifier: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("labels", "why"),
     [
-        (["no\n\x1b[2J", "yes"], "is no printable text"),
-        (["no\tp", "yes"], "is no printable text"),
-        (["yes", "yes"], "a label is there twice"),
+        (["no\n\x1b[2J", "yes"], "is not printable"),
+        (["no\tp", "yes"], "is not printable"),
+        (["yes", "yes"], "a class name is there twice"),
     ],
 )
 def test_labels_are_those_that_a_table_can_have(cli: Cli, labelled: Path, labels: list[str], why: str) -> None:
     """predict prints them, between tabs."""
-    change_json(labelled, "signature.json", "labels", value=labels)
+    change_json(labelled, "signature.json", "class_names", value=labels)
     for command in ("inspect", "predict"):
         said = refusal(cli(command, labelled, *(("--text", "happy") if command == "predict" else ())))
         assert "m-signature.json: damaged (ValueError: " in said

@@ -83,7 +83,7 @@ def test_a_head_on_the_whole_sequence_is_locked_by_its_weight(
 
 def test_a_classifier_that_finetune_wrote(cli: Command, classifier: Path) -> None:
     document = as_json(cli, classifier)
-    assert (document["bundle"], document["random_weights"]) == ("classifier", False)
+    assert (document["bundle"], document["trained"], document["encoder_trained"]) == ("classifier", True, True)
     assert document["answers"][0]["sentence"] == (
         "`fc-finetune` reads `cls` = [CLS], position 0 of the sequence: (N, 32)"
     )
@@ -220,17 +220,17 @@ def test_a_symbol_without_parameters(cli: Command, tmp_path: Path) -> None:
 def test_inputs_and_labels_that_are_no_bert_s_have_the_shapes_they_carry(cli: Command) -> None:
     document = as_json(cli, SYMBOLS / "mxnet-1.9.1" / "ssd.json")
     assert [(fact["name"], fact["shape"]) for fact in document["inputs"]] == [("data", None)]
-    assert [(fact["name"], fact["shape"]) for fact in document["labels"]] == [("label", ["?", 4, 5])]
+    assert [(fact["name"], fact["shape"]) for fact in document["label_inputs"]] == [("label", ["?", 4, 5])]
 
 
 def test_a_label_is_no_input(cli: Command, bundles: dict[str, Path], tmp_path: Path) -> None:
     graft(mx.sym.load(f"{bundles['cls']}-symbol.json"), 2).save(str(tmp_path / "train-symbol.json"))
     document = as_json(cli, tmp_path / "train")
-    assert [fact["name"] for fact in document["labels"]] == ["softmax_label"]
+    assert [fact["name"] for fact in document["label_inputs"]] == ["softmax_label"]
     assert [fact["name"] for fact in document["inputs"]] == ["data0", "data1", "data2"]
     assert field(as_text(cli, tmp_path / "train"), "labels") == ["softmax_label (?)  label, read by the loss only"]
     document = as_json(cli, tmp_path / "train", "--shape", "data0=5,8")
-    assert document["labels"][0]["shape"] == [5]
+    assert document["label_inputs"][0]["shape"] == [5]
 
 
 def test_only_a_static_bert_takes_one_length(cli: Command, tmp_path: Path) -> None:
@@ -256,7 +256,8 @@ def test_operators_are_counted(cli: Command, classifier: Path) -> None:
 
 def test_random_weights_are_said(cli: Command, tmp_path: Path) -> None:
     result = export("random:bert_1_8_2", tmp_path / "random")
-    assert as_json(cli, result.bundle.prefix)["random_weights"] is True
+    document = as_json(cli, result.bundle.prefix)
+    assert (document["trained"], document["encoder_trained"]) == (False, False)
     assert "RANDOM WEIGHTS" in field(as_text(cli, result.bundle.prefix), "graph")[0]
 
 

@@ -48,7 +48,7 @@ def test_the_symbol_file_may_have_any_name(cli: Command, tmp_path: Path) -> None
 
 def test_the_symbol_of_training_is_one_of_the_bundle(cli: Command, classifier: Path) -> None:
     document = as_json(cli, f"{classifier}-train-symbol.json")
-    assert [fact["name"] for fact in document["labels"]] == ["softmax_label"]
+    assert [fact["name"] for fact in document["label_inputs"]] == ["softmax_label"]
     assert document["params"] == f"{classifier}-0000.params"
     assert document["answers"][0]["kind"] == "cls"
 

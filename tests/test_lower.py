@@ -36,7 +36,7 @@ from bertsym.recognition.recognise import find_bert
 Cli = Callable[..., Result]
 FORMS = ("portable", "gluonnlp", "fast")
 OUTPUTS = ("cls", "pooled", "mean", "sequence")
-TASKS = ("classification", "regression", "question_answering")
+TASKS = ("classification", "regression", "qa")
 WAYS = list(itertools.permutations(FORMS, 2))
 
 
@@ -202,7 +202,7 @@ def test_other_heads_keep_their_training_symbol(bundles: dict[str, Path], tmp_pa
     graft_head(bundles["sequence"], tmp_path / "qa", head="qa")
     bundle = lower(tmp_path / "qa", tmp_path / "new", form="gluonnlp").bundle
     assert isinstance(bundle, SymbolBundle)
-    assert [label.name for label in bundle.signature.labels] == ["start_label", "end_label"]
+    assert [label.name for label in bundle.signature.label_inputs] == ["start_label", "end_label"]
     train = SymbolGraph.load(f"{tmp_path / 'new'}-train-symbol.json")
     assert train.output_names == ["start", "end"]
     assert find_bert(train).form.startswith("gluonnlp")

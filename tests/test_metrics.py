@@ -124,9 +124,9 @@ def predicted(classifier: Path, tables: Tables) -> tuple[Array, Array]:
     """Probabilities of the dev rows, a text at a time, so without any padded row; and the right classes."""
     rows = read_rows(Table(tables.dev, TableFormat()))
     model = Classifier(classifier, batch_size=1)
-    assert model.labels == ("no", "yes")
+    assert model.class_names == ("no", "yes")
     probabilities = [list(model.predict([row.text])[0].probabilities.values()) for row in rows]
-    return np.array(probabilities), np.array([model.labels.index(str(row.label)) for row in rows])
+    return np.array(probabilities), np.array([model.class_names.index(str(row.label)) for row in rows])
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 21, 32])

@@ -88,7 +88,7 @@ def test_a_training_symbol_is_the_same_without_its_loss(bundles: dict[str, Path]
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("task", ["classification", "regression", "question_answering"])
+@pytest.mark.parametrize("task", ["classification", "regression", "qa"])
 def test_a_finished_head_of_export(tiny_hf: Path, tmp_path: Path, task: str) -> None:
     prefix = export(f"hf:{tiny_hf}", tmp_path / task, task=task).bundle.prefix
     export_onnx(prefix, tmp_path / "out.onnx")
@@ -211,7 +211,7 @@ def test_the_file_alone_classifies_texts_as_predict_does(classifier: Path, tmp_p
     export_onnx(classifier, tmp_path / "happy.onnx")
     opened = session(tmp_path / "happy.onnx")
     told = opened.get_modelmeta().custom_metadata_map
-    settings, labels = json.loads(told["tokenizer"]), json.loads(told["labels"])
+    settings, labels = json.loads(told["tokenizer"]), json.loads(told["class_names"])
     tokenizer: Any = BertWordPieceTokenizer(
         {token: i for i, token in enumerate(told["vocabulary"].splitlines())},
         lowercase=settings["lower_case"],
@@ -250,7 +250,7 @@ def test_a_part_keeps_how_texts_are_read_but_not_what_was_answered(classifier: P
     told = session(tmp_path / "other.onnx").get_modelmeta().custom_metadata_map
     assert json.loads(told["tokenizer"])["lower_case"] is True
     assert json.loads(told["kind"]) == "symbol"
-    assert "labels" not in told
+    assert "class_names" not in told
 
 
 @pytest.mark.parametrize("wrong", ["length", "token", "type"])

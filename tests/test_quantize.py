@@ -87,7 +87,7 @@ def test_weights_have_one_scale_and_are_int8_in_the_file_or_a_scale_for_each_out
 def test_the_bundle_says_what_it_is_and_how_it_was_made(quantized: Quantized, tables: Tables, classifier: Path) -> None:
     signature, manifest = quantized.bundle.signature, quantized.bundle.manifest
     assert (signature.precision, signature.kind, signature.minimum_mxnet) == ("int8", "classifier", "1.9.0")
-    assert signature.labels == Bundle.open(classifier).signature.labels
+    assert signature.class_names == Bundle.open(classifier).signature.class_names
     how = manifest["quantization"]
     assert how["calibration"]["kind"] == "naive"
     assert how["calibration"]["rows"] == 90

@@ -128,7 +128,7 @@ def test_other_names_of_the_operators_change_no_number(path: Path) -> None:
 
 def of_this_package() -> dict[str, Any]:
     cls, pooled = output_symbol(BERT, "cls"), output_symbol(BERT, "pooled")
-    tasks = ("classification", "regression", "question_answering")
+    tasks = ("classification", "regression", "qa")
     return {
         **{output: output_symbol(BERT, output) for output in ("cls", "pooled", "mean", "sequence")},
         "grafted": graft(cls, 3),

@@ -130,7 +130,7 @@ def test_every_output_is_verified_with_its_shapes_and_differences(
 
 @pytest.mark.parametrize(
     ("task", "shape"),
-    [("classification", "(3, 2)"), ("regression", "(3, 1)"), ("question_answering", "(3, 23, 2)")],
+    [("classification", "(3, 2)"), ("regression", "(3, 1)"), ("qa", "(3, 23, 2)")],
 )
 def test_a_bundle_with_a_finished_head_is_verified(
     cli: Cli, tiny_hf: Path, tmp_path: Path, task: str, shape: str
@@ -274,12 +274,18 @@ def test_a_prefix_without_a_manifest_is_no_bundle(cli: Cli, copied: Path) -> Non
 # --- manifests ---
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
-def test_a_bundle_of_an_unknown_format_is_refused(cli: Cli, copied: Path, version: object) -> None:
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (1, "bundle format 1: export it again"),
+        (3, "bundle format 3, this bertsym reads format 2"),
+        ("1", "bundle format '1', this bertsym reads format 2"),
+        (None, "bundle format None, this bertsym reads format 2"),
+    ],
+)
+def test_a_bundle_of_another_format_is_refused(cli: Cli, copied: Path, version: object, message: str) -> None:
     edit_manifest(copied, lambda manifest: manifest.update(format_version=version))
-    line = refusal(cli("verify", copied))
-    assert str(file_of(copied, "manifest.json")) in line
-    assert "format" in line
+    assert refusal(cli("verify", copied)) == f"Error: {file_of(copied, 'manifest.json')}: {message}"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ OUTPUTS = {
 FINISHED_HEADS = {
     "classification": ("pooled", "bertclassifier0_dense0"),
     "regression": ("pooled", "bertregression0_dense0"),
-    "question_answering": ("sequence", "bertforqa0_dense0"),
+    "qa": ("sequence", "bertforqa0_dense0"),
 }
 
 #: the layers that fine-tuning adds, and the label of the last one

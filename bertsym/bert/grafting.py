@@ -20,7 +20,7 @@ class HeadKind:
 
     reads_tokens: bool  #: (N, T, U) rather than (N, U)
     num_outputs: int | None  #: where it can't be chosen
-    labels: tuple[tuple[str, tuple[str, ...]], ...]  #: names of the training graph's labels, and their shapes
+    label_inputs: tuple[tuple[str, tuple[str, ...]], ...]  #: of the training graph: names and shapes
 
 
 HEADS = {

@@ -108,12 +108,12 @@ def head_parameters(symbol: Any, base_arguments: Sequence[str], shapes: _Shapes,
 def finished_head(config: BertConfig, task: str, num_classes: int, dropout: float = 0.1, form: Form = Form()) -> Any:
     """A BERT with an untrained head that ends in logits, as GluonNLP's ``export.py --task`` writes it.
 
-    ``classification`` (N, num_classes) and ``regression`` (N, 1) read the pooler, ``question_answering``
-    (N, T, 2) every token. The output node is ``logits``.
+    ``classification`` (N, num_classes) and ``regression`` (N, 1) read the pooler, ``qa`` (N, T, 2) every
+    token. The output node is ``logits``.
     """
     output, prefix = FINISHED_HEADS[task]
     data = output_symbol(config, output, form)
-    if task != "question_answering":  # GluonNLP's BertForQA has none
+    if task != "qa":  # GluonNLP's BertForQA has none
         data = mx.sym.Dropout(data, p=dropout, name=f"{prefix}_dropout")
     return mx.sym.FullyConnected(
         data,

@@ -4,9 +4,10 @@
 PREFIX-symbol.json        inference symbol, without label; ends in ``softmax_output`` with a classifier
 PREFIX-train-symbol.json  only with a head: the same graph ending in its loss, such as SoftmaxOutput ``softmax``
 PREFIX-0000.params        exactly the symbol's parameters; ``arg:`` names and float32 in a BERT
+PREFIX-tokenizer.json     optional: the tokenizer, as Hugging Face's ``tokenizers`` reads it
 PREFIX-vocab.txt          WordPiece vocabulary, a token a line
 PREFIX-vocab.json         the same as GluonNLP writes it
-PREFIX-signature.json     inputs, outputs, labels, tokenisation, oldest MXNet
+PREFIX-signature.json     inputs, outputs, task, class names, tokenisation, oldest MXNet
 PREFIX-manifest.json      SHA-256 and size of each file, source, config, versions, command
 ========================  =====================================================================
 """
@@ -17,6 +18,7 @@ from bertsym.bundle.files import (
     PARAMS,
     SIGNATURE,
     SYMBOL,
+    TOKENIZER,
     TRAIN_SYMBOL,
     VOCAB_JSON,
     VOCAB_TXT,
@@ -33,6 +35,7 @@ __all__ = [
     "PARAMS",
     "SIGNATURE",
     "SYMBOL",
+    "TOKENIZER",
     "TRAIN_SYMBOL",
     "VOCAB_JSON",
     "VOCAB_TXT",

@@ -12,9 +12,9 @@ from bertsym.errors import ModelError
 from bertsym.files import open_regular
 
 SYMBOL, TRAIN_SYMBOL, PARAMS = "symbol.json", "train-symbol.json", "0000.params"
-VOCAB_TXT, VOCAB_JSON = "vocab.txt", "vocab.json"
+TOKENIZER, VOCAB_TXT, VOCAB_JSON = "tokenizer.json", "vocab.txt", "vocab.json"
 SIGNATURE, MANIFEST = "signature.json", "manifest.json"
-FILE_NAMES = (SYMBOL, TRAIN_SYMBOL, PARAMS, VOCAB_TXT, VOCAB_JSON, SIGNATURE, MANIFEST)
+FILE_NAMES = (SYMBOL, TRAIN_SYMBOL, PARAMS, TOKENIZER, VOCAB_TXT, VOCAB_JSON, SIGNATURE, MANIFEST)
 
 _SMALL = 1 << 24  # bytes whose digest takes no time worth sparing
 

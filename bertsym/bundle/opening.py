@@ -24,6 +24,7 @@ from bertsym.bundle.files import (
     PARAMS,
     SIGNATURE,
     SYMBOL,
+    TOKENIZER,
     TRAIN_SYMBOL,
     VOCAB_TXT,
     bundle_paths,
@@ -31,7 +32,7 @@ from bertsym.bundle.files import (
     file_path,
 )
 from bertsym.errors import ModelError
-from bertsym.files import check_inside, read_json
+from bertsym.files import check_inside, read_bytes, read_json
 from bertsym.recognition.constants import reads_fed_lengths
 from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature, of_type
@@ -44,7 +45,7 @@ from bertsym.symbol.sizes import tensor_sizes
 from bertsym.symbol.validation import check_symbol
 from bertsym.text.vocabulary import Vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_ELEMENTS = 1 << 27  #: of a tensor at the sizes at which graphs are tried
 # Numbers of texts and of their tokens; primes, so that no other number divides both by chance.
 _TRIED = ((11, 5), (13, 7))
@@ -71,6 +72,15 @@ class _Files:
         """The vocabulary; raises ModelError when there is none."""
         return Vocabulary.load(self.path(VOCAB_TXT))
 
+    def tokenizer_json(self) -> str | None:
+        """The text of PREFIX-tokenizer.json; None when there is none."""
+        if not self.has(TOKENIZER):
+            return None
+        try:
+            return read_bytes(self.path(TOKENIZER)).decode("utf-8")
+        except UnicodeDecodeError:
+            raise ModelError(f"{self.path(TOKENIZER)}: not UTF-8 text") from None
+
 
 @dataclass(frozen=True)
 class SymbolBundle(_Files):
@@ -86,7 +96,7 @@ class SymbolBundle(_Files):
         """Raise ModelError unless the signature, the parameters and the graphs tell the same."""
         params = set(self.params())
         inputs = {tensor.name for tensor in self.signature.inputs}
-        labels = {tensor.name for tensor in self.signature.labels}
+        labels = {tensor.name for tensor in self.signature.label_inputs}
         for name in (SYMBOL, TRAIN_SYMBOL):
             if self.has(name):
                 graph = SymbolGraph.load(self.path(name))
@@ -124,10 +134,18 @@ class Bundle(_Files):
         """Raise ModelError unless signature, config, vocabulary, parameters and graphs tell the same."""
         names = [name for name in (SYMBOL, TRAIN_SYMBOL) if self.has(name)]
         graphs = {name: SymbolGraph.load(self.path(name)) for name in names}
-        tokens = len(self.vocabulary())
-        if tokens != self.config.vocab_size:
-            raise ModelError(f"{self.path(VOCAB_TXT)}: {tokens} tokens, the config has {self.config.vocab_size}")
+        self._check_vocabulary()
         check_bert(self.config, self.signature, self.params().infos, graphs, self.path)
+
+    def _check_vocabulary(self) -> None:
+        tokens, signature = self.vocabulary().tokens, self.signature
+        if len(tokens) != self.config.vocab_size:
+            raise ModelError(f"{self.path(VOCAB_TXT)}: {len(tokens)} tokens, the config has {self.config.vocab_size}")
+        unknown = [token for token in signature.special_tokens.values() if token not in tokens]
+        if unknown:
+            raise ModelError(f"{self.path(SIGNATURE)}: special token {unknown[0]!r} is not in the vocabulary")
+        if not 0 <= signature.pad_id < len(tokens) or tokens[signature.pad_id] != signature.special_tokens.get("pad"):
+            raise ModelError(f"{self.path(SIGNATURE)}: pad_id {signature.pad_id} is not the id of the pad token")
 
     def moved_to(self, prefix: str | Path) -> Bundle:
         """The same bundle after its files were moved."""
@@ -155,6 +173,11 @@ def check_bert(
 
     `graphs` are by file name (SYMBOL, TRAIN_SYMBOL); `path` gives what messages call a file.
     """
+    names = tuple(tensor.name for tensor in signature.inputs)
+    if names != INPUT_NAMES:
+        raise ModelError(
+            f"{path(SIGNATURE)}: the inputs are {', '.join(names) or 'none'}, not {', '.join(INPUT_NAMES)}"
+        )
     expected = folded_shapes(_expected_shapes(config, signature, path(SIGNATURE)), infos)
     shapes = {name: info.shape for name, info in infos.items()}
     quantized = signature.precision == "int8"
@@ -241,9 +264,9 @@ def _expected_shapes(config: BertConfig, signature: Signature, where: object) ->
     if signature.kind == "encoder":
         return shapes
     if signature.kind == "classifier":
-        prefix, outputs = FULLY_CONNECTED, len(signature.labels)
+        prefix, outputs = FULLY_CONNECTED, len(signature.class_names)
     elif signature.kind == "logits" and signature.task in FINISHED_HEADS:
-        prefix, outputs = FINISHED_HEADS[signature.task][1], signature.output_shape[-1]
+        prefix, outputs = FINISHED_HEADS[signature.task][1], of_type(signature.output_shape[-1], int)
     else:
         raise ModelError(f"{where}: kind {signature.kind!r}, task {signature.task!r} is unknown")
     width = config.units * (signature.length or 1)
@@ -295,8 +318,7 @@ def _read_manifest(prefix: Path) -> dict[str, Any]:
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}") from None
     with _damage(path):
-        if manifest["format_version"] != FORMAT_VERSION:
-            raise ModelError(f"{path}: bundle format {manifest['format_version']}, {FORMAT_VERSION} is known")
+        _check_format(manifest["format_version"], path)
         for name, entry in of_type(manifest["files"], dict).items():
             if name not in FILE_NAMES:
                 raise ModelError(f"{path}: unknown file {name!r}")
@@ -307,6 +329,13 @@ def _read_manifest(prefix: Path) -> dict[str, Any]:
         of_type(manifest["command"], list, type(None))
         of_type(of_type(manifest.get("base", {}), dict).get("config"), dict, type(None))
     return manifest
+
+
+def _check_format(version: Any, path: Path) -> None:
+    if type(version) is int and version < FORMAT_VERSION:
+        raise ModelError(f"{path}: bundle format {version}: export it again")
+    if version != FORMAT_VERSION:
+        raise ModelError(f"{path}: bundle format {version!r:.80}, this bertsym reads format {FORMAT_VERSION}")
 
 
 @contextlib.contextmanager

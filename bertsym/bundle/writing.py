@@ -20,6 +20,7 @@ from bertsym.bundle.files import (
     PARAMS,
     SIGNATURE,
     SYMBOL,
+    TOKENIZER,
     TRAIN_SYMBOL,
     VOCAB_JSON,
     VOCAB_TXT,
@@ -50,6 +51,7 @@ class BundleContent:
     vocabulary: Vocabulary
     facts: Mapping[str, Any]
     train_symbol_json: str | None = None
+    tokenizer_json: str | None = None  #: written verbatim
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class SymbolContent:
     vocabulary: Vocabulary | None
     facts: Mapping[str, Any]
     train_symbol_json: str | None = None
+    tokenizer_json: str | None = None  #: written verbatim
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Stage:
         texts = {
             SYMBOL: content.symbol_json,
             TRAIN_SYMBOL: content.train_symbol_json,
+            TOKENIZER: content.tokenizer_json,
             VOCAB_TXT: vocabulary.to_text() if vocabulary else None,
             VOCAB_JSON: vocabulary.to_gluonnlp_json() if vocabulary else None,
             SIGNATURE: json_text(content.signature.to_json()),

@@ -87,9 +87,9 @@ def command(
             else:
                 truncated += prediction.truncated
             if rows == 1 and output_format == "tsv":
-                click.echo("\t".join(["label", *(f"p({label})" for label in classifier.labels)]))
+                click.echo("\t".join(["label", *(f"p({label})" for label in classifier.class_names)]))
             if on_error == "blank" or not isinstance(prediction, DataError):
-                click.echo(_line(prediction, classifier.labels, output_format))
+                click.echo(_line(prediction, classifier.class_names, output_format))
             on_rows(1)
     show_truncated(truncated, rows, classifier.bundle.signature.max_length)
     show_bad_rows(bad, rows, _DONE[on_error])

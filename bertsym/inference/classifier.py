@@ -8,6 +8,7 @@ from bertsym.bundle import Bundle
 from bertsym.errors import ModelError, UsageError
 from bertsym.signature import Signature
 from bertsym.text.tables import TableFormat
+from bertsym.text.tasks import TASKS, Task
 
 
 def open_classifier(prefix: str | Path) -> Bundle:
@@ -18,11 +19,27 @@ def open_classifier(prefix: str | Path) -> Bundle:
             f"{bundle.prefix}: has no classifier, it ends in {bundle.signature.output_name}; "
             "fine-tune it first with bertsym finetune"
         )
-    if bundle.signature.kind != "classifier":
-        raise ModelError(f"{bundle.prefix}: its {bundle.signature.task} head was never trained")
     if not bundle.signature.trained:
-        raise ModelError(f"{bundle.prefix}: its classifier was grafted and never trained")
+        raise ModelError(
+            f"{bundle.prefix}: untrained head: train it with MXNet and put its parameters in with bertsym edit "
+            "--params, or remove it with bertsym graft --head none and use bertsym finetune"
+        )
+    if bundle.signature.kind != "classifier":
+        raise ModelError(f"{bundle.prefix}: a {bundle.signature.task} model that ends in logits: not supported yet")
     return bundle
+
+
+def task_of(signature: Signature, name: str | None = None) -> Task:
+    """The row of TASKS of this name or, without one, the one that a classifier was trained for.
+
+    Raises UsageError for a name that is not in TASKS, ModelError for a signature whose task is not.
+    """
+    if name is not None and name not in TASKS:
+        raise UsageError(f"task {name!r} is not one of {', '.join(TASKS)}")
+    name = name or signature.dataset or signature.task or ""
+    if name not in TASKS:
+        raise ModelError(f"the model's task {name!r} is not one of {', '.join(TASKS)}: name one of them with --task")
+    return TASKS[name]
 
 
 def as_trained(signature: Signature, table_format: TableFormat) -> TableFormat:

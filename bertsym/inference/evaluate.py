@@ -7,13 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertsym.errors import DataError, UsageError
-from bertsym.inference.classifier import open_classifier
+from bertsym.errors import DataError
+from bertsym.inference.classifier import open_classifier, task_of
 from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.inference.predictor import BATCH_SIZE, Predictor
 from bertsym.inference.rows import read_encoded
 from bertsym.text.tables import TableFormat
-from bertsym.text.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,13 @@ def evaluate(
     """
     bundle = open_classifier(prefix)
     signature = bundle.signature
-    name = task or signature.task or "classification"
-    if name not in TASKS:
-        raise UsageError(f"task {name!r} is not one of {', '.join(TASKS)}")
+    judged = task_of(signature, task)
     if task:
-        table_format = dataclasses.replace(table_format, columns=table_format.columns.or_else(TASKS[task].columns))
+        table_format = dataclasses.replace(table_format, columns=table_format.columns.or_else(judged.columns))
     rows = read_encoded(bundle, path, table_format, True, on_bad_row)
     assert rows.classes is not None
     probabilities = Predictor.from_bundle(bundle, device, batch_size)(rows.features, on_rows)
     metrics = evaluate_probabilities(
-        probabilities, rows.classes, signature.labels, TASKS[name].metrics, TASKS[name].positive_label
+        probabilities, rows.classes, signature.class_names, judged.metrics, judged.positive_label
     )
     return Evaluation(metrics, len(rows), rows.features.truncated, rows.left_out)

@@ -32,7 +32,7 @@ class Classifier:
 
     def __init__(self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE) -> None:
         self.bundle: Bundle = open_classifier(prefix)
-        self.labels = self.bundle.signature.labels
+        self.class_names = self.bundle.signature.class_names
         self._tokenizer = BundleTokenizer(self.bundle.signature, self.bundle.vocabulary())
         self._predictor = Predictor.from_bundle(self.bundle, device, batch_size)
 
@@ -75,5 +75,5 @@ class Classifier:
                     yield example
                     continue
                 values = next(outputs)
-                probabilities = dict(zip(self.labels, map(float, values)))
-                yield Prediction(self.labels[int(values.argmax())], probabilities, example.truncated)
+                probabilities = dict(zip(self.class_names, map(float, values)))
+                yield Prediction(self.class_names[int(values.argmax())], probabilities, example.truncated)

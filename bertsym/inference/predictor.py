@@ -62,7 +62,7 @@ class Predictor:
         predictor = cls(
             symbol,
             bundle.config,
-            bundle.vocabulary().index("[PAD]"),
+            signature.pad_id,
             signature.max_length,
             signature.length,
             contexts(device),

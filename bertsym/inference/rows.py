@@ -49,7 +49,7 @@ def read_encoded(
     """
     signature = bundle.signature
     table = Table(path, as_trained(signature, table_format), need_label=labelled)
-    found = [_labelled(row, signature.labels, table.name) if labelled else row for row in table.each()]
+    found = [_labelled(row, signature.class_names, table.name) if labelled else row for row in table.each()]
     for row in found:
         if isinstance(row, Row):
             check_pair(signature, row.pair is not None)
@@ -69,7 +69,7 @@ def read_encoded(
             left_out += 1
     if not rows:
         raise DataError(f"{table.name}: no rows" + (f" but {left_out} that can't be read" if left_out else ""))
-    classes = classes_of(rows, signature.labels, table.name) if labelled else None
+    classes = classes_of(rows, signature.class_names, table.name) if labelled else None
     return Rows(Features(examples), classes, table.sha256, left_out)
 
 

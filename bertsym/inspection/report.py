@@ -21,7 +21,7 @@ from bertsym.symbol.operators import Oldest, oldest_mxnet
 from bertsym.symbol.quantized import quantized_layers
 
 Shape = tuple[int, ...]
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,16 @@ class Inspection:
     symbol: str
     params: str | None
     bundle: str | None  #: the kind that the signature tells, such as ``classifier``; None for other files
-    random_weights: bool
+    family: str | None  #: of a BERT's bundle, as the next four are in its signature
+    task: str | None
+    dataset: str | None
+    class_names: tuple[str, ...]
+    encoder_trained: bool | None
+    trained: bool | None  #: as in the signature of any bundle
     written_by: str | None  #: version of MXNet
     bert: Recognised | None
     inputs: list[TensorFact]
-    labels: list[TensorFact]
+    label_inputs: list[TensorFact]
     outputs: list[TensorFact]
     parts: list[Part]
     missing: list[str]
@@ -102,7 +107,12 @@ class Inspection:
             "symbol": self.symbol,
             "params": self.params,
             "bundle": self.bundle,
-            "random_weights": self.random_weights,
+            "family": self.family,
+            "task": self.task,
+            "dataset": self.dataset,
+            "class_names": list(self.class_names),
+            "trained": self.trained,
+            "encoder_trained": self.encoder_trained,
             "written_by_mxnet": self.written_by,
             "bert": None
             if bert is None
@@ -122,7 +132,7 @@ class Inspection:
                 "layer_outputs": [str(layer.output) for layer in bert.layers],
             },
             "inputs": [vars(fact) for fact in self.inputs],
-            "labels": [vars(fact) for fact in self.labels],
+            "label_inputs": [vars(fact) for fact in self.label_inputs],
             "outputs": [vars(fact) for fact in self.outputs],
             "parameters": None
             if self.params is None
@@ -178,6 +188,7 @@ def report(
 ) -> Inspection:
     """The facts of an opened model, as `inspect`."""
     graph, bert, bundle = model.graph, model.bert, model.bundle
+    signature = bundle.signature if isinstance(bundle, Bundle) else None
     known: dict[Output, Axes] = {output: trace.axes for output, trace in model.traces.items()}
     if bert is not None and bert.length is not None:
         known = {key: tuple(bert.length if axis == LENGTH else axis for axis in axes) for key, axes in known.items()}
@@ -201,11 +212,18 @@ def report(
         symbol=str(model.symbol_path),
         params=str(model.params_path) if model.params_path is not None else None,
         bundle=_kind(bundle) if bundle is not None else None,
-        random_weights=bundle is not None and bundle.manifest.get("source", {}).get("pretrained") is False,
+        family=signature.family if signature is not None else None,
+        task=signature.task if signature is not None else None,
+        dataset=signature.dataset if signature is not None else None,
+        class_names=signature.class_names if signature is not None else (),
+        encoder_trained=signature.encoder_trained if signature is not None else None,
+        trained=bundle.signature.trained if bundle is not None else None,
         written_by=graph.mxnet_version,
         bert=bert,
         inputs=inputs,
-        labels=[_tensor_fact(variables[name], known, "label, read by the loss only") for name in model.labels],
+        label_inputs=[
+            _tensor_fact(variables[name], known, "label, read by the loss only") for name in model.label_inputs
+        ],
         outputs=[TensorFact(str(output), known.get(output)) for output in graph.outputs],
         parts=_parts(model),
         missing=model.missing,

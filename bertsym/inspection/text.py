@@ -25,10 +25,11 @@ def _header(facts: Inspection) -> Iterator[str]:
     kind = "any MXNet symbol" if facts.bundle is None else f"bundle of bertsym, {facts.bundle}"
     written = f", written by MXNet {facts.written_by}" if facts.written_by else ""
     yield f"{facts.name}: {kind}{written}"
+    yield from _task(facts)
     yield from _field("graph", _what(facts))
     yield from _field("inputs", *(_tensor(fact.name, fact.shape, fact.meaning) for fact in facts.inputs))
-    if facts.labels:
-        yield from _field("labels", *(_tensor(fact.name, fact.shape, fact.meaning) for fact in facts.labels))
+    if facts.label_inputs:
+        yield from _field("labels", *(_tensor(fact.name, fact.shape, fact.meaning) for fact in facts.label_inputs))
     yield from _field("outputs", *(_tensor(fact.name, fact.shape, "") for fact in facts.outputs))
     yield from _field("params", *_parameters(facts))
     operators = [f"{count} {op}" for op, count in facts.operators.items()]
@@ -45,6 +46,16 @@ def _header(facts: Inspection) -> Iterator[str]:
     )
 
 
+def _task(facts: Inspection) -> Iterator[str]:
+    untrained = facts.trained is False and facts.bundle != "encoder"
+    if facts.task is not None:
+        of = f" ({facts.dataset})" if facts.dataset is not None else ""
+        names = f"; classes {', '.join(facts.class_names)}" if facts.class_names else ""
+        yield from _field("task", f"{facts.task}{of}{names}{'; UNTRAINED HEAD' if untrained else ''}")
+    elif untrained:
+        yield from _field("task", "UNTRAINED HEAD")
+
+
 def _what(facts: Inspection) -> str:
     nodes = f"{len(facts.nodes)} nodes"
     if facts.int8:
@@ -53,7 +64,7 @@ def _what(facts: Inspection) -> str:
         return f"no BERT, {nodes}"
     length = f"; takes length {facts.bert.length} only" if facts.bert.length else ""
     guarded = "; guarded: its inputs are clipped inside" if facts.bert.guarded else ""
-    weights = "; RANDOM WEIGHTS" if facts.random_weights else ""
+    weights = "; RANDOM WEIGHTS" if facts.encoder_trained is False else ""
     return f"{facts.bert}; {facts.bert.form} form, {nodes}{length}{guarded}{weights}"
 
 

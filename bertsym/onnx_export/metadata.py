@@ -10,8 +10,8 @@ from bertsym.files import read_json
 from bertsym.model import Model
 
 #: keys of a signature that are kept: how texts become inputs, and of a BERT what it answers
-_TEXTS = ("max_length", "pair", "tokenizer")
-_ANSWER = ("encoder_output", "labels", "task", "trained")
+_TEXTS = ("family", "max_length", "pair", "pad_id", "special_tokens", "tokenizer")
+_ANSWER = ("encoder_output", "task", "dataset", "class_names", "encoder_trained")
 
 
 def input_meanings(model: Model) -> dict[str, str]:
@@ -35,7 +35,7 @@ def metadata(model: Model) -> dict[str, str]:
     else:
         manifest = model.bundle.manifest
         signature = read_json(model.bundle.path(SIGNATURE))
-        found["kind"] = signature["kind"]
+        found.update((key, signature[key]) for key in ("kind", "trained"))
         if signature["kind"] == "symbol":  # what it answers is no longer what its origin did
             found.update((key, value) for key, value in (signature["origin"] or {}).items() if key in _TEXTS)
         else:

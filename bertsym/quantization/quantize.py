@@ -126,7 +126,7 @@ class _Choice:
 
     def __init__(self, bundle: Bundle, granularity: str, calibration: Rows, dev: Rows, max_drop: float) -> None:
         self._bundle, self._calibration, self._dev, self._max_drop = bundle, calibration, dev, max_drop
-        self._pad_id = bundle.vocabulary().index("[PAD]")
+        self._pad_id = bundle.signature.pad_id
         graph, arg_params = _prepared(bundle)
         self.quantizer = Quantizer(graph, arg_params, granularity == "channel-wise")
         self._predictor_float32 = Predictor.from_bundle(bundle)
@@ -198,7 +198,7 @@ class _Choice:
             add_guard(graph, *INPUT_NAMES)
         return BundleContent(
             bundle.config,
-            dataclasses.replace(bundle.signature, precision="int8", target_mxnet=None),
+            dataclasses.replace(bundle.signature, precision="int8", target_mxnet=None, label_inputs=()),
             graph.to_json(),
             arg_params,
             bundle.vocabulary(),
@@ -209,6 +209,7 @@ class _Choice:
                 "command": command,
                 "quantization": how,
             },
+            tokenizer_json=bundle.tokenizer_json(),
         )
 
 

@@ -65,7 +65,7 @@ def all_shapes(model: Model, shapes: Mapping[str, Shape] | None = None) -> dict[
 
     Raises UsageError for an input that the graph has not, and ModelError for shapes that don't fit.
     """
-    known = [*model.inputs, *model.labels]
+    known = [*model.inputs, *model.label_inputs]
     for name in shapes or {}:
         if name not in known:
             raise UsageError(f"{model.name} has no input {name!r}; its inputs are {', '.join(known)}")

@@ -29,6 +29,11 @@ class Pretrained:
     notes: tuple[str, ...] = ()
 
     @property
+    def trained(self) -> bool:
+        """Whether the weights were trained: False of random ones."""
+        return bool(self.origin.get("pretrained"))
+
+    @property
     def has_pooler(self) -> bool:
         """Whether the weights of BERT's pooler are there."""
         return all(name in self.arg_params for name in POOLER)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bertsym.bert.config import BertConfig
 from bertsym.bundle import MANIFEST, PARAMS, Bundle, file_path, open_any
 from bertsym.errors import ModelError, UsageError
@@ -15,7 +17,7 @@ from bertsym.model import Model, open_model, require_params
 from bertsym.running import Shape, listed_outputs
 from bertsym.signature import Signature
 from bertsym.surgery.comparison import Difference, check_equal, compare
-from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, training_labels, write
+from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, label_inputs, write
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ParamsFile
@@ -58,7 +60,7 @@ def edit(
     """Change a symbol and write it as a bundle at `out`; with `out` None nothing is written (a dry run).
 
     Parameters follow the names of their variables. A bundle takes the parameters of another file, `params` or those
-    of `epoch`, as another binding trained them; an untrained classifier is a trained one then.
+    of `epoch`, as another binding trained them: a head whose parameters they change counts as trained.
 
     Unless attributes are set, what the symbol computes must stay the same, and is compared with the original on
     random inputs; when they are, the difference is told.
@@ -98,9 +100,10 @@ def edit(
     result = Changed(
         changed,
         graphs[1] if train is not None else None,
-        labels=training_labels(model, names),
+        label_inputs=label_inputs(model, names),
         signature=_signature(model, changed),
         config=config,
+        trained=_trained(model)[0] if model.bundle is not None else None,
         is_bert=config is not None or not isinstance(model.bundle, Bundle),
         shapes=end_shapes(changed, {names.get(name, name): shape for name, shape in (shapes or {}).items()}),
     )
@@ -201,9 +204,27 @@ def _signature(model: Model, changed: Model) -> Signature | None:
     if not isinstance(model.bundle, Bundle):
         return None
     signature = model.bundle.signature
-    if not signature.trained and model.params_path != model.bundle.path(PARAMS):
-        signature = dataclasses.replace(signature, trained=True, pair=None)
-    return dataclasses.replace(signature, output_name=f"{changed.graph.output_names[0]}_output")
+    trained, encoder_trained = _trained(model)
+    return dataclasses.replace(
+        signature,
+        output_name=f"{changed.graph.output_names[0]}_output",
+        trained=bool(trained),
+        encoder_trained=encoder_trained,
+        # What texts the head was trained on is unknown.
+        pair=None if model.bundle.has_head and trained and not signature.trained else signature.pair,
+    )
+
+
+def _trained(model: Model) -> tuple[bool | None, bool]:
+    """``trained`` and ``encoder_trained`` of a model's bundle; parameters unlike the bundle's own count as trained."""
+    assert model.bundle is not None
+    assert model.params is not None
+    signature, own, params = model.bundle.signature, model.bundle.params(), model.params
+    changed = {name for name in own if not np.array_equal(own[name], params[name])}
+    classifiers = [model.graph.node(answer.classifier) for answer in model.answers if answer.classifier]
+    head = {entry.node.name for node in classifiers for entry in node.inputs[1:]}
+    encoder = not isinstance(signature, Signature) or signature.encoder_trained
+    return signature.trained or bool(changed & head if head else changed), encoder or bool(changed - head)
 
 
 def _config(model: Model, changed: Model) -> BertConfig | None:

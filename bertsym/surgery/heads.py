@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bertsym.bert.catalogue import FULLY_CONNECTED
+from bertsym.bert.catalogue import FULLY_CONNECTED, LABEL_NAME
 from bertsym.bert.config import INITIALIZER_RANGE
 from bertsym.bert.grafting import HEADS, add_head
 from bertsym.bundle import Bundle
@@ -18,11 +18,10 @@ from bertsym.recognition.tracing import BATCH, LENGTH, Axes
 from bertsym.running import Shape, known_shapes
 from bertsym.signature import Signature, Tensor
 from bertsym.surgery.comparison import Difference, check_equal, compare
-from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, known_output, write
+from bertsym.surgery.writing import Changed, Written, changed_model, encoder_signature, end_shapes, known_output, write
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
-from bertsym.text.tasks import Columns
 
 
 def graft_head(
@@ -73,11 +72,12 @@ def graft_head(
     result = Changed(
         changed,
         training,
-        labels=tuple(
+        label_inputs=tuple(
             Tensor(name, tuple(num_outputs if size == "outputs" else size for size in sizes))
-            for name, sizes in HEADS[head].labels
+            for name, sizes in HEADS[head].label_inputs
         ),
         signature=_signature(model, changed, num_outputs) if head == "classification" else None,
+        trained=False,
         shapes=end_shapes(changed, shapes),
     )
 
@@ -164,19 +164,16 @@ def _signature(model: Model, changed: Model, num_classes: int) -> Signature | No
     if not isinstance(bundle, Bundle) or output is None:
         return None
     return dataclasses.replace(
-        bundle.signature,
+        encoder_signature(bundle.signature),
         kind="classifier",
         output=output,
         output_name="softmax_output",
         output_shape=("batch", num_classes),
-        task="classification",
-        labels=tuple(str(i) for i in range(num_classes)),
-        trained=False,
-        length=None,
         max_length=bundle.config.max_length,
-        pair=False,
-        columns=Columns(),
-        header=True,
+        task="classification",
+        class_names=tuple(str(i) for i in range(num_classes)),
+        label_inputs=(Tensor(LABEL_NAME, ("batch",)),),
+        trained=False,
     )
 
 

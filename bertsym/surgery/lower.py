@@ -19,7 +19,7 @@ from bertsym.surgery.comparison import DEFAULT_ATOL, Difference
 from bertsym.surgery.diff import run_both
 from bertsym.surgery.fold import fold as folded
 from bertsym.surgery.replacing import fit_to, replace_encoder
-from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, training_labels, write
+from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, label_inputs, write
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.guard import add as add_guard
 from bertsym.symbol.guard import removed as unguarded
@@ -84,7 +84,7 @@ def lower(
         result = Changed(
             changed,
             lowered(train) if train is not None else None,
-            labels=training_labels(model) if not fold else (),
+            label_inputs=label_inputs(model) if not fold else (),
             signature=model.bundle.signature if isinstance(model.bundle, Bundle) else None,
             shapes=end_shapes(changed, shapes),
             target=target,

@@ -12,7 +12,6 @@ from typing import Any
 from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.bert.config import BertConfig
 from bertsym.bundle import (
-    SIGNATURE,
     SYMBOL,
     TRAIN_SYMBOL,
     VOCAB_TXT,
@@ -26,11 +25,10 @@ from bertsym.bundle import (
     stage_bundle,
 )
 from bertsym.errors import ModelError, UsageError
-from bertsym.files import read_json
 from bertsym.model import Model
 from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
 from bertsym.running import Shape, UnknownShapeError, input_axes, known_shapes, listed_outputs, sizes_of
-from bertsym.signature import Signature, SymbolSignature, Tensor
+from bertsym.signature import Signature, SymbolSignature, Tensor, bert_inputs
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, spoilt_by_fusion
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
@@ -38,6 +36,7 @@ from bertsym.symbol.node import Output
 from bertsym.symbol.operators import oldest_mxnet
 from bertsym.symbol.params import Array, NewParameters
 from bertsym.symbol.validation import DTYPES
+from bertsym.text.tasks import Columns
 from bertsym.text.vocabulary import Vocabulary
 
 
@@ -48,10 +47,12 @@ class Changed:
     model: Model
     train_graph: SymbolGraph | None = None
     #: inputs that only the training graph has
-    labels: tuple[Tensor, ...] = ()
+    label_inputs: tuple[Tensor, ...] = ()
     #: what the bundle of a BERT would say of it, besides what follows from the graph
     signature: Signature | None = None
     config: BertConfig | None = None
+    #: as in a SymbolSignature; by default as in the original
+    trained: bool | None = None
     is_bert: bool = True  #: False where it can't be one of export's, whatever the graph
     target: str | None = None  #: the MXNet that it was changed for, a key of `bert.forms.TARGETS`
     #: shapes of inputs and outputs by the name of their node, as far as they are known
@@ -155,17 +156,19 @@ class _BertOrigin:
     config: BertConfig
     signature: Signature
     vocabulary: Vocabulary
+    tokenizer_json: str | None
 
 
 def _bert_origin(bundle: Bundle | SymbolBundle | None) -> _BertOrigin | None:
     if isinstance(bundle, Bundle):
-        return _BertOrigin(bundle.config, bundle.signature, bundle.vocabulary())
+        return _BertOrigin(bundle.config, bundle.signature, bundle.vocabulary(), bundle.tokenizer_json())
     if bundle is None or bundle.signature.origin is None or not bundle.has(VOCAB_TXT):
         return None
     config = bundle.manifest.get("base", {}).get("config")
     if config is None:
         return None
-    return _BertOrigin(BertConfig.from_dict(config), Signature.from_json(bundle.signature.origin), bundle.vocabulary())
+    signature = Signature.from_json(bundle.signature.origin)
+    return _BertOrigin(BertConfig.from_dict(config), signature, bundle.vocabulary(), bundle.tokenizer_json())
 
 
 def _origin(original: Model, bert: _BertOrigin | None) -> dict[str, Any]:
@@ -205,6 +208,7 @@ def _as_bert(source: _BertOrigin | None, changed: Changed, facts: Mapping[str, A
         source.vocabulary,
         facts,
         changed.train_graph.to_json() if changed.train_graph is not None else None,
+        source.tokenizer_json,
     )
 
 
@@ -227,14 +231,30 @@ def _headless(model: Model, source: Signature, config: BertConfig) -> Signature 
     if output is None or any(node.name == FULLY_CONNECTED for node in model.graph.nodes):
         return None
     shape: tuple[Any, ...] = ("batch", "length") if output == "sequence" else ("batch",)
-    return Signature(
-        kind="encoder",
+    return dataclasses.replace(
+        encoder_signature(source),
         output=output,
         output_name=f"{model.graph.output_names[0]}_output",
         output_shape=(*shape, config.units),
         max_length=config.max_length,
-        tokenizer=source.tokenizer,
-        target_mxnet=source.target_mxnet,
+    )
+
+
+def encoder_signature(source: Signature) -> Signature:
+    """The signature of a bundle without what its head and the head's training put into it."""
+    return dataclasses.replace(
+        source,
+        kind="encoder",
+        inputs=bert_inputs(),
+        task=None,
+        dataset=None,
+        class_names=(),
+        label_inputs=(),
+        trained=source.encoder_trained,
+        pair=False,
+        columns=Columns(),
+        header=True,
+        precision="float32",
     )
 
 
@@ -244,9 +264,8 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
     meanings = model.bert.inputs if model.bert is not None else {}
     origin = None
     if source is not None:
-        document = read_json(source.path(SIGNATURE))
-        meanings = {**meanings, **{tensor["name"]: tensor.get("meaning", "") for tensor in document["inputs"]}}
-        origin = document.get("origin") if document["kind"] == "symbol" else document
+        meanings = {**meanings, **{tensor.name: tensor.meaning for tensor in source.signature.inputs}}
+        origin = source.signature.origin if isinstance(source, SymbolBundle) else source.signature.to_json()
     inputs = tuple(
         Tensor(name, _shape(changed.shapes.get(name)), _dtype(model.graph, name), meanings.get(name, ""))
         for name in model.inputs
@@ -255,12 +274,13 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
         Tensor(name, _shape(changed.shapes.get(str(output)))) for name, output in zip(names, model.graph.outputs)
     )
     # A training symbol that was made elsewhere has its label in the only graph there is.
-    known = {label.name for label in changed.labels}
-    labels = (*changed.labels, *(Tensor(name) for name in model.labels if name not in known))
+    known = {tensor.name for tensor in changed.label_inputs}
+    label_inputs = (*changed.label_inputs, *(Tensor(name) for name in model.label_inputs if name not in known))
     longest = model.bert.max_length if model.bert is not None and model.bert.token_ids in model.inputs else None
     oldest = oldest_mxnet(model.graph.nodes).version or None
     guarded = model.bert is not None and model.bert.guarded
-    signature = SymbolSignature(inputs, outputs, labels, longest, oldest, guarded, origin)
+    trained = changed.trained if changed.trained is not None else _trained(original, model.graph)
+    signature = SymbolSignature(inputs, outputs, label_inputs, trained, longest, oldest, guarded, origin)
     return SymbolContent(
         signature,
         model.graph.to_json(),
@@ -269,15 +289,30 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
         source.vocabulary() if source is not None and source.has(VOCAB_TXT) else None,
         facts,
         changed.train_graph.to_json() if changed.train_graph is not None else None,
+        source.tokenizer_json() if source is not None else None,
     )
 
 
-def training_labels(model: Model, names: Mapping[str, str] = MappingProxyType({})) -> tuple[Tensor, ...]:
+def _trained(original: Model, graph: SymbolGraph) -> bool | None:
+    """Whether the head of a graph that keeps the original's names was trained or, without its head, the encoder."""
+    if original.bundle is None:
+        return None
+    signature = original.bundle.signature
+    classifiers = {answer.classifier for answer in original.answers}
+    if original.bert is None or any(node.name in classifiers for node in graph.nodes):
+        return signature.trained
+    if isinstance(signature, Signature):
+        return signature.encoder_trained
+    return signature.trained if signature.origin is None else bool(signature.origin["encoder_trained"])
+
+
+def label_inputs(model: Model, names: Mapping[str, str] = MappingProxyType({})) -> tuple[Tensor, ...]:
     """The inputs that only the training graph of a bundle has, under their new `names`."""
     bundle = model.bundle
     if isinstance(bundle, SymbolBundle):
         return tuple(
-            dataclasses.replace(label, name=names.get(label.name, label.name)) for label in bundle.signature.labels
+            dataclasses.replace(label, name=names.get(label.name, label.name))
+            for label in bundle.signature.label_inputs
         )
     train = model.train_graph()
     if train is None:

@@ -1,4 +1,4 @@
-"""Known tasks, as a table: their columns, metrics and positive label."""
+"""Known data sets, as a table: their kind of task, columns, metrics and positive label."""
 
 from __future__ import annotations
 
@@ -26,25 +26,32 @@ class Columns:
 
 @dataclass(frozen=True)
 class Task:
-    """One task: the columns of its published files, and the metrics that it is judged by.
+    """A kind of task, or a known data set of one: the columns of its published files, and its metrics.
 
     `metrics` are names of ``training.metrics``; the first one decides which epoch is kept.
     `positive_label` is the class that F1 is about; None takes the last of two labels.
     """
 
     name: str
+    kind: str
     description: str
     columns: Columns = Columns()
     metrics: tuple[str, ...] = ("accuracy", "f1")
     positive_label: str | None = None
 
+    @property
+    def dataset(self) -> str | None:
+        """The name of the data set; None of a task that takes any table."""
+        return self.name if self.name != self.kind else None
+
 
 TASKS = {
     task.name: task
     for task in (
-        Task("classification", "any table of texts or text pairs with a label"),
+        Task("classification", "classification", "any table of texts or text pairs with a label"),
         Task(
             "mrpc",
+            "classification",
             "Microsoft Research Paraphrase Corpus, GLUE's files",
             Columns("#1 String", "#2 String", "Quality"),
             positive_label="1",

@@ -39,7 +39,8 @@ class TokenizerOptions:
 
     ``kind`` is ``wordpiece``, or the name of a tokenizer that bertsym does not have.
     ``strip_accents`` None means: as ``lower_case``, as in the original BERT. ``segments`` is the number of token types
-    that the model has: with one, the second text has that of the first.
+    that the model has: with one, the second text has that of the first. With ``literal_special_tokens`` words such as
+    ``[SEP]`` in a text are text.
     """
 
     lower_case: bool
@@ -47,6 +48,7 @@ class TokenizerOptions:
     split_chinese: bool = True
     kind: str = "wordpiece"
     segments: int = 2
+    literal_special_tokens: bool = False
 
 
 @dataclass(frozen=True)

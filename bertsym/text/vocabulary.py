@@ -11,8 +11,9 @@ from typing import Any
 from bertsym.errors import DataError, ModelError
 from bertsym.files import parse_json, read_bytes
 
-_REQUIRED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-_SPECIAL = (*_REQUIRED, "[MASK]")
+_ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+_SPECIAL = tuple(_ROLES.values())
+_REQUIRED = _SPECIAL[:4]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Vocabulary:
     def index(self, token: str) -> int:
         """The id of a token that the vocabulary has."""
         return self.tokens.index(token)
+
+    @property
+    def special_tokens(self) -> dict[str, str]:
+        """Role (``pad``, ``unk``, ``cls``, ``sep``, ``mask``) -> token, of those that the vocabulary has."""
+        return {role: token for role, token in _ROLES.items() if token in self.tokens}
 
     @property
     def looks_cased(self) -> bool:

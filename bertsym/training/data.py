@@ -32,11 +32,11 @@ class LabelledFeatures:
 
 @dataclass(frozen=True)
 class FinetuneData:
-    """Both tables, the labels of the training table in sorted order, and the columns that were read."""
+    """Both tables, the labels of the training table in sorted order as class names, and the columns that were read."""
 
     train: LabelledFeatures
     dev: LabelledFeatures
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
     columns: Columns
     header: bool
 

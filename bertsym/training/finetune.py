@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
+from bertsym.bert.catalogue import FULLY_CONNECTED, LABEL_NAME, OUTPUTS
 from bertsym.bert.heads import graft, graft_for_inference, head_parameters
 from bertsym.bert.inputs import INPUT_NAMES, input_shapes
 from bertsym.bundle import SYMBOL, Bundle, BundleContent, stage_bundle
@@ -20,7 +21,7 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.inference.predictor import Predictor
 from bertsym.runtime import mx, mxnet_errors, quiet_stderr
-from bertsym.signature import Signature
+from bertsym.signature import Tensor, bert_inputs
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
@@ -110,7 +111,7 @@ def finetune(
             "kept_epoch": kept.epoch,
             "dev_metrics": [report.metrics for report in run.reports],
         }
-        staged = stage.write(job.grafted.content(task, job.data, best, {"command": command, "training": training}))
+        staged = stage.write(job.grafted.content(job.task, job.data, best, {"command": command, "training": training}))
         checks = verify_bundle(staged, best, DEFAULT_ATOL, (16, 40), str(out))
     checkpoints.remove()
     return Finetuned(staged.moved_to(out), kept, run.reports, checks)
@@ -163,13 +164,14 @@ def prepare(
     data = read_data(base, train, dev, TASKS[task], max_length, table_format, progress)
     facts = {
         "options": {**options.to_dict(), "max_length": max_length},
-        "task": task,
+        "task": TASKS[task].kind,
+        "dataset": TASKS[task].dataset,
         "data": {
             name: {"sha256": rows.sha256, "rows": len(rows)}
             for name, rows in (("train", data.train), ("dev", data.dev))
         },
     }
-    grafted = _Grafted(base, len(data.labels), options, max_length)
+    grafted = _Grafted(base, len(data.class_names), options, max_length)
     progress.note(grafted.describe_input())
     return Job(grafted, data, TASKS[task], facts, _settings(facts, data, base))
 
@@ -180,6 +182,7 @@ def _settings(facts: Mapping[str, Any], data: FinetuneData, base: Bundle) -> dic
     return {
         **facts["options"],
         "task": facts["task"],
+        "dataset": facts["dataset"],
         **{f"{name} table": rows["sha256"] for name, rows in facts["data"].items()},
         "columns": f"{data.columns}, {'a' if data.header else 'no'} header",
         **{f"base's {name}": entry["sha256"] for name, entry in base.manifest["files"].items()},
@@ -236,7 +239,7 @@ class _Grafted:
             input_shapes(1, self.length or 1),
             options.seed,
         )
-        self._pad_id = base.vocabulary().index("[PAD]")
+        self._pad_id = base.signature.pad_id
 
     def describe_input(self) -> str:
         """What the classifier reads: the question that it all began with."""
@@ -289,7 +292,9 @@ class _Grafted:
         else:
             self._classifier.set_params(self.params(trained))
             probabilities = self._classifier(data.dev.features)
-        return evaluate_probabilities(probabilities, data.dev.classes, data.labels, task.metrics, task.positive_label)
+        return evaluate_probabilities(
+            probabilities, data.dev.classes, data.class_names, task.metrics, task.positive_label
+        )
 
     def _classify_encodings(self, head: Mapping[str, Array]) -> Array:
         """The head alone, on what the frozen encoder gave."""
@@ -310,23 +315,25 @@ class _Grafted:
         device = contexts(self._options.device)
         return Predictor(symbol, self._base.config, self._pad_id, self._max_length, self.length, device)
 
-    def content(self, task: str, data: FinetuneData, arg_params: _Params, how: Mapping[str, Any]) -> BundleContent:
+    def content(self, task: Task, data: FinetuneData, arg_params: _Params, how: Mapping[str, Any]) -> BundleContent:
         """What is written."""
         base, manifest = self._base, self._base.manifest
-        signature = Signature(
+        signature = dataclasses.replace(
+            base.signature,
             kind="classifier",
-            output=base.signature.output,
             output_name=self._inference_symbol.list_outputs()[0],
-            output_shape=("batch", len(data.labels)),
+            output_shape=("batch", len(data.class_names)),
             max_length=self._max_length,
-            tokenizer=base.signature.tokenizer,
-            length=self.length,
-            task=task,
-            labels=data.labels,
+            inputs=bert_inputs(self.length),
+            task=task.kind,
+            dataset=task.dataset,
+            class_names=data.class_names,
+            label_inputs=(Tensor(LABEL_NAME, ("batch",)),),
+            trained=True,
+            encoder_trained=base.signature.encoder_trained or not self._options.freeze_encoder,
             pair=data.pair,
             columns=data.columns,
             header=data.header,
-            target_mxnet=base.signature.target_mxnet,
         )
         facts = {
             "source": manifest["source"],
@@ -342,4 +349,5 @@ class _Grafted:
             base.vocabulary(),
             facts,
             self._train_symbol.tojson(),
+            base.tokenizer_json(),
         )

@@ -27,7 +27,7 @@ def main() -> None:
         shutil.copy(path, out)
     shutil.copy(Path(job["model"]) / "vocab.txt", out)
     config = json.loads((Path(job["model"]) / "config.json").read_text(encoding="utf-8"))
-    labels = {str(i): label for i, label in enumerate(bundle.signature.labels)}
+    labels = {str(i): label for i, label in enumerate(bundle.signature.class_names)}
     (out / "config.json").write_text(json.dumps({**config, "id2label": labels}), encoding="utf-8")
     save_file({name: array.copy() for name, array in weights.items()}, out / "model.safetensors", {"format": "pt"})
     write_result(out=str(out))

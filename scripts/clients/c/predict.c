@@ -147,6 +147,26 @@ static Bytes read_checked(const char *prefix, const char *name, json_t *manifest
     return bytes;
 }
 
+static json_t *read_manifest(const char *prefix) {
+    json_t *manifest = read_json(prefix, "manifest.json");
+    json_int_t version = json_integer_value(json_object_get(manifest, "format_version"));
+    if (version != 2) fail("%s: bundle format %lld, this program reads format 2", prefix, (long long)version);
+    return manifest;
+}
+
+/* The signature; a head that was never trained is refused, its output is noise. */
+static json_t *read_signature(const char *prefix, json_t *manifest) {
+    Bytes text = read_checked(prefix, "signature.json", manifest);
+    json_t *signature = json_loadb(text.data, text.size, 0, NULL);
+    if (!json_is_object(signature)) fail("%s-signature.json: not a JSON object", prefix);
+    const char *kind = json_string_value(json_object_get(signature, "kind"));
+    if (!kind) fail("%s-signature.json: has no kind", prefix);
+    if (json_is_false(json_object_get(signature, "trained")) && strcmp(kind, "encoder") != 0)
+        fail("%s: untrained head: train it first, for example with bertsym finetune", prefix);
+    free(text.data);
+    return signature;
+}
+
 static json_t *read_rows(const char *path) {
     FILE *file = path ? fopen(path, "r") : stdin;
     if (!file) fail("%s: %s", path, strerror(errno));
@@ -196,7 +216,7 @@ static size_t check_row(json_t *row, size_t number, const Input *inputs, size_t 
     return length;
 }
 
-static size_t read_signature(json_t *signature, Input *inputs, size_t *fixed_length) {
+static size_t read_inputs(json_t *signature, Input *inputs, size_t *fixed_length) {
     json_t *tensors = json_object_get(signature, "inputs"), *tensor;
     size_t index;
     if (json_array_size(tensors) == 0 || json_array_size(tensors) > MAX_INPUTS) fail("the signature has no inputs");
@@ -245,24 +265,24 @@ static PredictorHandle create(Bytes symbol, Bytes params, const Input *inputs, s
     return predictor;
 }
 
-/* The labels are words only of a classifier. */
+/* Only of a classifier the columns have names. */
 static void print_rows(json_t *signature, const float *values, size_t rows, size_t columns) {
-    json_t *labels = json_object_get(signature, "labels"), *label;
+    json_t *names = json_object_get(signature, "class_names"), *name;
     const char *kind = json_string_value(json_object_get(signature, "kind"));
     bool named = kind && strcmp(kind, "classifier") == 0;
     size_t i;
-    if (named && json_array_size(labels) != columns)
-        fail("%zu labels but %zu probabilities", json_array_size(labels), columns);
+    if (named && json_array_size(names) != columns)
+        fail("%zu class names but %zu probabilities", json_array_size(names), columns);
     if (named) {
         fputs("label", stdout);
-        json_array_foreach(labels, i, label) printf("\tp(%s)", json_string_value(label));
+        json_array_foreach(names, i, name) printf("\tp(%s)", json_string_value(name));
         putchar('\n');
     }
     for (size_t row = 0; row < rows; row++, values += columns) {
         size_t best = 0;
         for (i = 1; i < columns; i++)
             if (values[i] > values[best]) best = i;
-        if (named) printf("%s\t", json_string_value(json_array_get(labels, best)));
+        if (named) printf("%s\t", json_string_value(json_array_get(names, best)));
         for (i = 0; i < columns; i++) printf("%.9g%c", values[i], i + 1 < columns ? '\t' : '\n');
     }
 }
@@ -273,13 +293,13 @@ int main(int argc, char **argv) {
         return 2;
     }
     const char *prefix = argv[1];
-    json_t *manifest = read_json(prefix, "manifest.json"), *signature = read_json(prefix, "signature.json");
+    json_t *manifest = read_manifest(prefix), *signature = read_signature(prefix, manifest);
     Bytes symbol = read_checked(prefix, "symbol.json", manifest);
     Bytes params = read_checked(prefix, "0000.params", manifest);
 
     Input inputs[MAX_INPUTS];
     size_t fixed_length = 0, length = 0, number;
-    size_t count = read_signature(signature, inputs, &fixed_length);
+    size_t count = read_inputs(signature, inputs, &fixed_length);
     json_t *rows = read_rows(argv[2]), *row, *max_length = json_object_get(signature, "max_length");
     size_t limit = json_is_integer(max_length) ? (size_t)json_integer_value(max_length) : SIZE_MAX;
     if (fixed_length) limit = fixed_length;

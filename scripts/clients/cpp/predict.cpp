@@ -80,9 +80,9 @@ std::string read_file(const std::string &path) {
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
-json read_json(const std::string &path) {
-    json document = json::parse(read_file(path), nullptr, false);
-    if (!document.is_object()) throw Error(path + ": not a JSON object");
+json parsed(const std::string &text, const std::string &where) {
+    json document = json::parse(text, nullptr, false);
+    if (!document.is_object()) throw Error(where + ": not a JSON object");
     return document;
 }
 
@@ -107,6 +107,22 @@ std::string read_checked(const std::string &prefix, const std::string &name, con
     if (bytes.size() != entry.at("size") || sha256(bytes) != entry.at("sha256"))
         throw Error(prefix + "-" + name + ": not the file of the manifest: size or SHA-256 differ");
     return bytes;
+}
+
+json read_manifest(const std::string &prefix) {
+    json manifest = parsed(read_file(prefix + "-manifest.json"), prefix + "-manifest.json");
+    if (manifest.at("format_version") != 2)
+        throw Error(prefix + ": bundle format " + manifest.at("format_version").dump() +
+                    ", this program reads format 2");
+    return manifest;
+}
+
+// The signature; a head that was never trained is refused, its output is noise.
+json read_signature(const std::string &prefix, const json &manifest) {
+    json signature = parsed(read_checked(prefix, "signature.json", manifest), prefix + "-signature.json");
+    if (signature.at("trained") == false && signature.at("kind") != "encoder")
+        throw Error(prefix + ": untrained head: train it first, for example with bertsym finetune");
+    return signature;
 }
 
 // An input of the symbol: (batch, length), or (batch).
@@ -227,18 +243,20 @@ std::vector<float> forward(const Library &mxnet, const std::string &symbol, cons
 
 void print_rows(const json &signature, const std::vector<float> &values, std::size_t rows) {
     std::size_t columns = values.size() / rows;
-    std::vector<std::string> labels;
-    // Only of a classifier they are words.
+    std::vector<std::string> names;
+    // Only of a classifier the columns have names.
     if (signature.at("kind") == "classifier") {
-        labels = signature.at("labels").get<std::vector<std::string>>();
-        if (labels.size() != columns) throw Error("as many labels as probabilities were expected");
+        names = signature.at("class_names").get<std::vector<std::string>>();
+        if (names.size() != columns)
+            throw Error(std::to_string(names.size()) + " class names but " + std::to_string(columns) +
+                        " probabilities");
         std::cout << "label";
-        for (const std::string &label : labels) std::cout << "\tp(" << label << ")";
+        for (const std::string &name : names) std::cout << "\tp(" << name << ")";
         std::cout << '\n';
     }
     std::cout.precision(9);
     for (auto row = values.begin(); row != values.end(); row += columns) {
-        if (!labels.empty()) std::cout << labels[std::max_element(row, row + columns) - row] << '\t';
+        if (!names.empty()) std::cout << names[std::max_element(row, row + columns) - row] << '\t';
         for (std::size_t i = 0; i < columns; ++i) std::cout << row[i] << (i + 1 < columns ? '\t' : '\n');
     }
     if (!std::cout.flush()) throw Error("standard output can't be written");
@@ -251,7 +269,7 @@ int main(int argc, char **argv) {
     }
     try {
         std::string prefix = argv[1];
-        json manifest = read_json(prefix + "-manifest.json"), signature = read_json(prefix + "-signature.json");
+        json manifest = read_manifest(prefix), signature = read_signature(prefix, manifest);
         std::string symbol = read_checked(prefix, "symbol.json", manifest);
         std::string params = read_checked(prefix, "0000.params", manifest);
         std::vector<Input> inputs = read_inputs(signature);

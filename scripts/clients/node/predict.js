@@ -29,10 +29,6 @@ function parse(text, where) {
   return document;
 }
 
-function readJson(path) {
-  return parse(readFile(path).toString(), path);
-}
-
 // The content of a file that has the size and the SHA-256 of the manifest.
 function readChecked(prefix, name, manifest) {
   const entry = manifest.files?.[name];
@@ -42,6 +38,23 @@ function readChecked(prefix, name, manifest) {
     throw new DataError(`${prefix}-${name}: not the file of the manifest: size or SHA-256 differ`);
   }
   return bytes;
+}
+
+function readManifest(prefix) {
+  const manifest = parse(readFile(`${prefix}-manifest.json`).toString(), `${prefix}-manifest.json`);
+  if (manifest.format_version !== 2) {
+    throw new DataError(`${prefix}: bundle format ${manifest.format_version}, this program reads format 2`);
+  }
+  return manifest;
+}
+
+// The signature; a head that was never trained is refused, its output is noise.
+function readSignature(prefix, manifest) {
+  const signature = parse(readChecked(prefix, "signature.json", manifest).toString(), `${prefix}-signature.json`);
+  if (signature.trained === false && signature.kind !== "encoder") {
+    throw new DataError(`${prefix}: untrained head: train it first, for example with bertsym finetune`);
+  }
+  return signature;
 }
 
 function readRows(path) {
@@ -188,16 +201,16 @@ function shown(value) {
 
 function printRows(signature, values, count) {
   const columns = values.length / count;
-  // Only of a classifier they are words.
-  const labels = signature.kind === "classifier" ? signature.labels : null;
-  if (labels && labels.length !== columns) {
-    throw new DataError(`${labels.length} labels but ${columns} probabilities`);
+  // Only of a classifier the columns have names.
+  const names = signature.kind === "classifier" ? signature.class_names : null;
+  if (names && names.length !== columns) {
+    throw new DataError(`${names.length} class names but ${columns} probabilities`);
   }
-  const lines = labels ? [["label", ...labels.map((label) => `p(${label})`)]] : [];
+  const lines = names ? [["label", ...names.map((name) => `p(${name})`)]] : [];
   for (let row = 0; row < count; row++) {
     const numbers = values.subarray(row * columns, (row + 1) * columns);
     const best = numbers.indexOf(numbers.reduce((largest, value) => Math.max(largest, value)));
-    lines.push([...(labels ? [labels[best]] : []), ...Array.from(numbers, shown)]);
+    lines.push([...(names ? [names[best]] : []), ...Array.from(numbers, shown)]);
   }
   process.stdout.write(lines.map((line) => `${line.join("\t")}\n`).join(""));
 }
@@ -208,8 +221,8 @@ function main([prefix, file, ...more]) {
     return 2;
   }
   try {
-    const manifest = readJson(`${prefix}-manifest.json`);
-    const signature = readJson(`${prefix}-signature.json`);
+    const manifest = readManifest(prefix);
+    const signature = readSignature(prefix, manifest);
     const symbol = readChecked(prefix, "symbol.json", manifest);
     const params = readChecked(prefix, "0000.params", manifest);
     const inputs = signature.inputs.map(({ name, shape }) => ({ name, shape, isList: shape.length === 2 }));

@@ -39,6 +39,23 @@ sub read_checked {
     return $bytes;
 }
 
+sub read_manifest {
+    my ($prefix) = @_;
+    my $manifest = parse(read_file("$prefix-manifest.json"), "$prefix-manifest.json");
+    my $version = $manifest->{format_version} // 'unknown';
+    fail("$prefix: bundle format $version, this program reads format 2") if $version ne '2';
+    return $manifest;
+}
+
+# The signature; a head that was never trained is refused, its output is noise.
+sub read_signature {
+    my ($prefix, $manifest) = @_;
+    my $signature = parse(read_checked($prefix, 'signature.json', $manifest), "$prefix-signature.json");
+    fail("$prefix: untrained head: train it first, for example with bertsym finetune")
+        if $signature->{kind} ne 'encoder' && defined $signature->{trained} && !$signature->{trained};
+    return $signature;
+}
+
 sub read_rows {
     my ($path) = @_;
     my $file = \*STDIN;
@@ -161,15 +178,15 @@ sub forward {
 sub print_rows {
     my ($signature, $count, @values) = @_;
     my $columns = @values / $count;
-    # Only of a classifier they are words.
-    my @labels = $signature->{kind} eq 'classifier' ? @{ $signature->{labels} } : ();
-    fail(scalar(@labels), " labels but $columns probabilities") if @labels && @labels != $columns;
+    # Only of a classifier the columns have names.
+    my @names = $signature->{kind} eq 'classifier' ? @{ $signature->{class_names} } : ();
+    fail(scalar(@names), " class names but $columns probabilities") if @names && @names != $columns;
     binmode STDOUT, ':encoding(UTF-8)';
-    say join "\t", 'label', map { "p($_)" } @labels if @labels;
+    say join "\t", 'label', map { "p($_)" } @names if @names;
     while (my @row = splice @values, 0, $columns) {
         my $largest = max(@row);
         my ($best) = grep { $row[$_] == $largest } 0 .. $#row;
-        say join "\t", (@labels ? $labels[$best] : ()), map { sprintf '%.9g', $_ } @row;
+        say join "\t", (@names ? $names[$best] : ()), map { sprintf '%.9g', $_ } @row;
     }
     close STDOUT or fail("standard output: $!");
 }
@@ -179,7 +196,8 @@ if (@ARGV < 1 || @ARGV > 2) {
     exit 2;
 }
 my ($prefix, $file) = @ARGV;
-my ($manifest, $signature) = map { parse(read_file("$prefix-$_.json"), "$prefix-$_.json") } qw(manifest signature);
+my $manifest = read_manifest($prefix);
+my $signature = read_signature($prefix, $manifest);
 my ($symbol, $params) = map { read_checked($prefix, $_, $manifest) } qw(symbol.json 0000.params);
 my @inputs = map { { %$_{qw(name shape)}, is_list => @{ $_->{shape} } == 2 } } @{ $signature->{inputs} };
 my $rows = read_rows($file);

@@ -21,18 +21,23 @@
     (apply str (map #(format "%02x" %) (.digest digest)))))
 
 (defn open
-  "The signature of the bundle at a prefix, whose symbol and parameters are those of its manifest."
+  "The signature of the bundle at a prefix, whose files are those of its manifest. A head that was never trained is
+  refused: its output is noise."
   [prefix]
-  (let [signature (read-json (str prefix "-signature.json"))
-        files (get (read-json (str prefix "-manifest.json")) "files")]
-    (doseq [part ["symbol.json" "0000.params"]
+  (let [{:strs [files format_version]} (read-json (str prefix "-manifest.json"))]
+    (when-not (= 2 format_version)
+      (fail prefix ": bundle format " format_version ", this program reads format 2"))
+    (doseq [part ["symbol.json" "0000.params" "signature.json"]
             :let [file (io/file (str prefix "-" part))
                   expected (files part)]]
       (when-not (.isFile file)
         (fail file ": no such file"))
       (when-not (and (= (.length file) (expected "size")) (= (sha256 file) (expected "sha256")))
         (fail file ": is not the file of " prefix "-manifest.json")))
-    signature))
+    (let [signature (read-json (str prefix "-signature.json"))]
+      (when (and (false? (signature "trained")) (not= "encoder" (signature "kind")))
+        (fail prefix ": untrained head: train it first, for example with bertsym finetune"))
+      signature)))
 
 (defn- sequence-input? [input]
   (= 2 (count (input "shape"))))
@@ -87,12 +92,12 @@
   (String/format java.util.Locale/ROOT "%.9g" (to-array [(double value)])))
 
 (defn print-table
-  "Labels and probabilities as `bertsym predict` prints them; without labels the numbers alone."
-  [labels outputs]
-  (when (seq labels)
-    (println (string/join "\t" (cons "label" (map #(str "p(" % ")") labels)))))
+  "Labels and probabilities as `bertsym predict` prints them; without class names the numbers alone."
+  [class-names outputs]
+  (when (seq class-names)
+    (println (string/join "\t" (cons "label" (map #(str "p(" % ")") class-names)))))
   (doseq [values outputs]
-    (let [label (when (seq labels) [(nth labels (.indexOf values (apply max values)))])]
+    (let [label (when (seq class-names) [(nth class-names (.indexOf values (apply max values)))])]
       (println (string/join "\t" (concat label (map number values)))))))
 
 (defmacro run-program

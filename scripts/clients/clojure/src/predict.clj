@@ -9,7 +9,8 @@
         batch (bundle/batch signature (bundle/rows reader signature))
         model (m/load-checkpoint {:prefix prefix :epoch 0})
         executor (m/bind model (update-vals batch :shape))]
-    (bundle/print-table (when (= "classifier" (signature "kind")) (signature "labels")) (m/forward executor batch))))
+    (bundle/print-table (when (= "classifier" (signature "kind")) (signature "class_names"))
+                        (m/forward executor batch))))
 
 (defn -main [prefix & [inputs]]
   (bundle/run-program

@@ -21,7 +21,7 @@ import java.util.List;
 import java.util.Locale;
 
 /** A bundle whose symbol and parameters are those of its manifest, and what its signature says. */
-record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLength) {
+record Bundle(String prefix, List<Input> inputs, List<String> classNames, int maxLength) {
 
     /** An input of the symbol: {@code length} is null where it is free, and 0 where an input is one number per row. */
     record Input(String name, Integer length) {
@@ -43,10 +43,20 @@ record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLen
 
     /** Reads the signature, and checks the other files against the manifest. */
     static Bundle open(String prefix) throws IOException {
-        JsonObject signature = readJson(file(prefix, "signature.json"));
-        JsonObject files = readJson(file(prefix, "manifest.json")).getAsJsonObject("files");
-        for (String part : List.of("symbol.json", "0000.params")) {
+        JsonObject manifest = readJson(file(prefix, "manifest.json"));
+        JsonElement version = manifest.get("format_version");
+        if (version == null || version.getAsInt() != 2) {
+            throw new IOException(prefix + ": bundle format " + version + ", this program reads format 2");
+        }
+        JsonObject files = manifest.getAsJsonObject("files");
+        for (String part : List.of("symbol.json", "0000.params", "signature.json")) {
             check(file(prefix, part), files.getAsJsonObject(part));
+        }
+        JsonObject signature = readJson(file(prefix, "signature.json"));
+        String kind = signature.get("kind").getAsString();
+        JsonElement trained = signature.get("trained");
+        if (!kind.equals("encoder") && !trained.isJsonNull() && !trained.getAsBoolean()) {
+            throw new IOException(prefix + ": untrained head: train it first, for example with bertsym finetune");
         }
         List<Input> inputs = new ArrayList<>();
         for (JsonElement element : signature.getAsJsonArray("inputs")) {
@@ -56,13 +66,13 @@ record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLen
             Integer length = shape.size() == 1 ? Integer.valueOf(0) : fixed ? shape.get(1).getAsInt() : null;
             inputs.add(new Input(input.get("name").getAsString(), length));
         }
-        List<String> labels = new ArrayList<>();
-        // Of any other symbol, labels are inputs of its training graph.
-        if (signature.get("kind").getAsString().equals("classifier")) {
-            signature.getAsJsonArray("labels").forEach(label -> labels.add(label.getAsString()));
+        List<String> classNames = new ArrayList<>();
+        // Only of a classifier the columns have names.
+        if (kind.equals("classifier")) {
+            signature.getAsJsonArray("class_names").forEach(name -> classNames.add(name.getAsString()));
         }
         int maxLength = signature.has("max_length") ? signature.get("max_length").getAsInt() : Integer.MAX_VALUE;
-        return new Bundle(prefix, inputs, labels, maxLength);
+        return new Bundle(prefix, inputs, classNames, maxLength);
     }
 
     /** The second argument as a file, or else standard input. */
@@ -165,10 +175,10 @@ record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLen
         return new Batch(input.name(), shape, values);
     }
 
-    /** Prints a line per row, as {@code bertsym predict} does; without labels the numbers alone. */
+    /** Prints a line per row, as {@code bertsym predict} does; without class names the numbers alone. */
     void print(float[] outputs, int rows) {
-        if (!labels.isEmpty()) {
-            System.out.println("label\tp(" + String.join(")\tp(", labels) + ")");
+        if (!classNames.isEmpty()) {
+            System.out.println("label\tp(" + String.join(")\tp(", classNames) + ")");
         }
         int width = outputs.length / rows;
         for (int i = 0; i < rows; i++) {
@@ -178,8 +188,8 @@ record Bundle(String prefix, List<Input> inputs, List<String> labels, int maxLen
                 row.add(outputs[i * width + j]);
                 line.add(String.format(Locale.ROOT, "%.9g", row.get(j)));
             }
-            if (!labels.isEmpty()) {
-                line.add(0, labels.get(row.indexOf(Collections.max(row))));
+            if (!classNames.isEmpty()) {
+                line.add(0, classNames.get(row.indexOf(Collections.max(row))));
             }
             System.out.println(String.join("\t", line));
         }
