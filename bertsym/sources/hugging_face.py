@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import struct
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from bertsym.bert.config import BertConfig
 from bertsym.bundle import file_digest
 from bertsym.errors import ModelError
-from bertsym.files import check_inside, open_regular
+from bertsym.files import check_inside
 from bertsym.sources.hugging_face_tokenizer import read_json, read_tokenizer
-from bertsym.sources.names import HUGGING_FACE, describe_ignored, map_weights, printable
+from bertsym.sources.names import HUGGING_FACE, describe_ignored, map_weights
 from bertsym.sources.pretrained import Pretrained
-from bertsym.symbol.params import Array
+from bertsym.sources.safetensors_file import SafetensorsFiles
 from bertsym.text.vocabulary import check_fits
 
 _FILES = ("config.json", "*.safetensors", "model.safetensors.index.json", "vocab.txt", "tokenizer*.json")
@@ -46,22 +40,6 @@ _SUPPORTED: dict[str, tuple[tuple[Any, ...], Any]] = {
     "is_decoder": ((False,), False),
     "add_cross_attention": ((False,), False),
 }
-# Of safetensors -> of numpy. bfloat16, which numpy has not, is read as its bits: the upper half of a float32's.
-_DTYPES = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "BF16": "<u2",
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "i1",
-    "U64": "<u8",
-    "U32": "<u4",
-    "U16": "<u2",
-    "U8": "u1",
-    "BOOL": "?",
-}
 
 
 def load_hugging_face(location: str, pad_vocab: bool = False) -> Pretrained:
@@ -80,7 +58,7 @@ def load_hugging_face(location: str, pad_vocab: bool = False) -> Pretrained:
     config = _read_config(folder / "config.json")
     weight_files = _weight_files(folder)
     named = weight_files[0] if len(weight_files) == 1 else folder / _INDEX
-    arg_params, ignored = map_weights(_Weights(weight_files), HUGGING_FACE, config, str(named))
+    arg_params, ignored = map_weights(SafetensorsFiles(weight_files), HUGGING_FACE, config, str(named))
     vocabulary, options, text_files = read_tokenizer(folder)
     if pad_vocab:
         vocabulary = vocabulary.padded_to(config.vocab_size)
@@ -159,56 +137,3 @@ def _weight_files(folder: Path) -> list[Path]:
         "\"from transformers import AutoModel; AutoModel.from_pretrained('DIR').save_pretrained('DIR', "
         'safe_serialization=True)"'
     )
-
-
-class _Weights(Mapping[str, Array]):
-    """The tensors of all shards by name, each read from its file when it is asked for."""
-
-    def __init__(self, paths: Iterable[Path]) -> None:
-        #: name -> file, dtype of safetensors, shape, place in the file
-        self._tensors: dict[str, tuple[Path, str, tuple[int, ...], int]] = {}
-        for path in paths:
-            shard = _tensors_of(path)
-            twice = self._tensors.keys() & shard.keys()
-            if twice:
-                raise ModelError(f"{path}: {min(twice)} is in another shard too")
-            self._tensors.update(shard)
-
-    def __getitem__(self, name: str) -> Array:
-        path, dtype, shape, offset = self._tensors[name]
-        flat = np.fromfile(path, _DTYPES[dtype], math.prod(shape), offset=offset)
-        if dtype == "BF16":
-            flat = (flat.astype(np.uint32) << 16).view(np.float32)
-        return flat.reshape(shape)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
-
-
-def _tensors_of(path: Path) -> dict[str, tuple[Path, str, tuple[int, ...], int]]:
-    """What the header of a file tells, which safetensors itself has checked against the file's size."""
-    import safetensors
-
-    safe_open: Any = safetensors.safe_open  # without types in some versions
-    try:
-        open_regular(path).close()  # safetensors takes every failure for a missing file
-        with safe_open(str(path), framework="np"), path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header: dict[str, Any] = json.loads(file.read(length))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror or error}") from None
-    except safetensors.SafetensorError as error:
-        raise ModelError(f"{path}: damaged or truncated safetensors: {error}") from None
-    found = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        if entry["dtype"] not in _DTYPES:
-            raise ModelError(f"{path}: {printable(name)} is {entry['dtype']}, which is not supported")
-        found[name] = (path, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
-    return found
