@@ -27,7 +27,7 @@ _CHECK_LENGTHS = (16, 40)
 
 @dataclass(frozen=True)
 class Exported:
-    """A written bundle, the comparisons that it passed, and what its source had to say."""
+    """A written bundle, the comparisons that it passed, and notes on what was assumed and left out."""
 
     bundle: Bundle
     checks: list[Check]
@@ -41,6 +41,7 @@ def export(
     output: str | None = None,
     task: str | None = None,
     num_classes: int | None = None,
+    new_head: bool = False,
     form: str | None = None,
     target: str | None = None,
     guard: bool = False,
@@ -57,14 +58,15 @@ def export(
     `source` is ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``;
     `output` is ``cls`` (the default), ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U). `task`
     (``classification``, ``regression``, ``qa``) writes a finished, untrained head instead, of
-    `num_classes` outputs, drawn from `seed`. `form` is ``portable`` (the default), ``gluonnlp`` or ``fast``, written
-    for the MXNet `target`, such as ``1.9``; as `bert.forms.choose_form` has it. With `guard` the symbol clips its
-    inputs to the ranges that they may have, for callers that don't check them. Without `verify` nothing is
-    compared. `command` is noted in the manifest; `progress` hears what is done.
+    `num_classes` outputs, drawn from `seed`; where the source has a trained head, only with `new_head`. `form` is
+    ``portable`` (the default), ``gluonnlp`` or ``fast``, written for the MXNet `target`, such as ``1.9``; as
+    `bert.forms.choose_form` has it. With `guard` the symbol clips its inputs to the ranges that they may have, for
+    callers that don't check them. Without `verify` nothing is compared. `command` is noted in the manifest;
+    `progress` is called with what is done.
 
     Raises UsageError, ModelError, DataError or VerificationError; nothing is left behind then.
     """
-    num_classes = _check_task(task, num_classes)
+    num_classes = _check_task(task, num_classes, new_head)
     chosen = choose_form(form, target)
     if task and output:
         raise UsageError(f"task {task} decides what its head reads: give no output with it")
@@ -74,6 +76,11 @@ def export(
     with stage_bundle(prefix, force) as stage:
         progress(f"reading {source}")
         pretrained = load_source(source, options)
+        if task and pretrained.task_head and not new_head:
+            raise UsageError(
+                f"{source} has a trained task head, {pretrained.task_head}, which --task {task} would replace by an "
+                "untrained one; give --new-head for that, or export the encoder alone, without --task"
+            )
         if output == "pooled" and not pretrained.has_pooler:
             raise ModelError(f"{source}: has no pooler; export --output cls, mean or sequence")
         how = {"source": source, "command": command}
@@ -87,7 +94,16 @@ def export(
             progress("loading it through Module and SymbolBlock, comparing with GluonNLP's BERTModel")
             source_params = _joined(content.arg_params, pretrained.arg_params)
             checks = verify_bundle(staged, source_params, atol, _CHECK_LENGTHS, str(prefix))
-    return Exported(staged.moved_to(prefix), checks, pretrained.notes)
+    return Exported(staged.moved_to(prefix), checks, (*pretrained.notes, *_left_out(pretrained, task)))
+
+
+def _left_out(pretrained: Pretrained, task: str | None) -> list[str]:
+    """Notes on what follows the encoder in the source and not in the bundle."""
+    notes = []
+    if pretrained.task_head:
+        rest = "the new head is untrained" if task else "this bundle is the encoder alone"
+        notes.append(f"not exported: task head {pretrained.task_head}; {rest}")
+    return notes
 
 
 def _guarded(symbol_json: str) -> str:
@@ -103,8 +119,10 @@ def _joined(first: Mapping[str, Array], second: Mapping[str, Array]) -> LazyPara
     )
 
 
-def _check_task(task: str | None, num_classes: int | None) -> int:
+def _check_task(task: str | None, num_classes: int | None, new_head: bool) -> int:
     if task is None:
+        if new_head:
+            raise UsageError("--new-head needs --task")
         if num_classes is not None:
             raise UsageError("--num-classes needs --task classification")
         return 0

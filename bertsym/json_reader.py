@@ -66,23 +66,35 @@ def parse_json(text: str) -> Any:
 
 def read_json(path: str | Path, error: type[BertsymError] = ModelError) -> JsonValue:
     """Read the JSON object of a file; raises `error`, naming the file, also where it does not exist."""
-    try:
-        text = read_bytes(path).decode("utf-8")
-    except OSError as fault:
-        raise error(f"{path}: {fault.strerror}") from None
-    except UnicodeDecodeError as fault:
-        raise error(f"{path}: not UTF-8 text: byte {fault.start} is 0x{fault.object[fault.start]:02x}") from None
-    return json_object(text, str(path), error)
+    return json_object(_read_text(path, error), str(path), error)
+
+
+def read_json_array(path: str | Path, error: type[BertsymError] = ModelError) -> JsonValue:
+    """Read the JSON array of a file; raises `error` as `read_json` does."""
+    return _parse(_read_text(path, error), str(path), error, list, "a JSON array")
 
 
 def json_object(text: str, where: str, error: type[BertsymError] = ModelError) -> JsonValue:
     """Parse the text of a JSON object; raises `error`, which begins with `where`."""
+    return _parse(text, where, error, dict, "a JSON object")
+
+
+def _read_text(path: str | Path, error: type[BertsymError]) -> str:
+    try:
+        return read_bytes(path).decode("utf-8")
+    except OSError as fault:
+        raise error(f"{path}: {fault.strerror}") from None
+    except UnicodeDecodeError as fault:
+        raise error(f"{path}: not UTF-8 text: byte {fault.start} is 0x{fault.object[fault.start]:02x}") from None
+
+
+def _parse(text: str, where: str, error: type[BertsymError], kind: type, name: str) -> JsonValue:
     try:
         value = parse_json(text)
     except ValueError as fault:
         raise error(f"{where}: {fault}") from None
-    if not isinstance(value, dict):
-        raise error(f"{where}: {_shown(value)} is not a JSON object")
+    if type(value) is not kind:
+        raise error(f"{where}: {_shown(value)} is not {name}")
     return JsonValue(value, where, error=error)
 
 

@@ -220,7 +220,7 @@ def test_json_has_a_depth(cli: Cli, tmp_path: Path, depth: int) -> None:
     assert "m-symbol.json: more than 64 levels" in refusal(cli("inspect", tmp_path / "m"))
     folder = write_hugging_face(tmp_path / "hf")
     (folder / "config.json").write_text(f'{{"model_type": {deep}}}')
-    assert "config.json: not JSON" in refusal(cli("export", f"hf:{folder}", tmp_path / "x"))
+    assert "config.json: more than 64 levels" in refusal(cli("export", f"hf:{folder}", tmp_path / "x"))
 
 
 @pytest.mark.parametrize(
@@ -447,11 +447,13 @@ def test_lengths_of_a_row_that_is_shorter_than_the_text_are_refused(cli: Cli, ti
 
 
 def test_what_an_error_quotes_does_not_reach_the_terminal_as_it_is(cli: Cli, tmp_path: Path) -> None:
-    folder = write_hugging_face(tmp_path / "hf", model_type="\x1b]0;title\x07\u202e\u2028" + "x" * 5000)
-    said = refusal(cli("export", f"hf:{folder}", tmp_path / "x"))
-    assert said.isprintable()
-    assert len(said) < 2100
-    assert said.endswith("...")
+    hostile = "\x1b]0;title\x07\u202e\u2028" + "x" * 5000
+    folder = write_hugging_face(tmp_path / "hf", model_type=hostile)
+    for source in (f"hf:{folder}", f"hf:{hostile}"):
+        said = refusal(cli("export", source, tmp_path / "x"))
+        assert said.isprintable()
+        assert len(said) < 2100
+        assert "xxx..." in said
     x = {"op": "null", "name": "\x1b[2J\n\u202ex", "inputs": []}
     e = {"op": "exp", "name": "\x9b31m", "attrs": {"\x07": "\r"}, "inputs": [[0, 0, 0]]}
     for name, node in (("m", e), ("n", {**e, "name": "\x1bc"})):

@@ -99,8 +99,8 @@ def test_pretraining_heads_in_save_parameters_are_left_out_by_name(
     pretrained = load(tmp_path / "net.params", vocab)
     assert_same_weights(pretrained, expected)
     masked, next_sentence = sorted(pretrained.notes)
-    assert masked.startswith("not exported, masked language model head: decoder.")
-    assert next_sentence == "not exported, next sentence head: classifier.weight, classifier.bias"
+    assert masked.startswith("not exported: masked language model head decoder.")
+    assert next_sentence == "not exported: next sentence head classifier.weight, classifier.bias"
 
 
 def test_save_parameters_of_a_classifier_is_read_without_its_head(
@@ -111,7 +111,7 @@ def test_save_parameters_of_a_classifier_is_read_without_its_head(
     assert_same_weights(load(path, vocab), expected)
     result = cli("export", f"params:{path}", tmp_path / "base", "--vocab", vocab, "--num-heads", 4)
     assert result.code == 0
-    assert "not exported, task head: classifier.1.weight, classifier.1.bias" in result.out
+    assert "not exported: task head classifier.1.weight, classifier.1.bias; this bundle" in result.out
 
 
 def test_an_export_of_hybrid_block_is_read(tmp_path: Path, vocab: Path, expected: Pretrained) -> None:
@@ -137,8 +137,9 @@ def test_an_export_of_a_classifier_is_read_without_its_head(tmp_path: Path, voca
         path = export_net(classifier_of(gluonnlp_net(prefixes=False)), tmp_path / "second")
     pretrained = load(path, vocab)
     assert_same_weights(pretrained, expected)
-    head = "bertclassifier1_dense0_weight, bertclassifier1_dense0_bias"
-    assert pretrained.notes == (f"not exported, task head: {head}",)
+    assert pretrained.task_head is not None
+    assert pretrained.task_head.weights == ("bertclassifier1_dense0_weight", "bertclassifier1_dense0_bias")
+    assert pretrained.notes == ()
 
 
 def test_an_export_with_pretraining_heads_is_read_without_them(

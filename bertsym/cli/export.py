@@ -28,6 +28,7 @@ from bertsym.cli.options import command_line, force_option, form_options
     help="Write a finished, untrained head that ends in logits, as GluonNLP's export.py does.",
 )
 @click.option("--num-classes", type=click.IntRange(2), help="For --task classification.  [default: 2]")
+@click.option("--new-head", is_flag=True, help="With --task, replace a trained task head by an untrained one.")
 @form_options
 @click.option("--guard", is_flag=True, help="Clip the inputs to their ranges in the graph, for callers that don't.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For random: and --task.")
@@ -36,6 +37,12 @@ from bertsym.cli.options import command_line, force_option, form_options
 @click.option("--layer-norm-eps", type=float, help="For params:.  [default: 1e-12]")
 @click.option("--lower-case/--cased", default=None, help="For params:, by default as the vocabulary looks.")
 @click.option("--pad-vocab", is_flag=True, default=None, help="Name embedding rows that the vocabulary lacks.")
+@click.option(
+    "--ignore-weights",
+    metavar="PATTERN",
+    multiple=True,
+    help="For hf: and params:, glob of names of weights to leave out, such as 'crf.*'; repeatable.",
+)
 @click.option("--cache", metavar="DIR", help="For gluonnlp:, the folder of downloads.  [default: ~/.mxnet/models]")
 @click.option(
     "--atol",
@@ -53,6 +60,7 @@ def command(
     cls_slice: bool | None,
     task: str | None,
     num_classes: int | None,
+    new_head: bool,
     form: str | None,
     target: str | None,
     guard: bool,
@@ -60,6 +68,7 @@ def command(
     atol: float,
     verify: bool,
     force: bool,
+    ignore_weights: tuple[str, ...],
     **source_options: Any,
 ) -> None:
     """Write the BERT of SOURCE as PREFIX-symbol.json, PREFIX-0000.params and what belongs to them.
@@ -73,6 +82,13 @@ def command(
 
     The files are loaded through Module and SymbolBlock and compared with GluonNLP's own BERTModel before
     they appear at PREFIX, unless --no-verify; on any error nothing is left.
+
+    The bundle is the encoder alone, or with --task the encoder with an untrained head. A trained task head of
+    SOURCE (classifier.*, qa_outputs.*, score.*) is not exported: --task is refused where there is one, unless
+    --new-head asks for an untrained one in its place. --new-head has no effect on a SOURCE without a task head.
+
+    Every weight of SOURCE must belong to the encoder or to a head, or match --ignore-weights. What is not
+    exported is listed, and named in the manifest.
     """
     if cls_slice is not None:
         meant = "cls" if cls_slice else "sequence"
@@ -84,12 +100,15 @@ def command(
 
     if source.startswith("random:"):
         source_options["seed"] = seed
+    if ignore_weights:
+        source_options["ignore_weights"] = ignore_weights
     result = export(
         source,
         prefix,
         output=output,
         task=task,
         num_classes=num_classes,
+        new_head=new_head,
         form=form,
         target=target,
         guard=guard,

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bertsym.bert.config import BertConfig
 from bertsym.bert.parameters import EMBEDDINGS, LAYER
 from bertsym.bundle import file_digest
 from bertsym.errors import ModelError, UsageError
-from bertsym.sources.names import (
-    GLUONNLP_EXPORT,
-    GLUONNLP_STRUCTURED,
-    NameTable,
-    describe_ignored,
-    map_weights,
-)
-from bertsym.sources.pretrained import Pretrained
+from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
+from bertsym.sources.names import GLUONNLP_EXPORT, GLUONNLP_STRUCTURED, NameTable
+from bertsym.sources.pretrained import Pretrained, TaskHead
 from bertsym.symbol.params import ParamsFile
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary, check_fits
@@ -34,16 +29,19 @@ def load_params(
     layer_norm_eps: float | None = None,
     lower_case: bool | None = None,
     pad_vocab: bool = False,
+    ignore_weights: Sequence[str] = (),
 ) -> Pretrained:
     """Read weights from a ``.params`` file; the config comes from the shapes, the heads from `num_heads`.
 
-    `lower_case` None: as the vocabulary looks. Raises ModelError, DataError, or UsageError when the number
-    of heads can't be known.
+    `lower_case` None: as the vocabulary looks. Weights that match a glob of `ignore_weights` are left out. Raises
+    ModelError, DataError, or UsageError when the number of heads can't be known, and for a glob that matches no
+    weight or one of the encoder.
     """
     params = ParamsFile(path)
     table = GLUONNLP_STRUCTURED if any("." in name for name in params) else GLUONNLP_EXPORT
-    config = _infer_config(params, table, path, num_heads, layer_norm_eps)
-    arg_params, ignored = map_weights(params, table, config, path)
+    names = resolve_names(params, table, path, ignore_weights)
+    config = _infer_config(params, names, num_heads, layer_norm_eps)
+    arg_params = map_weights(params, names, config)
     vocabulary = Vocabulary.load(vocab)
     if pad_vocab:
         vocabulary = vocabulary.padded_to(config.vocab_size)
@@ -54,18 +52,17 @@ def load_params(
         "pretrained": True,
         "names": table.library,
         "files": {Path(name).name: file_digest(Path(name)) for name in (path, vocab)},
+        **names.facts,
     }
-    return Pretrained(config, arg_params, vocabulary, options, origin, describe_ignored(ignored))
+    head = TaskHead(names.task_head) if names.task_head else None
+    return Pretrained(config, arg_params, vocabulary, options, origin, names.notes, head)
 
 
 def _infer_config(
-    params: ParamsFile,
-    table: NameTable,
-    where: str,
-    num_heads: int | None,
-    layer_norm_eps: float | None,
+    params: ParamsFile, names: WeightNames, num_heads: int | None, layer_norm_eps: float | None
 ) -> BertConfig:
-    shapes = {table.normalise(name): info.shape for name, info in params.infos.items()}
+    where, table = names.where, names.table
+    shapes = {theirs: params.infos[name].shape for name, theirs in names.spelled.items()}
     dimensions: dict[str, int] = {}
     for template, fields in {**EMBEDDINGS, **LAYER}.items():
         name = table.names[template].format(i=0)

@@ -10,7 +10,8 @@ from typing import Any
 
 from bertsym.bert.config import BertConfig
 from bertsym.errors import ModelError, UsageError
-from bertsym.sources.names import GLUONNLP_STRUCTURED, map_weights
+from bertsym.sources.mapping import map_weights, resolve_names
+from bertsym.sources.names import GLUONNLP_STRUCTURED
 from bertsym.sources.pretrained import Pretrained
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
@@ -63,7 +64,7 @@ def load_zoo(name: str, cache: str | None = None) -> Pretrained:
         raise ModelError(f"gluonnlp:{name}: gluonnlp can't load it (cache folder {root}): {reason}") from None
     weights = {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
     config = _config_of(net, len(vocab))
-    arg_params, _ = map_weights(weights, GLUONNLP_STRUCTURED, config, f"gluonnlp:{name}")
+    arg_params = map_weights(weights, resolve_names(weights, GLUONNLP_STRUCTURED, f"gluonnlp:{name}"), config)
     kind = "sentencepiece" if dataset in _SENTENCEPIECE else "wordpiece"
     sha1 = nlp.model.bert.model_store._model_sha1[f"{model}_{dataset}"]
     return Pretrained(

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from bertsym.bert.config import BertConfig
 from bertsym.bundle import file_digest
 from bertsym.errors import ModelError
-from bertsym.files import check_inside
-from bertsym.sources.hugging_face_tokenizer import read_json, read_tokenizer
-from bertsym.sources.names import HUGGING_FACE, describe_ignored, map_weights
-from bertsym.sources.pretrained import Pretrained
+from bertsym.json_reader import JsonValue, read_json
+from bertsym.sources.hugging_face_folder import find_folder, find_weights
+from bertsym.sources.hugging_face_tokenizer import read_tokenizer
+from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
+from bertsym.sources.names import HUGGING_FACE, printable
+from bertsym.sources.pretrained import Pretrained, TaskHead
 from bertsym.sources.safetensors_file import SafetensorsFiles
 from bertsym.text.vocabulary import check_fits
 
-_FILES = ("config.json", "*.safetensors", "model.safetensors.index.json", "vocab.txt", "tokenizer*.json")
-_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
-
 # our field -> (key of config.json, value when the key is absent; None: the key is needed)
-_CONFIG_KEYS: dict[str, tuple[str, Any]] = {
+_SIZES: dict[str, tuple[str, int | None]] = {
     "num_layers": ("num_hidden_layers", None),
     "units": ("hidden_size", None),
     "hidden_size": ("intermediate_size", None),
@@ -28,112 +26,114 @@ _CONFIG_KEYS: dict[str, tuple[str, Any]] = {
     "vocab_size": ("vocab_size", None),
     "max_length": ("max_position_embeddings", 512),
     "token_type_vocab_size": ("type_vocab_size", 2),
+}
+_NUMBERS: dict[str, tuple[str, float]] = {
     "dropout": ("hidden_dropout_prob", 0.1),
     "attention_dropout": ("attention_probs_dropout_prob", 0.1),
     "layer_norm_eps": ("layer_norm_eps", 1e-12),
 }
-# key -> (the values that the graph can express, the value when absent)
-_SUPPORTED: dict[str, tuple[tuple[Any, ...], Any]] = {
-    "model_type": (("bert",), None),
-    "hidden_act": (("gelu",), "gelu"),
-    "position_embedding_type": (("absolute", None), "absolute"),
-    "is_decoder": ((False,), False),
-    "add_cross_attention": ((False,), False),
+# key -> the value that the graph can express, which is also transformers' default; model_type has none
+_SUPPORTED: dict[str, Any] = {
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
 }
+# Keys of config.json that describe a task head
+_HEAD_SETTINGS = ("id2label", "problem_type", "finetuning_task", "classifier_dropout", "sentence_transformers")
+_SHOWN_CHARACTERS = 200
+# Parts of prefixes that wrappers of any model write: DataParallel, torch.compile, sentence-transformers
+_WRAPPERS = {"module", "model", "_orig_mod", "0", "auto_model"}
 
 
-def load_hugging_face(location: str, pad_vocab: bool = False) -> Pretrained:
+def load_hugging_face(location: str, pad_vocab: bool = False, ignore_weights: Sequence[str] = ()) -> Pretrained:
     """Read a BERT from a folder, or from the hub (``ORG/NAME`` or ``ORG/NAME@REVISION``).
 
-    Raises ModelError or DataError, naming the file, for anything that is absent, damaged, or that the
-    graph can't express.
+    Weights that match a glob of `ignore_weights` are left out. Raises UsageError for a glob that matches no weight or
+    one of the encoder, and ModelError or DataError, naming the file, for anything that is absent, damaged, or that
+    the graph can't express.
     """
-    folder = Path(location).expanduser()
-    notes: tuple[str, ...] = ()
-    if not folder.is_dir():
-        folder, notes = _from_hub(location)
-    for path in (path for pattern in _FILES for path in folder.glob(pattern)):
-        # Of a snapshot in the cache of the hub, the files are links into its folder blobs.
-        check_inside(path, [folder, folder.parent.parent / "blobs"])
-    config = _read_config(folder / "config.json")
-    weight_files = _weight_files(folder)
-    named = weight_files[0] if len(weight_files) == 1 else folder / _INDEX
-    arg_params, ignored = map_weights(SafetensorsFiles(weight_files), HUGGING_FACE, config, str(named))
+    folder, notes = find_folder(location)
+    config_path = folder / "config.json"
+    document = read_json(config_path)
+    config = _read_config(document)
+    weight_files, named, weight_notes = find_weights(folder)
+    weights = SafetensorsFiles(weight_files)
+    names = resolve_names(weights, HUGGING_FACE, str(named), ignore_weights)
+    type_notes = _check_type(document, names)
+    arg_params = map_weights(weights, names, config)
     vocabulary, options, text_files = read_tokenizer(folder)
     if pad_vocab:
         vocabulary = vocabulary.padded_to(config.vocab_size)
     check_fits(vocabulary, config.vocab_size, str(text_files[0]))
-    files = [folder / "config.json", *weight_files, *text_files]
+    files = [config_path, *weight_files, *text_files]
     origin = {
         "kind": "hf",
         "pretrained": True,
         "files": {path.name: file_digest(path) for path in sorted(files)},
+        **names.facts,
     }
-    return Pretrained(config, arg_params, vocabulary, options, origin, (*notes, *describe_ignored(ignored)))
-
-
-def _from_hub(location: str) -> tuple[Path, tuple[str, ...]]:
-    """The folder of a repository in the cache, and what is to be said of it."""
-    repo, _, revision = location.partition("@")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repo) or repo.startswith("."):
-        raise ModelError(f"{location}: no such folder, and not a repository name like ORG/NAME")
-    import huggingface_hub
-
-    def fetch(local: bool) -> Path:
-        return Path(
-            huggingface_hub.snapshot_download(
-                repo, revision=revision or None, allow_patterns=list(_FILES), local_files_only=local
-            )
-        )
-
-    try:
-        return fetch(local=False), ()
-    except Exception as online:
-        # Offline, or the hub is not to be reached: what is in the cache will do.
-        try:
-            return fetch(local=True), (f"{location}: from the cache, the hub was not to be had",)
-        except Exception:
-            reason = (str(online).strip().splitlines() or [""])[0]
-            raise ModelError(
-                f"{location}: no such folder, not in the Hugging Face cache, and not to be had from the hub: "
-                f"{type(online).__name__}: {reason}"
-            ) from None
-
-
-def _read_config(path: Path) -> BertConfig:
-    document = read_json(path)
-    for key, (supported, default) in _SUPPORTED.items():
-        value = document.get(key, default)
-        if value not in supported:
-            raise ModelError(f"{path}: {key} is {value!r}, only {supported[0]!r} is supported")
-    values = {}
-    for field, (key, default) in _CONFIG_KEYS.items():
-        value = document.get(key, default)
-        if value is None:
-            raise ModelError(f"{path}: no {key}")
-        values[field] = value
-    try:
-        return BertConfig(**values)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / _WEIGHTS).exists():
-        return [folder / _WEIGHTS]
-    if (folder / _INDEX).exists():
-        weight_map = read_json(folder / _INDEX).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise ModelError(f"{folder / _INDEX}: no weight_map")
-        shards = sorted({str(name) for name in weight_map.values()})
-        for name in shards:
-            if name != Path(name).name or not name.endswith(".safetensors"):
-                raise ModelError(f"{folder / _INDEX}: shard {name!r} is not the plain name of a .safetensors file")
-        return [folder / name for name in shards]
-    pickle = folder / "pytorch_model.bin"
-    found = f"{pickle} is a pickle" if pickle.exists() else f"{folder}: no {_WEIGHTS}; a pytorch_model.bin is a pickle"
-    raise ModelError(
-        f"{found}, which can run code when it is loaded, and is not read; convert it where you trust it: python -c "
-        "\"from transformers import AutoModel; AutoModel.from_pretrained('DIR').save_pretrained('DIR', "
-        'safe_serialization=True)"'
+    return Pretrained(
+        config,
+        arg_params,
+        vocabulary,
+        options,
+        origin,
+        (*notes, *type_notes, *weight_notes, *names.notes),
+        TaskHead(names.task_head, _head_settings(document)) if names.task_head else None,
     )
+
+
+def _read_config(document: JsonValue) -> BertConfig:
+    for key, supported in _SUPPORTED.items():
+        value = document.get(key)
+        if not value.is_null:
+            value.choice(supported)
+    sizes = {
+        field: (document[key] if default is None else document.get(key, default)).integer()
+        for field, (key, default) in _SIZES.items()
+    }
+    numbers: dict[str, Any] = {field: document.get(key, default).number() for field, (key, default) in _NUMBERS.items()}
+    try:
+        return BertConfig(**sizes, **numbers)
+    except ModelError as error:
+        raise ModelError(f"{document.where}: {error}") from None
+
+
+def _check_type(document: JsonValue, names: WeightNames) -> tuple[str, ...]:
+    """Raise ModelError for a config without model_type, unless something else proves that the model is a BERT.
+
+    The names of the weights alone do not: RoBERTa's are the same, but its positions are counted from 2.
+    """
+    if not document.get("model_type").is_null:
+        return ()
+    architectures = document.get("architectures").optional(JsonValue.texts) or ()
+    parts = set(names.prefix.split(".")) - {""}
+    if architectures:
+        evidence = f"architectures {printable(architectures[0])}" if architectures[0].startswith("Bert") else None
+    elif parts & {"bert", "bert_model"}:
+        evidence = f"names of weights that begin with {names.prefix}"
+    elif (
+        parts <= _WRAPPERS
+        and document.get("type_vocab_size", 2).integer() == 2
+        and document.get("pad_token_id", 0).raw == 0
+    ):
+        evidence = "names of weights, two segments and pad_token_id 0"
+    else:
+        evidence = None
+    if evidence is None:
+        raise document.fault('the key "model_type" is missing, and nothing else proves a BERT; add it if the model is')
+    return (f"config.json has no model_type: taken as bert, by {evidence}",)
+
+
+def _head_settings(document: JsonValue) -> tuple[str, ...]:
+    found = []
+    for key in _HEAD_SETTINGS:
+        value = document.get(key).raw
+        if value is None:
+            continue
+        text = ", ".join(f"{inner} {name!r}" for inner, name in value.items()) if isinstance(value, dict) else value
+        text = printable(f"{key} {text}")
+        found.append(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...")
+    return tuple(found)

@@ -8,9 +8,22 @@ from typing import Any
 
 from bertsym.bert.config import BertConfig
 from bertsym.bert.parameters import POOLER
+from bertsym.sources.names import list_names
 from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class TaskHead:
+    """The trained task head that a source has beside its encoder, and that is not exported."""
+
+    weights: tuple[str, ...]
+    settings: tuple[str, ...] = ()  #: settings of the source that belong to the head, such as its class names
+
+    def __str__(self) -> str:
+        settings = f" (with {'; '.join(self.settings)})" if self.settings else ""
+        return list_names(self.weights) + settings
 
 
 @dataclass(frozen=True)
@@ -18,7 +31,7 @@ class Pretrained:
     """Weights of one BERT under bertsym's parameter names (``bert.parameters``), all float32.
 
     ``arg_params`` reads an array from its file whenever it is asked for, where the source allows it.
-    ``origin`` goes into the manifest; ``notes`` are said on the screen, one line each.
+    ``origin`` goes into the manifest; ``notes`` say what was assumed and left out, one line each.
     """
 
     config: BertConfig
@@ -27,6 +40,7 @@ class Pretrained:
     tokenizer: TokenizerOptions
     origin: dict[str, Any]
     notes: tuple[str, ...] = ()
+    task_head: TaskHead | None = None
 
     @property
     def trained(self) -> bool:

@@ -1,0 +1,116 @@
+"""Where the files of a Hugging Face model are: a folder or the hub, one file of weights or shards."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from bertsym.errors import ModelError
+from bertsym.files import check_inside
+from bertsym.json_reader import read_json
+from bertsym.sources.safetensors_file import MAX_HEADER
+
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
+_PATTERNS = ("config.json", "*.safetensors", _INDEX, "vocab.txt", "tokenizer*.json")
+
+
+def find_folder(location: str) -> tuple[Path, tuple[str, ...]]:
+    """The folder of a model: a local one, or from the hub (``ORG/NAME`` or ``ORG/NAME@REVISION``), and notes on it.
+
+    Raises ModelError for a location that is neither, and for a file that is a link out of the folder.
+    """
+    folder = Path(location).expanduser()
+    notes: tuple[str, ...] = ()
+    if not folder.is_dir():
+        folder, notes = _from_hub(location)
+    for path in (path for pattern in _PATTERNS for path in folder.glob(pattern)):
+        # Of a snapshot in the cache of the hub, the files are links into its folder blobs.
+        check_inside(path, [folder, folder.parent.parent / "blobs"])
+    return folder, notes
+
+
+def _from_hub(location: str) -> tuple[Path, tuple[str, ...]]:
+    repo, _, revision = location.partition("@")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repo) or repo.startswith("."):
+        raise ModelError(f"{location}: neither a folder nor a repository name like ORG/NAME")
+    import huggingface_hub
+
+    def fetch(local: bool) -> Path:
+        return Path(
+            huggingface_hub.snapshot_download(
+                repo, revision=revision or None, allow_patterns=list(_PATTERNS), local_files_only=local
+            )
+        )
+
+    try:
+        return fetch(local=False), ()
+    except Exception as online:
+        # Offline, or the hub is unreachable: take what is in the cache.
+        try:
+            return fetch(local=True), (f"{location}: read from the cache, because the hub is unreachable",)
+        except Exception:
+            reason = (str(online).strip().splitlines() or [""])[0]
+            raise ModelError(
+                f"{location}: neither a folder nor in the Hugging Face cache, and unavailable from the hub: "
+                f"{type(online).__name__}: {reason}"
+            ) from None
+
+
+def find_weights(folder: Path) -> tuple[list[Path], Path, tuple[str, ...]]:
+    """The safetensors files of a folder; the file to name in an error about a weight; and notes.
+
+    They are model.safetensors, or the shards of its index, or all shards of one model without an index. Raises
+    ModelError for none, for a shard that is missing, and for an index that names other than files of the folder.
+    """
+    if (folder / _WEIGHTS).exists():
+        return [folder / _WEIGHTS], folder / _WEIGHTS, ()
+    if (folder / _INDEX).exists():
+        return _indexed_shards(folder / _INDEX), folder / _INDEX, ()
+    shards = _shards_by_name(folder)
+    if shards:
+        return shards, shards[0], (f"no {_INDEX}: read {shards[0].name} to {shards[-1].name}",)
+    pickle = folder / "pytorch_model.bin"
+    found = f"{pickle} is a pickle" if pickle.exists() else f"{folder}: no {_WEIGHTS}; a pytorch_model.bin is a pickle"
+    raise ModelError(
+        f"{found}, which can run code when it is loaded, and is not read; convert it where you trust it: python -c "
+        "\"from transformers import AutoModel; AutoModel.from_pretrained('DIR').save_pretrained('DIR', "
+        'safe_serialization=True)"'
+    )
+
+
+def _indexed_shards(index: Path) -> list[Path]:
+    size = index.stat().st_size
+    if size > MAX_HEADER:
+        raise ModelError(f"{index}: {size} bytes, at most {MAX_HEADER} are supported")
+    weight_map = read_json(index)["weight_map"]
+    names = set()
+    for _, shard in weight_map.items():
+        names.add(shard.file_name())
+        if not shard.text().endswith(".safetensors"):
+            raise shard.fault("the name of a shard must end in .safetensors")
+    if not names:
+        raise weight_map.fault("no weights")
+    return [index.with_name(name) for name in sorted(names)]
+
+
+def _shards_by_name(folder: Path) -> list[Path]:
+    groups: dict[tuple[str, int], list[Path]] = defaultdict(list)
+    for path in sorted(folder.glob("*.safetensors")):
+        match = _SHARD.fullmatch(path.name)
+        if match:
+            groups[match[1], int(match[3])].append(path)
+    if len(groups) > 1:
+        firsts = ", ".join(paths[0].name for paths in groups.values())
+        raise ModelError(f"{folder}: no {_INDEX}, and shards of {len(groups)} models: {firsts}; keep those of one")
+    for (stem, count), paths in groups.items():
+        for number, path in enumerate(paths, 1):
+            if path.name != f"{stem}-{number:05}-of-{count:05}.safetensors":
+                break
+        else:
+            number = len(paths) + 1
+        if number <= count:
+            raise ModelError(f"{folder / stem}-{number:05}-of-{count:05}.safetensors: no such file")
+        return paths
+    return []

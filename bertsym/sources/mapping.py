@@ -1,0 +1,207 @@
+"""The weights of a checkpoint under our names; no weight is left unexplained."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from bertsym.bert.config import BertConfig
+from bertsym.bert.parameters import EMBEDDINGS, LAYER, POOLER, expand, parameter_shapes
+from bertsym.errors import ModelError, UsageError
+from bertsym.sources.names import TASK_HEAD, NameTable, list_names, printable
+from bertsym.symbol.params import Array, LazyParameters
+
+_CONSTANT, _BY_REQUEST = "constant", "ignored weights"
+_USUAL_PREFIXES = ("", "bert.")  # of a checkpoint of the encoder alone, and of one with heads
+
+
+@dataclass(frozen=True)
+class WeightNames:
+    """The names of a checkpoint's weights, told apart.
+
+    ``spelled``: name of a weight of the encoder -> the table's name, without ``prefix``; names that nothing explains
+    are among them. ``left_out``: name of another weight -> its purpose.
+    """
+
+    where: str
+    table: NameTable
+    prefix: str
+    spelled: dict[str, str]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def task_head(self) -> tuple[str, ...]:
+        """Names of the weights of a trained task head, also of one that is ignored by request."""
+        return tuple(
+            name for name, why in self.left_out.items() if TASK_HEAD in (why, _purpose(self.table, self.prefix, name))
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed and what was left out, but for a task head and constants."""
+        notes = []
+        if self.prefix not in _USUAL_PREFIXES:
+            notes.append(f"names of weights: the encoder's begin with {printable(self.prefix)}")
+        for purpose, names in self._by_purpose().items():
+            if purpose not in (TASK_HEAD, _CONSTANT):
+                notes.append(f"not exported: {purpose} {list_names(names)}")
+        return tuple(notes)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The prefix and what was left out, for the manifest."""
+        left_out = {purpose: sorted(names) for purpose, names in self._by_purpose().items() if purpose != _CONSTANT}
+        return {
+            **({"weight_prefix": self.prefix} if self.prefix else {}),
+            **({"not_exported": left_out} if left_out else {}),
+        }
+
+    def _by_purpose(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name, purpose in sorted(self.left_out.items(), key=lambda item: item[1]):
+            found.setdefault(purpose, []).append(name)
+        return found
+
+
+def resolve_names(names: Iterable[str], table: NameTable, where: str, ignore: Sequence[str] = ()) -> WeightNames:
+    """Find the prefix of the encoder's names, and leave heads, constants and what matches a glob of `ignore` out.
+
+    Raises ModelError, beginning with `where`, for the names of two encoders, and UsageError for a pattern that
+    matches no name or one that the encoder needs.
+    """
+    names = list(names)
+    ignored: dict[str, str] = {}
+    for pattern in ignore:
+        matched = [name for name in names if fnmatchcase(name, pattern)]
+        if not matched:
+            raise UsageError(f"{where}: --ignore-weights {pattern!r} matches none of the {len(names)} weights")
+        ignored.update(dict.fromkeys(matched, pattern))
+    prefix = _find_prefix([name for name in names if name not in ignored], names, table, where)
+    for name, pattern in ignored.items():
+        if _is_needed(table, prefix, name):
+            raise UsageError(
+                f"{where}: --ignore-weights {pattern!r} matches {printable(name)}, which the encoder needs"
+            )
+    spelled, left_out = {}, dict.fromkeys(ignored, _BY_REQUEST)
+    for name in names:
+        if name not in ignored:
+            purpose = _purpose(table, prefix, name)
+            if purpose is None:
+                spelled[name] = table.spell(name.removeprefix(prefix))
+            else:
+                left_out[name] = purpose
+    return WeightNames(where, table, prefix, spelled, left_out)
+
+
+def map_weights(weights: Mapping[str, Array], names: WeightNames, config: BertConfig) -> LazyParameters:
+    """The weights under our names in the order of the graph.
+
+    All are checked one by one, and read again from `weights` when they are asked for: no more than one is held.
+
+    Both ways complete: every parameter is filled exactly once (the pooler may be absent as a whole), every
+    name is used or left out on purpose. Raises ModelError with the names otherwise, and for a wrong shape,
+    a dtype that isn't floating point, or elements that are not finite.
+    """
+    where, table = names.where, names.table
+    targets = {
+        theirs: ours
+        for template, their_template in table.names.items()
+        for ours, theirs in zip(expand(template, config.num_layers), expand(their_template, config.num_layers))
+    }
+    sources: dict[str, str] = {}
+    unknown: list[str] = []
+    for name, theirs in names.spelled.items():
+        if theirs not in targets:
+            unknown.append(name)
+            continue
+        ours = targets[theirs]
+        if ours in sources:
+            raise ModelError(f"{where}: {printable(sources[ours])} and {printable(name)} are both {theirs}")
+        sources[ours] = name
+    missing = [names.prefix + theirs for theirs, ours in targets.items() if ours not in sources]
+    pooler = {names.prefix + table.names[name] for name in POOLER}
+    if pooler <= set(missing):
+        missing = [name for name in missing if name not in pooler]
+    if missing or unknown:
+        listings = [
+            f"{len(found)} {what} ({list_names(sorted(found))})"
+            for what, found in (("missing", missing), ("unknown", unknown))
+            if found
+        ]
+        # Where weights are missing too, the unknown ones are more likely those under other names.
+        advice = "" if missing else "; leave weights that are not the encoder's out with --ignore-weights PATTERN"
+        raise ModelError(f"{where}: not the weights of this BERT: {'; '.join(listings)}{advice}")
+    shapes = {ours: shape for ours, shape in parameter_shapes(config).items() if ours in sources}
+    for ours, shape in shapes.items():
+        _check(weights[sources[ours]], shape, f"{where}: {printable(sources[ours])}")
+    return LazyParameters(shapes, lambda ours: weights[sources[ours]].astype(np.float32, copy=False))
+
+
+def _find_prefix(kept: Sequence[str], names: Sequence[str], table: NameTable, where: str) -> str:
+    """The prefix with which the names `kept` are an encoder's; without one, the best of all `names`, for an error."""
+    candidates = _candidates(kept, table)
+    encoders = sorted(prefix for prefix, complete in candidates.items() if complete)
+    if len(encoders) > 1:
+        prefixes = ", ".join(map(repr, encoders))
+        raise ModelError(
+            f"{where}: weights of {len(encoders)} encoders, with the prefixes {prefixes}; leave all but one out, "
+            f"such as with --ignore-weights {encoders[-1] + '*'!r}"
+        )
+    return encoders[0] if encoders else next(iter(_candidates(names, table)), "")
+
+
+def _candidates(names: Iterable[str], table: NameTable) -> dict[str, bool]:
+    """Prefixes of names that end like an encoder's, those of most names first; whether no name is missing.
+
+    An encoder is known by its embeddings and its first layer. A prefix is a number of whole parts of a dotted name.
+    """
+    endings = [table.names[template].format(i=0) for template in (*EMBEDDINGS, *LAYER)]
+    found: dict[str, set[str]] = defaultdict(set)
+    for name in map(table.spell, names):
+        for ending in endings:
+            prefix = name[: -len(ending)]
+            if name.endswith(ending) and (not prefix or prefix.endswith(".")):
+                found[prefix].add(ending)
+    ordered = sorted(found, key=lambda prefix: (-len(found[prefix]), prefix))
+    return {prefix: len(found[prefix]) == len(endings) for prefix in ordered}
+
+
+def _is_needed(table: NameTable, prefix: str, name: str) -> bool:
+    if not name.startswith(prefix):
+        return False
+    templates = (table.names[template] for template in (*EMBEDDINGS, *LAYER))
+    spelled = table.spell(name.removeprefix(prefix))
+    return any(re.fullmatch(re.escape(template).replace(r"\{i\}", r"\d+"), spelled) for template in templates)
+
+
+def _purpose(table: NameTable, prefix: str, name: str) -> str | None:
+    """What a weight that is not the encoder's is for; None where the name does not say it."""
+    patterns = table.ignored
+    if name.startswith(prefix):
+        name = name.removeprefix(prefix)
+    else:
+        patterns = {**table.ignored_beside, **patterns}
+        # A head beside `module.bert.` is `module.classifier`.
+        for part in re.findall(r"[^.]*\.", prefix):
+            if not name.startswith(part):
+                break
+            name = name.removeprefix(part)
+    spelled = table.spell(name)
+    return next((why for pattern, why in patterns.items() if re.fullmatch(pattern, spelled)), None)
+
+
+def _check(array: Array, shape: tuple[int, ...], where: str) -> None:
+    if array.shape != shape:
+        raise ModelError(f"{where} has shape {array.shape}, the config implies {shape}")
+    if array.dtype.kind != "f":
+        raise ModelError(f"{where} is {array.dtype}, a floating point array is needed")
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
+        array = array.astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        raise ModelError(f"{where} has values that are not finite")
