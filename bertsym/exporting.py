@@ -94,15 +94,19 @@ def export(
             progress("loading it through Module and SymbolBlock, comparing with GluonNLP's BERTModel")
             source_params = _joined(content.arg_params, pretrained.arg_params)
             checks = verify_bundle(staged, source_params, atol, _CHECK_LENGTHS, str(prefix))
-    return Exported(staged.moved_to(prefix), checks, (*pretrained.notes, *_left_out(pretrained, task)))
+    return Exported(staged.moved_to(prefix), checks, (*pretrained.notes, *_left_out(pretrained, output, task)))
 
 
-def _left_out(pretrained: Pretrained, task: str | None) -> list[str]:
+def _left_out(pretrained: Pretrained, output: str, task: str | None) -> list[str]:
     """Notes on what follows the encoder in the source and not in the bundle."""
     notes = []
     if pretrained.task_head:
         rest = "the new head is untrained" if task else "this bundle is the encoder alone"
         notes.append(f"not exported: task head {pretrained.task_head}; {rest}")
+    pooling = pretrained.pooling
+    if pooling and pooling.output != output:
+        advice = f"; export --output {pooling.output}" if pooling.output and not task else ""
+        notes.append(f"{pooling.module}: {pooling.description}: not in this bundle{advice}")
     return notes
 
 

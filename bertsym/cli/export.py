@@ -88,7 +88,8 @@ def command(
     --new-head asks for an untrained one in its place. --new-head has no effect on a SOURCE without a task head.
 
     Every weight of SOURCE must belong to the encoder or to a head, or match --ignore-weights. What is not
-    exported is listed, and named in the manifest.
+    exported is listed: weights, which the manifest names too, and the pooling, normalization, max_seq_length and
+    prompts of a folder of sentence-transformers.
     """
     if cls_slice is not None:
         meant = "cls" if cls_slice else "sequence"

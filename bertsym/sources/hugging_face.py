@@ -15,6 +15,7 @@ from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
 from bertsym.sources.names import HUGGING_FACE, printable
 from bertsym.sources.pretrained import Pretrained, TaskHead
 from bertsym.sources.safetensors_file import SafetensorsFiles
+from bertsym.sources.sentence_transformers import read_modules
 from bertsym.text.vocabulary import check_fits
 
 # our field -> (key of config.json, value when the key is absent; None: the key is needed)
@@ -54,8 +55,13 @@ def load_hugging_face(location: str, pad_vocab: bool = False, ignore_weights: Se
     one of the encoder, and ModelError or DataError, naming the file, for anything that is absent, damaged, or that
     the graph can't express.
     """
-    folder, notes = find_folder(location)
+    root, notes = find_folder(location)
+    modules = read_modules(root)
+    folder = modules.transformer if modules else root
     config_path = folder / "config.json"
+    inner = next((path.parent for path in sorted(folder.glob("0_*/config.json"))), None)
+    if inner and not config_path.exists():
+        raise ModelError(f"{config_path}: no such file, but there is one in {inner.name}; export hf:{inner}")
     document = read_json(config_path)
     config = _read_config(document)
     weight_files, named, weight_notes = find_weights(folder)
@@ -67,21 +73,25 @@ def load_hugging_face(location: str, pad_vocab: bool = False, ignore_weights: Se
     if pad_vocab:
         vocabulary = vocabulary.padded_to(config.vocab_size)
     check_fits(vocabulary, config.vocab_size, str(text_files[0]))
-    files = [config_path, *weight_files, *text_files]
+    files = [config_path, *weight_files, *text_files, *(modules.files if modules else ())]
     origin = {
         "kind": "hf",
         "pretrained": True,
-        "files": {path.name: file_digest(path) for path in sorted(files)},
+        "files": {path.relative_to(root).as_posix(): file_digest(path) for path in sorted(files)},
         **names.facts,
     }
+    module_notes = (
+        (*modules.notes, *modules.text_notes(config.max_length, options.lower_case)) if modules is not None else ()
+    )
     return Pretrained(
         config,
         arg_params,
         vocabulary,
         options,
         origin,
-        (*notes, *type_notes, *weight_notes, *names.notes),
+        (*notes, *type_notes, *weight_notes, *names.notes, *module_notes),
         TaskHead(names.task_head, _head_settings(document)) if names.task_head else None,
+        modules.pooling if modules else None,
     )
 
 

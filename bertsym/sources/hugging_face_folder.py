@@ -13,7 +13,12 @@ from bertsym.sources.safetensors_file import MAX_HEADER
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
-_PATTERNS = ("config.json", "*.safetensors", _INDEX, "vocab.txt", "tokenizer*.json")
+_FILES = (
+    *("config.json", "*.safetensors", _INDEX, "vocab.txt", "tokenizer*.json"),
+    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+)
+# Each in the folder itself, and in those of sentence-transformers' modules: 0_Transformer, 1_Pooling.
+_PATTERNS = (*_FILES, *(f"[0-9]_*/{name}" for name in _FILES))
 
 
 def find_folder(location: str) -> tuple[Path, tuple[str, ...]]:

@@ -27,6 +27,15 @@ class TaskHead:
 
 
 @dataclass(frozen=True)
+class Pooling:
+    """How a source makes one vector of the encodings of a text's tokens."""
+
+    module: str  #: the folder of its settings
+    description: str
+    output: str | None  #: the output of ``bert.catalogue.OUTPUTS`` that is equal, if there is one
+
+
+@dataclass(frozen=True)
 class Pretrained:
     """Weights of one BERT under bertsym's parameter names (``bert.parameters``), all float32.
 
@@ -41,6 +50,7 @@ class Pretrained:
     origin: dict[str, Any]
     notes: tuple[str, ...] = ()
     task_head: TaskHead | None = None
+    pooling: Pooling | None = None
 
     @property
     def trained(self) -> bool:

@@ -1,0 +1,170 @@
+"""Folders of sentence-transformers: the transformer is found, and what is not exported is listed by name and value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Result, write_hugging_face
+from refusals import refusal
+
+from bertsym import Bundle
+
+Cli = Callable[..., Result]
+
+POOLING = {"word_embedding_dimension": 32, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
+DENSE = {
+    "in_features": 32,
+    "out_features": 16,
+    "bias": True,
+    "activation_function": "torch.nn.modules.activation.Tanh",
+}
+
+
+def write_json(path: Path, document: Any) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(document))
+
+
+def write_modules(folder: Path, *modules: tuple[str, str], **pooling: Any) -> Path:
+    """A folder of sentence-transformers: modules.json of (type, path), the tiny BERT in the first one, and settings."""
+    write_hugging_face(folder / modules[0][1])
+    write_json(
+        folder / "modules.json",
+        [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (kind, path) in enumerate(modules)
+        ],
+    )
+    for kind, path in modules[1:]:
+        if kind != "Normalize":
+            write_json(folder / path / "config.json", {**POOLING, **pooling} if kind == "Pooling" else DENSE)
+    return folder
+
+
+def notes(result: Result) -> list[str]:
+    """The lines that are printed before the bundle is described."""
+    assert result.code == 0, result.err
+    return result.out[: result.out.index("wrote ")].splitlines()
+
+
+@pytest.fixture
+def export(cli: Cli, tmp_path: Path) -> Callable[..., Result]:
+    """Run ``bertsym export hf:FOLDER``, without verification, into a folder of its own."""
+    return lambda folder, *options: cli("export", f"hf:{folder}", tmp_path / "out" / "base", "--no-verify", *options)
+
+
+def test_every_module_and_setting_that_is_ignored_is_listed(export: Callable[..., Result], tmp_path: Path) -> None:
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense"), ("Normalize", "3_Normalize")]
+    folder = write_modules(tmp_path / "st", *modules)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 25, "do_lower_case": False})
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"},
+    )
+    assert notes(export(folder)) == [
+        "2_Dense: Dense 32 -> 16, Tanh: ignored",
+        "3_Normalize: embeddings scaled to length 1: ignored",
+        "prompts query 'query: '; default_prompt_name 'query': ignored, texts are taken as they are",
+        "max_seq_length 25: ignored, this bundle truncates at 40",
+        "1_Pooling: mean of the tokens: not in this bundle; export --output mean",
+    ]
+    assert {"modules.json", "1_Pooling/config.json", "sentence_bert_config.json"} <= set(
+        Bundle.open(tmp_path / "out" / "base").manifest["source"]["files"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("pooling", "output", "expected"),
+    [
+        ({}, "mean", []),
+        ({}, "sequence", ["1_Pooling: mean of the tokens: not in this bundle; export --output mean"]),
+        ({"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}, "cls", []),
+        (
+            {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True},
+            "pooled",
+            ["1_Pooling: the [CLS] token: not in this bundle; export --output cls"],
+        ),
+        (
+            {"pooling_mode_max_tokens": True},
+            "mean",
+            ["1_Pooling: mean of the tokens beside maximum of the tokens: not in this bundle"],
+        ),
+        (
+            {"pooling_mode_mean_tokens": False, "pooling_mode": "lasttoken"},
+            "cls",
+            ["1_Pooling: the last token: not in this bundle"],
+        ),
+    ],
+)
+def test_a_pooling_is_noted_unless_it_is_the_output(
+    export: Callable[..., Result], tmp_path: Path, pooling: dict[str, Any], output: str, expected: list[str]
+) -> None:
+    folder = write_modules(tmp_path / "st", ("Transformer", ""), ("Pooling", "1_Pooling"), **pooling)
+    assert notes(export(folder, "--output", output)) == expected
+
+
+def test_settings_that_change_nothing_are_not_noted(export: Callable[..., Result], tmp_path: Path) -> None:
+    folder = write_modules(tmp_path / "st", ("Transformer", ""))
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 40, "do_lower_case": True})
+    write_json(folder / "config_sentence_transformers.json", {"prompts": {"query": ""}, "default_prompt_name": None})
+    assert notes(export(folder)) == []
+
+
+def test_lower_casing_of_a_cased_tokenizer_is_noted(export: Callable[..., Result], tmp_path: Path) -> None:
+    folder = write_modules(tmp_path / "st", ("Transformer", ""))
+    write_json(folder / "tokenizer_config.json", {"do_lower_case": False})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": None, "do_lower_case": True})
+    assert notes(export(folder)) == ["do_lower_case true: ignored, this bundle does not lower-case texts"]
+
+
+@pytest.mark.parametrize("subfolder", ["0_Transformer", "0_BERT"])
+def test_a_transformer_in_a_subfolder_is_found(export: Callable[..., Result], tmp_path: Path, subfolder: str) -> None:
+    folder = write_modules(tmp_path / "st", ("Transformer", subfolder), ("Pooling", "1_Pooling"))
+    write_json(folder / subfolder / "sentence_bert_config.json", {"max_seq_length": 25})
+    assert notes(export(folder))[:2] == [
+        f"modules.json: the transformer is in {subfolder}",
+        "max_seq_length 25: ignored, this bundle truncates at 40",
+    ]
+    files = Bundle.open(tmp_path / "out" / "base").manifest["source"]["files"]
+    assert {f"{subfolder}/model.safetensors", f"{subfolder}/vocab.txt", "1_Pooling/config.json"} <= set(files)
+
+
+def test_a_subfolder_that_modules_json_does_not_name_is_suggested(
+    export: Callable[..., Result], tmp_path: Path
+) -> None:
+    folder = tmp_path / "st"
+    write_hugging_face(folder / "0_Transformer")
+    line = refusal(export(folder), tmp_path / "out")
+    assert f"{folder / 'config.json'}: no such file, but there is one in 0_Transformer" in line
+    assert f"export hf:{folder / '0_Transformer'}" in line
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        ({}, "an object is not a JSON array"),
+        ([], "0 elements"),
+        ([1], "[0]: 1 is not an object"),
+        ([{"type": "Transformer", "path": "../other"}], '[0].path: "../other" is not a file name'),
+        ([{"type": "Transformer", "path": "/etc"}], '[0].path: "/etc" is not a file name'),
+        ([{"type": "Transformer", "path": ""}, {"path": "1_Pooling"}], '[1]: the key "type" is missing'),
+    ],
+)
+def test_a_modules_json_that_is_damaged_is_refused(
+    export: Callable[..., Result], tmp_path: Path, modules: Any, message: str
+) -> None:
+    folder = write_hugging_face(tmp_path / "st")
+    write_json(folder / "modules.json", modules)
+    assert f"{folder / 'modules.json'}: {message}" in refusal(export(folder), tmp_path / "out")
+
+
+def test_a_link_out_of_a_module_is_refused(export: Callable[..., Result], tmp_path: Path) -> None:
+    folder = write_modules(tmp_path / "st", ("Transformer", "0_Transformer"))
+    config = folder / "0_Transformer" / "config.json"
+    config.rename(tmp_path / "elsewhere.json")
+    config.symlink_to(tmp_path / "elsewhere.json")
+    assert str(config) in refusal(export(folder), tmp_path / "out")
