@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import re
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
 from bertsym.recognition.recognise import Recognised, declared_shapes, recognise
 from bertsym.recognition.tracing import Traces, trace
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.node import Output
+from bertsym.symbol.node import VARIABLE, Output
 from bertsym.symbol.params import Parameters, ParamsFile
 from bertsym.symbol.roles import input_variables, label_variables
 from bertsym.symbol.validation import check_entries, check_params, check_symbol
@@ -47,6 +48,7 @@ class Model:
     trusted: bool = False
     #: shapes of inputs, by name, that are known from what the model was made of
     known_axes: Mapping[str, Axes] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  #: what a user should know of how the files were read
 
     @functools.cached_property
     def param_shapes(self) -> Shapes:
@@ -85,21 +87,20 @@ class Model:
         """Variables that are neither parameters nor labels."""
         return input_variables(self.graph, self.param_shapes)
 
-    def resolve(self, text: str) -> str:
-        """The name of a node that is named by itself, as ``layer 5``, the output of that layer, or ``embeddings``.
+    def output(self, text: str) -> Output:
+        """The tensor that a node names (``NODE``, ``NODE:INDEX``, ``NODE#2``), or ``layer 5``, or ``embeddings``.
 
-        Raises UsageError for a layer that isn't there.
+        Raises UsageError for a node or layer that does not exist.
         """
-        match = re.fullmatch(r"layer[ :]?(\d+)", text.lower())
-        if self.bert is None or text in {node.name for node in self.graph.nodes}:
-            return text
-        if text.lower() == "embeddings":
-            return str(self.bert.embedded)
-        if not match:
-            return text
-        if int(match[1]) >= len(self.bert.layers):
-            raise UsageError(f"{self.name} has the layers 0 to {len(self.bert.layers) - 1}, there is no {text}")
-        return str(self.bert.layers[int(match[1])].output)
+        match = re.fullmatch(r"layer[ :]?(\d{1,9})", text.lower())
+        named = text in {node.name for node in self.graph.nodes}
+        if self.bert is not None and not named and text.lower() == "embeddings":
+            return self.bert.embedded
+        if self.bert is not None and not named and match:
+            if int(match[1]) >= len(self.bert.layers):
+                raise UsageError(f"{self.name} has the layers 0 to {len(self.bert.layers) - 1}, there is no {text}")
+            return self.bert.layers[int(match[1])].output
+        return self.graph.output(text)
 
     @property
     def label_inputs(self) -> list[str]:
@@ -137,7 +138,12 @@ class Model:
 
 
 def open_model(
-    symbol: str | Path, params: str | Path | None = None, *, epoch: int | None = None, digests: bool = True
+    symbol: str | Path,
+    params: str | Path | None = None,
+    *,
+    epoch: int | None = None,
+    digests: bool = True,
+    symbol_alone: bool = False,
 ) -> Model:
     """Open a bundle's or a checkpoint's PREFIX, or a ``-symbol.json`` file, with or without a parameter file.
 
@@ -145,8 +151,24 @@ def open_model(
     ones that are there; ``PREFIX-0003.params`` stands for both files of that epoch. With `digests` the files of a
     bundle are compared with their SHA-256.
 
+    With `symbol_alone`, a symbol that is named by its own path is opened without parameters where the files beside it
+    can't be read; a note says why.
+
     Raises UsageError when there is nothing at `symbol` and ModelError for files that are not what they should be.
     """
+    try:
+        return _open_files(symbol, params, epoch, digests)
+    except ModelError as error:
+        path = Path(symbol)
+        if not symbol_alone or params is not None or epoch is not None or path.suffix != ".json":
+            raise
+        graph = _load_graph(path)
+        return Model(
+            str(symbol), path, graph, None, None, None, notes=(f"opened without parameters: {error}", *_notes(graph))
+        )
+
+
+def _open_files(symbol: str | Path, params: str | Path | None, epoch: int | None, digests: bool) -> Model:
     name = str(symbol)
     path = Path(symbol)
     if not name:
@@ -179,12 +201,31 @@ def open_model(
         except ModelError as error:
             raise ModelError(f"{error}; to take the files as they are, name the one of the parameters too") from None
         params = bundle.path(PARAMS)
-    graph = SymbolGraph.load(symbol_path)
-    check_entries(graph, str(symbol_path))
+    graph = _load_graph(symbol_path)
     found = Path(params) if params is not None else _params_of(prefix, epoch)
     arrays = ParamsFile(found) if found is not None else None
     # Digests tell what somebody wrote, and not who: of a BERT's graph it is checked that it does no harm.
-    return Model(name, symbol_path, graph, arrays, found, bundle, isinstance(bundle, Bundle) and digests)
+    trusted = isinstance(bundle, Bundle) and digests
+    return Model(name, symbol_path, graph, arrays, found, bundle, trusted, notes=_notes(graph))
+
+
+def _load_graph(path: Path) -> SymbolGraph:
+    graph = SymbolGraph.load(path)
+    check_entries(graph, str(path))
+    return graph
+
+
+def _notes(graph: SymbolGraph) -> tuple[str, ...]:
+    """What a user should know of a symbol file that was read."""
+    raw = (graph.document or {})["nodes"]
+    count = collections.Counter(node["name"] for node in raw if node["op"] == VARIABLE)
+    repeated = [name for name, number in count.items() if number > 1]
+    if not repeated:
+        return ()
+    return (
+        f"several variables are named {', '.join(repeated[:3])}: they are read as one, as SymbolBlock does; "
+        "Module does not bind such a file",
+    )
 
 
 def _params_of(prefix: Path, epoch: int | None) -> Path | None:
@@ -200,18 +241,21 @@ def _params_of(prefix: Path, epoch: int | None) -> Path | None:
     return first if first in there else (there[-1] if there else None)
 
 
-def require_params(model: Model, *, finite: bool = True) -> Parameters:
-    """The parameters; raises ModelError when there are none, or not all, or not those of the graph.
+def require_params(model: Model, *, finite: bool = True, part: SymbolGraph | None = None) -> Parameters:
+    """The parameters; raises ModelError where some are missing or do not fit, and for a graph that could harm MXNet.
 
-    And for a graph that MXNet must not be given. Parameters of unknown origin are read whole, to see that they are
-    `finite`.
+    With `part`, only that part of the graph is looked at. Parameters of unknown origin are read whole, to see that they
+    are `finite`.
     """
-    check_symbol(model.graph, model.name)
+    graph = model.graph if part is None else part
+    check_symbol(graph, model.name)
     if model.params is None:
         raise ModelError(f"{model.name}: there are no parameters beside {model.symbol_path.name}; name their file")
-    if model.missing:
-        names = ", ".join(model.missing[:3])
-        raise ModelError(f"{model.name}: {len(model.missing)} parameters of the graph are missing in its file: {names}")
+    read = set(graph.variables)
+    missing = [name for name in model.missing if name in read]
+    if missing:
+        names = ", ".join(missing[:3])
+        raise ModelError(f"{model.name}: {len(missing)} parameters of the graph are missing in its file: {names}")
     if not model.trusted:
-        check_params(model.graph, model.params, str(model.params_path), finite=finite)
+        check_params(graph, model.params, str(model.params_path), finite=finite)
     return model.params

@@ -149,9 +149,18 @@ def test_nodes_of_one_name_are_told_apart(cli: Cli, tmp_path: Path) -> None:
             net = mx.sym._internal._mul_scalar(net, scalar=factor, name="times")
         net.save(str(tmp_path / f"{name}-symbol.json"))
     done = cli("diff", tmp_path / "a", tmp_path / "b")
-    assert "  ~ times (number 2): scalar 2 -> 3" in done.out
+    assert "  ~ times#2: scalar 2 -> 3" in done.out
     assert done.out.count("  ~ ") == 1
     assert "not compared, one of them has no file" in done.out
+
+
+def test_a_node_that_reads_another_node_of_the_same_name_has_changed(cli: Cli, tmp_path: Path) -> None:
+    once = mx.sym._internal._mul_scalar(mx.sym.var("x"), scalar=5, name="times")
+    twice = mx.sym._internal._mul_scalar(once, scalar=2, name="times")
+    for name, read in (("a", once), ("b", twice)):
+        mx.sym.Group([twice, mx.sym.exp(read, name="end")]).save(str(tmp_path / f"{name}-symbol.json"))
+    done = cli("diff", tmp_path / "a", tmp_path / "b")
+    assert "  ~ end: inputs times -> times#2" in done.out
 
 
 def test_gluonnlps_own_symbol_and_the_portable_form_agree_layer_by_layer(tmp_path: Path) -> None:

@@ -237,11 +237,14 @@ def test_outputs_of_one_operator_keep_their_order(tmp_path: Path) -> None:
 
 USAGE = {
     "nothing": ([], "nothing to change"),
-    "collision": (["--rename", "cls=cls_slice"], "there is such a node"),
-    "collision of parameters": (["--prefix", "bertencoder0_transformer0=bertencoder0_transformer1"], "such a node"),
+    "collision": (["--rename", "cls=cls_slice"], "another node has that name"),
+    "collision of parameters": (
+        ["--prefix", "bertencoder0_transformer0=bertencoder0_transformer1"],
+        "another node has",
+    ),
     "collision of prefixes": (["--prefix", "bertencoder0_=bertmodel0_"], "can't be renamed to bertmodel0_embed"),
     "two names at once": (["--rename", "cls=a", "--rename", "cl*=b*"], "would be renamed twice, to a and to bs"),
-    "two to one": (["--rename", "cls=a", "--rename", "cls_slice=a"], "there is such a node"),
+    "two to one": (["--rename", "cls=a", "--rename", "cls_slice=a"], "another node has that name"),
     "no match": (["--rename", "pooler*=p*"], "pooler*=p*: no node has such a name"),
     "no prefix": (["--prefix", "gpt_=x_"], "gpt_=x_: no node has such a name"),
     "no node to set": (["--set", "clss.x=1"], "clss: no node has such a name"),

@@ -23,7 +23,7 @@ from conftest import CONFIG, Result
 from refusals import refusal
 
 from bertsym import Bundle, ModelError, ParamsFile, SymbolBundle, UsageError, export, extract
-from bertsym.runtime import mx
+from bertsym.runtime import mx, quiet_stderr
 
 Cli = Callable[..., Result]
 
@@ -258,3 +258,61 @@ def test_of_a_part_a_smaller_part_can_be_taken(bundles: dict[str, Path], tmp_pat
     assert part.verified
     expected = computed(bundles["pooled"], texts(), f"{LAYER.format(0)}_output")
     np.testing.assert_array_equal(computed(tmp_path / "b", texts())[0], expected[0])
+
+
+# Operators that MXNet must not be given
+
+
+def with_unsafe_operators(folder: Path) -> Path:
+    """PREFIX of x -> Custom -> fc -> relu -> WarpCTC, as a speech network that needs plugins to run."""
+    variables = ["x", "fc_weight", "fc_bias", "label"]
+    nodes: list[dict[str, object]] = [{"op": "null", "name": name, "inputs": []} for name in variables]
+    nodes += [
+        {"op": "Custom", "name": "plugin", "attrs": {"op_type": "filters"}, "inputs": [[0, 0, 0]]},
+        {
+            "op": "FullyConnected",
+            "name": "fc",
+            "attrs": {"num_hidden": "3"},
+            "inputs": [[4, 0, 0], [1, 0, 0], [2, 0, 0]],
+        },
+        {"op": "Activation", "name": "relu", "attrs": {"act_type": "relu"}, "inputs": [[5, 0, 0]]},
+        {"op": "WarpCTC", "name": "ctc", "attrs": {"label_length": "2"}, "inputs": [[6, 0, 0], [3, 0, 0]]},
+    ]
+    document = {"nodes": nodes, "arg_nodes": [0, 1, 2, 3], "heads": [[7, 0, 0]]}
+    (folder / "m-symbol.json").write_text(json.dumps(document))
+    arrays = {"arg:fc_weight": mx.nd.ones((3, 4)), "arg:fc_bias": mx.nd.zeros((3,))}
+    mx.nd.save(str(folder / "m-0000.params"), arrays)
+    return folder / "m"
+
+
+def test_a_part_is_taken_out_between_operators_that_must_not_run(cli: Cli, tmp_path: Path) -> None:
+    """The original can't be run, so that nothing is compared; the part itself loads and is checked."""
+    prefix = with_unsafe_operators(tmp_path)
+    done = cli("extract", prefix, tmp_path / "part", "--output", "relu", "--input", "plugin:2,4")
+    assert done.code == 0, done.err
+    assert "note: not compared with the original: " in done.err
+    assert "node 'plugin' has the operator 'Custom', which is not allowed" in done.err
+    assert f"wrote {tmp_path / 'part'}-*, not compared; 2 arrays" in done.out
+    assert "it reads plugin (2, 4)" in done.out
+    with quiet_stderr():
+        block = mx.gluon.SymbolBlock.imports(f"{tmp_path}/part-symbol.json", ["plugin"], f"{tmp_path}/part-0000.params")
+    assert block(mx.nd.ones((2, 4))).asnumpy().tolist() == [[4.0] * 3] * 2
+
+
+def test_a_part_before_an_operator_that_must_not_run_is_compared(cli: Cli, tmp_path: Path) -> None:
+    prefix = with_unsafe_operators(tmp_path)
+    text = Path(f"{prefix}-symbol.json").read_text()
+    Path(f"{prefix}-symbol.json").write_text(text.replace('"Custom"', '"tanh"').replace('{"op_type": "filters"}', "{}"))
+    for command in (
+        ("extract", prefix, tmp_path / "a", "--output", "relu"),
+        ("graft", prefix, tmp_path / "b", "--at", "relu", "--head", "regression"),
+    ):
+        done = cli(*command, "--shape", "x=2,4")
+        assert (done.code, ", verified; " in done.out) == (0, True), done.err
+
+
+def test_an_operator_that_stays_and_must_not_run_is_refused(cli: Cli, tmp_path: Path) -> None:
+    prefix = with_unsafe_operators(tmp_path)
+    for ends in (["--output", "relu"], ["--output", "ctc", "--input", "plugin"]):
+        line = refusal(cli("extract", prefix, tmp_path / "part", *ends), tmp_path / "part-symbol.json")
+        assert "which is not allowed" in line

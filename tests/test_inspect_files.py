@@ -83,8 +83,8 @@ def test_wrong_files_are_refused_in_one_line(cli: Command, tmp_path: Path, optio
         ),
         ((tmp_path,), 2, "is a folder: give the PREFIX of the files in it, or a symbol file"),
         ((WEIGHTS,), 2, "has parameters and no graph: give the symbol file, or the PREFIX of both"),
-        ((tmp_path / "empty",), 1, "empty-symbol.json: not JSON"),
-        ((tmp_path / "half",), 1, "half-symbol.json: not JSON"),
+        ((tmp_path / "empty",), 1, "empty-symbol.json: not valid JSON"),
+        ((tmp_path / "half",), 1, "half-symbol.json: not valid JSON"),
         ((tmp_path / "binary",), 1, "binary-symbol.json: not UTF-8 text"),
         ((STATIC / "expected.json",), 1, "expected.json: not an MXNet symbol, there is no list of nodes"),
         ((symbol, tmp_path / "none.params"), 1, "none.params: No such file or directory"),
@@ -274,3 +274,46 @@ def test_a_constant_index_among_the_parameters_is_read_without_mxnet(tmp_path: P
     out, code, _, modules = in_a_process("inspect", tmp_path / "taken")
     assert (code, modules) == (0, [])
     assert "`fc` reads `token` = position 2 of the sequence: (N, 1, 16)" in out
+
+
+# A symbol alone
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"no parameters at all", "not a readable MXNet .params file"),
+    ],
+)
+def test_a_symbol_that_is_named_by_its_path_needs_no_readable_parameters(
+    cli: Command, tmp_path: Path, content: bytes, reason: str
+) -> None:
+    symbol = tmp_path / "m-symbol.json"
+    shutil.copy(STATIC / "classifier-symbol.json", symbol)
+    (tmp_path / "m-0003.params").write_bytes(content)
+    done = cli("inspect", symbol)
+    assert done.code == 0
+    assert "BERT of 2 layers" in done.out
+    assert done.err.startswith("note: opened without parameters: ")
+    assert f"{tmp_path / 'm-0003.params'}: " in done.err
+    assert reason in done.err
+    document = json.loads(cli("inspect", symbol, "--json").out)
+    assert (document["params"], len(document["notes"])) == (None, 1)
+    done = cli("draw", symbol, tmp_path / "m.netron")
+    assert (done.code, done.err.startswith("note: opened without parameters: ")) == (0, True)
+    for asked in ((tmp_path / "m",), (symbol, tmp_path / "m-0003.params"), (symbol, "--epoch", 3)):
+        assert reason in refusal(cli("inspect", *asked))
+
+
+def test_a_symbol_of_a_damaged_bundle_is_inspected_by_its_path(
+    cli: Command, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    for path in bundles["cls"].parent.glob("cls-*"):
+        shutil.copy(path, tmp_path / path.name)
+    with open(tmp_path / "cls-0000.params", "ab") as file:
+        file.write(b"\0")
+    done = cli("inspect", tmp_path / "cls-symbol.json")
+    assert (done.code, "bytes, the manifest says" in done.err) == (0, True)
+    assert "any MXNet symbol" in done.out
+    refusal(cli("inspect", tmp_path / "cls"))

@@ -231,9 +231,10 @@ def test_a_variable_with_inputs_is_refused() -> None:
     assert spoilt(put(2, "inputs", [[0, 0, 0]])) == "node 2 ('b'): a variable with inputs"
 
 
-@pytest.mark.parametrize("name", ["x", "w"])
-def test_a_name_that_two_variables_have_is_said(name: str) -> None:
-    assert spoilt(put(2, "name", name)) == f"two variables are named {name!r}"
+def test_variables_of_one_name_and_different_attributes_are_refused() -> None:
+    document = small()
+    document["nodes"][2].update(name="w", attrs={"__shape__": "(4,)"})
+    assert refused(document) == "two variables are named 'w', with different attributes"
 
 
 def test_two_operators_may_have_one_name_as_a_block_that_is_called_twice() -> None:
@@ -241,7 +242,7 @@ def test_two_operators_may_have_one_name_as_a_block_that_is_called_twice() -> No
     document["nodes"][4]["name"] = "fc"
     graph = SymbolGraph.parse(json.dumps(document))
     assert [node.op for node in graph.find("fc")] == ["FullyConnected", "Activation"]
-    with pytest.raises(UsageError, match=r"2 nodes are named 'fc' \(FullyConnected, Activation\)"):
+    with pytest.raises(UsageError, match=r"2 nodes are named 'fc' \(FullyConnected, Activation\): choose one"):
         graph.node("fc")
 
 

@@ -41,8 +41,10 @@ def add_head(
     *,
     cls_slice: bool = False,
     time_major: bool = False,
-) -> tuple[SymbolGraph, SymbolGraph]:
-    """The graph of inference and the one of training, each with a head of a kind of HEADS on `at`.
+) -> tuple[SymbolGraph, SymbolGraph, Output]:
+    """The graph for inference and the one for training, each with a head of a kind of HEADS on `at`.
+
+    And the tensor of the first that is `at`.
 
     Dropout ``dropout-finetune`` -> FullyConnected ``fc-finetune`` (num_outputs), and then
 
@@ -58,8 +60,8 @@ def add_head(
     With `cls_slice`, `at` is (N, T, units) and the head reads its position 0; with `time_major` it is
     (T, N, units) and is exchanged first. Raises UsageError for a name that is taken.
     """
-    base = graph.copy()
-    end = Output(base.node(at.node.name), at.index)
+    base, copies = graph.copied()
+    place = end = Output(copies[at.node], at.index)
     if time_major:
         end = Output(base.add("transpose", f"{FULLY_CONNECTED}-batch-major", [end], {"axes": "(1, 0, 2)"}))
     if cls_slice:
@@ -75,32 +77,28 @@ def add_head(
     weight, bias = (base.add_variable(f"{FULLY_CONNECTED}_{part}", dense) for part in ("weight", "bias"))
     logits = base.add("FullyConnected", FULLY_CONNECTED, [dropped, weight, bias], dense)
     base.set_outputs([logits])
-    return _inference(base, head), _training(base, head)
-
-
-def _inference(base: SymbolGraph, head: str) -> SymbolGraph:
-    graph = base.copy()
+    inference, copies = base.copied()
     if head in ("classification", "tagging"):
-        logits = graph.node(FULLY_CONNECTED)
-        graph.set_outputs([graph.add("softmax", SOFTMAX, [logits], {"axis": "-1"} if head == "tagging" else {})])
-    return graph
+        axis = {"axis": "-1"} if head == "tagging" else {}
+        inference.set_outputs([inference.add("softmax", SOFTMAX, inference.outputs, axis)])
+    return inference, _training(base, head), Output(copies[place.node], place.index)
 
 
 def _training(base: SymbolGraph, head: str) -> SymbolGraph:
     graph = base.copy()
-    logits = graph.node(FULLY_CONNECTED)
+    (logits,) = graph.outputs
     if head == "qa":
         # (N, T, 2) as two of (N, T): SoftmaxOutput then chooses among the tokens.
         attrs = {"axis": "2", "num_outputs": "2", "squeeze_axis": "True"}
         spans = graph.add("SliceChannel", "spans", [logits], attrs, num_outputs=2)
         graph.set_outputs([_loss(graph, "SoftmaxOutput", name, Output(spans, i)) for i, name in enumerate(SPANS)])
     elif head == "regression":
-        graph.set_outputs([_loss(graph, "LinearRegressionOutput", REGRESSION, Output(logits))])
+        graph.set_outputs([_loss(graph, "LinearRegressionOutput", REGRESSION, logits)])
     else:
         attrs = {}
         if head == "tagging":
             attrs = {"ignore_label": str(IGNORED), "preserve_shape": "True", "use_ignore": "True"}
-        graph.set_outputs([_loss(graph, "SoftmaxOutput", SOFTMAX, Output(logits), attrs)])
+        graph.set_outputs([_loss(graph, "SoftmaxOutput", SOFTMAX, logits, attrs)])
     return graph
 
 

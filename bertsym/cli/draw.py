@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bertsym.cli.options import epoch_option, foreign_options, params_option, shape_option
+from bertsym.terminal import escaped
 
 
 @click.command("draw")
@@ -31,8 +32,14 @@ def command(
 
     svg, png and html are laid out by Graphviz. The html is one file without references, in which layers fold open
     and a node shows its attributes. A .netron file is for Netron, which then shows the shape of every edge.
+
+    When PREFIX is the path of a symbol file, it is drawn without parameters, with a note, where the ones beside it
+    can't be read.
     """
     from bertsym.drawing.of_model import draw
 
-    path = draw(symbol, out, expand=expand, params=params, epoch=epoch, shapes=shape, force=force)
+    def report(note: str) -> None:
+        click.echo(escaped(f"note: {note}"), err=True)
+
+    path = draw(symbol, out, expand=expand, params=params, epoch=epoch, shapes=shape, force=force, on_note=report)
     click.echo(f"wrote {path}")

@@ -62,7 +62,11 @@ class _Dropout(OptionType):
 @click.argument("symbol", metavar="PREFIX")
 @click.argument("prefix", metavar="[OUT]", required=False)
 @click.option(
-    "--rename", "renames", type=_Pair(), multiple=True, help="Rename a node; OLD may hold *, as NEW then does."
+    "--rename",
+    "renames",
+    type=_Pair(),
+    multiple=True,
+    help="Rename nodes; OLD may hold *, as NEW then does. Nodes of one name are numbered: NEW, NEW_2.",
 )
 @click.option("--prefix", "prefixes", type=_Pair(), multiple=True, help="Rename all nodes whose name begins with OLD.")
 @click.option("--set", "attributes", type=_Attribute(), multiple=True, help="Set an attribute; NODE may be a pattern.")
@@ -86,6 +90,8 @@ def command(
 
     Parameters follow the names of their variables, and a training symbol is changed alike. Unless --set is given
     the result must compute the same, and is compared with the original on random inputs.
+
+    Where several nodes have one name, OLD#2 is the second of them; --rename '*=*' numbers all names that repeat.
 
     With --params or --epoch a bundle takes other parameters of the same names and shapes, such as those that
     Module or another binding trained on its training symbol.

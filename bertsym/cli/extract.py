@@ -32,7 +32,8 @@ def command(
     """Write the part of the symbol at PREFIX that computes the given nodes as a bundle at OUT.
 
     OUT-0000.params holds the parameters of this part only. The part is run beside the original on random
-    inputs before it is written. `bertsym inspect PREFIX --nodes` lists the nodes.
+    inputs before it is written. `bertsym inspect PREFIX --nodes` lists the nodes; NODE#2 is the
+    second node of a name that repeats.
     """
     from bertsym.surgery.extract import extract
 

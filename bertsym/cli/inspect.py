@@ -7,6 +7,7 @@ import json
 import click
 
 from bertsym.cli.options import epoch_option, foreign_options, shape_option
+from bertsym.terminal import escaped
 
 
 @click.command("inspect")
@@ -38,8 +39,10 @@ def command(
     """Tell what the symbol at PREFIX is, and what reaches its classifier.
 
     PREFIX is that of a bundle or of any MXNet checkpoint (PREFIX-symbol.json, PREFIX-0000.params), or the path
-    of a symbol file, with or without the one of its parameters. Nothing is run: mxnet is imported for --shapes
-    and --shape only.
+    of a symbol file, with or without the one of its parameters. A symbol file is inspected without parameters, with
+    a note, when the ones beside it can't be read. Nothing is run: mxnet is imported for --shapes and --shape only.
+
+    Where several nodes have one name, NODE#2 is the second of them, here and in every command that takes a NODE.
     """
     from bertsym.inspection.report import inspect
     from bertsym.inspection.text import array_lines, node_lines, operator_lines, summary
@@ -48,6 +51,8 @@ def command(
     if as_json:
         click.echo(json.dumps(facts.to_json(nodes=nodes, params=arrays), indent=2, ensure_ascii=False))
         return
+    for note in facts.notes:
+        click.echo(escaped(f"note: {note}"), err=True)
     lists = []
     if nodes:
         lists.append(node_lines(facts.nodes))

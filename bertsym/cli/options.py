@@ -283,7 +283,9 @@ def show_written(written: Any) -> None:
         click.echo(escaped(f"note: {note}"), err=True)
     for check in written.checks:
         click.echo(escaped(f"  {check}"))
-    compared = ", verified" if written.verified else ", which computes something else" if written.checks else ""
+    compared = (
+        ", verified" if written.verified else ", which computes something else" if written.checks else ", not compared"
+    )
     count = len(bundle.params())
     click.echo(f"wrote {bundle.prefix}-*{compared}; {count} arrays of parameters")
     for verb, tensors in (("reads", signature["inputs"]), ("ends in", signature["outputs"])):

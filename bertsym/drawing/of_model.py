@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,12 +27,14 @@ def draw(
     epoch: int | None = None,
     shapes: Mapping[str, Shape] | None = None,
     force: bool = False,
+    on_note: Callable[[str], object] = lambda note: None,
 ) -> Path:
     """Draw a symbol as an ``.svg``, ``.png`` or ``.html`` file, or as a ``.netron`` file for Netron.
 
     The layers of a BERT are folded into one box each; `expand` are those to open (``3``, ``layer 3``, ``all``).
     The shapes on the edges are MXNet's, of a BERT with the batch size N and the length T free, otherwise for the
-    inputs' `shapes`.
+    inputs' `shapes`. A symbol that is named by its own path is drawn alone where the files beside it can't be read;
+    `on_note` is called with the reason.
 
     Returns the path. Raises UsageError for another suffix, an unknown layer, and a file that exists unless `force`
     is given, and ModelError when Graphviz is missing or the file can't be written.
@@ -45,7 +47,9 @@ def draw(
         raise UsageError(f"{out} is a folder")
     if path.exists() and not force:
         raise UsageError(f"{out} exists: choose another name, or overwrite with --force")
-    model = open_model(symbol, params, epoch=epoch, digests=False)
+    model = open_model(symbol, params, epoch=epoch, digests=False, symbol_alone=True)
+    for note in model.notes:
+        on_note(note)
     if path.exists() and path.resolve() in _files(model):
         raise UsageError(f"{out} is a file of the symbol itself: choose another name")
     picture = picture_of(model, shapes)
@@ -83,7 +87,7 @@ def picture_of(model: Model, shapes: Mapping[str, Shape] | None = None) -> Pictu
         for answer in found:
             path.update(answer.nodes)
             highlighted.update(node for node in answer.nodes if _is_cls_slice(model, node))
-        path.update(node for node in graph.nodes if node.name == bert.token_ids)
+        path.update(node for node in graph.nodes if node.is_variable and node.name == bert.token_ids)
     return Picture(
         title=title,
         sentence="; ".join(answer.sentence for answer in found),

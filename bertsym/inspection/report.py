@@ -16,6 +16,7 @@ from bertsym.recognition.recognise import Recognised
 from bertsym.recognition.tracing import BATCH, LENGTH, Axes
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.gelu import Defect, known_defects
+from bertsym.symbol.names import references
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operators import Oldest, oldest_mxnet
 from bertsym.symbol.quantized import quantized_layers
@@ -47,7 +48,7 @@ class TensorFact:
 class NodeFact:
     """One node, for the list of nodes."""
 
-    name: str
+    name: str  #: ``NAME#2`` of the second node of a name that repeats
     op: str
     inputs: tuple[str, ...]
     attrs: Mapping[str, str]
@@ -97,6 +98,7 @@ class Inspection:
     nodes: list[NodeFact]
     arrays: list[ArrayFact]
     path: list[NodeFact] | None
+    notes: list[str]  #: such as why the parameters beside the symbol were not read
 
     def to_json(self, *, nodes: bool = False, params: bool = False) -> dict[str, Any]:
         """The facts for JSON; the lists of all nodes and all parameters where they are asked for."""
@@ -154,6 +156,7 @@ class Inspection:
             "defects": [dataclasses.asdict(defect) for defect in self.defects],
             "answers": [answer.to_json() for answer in self.answers],
             "int8": self.int8,
+            "notes": self.notes,
         }
         if nodes:
             document["nodes"] = [vars(fact) for fact in self.nodes]
@@ -176,11 +179,12 @@ def inspect(
 
     `path` are two nodes between which the way of the data is wanted. With `shapes`, those of the inputs, mxnet
     computes the shapes of all tensors; an empty mapping leaves the batch size N and the length T of a BERT free.
-    Without it mxnet is not imported. The digests of a bundle's large files are not compared (`verify` does that).
+    Without it mxnet is not imported. The digests of a bundle's large files are not compared (`verify` does that). A
+    symbol that is named by its own path is inspected alone where the files beside it can't be read; `notes` say why.
 
     Raises UsageError and ModelError.
     """
-    return report(open_model(symbol, params, epoch=epoch, digests=False), path=path, shapes=shapes)
+    return report(open_model(symbol, params, epoch=epoch, digests=False, symbol_alone=True), path=path, shapes=shapes)
 
 
 def report(
@@ -193,17 +197,18 @@ def report(
     if bert is not None and bert.length is not None:
         known = {key: tuple(bert.length if axis == LENGTH else axis for axis in axes) for key, axes in known.items()}
     for node in graph.nodes:
-        if node.name in model.param_shapes:
+        if node.is_variable and node.name in model.param_shapes:
             known[Output(node)] = model.param_shapes[node.name]
     if shapes is not None:
         from bertsym.running import all_shapes
 
         known.update(all_shapes(model, shapes))
     known = {**model.signature_axes, **known}
-    facts = {node: _node_fact(node, known) for node in graph.nodes}
+    names = references(graph.nodes)
+    facts = {node: _node_fact(node, names, known) for node in graph.nodes}
     way = None
     if path is not None:
-        way = [facts[node] for node in graph.between(*(graph.output(model.resolve(name)).node for name in path))]
+        way = [facts[node] for node in graph.between(*(model.output(name).node for name in path))]
     variables = {node.name: node for node in graph.nodes if node.is_variable}
     inputs = [_input_fact(variables[name], bert, known) for name in model.inputs]
     oldest = oldest_mxnet(graph.nodes)
@@ -224,7 +229,7 @@ def report(
         label_inputs=[
             _tensor_fact(variables[name], known, "label, read by the loss only") for name in model.label_inputs
         ],
-        outputs=[TensorFact(str(output), known.get(output)) for output in graph.outputs],
+        outputs=[TensorFact(output.text(names), known.get(output)) for output in graph.outputs],
         parts=_parts(model),
         missing=model.missing,
         superfluous=model.superfluous,
@@ -242,6 +247,7 @@ def report(
         nodes=list(facts.values()),
         arrays=_arrays(model),
         path=way,
+        notes=list(model.notes),
     )
 
 
@@ -249,14 +255,9 @@ def _kind(bundle: Any) -> str:
     return bundle.signature.kind if isinstance(bundle, Bundle) else "symbol"
 
 
-def _node_fact(node: Node, known: Mapping[Output, Axes]) -> NodeFact:
-    return NodeFact(
-        node.name,
-        node.op,
-        tuple(str(entry) for entry in node.inputs),
-        dict(node.attrs),
-        known.get(Output(node)),
-    )
+def _node_fact(node: Node, names: Mapping[Node, str], known: Mapping[Output, Axes]) -> NodeFact:
+    inputs = tuple(entry.text(names) for entry in node.inputs)
+    return NodeFact(names[node], node.op, inputs, dict(node.attrs), known.get(Output(node)))
 
 
 def _input_fact(node: Node, bert: Recognised | None, known: Mapping[Output, Axes]) -> TensorFact:

@@ -158,9 +158,9 @@ _REMARKS = {
 
 
 def _remark(node: Node, answer: Answer) -> str:
-    if node.name == answer.classifier:
+    if node is answer.head:
         return "  <- the classifier"
-    if node.name == answer.reads.partition(":")[0] and answer.kind in _REMARKS:
+    if node is answer.read.node and answer.kind in _REMARKS:
         return f"  <- {_REMARKS[answer.kind]}"
     return ""
 

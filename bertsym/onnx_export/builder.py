@@ -24,7 +24,13 @@ class Builder:
     """
 
     def __init__(
-        self, where: str, ranks: Mapping[Output, int], parameters: Sequence[str], names: set[str], advice: str
+        self,
+        where: str,
+        ranks: Mapping[Output, int],
+        parameters: Sequence[str],
+        names: set[str],
+        ends: Mapping[str, Node],
+        advice: str,
     ) -> None:
         self.where = where
         self._advice = advice
@@ -35,6 +41,7 @@ class Builder:
         self.integers: set[str] = set()
         self._ranks = ranks
         self._names = set(names)  # of tensors, which must differ
+        self._ends = dict(ends)  # outputs of the graph, whose names no other node's tensor gets -> their nodes
         self._made: dict[tuple[str, str], str] = {}
         self._begun: set[str] = set()
         self._node, self._base = Node("", ""), ""
@@ -69,12 +76,16 @@ class Builder:
     def name_output(self, x: str, name: str) -> None:
         """Give a tensor the name of an output of the graph."""
         if name in self._names:
-            self.refuse(f"is not the only one that gives {name}: rename one with bertsym edit")
+            self.refuse(
+                f"is not the only one that gives {name}: number the nodes with bertsym edit --rename "
+                f"{self._node.name}={self._node.name}"
+            )
         self._names.add(name)
         self.nodes.append(helper.make_node("Identity", [x], [name], name=name))
 
     def _unique(self, name: str) -> str:
-        found = _differing(name, self._names)
+        others = {end for end, node in self._ends.items() if node is not self._node}
+        found = _differing(name, self._names | others)
         self._names.add(found)
         return found
 

@@ -63,7 +63,8 @@ def convert(
     """
     needed = needed_nodes(graph)
     names = [node.name for node in needed if node.is_variable]
-    builder = Builder(where, ranks, [name for name in names if name in params], set(names), advice)
+    ends = {tensor.name: end.node for tensor, end in zip(outputs, graph.outputs)}
+    builder = Builder(where, ranks, [name for name in names if name in params], set(names), ends, advice)
     builder.integers.update(tensor.name for tensor in inputs if tensor.dtype == "int64")
     _add_nodes(builder, needed, graph.outputs, [tensor.name for tensor in outputs])
     described = helper.make_graph(

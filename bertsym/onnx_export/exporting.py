@@ -165,7 +165,7 @@ def _tensors(
     inputs = [
         Tensor(
             name,
-            axes(Output(model.graph.node(name))) or sample[name].shape,
+            axes(Output(model.graph.variable(name))) or sample[name].shape,
             "int64" if name in whole else "float32",
             meanings.get(name, ""),
         )

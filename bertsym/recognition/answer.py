@@ -59,12 +59,13 @@ class Answer:
     locked_length: int | None  #: the only length that the weights and operators on the way allow
     sentence: str
     read: Output = dataclasses.field(repr=False, compare=False)  #: what `reads` names
+    head: Node | None = dataclasses.field(repr=False, compare=False)  #: what `classifier` names
     nodes: tuple[Node, ...] = dataclasses.field(repr=False, compare=False)  #: from the encoder to the output
 
     def to_json(self) -> dict[str, Any]:
         """All of it for JSON, nodes by their names."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del values["read"]
+        del values["read"], values["head"]
         return {**values, "nodes": [node.name for node in self.nodes]}
 
 
@@ -160,6 +161,7 @@ def _answer(
         locked_length=trace.length if trace else None,
         sentence="",
         read=read,
+        head=classifier,
         nodes=_way(scene, read, output),
     )
     if bert is None:

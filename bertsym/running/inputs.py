@@ -71,7 +71,8 @@ def sample_inputs(
     rng = np.random.default_rng(seed)
     outputs = model.graph.outputs if needed is None else needed
     batch, length = _sizes(model, shapes, length, outputs)
-    names = {node.name for node in model.graph.ancestors(*(output.node for output in outputs))}
+    read = model.graph.ancestors(*(output.node for output in outputs))
+    names = {node.name for node in read if node.is_variable}
     return {name: _sample(model, name, shapes, batch, length, rng) for name in model.inputs if name in names}
 
 
@@ -107,7 +108,7 @@ def _sample(
         # A full row, then shorter ones: padding is a part of what is compared.
         values = np.maximum(1, length - np.arange(batch) * (length // 3))
     else:
-        node = model.graph.node(name)
+        node = model.graph.variable(name)
         told = sizes_of(input_axes(model).get(name, ("?",)), _BATCH, _LENGTH)
         shape = shapes.get(name) or declared_sizes(node.attrs, "__shape__") or told
         if shape is None:
@@ -172,7 +173,7 @@ def check_model_inputs(model: Model, inputs: Mapping[str, Array]) -> None:
         check_inputs(ids, types, lengths, BertLimits.of(model))
         others = [name for name in model.inputs if name in inputs and name not in bert.inputs]
         for name in others:
-            if _is_index(graph, graph.node(name)):
+            if _is_index(graph, graph.variable(name)):
                 check_whole(f"positions {name}", inputs[name], 0, ids.shape[1] - 1)
     except DataError as error:
         raise DataError(f"{model.name}: {error}") from None
@@ -188,7 +189,7 @@ def _longest(model: Model, name: str, shapes: Mapping[str, Shape]) -> int | None
 
     MXNet reads and writes outside of its memory on a larger one, and on one below 1.
     """
-    readers = _readers(model.graph, model.graph.node(name), _LENGTHS)
+    readers = _readers(model.graph, model.graph.variable(name), _LENGTHS)
     if not readers:
         return None
     known = tensor_shapes(model.graph, {**model.param_shapes, **shapes}, model.name, trusted=model.trusted)

@@ -47,10 +47,10 @@ def listed_outputs(graph: SymbolGraph, where: str, *, trusted: bool = False) -> 
 
 
 def checked_text(graph: SymbolGraph, outputs: Iterable[Output], where: str) -> str:
-    """The JSON of a graph that ends in these outputs, for mxnet; raises ModelError unless it is a harmless one."""
-    whole = SymbolGraph(graph.nodes, outputs, graph.document)
-    check_symbol(whole, where)
-    return whole.to_json()
+    """The JSON of the part of a graph that computes these outputs, for mxnet; raises ModelError where it could harm."""
+    part = graph.part(outputs)
+    check_symbol(part, where)
+    return part.to_json()
 
 
 def _tensors(graph: SymbolGraph) -> list[Output]:
@@ -142,7 +142,7 @@ def free_shapes(model: Model, outputs: Sequence[Output] | None = None) -> dict[O
         fixed = fixed or longest
     # What other inputs reach has no shape, and some operators don't bear that.
     others = [name for name in model.inputs if name not in axes]
-    unknown = model.graph.descendants(*(model.graph.node(name) for name in others))
+    unknown = model.graph.descendants(*(model.graph.variable(name) for name in others))
     part = _part(model.graph, outputs)
     nodes = [node for node in part.nodes if node not in unknown]
     graph = SymbolGraph(nodes, (entry for entry in part.outputs if entry.node not in unknown), part.document)
@@ -156,11 +156,10 @@ def free_shapes(model: Model, outputs: Sequence[Output] | None = None) -> dict[O
 
 
 def _part(graph: SymbolGraph, outputs: Sequence[Output] | None) -> SymbolGraph:
-    """The nodes that outputs depend on, as a graph of the same nodes; a variable gets its shape from its readers."""
+    """The part of a graph that computes outputs; for a variable all of it, since its readers determine its shape."""
     if outputs is None or any(output.node.is_variable for output in outputs):
         return graph
-    needed = graph.ancestors(*(output.node for output in outputs))
-    return SymbolGraph([node for node in graph.nodes if node in needed], outputs, graph.document)
+    return graph.part(outputs)
 
 
 def _free(one: Shape, other: Shape) -> Axes:
@@ -186,7 +185,6 @@ def fixed_length(model: Model, outputs: Sequence[Output] | None = None) -> int |
     bert = model.bert
     if bert is None:
         return None
-    part = {node.name for node in _part(model.graph, outputs).nodes}
-    found = model.answers
-    locked = [answer.locked_length for answer in found if answer.classifier in part]
+    part = set(_part(model.graph, outputs).nodes)
+    locked = [answer.locked_length for answer in model.answers if answer.head in part]
     return next((length for length in (bert.length, *locked) if length), None)

@@ -56,7 +56,6 @@ def _check_shapes(
     graph: SymbolGraph, outputs: Sequence[Output], shapes: Mapping[str, Shape], where: str, trusted: bool
 ) -> None:
     """Raise ModelError for shapes by which MXNet would leave its memory."""
-    needed = graph.ancestors(*(output.node for output in outputs))
-    part = SymbolGraph([node for node in graph.nodes if node in needed], outputs, graph.document)
+    part = graph.part(outputs)
     if any(node.op in RULES for node in part.nodes):
         check_tensors(part, tensor_shapes(part, shapes, where, trusted=trusted), where)

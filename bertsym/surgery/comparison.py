@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertsym.errors import UsageError, VerificationError
+from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.model import Model
 from bertsym.running import Shape, model_values, sample_inputs
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
 
 DEFAULT_ATOL = 1e-5  #: largest difference allowed, as a part of the scale
+
+
+class NotComparableError(ModelError):
+    """The original can't be run, so that nothing can be compared with it."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import zipfile
 import zlib
@@ -20,6 +21,8 @@ from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, difference
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.params import Array
+
+_Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -142,28 +145,42 @@ def diff(
 
 def compare_graphs(one: SymbolGraph, other: SymbolGraph) -> GraphDiff:
     """Nodes of two graphs by name; of several of one name, in their order."""
-    mine, theirs = _by_name(one), _by_name(other)
-    changed = [Change(name, what) for name in mine if name in theirs and (what := _change(mine[name], theirs[name]))]
+    mine, theirs = _keys(one), _keys(other)
+    before, after = ({key: node for node, key in keys.items()} for keys in (mine, theirs))
+    changed = [
+        Change(_text(key), what)
+        for key, node in before.items()
+        if key in after and (what := _change(node, after[key], mine, theirs))
+    ]
     return GraphDiff(
-        [name for name in mine if name not in theirs],
-        [name for name in theirs if name not in mine],
+        [_text(key) for key in before if key not in after],
+        [_text(key) for key in after if key not in before],
         changed,
-        ([str(output) for output in one.outputs], [str(output) for output in other.outputs]),
+        (_texts(one.outputs, mine), _texts(other.outputs, theirs)),
     )
 
 
-def _by_name(graph: SymbolGraph) -> dict[str, Node]:
-    found: dict[str, Node] = {}
+def _keys(graph: SymbolGraph) -> dict[Node, _Key]:
+    """Name and number of each node: 1, or 2 of the second node of a name, and so on."""
+    count: collections.Counter[str] = collections.Counter()
+    found = {}
     for node in graph.nodes:
-        name, count = node.name, 1
-        while name in found:
-            count += 1
-            name = f"{node.name} (number {count})"
-        found[name] = node
+        count[node.name] += 1
+        found[node] = (node.name, count[node.name])
     return found
 
 
-def _change(one: Node, other: Node) -> str:
+def _text(key: _Key) -> str:
+    """The first of a name by its name, in both graphs, whether the name repeats in one of them or not."""
+    name, number = key
+    return name if number == 1 else f"{name}#{number}"
+
+
+def _texts(outputs: Sequence[Output], keys: Mapping[Node, _Key]) -> list[str]:
+    return [_text(keys[output.node]) + (f":{output.index}" if output.index else "") for output in outputs]
+
+
+def _change(one: Node, other: Node, mine: Mapping[Node, _Key], theirs: Mapping[Node, _Key]) -> str:
     changes = []
     if one.op != other.op:
         changes.append(f"operator {one.op} -> {other.op}")
@@ -171,9 +188,9 @@ def _change(one: Node, other: Node) -> str:
         before, after = one.attrs.get(key, "(unset)"), other.attrs.get(key, "(unset)")
         if before != after:
             changes.append(f"{key} {before} -> {after}")
-    before_inputs, after_inputs = ([str(entry) for entry in node.inputs] for node in (one, other))
+    before_inputs, after_inputs = (", ".join(_texts(n.inputs, keys)) for n, keys in ((one, mine), (other, theirs)))
     if before_inputs != after_inputs:
-        changes.append(f"inputs {', '.join(before_inputs)} -> {', '.join(after_inputs)}")
+        changes.append(f"inputs {before_inputs} -> {after_inputs}")
     return "; ".join(changes)
 
 
@@ -271,7 +288,12 @@ def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, a
     first_node = None
     if not all(found.relative <= atol for found in (*layers, *outputs)):
         first_node = next(
-            (str(a) for a, b in nodes if not difference(str(a), mine[a], yours[b]).relative <= atol), None
+            (
+                _texts([a], _keys(one.graph))[0]
+                for a, b in nodes
+                if not difference("", mine[a], yours[b]).relative <= atol
+            ),
+            None,
         )
     return RunDiff(name, outputs, layers, first_layer, first_node)
 
@@ -299,11 +321,11 @@ def _layers(one: Model, other: Model) -> list[tuple[str, Output, Output]]:
 
 def _common(one: SymbolGraph, other: SymbolGraph) -> list[tuple[Output, Output]]:
     """First outputs of operators of one name and one kind, in the order of the first graph."""
-    mine, theirs = _by_name(one), _by_name(other)
+    theirs = {key: node for node, key in _keys(other).items()}
     return [
-        (Output(node), Output(theirs[name]))
-        for name, node in mine.items()
-        if not node.is_variable and name in theirs and theirs[name].op == node.op
+        (Output(node), Output(theirs[key]))
+        for node, key in _keys(one).items()
+        if not node.is_variable and key in theirs and theirs[key].op == node.op
     ]
 
 

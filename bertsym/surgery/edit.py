@@ -20,6 +20,8 @@ from bertsym.surgery.comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, label_inputs, write
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.names import number_repeated, references
+from bertsym.symbol.node import Node
 from bertsym.symbol.params import ParamsFile
 
 
@@ -28,8 +30,9 @@ class Edits:
     """What to change: names, then attributes, then dropout.
 
     ``renames`` and ``prefixes`` are pairs of old and new; a rename may be a pattern with as many ``*`` on both
-    sides. ``attributes`` are triples of a node or pattern, attribute and value. ``dropout`` is the new probability
-    of all Dropout nodes, or ``off``, which takes them out.
+    sides. Where a rule hits several nodes of one name, the second and further ones are numbered: ``NEW``, ``NEW_2``.
+    ``OLD#2`` is the second node named ``OLD`` only. ``attributes`` are triples of a node or pattern, attribute and
+    value. ``dropout`` is the new probability of all Dropout nodes, or ``off``, which takes them out.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
@@ -76,11 +79,19 @@ def edit(
         model = _of_bundle(model, symbol)
     train = model.train_graph()
     graphs = [model.graph.copy(), *([train] if train is not None else [])]
-    names = _new_names(graphs, edits)
-    changes = [f"rename {old} -> {new}" for old, new in names.items()]
-    for graph in graphs:
-        there = {node.name for node in graph.nodes}
-        graph.rename({old: new for old, new in names.items() if old in there})
+    renamed = _new_names(graphs, edits)
+    changes = list(
+        dict.fromkeys(
+            f"rename {old} -> {new_names[node]}"
+            for graph, new_names in zip(graphs, renamed)
+            for node, old in references(graph.nodes).items()
+            if node in new_names
+        )
+    )
+    #: of inputs, labels and parameters, which both graphs share
+    names = {node.name: new for new_names in renamed for node, new in new_names.items() if node.is_variable}
+    for graph, new_names in zip(graphs, renamed):
+        graph.rename(new_names)
     changes += _set_attributes(graphs, edits.attributes)
     changes += _set_dropout(graphs, edits.dropout)
     if model.bundle is not None and given:
@@ -129,25 +140,29 @@ def _of_bundle(model: Model, symbol: str | Path) -> Model:
     return dataclasses.replace(model, bundle=bundle)
 
 
-def _new_names(graphs: Sequence[SymbolGraph], edits: Edits) -> dict[str, str]:
-    """Old name -> new name of every node whose name changes, in the order of the graph."""
-    nodes = dict.fromkeys(node.name for graph in graphs for node in graph.nodes)
+def _new_names(graphs: Sequence[SymbolGraph], edits: Edits) -> list[dict[Node, str]]:
+    """New names of the nodes of each graph whose names change; a rule numbers the nodes of one name that it hits."""
     rules = [(*_rename_rule(old, new), f"{old}={new}") for old, new in edits.renames]
     rules += [
         (re.compile(re.escape(old) + "(.*)", re.DOTALL), f"{_literal(new)}\\g<1>", f"{old}={new}")
         for old, new in edits.prefixes
     ]
-    found: dict[str, str] = {}
+    found: list[dict[Node, str]] = [{} for _ in graphs]
     for pattern, template, text in rules:
-        matches = [(name, match) for name in nodes if (match := pattern.fullmatch(name))]
-        if not matches:
+        hit = False
+        for graph, names in zip(graphs, found):
+            for node, reference in references(graph.nodes).items():
+                match = pattern.fullmatch(node.name) or pattern.fullmatch(reference)
+                if match:
+                    hit = True
+                    new = match.expand(template)
+                    if names.get(node, new) != new:
+                        raise UsageError(f"{node.name} would be renamed twice, to {names[node]} and to {new}")
+                    names[node] = new
+        if not hit:
             raise UsageError(f"{text}: no node has such a name")
-        for name, match in matches:
-            new = match.expand(template)
-            if found.get(name, new) != new:
-                raise UsageError(f"{name} would be renamed twice, to {found[name]} and to {new}")
-            found[name] = new
-    return {name: found[name] for name in nodes if found.get(name, name) != name}
+    numbered = (number_repeated(graph.nodes, names) for graph, names in zip(graphs, found))
+    return [{node: new for node, new in names.items() if new != node.name} for names in numbered]
 
 
 def _rename_rule(old: str, new: str) -> tuple[re.Pattern[str], str]:
@@ -171,10 +186,11 @@ def _set_attributes(graphs: Sequence[SymbolGraph], attributes: Sequence[tuple[st
         if not any(graph.find(pattern) for graph in graphs):
             raise UsageError(f"{pattern}: no node has such a name")
         for graph in graphs:
+            names = references(graph.nodes)
             with graph.edit():
                 for node in graph.find(pattern):
                     if node.attrs.get(key) != value:
-                        changes[f"set {node.name}.{key} {node.attrs.get(key, '(unset)')} -> {value}"] = None
+                        changes[f"set {names[node]}.{key} {node.attrs.get(key, '(unset)')} -> {value}"] = None
                         graph.set_attribute(node, key, value)
     return list(changes)
 
@@ -188,13 +204,14 @@ def _set_dropout(graphs: Sequence[SymbolGraph], dropout: float | str | None) -> 
     if dropout != "off" and not any(graph.find(op="Dropout") for graph in graphs):
         raise UsageError("there is no Dropout whose probability could be set")
     for graph in graphs:
+        names = references(graph.nodes)
         with graph.edit():
             for node in graph.find(op="Dropout"):
                 if dropout == "off":
-                    changes[f"remove {node.name} (Dropout)"] = None
+                    changes[f"remove {names[node]} (Dropout)"] = None
                     graph.remove(node, bypass=True)
                 elif node.attrs.get("p") != str(dropout):
-                    changes[f"set {node.name}.p {node.attrs.get('p', '(unset)')} -> {dropout}"] = None
+                    changes[f"set {names[node]}.p {node.attrs.get('p', '(unset)')} -> {dropout}"] = None
                     graph.set_attribute(node, "p", str(dropout))
     return list(changes)
 
@@ -221,7 +238,7 @@ def _trained(model: Model) -> tuple[bool | None, bool]:
     assert model.params is not None
     signature, own, params = model.bundle.signature, model.bundle.params(), model.params
     changed = {name for name in own if not np.array_equal(own[name], params[name])}
-    classifiers = [model.graph.node(answer.classifier) for answer in model.answers if answer.classifier]
+    classifiers = [answer.head for answer in model.answers if answer.head is not None]
     head = {entry.node.name for node in classifiers for entry in node.inputs[1:]}
     encoder = not isinstance(signature, Signature) or signature.encoder_trained
     return signature.trained or bool(changed & head if head else changed), encoder or bool(changed - head)

@@ -19,7 +19,6 @@ from bertsym.running import Shape, known_shapes
 from bertsym.signature import Signature, Tensor
 from bertsym.surgery.comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import Changed, Written, changed_model, encoder_signature, end_shapes, known_output, write
-from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
 
@@ -52,10 +51,10 @@ def graft_head(
     """
     _check(head, num_classes, dropout, at, cls_slice)
     model = open_model(symbol, params, epoch=epoch)
-    require_params(model)
     if head == "none":
         return _remove(model, out, shapes, force, command)
     place = _place(model, at)
+    values = require_params(model, part=model.graph.part([place]))
     axes = _axes(model, place, shapes)
     time_major = axes[:2] == (LENGTH, BATCH)
     if time_major:
@@ -64,11 +63,10 @@ def graft_head(
     num_outputs = HEADS[head].num_outputs or num_classes or (1 if head == "regression" else 2)
     units = axes[-1]
     assert isinstance(units, int)
-    inference, training = add_head(
+    inference, training, same = add_head(
         model.graph, place, head, num_outputs, dropout, units, cls_slice=cls_slice, time_major=time_major
     )
-    assert model.params is not None
-    changed = changed_model(model, inference, {**model.params, **_initial(num_outputs, units, init)})
+    changed = changed_model(model, inference, {**values, **_initial(num_outputs, units, init)})
     result = Changed(
         changed,
         training,
@@ -82,7 +80,6 @@ def graft_head(
     )
 
     def check() -> list[Difference]:
-        same = Output(inference.node(place.node.name), place.index)
         differences = compare(model, changed, [(place, same)], shapes=shapes)
         check_equal(differences, str(out))
         return differences
@@ -109,7 +106,7 @@ def _check(head: str, num_classes: int | None, dropout: float, at: str | None, c
 
 def _place(model: Model, at: str | None) -> Output:
     if at is not None:
-        place = model.graph.output(model.resolve(at))
+        place = model.output(at)
         if any(node.name == FULLY_CONNECTED for node in model.graph.ancestors(place.node)):
             raise UsageError(f"{place} is a part of a head, {FULLY_CONNECTED}: remove it with --head none first")
         return place
@@ -134,7 +131,8 @@ def _axes(model: Model, place: Output, shapes: Mapping[str, Shape] | None) -> Ax
 
 def _check_place(model: Model, place: Output, axes: Axes, head: str, cls_slice: bool) -> None:
     shape = f"({', '.join(map(str, axes))})"
-    if not set(model.inputs) & {node.name for node in model.graph.ancestors(place.node)}:
+    read = {node.name for node in model.graph.ancestors(place.node) if node.is_variable}
+    if not read & set(model.inputs):
         raise UsageError(f"{place} depends on no input: a head on it would always say the same")
     if model.bert is not None and axes[0] != BATCH:
         raise UsageError(f"{place} has the shape {shape}: a head needs the texts on the first axis, (N, ...)")
@@ -184,16 +182,15 @@ def _remove(
     found = model.answers
     if not any(answer.classifier for answer in found):
         raise ModelError(f"{model.name}: there is no head to remove, it ends in {', '.join(model.graph.output_names)}")
-    graph: SymbolGraph = model.graph.copy()
-    reads = list(dict.fromkeys(answer.reads for answer in found))
-    graph.set_outputs([graph.output(name) for name in reads])
+    graph, copies = model.graph.copied()
+    reads = list(dict.fromkeys(answer.read for answer in found))
+    values = require_params(model, part=model.graph.part(reads))
+    graph.set_outputs([Output(copies[read.node], read.index) for read in reads])
     graph.cleanup()
-    assert model.params is not None
-    changed = changed_model(model, graph, model.params)
+    changed = changed_model(model, graph, values)
 
     def check() -> list[Difference]:
-        pairs = [(model.graph.output(name), mine) for name, mine in zip(reads, graph.outputs)]
-        differences = compare(model, changed, pairs, shapes=shapes)
+        differences = compare(model, changed, list(zip(reads, graph.outputs)), shapes=shapes)
         check_equal(differences, str(out))
         return differences
 

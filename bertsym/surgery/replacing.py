@@ -41,13 +41,13 @@ def replace_encoder(
     places = _cut(rest, bert)
     if time_major:
         for name in places.values():
-            _read_batch_major(rest, rest.node(name))
+            _read_batch_major(rest, rest.variable(name))
     last = places.get(spec.config.num_layers)
     first_only = bert.layers[-1].first_only
     if last is not None and not first_only:
-        first_only = form.first_only and _only_first_is_read(rest, rest.node(last))
+        first_only = form.first_only and _only_first_is_read(rest, rest.variable(last))
     elif last is not None and not form.first_only:
-        _read_first(rest, rest.node(last))
+        _read_first(rest, rest.variable(last))
     # Batch-major, whatever the form runs in.
     graph = SymbolGraph.parse(encoder_symbol(spec, form, list(places), first_only=first_only).tojson())
     _free_names(graph, rest)
@@ -152,10 +152,14 @@ def _free_names(graph: SymbolGraph, rest: SymbolGraph) -> None:
 
 def _keep_output_names(graph: SymbolGraph, original: SymbolGraph) -> None:
     """Let tensors of the encoder that the graph ends in keep their names, by which they are asked for."""
-    names = {entry.node.name: old.node.name for entry, old in zip(graph.outputs, original.outputs)}
-    changed = {name: old for name, old in names.items() if name != old}
+    names = {
+        entry.node: old.node.name
+        for entry, old in zip(graph.outputs, original.outputs)
+        if entry.node.name != old.node.name
+    }
     every = {node.name for node in graph.nodes}
-    graph.rename({**{old: free_name(f"{old}_", every) for old in changed.values() if old in every}, **changed})
+    others = [node for node in graph.nodes if node.name in names.values() and node not in names]
+    graph.rename({**{node: free_name(f"{node.name}_", every) for node in others}, **names})
 
 
 def _keep_attributes(graph: SymbolGraph, original: SymbolGraph) -> None:

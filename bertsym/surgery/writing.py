@@ -29,10 +29,10 @@ from bertsym.model import Model
 from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
 from bertsym.running import Shape, UnknownShapeError, input_axes, known_shapes, listed_outputs, sizes_of
 from bertsym.signature import Signature, SymbolSignature, Tensor, bert_inputs
-from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, spoilt_by_fusion
+from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, NotComparableError, spoilt_by_fusion
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.node import Output
+from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operators import oldest_mxnet
 from bertsym.symbol.params import Array, NewParameters
 from bertsym.symbol.validation import DTYPES
@@ -55,8 +55,8 @@ class Changed:
     trained: bool | None = None
     is_bert: bool = True  #: False where it can't be one of export's, whatever the graph
     target: str | None = None  #: the MXNet that it was changed for, a key of `bert.forms.TARGETS`
-    #: shapes of inputs and outputs by the name of their node, as far as they are known
-    shapes: Mapping[str, Axes] = field(default_factory=dict)
+    #: shapes of the model's inputs and outputs, as far as they are known
+    shapes: Mapping[Output, Axes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def write(
 ) -> Written:
     """Write a changed model as a bundle at `out`, after `check` has compared it with the original.
 
-    A `check` that raises UnknownShapeError is noted and not fatal. What computes something else than the original
-    is no BERT of export's.
+    A `check` that raises UnknownShapeError or NotComparableError is noted and not fatal. What computes something else
+    than the original is no BERT of export's.
 
     Raises UsageError, ModelError or VerificationError; nothing is left at `out` then.
     """
@@ -124,7 +124,7 @@ def write(
             listed_outputs(changed.train_graph, str(out), trusted=original.trusted)
         try:
             checks = check()
-        except UnknownShapeError as error:
+        except (UnknownShapeError, NotComparableError) as error:
             checks = []
             notes.append(f"not compared with the original: {error}")
         for name in spoilt_by_fusion(changed.model, _sizes(changed)):
@@ -218,7 +218,7 @@ def known_output(model: Model) -> str | None:
     if len(found) != 1 or found[0].kind not in OUTPUTS:
         return None
     answer = found[0]
-    trace = model.traces[model.graph.output(answer.reads)]
+    trace = model.traces[answer.read]
     # Of the whole sequence export's has the padding zeroed, and the mean is that of the valid tokens.
     if (answer.kind == "sequence" and not trace.masked) or (answer.kind == "mean" and not trace.counted):
         return None
@@ -267,11 +267,11 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
         meanings = {**meanings, **{tensor.name: tensor.meaning for tensor in source.signature.inputs}}
         origin = source.signature.origin if isinstance(source, SymbolBundle) else source.signature.to_json()
     inputs = tuple(
-        Tensor(name, _shape(changed.shapes.get(name)), _dtype(model.graph, name), meanings.get(name, ""))
-        for name in model.inputs
+        Tensor(node.name, _shape(changed.shapes.get(Output(node))), _dtype(node), meanings.get(node.name, ""))
+        for node in map(model.graph.variable, model.inputs)
     )
     outputs = tuple(
-        Tensor(name, _shape(changed.shapes.get(str(output)))) for name, output in zip(names, model.graph.outputs)
+        Tensor(name, _shape(changed.shapes.get(output))) for name, output in zip(names, model.graph.outputs)
     )
     # A training symbol that was made elsewhere has its label in the only graph there is.
     known = {tensor.name for tensor in changed.label_inputs}
@@ -321,11 +321,11 @@ def label_inputs(model: Model, names: Mapping[str, str] = MappingProxyType({})) 
     return tuple(Tensor(names.get(name, name), ("batch",)) for name in extra)
 
 
-def end_shapes(model: Model, shapes: Mapping[str, Shape] | None) -> dict[str, Axes]:
-    """Shapes of the inputs and outputs of a changed model, by the name of their node, as far as they are known."""
+def end_shapes(model: Model, shapes: Mapping[str, Shape] | None) -> dict[Output, Axes]:
+    """Shapes of the inputs and outputs of a changed model, as far as they are known."""
     known = known_shapes(model, shapes)
-    ends = [*(Output(model.graph.node(name)) for name in model.inputs), *model.graph.outputs]
-    return {str(output): known[output] for output in ends if output in known}
+    ends = [*(Output(model.graph.variable(name)) for name in model.inputs), *model.graph.outputs]
+    return {output: known[output] for output in ends if output in known}
 
 
 def _shape(axes: Axes | None) -> Axes | None:
@@ -335,9 +335,10 @@ def _shape(axes: Axes | None) -> Axes | None:
 
 def _sizes(changed: Changed) -> dict[str, Shape]:
     """Shapes of the inputs to run it on, where they are known."""
-    sizes = {name: sizes_of(changed.shapes[name], 2, 8) for name in changed.model.inputs if name in changed.shapes}
+    known = {name: changed.shapes.get(Output(changed.model.graph.variable(name))) for name in changed.model.inputs}
+    sizes = {name: sizes_of(axes, 2, 8) for name, axes in known.items() if axes is not None}
     return {name: shape for name, shape in sizes.items() if shape is not None}
 
 
-def _dtype(graph: SymbolGraph, name: str) -> str:
-    return DTYPES.get(integer(graph.node(name).attrs, "__dtype__", 0), "float32")
+def _dtype(node: Node) -> str:
+    return DTYPES.get(integer(node.attrs, "__dtype__", 0), "float32")

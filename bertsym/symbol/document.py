@@ -30,7 +30,11 @@ Read = tuple[list[Node], list[Output], Mapping[str, Any]]
 
 
 def read_document(text: str, where: str) -> Read:
-    """Nodes, outputs and the document of symbol JSON; raises ModelError naming `where` and the node."""
+    """Nodes, outputs and the document of symbol JSON; raises ModelError naming `where` and the node.
+
+    Variables of one name become one: gluon's SymbolBlock feeds them from one array; Module and bind refuse the file
+    (MXNet 1.9.1).
+    """
     try:
         document = parse_json(text)
     except ValueError as error:
@@ -46,14 +50,19 @@ def read_document(text: str, where: str) -> Read:
     if counts is not None and max(counts) > MAX_OUTPUTS:
         raise ModelError(f"{where}: node {counts.index(max(counts))} has {max(counts)} outputs")
     nodes: list[Node] = []
+    variables: dict[str, Node] = {}
     for raw in raw_nodes:
-        nodes.append(_read_node(raw, nodes, counts, where))
-    outputs = _read_entries(document.get("heads"), nodes, counts, f"{where}: heads")
+        node = _read_node(raw, nodes, counts, where)
+        same = variables.setdefault(node.name, node) if node.is_variable else node
+        if same.attrs != node.attrs:
+            raise ModelError(f"{where}: two variables are named {node.name!r}, with different attributes")
+        nodes.append(same)
+    outputs = _read_entries(document["heads"], nodes, counts, f"{where}: heads")
     if not outputs:
         raise ModelError(f"{where}: no outputs")
     if len(outputs) * len(nodes) > MAX_WAYS:
         raise ModelError(f"{where}: {len(outputs)} outputs of a graph of {len(nodes)} nodes are too many to follow")
-    return nodes, list(outputs), document
+    return list(dict.fromkeys(nodes)), list(outputs), document
 
 
 def _output_counts(row_ptr: Any, count: int) -> list[int] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import difflib
 import fnmatch
 import json
 import re
@@ -16,6 +15,7 @@ from typing import Any
 from bertsym.errors import ModelError, UsageError
 from bertsym.files import read_bytes
 from bertsym.symbol.document import build_document, read_document
+from bertsym.symbol.names import find_node, find_output, references
 from bertsym.symbol.node import VARIABLE, Node, Output
 
 
@@ -65,15 +65,22 @@ class SymbolGraph:
 
     def copy(self) -> SymbolGraph:
         """A graph of its own nodes."""
+        return self.copied()[0]
+
+    def copied(self) -> tuple[SymbolGraph, dict[Node, Node]]:
+        """A copy, and the copy of each node."""
         copies: dict[Node, Node] = {}
         for node in self.nodes:
             inputs = tuple(dataclasses.replace(entry, node=copies[entry.node]) for entry in node.inputs)
             copies[node] = Node(node.op, node.name, dict(node.attrs), inputs, node.num_outputs, node.raw)
-        return SymbolGraph(
-            copies.values(),
-            [dataclasses.replace(entry, node=copies[entry.node]) for entry in self.outputs],
-            self.document,
-        )
+        outputs = [dataclasses.replace(entry, node=copies[entry.node]) for entry in self.outputs]
+        return SymbolGraph(copies.values(), outputs, self.document), copies
+
+    def part(self, outputs: Iterable[Output]) -> SymbolGraph:
+        """The nodes that outputs depend on, as a graph of the same nodes; not to be edited."""
+        ends = list(outputs)
+        needed = self.ancestors(*map(_node_of, ends))
+        return SymbolGraph([node for node in self.nodes if node in needed], ends, self.document)
 
     # Looking
 
@@ -103,36 +110,32 @@ class SymbolGraph:
         self.document = {**(self.document or json.loads(self.to_json())), "attrs": {"mxnet_version": ["int", number]}}
 
     def node(self, name: str) -> Node:
-        """The node of this name; raises UsageError, with the nearest names, when there is none or more than one."""
-        found = [node for node in self.nodes if node.name == name]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            operators = ", ".join(node.op for node in found)
-            raise UsageError(f"{len(found)} nodes are named {name!r} ({operators}): rename them first")
-        near = difflib.get_close_matches(name, {node.name for node in self.nodes}, 3)
-        raise UsageError(f"no node is named {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+        """The node of this name, or of ``NAME#2`` where the name repeats.
+
+        Raises UsageError, with the nearest names, when there is none, and when the name repeats.
+        """
+        return find_node(self.nodes, name)
+
+    def variable(self, name: str) -> Node:
+        """The variable of this name, which no other variable has; raises UsageError when there is none."""
+        found = next((node for node in self.nodes if node.is_variable and node.name == name), None)
+        return found if found is not None else find_node([node for node in self.nodes if node.is_variable], name)
 
     def output(self, text: str) -> Output:
         """The output that ``NODE``, ``NODE:INDEX``, or ``NODE_output`` as MXNet lists it, names.
 
-        Raises UsageError.
+        NODE may be ``NAME#2``. Raises UsageError.
         """
-        names = {node.name for node in self.nodes}
-        name, colon, index = text.rpartition(":")
-        if text in names or not (colon and index.isdecimal()):
-            name, index = text, "0"
-        if name not in names and name.endswith("_output") and name[: -len("_output")] in names:
-            name = name[: -len("_output")]
-        return self._own(Output(self.node(name), int(index)))
+        return self._own(find_output(self.nodes, text))
 
     def find(self, pattern: str = "*", *, op: str | None = None) -> list[Node]:
-        """Nodes whose name matches a pattern (``*``, ``?``, ``[...]``, or the name itself), of an operator."""
+        """Nodes whose name matches a pattern (``*``, ``?``, ``[...]``, the name itself, ``NAME#2``), of an operator."""
         matches: Callable[[str], Any] = re.compile(fnmatch.translate(pattern)).match
+        numbered = references(self.nodes) if "#" in pattern else {}
         return [
             node
             for node in self.nodes
-            if (node.name == pattern or matches(node.name)) and (op is None or node.op == op)
+            if (pattern in (node.name, numbered.get(node)) or matches(node.name)) and (op is None or node.op == op)
         ]
 
     def consumers(self, what: Node | Output) -> list[Node]:
@@ -309,17 +312,24 @@ class SymbolGraph:
                 self._rewire(Output(node), dataclasses.replace(node.inputs[0], version=0), except_in={node})
             self.nodes.remove(node)
 
-    def rename(self, names: Mapping[str, str]) -> None:
-        """Rename nodes, old name -> new name, all at once. Raises UsageError for unknown and colliding names."""
-        found = collections.Counter(node.name for node in self.nodes)
+    def rename(self, names: Mapping[str, str] | Mapping[Node, str]) -> None:
+        """Rename nodes, old name or node -> new name, all at once.
+
+        Raises UsageError for unknown and colliding names.
+        """
+        count = collections.Counter(node.name for node in self.nodes)
         known = {node.name: node for node in self.nodes}
-        nodes = {known[old] if found[old] == 1 else self.node(old): new for old, new in names.items()}
+
+        def named(old: str | Node) -> Node:
+            return old if isinstance(old, Node) else known[old] if count[old] == 1 else self.node(old)
+
+        nodes = {named(old): new for old, new in names.items()}
         taken = collections.Counter(nodes.get(node, node.name) for node in self.nodes)
         for node, new in nodes.items():
             if not new:
                 raise UsageError(f"{node.name} needs a name")
             if taken[new] > 1:
-                raise UsageError(f"{node.name} can't be renamed to {new}: there is such a node")
+                raise UsageError(f"{node.name} can't be renamed to {new}: another node has that name")
         with self.edit():
             for node, new in nodes.items():
                 node.name = new

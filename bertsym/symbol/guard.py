@@ -94,7 +94,7 @@ def _unclipped(graph: SymbolGraph, inputs: Container[str | None]) -> list[tuple[
 
 
 def _clip_lengths(graph: SymbolGraph, token_ids: str, valid_length: str) -> None:
-    variable, name = graph.node(valid_length), valid_length
+    variable, name = graph.variable(valid_length), valid_length
     place = graph.cut(variable, _free(graph, f"{name}_clipped"))
     # The casts let callers bind integers of any kind.
     number = _add(graph, "Cast", f"{name}_float", [variable], {"dtype": "float32"})
@@ -102,7 +102,7 @@ def _clip_lengths(graph: SymbolGraph, token_ids: str, valid_length: str) -> None
     ones = _add(graph, "ones_like", f"{name}_ones", [number])
     # Chosen and not computed: clip and the maximum of two numbers let NaN pass.
     positive = _add(graph, "where", f"{name}_at_least_one", [condition, number, ones])
-    tokens = _add(graph, "ones_like", f"{token_ids}_ones", [graph.node(token_ids)])
+    tokens = _add(graph, "ones_like", f"{token_ids}_ones", [graph.variable(token_ids)])
     tokens = _add(graph, "Cast", f"{token_ids}_ones_float", [tokens], {"dtype": "float32"})
     longest = _add(graph, "sum", f"{token_ids}_length", [tokens], {"axis": "1"})
     end = _add(graph, "broadcast_minimum", f"{name}_at_most_length", [positive, longest])
@@ -114,7 +114,7 @@ def _is_clipped(graph: SymbolGraph, name: str) -> bool:
     """Whether nothing depends on the lengths `name` but by their clipped numbers."""
     ends = {node for node in graph.nodes if (lengths := clipped_lengths(Output(node))) and lengths.node.name == name}
     inner = graph.ancestors(*(end.inputs[0].node for end in ends))
-    reached = {graph.node(name)}
+    reached = {graph.variable(name)}
     for node in graph.nodes:
         if node not in ends and any(entry.node in reached for entry in node.inputs):
             reached.add(node)

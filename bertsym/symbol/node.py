@@ -19,7 +19,11 @@ class Output:
     version: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
-        return self.node.name if self.index == 0 else f"{self.node.name}:{self.index}"
+        return self.text({self.node: self.node.name})
+
+    def text(self, names: Mapping[Node, str]) -> str:
+        """The text ``NODE`` or ``NODE:INDEX``, with the node called as in `names`."""
+        return names[self.node] if self.index == 0 else f"{names[self.node]}:{self.index}"
 
 
 @dataclass(eq=False)

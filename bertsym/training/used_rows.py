@@ -51,7 +51,7 @@ def keep_used_rows(graph: SymbolGraph, token_ids: str, ids: Array, arg_params: M
     if len(embeddings) != 1:
         return None
     table = embeddings[0].inputs[1].node
-    others = [node for node in graph.consumers(graph.node(token_ids)) if node not in embeddings]
+    others = [node for node in graph.consumers(graph.variable(token_ids)) if node not in embeddings]
     if graph.consumers(table) != embeddings or not all(_reads_shape_alone(node) for node in others):
         return None
     rows = UsedRows(table.name, arg_params[table.name], ids)
