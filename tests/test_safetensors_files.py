@@ -70,6 +70,8 @@ def test_tensors_are_those_that_the_library_reads(tmp_path: Path, header: object
         ({"a": {**entry([6], 0, 24), "data_offsets": [0, 12, 24]}}, "a.data_offsets: 3 elements"),
         ({"a": entry([6], 0, 10**400)}, "a.data_offsets[1]: 1000"),
         ({"a": [6]}, "a: an array is not an object"),
+        ({"a": entry([6], 0, 24), "__metadata__": []}, "__metadata__: an array is not an object"),
+        ({"a": entry([6], 0, 24), "__metadata__": {"epoch": 3}}, "__metadata__.epoch: 3 is not a string"),
         (b'{"\\ud800": 1}', "half of a surrogate pair"),
         ([], "an array is not a JSON object"),
         (b"{]", "not valid JSON"),

@@ -329,7 +329,9 @@ def test_an_unknown_repository_is_one_line(hub_home: Path, tmp_path: Path, name:
     assert line.startswith(f"Error: {name}: neither a folder nor in the Hugging Face cache")
 
 
-@pytest.mark.parametrize("name", ["no/such/folder", "../absent", "/absent/folder", "a b", "org/", ".hidden/x"])
+@pytest.mark.parametrize(
+    "name", ["no/such/folder", "../absent", "/absent/folder", "a b", "org/", ".hidden/x", "~no-user/x"]
+)
 def test_what_is_neither_a_folder_nor_a_repository_name_is_one_line(cli: Cli, tmp_path: Path, name: str) -> None:
     line = refusal(cli("export", f"hf:{name}", tmp_path / "out" / "base"), tmp_path / "out")
     assert f"{name}: neither a folder nor a repository name like ORG/NAME" in line
@@ -359,13 +361,13 @@ def assert_refused(cli: Cli, folder: Path, file: str, *words: str, options: tupl
         ("num_attention_heads", 5, ["units 32 is not a multiple of num_heads 5"]),
         ("hidden_size", "32", ['hidden_size: "32" is not an integer']),
         ("vocab_size", [32], ["vocab_size: an array is not an integer"]),
-        ("num_hidden_layers", 0, ["num_layers is 0"]),
+        ("num_hidden_layers", 0, ["num_hidden_layers: 0 is not in the range"]),
         ("num_hidden_layers", True, ["num_hidden_layers: true is not an integer"]),
         ("max_position_embeddings", 10**400, ["max_position_embeddings: 1000", "is not in the range"]),
-        ("layer_norm_eps", 10**400, ["layer_norm_eps: 1000", "is not in the range"]),
+        ("layer_norm_eps", 10**400, ["layer_norm_eps: 1000", "is not in the range 0 to 1"]),
         ("layer_norm_eps", 0, ["layer_norm_eps is 0"]),
         ("hidden_dropout_prob", 1.0, ["dropout is 1.0"]),
-        ("attention_probs_dropout_prob", -0.1, ["attention_dropout is -0.1"]),
+        ("attention_probs_dropout_prob", -0.1, ["attention_probs_dropout_prob: -0.1 is not in the range 0 to 1"]),
     ],
 )
 def test_a_config_that_the_graph_cannot_express_is_refused(

@@ -101,10 +101,12 @@ def _read_config(document: JsonValue) -> BertConfig:
         if not value.is_null:
             value.choice(supported)
     sizes = {
-        field: (document[key] if default is None else document.get(key, default)).integer()
+        field: (document[key] if default is None else document.get(key, default)).integer(1)
         for field, (key, default) in _SIZES.items()
     }
-    numbers: dict[str, Any] = {field: document.get(key, default).number() for field, (key, default) in _NUMBERS.items()}
+    numbers: dict[str, Any] = {
+        field: document.get(key, default).number(0, 1) for field, (key, default) in _NUMBERS.items()
+    }
     try:
         return BertConfig(**sizes, **numbers)
     except ModelError as error:

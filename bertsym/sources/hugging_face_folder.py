@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -26,7 +27,7 @@ def find_folder(location: str) -> tuple[Path, tuple[str, ...]]:
 
     Raises ModelError for a location that is neither, and for a file that is a link out of the folder.
     """
-    folder = Path(location).expanduser()
+    folder = Path(os.path.expanduser(location))  # Path.expanduser raises RuntimeError for a user that does not exist
     notes: tuple[str, ...] = ()
     if not folder.is_dir():
         folder, notes = _from_hub(location)

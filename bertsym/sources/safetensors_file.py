@@ -105,6 +105,8 @@ def _read_header(path: Path) -> dict[str, _Tensor]:
         header = json_object(text.decode("utf-8"), f"{path}: header")
     except UnicodeDecodeError:
         raise _damaged(path, "the header is not UTF-8 text") from None
+    for _, value in header.get("__metadata__", {}).items():
+        value.text()
     tensors = {name: _tensor(path, entry, data_start) for name, entry in header.items() if name != "__metadata__"}
     position = data_start
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
