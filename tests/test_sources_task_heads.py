@@ -119,6 +119,18 @@ def test_the_head_beside_a_bert_in_a_params_file_is_a_trained_one(
     assert cli("export", f"params:{params}", tmp_path / "x", *arguments, "--new-head", "--no-verify").code == 0
 
 
+def test_the_head_that_finetune_makes_is_a_trained_one(cli: Cli, tmp_path: Path) -> None:
+    arrays = {name: array.data() for name, array in bert_model(CONFIG, hugging_face_weights()).collect_params().items()}
+    params, vocab = tmp_path / "net-0003.params", tmp_path / "vocab.txt"
+    mx.nd.save(str(params), {**arrays, "fc-finetune_weight": mx.nd.ones((3, 32)), "fc-finetune_bias": mx.nd.ones(3)})
+    vocab.write_text("\n".join(VOCABULARY) + "\n")
+    arguments = ("--vocab", vocab, "--num-heads", 4)
+    line = refusal(cli("export", f"params:{params}", tmp_path / "out" / "x", *arguments, "--task", "qa"), code=2)
+    assert "has a trained task head, fc-finetune_weight, fc-finetune_bias, " in line
+    result = cli("export", f"params:{params}", tmp_path / "x", *arguments, "--no-verify")
+    assert "not exported: task head fc-finetune_weight, fc-finetune_bias; this bundle is the encoder" in result.out
+
+
 def test_next_sentence_heads_of_gluonnlp_are_not_task_heads(cli: Cli, tmp_path: Path) -> None:
     params, vocab = tmp_path / "net.params", tmp_path / "vocab.txt"
     bert_model(CONFIG, hugging_face_weights(), heads=True).save_parameters(str(params))
