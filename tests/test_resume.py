@@ -219,7 +219,7 @@ IMPOSSIBLE: dict[str, list[object]] = {
     "epoch": [0, 2, 10**12, "1"],
     "draws": [-1, 7, "x", True],
     "samples": [0, 97],
-    "loss": [float("nan"), "x"],
+    "loss": [10**400, "x"],
     "epochs": [None, {"a": 1}, [{}], ["a"]],
 }
 

@@ -145,12 +145,12 @@ def test_a_file_that_is_not_utf_8_is_refused_with_the_place(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ("{", "not JSON"),
-        ("[" * 100_000, "not JSON"),
-        ('["[PAD]"]', "no list idx_to_token"),
-        ('{"token_to_idx": {}}', "no list idx_to_token"),
-        ('{"idx_to_token": "abc"}', "no list idx_to_token"),
-        ('{"idx_to_token": ["a", 1]}', "no list idx_to_token"),
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "more than 64 levels"),
+        ('["[PAD]"]', "an array is not a JSON object"),
+        ('{"token_to_idx": {}}', 'the key "idx_to_token" is missing'),
+        ('{"idx_to_token": "abc"}', 'idx_to_token: "abc" is not an array'),
+        ('{"idx_to_token": ["a", 1]}', "idx_to_token[1]: 1 is not a string"),
     ],
     ids=["cut", "deep", "list", "no tokens", "text", "number"],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ INITIALIZER_RANGE = 0.02  #: standard deviation of new weights (Devlin et al. 20
 
 # No BERT is larger; what is declares a damaged file, before anything of that size is made.
 _LARGEST = 1 << 24
+_HUGE = 1e300  # an int of hundreds of digits compares with a float, but does not convert to one
 MAX_LAYERS = 256
 
 
@@ -42,7 +42,7 @@ class BertConfig:
             if field.type == "int":
                 if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
                     raise ModelError(f"BERT config: {field.name} is {value!r}, a positive integer is needed")
-            elif isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            elif isinstance(value, bool) or not isinstance(value, (int, float)) or not -_HUGE < value < _HUGE:
                 raise ModelError(f"BERT config: {field.name} is {value!r}, a number is needed")
         if self.num_layers > MAX_LAYERS:
             raise ModelError(f"BERT config: {self.num_layers} layers, at most {MAX_LAYERS} are supported")

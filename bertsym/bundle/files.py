@@ -10,6 +10,7 @@ from typing import Any
 
 from bertsym.errors import ModelError
 from bertsym.files import open_regular
+from bertsym.json_reader import JsonValue
 
 SYMBOL, TRAIN_SYMBOL, PARAMS = "symbol.json", "train-symbol.json", "0000.params"
 TOKENIZER, VOCAB_TXT, VOCAB_JSON = "tokenizer.json", "vocab.txt", "vocab.json"
@@ -51,6 +52,11 @@ def check_file(path: Path, entry: Mapping[str, Any], digest: bool = True) -> Non
             raise ModelError(f"{path}: its SHA-256 is not the one in the manifest, the file has changed")
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}") from None
+
+
+def file_entry(entry: JsonValue) -> dict[str, Any]:
+    """The size and digest of a file in a manifest; raises ModelError for anything else."""
+    return {"sha256": entry["sha256"].text(), "size": entry["size"].integer(0)}
 
 
 def json_text(document: Any) -> str:

@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bertsym.errors import DataError, ModelError
-from bertsym.files import parse_json, read_bytes
+from bertsym.files import read_bytes
+from bertsym.json_reader import read_json
 
 _ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 _SPECIAL = tuple(_ROLES.values())
@@ -63,18 +63,12 @@ class Vocabulary:
     def load(cls, path: str | Path) -> Vocabulary:
         """Read ``vocab.txt`` (a token a line) or a GluonNLP vocabulary JSON; raises DataError."""
         path = Path(path)
+        if path.suffix == ".json":
+            tokens = read_json(path, DataError)["idx_to_token"].texts()
+        else:
+            tokens = tuple(line.rstrip("\r") for line in _read_text(path).removesuffix("\n").split("\n"))
         try:
-            text = read_bytes(path).decode("utf-8")
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not UTF-8 text at byte {error.start}") from None
-        try:
-            if path.suffix == ".json":
-                return cls(_gluonnlp_tokens(parse_json(text)))
-            return cls(tuple(line.rstrip("\r") for line in text.removesuffix("\n").split("\n")))
-        except ValueError:
-            raise DataError(f"{path}: not JSON") from None
+            return cls(tokens)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
 
@@ -102,11 +96,13 @@ class Vocabulary:
         )
 
 
-def _gluonnlp_tokens(document: Any) -> tuple[str, ...]:
-    tokens = document.get("idx_to_token") if isinstance(document, dict) else None
-    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        raise DataError("no list idx_to_token of tokens, so not a GluonNLP vocabulary")
-    return tuple(tokens)
+def _read_text(path: Path) -> str:
+    try:
+        return read_bytes(path).decode("utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text at byte {error.start}") from None
 
 
 def check_fits(vocabulary: Sequence[str] | Vocabulary, rows: int, where: str) -> None:

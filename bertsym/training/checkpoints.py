@@ -18,9 +18,10 @@ import numpy as np
 
 from bertsym.atomic import sync_folder, write_file, write_text
 from bertsym.bundle import MANIFEST
-from bertsym.bundle.files import check_file, json_text
+from bertsym.bundle.files import check_file, file_entry, json_text
 from bertsym.errors import ModelError, UsageError
-from bertsym.files import check_inside, read_json
+from bertsym.files import check_inside
+from bertsym.json_reader import read_json
 from bertsym.symbol.params import Array, ParamsFile, write_params
 
 FORMAT_VERSION = 1
@@ -156,16 +157,15 @@ class Checkpoints:
             for name in (MANIFEST, _STATE, _ARRAYS, _BEST):
                 check_inside(path / name, [path.parent])
             manifest = read_json(path / MANIFEST)
-            if manifest["format_version"] != FORMAT_VERSION:
-                raise ModelError(f"{path}: checkpoint format {manifest['format_version']}, {FORMAT_VERSION} is known")
-            self._check_settings(path, manifest["settings"])
+            if manifest["format_version"].raw != FORMAT_VERSION:
+                found = manifest["format_version"].integer()
+                raise ModelError(f"{path}: checkpoint format {found}, {FORMAT_VERSION} is known")
+            self._check_settings(path, manifest["settings"].object())
             entries = manifest["files"]
             for name in (_STATE, _ARRAYS, *([_BEST] if _BEST in entries else [])):
-                check_file(path / name, entries[name])
+                check_file(path / name, file_entry(entries[name]))
             best = ParamsFile(path / _BEST) if _BEST in entries else {}
-            return Checkpoint(read_json(path / _STATE), ParamsFile(path / _ARRAYS), best)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+            return Checkpoint(read_json(path / _STATE).object(), ParamsFile(path / _ARRAYS), best)
         except OSError as error:
             raise ModelError(f"{path}: {error.strerror}") from None
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from bertsym.distributed.workers import ALONE, Workers, WorkersLost
 from bertsym.errors import ModelError, TrainingStopped
+from bertsym.json_reader import JsonValue
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.training.checkpoints import Checkpoint, Checkpoints
 from bertsym.training.loop import Position, Trainer
@@ -40,7 +41,7 @@ class Fit:
     def go_on_from(self, checkpoint: Checkpoint) -> None:
         """Be where the run of the checkpoint was; raises ModelError for a damaged one."""
         try:
-            position = self._take(checkpoint.state)
+            position = self._take(JsonValue(checkpoint.state, "state.json"))
             self.trainer.restore(position, checkpoint.arrays)
             if shapes_of(checkpoint.best) != (shapes_of(self.trainer.arg_params()) if self.reports else {}):
                 raise ModelError("the parameters of its best epoch are those of another model")
@@ -49,15 +50,13 @@ class Fit:
         self.best = checkpoint.best
         self.progress.note(f"going on after {self._where()}")
 
-    def _take(self, state: Mapping[str, Any]) -> Position:
-        try:
-            position = Position(**{field.name: state[field.name] for field in dataclasses.fields(Position)})
-            self.reports = [EpochReport(**report) for report in state["epochs"]]
-            numbers = [number for report in self.reports for number in (*report.rank, *report.metrics.values())]
-        except (KeyError, TypeError, AttributeError, StopIteration) as error:
-            raise ModelError(f"{type(error).__name__}: {error}") from None
+    def _take(self, state: JsonValue) -> Position:
+        """The position; the reports of the epochs are taken. Raises ModelError for values that are not of this run."""
+        values = {field.name: _number(state[field.name], field) for field in dataclasses.fields(Position)}
+        position = Position(**values)
+        self.reports = [_report(report) for report in state["epochs"].elements()]
         epochs = [*(report.epoch for report in self.reports), position.epoch]
-        if epochs != list(range(1, len(epochs) + 1)) or not all(isinstance(number, float) for number in numbers):
+        if epochs != list(range(1, len(epochs) + 1)):
             raise ModelError("its epochs are none of this run")
         return position
 
@@ -113,7 +112,8 @@ class Fit:
             position, arrays = self.trainer.state()
             state = json.loads(self.workers.hear_first(json.dumps(self._state(position))))
             if state["step"]:
-                self.trainer.restore(self._take(state), self.workers.take_first(arrays))
+                position = self._take(JsonValue(state, "state of the first worker"))
+                self.trainer.restore(position, self.workers.take_first(arrays))
 
     def _state(self, position: Position) -> dict[str, Any]:
         return {**dataclasses.asdict(position), "epochs": [dataclasses.asdict(report) for report in self.reports]}
@@ -143,3 +143,16 @@ class Fit:
 
     def _where(self) -> str:
         return f"step {self.trainer.position.step} of {self.trainer.total_steps}"
+
+
+def _number(value: JsonValue, field: dataclasses.Field[Any]) -> Any:
+    """The value of a field of a Position or EpochReport, an integer from 0 or a float."""
+    return value.integer(0) if field.type == "int" else float(value.number())
+
+
+def _report(value: JsonValue) -> EpochReport:
+    numbers = [field for field in dataclasses.fields(EpochReport) if field.name != "metrics"]
+    metrics = {name: float(metric.number()) for name, metric in value["metrics"].items()}
+    if "loss" not in metrics:
+        raise value.fault("the metrics have no loss")
+    return EpochReport(**{field.name: _number(value[field.name], field) for field in numbers}, metrics=metrics)
