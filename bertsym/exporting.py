@@ -13,7 +13,7 @@ from bertsym.bert.forms import Form, choose_form
 from bertsym.bert.heads import finished_head, head_parameters
 from bertsym.bert.inputs import INPUT_NAMES, input_shapes
 from bertsym.bert.outputs import output_parameters, output_symbol
-from bertsym.bundle import Bundle, BundleContent, stage_bundle
+from bertsym.bundle import Bundle, BundleContent, json_text, stage_bundle
 from bertsym.errors import ModelError, UsageError
 from bertsym.signature import Signature
 from bertsym.sources import Pretrained, SourceOptions, load_source
@@ -45,6 +45,7 @@ def export(
     form: str | None = None,
     target: str | None = None,
     guard: bool = False,
+    literal_special_tokens: bool = False,
     seed: int = 0,
     options: SourceOptions = SourceOptions(),
     atol: float = DEFAULT_ATOL,
@@ -61,8 +62,8 @@ def export(
     `num_classes` outputs, drawn from `seed`; where the source has a trained head, only with `new_head`. `form` is
     ``portable`` (the default), ``gluonnlp`` or ``fast``, written for the MXNet `target`, such as ``1.9``; as
     `bert.forms.choose_form` has it. With `guard` the symbol clips its inputs to the ranges that they may have, for
-    callers that don't check them. Without `verify` nothing is compared. `command` is noted in the manifest;
-    `progress` is called with what is done.
+    callers that don't check them. With `literal_special_tokens`, words such as ``[SEP]`` in a text are text. Without
+    `verify` nothing is compared. `command` is noted in the manifest; `progress` is called with what is done.
 
     Raises UsageError, ModelError, DataError or VerificationError; nothing is left behind then.
     """
@@ -83,7 +84,7 @@ def export(
             )
         if output == "pooled" and not pretrained.has_pooler:
             raise ModelError(f"{source}: has no pooler; export --output cls, mean or sequence")
-        how = {"source": source, "command": command}
+        how = {"source": source, "command": command, "literal_special_tokens": literal_special_tokens}
         content = _content(pretrained, output, chosen, target, task, num_classes, seed, how)
         if guard:
             content = dataclasses.replace(content, symbol_json=_guarded(content.symbol_json))
@@ -168,7 +169,11 @@ def _content(
         output_name=symbol.list_outputs()[0],
         output_shape=(*shape, num_classes if task else config.units),
         max_length=config.max_length,
-        tokenizer=dataclasses.replace(pretrained.tokenizer, segments=config.token_type_vocab_size),
+        tokenizer=dataclasses.replace(
+            pretrained.tokenizer,
+            segments=config.token_type_vocab_size,
+            literal_special_tokens=pretrained.tokenizer.literal_special_tokens or how["literal_special_tokens"],
+        ),
         pad_id=pretrained.vocabulary.index("[PAD]"),
         special_tokens=pretrained.vocabulary.special_tokens,
         task=task,
@@ -181,4 +186,13 @@ def _content(
         "command": how["command"],
         "seed": seed,
     }
-    return BundleContent(config, signature, symbol.tojson(), arg_params, pretrained.vocabulary, facts)
+    document = pretrained.tokenizer_document
+    return BundleContent(
+        config,
+        signature,
+        symbol.tojson(),
+        arg_params,
+        pretrained.vocabulary,
+        facts,
+        tokenizer_json=None if document is None else json_text(document),
+    )

@@ -22,6 +22,7 @@ from bertsym.bundle import (
     PARAMS,
     SIGNATURE,
     SYMBOL,
+    TOKENIZER,
     TRAIN_SYMBOL,
     VOCAB_JSON,
     VOCAB_TXT,
@@ -31,7 +32,7 @@ from bertsym.bundle import (
 
 Cli = Callable[..., Result]
 
-ENCODER_FILES = {SYMBOL, PARAMS, VOCAB_TXT, VOCAB_JSON, SIGNATURE, MANIFEST}
+ENCODER_FILES = {SYMBOL, PARAMS, TOKENIZER, VOCAB_TXT, VOCAB_JSON, SIGNATURE, MANIFEST}
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
@@ -66,6 +67,7 @@ def content_of(prefix: Path) -> BundleContent:
         bundle.vocabulary(),
         {"source": {}, "command": None},
         train_symbol.read_text() if train_symbol.exists() else None,
+        bundle.tokenizer_json(),
     )
 
 
@@ -396,7 +398,7 @@ def test_a_stop_between_any_two_moves_brings_the_old_bundle_back(
     content = content_of(prefixes[new])
     total = moves_of(monkeypatch, copied(prefixes[old], tmp_path / "count"), content)
     # Each file of the old bundle moves away, and each of the new one to its place.
-    assert total == len(bundle_files(prefixes[old])) + len(bundle_files(prefixes[new])) == 13
+    assert total == len(bundle_files(prefixes[old])) + len(bundle_files(prefixes[new])) == 15
     prefix = copied(prefixes[old], tmp_path / "old")
     before = tree(tmp_path / "old")
     for number in range(1, total + 1):

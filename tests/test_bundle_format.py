@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 from conftest import VOCABULARY, Result, Tables
 from refusals import refusal
+from tokenizer_documents import document as tokenizer_document
 
 from bertsym import Bundle
 from bertsym.bundle import SYMBOL, TRAIN_SYMBOL, BundleContent, open_any, stage_bundle
+from bertsym.text.tokenizer import TokenizerOptions
 
 Cli = Callable[..., Result]
 
-TOKENIZER_JSON = '{"model": {"type": "WordPiece"},\r\n "a key": "\u2028"}'  # not as our own JSON writer has it
+# Not as our own JSON writer has it.
+TOKENIZER_JSON = json.dumps(tokenizer_document(tokens=VOCABULARY), indent=1).replace("\n", "\r\n")
 
 
 def signature(prefix: Path) -> dict[str, Any]:
@@ -45,15 +48,21 @@ def rewritten(source: Path, out: Path, **changes: object) -> Path:
     return out
 
 
+def literal_special_tokens(prefix: Path) -> TokenizerOptions:
+    return dataclasses.replace(Bundle.open(prefix).signature.tokenizer, literal_special_tokens=True)
+
+
 @pytest.fixture(scope="module")
 def encoder(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rewritten(bundles["cls"], tmp_path_factory.mktemp("encoder") / "base")
+    literal = literal_special_tokens(bundles["cls"])
+    return rewritten(bundles["cls"], tmp_path_factory.mktemp("encoder") / "base", tokenizer=literal)
 
 
 @pytest.fixture(scope="module")
 def mrpc(classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier that was trained on a known data set."""
-    return rewritten(classifier, tmp_path_factory.mktemp("mrpc") / "model", dataset="mrpc")
+    literal = literal_special_tokens(classifier)
+    return rewritten(classifier, tmp_path_factory.mktemp("mrpc") / "model", dataset="mrpc", tokenizer=literal)
 
 
 def test_the_signature_of_a_classifier_holds_every_key_of_the_format(classifier: Path) -> None:

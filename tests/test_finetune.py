@@ -30,7 +30,6 @@ from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features, encode_rows
 from bertsym.text.tables import Table, read_rows
-from bertsym.text.tokenizer import Tokenizer
 from bertsym.training.batch_source import TokenSource
 from bertsym.training.loop import Trainer
 from bertsym.training.progress import EpochReport, SilentProgress
@@ -59,7 +58,7 @@ def params(prefix: Path) -> dict[str, Array]:
 
 
 def encoded(bundle: Bundle, table: Path) -> Features:
-    tokenizer = Tokenizer(bundle.vocabulary(), bundle.signature.tokenizer, 24)
+    tokenizer = bundle.tokenizer(bundle.signature.tokenizer, 24)
     return encode_rows(read_rows(Table(table, TableFormat())), tokenizer, str(table))
 
 
@@ -87,7 +86,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(
         options = dataclasses.replace(FAST, seed=seed)
         finetune(bundles["cls"], tables.train, tables.dev, tmp_path / name, options=options)
     suffixes = sorted(path.name[1:] for path in tmp_path.glob("a-*"))
-    assert len(suffixes) == 7
+    assert len(suffixes) == 8
     for suffix in suffixes:
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes(), suffix
     assert (tmp_path / "a-0000.params").read_bytes() != (tmp_path / "c-0000.params").read_bytes()

@@ -134,7 +134,7 @@ def test_without_its_head_a_fine_tuned_bundle_is_the_base_with_the_tuned_encoder
 ) -> None:
     assert cli("graft", classifier, tmp_path / "base", "--head", "none").code == 0
     written, base = bundle_bytes(tmp_path / "base"), bundle_bytes(bundles["cls"])
-    for name in ("-symbol.json", "-vocab.txt", "-vocab.json", "-signature.json"):
+    for name in ("-symbol.json", "-tokenizer.json", "-vocab.txt", "-vocab.json", "-signature.json"):
         assert written[name] == base[name], name
     tuned, kept = (ParamsFile(f"{prefix}-0000.params") for prefix in (classifier, tmp_path / "base"))
     assert set(tuned) - set(kept) == {"fc-finetune_weight", "fc-finetune_bias"}

@@ -254,7 +254,6 @@ def test_the_vocabulary_must_be_given(export: Export, saved: Path) -> None:
     [
         (VOCABULARY[:-1], f"{len(VOCABULARY) - 1} tokens"),
         ([*VOCABULARY, "more"], f"{len(VOCABULARY) + 1} tokens"),
-        ([*VOCABULARY[:-1], "cat"], "'cat' stands at ids"),
         ([token.strip("[]") for token in VOCABULARY], "[CLS]"),
         (["not", "a", "vocabulary"], "[PAD]"),
     ],
@@ -266,6 +265,13 @@ def test_a_vocabulary_that_does_not_fit_is_refused(
     line = export.refused(saved, "--vocab", vocab, "--num-heads", 4)
     assert str(vocab) in line
     assert words in line
+
+
+def test_of_a_token_that_occurs_twice_the_last_line_counts(saved: Path, vocab: Path) -> None:
+    vocab.write_text("\n".join([*VOCABULARY[:-1], "cat"]) + "\n")
+    first = VOCABULARY.index("cat")
+    (note,) = load(saved, vocab).notes
+    assert f"token 'cat' of line {first + 1} is repeated; the last line counts" in note
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"idx_to_token": "abc"}', '{"token_to_idx": {}}'])

@@ -203,9 +203,11 @@ def test_lower_casing_is_taken_from_tokenizer_config_first(tmp_path: Path, lower
 
 
 @pytest.mark.parametrize("lower_case", [True, False])
-def test_lower_casing_is_taken_from_tokenizer_json_next(tmp_path: Path, lower_case: bool) -> None:
+def test_lower_casing_is_taken_from_tokenizer_json_where_the_class_says_nothing(
+    tmp_path: Path, lower_case: bool
+) -> None:
     folder = write_hugging_face(tmp_path / "hf")
-    (folder / "tokenizer_config.json").unlink()
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
     write_fast_tokenizer(folder, {"lowercase": lower_case, "strip_accents": False, "handle_chinese_chars": False})
     options = load(folder).tokenizer
     assert (options.lower_case, options.strip_accents, options.split_chinese) == (lower_case, False, False)
@@ -219,15 +221,6 @@ def test_lower_casing_is_found_where_the_normalizer_is_part_of_a_sequence(tmp_pa
     document["normalizer"] = {"type": "Sequence", "normalizers": [document["normalizer"]]}
     write_json(folder / "tokenizer.json", document)
     assert load(folder).tokenizer.lower_case is False
-
-
-@pytest.mark.parametrize(("word", "lower_case"), [("house", True), ("House", False)])
-def test_lower_casing_is_as_the_vocabulary_looks_when_no_file_says(tmp_path: Path, word: str, lower_case: bool) -> None:
-    folder = write_hugging_face(tmp_path / "hf")
-    (folder / "tokenizer_config.json").unlink()
-    text = (folder / "vocab.txt").read_text()
-    (folder / "vocab.txt").write_text(text.replace("house", word))
-    assert load(folder).tokenizer.lower_case is lower_case
 
 
 def test_lower_casing_reaches_the_signature(cli: Cli, tmp_path: Path) -> None:
@@ -592,10 +585,15 @@ def test_a_vocabulary_longer_than_the_embedding_is_refused(cli: Cli, tmp_path: P
     assert_refused(cli, folder, "vocab.txt", f"{len(VOCABULARY) + 1} tokens", options=options)
 
 
-def test_a_token_that_occurs_twice_is_refused(cli: Cli, tmp_path: Path) -> None:
+def test_of_a_token_that_occurs_twice_the_last_line_counts(cli: Cli, tmp_path: Path) -> None:
     folder = write_vocabulary(write_hugging_face(tmp_path / "hf"), [*VOCABULARY[:-1], "cat"])
-    first = VOCABULARY.index("cat")
-    assert_refused(cli, folder, "vocab.txt", f"'cat' stands at ids {first} and {len(VOCABULARY) - 1}")
+    first, last = VOCABULARY.index("cat"), len(VOCABULARY) - 1
+    result = cli("export", f"hf:{folder}", tmp_path / "base")
+    assert result.code == 0
+    assert f"vocab.txt: token 'cat' of line {first + 1} is repeated; the last line counts" in result.out
+    assert (tmp_path / "base-vocab.txt").read_text().split("\n")[first] == f"[unused row {first}]"
+    encoded = cli("tokenize", tmp_path / "base", "--text", "cat")
+    assert json.loads(encoded.out)["data0"][1:-1] == [last]
 
 
 @pytest.mark.parametrize("token", ["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
@@ -621,11 +619,11 @@ def test_other_special_tokens_are_refused(cli: Cli, tmp_path: Path, token: str) 
     ("model", "words"),
     [
         ({"type": "Unigram", "vocab": [["a", 0.0]]}, "Unigram"),
-        ({"vocab": {"[PAD]": 0, "far": 7}}, "ids"),
-        ({"vocab": {"[PAD]": 0, "same": 0}}, "ids"),
-        ({"vocab": {"[PAD]": 0, "text": "1"}}, ""),
+        ({"vocab": {"[PAD]": 0, "far": 7777}}, "'far' has the id 7777"),
+        ({"vocab": {"[PAD]": 0, "same": 0}}, "'[PAD]' and 'same' have one id, 0"),
+        ({"vocab": {"[PAD]": 0, "text": "1"}}, "'1' is not a token id"),
         ({"vocab": {"[PAD]": 0, "only": 1}}, "[UNK]"),
-        ({}, "not a tokenizer file"),
+        ({}, 'the key "vocab" is missing'),
     ],
 )
 def test_a_tokenizer_json_that_is_no_wordpiece_table_is_refused(

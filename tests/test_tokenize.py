@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import VOCABULARY, Result, Tables
+from conftest import VOCABULARY, Result, Tables, hugging_face_weights, write_hugging_face
+from tokenizer_documents import BERT, added_token, digits, steps
+from tokenizer_documents import document as tokenizer_document
 
 from bertsym import BundleTokenizer, Classifier, DataError, UsageError
 
@@ -167,3 +171,103 @@ def test_the_library_does_the_same(classifier: Path, tables: Tables) -> None:
         tokenizer.encode("cat")
     with pytest.raises(DataError, match="text 2 of 2 is empty"):
         tokenizer.encode(["cat", ""])
+
+
+# The tokenizer of the source
+
+
+def test_texts_are_tokenised_by_the_whole_tokenizer_of_the_source(cli: Cli, tmp_path: Path) -> None:
+    """Its added tokens, its pre-tokenizer, its longest word; a long text too."""
+    tokens = [*VOCABULARY, "1", "2", "12"]
+    described = tokenizer_document(
+        BERT,
+        steps("BertPreTokenizer", digits()),
+        [("[E1]", "normalized"), ("<subj>", "special")],
+        tokens,
+        max_input_chars_per_word=6,
+    )
+    size = len(tokens) + 2
+    folder = write_hugging_face(tmp_path / "hf", hugging_face_weights(vocab_size=size), vocab_size=size)
+    (folder / "vocab.txt").unlink()
+    (folder / "tokenizer.json").write_text(json.dumps({**described, "truncation": {"max_length": 3}}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    assert cli("export", f"hf:{folder}", tmp_path / "base").code == 0
+
+    text = "[E1] the cat <subj>12 quickly [SEP]"
+    words = ["[CLS]", "[E1]", "the", "cat", "<subj>", "1", "2", "[UNK]", "[SEP]", "[SEP]"]
+    expected = [[*tokens, "[E1]", "<subj>"].index(word) for word in words]
+    (record,) = records(cli("tokenize", tmp_path / "base", "--text", text))
+    assert record["data0"] == expected
+    (record,) = records(cli("tokenize", tmp_path / "base", "--text", f"{text} " * 1000))
+    assert record["data0"] == [*(expected[:-1] + expected[1:-1] * 4)[:39], SEP]
+    written = (tmp_path / "base-tokenizer.json").read_text()
+    assert written == json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+
+
+@pytest.mark.parametrize("command", ["export", "finetune"])
+def test_the_names_of_special_tokens_are_text_when_that_is_asked_for(
+    cli: Cli, tiny_hf: Path, bundles: dict[str, Path], tables: Tables, tmp_path: Path, command: str
+) -> None:
+    text = ["--text", "the [SEP] cat"]
+    (record,) = records(cli("tokenize", bundles["cls"], *text))
+    assert record["data0"] == [CLS, *ids("the"), SEP, *ids("cat"), SEP]
+    source = [f"hf:{tiny_hf}", tmp_path / "out"] if command == "export" else [bundles["cls"], "--out", tmp_path / "out"]
+    train = ["--train", tables.train, "--dev", tables.dev, "--epochs", 1, "--freeze-encoder"]
+    done = cli(command, *source, "--literal-special-tokens", *(train if command == "finetune" else []))
+    assert done.code == 0, done.err
+    (record,) = records(cli("tokenize", tmp_path / "out", *text))
+    unknown = VOCABULARY.index("[UNK]")
+    assert record["data0"] == [CLS, *ids("the"), unknown, unknown, unknown, *ids("cat"), SEP]
+    signature = json.loads((tmp_path / "out-signature.json").read_text())
+    assert signature["tokenizer"]["literal_special_tokens"] is True
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"added_tokens": [added_token(6, "bird")]},
+            "token 'bird' has the id 6, which the vocabulary",
+        ),
+        ({"post_processor": {"type": "BertProcessing", "sep": ["", 4], "cls": ["", 99]}}, "post_processor: id 99"),
+        ({"normalizer": {"type": "Foo"}}, 'normalizer.type: "Foo" is not one of'),
+    ],
+)
+def test_a_tokenizer_that_does_not_belong_to_the_bundle_is_refused(
+    cli: Cli, bundles: dict[str, Path], tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    """The digests are those of the files."""
+    for path in bundles["cls"].parent.glob("cls-*"):
+        shutil.copy(path, tmp_path)
+    content = json.dumps({**tokenizer_document(tokens=VOCABULARY), **change}).encode()
+    (tmp_path / "cls-tokenizer.json").write_bytes(content)
+    manifest = json.loads((tmp_path / "cls-manifest.json").read_text())
+    manifest["files"]["tokenizer.json"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    (tmp_path / "cls-manifest.json").write_text(json.dumps(manifest))
+    result = cli("tokenize", tmp_path / "cls", "--text", "cat")
+    assert result.code == 1
+    assert f"{tmp_path / 'cls'}-tokenizer.json: {message}" in result.error_line
+
+
+# Long rows
+
+
+def peak(command: list[object]) -> tuple[subprocess.CompletedProcess[str], int]:
+    """Run a command of bertsym in a process of its own; its result and its peak memory in MiB."""
+    # Not ru_maxrss, which begins with that of the process that forked.
+    code = "import sys; from pathlib import Path; from bertsym.cli.group import run; code = run(sys.argv[1:]);"
+    code += (
+        " print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0], file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True, timeout=300)
+    return done, int(done.stderr.split()[-1]) >> 10
+
+
+@pytest.mark.parametrize("text", [".," * 3_000_000, "a" * 6_000_000], ids=["punctuation", "a word"])
+def test_the_memory_for_a_row_does_not_grow_with_the_row(bundles: dict[str, Path], tmp_path: Path, text: str) -> None:
+    """The whole row took 560 bytes a character."""
+    (tmp_path / "rows.tsv").write_text(f"text\n{text}\nthe cat\n")
+    done, mib = peak(["tokenize", bundles["cls"], tmp_path / "rows.tsv"])
+    assert done.returncode == 0, done.stderr
+    assert [len(json.loads(line)["data0"]) for line in done.stdout.splitlines()] == [40 if "." in text else 3, 4]
+    assert mib < 400

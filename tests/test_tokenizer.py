@@ -1,21 +1,29 @@
-"""Tokenisation: the ids of GluonNLP's BERTTokenizer and BERTSentenceTransform, truncation, normalisation."""
+"""Tokenisation: the ids of GluonNLP's BERTTokenizer and BERTSentenceTransform, truncation, normalisation, templates."""
 
 from __future__ import annotations
 
+import functools
+import json
 import random
+import re
 import string
 import unicodedata
 from typing import Any
 
 import pytest
 from conftest import VOCABULARY, WORDS
+from tokenizer_documents import TOKENS, added_token, document, steps
 
 from bertsym import DataError, ModelError, UsageError
+from bertsym.json_reader import JsonValue
 from bertsym.runtime import nlp
+from bertsym.text import cutting
 from bertsym.text.features import encode_rows
+from bertsym.text.pipeline import Pipeline, check_vocabulary
 from bertsym.text.tables import Row
 from bertsym.text.tokenizer import Encoded, Tokenizer, TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
+from bertsym.text.wordpiece import bert_document
 
 _LETTERS = string.ascii_lowercase + string.digits
 _OTHERS = "øæœßαβγδπωабвгджшщıאבगम中文汉字日本ーのか。\uff0c\uff01\uff1f“”…«»—€£🎉"
@@ -69,8 +77,11 @@ def gluonnlp_ids(vocabulary: Any, max_length: int, *texts: str) -> tuple[list[in
     return [int(value) for value in token_ids], [int(value) for value in token_types]
 
 
+@functools.lru_cache
 def tokenizer(max_length: int = 400, vocabulary: Vocabulary = WIDE, **options: Any) -> Tokenizer:
-    return Tokenizer(vocabulary, TokenizerOptions(**{"lower_case": True, **options}), max_length)
+    """Of a vocabulary; words such as ``[SEP]`` are text, as in GluonNLP."""
+    how = TokenizerOptions(**{"lower_case": True, "literal_special_tokens": True, **options})
+    return Tokenizer(json.dumps(bert_document(vocabulary, how)), "tokenizer.json", how, max_length)
 
 
 def encoded(text: str, pair: str | None = None, max_length: int = 400, **options: Any) -> Encoded:
@@ -154,7 +165,14 @@ def test_unknown_words_are_counted() -> None:
     assert tokens(example).count("[UNK]") == example.unknown == 3
 
 
-def test_the_name_of_a_special_token_in_a_text_is_text() -> None:
+def test_the_name_of_a_special_token_in_a_text_is_that_token() -> None:
+    example = encoded("the[SEP]a [CLS][PAD]", "[UNK] [mask]", literal_special_tokens=False)
+    assert " ".join(tokens(example)) == "[CLS] the [SEP] a [CLS] [PAD] [SEP] [UNK] [ m ##a ##s ##k ] [SEP]"
+    assert example.token_types == [0] * 7 + [1] * 8
+    assert example.unknown == 1
+
+
+def test_the_name_of_a_special_token_is_text_when_it_is_literal() -> None:
     example = encoded("[SEP] a [CLS][PAD]", "[UNK] [SEP]")
     words = tokens(example)
     assert [words.count(special) for special in ("[CLS]", "[SEP]", "[PAD]", "[UNK]")] == [1, 2, 0, 0]
@@ -295,9 +313,140 @@ def test_chinese_characters_are_words_unless_that_is_switched_off() -> None:
 # What is refused
 
 
-def test_a_sentencepiece_vocabulary_can_t_be_tokenised() -> None:
-    with pytest.raises(ModelError, match="need a sentencepiece tokenizer, which bertsym does not have"):
-        tokenizer(kind="sentencepiece")
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_text_that_can_t_be_cut_is_named_with_its_line(monkeypatch: pytest.MonkeyPatch, pair: bool) -> None:
+    monkeypatch.setattr(cutting, "LONGEST", 9000)
+    described = json.dumps(document(None, None))
+    whole = Tokenizer(described, "tokenizer.json", TokenizerOptions(lower_case=True), 20)
+    rows = [Row(2, "cat", "cat"), Row(4, "cat", "a" * 10_000) if pair else Row(4, "a" * 10_000, "cat")]
+    with pytest.raises(DataError, match=r"^t\.tsv, line 4: a text of 10000 characters that this tokenizer can't"):
+        encode_rows(rows, whole, "t.tsv")
+
+
+# Long texts
+
+
+def test_long_texts_are_truncated_as_whole_texts_are(gluonnlp_vocabulary: Any) -> None:
+    """No more of them is tokenised than what decides the outcome."""
+    texts = {"the cat, " * 600: 1800, " " * 5000 + "cat sat": 2, "x" * 5000 + " flew": 2}
+    for max_length in (6, 12):
+        for text, count in texts.items():
+            for pair, pair_count in texts.items():
+                example = encoded(text, pair, max_length)
+                expected = gluonnlp_ids(gluonnlp_vocabulary, max_length, text, pair)
+                assert (example.token_ids, example.token_types) == expected
+                assert example.truncated is (count + pair_count + 3 > max_length)
+
+
+# Templates
+
+
+def special(token: str, token_type: int) -> dict[str, Any]:
+    return {"SpecialToken": {"id": token, "type_id": token_type}}
+
+
+def sequence(text: str, token_type: int) -> dict[str, Any]:
+    return {"Sequence": {"id": text, "type_id": token_type}}
+
+
+def templated(processor: Any, max_length: int = 20, segments: int = 2) -> Tokenizer:
+    described = {**document(), "post_processor": processor}
+    options = TokenizerOptions(lower_case=True, segments=segments)
+    return Tokenizer(json.dumps(described), "tokenizer.json", options, max_length)
+
+
+ROBERTA: dict[str, Any] = {"type": "RobertaProcessing", "sep": ["[SEP]", 4], "cls": ["[CLS]", 3]}
+ROBERTA |= {"trim_offsets": True, "add_prefix_space": True}
+BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+TWICE = {
+    "type": "TemplateProcessing",
+    "single": [special("[CLS]", 0), sequence("A", 1), special("two", 1)],
+    "pair": [sequence("A", 0), special("two", 1), special("[CLS]", 0), sequence("B", 1)],
+    "special_tokens": {
+        "[CLS]": {"id": "[CLS]", "ids": [3], "tokens": ["[CLS]"]},
+        "two": {"id": "two", "ids": [4, 5], "tokens": ["[SEP]", "[MASK]"]},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("processor", "single", "pair"),
+    [
+        (ROBERTA, ("C A S", "0 0 0"), ("C A S S B S", "0 0 0 0 0 0")),
+        ({"type": "Sequence", "processors": [BYTES, ROBERTA]}, ("C A S", "0 0 0"), None),
+        ({"type": "BertProcessing", "sep": ["", 4], "cls": ["", 3]}, ("C A S", "0 0 0"), ("C A S B S", "0 0 0 1 1")),
+        (TWICE, ("C A S M", "0 1 1 1"), ("A S M C B", "0 1 1 0 1")),
+        (None, ("A", "0"), ("A B", "0 1")),
+    ],
+    ids=["RoBERTa", "Sequence", "BERT", "template", "none"],
+)
+def test_texts_and_special_tokens_stand_as_the_template_says(
+    processor: Any, single: tuple[str, str], pair: tuple[str, str] | None
+) -> None:
+    ids = {"A": TOKENS.index("the"), "B": TOKENS.index("cat"), "C": 3, "S": 4, "M": 5}
+    found = templated(processor)
+    for layout, example in ((single, found.encode(["the"])[0]), (pair, found.encode(["the"], ["cat"])[0])):
+        if layout is not None:
+            assert example.token_ids == [ids[letter] for letter in layout[0].split()]
+            assert example.token_types == [int(number) for number in layout[1].split()]
+
+
+def test_the_room_for_texts_is_what_the_template_leaves() -> None:
+    example = templated(ROBERTA, 9).encode(["the cat the cat"], ["cat " * 9])[0]
+    assert example.token_types == [0] * 9
+    assert example.token_ids.count(4) == 3
+    assert example.truncated
+    with pytest.raises(UsageError, match=r"^max length 5 is too short, 6 is the least$"):
+        templated(ROBERTA, 5).encode(["the"], ["cat"])
+
+
+def test_a_model_of_one_segment_has_one_token_type() -> None:
+    assert templated(TWICE, segments=1).encode(["the"], ["cat"])[0].token_types == [0] * 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"type": "Foo"}}, 'model.type: "Foo" is not one of "WordPiece", "WordLevel", "BPE", "Unigram"'),
+        ({"normalizer": {"type": "Foo"}}, 'normalizer.type: "Foo" is not one of'),
+        ({"normalizer": steps("NFC", steps("Foo"))}, 'normalizer.normalizers[1].normalizers[0].type: "Foo" is not one'),
+        ({"pre_tokenizer": {"type": "Foo"}}, 'pre_tokenizer.type: "Foo" is not one of'),
+        ({"pre_tokenizer": {"type": "Split"}}, "can't read it: "),
+        ({"normalizer": [1]}, "normalizer: an array is not an object"),
+        ({"post_processor": {"type": "Foo"}}, 'post_processor.type: "Foo" is not one of'),
+        ({"post_processor": {**TWICE, "single": [sequence("B", 0)]}}, "post_processor.single: expected A once each"),
+        ({"post_processor": {**TWICE, "pair": [sequence("B", 0), sequence("A", 0)]}}, "expected A and B once each"),
+        ({"post_processor": {**TWICE, "single": [sequence("A", 2)]}}, "post_processor: token type 2, at most 1"),
+        ({"post_processor": {**TWICE, "single": [special("x", 0)]}}, "post_processor.single[0]: expected a Sequence"),
+        ({"post_processor": {"type": "Sequence", "processors": [ROBERTA, ROBERTA]}}, "2 post-processors that add"),
+        ({"added_tokens": [added_token(7, "[E1]")]}, f"'[E1]' has the id 7, but tokenizers gives it {len(TOKENS)}"),
+        ({"model": {**document()["model"], "unk_token": "<unk>"}}, "model.unk_token: '<unk>' is not in the vocabulary"),
+        ({"model": {**document()["model"], "vocab": {"a": -1}}}, "can't read it: "),
+        ({"model": {**document()["model"], "dropout": 0.1}}, "model.dropout: random tokenization is not supported"),
+    ],
+)
+def test_a_document_that_can_t_be_run_is_refused_by_name(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=f"^tokenizer.json: .*{re.escape(message)}"):
+        Pipeline({**document(), **change}, "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, None),
+        ({"added_tokens": [added_token(len(TOKENS), "[E1]")]}, f"token '[E1]' has the id {len(TOKENS)},"),
+        ({"added_tokens": [added_token(7, "cat")]}, "token 'cat' has the id 7, which the vocabulary does"),
+        ({"model": {"vocab": {"cat": "x"}}}, "token 'cat' has the id 'x',"),
+        ({"post_processor": {"type": "BertProcessing", "sep": ["", 4], "cls": ["", 9999]}}, "post_processor: id 9999"),
+    ],
+)
+def test_a_document_must_have_the_ids_of_the_vocabulary(change: dict[str, Any], message: str | None) -> None:
+    described = JsonValue({**document(), **change}, "tokenizer.json")
+    if message is None:
+        check_vocabulary(described, Vocabulary(tuple(TOKENS)))
+        return
+    with pytest.raises(ModelError, match=f"^tokenizer.json: {re.escape(message)}"):
+        check_vocabulary(described, Vocabulary(tuple(TOKENS)))
 
 
 @pytest.mark.parametrize("text", ["\x00\x07", "\u200d\u200b", "\ufeff\ufffd", "\u0301"])

@@ -26,7 +26,7 @@ Cli = Callable[..., Result]
 Document = dict[str, Any]
 
 OUTPUTS = ("cls", "pooled", "mean", "sequence")
-FILES = ("symbol.json", "0000.params", "vocab.txt", "vocab.json", "signature.json")
+FILES = ("symbol.json", "0000.params", "tokenizer.json", "vocab.txt", "vocab.json", "signature.json")
 LAYER = "bertencoder0_transformer0"
 
 _CHECK = re.compile(

@@ -25,6 +25,7 @@ from bertsym.bundle.files import (
     bundle_paths,
     file_digest,
     file_path,
+    json_text,
 )
 from bertsym.bundle.opening import Bundle, SymbolBundle, check_bert, open_any, recover_bundle
 from bertsym.bundle.writing import BundleContent, SymbolContent, stage_bundle
@@ -47,6 +48,7 @@ __all__ = [
     "check_bert",
     "file_digest",
     "file_path",
+    "json_text",
     "open_any",
     "recover_bundle",
     "stage_bundle",

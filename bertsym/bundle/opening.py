@@ -33,6 +33,7 @@ from bertsym.bundle.files import (
 )
 from bertsym.errors import ModelError
 from bertsym.files import check_inside, read_bytes, read_json
+from bertsym.json_reader import json_object
 from bertsym.recognition.constants import reads_fed_lengths
 from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature, of_type
@@ -43,6 +44,8 @@ from bertsym.symbol.quantized import OPERATORS as QUANTIZED_OPERATORS
 from bertsym.symbol.quantized import fused_layers
 from bertsym.symbol.sizes import tensor_sizes
 from bertsym.symbol.validation import check_symbol
+from bertsym.text.pipeline import check_vocabulary
+from bertsym.text.tokenizer import Tokenizer, TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 2
@@ -80,6 +83,15 @@ class _Files:
             return read_bytes(self.path(TOKENIZER)).decode("utf-8")
         except UnicodeDecodeError:
             raise ModelError(f"{self.path(TOKENIZER)}: not UTF-8 text") from None
+
+    def tokenizer(self, options: TokenizerOptions, max_length: int) -> Tokenizer:
+        """What tokenises texts; raises ModelError when the bundle has no tokenizer, or one that can't be run."""
+        document = self.tokenizer_json()
+        if document is None:
+            raise ModelError(
+                f"{self.prefix}: texts for this model need a {options.kind} tokenizer, which bertsym does not have"
+            )
+        return Tokenizer(document, str(self.path(TOKENIZER)), options, max_length)
 
 
 @dataclass(frozen=True)
@@ -141,6 +153,9 @@ class Bundle(_Files):
         tokens, signature = self.vocabulary().tokens, self.signature
         if len(tokens) != self.config.vocab_size:
             raise ModelError(f"{self.path(VOCAB_TXT)}: {len(tokens)} tokens, the config has {self.config.vocab_size}")
+        document = self.tokenizer_json()
+        if document is not None:
+            check_vocabulary(json_object(document, str(self.path(TOKENIZER))), self.vocabulary())
         unknown = [token for token in signature.special_tokens.values() if token not in tokens]
         if unknown:
             raise ModelError(f"{self.path(SIGNATURE)}: special token {unknown[0]!r} is not in the vocabulary")

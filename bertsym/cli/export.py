@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bertsym.bert.catalogue import FINISHED_HEADS, OUTPUTS
-from bertsym.cli.options import command_line, force_option, form_options
+from bertsym.cli.options import command_line, force_option, form_options, literal_special_tokens_option
 
 
 @click.command("export")
@@ -31,6 +31,7 @@ from bertsym.cli.options import command_line, force_option, form_options
 @click.option("--new-head", is_flag=True, help="With --task, replace a trained task head by an untrained one.")
 @form_options
 @click.option("--guard", is_flag=True, help="Clip the inputs to their ranges in the graph, for callers that don't.")
+@literal_special_tokens_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For random: and --task.")
 @click.option("--vocab", metavar="FILE", help="For params: and random:, vocab.txt or GluonNLP's vocabulary JSON.")
 @click.option("--num-heads", type=click.IntRange(1), help="For params:, the number of attention heads.")
@@ -64,6 +65,7 @@ def command(
     form: str | None,
     target: str | None,
     guard: bool,
+    literal_special_tokens: bool,
     seed: int,
     atol: float,
     verify: bool,
@@ -113,6 +115,7 @@ def command(
         form=form,
         target=target,
         guard=guard,
+        literal_special_tokens=literal_special_tokens,
         seed=seed,
         options=SourceOptions(**source_options),
         atol=atol,

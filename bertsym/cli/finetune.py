@@ -14,6 +14,7 @@ from bertsym.cli.options import (
     command_line,
     device_option,
     force_option,
+    literal_special_tokens_option,
     table_format,
     table_options,
     task_option,
@@ -47,6 +48,7 @@ from bertsym.cli.options import (
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--patience", type=int, help="Stop after so many epochs that were not better on dev.")
+@literal_special_tokens_option
 @click.option("--freeze-encoder", is_flag=True, help="Train the head only, on encodings that are computed once.")
 @click.option(
     "--whole-sequence",

@@ -42,6 +42,12 @@ threads_option = click.option(
     help="Threads on the CPU.  [default: OMP_NUM_THREADS, or one for each processor]",
 )
 
+literal_special_tokens_option = click.option(
+    "--literal-special-tokens",
+    is_flag=True,
+    help="Take words such as [SEP] or [MASK] in a text as text, not as special tokens.",
+)
+
 epoch_option = click.option(
     "--epoch", type=click.IntRange(0), help="Of PREFIX-EPOCH.params.  [default: 0, or the last]"
 )

@@ -8,22 +8,21 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bertsym.bert.inputs import INPUT_NAMES
-from bertsym.bundle import VOCAB_TXT, Bundle, SymbolBundle, open_any
+from bertsym.bundle import TOKENIZER, Bundle, SymbolBundle, open_any
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.inference.classifier import as_trained, check_pair
 from bertsym.signature import Signature
 from bertsym.text.features import Features, encode_each
 from bertsym.text.tables import Row, Table, TableFormat
-from bertsym.text.tokenizer import Encoded, Tokenizer, chunks
-from bertsym.text.vocabulary import Vocabulary
+from bertsym.text.tokenizer import Encoded, chunks
 
 
 class BundleTokenizer:
     """Texts to the inputs data0, data1 and data2 of a bundle's model, as `Classifier` computes them; `open` it."""
 
-    def __init__(self, signature: Signature, vocabulary: Vocabulary) -> None:
+    def __init__(self, signature: Signature, bundle: Bundle | SymbolBundle) -> None:
         self.signature = signature
-        self._tokenizer = Tokenizer(vocabulary, signature.tokenizer, signature.max_length)
+        self._tokenizer = bundle.tokenizer(signature.tokenizer, signature.max_length)
 
     @classmethod
     def open(cls, prefix: str | Path) -> BundleTokenizer:
@@ -32,7 +31,7 @@ class BundleTokenizer:
         Raises ModelError for anything else, and where a file of the bundle was changed.
         """
         bundle = open_any(prefix)
-        return cls(_bert_signature(bundle), bundle.vocabulary())
+        return cls(_bert_signature(bundle), bundle)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[Features]:
         """Encode texts, or pairs of texts; in order, some rows at a time.
@@ -125,7 +124,7 @@ def _bert_signature(bundle: Bundle | SymbolBundle) -> Signature:
     inputs = [tensor.name for tensor in bundle.signature.inputs]
     if sorted(inputs) != sorted(INPUT_NAMES):
         raise ModelError(f"{bundle.prefix}: reads {', '.join(inputs)}, it takes no texts")
-    if origin is None or not bundle.has(VOCAB_TXT):
-        raise ModelError(f"{bundle.prefix}: has no vocabulary: what it was made of had none")
+    if origin is None or not bundle.has(TOKENIZER):
+        raise ModelError(f"{bundle.prefix}: has no tokenizer, because what it was made from has none")
     # Its own head, if it has one, was not trained on the origin's texts.
     return dataclasses.replace(Signature.from_json(origin), trained=False)

@@ -33,7 +33,7 @@ class Classifier:
     def __init__(self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE) -> None:
         self.bundle: Bundle = open_classifier(prefix)
         self.class_names = self.bundle.signature.class_names
-        self._tokenizer = BundleTokenizer(self.bundle.signature, self.bundle.vocabulary())
+        self._tokenizer = BundleTokenizer(self.bundle.signature, self.bundle)
         self._predictor = Predictor.from_bundle(self.bundle, device, batch_size)
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:

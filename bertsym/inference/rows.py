@@ -14,7 +14,7 @@ from bertsym.inference.classifier import as_trained, check_pair
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features, classes_of, encode_each, unknown_label
 from bertsym.text.tables import Row, Table, TableFormat
-from bertsym.text.tokenizer import Encoded, Tokenizer
+from bertsym.text.tokenizer import Encoded
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def read_encoded(
         if isinstance(row, Row):
             check_pair(signature, row.pair is not None)
             break
-    tokenizer = Tokenizer(bundle.vocabulary(), signature.tokenizer, signature.max_length)
+    tokenizer = bundle.tokenizer(signature.tokenizer, signature.max_length)
     rows: list[Row] = []
     left_out = 0
     examples: list[Encoded] = []

@@ -15,7 +15,8 @@ from bertsym.sources.names import GLUONNLP_EXPORT, GLUONNLP_STRUCTURED, NameTabl
 from bertsym.sources.pretrained import Pretrained, TaskHead
 from bertsym.symbol.params import ParamsFile
 from bertsym.text.tokenizer import TokenizerOptions
-from bertsym.text.vocabulary import Vocabulary, check_fits
+from bertsym.text.vocabulary import check_fits, read_vocabulary
+from bertsym.text.wordpiece import bert_document
 
 # Heads leave no trace in the shapes: known for these (layers, units) of GluonNLP's zoo only.
 _ZOO_HEADS = {(12, 768): 12, (24, 1024): 16}
@@ -42,7 +43,8 @@ def load_params(
     names = resolve_names(params, table, path, ignore_weights)
     config = _infer_config(params, names, num_heads, layer_norm_eps)
     arg_params = map_weights(params, names, config)
-    vocabulary = Vocabulary.load(vocab)
+    found = read_vocabulary(Path(vocab), config.vocab_size)
+    vocabulary = found.vocabulary
     if pad_vocab:
         vocabulary = vocabulary.padded_to(config.vocab_size)
     check_fits(vocabulary, config.vocab_size, vocab)
@@ -55,7 +57,9 @@ def load_params(
         **names.facts,
     }
     head = TaskHead(names.task_head) if names.task_head else None
-    return Pretrained(config, arg_params, vocabulary, options, origin, names.notes, head)
+    document = bert_document(vocabulary, options)
+    notes = (*names.notes, *found.notes)
+    return Pretrained(config, arg_params, vocabulary, options, document, origin, notes, head)
 
 
 def _infer_config(

@@ -13,8 +13,9 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.sources.mapping import map_weights, resolve_names
 from bertsym.sources.names import GLUONNLP_STRUCTURED
 from bertsym.sources.pretrained import Pretrained
-from bertsym.text.tokenizer import TokenizerOptions
+from bertsym.text.tokenizer import WORDPIECE, TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
+from bertsym.text.wordpiece import bert_document
 
 #: model -> its data sets: the BERT part of GluonNLP 0.10's zoo
 ZOO = {
@@ -65,13 +66,17 @@ def load_zoo(name: str, cache: str | None = None) -> Pretrained:
     weights = {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
     config = _config_of(net, len(vocab))
     arg_params = map_weights(weights, resolve_names(weights, GLUONNLP_STRUCTURED, f"gluonnlp:{name}"), config)
-    kind = "sentencepiece" if dataset in _SENTENCEPIECE else "wordpiece"
+    is_wordpiece = dataset not in _SENTENCEPIECE
+    kind = WORDPIECE if is_wordpiece else "sentencepiece"
+    vocabulary = Vocabulary(tuple(vocab.idx_to_token))
+    options = TokenizerOptions(lower_case=not dataset.endswith("_cased"), kind=kind)
     sha1 = nlp.model.bert.model_store._model_sha1[f"{model}_{dataset}"]
     return Pretrained(
         config,
         arg_params,
-        Vocabulary(tuple(vocab.idx_to_token)),
-        TokenizerOptions(lower_case=not dataset.endswith("_cased"), kind=kind),
+        vocabulary,
+        options,
+        bert_document(vocabulary, options) if is_wordpiece else None,
         {"kind": "gluonnlp", "pretrained": True, "sha1": sha1},
     )
 

@@ -69,27 +69,29 @@ def load_hugging_face(location: str, pad_vocab: bool = False, ignore_weights: Se
     names = resolve_names(weights, HUGGING_FACE, str(named), ignore_weights)
     type_notes = _check_type(document, names)
     arg_params = map_weights(weights, names, config)
-    vocabulary, options, text_files = read_tokenizer(folder)
+    tokenizer_class = document.get("tokenizer_class").optional(JsonValue.text)
+    tokenizer = read_tokenizer(folder, config.vocab_size, tokenizer_class)
+    vocabulary = tokenizer.vocabulary
     if pad_vocab:
         vocabulary = vocabulary.padded_to(config.vocab_size)
-    check_fits(vocabulary, config.vocab_size, str(text_files[0]))
-    files = [config_path, *weight_files, *text_files, *(modules.files if modules else ())]
+    check_fits(vocabulary, config.vocab_size, str(tokenizer.files[0]))
+    files = [config_path, *weight_files, *tokenizer.files, *(modules.files if modules else ())]
     origin = {
         "kind": "hf",
         "pretrained": True,
         "files": {path.relative_to(root).as_posix(): file_digest(path) for path in sorted(files)},
         **names.facts,
     }
-    module_notes = (
-        (*modules.notes, *modules.text_notes(config.max_length, options.lower_case)) if modules is not None else ()
-    )
+    lower_case = tokenizer.options.lower_case
+    module_notes = (*modules.notes, *modules.text_notes(config.max_length, lower_case)) if modules is not None else ()
     return Pretrained(
         config,
         arg_params,
         vocabulary,
-        options,
+        tokenizer.options,
+        tokenizer.document,
         origin,
-        (*notes, *type_notes, *weight_notes, *names.notes, *module_notes),
+        (*notes, *type_notes, *weight_notes, *names.notes, *tokenizer.notes, *module_notes),
         TaskHead(names.task_head, _head_settings(document)) if names.task_head else None,
         modules.pooling if modules else None,
     )

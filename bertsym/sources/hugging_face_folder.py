@@ -10,12 +10,13 @@ from pathlib import Path
 from bertsym.errors import ModelError
 from bertsym.files import check_inside
 from bertsym.json_reader import read_json
+from bertsym.sources.hugging_face_tokenizer import TOKENIZER_FILES
 from bertsym.sources.safetensors_file import MAX_HEADER
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 _FILES = (
-    *("config.json", "*.safetensors", _INDEX, "vocab.txt", "tokenizer*.json"),
+    *("config.json", "*.safetensors", _INDEX, *TOKENIZER_FILES, "tokenizer*.json"),
     *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
 )
 # Each in the folder itself, and in those of sentence-transformers' modules: 0_Transformer, 1_Pooling.

@@ -1,107 +1,246 @@
-"""The tokenizer files of a Hugging Face folder: vocab.txt, tokenizer.json, tokenizer_config.json."""
+"""The tokenizer of a Hugging Face folder as one document, with the ids that transformers gives.
+
+transformers reads tokenizer.json, or makes BERT's pipeline of vocab.txt; then its BertTokenizer sets what
+tokenizer_config.json says of the normalisation, and adds the tokens that several files name.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertsym import files
 from bertsym.errors import DataError, ModelError
+from bertsym.json_reader import JsonValue, read_json
+from bertsym.sources.added_tokens import AddedTokens, numbered_tokens, special_tokens
+from bertsym.text.pipeline import Pipeline
 from bertsym.text.tokenizer import TokenizerOptions
-from bertsym.text.vocabulary import Vocabulary
+from bertsym.text.vocabulary import Vocabulary, read_vocabulary, unused_row
+from bertsym.text.wordpiece import (
+    BERT_PRE_TOKENIZER,
+    MAX_WORD,
+    bert_document,
+    bert_normalizer,
+    bert_template,
+    differences,
+    read_options,
+)
 
-_WORDPIECE_CLASSES = ("BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
+VOCAB, FAST, CONFIG = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
+TOKEN_MAP, ADDED = "special_tokens_map.json", "added_tokens.json"
+TOKENIZER_FILES = (VOCAB, FAST, CONFIG, TOKEN_MAP, ADDED)  #: the vocabulary's first
+#: classes of transformers, without Fast, that are BERT's under other names
+_BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")
+#: classes that take tokenizer.json as it is
+_PLAIN_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
+_REQUIRED = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
+_DEFAULTS = {**_REQUIRED, "mask_token": "[MASK]"}
+_DOCUMENT = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder")
 
 
-def read_tokenizer(folder: Path) -> tuple[Vocabulary, TokenizerOptions, list[Path]]:
-    """The vocabulary, how text is normalised, and the files that said so, the vocabulary's first.
+@dataclass(frozen=True)
+class FoundTokenizer:
+    """The tokenizer of a folder: its `document` is None where it is of a class that bertsym does not have."""
 
-    tokenizer_config.json decides, then tokenizer.json, then whether the vocabulary looks cased. Raises
+    vocabulary: Vocabulary
+    options: TokenizerOptions
+    document: dict[str, Any] | None
+    files: tuple[Path, ...]  #: that were read, that of the vocabulary first
+    notes: tuple[str, ...]  #: what was assumed
+
+
+def read_tokenizer(folder: Path, rows: int, model_class: str | None = None) -> FoundTokenizer:
+    """Read the tokenizer of a model whose word embedding has so many `rows`.
+
+    `model_class` is ``tokenizer_class`` of config.json, which counts where tokenizer_config.json has none. Raises
     DataError or ModelError, naming the file.
     """
-    text_path, fast_path, config_path = (
-        folder / name for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
+    paths = {name: folder / name for name in TOKENIZER_FILES if (folder / name).exists()}
+    if not paths.keys() & {VOCAB, FAST}:
+        raise DataError(f"{folder}: no {VOCAB} and no {FAST}")
+    files = {name: read_json(path) for name, path in paths.items() if name != VOCAB}
+    config = files.get(CONFIG, JsonValue({}, str(folder / CONFIG)))
+    name = config.get("tokenizer_class")
+    tokenizer_class = (model_class if name.is_null else name.text()) or "BertTokenizer"
+    is_known = tokenizer_class.removesuffix("Fast") in (*_BERT_CLASSES, *_PLAIN_CLASSES)
+    is_bert = tokenizer_class.removesuffix("Fast") in _BERT_CLASSES or FAST not in files
+    notes: list[str] = []
+    if not is_known:
+        notes.append(f"{tokenizer_class} is not supported: texts can't be tokenised for this model")
+    options = _bert_options(config)
+    if FAST in files:
+        document = _fast_document(files[FAST])
+        index: dict[str, int] = document["model"]["vocab"]
+        different = len(index)
+        if VOCAB in paths:
+            _compare_vocabularies(paths[VOCAB], index, rows, notes)
+    else:
+        found = read_vocabulary(paths[VOCAB], rows, strip=True)
+        notes += found.notes
+        document = bert_document(found.vocabulary, options)
+        index, different = document["model"]["vocab"], found.different
+    added = _add_tokens(AddedTokens(index, different), files, config, rows, is_bert, notes)
+    document["added_tokens"] = added.document()
+    where = paths[FAST] if FAST in paths else paths[VOCAB]
+    vocabulary = _vocabulary(index, added, rows, where, notes)
+    read = sorted((paths[name] for name in TOKENIZER_FILES if name in paths), key=where.__ne__)
+    if not is_known:
+        options = dataclasses.replace(options, kind=tokenizer_class)
+        return FoundTokenizer(vocabulary, options, None, tuple(read), tuple(notes))
+    if is_bert:
+        if "do_lower_case" not in config and _keeps_capitals(files.get(FAST), vocabulary):
+            notes.append(
+                f"{where.name} is of a cased model, but texts are lower-cased, as in transformers; if that is wrong, "
+                f"set do_lower_case to false in {CONFIG}"
+            )
+        _apply_options(document, vocabulary, options)
+    value = JsonValue(document, str(where))
+    Pipeline(document, str(where))
+    if is_bert:
+        other = differences(value, vocabulary, options)
+        if other:
+            notes.append(
+                f"{FAST}: {', '.join(other)} taken from the file, as in transformers 4; for a {tokenizer_class}, "
+                "transformers 5 takes BERT's own instead"
+            )
+    options = read_options(value, vocabulary, config.get("split_special_tokens", False).boolean())
+    return FoundTokenizer(vocabulary, options, document, tuple(read), tuple(notes))
+
+
+def _keeps_capitals(fast: JsonValue | None, vocabulary: Vocabulary) -> bool:
+    """Whether a tokenizer is of a cased model, by its normalizer or else by its vocabulary."""
+    normalizer = fast.get("normalizer").raw if fast is not None else None
+    if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
+        return normalizer.get("lowercase") is False
+    return normalizer is None and vocabulary.looks_cased
+
+
+def _bert_options(config: JsonValue) -> TokenizerOptions:
+    """What BertTokenizer of transformers takes from tokenizer_config.json, or else its own defaults."""
+    strip = config.get("strip_accents")
+    return TokenizerOptions(
+        lower_case=config.get("do_lower_case", True).boolean(),
+        strip_accents=None if strip.is_null else strip.boolean(),
+        split_chinese=config.get("tokenize_chinese_chars", True).boolean(),
     )
-    fast = read_json(fast_path) if fast_path.exists() else {}
-    config = read_json(config_path) if config_path.exists() else {}
-    vocabulary = _read_vocabulary(text_path, fast_path, fast)
-    for key in ("unk", "sep", "pad", "cls"):
-        token = config.get(f"{key}_token")
-        token = token.get("content") if isinstance(token, dict) else token
-        if token not in (None, f"[{key.upper()}]"):
-            raise ModelError(f"{config_path}: {key}_token is {token!r}, only '[{key.upper()}]' is supported")
-    normalizer = fast.get("normalizer") or {}
-    # One step in a Sequence is as good as the step.
-    if normalizer.get("type") == "Sequence" and len(normalizer.get("normalizers", [])) == 1:
-        normalizer = normalizer["normalizers"][0]
 
-    def setting(key: str, normalizer_key: str) -> bool | None:
-        value = config.get(key, normalizer.get(normalizer_key))
-        if value not in (None, True, False):
-            raise ModelError(f"{config_path}: {key} is {value!r}, not true or false")
-        return value
 
-    lower = setting("do_lower_case", "lowercase")
-    options = TokenizerOptions(
-        lower_case=not vocabulary.looks_cased if lower is None else lower,
-        strip_accents=setting("strip_accents", "strip_accents"),
-        split_chinese=setting("tokenize_chinese_chars", "handle_chinese_chars") is not False,
-        kind=_kind(config.get("tokenizer_class"), normalizer.get("type")),
+def _fast_document(fast: JsonValue) -> dict[str, Any]:
+    """The document of tokenizer.json, which may lack what older versions of the library did not write."""
+    document = {**fast.object(), "truncation": None, "padding": None}
+    for key in _DOCUMENT:
+        document.setdefault(key, None)
+    model = {
+        "type": "WordPiece",
+        "unk_token": "[UNK]",
+        "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": MAX_WORD,
+        **fast["model"].object(),
+    }
+    document["model"] = model
+    checked = JsonValue(model, fast.where, "model")
+    checked["type"].choice("WordPiece")
+    checked["continuing_subword_prefix"].choice("##")
+    checked["unk_token"].choice("[UNK]")
+    for token, number in checked["vocab"].object().items():
+        if type(number) is not int:
+            raise checked["vocab"][token].fault(f"{number!r:.60} is not a token id")
+    return document
+
+
+def _apply_options(document: dict[str, Any], vocabulary: Vocabulary, options: TokenizerOptions) -> None:
+    """Set what BertTokenizer of transformers sets: its own options, and its own components where there are none."""
+    own = bert_normalizer(options)
+    normalizer = document["normalizer"]
+    if normalizer is None:
+        document["normalizer"] = own
+    elif isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
+        document["normalizer"] = {**own, **normalizer, **{key: own[key] for key in own if key != "clean_text"}}
+    if document["pre_tokenizer"] is None:
+        document["pre_tokenizer"] = BERT_PRE_TOKENIZER
+    if document["post_processor"] is None:
+        document["post_processor"] = bert_template(vocabulary.index("[CLS]"), vocabulary.index("[SEP]"))
+
+
+def _add_tokens(
+    added: AddedTokens,
+    files: Mapping[str, JsonValue],
+    config: JsonValue,
+    rows: int,
+    is_bert: bool,
+    notes: list[str],
+) -> AddedTokens:
+    """Add the tokens of all files, in the order in which transformers does."""
+    special = special_tokens(config, files.get(TOKEN_MAP), _DEFAULTS if is_bert else {})
+    for token in special:
+        usual = _REQUIRED.get(token.key)
+        if usual is not None and token.content != usual:
+            raise ModelError(f"{token.where}: {token.key} is {token.content!r:.60}, only {usual!r} is supported")
+    fast = files.get(FAST)
+    if fast is not None and fast.get("added_tokens").is_null:
+        fast = None
+    # The file's own first, as it is loaded; then all that are stated, which may change flags.
+    stated = [
+        (number, content, flags, FAST)
+        for number, content, flags in numbered_tokens(JsonValue({}, config.where), None, fast, [])
+    ]
+    source = CONFIG if "added_tokens_decoder" in config else ADDED
+    stated += (
+        (number, content, flags, source)
+        for number, content, flags in numbered_tokens(config, files.get(ADDED), fast, special)
     )
-    return vocabulary, options, [path for path in (text_path, fast_path, config_path) if path.exists()]
+    for number, content, flags, file in stated:
+        is_new = content not in added.tokens
+        given = added.add(content, flags) if content else number
+        if is_new and given != number:
+            notes.append(f"{file}: {content!r:.60} has the id {number}, but transformers gives it {given}")
+    for token in special:
+        if token.content in added.tokens or not token.content:
+            continue
+        if token.key.endswith("_token") and added.next_id(token.content) >= rows:
+            notes.append(f"{token.key} {token.content!r:.60} has no row in the word embedding: it is left out")
+            continue
+        added.add(token.content, token.flags)
+    return added
 
 
-def _kind(tokenizer_class: Any, normalizer: Any) -> str:
-    if tokenizer_class not in (None, *_WORDPIECE_CLASSES):
-        return str(tokenizer_class)
-    if normalizer not in (None, "BertNormalizer"):
-        return f"WordPiece after {normalizer}"
-    return "wordpiece"
-
-
-def _read_vocabulary(text_path: Path, fast_path: Path, fast: dict[str, Any]) -> Vocabulary:
-    """The longer one of vocab.txt and tokenizer.json, which may add tokens to it."""
-    found = [Vocabulary.load(text_path)] if text_path.exists() else []
-    if fast:
-        found.append(_fast_vocabulary(fast, fast_path))
-    if not found:
-        raise DataError(f"{text_path.parent}: no vocab.txt and no tokenizer.json")
-    for index, (one, other) in enumerate(zip(found[0].tokens, found[-1].tokens)):
-        if one != other:
-            raise DataError(f"{fast_path}: token {index} is {other!r}, but {one!r} in {text_path.name}")
-    return max(found, key=len)
-
-
-def _fast_vocabulary(document: dict[str, Any], path: Path) -> Vocabulary:
+def _compare_vocabularies(path: Path, index: Mapping[str, int], rows: int, notes: list[str]) -> None:
+    """Note where vocab.txt is not the vocabulary of tokenizer.json, which counts."""
     try:
-        kind = document["model"].get("type", "WordPiece")
-        settings = {
-            "continuing_subword_prefix": document["model"].get("continuing_subword_prefix", "##"),
-            "unk_token": document["model"].get("unk_token", "[UNK]"),
-        }
-        index = dict(document["model"]["vocab"])
-        index.update({token["content"]: token["id"] for token in document.get("added_tokens") or []})
-    except (KeyError, TypeError, AttributeError, ValueError):
-        raise ModelError(f"{path}: not a tokenizer file") from None
-    if kind != "WordPiece":
-        raise ModelError(f"{path}: a {kind} tokenizer, BERT's is WordPiece")
-    for key, usual in (("continuing_subword_prefix", "##"), ("unk_token", "[UNK]")):
-        if settings[key] != usual:
-            raise ModelError(f"{path}: {key} is {settings[key]!r}, only {usual!r} is supported")
-    by_id = {number: token for token, number in index.items() if type(number) is int}
-    if by_id.keys() != set(range(len(index))):
-        raise DataError(f"{path}: the ids of the {len(index)} tokens are not 0 to {len(index) - 1}")
-    try:
-        return Vocabulary(tuple(str(by_id[number]) for number in range(len(by_id))))
+        tokens = read_vocabulary(path, rows, strip=True).vocabulary.tokens
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        notes.append(f"{error}; {FAST} counts, as in transformers")
+        return
+    for number, token in enumerate(tokens):
+        if token != unused_row(number) and index.get(token, number) != number:
+            notes.append(
+                f"{VOCAB} differs from {FAST}, which counts, as in transformers: {token!r:.60} has the ids {number} "
+                f"and {index[token]}"
+            )
+            return
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; raises ModelError."""
+def _vocabulary(index: Mapping[str, int], added: AddedTokens, rows: int, where: Path, notes: list[str]) -> Vocabulary:
+    """All tokens by id; an id without a token is an unused row. Raises DataError where two tokens have one id."""
+    tokens: dict[int, str] = {}
+    every = {**index, **{content: token["id"] for content, token in added.tokens.items()}}
+    for token, number in every.items():
+        if number in tokens:
+            raise DataError(f"{where}: {tokens[number]!r:.60} and {token!r:.60} have one id, {number}")
+        tokens[number] = token
+    last, first = max(tokens, default=-1), min(tokens, default=0)
+    if first < 0 or last >= max(rows, len(tokens)):
+        number = first if first < 0 else last
+        raise DataError(
+            f"{where}: {tokens[number]!r:.60} has the id {number}, the ids of an embedding of {rows} rows are 0 to "
+            f"{rows - 1}"
+        )
+    missing = [number for number in range(last + 1) if number not in tokens]
+    if missing:
+        notes.append(f"{where.name}: ids without a token: {len(missing)}; the first is named {unused_row(missing[0])}")
     try:
-        return files.read_json(path)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}") from None
+        return Vocabulary(tuple(tokens.get(number, unused_row(number)) for number in range(last + 1)))
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None

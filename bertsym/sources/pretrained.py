@@ -40,13 +40,15 @@ class Pretrained:
     """Weights of one BERT under bertsym's parameter names (``bert.parameters``), all float32.
 
     ``arg_params`` reads an array from its file whenever it is asked for, where the source allows it.
-    ``origin`` goes into the manifest; ``notes`` say what was assumed and left out, one line each.
+    ``tokenizer_document`` is the whole tokenizer in the format of Hugging Face's ``tokenizers``; None where texts can't
+    be tokenised. ``origin`` goes into the manifest; ``notes`` say what was assumed and left out, one line each.
     """
 
     config: BertConfig
     arg_params: Mapping[str, Array]
     vocabulary: Vocabulary
     tokenizer: TokenizerOptions
+    tokenizer_document: Mapping[str, Any] | None
     origin: dict[str, Any]
     notes: tuple[str, ...] = ()
     task_head: TaskHead | None = None

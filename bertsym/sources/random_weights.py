@@ -12,6 +12,7 @@ from bertsym.sources.pretrained import Pretrained
 from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
+from bertsym.text.wordpiece import bert_document
 
 _VOCAB_SIZE = 30522  # of BERT's English uncased vocabulary
 
@@ -26,11 +27,13 @@ def load_random(model: str, seed: int = 0, vocab: str | None = None) -> Pretrain
     config = BertConfig.from_model_name(model, len(vocabulary))
     rng = np.random.default_rng(seed)
     arg_params = {name: _draw(name, shape, rng) for name, shape in parameter_shapes(config).items()}
+    options = TokenizerOptions(lower_case=not vocabulary.looks_cased)
     return Pretrained(
         config,
         arg_params,
         vocabulary,
-        TokenizerOptions(lower_case=not vocabulary.looks_cased),
+        options,
+        bert_document(vocabulary, options),
         {"kind": "random", "pretrained": False, "seed": seed},
         ("RANDOM WEIGHTS: nothing is pretrained, use it for benchmarks only",),
     )

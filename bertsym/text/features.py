@@ -116,8 +116,8 @@ def encode_each(rows: Iterable[Row | DataError], tokenizer: Tokenizer, where: st
     found = [_unicode_row(row, where) for row in rows]
     good = [row for row in found if isinstance(row, Row)]
     pairs = [row.pair or "" for row in good] if good and good[0].pair is not None else None
-    encoded = iter(tokenizer.encode([row.text for row in good], pairs))
-    return [_with_tokens(next(encoded), row, where) if isinstance(row, Row) else row for row in found]
+    encoded = iter(tokenizer.encode_each([row.text for row in good], pairs))
+    return [_checked(next(encoded), row, where) if isinstance(row, Row) else row for row in found]
 
 
 def _unicode_row(row: Row | DataError, where: str) -> Row | DataError:
@@ -126,9 +126,9 @@ def _unicode_row(row: Row | DataError, where: str) -> Row | DataError:
     return row
 
 
-def _with_tokens(example: Encoded, row: Row, where: str) -> Encoded | DataError:
-    first = len(example.token_ids) - example.second
-    # Each text has a [SEP], the first one a [CLS] too.
-    if first <= 2 or (row.pair is not None and example.second <= 1):
+def _checked(example: Encoded | DataError, row: Row, where: str) -> Encoded | DataError:
+    if isinstance(example, DataError):
+        return DataError(f"{where}, line {row.line}: {example}")
+    if example.empty:
         return DataError(f"{where}, line {row.line}: a text without any token (only control characters?)")
     return example

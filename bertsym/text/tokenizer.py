@@ -1,14 +1,16 @@
-"""BERT's WordPiece tokenisation, by Hugging Face's ``tokenizers``."""
+"""Texts and pairs of texts as the token ids and token types of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from bertsym.errors import BertsymError, ModelError, UsageError
-from bertsym.text.vocabulary import Vocabulary
+from bertsym.errors import BertsymError, DataError, UsageError
+from bertsym.text.cutting import LONGEST, UncutError
+from bertsym.text.pipeline import Pipeline, is_short
 
+WORDPIECE, TOKENIZER_JSON = "wordpiece", "tokenizer.json"
 _T = TypeVar("_T")
 _CHUNK = 1024  # texts that are worked on at a time, among which a Predictor batches those of like length
 _CHUNK_CHARACTERS = 1 << 20  # with which there are enough
@@ -37,89 +39,100 @@ def chunks(items: Iterable[_T], characters: Callable[[_T], int]) -> Iterator[lis
 class TokenizerOptions:
     """How text is normalised before WordPiece.
 
-    ``kind`` is ``wordpiece``, or the name of a tokenizer that bertsym does not have.
+    ``kind`` is WORDPIECE, BERT's own pipeline, which a vocabulary and these options describe; TOKENIZER_JSON, another
+    pipeline, which only its document describes; or the name of a tokenizer that bertsym does not have.
     ``strip_accents`` None means: as ``lower_case``, as in the original BERT. ``segments`` is the number of token types
-    that the model has: with one, the second text has that of the first. With ``literal_special_tokens`` words such as
+    that the model has: with one, the second text has that of the first. With ``literal_special_tokens``, words such as
     ``[SEP]`` in a text are text.
     """
 
     lower_case: bool
     strip_accents: bool | None = None
     split_chinese: bool = True
-    kind: str = "wordpiece"
+    kind: str = WORDPIECE
     segments: int = 2
     literal_special_tokens: bool = False
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one text or pair with [CLS] and [SEP], and its token types, of one length."""
+    """Token ids of one text or pair with its special tokens, and its token types, of one length."""
 
     token_ids: list[int]
     token_types: list[int]
     truncated: bool
     unknown: int  #: number of [UNK]
-    second: int = 0  #: tokens that belong to the second text, its [SEP] too
+    empty: bool = False  #: whether a text has no token
 
 
 class Tokenizer:
-    """Texts and pairs to token ids, truncated longest first to `max_length` tokens.
+    """Texts and pairs to token ids, truncated longest first to `max_length` tokens."""
 
-    Raises ModelError when the vocabulary is not a WordPiece one.
-    """
-
-    def __init__(self, vocabulary: Vocabulary, options: TokenizerOptions, max_length: int) -> None:
-        if options.kind != "wordpiece":
-            raise ModelError(f"texts for this model need a {options.kind} tokenizer, which bertsym does not have")
-        from tokenizers import Tokenizer as Pipeline
-        from tokenizers import models, normalizers, pre_tokenizers
-
+    def __init__(self, document: str, where: str, options: TokenizerOptions, max_length: int) -> None:
+        """Read the text of a tokenizer document; raises ModelError, naming the file, for one that can't be run."""
         self.max_length = max_length
         self._segments = options.segments
-        self._unknown_id, self._cls_id, self._sep_id = map(vocabulary.index, ("[UNK]", "[CLS]", "[SEP]"))
-        index = {token: i for i, token in enumerate(vocabulary.tokens)}
-        pipeline: Any = Pipeline(models.WordPiece(index, unk_token="[UNK]", max_input_chars_per_word=100))
-        pipeline.normalizer = normalizers.BertNormalizer(
-            clean_text=True,
-            handle_chinese_chars=options.split_chinese,
-            strip_accents=options.strip_accents,
-            lowercase=options.lower_case,
-        )
-        pipeline.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        self._pipeline = pipeline
+        self._pipeline = Pipeline(document, where, options.literal_special_tokens)
+        self._template = self._pipeline.template
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
-        """Encode texts, or pairs of them. Words such as ``[SEP]`` in a text are text, not special tokens.
+        """Encode texts, or pairs of them.
 
-        Raises UsageError when it can't fit (max_length below 3 for a text, 5 for a pair).
+        Raises UsageError when they can't fit (`max_length` below 3 for a text, 5 for a pair, with BERT's special
+        tokens), DataError for a text that is too long to be tokenised in bounded memory.
         """
-        # [CLS], and for each text a token and [SEP].
-        shortest = 3 if pairs is None else 5
-        if self.max_length < shortest:
-            raise UsageError(f"max length {self.max_length} is too short, {shortest} is the least")
         encoded = []
-        # In chunks: an encoding of tokenizers holds much more than the ids.
-        for chunk in chunks(zip(texts, pairs or texts), lambda each: len(each[0]) + len(each[1])):
-            first = self._pipeline.encode_batch([text for text, _ in chunk])
-            if pairs is None:
-                encoded += [self._join(encoding.ids) for encoding in first]
-            else:
-                second = self._pipeline.encode_batch([pair for _, pair in chunk])
-                encoded += [self._join(one.ids, other.ids) for one, other in zip(first, second)]
+        for example in self.encode_each(texts, pairs):
+            if isinstance(example, DataError):
+                raise example
+            encoded.append(example)
         return encoded
 
-    def _join(self, first: list[int], second: list[int] | None = None) -> Encoded:
-        """[CLS] first [SEP], or [CLS] first [SEP] second [SEP]; the longer one is shortened where both don't fit."""
-        room = self.max_length - (2 if second is None else 3)
-        tokens = len(first) + len(second or ())
-        if second is None:
-            first = first[:room]
+    def encode_each(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded | DataError]:
+        """As `encode`, with the error in the place of an example that can't be encoded."""
+        columns = [texts] if pairs is None else [texts, pairs]
+        room = self.max_length - self._template.special_tokens(len(columns))
+        if room < len(columns):
+            shortest = self.max_length - room + len(columns)
+            raise UsageError(f"max length {self.max_length} is too short, {shortest} is the least")
+        found: list[Encoded | DataError] = []
+        for chunk in chunks(zip(*columns), lambda example: sum(map(len, example))):
+            ids = [self._ids(column, room + 1) for column in zip(*chunk)]
+            found += [self._example(example, room) for example in zip(*ids)]
+        return found
+
+    def _ids(self, texts: Sequence[str], count: int) -> list[list[int] | DataError]:
+        """Token ids of each text: all of them, or at least `count`."""
+        short = iter(self._pipeline.encode([text for text in texts if is_short(text)]))
+        return [next(short) if is_short(text) else self._start(text, count) for text in texts]
+
+    def _start(self, text: str, count: int) -> list[int] | DataError:
+        try:
+            return self._pipeline.encode_start(text, count)
+        except UncutError:
+            return DataError(
+                f"a text of {len(text)} characters that this tokenizer can't process in parts, at most {LONGEST} "
+                "are supported: shorten it"
+            )
+
+    def _example(self, texts: Sequence[list[int] | DataError], room: int) -> Encoded | DataError:
+        """The special tokens and the texts, the longer one shortened where both do not fit into `room`."""
+        found: list[list[int]] = []
+        for ids in texts:
+            if isinstance(ids, DataError):
+                return ids
+            found.append(ids)
+        tokens = sum(map(len, found))
+        if len(found) == 1:
+            found = [found[0][:room]]
         elif tokens > room:
-            # What remains when tokens are taken from the longer one in turn, from the second one first.
+            # What remains when tokens are taken from the longer one in turn, from the second one first. A text of
+            # more than `room` tokens counts as one of room + 1, which gives the same.
+            first, second = found
             first = first[: max(room - room // 2, room - len(second))]
-            second = second[: room - len(first)]
-        start = [self._cls_id, *first, self._sep_id]
-        end = [*second, self._sep_id] if second is not None else []
-        token_ids = start + end
-        token_types = [0] * len(start) + [min(1, self._segments - 1)] * len(end)
-        return Encoded(token_ids, token_types, tokens > room, token_ids.count(self._unknown_id), len(end))
+            found = [first, second[: room - len(first)]]
+        token_ids, token_types = self._template.join(found)
+        if self._segments == 1:
+            token_types = [0] * len(token_types)
+        unknown = sum(ids.count(self._pipeline.unknown_id) for ids in found)
+        return Encoded(token_ids, token_types, tokens > room, unknown, not all(found))

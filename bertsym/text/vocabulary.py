@@ -57,7 +57,7 @@ class Vocabulary:
 
     def padded_to(self, size: int) -> Vocabulary:
         """The vocabulary with ``[unused row N]`` appended up to `size` tokens."""
-        return Vocabulary((*self.tokens, *(f"[unused row {i}]" for i in range(len(self.tokens), size))))
+        return Vocabulary((*self.tokens, *(unused_row(i) for i in range(len(self.tokens), size))))
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
@@ -66,7 +66,7 @@ class Vocabulary:
         if path.suffix == ".json":
             tokens = read_json(path, DataError)["idx_to_token"].texts()
         else:
-            tokens = tuple(line.rstrip("\r") for line in _read_text(path).removesuffix("\n").split("\n"))
+            tokens = tuple(_lines(_read_text(path)))
         try:
             return cls(tokens)
         except DataError as error:
@@ -96,6 +96,72 @@ class Vocabulary:
         )
 
 
+@dataclass(frozen=True)
+class FoundVocabulary:
+    """A vocabulary that others wrote, what was assumed of it, and the number of its different lines."""
+
+    vocabulary: Vocabulary
+    notes: tuple[str, ...]
+    different: int
+
+
+def read_vocabulary(path: Path, rows: int, strip: bool = False) -> FoundVocabulary:
+    """Read a ``vocab.txt`` as transformers does, or a GluonNLP vocabulary JSON.
+
+    Of repeated lines the last one counts, and blank lines are no tokens: their rows of the word embedding are named
+    ``[unused row N]``. Blank lines at the end are left out where there are no `rows` for them. With `strip`, white
+    space at the end of a token is left out. Raises DataError.
+    """
+    if path.suffix == ".json":
+        vocabulary = Vocabulary.load(path)
+        return FoundVocabulary(vocabulary, (), len(vocabulary))
+    text = _read_text(path)
+    notes = ["the byte order mark is left out"] if text.startswith("\ufeff") else []
+    lines = _lines(text.removeprefix("\ufeff"))
+    stripped = [line.rstrip() for line in lines] if strip else lines
+    changed = [number for number, (line, token) in enumerate(zip(lines, stripped)) if line != token and token]
+    if changed:
+        notes.append(f"white space at the end of {_some('token', stripped, changed)} is left out, as in transformers 5")
+    lines = stripped
+    different = len({*lines})
+    while len(lines) > rows and not lines[-1]:
+        lines.pop()
+    last = {token: number for number, token in enumerate(lines)}
+    blank = [number for number, token in enumerate(lines) if not token]
+    repeated = [number for number, token in enumerate(lines) if token and last[token] != number]
+    if blank:
+        count = f"{len(blank)} blank lines are no tokens" if len(blank) > 1 else "a blank line is no token"
+        notes.append(f"{count}; {_row_names(blank)}")
+    if repeated:
+        notes.append(
+            f"{_some('token', lines, repeated)} is repeated; the last line counts, as in transformers, and "
+            f"{_row_names(repeated)}"
+        )
+    unused = {*blank, *repeated}
+    tokens = (unused_row(number) if number in unused else token for number, token in enumerate(lines))
+    try:
+        return FoundVocabulary(Vocabulary(tuple(tokens)), tuple(f"{path.name}: {note}" for note in notes), different)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def unused_row(number: int) -> str:
+    """The name of a row of the word embedding that has no token."""
+    return f"[unused row {number}]"
+
+
+def _row_names(numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"row {numbers[0]} is named {unused_row(numbers[0])}"
+    return f"their rows, {numbers[0]} to {numbers[-1]}, are named {unused_row(numbers[0])} and so on"
+
+
+def _some(what: str, tokens: Sequence[str], numbers: Sequence[int]) -> str:
+    """Some tokens, the first of which is named with its line."""
+    first = f"{tokens[numbers[0]]!r:.60} of line {numbers[0] + 1}"
+    return f"{what} {first}" if len(numbers) == 1 else f"each of {len(numbers)} {what}s, the first {first},"
+
+
 def _read_text(path: Path) -> str:
     try:
         return read_bytes(path).decode("utf-8")
@@ -103,6 +169,11 @@ def _read_text(path: Path) -> str:
         raise DataError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text at byte {error.start}") from None
+
+
+def _lines(text: str) -> list[str]:
+    """Lines, which end at a line feed and nowhere else: a token may hold U+2028, U+0085 or a form feed."""
+    return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
 
 
 def check_fits(vocabulary: Sequence[str] | Vocabulary, rows: int, where: str) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertsym.bundle import Bundle
 from bertsym.errors import DataError
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features, abbreviated, classes_of, encode_rows, sorted_labels
@@ -47,15 +46,14 @@ class FinetuneData:
 
 
 def read_data(
-    base: Bundle,
     train: str | Path,
     dev: str | Path,
     task: Task,
-    max_length: int,
+    tokenizer: Tokenizer,
     table_format: TableFormat,
     progress: Progress,
 ) -> FinetuneData:
-    """Read and encode both tables for the vocabulary of `base`.
+    """Read and encode both tables.
 
     Columns that `table_format` doesn't name are the task's, or else the usual ones. Raises DataError, with
     file and line, also for a dev label that the training table doesn't have.
@@ -69,13 +67,12 @@ def read_data(
     labels = sorted_labels(train_rows)
     if len(labels) < 2:
         raise DataError(f"{train}: every label is {labels[0]!r}, a classifier needs at least 2")
-    tokenizer = Tokenizer(base.vocabulary(), base.signature.tokenizer, max_length)
     encoded = []
     for table, rows in ((train_table, train_rows), (dev_table, dev_rows)):
         features = encode_rows(rows, tokenizer, table.name)
         encoded.append(LabelledFeatures(features, classes_of(rows, labels, table.name), table.sha256))
     for table, part in zip((train_table, dev_table), encoded):
-        _describe(part.features, table.name, max_length, progress)
+        _describe(part.features, table.name, tokenizer.max_length, progress)
     progress.note(f"columns: {columns}; labels: {abbreviated(labels)}")
     if len(labels) > len(train_rows) // 2:
         progress.note(f"warning: {len(labels)} labels in {len(train_rows)} rows: is {columns.label!r} a class?")

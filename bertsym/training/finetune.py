@@ -26,6 +26,7 @@ from bertsym.symbol.params import Array
 from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
 from bertsym.text.tasks import TASKS, Task
+from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.training.batch_source import ENCODED, EncodedSource, TokenSource
 from bertsym.training.checkpoints import Checkpoints, checkpoint_folder, versions
 from bertsym.training.data import FinetuneData, read_data
@@ -161,7 +162,8 @@ def prepare(
     _check_base(base, options)
     max_length = options.length_for(base.config.max_length)
     contexts(options.device)  # refused here if it isn't there, before anything is read
-    data = read_data(base, train, dev, TASKS[task], max_length, table_format, progress)
+    tokenizer = base.tokenizer(_tokenizer_options(base, options), max_length)
+    data = read_data(train, dev, TASKS[task], tokenizer, table_format, progress)
     facts = {
         "options": {**options.to_dict(), "max_length": max_length},
         "task": TASKS[task].kind,
@@ -189,6 +191,11 @@ def _settings(facts: Mapping[str, Any], data: FinetuneData, base: Bundle) -> dic
         "parts": CPU_PARTS,
         **versions(),
     }
+
+
+def _tokenizer_options(base: Bundle, options: FinetuneOptions) -> TokenizerOptions:
+    literal = base.signature.tokenizer.literal_special_tokens or options.literal_special_tokens
+    return dataclasses.replace(base.signature.tokenizer, literal_special_tokens=literal)
 
 
 def _check_base(base: Bundle, options: FinetuneOptions) -> None:
@@ -324,6 +331,7 @@ class _Grafted:
             output_name=self._inference_symbol.list_outputs()[0],
             output_shape=("batch", len(data.class_names)),
             max_length=self._max_length,
+            tokenizer=_tokenizer_options(base, self._options),
             inputs=bert_inputs(self.length),
             task=task.kind,
             dataset=task.dataset,

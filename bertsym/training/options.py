@@ -28,6 +28,7 @@ class FinetuneOptions:
     dropout: float = 0.1  #: of the head
     max_length: int | None = None  #: tokens, longer texts are truncated; None: 128, or fewer if the model has fewer
     seed: int = 0
+    literal_special_tokens: bool = False  #: take words such as ``[SEP]`` in a text as text
     freeze_encoder: bool = False
     whole_sequence: bool = False
     patience: int | None = None  #: stop after so many epochs that were not better on dev (metric, then loss)

@@ -1,0 +1,199 @@
+"""Long texts as pieces that give the same tokens, in memory that does not grow with the text.
+
+A cut between two characters changes nothing if the pipeline splits the text there anyway, and no added token spans the
+cut. `Cutter` finds out by asking the installed ``tokenizers`` about each character, so that the tables of Unicode are
+always its own:
+
+* A *space* separates words and is in none of them.
+* An *isolated* character, such as a punctuation mark or a Chinese character, is a word of its own beside any other.
+* A *vanishing* character, such as a control character or an accent, is removed.
+* A *word* character is part of the word before and after it, and stays there.
+
+Runs of spaces or of vanishing characters are shortened to their ends, and so is a word that is longer than WordPiece's
+longest: it is the unknown token either way. The ends that are kept are as long as the longest added token, so that what
+matched across an end still does, and nothing new matches across the middle.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+from bertsym.text.components import Locality
+
+PIECE = 4096  #: characters; no text is cut that is shorter
+LONGEST = 1 << 18  #: characters without a place to cut; `tokenizers` needs some 600 bytes for each
+_BLOCK = 1 << 20  # characters that are classified together
+_LONGEST_WORD = 1 << 12  # characters; a longer limit of WordPiece is not made use of
+_SPACE, _ISOLATED, _VANISHING, _WORD, _OTHER = "sivwo"
+
+
+class UncutError(Exception):
+    """A text has too many characters without a place to cut."""
+
+
+class Cutter:
+    """Cuts the texts of one pipeline of ``tokenizers`` into pieces."""
+
+    def __init__(self, pipeline: Any, locality: Locality, longest_word: int | None) -> None:
+        """`longest_word` is the number of characters beyond which a word is one unknown token, None: there is none."""
+        self._locality = locality
+        self._kinds = _Kinds(pipeline, locality)
+        tokens = pipeline.get_added_tokens_decoder().values()
+        # A token is looked for in the text as it is, or with its own text normalised in the normalised text.
+        raw = [token.content for token in tokens if not token.normalized]
+        normalized = [self._kinds.normalize(token.content) for token in tokens if token.normalized]
+        self._raw_pairs = _pairs(raw)
+        self._pairs = _pairs(normalized)
+        self._after = {character for token in normalized for character in token[1:]}
+        self._before = {character for token in normalized for character in token[:-1]}
+        contents = [content for content in (*raw, *normalized) if content]
+        #: such a token is matched only where no word continues: a cut must not end one
+        self._single_word = any(token.single_word for token in tokens)
+        if self._single_word and any(content != content.strip() for content in contents):
+            self._locality = Locality.TEXT
+        self._shortenings = list(self._find_shortenings(contents, longest_word))
+
+    def pieces(self, text: str, size: int = PIECE) -> Iterator[str]:
+        """Pieces of about `size` characters, whose tokens one after the other are those of the text.
+
+        Raises UncutError, after the pieces before, where LONGEST characters have no place to cut.
+        """
+        if len(text) <= size:
+            yield text
+            return
+        if self._locality is Locality.TEXT:
+            if len(text) > LONGEST:
+                raise UncutError
+            yield text
+            return
+        rest = ""
+        searched = 0  # up to which there is no place to cut after the first `size` characters of the rest
+        for block in self._shortened(text, 2 * size):
+            rest += block
+            start = 0
+            while len(rest) - start > size:
+                cut = self._cut(rest, start, size, searched)
+                if cut is None:
+                    break
+                yield rest[start:cut]
+                start, searched = cut, 0
+            rest = rest[start:]
+            searched = len(rest) if len(rest) > size else 0
+        yield rest
+
+    def _cut(self, text: str, start: int, size: int, searched: int) -> int | None:
+        """The last place to cut in `size` characters from `start`, or the first place after them."""
+        middle = start + size
+        places = chain(range(middle, start, -1) if not searched else (), range(max(middle + 1, searched), len(text)))
+        for place in places:
+            if place - start > LONGEST:
+                raise UncutError
+            if self._may_cut(text[place - 1], text[place]):
+                return place
+        if len(text) - start > LONGEST:
+            raise UncutError
+        return None
+
+    def _may_cut(self, left: str, right: str) -> bool:
+        """Whether a text may be cut between two characters."""
+        kinds = self._kinds
+        stable_left, stable_right = (kinds[ord(each)] in (_SPACE, _ISOLATED) for each in (left, right))
+        if left + right in self._raw_pairs or not (stable_left or stable_right):
+            return False
+        if self._single_word and kinds[ord(right)] != _SPACE:
+            return False
+        if not self._pairs:
+            return True
+        # What is beside the cut in the normalised text, where that is known.
+        ends = kinds.normalize(left)[-1] if stable_left else ""
+        begins = kinds.normalize(right)[0] if stable_right else ""
+        if stable_left and stable_right:
+            return ends + begins not in self._pairs
+        return ends not in self._before and begins not in self._after
+
+    def _find_shortenings(self, contents: list[str], longest_word: int | None) -> Iterator[tuple[re.Pattern[str], int]]:
+        """Runs that may be shortened, and how many characters of their beginning and of their end to keep."""
+        longest = max(map(len, contents), default=1)
+
+        def no_token_within(kinds: str) -> bool:
+            return not any(set(content.translate(self._kinds)) <= set(kinds) for content in contents)
+
+        def run(kinds: str, kept: int) -> tuple[re.Pattern[str], int]:
+            return re.compile(f"[{kinds}]{{{2 * kept + 1},}}"), kept
+
+        if self._locality is Locality.TEXT:
+            return
+        if no_token_within(_SPACE):
+            yield run(_SPACE, longest)
+        if self._locality is not Locality.CHARACTERS or not no_token_within(_VANISHING):
+            return
+        yield run(_VANISHING, longest)
+        if longest_word is not None and longest_word <= _LONGEST_WORD and no_token_within(_WORD + _VANISHING):
+            # After the shortening before, at least one character in 2 * longest + 1 is a word's.
+            yield run(_WORD + _VANISHING, max(longest, longest_word + 1) * (2 * longest + 1))
+
+    def _shortened(self, text: str, size: int) -> Iterator[str]:
+        """The text in blocks, the runs in each shortened."""
+        start = 0
+        while start < len(text):
+            block = text[start : start + size]
+            start += size
+            size = min(2 * size, _BLOCK)
+            kinds = block.translate(self._kinds)
+            for pattern, kept in self._shortenings:
+                middles = [(match.start() + kept, match.end() - kept) for match in pattern.finditer(kinds)]
+                block, kinds = _without(block, middles), _without(kinds, middles)
+            yield block
+
+
+class _Kinds(dict[int, str]):
+    """The kind of each character by its number, found when it is first asked for."""
+
+    def __init__(self, pipeline: Any, locality: Locality) -> None:
+        super().__init__()
+        self._normalizer, self._pre_tokenizer = pipeline.normalizer, pipeline.pre_tokenizer
+        self._locality = locality
+        #: whether combining marks change places, as in NFD
+        self._reorders = self.normalize("\u0301\u0323") != "\u0301\u0323"
+
+    def normalize(self, text: str) -> str:
+        """The normalised text."""
+        return str(self._normalizer.normalize_str(text)) if self._normalizer is not None else text
+
+    def __missing__(self, number: int) -> str:
+        self[number] = kind = self._kind(chr(number)) if self._locality is not Locality.TEXT else _OTHER
+        return kind
+
+    def _kind(self, character: str) -> str:
+        if "\ud800" <= character <= "\udfff":
+            return _OTHER
+        normalized = self.normalize(f"a{character}{character}a")
+        words = [word for word, _ in self._pre_tokenizer.pre_tokenize_str(normalized)]
+        # Twice: a character that joins its like is not isolated.
+        if words == ["a", "a"]:
+            return _SPACE
+        if self._locality is Locality.WORDS:
+            return _OTHER
+        if words == ["aa"]:
+            return _VANISHING
+        if len(words) == 4 and words[0] == words[3] == "a" and words[1] == words[2]:
+            return _ISOLATED
+        if len(words) == 1 and not (self._reorders and unicodedata.combining(character)):
+            return _WORD
+        return _OTHER
+
+
+def _pairs(contents: Iterable[str]) -> set[str]:
+    """All pairs of neighbouring characters."""
+    return {content[i : i + 2] for content in contents for i in range(len(content) - 1)}
+
+
+def _without(text: str, places: list[tuple[int, int]]) -> str:
+    """The text without the characters at some places."""
+    starts = [0, *(end for _, end in places)]
+    ends = [*(start for start, _ in places), len(text)]
+    return "".join(text[start:end] for start, end in zip(starts, ends))
