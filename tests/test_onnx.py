@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import conv_checkpoint, gluonnlp_checkpoint, split_checkpoint
-from conftest import CONFIG, Result
+from conftest import CONFIG, VOCABULARY, Result, Tables, hugging_face_weights, write_hugging_face
 from onnx_files import SHAPES, assert_as_mxnet, run, session, token_inputs
 from refusals import refusal
 from symbol_values import SYMBOLS
+from tokenizer_documents import document
 from tools import needs
 
 from bertsym import Classifier, export, export_onnx, extract, graft_for_inference, graft_head, lower, output_symbol
@@ -213,7 +215,7 @@ def test_the_file_alone_classifies_texts_as_predict_does(classifier: Path, tmp_p
     told = opened.get_modelmeta().custom_metadata_map
     settings, labels = json.loads(told["tokenizer"]), json.loads(told["class_names"])
     tokenizer: Any = BertWordPieceTokenizer(
-        {token: i for i, token in enumerate(told["vocabulary"].splitlines())},
+        {token: i for i, token in enumerate(told["vocabulary"].split("\n")[:-1])},
         lowercase=settings["lower_case"],
         strip_accents=settings["strip_accents"],
         handle_chinese_chars=settings["split_chinese"],
@@ -230,6 +232,46 @@ def test_the_file_alone_classifies_texts_as_predict_does(classifier: Path, tmp_p
     for row, expected in zip(chances, Classifier(classifier).predict(texts)):
         assert labels[row.argmax()] == expected.label
         np.testing.assert_allclose(row, list(expected.probabilities.values()), atol=1e-5)
+
+
+ODD = ("c\u2028at", "c\u0085at", "c\vat", "c\fat", "c\x1cat", "c\rat")  # which str.splitlines() splits
+ODD_VOCABULARY = [*VOCABULARY[:2], *ODD, *VOCABULARY[2:]]
+
+
+@pytest.fixture(scope="module")
+def odd_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with ODD tokens before all others in the vocabulary."""
+    folder = tmp_path_factory.mktemp("odd")
+    weights = hugging_face_weights(vocab_size=len(ODD_VOCABULARY))
+    write_hugging_face(folder / "hf", weights, vocab_size=len(ODD_VOCABULARY))
+    (folder / "hf" / "vocab.txt").unlink()
+    (folder / "hf" / "tokenizer.json").write_text(json.dumps(document(tokens=ODD_VOCABULARY)))
+    return export(f"hf:{folder / 'hf'}", folder / "base", verify=False).bundle.prefix
+
+
+def test_the_vocabulary_in_the_file_has_the_tokens_of_the_model(odd_base: Path, tmp_path: Path) -> None:
+    export_onnx(odd_base, tmp_path / "base.onnx")
+    told = session(tmp_path / "base.onnx").get_modelmeta().custom_metadata_map
+    assert told["vocabulary"].split("\n") == [*ODD_VOCABULARY, ""]
+
+
+def test_the_recipe_of_the_readme_classifies_as_predict_does(
+    cli: Cli, odd_base: Path, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = ["--train", tables.train, "--dev", tables.dev, "--epochs", 1, "--max-length", 12, "--freeze-encoder"]
+    assert cli("finetune", odd_base, *train, "--out", tmp_path / "classifier").code == 0
+    export_onnx(tmp_path / "classifier", tmp_path / "classifier.onnx")
+
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (recipe,) = (code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "onnxruntime" in code)
+    text = "a happy cat, [SEP] the very old dog and the bird"
+    monkeypatch.chdir(tmp_path)
+    variables: dict[str, Any] = {}
+    exec(recipe.replace('"A man eats."', repr(text), 1), variables)
+    (expected,) = Classifier(tmp_path / "classifier").predict([text])
+    found = [float(value) for value in variables["probabilities"][0]]
+    np.testing.assert_allclose(found, list(expected.probabilities.values()), atol=1e-5)
+    assert variables["encoding"].ids.count(ODD_VOCABULARY.index("[SEP]")) == 2
 
 
 def test_the_file_names_the_digests_of_what_it_was_made_of(classifier: Path, tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ def input_meanings(model: Model) -> dict[str, str]:
 def metadata(model: Model) -> dict[str, str]:
     """``metadata_props``: of a BERT how texts become its inputs and numbers labels; of all where it comes from.
 
-    ``vocabulary`` is the text of vocab.txt, every other value is JSON. ``sha256`` are the digests of the files
-    that it was made of, ``source`` is what the bundle's manifest tells.
+    ``tokenizer_json`` and ``vocabulary`` are the texts of tokenizer.json and vocab.txt, every other value is JSON.
+    ``sha256`` are the digests of the files that it was made of, ``source`` is that of the bundle's manifest.
     """
     found: dict[str, Any] = {}
     if model.bundle is None:
@@ -45,5 +45,9 @@ def metadata(model: Model) -> dict[str, str]:
         found["source"] = manifest["source"]
     texts = {key: json.dumps(value, ensure_ascii=False) for key, value in found.items()}
     if model.bundle is not None and model.bundle.has(VOCAB_TXT):
-        texts["vocabulary"] = model.bundle.path(VOCAB_TXT).read_text(encoding="utf-8")
+        # Not read as lines of text: a token may hold a carriage return.
+        texts["vocabulary"] = model.bundle.vocabulary().to_text()
+    document = model.bundle.tokenizer_json() if model.bundle is not None else None
+    if document is not None:
+        texts["tokenizer_json"] = document
     return texts
