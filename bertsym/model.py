@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from bertsym.recognition.tracing import Traces, trace
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import VARIABLE, Output
 from bertsym.symbol.params import Parameters, ParamsFile
-from bertsym.symbol.roles import input_variables, label_variables
+from bertsym.symbol.roles import auxiliary_states, input_variables, label_variables
+from bertsym.symbol.upgrading import add_auxiliary_states
 from bertsym.symbol.validation import check_entries, check_params, check_symbol
 
 Shapes = dict[str, tuple[int, ...]]
@@ -164,7 +165,13 @@ def open_model(
             raise
         graph = _load_graph(path)
         return Model(
-            str(symbol), path, graph, None, None, None, notes=(f"opened without parameters: {error}", *_notes(graph))
+            str(symbol),
+            path,
+            graph,
+            None,
+            None,
+            None,
+            notes=(f"opened without parameters: {error}", *_graph_notes(graph, path)),
         )
 
 
@@ -204,27 +211,63 @@ def _open_files(symbol: str | Path, params: str | Path | None, epoch: int | None
     graph = _load_graph(symbol_path)
     found = Path(params) if params is not None else _params_of(prefix, epoch)
     arrays = ParamsFile(found) if found is not None else None
+    notes = [*_graph_notes(graph, symbol_path), *(_params_notes(graph, arrays) if arrays is not None else ())]
     # Digests tell what somebody wrote, and not who: of a BERT's graph it is checked that it does no harm.
     trusted = isinstance(bundle, Bundle) and digests
-    return Model(name, symbol_path, graph, arrays, found, bundle, trusted, notes=_notes(graph))
+    return Model(name, symbol_path, graph, arrays, found, bundle, trusted, notes=tuple(notes))
 
 
 def _load_graph(path: Path) -> SymbolGraph:
     graph = SymbolGraph.load(path)
+    add_auxiliary_states(graph, str(path))
     check_entries(graph, str(path))
     return graph
 
 
-def _notes(graph: SymbolGraph) -> tuple[str, ...]:
+def _graph_notes(graph: SymbolGraph, path: Path) -> Iterator[str]:
     """What a user should know of a symbol file that was read."""
     raw = (graph.document or {})["nodes"]
     count = collections.Counter(node["name"] for node in raw if node["op"] == VARIABLE)
     repeated = [name for name, number in count.items() if number > 1]
-    if not repeated:
-        return ()
+    if repeated:
+        yield (
+            f"several variables are named {', '.join(repeated[:3])}: they are read as one, as SymbolBlock does; "
+            "Module does not bind such a file"
+        )
+    added = [name for name in graph.variables if name not in count]
+    if added:
+        yield f"{path}: auxiliary states that MXNet did not store before 0.9 are added: {join_names(added)}"
+
+
+def _params_notes(graph: SymbolGraph, params: ParamsFile) -> Iterator[str]:
+    """What is read otherwise than the file has it: sparse arrays, and kinds that are not those of the graph."""
+    if params.sparse:
+        yield f"{params.path}: sparse arrays are read as dense ones: {join_names(params.sparse)}"
+    states = set(auxiliary_states(graph))
+    for stored, kind in (("arg", "auxiliary states"), ("aux", "arguments")):
+        differing = [
+            name
+            for name in graph.variables
+            if (info := params.infos.get(name)) and info.kind == stored and (name in states) == (stored == "arg")
+        ]
+        if differing:
+            yield f"{params.path}: stored as {stored}:, but {kind} of the graph: {join_names(differing)}"
+
+
+def join_names(names: Sequence[str], most: int = 20) -> str:
+    """Join names for a message: the first ones, and the number of the others."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def suggest_export(model: Model) -> str:
+    """End a message about missing parameters: how to save them, where gluon named them by its blocks."""
+    shapes = model.param_shapes
+    if len(model.superfluous) < len(shapes) or not any(re.match(r"\w+\.\w", name) for name in shapes):
+        return ""
     return (
-        f"several variables are named {', '.join(repeated[:3])}: they are read as one, as SymbolBlock does; "
-        "Module does not bind such a file",
+        f"; names such as {next(iter(shapes))!r} are those of Block.save_parameters: save the parameters by "
+        "HybridBlock.export or by collect_params().save"
     )
 
 
@@ -254,8 +297,10 @@ def require_params(model: Model, *, finite: bool = True, part: SymbolGraph | Non
     read = set(graph.variables)
     missing = [name for name in model.missing if name in read]
     if missing:
-        names = ", ".join(missing[:3])
-        raise ModelError(f"{model.name}: {len(missing)} parameters of the graph are missing in its file: {names}")
+        raise ModelError(
+            f"{model.name}: {len(missing)} parameters of the graph are missing in {model.params_path}: "
+            f"{join_names(missing)}{suggest_export(model)}"
+        )
     if not model.trusted:
         check_params(graph, model.params, str(model.params_path), finite=finite)
     return model.params

@@ -42,6 +42,7 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ArrayInfo, ParamsFile
 from bertsym.symbol.quantized import OPERATORS as QUANTIZED_OPERATORS
 from bertsym.symbol.quantized import fused_layers
+from bertsym.symbol.roles import shared_auxiliary_states
 from bertsym.symbol.sizes import tensor_sizes
 from bertsym.symbol.validation import check_symbol
 from bertsym.text.pipeline import check_vocabulary
@@ -106,19 +107,19 @@ class SymbolBundle(_Files):
 
     def check_content(self) -> None:
         """Raise ModelError unless the signature, the parameters and the graphs tell the same."""
-        params = set(self.params())
+        params = self.params()
         inputs = {tensor.name for tensor in self.signature.inputs}
         labels = {tensor.name for tensor in self.signature.label_inputs}
-        for name in (SYMBOL, TRAIN_SYMBOL):
-            if self.has(name):
-                graph = SymbolGraph.load(self.path(name))
-                # A symbol that was made for training elsewhere has its label in the one graph there is.
-                extra = labels if name == TRAIN_SYMBOL else labels.intersection(graph.variables)
-                unlike = set(graph.variables) ^ {*inputs, *params, *extra}
-                if unlike:
-                    raise ModelError(
-                        f"{self.path(name)}: its variables are not inputs and parameters: {sorted(unlike)[:5]}"
-                    )
+        graphs = {name: SymbolGraph.load(self.path(name)) for name in (SYMBOL, TRAIN_SYMBOL) if self.has(name)}
+        check_kinds(graphs, params.infos, self.path)
+        for name, graph in graphs.items():
+            # A symbol that was made for training elsewhere has its label in the one graph there is.
+            extra = labels if name == TRAIN_SYMBOL else labels.intersection(graph.variables)
+            unlike = set(graph.variables) ^ {*inputs, *params, *extra}
+            if unlike:
+                raise ModelError(
+                    f"{self.path(name)}: its variables are not inputs and parameters: {sorted(unlike)[:5]}"
+                )
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,9 @@ class Bundle(_Files):
         names = [name for name in (SYMBOL, TRAIN_SYMBOL) if self.has(name)]
         graphs = {name: SymbolGraph.load(self.path(name)) for name in names}
         self._check_vocabulary()
-        check_bert(self.config, self.signature, self.params().infos, graphs, self.path)
+        infos = self.params().infos
+        check_bert(self.config, self.signature, infos, graphs, self.path)
+        check_kinds(graphs, infos, self.path)
 
     def _check_vocabulary(self) -> None:
         tokens, signature = self.vocabulary().tokens, self.signature
@@ -175,6 +178,18 @@ class Bundle(_Files):
     def is_folded(self) -> bool:
         """Whether query, key and value of layers are one parameter."""
         return is_folded(self.params())
+
+
+def check_kinds(
+    graphs: Mapping[str, SymbolGraph], infos: Mapping[str, ArrayInfo], path: Callable[[str], object]
+) -> None:
+    """Raise ModelError unless auxiliary states of the graphs, and these alone, are stored as such."""
+    states = shared_auxiliary_states(graphs)
+    for info in infos.values():
+        kind = "aux" if info.name in states else "arg"
+        if info.kind != kind:
+            stored = f"stored as {info.kind}:" if info.kind else "stored without its kind"
+            raise ModelError(f"{path(PARAMS)}: parameter {info.name} is {stored}, the graph has it as {kind}:")
 
 
 def check_bert(
@@ -211,8 +226,8 @@ def check_bert(
         raise ModelError(f"{path(PARAMS)}: not the parameters of this config: {', '.join(differing[:5])}")
     dtypes = ("float32", "int8") if quantized else ("float32",)
     for info in infos.values():
-        if info.kind == "aux" or np.dtype(info.dtype).name not in dtypes:
-            raise ModelError(f"{path(PARAMS)}: parameter {info.name} is not a {' or '.join(dtypes)} argument")
+        if np.dtype(info.dtype).name not in dtypes:
+            raise ModelError(f"{path(PARAMS)}: parameter {info.name} is not {' or '.join(dtypes)}")
     for name, graph in graphs.items():
         extra = {LABEL_NAME} if name == TRAIN_SYMBOL else set()
         check_symbol(graph, str(path(name)), OPERATORS | QUANTIZED_OPERATORS if quantized else OPERATORS)

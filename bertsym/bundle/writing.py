@@ -35,6 +35,7 @@ from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.operators import oldest_mxnet
 from bertsym.symbol.params import Array, shapes_of, write_params
+from bertsym.symbol.roles import shared_auxiliary_states
 from bertsym.text.vocabulary import Vocabulary
 
 _LIBRARIES = ("bertsym", "mxnet", "gluonnlp", "numpy", "tokenizers")  # what is written depends on them
@@ -61,7 +62,6 @@ class SymbolContent:
     signature: SymbolSignature
     symbol_json: str
     params: Mapping[str, Array]
-    auxiliary: tuple[str, ...]  #: those of `params` that are auxiliary states
     vocabulary: Vocabulary | None
     facts: Mapping[str, Any]
     train_symbol_json: str | None = None
@@ -79,12 +79,12 @@ class Stage:
     def write(self, content: BundleContent) -> Bundle:
         """Write all files, then read them back: the bundle, still in the temporary folder."""
         facts = {"config": content.config.to_dict(), **content.facts}
-        self._write_files(_for_versions(content), content.arg_params, (), facts)
+        self._write_files(_for_versions(content), content.arg_params, facts)
         return Bundle.open(self.prefix)
 
     def write_symbol(self, content: SymbolContent) -> SymbolBundle:
         """The same for a symbol that is none of export's BERTs."""
-        self._write_files(content, content.params, content.auxiliary, {"config": None, **content.facts})
+        self._write_files(content, content.params, {"config": None, **content.facts})
         bundle = open_any(self.prefix)
         assert isinstance(bundle, SymbolBundle)
         return bundle
@@ -93,13 +93,13 @@ class Stage:
         self,
         content: BundleContent | SymbolContent,
         params: Mapping[str, Array],
-        auxiliary: tuple[str, ...],
         facts: Mapping[str, Any],
     ) -> None:
+        symbols = {SYMBOL: content.symbol_json, TRAIN_SYMBOL: content.train_symbol_json}
+        auxiliary = shared_auxiliary_states({name: SymbolGraph.parse(text) for name, text in symbols.items() if text})
         vocabulary = content.vocabulary
         texts = {
-            SYMBOL: content.symbol_json,
-            TRAIN_SYMBOL: content.train_symbol_json,
+            **symbols,
             TOKENIZER: content.tokenizer_json,
             VOCAB_TXT: vocabulary.to_text() if vocabulary else None,
             VOCAB_JSON: vocabulary.to_gluonnlp_json() if vocabulary else None,

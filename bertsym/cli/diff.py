@@ -7,6 +7,7 @@ import json
 import click
 
 from bertsym.cli.options import SHOWN, foreign_options, shape_option
+from bertsym.terminal import escaped
 
 
 @click.command("diff")
@@ -47,6 +48,8 @@ def command(
     from bertsym.surgery.text import diff_lines
 
     found = diff(one, other, run=run, inputs=inputs, shapes=shape, atol=atol)
+    for note in found.notes:
+        click.echo(escaped(f"note: {note}"), err=True)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
     else:

@@ -37,6 +37,8 @@ def command(
     from bertsym.onnx_export.exporting import export_onnx
 
     done = export_onnx(symbol, out, params=params, epoch=epoch, shapes=shape, force=force)
+    for note in done.notes:
+        click.echo(escaped(f"note: {note}"), err=True)
     for check in done.checks:
         click.echo(escaped(f"  {check}"))
     size = sum(path.stat().st_size for path in done.files)

@@ -20,6 +20,7 @@ from bertsym.symbol.names import references
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operators import Oldest, oldest_mxnet
 from bertsym.symbol.quantized import quantized_layers
+from bertsym.symbol.roles import auxiliary_states
 
 Shape = tuple[int, ...]
 SCHEMA_VERSION = 2
@@ -60,7 +61,7 @@ class ArrayFact:
     """One parameter of the file."""
 
     name: str
-    kind: str
+    kind: str  #: ``arg`` or ``aux`` by the graph; of an array that the graph does not read, what the file says
     shape: Shape
     dtype: str
     bytes: int
@@ -318,11 +319,13 @@ def _part_of_parameters(model: Model) -> dict[str, str]:
 
 
 def _arrays(model: Model) -> list[ArrayFact]:
-    read = set(model.graph.variables)
-    infos = model.params.infos.values() if model.params is not None else ()
+    if model.params is None:
+        return []
+    states = set(auxiliary_states(model.graph))
+    kinds = {name: "aux" if name in states else "arg" for name in model.graph.variables}
     return [
-        ArrayFact(info.name, info.kind, info.shape, _dtype(info.dtype), info.nbytes, info.name in read)
-        for info in infos
+        ArrayFact(name, kinds.get(name, info.kind), info.shape, _dtype(info.dtype), info.nbytes, name in kinds)
+        for name, info in model.params.infos.items()
     ]
 
 

@@ -55,12 +55,13 @@ class OnnxCheck:
 
 @dataclass(frozen=True)
 class ExportedOnnx:
-    """An ONNX file that was written, what it reads and gives, and the comparisons that it passed."""
+    """An ONNX file that was written, its inputs and outputs, the comparisons that it passed, notes on the source."""
 
     path: Path
     inputs: list[Tensor]
     outputs: list[Tensor]
     checks: list[OnnxCheck]
+    notes: tuple[str, ...] = ()
 
     @property
     def files(self) -> list[Path]:
@@ -105,7 +106,7 @@ def export_onnx(
     with _staged(target, force) as staged:
         _write(model, samples[0], inputs, outputs, staged)
         checks = _compare(model, staged, samples, inputs, str(target))
-    return ExportedOnnx(target, inputs, outputs, checks)
+    return ExportedOnnx(target, inputs, outputs, checks, model.notes)
 
 
 def _check_target(target: Path, force: bool) -> None:

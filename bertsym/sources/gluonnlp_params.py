@@ -58,8 +58,12 @@ def load_params(
     }
     head = TaskHead(names.task_head) if names.task_head else None
     document = bert_document(vocabulary, options)
-    notes = (*names.notes, *found.notes)
+    notes = (*names.notes, *found.notes, *_sparse_notes(params))
     return Pretrained(config, arg_params, vocabulary, options, document, origin, notes, head)
+
+
+def _sparse_notes(params: ParamsFile) -> list[str]:
+    return [f"sparse arrays are read as dense ones: {', '.join(params.sparse)}"] if params.sparse else []
 
 
 def _infer_config(

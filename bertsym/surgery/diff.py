@@ -88,6 +88,7 @@ class Diff:
     params: ParamsDiff | None
     runs: list[RunDiff]
     atol: float
+    notes: list[str]  #: how the files of either were read
 
     @property
     def same(self) -> bool:
@@ -140,7 +141,8 @@ def diff(
             runs.append(run_both(mine, theirs, _fitting(sampled, mine, theirs), "random", atol))
         if inputs is not None:
             runs.append(run_both(mine, theirs, _read_inputs(mine, inputs), str(inputs), atol))
-    return Diff(compare_graphs(mine.graph, theirs.graph), params, runs, atol)
+    notes = list(dict.fromkeys([*mine.notes, *theirs.notes]))
+    return Diff(compare_graphs(mine.graph, theirs.graph), params, runs, atol, notes)
 
 
 def compare_graphs(one: SymbolGraph, other: SymbolGraph) -> GraphDiff:

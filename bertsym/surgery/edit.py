@@ -105,8 +105,7 @@ def edit(
 
     read = set(model.graph.variables)  # an array that nothing reads may have the new name of another
     values = {names.get(name, name): array for name, array in require_params(model).items() if name in read}
-    auxiliary = [names.get(name, name) for name in require_params(model).auxiliary if name in read]
-    changed = changed_model(model, graphs[0], values, auxiliary, names=names)
+    changed = changed_model(model, graphs[0], values, names=names)
     config = _config(model, changed)
     result = Changed(
         changed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -77,24 +77,20 @@ def changed_model(
     original: Model,
     graph: SymbolGraph,
     params: Mapping[str, Array],
-    auxiliary: Container[str] | None = None,
     *,
     names: Mapping[str, str] | None = None,
     axes: Mapping[str, Axes] | None = None,
 ) -> Model:
     """A model of a changed graph, whose parameters are those of `params` that it reads.
 
-    `auxiliary` are the names of the auxiliary states, where they are not those of the original, `names` the new
-    names of its inputs, `axes` the shapes of inputs that it had not.
+    `names` are the new names of its inputs, `axes` the shapes of inputs that the original does not have.
     """
-    if auxiliary is None:
-        auxiliary = original.params.auxiliary if original.params is not None else ()
     variables = set(graph.variables)
     kept = {name: array for name, array in params.items() if name in variables}  # in the order of the file
     known = {(names or {}).get(name, name): shape for name, shape in input_axes(original).items()}
     known = {name: shape for name, shape in {**known, **(axes or {})}.items() if name in graph.variables}
     name = f"{original.name} as changed"
-    new = NewParameters(kept, auxiliary)
+    new = NewParameters(kept)
     return Model(name, original.symbol_path, graph, new, None, None, original.trusted, known)
 
 
@@ -115,7 +111,7 @@ def write(
 
     Raises UsageError, ModelError or VerificationError; nothing is left at `out` then.
     """
-    notes = []
+    notes = [*original.notes]
     with stage_bundle(out, force) as stage:
         if {path.resolve() for path in bundle_paths(Path(out))} & _files(original):
             raise UsageError(f"{out} is what the work is on: choose another PREFIX")
@@ -285,7 +281,6 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
         signature,
         model.graph.to_json(),
         model.params,
-        tuple(model.params.auxiliary),
         source.vocabulary() if source is not None and source.has(VOCAB_TXT) else None,
         facts,
         changed.train_graph.to_json() if changed.train_graph is not None else None,

@@ -44,7 +44,7 @@ class SymbolGraph:
 
     @classmethod
     def parse(cls, text: str, where: str = "symbol") -> SymbolGraph:
-        """Read symbol JSON of any MXNet since 1.0; raises ModelError naming `where` and the node."""
+        """Read symbol JSON of any MXNet since 0.8; raises ModelError naming `where` and the node."""
         graph = cls(*read_document(text, where))
         graph.check(where)
         return graph

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 
+from bertsym.errors import ModelError
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node
 
@@ -26,9 +27,10 @@ _PARAMETERS: dict[str, tuple[int, ...]] = {
     "_contrib_BatchNormWithReLU": (1, 2, 3, 4),
     "_contrib_SparseEmbedding": (1,),
     "_contrib_SyncBatchNorm": (1, 2, 3, 4),
+    "_npx_batch_norm": (1, 2, 3, 4),
 }
-# Operator -> positions of the inputs that it changes (FMutateInputs in MXNet's sources).
-_AUXILIARY = {
+#: operator -> positions of the inputs that it changes (FMutateInputs in MXNet's sources)
+AUXILIARY = {
     "BatchNorm": (3, 4),
     "BatchNorm_v1": (3, 4),
     "CuDNNBatchNorm": (3, 4),
@@ -36,6 +38,7 @@ _AUXILIARY = {
     "_contrib_BatchNormWithReLU": (3, 4),
     "_contrib_SyncBatchNorm": (3, 4),
     "_contrib_quantized_batch_norm": (3, 4),
+    "_npx_batch_norm": (3, 4),
 }
 _PARAMETER_NAMES = ("_weight", "_bias", "_gamma", "_beta", "_moving_mean", "_moving_var")
 #: operators of training graphs -> position of the label
@@ -54,14 +57,36 @@ _LAYOUT = ("Cast", "Flatten", "Reshape", "SwapAxis", "expand_dims", "slice_axis"
 
 
 def auxiliary_states(graph: SymbolGraph) -> list[str]:
-    """Variables that an operator changes, such as BatchNorm's moving mean; ``aux:`` in a parameter file."""
+    """Variables that an operator changes, such as BatchNorm's moving mean; ``aux:`` in a parameter file.
+
+    MXNet decides by the graph alone: the prefix of a name in a parameter file may be missing or wrong.
+    """
     states = {
         node.inputs[position].node
         for node in graph.nodes
-        for position in _AUXILIARY.get(node.op, ())
+        for position in AUXILIARY.get(node.op, ())
         if position < len(node.inputs)
     }
     return [node.name for node in graph.nodes if node.is_variable and node in states]
+
+
+def shared_auxiliary_states(graphs: Mapping[str, SymbolGraph]) -> list[str]:
+    """The auxiliary states of graphs that share one parameter file; the keys are what messages call them.
+
+    Raises ModelError for a variable that one graph has as an auxiliary state and another as an argument.
+    """
+    states = {name: auxiliary_states(graph) for name, graph in graphs.items()}
+    found = dict.fromkeys(variable for each in states.values() for variable in each)
+    for name, graph in graphs.items():
+        both = found.keys() & set(graph.variables).difference(states[name])
+        if both:
+            variable = min(both)
+            other = next(other for other in graphs if variable in states[other])
+            raise ModelError(
+                f"{name}: {variable} is an argument, but an auxiliary state in {other}: one parameter file can't hold "
+                "both; rename it in one of the graphs"
+            )
+    return list(found)
 
 
 def label_variables(graph: SymbolGraph) -> list[str]:

@@ -25,6 +25,7 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node
 from bertsym.symbol.operators import is_operator
 from bertsym.symbol.params import Parameters
+from bertsym.symbol.roles import AUXILIARY
 
 #: dtypes by their number in ``__dtype__``
 DTYPES = {0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64", 7: "bool"}
@@ -245,6 +246,9 @@ def _check_parts(node: Node, label: str) -> None:
     lengths = node.op in _LENGTHS and any(flag(node.attrs, key, False) for key in ("use_length", "use_sequence_length"))
     if lengths and len(node.inputs) < 2:
         raise ModelError(f"{label}: a {node.op} without the lengths that it uses")
+    # A file may leave out auxiliary states that MXNet then reads out of bounds.
+    if len(node.inputs) <= max(AUXILIARY.get(node.op, (-1,))):
+        raise ModelError(f"{label}: {node.op} without its auxiliary states")
     if node.op == "_split_v2" and not integer(node.attrs, "sections", 0) and not integers(node.attrs, "indices"):
         raise ModelError(f"{label}: a {node.op} without sections and indices")
 
