@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import gc
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +14,19 @@ import numpy as np
 from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME
 from bertsym.bert.config import BertConfig
 from bertsym.bert.folding import unfolded
-from bertsym.bert.inputs import INPUT_NAMES, check_inputs, input_shapes
+from bertsym.bert.inputs import INPUT_NAMES, check_inputs
 from bertsym.bert.parameters import POOLER, parameter_shapes
-from bertsym.bundle import PARAMS, SYMBOL, TRAIN_SYMBOL, Bundle
+from bertsym.bundle import SYMBOL, TRAIN_SYMBOL, Bundle
 from bertsym.errors import ModelError, UsageError, VerificationError
-from bertsym.runtime import mx, mxnet_errors, nlp, quiet_stderr, without_fusion
+from bertsym.files import read_bytes
+from bertsym.running.loaders import Forward, check_params, load_module, load_symbol_block
+from bertsym.runtime import mx, mxnet_errors, nlp, quiet_stderr
 from bertsym.signature import Signature
 from bertsym.symbol.params import Array
 
 DEFAULT_ATOL = 1e-5  #: largest difference allowed, relative to the output's scale
 
 _MMAP_THRESHOLD = -3  # of malloc.h
-
-_Inputs = tuple[Array, Array, Array]
-_Forward = Callable[[_Inputs], Array]
 
 
 @dataclass(frozen=True)
@@ -90,10 +87,10 @@ class Reference:
         for name in expected:
             parameters[name].set_data(mx.nd.array(arg_params[name]))
 
-    def output(self, signature: Signature, inputs: _Inputs) -> Any:
+    def output(self, signature: Signature, inputs: Mapping[str, Array]) -> Any:
         """What a bundle with this signature must answer to these inputs."""
-        valid_length = inputs[2]
-        answer = self._net(*(mx.nd.array(array) for array in inputs))
+        token_ids, token_types, valid_length = (inputs[name] for name in INPUT_NAMES)
+        answer = self._net(*map(mx.nd.array, (token_ids, token_types, valid_length)))
         sequence, pooled = answer if self._has_pooler else (answer, None)
         sequence = sequence.asnumpy()
         if signature.output == "pooled":
@@ -173,18 +170,27 @@ def _compared(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str,
     scale = max(float(np.abs(expected).max()) for _, _, expected in cases) or 1.0
     del reference
     gc.collect()  # no more than one copy of a large model at a time, here and with the loaders
-    _check_params(bundle)
+    symbol = read_bytes(bundle.path(SYMBOL)).decode()
+    check_params(symbol, str(bundle.prefix), INPUT_NAMES, bundle.params())
     checks = []
-    for loader, load in _LOADERS.items():
-        if loader != "train symbol" or TRAIN_SYMBOL in bundle.manifest["files"]:
-            with quiet_stderr():
-                forward = load(bundle)
-            checks += [
-                _compare(loader, signature, length, forward(x), expected, scale) for length, x, expected in cases
-            ]
-            del forward
-            gc.collect()
+    for name, symbol, load, labels in _loadings(bundle):
+        with quiet_stderr():
+            forward = load(symbol, bundle.params(), cases[0][1], labels)
+        checks += [
+            _compare(name, signature, length, forward(inputs)[0], expected, scale) for length, inputs, expected in cases
+        ]
+        del forward
+        gc.collect()
     return checks
+
+
+def _loadings(bundle: Bundle) -> Iterator[tuple[str, str, Callable[..., Forward], tuple[str, ...]]]:
+    """What a bundle is loaded through: name, symbol, loader and labels."""
+    symbol = read_bytes(bundle.path(SYMBOL)).decode()
+    yield "Module", symbol, load_module, ()
+    yield "SymbolBlock", symbol, load_symbol_block, ()
+    if bundle.has(TRAIN_SYMBOL):
+        yield "train symbol", read_bytes(bundle.path(TRAIN_SYMBOL)).decode(), load_module, (LABEL_NAME,)
 
 
 def _keep_freed_blocks(size: int) -> None:
@@ -194,80 +200,15 @@ def _keep_freed_blocks(size: int) -> None:
         mallopt(_MMAP_THRESHOLD, size)
 
 
-def _check_params(bundle: Bundle) -> None:
-    """Raise VerificationError unless MXNet's own reader finds what was written."""
-    arrays = mx.nd.load(str(bundle.path(PARAMS)))
-    params = bundle.params()
-    if set(arrays) != {f"arg:{name}" for name in params}:
-        raise VerificationError(f"{bundle.path(PARAMS)}: MXNet reads other names than were written")
-    # The small ones first: what is left when the largest is copied is little.
-    for name in sorted(params, key=lambda name: params.infos[name].nbytes):
-        if not np.array_equal(arrays.pop(f"arg:{name}").asnumpy(), params[name]):
-            raise VerificationError(f"{bundle.path(PARAMS)}: MXNet reads {name} otherwise than it was written")
-
-
-def _sample_inputs(config: BertConfig, batch_size: int, length: int) -> _Inputs:
+def _sample_inputs(config: BertConfig, batch_size: int, length: int) -> dict[str, Array]:
     rng = np.random.default_rng((batch_size, length))
     token_ids = rng.integers(config.vocab_size, size=(batch_size, length))
     token_types = rng.integers(config.token_type_vocab_size, size=(batch_size, length))
     # A full row, one with a single token where there are more rows, and one between them.
     valid_length = np.array([length, 1, (length + 1) // 2])[:batch_size]
     check_inputs(token_ids, token_types, valid_length, config)
-    return token_ids.astype(np.float32), token_types.astype(np.float32), valid_length.astype(np.float32)
-
-
-def _load_module(bundle: Bundle) -> _Forward:
-    symbol = mx.sym.load(str(bundle.path(SYMBOL)))
-    module = mx.mod.Module(symbol, data_names=INPUT_NAMES, label_names=None)
-    with without_fusion():  # where it is fused, MXNet keeps its weights a second time
-        module.bind(input_shapes(1, bundle.signature.length or 1), for_training=False)
-    return _with_params(module, bundle)
-
-
-def _load_train_symbol(bundle: Bundle) -> _Forward:
-    symbol = mx.sym.load(str(bundle.path(TRAIN_SYMBOL)))
-    module = mx.mod.Module(symbol, data_names=INPUT_NAMES, label_names=(LABEL_NAME,))
-    with without_fusion():
-        module.bind(input_shapes(1, bundle.signature.length or 1), [(LABEL_NAME, (1,))], for_training=False)
-    return _with_params(module, bundle)
-
-
-def _with_params(module: Any, bundle: Bundle) -> _Forward:
-    """The module's forward, its parameters written into place: set_params would hold them three times."""
-    params = bundle.params()
-    for name, copies in zip(module._param_names, module._exec_group.param_arrays):
-        copies[0][:] = mx.nd.array(params[name])
-        copies[0].wait_to_read()
-    module.params_initialized = True
-    return functools.partial(_module_forward, module)
-
-
-def _module_forward(module: Any, inputs: _Inputs) -> Array:
-    arrays = [mx.nd.array(array) for array in inputs]
-    labels = [mx.nd.zeros_like(arrays[2])] if module.label_names else None
-    module.forward(mx.io.DataBatch(arrays, labels), is_train=False)
-    return np.asarray(module.get_outputs()[0].asnumpy())
-
-
-def _load_symbol_block(bundle: Bundle) -> _Forward:
-    params = bundle.params()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "Cannot decide type", which the parameters then decide
-        block = mx.gluon.SymbolBlock.imports(str(bundle.path(SYMBOL)), list(INPUT_NAMES), ctx=mx.cpu())
-    block.collect_params().setattr("grad_req", "null")
-    for name, parameter in block.collect_params().items():
-        parameter.shape = params.shapes[name]
-        parameter.initialize(mx.init.Zero(), ctx=mx.cpu())
-        parameter.set_data(mx.nd.array(params[name]))
-        parameter.data().wait_to_read()
-    return lambda inputs: np.asarray(block(*(mx.nd.array(array) for array in inputs)).asnumpy())
-
-
-_LOADERS: dict[str, Callable[[Bundle], _Forward]] = {
-    "Module": _load_module,
-    "SymbolBlock": _load_symbol_block,
-    "train symbol": _load_train_symbol,
-}
+    arrays = (token_ids, token_types, valid_length)
+    return {name: array.astype(np.float32) for name, array in zip(INPUT_NAMES, arrays)}
 
 
 def _compare(loader: str, signature: Signature, length: int, output: Array, expected: Array, scale: float) -> Check:

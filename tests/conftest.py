@@ -150,6 +150,12 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     return call
 
 
+@pytest.fixture(autouse=True)
+def every_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load all that surgery writes through the C predict API too, otherwise only done for auxiliary states."""
+    monkeypatch.setattr("bertsym.surgery.reloading.ALWAYS", ("Module", "SymbolBlock", "C predict API"))
+
+
 @pytest.fixture(scope="session")
 def tiny_hf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the tiny BERT as Hugging Face ships it."""

@@ -297,6 +297,8 @@ def show_written(written: Any) -> None:
     for verb, tensors in (("reads", signature["inputs"]), ("ends in", signature["outputs"])):
         shown = [f"{tensor['name']} ({', '.join(map(str, tensor['shape'] or '?'))})" for tensor in tensors]
         click.echo(escaped(f"  it {verb} {', '.join(shown)}"))
+    if written.loaders:
+        click.echo(f"  {', '.join(written.loaders)} compute the same from the files")
     if signature["minimum_mxnet"]:
         click.echo(f"  it loads in MXNet {signature['minimum_mxnet']} and newer")
 

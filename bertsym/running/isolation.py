@@ -33,8 +33,16 @@ MAX_BYTES, MAX_SECONDS = 2 << 30, 15
 #: and for each byte of its arrays
 BYTES_PER_BYTE, SECONDS_PER_BYTE = 8, 120 / (1 << 30)
 
-#: functions of `loading` that may be called -> their arguments that are arrays by name
-FUNCTIONS: dict[str, tuple[str, ...]] = {"list_outputs": (), "infer_shapes": (), "compute": ("params", "inputs")}
+#: functions of `loading` and `loaders` that may be called -> their arguments that are arrays by name
+FUNCTIONS: dict[str, tuple[str, ...]] = {
+    "list_outputs": (),
+    "infer_shapes": (),
+    "compute": ("params", "inputs"),
+    "check_params": ("params",),
+    "compute_loaded": ("params", "inputs"),
+}
+#: those whose result is a list of arrays
+COMPUTING = ("compute", "compute_loaded")
 
 _START = "import sys; sys.path[:] = sys.argv[1:]; from bertsym.running.worker import main; main()"
 _trusting: ContextVar[bool] = ContextVar("_trusting", default=False)
@@ -51,7 +59,7 @@ def trusting() -> Iterator[None]:
 
 
 def call(function: Callable[..., Any], symbol: str, where: str, trusted: bool, **arguments: Any) -> Any:
-    """Call a function of `loading`: here where the graph is `trusted`, otherwise in the process for others.
+    """Call one of FUNCTIONS: here where the graph is `trusted`, otherwise in the process for others.
 
     Raises what the function raises, and ModelError, naming `where`, when the process crashes or meets a limit.
     """
@@ -90,7 +98,7 @@ class _Worker:
             raise
         if "error" in answer:
             raise getattr(errors, answer["error"])(answer["message"])
-        if function != "compute":
+        if function not in COMPUTING:
             return answer["result"]
         with_values = ParamsFile(self._path("result"))
         return [np.array(with_values[str(i)]) for i in range(len(with_values))]

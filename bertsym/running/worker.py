@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bertsym.errors import BertsymError
-from bertsym.running import loading
-from bertsym.running.isolation import FUNCTIONS
+from bertsym.running import loaders, loading
+from bertsym.running.isolation import COMPUTING, FUNCTIONS
 from bertsym.runtime import mx
 from bertsym.symbol.params import ParamsFile, write_params
 
@@ -32,14 +32,14 @@ def main() -> None:
 
 def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     name, arguments = request["function"], request["arguments"]
-    function = getattr(loading, name) if name in FUNCTIONS else None
-    assert function is not None
+    assert name in FUNCTIONS
+    function = getattr(loading, name, None) or getattr(loaders, name)
     _limit_memory(request["bytes"])
     signal.alarm(request["seconds"])
     try:
         files = {key: ParamsFile(path) for key, path in request["files"].items()}
         result = function(**arguments, **files)
-        if name != "compute":
+        if name not in COMPUTING:
             return {"result": result}
         with open(request["result"], "wb") as file:
             write_params(file, {str(i): array for i, array in enumerate(result)})

@@ -30,6 +30,7 @@ from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
 from bertsym.running import Shape, UnknownShapeError, input_axes, known_shapes, listed_outputs, sizes_of
 from bertsym.signature import Signature, SymbolSignature, Tensor, bert_inputs
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, NotComparableError, spoilt_by_fusion
+from bertsym.surgery.reloading import reload_written
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -66,6 +67,7 @@ class Written:
     bundle: Bundle | SymbolBundle
     checks: list[Difference]
     notes: list[str]
+    loaders: list[str]  #: of MXNet, which computed the same from the written files
 
     @property
     def verified(self) -> bool:
@@ -136,7 +138,8 @@ def write(
             bundle = stage.write_symbol(_as_symbol(original, changed, names, every))
             if isinstance(original.bundle, Bundle):
                 notes.append("no longer one of export's BERTs: finetune, evaluate, predict and verify don't take it")
-    return Written(bundle.moved_to(out), checks, notes)
+        loaders, reasons = reload_written(bundle, changed.model, _sizes(changed), str(out))
+    return Written(bundle.moved_to(out), checks, [*notes, *reasons], loaders)
 
 
 def _files(model: Model) -> set[Path]:
@@ -330,8 +333,10 @@ def _shape(axes: Axes | None) -> Axes | None:
 
 def _sizes(changed: Changed) -> dict[str, Shape]:
     """Shapes of the inputs to run it on, where they are known."""
+    bert = changed.model.bert
+    length = min(8, (bert.max_length if bert is not None else None) or 8)
     known = {name: changed.shapes.get(Output(changed.model.graph.variable(name))) for name in changed.model.inputs}
-    sizes = {name: sizes_of(axes, 2, 8) for name, axes in known.items() if axes is not None}
+    sizes = {name: sizes_of(axes, 2, length) for name, axes in known.items() if axes is not None}
     return {name: shape for name, shape in sizes.items() if shape is not None}
 
 

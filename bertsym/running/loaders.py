@@ -1,0 +1,200 @@
+"""A checkpoint as its users load it: through Module, SymbolBlock and the C predict API, and what each computes of it.
+
+Parameters are written into place one by one, because `Module.set_params` and `SymbolBlock.imports` hold a model three
+times. `check_params` stands for what these look up: every name, with the kind that MXNet itself finds in the graph.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bertsym.errors import BertsymError, ModelError, VerificationError
+from bertsym.runtime import mx, mxnet_errors, quiet_stderr, without_fusion
+from bertsym.symbol.params import Array, ParamsFile
+
+Shape = tuple[int, ...]
+#: from inputs by name to all outputs
+Forward = Callable[[Mapping[str, Array]], list[Array]]
+
+#: largest file that MXPredCreate takes: its size is an int
+MAX_C_PREDICT = (1 << 31) - 1
+
+
+def check_params(symbol: str, where: str, others: Collection[str], params: ParamsFile) -> None:
+    """Raise VerificationError unless MXNet finds in the file what the symbol asks for, and each array as we read it.
+
+    That is an argument as ``arg:NAME``, apart from the inputs and labels `others`, and an auxiliary state as
+    ``aux:NAME``.
+    """
+    with mxnet_errors(where), quiet_stderr():
+        loaded = mx.sym.load_json(symbol)
+        arrays = mx.nd.load(str(params.path))
+    expected = {f"arg:{name}" for name in loaded.list_arguments() if name not in others}
+    expected |= {f"aux:{name}" for name in loaded.list_auxiliary_states()}
+    missing, extra = sorted(expected - set(arrays)), sorted(set(arrays) - expected)
+    if missing or extra:
+        found = f"MXNet needs {', '.join(missing[:5]) or 'no more'}, the file has {', '.join(extra[:5]) or 'none'}"
+        raise VerificationError(f"{params.path}: {found}")
+    # The small ones first: little is left when the largest is copied.
+    for name in sorted(arrays, key=lambda name: params.infos[name[4:]].nbytes):
+        if not _are_equal(arrays.pop(name).asnumpy(), params[name[4:]]):
+            raise VerificationError(f"{params.path}: MXNet reads {name} with other elements than bertsym")
+
+
+def _are_equal(one: Array, other: Array) -> bool:
+    """Whether two arrays are the same to the last bit."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    bits = f"u{one.dtype.itemsize}"
+    return np.array_equal(one.reshape(-1).view(bits), other.reshape(-1).view(bits))
+
+
+def load_module(
+    symbol: str, params: Mapping[str, Array], inputs: Mapping[str, Array], labels: Collection[str]
+) -> Forward:
+    """A Module for inference, bound to the shapes of sample `inputs`, which may change; `labels` are fed zeros."""
+    loaded = mx.sym.load_json(symbol)
+    samples = _with_labels(loaded, inputs, labels)
+    module = mx.mod.Module(loaded, data_names=list(inputs), label_names=list(labels) or None)
+    described = {name: mx.io.DataDesc(name, array.shape, array.dtype) for name, array in samples.items()}
+    with without_fusion():  # a fused layer holds its weights a second time
+        module.bind(
+            [described[name] for name in inputs], [described[name] for name in labels] or None, for_training=False
+        )
+    group = module._exec_group
+    for names, arrays in ((module._param_names, group.param_arrays), (module._aux_names, group.aux_arrays)):
+        for name, copies in zip(names, arrays):
+            copies[0][:] = _to_mxnet(params[name])
+            copies[0].wait_to_read()
+    module.params_initialized = True
+
+    def forward(inputs: Mapping[str, Array]) -> list[Array]:
+        arrays = {name: _to_mxnet(array) for name, array in _with_labels(loaded, inputs, labels).items()}
+        batch = mx.io.DataBatch([arrays[name] for name in inputs], [arrays[name] for name in labels] or None)
+        module.forward(batch, is_train=False)
+        return [np.asarray(output.asnumpy()) for output in module.get_outputs()]
+
+    return forward
+
+
+def load_symbol_block(
+    symbol: str, params: Mapping[str, Array], inputs: Mapping[str, Array], labels: Collection[str]
+) -> Forward:
+    """A SymbolBlock, as `SymbolBlock.imports` makes it; `labels` are inputs that are fed zeros."""
+    loaded = mx.sym.load_json(symbol)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "Cannot decide type", which the parameters then decide
+        block = mx.gluon.SymbolBlock(loaded, [mx.sym.var(name) for name in (*inputs, *labels)])
+    block.collect_params().setattr("grad_req", "null")
+    for name, parameter in block.collect_params().items():
+        parameter.shape, parameter.dtype = params[name].shape, params[name].dtype
+        parameter.initialize(mx.init.Zero(), ctx=mx.cpu())
+        parameter.set_data(_to_mxnet(params[name]))
+        parameter.data().wait_to_read()
+
+    def forward(inputs: Mapping[str, Array]) -> list[Array]:
+        found = block(*map(_to_mxnet, _with_labels(loaded, inputs, labels).values()))
+        return [np.asarray(output.asnumpy()) for output in (found if isinstance(found, list) else [found])]
+
+    return forward
+
+
+def load_c_predictor(symbol: str, params: ParamsFile, inputs: Mapping[str, Array], labels: Collection[str]) -> Forward:
+    """The C predict API, as programs in other languages call it; inputs, parameters and outputs are float32."""
+    loaded = mx.sym.load_json(symbol)
+
+    def forward(inputs: Mapping[str, Array]) -> list[Array]:
+        arrays = _with_labels(loaded, inputs, labels)
+        with open(params.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as content:
+            predictor = _create_predictor(symbol, content, {name: array.shape for name, array in arrays.items()})
+        try:
+            for name, array in arrays.items():
+                _call("MXPredSetInput", predictor, name.encode(), *_floats(np.ascontiguousarray(array, np.float32)))
+            _call("MXPredForward", predictor)
+            return [_output(predictor, place) for place in range(len(loaded.list_outputs()))]
+        finally:
+            _call("MXPredFree", predictor)
+            mx.nd.waitall()  # else the process may crash when it ends
+
+    return forward
+
+
+def _to_mxnet(array: Array) -> Any:
+    return mx.nd.array(array, dtype=array.dtype)
+
+
+def _with_labels(symbol: Any, inputs: Mapping[str, Array], labels: Collection[str]) -> dict[str, Array]:
+    """The inputs, and zeros for labels, whose shapes MXNet infers from those of the inputs."""
+    if not labels:
+        return dict(inputs)
+    shapes, _, _ = symbol.infer_shape(**{name: array.shape for name, array in inputs.items()})
+    by_name = dict(zip(symbol.list_arguments(), shapes))
+    return {**inputs, **{name: np.zeros(by_name[name], np.float32) for name in labels}}
+
+
+def _create_predictor(symbol: str, content: mmap.mmap, shapes: Mapping[str, Shape]) -> ctypes.c_void_p:
+    ends = np.cumsum([0, *map(len, shapes.values())])
+    sizes = [size for shape in shapes.values() for size in shape]
+    predictor = ctypes.c_void_p()
+    buffer = (ctypes.c_char * len(content)).from_buffer(content)
+    try:
+        with without_fusion():
+            _call(
+                "MXPredCreate",
+                symbol.encode(),
+                buffer,
+                ctypes.c_int(len(content)),
+                ctypes.c_int(1),  # CPU
+                ctypes.c_int(0),
+                ctypes.c_uint(len(shapes)),
+                (ctypes.c_char_p * len(shapes))(*(name.encode() for name in shapes)),
+                (ctypes.c_uint * len(ends))(*map(int, ends)),
+                (ctypes.c_uint * len(sizes))(*sizes),
+                ctypes.byref(predictor),
+            )
+    finally:
+        del buffer  # or the file can't be unmapped
+    return predictor
+
+
+def _output(predictor: ctypes.c_void_p, place: int) -> Array:
+    shape, ndim = ctypes.POINTER(ctypes.c_uint)(), ctypes.c_uint()
+    _call("MXPredGetOutputShape", predictor, ctypes.c_uint(place), ctypes.byref(shape), ctypes.byref(ndim))
+    output = np.empty([shape[i] for i in range(ndim.value)], np.float32)
+    _call("MXPredGetOutput", predictor, ctypes.c_uint(place), *_floats(output))
+    return output
+
+
+def _floats(array: Array) -> tuple[Any, ctypes.c_uint]:
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), ctypes.c_uint(array.size)
+
+
+def _call(function: str, *arguments: Any) -> None:
+    mx.base.check_call(getattr(mx.base._LIB, function)(*arguments))
+
+
+LOADERS: dict[str, Callable[[str, ParamsFile, Mapping[str, Array], Collection[str]], Forward]] = {
+    "Module": load_module,
+    "SymbolBlock": load_symbol_block,
+    "C predict API": load_c_predictor,
+}
+
+
+def compute_loaded(
+    symbol: str, where: str, loader: str, labels: Sequence[str], params: ParamsFile, inputs: Mapping[str, Array]
+) -> list[Array]:
+    """What a key of LOADERS computes of a checkpoint; raises ModelError when it can't load or run it."""
+    try:
+        with mxnet_errors(f"{where}: {loader}"), quiet_stderr():
+            return LOADERS[loader](symbol, params, inputs, labels)(inputs)
+    except (BertsymError, MemoryError):
+        raise
+    except Exception as error:  # Module and SymbolBlock raise any kind
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelError(f"{where}: {loader} can't load it: {reason}") from None

@@ -1,0 +1,71 @@
+"""Load what was written as its users will, and compare what it computes with the graph that it was written from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bertsym.bundle import SYMBOL, Bundle, SymbolBundle
+from bertsym.errors import ModelError
+from bertsym.files import read_bytes
+from bertsym.model import Model
+from bertsym.running import Shape, UnknownShapeError, model_values, sample_inputs
+from bertsym.running.isolation import call
+from bertsym.running.loaders import MAX_C_PREDICT, check_params, compute_loaded
+from bertsym.surgery.comparison import check_equal, difference
+from bertsym.symbol.params import Array
+from bertsym.symbol.roles import auxiliary_states
+
+C_PREDICT = "C predict API"
+#: loaders of every graph; with auxiliary states the C predict API too, which ignores one that is stored as an argument
+ALWAYS: tuple[str, ...] = ("Module", "SymbolBlock")
+
+
+def reload_written(
+    bundle: Bundle | SymbolBundle, model: Model, shapes: Mapping[str, Shape], where: str
+) -> tuple[list[str], list[str]]:
+    """Compare what MXNet loads from a bundle's files with the `model` that they were written from.
+
+    Every loader runs on the same random inputs, one after the other; where `shapes` leave one of an input unknown, only
+    the names and elements of the parameters are compared. Returns the loaders that computed the same, and notes: why
+    one of them could not load or run the symbol, which is an error for a BERT.
+
+    Raises VerificationError, naming `where`, for parameters or outputs that differ.
+    """
+    symbol = read_bytes(bundle.path(SYMBOL)).decode()
+    params, labels = bundle.params(), model.label_inputs
+    call(check_params, symbol, where, model.trusted, others=[*model.inputs, *labels], params=params)
+    try:
+        inputs = sample_inputs(model, shapes)
+    except UnknownShapeError:
+        return [], []
+    expected = model_values(model, inputs)
+    names = [str(output) for output in model.graph.outputs]
+    loaders: list[str] = []
+    chosen, notes = _choose_loaders(model, inputs, params.path.stat().st_size)
+    for loader in chosen:
+        try:
+            found = call(
+                compute_loaded, symbol, where, model.trusted, loader=loader, labels=labels, params=params, inputs=inputs
+            )
+        except ModelError as error:
+            if isinstance(bundle, Bundle):
+                raise
+            notes.append(f"not loaded through {loader}: {error}")
+            continue
+        pairs = zip(names, expected, found, strict=True)
+        check_equal([difference(f"{loader}: {name}", one, other) for name, one, other in pairs], where)
+        loaders.append(loader)
+    return loaders, notes
+
+
+def _choose_loaders(model: Model, inputs: Mapping[str, Array], size: int) -> tuple[list[str], list[str]]:
+    """The loaders to try, and a note where the C predict API should be one of them and can't."""
+    assert model.params is not None
+    loaders, has_states = [*ALWAYS], bool(auxiliary_states(model.graph))
+    if has_states and C_PREDICT not in loaders:
+        loaders.append(C_PREDICT)
+    dtypes = {info.dtype for info in model.params.infos.values()} | {array.dtype.str for array in inputs.values()}
+    if C_PREDICT not in loaders or (dtypes <= {"<f4"} and size <= MAX_C_PREDICT):
+        return loaders, []
+    loaders.remove(C_PREDICT)
+    return loaders, [f"not loaded through the {C_PREDICT}, which takes float32 below 2 GiB only"] if has_states else []
