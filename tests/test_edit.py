@@ -218,6 +218,57 @@ def test_a_checkpoint_of_module_fit_with_its_label_and_auxiliary_states(
     assert [tensor["name"] for tensor in signature["label_inputs"]] == [label]
 
 
+@pytest.mark.parametrize("given", ["file", "epoch"])
+def test_other_parameters_replace_those_of_a_plain_checkpoint(cli: Cli, tmp_path: Path, given: str) -> None:
+    net = conv_checkpoint(tmp_path)
+    arguments = ("--params", f"{net}-0003.params") if given == "file" else ("--epoch", 3)
+    done = cli("edit", net, tmp_path / "new", *arguments, "--shape", IMAGES)
+    assert done.code == 0, done.err
+    assert f"parameters of {net}-0003.params" in done.out
+    np.testing.assert_array_equal(computed(tmp_path / "new", IMAGE)[0], computed(net, IMAGE, epoch=3)[0])
+    assert {"aux:bn0_moving_mean", "aux:bn0_moving_var"} < array_names(tmp_path / "new")
+
+
+def renamed(arrays: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    return {new if name == old else name: array for name, array in arrays.items()}
+
+
+UNFIT: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
+    "name": (
+        lambda arrays: renamed(arrays, "arg:fc_bias", "arg:fc_bais"),
+        "1 missing: fc_bias; 1 not read by the graph: fc_bais",
+    ),
+    "shape": (
+        lambda arrays: {**arrays, "arg:bn0_beta": mx.nd.ones((5,)), "arg:fc_bias": mx.nd.ones((3, 1))},
+        "2 of another shape: bn0_beta (5,) instead of (4,), fc_bias (3, 1) instead of (3,)",
+    ),
+    "deeper network": (
+        lambda arrays: {**arrays, "arg:conv1_weight": mx.nd.ones((2, 2))},
+        "1 not read by the graph: conv1_weight",
+    ),
+    "names of save_parameters": (
+        lambda arrays: {f"{i}.weight": array for i, array in enumerate(arrays.values())},
+        "7.weight; names such as '0.weight' are those of Block.save_parameters: save the parameters by",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_parameters_that_do_not_fit_are_listed(cli: Cli, tmp_path: Path, case: str) -> None:
+    change, message = UNFIT[case]
+    net, params = conv_checkpoint(tmp_path), tmp_path / "other.params"
+    mx.nd.save(str(params), change(mx.nd.load(f"{net}-0003.params")))
+    line = refusal(cli("edit", net, tmp_path / "new", "--params", params), tmp_path / "new-symbol.json")
+    assert f"{params}: not the parameters of {net}: " in line
+    assert message in line
+
+
+def test_an_unreadable_file_beside_the_symbol_does_not_stop_other_parameters(cli: Cli, tmp_path: Path) -> None:
+    net = conv_checkpoint(tmp_path)
+    Path(f"{net}-0012.params").write_bytes(b"damaged")
+    assert cli("edit", net, tmp_path / "new", "--epoch", 3, "--shape", IMAGES).code == 0
+
+
 def test_an_array_that_nothing_reads_does_not_take_the_place_of_a_renamed_one(tmp_path: Path) -> None:
     source = split_checkpoint(tmp_path)
     arrays = dict(mx.nd.load(f"{source}-0000.params"))

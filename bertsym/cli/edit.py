@@ -93,8 +93,8 @@ def command(
 
     Where several nodes have one name, OLD#2 is the second of them; --rename '*=*' numbers all names that repeat.
 
-    With --params or --epoch a bundle takes other parameters of the same names and shapes, such as those that
-    Module or another binding trained on its training symbol.
+    --params and --epoch replace the parameters by others of the same names and shapes, such as those that Module or
+    another binding trained on the training symbol of a bundle.
     """
     if prefix is None and not dry_run:
         raise click.UsageError("Missing argument 'OUT'; --dry-run writes nothing.")

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from bertsym.bert.config import BertConfig
-from bertsym.bundle import MANIFEST, PARAMS, Bundle, file_path, open_any
+from bertsym.bundle import MANIFEST, Bundle, file_path
 from bertsym.errors import ModelError, UsageError
-from bertsym.model import Model, open_model, require_params
+from bertsym.model import Model, join_names, open_model, require_params, suggest_export
 from bertsym.running import Shape, listed_outputs
 from bertsym.signature import Signature
 from bertsym.surgery.comparison import Difference, check_equal, compare
@@ -22,7 +22,6 @@ from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.names import number_repeated, references
 from bertsym.symbol.node import Node
-from bertsym.symbol.params import ParamsFile
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,9 @@ def edit(
 ) -> Edited:
     """Change a symbol and write it as a bundle at `out`; with `out` None nothing is written (a dry run).
 
-    Parameters follow the names of their variables. A bundle takes the parameters of another file, `params` or those
-    of `epoch`, as another binding trained them: a head whose parameters they change counts as trained.
+    Parameters follow the names of their variables. The parameters of another file, `params` or those of `epoch`,
+    replace the symbol's own where all names and shapes are the same: a head whose parameters they change counts as
+    trained.
 
     Unless attributes are set, what the symbol computes must stay the same, and is compared with the original on
     random inputs; when they are, the difference is told.
@@ -76,7 +76,7 @@ def edit(
         raise UsageError("nothing to change: give a rename, a prefix, an attribute, dropout, or other parameters")
     model = open_model(symbol, params, epoch=epoch)
     if given:
-        model = _of_bundle(model, symbol)
+        model = _replace_params(symbol, model)
     train = model.train_graph()
     graphs = [model.graph.copy(), *([train] if train is not None else [])]
     renamed = _new_names(graphs, edits)
@@ -94,10 +94,12 @@ def edit(
         graph.rename(new_names)
     changes += _set_attributes(graphs, edits.attributes)
     changes += _set_dropout(graphs, edits.dropout)
-    if model.bundle is not None and given:
+    if given:
         changes.append(f"parameters of {model.params_path}")
     if not changes:
-        raise UsageError(f"{model.name} is so already: there is nothing to change")
+        raise UsageError(
+            f"{model.name}: every attribute and Dropout already has this value, there is nothing to change"
+        )
     if out is None:
         for graph in graphs:
             listed_outputs(graph, model.name, trusted=model.trusted)
@@ -128,15 +130,42 @@ def edit(
     return Edited(changes, write(model, result, out, check, force=force, command=command))
 
 
-def _of_bundle(model: Model, symbol: str | Path) -> Model:
-    """The bundle of a PREFIX with parameters of another file, if there is a bundle and its graph is the model's."""
-    if not file_path(Path(symbol), MANIFEST).exists():
+def _replace_params(symbol: str | Path, model: Model) -> Model:
+    """Give the model at `symbol`, with its bundle, the parameters that `model` was opened with.
+
+    Raises ModelError, listing the arrays, unless they have the names and shapes of the graph's parameters.
+    """
+    try:
+        own = open_model(symbol)
+    except ModelError:
+        if file_path(Path(symbol), MANIFEST).exists():
+            raise
+        own = dataclasses.replace(model, params=None, params_path=None)  # its own file is unreadable
+    assert model.params is not None
+    assert model.params_path is not None
+    found, read = model.param_shapes, set(model.graph.variables)
+    expected = {name: shape for name, shape in own.param_shapes.items() if name in read}
+    missing = [name for name in dict.fromkeys([*expected, *model.missing]) if name not in found]
+    misshapen = [
+        f"{name} {found[name]} instead of {shape}"
+        for name, shape in expected.items()
+        if found.get(name, shape) != shape
+    ]
+    # A file beside the symbol may serve other symbols too.
+    is_own = own.params_path is not None and own.params_path.resolve() == model.params_path.resolve()
+    faults = {
+        "missing": missing,
+        "of another shape": misshapen,
+        "not read by the graph": model.superfluous if not is_own else [],
+    }
+    if any(faults.values()):
+        listing = "; ".join(f"{len(names)} {fault}: {join_names(names)}" for fault, names in faults.items() if names)
+        raise ModelError(f"{model.params_path}: not the parameters of {symbol}: {listing}{suggest_export(model)}")
+    if own.bundle is None:
         return model
-    bundle = open_any(symbol)
-    path = bundle.path(PARAMS)
-    if model.param_shapes != ParamsFile(path).shapes:
-        raise ModelError(f"{model.params_path}: names or shapes are not those of {path}")
-    return dataclasses.replace(model, bundle=bundle)
+    return dataclasses.replace(
+        own, params=model.params, params_path=model.params_path, trusted=False, notes=model.notes
+    )
 
 
 def _new_names(graphs: Sequence[SymbolGraph], edits: Edits) -> list[dict[Node, str]]:
