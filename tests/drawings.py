@@ -12,7 +12,7 @@ HOSTILE = (
     "</script><script>alert(1)</script>",
     'a "quoted" \\N \\G name',
     "a&amp;b<i>'",
-    "two\nlines\t\x00",
+    "two\nlines\t\x07",
     "{{data}}",
     "日本",
 )
