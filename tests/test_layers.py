@@ -138,7 +138,7 @@ ALLOWED: dict[str, set[str]] = {
         "bundle",
         "inference",
     },
-    "distributed": {"errors", "runtime", "symbol", "distributed"},
+    "distributed": {"errors", "runtime", "symbol", "distributed", "terminal"},
     "training": {
         "errors",
         "forking",

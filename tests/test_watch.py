@@ -6,6 +6,8 @@ import json
 import re
 import socket
 import struct
+import subprocess
+import sys
 import time
 from concurrent.futures import Future
 from typing import Any
@@ -177,3 +179,9 @@ def test_a_strange_name_of_the_scheduler_is_no_reason_to_wait(cluster: Cluster) 
 def test_a_port_that_is_taken_is_refused(cluster: Cluster) -> None:
     with socket.create_server((cluster.host, cluster.port)), pytest.raises(UsageError, match="can't listen on"):
         Hub(cluster, 1.0, print)
+
+
+def test_text_from_other_processes_is_escaped_before_a_terminal_shows_it() -> None:
+    program = "from bertsym.distributed.watch import end_process; end_process('worker 0 failed: \\x1b[2J\\n\\x07')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "Error: worker 0 failed: \\x1b[2J \\x07\n")

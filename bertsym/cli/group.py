@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from bertsym.errors import BertsymError
-from bertsym.terminal import escaped
+from bertsym.terminal import one_line
 
 # name -> one line for the group's help; each is a module of this folder with a command `command`.
 COMMANDS = {
@@ -80,7 +80,6 @@ def _announce(context: click.Context, option: click.Parameter, verbose: bool) ->
 
 
 _VERBOSE = "bertsym.verbose"
-_LONGEST = 2000  # characters of an error
 _CLEARING_UP = 1.0  # seconds after a signal in which another one changes nothing
 # Understood before and after the command's name.
 verbose_option = click.Option(
@@ -164,14 +163,8 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"Error: {_one_line(message)}", err=True)
+    click.echo(f"Error: {one_line(message)}", err=True)
     return code
-
-
-def _one_line(message: str) -> str:
-    """The message as a terminal bears it, whatever names and values out of a file it quotes."""
-    shown = escaped(" ".join(message.splitlines()))
-    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
 
 
 class _Stopped(BaseException):

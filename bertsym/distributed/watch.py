@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from bertsym.distributed.cluster import Cluster
 from bertsym.distributed.workers import WorkersLost
 from bertsym.errors import UsageError
+from bertsym.terminal import one_line
 
 GATHERING = 600.0  #: seconds in which all must have come, as long as they are retried
 _RETRY = 0.2
@@ -32,9 +33,9 @@ _Result = TypeVar("_Result")
 
 
 def end_process(reason: str, code: int = 1) -> None:
-    """Say why and end at once: threads that wait inside of MXNet can't be stopped."""
+    """Print the reason, which may quote other processes, and end at once: threads inside of MXNet can't be stopped."""
     with contextlib.suppress(OSError, ValueError):
-        print(f"Error: {reason}", file=sys.stderr, flush=True)
+        print(f"Error: {one_line(reason)}", file=sys.stderr, flush=True)
         sys.stdout.flush()
     os._exit(code)
 
