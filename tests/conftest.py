@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,17 @@ def write_hugging_face(folder: Path, weights: dict[str, Array] | None = None, **
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
     save_file(weights if weights is not None else hugging_face_weights(), folder / "model.safetensors")
     return folder
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Print, as the last line, how many tests were skipped and why."""
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return
+    skipped = reporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    counted = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common())
+    print(f"skipped: {len(skipped)}" + (f" ({counted})" if counted else ""))
 
 
 @dataclass(frozen=True)

