@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from bertsym.address_space import check_address_space, engine_bytes, import_bytes
 from bertsym.errors import ModelError
 from bertsym.forking import no_fork
 
@@ -64,6 +65,14 @@ def engine_workers() -> int:
     return int(os.environ.get(_worker_count, "1"))
 
 
+def openmp_threads() -> int:
+    """The OpenMP threads of one of these workers."""
+    prepare_environment()
+    # One number, or one for each level of nesting; libgomp ignores what is not a number.
+    first = os.environ["OMP_NUM_THREADS"].partition(",")[0].strip()
+    return int(first) if first.isdigit() and int(first) else len(os.sched_getaffinity(0))
+
+
 def share_threads(executors: int) -> None:
     """Divide the OpenMP threads, OMP_NUM_THREADS, among so many executors that run at the same time on the CPU.
 
@@ -79,8 +88,7 @@ def share_threads(executors: int) -> None:
             openmp = ctypes.CDLL("libgomp.so.1")
         except OSError:  # an mxnet with another OpenMP
             return
-        # One number, or one for each level of nesting.
-        threads = max(1, int(os.environ["OMP_NUM_THREADS"].partition(",")[0]) // executors)
+        threads = max(1, openmp_threads() // executors)
         _on_each_worker(workers, lambda: openmp.omp_set_num_threads(threads))
         _sharing = executors
 
@@ -220,6 +228,23 @@ def _as_worker() -> Iterator[None]:
             os.environ["DMLC_ROLE"] = role
 
 
+def import_library(name: str, *, computes: bool = True) -> Any:
+    """Import mxnet or gluonnlp in a prepared environment.
+
+    Raises BertsymError where the address space is too small for what is needed: shapes only, unless it `computes`.
+    """
+    if name not in sys.modules:
+        prepare_environment()
+        if "mxnet" not in sys.modules:
+            threads = openmp_threads()
+            needed = import_bytes(threads) + (engine_bytes(engine_workers(), threads) if computes else 0)
+            check_address_space(needed, threads)
+    with no_fork(), warnings.catch_warnings(), _as_worker():
+        # Deprecations inside mxnet and gluonnlp, which have had their last release.
+        warnings.simplefilter("ignore")
+        return importlib.import_module(name)
+
+
 class _Lazy:
     """A library that is imported, in a prepared environment, when an attribute of it is first used."""
 
@@ -227,13 +252,7 @@ class _Lazy:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        if self._name not in sys.modules:
-            prepare_environment()
-        with no_fork(), warnings.catch_warnings(), _as_worker():
-            # Deprecations inside mxnet and gluonnlp, which have had their last release.
-            warnings.simplefilter("ignore")
-            library = importlib.import_module(self._name)
-        value = getattr(library, attribute)
+        value = getattr(import_library(self._name), attribute)
         setattr(self, attribute, value)
         return value
 

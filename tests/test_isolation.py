@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import BERTSYM
 from conftest import Result
 from foreign import checkpoint, save
 from refusals import refusal
 
-from bertsym import ModelError, SymbolGraph, open_model, trusting
+from bertsym import BertsymError, ModelError, SymbolGraph, open_model, trusting
 from bertsym.bundle import file_digest
 from bertsym.running import isolation, loading, sample_inputs
 from bertsym.running.values import tensor_values
@@ -123,6 +124,45 @@ def test_modules_in_the_working_folder_are_not_imported(tmp_path: Path) -> None:
         [sys.executable, "-W", "ignore", program], cwd=prefix.parent, env=environment, capture_output=True, timeout=60
     )
     assert (done.returncode, done.stderr, mark.exists()) == (0, b"", False)
+
+
+# What fails without any fault of the graph
+
+
+def bind_and_run(prefix: Path, *before: str, **environment: str) -> None:
+    command = [*before, *BERTSYM, "diff", str(prefix), str(prefix), "--run"]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no difference above the tolerance" in done.stdout
+
+
+def test_a_good_file_runs_where_proc_is_not_mounted(tmp_path: Path) -> None:
+    hidden = ["sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+    for namespace in (["unshare", "--mount"], ["unshare", "--mount", "--map-root-user"]):
+        if subprocess.run([*namespace, *hidden, "true"], capture_output=True).returncode == 0:
+            return bind_and_run(checkpoint(tmp_path / "m"), *namespace, *hidden)
+    pytest.skip("mount namespaces are not permitted")
+
+
+def test_a_good_file_runs_with_the_threads_of_many_processors(tmp_path: Path) -> None:
+    """Their stacks and arenas take more address space than a graph may."""
+    bind_and_run(checkpoint(tmp_path / "m"), OMP_NUM_THREADS="64", MALLOC_ARENA_MAX="1000")
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("import absent", "can't start: ModuleNotFoundError: No module named 'absent'"),
+        ("import sys; sys.exit(3)", "can't start: exit code 3"),
+        ("print('{}', flush=True); raise SystemExit(1)", "ended (exit code 1)"),
+    ],
+)
+def test_a_sandbox_that_fails_blames_no_file(program: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    isolation._stop()
+    monkeypatch.setattr(isolation, "_START", program)
+    message = f"the sandbox process {reason}; --trust runs the graph without a sandbox"
+    with pytest.raises(BertsymError, match=rf"{re.escape(message)}$"):
+        isolated(json.dumps(HOSTILE))
 
 
 # From the command line

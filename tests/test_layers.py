@@ -28,7 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "json_reader": {"errors", "files"},
     "atomic": {"errors"},
     "forking": set(),
-    "runtime": {"errors", "forking"},
+    "address_space": {"errors"},
+    "runtime": {"errors", "address_space", "forking"},
     "devices": {"errors", "runtime"},
     "symbol": {"errors", "files", "json_reader", "symbol"},
     "text": {"errors", "files", "json_reader", "text"},
@@ -63,7 +64,17 @@ ALLOWED: dict[str, set[str]] = {
         "bert.parameters",
     },
     "model": {"errors", "symbol", "recognition", "bundle"},
-    "running": {"errors", "forking", "runtime", "symbol", "bert.inputs", "recognition", "model", "running"},
+    "running": {
+        "errors",
+        "address_space",
+        "forking",
+        "runtime",
+        "symbol",
+        "bert.inputs",
+        "recognition",
+        "model",
+        "running",
+    },
     "inspection": {
         "errors",
         "symbol",
@@ -189,7 +200,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 # Nothing of these may lead to mxnet, however far the way is.
 WITHOUT_MXNET = (
-    *("errors", "files", "json_reader", "atomic", "forking", "symbol", "text", "bundle"),
+    *("errors", "files", "json_reader", "atomic", "forking", "address_space", "symbol", "text", "bundle"),
     *("bert.config", "bert.inputs", "bert.catalogue", "bert.parameters", "bert.grafting"),
     *("bert.forms", "bert.encoder_spec"),
     *("recognition", "model", "inference.bundle_tokenizer"),

@@ -24,7 +24,7 @@ from typing import IO, Any
 import numpy as np
 
 from bertsym import errors
-from bertsym.errors import ModelError
+from bertsym.errors import BertsymError, ModelError
 from bertsym.forking import ForkSafeLock
 from bertsym.symbol.params import Array, ParamsFile, write_params
 
@@ -44,6 +44,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
 #: those whose result is a list of arrays
 COMPUTING = ("compute", "compute_loaded")
 
+_TRAPPED = 255  # the exit code of libmxnet's own handler of SIGSEGV and the like
 _START = "import sys; sys.path[:] = sys.argv[1:]; from bertsym.running.worker import main; main()"
 _trusting: ContextVar[bool] = ContextVar("_trusting", default=False)
 
@@ -79,19 +80,24 @@ class _Worker:
         # Isolated, and deaf to PYTHON* variables: a folder of downloads as working directory must not give it modules.
         without = ["-B"] if sys.dont_write_bytecode else []
         command = [sys.executable, "-I", *without, "-W", "ignore", "-c", _START]
-        self._process = subprocess.Popen(
-            [*command, *(path or os.getcwd() for path in sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # an interrupt is for this process, which then ends the other
-            text=True,
-        )
+        self._errors = Path(self._folder, "errors")
+        with open(self._errors, "wb") as errors_file:
+            self._process = subprocess.Popen(
+                [*command, *(path or os.getcwd() for path in sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors_file,
+                start_new_session=True,  # an interrupt is for this process, which then ends the other
+                text=True,
+            )
+        self._is_ready = False
         self._kept: tuple[Mapping[str, Array] | None, Path] = (None, Path())
 
     def call(self, function: str, where: str, arguments: dict[str, Any]) -> Any:
         """Ask the process; end it when the answer is not waited for."""
         try:
+            if not self._is_ready:
+                self._wait_until_ready()
             answer = self._answer(function, arguments, where)
         except BaseException:
             self.stop()
@@ -102,6 +108,18 @@ class _Worker:
             return answer["result"]
         with_values = ParamsFile(self._path("result"))
         return [np.array(with_values[str(i)]) for i in range(len(with_values))]
+
+    def _wait_until_ready(self) -> None:
+        """Read the first line of the process. Raises BertsymError when it fails before it has seen any graph."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.endswith("\n"):
+            printed = self._errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            why = printed[-1] if printed else _how(self._process.wait())
+            raise BertsymError(f"the sandbox process can't start: {why}; --trust runs the graph without a sandbox")
+        if "error" in (answer := json.loads(line)):
+            raise getattr(errors, answer["error"])(answer["message"])
+        self._is_ready = True
 
     def _answer(self, function: str, arguments: dict[str, Any], where: str) -> dict[str, Any]:
         arrays = {name: arguments[name] for name in FUNCTIONS[function]}
@@ -202,5 +220,10 @@ def _end(code: int, seconds: int) -> str:
     """Why the process ended."""
     if code == -signal.SIGALRM:
         return f"MXNet did not end within {seconds} seconds; --trust sets no limit"
-    how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-    return f"MXNet crashed on it ({how}): the file is damaged or hostile"
+    if code >= 0 and code != _TRAPPED:
+        return f"the sandbox process ended ({_how(code)}); --trust runs the graph without a sandbox"
+    return f"MXNet crashed on it ({_how(code)}): the file is damaged or hostile"
+
+
+def _how(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
