@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 from bertsym.errors import BertsymError, ModelError
 
 _LOCK = "lock"
+_POLL = 0.01  # seconds between looks at a lock that another process has
 
 
 class DigestFile:
@@ -116,14 +118,14 @@ class WorkFolder:
 
 
 @contextlib.contextmanager
-def work_folder(target: Path, names: Sequence[str] = (), *, wait: bool = False) -> Iterator[WorkFolder]:
+def work_folder(target: Path, names: Sequence[str] = ()) -> Iterator[WorkFolder]:
     """The WorkFolder of `target` (of `names`, or itself), for this process alone; it is gone afterwards.
 
-    What a process left that died is put right first. Raises OSError, and BertsymError at once when another process
-    has the folder, unless it is to `wait`.
+    What a process left that died is recovered first. Raises OSError, and BertsymError at once when another process
+    has the folder.
     """
     path = _work_path(target)
-    with _locked(path, wait, target):
+    with _locked(path, target):
         folder = WorkFolder(path, names or [target.name])
         folder.settle()
         folder.clear()
@@ -138,21 +140,41 @@ def work_folder(target: Path, names: Sequence[str] = (), *, wait: bool = False) 
 
 
 def recover(target: Path, names: Sequence[str]) -> None:
-    """Put right what a process left that died while it replaced files at `target`; waits for one that lives.
+    """Finish or undo what a process left that died while it replaced files at `target`; waits for one that is running.
 
     Raises ModelError when that can't be done.
     """
-    old = _work_path(target) / "old"
-    if not old.is_dir():
+    path = _work_path(target)
+    while is_replacing(target):
+        try:
+            _finish(path, names)
+        except BlockingIOError:
+            time.sleep(_POLL)
+        except OSError as error:
+            if is_replacing(target):
+                raise ModelError(
+                    f"{target}: half replaced by a process that died, can't be recovered: {error.strerror or error}"
+                ) from None
+
+
+def _finish(path: Path, names: Sequence[str]) -> None:
+    try:
+        handle = _lock(path)
+    except FileNotFoundError:
+        # Created only where it is missing: otherwise it could stop the next process that writes.
+        handle = _lock(path, os.O_CREAT) if (path / "old").is_dir() else None
+    if handle is None:
         return
     try:
-        with work_folder(target, names, wait=True):
-            pass
-    except OSError as error:
-        if old.is_dir():
-            raise ModelError(
-                f"{target}: half replaced by a process that died, and can't be put right: {error.strerror or error}"
-            ) from None
+        WorkFolder(path, names).settle()
+        shutil.rmtree(path)
+    finally:
+        os.close(handle)
+
+
+def is_replacing(target: Path) -> bool:
+    """Whether files at `target` are being replaced, by a process that is running or by one that died."""
+    return (_work_path(target) / "old").is_dir()
 
 
 def write_whole(target: Path, content: bytes) -> None:
@@ -170,27 +192,37 @@ def _work_path(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, wait: bool, target: Path) -> Iterator[None]:
+def _locked(path: Path, target: Path) -> Iterator[None]:
     """Have a folder, which is made, for this process alone; the lock ends with the process."""
-    while True:
+    handle = None
+    while handle is None:
         path.mkdir(exist_ok=True)
-        if path.is_symlink():
-            raise OSError(errno.ELOOP, f"{path} is a link")
         try:
-            handle = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        except FileNotFoundError:  # its last owner has just removed it
+            handle = _lock(path, os.O_CREAT)
+        except FileNotFoundError:  # its last owner has just removed the folder
             continue
-        try:
-            _flock(handle, wait, target)
-            if os.fstat(handle).st_nlink:  # or its last owner has removed it
-                yield
-                return
-        finally:
-            os.close(handle)
-
-
-def _flock(handle: int, wait: bool, target: Path) -> None:
+        except BlockingIOError:
+            raise BertsymError(f"{target}: another process is writing there") from None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        raise BertsymError(f"{target}: another process is writing there") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(path: Path, create: int = 0) -> int | None:
+    """Lock a folder: the descriptor of the lock, or None if its last owner has just removed it.
+
+    With `create` O_CREAT, the file is created. Raises BlockingIOError when another process has the lock, and OSError.
+    """
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, f"{path} is a link")
+    handle = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | create, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(handle).st_nlink:
+            return handle
+    except BaseException:
+        os.close(handle)
+        raise
+    os.close(handle)
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +18,11 @@ from bertsym.bundle import (
     Bundle,
     SymbolBundle,
     file_path,
+    has_bundle,
     open_any,
-    recover_bundle,
 )
 from bertsym.errors import ModelError, UsageError
+from bertsym.files import read_bytes
 from bertsym.recognition.answer import Answer, answers
 from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
 from bertsym.recognition.recognise import Recognised, declared_shapes, recognise
@@ -50,6 +52,7 @@ class Model:
     #: shapes of inputs, by name, that are known from what the model was made of
     known_axes: Mapping[str, Axes] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  #: what a user should know of how the files were read
+    symbol_digest: str = ""  #: SHA-256 of the symbol file of a model that is not a bundle
 
     @functools.cached_property
     def param_shapes(self) -> Shapes:
@@ -112,7 +115,18 @@ class Model:
         """The bundle's graph for training, where there is one; raises ModelError."""
         if self.bundle is None or not self.bundle.has(TRAIN_SYMBOL):
             return None
-        return SymbolGraph.load(self.bundle.path(TRAIN_SYMBOL))
+        return self.bundle.graph(TRAIN_SYMBOL)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the files as they were read, by their names in a bundle, otherwise by their own names."""
+        if self.bundle is not None:
+            files = {name: entry["sha256"] for name, entry in self.bundle.manifest["files"].items()}
+            return {**files, MANIFEST: self.bundle.contents.manifest_digest}
+        found = {self.symbol_path.name: self.symbol_digest}
+        if isinstance(self.params, ParamsFile):
+            found[self.params.path.name] = self.params.digest()
+        return found
 
     @property
     def parameters(self) -> list[str]:
@@ -163,16 +177,9 @@ def open_model(
         path = Path(symbol)
         if not symbol_alone or params is not None or epoch is not None or path.suffix != ".json":
             raise
-        graph = _load_graph(path)
-        return Model(
-            str(symbol),
-            path,
-            graph,
-            None,
-            None,
-            None,
-            notes=(f"opened without parameters: {error}", *_graph_notes(graph, path)),
-        )
+        graph, digest = _read_graph(path)
+        notes = (f"opened without parameters: {error}", *_graph_notes(graph, path))
+        return Model(str(symbol), path, graph, None, None, None, notes=notes, symbol_digest=digest)
 
 
 def _open_files(symbol: str | Path, params: str | Path | None, epoch: int | None, digests: bool) -> Model:
@@ -182,12 +189,15 @@ def _open_files(symbol: str | Path, params: str | Path | None, epoch: int | None
         raise UsageError("the PREFIX is empty")
     if path.is_dir() or not path.name:
         raise UsageError(f"{name} is a folder: give the PREFIX of the files in it, or a symbol file")
-    recover_bundle(path.with_name(re.sub(r"-((train-)?symbol\.json|\d{4,}\.params)$", "", path.name) or path.name))
+    stem = path.with_name(re.sub(r"-((train-)?symbol\.json|\d{4,}\.params)$", "", path.name) or path.name)
+    listed = has_bundle(stem)
     checkpoint = re.fullmatch(r"(.+)-\d{4,}\.params", path.name)
     if checkpoint and params is None and epoch is None and file_path(path.with_name(checkpoint[1]), SYMBOL).exists():
         path, params = path.with_name(checkpoint[1]), path
     elif name.endswith(".params") and params is None:
         raise UsageError(f"{name} has parameters and no graph: give the symbol file, or the PREFIX of both")
+    if params is None and epoch is None and listed and path in (stem, file_path(stem, SYMBOL)):
+        return _open_bundle(name, stem, digests)
     prefix = path
     if path.suffix == ".json" and path.exists():
         symbol_path = path
@@ -196,32 +206,36 @@ def _open_files(symbol: str | Path, params: str | Path | None, epoch: int | None
         symbol_path = file_path(path, SYMBOL)
         if not symbol_path.exists():
             raise UsageError(f"{name}: no {symbol_path.name} in {symbol_path.parent}, and no such symbol file")
-    bundle = None
-    if (
-        params is None
-        and epoch is None
-        and symbol_path == file_path(prefix, SYMBOL)
-        and file_path(prefix, MANIFEST).exists()
-    ):
-        try:
-            bundle = open_any(prefix, digests=digests)
-        except ModelError as error:
-            raise ModelError(f"{error}; to take the files as they are, name the one of the parameters too") from None
-        params = bundle.path(PARAMS)
-    graph = _load_graph(symbol_path)
+    graph, digest = _read_graph(symbol_path)
     found = Path(params) if params is not None else _params_of(prefix, epoch)
     arrays = ParamsFile(found) if found is not None else None
-    notes = [*_graph_notes(graph, symbol_path), *(_params_notes(graph, arrays) if arrays is not None else ())]
+    notes = (*_graph_notes(graph, symbol_path), *(_params_notes(graph, arrays) if arrays is not None else ()))
+    return Model(name, symbol_path, graph, arrays, found, None, notes=notes, symbol_digest=digest)
+
+
+def _open_bundle(name: str, prefix: Path, digests: bool) -> Model:
+    try:
+        bundle = open_any(prefix, digests=digests)
+    except ModelError as error:
+        raise ModelError(f"{error}; to take the files as they are, name the one of the parameters too") from None
+    graph, path = bundle.graph(), bundle.path(SYMBOL)
+    check_entries(graph, str(path))
+    notes = (*_graph_notes(graph, path), *_params_notes(graph, bundle.params()))
     # Digests tell what somebody wrote, and not who: of a BERT's graph it is checked that it does no harm.
     trusted = isinstance(bundle, Bundle) and digests
-    return Model(name, symbol_path, graph, arrays, found, bundle, trusted, notes=tuple(notes))
+    return Model(name, path, graph, bundle.params(), bundle.path(PARAMS), bundle, trusted, notes=notes)
 
 
-def _load_graph(path: Path) -> SymbolGraph:
-    graph = SymbolGraph.load(path)
+def _read_graph(path: Path) -> tuple[SymbolGraph, str]:
+    """The graph of a symbol file, and the SHA-256 of what was read."""
+    try:
+        content = read_bytes(path)
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from None
+    graph = SymbolGraph.decode(content, str(path))
     add_auxiliary_states(graph, str(path))
     check_entries(graph, str(path))
-    return graph
+    return graph, hashlib.sha256(content).hexdigest()
 
 
 def _graph_notes(graph: SymbolGraph, path: Path) -> Iterator[str]:

@@ -16,9 +16,8 @@ from bertsym.bert.config import BertConfig
 from bertsym.bert.folding import unfolded
 from bertsym.bert.inputs import INPUT_NAMES, check_inputs
 from bertsym.bert.parameters import POOLER, parameter_shapes
-from bertsym.bundle import SYMBOL, TRAIN_SYMBOL, Bundle
+from bertsym.bundle import TRAIN_SYMBOL, Bundle
 from bertsym.errors import ModelError, UsageError, VerificationError
-from bertsym.files import read_bytes
 from bertsym.running.loaders import Forward, check_params, load_module, load_symbol_block
 from bertsym.runtime import mx, mxnet_errors, nlp, quiet_stderr
 from bertsym.signature import Signature
@@ -170,7 +169,7 @@ def _compared(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str,
     scale = max(float(np.abs(expected).max()) for _, _, expected in cases) or 1.0
     del reference
     gc.collect()  # no more than one copy of a large model at a time, here and with the loaders
-    symbol = read_bytes(bundle.path(SYMBOL)).decode()
+    symbol = bundle.graph().to_json()
     check_params(symbol, str(bundle.prefix), INPUT_NAMES, bundle.params())
     checks = []
     for name, symbol, load, labels in _loadings(bundle):
@@ -186,11 +185,11 @@ def _compared(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str,
 
 def _loadings(bundle: Bundle) -> Iterator[tuple[str, str, Callable[..., Forward], tuple[str, ...]]]:
     """What a bundle is loaded through: name, symbol, loader and labels."""
-    symbol = read_bytes(bundle.path(SYMBOL)).decode()
+    symbol = bundle.graph().to_json()
     yield "Module", symbol, load_module, ()
     yield "SymbolBlock", symbol, load_symbol_block, ()
     if bundle.has(TRAIN_SYMBOL):
-        yield "train symbol", read_bytes(bundle.path(TRAIN_SYMBOL)).decode(), load_module, (LABEL_NAME,)
+        yield "train symbol", bundle.graph(TRAIN_SYMBOL).to_json(), load_module, (LABEL_NAME,)
 
 
 def _keep_freed_blocks(size: int) -> None:

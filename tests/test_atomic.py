@@ -281,7 +281,7 @@ def test_a_half_replaced_bundle_on_a_read_only_disk_is_one_line(
     half_replaced(prefix, bundles["mean"])
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     assert cli("inspect", prefix).error_line == (
-        f"Error: {prefix}: half replaced by a process that died, and can't be put right: Read-only file system"
+        f"Error: {prefix}: half replaced by a process that died, can't be recovered: Read-only file system"
     )
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     assert cli("inspect", prefix).code == 0

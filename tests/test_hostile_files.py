@@ -344,7 +344,7 @@ def test_labels_are_those_that_a_table_can_have(cli: Cli, labelled: Path, labels
         (("origin", "tokenizer"), "x"),
         (("inputs", 0, "shape"), [0, 5]),
         (("inputs", 0, "shape"), ["9" * 5000]),
-        (("inputs", 0, "shape"), [10**4000]),
+        (("inputs", 0, "shape"), [10**400]),
         (("outputs", 0, "shape"), ["a\nb"]),
     ],
 )

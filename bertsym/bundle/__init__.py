@@ -27,7 +27,7 @@ from bertsym.bundle.files import (
     file_path,
     json_text,
 )
-from bertsym.bundle.opening import Bundle, SymbolBundle, check_bert, open_any, recover_bundle
+from bertsym.bundle.opening import Bundle, SymbolBundle, check_bert, has_bundle, open_any, recover_bundle
 from bertsym.bundle.writing import BundleContent, SymbolContent, stage_bundle
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "check_bert",
     "file_digest",
     "file_path",
+    "has_bundle",
     "json_text",
     "open_any",
     "recover_bundle",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bertsym.errors import ModelError
-from bertsym.files import open_regular
+from bertsym.files import open_regular, read_bytes
 from bertsym.json_reader import JsonValue
+from bertsym.symbol.params import ParamsFile
 
 SYMBOL, TRAIN_SYMBOL, PARAMS = "symbol.json", "train-symbol.json", "0000.params"
 TOKENIZER, VOCAB_TXT, VOCAB_JSON = "tokenizer.json", "vocab.txt", "vocab.json"
@@ -31,27 +33,56 @@ def bundle_paths(prefix: Path) -> list[Path]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a regular file, in hexadecimal; raises OSError, and ModelError for no such one."""
-    digest = hashlib.sha256()
+    """SHA-256 of a regular file, in hexadecimal; raises OSError, and ModelError for a pipe or device."""
     with open_regular(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        return _digest(file)
+
+
+def _digest(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
 
 
-def check_file(path: Path, entry: Mapping[str, Any], digest: bool = True) -> None:
-    """Raise ModelError unless a file has the size and the digest that the manifest says.
-
-    Without `digest` that of a large file is taken on trust.
-    """
+def read_checked(path: Path, entry: Mapping[str, Any]) -> str:
+    """Read a text file that has the size and the SHA-256 of its `entry` in a manifest; raises ModelError."""
     try:
-        size = path.stat().st_size
-        if size != entry["size"]:
-            raise ModelError(f"{path}: {size} bytes, the manifest says {entry['size']}")
-        if (digest or size <= _SMALL) and file_digest(path) != entry["sha256"]:
-            raise ModelError(f"{path}: its SHA-256 is not the one in the manifest, the file has changed")
+        content = read_bytes(path)
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}") from None
+    _check(path, entry, len(content), hashlib.sha256(content).hexdigest())
+    return decoded(content, path)
+
+
+def decoded(content: bytes, path: Path) -> str:
+    """The text of a file; raises ModelError."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path}: not UTF-8 text at byte {error.start}") from None
+
+
+def open_params(path: Path, entry: Mapping[str, Any], digest: bool = True) -> ParamsFile:
+    """Open a parameter file that has the size and the SHA-256 of its `entry` in a manifest; raises ModelError.
+
+    One open file is digested and mapped. Without `digest`, the SHA-256 of a large file is not compared.
+    """
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            sha256 = _digest(file) if size == entry["size"] and (digest or size <= _SMALL) else None
+            _check(path, entry, size, sha256)
+            return ParamsFile(path, file.fileno())
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from None
+
+
+def _check(path: Path, entry: Mapping[str, Any], size: int, sha256: str | None) -> None:
+    if size != entry["size"]:
+        raise ModelError(f"{path}: {size} bytes, the manifest says {entry['size']}")
+    if sha256 not in (None, entry["sha256"]):
+        raise ModelError(f"{path}: its SHA-256 is not the one in the manifest, the file has changed")
 
 
 def file_entry(entry: JsonValue) -> dict[str, Any]:

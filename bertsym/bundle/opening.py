@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bertsym.atomic import recover
+from bertsym.atomic import is_replacing, recover
 from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS
 from bertsym.bert.config import BertConfig
 from bertsym.bert.folding import folded_shapes, is_folded
 from bertsym.bert.inputs import INPUT_NAMES, input_shapes
 from bertsym.bert.parameters import parameter_shapes
+from bertsym.bundle.contents import Contents, damage, file_states, read_contents
 from bertsym.bundle.files import (
-    FILE_NAMES,
     MANIFEST,
     PARAMS,
     SIGNATURE,
@@ -28,11 +28,9 @@ from bertsym.bundle.files import (
     TRAIN_SYMBOL,
     VOCAB_TXT,
     bundle_paths,
-    check_file,
     file_path,
 )
-from bertsym.errors import ModelError
-from bertsym.files import check_inside, read_bytes, read_json
+from bertsym.errors import BertsymError, ModelError
 from bertsym.json_reader import json_object
 from bertsym.recognition.constants import reads_fed_lengths
 from bertsym.recognition.recognise import find_bert
@@ -49,8 +47,8 @@ from bertsym.text.pipeline import check_vocabulary
 from bertsym.text.tokenizer import Tokenizer, TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 
-FORMAT_VERSION = 2
 MAX_ELEMENTS = 1 << 27  #: of a tensor at the sizes at which graphs are tried
+_ATTEMPTS, _PAUSE = 20, 0.05  # to open a bundle that is being replaced, and seconds between them
 # Numbers of texts and of their tokens; primes, so that no other number divides both by chance.
 _TRIED = ((11, 5), (13, 7))
 
@@ -58,10 +56,15 @@ _TRIED = ((11, 5), (13, 7))
 @dataclass(frozen=True)
 class _Files:
     prefix: Path
-    manifest: dict[str, Any]
+    contents: Contents
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest."""
+        return self.contents.manifest
 
     def path(self, name: str) -> Path:
-        """The path of one of FILE_NAMES."""
+        """The path of one of FILE_NAMES, for messages: by now another bundle may be there."""
         return file_path(self.prefix, name)
 
     def has(self, name: str) -> bool:
@@ -70,20 +73,23 @@ class _Files:
 
     def params(self) -> ParamsFile:
         """The parameters by name, mapped and not copied."""
-        return ParamsFile(self.path(PARAMS))
+        return self.contents.params
+
+    def text(self, name: str) -> str:
+        """The text of a file that the bundle has: one of FILE_NAMES but PARAMS, VOCAB_JSON and MANIFEST."""
+        return self.contents.texts[name]
+
+    def graph(self, name: str = SYMBOL) -> SymbolGraph:
+        """The graph of SYMBOL or TRAIN_SYMBOL, a new one each time; raises ModelError."""
+        return SymbolGraph.parse(self.text(name), str(self.path(name)))
 
     def vocabulary(self) -> Vocabulary:
-        """The vocabulary; raises ModelError when there is none."""
-        return Vocabulary.load(self.path(VOCAB_TXT))
+        """The vocabulary of a bundle that has one; raises DataError."""
+        return Vocabulary.parse(self.text(VOCAB_TXT).encode(), self.path(VOCAB_TXT))
 
     def tokenizer_json(self) -> str | None:
         """The text of PREFIX-tokenizer.json; None when there is none."""
-        if not self.has(TOKENIZER):
-            return None
-        try:
-            return read_bytes(self.path(TOKENIZER)).decode("utf-8")
-        except UnicodeDecodeError:
-            raise ModelError(f"{self.path(TOKENIZER)}: not UTF-8 text") from None
+        return self.contents.texts.get(TOKENIZER)
 
     def tokenizer(self, options: TokenizerOptions, max_length: int) -> Tokenizer:
         """What tokenises texts; raises ModelError when the bundle has no tokenizer, or one that can't be run."""
@@ -110,7 +116,7 @@ class SymbolBundle(_Files):
         params = self.params()
         inputs = {tensor.name for tensor in self.signature.inputs}
         labels = {tensor.name for tensor in self.signature.label_inputs}
-        graphs = {name: SymbolGraph.load(self.path(name)) for name in (SYMBOL, TRAIN_SYMBOL) if self.has(name)}
+        graphs = {name: self.graph(name) for name in (SYMBOL, TRAIN_SYMBOL) if self.has(name)}
         check_kinds(graphs, params.infos, self.path)
         for name, graph in graphs.items():
             # A symbol that was made for training elsewhere has its label in the one graph there is.
@@ -146,7 +152,7 @@ class Bundle(_Files):
     def check_content(self) -> None:
         """Raise ModelError unless signature, config, vocabulary, parameters and graphs tell the same."""
         names = [name for name in (SYMBOL, TRAIN_SYMBOL) if self.has(name)]
-        graphs = {name: SymbolGraph.load(self.path(name)) for name in names}
+        graphs = {name: self.graph(name) for name in names}
         self._check_vocabulary()
         infos = self.params().infos
         check_bert(self.config, self.signature, infos, graphs, self.path)
@@ -304,7 +310,7 @@ def _expected_shapes(config: BertConfig, signature: Signature, where: object) ->
 
 
 def recover_bundle(prefix: Path) -> None:
-    """Put right what a process left that died while it replaced the bundle; raises ModelError."""
+    """Recover what a process left that died while it replaced the bundle; raises ModelError."""
     if prefix.name:
         recover(prefix, [path.name for path in bundle_paths(prefix)])
 
@@ -312,66 +318,53 @@ def recover_bundle(prefix: Path) -> None:
 def open_any(prefix: str | Path, *, digests: bool = True) -> Bundle | SymbolBundle:
     """Open a bundle of a BERT or of any symbol; without `digests` those of its large files are not compared.
 
-    Raises ModelError, naming the file.
+    Where another process replaces the bundle meanwhile, the old one or the new one is opened. Raises ModelError,
+    naming the file.
     """
     prefix = Path(prefix)
-    recover_bundle(prefix)
-    manifest = _read_manifest(prefix)
+    for attempt in range(_ATTEMPTS):
+        time.sleep(_PAUSE if attempt else 0)
+        recover_bundle(prefix)  # waits for a process that is replacing it
+        before = file_states(prefix)
+        compared = digests or attempt > 0  # digests prove that files belong together; otherwise they must be unchanged
+        found: Bundle | SymbolBundle | BertsymError
+        try:
+            found = _open(prefix, compared)
+        except BertsymError as error:
+            found = error
+        if compared and not isinstance(found, BertsymError):
+            return found
+        if file_states(prefix) == before and not is_replacing(prefix):
+            if isinstance(found, BertsymError):
+                raise found
+            return found
+    raise ModelError(f"{prefix}: another process replaced it {_ATTEMPTS} times while it was opened")
+
+
+def has_bundle(prefix: Path) -> bool:
+    """Whether there is a bundle, also where another process is replacing it."""
     path = file_path(prefix, MANIFEST)
-    for name, entry in manifest["files"].items():
-        check_inside(file_path(prefix, name), [prefix.parent])
-        check_file(file_path(prefix, name), entry, digests)
-    is_bert = manifest["config"] is not None
-    for name in (SYMBOL, PARAMS, VOCAB_TXT, SIGNATURE) if is_bert else (SYMBOL, PARAMS, SIGNATURE):
-        if name not in manifest["files"]:
-            raise ModelError(f"{path}: does not list {name}")
-    signature = read_json(file_path(prefix, SIGNATURE))
+    for _ in range(_ATTEMPTS):
+        recover_bundle(prefix)
+        before = file_states(prefix)
+        if path.exists():
+            return True
+        if file_states(prefix) == before and not is_replacing(prefix):
+            break
+    return False
+
+
+def _open(prefix: Path, digests: bool) -> Bundle | SymbolBundle:
+    contents = read_contents(prefix, digests)
+    path = file_path(prefix, SIGNATURE)
+    document = json_object(contents.texts[SIGNATURE], str(path)).object()
     bundle: Bundle | SymbolBundle
-    with _damage(file_path(prefix, SIGNATURE)):
-        if is_bert:
-            with _damage(path):
-                config = BertConfig.from_dict(manifest["config"])
-            bundle = Bundle(prefix, manifest, config, Signature.from_json(signature))
+    with damage(path):
+        if contents.manifest["config"] is not None:
+            with damage(file_path(prefix, MANIFEST)):
+                config = BertConfig.from_dict(contents.manifest["config"])
+            bundle = Bundle(prefix, contents, config, Signature.from_json(document))
         else:
-            bundle = SymbolBundle(prefix, manifest, SymbolSignature.from_json(signature))
+            bundle = SymbolBundle(prefix, contents, SymbolSignature.from_json(document))
     bundle.check_content()
     return bundle
-
-
-def _read_manifest(prefix: Path) -> dict[str, Any]:
-    """The manifest, with the values that others rely on; raises ModelError."""
-    path = file_path(prefix, MANIFEST)
-    try:
-        manifest = read_json(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise ModelError(f"{prefix}: no bundle here, {path.name} is missing in {path.parent}") from None
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}") from None
-    with _damage(path):
-        _check_format(manifest["format_version"], path)
-        for name, entry in of_type(manifest["files"], dict).items():
-            if name not in FILE_NAMES:
-                raise ModelError(f"{path}: unknown file {name!r}")
-            of_type(entry["sha256"], str)
-            of_type(entry["size"], int)
-        of_type(manifest["config"], dict, type(None))
-        of_type(manifest["source"], dict)
-        of_type(manifest["command"], list, type(None))
-        of_type(of_type(manifest.get("base", {}), dict).get("config"), dict, type(None))
-    return manifest
-
-
-def _check_format(version: Any, path: Path) -> None:
-    if type(version) is int and version < FORMAT_VERSION:
-        raise ModelError(f"{path}: bundle format {version}: export it again")
-    if version != FORMAT_VERSION:
-        raise ModelError(f"{path}: bundle format {version!r:.80}, this bertsym reads format {FORMAT_VERSION}")
-
-
-@contextlib.contextmanager
-def _damage(path: Path) -> Iterator[None]:
-    """What is missing or of another type in a file as a ModelError that names it."""
-    try:
-        yield
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        raise ModelError(f"{path}: damaged ({type(error).__name__}: {error})") from None

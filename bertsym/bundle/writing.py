@@ -14,6 +14,7 @@ from typing import Any
 from bertsym.atomic import work_folder, write_file, write_text
 from bertsym.bert.config import BertConfig
 from bertsym.bert.forms import TARGETS
+from bertsym.bundle.contents import FORMAT_VERSION
 from bertsym.bundle.files import (
     FILE_NAMES,
     MANIFEST,
@@ -28,7 +29,7 @@ from bertsym.bundle.files import (
     file_path,
     json_text,
 )
-from bertsym.bundle.opening import FORMAT_VERSION, Bundle, SymbolBundle, open_any
+from bertsym.bundle.opening import Bundle, SymbolBundle, open_any
 from bertsym.errors import ModelError, UsageError
 from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.acceleration.graphs import to_symbol
 from bertsym.acceleration.inference import FastInference, InferenceSymbols
 from bertsym.bert.config import BertConfig
 from bertsym.bert.inputs import INPUT_NAMES
-from bertsym.bundle import SYMBOL, Bundle
+from bertsym.bundle import Bundle
 from bertsym.devices import contexts
 from bertsym.errors import DataError, ModelError
 from bertsym.forking import ForkSafeLock, no_fork
 from bertsym.inference.executors import Executors, Weights
-from bertsym.runtime import engine_workers, mx, mxnet_errors, quiet_stderr, share_threads
+from bertsym.runtime import engine_workers, mx, mxnet_errors, share_threads
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import cached_rows, few_length, inference_batches, inference_length
 from bertsym.text.features import Features
@@ -57,8 +58,8 @@ class Predictor:
     def from_bundle(cls, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> Predictor:
         """A predictor with the bundle's symbol and parameters."""
         signature = bundle.signature
-        with mxnet_errors(str(bundle.prefix)), quiet_stderr():
-            symbol = mx.sym.load(str(bundle.path(SYMBOL)))
+        with mxnet_errors(str(bundle.prefix)):
+            symbol = to_symbol(bundle.graph())
         predictor = cls(
             symbol,
             bundle.config,

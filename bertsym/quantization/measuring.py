@@ -61,7 +61,7 @@ def measure(models: Sequence[tuple[Bundle, Forward]], rows: Rows) -> list[Measur
             metrics_of(bundle, answer, rows),
             float((answer.argmax(axis=1) == labels).mean()),
             len(sample) / float(np.median(each)),
-            bundle.path(PARAMS).stat().st_size,
+            bundle.manifest["files"][PARAMS]["size"],
         )
         for (bundle, _), answer, each in zip(models, probabilities, seconds)
     ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from bertsym.acceleration.graphs import in_form, to_symbol
 from bertsym.bert.inputs import INPUT_NAMES
-from bertsym.bundle import SYMBOL, Bundle, BundleContent, stage_bundle
+from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.inference.classifier import open_classifier
 from bertsym.inference.predictor import Predictor
@@ -216,7 +216,7 @@ class _Choice:
 def _prepared(bundle: Bundle) -> tuple[SymbolGraph, dict[str, Array]]:
     """The float32 graph that is quantized: for inference only, query, key and value of a layer as one product."""
     arg_params = dict(bundle.params())
-    graph = in_form(SymbolGraph.load(bundle.path(SYMBOL)), shapes_of(arg_params), "fast")
+    graph = in_form(bundle.graph(), shapes_of(arg_params), "fast")
     with graph.edit():
         for node in graph.find(op="Dropout"):
             graph.remove(node, bypass=True)

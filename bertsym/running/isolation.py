@@ -124,14 +124,18 @@ class _Worker:
     def _answer(self, function: str, arguments: dict[str, Any], where: str) -> dict[str, Any]:
         arrays = {name: arguments[name] for name in FUNCTIONS[function]}
         nbytes = sum(array.nbytes for values in arrays.values() for array in values.values())
-        request = {
-            "function": function,
-            "arguments": {name: value for name, value in arguments.items() if name not in arrays},
-            "files": {name: str(self._file(name, values)) for name, values in arrays.items()},
-            "result": str(self._path("result")),
-            "bytes": MAX_BYTES + BYTES_PER_BYTE * nbytes,
-            "seconds": MAX_SECONDS + int(SECONDS_PER_BYTE * nbytes),
-        }
+        with contextlib.ExitStack() as stack:
+            request = {
+                "function": function,
+                "arguments": {name: value for name, value in arguments.items() if name not in arrays},
+                "files": {name: str(stack.enter_context(self._file(name, values))) for name, values in arrays.items()},
+                "result": str(self._path("result")),
+                "bytes": MAX_BYTES + BYTES_PER_BYTE * nbytes,
+                "seconds": MAX_SECONDS + int(SECONDS_PER_BYTE * nbytes),
+            }
+            return self._ask(request, where)
+
+    def _ask(self, request: Mapping[str, Any], where: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -145,18 +149,20 @@ class _Worker:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _file(self, name: str, values: Mapping[str, Array]) -> Path:
+    @contextlib.contextmanager
+    def _file(self, name: str, values: Mapping[str, Array]) -> Iterator[Path]:
         """A file with these arrays: their own, one that was written for the call before, or a new one."""
         if isinstance(values, ParamsFile):
-            return values.path.resolve()
-        if name == "params" and self._kept[0] is values:
-            return self._kept[1]
+            with values.at_path() as path:
+                yield path
+            return
         path = self._path(name)
-        with open(path, "wb") as file:
-            write_params(file, values)
+        if name != "params" or self._kept[0] is not values:
+            with open(path, "wb") as file:
+                write_params(file, values)
         if name == "params":
             self._kept = (values, path)
-        return path
+        yield path
 
     def _path(self, name: str) -> Path:
         return Path(self._folder, f"{name}.params")

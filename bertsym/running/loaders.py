@@ -34,17 +34,18 @@ def check_params(symbol: str, where: str, others: Collection[str], params: Param
     """
     with mxnet_errors(where), quiet_stderr():
         loaded = mx.sym.load_json(symbol)
-        arrays = mx.nd.load(str(params.path))
+        with params.at_path() as path:
+            arrays = mx.nd.load(str(path))
     expected = {f"arg:{name}" for name in loaded.list_arguments() if name not in others}
     expected |= {f"aux:{name}" for name in loaded.list_auxiliary_states()}
     missing, extra = sorted(expected - set(arrays)), sorted(set(arrays) - expected)
     if missing or extra:
         found = f"MXNet needs {', '.join(missing[:5]) or 'no more'}, the file has {', '.join(extra[:5]) or 'none'}"
-        raise VerificationError(f"{params.path}: {found}")
+        raise VerificationError(f"{where}: {found}")
     # The small ones first: little is left when the largest is copied.
     for name in sorted(arrays, key=lambda name: params.infos[name[4:]].nbytes):
         if not _are_equal(arrays.pop(name).asnumpy(), params[name[4:]]):
-            raise VerificationError(f"{params.path}: MXNet reads {name} with other elements than bertsym")
+            raise VerificationError(f"{where}: MXNet reads {name} with other elements than bertsym")
 
 
 def _are_equal(one: Array, other: Array) -> bool:
@@ -111,7 +112,9 @@ def load_c_predictor(symbol: str, params: ParamsFile, inputs: Mapping[str, Array
 
     def forward(inputs: Mapping[str, Array]) -> list[Array]:
         arrays = _with_labels(loaded, inputs, labels)
-        with open(params.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as content:
+        with params.at_path() as path, open(path, "rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        with content:
             predictor = _create_predictor(symbol, content, {name: array.shape for name, array in arrays.items()})
         try:
             for name, array in arrays.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bertsym.bert.config import BertConfig
-from bertsym.bundle import MANIFEST, Bundle, file_path
+from bertsym.bundle import Bundle, has_bundle
 from bertsym.errors import ModelError, UsageError
 from bertsym.model import Model, join_names, open_model, require_params, suggest_export
 from bertsym.running import Shape, listed_outputs
@@ -138,7 +138,7 @@ def _replace_params(symbol: str | Path, model: Model) -> Model:
     try:
         own = open_model(symbol)
     except ModelError:
-        if file_path(Path(symbol), MANIFEST).exists():
+        if has_bundle(Path(symbol)):
             raise
         own = dataclasses.replace(model, params=None, params_path=None)  # its own file is unreadable
     assert model.params is not None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bertsym.bundle import SYMBOL, Bundle, SymbolBundle
+from bertsym.bundle import Bundle, SymbolBundle
 from bertsym.errors import ModelError
-from bertsym.files import read_bytes
 from bertsym.model import Model
 from bertsym.running import Shape, UnknownShapeError, model_values, sample_inputs
 from bertsym.running.isolation import call
@@ -31,7 +30,7 @@ def reload_written(
 
     Raises VerificationError, naming `where`, for parameters or outputs that differ.
     """
-    symbol = read_bytes(bundle.path(SYMBOL)).decode()
+    symbol = bundle.graph().to_json()
     params, labels = bundle.params(), model.label_inputs
     call(check_params, symbol, where, model.trusted, others=[*model.inputs, *labels], params=params)
     try:
@@ -41,7 +40,7 @@ def reload_written(
     expected = model_values(model, inputs)
     names = [str(output) for output in model.graph.outputs]
     loaders: list[str] = []
-    chosen, notes = _choose_loaders(model, inputs, params.path.stat().st_size)
+    chosen, notes = _choose_loaders(model, inputs, params.size)
     for loader in chosen:
         try:
             found = call(

@@ -21,7 +21,6 @@ from bertsym.bundle import (
     SymbolContent,
     bundle_paths,
     check_bert,
-    file_digest,
     stage_bundle,
 )
 from bertsym.errors import ModelError, UsageError
@@ -177,9 +176,7 @@ def _origin(original: Model, bert: _BertOrigin | None) -> dict[str, Any]:
         config = bert.config.to_dict() if bert is not None else None
         base = {"files": manifest["files"], "command": manifest["command"], "config": config}
         return {"source": manifest["source"], "base": base, "seed": manifest.get("seed")}
-    paths = [path for path in (original.symbol_path, original.params_path) if path is not None]
-    files = {path.name: file_digest(path) for path in paths}
-    return {"source": {"spec": original.name, "files": files}, "seed": None}
+    return {"source": {"spec": original.name, "files": original.digests}, "seed": None}
 
 
 def _as_bert(source: _BertOrigin | None, changed: Changed, facts: Mapping[str, Any]) -> BundleContent | None:

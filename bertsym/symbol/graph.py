@@ -53,11 +53,17 @@ class SymbolGraph:
     def load(cls, path: str | Path) -> SymbolGraph:
         """Read a ``-symbol.json`` file; raises ModelError."""
         try:
-            return cls.parse(read_bytes(path).decode("utf-8"), str(path))
+            return cls.decode(read_bytes(path), str(path))
         except OSError as error:
             raise ModelError(f"{path}: {error.strerror}") from None
+
+    @classmethod
+    def decode(cls, content: bytes, where: str) -> SymbolGraph:
+        """The graph in the content of a ``-symbol.json`` file; raises ModelError."""
+        try:
+            return cls.parse(content.decode("utf-8"), where)
         except UnicodeDecodeError:
-            raise ModelError(f"{path}: not UTF-8 text") from None
+            raise ModelError(f"{where}: not UTF-8 text") from None
 
     def to_json(self) -> str:
         """The symbol JSON; of an unchanged graph that MXNet 1.9.1 wrote, the same bytes."""

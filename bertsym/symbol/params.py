@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
 import mmap
+import os
 import struct
+import tempfile
+import weakref
 from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,15 +61,22 @@ class ParamsFile(Parameters):
 
     Only the header is read at first; an array is a view of the mapped file and costs no memory of its own, except a
     sparse one, which is made dense each time it is read. The pages of one array are released when the next one is read,
-    and are read again when it is still used. Raises ModelError when the file is missing, truncated, damaged or of a
-    kind that can't be a model's.
+    and are read again when it is still used.
+
+    The file stays open: another file at its path later makes no difference. With the `descriptor` of an open file, the
+    path is not opened but only named in messages. Raises ModelError when the file is missing, truncated, damaged or of
+    a kind that can't be a model's.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, descriptor: int | None = None) -> None:
         self.path = Path(path)
         try:
-            with open_regular(self.path) as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            with contextlib.ExitStack() as stack:
+                if descriptor is None:
+                    descriptor = stack.enter_context(open_regular(self.path)).fileno()
+                self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+                self._descriptor = os.dup(descriptor)
+                weakref.finalize(self, os.close, self._descriptor)
         except ValueError:
             raise ModelError(f"{self.path}: empty file") from None
         except OSError as error:
@@ -81,6 +93,32 @@ class ParamsFile(Parameters):
     def sparse(self) -> list[str]:
         """Names and storage types of the arrays that are stored sparse and read as dense ones."""
         return [f"{info.name} ({info.sparse.storage})" for info in self.infos.values() if info.sparse is not None]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return len(self._map)
+
+    @contextlib.contextmanager
+    def at_path(self) -> Iterator[Path]:
+        """A path where another reader finds the bytes of this open file, whatever is at `path` by now."""
+        link = Path(f"/proc/{os.getpid()}/fd/{self._descriptor}")
+        if link.exists():
+            yield link
+            return
+        with tempfile.NamedTemporaryFile(suffix=".params") as copy:
+            for start in range(0, len(self._map), 1 << 20):
+                copy.write(self._map[start : start + (1 << 20)])
+            copy.flush()
+            yield Path(copy.name)
+
+    def digest(self) -> str:
+        """SHA-256 of the bytes of the file, in hexadecimal."""
+        digest = hashlib.sha256()
+        for start in range(0, len(self._map), 1 << 20):
+            digest.update(self._map[start : start + (1 << 20)])
+            self._map.madvise(mmap.MADV_DONTNEED)
+        return digest.hexdigest()
 
 
 class NewParameters(Parameters):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bertsym.errors import DataError, ModelError
 from bertsym.files import read_bytes
-from bertsym.json_reader import read_json
+from bertsym.json_reader import json_object
 
 _ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 _SPECIAL = tuple(_ROLES.values())
@@ -62,11 +62,16 @@ class Vocabulary:
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
         """Read ``vocab.txt`` (a token a line) or a GluonNLP vocabulary JSON; raises DataError."""
-        path = Path(path)
-        if path.suffix == ".json":
-            tokens = read_json(path, DataError)["idx_to_token"].texts()
+        return cls.parse(_read(path), path)
+
+    @classmethod
+    def parse(cls, content: bytes, path: str | Path) -> Vocabulary:
+        """The vocabulary in the content of such a file, whose `path` tells its kind; raises DataError."""
+        text = _decoded(content, path)
+        if Path(path).suffix == ".json":
+            tokens = json_object(text, str(path), DataError)["idx_to_token"].texts()
         else:
-            tokens = tuple(_lines(_read_text(path)))
+            tokens = tuple(_lines(text))
         try:
             return cls(tokens)
         except DataError as error:
@@ -115,7 +120,7 @@ def read_vocabulary(path: Path, rows: int, strip: bool = False) -> FoundVocabula
     if path.suffix == ".json":
         vocabulary = Vocabulary.load(path)
         return FoundVocabulary(vocabulary, (), len(vocabulary))
-    text = _read_text(path)
+    text = _decoded(_read(path), path)
     notes = ["the byte order mark is left out"] if text.startswith("\ufeff") else []
     lines = _lines(text.removeprefix("\ufeff"))
     stripped = [line.rstrip() for line in lines] if strip else lines
@@ -162,11 +167,16 @@ def _some(what: str, tokens: Sequence[str], numbers: Sequence[int]) -> str:
     return f"{what} {first}" if len(numbers) == 1 else f"each of {len(numbers)} {what}s, the first {first},"
 
 
-def _read_text(path: Path) -> str:
+def _read(path: str | Path) -> bytes:
     try:
-        return read_bytes(path).decode("utf-8")
+        return read_bytes(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
+
+
+def _decoded(content: bytes, path: str | Path) -> str:
+    try:
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text at byte {error.start}") from None
 

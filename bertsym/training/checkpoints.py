@@ -18,11 +18,11 @@ import numpy as np
 
 from bertsym.atomic import sync_folder, write_file, write_text
 from bertsym.bundle import MANIFEST
-from bertsym.bundle.files import check_file, file_entry, json_text
+from bertsym.bundle.files import file_entry, json_text, open_params, read_checked
 from bertsym.errors import ModelError, UsageError
 from bertsym.files import check_inside
-from bertsym.json_reader import read_json
-from bertsym.symbol.params import Array, ParamsFile, write_params
+from bertsym.json_reader import json_object, read_json
+from bertsym.symbol.params import Array, write_params
 
 FORMAT_VERSION = 1
 _STATE, _ARRAYS, _BEST = "state.json", "state.params", "best.params"
@@ -162,10 +162,10 @@ class Checkpoints:
                 raise ModelError(f"{path}: checkpoint format {found}, {FORMAT_VERSION} is known")
             self._check_settings(path, manifest["settings"].object())
             entries = manifest["files"]
-            for name in (_STATE, _ARRAYS, *([_BEST] if _BEST in entries else [])):
-                check_file(path / name, file_entry(entries[name]))
-            best = ParamsFile(path / _BEST) if _BEST in entries else {}
-            return Checkpoint(read_json(path / _STATE).object(), ParamsFile(path / _ARRAYS), best)
+            state = json_object(read_checked(path / _STATE, file_entry(entries[_STATE])), str(path / _STATE))
+            arrays = open_params(path / _ARRAYS, file_entry(entries[_ARRAYS]))
+            best = open_params(path / _BEST, file_entry(entries[_BEST])) if _BEST in entries else {}
+            return Checkpoint(state.object(), arrays, best)
         except OSError as error:
             raise ModelError(f"{path}: {error.strerror}") from None
 

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bertsym.acceleration.graphs import to_symbol
 from bertsym.bert.catalogue import FULLY_CONNECTED, LABEL_NAME, OUTPUTS
 from bertsym.bert.heads import graft, graft_for_inference, head_parameters
 from bertsym.bert.inputs import INPUT_NAMES, input_shapes
-from bertsym.bundle import SYMBOL, Bundle, BundleContent, stage_bundle
+from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers
 from bertsym.errors import ModelError, UsageError
 from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.inference.predictor import Predictor
-from bertsym.runtime import mx, mxnet_errors, quiet_stderr
+from bertsym.runtime import mx, mxnet_errors
 from bertsym.signature import Tensor, bert_inputs
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features
@@ -235,8 +236,8 @@ class _Grafted:
         }
         #: the only length that the graph takes, if it is locked to one
         self.length = max_length if options.whole_sequence else None
-        with mxnet_errors(str(base.prefix)), quiet_stderr():
-            self._symbol = mx.sym.load(str(base.path(SYMBOL)))
+        with mxnet_errors(str(base.prefix)):
+            self._symbol = to_symbol(base.graph())
         self._train_symbol = graft(self._symbol, **self._settings)
         self._inference_symbol = graft_for_inference(self._symbol, **self._settings)
         self._base_params = base.params()
