@@ -20,6 +20,14 @@
       (.transferTo in (OutputStream/nullOutputStream)))
     (apply str (map #(format "%02x" %) (.digest digest)))))
 
+(defn- check [prefix files part]
+  (let [file (io/file (str prefix "-" part))
+        expected (files part)]
+    (when-not (.isFile file)
+      (fail file ": no such file"))
+    (when-not (and (= (.length file) (expected "size")) (= (sha256 file) (expected "sha256")))
+      (fail file ": is not the file of " prefix "-manifest.json"))))
+
 (defn open
   "The signature of the bundle at a prefix, whose files are those of its manifest. A head that was never trained is
   refused: its output is noise."
@@ -27,17 +35,17 @@
   (let [{:strs [files format_version]} (read-json (str prefix "-manifest.json"))]
     (when-not (= 2 format_version)
       (fail prefix ": bundle format " format_version ", this program reads format 2"))
-    (doseq [part ["symbol.json" "0000.params" "signature.json"]
-            :let [file (io/file (str prefix "-" part))
-                  expected (files part)]]
-      (when-not (.isFile file)
-        (fail file ": no such file"))
-      (when-not (and (= (.length file) (expected "size")) (= (sha256 file) (expected "sha256")))
-        (fail file ": is not the file of " prefix "-manifest.json")))
-    (let [signature (read-json (str prefix "-signature.json"))]
+    (let [signature (read-json (str prefix "-signature.json"))
+          check-all #(run! (partial check prefix files) ["symbol.json" "0000.params" "signature.json"])]
+      (check-all)
       (when (and (false? (signature "trained")) (not= "encoder" (signature "kind")))
         (fail prefix ": untrained head: train it first, for example with bertsym finetune"))
-      signature)))
+      (with-meta signature {:check check-all}))))
+
+(defn check-loaded
+  "Checks the files again after they were loaded by their paths: another process may have replaced them."
+  [signature]
+  ((:check (meta signature))))
 
 (defn- sequence-input? [input]
   (= 2 (count (input "shape"))))

@@ -54,6 +54,7 @@
         labels (map #(% "label") rows)
         classes (range (max 2 (inc (apply max labels))))
         base (m/load-checkpoint {:prefix base-prefix :epoch 0})
+        _ (bundle/check-loaded signature)
         model {:symbol (fine-tune-model (m/symbol base) {:num-classes (count classes) :dropout 0.1})}
         outputs (atom nil)
         fitted (m/fit model {:train-data (batches signature rows)

@@ -8,6 +8,7 @@
   (let [signature (bundle/open prefix)
         batch (bundle/batch signature (bundle/rows reader signature))
         model (m/load-checkpoint {:prefix prefix :epoch 0})
+        _ (bundle/check-loaded signature)
         executor (m/bind model (update-vals batch :shape))]
     (bundle/print-table (when (= "classifier" (signature "kind")) (signature "class_names"))
                         (m/forward executor batch))))

@@ -20,7 +20,10 @@ final class Predict {
         Path prefix = Path.of(bundle.prefix()).toAbsolutePath();
         String name = prefix.getFileName().toString();
         try (Model model = Model.newInstance(name, "MXNet")) {
+            bundle.check();
             model.load(prefix.getParent(), name, Map.of("epoch", "0"));
+            // Again: another process may have replaced the files.
+            bundle.check();
             NDManager manager = model.getNDManager();
             NDList arrays = new NDList();
             for (Bundle.Batch input : inputs) {

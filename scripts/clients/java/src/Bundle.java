@@ -6,12 +6,10 @@ import com.google.gson.JsonParseException;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
-import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
-import java.security.DigestInputStream;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
@@ -21,7 +19,7 @@ import java.util.List;
 import java.util.Locale;
 
 /** A bundle whose symbol and parameters are those of its manifest, and what its signature says. */
-record Bundle(String prefix, List<Input> inputs, List<String> classNames, int maxLength) {
+record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> classNames, int maxLength) {
 
     /** An input of the symbol: {@code length} is null where it is free, and 0 where an input is one number per row. */
     record Input(String name, Integer length) {
@@ -33,26 +31,26 @@ record Bundle(String prefix, List<Input> inputs, List<String> classNames, int ma
     /** An input's values for all rows, padded with 0. */
     record Batch(String name, int[] shape, float[] values) {}
 
-    Path symbol() {
-        return file(prefix, "symbol.json");
+    /** The content of a file, which has the size and the SHA-256 of the manifest. */
+    byte[] read(String part) throws IOException {
+        return read(prefix, part, files);
     }
 
-    Path parameters() {
-        return file(prefix, "0000.params");
+    /** Checks the files against the manifest that was read, for a caller that has loaded them by their paths. */
+    void check() throws IOException {
+        read("symbol.json");
+        read("0000.params");
     }
 
-    /** Reads the signature, and checks the other files against the manifest. */
+    /** Reads the manifest and the signature. */
     static Bundle open(String prefix) throws IOException {
-        JsonObject manifest = readJson(file(prefix, "manifest.json"));
+        JsonObject manifest = parse(Files.readAllBytes(existing(file(prefix, "manifest.json"))));
         JsonElement version = manifest.get("format_version");
         if (version == null || version.getAsInt() != 2) {
             throw new IOException(prefix + ": bundle format " + version + ", this program reads format 2");
         }
         JsonObject files = manifest.getAsJsonObject("files");
-        for (String part : List.of("symbol.json", "0000.params", "signature.json")) {
-            check(file(prefix, part), files.getAsJsonObject(part));
-        }
-        JsonObject signature = readJson(file(prefix, "signature.json"));
+        JsonObject signature = parse(read(prefix, "signature.json", files));
         String kind = signature.get("kind").getAsString();
         JsonElement trained = signature.get("trained");
         if (!kind.equals("encoder") && !trained.isJsonNull() && !trained.getAsBoolean()) {
@@ -72,7 +70,7 @@ record Bundle(String prefix, List<Input> inputs, List<String> classNames, int ma
             signature.getAsJsonArray("class_names").forEach(name -> classNames.add(name.getAsString()));
         }
         int maxLength = signature.has("max_length") ? signature.get("max_length").getAsInt() : Integer.MAX_VALUE;
-        return new Bundle(prefix, inputs, classNames, maxLength);
+        return new Bundle(prefix, files, inputs, classNames, maxLength);
     }
 
     /** The second argument as a file, or else standard input. */
@@ -199,8 +197,8 @@ record Bundle(String prefix, List<Input> inputs, List<String> classNames, int ma
         return Path.of(prefix + "-" + part);
     }
 
-    private static JsonObject readJson(Path path) throws IOException {
-        return new Gson().fromJson(Files.readString(existing(path)), JsonObject.class);
+    private static JsonObject parse(byte[] content) {
+        return new Gson().fromJson(new String(content, StandardCharsets.UTF_8), JsonObject.class);
     }
 
     private static Path existing(Path path) throws IOException {
@@ -210,24 +208,23 @@ record Bundle(String prefix, List<Input> inputs, List<String> classNames, int ma
         return path;
     }
 
-    private static void check(Path path, JsonObject expected) throws IOException {
-        boolean same = Files.size(existing(path)) == expected.get("size").getAsLong()
-                && sha256(path).equals(expected.get("sha256").getAsString());
+    private static byte[] read(String prefix, String part, JsonObject files) throws IOException {
+        Path path = existing(file(prefix, part));
+        byte[] content = Files.readAllBytes(path);
+        JsonObject expected = files.getAsJsonObject(part);
+        boolean same = content.length == expected.get("size").getAsLong()
+                && sha256(content).equals(expected.get("sha256").getAsString());
         if (!same) {
             throw new IOException(path + ": is not the file of the manifest");
         }
+        return content;
     }
 
-    private static String sha256(Path path) throws IOException {
-        MessageDigest digest;
+    private static String sha256(byte[] content) {
         try {
-            digest = MessageDigest.getInstance("SHA-256");
+            return HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(content));
         } catch (NoSuchAlgorithmException e) {
             throw new IllegalStateException(e);
         }
-        try (var in = new DigestInputStream(Files.newInputStream(path), digest)) {
-            in.transferTo(OutputStream.nullOutputStream());
-        }
-        return HexFormat.of().formatHex(digest.digest());
     }
 }

@@ -5,7 +5,7 @@ import com.sun.jna.ptr.IntByReference;
 import com.sun.jna.ptr.PointerByReference;
 import java.io.BufferedReader;
 import java.io.IOException;
-import java.nio.file.Files;
+import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.List;
 
@@ -55,7 +55,7 @@ final class Predict {
             starts[i + 1] = starts[i] + inputs.get(i).shape().length;
         }
         int[] shapes = inputs.stream().flatMapToInt(input -> Arrays.stream(input.shape())).toArray();
-        byte[] parameters = Files.readAllBytes(bundle.parameters());
+        byte[] parameters = bundle.read("0000.params");
 
         // MXNet computes and frees in threads of its own: an exit meanwhile could abort or hang.
         Runtime.getRuntime().addShutdownHook(new Thread(mxnet::MXNDArrayWaitAll));
@@ -63,7 +63,7 @@ final class Predict {
         check(mxnet.MXListAllOpNames(new IntByReference(), new PointerByReference()));
         PointerByReference created = new PointerByReference();
         check(mxnet.MXPredCreate(
-                Files.readString(bundle.symbol()),
+                new String(bundle.read("symbol.json"), StandardCharsets.UTF_8),
                 parameters,
                 parameters.length,
                 MXNet.CPU,
