@@ -367,12 +367,13 @@ def test_the_command_says_what_it_wrote(cli: Cli, tmp_path: Path) -> None:
     old, out = gluonnlp_checkpoint(tmp_path, "classifier"), tmp_path / "new"
     done = cli("lower", old, out, "--target-mxnet", "1.4", "--form", "fast")
     assert (done.code, done.err) == (0, "note: 13 arrays of parameters that nothing reads are left out\n")
-    first, second, wrote, reads, ends, loads = done.out.splitlines()
+    first, second, wrote, reads, ends, same, loads = done.out.splitlines()
     assert "at length 16: max difference" in first
     assert "at length 7: max difference" in second
     assert wrote == f"wrote {out}-*, verified; 41 arrays of parameters"
     assert reads == "  it reads data0 (batch, length), data1 (batch, length), data2 (batch)"
     assert ends.endswith("(batch, 3)")
+    assert same == "  the files compute the same through Module, SymbolBlock, C predict API"
     assert loads == "  it loads in MXNet 1.4.0 and newer"
     assert loads_in(out, "1.4.1")
 

@@ -298,7 +298,7 @@ def show_written(written: Any) -> None:
         shown = [f"{tensor['name']} ({', '.join(map(str, tensor['shape'] or '?'))})" for tensor in tensors]
         click.echo(escaped(f"  it {verb} {', '.join(shown)}"))
     if written.loaders:
-        click.echo(f"  {', '.join(written.loaders)} compute the same from the files")
+        click.echo(f"  the files compute the same through {', '.join(written.loaders)}")
     if signature["minimum_mxnet"]:
         click.echo(f"  it loads in MXNet {signature['minimum_mxnet']} and newer")
 
