@@ -239,7 +239,7 @@ def test_a_file_whose_kinds_are_not_those_of_the_graph_is_refused_by_the_check(
     net: Path, tmp_path: Path, stored: str
 ) -> None:
     symbol, params = network().tojson(), ParamsFile(tmp_path / f"{stored}.params")
-    with pytest.raises(VerificationError, match=r"params: MXNet needs (arg|aux):\w+"):
+    with pytest.raises(VerificationError, match=r"it: MXNet needs (arg|aux):\w+"):
         check_params(symbol, "it", ["data"], params)
     check_params(symbol, "it", ["data"], ParamsFile(tmp_path / "export.params"))
 
