@@ -63,6 +63,8 @@ class Signature:
     pair: bool | None = False  #: whether it was trained on pairs of texts; None where that is unknown
     columns: Columns = Columns()
     header: bool = True  #: whether the training tables had one
+    column_names: Columns = Columns()  #: header names of the columns that `columns` gives by number
+    dropped_labels: tuple[str, ...] = ()  #: labels of the training tables whose rows were dropped
     target_mxnet: str | None = None  #: the release line that the symbols were written for, such as ``1.5``
     form: str | None = None  #: a key of `bert.forms.FORMS`; found, as the next, when the symbols are written
     minimum_mxnet: str | None = None  #: the oldest MXNet that loads them
@@ -93,7 +95,12 @@ class Signature:
             "trained": self.trained,
             "encoder_trained": self.encoder_trained,
             "pair": self.pair,
-            "columns": {**dataclasses.asdict(self.columns), "header": self.header},
+            "columns": {
+                **dataclasses.asdict(self.columns),
+                "header": self.header,
+                "names": dataclasses.asdict(self.column_names),
+            },
+            "dropped_labels": self.dropped_labels,
             "pad_id": self.pad_id,
             "special_tokens": dict(self.special_tokens),
             "tokenizer": dataclasses.asdict(self.tokenizer),
@@ -126,8 +133,10 @@ class Signature:
             trained=of_type(document["trained"], bool),
             encoder_trained=of_type(document["encoder_trained"], bool),
             pair=of_type(document["pair"], bool, _NONE),
-            columns=Columns(*(of_type(columns[part], str, _NONE) for part in ("text", "pair", "label"))),
+            columns=_columns(columns),
             header=of_type(columns["header"], bool),
+            column_names=_columns(columns["names"]) if "names" in columns else Columns(),
+            dropped_labels=_all(document.get("dropped_labels", ()), str),
             pad_id=of_type(document["pad_id"], int),
             special_tokens=_special_tokens(document["special_tokens"]),
             tokenizer=TokenizerOptions(
@@ -165,6 +174,10 @@ def _one_of(what: str, value: Any, known: Sequence[str]) -> str:
     if value not in known:
         raise ValueError(f"{what} {value!r:.80} is not one of {', '.join(known)}")
     return str(value)
+
+
+def _columns(document: Mapping[str, Any]) -> Columns:
+    return Columns(*(of_type(document[part], str, _NONE) for part in ("text", "pair", "label")))
 
 
 def _class_names(values: Any) -> tuple[str, ...]:

@@ -81,7 +81,8 @@ def test_by_default_the_good_rows_before_it_are_printed_and_the_bad_one_ends_it(
 ) -> None:
     path, message = spoilt
     result = cli("predict", classifier, path)
-    assert (result.code, labels(result.out), result.err) == (1, ["yes", "no"], f"Error: {message}\n")
+    expected = f"Error: {message}; --on-error skip leaves such rows out\n"
+    assert (result.code, labels(result.out), result.err) == (1, ["yes", "no"], expected)
 
 
 def test_a_row_that_is_skipped_is_named_and_counted(cli: Cli, classifier: Path, spoilt: tuple[Path, str]) -> None:
@@ -233,10 +234,74 @@ def test_evaluate_leaves_rows_out_when_it_is_told_to(
     assert f"{path}, line 23: label 'maybe' is not one of the labels no, yes" in stopped.error_line
     result = cli("evaluate", classifier, path, "--on-error", "skip", "--json")
     document = json.loads(result.out)
-    assert (result.code, document.pop("rows"), document.pop("truncated"), document.pop("left_out")) == (0, 21, 0, 4)
+    counts = [document.pop(name) for name in ("rows", "truncated", "left_out", "dropped_labels")]
+    assert (result.code, counts) == (0, [21, 0, 4, {}])
     assert document == evaluate(classifier, tables.dev).metrics
     assert [text.split(":")[0] for text in result.err.splitlines()[:4]] == [f"{path}, line {n}" for n in range(23, 27)]
     assert result.err.splitlines()[4] == "4 of 25 rows left out"
+
+
+# finetune and quantize
+
+
+@pytest.fixture
+def ragged(tables: Tables, tmp_path: Path) -> Tables:
+    """Tables of which 25 and 3 rows can't be read; one of dev has a label that train does not have."""
+    train, dev = tmp_path / "train.tsv", tmp_path / "dev.tsv"
+    train.write_bytes(tables.train.read_bytes() + b"yes\n" * 22 + b"yes\t\n\tthe cat\nno\t\xff\n")
+    dev.write_bytes(tables.dev.read_bytes() + b"no\t\x01\nmaybe\tthe cat\nno\ta\tb\n")
+    return Tables(train, dev)
+
+
+def trained(cli: Cli, bundles: dict[str, Path], tables: Tables, out: Path, *more: object) -> Result:
+    files = ("--train", tables.train, "--dev", tables.dev, "--out", out)
+    return cli("finetune", bundles["cls"], *files, "--epochs", 1, "--max-length", 24, *more)
+
+
+def test_finetune_stops_at_a_bad_row_and_names_the_option_that_leaves_it_out(
+    cli: Cli, bundles: dict[str, Path], tables: Tables, ragged: Tables, tmp_path: Path
+) -> None:
+    stopped = trained(cli, bundles, ragged, tmp_path / "x")
+    hint = "--on-error skip leaves such rows out"
+    assert stopped.error_line == f"Error: {ragged.train}, line 92: 1 columns, 2 expected; {hint}"
+    stopped = trained(cli, bundles, Tables(tables.train, ragged.dev), tmp_path / "x")
+    why = "a text without any token (only control characters?)"
+    assert stopped.error_line == f"Error: {ragged.dev}, line 23: {why}; {hint}"
+    assert not list(tmp_path.glob("x*"))
+
+
+def test_finetune_leaves_bad_rows_out_of_both_tables_and_counts_them(
+    cli: Cli, bundles: dict[str, Path], tables: Tables, ragged: Tables, tmp_path: Path
+) -> None:
+    done = trained(cli, bundles, ragged, tmp_path / "x", "--on-error", "skip")
+    assert done.code == 0, done.err
+    named = [line for line in done.err.splitlines() if line.endswith(": left out")]
+    # The first 20 of each table.
+    assert [line.partition(": ")[0] for line in named] == [
+        *(f"{ragged.train}, line {92 + i}" for i in range(20)),
+        *(f"{ragged.dev}, line {23 + i}" for i in range(3)),
+    ]
+    assert f"{ragged.train}: 90 rows, 25 left out\n" in done.err
+    assert f"{ragged.dev}: 21 rows, 3 left out\n" in done.err
+    training = json.loads(Path(f"{tmp_path}/x-manifest.json").read_text())["training"]
+    counts = {name: (facts["rows"], facts["left_out"]) for name, facts in training["data"].items()}
+    assert counts == {"train": (90, 25), "dev": (21, 3)}
+    assert training["options"]["on_error"] == "skip"
+
+    # The model is that of the tables without these rows.
+    assert trained(cli, bundles, tables, tmp_path / "y").code == 0
+    assert Path(f"{tmp_path}/x-0000.params").read_bytes() == Path(f"{tmp_path}/y-0000.params").read_bytes()
+
+
+def test_quantize_leaves_bad_rows_out_when_it_is_told_to(
+    cli: Cli, classifier: Path, ragged: Tables, tmp_path: Path
+) -> None:
+    arguments = ("quantize", classifier, tmp_path / "int8", "--calibrate", ragged.dev, "--max-drop", 1)
+    assert cli(*arguments).error_line.endswith("; --on-error skip leaves such rows out")
+    done = cli(*arguments, "--on-error", "skip")
+    assert done.code == 0, done.err
+    how = json.loads(Path(f"{tmp_path}/int8-manifest.json").read_text())["quantization"]
+    assert (how["dev"]["rows"], how["dev"]["left_out"]) == (21, 3)
 
 
 # Tables

@@ -86,7 +86,11 @@ def test_the_signature_of_a_classifier_holds_every_key_of_the_format(classifier:
         "trained": True,
         "encoder_trained": True,
         "pair": False,
-        "columns": {"text": "text", "pair": None, "label": "label", "header": True},
+        "columns": {
+            **{"text": "text", "pair": None, "label": "label", "header": True},
+            "names": {"text": None, "pair": None, "label": None},
+        },
+        "dropped_labels": [],
         "pad_id": 0,
         "special_tokens": {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
         "tokenizer": {
@@ -116,7 +120,7 @@ def test_a_task_and_its_data_set_are_told_apart(cli: Cli, bundles: dict[str, Pat
 
 
 KEPT = ("family", "encoder_output", "pad_id", "special_tokens", "tokenizer", "encoder_trained")
-HEAD = ("task", "dataset", "class_names", "trained", "pair", "columns", "max_length")
+HEAD = ("task", "dataset", "class_names", "trained", "pair", "columns", "dropped_labels", "max_length")
 
 
 @pytest.mark.parametrize(

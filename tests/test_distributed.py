@@ -112,9 +112,10 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def odd_tables(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    """61 rows: of the last of 5 batches of 15, the second of two workers has none."""
+    """61 rows: of the last of 5 batches of 15, the second of two workers has none. And 2 rows that can't be read."""
     path = tmp_path_factory.mktemp("odd") / "train.tsv"
-    path.write_text("".join(tables.train.read_text().splitlines(keepends=True)[:62]))
+    lines = tables.train.read_text().splitlines(keepends=True)[:62]
+    path.write_text("".join([*lines[:9], "ragged\n", *lines[9:], "no\t\n"]))
     return Tables(path, tables.dev)
 
 
@@ -140,7 +141,7 @@ def test_two_workers_make_the_steps_of_one_process(
     cli: Callable[..., Result], launch: Launch, still: Path, odd_tables: Tables, tmp_path: Path
 ) -> None:
     """Key biases aside: the result does not depend on them, and Adam steps by the sign of their rounding errors."""
-    settings = ("--epochs", 2, "--dropout", 0)
+    settings = ("--epochs", 2, "--dropout", 0, "--on-error", "skip")
     both = launch(2, *trained_together(*training(still, odd_tables, tmp_path / "two", *settings)))
     alone = cli(*training(still, odd_tables, tmp_path / "one", *settings))
     lines = finish(both)
@@ -167,13 +168,14 @@ def test_workers_drop_different_values_and_have_the_same_parameters(
     launch: Launch, bundles: dict[str, Path], odd_tables: Tables, tmp_path: Path
 ) -> None:
     """In several passes, and the first to stop early decides for all."""
-    settings = ("--epochs", 40, "--patience", 1, "--accumulate", 2)
+    settings = ("--epochs", 40, "--patience", 1, "--accumulate", 2, "--on-error", "skip")
     run = launch(2, *trained_together(*training(bundles["cls"], odd_tables, tmp_path / "out", *settings)))
     lines = finish(run)
     assert run.returncode == 0, lines
     assert any("workers are the same" in line for line in lines)
     manifest = json.loads(Path(f"{tmp_path}/out-manifest.json").read_text())
     assert manifest["training"]["workers"] == 2
+    assert [manifest["training"]["data"]["train"][name] for name in ("rows", "left_out")] == [61, 2]
     assert len(manifest["training"]["dev_metrics"]) < 40
 
 

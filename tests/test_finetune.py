@@ -29,7 +29,7 @@ from bertsym.inference.predictor import Predictor
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features, encode_rows
-from bertsym.text.tables import Table, read_rows
+from bertsym.text.tables import Table
 from bertsym.training.batch_source import TokenSource
 from bertsym.training.loop import Trainer
 from bertsym.training.progress import EpochReport, SilentProgress
@@ -59,7 +59,7 @@ def params(prefix: Path) -> dict[str, Array]:
 
 def encoded(bundle: Bundle, table: Path) -> Features:
     tokenizer = bundle.tokenizer(bundle.signature.tokenizer, 24)
-    return encode_rows(read_rows(Table(table, TableFormat())), tokenizer, str(table))
+    return encode_rows(list(Table(table, TableFormat())), tokenizer, str(table))
 
 
 def test_it_learns_what_the_table_teaches(classifier: Path, tables: Tables) -> None:

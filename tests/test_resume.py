@@ -11,13 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from commands import BERTSYM
 from conftest import VOCABULARY, Result, Tables, hugging_face_weights, write_hugging_face
 from runs import OPTIONS, At, Run, checkpoints, files
 
-from bertsym import ModelError, ParamsFile, UsageError, export
+from bertsym import ModelError, ParamsFile, TableFormat, UsageError, export
+from bertsym.symbol.params import Array, write_params
 from bertsym.text.features import Features
+from bertsym.training.checkpoints import Checkpoints
 from bertsym.training.encodings import encode
 
 Cli = Callable[..., Result]
@@ -184,6 +187,19 @@ def test_the_encodings_of_a_frozen_encoder_are_computed_once(run: Run, monkeypat
     assert files(run.out) == files(expected.out)
 
 
+@pytest.mark.parametrize(
+    "other", [np.zeros((4, 3)), np.zeros((3, 3), np.float32), np.full((4, 3), np.nan, np.float32)], ids=str
+)
+def test_encodings_that_the_run_can_t_have_are_computed_again(tmp_path: Path, other: Array) -> None:
+    (tmp_path / "scratch").mkdir()
+    kept = Checkpoints(tmp_path / "x-checkpoints", tmp_path / "scratch", {}, 1)
+    kept.kept_array("train-encodings", other.shape, lambda: other)
+    right = np.ones((4, 3), np.float32)
+    assert kept.kept_array("train-encodings", (4, 3), lambda: right) is right
+    found = kept.kept_array("train-encodings", (4, 3), lambda: other)
+    np.testing.assert_array_equal(found, right)
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "state.json", "state.params"])
 def test_without_a_whole_checkpoint_nothing_is_done(killed: Run, name: str) -> None:
     path = killed.out.with_name("x-checkpoints") / "checkpoint-6" / name
@@ -202,24 +218,31 @@ def test_a_link_out_of_the_folder_is_not_followed(killed: Run, tmp_path: Path, n
         killed(resume=True)
 
 
+def sign(folder: Path, name: str, write: Callable[[Any, Any], object], content: Any) -> None:
+    """Write a file of a checkpoint, and its digest."""
+    with (folder / name).open("wb") as file:
+        write(file, content)
+    written, manifest = (folder / name).read_bytes(), json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = {"sha256": hashlib.sha256(written).hexdigest(), "size": len(written)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 def forged(run: Run, step: int, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the state in a checkpoint, and its digest."""
     folder = run.out.with_name("x-checkpoints") / f"checkpoint-{step}"
-    state, manifest = (json.loads((folder / name).read_text()) for name in ("state.json", "manifest.json"))
+    state = json.loads((folder / "state.json").read_text())
     change(state)
-    content = json.dumps(state).encode()
-    manifest["files"]["state.json"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-    (folder / "state.json").write_bytes(content)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    sign(folder, "state.json", lambda file, content: file.write(json.dumps(content).encode()), state)
 
 
 IMPOSSIBLE: dict[str, list[object]] = {
     "step": ["six", -6, 7, 10**30, None],
     "batch": [-1, 5, 10**9],
     "epoch": [0, 2, 10**12, "1"],
-    "draws": [-1, 7, "x", True],
-    "samples": [0, 97],
+    "draws": [-1, 5, 7, "x", True],
+    "samples": [0, 89, 97],
     "loss": [10**400, "x"],
+    "decay": [1.0, 0.5, "x"],
     "epochs": [None, {"a": 1}, [{}], ["a"]],
 }
 
@@ -231,12 +254,73 @@ def test_a_state_that_no_run_can_have_is_refused(killed: Run, name: str, value: 
         killed(resume=True)
 
 
-@pytest.mark.parametrize("metrics", [{}, [1], {"accuracy": "x", "loss": 0.5}, {"accuracy": 0.5}, None], ids=str)
-def test_metrics_that_no_epoch_can_have_are_refused(run: Run, metrics: object) -> None:
+@pytest.fixture(scope="module")
+def after_13(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of a run that was killed after step 13: checkpoint-12, with a best epoch."""
+    run = Run(bundles["cls"], tables, tmp_path_factory.mktemp("later"))
     run.stopped(13)
-    forged(run, 12, lambda state: state["epochs"][0].update(metrics=metrics))
+    return run.out.with_name("x-checkpoints")
+
+
+@pytest.fixture
+def killed_later(run: Run, after_13: Path) -> Run:
+    """The same run, for one test alone."""
+    shutil.copytree(after_13, run.out.with_name("x-checkpoints"))
+    return run
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"metrics": metrics} for metrics in ({}, [1], {"accuracy": "x", "loss": 0.5}, {"accuracy": 0.5}, None)),
+        {"metrics": {"accuracy": 0.5, "f1": float("nan"), "loss": 0.5}},
+        {"step": 5},
+    ],
+    ids=str,
+)
+def test_an_epoch_that_the_run_can_t_have_is_refused(killed_later: Run, changes: dict[str, object]) -> None:
+    forged(killed_later, 12, lambda state: state["epochs"][0].update(changes))
     with pytest.raises(ModelError, match=r"^checkpoint of step 12: damaged \("):
-        run(resume=True)
+        killed_later(resume=True)
+
+
+Arrays = dict[str, Any]
+FORGED_ARRAYS: list[tuple[str, str, Callable[[Arrays], Any], str]] = [
+    ("state.params", "weights0", lambda arrays: arrays["weights0"].astype(np.float64), "weights0 is float64"),
+    ("state.params", "means0", lambda arrays: arrays["means0"].astype(np.float16), "means0 is float16"),
+    ("state.params", "means1", lambda arrays: arrays["means1"].astype(np.int32), "means1 is int32"),
+    ("state.params", "means1", lambda arrays: arrays["means1"][:-1], r"means1 has the shape \(\d+,\)"),
+    (
+        "state.params",
+        "weights1",
+        lambda arrays: arrays["weights1"] * np.nan,
+        "weights1 has elements that are not finite",
+    ),
+    ("state.params", "variances0", lambda arrays: arrays["variances0"] - 1, "variances0 has negative elements"),
+    ("state.params", "variances2", lambda arrays: None, "1 arrays are missing, such as variances2"),
+    ("state.params", "extra", lambda arrays: arrays["means0"], "1 arrays are unknown, such as extra"),
+    ("best.params", "fc-finetune_bias", lambda arrays: np.zeros(2), "fc-finetune_bias is float64, expected float32"),
+    ("best.params", "fc-finetune_bias", lambda arrays: np.zeros((2, 1), np.float32), "fc-finetune_bias has the shape"),
+    (
+        "best.params",
+        "fc-finetune_bias",
+        lambda arrays: np.array([np.inf, 0], np.float32),
+        "elements that are not finite",
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "name", "change", "why"), FORGED_ARRAYS, ids=[case[-1] for case in FORGED_ARRAYS])
+def test_arrays_that_the_run_can_t_have_are_refused(
+    killed_later: Run, file: str, name: str, change: Callable[[Arrays], Any], why: str
+) -> None:
+    """MXNet would convert them, or train on from them."""
+    folder = killed_later.out.with_name("x-checkpoints") / "checkpoint-12"
+    arrays = {key: np.array(array) for key, array in ParamsFile(folder / file).items()}
+    arrays = {key: array for key, array in {**arrays, name: change(arrays)}.items() if array is not None}
+    sign(folder, file, write_params, arrays)
+    with pytest.raises(ModelError, match=rf"^checkpoint of step 12: damaged \(.*{why}"):
+        killed_later(resume=True)
 
 
 def test_to_resume_where_nothing_is_begins_with_the_first_step(run: Run) -> None:
@@ -269,6 +353,7 @@ def test_checkpoints_are_not_thrown_away_unasked(killed: Run) -> None:
         ({"max_length": 20}, "max_length 24 there, 20 here"),
         ({"freeze_encoder": True}, "freeze_encoder False there, True here"),
         ({"patience": 3}, "patience none there, 3 here"),
+        ({"on_error": "skip"}, "on_error fail there, skip here"),
     ],
     ids=str,
 )
@@ -276,6 +361,11 @@ def test_other_options_are_refused_by_name(killed: Run, changes: dict[str, Any],
     with pytest.raises(UsageError) as refused:
         killed(resume=True, options=dataclasses.replace(OPTIONS, **changes))
     assert str(refused.value) == f"{killed.out}-checkpoints/checkpoint-6 is of another run: {why}"
+
+
+def test_other_dropped_labels_are_refused(killed: Run) -> None:
+    with pytest.raises(UsageError, match=r"another run: dropped labels none there, '-', 'maybe' here$"):
+        killed(resume=True, table_format=TableFormat(drop_labels=("-", "maybe")))
 
 
 @pytest.mark.parametrize("name", ["train", "dev"])

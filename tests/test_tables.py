@@ -10,15 +10,23 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from conftest import VOCABULARY
 
 from bertsym import Columns, DataError, TableFormat, UsageError
-from bertsym.text.features import classes_of, sorted_labels
-from bertsym.text.tables import Row, Table, read_rows
+from bertsym.text.labels import classes_of, sorted_labels
+from bertsym.text.reading import read_encoded_rows
+from bertsym.text.tables import Row, Table
 from bertsym.text.tasks import TASKS
+from bertsym.text.tokenizer import Tokenizer, TokenizerOptions
+from bertsym.text.vocabulary import Vocabulary
+from bertsym.text.wordpiece import bert_document
 
 MRPC = Path(__file__).resolve().parents[2] / "shared" / "data" / "mrpc" / "dev.tsv"
 BOM = "\ufeff"
 BY_SUFFIX = TableFormat()
+UNCASED = TokenizerOptions(lower_case=True)
+DOCUMENT = json.dumps(bert_document(Vocabulary(tuple(VOCABULARY)), UNCASED))
+TOKENIZER = Tokenizer(DOCUMENT, "tokenizer.json", UNCASED, 24)
 
 
 def written(folder: Path, name: str, content: str | bytes) -> Path:
@@ -28,13 +36,13 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
 
 
 def rows_of(path: Path, table_format: TableFormat = BY_SUFFIX, need_label: bool = True) -> list[Row]:
-    return read_rows(Table(path, table_format, need_label))
+    return list(Table(path, table_format, need_label))
 
 
 def error_of(path: Path, table_format: TableFormat = BY_SUFFIX) -> str:
     """What is said about a table that can't be read: one line that begins with the file."""
     with pytest.raises(DataError) as caught:
-        read_rows(Table(path, table_format))
+        read_encoded_rows(Table(path, table_format), TOKENIZER)
     message = str(caught.value)
     assert message.startswith(str(path))
     assert "\n" not in message
@@ -128,7 +136,7 @@ def test_without_a_header_the_first_line_is_a_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", ["0", "3", "99999999999999999999"])
 def test_a_column_number_beyond_the_table_is_an_error(tmp_path: Path, number: str) -> None:
     path = written(tmp_path, "t.tsv", "text\tlabel\na\tyes\n")
-    assert error_of(path, columns(number)) == f": no column {number}, there are 2"
+    assert error_of(path, columns(number)) == f": no column {number}, there are 2: 'text', 'label'"
 
 
 def test_a_column_that_is_not_there_is_said_with_those_that_are(tmp_path: Path) -> None:
@@ -162,8 +170,8 @@ def test_usual_header_names_are_found(tmp_path: Path, kind: str, header: str, ex
         separator = {"tsv": "\t", "csv": ","}[kind]
         content = f"{separator.join(names)}\n{separator.join(f'the {name}' for name in names)}\n"
     table = Table(written(tmp_path, f"t.{kind}", content), TableFormat())
-    (row,), chosen = read_rows(table), table.columns
-    assert chosen == expected
+    (row,) = table
+    assert table.columns == expected
     pair = f"the {expected.pair}" if expected.pair else None
     assert (row.text, row.pair, row.label) == (f"the {expected.text}", pair, f"the {expected.label}")
 
@@ -232,6 +240,11 @@ def test_a_csv_quote_that_is_never_closed_is_an_error_where_it_opens(tmp_path: P
     assert error_of(path).startswith(", line 3: not valid CSV: ")
 
 
+def test_a_csv_quote_that_is_never_closed_is_reported_with_the_lines_it_hides(tmp_path: Path) -> None:
+    path = written(tmp_path, "t.csv", 'text,label\na,yes\n"b,no\nc,yes\nd,no\n')
+    assert error_of(path).endswith(" (a quotation mark that is not closed, over 3 lines)")
+
+
 def test_text_after_a_closing_csv_quote_is_an_error(tmp_path: Path) -> None:
     path = written(tmp_path, "t.csv", 'text,label\n"a" b,yes\n')
     assert error_of(path).startswith(", line 2: not valid CSV: ")
@@ -261,8 +274,32 @@ def test_json_integer_labels_are_labels(tmp_path: Path) -> None:
 
 
 def test_json_numbers_and_truths_are_labels_as_they_are_spelt(tmp_path: Path) -> None:
-    content = "".join(f'{{"text": "a", "label": {label}}}\n' for label in ("1.0", "1.5", "true", "1e400"))
-    assert [row.label for row in rows_of(written(tmp_path, "t.jsonl", content))] == ["1", "1.5", "true", "Infinity"]
+    content = "".join(f'{{"text": "a", "label": {label}}}\n' for label in ("1.0", "1.5", "true", "1e3"))
+    assert [row.label for row in rows_of(written(tmp_path, "t.jsonl", content))] == ["1", "1.5", "true", "1000"]
+
+
+@pytest.mark.parametrize(
+    ("label", "why"),
+    [
+        ("NaN", "the label NaN is not a finite number"),
+        ("-Infinity", "the label -Infinity is not a finite number"),
+        ("1e400", "the label Infinity is not a finite number"),
+        ("-0", "the label -0 is the same number as 0, write 0"),
+        ("-0.0", "the label -0 is the same number as 0, write 0"),
+        ("9007199254740993.0", "the label 9007199254740992.0 is too large, write it as a string"),
+        ('0, "label": 1', "the key 'label' is repeated"),
+    ],
+)
+def test_a_json_label_that_is_not_one_number_is_refused(tmp_path: Path, label: str, why: str) -> None:
+    path = written(tmp_path, "t.jsonl", f'{{"text": "a", "label": 1}}\n{{"text": "a", "label": {label}}}\n')
+    assert error_of(path) == f", line 2: {why}"
+
+
+def test_json_values_that_are_not_read_may_be_anything(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, "t.jsonl", '{"text": "a", "label": 0, "x": NaN, "y": 1e400, "z": -0, "z": {"a": 1, "a": 2}}\n'
+    )
+    assert rows_of(path) == [Row(1, "a", None, "0")]
 
 
 @pytest.mark.parametrize("label", ["null", "[1]", '{"a": 1}'])
@@ -280,6 +317,13 @@ def test_a_json_text_is_a_string(tmp_path: Path, text: str) -> None:
 def test_a_missing_json_key_is_named_with_its_line(tmp_path: Path) -> None:
     path = written(tmp_path, "t.jsonl", '{"text": "a", "label": 1}\n\n{"text": "a", "lable": 1}\n')
     assert error_of(path) == ", line 3: no key 'label'"
+
+
+def test_a_column_number_is_no_json_key(tmp_path: Path) -> None:
+    path = written(tmp_path, "t.jsonl", '{"text": "a", "label": 1}\n')
+    assert error_of(path, columns("2")) == (
+        ", line 1: no key '2' (JSON Lines have no numbered columns: give --text-column KEY)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -359,7 +403,7 @@ def test_spaces_around_a_label_do_not_make_another_label(tmp_path: Path) -> None
 def test_a_suffix_that_says_nothing_needs_a_format(tmp_path: Path) -> None:
     path = written(tmp_path, "t.data", "text\tlabel\na\tyes\n")
     with pytest.raises(UsageError, match=re.escape(f"{path}: can't tell the format from the name, give --format")):
-        read_rows(Table(path, TableFormat()))
+        list(Table(path, TableFormat()))
     assert rows_of(path, TableFormat("tsv")) == [Row(2, "a", None, "yes")]
 
 
@@ -378,7 +422,7 @@ def test_a_file_that_can_t_be_opened_is_one_line(tmp_path: Path) -> None:
 def test_a_stream_is_read_like_a_file() -> None:
     stream = io.BytesIO(b'{"text": "a", "label": 1}\n{"text": "b"}\n')
     with pytest.raises(DataError, match="standard input, line 2: no key 'label'"):
-        read_rows(Table(stream, TableFormat("jsonl")))
+        list(Table(stream, TableFormat("jsonl")))
 
 
 @pytest.mark.parametrize(
@@ -395,7 +439,7 @@ def test_a_table_is_closed_when_it_was_read_and_when_it_could_not_be(tmp_path: P
     path = written(tmp_path, name, content)
     error = None
     try:
-        read_rows(Table(path, BY_SUFFIX))
+        list(Table(path, BY_SUFFIX))
     except DataError as caught:
         error = caught  # kept, and with it the frames in which the table was read
     opened = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.exists()]

@@ -8,13 +8,15 @@ import click
 
 from bertsym.cli.options import (
     device_option,
+    drop_label_option,
     inference_batch_size_option,
+    on_error_option,
     row_bar,
-    show_bad_rows,
     table_format,
     table_options,
     task_option,
     threads_option,
+    warn,
 )
 
 
@@ -23,13 +25,8 @@ from bertsym.cli.options import (
 @click.argument("file")
 @task_option()
 @table_options
-@click.option(
-    "--on-error",
-    type=click.Choice(["fail", "skip"]),
-    default="fail",
-    show_default=True,
-    help="At a row that can't be read: stop, or leave it out of all counts, and say so.",
-)
+@drop_label_option
+@on_error_option("At a row that can't be read or has an unknown label: stop, or report it and leave it out.")
 @inference_batch_size_option
 @device_option
 @threads_option
@@ -43,6 +40,7 @@ def command(
     text_column: str | None,
     pair_column: str | None,
     label_column: str | None,
+    drop_labels: tuple[str, ...],
     on_error: str,
     batch_size: int,
     device: str,
@@ -50,13 +48,15 @@ def command(
 ) -> None:
     """Print the metrics of the classifier at PREFIX on FILE, over all of its rows.
 
-    Columns and task are those of the training unless others are given.
+    Header, columns, dropped labels and task are those of the training unless others are given.
     """
-    tables = table_format(kind, header, text_column, pair_column, label_column)
+    tables = table_format(kind, header, text_column, pair_column, label_column, drop_labels)
 
     from bertsym.inference.evaluate import evaluate
     from bertsym.inference.metrics import format_metrics
+    from bertsym.text.bad_rows import BadRows
 
+    bad_rows = BadRows(on_error, warn)
     with row_bar() as on_rows:
         result = evaluate(
             prefix,
@@ -65,14 +65,17 @@ def command(
             task=task,
             device=device,
             batch_size=batch_size,
-            on_bad_row=(lambda error: click.echo(f"{error}: left out", err=True)) if on_error == "skip" else None,
+            on_bad_row=bad_rows,
             on_rows=on_rows,
+            warn=warn,
         )
-    show_bad_rows(result.left_out, result.rows + result.left_out, "left out")
+    bad_rows.finish(result.rows + result.left_out)
     if as_json:
-        counts = {"rows": result.rows, "truncated": result.truncated, "left_out": result.left_out}
+        names = ("rows", "truncated", "left_out", "dropped_labels")
+        counts = {name: getattr(result, name) for name in names}
         click.echo(json.dumps({**result.metrics, **counts}))
     else:
         truncated = f", {result.truncated} truncated" if result.truncated else ""
-        click.echo(f"{file}: {result.rows} rows{truncated}", err=True)
+        dropped = [f", {count} dropped with the label {label!r}" for label, count in result.dropped_labels.items()]
+        click.echo(f"{file}: {result.rows} rows{truncated}{''.join(dropped)}", err=True)
         click.echo(format_metrics(result.metrics))

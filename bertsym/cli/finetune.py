@@ -13,8 +13,10 @@ import click
 from bertsym.cli.options import (
     command_line,
     device_option,
+    drop_label_option,
     force_option,
     literal_special_tokens_option,
+    on_error_option,
     table_format,
     table_options,
     task_option,
@@ -29,6 +31,8 @@ from bertsym.cli.options import (
 @click.option("--out", required=True, metavar="PREFIX2", help="Where the classifier is written.")
 @task_option(default="classification", show_default=True)
 @table_options
+@drop_label_option
+@on_error_option("At a row of either table that can't be read: stop, or report it and leave it out.")
 @click.option("--epochs", type=int, default=3, show_default=True)
 @click.option("--batch-size", type=int, default=32, show_default=True)
 @click.option(
@@ -94,6 +98,7 @@ def command(
     text_column: str | None,
     pair_column: str | None,
     label_column: str | None,
+    drop_labels: tuple[str, ...],
     checkpoint_steps: int | None,
     keep_checkpoints: int,
     resume: bool,
@@ -106,7 +111,9 @@ def command(
     """Graft Dropout, FullyConnected fc-finetune and SoftmaxOutput softmax onto the bundle at PREFIX and fit.
 
     Tables are TSV (as GLUE publishes it: no quoting), CSV or JSON Lines. Without --task and columns, the
-    usual header names are found: text or sentence1, text_pair or sentence2, label.
+    usual header names are found: text or sentence1, text_pair or sentence2, label. Both tables are read with the
+    same columns, and both with or both without a header: without one give --no-header and column numbers. Where
+    the first line contradicts that, the command stops. The manifest has the numbers of rows that were left out.
 
     Checkpoints are written to PREFIX2-checkpoints/checkpoint-STEP after each epoch, and after SIGINT or SIGTERM. They
     are removed when the bundle is there.
@@ -114,7 +121,7 @@ def command(
     from bertsym.training.options import FinetuneOptions
 
     options = FinetuneOptions(**settings)
-    tables = table_format(kind, header, text_column, pair_column, label_column)
+    tables = table_format(kind, header, text_column, pair_column, label_column, drop_labels)
 
     from bertsym.bundle import bundle_paths
     from bertsym.errors import TrainingStopped

@@ -11,7 +11,6 @@ from typing import Any, BinaryIO, TypeVar
 import click
 
 from bertsym.bert.forms import FORMS, TARGETS
-from bertsym.errors import DataError
 from bertsym.terminal import escaped
 
 SHOWN = 20  #: lines of a kind, where more is rarely read
@@ -157,16 +156,17 @@ def table_options(function: Function) -> Function:
                 "--format",
                 "kind",
                 type=click.Choice(["tsv", "csv", "jsonl"]),
-                help="Of the tables; by default from their names.",
+                help="Format of the tables.  [default: by the suffix of the file]",
             ),
             click.option(
                 "--header/--no-header",
                 default=None,
-                help="Whether the tables have a header line; without, columns are numbers.",
+                help="Whether the first line of a table is a header; without one, columns are given by number.  "
+                "[default: as in training, where it is --header]",
             ),
             click.option("--text-column", metavar="COLUMN", help="Header name, or number from 1, of the text."),
-            click.option("--pair-column", metavar="COLUMN", help="The same for the second text."),
-            click.option("--label-column", metavar="COLUMN", help="The same for the label."),
+            click.option("--pair-column", metavar="COLUMN", help="Header name, or number from 1, of the second text."),
+            click.option("--label-column", metavar="COLUMN", help="Header name, or number from 1, of the label."),
         )
     ):
         function = option(function)
@@ -179,12 +179,35 @@ def table_format(
     text_column: str | None,
     pair_column: str | None,
     label_column: str | None,
+    drop_labels: tuple[str, ...] = (),
 ) -> Any:
-    """The TableFormat that `table_options` asked for."""
+    """The TableFormat that `table_options` and `drop_label_option` ask for."""
     from bertsym.text.tables import TableFormat
     from bertsym.text.tasks import Columns
 
-    return TableFormat(kind, header, Columns(text_column, pair_column, label_column))
+    return TableFormat(kind, header, Columns(text_column, pair_column, label_column), drop_labels)
+
+
+drop_label_option = click.option(
+    "--drop-label",
+    "drop_labels",
+    metavar="VALUE",
+    multiple=True,
+    help="Leave out rows with this label, such as SNLI's -; may be repeated. A label that was dropped in training is "
+    "also left out of evaluation.",
+)
+
+
+def on_error_option(help_text: str, *choices: str) -> Callable[[Function], Function]:
+    """``--on-error fail|skip``, and further choices."""
+    return click.option(
+        "--on-error", type=click.Choice(["fail", "skip", *choices]), default="fail", show_default=True, help=help_text
+    )
+
+
+def warn(text: str) -> None:
+    """Print a line on standard error."""
+    click.echo(escaped(text), err=True)
 
 
 def text_options(function: Function) -> Function:
@@ -223,14 +246,6 @@ def show_truncated(truncated: int, rows: int, limit: int) -> None:
     """Say how many texts were truncated, if any."""
     if truncated:
         click.echo(f"{truncated} of {rows} texts truncated to {limit} tokens", err=True)
-
-
-def show_bad_rows(bad: int, rows: int, done: str) -> None:
-    """Say what was done with the rows that can't be read, if any; raises DataError when these are all."""
-    if bad:
-        click.echo(f"{bad} of {rows} rows {done}", err=True)
-    if bad and bad == rows:
-        raise DataError("no row can be read")
 
 
 def task_option(**settings: Any) -> Callable[[Function], Function]:

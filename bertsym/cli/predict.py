@@ -13,33 +13,27 @@ from bertsym.cli.options import (
     check_texts,
     device_option,
     inference_batch_size_option,
+    on_error_option,
     row_bar,
-    show_bad_rows,
     show_truncated,
     table_format,
     table_source,
     text_options,
     threads_option,
+    warn,
 )
 from bertsym.errors import DataError
 
 if TYPE_CHECKING:
     from bertsym.inference.predict import Prediction
 
-# What `--on-error` does with a row.
-_DONE = {"fail": "", "skip": "left out", "blank": "left blank"}
-
 
 @click.command("predict")
 @click.argument("prefix")
 @text_options
 @click.option("--output-format", type=click.Choice(["tsv", "jsonl"]), default="tsv", show_default=True)
-@click.option(
-    "--on-error",
-    type=click.Choice(["fail", "skip", "blank"]),
-    default="fail",
-    show_default=True,
-    help="At a row that can't be read: stop, leave it out, or print a line without an answer. Each is named.",
+@on_error_option(
+    "At a row that can't be read: stop, leave it out, or print a line without an answer. Each row is named.", "blank"
 )
 @inference_batch_size_option
 @device_option
@@ -61,29 +55,28 @@ def command(
 ) -> None:
     """Print the label and the probability of each label, a line for each text, in the order of the input.
 
-    FILE is a table with the columns of the training unless others are given. Without --text, and with
+    FILE is a table with the header and columns of the training unless others are given. Without --text, and with
     - or nothing as FILE, standard input is read: a text a line, the second text after a tab.
     """
     check_texts(file, text, text_pair)
     tables = table_format(kind, header, text_column, pair_column, label_column)
 
     from bertsym.inference.predict import Classifier
+    from bertsym.text.bad_rows import BadRows
 
     classifier = Classifier(prefix, device, batch_size)
     predictions: Iterator[Prediction | DataError]
     if text is not None:
         predictions = iter(classifier.predict([text], None if text_pair is None else [text_pair]))
     else:
-        predictions = classifier.predict_each(table_source(file), tables)
-    rows = bad = truncated = 0
+        predictions = classifier.predict_each(table_source(file), tables, warn)
+    bad_rows = BadRows(on_error, warn, shown=None)
+    rows = truncated = 0
     # The lines themselves are the progress where they go to the terminal.
     with row_bar(shown=text is None and not sys.stdout.isatty()) as on_rows:
         for rows, prediction in enumerate(predictions, 1):
             if isinstance(prediction, DataError):
-                if on_error == "fail":
-                    raise prediction
-                bad += 1
-                click.echo(f"{prediction}: {_DONE[on_error]}", err=True)
+                bad_rows(prediction)
             else:
                 truncated += prediction.truncated
             if rows == 1 and output_format == "tsv":
@@ -92,7 +85,7 @@ def command(
                 click.echo(_line(prediction, classifier.class_names, output_format))
             on_rows(1)
     show_truncated(truncated, rows, classifier.bundle.signature.max_length)
-    show_bad_rows(bad, rows, _DONE[on_error])
+    bad_rows.finish(rows)
 
 
 def _line(prediction: Prediction | DataError, labels: Sequence[str], output_format: str) -> str:

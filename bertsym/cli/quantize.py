@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bertsym.cli.options import command_line, force_option, table_format, table_options, threads_option
+from bertsym.cli.options import (
+    command_line,
+    drop_label_option,
+    force_option,
+    on_error_option,
+    table_format,
+    table_options,
+    threads_option,
+    warn,
+)
 from bertsym.terminal import escaped
 
 if TYPE_CHECKING:
@@ -20,6 +29,8 @@ if TYPE_CHECKING:
 @click.option("--calibrate", required=True, metavar="FILE", help="Table of texts as those that will be classified.")
 @click.option("--dev", metavar="FILE", help="Labelled table that decides.  [default: the one of --calibrate]")
 @table_options
+@drop_label_option
+@on_error_option("At a row that can't be read or has an unknown label: stop, or report it and leave it out.")
 @click.option(
     "--calibration",
     type=click.Choice(["naive", "entropy"]),
@@ -50,6 +61,8 @@ def command(
     text_column: str | None,
     pair_column: str | None,
     label_column: str | None,
+    drop_labels: tuple[str, ...],
+    on_error: str,
     calibration: str,
     granularity: str,
     rows: int,
@@ -61,9 +74,10 @@ def command(
     Layers stay in float32 where too much would be lost otherwise; where that doesn't help, nothing is written.
     It is for MXNet on CPUs, quick on those with AVX-512 VNNI.
     """
-    tables = table_format(kind, header, text_column, pair_column, label_column)
+    tables = table_format(kind, header, text_column, pair_column, label_column, drop_labels)
 
     from bertsym.quantization.quantize import quantize
+    from bertsym.text.bad_rows import BadRows
     from bertsym.training.progress import TextProgress
 
     result = quantize(
@@ -76,6 +90,7 @@ def command(
         rows=rows,
         max_drop=max_drop,
         table_format=tables,
+        on_bad_row=BadRows(on_error, warn),
         force=force,
         command=command_line(),
         progress=TextProgress().note,

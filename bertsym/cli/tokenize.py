@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from bertsym.cli.options import check_texts, row_bar, show_truncated, table_format, table_source, text_options
+from bertsym.cli.options import check_texts, row_bar, show_truncated, table_format, table_source, text_options, warn
 
 
 @click.command("tokenize")
@@ -42,7 +42,7 @@ def command(
     if text is not None:
         encoded = tokenizer.encode([text], None if text_pair is None else [text_pair])
     else:
-        encoded = tokenizer.encode_table(table_source(file), tables)
+        encoded = tokenizer.encode_table(table_source(file), tables, warn)
     rows = truncated = 0
     with row_bar(shown=text is None and not sys.stdout.isatty()) as on_rows:
         for features in encoded:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +13,7 @@ from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.inference.classifier import as_trained, check_pair
 from bertsym.signature import Signature
 from bertsym.text.features import Features, encode_each
+from bertsym.text.header import check_first_line, warn_of_header_in_stream
 from bertsym.text.tables import Row, Table, TableFormat
 from bertsym.text.tokenizer import Encoded, chunks
 
@@ -50,26 +51,32 @@ class BundleTokenizer:
         return _good(self._encode(rows, "the texts"))
 
     def encode_table(
-        self, source: str | Path | BinaryIO, table_format: TableFormat = TableFormat()
+        self,
+        source: str | Path | BinaryIO,
+        table_format: TableFormat = TableFormat(),
+        warn: Callable[[str], object] = lambda text: None,
     ) -> Iterator[Features]:
         """Encode the rows of a table or of a stream as they come, in their order and in constant memory.
 
         As `encode_each` reads them; raises DataError, naming the line, for a row that can't be read, behind those
         before it.
         """
-        return _good(self.encode_each(source, table_format))
+        return _good(self.encode_each(source, table_format, warn))
 
     def encode_each(
-        self, source: str | Path | BinaryIO, table_format: TableFormat = TableFormat()
+        self,
+        source: str | Path | BinaryIO,
+        table_format: TableFormat = TableFormat(),
+        warn: Callable[[str], object] = lambda text: None,
     ) -> Iterator[list[Encoded | DataError]]:
         """Each row of a table or of a stream encoded, some at a time; in the place of one that can't be read its error.
 
-        A table has the header and the columns of the training table unless `table_format` says otherwise. A
-        stream of which nothing is said has a text a line, or two texts with a tab between them where the
-        classifier was trained on pairs.
+        A table has the header and the columns of the training table unless `table_format` says otherwise. Without a
+        `table_format` a stream has one text per line, or two texts separated by a tab where the classifier was trained
+        on pairs. `warn` is called with what is suspicious about the first line.
 
-        Raises DataError for what is no such table and for a file without rows, and UsageError when a trained
-        classifier takes pairs and these are none, or the other way round; as the rows come.
+        Raises DataError, while the rows come, for a table that can't be read and for a file without rows, and
+        UsageError for pairs where a trained classifier takes single texts, or the other way round.
         """
         is_stream = not isinstance(source, (str, Path))
         if is_stream and table_format == TableFormat():
@@ -79,8 +86,18 @@ class BundleTokenizer:
             if is_stream and table_format.kind is None:
                 table_format = dataclasses.replace(table_format, kind="tsv")
         table = Table(source, table_format, need_label=False)
+        if table.first_line is not None:
+            known = dict.fromkeys([*self.signature.class_names, *table.drop_labels], 0)
+            try:
+                check_first_line(table.first_line, table.name, known, False, warn)
+            except DataError:
+                table.close()
+                raise
         empty = True
-        for encoded in self._encode(table.each(), table.name):
+        rows = table.each()
+        if table_format.kind in ("lines", "pairs"):
+            rows = _watched(rows, table.name, warn)
+        for encoded in self._encode(rows, table.name):
             empty = False
             yield encoded
         if empty and not is_stream:
@@ -97,6 +114,15 @@ class BundleTokenizer:
         # What an encoder or an untrained head reads is not decided yet.
         if self.signature.kind == "classifier" and self.signature.trained:
             check_pair(self.signature, has_pair)
+
+
+def _watched(rows: Iterator[Row | DataError], where: str, warn: Callable[[str], object]) -> Iterator[Row | DataError]:
+    """The rows of a stream, with a warning where the first one is a header."""
+    for row in rows:
+        if isinstance(row, Row) and row.line == 1:
+            cells = row.text.split("\t") if row.pair is None else [row.text, row.pair]
+            warn_of_header_in_stream(cells, f"{where}, line 1", warn)
+        yield row
 
 
 def _characters(row: Row | DataError) -> int:

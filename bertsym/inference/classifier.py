@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from bertsym.bundle import Bundle
 from bertsym.errors import ModelError, UsageError
 from bertsym.signature import Signature
-from bertsym.text.tables import TableFormat
+from bertsym.text.tables import Layout, TableFormat
 from bertsym.text.tasks import TASKS, Task
 
 
@@ -43,9 +44,12 @@ def task_of(signature: Signature, name: str | None = None) -> Task:
 
 
 def as_trained(signature: Signature, table_format: TableFormat) -> TableFormat:
-    """A format whose header and columns are those of the training tables where they are not given."""
-    header = signature.header if table_format.header is None else table_format.header
-    return TableFormat(table_format.kind, header, table_format.columns.or_else(signature.columns))
+    """A format whose header, columns and dropped labels are those of the training where they are not given."""
+    return dataclasses.replace(
+        table_format,
+        drop_labels=(*table_format.drop_labels, *signature.dropped_labels),
+        trained=Layout(signature.columns, signature.header, signature.column_names),
+    )
 
 
 def check_pair(signature: Signature, has_pair: bool) -> None:

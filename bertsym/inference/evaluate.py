@@ -17,12 +17,13 @@ from bertsym.text.tables import TableFormat
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Exact metrics over all rows that were read, and how many were truncated and left out."""
+    """Exact metrics over all rows that were read, and the numbers of rows that were truncated or are missing."""
 
     metrics: dict[str, float]
     rows: int
     truncated: int
-    left_out: int = 0
+    left_out: int  #: rows that can't be read
+    dropped_labels: dict[str, int]  #: label whose rows were dropped -> number of rows
 
 
 def evaluate(
@@ -35,12 +36,14 @@ def evaluate(
     batch_size: int = BATCH_SIZE,
     on_bad_row: Callable[[DataError], object] | None = None,
     on_rows: Callable[[int], object] = lambda count: None,
+    warn: Callable[[str], object] = lambda text: None,
 ) -> Evaluation:
     """Metrics of the classifier at `prefix` on a table whose labels are among the classifier's.
 
-    `task` None: the one that the classifier was trained for, with the columns of its training table. A row
-    that can't be read, or whose label is unknown, is an error, or is left out and heard by `on_bad_row`. `on_rows`
-    hears how many rows are done.
+    `task` None: the one that the classifier was trained for, with the columns of its training table. A row that can't
+    be read, or whose label is unknown, is an error, or is left out where `on_bad_row` takes the error. Rows with a
+    label that the training dropped, or that `table_format` drops, do not count. `on_rows` is called with numbers of
+    rows that are done, `warn` with what is suspicious about the table.
 
     Raises UsageError, DataError or ModelError.
     """
@@ -49,10 +52,9 @@ def evaluate(
     judged = task_of(signature, task)
     if task:
         table_format = dataclasses.replace(table_format, columns=table_format.columns.or_else(judged.columns))
-    rows = read_encoded(bundle, path, table_format, True, on_bad_row)
-    assert rows.classes is not None
+    rows = read_encoded(bundle, path, table_format, True, on_bad_row, warn)
     probabilities = Predictor.from_bundle(bundle, device, batch_size)(rows.features, on_rows)
     metrics = evaluate_probabilities(
         probabilities, rows.classes, signature.class_names, judged.metrics, judged.positive_label
     )
-    return Evaluation(metrics, len(rows), rows.features.truncated, rows.left_out)
+    return Evaluation(metrics, len(rows), rows.features.truncated, rows.left_out, dict(rows.dropped))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -45,26 +45,32 @@ class Classifier:
         return [prediction for prediction in self._predict(encoded) if isinstance(prediction, Prediction)]
 
     def predict_table(
-        self, source: str | Path | BinaryIO, table_format: TableFormat = TableFormat()
+        self,
+        source: str | Path | BinaryIO,
+        table_format: TableFormat = TableFormat(),
+        warn: Callable[[str], object] = lambda text: None,
     ) -> Iterator[Prediction]:
         """Predict the rows of a table or of a stream, in their order and in constant memory.
 
-        As `predict_each`; raises DataError for a row that can't be read, behind the predictions of those before it.
+        As `predict_each`; raises DataError for a row that can't be read, after the predictions of the rows before it.
         """
-        for prediction in self.predict_each(source, table_format):
+        for prediction in self.predict_each(source, table_format, warn):
             if isinstance(prediction, DataError):
                 raise prediction
             yield prediction
 
     def predict_each(
-        self, source: str | Path | BinaryIO, table_format: TableFormat = TableFormat()
+        self,
+        source: str | Path | BinaryIO,
+        table_format: TableFormat = TableFormat(),
+        warn: Callable[[str], object] = lambda text: None,
     ) -> Iterator[Prediction | DataError]:
-        """A prediction for each row, or in the place of one that can't be read its error, which names the line.
+        """A prediction for each row, or in the place of a row that can't be read its error, which names the line.
 
-        Rows are read, and errors of the whole table raised, as `BundleTokenizer.encode_each` says; some rows are
+        Rows are read, and errors of the whole table raised, as by `BundleTokenizer.encode_each`; some rows are
         tokenised while those before them are predicted.
         """
-        return self._predict(ahead(self._tokenizer.encode_each(source, table_format)))
+        return self._predict(ahead(self._tokenizer.encode_each(source, table_format, warn)))
 
     def _predict(self, encoded: Iterable[Sequence[Encoded | DataError]]) -> Iterator[Prediction | DataError]:
         for chunk in encoded:

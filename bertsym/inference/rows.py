@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
 
 from bertsym.bundle import Bundle
 from bertsym.errors import DataError
 from bertsym.inference.classifier import as_trained, check_pair
-from bertsym.symbol.params import Array
-from bertsym.text.features import Features, classes_of, encode_each, unknown_label
-from bertsym.text.tables import Row, Table, TableFormat
-from bertsym.text.tokenizer import Encoded
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The encoded rows of a table, and their classes, (rows,) int64, where it has labels."""
-
-    features: Features
-    classes: Array | None
-    sha256: str
-    left_out: int = 0  #: rows that can't be read
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def sample(self, count: int) -> Features:
-        """Up to `count` rows, always the same ones."""
-        chosen = np.random.default_rng(0).permutation(len(self))[:count]
-        return Features([self.features.examples[row] for row in sorted(chosen)])
+from bertsym.text.reading import Rows, read_encoded_rows, warn_of_absent_labels
+from bertsym.text.tables import Table, TableFormat
 
 
 def read_encoded(
@@ -41,37 +18,17 @@ def read_encoded(
     table_format: TableFormat,
     labelled: bool,
     on_bad_row: Callable[[DataError], object] | None = None,
+    warn: Callable[[str], object] = lambda text: None,
 ) -> Rows:
-    """All rows of a table, with their classes if it is `labelled`.
+    """All rows of a table, with their classes if it is `labelled`; raises DataError and UsageError.
 
-    `on_bad_row` hears of each row that can't be read, which is left out; without it the first is raised. Raises
-    DataError, with the line, and UsageError.
+    `on_bad_row` and `warn` are those of `text.reading.read_encoded_rows`.
     """
     signature = bundle.signature
     table = Table(path, as_trained(signature, table_format), need_label=labelled)
-    found = [_labelled(row, signature.class_names, table.name) if labelled else row for row in table.each()]
-    for row in found:
-        if isinstance(row, Row):
-            check_pair(signature, row.pair is not None)
-            break
     tokenizer = bundle.tokenizer(signature.tokenizer, signature.max_length)
-    rows: list[Row] = []
-    left_out = 0
-    examples: list[Encoded] = []
-    for row, example in zip(found, encode_each(found, tokenizer, table.name)):
-        if isinstance(row, Row) and isinstance(example, Encoded):
-            rows.append(row)
-            examples.append(example)
-        elif isinstance(example, DataError):
-            if on_bad_row is None:
-                raise example
-            on_bad_row(example)
-            left_out += 1
-    if not rows:
-        raise DataError(f"{table.name}: no rows" + (f" but {left_out} that can't be read" if left_out else ""))
-    classes = classes_of(rows, signature.class_names, table.name) if labelled else None
-    return Rows(Features(examples), classes, table.sha256, left_out)
-
-
-def _labelled(row: Row | DataError, labels: Sequence[str], where: str) -> Row | DataError:
-    return unknown_label(row, labels, where) if isinstance(row, Row) and row.label not in labels else row
+    rows = read_encoded_rows(table, tokenizer, signature.class_names, on_bad_row, warn)
+    check_pair(signature, table.columns.pair is not None)
+    if labelled:
+        warn_of_absent_labels(table_format.drop_labels, [rows], warn)
+    return rows

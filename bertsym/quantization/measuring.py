@@ -11,9 +11,9 @@ import numpy as np
 from bertsym.bundle import PARAMS, Bundle
 from bertsym.inference.classifier import task_of
 from bertsym.inference.metrics import evaluate_probabilities
-from bertsym.inference.rows import Rows
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features
+from bertsym.text.reading import Rows
 
 _ROUNDS = 3
 _TIMED_ROWS = 512
@@ -34,7 +34,6 @@ class Measured:
 def metrics_of(bundle: Bundle, probabilities: Array, rows: Rows) -> dict[str, float]:
     """The metrics of the classifier's task, the one that decides first."""
     task = task_of(bundle.signature)
-    assert rows.classes is not None
     return evaluate_probabilities(
         probabilities, rows.classes, bundle.signature.class_names, task.metrics, task.positive_label
     )

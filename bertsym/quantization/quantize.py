@@ -13,10 +13,10 @@ import numpy as np
 from bertsym.acceleration.graphs import in_form, to_symbol
 from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
-from bertsym.errors import ModelError, UsageError, VerificationError
+from bertsym.errors import DataError, ModelError, UsageError, VerificationError
 from bertsym.inference.classifier import open_classifier
 from bertsym.inference.predictor import Predictor
-from bertsym.inference.rows import Rows, read_encoded
+from bertsym.inference.rows import read_encoded
 from bertsym.quantization.calibration import CALIBRATIONS
 from bertsym.quantization.choosing import fewest_kept
 from bertsym.quantization.measuring import Measured, measure, metrics_of
@@ -28,6 +28,7 @@ from bertsym.symbol.guard import add as add_guard
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import bucket_length, inference_batches
 from bertsym.text.features import Features
+from bertsym.text.reading import Rows
 from bertsym.text.tables import TableFormat
 
 GRANULARITIES = ("channel-wise", "tensor-wise")
@@ -61,6 +62,7 @@ def quantize(
     rows: int = 256,
     max_drop: float = 0.01,
     table_format: TableFormat = TableFormat(),
+    on_bad_row: Callable[[DataError], object] | None = None,
     force: bool = False,
     command: list[str] | None = None,
     progress: Callable[[str], object] = lambda text: None,
@@ -71,7 +73,7 @@ def quantize(
     keeps their distribution best (``entropy``). Weights have a scale for each output (``channel-wise``; mxnet keeps
     these in float32 in the file) or one each (``tensor-wise``; int8 in the file). The table `dev`, by default the
     same one, decides: where the first metric of the task falls by more than `max_drop`, the layers that change the
-    answers most stay in float32, as few as possible.
+    answers most stay in float32, as few as possible. `on_bad_row` is that of `inference.evaluate.evaluate`.
 
     Raises UsageError, DataError or ModelError, and VerificationError when no choice of layers holds the metric;
     nothing is left at `out` then.
@@ -81,8 +83,12 @@ def quantize(
         bundle = open_classifier(prefix)
         if bundle.signature.precision != "float32":
             raise ModelError(f"{prefix}: is {bundle.signature.precision} already: quantize the float32 bundle")
-        calibration_rows = read_encoded(bundle, calibrate, table_format, labelled=dev is None)
-        dev_rows = read_encoded(bundle, dev, table_format, labelled=True) if dev is not None else calibration_rows
+        calibration_rows = read_encoded(bundle, calibrate, table_format, dev is None, on_bad_row, progress)
+        dev_rows = calibration_rows
+        if dev is not None:
+            dev_rows = read_encoded(bundle, dev, table_format, True, on_bad_row, progress)
+            progress(calibration_rows.describe(bundle.signature.max_length))
+        progress(dev_rows.describe(bundle.signature.max_length))
         chosen = _Choice(bundle, granularity, calibration_rows, dev_rows, max_drop)
         sample = calibration_rows.sample(rows)
         progress(f"calibrating on {len(sample)} of {len(calibration_rows)} rows")
@@ -92,10 +98,10 @@ def quantize(
             "calibration": {
                 "kind": calibration,
                 "granularity": granularity,
-                "sha256": calibration_rows.sha256,
+                **calibration_rows.facts(),
                 "rows": len(sample),
             },
-            "dev": {"sha256": dev_rows.sha256, "rows": len(dev_rows)},
+            "dev": dev_rows.facts(),
             "max_drop": max_drop,
             "float32_layers": kept,
         }

@@ -250,6 +250,8 @@ def encoder_signature(source: Signature) -> Signature:
         pair=False,
         columns=Columns(),
         header=True,
+        column_names=Columns(),
+        dropped_labels=(),
         precision="float32",
     )
 

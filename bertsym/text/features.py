@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,35 +69,6 @@ class Features:
             valid_length[position] = size
         check_inputs(token_ids, token_types, valid_length, config, rows)
         return token_ids, token_types, valid_length
-
-
-def sorted_labels(rows: Sequence[Row]) -> tuple[str, ...]:
-    """The distinct labels of some rows, as numbers if all are whole numbers, else as words."""
-    labels = {row.label for row in rows if row.label is not None}
-
-    if all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels):
-        return tuple(sorted(labels, key=lambda label: (int(label), label)))
-    return tuple(sorted(labels))
-
-
-def abbreviated(labels: Sequence[str]) -> str:
-    """Labels for a message: all of a few, the first of many."""
-    more = f" and {len(labels) - 20} more" if len(labels) > 20 else ""
-    return ", ".join(label if len(label) <= 30 else f"{label[:30]}..." for label in labels[:20]) + more
-
-
-def classes_of(rows: Sequence[Row], labels: Sequence[str], where: str) -> Array:
-    """The rows' labels as indices into `labels`: (rows,) int64; raises DataError, with the line, for another."""
-    index = {label: i for i, label in enumerate(labels)}
-    for row in rows:
-        if row.label not in index:
-            raise unknown_label(row, labels, where)
-    return np.array([index[str(row.label)] for row in rows], np.int64)
-
-
-def unknown_label(row: Row, labels: Sequence[str], where: str) -> DataError:
-    """What is wrong with a row whose label is none of `labels`."""
-    return DataError(f"{where}, line {row.line}: label {row.label!r} is not one of the labels {abbreviated(labels)}")
 
 
 def encode_rows(rows: Sequence[Row], tokenizer: Tokenizer, where: str) -> Features:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import itertools
 import json
+import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from bertsym.errors import DataError, UsageError
+from bertsym.text.header import FirstLine, has_usual_names, shown_cells
 from bertsym.text.tasks import Columns, usual_columns
 
 FORMATS = ("tsv", "csv", "jsonl")
@@ -21,17 +25,29 @@ _LONGEST_LINE = 1 << 24  # bytes: a row, and its tokens, must fit into memory
 
 
 @dataclass(frozen=True)
-class TableFormat:
-    """How a file is read.
+class Layout:
+    """Where the training tables have their texts and labels."""
 
-    ``kind`` is ``tsv``, ``csv``, ``jsonl``, ``lines`` (a text a line) or ``pairs`` (two with a tab between them);
-    None: by the file's suffix. ``header``
-    None: there is one. ``columns`` that are not given: by the usual header names.
+    columns: Columns = Columns()
+    header: bool = True
+    names: Columns = Columns()  #: header names of the columns that are given by number
+
+
+@dataclass(frozen=True)
+class TableFormat:
+    """How a table is read.
+
+    ``kind`` is ``tsv``, ``csv``, ``jsonl``, ``lines`` (one text per line) or ``pairs`` (two texts per line, separated
+    by a tab); None: by the suffix of the file. ``header`` and ``columns`` that are None are those of ``trained``;
+    before any training there is a header, and columns are found by their usual names. Rows with one of the labels
+    ``drop_labels`` are left out.
     """
 
     kind: str | None = None
     header: bool | None = None
     columns: Columns = Columns()
+    drop_labels: tuple[str, ...] = ()
+    trained: Layout = Layout()
 
 
 @dataclass(frozen=True)
@@ -58,16 +74,18 @@ def _without_end(line: str) -> str:
 class Table:
     """The rows of one file or stream, read lazily.
 
-    ``columns`` tells what was chosen once it is open, ``sha256`` is the digest of all bytes once it is read.
-    With `need_label` False the label column may be absent, and an empty line is an error.
+    ``columns`` are known once it is open (of JSON Lines after the first row), ``sha256`` is the digest of all bytes
+    once it is read. With `need_label` False the label column may be absent, and an empty line is an error.
 
-    Raises DataError on anything that isn't as it should be, with file and line; UsageError on an unknown
-    suffix.
+    Raises DataError, with file and line, for anything that can't be read; UsageError for an unknown suffix.
     """
 
     def __init__(self, source: str | Path | BinaryIO, table_format: TableFormat, need_label: bool = True) -> None:
         self.name = str(source) if isinstance(source, (str, Path)) else "standard input"
-        self._need_label = need_label
+        self.need_label = need_label
+        self.first_line: FirstLine | None = None  #: of a TSV or CSV table
+        self.drop_labels = table_format.drop_labels
+        self.header = table_format.trained.header if table_format.header is None else table_format.header
         self._digest = hashlib.sha256()
         self._is_ours = isinstance(source, (str, Path))
         self._file = _opened(source) if isinstance(source, (str, Path)) else source
@@ -75,7 +93,7 @@ class Table:
             self._kind = table_format.kind or self._kind_by_suffix()
             lines = self._lines()
             self._records: Iterable[tuple[int, Any]] = lines
-            self.columns = table_format.columns
+            self.columns = table_format.columns.or_else(table_format.trained.columns)
             self._to_record: Callable[[int, Any], Mapping[str, str]]
             if self._kind == "jsonl":
                 self._records = self._without_blanks(
@@ -90,15 +108,25 @@ class Table:
                 fields = self._tsv_fields(lines) if self._kind == "tsv" else self._csv_fields(lines)
                 self._open_fields(self._without_blanks(fields), table_format)
         except BaseException:
-            self._close()
+            self.close()
             raise
+
+    @property
+    def layout(self) -> Layout:
+        """How the table was read, for tables that are read in the same way."""
+        first = self.first_line
+        if first is None or not self.header:
+            return Layout(self.columns, self.header)
+        numbered = {part: first.cell(part) or None for part in first.places if part not in first.named}
+        return Layout(self.columns, self.header, Columns(**numbered))
 
     @property
     def sha256(self) -> str:
         """SHA-256 of what was read so far, in hexadecimal."""
         return self._digest.hexdigest()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file, if it was opened here; a table that was read to its end is closed."""
         if self._is_ours:
             self._file.close()
 
@@ -167,7 +195,9 @@ class Table:
             try:
                 fields = next(reader, None)
             except csv.Error as error:
-                yield start, self.error(start, f"not valid CSV: {error}")
+                lines_lost = reader.line_num - start + 1
+                lost = f" (a quotation mark that is not closed, over {lines_lost} lines)" if lines_lost > 1 else ""
+                yield start, self.error(start, f"not valid CSV: {error}{lost}")
                 continue
             if fields is None:
                 return
@@ -186,52 +216,85 @@ class Table:
     def _without_blanks(self, records: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
         """An empty line is no row; where every line is to get its answer it is an error."""
         for number, record in records:
-            if record or not self._need_label:
+            if record or not self.need_label:
                 yield number, record or self.error(number, "an empty line")
 
     def _open_fields(self, fields: Iterator[tuple[int, list[str] | DataError]], table_format: TableFormat) -> None:
         line, first = next(fields, (0, DataError(f"{self.name}: empty file")))
         if isinstance(first, DataError):
             raise first
-        header = table_format.header is not False
-        names = first if header else []
         width = len(first)
-        self.columns = self._choose(names, table_format.columns)
+        self.columns = self._choose(first if self.header else [], self.columns, first)
         places = {
-            part: self._place(name, names, width)
+            part: self._place(part, name, first)
             for part, name in vars(self.columns).items()
-            if name is not None and (part != "label" or self._need_label)
+            if name is not None and (part != "label" or self.need_label)
         }
+        self.first_line = self._describe_first_line(line, first, places, table_format)
 
         def record(number: int, values: list[str]) -> dict[str, str]:
             if len(values) != width:
                 raise self.error(number, f"{len(values)} columns, {width} expected")
             return {part: values[place] for part, place in places.items()}
 
-        self._records = fields if header else itertools.chain([(line, first)], fields)
+        self._records = fields if self.header else itertools.chain([(line, first)], fields)
         self._to_record = record
 
-    def _choose(self, names: list[str], wanted: Columns) -> Columns:
+    def _describe_first_line(
+        self, line: int, cells: list[str], places: Mapping[str, int], table_format: TableFormat
+    ) -> FirstLine:
+        columns, trained, known = vars(self.columns), vars(table_format.trained.names), dict(places)
+        label = self.columns.label
+        if not self.need_label and label is not None:
+            # A label that is not read still says what the first line is.
+            with contextlib.suppress(DataError):
+                known["label"] = self._place("label", label, cells)
+        numbered = {part: name for part, name in trained.items() if vars(table_format.columns)[part] is None}
+        return FirstLine(
+            line,
+            cells,
+            self.header,
+            table_format.header is not None,
+            known,
+            {part for part in known if self.header and columns[part] in cells},
+            Columns(**{part: name if part in places else None for part, name in numbered.items()}),
+        )
+
+    def _choose(self, names: list[str], wanted: Columns, first: Sequence[str] | None = None) -> Columns:
         """The wanted columns, and the usual ones for those that nobody named."""
         chosen = wanted.or_else(usual_columns(names))
-        needed = [("text", chosen.text), ("label", chosen.label)][: 2 if self._need_label else 1]
+        needed = [("text", chosen.text), ("label", chosen.label)][: 2 if self.need_label else 1]
         for what, name in needed:
             if name is None:
-                found = f"the columns are {', '.join(map(repr, names))}" if names else "there is no header"
-                raise DataError(f"{self.name}: which column is the {what}? Give --{what}-column ({found})")
+                found = f"the columns are {shown_cells(names)}" if names else "there is no header"
+                hint = "" if first is None else self._header_hint(first)
+                raise DataError(f"{self.name}: which column is the {what}? Give --{what}-column ({found}){hint}")
         return chosen
 
-    def _place(self, name: str, names: list[str], width: int) -> int:
+    def _place(self, part: str, name: str, first: list[str]) -> int:
+        names = first if self.header else []
         if name in names:
             if names.count(name) > 1:
                 raise DataError(f"{self.name}: {names.count(name)} columns are named {name!r}")
             return names.index(name)
         if re.fullmatch(r"[0-9]{1,20}", name):
-            if not 1 <= int(name) <= width:
-                raise DataError(f"{self.name}: no column {name}, there are {width}")
-            return int(name) - 1
-        found = ", ".join(map(repr, names)) if names else f"{width}, without a header"
-        raise DataError(f"{self.name}: no column {name!r} (the columns are {found})")
+            if 1 <= int(name) <= len(first):
+                return int(name) - 1
+            found = f"no column {name}, there are {len(first)}{f': {shown_cells(names)}' if names else ''}"
+        else:
+            columns = f"{shown_cells(names)}" if names else f"{len(first)}, without a header"
+            found = f"no column {name!r} (the columns are {columns})"
+        raise DataError(f"{self.name}: {found}{self._header_hint(first, part)}")
+
+    def _header_hint(self, first: Sequence[str], part: str | None = None) -> str:
+        """How to fix that a column is missing, where the header may be the reason."""
+        looks_like_header = has_usual_names(first)
+        if self.header and not looks_like_header:
+            return "; if the first line is a row, give --no-header and column numbers"
+        if not self.header and (looks_like_header or vars(self.columns)[part or "text"] in first):
+            more = f" and --{part}-column" if part and vars(self.columns)[part] not in first else ""
+            return f"; the first line is {shown_cells(first)}: give --header{more}"
+        return ""
 
     def __iter__(self) -> Iterator[Row]:
         for row in self.each():
@@ -240,9 +303,9 @@ class Table:
             yield row
 
     def each(self) -> Iterator[Row | DataError]:
-        """The rows, and in the place of one that can't be read its error; reading goes on behind it.
+        """The rows, and in the place of a row that can't be read its error; reading resumes after it.
 
-        Raises DataError for what is wrong with the table and not with a row of it.
+        Raises DataError where the table as a whole can't be read.
         """
         try:
             for number, record in self._records:
@@ -252,7 +315,7 @@ class Table:
                     row = error
                 yield row
         finally:
-            self._close()
+            self.close()
 
     def _row(self, number: int, value: Any) -> Row:
         if isinstance(value, DataError):
@@ -275,38 +338,58 @@ class Table:
 
     def _json_record(self, number: int, line: str) -> dict[str, str]:
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=_JsonObject, parse_int=_json_integer)
         except (ValueError, RecursionError):
             raise self.error(number, "not a JSON value") from None
-        if not isinstance(record, dict):
+        if not isinstance(record, _JsonObject):
             raise self.error(number, "not a JSON object")
-        if self.columns.text is None or (self.columns.label is None and self._need_label):
+        if self.columns.text is None or (self.columns.label is None and self.need_label):
             self.columns = self._choose(list(record), self.columns)
         row = {}
         for part, key in vars(self.columns).items():
-            if key is None or (part == "label" and not self._need_label):
+            if key is None or (part == "label" and not self.need_label):
                 continue
             if key not in record:
-                raise self.error(number, f"no key {key!r}")
+                hint = f" (JSON Lines have no numbered columns: give --{part}-column KEY)" if key.isdigit() else ""
+                raise self.error(number, f"no key {key!r}{hint}")
+            if key in record.repeated:
+                raise self.error(number, f"the key {key!r} is repeated")
             value = record[key]
             if part == "label" and isinstance(value, (bool, int, float)):
-                # true and false as JSON spells them, 1.0 as 1.
-                whole = not isinstance(value, bool) and value == value // 1
-                value = str(int(value)) if whole else json.dumps(value)
+                value = self._json_label(number, value)
             if not isinstance(value, str):
                 raise self.error(number, f"{key!r} is not a text{' or a number' if part == 'label' else ''}")
             row[part] = value
         return row
 
+    def _json_label(self, number: int, value: bool | int | float) -> str:
+        """A JSON number, true or false as a label: in the spelling of JSON, 1.0 as 1."""
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise self.error(number, f"the label {json.dumps(value)} is not a finite number")
+            if value == 0 and math.copysign(1, value) < 0:
+                raise self.error(number, "the label -0 is the same number as 0, write 0")
+            if abs(value) >= 2**53:
+                raise self.error(number, f"the label {json.dumps(value)} is too large, write it as a string")
+            if value.is_integer():
+                value = int(value)
+        return json.dumps(value)
+
+
+class _JsonObject(dict[str, Any]):
+    """A JSON object that knows which of its keys are there more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(key for key, _ in pairs) if len(self) < len(pairs) else {}
+        self.repeated = {key for key, count in counts.items() if count > 1}  #: the last value of each is kept
+
+
+def _json_integer(digits: str) -> int | float:
+    """An integer; -0 keeps its sign."""
+    return int(digits) if digits != "-0" else -0.0
+
 
 def is_unicode(text: str) -> bool:
     """Whether a text can be written as UTF-8; half a surrogate pair, which JSON can spell, can't."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def read_rows(table: Table) -> list[Row]:
-    """All rows of a table; raises DataError, also when there is none."""
-    rows = list(table)
-    if not rows:
-        raise DataError(f"{table.name}: no rows")
-    return rows

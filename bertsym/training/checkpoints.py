@@ -47,6 +47,22 @@ class Checkpoint:
     best: Mapping[str, Array]
 
 
+def check_float32(arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ModelError unless `arrays` have these names and shapes, are float32, and are finite."""
+    missing, unknown = [name for name in shapes if name not in arrays], [name for name in arrays if name not in shapes]
+    for names, what in ((missing, "missing"), (unknown, "unknown")):
+        if names:
+            raise ModelError(f"{len(names)} arrays are {what}, such as {names[0]}")
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.shape != shape:
+            raise ModelError(f"{name} has the shape {array.shape}, expected {shape}")
+        if array.dtype != np.float32:
+            raise ModelError(f"{name} is {array.dtype}, expected float32")
+        if not np.isfinite(array).all():
+            raise ModelError(f"{name} has elements that are not finite")
+
+
 class Checkpoints:
     """The checkpoints of one run, ``OUT-checkpoints/checkpoint-STEP``, of which the newest `keep` stay.
 
@@ -96,16 +112,18 @@ class Checkpoints:
         for path in [*later, *(path for _, path in found[len(later) + self._keep :])]:
             shutil.rmtree(path, ignore_errors=True)
 
-    def kept_array(self, name: str, compute: Callable[[], Array]) -> Array:
-        """An array that an earlier process of this run computed, or else it is computed, and kept until `remove`.
+    def kept_array(self, name: str, shape: tuple[int, ...], compute: Callable[[], Array]) -> Array:
+        """A float32 array that an earlier process of this run computed, or else compute it; it is kept until `remove`.
 
         Raises UsageError where there is one of another run, and ModelError when it can't be written.
         """
         path = self._folder / name
         if path.exists():
-            # A damaged one is computed anew.
+            # A damaged one is computed again.
             with contextlib.suppress(ModelError):
-                return self._read(path).arrays[name]
+                arrays = self._read(path).arrays
+                check_float32(arrays, {name: shape})
+                return arrays[name]
         array = compute()
         self._write(name, {}, {_ARRAYS: {name: array}})
         return array

@@ -164,15 +164,12 @@ def prepare(
     max_length = options.length_for(base.config.max_length)
     contexts(options.device)  # refused here if it isn't there, before anything is read
     tokenizer = base.tokenizer(_tokenizer_options(base, options), max_length)
-    data = read_data(train, dev, TASKS[task], tokenizer, table_format, progress)
+    data = read_data(train, dev, TASKS[task], tokenizer, table_format, options.on_error, progress)
     facts = {
         "options": {**options.to_dict(), "max_length": max_length},
         "task": TASKS[task].kind,
         "dataset": TASKS[task].dataset,
-        "data": {
-            name: {"sha256": rows.sha256, "rows": len(rows)}
-            for name, rows in (("train", data.train), ("dev", data.dev))
-        },
+        "data": {name: rows.facts() for name, rows in (("train", data.train), ("dev", data.dev))},
     }
     grafted = _Grafted(base, len(data.class_names), options, max_length)
     progress.note(grafted.describe_input())
@@ -187,7 +184,8 @@ def _settings(facts: Mapping[str, Any], data: FinetuneData, base: Bundle) -> dic
         "task": facts["task"],
         "dataset": facts["dataset"],
         **{f"{name} table": rows["sha256"] for name, rows in facts["data"].items()},
-        "columns": f"{data.columns}, {'a' if data.header else 'no'} header",
+        "columns": f"{data.layout.columns}, {'a' if data.layout.header else 'no'} header",
+        "dropped labels": ", ".join(map(repr, data.drop_labels)) or "none",
         **{f"base's {name}": entry["sha256"] for name, entry in base.manifest["files"].items()},
         "parts": CPU_PARTS,
         **versions(),
@@ -278,7 +276,10 @@ class _Grafted:
                 progress.note(f"encoder frozen: computing its output for the {len(features)} rows of {name} once")
                 return encode(predictor, features)
 
-            return checkpoints.kept_array(f"{name}-encodings", compute) if checkpoints is not None else compute()
+            if checkpoints is None:
+                return compute()
+            shape = (*([self.length] if self.length else []), self._base.config.units)
+            return checkpoints.kept_array(f"{name}-encodings", (len(features), *shape), compute)
 
         encodings = encodings_of("train", rows.features)
         if workers.rank == 0:
@@ -341,8 +342,10 @@ class _Grafted:
             trained=True,
             encoder_trained=base.signature.encoder_trained or not self._options.freeze_encoder,
             pair=data.pair,
-            columns=data.columns,
-            header=data.header,
+            columns=data.layout.columns,
+            header=data.layout.header,
+            column_names=data.layout.names,
+            dropped_labels=data.drop_labels,
         )
         facts = {
             "source": manifest["source"],

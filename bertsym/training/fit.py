@@ -12,7 +12,7 @@ from bertsym.distributed.workers import ALONE, Workers, WorkersLost
 from bertsym.errors import ModelError, TrainingStopped
 from bertsym.json_reader import JsonValue
 from bertsym.symbol.params import Array, shapes_of
-from bertsym.training.checkpoints import Checkpoint, Checkpoints
+from bertsym.training.checkpoints import Checkpoint, Checkpoints, check_float32
 from bertsym.training.loop import Position, Trainer
 from bertsym.training.progress import EpochReport, Progress
 from bertsym.training.stopping import StopRequest, deferred_signals
@@ -43,8 +43,7 @@ class Fit:
         try:
             position = self._take(JsonValue(checkpoint.state, "state.json"))
             self.trainer.restore(position, checkpoint.arrays)
-            if shapes_of(checkpoint.best) != (shapes_of(self.trainer.arg_params()) if self.reports else {}):
-                raise ModelError("the parameters of its best epoch are those of another model")
+            check_float32(checkpoint.best, shapes_of(self.trainer.arg_params()) if self.reports else {})
         except ModelError as error:
             raise ModelError(f"checkpoint of step {checkpoint.state.get('step')}: damaged ({error})") from None
         self.best = checkpoint.best
@@ -56,8 +55,11 @@ class Fit:
         position = Position(**values)
         self.reports = [_report(report) for report in state["epochs"].elements()]
         epochs = [*(report.epoch for report in self.reports), position.epoch]
-        if epochs != list(range(1, len(epochs) + 1)):
-            raise ModelError("its epochs are none of this run")
+        steps_per_epoch = self.trainer.total_steps // self.trainer.options.epochs
+        if epochs != list(range(1, len(epochs) + 1)) or any(
+            report.step != report.epoch * steps_per_epoch for report in self.reports
+        ):
+            raise ModelError("its epochs are not those of this run")
         return position
 
     def run(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -263,9 +264,9 @@ class Trainer:
         return dataclasses.replace(position, draws=self._module.draws), arrays
 
     def restore(self, position: Position, arrays: Mapping[str, Array]) -> None:
-        """Go on from where `state` was taken of a Trainer with the same arguments; raises ModelError for another."""
+        """Resume from the `state` of a Trainer with the same arguments; raises ModelError for any other state."""
         if not self._can_be_at(position):
-            raise ModelError("its position is none of this run")
+            raise ModelError("its position is not one of this run")
         self.position = position
         self._module.restore(arrays, position.step, position.draws)
 
@@ -279,9 +280,15 @@ class Trainer:
         return (
             position.step == step <= self.total_steps
             and position.batch <= self._batches_per_epoch
-            and position.batch <= position.samples <= position.batch * self.options.batch_size
-            and position.draws <= position.step * self.options.accumulate
+            and position.samples == sum(map(len, self._batches(position.epoch)[: position.batch]))
+            # A worker draws once for each of its passes, and the number of workers may have changed.
+            and position.step <= position.draws <= position.step * self.options.accumulate
+            and position.decay == functools.reduce(self._decayed, range(position.step), 1.0)
         )
+
+    def _decayed(self, decay: float, step: int) -> float:
+        """The decay of a parameter without gradients after one more step."""
+        return decay * (1 - self._rate(step) * self.options.weight_decay)
 
     def arg_params(self) -> dict[str, Array]:
         """A copy of the parameters as they are now."""

@@ -14,7 +14,8 @@ from bertsym.distributed.workers import ALONE, Workers
 from bertsym.errors import ModelError
 from bertsym.forking import renew_after_fork
 from bertsym.runtime import mx
-from bertsym.symbol.params import Array, shapes_of
+from bertsym.symbol.params import Array
+from bertsym.training.checkpoints import check_float32
 from bertsym.training.flat import FlatArrays, blocks
 from bertsym.training.optimizer import AdamW
 from bertsym.training.part import Part
@@ -132,12 +133,14 @@ class PartsModule(mx.mod.BaseModule):  # type: ignore[misc]
         return {name: array.asnumpy() for name, array in self._states(0).items()}
 
     def restore(self, states: Mapping[str, Array], updates: int, draws: int) -> None:
-        """Go on from parameters and optimizer states that `optimizer_state` gave; raises ModelError for others."""
+        """Resume from the arrays that `optimizer_state` returned; raises ModelError for any others."""
+        expected = {name: flat.shape for name, flat in self._states(0).items()}
+        check_float32(states, expected)
+        for name in expected:
+            if name.startswith("variances") and (states[name] < 0).any():
+                raise ModelError(f"{name} has negative elements")
         for device, optimizer in enumerate(self._optimizers):
-            flats = self._states(device)
-            if {name: flat.shape for name, flat in flats.items()} != shapes_of(states):
-                raise ModelError("the states are those of other parameters, or laid out in another way")
-            for name, flat in flats.items():
+            for name, flat in self._states(device).items():
                 flat[:] = states[name]
             optimizer.count = updates
         self.draws = draws

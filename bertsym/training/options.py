@@ -33,6 +33,7 @@ class FinetuneOptions:
     whole_sequence: bool = False
     patience: int | None = None  #: stop after so many epochs that were not better on dev (metric, then loss)
     device: str = "cpu"
+    on_error: str = "fail"  #: at a row that can't be read: ``fail``, or ``skip`` to leave it out
 
     def __post_init__(self) -> None:
         def need(good: bool, name: str, what: str) -> None:
@@ -48,6 +49,7 @@ class FinetuneOptions:
         need(0 <= self.weight_decay < 1, "weight_decay", "a number from 0 to below 1")
         need(0 <= self.clip_norm < float("inf"), "clip_norm", "a number from 0")
         need(0 <= self.dropout < 1, "dropout", "a number from 0 to below 1")
+        need(self.on_error in ("fail", "skip"), "on_error", "fail or skip")
         need(self.patience is None or self.patience >= 1, "patience", "1 or more")
 
     @property
