@@ -119,9 +119,9 @@ def test_the_graph_decides_the_kind_of_a_parameter_whatever_its_file_says(
     done = cli("edit", net, out, "--rename", "fc1=scores", "--params", params, "--shape", "data=5,3")
     assert done.code == 0, done.err
     assert ", verified" in done.out
-    assert "the files compute the same through Module, SymbolBlock, C predict API" in done.out
     assert {name for name in array_names(out) if name.startswith("aux:")} == STATES
     assert_loads(out, in_numpy(network_params(), ROWS)[1])
+    assert "the files compute the same through Module, SymbolBlock, C predict API" in done.out
     note = {
         "all arguments": "stored as arg:, but auxiliary states of the graph: bn_moving_mean, bn_moving_var",
         "all states": "stored as aux:, but arguments of the graph: fc0_weight, fc0_bias, bn_gamma",
