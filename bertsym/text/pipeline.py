@@ -71,7 +71,9 @@ class Pipeline:
         return ids
 
     def _batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._pipeline.encode_batch(texts, add_special_tokens=False)]
+        # Without offsets, where tokenizers (from 0.20.1 on) can leave them out.
+        encode = getattr(self._pipeline, "encode_batch_fast", self._pipeline.encode_batch)
+        return [encoding.ids for encoding in encode(texts, add_special_tokens=False)]
 
 
 def is_short(text: str) -> bool:

@@ -14,6 +14,7 @@ WORDPIECE, TOKENIZER_JSON = "wordpiece", "tokenizer.json"
 _T = TypeVar("_T")
 _CHUNK = 1024  # texts that are worked on at a time, among which a Predictor batches those of like length
 _CHUNK_CHARACTERS = 1 << 20  # with which there are enough
+_TOGETHER = 256  # texts whose ids are all kept until they are truncated
 
 
 def chunks(items: Iterable[_T], characters: Callable[[_T], int]) -> Iterator[list[_T]]:
@@ -96,13 +97,15 @@ class Tokenizer:
             shortest = self.max_length - room + len(columns)
             raise UsageError(f"max length {self.max_length} is too short, {shortest} is the least")
         found: list[Encoded | DataError] = []
-        for chunk in chunks(zip(*columns), lambda example: sum(map(len, example))):
-            ids = [self._ids(column, room + 1) for column in zip(*chunk)]
+        for start in range(0, len(texts), _TOGETHER):
+            ids = [self._ids(column[start : start + _TOGETHER], room + 1) for column in columns]
             found += [self._example(example, room) for example in zip(*ids)]
         return found
 
     def _ids(self, texts: Sequence[str], count: int) -> list[list[int] | DataError]:
         """Token ids of each text: all of them, or at least `count`."""
+        if all(map(is_short, texts)):
+            return list(self._pipeline.encode(texts))
         short = iter(self._pipeline.encode([text for text in texts if is_short(text)]))
         return [next(short) if is_short(text) else self._start(text, count) for text in texts]
 
