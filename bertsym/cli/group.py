@@ -111,7 +111,9 @@ def main() -> NoReturn:
     """Run the command line and exit: 0, 1 for data or model faults, 2 for usage, 130 or 143 when stopped."""
     _open_closed_streams()
     with _stoppable():
-        sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+        _drop_unwritable_output()
+        sys.exit(code)
 
 
 def _open_closed_streams() -> None:
@@ -121,6 +123,15 @@ def _open_closed_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
             if number:
                 setattr(sys, name, os.fdopen(number, "w"))
+
+
+def _drop_unwritable_output() -> None:
+    """Drop output that can't be written: Python would try again at exit, and then exit with 120."""
+    for number, stream in enumerate((sys.stdout, sys.stderr), 1):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def run(arguments: list[str]) -> int:
