@@ -149,7 +149,7 @@ def write_data(form: Form, folder: Path) -> None:
     np.savez(folder / "cases.npz", **named)
     for part in PARTS:
         signature = Bundle.open(form.folder / part).signature
-        answers = {case: reference.output(signature, tuple(arrays.values())) for case, arrays in cases.items()}
+        answers = {case: reference.output(signature, arrays) for case, arrays in cases.items()}
         np.savez(folder / f"{part}.npz", **answers)
     batches = [batch(8, 24) for _ in range(STEPS)]
     steps = {name: np.stack([each[name] for each in batches]) for name in batches[0]}

@@ -306,7 +306,7 @@ def test_the_parameters_are_needed(cli: Cli, tmp_path: Path) -> None:
     del params["bertencoder0_layernorm0_gamma"]
     save(old, SymbolGraph.load(f"{old}-symbol.json"), params)
     line = refusal(cli("lower", old, tmp_path / "new"), tmp_path / "new-symbol.json")
-    missing = "1 parameters of the graph are missing in its file: bertencoder0_layernorm0_gamma"
+    missing = f"1 parameters of the graph are missing in {old}-0000.params: bertencoder0_layernorm0_gamma"
     assert line == f"Error: {old}: {missing}"
     Path(f"{old}-0000.params").unlink()
     line = refusal(cli("lower", old, tmp_path / "new"), tmp_path / "new-symbol.json")
