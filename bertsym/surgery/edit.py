@@ -88,7 +88,7 @@ def edit(
             if node in new_names
         )
     )
-    #: of inputs, labels and parameters, which both graphs share
+    # Of inputs, labels and parameters, which both graphs share
     names = {node.name: new for new_names in renamed for node, new in new_names.items() if node.is_variable}
     for graph, new_names in zip(graphs, renamed):
         graph.rename(new_names)
