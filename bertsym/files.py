@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from bertsym.errors import ModelError
 
 MAX_TEXT = 1 << 26  #: bytes of a text or JSON file; the vocabulary of the largest multilingual BERT has a 30th of it
-MAX_DEPTH = 64  #: of lists and objects in JSON; what goes through it again and again would leave Python's stack
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
@@ -47,36 +45,6 @@ def read_bytes(path: str | Path) -> bytes:
         content = file.read(size)  # no more, where it grows, and no larger buffer
     refuse_lfs_pointer(path, content)
     return content
-
-
-def parse_json(text: str) -> Any:
-    """The value of JSON text, with control characters in strings; raises ValueError, also for what is too deep."""
-    try:
-        value = json.loads(text, strict=False)
-    except RecursionError:
-        raise ValueError("too deep") from None
-    level = [value] if isinstance(value, (dict, list)) else []
-    for _ in range(MAX_DEPTH):
-        if not level:
-            return value
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, (dict, list))
-        ]
-    raise ValueError("too deep")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; raises ModelError, and OSError when it can't be read."""
-    try:
-        document = parse_json(read_bytes(path).decode("utf-8"))
-    except ValueError:
-        raise ModelError(f"{path}: not JSON") from None
-    if not isinstance(document, dict):
-        raise ModelError(f"{path}: not a JSON object")
-    return document
 
 
 def check_inside(path: Path, folders: Iterable[Path]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bertsym.bert.inputs import INPUTS, input_shapes
+from bertsym.json_reader import JsonValue
 from bertsym.text.tasks import Columns
 from bertsym.text.tokenizer import TokenizerOptions
 
@@ -112,87 +113,72 @@ class Signature:
         }
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Signature:
-        """The inverse of `to_json`; raises KeyError, TypeError, ValueError or IndexError for anything else."""
+    def from_json(cls, document: JsonValue) -> Signature:
+        """The inverse of `to_json`; raises ModelError, naming the key, for anything else."""
         columns, tokenizer = document["columns"], document["tokenizer"]
         for key in ("pooling", "thresholds"):
-            if document[key] is not None:
-                raise ValueError(f"{key} {document[key]!r:.80} is not supported")
+            if not document[key].is_null:
+                raise document[key].fault("a value is not supported, null is needed")
+        (output,) = document["outputs"].elements(1, 1)
         return cls(
-            kind=_one_of("kind", document["kind"], KINDS),
-            family=_one_of("family", document["family"], (FAMILY,)),
+            kind=document["kind"].choice(*KINDS),
+            family=document["family"].choice(FAMILY),
             inputs=_tensors(document["inputs"]),
-            output=of_type(document["encoder_output"], str),
-            output_name=of_type(document["outputs"][0]["name"], str),
-            output_shape=_all(document["outputs"][0]["shape"], int, str),
-            max_length=of_type(document["max_length"], int),
-            task=of_type(document["task"], str, _NONE),
-            dataset=of_type(document["dataset"], str, _NONE),
+            output=document["encoder_output"].text(),
+            output_name=output["name"].text(),
+            output_shape=_shape(output["shape"]),
+            max_length=document["max_length"].integer(1, MAX_SIZE),
+            task=document["task"].optional(JsonValue.text),
+            dataset=document["dataset"].optional(JsonValue.text),
             class_names=_class_names(document["class_names"]),
             label_inputs=_tensors(document["label_inputs"]),
-            trained=of_type(document["trained"], bool),
-            encoder_trained=of_type(document["encoder_trained"], bool),
-            pair=of_type(document["pair"], bool, _NONE),
+            trained=document["trained"].boolean(),
+            encoder_trained=document["encoder_trained"].boolean(),
+            pair=document["pair"].optional(JsonValue.boolean),
             columns=_columns(columns),
-            header=of_type(columns["header"], bool),
+            header=columns["header"].boolean(),
             column_names=_columns(columns["names"]) if "names" in columns else Columns(),
-            dropped_labels=_all(document.get("dropped_labels", ()), str),
-            pad_id=of_type(document["pad_id"], int),
+            dropped_labels=document.get("dropped_labels", []).texts(),
+            pad_id=document["pad_id"].integer(0, MAX_SIZE),
             special_tokens=_special_tokens(document["special_tokens"]),
             tokenizer=TokenizerOptions(
-                lower_case=of_type(tokenizer["lower_case"], bool),
-                strip_accents=of_type(tokenizer["strip_accents"], bool, _NONE),
-                split_chinese=of_type(tokenizer["split_chinese"], bool),
-                kind=of_type(tokenizer["kind"], str),
-                segments=of_type(tokenizer["segments"], int),
-                literal_special_tokens=of_type(tokenizer["literal_special_tokens"], bool),
+                lower_case=tokenizer["lower_case"].boolean(),
+                strip_accents=tokenizer["strip_accents"].optional(JsonValue.boolean),
+                split_chinese=tokenizer["split_chinese"].boolean(),
+                kind=tokenizer["kind"].text(),
+                segments=tokenizer["segments"].integer(1, MAX_SIZE),
+                literal_special_tokens=tokenizer["literal_special_tokens"].boolean(),
             ),
-            form=of_type(document["form"], str, _NONE),
-            target_mxnet=of_type(document["target_mxnet"], str, _NONE),
-            minimum_mxnet=of_type(document["minimum_mxnet"], str, _NONE),
-            guarded=of_type(document["guarded"], bool),
-            precision=of_type(document["precision"], str),
+            form=document["form"].optional(JsonValue.text),
+            target_mxnet=document["target_mxnet"].optional(JsonValue.text),
+            minimum_mxnet=document["minimum_mxnet"].optional(JsonValue.text),
+            guarded=document["guarded"].boolean(),
+            precision=document["precision"].text(),
         )
 
 
-_NONE = type(None)
+def _class_names(values: JsonValue) -> tuple[str, ...]:
+    """Class names as labels of tables have them; others would garble what is printed."""
+    names: dict[str, None] = {}
+    for value in values.elements():
+        name = value.text()
+        if not name.isprintable():
+            raise value.fault(f"the class name {name!r:.80} is not printable")
+        if name in names:
+            raise value.fault(f"the class name {name!r:.80} is repeated")
+        names[name] = None
+    return tuple(names)
 
 
-def of_type(value: Any, *kinds: type) -> Any:
-    """The value; raises TypeError unless it is of one of these types, of which bool is no int."""
-    if type(value) not in kinds:
-        raise TypeError(f"{value!r:.80} is not a {kinds[0].__name__}")
-    return value
+def _columns(document: JsonValue) -> Columns:
+    return Columns(*(document[part].optional(JsonValue.text) for part in ("text", "pair", "label")))
 
 
-def _all(values: Any, *kinds: type) -> tuple[Any, ...]:
-    """The values of a list, each of one of these types; raises TypeError."""
-    return tuple(of_type(value, *kinds) for value in of_type(values, list, tuple))
-
-
-def _one_of(what: str, value: Any, known: Sequence[str]) -> str:
-    if value not in known:
-        raise ValueError(f"{what} {value!r:.80} is not one of {', '.join(known)}")
-    return str(value)
-
-
-def _columns(document: Mapping[str, Any]) -> Columns:
-    return Columns(*(of_type(document[part], str, _NONE) for part in ("text", "pair", "label")))
-
-
-def _class_names(values: Any) -> tuple[str, ...]:
-    """Class names as labels of tables have them; raises ValueError for others, which would garble the output."""
-    names = _all(values, str)
-    strange = next((name for name in names if not name.isprintable()), None)
-    if strange is not None:
-        raise ValueError(f"the class name {strange!r:.80} is not printable")
-    if len({*names}) < len(names):
-        raise ValueError("a class name is there twice")
-    return names
-
-
-def _special_tokens(document: Any) -> dict[str, str]:
-    tokens = {_one_of("role", role, ROLES): of_type(token, str) for role, token in of_type(document, dict).items()}
+def _special_tokens(document: JsonValue) -> dict[str, str]:
+    tokens = {role: token.text() for role, token in document.items()}
+    unknown = next((role for role in tokens if role not in ROLES), None)
+    if unknown is not None:
+        raise document.fault(f"role {unknown!r:.80} is not one of {', '.join(ROLES)}")
     return {role: tokens[role] for role in ROLES if role in tokens}
 
 
@@ -200,35 +186,39 @@ def _tensors_json(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
     return [dict(vars(tensor)) for tensor in tensors]
 
 
-def _tensors(values: Any) -> tuple[Tensor, ...]:
+def _tensors(values: JsonValue) -> tuple[Tensor, ...]:
     return tuple(
         Tensor(
-            name=of_type(tensor["name"], str),
-            shape=None if tensor["shape"] is None else _shape(tensor["shape"]),
-            dtype=of_type(tensor["dtype"], str),
-            meaning=of_type(tensor["meaning"], str),
+            name=tensor["name"].text(),
+            shape=tensor["shape"].optional(_shape),
+            dtype=tensor["dtype"].text(),
+            meaning=tensor["meaning"].text(),
         )
-        for tensor in of_type(values, list, tuple)
+        for tensor in values.elements()
     )
 
 
-def _shape(sizes: Any) -> tuple[int | str, ...]:
-    """A shape as a Tensor has it; raises TypeError or ValueError."""
-    for size in _all(sizes, int, str):
-        if not (_FREE.fullmatch(size) if isinstance(size, str) else 1 <= size <= MAX_SIZE):
-            raise ValueError(f"{size!r:.80} is not the size of an axis")
-    return tuple(sizes)
+def _shape(sizes: JsonValue) -> tuple[int | str, ...]:
+    """A shape as a Tensor has it."""
+    return tuple(map(_size, sizes.elements()))
+
+
+def _size(size: JsonValue) -> int | str:
+    if not size.is_text:
+        return size.integer(1, MAX_SIZE)
+    if not _FREE.fullmatch(size.text()):
+        raise size.fault(f"{size.text()!r:.80} is not the size of an axis")
+    return size.text()
 
 
 MAX_SIZE = 1 << 31  #: of an axis of an input or output
 _FREE = re.compile(r"([A-Za-z?]{1,32}'?|\d{1,9})(\*([A-Za-z?]{1,32}'?|\d{1,9})){0,7}")  # such as ``12*batch``
 
 
-def _checked_origin(document: Any) -> Mapping[str, Any]:
+def _checked_origin(document: JsonValue) -> Mapping[str, Any]:
     """The JSON of a Signature; raises what `Signature.from_json` does."""
     Signature.from_json(document)
-    found: Mapping[str, Any] = document
-    return found
+    return document.object()
 
 
 @dataclass(frozen=True)
@@ -260,16 +250,16 @@ class SymbolSignature:
         }
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> SymbolSignature:
+    def from_json(cls, document: JsonValue) -> SymbolSignature:
         """The inverse of `to_json`; raises what `Signature.from_json` does."""
-        _one_of("kind", document["kind"], ("symbol",))
+        document["kind"].choice("symbol")
         return cls(
             inputs=_tensors(document["inputs"]),
             outputs=_tensors(document["outputs"]),
             label_inputs=_tensors(document["label_inputs"]),
-            trained=of_type(document["trained"], bool, _NONE),
-            max_length=of_type(document.get("max_length"), int, _NONE),
-            minimum_mxnet=of_type(document["minimum_mxnet"], str, _NONE),
-            guarded=of_type(document["guarded"], bool),
-            origin=None if document["origin"] is None else _checked_origin(document["origin"]),
+            trained=document["trained"].optional(JsonValue.boolean),
+            max_length=document.get("max_length").optional(lambda value: value.integer(1, MAX_SIZE)),
+            minimum_mxnet=document["minimum_mxnet"].optional(JsonValue.text),
+            guarded=document["guarded"].boolean(),
+            origin=document["origin"].optional(_checked_origin),
         )

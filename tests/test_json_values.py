@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_hugging_face
+from conftest import VOCABULARY, write_hugging_face
 
 from bertsym.bundle import MANIFEST, SIGNATURE, SYMBOL, VOCAB_JSON, open_any
 from bertsym.errors import BertsymError
@@ -81,6 +81,11 @@ def bundle(bundles: dict[str, Path], tmp_path: Path) -> Path:
     return tmp_path / "m"
 
 
+def test_the_manifest_of_a_bundle(bundle: Path) -> None:
+    path = Path(f"{bundle}-{MANIFEST}")
+    check(json.loads(path.read_text()), f"{bundle}-", path.write_text, lambda: open_any(bundle, digests=False))
+
+
 @pytest.mark.parametrize("name", [SIGNATURE, SYMBOL])
 def test_another_signed_file_of_a_bundle(bundle: Path, name: str) -> None:
     path, manifest_path = Path(f"{bundle}-{name}"), Path(f"{bundle}-{MANIFEST}")
@@ -100,13 +105,28 @@ def test_another_signed_file_of_a_bundle(bundle: Path, name: str) -> None:
         check(document, "m-", write, lambda: open_any(bundle, digests=False))
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "model.safetensors.index.json"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"]
+)
 def test_a_file_of_a_hugging_face_folder(tmp_path: Path, name: str) -> None:
     folder = write_hugging_face(tmp_path / "hf", id2label={"0": "no", "1": "yes"}, architectures=["BertModel"])
     path = folder / name
     if name.endswith("index.json"):
         (folder / "model.safetensors").rename(folder / "model-1.safetensors")
         path.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": {"a": "model-1.safetensors"}}))
+    if name == "tokenizer.json":
+        tokens = {token: index for index, token in enumerate(VOCABULARY)}
+        steps = [{"type": "BertNormalizer", "lowercase": True}]
+        path.write_text(
+            json.dumps(
+                {
+                    "normalizer": {"type": "Sequence", "normalizers": steps},
+                    "pre_tokenizer": {"type": "BertPreTokenizer"},
+                    "model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": tokens},
+                    "added_tokens": [{"id": 0, "content": "[PAD]", "special": True}],
+                }
+            )
+        )
     if name == "tokenizer_config.json":
         settings = {"do_lower_case": True, "tokenizer_class": "BertTokenizer", "unk_token": {"content": "[UNK]"}}
         path.write_text(json.dumps(settings))

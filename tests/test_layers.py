@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "recognition": {"errors", "symbol", "recognition", "bert.config", "bert.inputs"},
     "recognition.matching": {"errors", "symbol", "recognition", "bert.config", "bert.encoder_spec"},
     "bert.grafting": {"symbol", "bert.catalogue"},
-    "signature": {"text", "bert.inputs"},
+    "signature": {"json_reader", "text", "bert.inputs"},
     "bundle": {
         "errors",
         "files",
@@ -89,6 +89,7 @@ ALLOWED: dict[str, set[str]] = {
     "surgery": {
         "errors",
         "files",
+        "json_reader",
         "signature",
         "symbol",
         "bert",
@@ -133,7 +134,15 @@ ALLOWED: dict[str, set[str]] = {
     "exporting": {"errors", "signature", "symbol", "bert", "bundle", "sources", "verification"},
     "acceleration": {"errors", "runtime", "symbol", "bert", "recognition", "surgery.replacing", "acceleration"},
     "inference.metrics": set(),
-    "inference.bundle_tokenizer": {"errors", "signature", "text", "bert.inputs", "bundle", "inference.classifier"},
+    "inference.bundle_tokenizer": {
+        "errors",
+        "json_reader",
+        "signature",
+        "text",
+        "bert.inputs",
+        "bundle",
+        "inference.classifier",
+    },
     "inference.classifier": {"errors", "signature", "text", "bundle"},
     "training.options": {"errors"},
     "inference": {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertsym.bert.config import BertConfig
 from bertsym.bundle.files import (
     FILE_NAMES,
     MANIFEST,
@@ -18,14 +19,14 @@ from bertsym.bundle.files import (
     VOCAB_JSON,
     VOCAB_TXT,
     decoded,
+    file_entry,
     file_path,
     open_params,
     read_checked,
 )
 from bertsym.errors import ModelError
 from bertsym.files import check_inside, read_bytes
-from bertsym.json_reader import json_object
-from bertsym.signature import of_type
+from bertsym.json_reader import JsonValue, json_object
 from bertsym.symbol.params import ParamsFile
 
 FORMAT_VERSION = 2
@@ -36,6 +37,7 @@ class Contents:
     """The files of a bundle as they were when it was opened; their paths are not read again."""
 
     manifest: dict[str, Any]
+    config: BertConfig | None  #: of a BERT's bundle
     manifest_digest: str  #: SHA-256
     texts: Mapping[str, str]  #: of the files that are needed, but for the manifest and PARAMS
     params: ParamsFile
@@ -48,11 +50,10 @@ def read_contents(prefix: Path, digests: bool) -> Contents:
     """
     path = file_path(prefix, MANIFEST)
     content = _read_manifest(prefix)
-    manifest = json_object(decoded(content, path), str(path)).object()
-    with damage(path):
-        _check_format(manifest["format_version"], path)
-        _check_manifest(manifest, path)
-    needed = (SYMBOL, PARAMS, SIGNATURE) if manifest["config"] is None else (SYMBOL, PARAMS, VOCAB_TXT, SIGNATURE)
+    document = json_object(decoded(content, path), str(path))
+    config = _check_manifest(document)
+    manifest = document.object()
+    needed = (SYMBOL, PARAMS, SIGNATURE) if config is None else (SYMBOL, PARAMS, VOCAB_TXT, SIGNATURE)
     for name in needed:
         if name not in manifest["files"]:
             raise ModelError(f"{path}: does not list {name}")
@@ -65,7 +66,7 @@ def read_contents(prefix: Path, digests: bool) -> Contents:
             text = read_checked(file_path(prefix, name), entry)
             if name != VOCAB_JSON:
                 texts[name] = text
-    return Contents(manifest, hashlib.sha256(content).hexdigest(), texts, params)
+    return Contents(manifest, config, hashlib.sha256(content).hexdigest(), texts, params)
 
 
 def file_states(prefix: Path) -> dict[str, object]:
@@ -90,31 +91,27 @@ def _read_manifest(prefix: Path) -> bytes:
         raise ModelError(f"{path}: {error.strerror}") from None
 
 
-def _check_format(version: Any, path: Path) -> None:
-    """Raise ModelError for a bundle of another format."""
-    if type(version) is int and version < FORMAT_VERSION:
-        raise ModelError(f"{path}: bundle format {version}: export it again")
+def _check_manifest(manifest: JsonValue) -> BertConfig | None:
+    """The config; raises ModelError, naming the key, unless the values that others rely on are of the right type."""
+    version = manifest["format_version"].integer()
+    if version < FORMAT_VERSION:
+        raise ModelError(f"{manifest.where}: bundle format {version}: export it again")
     if version != FORMAT_VERSION:
-        raise ModelError(f"{path}: bundle format {version!r:.80}, this bertsym reads format {FORMAT_VERSION}")
-
-
-def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
-    """Raise an error unless the values that others rely on are of the right type."""
-    for name, entry in of_type(manifest["files"], dict).items():
+        raise ModelError(f"{manifest.where}: bundle format {version}, this bertsym reads format {FORMAT_VERSION}")
+    for name, entry in manifest["files"].items():
         if name not in FILE_NAMES:
-            raise ModelError(f"{path}: unknown file {name!r}")
-        of_type(entry["sha256"], str)
-        of_type(entry["size"], int)
-    of_type(manifest["config"], dict, type(None))
-    of_type(manifest["source"], dict)
-    of_type(manifest["command"], list, type(None))
-    of_type(of_type(manifest.get("base", {}), dict).get("config"), dict, type(None))
+            raise manifest.fault(f"unknown file {name!r:.80}")
+        file_entry(entry)
+    manifest["source"].object()
+    manifest["command"].optional(JsonValue.elements)
+    if "base" in manifest:
+        manifest["base"].get("config").optional(_read_config)
+    return manifest["config"].optional(_read_config)
 
 
-@contextlib.contextmanager
-def damage(path: Path) -> Iterator[None]:
-    """Turn what code raises on a missing value, or one of another type, into a ModelError that names the file."""
+def _read_config(value: JsonValue) -> BertConfig:
+    values = value.object()
     try:
-        yield
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        raise ModelError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+        return BertConfig.from_dict(values)
+    except ModelError as error:
+        raise value.fault(str(error)) from None

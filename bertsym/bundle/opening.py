@@ -18,7 +18,7 @@ from bertsym.bert.config import BertConfig
 from bertsym.bert.folding import folded_shapes, is_folded
 from bertsym.bert.inputs import INPUT_NAMES, input_shapes
 from bertsym.bert.parameters import parameter_shapes
-from bertsym.bundle.contents import Contents, damage, file_states, read_contents
+from bertsym.bundle.contents import Contents, file_states, read_contents
 from bertsym.bundle.files import (
     MANIFEST,
     PARAMS,
@@ -34,7 +34,7 @@ from bertsym.errors import BertsymError, ModelError
 from bertsym.json_reader import json_object
 from bertsym.recognition.constants import reads_fed_lengths
 from bertsym.recognition.recognise import find_bert
-from bertsym.signature import Signature, SymbolSignature, of_type
+from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ArrayInfo, ParamsFile
@@ -302,11 +302,18 @@ def _expected_shapes(config: BertConfig, signature: Signature, where: object) ->
     if signature.kind == "classifier":
         prefix, outputs = FULLY_CONNECTED, len(signature.class_names)
     elif signature.kind == "logits" and signature.task in FINISHED_HEADS:
-        prefix, outputs = FINISHED_HEADS[signature.task][1], of_type(signature.output_shape[-1], int)
+        prefix, outputs = FINISHED_HEADS[signature.task][1], _last_size(signature, where)
     else:
         raise ModelError(f"{where}: kind {signature.kind!r}, task {signature.task!r} is unknown")
     width = config.units * (signature.length or 1)
     return {**shapes, f"{prefix}_weight": (outputs, width), f"{prefix}_bias": (outputs,)}
+
+
+def _last_size(signature: Signature, where: object) -> int:
+    size = signature.output_shape[-1] if signature.output_shape else None
+    if not isinstance(size, int):
+        raise ModelError(f"{where}: the shape of the output does not end in a number: {signature.output_shape}")
+    return size
 
 
 def recover_bundle(prefix: Path) -> None:
@@ -356,15 +363,11 @@ def has_bundle(prefix: Path) -> bool:
 
 def _open(prefix: Path, digests: bool) -> Bundle | SymbolBundle:
     contents = read_contents(prefix, digests)
-    path = file_path(prefix, SIGNATURE)
-    document = json_object(contents.texts[SIGNATURE], str(path)).object()
+    document = json_object(contents.texts[SIGNATURE], str(file_path(prefix, SIGNATURE)))
     bundle: Bundle | SymbolBundle
-    with damage(path):
-        if contents.manifest["config"] is not None:
-            with damage(file_path(prefix, MANIFEST)):
-                config = BertConfig.from_dict(contents.manifest["config"])
-            bundle = Bundle(prefix, contents, config, Signature.from_json(document))
-        else:
-            bundle = SymbolBundle(prefix, contents, SymbolSignature.from_json(document))
+    if contents.config is not None:
+        bundle = Bundle(prefix, contents, contents.config, Signature.from_json(document))
+    else:
+        bundle = SymbolBundle(prefix, contents, SymbolSignature.from_json(document))
     bundle.check_content()
     return bundle

@@ -11,6 +11,7 @@ from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.bundle import TOKENIZER, Bundle, SymbolBundle, open_any
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.inference.classifier import as_trained, check_pair
+from bertsym.json_reader import JsonValue
 from bertsym.signature import Signature
 from bertsym.text.features import Features, encode_each
 from bertsym.text.header import check_first_line, warn_of_header_in_stream
@@ -153,4 +154,4 @@ def _bert_signature(bundle: Bundle | SymbolBundle) -> Signature:
     if origin is None or not bundle.has(TOKENIZER):
         raise ModelError(f"{bundle.prefix}: has no tokenizer, because what it was made from has none")
     # Its own head, if it has one, was not trained on the origin's texts.
-    return dataclasses.replace(Signature.from_json(origin), trained=False)
+    return dataclasses.replace(Signature.from_json(JsonValue(origin, "origin")), trained=False)

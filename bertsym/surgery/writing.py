@@ -24,6 +24,7 @@ from bertsym.bundle import (
     stage_bundle,
 )
 from bertsym.errors import ModelError, UsageError
+from bertsym.json_reader import JsonValue
 from bertsym.model import Model
 from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
 from bertsym.running import Shape, UnknownShapeError, input_axes, known_shapes, listed_outputs, sizes_of
@@ -165,7 +166,7 @@ def _bert_origin(bundle: Bundle | SymbolBundle | None) -> _BertOrigin | None:
     config = bundle.manifest.get("base", {}).get("config")
     if config is None:
         return None
-    signature = Signature.from_json(bundle.signature.origin)
+    signature = Signature.from_json(JsonValue(bundle.signature.origin, "origin"))
     return _BertOrigin(BertConfig.from_dict(config), signature, bundle.vocabulary(), bundle.tokenizer_json())
 
 
