@@ -35,6 +35,7 @@ ADDED: list[Added] = [
     [("[MA", "lstrip"), ("a b", "normalized"), ("]]", "normalized"), ("--",)],
     [("foo",), ("bar", "normalized")],
     [("foo", "single_word"), ("bar", "single_word", "normalized")],
+    [(" foo", "single_word")],
     [(" x",), ("  ",)],
     [("é!", "normalized"), ("中文", "normalized"), ("\u0301a",)],
     [("\u200d",), ("=\u0338",), ("<SUBJ>", "normalized"), (". ",)],
