@@ -16,6 +16,7 @@ from tokenizer_documents import document as tokenizer_document
 
 from bertsym import Bundle
 from bertsym.bundle import SYMBOL, TRAIN_SYMBOL, BundleContent, open_any, stage_bundle
+from bertsym.signature import bert_inputs
 from bertsym.text.tokenizer import TokenizerOptions
 
 Cli = Callable[..., Result]
@@ -119,6 +120,8 @@ def test_a_task_and_its_data_set_are_told_apart(cli: Cli, bundles: dict[str, Pat
     assert cli("evaluate", tmp_path / "model", table).code == 0
 
 
+SIGNED = [dict(vars(tensor)) for tensor in bert_inputs()]
+TWICE = SIGNED[-1]
 KEPT = ("family", "encoder_output", "pad_id", "special_tokens", "tokenizer", "encoder_trained")
 HEAD = ("task", "dataset", "class_names", "trained", "pair", "columns", "dropped_labels", "max_length")
 
@@ -169,7 +172,12 @@ def test_a_command_passes_on_all_that_it_does_not_change(
         ({"pad_id": 10**9}, "pad_id 1000000000 is not the id of the pad token"),
         ({"special_tokens": {"pad": "[PAD]", "cls": "<s>"}}, "special token '<s>' is not in the vocabulary"),
         ({"special_tokens": {"pad": "[PAD]", "bos": "[CLS]"}}, "role 'bos' is not one of pad, unk, cls, sep, mask"),
-        ({"inputs": []}, "the inputs are none, not data0, data1, data2"),
+        ({"inputs": []}, "the inputs are none, not data0 (batch, length) float32, data1 "),
+        (
+            {"inputs": [*SIGNED, TWICE]},
+            "data2 (batch) float32, data2 (batch) float32, not data0 ",
+        ),
+        ({"label_inputs": []}, "the label inputs are none, not softmax_label (batch) float32"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )

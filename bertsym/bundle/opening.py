@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from bertsym.errors import BertsymError, ModelError
 from bertsym.json_reader import json_object
 from bertsym.recognition.constants import reads_fed_lengths
 from bertsym.recognition.recognise import find_bert
-from bertsym.signature import Signature, SymbolSignature
+from bertsym.signature import Signature, SymbolSignature, Tensor, bert_inputs
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ArrayInfo, ParamsFile
@@ -209,11 +209,9 @@ def check_bert(
 
     `graphs` are by file name (SYMBOL, TRAIN_SYMBOL); `path` gives what messages call a file.
     """
-    names = tuple(tensor.name for tensor in signature.inputs)
-    if names != INPUT_NAMES:
-        raise ModelError(
-            f"{path(SIGNATURE)}: the inputs are {', '.join(names) or 'none'}, not {', '.join(INPUT_NAMES)}"
-        )
+    labels = (Tensor(LABEL_NAME, ("batch",)),) if TRAIN_SYMBOL in graphs else ()
+    _check_tensors("inputs", signature.inputs, bert_inputs(signature.length), path(SIGNATURE))
+    _check_tensors("label inputs", signature.label_inputs, labels, path(SIGNATURE))
     expected = folded_shapes(_expected_shapes(config, signature, path(SIGNATURE)), infos)
     shapes = {name: info.shape for name, info in infos.items()}
     quantized = signature.precision == "int8"
@@ -245,6 +243,17 @@ def check_bert(
         outputs = [f"{output}_output" for output in graph.output_names]
         if outputs != [signature.output_name]:
             raise ModelError(f"{path(name)}: ends in {', '.join(outputs)}, not in {signature.output_name}")
+
+
+def _check_tensors(what: str, found: Sequence[Tensor], expected: Sequence[Tensor], where: object) -> None:
+    """Raise ModelError unless the tensors, apart from what is said of them, are those that bertsym feeds."""
+
+    def described(tensors: Sequence[Tensor]) -> str:
+        shown = (f"{each.name} ({', '.join(map(str, each.shape or '?'))}) {each.dtype}" for each in tensors)
+        return ", ".join(shown) or "none"
+
+    if described(found) != described(expected):
+        raise ModelError(f"{where}: the {what} are {described(found):.200}, not {described(expected)}")
 
 
 def _check_addresses(graph: SymbolGraph, config: BertConfig, where: object) -> None:

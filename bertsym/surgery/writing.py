@@ -192,7 +192,11 @@ def _as_bert(source: _BertOrigin | None, changed: Changed, facts: Mapping[str, A
     signature = changed.signature or _headless(model, source.signature, config)
     if signature is None:
         return None
-    signature = dataclasses.replace(signature, target_mxnet=changed.target or signature.target_mxnet)
+    signature = dataclasses.replace(
+        signature,
+        target_mxnet=changed.target or signature.target_mxnet,
+        label_inputs=signature.label_inputs if changed.train_graph is not None else (),
+    )
     try:
         check_bert(config, signature, model.params.infos, graphs, str)
     except ModelError:
