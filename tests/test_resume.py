@@ -273,14 +273,14 @@ def killed_later(run: Run, after_13: Path) -> Run:
     "changes",
     [
         *({"metrics": metrics} for metrics in ({}, [1], {"accuracy": "x", "loss": 0.5}, {"accuracy": 0.5}, None)),
-        {"metrics": {"accuracy": 0.5, "f1": float("nan"), "loss": 0.5}},  # which is not JSON
+        {"metrics": {"accuracy": 0.5, "f1": 10**400, "loss": 0.5}},
         {"step": 5},
     ],
     ids=str,
 )
 def test_an_epoch_that_the_run_can_t_have_is_refused(killed_later: Run, changes: dict[str, object]) -> None:
     forged(killed_later, 12, lambda state: state["epochs"][0].update(changes))
-    with pytest.raises(ModelError, match=r"^checkpoint of step 12: damaged \(|state\.json: NaN is not a JSON number$"):
+    with pytest.raises(ModelError, match=r"^checkpoint of step 12: damaged \("):
         killed_later(resume=True)
 
 
