@@ -15,6 +15,9 @@ from safetensors.numpy import save_file
 
 from bertsym.cli.group import run
 from bertsym.symbol.params import Array
+from bertsym.text.tokenizer import Tokenizer, TokenizerOptions
+from bertsym.text.vocabulary import Vocabulary
+from bertsym.text.wordpiece import bert_document
 
 WORDS = [
     "the",
@@ -132,6 +135,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
     counted = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common())
     print(f"skipped: {len(skipped)}" + (f" ({counted})" if counted else ""))
+
+
+def tiny_tokenizer(max_length: int = 24) -> Tokenizer:
+    """The tokenizer of the tiny BERT."""
+    options = TokenizerOptions(lower_case=True)
+    document = bert_document(Vocabulary(tuple(VOCABULARY)), options)
+    return Tokenizer(json.dumps(document), "tokenizer.json", options, max_length)
 
 
 @dataclass(frozen=True)

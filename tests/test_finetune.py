@@ -28,7 +28,8 @@ from bertsym import (
 from bertsym.inference.predictor import Predictor
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
-from bertsym.text.features import Features, encode_rows
+from bertsym.text.features import Features
+from bertsym.text.reading import read_encoded_rows
 from bertsym.text.tables import Table
 from bertsym.training.batch_source import TokenSource
 from bertsym.training.loop import Trainer
@@ -59,7 +60,7 @@ def params(prefix: Path) -> dict[str, Array]:
 
 def encoded(bundle: Bundle, table: Path) -> Features:
     tokenizer = bundle.tokenizer(bundle.signature.tokenizer, 24)
-    return encode_rows(list(Table(table, TableFormat())), tokenizer, str(table))
+    return read_encoded_rows(Table(table, TableFormat()), tokenizer).features
 
 
 def test_it_learns_what_the_table_teaches(classifier: Path, tables: Tables) -> None:

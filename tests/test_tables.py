@@ -10,23 +10,18 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import VOCABULARY
+from conftest import tiny_tokenizer
 
 from bertsym import Columns, DataError, TableFormat, UsageError
 from bertsym.text.labels import classes_of, sorted_labels
 from bertsym.text.reading import read_encoded_rows
 from bertsym.text.tables import Row, Table
 from bertsym.text.tasks import TASKS
-from bertsym.text.tokenizer import Tokenizer, TokenizerOptions
-from bertsym.text.vocabulary import Vocabulary
-from bertsym.text.wordpiece import bert_document
 
 MRPC = Path(__file__).resolve().parents[2] / "shared" / "data" / "mrpc" / "dev.tsv"
 BOM = "\ufeff"
 BY_SUFFIX = TableFormat()
-UNCASED = TokenizerOptions(lower_case=True)
-DOCUMENT = json.dumps(bert_document(Vocabulary(tuple(VOCABULARY)), UNCASED))
-TOKENIZER = Tokenizer(DOCUMENT, "tokenizer.json", UNCASED, 24)
+TOKENIZER = tiny_tokenizer()
 
 
 def written(folder: Path, name: str, content: str | bytes) -> Path:

@@ -18,7 +18,7 @@ from bertsym import DataError, ModelError, UsageError
 from bertsym.json_reader import JsonValue
 from bertsym.runtime import nlp
 from bertsym.text import cutting
-from bertsym.text.features import encode_rows
+from bertsym.text.features import encode_each
 from bertsym.text.pipeline import Pipeline, check_vocabulary
 from bertsym.text.tables import Row
 from bertsym.text.tokenizer import Encoded, Tokenizer, TokenizerOptions
@@ -313,14 +313,18 @@ def test_chinese_characters_are_words_unless_that_is_switched_off() -> None:
 # What is refused
 
 
+def failures(rows: list[Row], whole: Tokenizer) -> list[str]:
+    """The messages about rows that can't be tokenised."""
+    return [str(found) for found in encode_each(rows, whole, "t.tsv") if isinstance(found, DataError)]
+
+
 @pytest.mark.parametrize("pair", [False, True])
 def test_a_text_that_can_t_be_cut_is_named_with_its_line(monkeypatch: pytest.MonkeyPatch, pair: bool) -> None:
     monkeypatch.setattr(cutting, "LONGEST", 9000)
     described = json.dumps(document(None, None))
     whole = Tokenizer(described, "tokenizer.json", TokenizerOptions(lower_case=True), 20)
     rows = [Row(2, "cat", "cat"), Row(4, "cat", "a" * 10_000) if pair else Row(4, "a" * 10_000, "cat")]
-    with pytest.raises(DataError, match=r"^t\.tsv, line 4: a text of 10000 characters that this tokenizer can't"):
-        encode_rows(rows, whole, "t.tsv")
+    assert failures(rows, whole)[0].startswith("t.tsv, line 4: a text of 10000 characters that this tokenizer can't")
 
 
 # Long texts
@@ -452,19 +456,16 @@ def test_a_document_must_have_the_ids_of_the_vocabulary(change: dict[str, Any], 
 @pytest.mark.parametrize("text", ["\x00\x07", "\u200d\u200b", "\ufeff\ufffd", "\u0301"])
 def test_a_text_without_any_token_is_named_with_its_line(text: str) -> None:
     rows = [Row(2, "the cat"), Row(7, text), Row(8, "a dog")]
-    with pytest.raises(DataError, match=r"^t\.tsv, line 7: a text without any token"):
-        encode_rows(rows, tokenizer(), "t.tsv")
-    assert len(encode_rows([rows[0], rows[2]], tokenizer(), "t.tsv")) == 2
+    assert failures(rows, tokenizer())[0].startswith("t.tsv, line 7: a text without any token")
+    assert failures([rows[0], rows[2]], tokenizer()) == []
 
 
 @pytest.mark.parametrize(("first", "second"), [("\u200d", "a dog"), ("a dog", "\u200d"), ("\x07", "\x07")])
 def test_a_pair_without_any_token_on_one_side_is_named_with_its_line(first: str, second: str) -> None:
     rows = [Row(2, "the cat", "sat"), Row(4, first, second)]
-    with pytest.raises(DataError, match=r"^t\.tsv, line 4: a text without any token"):
-        encode_rows(rows, tokenizer(), "t.tsv")
+    assert failures(rows, tokenizer())[0].startswith("t.tsv, line 4: a text without any token")
 
 
 def test_half_a_surrogate_pair_is_refused_with_its_line() -> None:
     """It comes from ``--text`` when the terminal's bytes are no UTF-8, and from JSON."""
-    with pytest.raises(DataError, match=r"^t\.tsv, line 4: "):
-        encode_rows([Row(2, "the cat"), Row(4, "a \udce9 b")], tokenizer(), "t.tsv")
+    assert failures([Row(2, "the cat"), Row(4, "a \udce9 b")], tokenizer())[0].startswith("t.tsv, line 4: ")

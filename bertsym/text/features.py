@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,16 +69,6 @@ class Features:
             valid_length[position] = size
         check_inputs(token_ids, token_types, valid_length, config, rows)
         return token_ids, token_types, valid_length
-
-
-def encode_rows(rows: Sequence[Row], tokenizer: Tokenizer, where: str) -> Features:
-    """Tokenise rows; raises DataError, with the line, for a text that is not Unicode or has no token."""
-    examples = []
-    for example in encode_each(rows, tokenizer, where):
-        if isinstance(example, DataError):
-            raise example
-        examples.append(example)
-    return Features(examples)
 
 
 def encode_each(rows: Iterable[Row | DataError], tokenizer: Tokenizer, where: str) -> list[Encoded | DataError]:
