@@ -6,29 +6,23 @@ A right table is never stopped: where the two can't be told apart there is a war
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import VOCABULARY, Result
+from conftest import Result, tiny_tokenizer
 
 from bertsym import BundleTokenizer, Columns, DataError, TableFormat
 from bertsym.text.reading import Rows, read_encoded_rows
 from bertsym.text.tables import Layout, Table
-from bertsym.text.tokenizer import Tokenizer, TokenizerOptions
-from bertsym.text.vocabulary import Vocabulary
-from bertsym.text.wordpiece import bert_document
 
 Cli = Callable[..., Result]
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 TEXT = "the happy cat sat on the mat ."
-UNCASED = TokenizerOptions(lower_case=True)
-DOCUMENT = json.dumps(bert_document(Vocabulary(tuple(VOCABULARY)), UNCASED))
-TOKENIZER = Tokenizer(DOCUMENT, "tokenizer.json", UNCASED, 24)
+TOKENIZER = tiny_tokenizer()
 
 
 @dataclass(frozen=True)
@@ -229,8 +223,10 @@ def test_a_label_that_only_the_first_line_has_is_reported(tmp_path: Path) -> Non
             ["question\tnoun", "sat\tverb", "ran\tverb"],
             [", line 1: 'question', 'noun' is read as a row; give --header"],
         ),
+        # A label that is not a word is no name of a column.
+        (["question\t?", "sat\t0", "ran\t1"], [", line 1: 'question', '?' is read as a row; give --header"]),
     ],
-    ids=["a known class", "rare classes", "a word"],
+    ids=["a known class", "rare classes", "a word", "no word as label"],
 )
 def test_a_row_that_only_resembles_a_header_is_read(tmp_path: Path, lines: list[str], expected: list[str]) -> None:
     found = read(tmp_path / "t.tsv", lines, numbered(1, 2, header=False))

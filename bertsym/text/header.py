@@ -154,7 +154,7 @@ def warn_of_header_in_stream(cells: Sequence[str], where: str, warn: Callable[[s
 def _is_certain(first: FirstLine, classes: Collection[str]) -> bool:
     """Whether a line whose texts are names of columns can't be a row: texts may be words such as ``question``."""
     label = first.cell("label")
-    if label is not None and classes and all(map(is_number, classes)) and not is_number(label):
+    if label and label[0].isalpha() and classes and all(map(is_number, classes)):
         return True
     texts = {first.places[part] for part in ("text", "pair") if part in first.places}
     for place, cell in enumerate(cell.strip().casefold() for cell in first.cells):
