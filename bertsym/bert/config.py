@@ -41,9 +41,9 @@ class BertConfig:
             value = getattr(self, field.name)
             if field.type == "int":
                 if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
-                    raise ModelError(f"BERT config: {field.name} is {value!r}, a positive integer is needed")
+                    raise ModelError(f"BERT config: {field.name} is {value!r:.80}, a positive integer is needed")
             elif isinstance(value, bool) or not isinstance(value, (int, float)) or not -_HUGE < value < _HUGE:
-                raise ModelError(f"BERT config: {field.name} is {value!r}, a number is needed")
+                raise ModelError(f"BERT config: {field.name} is {value!r:.80}, a number is needed")
         if self.num_layers > MAX_LAYERS:
             raise ModelError(f"BERT config: {self.num_layers} layers, at most {MAX_LAYERS} are supported")
         if self.units % self.num_heads:
