@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bertsym.bert.forms import TARGETS
 from bertsym.bert.inputs import INPUTS, input_shapes
 from bertsym.json_reader import JsonValue
 from bertsym.text.tasks import Columns
@@ -150,7 +151,7 @@ class Signature:
                 literal_special_tokens=tokenizer["literal_special_tokens"].boolean(),
             ),
             form=document["form"].optional(JsonValue.text),
-            target_mxnet=document["target_mxnet"].optional(JsonValue.text),
+            target_mxnet=document["target_mxnet"].optional(lambda value: value.choice(*TARGETS)),
             minimum_mxnet=document["minimum_mxnet"].optional(JsonValue.text),
             guarded=document["guarded"].boolean(),
             precision=document["precision"].text(),

@@ -167,6 +167,7 @@ def test_a_command_passes_on_all_that_it_does_not_change(
     [
         ({"pooling": {"kind": "mean"}}, "pooling: a value is not supported"),
         ({"thresholds": [0.5, 0.5]}, "thresholds: a value is not supported"),
+        ({"target_mxnet": "2.0"}, 'target_mxnet: "2.0" is not one of "1.4", "1.5", "1.6", "1.7", "1.8", "1.9"'),
         ({"family": "roberta"}, 'family: "roberta" is not one of "bert"'),
         ({"pad_id": 1}, "pad_id 1 is not the id of the pad token"),
         ({"pad_id": 10**9}, "pad_id 1000000000 is not the id of the pad token"),

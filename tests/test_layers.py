@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "recognition": {"errors", "symbol", "recognition", "bert.config", "bert.inputs"},
     "recognition.matching": {"errors", "symbol", "recognition", "bert.config", "bert.encoder_spec"},
     "bert.grafting": {"symbol", "bert.catalogue"},
-    "signature": {"json_reader", "text", "bert.inputs"},
+    "signature": {"json_reader", "text", "bert.forms", "bert.inputs"},
     "bundle": {
         "errors",
         "files",
