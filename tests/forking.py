@@ -1,6 +1,8 @@
 """Runs command lines, each in a process of its own that forks from this one and so need not import bertsym again.
 
-A line of JSON each on standard input, {"folder": ..., "arguments": [...], "seconds": ...}; and on standard output.
+Reads a line of JSON for each on standard input, {"folder": ..., "arguments": [...], "seconds": ...}, and answers in one
+on standard output. In the folder the command leaves the files stdout and stderr, and after an error the file origin:
+the functions of bertsym in which the error arose, the innermost first, as module:function.
 mxnet is not imported here: a command that needs it imports it in its own process.
 """
 
@@ -9,12 +11,17 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import signal
 import sys
 import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from bertsym.cli import main
-from bertsym.cli.group import COMMANDS
+from bertsym.cli.group import COMMANDS, cli
 
 for name in COMMANDS:
     importlib.import_module(f"bertsym.cli.{name}")
@@ -22,14 +29,46 @@ for name in ("inspection.report", "inspection.text", "surgery.lower", "exporting
     importlib.import_module(f"bertsym.{name}")
 assert "mxnet" not in sys.modules
 
+ADDRESS_SPACE = 12 << 30  #: of a command, for the sake of the machine
+
 
 def run(folder: str, arguments: list[str]) -> None:
-    """The command line of this process, which is a new one; what it says goes to the file stderr."""
+    """Run the command line as this process, which was forked for it."""
     os.chdir(folder)
-    for file, descriptor in ((os.devnull, 1), ("stderr", 2)):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), descriptor)
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    for file, descriptor in (("stdout", 1), ("stderr", 2)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.argv = ["bertsym", *arguments]
+    setattr(cli, "main", recording(cli.main))  # noqa: B010  # mypy takes it for a method
     main()
+
+
+def recording(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function; an error that leaves it is written to the file origin on its way."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except BaseException as error:
+            Path("origin").write_text("\n".join(origin(error)))
+            raise
+
+    return call
+
+
+def origin(error: BaseException | None) -> list[str]:
+    """The functions of bertsym that the first cause of an error passed, the innermost first."""
+    found: list[str] = []
+    while error is not None:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        ours = [
+            f"{frame.f_globals['__name__']}:{frame.f_code.co_name}"
+            for frame in reversed(frames)
+            if frame.f_globals.get("__name__", "").startswith("bertsym.")
+        ]
+        found = ours + found if ours else found
+        error = error.__cause__ or error.__context__
+    return found
 
 
 def wait(child: int, seconds: float) -> dict[str, float]:
