@@ -1,0 +1,23 @@
+"""The script that watches the memory of one Classifier, for a few rows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "soak.py"
+
+
+@pytest.mark.slow
+def test_the_soak_answers_every_row_and_prints_the_memory() -> None:
+    result = subprocess.run(
+        [sys.executable, str(SCRIPT), "--rows", "1200"], capture_output=True, text=True, timeout=600
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    *samples, last = result.stdout.splitlines()
+    assert len(samples) == 3
+    assert last.startswith("1200 rows answered; after 400 rows ")
+    assert "bytes a row" in last
