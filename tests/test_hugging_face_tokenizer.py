@@ -336,6 +336,7 @@ def test_the_options_say_whether_they_and_the_vocabulary_describe_the_pipeline(
     [
         ({}, "no vocab.txt and no tokenizer.json"),
         ({"tokenizer.json": {"model": {}}}, 'tokenizer.json: model: the key "vocab" is missing'),
+        ({"tokenizer.json": {"model": {"vocab": {"[UNK]": 0}}}}, 'tokenizer.json: model: the key "type" is missing'),
         ({"tokenizer.json": document(type="BPE")}, 'tokenizer.json: model.type: "BPE" is not one of "WordPiece"'),
         (
             {"tokenizer.json": document(unk_token="<unk>")},

@@ -37,6 +37,7 @@ _BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "Mo
 _PLAIN_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
 _REQUIRED = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
 _DEFAULTS = {**_REQUIRED, "mask_token": "[MASK]"}
+_WORDPIECE = {"continuing_subword_prefix", "max_input_chars_per_word"}
 _DOCUMENT = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder")
 
 
@@ -147,6 +148,8 @@ def _fast_document(fast: JsonValue) -> dict[str, Any]:
     for token, number in checked["vocab"].object().items():
         if type(number) is not int:
             raise checked["vocab"][token].fault(f"{number!r:.60} is not a token id")
+    if not _WORDPIECE.issubset(fast["model"].object()):
+        fast["model"]["type"].text()  # the library takes a model without a type and without these keys for a WordLevel
     return document
 
 
