@@ -12,32 +12,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _LONGEST_LINE = 10  # elements of an array that stay on one line
+_CLOSING = {"{": "}", "[": "]"}
 _ESCAPES = str.maketrans({'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
 def to_text(document: Mapping[str, Any]) -> str:
     """The text of a symbol's document: strings, integers, lists and objects as MXNet lays them out."""
-    pieces: list[str] = []
-    _write_object(document, 0, pieces)
-    return "".join(pieces)
+    return _object(document, 0)
 
 
-def _write_object(document: Mapping[str, Any], depth: int, pieces: list[str]) -> None:
+def _object(document: Mapping[str, Any], depth: int) -> str:
     """A symbol, a node of it, or a subgraph of a control-flow node: an entry a line."""
-    for i, (key, value) in enumerate(document.items()):
-        pieces.append(("{" if i == 0 else ", ") + _line(depth + 1) + f"{_string(key)}: ")
-        if key in ("nodes", "subgraphs") and _are_objects(value):
-            _write_objects(value, depth + 1, pieces)
-        else:
-            _write_value(value, depth + 1, pieces)
-    pieces.append(_line(depth) + "}")
+    line = _line(depth + 1)
+    entries = [
+        f"{_string(key)}: "
+        + (_objects if key in ("nodes", "subgraphs") and _are_objects(value) else _value)(value, depth + 1)
+        for key, value in document.items()
+    ]
+    return f"{{{line}{f', {line}'.join(entries)}{_line(depth)}}}"
 
 
-def _write_objects(values: Sequence[Any], depth: int, pieces: list[str]) -> None:
-    for i, value in enumerate(values):
-        pieces.append(("[" if i == 0 else ", ") + _line(depth + 1))
-        _write_object(value, depth + 1, pieces)
-    pieces.append(_line(depth) + "]" if values else "[]")
+def _objects(values: Sequence[Any], depth: int) -> str:
+    line = _line(depth + 1)
+    entries = [_object(value, depth + 1) for value in values]
+    return f"[{line}{f', {line}'.join(entries)}{_line(depth)}]" if entries else "[]"
 
 
 def _are_objects(value: Any) -> bool:
@@ -45,23 +43,25 @@ def _are_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(entry, Mapping) and entry for entry in value)
 
 
-def _write_value(value: Any, depth: int, pieces: list[str]) -> None:
+def _value(value: Any, depth: int) -> str:
+    if isinstance(value, str):
+        return _string(value)
+    if type(value) is int:
+        return str(value)
     if isinstance(value, Mapping):
-        several = len(value) > 1
-        pieces.append("{")
-        for i, (key, entry) in enumerate(value.items()):
-            pieces.append((", " if i else "") + (_line(depth + 1) if several else "") + f"{_string(key)}: ")
-            _write_value(entry, depth + 1, pieces)
-        pieces.append((_line(depth) if several else "") + "}")
-    elif isinstance(value, (list, tuple)):
-        several = len(value) > _LONGEST_LINE
-        pieces.append("[")
-        for i, entry in enumerate(value):
-            pieces.append((", " if i else "") + (_line(depth + 1) if several else ""))
-            _write_value(entry, depth + 1, pieces)
-        pieces.append((_line(depth) if several else "") + "]")
-    else:
-        pieces.append(_string(value) if isinstance(value, str) else json.dumps(value))
+        return _laid_out("{", [f"{_string(key)}: {_value(entry, depth + 1)}" for key, entry in value.items()], 1, depth)
+    if isinstance(value, (list, tuple)):
+        return _laid_out("[", [_value(entry, depth + 1) for entry in value], _LONGEST_LINE, depth)
+    return json.dumps(value)
+
+
+def _laid_out(opening: str, entries: list[str], longest_line: int, depth: int) -> str:
+    """Entries in brackets or braces, on one line or each on its own."""
+    closing = _CLOSING[opening]
+    if len(entries) <= longest_line:
+        return opening + ", ".join(entries) + closing
+    line = _line(depth + 1)
+    return opening + line + f", {line}".join(entries) + _line(depth) + closing
 
 
 def _line(depth: int) -> str:
@@ -69,4 +69,4 @@ def _line(depth: int) -> str:
 
 
 def _string(text: str) -> str:
-    return f'"{text.translate(_ESCAPES)}"'
+    return f'"{text}"' if text.isalnum() or text.isidentifier() else f'"{text.translate(_ESCAPES)}"'
