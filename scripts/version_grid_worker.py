@@ -93,8 +93,13 @@ def c_predict(job):
         check(code, Refused)
         return predictor
 
+    predictors = {}
+
     def forward(inputs):
-        predictor = create([array.shape for array in inputs])
+        shapes = tuple(array.shape for array in inputs)
+        if shapes not in predictors:
+            predictors[shapes] = create(shapes)
+        predictor = predictors[shapes]
         for name, array in zip(INPUTS, inputs):
             data = np.ascontiguousarray(array, np.float32)
             pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
@@ -105,7 +110,6 @@ def c_predict(job):
         output = np.empty([shape[i] for i in range(ndim.value)], np.float32)
         pointer = output.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         check(library.MXPredGetOutput(predictor, ctypes.c_uint(0), pointer, ctypes.c_uint(output.size)))
-        check(library.MXPredFree(predictor))
         return output
 
     return forward

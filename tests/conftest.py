@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -126,6 +129,27 @@ def write_hugging_face(folder: Path, weights: dict[str, Array] | None = None, **
     return folder
 
 
+#: the files that take longest, which come first: with one of them last, one process of xdist would wait for the other
+SLOWEST = (
+    *("test_resume.py", "test_clients.py", "test_mutations.py", "test_training_signals.py", "test_forms.py"),
+    *("test_verification.py", "test_every_model.py", "test_lower_foreign.py", "test_version_grid.py"),
+    *("test_symbol_round_trip.py", "test_kill_runs.py", "test_guard.py", "test_lower.py"),
+    *("test_sources_hugging_face.py", "test_predict.py", "test_jvm_clients.py", "test_distributed.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest files first."""
+    places = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collected tests out of garbage collections, of which each verification makes several."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Print, as the last line, how many tests were skipped and why."""
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
@@ -172,28 +196,69 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     return call
 
 
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """Keep what has been imported, or made for several files, out of garbage collections too."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def every_loader(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load all that surgery writes through the C predict API too, otherwise only done for auxiliary states."""
     monkeypatch.setattr("bertsym.surgery.reloading.ALWAYS", ("Module", "SymbolBlock", "C predict API"))
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def tiny_hf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Make a folder of files once for all processes of xdist: once(name, make), where make(folder) fills it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / name
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / f"{name}.done").exists():
+                folder.mkdir(exist_ok=True)
+                make(folder)
+                (shared / f"{name}.done").touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_hf(once: Once) -> Path:
     """A folder with the tiny BERT as Hugging Face ships it."""
-    return write_hugging_face(tmp_path_factory.mktemp("hf") / "tiny")
+    return once("tiny", write_hugging_face)
+
+
+_DEFAULTS = [("form", "portable"), ("target", None)]  # of `export`
 
 
 @pytest.fixture(scope="session")
-def bundles(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Prefixes of the tiny BERT's bundles, by output."""
+def exported(tiny_hf: Path, once: Once) -> Callable[..., Path]:
+    """Prefix of a bundle of the tiny BERT, by options of `export`; no test may change its files."""
     from bertsym import export
 
-    folder = tmp_path_factory.mktemp("bundles")
-    return {
-        output: export(f"hf:{tiny_hf}", folder / output, output=output).bundle.prefix
-        for output in ("cls", "pooled", "mean", "sequence")
-    }
+    def prefix(**options: Any) -> Path:
+        chosen = {key: value for key, value in sorted(options.items()) if (key, value) not in _DEFAULTS}
+        folder = "-".join(["exported", *(f"{key}={value}" for key, value in chosen.items())])
+        name = options.get("output") or options.get("task") or "cls"
+        return once(folder, lambda made: export(f"hf:{tiny_hf}", made / name, **options)) / name
+
+    return prefix
+
+
+@pytest.fixture(scope="session")
+def bundles(exported: Callable[..., Path]) -> dict[str, Path]:
+    """Prefixes of the tiny BERT's bundles, by output."""
+    return {output: exported(output=output) for output in ("cls", "pooled", "mean", "sequence")}
 
 
 @dataclass(frozen=True)
@@ -221,10 +286,13 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 
 
 @pytest.fixture(scope="session")
-def classifier(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prefix of a classifier that was fine-tuned on `tables` and has learned it."""
+def classifier(bundles: dict[str, Path], tables: Tables, once: Once) -> Path:
+    """Prefix of a classifier that was fine-tuned on `tables` and has learned it; no test may change its files."""
     from bertsym import FinetuneOptions, finetune
 
-    prefix = tmp_path_factory.mktemp("classifier") / "happy"
     options = FinetuneOptions(epochs=16, batch_size=16, learning_rate=1e-2, max_length=24)
-    return finetune(bundles["cls"], tables.train, tables.dev, prefix, options=options).bundle.prefix
+
+    def make(folder: Path) -> None:
+        finetune(bundles["cls"], tables.train, tables.dev, folder / "happy", options=options)
+
+    return once("classifier", make) / "happy"

@@ -1,9 +1,8 @@
-"""Runs command lines, each in a process of its own that forks from this one and so need not import bertsym again.
+"""Runs command lines, each in a process of its own that forks from this one and so need not import mxnet again.
 
 Reads a line of JSON for each on standard input, {"folder": ..., "arguments": [...], "seconds": ...}, and answers in one
 on standard output. In the folder the command leaves the files stdout and stderr, and after an error the file origin:
 the functions of bertsym in which the error arose, the innermost first, as module:function.
-mxnet is not imported here: a command that needs it imports it in its own process.
 """
 
 from __future__ import annotations
@@ -22,12 +21,13 @@ from typing import Any
 
 from bertsym.cli import main
 from bertsym.cli.group import COMMANDS, cli
+from bertsym.runtime import import_library
 
 for name in COMMANDS:
     importlib.import_module(f"bertsym.cli.{name}")
 for name in ("inspection.report", "inspection.text", "surgery.lower", "exporting", "inference.predict", "verification"):
     importlib.import_module(f"bertsym.{name}")
-assert "mxnet" not in sys.modules
+import_library("mxnet")
 
 ADDRESS_SPACE = 12 << 30  #: of a command, for the sake of the machine
 

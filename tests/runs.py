@@ -58,6 +58,9 @@ def checkpoints(prefix: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
+_uninterrupted: dict[str, tuple[At, dict[str, bytes]]] = {}
+
+
 @dataclasses.dataclass
 class Run:
     """A run that can be made several times."""
@@ -85,6 +88,15 @@ class Run:
         """Run until a step, and no further."""
         with pytest.raises(Gone):
             self(At(step, go), **more)
+
+    def uninterrupted(self, **changes: Any) -> tuple[At, dict[str, bytes]]:
+        """What a run with OPTIONS, changed, reports when nothing stops it, and its files; made once for all tests."""
+        key = repr(sorted(changes.items()))
+        if key not in _uninterrupted:
+            heard, other = At(), self.elsewhere("uninterrupted")
+            other(heard, options=dataclasses.replace(OPTIONS, **changes))
+            _uninterrupted[key] = heard, files(other.out)
+        return _uninterrupted[key]
 
     def elsewhere(self, name: str) -> Run:
         folder = self.folder.parent / name

@@ -42,9 +42,24 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+WAYS = [
+    ("cls", "fast", None),
+    ("pooled", "portable", "1.6"),
+    ("mean", "gluonnlp", None),
+    ("sequence", "portable", "1.4"),
+]
+#: the large ones have two of them each
+FEW = {
+    "BERT-base, 12 layers and heads": (0, 3),
+    "BERT-large, 24 layers, 16 heads": (1, 2),
+    "multilingual, 119547 words": (1, 3),
+}
+
+
 @pytest.mark.parametrize(
-    ("output", "form", "target"),
-    [("cls", "fast", None), ("pooled", "portable", "1.6"), ("mean", "gluonnlp", None), ("sequence", "portable", "1.4")],
+    ("model", "output", "form", "target"),
+    [(model, *WAYS[i]) for model in MODELS for i in FEW.get(model, range(len(WAYS)))],
+    indirect=["model"],
 )
 def test_every_output_is_exported_and_lowered(
     model: Path, output: str, form: str, target: str | None, tmp_path: Path
@@ -72,6 +87,9 @@ def test_every_head_reads_its_output(model: Path, tmp_path: Path) -> None:
         assert inspect(lowered.bundle.prefix).answers[0].kind == kind
 
 
+@pytest.mark.parametrize(
+    "model", ["MiniLM, 6 layers, 12 heads", "multilingual, 119547 words", "20 positions", "one segment"], indirect=True
+)
 def test_a_finished_head_is_written(model: Path, tmp_path: Path) -> None:
     assert verify(export(f"hf:{model}", tmp_path / "finished", task="qa").bundle.prefix)
 

@@ -98,13 +98,10 @@ def reference(
 
 
 @pytest.fixture(scope="module")
-def forms(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, str | None], Path]:
+def forms(exported: Callable[..., Path]) -> dict[tuple[str, str, str | None], Path]:
     """Prefixes of the tiny BERT's bundles, by output, form and target."""
-    folder = tmp_path_factory.mktemp("forms")
     return {
-        (output, form, target): export(
-            f"hf:{tiny_hf}", folder / f"{output}-{form}-{target}", output=output, form=form, target=target
-        ).bundle.prefix
+        (output, form, target): exported(output=output, form=form, target=target)
         for output in OUTPUTS
         for form, target in WRITTEN
     }
@@ -249,15 +246,25 @@ def assert_gradients(found: Mapping[str, Array], expected: Mapping[str, Array]) 
         assert np.abs(found[name] - gradient).max() < 1e-4 * scale, name
 
 
-@pytest.mark.parametrize("output", ["cls", "pooled", "mean"])
+@pytest.fixture(scope="module", params=["cls", "pooled", "mean"])
+def portable_gradients(
+    request: pytest.FixtureRequest, without_dropout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, dict[str, Array]]:
+    """An output, and the gradients of the portable form that ends in it."""
+    prefix = trained(without_dropout, tmp_path_factory.mktemp("portable"), "portable", None, request.param)
+    return request.param, gradients(prefix, texts(9))
+
+
 @pytest.mark.parametrize(("form", "target"), [written for written in WRITTEN if written != ("portable", None)])
 def test_gradients_are_those_of_the_portable_form(
-    without_dropout: Path, form: str, target: str | None, output: str, tmp_path: Path
+    portable_gradients: tuple[str, dict[str, Array]],
+    without_dropout: Path,
+    form: str,
+    target: str | None,
+    tmp_path: Path,
 ) -> None:
-    inputs = texts(9)
-    expected = gradients(trained(without_dropout, tmp_path / "portable", "portable", None, output), inputs)
-    found = gradients(trained(without_dropout, tmp_path / "other", form, target, output), inputs)
-    assert_gradients(found, expected)
+    output, expected = portable_gradients
+    assert_gradients(gradients(trained(without_dropout, tmp_path, form, target, output), texts(9)), expected)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -32,12 +32,10 @@ def run(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> Run:
     return Run(bundles["cls"], tables, tmp_path / "run")
 
 
-@pytest.fixture(scope="module")
-def whole(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+@pytest.fixture
+def whole(run: Run) -> dict[str, bytes]:
     """The files of an uninterrupted run with OPTIONS."""
-    run = Run(bundles["cls"], tables, tmp_path_factory.mktemp("whole"))
-    run()
-    return files(run.out)
+    return run.uninterrupted()[1]
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +72,8 @@ def test_a_resumed_run_writes_the_same_bytes(
     run: Run, step: int, checkpoint_steps: int | None, found: str | None, changes: dict[str, Any]
 ) -> None:
     options = dataclasses.replace(OPTIONS, **changes)
-    whole, heard = At(), At()
-    expected = run.elsewhere("whole")
-    expected(whole, options=options)
+    heard = At()
+    whole, expected = run.uninterrupted(**changes)
     run.stopped(step, options=options, checkpoint_steps=checkpoint_steps)
     assert [name for name in checkpoints(run.out) if name.startswith("checkpoint-")] == ([found] if found else [])
     run(heard, options=options, resume=True)
@@ -86,11 +83,11 @@ def test_a_resumed_run_writes_the_same_bytes(
     assert [report.metrics for report in heard.epochs] == [
         report.metrics for report in whole.epochs[-len(heard.epochs) :]
     ]
-    assert files(run.out) == files(expected.out)
+    assert files(run.out) == expected
 
 
 def test_a_run_that_is_stopped_again_and_again_writes_the_same_bytes(run: Run, whole: dict[str, bytes]) -> None:
-    for step in range(2, 19, 3):
+    for step in range(2, 19, 5):
         run.stopped(step, resume=True, checkpoint_steps=2)
     run(resume=True)
     assert files(run.out) == whole
@@ -169,8 +166,6 @@ def test_a_damaged_checkpoint_does_not_displace_those_that_are_written_after_it(
 
 def test_the_encodings_of_a_frozen_encoder_are_computed_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     options = dataclasses.replace(OPTIONS, freeze_encoder=True)
-    expected = run.elsewhere("whole")
-    expected(options=options)
     run.stopped(3, options=options)
     assert checkpoints(run.out) == ["dev-encodings", "train-encodings"]
     damaged = run.out.with_name("x-checkpoints") / "dev-encodings" / "state.params"
@@ -184,7 +179,7 @@ def test_the_encodings_of_a_frozen_encoder_are_computed_once(run: Run, monkeypat
     monkeypatch.setattr("bertsym.training.finetune.encode", counting)
     run(options=options, resume=True)
     assert encoded == [21]
-    assert files(run.out) == files(expected.out)
+    assert files(run.out) == run.uninterrupted(freeze_encoder=True)[1]
 
 
 @pytest.mark.parametrize(
