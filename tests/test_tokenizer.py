@@ -415,7 +415,7 @@ def test_a_model_of_one_segment_has_one_token_type() -> None:
         ({"normalizer": {"type": "Foo"}}, 'normalizer.type: "Foo" is not one of'),
         ({"normalizer": steps("NFC", steps("Foo"))}, 'normalizer.normalizers[1].normalizers[0].type: "Foo" is not one'),
         ({"pre_tokenizer": {"type": "Foo"}}, 'pre_tokenizer.type: "Foo" is not one of'),
-        ({"pre_tokenizer": {"type": "Split"}}, "can't read it: "),
+        ({"pre_tokenizer": {"type": "Split"}}, "can't read it (version "),
         ({"normalizer": [1]}, "normalizer: an array is not an object"),
         ({"post_processor": {"type": "Foo"}}, 'post_processor.type: "Foo" is not one of'),
         ({"post_processor": {**TWICE, "single": [sequence("B", 0)]}}, "post_processor.single: expected A once each"),
@@ -425,13 +425,21 @@ def test_a_model_of_one_segment_has_one_token_type() -> None:
         ({"post_processor": {"type": "Sequence", "processors": [ROBERTA, ROBERTA]}}, "2 post-processors that add"),
         ({"added_tokens": [added_token(7, "[E1]")]}, f"'[E1]' has the id 7, but tokenizers gives it {len(TOKENS)}"),
         ({"model": {**document()["model"], "unk_token": "<unk>"}}, "model.unk_token: '<unk>' is not in the vocabulary"),
-        ({"model": {**document()["model"], "vocab": {"a": -1}}}, "can't read it: "),
+        ({"model": {**document()["model"], "vocab": {"a": -1}}}, "can't read it (version "),
         ({"model": {**document()["model"], "dropout": 0.1}}, "model.dropout: random tokenization is not supported"),
     ],
 )
 def test_a_document_that_can_t_be_run_is_refused_by_name(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=f"^tokenizer.json: .*{re.escape(message)}"):
         Pipeline({**document(), **change}, "tokenizer.json")
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_text_on_which_tokenizers_panics_is_an_error_that_names_the_file(count: int) -> None:
+    endless = {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated", "invert": False}
+    pipeline = Pipeline({**document(), "pre_tokenizer": endless}, "tokenizer.json")
+    with pytest.raises(ModelError, match=r"^tokenizer\.json: tokenizers can't encode a text \(version .*\): "):
+        pipeline.encode(["x" * 40] * count)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -30,7 +31,11 @@ class Pipeline:
         document = json_object(text, where)
         locality = read_locality(document)
         self.template: Template = read_template(document["post_processor"])
-        self._pipeline = _parsed(text, where)
+        self._where = where
+        with _errors_of_tokenizers(f"{where}: tokenizers can't read it"):
+            from tokenizers import Tokenizer
+
+            self._pipeline = Tokenizer.from_str(text)
         _check_added_tokens(document, self._pipeline)
         self._pipeline.no_truncation()
         self._pipeline.no_padding()
@@ -67,13 +72,15 @@ class Pipeline:
         return found
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._pipeline.encode(text, add_special_tokens=False).ids
+        with _errors_of_tokenizers(f"{self._where}: tokenizers can't encode a text"):
+            ids: list[int] = self._pipeline.encode(text, add_special_tokens=False).ids
         return ids
 
     def _batch(self, texts: Sequence[str]) -> list[list[int]]:
         # Without offsets, where tokenizers (from 0.20.1 on) can leave them out.
         encode = getattr(self._pipeline, "encode_batch_fast", self._pipeline.encode_batch)
-        return [encoding.ids for encoding in encode(texts, add_special_tokens=False)]
+        with _errors_of_tokenizers(f"{self._where}: tokenizers can't encode a text"):
+            return [encoding.ids for encoding in encode(texts, add_special_tokens=False)]
 
 
 def is_short(text: str) -> bool:
@@ -98,17 +105,17 @@ def check_vocabulary(document: JsonValue, vocabulary: Vocabulary) -> None:
             raise document["post_processor"].fault(f"id {max(piece.content)}, the vocabulary has {len(vocabulary)}")
 
 
-def _parsed(text: str, where: str) -> Any:
-    from tokenizers import Tokenizer
-
+@contextmanager
+def _errors_of_tokenizers(failure: str) -> Iterator[None]:
+    """Raise ModelError, which begins with `failure`, for an error of ``tokenizers``."""
     try:
-        return Tokenizer.from_str(text)
+        yield
     except BaseException as error:
-        # A panic of the library's Rust code is no Exception.
+        # A panic of the library's Rust code is not an Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{where}: tokenizers {version('tokenizers')} can't read it: {reason}") from None
+        raise ModelError(f"{failure} (version {version('tokenizers')}): {reason}") from None
 
 
 def _check_added_tokens(document: JsonValue, pipeline: Any) -> None:
