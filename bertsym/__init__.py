@@ -9,21 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bertsym.bert.config import BertConfig
-    from bertsym.bert.heads import finished_head, graft, graft_for_inference
-    from bertsym.bert.outputs import output_symbol
     from bertsym.bundle import Bundle, SymbolBundle
     from bertsym.drawing.of_model import draw
+    from bertsym.encoders.config import BertConfig
+    from bertsym.encoders.heads import finished_head, graft, graft_for_inference
+    from bertsym.encoders.outputs import output_symbol
     from bertsym.errors import BertsymError, DataError, ModelError, TrainingStopped, UsageError, VerificationError
-    from bertsym.exporting import export
+    from bertsym.execution.sandbox import trusting
+    from bertsym.exporter import export
     from bertsym.inference.bundle_tokenizer import BundleTokenizer
     from bertsym.inference.evaluate import evaluate
     from bertsym.inference.predict import Classifier, Prediction
     from bertsym.inspection.report import Inspection, inspect
     from bertsym.model import Model, open_model
-    from bertsym.onnx_export.exporting import ExportedOnnx, export_onnx
+    from bertsym.onnx_export.exporter import ExportedOnnx, export_onnx
     from bertsym.quantization.quantize import Quantized, quantize
-    from bertsym.running.isolation import trusting
     from bertsym.signature import Signature
     from bertsym.sources import Pretrained, SourceOptions, load_source
     from bertsym.surgery.diff import Diff, diff
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
     from bertsym.training.distributed import finetune_distributed
     from bertsym.training.finetune import finetune
     from bertsym.training.options import FinetuneOptions
-    from bertsym.verification import verify
+    from bertsym.verifier import verify
 
 _HOME = {
-    "BertConfig": "bert.config",
-    "finished_head": "bert.heads",
-    "graft": "bert.heads",
-    "graft_for_inference": "bert.heads",
-    "output_symbol": "bert.outputs",
+    "BertConfig": "encoders.config",
+    "finished_head": "encoders.heads",
+    "graft": "encoders.heads",
+    "graft_for_inference": "encoders.heads",
+    "output_symbol": "encoders.outputs",
     "Bundle": "bundle",
     "SymbolBundle": "bundle",
     "draw": "drawing.of_model",
@@ -58,7 +58,7 @@ _HOME = {
     "TrainingStopped": "errors",
     "UsageError": "errors",
     "VerificationError": "errors",
-    "export": "exporting",
+    "export": "exporter",
     "BundleTokenizer": "inference.bundle_tokenizer",
     "evaluate": "inference.evaluate",
     "Classifier": "inference.predict",
@@ -67,8 +67,8 @@ _HOME = {
     "inspect": "inspection.report",
     "Model": "model",
     "open_model": "model",
-    "ExportedOnnx": "onnx_export.exporting",
-    "export_onnx": "onnx_export.exporting",
+    "ExportedOnnx": "onnx_export.exporter",
+    "export_onnx": "onnx_export.exporter",
     "Quantized": "quantization.quantize",
     "quantize": "quantization.quantize",
     "Signature": "signature",
@@ -93,9 +93,9 @@ _HOME = {
     "Columns": "text.tasks",
     "finetune": "training.finetune",
     "finetune_distributed": "training.distributed",
-    "trusting": "running.isolation",
+    "trusting": "execution.sandbox",
     "FinetuneOptions": "training.options",
-    "verify": "verification",
+    "verify": "verifier",
 }
 
 __all__ = [

@@ -10,6 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bertsym.analysis.classifier_report import Answer, answers
+from bertsym.analysis.encoder_detection import DetectedEncoder, declared_shapes, detect_encoder
+from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, renamed
+from bertsym.analysis.token_flow import Traces, trace
 from bertsym.bundle import (
     MANIFEST,
     PARAMS,
@@ -23,16 +27,12 @@ from bertsym.bundle import (
 )
 from bertsym.errors import ModelError, UsageError
 from bertsym.files import read_bytes
-from bertsym.recognition.answer import Answer, answers
-from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
-from bertsym.recognition.recognise import Recognised, declared_shapes, recognise
-from bertsym.recognition.tracing import Traces, trace
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import VARIABLE, Output
 from bertsym.symbol.params import Parameters, ParamsFile
-from bertsym.symbol.roles import auxiliary_states, input_variables, label_variables
 from bertsym.symbol.upgrading import add_auxiliary_states
 from bertsym.symbol.validation import check_entries, check_params, check_symbol
+from bertsym.symbol.variable_roles import auxiliary_states, input_variables, label_variables
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -60,9 +60,9 @@ class Model:
         return self.params.shapes if self.params is not None else {}
 
     @functools.cached_property
-    def bert(self) -> Recognised | None:
+    def bert(self) -> DetectedEncoder | None:
         """The BERT encoder of the graph."""
-        return recognise(self.graph, self.param_shapes)
+        return detect_encoder(self.graph, self.param_shapes)
 
     @functools.cached_property
     def signature_axes(self) -> dict[Output, Axes]:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bertsym.bert.forms import TARGETS
-from bertsym.bert.inputs import INPUTS, input_shapes
+from bertsym.encoders.forms import TARGETS
+from bertsym.encoders.inputs import INPUTS, input_shapes
 from bertsym.json_reader import JsonValue
 from bertsym.text.tasks import Columns
 from bertsym.text.tokenizer import TokenizerOptions

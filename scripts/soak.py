@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from bertsym import BertConfig, Classifier, Columns, FinetuneOptions, SourceOptions, TableFormat, export, finetune
-from bertsym.bert.parameters import parameter_shapes
+from bertsym.encoders.parameters import parameter_shapes
 from bertsym.symbol.params import write_params
 
 DATA = Path(__file__).with_name("demo_data")

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from bertsym import BertConfig
-from bertsym.bert.encoder import encoder_symbol
-from bertsym.bert.encoder_spec import EncoderSpec
-from bertsym.recognition.answer import KINDS, Answer, answers
-from bertsym.recognition.recognise import Recognised, recognise
-from bertsym.recognition.tracing import trace
-from bertsym.running import tensor_shapes
-from bertsym.running.values import tensor_values
+from bertsym.analysis.classifier_report import KINDS, Answer, answers
+from bertsym.analysis.encoder_detection import DetectedEncoder, detect_encoder
+from bertsym.analysis.token_flow import trace
+from bertsym.encoders.graph import encoder_symbol
+from bertsym.encoders.spec import EncoderSpec
+from bertsym.execution import tensor_shapes
+from bertsym.execution.values import tensor_values
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
@@ -91,7 +91,7 @@ class Subject:
     graph: SymbolGraph
     params: dict[str, Array]
     inputs: dict[str, Array]
-    bert: Recognised
+    bert: DetectedEncoder
     answers: list[Answer]
 
     @property
@@ -107,7 +107,7 @@ class Subject:
 
 
 def _lengths(graph: SymbolGraph) -> tuple[int, int]:
-    bert = recognise(graph)
+    bert = detect_encoder(graph)
     length = (bert.length if bert else None) or LENGTH
     return length, length - 2
 
@@ -133,7 +133,7 @@ def ask(symbol: Any, constants: dict[str, Array] | None = None) -> Subject:
             random = np.random.default_rng(zlib.crc32(node.name.encode()))
             params[node.name] = random.normal(0.0, 0.3, shapes[Output(node)]).astype(np.float32)
     known = {name: array.shape for name, array in params.items()}
-    bert = recognise(graph, known)
+    bert = detect_encoder(graph, known)
     assert bert is not None
     return Subject(graph, params, inputs, bert, answers(graph, bert, trace(graph, bert, params), known))
 

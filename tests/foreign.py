@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from bertsym import BertConfig, output_symbol
-from bertsym.bert.forms import Form
-from bertsym.bert.parameters import parameter_shapes
-from bertsym.recognition.recognise import declared_shapes
+from bertsym.analysis.encoder_detection import declared_shapes
+from bertsym.encoders.forms import Form
+from bertsym.encoders.parameters import parameter_shapes
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array

@@ -25,7 +25,14 @@ from bertsym.runtime import import_library
 
 for name in COMMANDS:
     importlib.import_module(f"bertsym.cli.{name}")
-for name in ("inspection.report", "inspection.text", "surgery.lower", "exporting", "inference.predict", "verification"):
+for name in (
+    "inspection.report",
+    "inspection.formatting",
+    "surgery.lower",
+    "exporter",
+    "inference.predict",
+    "verifier",
+):
     importlib.import_module(f"bertsym.{name}")
 import_library("mxnet")
 

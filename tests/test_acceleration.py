@@ -11,15 +11,16 @@ from conftest import CONFIG, hugging_face_weights
 from gluonnlp_models import bert_model
 from numpy.typing import NDArray
 
-from bertsym.acceleration import layer_norm, masks
 from bertsym.acceleration.graphs import TrainingSymbol, in_form, training_symbol
-from bertsym.bert.config import BertConfig
-from bertsym.bert.encoder import encoder_symbol
-from bertsym.bert.encoder_spec import EncoderSpec
-from bertsym.bert.forms import Form
-from bertsym.bert.heads import graft
-from bertsym.bert.outputs import output_symbol
-from bertsym.bert.parameters import parameter_shapes
+from bertsym.encoders.config import BertConfig
+from bertsym.encoders.forms import Form
+from bertsym.encoders.graph import encoder_symbol
+from bertsym.encoders.heads import graft
+from bertsym.encoders.outputs import output_symbol
+from bertsym.encoders.parameters import parameter_shapes
+from bertsym.encoders.spec import EncoderSpec
+from bertsym.passes.dropout_masks import draw_dropout_mask, feed_dropout_masks
+from bertsym.passes.layer_norm import decompose_layer_norm
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 
@@ -138,7 +139,7 @@ def test_the_last_layer_of_one_query_computes_position_0(spec: EncoderSpec) -> N
         encoded = encoder_symbol(spec, form, first_only=first_only)
         symbol = mx.sym.slice_axis(encoded, axis=1, begin=0, end=1, name="first")
         graph = SymbolGraph.parse(symbol.tojson())
-        names = masks.feed(graph)
+        names = feed_dropout_masks(graph)
         fed = mx.sym.load_json(graph.to_json())
         shapes, _, _ = fed.infer_shape(**{name: array.shape for name, array in texts(9).items()})
         ones: dict[str, Array] = {
@@ -161,7 +162,7 @@ def test_layer_norm_from_products_is_layer_norm(shape: tuple[int, ...]) -> None:
     names = ("x", "gamma", "beta")
     symbol = mx.sym.LayerNorm(*map(mx.sym.var, names), eps=1e-3, name="norm")
     graph = SymbolGraph.parse(symbol.tojson())
-    layer_norm.spell_out(graph, {"gamma": (8,), "beta": (8,)})
+    decompose_layer_norm(graph, {"gamma": (8,), "beta": (8,)})
     assert not graph.find(op="LayerNorm")
     rng = np.random.default_rng(0)
     values = {name: rng.normal(size=(8,)) for name in ("gamma", "beta")}
@@ -176,14 +177,14 @@ def test_layer_norm_from_products_is_layer_norm(shape: tuple[int, ...]) -> None:
 def test_layer_norm_over_another_axis_stays(axis: int) -> None:
     symbol = mx.sym.LayerNorm(mx.sym.var("x"), mx.sym.var("gamma"), mx.sym.var("beta"), axis=axis)
     graph = SymbolGraph.parse(symbol.tojson())
-    layer_norm.spell_out(graph, {"gamma": (8,), "beta": (8,)})
+    decompose_layer_norm(graph, {"gamma": (8,), "beta": (8,)})
     assert graph.find(op="LayerNorm")
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_a_mask_drops_its_share_and_keeps_the_mean(p: float) -> None:
     mask = np.empty((1000, 401), np.float32)
-    masks.draw(np.random.default_rng(0), p, mask)
+    draw_dropout_mask(np.random.default_rng(0), p, mask)
     assert (mask == 0).mean() == pytest.approx(p, abs=4e-3)
     assert mask.mean() == pytest.approx(1, abs=8e-3)
     assert np.unique(mask) == pytest.approx([0, 1 / (1 - p)], rel=1e-4)
@@ -194,7 +195,7 @@ def test_a_mask_is_shared_along_the_axes_that_its_dropout_names(axes: tuple[int,
     rng = np.random.default_rng(2)
     data, mask = (rng.normal(size=(2, 3, 4)).astype(np.float32) for _ in range(2))
     graph = SymbolGraph.parse(mx.sym.Dropout(mx.sym.var("data"), p=0.25, axes=axes, name="drop").tojson())
-    assert masks.feed(graph) == {"drop_mask": 0.25}
+    assert feed_dropout_masks(graph) == {"drop_mask": 0.25}
     symbol = mx.sym.load_json(graph.to_json())
     shapes, outputs, _ = symbol.infer_shape(data=(2, 3, 4))
     assert (shapes, outputs) == ([(2, 3, 4)] * 2, [(2, 3, 4)])
@@ -207,7 +208,7 @@ def test_masks_of_one_seed_are_the_same_and_those_of_another_are_not() -> None:
     drawn = []
     for seed in (0, 0, 1):
         mask = np.empty((64, 32), np.float32)
-        masks.draw(np.random.default_rng(seed), 0.5, mask)
+        draw_dropout_mask(np.random.default_rng(seed), 0.5, mask)
         drawn.append(mask)
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert (drawn[0] != drawn[2]).any()

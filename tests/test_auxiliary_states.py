@@ -16,10 +16,10 @@ from refusals import refusal
 
 from bertsym import ModelError, ParamsFile, SymbolGraph, VerificationError
 from bertsym.bundle import Bundle, file_digest
-from bertsym.running.loaders import LOADERS, check_params, load_c_predictor
+from bertsym.execution.loaders import LOADERS, check_params, load_c_predictor
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
-from bertsym.symbol.roles import shared_auxiliary_states
+from bertsym.symbol.variable_roles import shared_auxiliary_states
 
 Cli = Callable[..., Result]
 Forward = Callable[[Path, Mapping[str, Array]], Array]

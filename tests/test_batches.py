@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bertsym import BertConfig, DataError
-from bertsym.bert.inputs import check_inputs, input_shapes
+from bertsym.encoders.inputs import check_inputs, input_shapes
 from bertsym.text.batches import FEW_TOKENS, bucket_length, cached_rows, few_length, inference_batches, training_batches
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded

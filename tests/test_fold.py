@@ -11,9 +11,9 @@ import pytest
 from conftest import Result, Tables
 
 from bertsym import Bundle, Classifier, ModelError, evaluate, inspect, lower, verify
-from bertsym.bert.folding import unfolded
 from bertsym.bundle import SYMBOL, TRAIN_SYMBOL
-from bertsym.surgery.fold import fold
+from bertsym.encoders.folding import unfolded
+from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.symbol.graph import SymbolGraph
 
 Cli = Callable[..., Result]
@@ -101,4 +101,4 @@ def test_there_may_be_nothing_to_fold(bundles: dict[str, Path], tmp_path: Path) 
         lower(bundles["cls"], tmp_path / "x", form="gluonnlp", fold=True)
     bundle = folded(bundles["cls"], tmp_path / "x")
     with pytest.raises(ModelError, match="nothing to fold"):
-        fold(SymbolGraph.load(bundle.path(SYMBOL)), bundle.params())
+        fold_qkv(SymbolGraph.load(bundle.path(SYMBOL)), bundle.params())

@@ -122,7 +122,8 @@ def test_a_training_step_can_be_made_in_a_forked_process() -> None:
 _SANDBOX = """
 import json, os, sys, threading
 import numpy as np
-from bertsym.running import isolation, loading
+from bertsym.execution import sandbox
+from bertsym.execution import mxnet_calls
 
 nodes = [{"op": op, "name": name, "inputs": inputs} for op, name, inputs in
          (("null", "x", []), ("null", "w", []), ("broadcast_mul", "scaled", [[0, 0, 0], [1, 0, 0]]))]
@@ -131,14 +132,14 @@ params = {"w": np.full(1, 3, np.float32)}
 
 def scale(value):
     inputs = {"x": np.full(2, value, np.float32)}
-    return isolation.call(loading.compute, symbol, "it", False, fused=True, params=params, inputs=inputs)[0].tolist()
+    return sandbox.call(mxnet_calls.compute, symbol, "it", False, fused=True, params=params, inputs=inputs)[0].tolist()
 
 def keep_scaling():
     while not done:
         scale(2)
 
 def worker():
-    return isolation._running[0]._process.pid
+    return sandbox._running[0]._process.pid
 
 done = False
 assert scale(2) == [6, 6]

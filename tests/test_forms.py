@@ -35,7 +35,7 @@ from bertsym import (
     output_symbol,
     verify,
 )
-from bertsym.bert.forms import TARGETS, Form, choose_form
+from bertsym.encoders.forms import TARGETS, Form, choose_form
 from bertsym.runtime import mx
 from bertsym.symbol.operators import oldest_mxnet
 from bertsym.symbol.params import Array

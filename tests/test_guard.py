@@ -29,9 +29,10 @@ from bertsym import (
 )
 from bertsym.acceleration.graphs import in_form
 from bertsym.acceleration.inference import FastInference
+from bertsym.analysis.input_clips import is_guarded
 from bertsym.bundle import SYMBOL, TRAIN_SYMBOL
+from bertsym.passes.input_guard import add_input_guard, without_input_guard
 from bertsym.runtime import mx
-from bertsym.symbol import guard
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
 
@@ -188,7 +189,7 @@ def test_all_of_the_guard_is_in_mxnet_1_4(guarded: dict[str, Path]) -> None:
 
 def test_a_classifier_on_a_guarded_base_is_guarded_in_both_symbols(guarded_classifier: Path) -> None:
     assert Bundle.open(guarded_classifier).signature.guarded
-    assert guard.is_complete(graph_of(guarded_classifier, TRAIN_SYMBOL), *NAMES)
+    assert is_guarded(graph_of(guarded_classifier, TRAIN_SYMBOL), *NAMES)
 
 
 def test_training_and_prediction_are_as_quick_as_without(guarded: dict[str, Path], bundles: dict[str, Path]) -> None:
@@ -215,7 +216,7 @@ def test_fine_tuning_gives_the_same_parameters(
 def test_lower_keeps_a_guard(guarded_classifier: Path, tmp_path: Path, form: str) -> None:
     bundle = lower(guarded_classifier, tmp_path / "x", form=form).bundle
     assert bundle.signature.guarded
-    assert guard.is_complete(graph_of(tmp_path / "x", TRAIN_SYMBOL), *NAMES)
+    assert is_guarded(graph_of(tmp_path / "x", TRAIN_SYMBOL), *NAMES)
     bad = {**some_texts(), "data2": np.array([-1, 99], np.float32)}
     good = {**some_texts(), "data2": np.array([1, LENGTH], np.float32)}
     np.testing.assert_array_equal(computed(tmp_path / "x", bad)[0], computed(tmp_path / "x", good)[0])
@@ -265,28 +266,28 @@ def test_the_onnx_file_clips_too(guarded: dict[str, Path], tmp_path: Path) -> No
 def test_what_is_added_is_taken_out_again(bundles: dict[str, Path], output: str) -> None:
     graph = graph_of(bundles[output])
     before = graph.to_json()
-    guard.add(graph, *NAMES)
+    add_input_guard(graph, *NAMES)
     once = graph.to_json()
-    guard.add(graph, *NAMES)
+    add_input_guard(graph, *NAMES)
     assert graph.to_json() == once != before
-    assert guard.is_complete(graph, *NAMES)
-    graph = guard.removed(graph)
+    assert is_guarded(graph, *NAMES)
+    graph = without_input_guard(graph)
     graph.toposort()
     assert graph.to_json() == before
 
 
 def test_a_clip_to_other_bounds_is_no_guard(bundles: dict[str, Path]) -> None:
     graph = graph_of(bundles["cls"])
-    guard.add(graph, *NAMES)
+    add_input_guard(graph, *NAMES)
     clip = next(node for node in graph.find(op="clip") if node.inputs[0].node.name == "data0")
     graph.set_attribute(clip, "a_max", str(CONFIG["vocab_size"] - 2))
-    assert not guard.is_complete(graph, *NAMES)
-    assert [node.name for node in guard.removed(graph).find(op="clip")] == [clip.name]
+    assert not is_guarded(graph, *NAMES)
+    assert [node.name for node in without_input_guard(graph).find(op="clip")] == [clip.name]
 
 
 def test_a_length_that_is_read_beside_the_guard_is_seen(bundles: dict[str, Path]) -> None:
     graph = graph_of(bundles["mean"])
-    guard.add(graph, *NAMES)
+    add_input_guard(graph, *NAMES)
     count: Any = graph.node("mean_count_float")
     graph.set_inputs(count, [graph.node("data2")])
-    assert not guard.is_complete(graph, *NAMES)
+    assert not is_guarded(graph, *NAMES)

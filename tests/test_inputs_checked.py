@@ -14,8 +14,8 @@ from refusals import refusal
 from test_guard import BAD_LENGTHS, LENGTH, some_texts
 
 from bertsym import Bundle, DataError, diff, export, extract, open_model
+from bertsym.execution import model_values
 from bertsym.inference.predictor import Predictor
-from bertsym.running import model_values
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
 from bertsym.training.batch_source import TokenSource

@@ -13,7 +13,7 @@ from inspecting import SCHEMA, SYMBOLS, Command, as_json, as_text, field, foreig
 from jsonschema import Draft202012Validator
 
 from bertsym import export, graft, inspect
-from bertsym.recognition.answer import KINDS
+from bertsym.analysis.classifier_report import KINDS
 from bertsym.runtime import mx
 
 

@@ -16,9 +16,9 @@ from inspecting import SYMBOLS, Command, as_json, as_text, field, foreign
 from refusals import refusal
 
 from bertsym import BertConfig, output_symbol
-from bertsym.bert.outputs import output_parameters
-from bertsym.bert.parameters import parameter_shapes
 from bertsym.bundle.files import file_digest
+from bertsym.encoders.outputs import output_parameters
+from bertsym.encoders.parameters import parameter_shapes
 from bertsym.runtime import mx
 
 WEIGHTS = SYMBOLS / "gluonnlp-0.10.0" / "weights-0000.params"

@@ -20,8 +20,8 @@ from refusals import refusal
 
 from bertsym import BertsymError, ModelError, SymbolGraph, open_model, trusting
 from bertsym.bundle import file_digest
-from bertsym.running import isolation, loading, sample_inputs
-from bertsym.running.values import tensor_values
+from bertsym.execution import mxnet_calls, sample_inputs, sandbox
+from bertsym.execution.values import tensor_values
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 
@@ -37,7 +37,7 @@ HOSTILE = {
 
 def isolated(symbol: str, **arrays: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Array:
     """The value of symbol JSON that nobody checked."""
-    values: list[Array] = isolation.call(loading.compute, symbol, "it", False, fused=True, params={}, inputs=arrays)
+    values: list[Array] = sandbox.call(mxnet_calls.compute, symbol, "it", False, fused=True, params={}, inputs=arrays)
     return values[0]
 
 
@@ -70,7 +70,7 @@ def test_a_crash_is_one_line_and_the_next_call_works() -> None:
 
 
 def test_what_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "MAX_SECONDS", 1)
+    monkeypatch.setattr(sandbox, "MAX_SECONDS", 1)
     symbol = mx.sym.var("x")
     for i in range(400):
         symbol = mx.sym.dot(symbol, symbol, name=f"d{i}")
@@ -119,7 +119,7 @@ def test_modules_in_the_working_folder_are_not_imported(tmp_path: Path) -> None:
     program = tmp_path / "program" / "main.py"
     program.parent.mkdir()
     program.write_text("import sys\nfrom bertsym.cli.group import run\nsys.exit(run(['inspect', 'm', '--shapes']))\n")
-    environment = {**os.environ, "PYTHONPATH": str(Path(isolation.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(sandbox.__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", program], cwd=prefix.parent, env=environment, capture_output=True, timeout=60
     )
@@ -158,8 +158,8 @@ def test_a_good_file_runs_with_the_threads_of_many_processors(tmp_path: Path) ->
     ],
 )
 def test_a_sandbox_that_fails_blames_no_file(program: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    isolation._stop()
-    monkeypatch.setattr(isolation, "_START", program)
+    sandbox._stop()
+    monkeypatch.setattr(sandbox, "_START", program)
     message = f"the sandbox process {reason}; --trust runs the graph without a sandbox"
     with pytest.raises(BertsymError, match=rf"{re.escape(message)}$"):
         isolated(json.dumps(HOSTILE))

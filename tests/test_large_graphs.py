@@ -15,11 +15,11 @@ from foreign import checkpoint, some_graph
 from refusals import refusal
 
 from bertsym import BertConfig, ModelError, SymbolGraph, output_symbol
-from bertsym.bert import config
-from bertsym.bert.forms import Form
-from bertsym.recognition import constants, recognise, tracing
-from bertsym.recognition.constants import constant
-from bertsym.recognition.recognise import find_bert
+from bertsym.analysis import constants, encoder_detection, token_flow
+from bertsym.analysis.constants import constant
+from bertsym.analysis.encoder_detection import require_encoder
+from bertsym.encoders import config
+from bertsym.encoders.forms import Form
 from bertsym.symbol import document
 
 Cli = Callable[..., Result]
@@ -81,7 +81,7 @@ def test_many_steps_behind_the_encoder_cost_no_memory(cli: Cli, tmp_path: Path) 
 
 
 def test_as_many_steps_as_any_head_has_are_followed(cli: Cli, tmp_path: Path) -> None:
-    graph = behind_the_encoder(tracing.MAX_STEPS)
+    graph = behind_the_encoder(token_flow.MAX_STEPS)
     (tmp_path / "m-symbol.json").write_text(graph.to_json())
     assert "[CLS], position 0 of the sequence" in cli("inspect", tmp_path / "m").out
 
@@ -93,11 +93,11 @@ def test_an_encoder_of_many_layers_is_found_in_moments_and_of_too_many_none(
     text = output_symbol(BertConfig(num_layers=120, **shape), "cls", Form("portable", erf=False)).tojson()
     graph = SymbolGraph.parse(text)
     began = time.process_time()
-    assert len(find_bert(graph).layers) == 120
+    assert len(require_encoder(graph).layers) == 120
     assert time.process_time() - began < 5
-    monkeypatch.setattr(recognise, "MAX_LAYERS", 119)
+    monkeypatch.setattr(encoder_detection, "MAX_LAYERS", 119)
     with pytest.raises(ModelError, match=r"^no BERT: more than 119 layers$"):
-        find_bert(graph)
+        require_encoder(graph)
     with pytest.raises(ModelError, match=f"{config.MAX_LAYERS + 1} layers, at most {config.MAX_LAYERS} are supported"):
         BertConfig(num_layers=config.MAX_LAYERS + 1, **shape)
 

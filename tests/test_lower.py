@@ -28,8 +28,8 @@ from bertsym import (
     lower,
     verify,
 )
-from bertsym.bert.forms import TARGETS
-from bertsym.recognition.recognise import find_bert
+from bertsym.analysis.encoder_detection import require_encoder
+from bertsym.encoders.forms import TARGETS
 
 Cli = Callable[..., Result]
 FORMS = ("portable", "gluonnlp", "fast")
@@ -116,7 +116,7 @@ def test_both_symbols_are_lowered(classifier: Path, form: str, target: str, tmp_
     for name in ("symbol", "train-symbol"):
         graph = SymbolGraph.load(f"{tmp_path / 'new'}-{name}.json")
         assert graph.mxnet_version == TARGETS[target].release
-        assert find_bert(graph).form.partition(" ")[0] == form
+        assert require_encoder(graph).form.partition(" ")[0] == form
         assert bool(graph.find(op="erf")) is (target == "1.4")
     assert SymbolGraph.load(f"{tmp_path / 'new'}-train-symbol.json").output_names == ["softmax"]
 
@@ -144,7 +144,7 @@ def test_a_classifier_that_is_locked_to_a_length(bundles: dict[str, Path], table
 @pytest.mark.parametrize("what", [*OUTPUTS, *TASKS])
 def test_position_0_alone_is_computed_where_nothing_else_is_read(exported: Exported, what: str, tmp_path: Path) -> None:
     lower(exported(form="portable", **how(what)), tmp_path / "new", form="fast")
-    layers = find_bert(SymbolGraph.load(f"{tmp_path / 'new'}-symbol.json")).layers
+    layers = require_encoder(SymbolGraph.load(f"{tmp_path / 'new'}-symbol.json")).layers
     first_only = what in ("cls", "pooled", "classification", "regression")
     assert [layer.first_only for layer in layers] == [False, first_only]
 
@@ -193,7 +193,7 @@ def test_other_heads_keep_their_training_symbol(bundles: dict[str, Path], tmp_pa
     assert [label.name for label in bundle.signature.label_inputs] == ["start_label", "end_label"]
     train = SymbolGraph.load(f"{tmp_path / 'new'}-train-symbol.json")
     assert train.output_names == ["start", "end"]
-    assert find_bert(train).form.startswith("gluonnlp")
+    assert require_encoder(train).form.startswith("gluonnlp")
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -14,8 +14,8 @@ from foreign import CONFIG, checkpoint, random_weight, save, some_graph
 from symbol_values import BERTS, expected, label, values_for
 
 from bertsym import BertConfig, SymbolGraph, extract, lower
-from bertsym.bert.encoder_spec import EncoderSpec
-from bertsym.recognition.recognise import find_bert
+from bertsym.analysis.encoder_detection import require_encoder
+from bertsym.encoders.spec import EncoderSpec
 from bertsym.runtime import mx, nlp
 from bertsym.symbol.operators import oldest_mxnet
 from bertsym.symbol.params import Array, ParamsFile
@@ -199,7 +199,7 @@ def test_a_time_major_mask_that_is_an_output_stays_so(form: str, tmp_path: Path)
 def test_a_head_can_read_several_layers(form: str, version: str, tmp_path: Path) -> None:
     old = gluonnlp_checkpoint(tmp_path, "sequence", version)
     graph = SymbolGraph.load(f"{old}-symbol.json")
-    bert = find_bert(graph, ParamsFile(f"{old}-0000.params").shapes)
+    bert = require_encoder(graph, ParamsFile(f"{old}-0000.params").shapes)
     with graph.edit():
         parts = [bert.embedded, *(layer.output for layer in bert.layers), bert.layers[0].output]
         graph.set_outputs([graph.add("Concat", "all_layers", parts, {"dim": "2", "num_args": "4"})])
@@ -276,7 +276,7 @@ def test_every_size_is_taken(form: str, changes: dict[str, int], tmp_path: Path)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
 def test_inputs_that_an_encoder_does_not_read_are_none_afterwards(form: str, activation: str, tmp_path: Path) -> None:
-    from bertsym.bert.encoder import encoder_symbol
+    from bertsym.encoders.graph import encoder_symbol
 
     spec = EncoderSpec(CONFIG, "words", None, None, {}, activation)
     graph = SymbolGraph.parse(encoder_symbol(spec).tojson())
@@ -391,7 +391,7 @@ def test_the_fast_form_computes_no_more_than_is_read(name: str, first_only: bool
     old = gluonnlp_checkpoint(tmp_path, name, version)
     lower(old, tmp_path / "new", form="fast")
     graph = SymbolGraph.load(f"{tmp_path / 'new'}-symbol.json")
-    bert = find_bert(graph, ParamsFile(f"{tmp_path / 'new'}-0000.params").shapes)
+    bert = require_encoder(graph, ParamsFile(f"{tmp_path / 'new'}-0000.params").shapes)
     assert bert.layers[-1].first_only is first_only
     masks = [node for node in graph.find(op="SequenceMask") if node.name != "bertencoder0_mask_padding"]
     assert bool(masks) is not first_only

@@ -21,11 +21,11 @@ from tokenizer_documents import document
 from tools import needs
 
 from bertsym import Classifier, export, export_onnx, extract, graft_for_inference, graft_head, lower, output_symbol
-from bertsym.bert.config import BertConfig
-from bertsym.bert.heads import head_parameters
-from bertsym.bert.inputs import INPUT_NAMES, INPUTS, input_shapes
 from bertsym.bundle import file_digest
-from bertsym.onnx_export import exporting
+from bertsym.encoders.config import BertConfig
+from bertsym.encoders.heads import head_parameters
+from bertsym.encoders.inputs import INPUT_NAMES, INPUTS, input_shapes
+from bertsym.onnx_export import exporter
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
@@ -335,7 +335,7 @@ def test_parameters_beyond_what_a_file_holds_go_beside_it(
     bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, data = tmp_path / "large.onnx", tmp_path / "large.onnx.data"
-    monkeypatch.setattr(exporting, "_LARGEST", 1000)
+    monkeypatch.setattr(exporter, "_LARGEST", 1000)
     assert export_onnx(bundles["cls"], path).files == [path, data]
     assert data.stat().st_size > path.stat().st_size
     assert data.stat().st_mode == path.stat().st_mode

@@ -14,14 +14,14 @@ from conftest import VOCABULARY, Tables
 
 from bertsym import Bundle, BundleTokenizer, FinetuneOptions, finetune
 from bertsym.bundle import BundleContent, open_any, stage_bundle
+from bertsym.execution import model_values
 from bertsym.inference.predictor import Predictor
 from bertsym.model import Model, open_model
 from bertsym.onnx_export.metadata import metadata
-from bertsym.running import model_values
 from bertsym.text.features import Features
 from bertsym.text.vocabulary import Vocabulary
 from bertsym.training.progress import SilentProgress
-from bertsym.verification import verify_bundle
+from bertsym.verifier import verify_bundle
 
 HEAD = "fc-finetune_weight"
 OTHER_VOCABULARY = (*VOCABULARY[:-1], "##other")

@@ -11,7 +11,7 @@ from symbol_values import BERTS, FILES, OTHERS, expected, label, load
 from bertsym import ParamsFile
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.roles import auxiliary_states, input_variables, label_variables
+from bertsym.symbol.variable_roles import auxiliary_states, input_variables, label_variables
 
 # File -> inputs and labels of tests/symbols/mxnet-*.
 ROLES: dict[str, tuple[list[str], list[str]]] = {

@@ -12,7 +12,7 @@ import pytest
 from symbol_values import FILES, compute, label, random_values, values_for
 
 from bertsym import ModelError, ParamsFile
-from bertsym.running.values import tensor_values
+from bertsym.execution.values import tensor_values
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output

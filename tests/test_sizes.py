@@ -10,15 +10,15 @@ import pytest
 from conftest import Tables
 
 from bertsym import ModelError, SymbolGraph, output_symbol, quantize
-from bertsym.bert.config import BertConfig
-from bertsym.bert.forms import FORMS, Form
-from bertsym.bert.grafting import add_head
-from bertsym.bert.inputs import INPUT_NAMES, input_shapes
-from bertsym.bert.parameters import parameter_shapes
 from bertsym.bundle import SYMBOL
-from bertsym.running import tensor_shapes
-from bertsym.symbol import guard
-from bertsym.symbol.sizes import Shape, tensor_sizes
+from bertsym.encoders.config import BertConfig
+from bertsym.encoders.forms import FORMS, Form
+from bertsym.encoders.head_grafting import add_head
+from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
+from bertsym.encoders.parameters import parameter_shapes
+from bertsym.execution import tensor_shapes
+from bertsym.passes.input_guard import add_input_guard
+from bertsym.symbol.shape_inference import Shape, tensor_sizes
 
 CONFIG = BertConfig(num_layers=2, units=8, hidden_size=12, num_heads=2, vocab_size=30, max_length=20)
 
@@ -35,7 +35,7 @@ def check_alike(graph: SymbolGraph, known: dict[str, Shape]) -> None:
 def test_shapes_are_those_that_mxnet_infers(form: str, output: str, guarded: bool) -> None:
     graph = SymbolGraph.parse(output_symbol(CONFIG, output, Form(form)).tojson())
     if guarded:
-        guard.add(graph, *INPUT_NAMES)
+        add_input_guard(graph, *INPUT_NAMES)
     graphs = [graph]
     known = {**parameter_shapes(CONFIG), **dict(input_shapes(3, 7))}
     if output != "sequence":

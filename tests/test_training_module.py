@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from test_acceleration import BERT, SHAPES, UNITS
 
 from bertsym.acceleration.graphs import training_symbol
-from bertsym.bert.config import BertConfig
-from bertsym.bert.heads import graft
-from bertsym.bert.inputs import INPUT_NAMES
-from bertsym.bert.outputs import output_symbol
+from bertsym.encoders.config import BertConfig
+from bertsym.encoders.heads import graft
+from bertsym.encoders.inputs import INPUT_NAMES
+from bertsym.encoders.outputs import output_symbol
 from bertsym.errors import DataError
+from bertsym.passes.embedding_rows import UsedRows, keep_used_rows
 from bertsym.runtime import mx, share_threads
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
-from bertsym.training import encodings, part
+from bertsym.training import batch_shard, encodings
 from bertsym.training.module import PartsModule
-from bertsym.training.used_rows import UsedRows, keep_used_rows
 
 Array = NDArray[Any]
 STILL = BertConfig(**{**vars(BERT), "dropout": 0.0, "attention_dropout": 0.0})
@@ -154,7 +154,7 @@ def test_nothing_is_dropped_when_it_does_not_train() -> None:
 
 
 def test_the_number_of_bound_graphs_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part, "_MOST_GRAPHS", 2)
+    monkeypatch.setattr(batch_shard, "_MOST_GRAPHS", 2)
     shapes = ((9, 12), (9, 11), (9, 10), (9, 9), (9, 12))
     made = module(parts=2)
     assert_same(train(made, shapes=shapes), train(module(), shapes=shapes), initial())

@@ -9,7 +9,7 @@ import pytest
 
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
-from bertsym.training.flat import FlatArrays, blocks
+from bertsym.training.flat_buffers import FlatArrays, blocks
 from bertsym.training.optimizer import AdamW, global_norm
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.schedule import warmup_linear

@@ -13,7 +13,7 @@ from foreign import random_weight, some_graph
 from symbol_values import FILES, label
 
 from bertsym import ModelError, SymbolGraph, UsageError, allowing
-from bertsym.bert.catalogue import OPERATORS
+from bertsym.encoders.catalogue import OPERATORS
 from bertsym.symbol import validation
 from bertsym.symbol.params import NewParameters
 from bertsym.symbol.validation import check_params, check_symbol, output_count

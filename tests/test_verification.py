@@ -20,7 +20,7 @@ from refusals import refusal
 from bertsym import Bundle, FinetuneOptions, ModelError, VerificationError, export, finetune, verify
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array, write_params
-from bertsym.verification import DEFAULT_ATOL, verify_bundle
+from bertsym.verifier import DEFAULT_ATOL, verify_bundle
 
 Cli = Callable[..., Result]
 Document = dict[str, Any]

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from bertsym import UsageError
-from bertsym.distributed import watch
+from bertsym.distributed import liveness
 from bertsym.distributed.cluster import Cluster
-from bertsym.distributed.watch import Hub, Member
+from bertsym.distributed.liveness import Coordinator, Peer
 from bertsym.distributed.workers import WorkersLost
 
 
@@ -36,12 +36,12 @@ class Ended(Future[str]):
 @pytest.fixture
 def hub(cluster: Cluster) -> Ended:
     ended = Ended()
-    Hub(cluster, 1.0, ended).start()
+    Coordinator(cluster, 1.0, ended).start()
     return ended
 
 
-def guest(cluster: Cluster, **changes: Any) -> Member:
-    member = Member(Cluster(**{**vars(cluster), **changes}), 1.0, lambda reason: None)
+def guest(cluster: Cluster, **changes: Any) -> Peer:
+    member = Peer(Cluster(**{**vars(cluster), **changes}), 1.0, lambda reason: None)
     member.start()
     return member
 
@@ -60,11 +60,11 @@ def test_all_begin_when_all_are_there_with_the_ranks_that_they_ask_for(cluster: 
 def test_the_others_know_of_nobody_who_could_not_tell_them_of_a_failure_yet(cluster: Cluster) -> None:
     """A signal between the making of a member and what watches over it would be told to nobody."""
     with socket.create_server((cluster.host, cluster.watch_port)) as scheduler:
-        Member(cluster, 1.0, print)
+        Peer(cluster, 1.0, print)
         scheduler.settimeout(0.5)
         with pytest.raises(socket.timeout):
             scheduler.accept()
-    Hub(cluster, 1.0, print)
+    Coordinator(cluster, 1.0, print)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((cluster.host, cluster.watch_port))
 
@@ -91,7 +91,7 @@ def test_one_that_says_nothing_is_given_up(cluster: Cluster, hub: Ended) -> None
 def test_those_that_slept_themselves_give_nobody_up(cluster: Cluster) -> None:
     """As on a machine with too much work: nobody could say that he lives."""
     ended = Ended()
-    hub = Hub(cluster, 1.0, ended)
+    hub = Coordinator(cluster, 1.0, ended)
     hub.start()
     members = [guest(cluster), guest(cluster), guest(cluster, role="server")]
     for member in members:
@@ -157,16 +157,16 @@ def test_strangers_and_those_that_do_not_belong_there_change_nothing(cluster: Cl
 
 
 def test_when_not_all_come_those_that_are_there_are_told(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "GATHERING", 0.5)
+    monkeypatch.setattr(liveness, "GATHERING", 0.5)
     ended = Ended()
-    Hub(cluster, 1.0, ended).start()
+    Coordinator(cluster, 1.0, ended).start()
     with pytest.raises(WorkersLost, match=r"not all came within 0.5 s: 1 of 2 workers, 0 of 1 servers"):
         guest(cluster).begin()
     assert ended.result(5)
 
 
 def test_without_a_scheduler_a_worker_does_not_wait_for_ever(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "GATHERING", 0.5)
+    monkeypatch.setattr(liveness, "GATHERING", 0.5)
     with pytest.raises(WorkersLost, match=r"no scheduler at 127.0.0.1:\d+ after 0.5 s"):
         guest(cluster).begin()
 
@@ -178,10 +178,10 @@ def test_a_strange_name_of_the_scheduler_is_no_reason_to_wait(cluster: Cluster) 
 
 def test_a_port_that_is_taken_is_refused(cluster: Cluster) -> None:
     with socket.create_server((cluster.host, cluster.port)), pytest.raises(UsageError, match="can't listen on"):
-        Hub(cluster, 1.0, print)
+        Coordinator(cluster, 1.0, print)
 
 
 def test_text_from_other_processes_is_escaped_before_a_terminal_shows_it() -> None:
-    program = "from bertsym.distributed.watch import end_process; end_process('worker 0 failed: \\x1b[2J\\n\\x07')"
+    program = "from bertsym.distributed.liveness import end_process; end_process('worker 0 failed: \\x1b[2J\\n\\x07')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "Error: worker 0 failed: \\x1b[2J \\x07\n")

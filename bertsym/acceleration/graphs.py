@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bertsym.acceleration import layer_norm, masks
-from bertsym.bert.encoder_spec import EncoderSpec
-from bertsym.bert.forms import Form
+from bertsym.analysis.encoder_detection import require_encoder
+from bertsym.analysis.encoder_extraction import match
+from bertsym.encoders.forms import Form
+from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
-from bertsym.recognition.matching import match
-from bertsym.recognition.recognise import find_bert
+from bertsym.passes.dropout_masks import feed_dropout_masks
+from bertsym.passes.encoder_replacement import replace_encoder
+from bertsym.passes.gelu import fuse_gelu
+from bertsym.passes.input_guard import without_input_guard
+from bertsym.passes.layer_norm import decompose_layer_norm
 from bertsym.runtime import mx, quiet_stderr
-from bertsym.surgery.replacing import replace_encoder
-from bertsym.symbol import gelu, guard
 from bertsym.symbol.graph import SymbolGraph
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -35,9 +37,9 @@ def in_form(graph: SymbolGraph, shapes: Shapes, name: str) -> SymbolGraph:
     Gelu is one operator, and inputs are not clipped: they were checked. A graph without a BERT that can be written in
     another form keeps its encoder.
     """
-    graph = guard.removed(graph)
+    graph = without_input_guard(graph)
     try:
-        return rewritten(graph, shapes, match(graph, find_bert(graph, shapes), shapes), name)
+        return rewritten(graph, shapes, match(graph, require_encoder(graph, shapes), shapes), name)
     except ModelError:
         return joined(graph)
 
@@ -50,7 +52,7 @@ def rewritten(graph: SymbolGraph, shapes: Shapes, spec: EncoderSpec, name: str) 
 def joined(graph: SymbolGraph) -> SymbolGraph:
     """The same with gelu as one operator."""
     graph = graph.copy()
-    gelu.join(graph)
+    fuse_gelu(graph)
     return graph
 
 
@@ -59,8 +61,8 @@ def training_symbol(graph: SymbolGraph, shapes: Shapes, *, cpu: bool = True) -> 
     if not cpu:
         return TrainingSymbol(to_symbol(joined(graph)), {})
     graph = in_form(graph, shapes, "training")
-    layer_norm.spell_out(graph, shapes)
-    inputs = masks.feed(graph)
+    decompose_layer_norm(graph, shapes)
+    inputs = feed_dropout_masks(graph)
     return TrainingSymbol(to_symbol(graph), inputs)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from bertsym.acceleration.graphs import joined, rewritten, to_symbol
-from bertsym.bert.encoder.inference import inference_parameters
-from bertsym.bert.encoder_spec import EncoderSpec
+from bertsym.analysis.encoder_detection import require_encoder
+from bertsym.analysis.encoder_extraction import match
+from bertsym.encoders.graph.inference import inference_parameters
+from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
-from bertsym.recognition.matching import match
-from bertsym.recognition.recognise import find_bert
+from bertsym.passes.input_guard import without_input_guard
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.guard import removed as unguarded
 from bertsym.symbol.params import Array
 
 
@@ -33,12 +33,12 @@ class FastInference:
     """
 
     def __init__(self, symbol: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        graph = unguarded(SymbolGraph.parse(symbol.tojson()))  # the inputs were checked
+        graph = without_input_guard(SymbolGraph.parse(symbol.tojson()))  # the inputs were checked
         #: parameters of which rows are taken
         self.tables = frozenset(node.inputs[1].node.name for node in graph.find(op="Embedding"))
         self._spec: EncoderSpec | None = None
         try:
-            spec = match(graph, find_bert(graph, shapes), shapes)
+            spec = match(graph, require_encoder(graph, shapes), shapes)
             unpadded = dataclasses.replace(spec, valid_length=None)
             self.symbols = InferenceSymbols(
                 to_symbol(rewritten(graph, shapes, spec, "interleaved")),

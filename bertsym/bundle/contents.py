@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertsym.bert.config import BertConfig
 from bertsym.bundle.files import (
     FILE_NAMES,
     MANIFEST,
@@ -24,6 +23,7 @@ from bertsym.bundle.files import (
     open_params,
     read_checked,
 )
+from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError
 from bertsym.files import check_inside, read_bytes
 from bertsym.json_reader import JsonValue, json_object

@@ -12,12 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.analysis.constants import reads_fed_lengths
+from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.atomic import is_replacing, recover
-from bertsym.bert.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS
-from bertsym.bert.config import BertConfig
-from bertsym.bert.folding import folded_shapes, is_folded
-from bertsym.bert.inputs import INPUT_NAMES, input_shapes
-from bertsym.bert.parameters import parameter_shapes
 from bertsym.bundle.contents import Contents, file_states, read_contents
 from bertsym.bundle.files import (
     MANIFEST,
@@ -30,19 +27,22 @@ from bertsym.bundle.files import (
     bundle_paths,
     file_path,
 )
+from bertsym.encoders.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS
+from bertsym.encoders.config import BertConfig
+from bertsym.encoders.folding import folded_shapes, is_folded
+from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
+from bertsym.encoders.parameters import parameter_shapes
 from bertsym.errors import BertsymError, ModelError
 from bertsym.json_reader import json_object
-from bertsym.recognition.constants import reads_fed_lengths
-from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature, Tensor, bert_inputs
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ArrayInfo, ParamsFile
-from bertsym.symbol.quantized import OPERATORS as QUANTIZED_OPERATORS
-from bertsym.symbol.quantized import fused_layers
-from bertsym.symbol.roles import shared_auxiliary_states
-from bertsym.symbol.sizes import tensor_sizes
+from bertsym.symbol.quantized_layers import OPERATORS as QUANTIZED_OPERATORS
+from bertsym.symbol.quantized_layers import fused_layers
+from bertsym.symbol.shape_inference import tensor_sizes
 from bertsym.symbol.validation import check_symbol
+from bertsym.symbol.variable_roles import shared_auxiliary_states
 from bertsym.text.pipeline import check_vocabulary
 from bertsym.text.tokenizer import Tokenizer, TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
@@ -292,7 +292,7 @@ def _check_quantized(
         where = path(name)
         try:
             layers = [layer for layer in fused_layers(graph).values() if layer.quantized]
-            bert = find_bert(graph, shapes)
+            bert = require_encoder(graph, shapes)
         except ModelError as error:
             raise ModelError(f"{where}: {error}") from None
         found = (len(bert.layers), bert.units, bert.vocab_size, bert.max_length)

@@ -11,9 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.atomic import work_folder, write_file, write_text
-from bertsym.bert.config import BertConfig
-from bertsym.bert.forms import TARGETS
 from bertsym.bundle.contents import FORMAT_VERSION
 from bertsym.bundle.files import (
     FILE_NAMES,
@@ -30,13 +29,14 @@ from bertsym.bundle.files import (
     json_text,
 )
 from bertsym.bundle.opening import Bundle, SymbolBundle, open_any
+from bertsym.encoders.config import BertConfig
+from bertsym.encoders.forms import TARGETS
 from bertsym.errors import ModelError, UsageError
-from bertsym.recognition.recognise import find_bert
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.operators import oldest_mxnet
 from bertsym.symbol.params import Array, shapes_of, write_params
-from bertsym.symbol.roles import shared_auxiliary_states
+from bertsym.symbol.variable_roles import shared_auxiliary_states
 from bertsym.text.vocabulary import Vocabulary
 
 _LIBRARIES = ("bertsym", "mxnet", "gluonnlp", "numpy", "tokenizers")  # what is written depends on them
@@ -128,7 +128,7 @@ def _for_versions(content: BundleContent) -> BundleContent:
     """The content with what its graphs tell of themselves; these say that its target wrote them."""
     graphs = [SymbolGraph.parse(text) for text in (content.symbol_json, content.train_symbol_json) if text]
     oldest = oldest_mxnet(node for graph in graphs for node in graph.nodes).version
-    bert = find_bert(graphs[0], shapes_of(content.arg_params))
+    bert = require_encoder(graphs[0], shapes_of(content.arg_params))
     if content.signature.target_mxnet is not None:
         for graph in graphs:
             graph.set_mxnet_version(TARGETS[content.signature.target_mxnet].release)

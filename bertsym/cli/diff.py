@@ -45,7 +45,7 @@ def command(
     named.
     """
     from bertsym.surgery.diff import diff
-    from bertsym.surgery.text import diff_lines
+    from bertsym.surgery.formatting import diff_lines
 
     found = diff(one, other, run=run, inputs=inputs, shapes=shape, atol=atol)
     for note in found.notes:

@@ -99,7 +99,7 @@ def command(
     if prefix is None and not dry_run:
         raise click.UsageError("Missing argument 'OUT'; --dry-run writes nothing.")
     from bertsym.surgery.edit import Edits, edit
-    from bertsym.surgery.text import first_lines
+    from bertsym.surgery.formatting import first_lines
 
     edited = edit(
         symbol,

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from bertsym.bert.catalogue import FINISHED_HEADS, OUTPUTS
 from bertsym.cli.options import command_line, force_option, form_options, literal_special_tokens_option
+from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
 
 
 @click.command("export")
@@ -98,7 +98,7 @@ def command(
         if output not in (None, meant):
             raise click.UsageError(f"--{'' if cls_slice else 'no-'}cls-slice contradicts --output {output}.")
         output = meant
-    from bertsym.exporting import export
+    from bertsym.exporter import export
     from bertsym.sources import SourceOptions
 
     if source.startswith("random:"):

@@ -6,8 +6,8 @@ import shlex
 
 import click
 
-from bertsym.bert.grafting import HEADS
 from bertsym.cli.options import command_line, show_written, surgery_options
+from bertsym.encoders.head_grafting import HEADS
 
 
 @click.command("graft")

@@ -44,8 +44,8 @@ def command(
 
     Where several nodes have one name, NODE#2 is the second of them, here and in every command that takes a NODE.
     """
+    from bertsym.inspection.formatting import array_lines, node_lines, operator_lines, summary
     from bertsym.inspection.report import inspect
-    from bertsym.inspection.text import array_lines, node_lines, operator_lines, summary
 
     facts = inspect(symbol, params, epoch=epoch, path=path or None, shapes=shape if shapes or shape else None)
     if as_json:

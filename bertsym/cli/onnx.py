@@ -34,7 +34,7 @@ def command(
     The file is run by onnxruntime beside MXNet, on random inputs of two sizes with padding, before it appears.
     Needs onnx and onnxruntime: pip install "bertsym[onnx]".
     """
-    from bertsym.onnx_export.exporting import export_onnx
+    from bertsym.onnx_export.exporter import export_onnx
 
     done = export_onnx(symbol, out, params=params, epoch=epoch, shapes=shape, force=force)
     for note in done.notes:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import click
 
-from bertsym.bert.forms import FORMS, TARGETS
+from bertsym.encoders.forms import FORMS, TARGETS
 from bertsym.terminal import escaped
 
 SHOWN = 20  #: lines of a kind, where more is rarely read
@@ -86,7 +86,7 @@ shape_option = click.option(
 
 def _trust(context: click.Context, option: click.Parameter, trusted: bool) -> None:
     if trusted:
-        from bertsym.running.isolation import trusting
+        from bertsym.execution.sandbox import trusting
 
         context.with_resource(trusting())
 

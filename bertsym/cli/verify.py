@@ -19,7 +19,7 @@ def command(prefix: str, atol: float) -> None:
 
     Through Module and SymbolBlock, at two batch sizes and two lengths, with padded rows.
     """
-    from bertsym.verification import verify
+    from bertsym.verifier import verify
 
     for check in verify(prefix, atol=atol):
         click.echo(f"  {check}")

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bertsym.distributed.cluster import Cluster
-from bertsym.distributed.watch import Hub, Member, end_process
+from bertsym.distributed.liveness import Coordinator, Peer, end_process
 from bertsym.distributed.workers import Workers, WorkersLost
 from bertsym.errors import ModelError
 from bertsym.runtime import mx
@@ -51,13 +51,13 @@ def serve(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> None:
         ).result()
 
     if cluster.role == "scheduler":
-        hub = Hub(cluster, timeout, end_process)
+        hub = Coordinator(cluster, timeout, end_process)
         with _taking_part(hub) as held:
             run(held)
             with contextlib.suppress(concurrent.futures.TimeoutError):
                 hub.left.result(timeout)
     else:
-        member = Member(cluster, timeout, end_process)
+        member = Peer(cluster, timeout, end_process)
         with _taking_part(member) as held:
             member.begin()
             run(held)
@@ -82,7 +82,7 @@ def join(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> Iterator[Workers]
         timer.daemon = True
         timer.start()
 
-    member = Member(cluster, timeout, ended)
+    member = Peer(cluster, timeout, ended)
     with _taking_part(member) as held:
         rank = member.begin()
         held.append(workers := _StoreWorkers(member, rank or 0, cluster.workers))
@@ -90,7 +90,7 @@ def join(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> Iterator[Workers]
 
 
 @contextlib.contextmanager
-def _taking_part(watched: Hub | Member) -> Iterator[list[Any]]:
+def _taking_part(watched: Coordinator | Peer) -> Iterator[list[Any]]:
     """With an exception the others are told, unless they need this process no longer.
 
     They come to know of this process here, so that no signal falls between. Nothing of MXNet's store can be
@@ -124,7 +124,7 @@ def _store() -> Any:
 class _StoreWorkers(Workers):
     """Workers that add up through a store of MXNet, one key for each array."""
 
-    def __init__(self, member: Member, rank: int, count: int) -> None:
+    def __init__(self, member: Peer, rank: int, count: int) -> None:
         self._member, self.rank, self.count = member, rank, count
         mx.nd.waitall()  # imported here, in the main thread
         self._store = self._wait(_store)

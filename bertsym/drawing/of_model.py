@@ -11,8 +11,8 @@ from bertsym.drawing.drawing import SUFFIXES, draw_picture, expanded_keys
 from bertsym.drawing.netron import netron_text
 from bertsym.drawing.picture import Group, Picture
 from bertsym.errors import ModelError, UsageError
+from bertsym.execution import Shape, all_shapes
 from bertsym.model import Model, open_model
-from bertsym.running import Shape, all_shapes
 from bertsym.symbol.node import Node, Output
 
 NETRON = ".netron"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.bundle import TOKENIZER, Bundle, SymbolBundle, open_any
+from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.inference.classifier import as_trained, check_pair
 from bertsym.json_reader import JsonValue

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from bertsym.acceleration.inference import InferenceSymbols
-from bertsym.acceleration.memory import memory_of
-from bertsym.bert.inputs import INPUT_NAMES
+from bertsym.acceleration.ndarray_views import memory_of
+from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.forking import no_fork
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array

@@ -10,10 +10,10 @@ import numpy as np
 
 from bertsym.acceleration.graphs import to_symbol
 from bertsym.acceleration.inference import FastInference, InferenceSymbols
-from bertsym.bert.config import BertConfig
-from bertsym.bert.inputs import INPUT_NAMES
 from bertsym.bundle import Bundle
 from bertsym.devices import contexts
+from bertsym.encoders.config import BertConfig
+from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import DataError, ModelError
 from bertsym.forking import ForkSafeLock, no_fork
 from bertsym.inference.executors import Executors, Weights

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertsym.analysis.classifier_report import Answer
+from bertsym.analysis.encoder_detection import DetectedEncoder
+from bertsym.analysis.token_flow import BATCH, LENGTH, Axes
 from bertsym.bundle import Bundle
 from bertsym.model import Model, open_model
-from bertsym.recognition.answer import Answer
-from bertsym.recognition.recognise import Recognised
-from bertsym.recognition.tracing import BATCH, LENGTH, Axes
+from bertsym.passes.gelu import Defect, known_defects
 from bertsym.symbol.attributes import integers
-from bertsym.symbol.gelu import Defect, known_defects
 from bertsym.symbol.names import references
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operators import Oldest, oldest_mxnet
-from bertsym.symbol.quantized import quantized_layers
-from bertsym.symbol.roles import auxiliary_states
+from bertsym.symbol.quantized_layers import quantized_layers
+from bertsym.symbol.variable_roles import auxiliary_states
 
 Shape = tuple[int, ...]
 SCHEMA_VERSION = 2
@@ -83,7 +83,7 @@ class Inspection:
     encoder_trained: bool | None
     trained: bool | None  #: as in the signature of any bundle
     written_by: str | None  #: version of MXNet
-    bert: Recognised | None
+    bert: DetectedEncoder | None
     inputs: list[TensorFact]
     label_inputs: list[TensorFact]
     outputs: list[TensorFact]
@@ -201,7 +201,7 @@ def report(
         if node.is_variable and node.name in model.param_shapes:
             known[Output(node)] = model.param_shapes[node.name]
     if shapes is not None:
-        from bertsym.running import all_shapes
+        from bertsym.execution import all_shapes
 
         known.update(all_shapes(model, shapes))
     known = {**model.signature_axes, **known}
@@ -261,7 +261,7 @@ def _node_fact(node: Node, names: Mapping[Node, str], known: Mapping[Output, Axe
     return NodeFact(names[node], node.op, inputs, dict(node.attrs), known.get(Output(node)))
 
 
-def _input_fact(node: Node, bert: Recognised | None, known: Mapping[Output, Axes]) -> TensorFact:
+def _input_fact(node: Node, bert: DetectedEncoder | None, known: Mapping[Output, Axes]) -> TensorFact:
     length = (bert.length if bert else None) or LENGTH
     if bert is not None and node.name in bert.inputs:
         shape: Axes = (BATCH,) if node.name == bert.valid_length else (BATCH, length)

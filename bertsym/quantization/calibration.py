@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bertsym.bert.inputs import INPUT_NAMES, input_shapes
+from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 

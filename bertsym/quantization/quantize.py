@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 
 from bertsym.acceleration.graphs import in_form, to_symbol
-from bertsym.bert.inputs import INPUT_NAMES
+from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
+from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import DataError, ModelError, UsageError, VerificationError
 from bertsym.inference.classifier import open_classifier
 from bertsym.inference.predictor import Predictor
 from bertsym.inference.rows import read_encoded
+from bertsym.passes.input_guard import add_input_guard
+from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.quantization.calibration import CALIBRATIONS
 from bertsym.quantization.choosing import fewest_kept
 from bertsym.quantization.measuring import Measured, measure, metrics_of
 from bertsym.quantization.quantizer import Quantizer
-from bertsym.recognition.recognise import find_bert
-from bertsym.surgery.fold import fold
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.guard import add as add_guard
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import bucket_length, inference_batches
 from bertsym.text.features import Features
@@ -136,7 +136,7 @@ class _Choice:
         graph, arg_params = _prepared(bundle)
         self.quantizer = Quantizer(graph, arg_params, granularity == "channel-wise")
         self._predictor_float32 = Predictor.from_bundle(bundle)
-        inside = {node for layer in find_bert(graph, shapes_of(arg_params)).layers for node in layer.nodes}
+        inside = {node for layer in require_encoder(graph, shapes_of(arg_params)).layers for node in layer.nodes}
         products = {node.name for node in inside if node.op == "FullyConnected"}
         self._outside = tuple(name for name in self.quantizer.layers if name not in products)
         self._candidates = tuple(name for name in self.quantizer.layers if name in products)
@@ -201,7 +201,7 @@ class _Choice:
         bundle, manifest = self._bundle, self._bundle.manifest
         graph, arg_params = self.quantizer.quantized(kept)
         if bundle.signature.guarded:
-            add_guard(graph, *INPUT_NAMES)
+            add_input_guard(graph, *INPUT_NAMES)
         return BundleContent(
             bundle.config,
             dataclasses.replace(bundle.signature, precision="int8", target_mxnet=None, label_inputs=()),
@@ -226,6 +226,6 @@ def _prepared(bundle: Bundle) -> tuple[SymbolGraph, dict[str, Array]]:
     with graph.edit():
         for node in graph.find(op="Dropout"):
             graph.remove(node, bypass=True)
-    if bundle.is_folded or len(find_bert(graph, shapes_of(arg_params)).layers) == 1:
+    if bundle.is_folded or len(require_encoder(graph, shapes_of(arg_params)).layers) == 1:
         return graph, arg_params  # nothing to fold: the query of a last layer is that of position 0 alone
-    return fold(graph, arg_params)
+    return fold_qkv(graph, arg_params)

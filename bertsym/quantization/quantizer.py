@@ -7,11 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from bertsym.acceleration.graphs import to_symbol
+from bertsym.passes.unfusing import unfuse_float32_layers
 from bertsym.quantization.calibration import Range, tensor_ranges
 from bertsym.runtime import mx, quiet_stderr
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
-from bertsym.symbol.quantized import fused_layers, tidy
+from bertsym.symbol.quantized_layers import fused_layers
 
 _BACKEND = "MKLDNN_QUANTIZE"
 
@@ -49,7 +50,7 @@ class Quantizer:
             )
             symbol = symbol.get_backend_symbol(_BACKEND)
         graph = SymbolGraph.parse(symbol.tojson())
-        tidy(graph)
+        unfuse_float32_layers(graph)
         return graph, {name: arg_params[name].asnumpy() for name in graph.variables if name in arg_params}
 
     def _quantize(self, kept: Collection[str]) -> tuple[Any, Any, Any]:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bertsym.bert.config import BertConfig
-from bertsym.bert.parameters import EMBEDDINGS, LAYER
 from bertsym.bundle import file_digest
+from bertsym.encoders.config import BertConfig
+from bertsym.encoders.parameters import EMBEDDINGS, LAYER
 from bertsym.errors import ModelError, UsageError
 from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
 from bertsym.sources.names import GLUONNLP_EXPORT, GLUONNLP_STRUCTURED, NameTable

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from bertsym.bert.config import BertConfig
+from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError, UsageError
 from bertsym.sources.mapping import map_weights, resolve_names
 from bertsym.sources.names import GLUONNLP_STRUCTURED

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bertsym.bert.config import BertConfig
 from bertsym.bundle import file_digest
+from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError
 from bertsym.json_reader import JsonValue, read_json
 from bertsym.sources.hugging_face_folder import find_folder, find_weights

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.bert.config import BertConfig
-from bertsym.bert.parameters import EMBEDDINGS, LAYER, POOLER, expand, parameter_shapes
+from bertsym.encoders.config import BertConfig
+from bertsym.encoders.parameters import EMBEDDINGS, LAYER, POOLER, expand, parameter_shapes
 from bertsym.errors import ModelError, UsageError
 from bertsym.sources.names import TASK_HEAD, NameTable, list_names, printable
 from bertsym.symbol.params import Array, LazyParameters

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from bertsym.bert.parameters import EMBEDDINGS, LAYER, POOLER
+from bertsym.encoders.parameters import EMBEDDINGS, LAYER, POOLER
 
 TASK_HEAD = "task head"  #: a purpose of weights that are not exported; it is trained, unlike a head that export makes
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bertsym.bert.config import BertConfig
-from bertsym.bert.parameters import POOLER
+from bertsym.encoders.config import BertConfig
+from bertsym.encoders.parameters import POOLER
 from bertsym.sources.names import list_names
 from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import TokenizerOptions

@@ -6,8 +6,8 @@ import string
 
 import numpy as np
 
-from bertsym.bert.config import INITIALIZER_RANGE, BertConfig
-from bertsym.bert.parameters import parameter_shapes
+from bertsym.encoders.config import INITIALIZER_RANGE, BertConfig
+from bertsym.encoders.parameters import parameter_shapes
 from bertsym.sources.pretrained import Pretrained
 from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import TokenizerOptions

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bertsym.errors import ModelError, UsageError, VerificationError
+from bertsym.execution import Shape, model_values, sample_inputs
 from bertsym.model import Model
-from bertsym.running import Shape, model_values, sample_inputs
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
 

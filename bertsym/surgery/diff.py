@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.analysis.token_flow import is_time_major
 from bertsym.errors import DataError, UsageError
+from bertsym.execution import BertLimits, Shape, check_model_inputs, fixed_length, model_values, sample_inputs
 from bertsym.model import Model, open_model, require_params
-from bertsym.recognition.tracing import is_time_major
-from bertsym.running import BertLimits, Shape, check_model_inputs, fixed_length, model_values, sample_inputs
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, difference
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output

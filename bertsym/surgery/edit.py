@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bertsym.bert.config import BertConfig
 from bertsym.bundle import Bundle, has_bundle
+from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError, UsageError
+from bertsym.execution import Shape, listed_outputs
 from bertsym.model import Model, join_names, open_model, require_params, suggest_export
-from bertsym.running import Shape, listed_outputs
 from bertsym.signature import Signature
 from bertsym.surgery.comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, label_inputs, write

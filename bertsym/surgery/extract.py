@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from bertsym.analysis.token_flow import Axes
 from bertsym.errors import ModelError, UsageError
+from bertsym.execution import Shape, known_shapes
 from bertsym.model import Model, open_model, require_params
-from bertsym.recognition.tracing import Axes
-from bertsym.running import Shape, known_shapes
 from bertsym.surgery.comparison import Difference, NotComparableError, check_equal, compare
 from bertsym.surgery.writing import Changed, Written, changed_model, write
 from bertsym.symbol.graph import SymbolGraph

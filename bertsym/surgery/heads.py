@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bertsym.bert.catalogue import FULLY_CONNECTED, LABEL_NAME
-from bertsym.bert.config import INITIALIZER_RANGE
-from bertsym.bert.grafting import HEADS, add_head
+from bertsym.analysis.token_flow import BATCH, LENGTH, Axes
 from bertsym.bundle import Bundle
+from bertsym.encoders.catalogue import FULLY_CONNECTED, LABEL_NAME
+from bertsym.encoders.config import INITIALIZER_RANGE
+from bertsym.encoders.head_grafting import HEADS, add_head
 from bertsym.errors import ModelError, UsageError
+from bertsym.execution import Shape, known_shapes
 from bertsym.model import Model, open_model, require_params
-from bertsym.recognition.tracing import BATCH, LENGTH, Axes
-from bertsym.running import Shape, known_shapes
 from bertsym.signature import Signature, Tensor
 from bertsym.surgery.comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import Changed, Written, changed_model, encoder_signature, end_shapes, known_output, write
@@ -41,7 +41,7 @@ def graft_head(
 ) -> Written:
     """Put an untrained head on a symbol, so that another binding can fit it; or remove the head (``none``).
 
-    `head` is ``classification``, ``regression``, ``tagging``, ``qa`` (what they are: `bert.grafting.add_head`) or
+    `head` is ``classification``, ``regression``, ``tagging``, ``qa`` (what they do: `head_grafting.add_head`) or
     ``none``; `num_classes` the values that it gives (2 by default, 1 for regression). It reads the tensor `at`,
     by default the only output; with `cls_slice` its position 0. Weights are normal(0, 0.02) drawn from the seed
     `init`, biases 0. The bundle at `out` has the graph for inference and the one for training.

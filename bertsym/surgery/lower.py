@@ -8,21 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from bertsym.bert.forms import TARGETS, choose_form
+from bertsym.analysis.encoder_detection import require_encoder
+from bertsym.analysis.encoder_extraction import match
 from bertsym.bundle import Bundle
+from bertsym.encoders.forms import TARGETS, choose_form
 from bertsym.errors import ModelError, UsageError, VerificationError
+from bertsym.execution import Shape, UnknownShapeError, fixed_length, sample_inputs
 from bertsym.model import Model, open_model, require_params
-from bertsym.recognition.matching import match
-from bertsym.recognition.recognise import find_bert
-from bertsym.running import Shape, UnknownShapeError, fixed_length, sample_inputs
+from bertsym.passes.encoder_replacement import fit_to, replace_encoder
+from bertsym.passes.input_guard import add_input_guard, without_input_guard
+from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference
 from bertsym.surgery.diff import run_both
-from bertsym.surgery.fold import fold as folded
-from bertsym.surgery.replacing import fit_to, replace_encoder
 from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, label_inputs, write
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.guard import add as add_guard
-from bertsym.symbol.guard import removed as unguarded
 
 _LENGTHS = (16, 7)
 
@@ -57,7 +56,7 @@ def lower(
     chosen = choose_form(form, target)
     model = open_model(symbol, params, epoch=epoch)
     try:
-        bert = find_bert(model.graph, model.param_shapes)
+        bert = require_encoder(model.graph, model.param_shapes)
     except ModelError as error:
         raise ModelError(f"{model.name}: {error}") from None
     values = require_params(model)
@@ -68,18 +67,18 @@ def lower(
             )
     guarded = bert.guarded if guard is None else guard
     try:
-        plain = unguarded(model.graph)
-        spec = match(plain, find_bert(plain, model.param_shapes), model.param_shapes)
+        plain = without_input_guard(model.graph)
+        spec = match(plain, require_encoder(plain, model.param_shapes), model.param_shapes)
 
         def lowered(graph: SymbolGraph) -> SymbolGraph:
-            changed = replace_encoder(unguarded(graph), model.param_shapes, spec, chosen)
+            changed = replace_encoder(without_input_guard(graph), model.param_shapes, spec, chosen)
             fit_to(changed, chosen, TARGETS[target].release if target else None)
             if guarded:
-                add_guard(changed, spec.token_ids, spec.token_types, spec.valid_length)
+                add_input_guard(changed, spec.token_ids, spec.token_types, spec.valid_length)
             return changed
 
         train = model.train_graph() if not fold else None
-        graph, arrays = folded(lowered(model.graph), values) if fold else (lowered(model.graph), values)
+        graph, arrays = fold_qkv(lowered(model.graph), values) if fold else (lowered(model.graph), values)
         changed = changed_model(model, graph, arrays)
         result = Changed(
             changed,

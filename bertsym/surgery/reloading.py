@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from bertsym.bundle import Bundle, SymbolBundle
 from bertsym.errors import ModelError
+from bertsym.execution import Shape, UnknownShapeError, model_values, sample_inputs
+from bertsym.execution.loaders import MAX_C_PREDICT, check_params, compute_loaded
+from bertsym.execution.sandbox import call
 from bertsym.model import Model
-from bertsym.running import Shape, UnknownShapeError, model_values, sample_inputs
-from bertsym.running.isolation import call
-from bertsym.running.loaders import MAX_C_PREDICT, check_params, compute_loaded
 from bertsym.surgery.comparison import check_equal, difference
 from bertsym.symbol.params import Array
-from bertsym.symbol.roles import auxiliary_states
+from bertsym.symbol.variable_roles import auxiliary_states
 
 C_PREDICT = "C predict API"
 #: loaders of every graph; with auxiliary states the C predict API too, which ignores one that is stored as an argument

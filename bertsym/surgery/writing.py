@@ -9,8 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bertsym.bert.catalogue import FULLY_CONNECTED, OUTPUTS
-from bertsym.bert.config import BertConfig
+from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, renamed
 from bertsym.bundle import (
     SYMBOL,
     TRAIN_SYMBOL,
@@ -23,11 +22,12 @@ from bertsym.bundle import (
     check_bert,
     stage_bundle,
 )
+from bertsym.encoders.catalogue import FULLY_CONNECTED, OUTPUTS
+from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError, UsageError
+from bertsym.execution import Shape, UnknownShapeError, input_axes, known_shapes, listed_outputs, sizes_of
 from bertsym.json_reader import JsonValue
 from bertsym.model import Model
-from bertsym.recognition.axes import BATCH, LENGTH, Axes, renamed
-from bertsym.running import Shape, UnknownShapeError, input_axes, known_shapes, listed_outputs, sizes_of
 from bertsym.signature import Signature, SymbolSignature, Tensor, bert_inputs
 from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, NotComparableError, spoilt_by_fusion
 from bertsym.surgery.reloading import reload_written

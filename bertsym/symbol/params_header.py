@@ -80,7 +80,7 @@ class ArrayInfo:
 
     name: str
     #: ``arg``, ``aux``, or empty, as the file says; gluon's save_parameters writes none, and some programs a wrong one:
-    #: what a variable is, its graph says (`symbol.roles.auxiliary_states`)
+    #: what a variable is, its graph says (`symbol.variable_roles.auxiliary_states`)
     kind: str
     shape: tuple[int, ...]
     dtype: str

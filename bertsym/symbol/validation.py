@@ -25,7 +25,7 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node
 from bertsym.symbol.operators import is_operator
 from bertsym.symbol.params import Parameters
-from bertsym.symbol.roles import AUXILIARY
+from bertsym.symbol.variable_roles import AUXILIARY
 
 #: dtypes by their number in ``__dtype__``
 DTYPES = {0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64", 7: "bool"}

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.bert.config import BertConfig
-from bertsym.bert.inputs import INPUT_NAMES, check_inputs
+from bertsym.encoders.config import BertConfig
+from bertsym.encoders.inputs import INPUT_NAMES, check_inputs
 from bertsym.errors import DataError
 from bertsym.text.tables import Row, is_unicode
 from bertsym.text.tokenizer import Encoded, Tokenizer

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from bertsym.bert.config import BertConfig
-from bertsym.bert.inputs import INPUT_NAMES
+from bertsym.encoders.config import BertConfig
+from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.symbol.params import Array
 from bertsym.text.batches import bucket_length
 from bertsym.text.features import Features

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertsym.acceleration.graphs import to_symbol
-from bertsym.bert.catalogue import FULLY_CONNECTED, LABEL_NAME, OUTPUTS
-from bertsym.bert.heads import graft, graft_for_inference, head_parameters
-from bertsym.bert.inputs import INPUT_NAMES, input_shapes
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers
+from bertsym.encoders.catalogue import FULLY_CONNECTED, LABEL_NAME, OUTPUTS
+from bertsym.encoders.heads import graft, graft_for_inference, head_parameters
+from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
 from bertsym.errors import ModelError, UsageError
 from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.inference.predictor import Predictor
@@ -34,7 +34,7 @@ from bertsym.training.data import FinetuneData, read_data
 from bertsym.training.encodings import encode
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.progress import EpochReport, Progress, SilentProgress
-from bertsym.verification import DEFAULT_ATOL, Check, verify_bundle
+from bertsym.verifier import DEFAULT_ATOL, Check, verify_bundle
 
 if TYPE_CHECKING:
     from bertsym.training.fit import Fit

@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 
 from bertsym.acceleration.graphs import training_symbol
-from bertsym.bert.catalogue import LABEL_NAME
 from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers, WorkersLost
+from bertsym.encoders.catalogue import LABEL_NAME
 from bertsym.errors import ModelError
 from bertsym.forking import no_fork
 from bertsym.inference.metrics import cross_entropy
+from bertsym.passes.embedding_rows import keep_used_rows
+from bertsym.passes.input_guard import without_input_guard
 from bertsym.runtime import mx, share_threads
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.guard import removed as unguarded
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import training_batches
 from bertsym.training.batch_source import BatchSource
 from bertsym.training.module import PartsModule
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.schedule import warmup_linear
-from bertsym.training.used_rows import keep_used_rows
 
 CPU_PARTS = 2  #: whatever the number of processors is: the random numbers depend on it
 
@@ -101,7 +101,7 @@ class Trainer:
         self.total_steps = self._batches_per_epoch * options.epochs
         self.position = Position()
         devices = contexts(options.device)
-        graph = unguarded(SymbolGraph.parse(symbol.tojson()))  # the source checks its inputs
+        graph = without_input_guard(SymbolGraph.parse(symbol.tojson()))  # the source checks its inputs
         params = dict(arg_params)
         self._words = None
         if source.token_ids is not None:

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from bertsym.acceleration.graphs import TrainingSymbol
-from bertsym.bert.inputs import Limits, check_inputs
 from bertsym.distributed.workers import ALONE, Workers
+from bertsym.encoders.inputs import Limits, check_inputs
 from bertsym.errors import ModelError
 from bertsym.forking import renew_after_fork
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
+from bertsym.training.batch_shard import Part
 from bertsym.training.checkpoints import check_float32
-from bertsym.training.flat import FlatArrays, blocks
+from bertsym.training.flat_buffers import FlatArrays, blocks
 from bertsym.training.optimizer import AdamW
-from bertsym.training.part import Part
 
 _Descriptions = Sequence[tuple[str, tuple[int, ...]]]
 

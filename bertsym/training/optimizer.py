@@ -8,7 +8,7 @@ from typing import Any
 
 from bertsym.distributed.workers import ALONE, Workers
 from bertsym.runtime import mx
-from bertsym.training.flat import Block, FlatArrays
+from bertsym.training.flat_buffers import Block, FlatArrays
 
 
 class AdamW:

@@ -10,7 +10,7 @@ from job import read_job, write_result
 from safetensors.numpy import save_file
 
 from bertsym import Bundle
-from bertsym.bert.parameters import expand
+from bertsym.encoders.parameters import expand
 from bertsym.sources.names import HUGGING_FACE
 
 

@@ -1,0 +1,201 @@
+"""Values in a graph that don't depend on the text: indices at which [CLS] is taken, masks and counts of tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bertsym.analysis.encoder_detection import INTERLEAVED
+from bertsym.analysis.input_clips import clip_of_lengths, clipped_lengths
+from bertsym.symbol.attributes import decimal, flag, integer, integers
+from bertsym.symbol.node import Node, Output
+
+MAX_STEPS = 64  #: from a constant to where it is used
+
+Shape = tuple[int, ...]
+_SAME = frozenset(
+    {"Cast", "cast", "_copy", "identity", "BlockGrad", "expand_dims", "Reshape", "reshape", "squeeze"}
+) | {
+    "broadcast_axis",
+    "broadcast_axes",
+    "broadcast_to",
+    "broadcast_like",
+    "tile",
+    "repeat",
+    "slice_like",
+    "slice_axis",
+    "slice",
+    "transpose",
+    "Flatten",
+}
+_FILLED = {"_zeros": 0.0, "zeros": 0.0, "_ones": 1.0, "ones": 1.0}
+_LIKE = {"zeros_like": 0.0, "ones_like": 1.0, "_zeros_like": 0.0}
+
+
+@dataclass(frozen=True)
+class Constant:
+    """An array that holds one number everywhere; the shape is None where it is unknown."""
+
+    value: float
+    shape: Shape | None = None
+
+
+def constant(output: Output, params: Mapping[str, Any] | None = None) -> Constant | None:
+    """The finite constant that an output is, or None. `params` are arrays by name, for constants kept as parameters."""
+    found = _constant(output, params, MAX_STEPS)
+    return found if found is not None and math.isfinite(found.value) else None
+
+
+def _constant(output: Output, params: Mapping[str, Any] | None, steps: int) -> Constant | None:
+    node = output.node
+    if not steps:
+        return None
+    if node.is_variable:
+        return _parameter(node.name, params) if params is not None and node.name in params else None
+    if node.op in _FILLED:
+        return Constant(_FILLED[node.op], _known(integers(node.attrs, "shape")))
+    if node.op == "_full":
+        return Constant(decimal(node.attrs, "value", 0.0), _known(integers(node.attrs, "shape")))
+    if node.op == "_arange":
+        return _arange(node)
+    if not node.inputs:
+        return None
+    if node.op in _LIKE:
+        return Constant(_LIKE[node.op])
+    if node.op not in _SAME and node.op not in ("_plus_scalar", "_minus_scalar", "_mul_scalar"):
+        return None
+    inner = _constant(node.inputs[0], params, steps - 1)
+    if node.op == "_mul_scalar" and decimal(node.attrs, "scalar", 1.0) == 0:
+        return Constant(0.0, inner.shape if inner else None)
+    if inner is None:
+        return None
+    if node.op in _SAME:
+        if node.op in ("Reshape", "reshape"):
+            return Constant(inner.value, _known(integers(node.attrs, "shape")))
+        return Constant(inner.value, inner.shape if node.op in ("Cast", "cast", "_copy") else None)
+    scalar = decimal(node.attrs, "scalar", 0.0)
+    arithmetic = {
+        "_plus_scalar": inner.value + scalar,
+        "_minus_scalar": inner.value - scalar,
+        "_mul_scalar": inner.value * scalar,
+    }
+    return Constant(arithmetic[node.op], inner.shape) if node.op in arithmetic else None
+
+
+def _arange(node: Node) -> Constant | None:
+    """arange(k, k + 1) is the one number k; arange(n) alone is kept as start n and counts from 0."""
+    start, stop = decimal(node.attrs, "start", 0.0), node.attrs.get("stop", "None")
+    if flag(node.attrs, "infer_range", False) or decimal(node.attrs, "step", 1.0) != 1:
+        return None
+    first, last = (0.0, start) if stop in ("None", "") else (start, decimal(node.attrs, "stop", 0.0))
+    return Constant(first, (integer(node.attrs, "repeat", 1),)) if last - first == 1 else None
+
+
+def shape_of(output: Output, params: Mapping[str, Any] | None) -> Shape | None:
+    """The shape of a parameter or a constant, where it is known."""
+    node = output.node
+    if node.is_variable:
+        if params is not None and node.name in params:
+            return tuple(params[node.name].shape)
+        return _known(integers(node.attrs, "__shape__"))
+    found = constant(output, params)
+    return found.shape if found is not None else None
+
+
+def is_valid_length(output: Output, valid_length: str | None) -> bool:
+    """Whether a tensor holds the numbers of tokens, in whatever shape; `valid_length` is the input with them.
+
+    Where the encoder takes no lengths, any input may be that.
+    """
+    found = _reshaped(output, {"_maximum_scalar"})
+    node = (clipped_lengths(found) or found).node
+    return node.is_variable and valid_length in (None, node.name)
+
+
+def reads_fed_lengths(node: Node, token_ids: str, valid_length: str) -> bool:
+    """Whether the lengths that a SequenceMask or a softmax reads are those of the input, clipped or not, and its rows
+    have as many values as there are tokens: where these are in [1, T], MXNet stays in its memory.
+    """
+    output, spread = node.inputs[1], False
+    while True:
+        reader = output.node
+        if reader.op in _SPREADING or (reader.op == "Cast" and reader.attrs.get("dtype") in _WIDE):
+            output = reader.inputs[0]
+        elif reader.op == "broadcast_add" and _is_zeros_like(reader.inputs[1], token_ids):
+            output, spread = reader.inputs[0], True
+        else:
+            break
+    clip = clip_of_lengths(output)
+    if clip is not None:
+        lengths, counted = clip
+        output = lengths if counted.node.name == token_ids else output
+    if output.node.name != valid_length or not output.node.is_variable:
+        return False
+    if node.op == "SequenceMask":
+        return True  # what is longer than the row masks nothing
+    # Of (N * heads, T, T'), whose first two axes the lengths have, the two last are alike.
+    return spread and node.inputs[0].node.op == INTERLEAVED and integer(node.attrs, "axis", -1) == -1
+
+
+_SPREADING = frozenset({"Reshape", "reshape", "expand_dims", "broadcast_axis"})
+_WIDE = frozenset({"float32", "float64", "int32", "int64"})  # that hold any length
+
+
+def _is_zeros_like(output: Output, name: str) -> bool:
+    while output.node.op in ("Cast", "expand_dims"):
+        output = output.node.inputs[0]
+    node = output.node
+    return node.op == "zeros_like" and node.inputs[0].node.is_variable and node.inputs[0].node.name == name
+
+
+def is_mask(output: Output, valid_length: str | None, params: Mapping[str, Any] | None = None) -> bool:
+    """Whether a tensor is 1 at the tokens and 0 at padding."""
+    node = _reshaped(output, _COPYING).node
+    if node.op == "SequenceMask":
+        ones = constant(node.inputs[0], params)
+        zeroed = flag(node.attrs, "use_sequence_length", False) and decimal(node.attrs, "value", 0.0) == 0
+        masks = zeroed and ones is not None and ones.value == 1
+        return masks and is_valid_length(node.inputs[1], valid_length)
+    if node.op == "broadcast_lesser":
+        places = _reshaped(node.inputs[0], _COPYING).node
+        return places.op in ("_arange", "_contrib_arange_like") and is_valid_length(node.inputs[1], valid_length)
+    return False
+
+
+def is_count(output: Output, valid_length: str | None, params: Mapping[str, Any] | None = None) -> bool:
+    """Whether a tensor is the number of tokens: the input with it, or the sum of a mask."""
+    node = _reshaped(output, {"_maximum_scalar"}).node
+    return is_valid_length(output, valid_length) or (
+        node.op in ("sum", "sum_axis") and is_mask(node.inputs[0], valid_length, params)
+    )
+
+
+_RESHAPING = frozenset({"Cast", "cast", "amp_cast", "_copy", "identity", "BlockGrad", "expand_dims", "Flatten"}) | {
+    "Reshape",
+    "reshape",
+    "squeeze",
+}
+_COPYING = frozenset({"broadcast_axis", "broadcast_axes", "broadcast_to", "broadcast_like"})
+
+
+def _reshaped(output: Output, also: Container[str]) -> Output:
+    while output.node.op in _RESHAPING or output.node.op in also:
+        output = output.node.inputs[0]
+    return output
+
+
+def _parameter(name: str, params: Mapping[str, Any]) -> Constant | None:
+    array = params[name]
+    if array.size > 4096 or (array != array.flat[0]).any():
+        return None
+    return Constant(float(array.flat[0]), tuple(array.shape))
+
+
+def _known(shape: tuple[int | None, ...]) -> Shape | None:
+    return (
+        tuple(size for size in shape if size is not None)
+        if shape and all(size and size > 0 for size in shape)
+        else None
+    )

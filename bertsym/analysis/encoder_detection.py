@@ -1,0 +1,345 @@
+"""Finding a BERT encoder in any symbol, by its graph and not by its names.
+
+A BERT (Devlin et al. 2018) is a word embedding, summed with others and normalised, and then layers of
+LayerNorm(x + attention(x)) and LayerNorm(x + feed-forward(x)). That chain of residual LayerNorms is what all
+forms have in common: GluonNLP's from 0.6 to 0.10, and those that bertsym writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from bertsym.analysis.input_clips import clipped_ids, is_guarded
+from bertsym.encoders.config import MAX_LAYERS
+from bertsym.encoders.inputs import INPUTS
+from bertsym.errors import ModelError
+from bertsym.symbol.attributes import decimal, flag, integer, integers, sizes
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Node, Output
+from bertsym.symbol.variable_roles import input_variables
+
+ADDITIONS = frozenset(
+    {
+        "elemwise_add",
+        "broadcast_add",
+        "_plus",
+        "_Plus",
+        "_add",
+        "broadcast_plus",
+        "_grad_add",
+        "add_n",
+        "ElementWiseSum",
+    }
+)
+#: operators whose output is their first input, or that in another order or precision
+PASSING = frozenset(
+    {"Dropout", "_copy", "identity", "BlockGrad", "stop_gradient", "Cast", "cast", "amp_cast", "transpose", "SwapAxis"}
+    | {"swapaxes"}
+)
+INTERLEAVED = "_contrib_interleaved_matmul_selfatt_qk"  #: queries times keys, of (T, N, 3 * U)
+_PRODUCTS = frozenset({"batch_dot", "linalg_gemm2", "_linalg_gemm2", INTERLEAVED})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One encoder layer: its nodes (no parameters), and the normalised output that the next one reads."""
+
+    nodes: frozenset[Node]
+    softmax: Node  #: of the attention
+    num_heads: int | None
+    hidden_size: int | None
+    output: Output
+    first_only: bool = False  #: computes position 0 alone, (N, 1, U)
+
+
+@dataclass(frozen=True)
+class DetectedEncoder:
+    """A BERT encoder in a graph. A number is None where neither attributes nor parameter shapes tell it."""
+
+    layers: tuple[Layer, ...]
+    embedding: frozenset[Node]  #: nodes before the first layer that don't belong to one: embeddings, mask
+    words: Node  #: the word embedding
+    embedded: Output  #: the normalised sum of the embeddings, which the first layer reads
+    units: int | None
+    vocab_size: int | None
+    token_type_vocab_size: int | None
+    max_length: int | None  #: rows of the position table
+    length: int | None  #: the only length that the graph takes, where one is written into it
+    layer_norm_eps: float
+    token_ids: str | None
+    token_types: str | None
+    valid_length: str | None
+    form: str
+    guarded: bool = False  #: whether these inputs are clipped to their ranges inside of the graph
+
+    @property
+    def encoded(self) -> Output:
+        """The output of the last layer."""
+        return self.layers[-1].output
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Name -> meaning of the inputs, as far as there are any."""
+        names = (self.token_ids, self.token_types, self.valid_length)
+        return {name: meaning for name, meaning in zip(names, INPUTS.values()) if name is not None}
+
+    @property
+    def num_heads(self) -> int | None:
+        """Attention heads of the layers; None where they differ or are unknown."""
+        return _common(layer.num_heads for layer in self.layers)
+
+    @property
+    def hidden_size(self) -> int | None:
+        """Width of the feed-forward layers."""
+        return _common(layer.hidden_size for layer in self.layers)
+
+    def __str__(self) -> str:
+        def number(value: int | None, what: str) -> str:
+            return f"{'?' if value is None else value} {what}"
+
+        layers = f"{len(self.layers)} layer{'s' if len(self.layers) > 1 else ''}"
+        words = f"vocabulary {'?' if self.vocab_size is None else self.vocab_size}"
+        longest = f"max length {'?' if self.max_length is None else self.max_length}"
+        return f"BERT of {layers}, {number(self.units, 'units')}, {number(self.num_heads, 'heads')}, {words}, {longest}"
+
+
+def detect_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> DetectedEncoder | None:
+    """The BERT encoder of a graph, or None. `shapes` are those of the parameters, where they are known."""
+    try:
+        return require_encoder(graph, shapes)
+    except ModelError:
+        return None
+
+
+def require_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> DetectedEncoder:
+    """As `detect_encoder`; raises ModelError, with the node at which it ceases to be a BERT."""
+    declared = declared_shapes(graph)
+    # Inputs may carry their shapes too, but that of the lengths is no matrix.
+    matrices = {name for name, shape in declared.items() if len(shape) > 1}
+    inputs = set(input_variables(graph, {*matrices, *(shapes or ())}))
+    shapes = {**declared, **(shapes or {})}
+    words = _word_embedding(graph)
+    norms = [node for node in graph.nodes if node.op == "LayerNorm"]
+    if words is None:
+        begin = next((f", it begins with {node.name} ({node.op})" for node in graph.nodes if not node.is_variable), "")
+        raise ModelError(f"no BERT: no Embedding reads the ids of words{begin}")
+    readers = graph.descendants(words)
+    first = next((node for node in norms if node in readers), None)
+    if first is None:
+        reader = next((f": {node.name} ({node.op}) reads it" for node in graph.consumers(words)), "")
+        raise ModelError(f"no BERT: no LayerNorm follows the word embedding {words.name}{reader}")
+    layers = _layers(graph, first, norms)
+    if not layers:
+        raise ModelError(
+            f"no BERT: {first.name} is not followed by LayerNorm(x + attention(x)) and LayerNorm(x + feed-forward(x))"
+        )
+    inside = {node for layer in layers for node in layer.nodes}
+    before = graph.ancestors(layers[-1].output.node) - inside
+    embedding = frozenset(node for node in before if not node.is_variable or node.name in inputs)
+    tables = [node for node in before if node.op == "Embedding" and node is not words]
+    token_ids = _source(words)
+    types = next((node for node in tables if _source(node) not in (None, token_ids)), None)
+    token_types = _source(types) if types else None
+    valid_length = _valid_length(graph, layers, inputs - {token_ids, token_types})
+    return DetectedEncoder(
+        layers=layers,
+        embedding=embedding,
+        words=words,
+        embedded=Output(first),
+        units=_size(words.attrs, "output_dim"),
+        vocab_size=_size(words.attrs, "input_dim"),
+        token_type_vocab_size=_size(types.attrs, "input_dim") if types else None,
+        max_length=_positions(graph, first, words, types, shapes),
+        length=_static_length(embedding),
+        layer_norm_eps=decimal(first.attrs, "eps", 1e-5),
+        token_ids=token_ids,
+        token_types=token_types,
+        valid_length=valid_length,
+        form=_form(before | inside, layers),
+        guarded=token_ids is not None and is_guarded(graph, token_ids, token_types, valid_length),
+    )
+
+
+def strip(output: Output) -> Output:
+    """What an output is without dropout, casts and changes of the order of axes."""
+    while output.node.op in PASSING and output.node.inputs:
+        output = output.node.inputs[0]
+    return output
+
+
+def is_first(node: Node) -> bool:
+    """Whether a node takes position 0 of (N, T, U), and keeps the axis."""
+    if node.op == "slice_axis":
+        return [integer(node.attrs, key, -1) for key in ("axis", "begin", "end")] == [1, 0, 1]
+    begin, end = integers(node.attrs, "begin"), integers(node.attrs, "end")
+    whole = all(first in (0, None) for first in begin) and all(last is None for last in (*end[:1], *end[2:]))
+    return node.op == "slice" and len(end) > 1 and end[1] == 1 and whole and not integers(node.attrs, "step")
+
+
+def declared_shapes(graph: SymbolGraph) -> dict[str, tuple[int, ...]]:
+    """Shapes that the variables carry themselves."""
+    found = {node.name: sizes(node.attrs, "__shape__") for node in graph.nodes if node.is_variable}
+    return {name: shape for name, shape in found.items() if shape is not None}
+
+
+def _word_embedding(graph: SymbolGraph) -> Node | None:
+    tables = [node for node in graph.nodes if node.op == "Embedding" and _source(node) is not None]
+    return max(tables, key=lambda node: integer(node.attrs, "input_dim", 0), default=None)
+
+
+def _source(node: Node) -> str | None:
+    """The variable whose values a table is read at, clipped or not; None where they are computed."""
+    entry = strip(clipped_ids(node) or node.inputs[0])
+    return entry.node.name if entry.node.is_variable else None
+
+
+def _layers(graph: SymbolGraph, first: Node, norms: list[Node]) -> tuple[Layer, ...]:
+    layers: list[Layer] = []
+    state = Output(first)
+    residuals, readers = _residuals(norms[norms.index(first) + 1 :]), _readers(graph)
+    while True:
+        attention, read = residuals.get(state, (None, state))
+        feed_forward, _ = residuals.get(Output(attention), (None, state)) if attention else (None, state)
+        if attention is None or feed_forward is None:
+            return tuple(layers)
+        if len(layers) == MAX_LAYERS:
+            raise ModelError(f"no BERT: more than {MAX_LAYERS} layers")
+        # Dropout and changes of axes before what the residual adds belong to the embeddings.
+        below = graph.ancestors(read.node)
+        nodes = [node for node in graph.between(read.node, feed_forward) if node not in below]
+        softmax = [node for node in nodes if node.op in ("softmax", "SoftmaxActivation")]
+        if len(softmax) != 1 or softmax[0] not in graph.ancestors(attention, within={*nodes}):
+            return tuple(layers)
+        layers.append(
+            Layer(
+                _with_own_inputs(readers, nodes, below),
+                softmax[0],
+                _heads(graph, softmax[0], nodes),
+                _hidden_size(graph, attention, feed_forward),
+                Output(feed_forward),
+                not _adds(attention, state),
+            )
+        )
+        state = Output(feed_forward)
+
+
+def _residuals(norms: list[Node]) -> dict[Output, tuple[Node, Output]]:
+    """State -> the first LayerNorm of state + something, or of its position 0, and what is read of it for that."""
+    found: dict[Output, tuple[Node, Output]] = {}
+    for norm in norms:
+        addition = strip(norm.inputs[0]).node
+        if addition.op in ADDITIONS:
+            for entry in addition.inputs:
+                source = strip(entry).node
+                for read in (entry, *(source.inputs[:1] if is_first(source) else ())):
+                    found.setdefault(strip(read), (norm, read))
+    return found
+
+
+def _readers(graph: SymbolGraph) -> dict[Node, list[Node]]:
+    readers: dict[Node, list[Node]] = {}
+    for node in graph.nodes:
+        for entry in node.inputs:
+            readers.setdefault(entry.node, []).append(node)
+    return readers
+
+
+def _adds(norm: Node, state: Output) -> bool:
+    return any(strip(entry) == state for entry in strip(norm.inputs[0]).node.inputs)
+
+
+def _with_own_inputs(
+    readers: Mapping[Node, Sequence[Node]], nodes: Iterable[Node], below: Set[Node]
+) -> frozenset[Node]:
+    """With the operators that only these nodes need: reshaped weights, a mask made for this layer."""
+    own = set(nodes)
+    waiting = list(own)
+    while waiting:
+        for entry in waiting.pop().inputs:
+            node = entry.node
+            known = node in own or node.is_variable or node in below
+            if not known and all(reader in own for reader in readers[node]):
+                own.add(node)
+                waiting.append(node)
+    return frozenset(own)
+
+
+def _heads(graph: SymbolGraph, softmax: Node, nodes: Sequence[Node]) -> int | None:
+    """`nodes` are those of the layer, in the order of the graph."""
+    inside = {*nodes}
+    before = graph.ancestors(softmax, within=inside)
+    product = next((node for node in reversed(nodes) if node.op in _PRODUCTS and node in before), None)
+    if product is None:
+        return None
+    if product.op == INTERLEAVED:
+        return _size(product.attrs, "heads")
+    before = graph.ancestors(product, within=inside)
+    # (N, T, U) is split as (0, 0, heads, -1) on the way to the product, and the axes exchanged.
+    for node in reversed(nodes):
+        if node in before and node.op in ("Reshape", "reshape"):
+            shape = integers(node.attrs, "shape")
+            if len(shape) == 4 and shape[0] in (0, -1) and shape[2] is not None and shape[2] > 0:
+                return shape[2]
+    return None
+
+
+def _hidden_size(graph: SymbolGraph, attention: Node, feed_forward: Node) -> int | None:
+    dense = [node for node in graph.between(attention, feed_forward) if node.op == "FullyConnected"]
+    return _size(dense[0].attrs, "num_hidden") if dense else None
+
+
+def _positions(
+    graph: SymbolGraph, first: Node, words: Node, types: Node | None, shapes: Mapping[str, tuple[int, ...]]
+) -> int | None:
+    """Rows of the position table: a weight of the width of the words that is no other table's."""
+    units = integer(words.attrs, "output_dim", 0)
+    known = {entry.node for table in (words, types) if table for entry in table.inputs}
+    before = graph.ancestors(first)
+    for node in graph.nodes:
+        if node in before and node.is_variable and node not in known:
+            shape = shapes.get(node.name, ())
+            if len([size for size in shape if size != 1]) == 2 and shape[-1] == units:
+                return shape[-2]
+    tables = [node for node in before if node.op == "Embedding" and node not in (words, types)]
+    return _size(tables[0].attrs, "input_dim") if tables else None
+
+
+def _static_length(embedding: frozenset[Node]) -> int | None:
+    """The length of GluonNLP's static BERT: positions counted up to a number, and not up to the input's length."""
+    for node in embedding:
+        if node.op == "_arange" and not flag(node.attrs, "infer_range", False):
+            start, stop = integer(node.attrs, "start", 0), integers(node.attrs, "stop")
+            # arange(n) is kept as start n without a stop.
+            return start if not stop or stop[0] is None else stop[0] - start
+    return None
+
+
+def _valid_length(graph: SymbolGraph, layers: tuple[Layer, ...], others: set[str]) -> str | None:
+    """The one of the other inputs on which the attention depends."""
+    needed = graph.ancestors(layers[0].softmax)
+    return next((node.name for node in graph.nodes if node in needed and node.name in others), None)
+
+
+def _form(nodes: set[Node], layers: Sequence[Layer]) -> str:
+    operators = {node.op for node in nodes}
+    if INTERLEAVED in operators:
+        return "gluonnlp (interleaved attention)"
+    if "slice_like" in operators and "_contrib_arange_like" not in operators:
+        name = "fast" if "broadcast_axis" in operators or layers[-1].first_only else "portable"
+        return f"{name} (query, key and value as one)" if _has_slices_of_units(nodes) else name
+    return "gluonnlp (attention by batch_dot)"
+
+
+def _has_slices_of_units(nodes: set[Node]) -> bool:
+    """Whether query, key and value are taken out of one product."""
+    return any(node.op == "slice_axis" and integer(node.attrs, "axis", 0) == 2 for node in nodes)
+
+
+def _size(attrs: Mapping[str, str], key: str) -> int | None:
+    return integer(attrs, key, 0) or None
+
+
+def _common(values: Iterable[int | None]) -> int | None:
+    found = set(values)
+    return found.pop() if len(found) == 1 else None

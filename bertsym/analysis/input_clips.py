@@ -1,0 +1,86 @@
+"""Clips of a BERT's inputs, such as `passes.input_guard` adds: which inputs are clipped, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from bertsym.symbol.attributes import decimal, integer, integers
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Node, Output
+
+# Operators whose numbers are those of their first input, or clipped.
+_KEEPING = frozenset({"Cast", "Flatten", "Reshape", "SwapAxis", "_copy", "clip", "expand_dims", "squeeze", "transpose"})
+
+
+def is_guarded(graph: SymbolGraph, token_ids: str, token_types: str | None, valid_length: str | None) -> bool:
+    """Whether every use of these inputs by which MXNet could leave its memory is clipped."""
+    clipped = not unclipped_embeddings(graph, {token_ids, token_types})
+    return clipped and (valid_length is None or is_length_clipped(graph, valid_length))
+
+
+def clipped_ids(embedding: Node) -> Output | None:
+    """What an Embedding reads, before it is clipped to the rows of the table; None where it is not."""
+    clip = embedding.inputs[0].node
+    if clip.op != "clip" or decimal(clip.attrs, "a_min", -1) != 0:
+        return None
+    return clip.inputs[0] if decimal(clip.attrs, "a_max", -1) == table_rows(embedding) - 1 else None
+
+
+def clipped_lengths(output: Output) -> Output | None:
+    """The input whose numbers a tensor holds, clipped to [1, T]; None where it is anything else."""
+    found = clip_of_lengths(output)
+    return found[0] if found is not None else None
+
+
+def clip_of_lengths(output: Output) -> tuple[Output, Output] | None:
+    """The same with the tensor, (N, T) for a T, whose columns are counted."""
+    node = output.node
+    if node.op != "broadcast_minimum":
+        return None
+    positive, longest = (entry.node for entry in node.inputs)
+    if positive.op != "where" or longest.op != "sum" or integers(longest.attrs, "axis") != (1,):
+        return None
+    condition, number, ones = positive.inputs
+    counted = _inner(longest, "Cast", "ones_like")
+    at_least_one = condition.node.op == "_greater_equal_scalar" and decimal(condition.node.attrs, "scalar", 0) == 1
+    same = condition.node.inputs == ones.node.inputs == (number,)
+    if not (at_least_one and same and ones.node.op == "ones_like" and number.node.op == "Cast") or counted is None:
+        return None
+    return (number.node.inputs[0], counted.inputs[0]) if number.node.inputs[0].node.is_variable else None
+
+
+def unclipped_embeddings(graph: SymbolGraph, inputs: Container[str | None]) -> list[tuple[Node, str]]:
+    """Embeddings of some inputs that read them as they are fed, and which."""
+    found = []
+    for embedding in graph.find(op="Embedding"):
+        ids = embedding.inputs[0].node
+        while ids.op in _KEEPING:
+            ids = ids.inputs[0].node
+        if ids.name in inputs and clipped_ids(embedding) is None:
+            found.append((embedding, ids.name))
+    return found
+
+
+def is_length_clipped(graph: SymbolGraph, name: str) -> bool:
+    """Whether nothing depends on the lengths `name` but by their clipped numbers."""
+    ends = {node for node in graph.nodes if (lengths := clipped_lengths(Output(node))) and lengths.node.name == name}
+    inner = graph.ancestors(*(end.inputs[0].node for end in ends))
+    reached = {graph.variable(name)}
+    for node in graph.nodes:
+        if node not in ends and any(entry.node in reached for entry in node.inputs):
+            reached.add(node)
+    return reached <= inner and not any(entry.node in reached for entry in graph.outputs)
+
+
+def _inner(node: Node, *operators: str) -> Node | None:
+    """The operator that is reached through first inputs of these kinds."""
+    for op in operators:
+        node = node.inputs[0].node
+        if node.op != op:
+            return None
+    return node
+
+
+def table_rows(embedding: Node) -> int:
+    """Rows of the table that an Embedding reads; 1 where it does not say."""
+    return integer(embedding.attrs, "input_dim", 1)

@@ -1,0 +1,49 @@
+"""The encoder's graph, in any of its forms; all of them take the same parameters.
+
+Source: Devlin et al. 2018 and GluonNLP 0.10's BERTEncoder, whose parameters they take unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bertsym.encoders.forms import Form
+from bertsym.encoders.graph.base import Encoder
+from bertsym.encoders.graph.fast import FastEncoder
+from bertsym.encoders.graph.gluonnlp import GluonNLPEncoder
+from bertsym.encoders.graph.interleaved import InterleavedEncoder
+from bertsym.encoders.graph.pointwise_conv import PixelsEncoder
+from bertsym.encoders.graph.portable import PortableEncoder
+from bertsym.encoders.graph.training import TrainingEncoder
+from bertsym.encoders.spec import EncoderSpec
+from bertsym.runtime import mx
+
+_ENCODERS: dict[str, type[Encoder]] = {
+    "portable": PortableEncoder,
+    "gluonnlp": GluonNLPEncoder,
+    "fast": FastEncoder,
+    "training": TrainingEncoder,
+    "interleaved": InterleavedEncoder,
+    "pixels": PixelsEncoder,
+}
+
+
+def encoder_symbol(
+    spec: EncoderSpec, form: Form = Form(), places: Sequence[int] | None = None, *, first_only: bool = False
+) -> Any:
+    """The encoder's graph: an mx.sym.Symbol of shape (N, T, U), padding not yet zeroed.
+
+    It ends in the outputs `places`, by default of the last layer: place 0 is what the first layer reads, i the output
+    of layer i - 1. Where only position 0 of the last is wanted, `first_only`, forms that can (`Form.first_only`)
+    compute no other in it: (N, 1, U).
+    """
+    encoder = _ENCODERS[form.name](spec, form)
+    outputs = encoder.build(first_only and form.first_only)
+    chosen = [spec.config.num_layers] if places is None else places
+    symbols = [_batch_major(outputs[place], place) if encoder.time_major else outputs[place] for place in chosen]
+    return symbols[0] if len(symbols) == 1 else mx.sym.Group(symbols)
+
+
+def _batch_major(output: Any, place: int) -> Any:
+    return mx.sym.transpose(output, axes=(1, 0, 2), name=f"bertencoder0_batch_major{place}")

@@ -1,0 +1,134 @@
+"""What the forms of the encoder share: embeddings, residuals, the feed-forward layers.
+
+N is the batch size, T the length, U the units, H the heads; T may be anything up to config.max_length. Every node has
+an explicit name, so that the same specification gives the same JSON in every process.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from typing import Any
+
+from bertsym.encoders.forms import Form
+from bertsym.encoders.spec import TOKEN_TYPES, EncoderSpec
+from bertsym.runtime import mx
+
+
+class Encoder(abc.ABC):
+    """One graph under construction: the specification and a variable for each input and parameter."""
+
+    time_major = False  #: whether the layers run on (T, N, U) rather than on (N, T, U)
+
+    def __init__(self, spec: EncoderSpec, form: Form) -> None:
+        self.spec = spec
+        self.config = spec.config
+        self.form = form
+        # With shapes, since the position table's can't be inferred from its use in slice_like; one variable for each
+        # name of the graph, since layers may share theirs.
+        own = {spec.name(name): mx.sym.var(spec.name(name), shape=shape) for name, shape in spec.shapes.items()}
+        self.variables = {name: own[spec.name(name)] for name in spec.shapes}
+        self.token_ids = mx.sym.var(spec.token_ids)
+        self.token_types = mx.sym.var(spec.token_types) if spec.token_types else None
+        self.valid_length = mx.sym.var(spec.valid_length) if spec.valid_length else None
+
+    def build(self, first_only: bool = False) -> list[Any]:
+        """What the first layer reads, before dropout, and the output of each layer; (N, T, U) or (T, N, U).
+
+        With `first_only` the last one is (N, 1, U), position 0.
+        """
+        mask = self.mask() if self.valid_length is not None else None
+        embedded = self.layer_norm(self.embeddings(), "bertencoder0_layernorm0")
+        # Normalised, then dropped, as BERT was pretrained; GluonNLP drops first.
+        x = self.dropout(embedded, self.config.dropout, "bertencoder0_embed_dropout")
+        outputs = [embedded]
+        for i in range(self.config.num_layers):
+            x = self.layer(i, x, mask, first_only and i == self.config.num_layers - 1)
+            outputs.append(x)
+        return outputs
+
+    @abc.abstractmethod
+    def mask(self) -> Any:
+        """What `attention` needs to leave out the padding."""
+
+    @abc.abstractmethod
+    def positions(self, tokens: Any) -> Any:
+        """The first T rows of the position table, to be added to `tokens` by broadcasting."""
+
+    @abc.abstractmethod
+    def attention(self, i: int, x: Any, mask: Any, queries: Any) -> Any:
+        """Multi-head attention of layer i from `queries` to `x`, in the axes of `queries`."""
+
+    def dense(self, x: Any, units: int, name: str, node: str) -> Any:
+        """The layer whose parameters are ``name_weight`` and ``name_bias``, applied to the last axis."""
+        weight, bias = (self.variables[f"{name}_{part}"] for part in ("weight", "bias"))
+        return mx.sym.FullyConnected(x, weight, bias, num_hidden=units, flatten=False, name=node)
+
+    def layer_norm(self, x: Any, name: str) -> Any:
+        """LayerNorm over the last axis."""
+        gamma, beta = (self.variables[f"{name}_{part}"] for part in ("gamma", "beta"))
+        return mx.sym.LayerNorm(x, gamma, beta, eps=self.config.layer_norm_eps, name=f"{name}_fwd")
+
+    def dropout(self, x: Any, p: float, name: str) -> Any:
+        """Dropout, where there is any."""
+        return mx.sym.Dropout(x, p=p, name=name) if p else x
+
+    def embedding(self, ids: Any, table: str, rows: int, node: str) -> Any:
+        """Rows of a table, (N, T, U)."""
+        return mx.sym.Embedding(ids, self.variables[table], input_dim=rows, output_dim=self.config.units, name=node)
+
+    def zeros(self, node: str) -> Any:
+        """(N, T), float32, also where a caller binds integer token ids."""
+        return mx.sym.Cast(
+            mx.sym.zeros_like(self.token_ids, name=f"{node}_zeros"), dtype="float32", name=f"{node}_float"
+        )
+
+    def tokens(self) -> Any:
+        """Sum of word and token type embeddings, (N, T, U)."""
+        config = self.config
+        words = self.embedding(
+            self.token_ids, "bertmodel0_word_embed_embedding0_weight", config.vocab_size, "bertmodel0_word_embed"
+        )
+        if self.token_types is None:
+            return words
+        types = self.embedding(
+            self.token_types, TOKEN_TYPES, config.token_type_vocab_size, "bertmodel0_token_type_embed"
+        )
+        return mx.sym.elemwise_add(words, types, name="bertmodel0_embed")
+
+    def embeddings(self) -> Any:
+        """Sum of word, token type and position embeddings."""
+        tokens = self.tokens()
+        return mx.sym.broadcast_add(tokens, self.positions(tokens), name="bertencoder0_embed")
+
+    def gelu(self, x: Any, node: str) -> Any:
+        """The exact one, x * Phi(x) (Hendrycks and Gimpel 2016)."""
+        if not self.form.erf:
+            return mx.sym.LeakyReLU(x, act_type="gelu", name=node)
+        y = mx.sym._internal._div_scalar(x, scalar=math.sqrt(2), name=f"{node}_scaled")
+        y = mx.sym._internal._plus_scalar(mx.sym.erf(y, name=f"{node}_erf"), scalar=1.0, name=f"{node}_plus")
+        return mx.sym.elemwise_mul(mx.sym._internal._mul_scalar(x, scalar=0.5, name=f"{node}_half"), y, name=node)
+
+    def activation(self, x: Any, prefix: str) -> Any:
+        """That between the two products of the feed-forward layers."""
+        kind = self.spec.activation
+        if kind == "gelu":
+            return self.gelu(x, f"{prefix}gelu")
+        return mx.sym.Activation(x, act_type=kind, name=f"{prefix}{kind}")
+
+    def layer(self, i: int, x: Any, mask: Any, first_only: bool) -> Any:
+        """One transformer layer, in the axes of `x`; with `first_only` (N, 1, U)."""
+        config, prefix = self.config, f"bertencoder0_transformer{i}_"
+        queries = mx.sym.slice_axis(x, axis=1, begin=0, end=1, name=f"{prefix}first") if first_only else x
+        y = self.dense(self.attention(i, x, mask, queries), config.units, f"{prefix}proj", f"{prefix}proj")
+        y = self.dropout(y, config.dropout, f"{prefix}proj_dropout")
+        y = mx.sym.elemwise_add(y, queries, name=f"{prefix}proj_residual")
+        attended = self.layer_norm(y, f"{prefix}layernorm0")
+
+        ffn = f"{prefix}positionwiseffn0_"
+        y = self.dense(attended, config.hidden_size, f"{ffn}ffn_1", f"{ffn}ffn_1")
+        y = self.activation(y, ffn)
+        y = self.dense(y, config.units, f"{ffn}ffn_2", f"{ffn}ffn_2")
+        y = self.dropout(y, config.dropout, f"{ffn}dropout")
+        y = mx.sym.elemwise_add(y, attended, name=f"{ffn}residual")
+        return self.layer_norm(y, f"{ffn}layernorm0")

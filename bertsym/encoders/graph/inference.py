@@ -1,0 +1,75 @@
+"""Forms that are run here for inference on a CPU and never written: their parameters are made of the others'."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bertsym.encoders.forms import Form
+from bertsym.encoders.graph.fast import FastEncoder
+from bertsym.encoders.spec import EncoderSpec
+from bertsym.runtime import mx
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+PARTS = ("query", "key", "value")
+
+
+class InferenceEncoder(FastEncoder):
+    """What the forms for inference share: no dropout."""
+
+    def __init__(self, spec: EncoderSpec, form: Form) -> None:
+        # Dropout, which does nothing here, copies what it reads.
+        config = dataclasses.replace(spec.config, dropout=0.0, attention_dropout=0.0)
+        super().__init__(dataclasses.replace(spec, config=config), form)
+
+
+def inference_parameters(spec: EncoderSpec, params: Mapping[str, Array], wanted: Container[str]) -> dict[str, Array]:
+    """The arrays, float32, that a form for inference reads instead of `params`; of its variables those `wanted`.
+
+    Weights are views of `params` in other shapes, but for those that are joined or scaled.
+    """
+    config, wanted_arrays = spec.config, {}
+    heads, scale = config.num_heads, np.float32(1 / np.sqrt(config.units // config.num_heads))
+    for i in range(config.num_layers):
+        prefix = f"bertencoder0_transformer{i}_"
+        cell = f"{prefix}dotproductselfattentioncell0_"
+        made = {}
+        biases = [params[spec.name(f"{cell}{part}_bias")] for part in PARTS]
+        if spec.biases_in_turn:
+            biases = list(np.concatenate(biases).reshape(heads, 3, -1).swapaxes(0, 1).reshape(3, -1))
+        weights = [params[spec.name(f"{cell}{part}_weight")] for part in PARTS]
+        if _derived(f"{prefix}key_by_head") in wanted:
+            made[f"{prefix}key_by_head"] = (weights[1] * scale).reshape(heads, -1, config.units)
+            made[f"{prefix}value_by_head"] = weights[2].reshape(heads, -1, config.units)
+        for parts in (PARTS, PARTS[1:]):
+            name, start = f"{prefix}{'_'.join(parts)}", -len(parts)
+            if _derived(f"{name}_bias") in wanted:
+                # MXNet scales the product itself.
+                weight, bias = (_interleaved(arrays[start:], heads) for arrays in (weights, biases))
+                made.update({f"{name}_weight": weight, f"{name}_pixel_weight": weight[:, :, None, None]})
+                made[f"{name}_bias"] = bias
+        for name in (f"{prefix}proj", f"{prefix}positionwiseffn0_ffn_1", f"{prefix}positionwiseffn0_ffn_2"):
+            made[f"{name}_pixel_weight"] = params[spec.name(f"{name}_weight")][:, :, None, None]
+            made[f"{name}_bias"] = params[spec.name(f"{name}_bias")]
+        wanted_arrays.update({_derived(name): array for name, array in made.items() if _derived(name) in wanted})
+    return wanted_arrays
+
+
+def _interleaved(arrays: Sequence[Array], heads: int) -> Array:
+    """Of each head its part of the first array, then that of the next one: (U, ...) each -> (len * U, ...)."""
+    by_head = np.concatenate([array.reshape(heads, -1, *array.shape[1:]) for array in arrays], 1)
+    joined: Array = by_head.reshape(-1, *arrays[0].shape[1:])
+    return joined
+
+
+def variable(name: str) -> Any:
+    """A parameter that `inference_parameters` makes."""
+    return mx.sym.var(_derived(name))
+
+
+def _derived(name: str) -> str:
+    return f"{name}: for inference"  # no parameter of a file is named so

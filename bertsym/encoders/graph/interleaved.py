@@ -1,0 +1,75 @@
+"""The form for inference on many tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bertsym.encoders.graph.base import Encoder
+from bertsym.encoders.graph.inference import InferenceEncoder, variable
+from bertsym.runtime import mx
+
+
+class InterleavedEncoder(InferenceEncoder):
+    """Layers on (T, N, U), with one product for query, key and value.
+
+    oneDNN multiplies their heads by strides, so that nothing is transposed. The last layer, for position 0 alone, needs
+    no keys and values of all tokens: ``q (X K)^T = (q K^T) X^T`` and ``w (X V) = (w X) V``.
+    """
+
+    def build(self, first_only: bool = False) -> list[Any]:
+        """As all forms, (N, T, U) behind the layers that run on (T, N, U)."""
+        *outputs, last = super().build(first_only)
+        outputs = [_exchanged(x, f"batch_major{i}") for i, x in enumerate(outputs)]
+        return [*outputs, last if first_only else _exchanged(last, f"batch_major{len(outputs)}")]
+
+    def embeddings(self) -> Any:
+        """(T, N, U)."""
+        return _exchanged(super().embeddings(), "embed_time_major")
+
+    def layer(self, i: int, x: Any, mask: Any, first_only: bool) -> Any:
+        """(T, N, U) -> the same, and with `first_only` (N, 1, U)."""
+        if first_only:
+            mask = None if mask is None else self.additive_mask()
+            return Encoder.layer(self, i, _exchanged(x, "last_batch_major"), mask, True)
+        return Encoder.layer(self, i, x, mask, False)
+
+    def attention(self, i: int, x: Any, mask: Any, queries: Any) -> Any:
+        """Of `x` (T, N, U) to itself, or of `queries` (N, 1, U) to `x` (N, T, U); in the axes of `queries`."""
+        if queries is not x:
+            return self._first_attention(i, x, mask, queries)
+        prefix, config = f"bertencoder0_transformer{i}_", self.config
+        name = f"{prefix}query_key_value"
+        weight, bias = variable(f"{name}_weight"), variable(f"{name}_bias")
+        both = mx.sym.FullyConnected(x, weight, bias, num_hidden=3 * config.units, flatten=False, name=name)
+        scores = mx.sym.contrib.interleaved_matmul_selfatt_qk(both, heads=config.num_heads, name=f"{prefix}scores")
+        scores = self.add_mask(i, scores, mask) if mask is not None else scores
+        weights = mx.sym.softmax(scores, axis=-1, name=f"{prefix}attention")
+        return mx.sym.contrib.interleaved_matmul_selfatt_valatt(
+            both, weights, heads=config.num_heads, name=f"{prefix}context"
+        )
+
+    def _first_attention(self, i: int, x: Any, mask: Any, first: Any) -> Any:
+        """Of position 0, (N, 1, U), to `x` (N, T, U); the mask is (N, T)."""
+        prefix, heads = f"bertencoder0_transformer{i}_", self.config.num_heads
+        query = mx.sym.reshape(self.projection(i, "query", first), shape=(0, heads, -1), name=f"{prefix}query_split")
+        query = mx.sym.transpose(query, axes=(1, 0, 2), name=f"{prefix}query_heads")
+        asked = mx.sym.batch_dot(query, variable(f"{prefix}key_by_head"), name=f"{prefix}query_key")
+        asked = mx.sym.transpose(asked, axes=(1, 0, 2), name=f"{prefix}query_key_samples")
+        # The key's bias adds the same to all scores of a query, which softmax takes away again.
+        scores = mx.sym.batch_dot(asked, x, transpose_b=True, name=f"{prefix}scores")
+        if mask is not None:
+            mask = mx.sym.expand_dims(mask, axis=1, name="bertencoder0_mask_first")
+            scores = mx.sym.broadcast_add(scores, mask, name=f"{prefix}scores_masked")
+        weights = mx.sym.softmax(scores, axis=-1, name=f"{prefix}attention")
+        read = mx.sym.batch_dot(weights, x, name=f"{prefix}attended")
+        read = mx.sym.transpose(read, axes=(1, 0, 2), name=f"{prefix}attended_heads")
+        context = mx.sym.batch_dot(read, variable(f"{prefix}value_by_head"), transpose_b=True, name=f"{prefix}context")
+        context = mx.sym.transpose(context, axes=(1, 0, 2), name=f"{prefix}context_samples")
+        context = mx.sym.reshape(context, shape=(0, 1, -1), name=f"{prefix}context_joined")
+        # The weights' sum is one.
+        bias = mx.sym.reshape(self.parameters(i, "value")[1], shape=(1, 1, -1), name=f"{prefix}value_bias_token")
+        return mx.sym.broadcast_add(context, bias, name=f"{prefix}context_biased")
+
+
+def _exchanged(x: Any, node: str) -> Any:
+    return mx.sym.transpose(x, axes=(1, 0, 2), name=f"bertencoder0_{node}")

@@ -1,0 +1,107 @@
+"""Heads on any symbol graph, without mxnet: for training and for inference, with names that stay the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bertsym.encoders.catalogue import FULLY_CONNECTED, LABEL_NAME, SOFTMAX
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Node, Output
+
+DROPOUT = "dropout-finetune"
+REGRESSION, REGRESSION_LABEL = "regression", "regression_label"
+SPANS = ("start", "end")  #: of an answer; the losses, and the beginnings of their labels' names
+IGNORED = -1  #: label of a token that does not count
+
+
+@dataclass(frozen=True)
+class HeadKind:
+    """What a kind of head reads and gives."""
+
+    reads_tokens: bool  #: (N, T, U) rather than (N, U)
+    num_outputs: int | None  #: where it can't be chosen
+    label_inputs: tuple[tuple[str, tuple[str, ...]], ...]  #: of the training graph: names and shapes
+
+
+HEADS = {
+    "classification": HeadKind(False, None, ((LABEL_NAME, ("batch",)),)),
+    "regression": HeadKind(False, None, ((REGRESSION_LABEL, ("batch", "outputs")),)),
+    "tagging": HeadKind(True, None, ((LABEL_NAME, ("batch", "length")),)),
+    "qa": HeadKind(True, 2, tuple((f"{name}_label", ("batch",)) for name in SPANS)),
+}
+
+
+def add_head(
+    graph: SymbolGraph,
+    at: Output,
+    head: str,
+    num_outputs: int,
+    dropout: float,
+    units: int | None,
+    *,
+    cls_slice: bool = False,
+    time_major: bool = False,
+) -> tuple[SymbolGraph, SymbolGraph, Output]:
+    """The graph for inference and the one for training, each with a head of a kind of HEADS on `at`.
+
+    And the tensor of the first that is `at`.
+
+    Dropout ``dropout-finetune`` -> FullyConnected ``fc-finetune`` (num_outputs), and then
+
+    - ``classification``: softmax ``softmax`` (N, C); in training SoftmaxOutput ``softmax``, label
+      ``softmax_label`` (N,)
+    - ``regression``: the values (N, C); in training LinearRegressionOutput ``regression``, label ``regression_label``
+      (N, C)
+    - ``tagging``: softmax ``softmax`` (N, T, C); in training SoftmaxOutput ``softmax`` that ignores the label -1,
+      label ``softmax_label`` (N, T)
+    - ``qa``: the logits (N, T, 2) of start and end; in training SoftmaxOutputs ``start`` and ``end`` over the
+      tokens, labels ``start_label`` and ``end_label`` (N,)
+
+    With `cls_slice`, `at` is (N, T, units) and the head reads its position 0; with `time_major` it is
+    (T, N, units) and is exchanged first. Raises UsageError for a name that is taken.
+    """
+    base, copies = graph.copied()
+    place = end = Output(copies[at.node], at.index)
+    if time_major:
+        end = Output(base.add("transpose", f"{FULLY_CONNECTED}-batch-major", [end], {"axes": "(1, 0, 2)"}))
+    if cls_slice:
+        attrs = {"axis": "1", "begin": "0", "end": "1"}
+        sliced = base.add("slice_axis", f"{FULLY_CONNECTED}-cls-slice", [end], attrs)
+        end = Output(base.add("Reshape", f"{FULLY_CONNECTED}-cls", [sliced], {"shape": f"(-1, {units})"}))
+    base.set_outputs([end])
+    base.cleanup()
+    dropped = base.add("Dropout", DROPOUT, [end], {"p": str(dropout)}, num_outputs=2)
+    dense = {"num_hidden": str(num_outputs)}
+    if HEADS[head].reads_tokens:
+        dense = {"flatten": "False", **dense}
+    weight, bias = (base.add_variable(f"{FULLY_CONNECTED}_{part}", dense) for part in ("weight", "bias"))
+    logits = base.add("FullyConnected", FULLY_CONNECTED, [dropped, weight, bias], dense)
+    base.set_outputs([logits])
+    inference, copies = base.copied()
+    if head in ("classification", "tagging"):
+        axis = {"axis": "-1"} if head == "tagging" else {}
+        inference.set_outputs([inference.add("softmax", SOFTMAX, inference.outputs, axis)])
+    return inference, _training(base, head), Output(copies[place.node], place.index)
+
+
+def _training(base: SymbolGraph, head: str) -> SymbolGraph:
+    graph = base.copy()
+    (logits,) = graph.outputs
+    if head == "qa":
+        # (N, T, 2) as two of (N, T): SoftmaxOutput then chooses among the tokens.
+        attrs = {"axis": "2", "num_outputs": "2", "squeeze_axis": "True"}
+        spans = graph.add("SliceChannel", "spans", [logits], attrs, num_outputs=2)
+        graph.set_outputs([_loss(graph, "SoftmaxOutput", name, Output(spans, i)) for i, name in enumerate(SPANS)])
+    elif head == "regression":
+        graph.set_outputs([_loss(graph, "LinearRegressionOutput", REGRESSION, logits)])
+    else:
+        attrs = {}
+        if head == "tagging":
+            attrs = {"ignore_label": str(IGNORED), "preserve_shape": "True", "use_ignore": "True"}
+        graph.set_outputs([_loss(graph, "SoftmaxOutput", SOFTMAX, logits, attrs)])
+    return graph
+
+
+def _loss(graph: SymbolGraph, op: str, name: str, logits: Output, attrs: dict[str, str] | None = None) -> Node:
+    label = graph.add_variable(f"{name}_label", attrs)
+    return graph.add(op, name, [logits, label], attrs)

@@ -1,0 +1,58 @@
+"""The parameters of a BERT encoder: GluonNLP's names with fixed prefixes, and their shapes."""
+
+from __future__ import annotations
+
+from bertsym.encoders.config import BertConfig
+
+Shape = tuple[int, ...]
+
+# Names as a GluonNLP 0.10 export writes them for the first model of a process. "{i}" is the layer;
+# a shape is written in fields of BertConfig.
+EMBEDDINGS = {
+    "bertmodel0_word_embed_embedding0_weight": ("vocab_size", "units"),
+    "bertmodel0_token_type_embed_embedding0_weight": ("token_type_vocab_size", "units"),
+    "bertencoder0_position_weight": ("max_length", "units"),
+    "bertencoder0_layernorm0_gamma": ("units",),
+    "bertencoder0_layernorm0_beta": ("units",),
+}
+LAYER = {
+    "bertencoder0_transformer{i}_dotproductselfattentioncell0_query_weight": ("units", "units"),
+    "bertencoder0_transformer{i}_dotproductselfattentioncell0_query_bias": ("units",),
+    "bertencoder0_transformer{i}_dotproductselfattentioncell0_key_weight": ("units", "units"),
+    "bertencoder0_transformer{i}_dotproductselfattentioncell0_key_bias": ("units",),
+    "bertencoder0_transformer{i}_dotproductselfattentioncell0_value_weight": ("units", "units"),
+    "bertencoder0_transformer{i}_dotproductselfattentioncell0_value_bias": ("units",),
+    "bertencoder0_transformer{i}_proj_weight": ("units", "units"),
+    "bertencoder0_transformer{i}_proj_bias": ("units",),
+    "bertencoder0_transformer{i}_layernorm0_gamma": ("units",),
+    "bertencoder0_transformer{i}_layernorm0_beta": ("units",),
+    "bertencoder0_transformer{i}_positionwiseffn0_ffn_1_weight": ("hidden_size", "units"),
+    "bertencoder0_transformer{i}_positionwiseffn0_ffn_1_bias": ("hidden_size",),
+    "bertencoder0_transformer{i}_positionwiseffn0_ffn_2_weight": ("units", "hidden_size"),
+    "bertencoder0_transformer{i}_positionwiseffn0_ffn_2_bias": ("units",),
+    "bertencoder0_transformer{i}_positionwiseffn0_layernorm0_gamma": ("units",),
+    "bertencoder0_transformer{i}_positionwiseffn0_layernorm0_beta": ("units",),
+}
+POOLER = {
+    "bertmodel0_pooler_weight": ("units", "units"),
+    "bertmodel0_pooler_bias": ("units",),
+}
+
+
+def expand(template: str, num_layers: int) -> list[str]:
+    """The names that a template stands for: one, or one a layer where it holds ``{i}``."""
+    return [template.format(i=i) for i in range(num_layers)] if "{i}" in template else [template]
+
+
+def parameter_shapes(config: BertConfig, pooler: bool = True) -> dict[str, Shape]:
+    """Name -> shape of every parameter of the encoder (and the pooler), in the order of the graph."""
+
+    def shape(fields: tuple[str, ...]) -> Shape:
+        return tuple(getattr(config, field) for field in fields)
+
+    shapes = {name: shape(fields) for name, fields in EMBEDDINGS.items()}
+    for i in range(config.num_layers):
+        shapes.update({name.format(i=i): shape(fields) for name, fields in LAYER.items()})
+    if pooler:
+        shapes.update({name: shape(fields) for name, fields in POOLER.items()})
+    return shapes

@@ -1,0 +1,210 @@
+"""Inputs to run a model on: random ones that it can bear, and the check of any others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bertsym.encoders.inputs import check_inputs, check_whole
+from bertsym.errors import DataError, UsageError
+from bertsym.execution.mxnet_calls import Shape
+from bertsym.execution.shapes import fixed_length, input_axes, sizes_of, tensor_shapes
+from bertsym.model import Model
+from bertsym.symbol.attributes import integer
+from bertsym.symbol.attributes import sizes as declared_sizes
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Node, Output
+from bertsym.symbol.params import Array
+from bertsym.symbol.validation import DTYPES
+
+_BATCH, _LENGTH = 2, 16
+# Operators that read outside of their memory when an input is no index of another -> the place of that input.
+_INDICES = {
+    "ROIPooling": 1,
+    "_contrib_PSROIPooling": 1,
+    "_contrib_ROIAlign": 1,
+    "_contrib_RROIAlign": 1,
+    "_contrib_index_copy": 1,
+    "_scatter_set_nd": 2,
+    "_sparse_retain": 1,
+    "batch_take": 1,
+    "choose_element_0index": 1,
+    "fill_element_0index": 2,
+    "gather_nd": 1,
+    "pick": 1,
+    "scatter_nd": 1,
+    "take": 1,
+}
+_LENGTHS = {"SequenceLast": 1, "SequenceMask": 1, "SequenceReverse": 1}
+_KEEPING = frozenset(
+    {"Cast", "Concat", "Flatten", "Reshape", "broadcast_add", "cast", "concat", "elemwise_add", "expand_dims"}
+    | {"reshape", "squeeze", "stack", "transpose"}
+)
+
+
+class UnknownShapeError(UsageError):
+    """The graph does not tell the shape of an input, and it was not given."""
+
+
+def sample_inputs(
+    model: Model,
+    shapes: Mapping[str, Shape] | None = None,
+    seed: int = 0,
+    *,
+    needed: Sequence[Output] | None = None,
+    length: int | None = None,
+) -> dict[str, Array]:
+    """Random inputs of a model: token ids, token types and lengths of a BERT, normal numbers for other inputs.
+
+    `shapes` are asked for where the graph does not tell them. Only what the outputs `needed`, by default those of
+    the graph, depend on is made. `length` is that of a BERT's texts, where `shapes` has none.
+
+    Raises UsageError for a shape that an input can't have and for an input that the graph has not, and
+    UnknownShapeError where a shape is missing.
+    """
+    shapes = dict(shapes or {})
+    unknown = [name for name in shapes if name not in model.inputs]
+    if unknown:
+        raise UsageError(f"{model.name} has no input {unknown[0]!r}; its inputs are {', '.join(model.inputs)}")
+    rng = np.random.default_rng(seed)
+    outputs = model.graph.outputs if needed is None else needed
+    batch, length = _sizes(model, shapes, length, outputs)
+    read = model.graph.ancestors(*(output.node for output in outputs))
+    names = {node.name for node in read if node.is_variable}
+    return {name: _sample(model, name, shapes, batch, length, rng) for name in model.inputs if name in names}
+
+
+def _sizes(model: Model, shapes: Mapping[str, Shape], length: int | None, outputs: Sequence[Output]) -> tuple[int, int]:
+    bert = model.bert
+    if bert is None:
+        return _BATCH, _LENGTH
+    tokens = [name for name in (bert.token_ids, bert.token_types) if name]
+    lengths = shapes.get(bert.valid_length or "")
+    sizes = next((shapes[name] for name in tokens if name in shapes), None)
+    if sizes is None:
+        length = length or fixed_length(model, outputs) or min(_LENGTH, bert.max_length or _LENGTH)
+        sizes = ((lengths or (_BATCH,))[0], length)
+    wanted: dict[str, Shape] = dict.fromkeys(tokens, sizes)
+    wanted[bert.valid_length or ""] = sizes[:1]
+    for name, shape in shapes.items():
+        if len(sizes) != 2 or shape != wanted.get(name, shape):
+            raise UsageError(f"{name} can't have the shape {shape}: token ids and types are (N, T), lengths (N,)")
+    if bert.max_length is not None and sizes[1] > bert.max_length:
+        raise UsageError(f"{model.name} takes no length {sizes[1]}: it has {bert.max_length} positions")
+    return sizes[0], sizes[1]
+
+
+def _sample(
+    model: Model, name: str, shapes: Mapping[str, Shape], batch: int, length: int, rng: np.random.Generator
+) -> Array:
+    bert = model.bert
+    if bert is not None and name == bert.token_ids:
+        values: Array = rng.integers(bert.vocab_size or 2, size=(batch, length))
+    elif bert is not None and name == bert.token_types:
+        values = rng.integers(bert.token_type_vocab_size or 1, size=(batch, length))
+    elif bert is not None and name == bert.valid_length:
+        # A full row, then shorter ones: padding is a part of what is compared.
+        values = np.maximum(1, length - np.arange(batch) * (length // 3))
+    else:
+        node = model.graph.variable(name)
+        told = sizes_of(input_axes(model).get(name, ("?",)), _BATCH, _LENGTH)
+        shape = shapes.get(name) or declared_sizes(node.attrs, "__shape__") or told
+        if shape is None:
+            raise UnknownShapeError(f"the shape of {name} is unknown: give it with --shape {name}=2,3,...")
+        if _is_index(model.graph, node):
+            values = np.zeros(shape)
+        elif _readers(model.graph, node, _LENGTHS):
+            values = np.ones(shape)
+        elif any(reader.op == "Embedding" for reader in model.graph.consumers(node)):
+            rows = [
+                integer(reader.attrs, "input_dim", 1)
+                for reader in model.graph.consumers(node)
+                if reader.op == "Embedding"
+            ]
+            values = rng.integers(min(rows), size=shape)
+        else:
+            values = rng.standard_normal(shape)
+        return values.astype(_dtype(model, node))
+    return values.astype(np.float32)
+
+
+def _dtype(model: Model, node: Node) -> str:
+    """What an input carries, or else what all parameters are: float32 but in a model of another precision."""
+    declared = DTYPES.get(integer(node.attrs, "__dtype__", -1))
+    kinds = {info.dtype for info in model.params.infos.values()} if model.params is not None else set()
+    return declared or (next(iter(kinds)) if kinds in ({"<f2"}, {"<f8"}) else "float32")
+
+
+@dataclass(frozen=True)
+class BertLimits:
+    """The numbers of a recognised BERT; what the graph does not tell is not limited."""
+
+    vocab_size: int
+    token_type_vocab_size: int
+    max_length: int
+
+    @classmethod
+    def of(cls, model: Model) -> BertLimits:
+        """Those of a model's BERT."""
+        bert = model.bert
+        sizes = (bert.vocab_size, bert.token_type_vocab_size, bert.max_length) if bert is not None else (None,) * 3
+        return cls(*(size or 1 << 24 for size in sizes))
+
+
+def check_model_inputs(model: Model, inputs: Mapping[str, Array]) -> None:
+    """Raise DataError, naming the input and its first wrong value, unless a forward with these arrays is safe.
+
+    Of a BERT as `bert.inputs.check_inputs` does, and positions that index its tokens; of anything else, lengths.
+    """
+    bert, graph = model.bert, model.graph
+    try:
+        if bert is None or bert.token_ids is None or bert.token_ids not in inputs:
+            shapes = {name: array.shape for name, array in inputs.items()}
+            for name in model.inputs:
+                high = _longest(model, name, shapes) if name in inputs else None
+                if high is not None:
+                    check_whole(f"lengths {name}", inputs[name], 1, high)
+            return
+        ids = inputs[bert.token_ids]
+        types = inputs.get(bert.token_types or "", np.zeros_like(ids))
+        lengths = inputs.get(bert.valid_length or "", np.full(ids.shape[:1], ids.shape[-1]))
+        check_inputs(ids, types, lengths, BertLimits.of(model))
+        others = [name for name in model.inputs if name in inputs and name not in bert.inputs]
+        for name in others:
+            if _is_index(graph, graph.variable(name)):
+                check_whole(f"positions {name}", inputs[name], 0, ids.shape[1] - 1)
+    except DataError as error:
+        raise DataError(f"{model.name}: {error}") from None
+
+
+def _is_index(graph: SymbolGraph, node: Node) -> bool:
+    """Whether an input tells positions in another tensor, as the masked positions of a BERT in pretraining."""
+    return bool(_readers(graph, node, _INDICES))
+
+
+def _longest(model: Model, name: str, shapes: Mapping[str, Shape]) -> int | None:
+    """The largest number that an input may hold which tells lengths; None of an input that tells none.
+
+    MXNet reads and writes outside of its memory on a larger one, and on one below 1.
+    """
+    readers = _readers(model.graph, model.graph.variable(name), _LENGTHS)
+    if not readers:
+        return None
+    known = tensor_shapes(model.graph, {**model.param_shapes, **shapes}, model.name, trusted=model.trusted)
+    sizes = [known.get(reader.inputs[0], ()) for reader in readers]
+    axes = [integer(reader.attrs, "axis", 0) for reader in readers]
+    return min((size[axis] for size, axis in zip(sizes, axes) if axis < len(size)), default=1)
+
+
+def _readers(graph: SymbolGraph, node: Node, places: Mapping[str, int]) -> list[Node]:
+    """The operators that read a variable, or its numbers in another shape, at these places."""
+    reached, found = {node}, []
+    for reader in graph.nodes:
+        for place, entry in enumerate(reader.inputs):
+            if entry.node in reached and places.get(reader.op) == place:
+                found.append(reader)
+            elif entry.node in reached and reader.op in _KEEPING:
+                reached.add(reader)
+    return found

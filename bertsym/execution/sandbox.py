@@ -1,0 +1,235 @@
+"""Graphs of unknown origin are run in a process of their own, with limits: it may crash, this one does not.
+
+libmxnet traps its own segmentation faults and exits with 255; a graph that the validator found nothing wrong with can
+still bring it to that. The process is started once and asked again until it dies. Nothing that comes back is
+unpickled: answers are JSON, arrays are .params files.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from bertsym import errors
+from bertsym.errors import BertsymError, ModelError
+from bertsym.forking import ForkSafeLock
+from bertsym.symbol.params import Array, ParamsFile, write_params
+
+#: what one call may take: memory beyond that of the idle process, and seconds
+MAX_BYTES, MAX_SECONDS = 2 << 30, 15
+#: and for each byte of its arrays
+BYTES_PER_BYTE, SECONDS_PER_BYTE = 8, 120 / (1 << 30)
+
+#: functions of `loading` and `loaders` that may be called -> their arguments that are arrays by name
+FUNCTIONS: dict[str, tuple[str, ...]] = {
+    "list_outputs": (),
+    "infer_shapes": (),
+    "compute": ("params", "inputs"),
+    "check_params": ("params",),
+    "compute_loaded": ("params", "inputs"),
+}
+#: those whose result is a list of arrays
+COMPUTING = ("compute", "compute_loaded")
+
+_TRAPPED = 255  # the exit code of libmxnet's own handler of SIGSEGV and the like
+_START = "import sys; sys.path[:] = sys.argv[1:]; from bertsym.execution.sandbox_worker import main; main()"
+_trusting: ContextVar[bool] = ContextVar("_trusting", default=False)
+
+
+@contextlib.contextmanager
+def trusting() -> Iterator[None]:
+    """Run graphs of any origin in this process, without limits."""
+    token = _trusting.set(True)
+    try:
+        yield
+    finally:
+        _trusting.reset(token)
+
+
+def call(function: Callable[..., Any], symbol: str, where: str, trusted: bool, **arguments: Any) -> Any:
+    """Call one of FUNCTIONS: here where the graph is `trusted`, otherwise in the process for others.
+
+    Raises what the function raises, and ModelError, naming `where`, when the process crashes or meets a limit.
+    """
+    arguments = {"symbol": symbol, "where": where, **arguments}
+    if trusted or _trusting.get():
+        return function(**arguments)
+    with _lock:
+        return _worker().call(function.__name__, where, arguments)
+
+
+class _Worker:
+    """The other process, and the folder through which arrays go."""
+
+    def __init__(self) -> None:
+        # No TemporaryDirectory, which a forked child would remove when it ends.
+        self._folder = tempfile.mkdtemp(prefix="bertsym-")
+        # Isolated, and deaf to PYTHON* variables: a folder of downloads as working directory must not give it modules.
+        without = ["-B"] if sys.dont_write_bytecode else []
+        command = [sys.executable, "-I", *without, "-W", "ignore", "-c", _START]
+        self._errors = Path(self._folder, "errors")
+        with open(self._errors, "wb") as errors_file:
+            self._process = subprocess.Popen(
+                [*command, *(path or os.getcwd() for path in sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors_file,
+                start_new_session=True,  # an interrupt is for this process, which then ends the other
+                text=True,
+            )
+        self._is_ready = False
+        self._kept: tuple[Mapping[str, Array] | None, Path] = (None, Path())
+
+    def call(self, function: str, where: str, arguments: dict[str, Any]) -> Any:
+        """Ask the process; end it when the answer is not waited for."""
+        try:
+            if not self._is_ready:
+                self._wait_until_ready()
+            answer = self._answer(function, arguments, where)
+        except BaseException:
+            self.stop()
+            raise
+        if "error" in answer:
+            raise getattr(errors, answer["error"])(answer["message"])
+        if function not in COMPUTING:
+            return answer["result"]
+        with_values = ParamsFile(self._path("result"))
+        return [np.array(with_values[str(i)]) for i in range(len(with_values))]
+
+    def _wait_until_ready(self) -> None:
+        """Read the first line of the process. Raises BertsymError when it fails before it has seen any graph."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.endswith("\n"):
+            printed = self._errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            why = printed[-1] if printed else _how(self._process.wait())
+            raise BertsymError(f"the sandbox process can't start: {why}; --trust runs the graph without a sandbox")
+        if "error" in (answer := json.loads(line)):
+            raise getattr(errors, answer["error"])(answer["message"])
+        self._is_ready = True
+
+    def _answer(self, function: str, arguments: dict[str, Any], where: str) -> dict[str, Any]:
+        arrays = {name: arguments[name] for name in FUNCTIONS[function]}
+        nbytes = sum(array.nbytes for values in arrays.values() for array in values.values())
+        with contextlib.ExitStack() as stack:
+            request = {
+                "function": function,
+                "arguments": {name: value for name, value in arguments.items() if name not in arrays},
+                "files": {name: str(stack.enter_context(self._file(name, values))) for name, values in arrays.items()},
+                "result": str(self._path("result")),
+                "bytes": MAX_BYTES + BYTES_PER_BYTE * nbytes,
+                "seconds": MAX_SECONDS + int(SECONDS_PER_BYTE * nbytes),
+            }
+            return self._ask(request, where)
+
+    def _ask(self, request: Mapping[str, Any], where: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line.endswith("\n"):
+            raise ModelError(f"{where}: {_end(self._process.wait(), request['seconds'])}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    @contextlib.contextmanager
+    def _file(self, name: str, values: Mapping[str, Array]) -> Iterator[Path]:
+        """A file with these arrays: their own, one that was written for the call before, or a new one."""
+        if isinstance(values, ParamsFile):
+            with values.at_path() as path:
+                yield path
+            return
+        path = self._path(name)
+        if name != "params" or self._kept[0] is not values:
+            with open(path, "wb") as file:
+                write_params(file, values)
+        if name == "params":
+            self._kept = (values, path)
+        yield path
+
+    def _path(self, name: str) -> Path:
+        return Path(self._folder, f"{name}.params")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """End the process and remove the folder."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in self._pipes:
+            with contextlib.suppress(OSError):
+                pipe.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Leave the process to the parent of this one, which was forked: it ends with its input, and so with that."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for pipe in self._pipes:
+            os.dup2(nowhere, pipe.fileno())  # not closed: what a buffer holds would be written somewhere else
+        os.close(nowhere)
+
+    @property
+    def _pipes(self) -> list[IO[str]]:
+        return [pipe for pipe in (self._process.stdin, self._process.stdout) if pipe is not None]
+
+
+_lock = ForkSafeLock()
+_running: list[_Worker] = []
+_abandoned: list[_Worker] = []  # kept, or their pipes would be closed
+
+
+def _worker() -> _Worker:
+    """The process, started when it is first needed and after it died."""
+    if _running and not _running[0].is_alive:
+        _stop()
+    if not _running:
+        _running.append(_Worker())
+    return _running[0]
+
+
+@atexit.register
+def _stop() -> None:
+    while _running:
+        _running.pop().stop()
+
+
+def _abandon() -> None:
+    while _running:
+        _abandoned.append(_running.pop())
+        _abandoned[-1].abandon()
+
+
+os.register_at_fork(after_in_child=_abandon)
+
+
+def _end(code: int, seconds: int) -> str:
+    """Why the process ended."""
+    if code == -signal.SIGALRM:
+        return f"MXNet did not end within {seconds} seconds; --trust sets no limit"
+    if code >= 0 and code != _TRAPPED:
+        return f"the sandbox process ended ({_how(code)}); --trust runs the graph without a sandbox"
+    return f"MXNet crashed on it ({_how(code)}): the file is damaged or hostile"
+
+
+def _how(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

@@ -1,0 +1,93 @@
+"""The process that runs graphs of unknown origin, as `isolation` asks it: a line of JSON each, until its input ends."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from bertsym.address_space import check_address_space, engine_bytes, mapped_bytes, thread_bytes
+from bertsym.errors import BertsymError, ModelError
+from bertsym.execution import loaders, mxnet_calls
+from bertsym.execution.sandbox import COMPUTING, FUNCTIONS
+from bertsym.runtime import engine_workers, import_library, openmp_threads
+from bertsym.symbol.params import ParamsFile, write_params
+
+
+def main() -> None:
+    """Answer requests, one after the other, on what was standard output: mxnet prints there too."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    def send(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    try:
+        import_library("mxnet", computes=False)  # before the clock runs
+    except BertsymError as error:
+        send(_error(error))
+        return
+    send({})
+    # What a graph prints could fill the disk.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        send(_answer(json.loads(line)))
+
+
+def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    name, arguments = request["function"], request["arguments"]
+    assert name in FUNCTIONS
+    function = getattr(mxnet_calls, name, None) or getattr(loaders, name)
+    try:
+        _limit_memory(request["bytes"])
+    except (OSError, ValueError) as error:
+        return _error(
+            BertsymError(f"the sandbox can't limit its memory: {error}; --trust runs the graph without limits")
+        )
+    signal.alarm(request["seconds"])
+    try:
+        if FUNCTIONS[name]:
+            _check_engine()
+        files = {key: ParamsFile(path) for key, path in request["files"].items()}
+        result = function(**arguments, **files)
+        if name not in COMPUTING:
+            return {"result": result}
+        with open(request["result"], "wb") as file:
+            write_params(file, {str(i): array for i, array in enumerate(result)})
+        return {}
+    except BertsymError as error:
+        return _error(error)
+    except MemoryError:
+        return _error(ModelError(f"{arguments['where']}: too large for the memory that it may take"))
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        return _error(ModelError(f"{arguments['where']}: MXNet can't run it: {type(error).__name__}: {reason}"))
+    finally:
+        signal.alarm(0)
+
+
+@functools.cache
+def _check_engine() -> None:
+    """Raise BertsymError where the threads of MXNet's engine, started by the first graph, have no address space."""
+    threads = openmp_threads()
+    check_address_space(engine_bytes(engine_workers(), threads), threads)
+
+
+def _error(error: BertsymError) -> dict[str, Any]:
+    return {"error": type(error).__name__, "message": str(error)}
+
+
+def _limit_memory(nbytes: int) -> None:
+    """Let the process grow by so much from where it is, besides the threads that MXNet may still start."""
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    wanted = mapped_bytes() + thread_bytes(engine_workers(), openmp_threads()) + nbytes
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))

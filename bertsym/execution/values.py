@@ -1,0 +1,61 @@
+"""The values of tensors, which mxnet computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bertsym.execution.bounds_checks import RULES, check_tensors
+from bertsym.execution.mxnet_calls import Shape, compute
+from bertsym.execution.sample_inputs import check_model_inputs
+from bertsym.execution.sandbox import call
+from bertsym.execution.shapes import checked_text, tensor_shapes
+from bertsym.model import Model
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Output
+from bertsym.symbol.params import Array, shapes_of
+
+
+def model_values(
+    model: Model, inputs: Mapping[str, Array], outputs: Sequence[Output] | None = None, *, fused: bool = False
+) -> list[Array]:
+    """As `tensor_values` of a model's graph and parameters, on inputs that are checked first.
+
+    Raises DataError for inputs by which MXNet would leave its memory, too.
+    """
+    check_model_inputs(model, inputs)
+    arguments = (model.graph, model.params if model.params is not None else {}, inputs, outputs)
+    return tensor_values(*arguments, where=model.name, fused=fused, trusted=model.trusted)
+
+
+def tensor_values(
+    graph: SymbolGraph,
+    params: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    outputs: Sequence[Output] | None = None,
+    *,
+    where: str,
+    fused: bool = False,
+    trusted: bool = False,
+) -> list[Array]:
+    """The values of `outputs`, by default of what the graph ends in, at inference; `inputs` are not checked.
+
+    With `fused` MXNet may join operators, as it does by default; it then gives a layer's values for those of its
+    activation where both are asked for. Labels and other variables that have no value are zeros. A graph that is not
+    `trusted` runs in a process of its own.
+
+    Raises ModelError when MXNet can't run the graph, and DataError when an input of the graph is missing.
+    """
+    outputs = list(outputs) if outputs is not None else graph.outputs
+    text = checked_text(graph, outputs, where)
+    _check_shapes(graph, outputs, {**shapes_of(params), **shapes_of(inputs)}, where, trusted)
+    values: list[Array] = call(compute, text, where, trusted, fused=fused, params=params, inputs=inputs)
+    return values
+
+
+def _check_shapes(
+    graph: SymbolGraph, outputs: Sequence[Output], shapes: Mapping[str, Shape], where: str, trusted: bool
+) -> None:
+    """Raise ModelError for shapes by which MXNet would leave its memory."""
+    part = graph.part(outputs)
+    if any(node.op in RULES for node in part.nodes):
+        check_tensors(part, tensor_shapes(part, shapes, where, trusted=trusted), where)

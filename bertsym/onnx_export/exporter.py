@@ -1,0 +1,262 @@
+"""Write a symbol as an ONNX file that onnxruntime was seen to compute alike."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, renamed
+from bertsym.atomic import work_folder
+from bertsym.errors import BertsymError, ModelError, UsageError
+from bertsym.execution import (
+    Shape,
+    fixed_length,
+    input_axes,
+    known_shapes,
+    listed_outputs,
+    model_values,
+    sample_inputs,
+    sizes_of,
+    tensor_shapes,
+)
+from bertsym.model import Model, open_model, require_params
+from bertsym.onnx_export.metadata import input_meanings, metadata
+from bertsym.runtime import quiet_stderr
+from bertsym.signature import Tensor
+from bertsym.surgery.comparison import Difference, check_equal, difference
+from bertsym.symbol.node import Output
+from bertsym.symbol.params import Array
+
+SUFFIX = ".onnx"
+#: batch size and length of the runs that are compared, as far as the model takes them
+CHECKED = ((2, 16), (3, 7))
+# A protobuf message ends at 2 GiB; beyond this, parameters go into a file of their own.
+_LARGEST = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class OnnxCheck:
+    """One output compared: what onnxruntime computes from the file, and MXNet from the symbol."""
+
+    inputs: dict[str, Shape]
+    difference: Difference
+
+    def __str__(self) -> str:
+        shapes = ", ".join(f"{name} {shape}" for name, shape in self.inputs.items())
+        return f"{self.difference}; {shapes}"
+
+
+@dataclass(frozen=True)
+class ExportedOnnx:
+    """An ONNX file that was written, its inputs and outputs, the comparisons that it passed, notes on the source."""
+
+    path: Path
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    checks: list[OnnxCheck]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[Path]:
+        """The file, and that of its parameters where they are apart."""
+        return [path for path in (self.path, _data_path(self.path)) if path.exists()]
+
+
+def export_onnx(
+    symbol: str | Path,
+    out: str | Path,
+    *,
+    params: str | Path | None = None,
+    epoch: int | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+    force: bool = False,
+) -> ExportedOnnx:
+    """Write a symbol and its parameters as an ONNX file, opset 13, at `out`; needs the extra ``bertsym[onnx]``.
+
+    Inputs keep their names. Token ids, token types and valid_length are int64, (batch, length) and (batch,), any
+    other input is float32 as in MXNet. Outputs are float32 and named as MXNet lists them. Batch and length are
+    free where they are in the symbol; `shapes` are those of the inputs whose shape the graph does not tell, and fixed.
+    More than 2 GB of parameters go into ``OUT.data`` beside it.
+
+    onnx checks the file and onnxruntime runs it beside MXNet on random inputs of two sizes, with padding: each
+    output may differ by 1e-5 of its scale. Raises UsageError, ModelError (of a node that does not convert) or
+    VerificationError; nothing is left at `out` then.
+    """
+    target = Path(out)
+    _check_target(target, force)
+    _require_packages()
+    model = open_model(symbol, params, epoch=epoch)
+    require_params(model)
+    # Imported here, since onnx may be missing.
+    from bertsym.onnx_export.conversion import check_operators, whole_inputs
+
+    check_operators(model.graph, model.name, _advice(model))
+    samples = _samples(model, shapes)
+    whole = whole_inputs(model.graph, model.inputs)
+    if model.bert is not None:
+        whole |= {name for name in (model.bert.token_ids, model.bert.token_types, model.bert.valid_length) if name}
+    inputs, outputs = _tensors(model, shapes, samples[0], whole)
+    with _staged(target, force) as staged:
+        _write(model, samples[0], inputs, outputs, staged)
+        checks = _compare(model, staged, samples, inputs, str(target))
+    return ExportedOnnx(target, inputs, outputs, checks, model.notes)
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if target.suffix.lower() != SUFFIX:
+        raise UsageError(f"{target}: the name of an ONNX file ends in {SUFFIX}")
+    for path in (target, _data_path(target)):
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder")
+        if path.exists() and not force:
+            raise UsageError(f"{path} exists: choose another name, or overwrite with --force")
+
+
+def _data_path(target: Path) -> Path:
+    return target.with_name(f"{target.name}.data")
+
+
+def _require_packages() -> None:
+    missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BertsymError(f'{" and ".join(missing)} must be installed: pip install "bertsym[onnx]"')
+
+
+def _advice(model: Model) -> str:
+    return "; bertsym lower makes a form of this BERT that converts" if model.bert is not None else ""
+
+
+def _samples(model: Model, shapes: Mapping[str, Shape] | None) -> list[dict[str, Array]]:
+    """Random inputs of two sizes; of one, where the graph does not tell what is free."""
+    axes = input_axes(model)
+    if not axes:
+        return [sample_inputs(model, shapes)]
+    fixed = fixed_length(model)
+    longest = (model.bert.max_length if model.bert is not None else None) or CHECKED[0][1]
+    samples = []
+    for seed, (batch, length) in enumerate(CHECKED):
+        sizes = {name: sizes_of(shape, batch, fixed or min(length, longest)) for name, shape in axes.items()}
+        known = {name: size for name, size in sizes.items() if size is not None and name in model.inputs}
+        for name in shapes or {}:
+            if name in known:
+                told = ", ".join(map(str, axes[name]))
+                raise UsageError(f"{model.name}: the graph tells the shape of {name}, ({told}): give none with --shape")
+        samples.append(sample_inputs(model, {**(shapes or {}), **known}, seed))
+    return samples
+
+
+def _tensors(
+    model: Model, shapes: Mapping[str, Shape] | None, sample: Mapping[str, Array], whole: set[str]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Inputs and outputs, with free axes as ``batch`` and ``length``."""
+    known = known_shapes(model, shapes)
+    meanings = input_meanings(model)
+
+    def axes(output: Output) -> Axes | None:
+        found = known.get(output)
+        return None if found is None else renamed(found, {BATCH: "batch", LENGTH: "length"})
+
+    inputs = [
+        Tensor(
+            name,
+            axes(Output(model.graph.variable(name))) or sample[name].shape,
+            "int64" if name in whole else "float32",
+            meanings.get(name, ""),
+        )
+        for name in sample
+    ]
+    names = listed_outputs(model.graph, model.name, trusted=model.trusted)
+    return inputs, [Tensor(name, axes(end)) for name, end in zip(names, model.graph.outputs)]
+
+
+@contextlib.contextmanager
+def _staged(target: Path, force: bool) -> Iterator[Path]:
+    """Yield a path in a temporary folder beside `target`; what was written there moves to it on success."""
+    try:
+        # The parameters first: a model never lacks them.
+        with work_folder(target, [_data_path(target).name, target.name]) as folder:
+            yield folder.new / target.name
+            _check_target(target, force)
+            folder.replace()
+    except OSError as error:
+        raise ModelError(f"{target}: can't write the ONNX file: {error.strerror or error}") from None
+
+
+def _write(model: Model, sample: Mapping[str, Array], inputs: list[Tensor], outputs: list[Tensor], path: Path) -> None:
+    """Convert, write and check a file; the copy of the parameters in memory ends here."""
+    import onnx
+
+    from bertsym.onnx_export.conversion import convert
+
+    assert model.params is not None
+    known = {**model.param_shapes, **{name: array.shape for name, array in sample.items()}}
+    shapes = tensor_shapes(model.graph, known, model.name, trusted=model.trusted)
+    ranks = {output: len(shape) for output, shape in shapes.items()}
+    converted = convert(
+        model.graph,
+        model.params,
+        ranks,
+        inputs,
+        outputs,
+        metadata=metadata(model),
+        where=model.name,
+        advice=_advice(model),
+    )
+    large = 4 * sum(math.prod(tensor.dims) for tensor in converted.graph.initializer) > _LARGEST
+    onnx.save(converted, str(path), save_as_external_data=large, location=_data_path(path).name)
+    for file in filter(Path.exists, (path, _data_path(path))):
+        shutil.copymode(path, file)  # onnx lets only the owner read the parameters
+        with open(file, "rb") as written:
+            os.fsync(written.fileno())
+    del converted
+    with _onnx_errors(model.name, "onnx refuses what it was converted to"):
+        onnx.checker.check_model(str(path), full_check=True)
+
+
+def _compare(
+    model: Model, path: Path, samples: list[dict[str, Array]], inputs: list[Tensor], where: str
+) -> list[OnnxCheck]:
+    """Run the file beside MXNet; raises VerificationError for an output that differs."""
+    assert model.params is not None
+    with quiet_stderr(), _onnx_errors(model.name, "onnxruntime can't load what it was converted to"):
+        session = _session(path)
+    names = [output.name for output in session.get_outputs()]
+    dtypes = {tensor.name: tensor.dtype for tensor in inputs}
+    checks = []
+    for sample in samples:
+        # MXNet first: what is wrong with the symbol itself it says better.
+        expected = model_values(model, sample)
+        with _onnx_errors(model.name, "onnxruntime can't run what it was converted to"):
+            answers = session.run(names, {name: array.astype(dtypes[name]) for name, array in sample.items()})
+        differences = [difference(name, one, two) for name, one, two in zip(names, expected, answers)]
+        check_equal(differences, where)
+        sizes = {name: array.shape for name, array in sample.items()}
+        checks += [OnnxCheck(sizes, found) for found in differences]
+    return checks
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what is wrong it raises too
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+@contextlib.contextmanager
+def _onnx_errors(where: str, what: str) -> Iterator[None]:
+    """Turn what onnx and onnxruntime raise, for which they have no common class, into a ModelError of one line."""
+    try:
+        yield
+    except (BertsymError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"{where}: {what}: {lines[0]}") from None

@@ -1,0 +1,288 @@
+"""The shapes of all tensors of a graph of export's operators, without mxnet, and that they fit each other.
+
+MXNet's own shape inference divides by zero on some graphs, and takes others by which it then leaves its memory: a
+Reshape that loses numbers, a condition of another shape, heads that don't divide the units. What is not known here is
+refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from bertsym.errors import ModelError
+from bertsym.symbol.attributes import flag, integer, integers
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Node, Output
+from bertsym.symbol.quantized_layers import FUSED, fused_layers
+
+Shape = tuple[int, ...]
+
+
+class _DoesNotFitError(Exception):
+    """The shapes of an operator's inputs are not what it takes."""
+
+
+def tensor_sizes(graph: SymbolGraph, known: Mapping[str, Shape], where: str) -> dict[Output, Shape]:
+    """The shape of each tensor, given those of all variables by name.
+
+    Raises ModelError, naming `where` and the node, for shapes that don't fit.
+    """
+    found: dict[Output, Shape] = {}
+    layers = {node: layer.operators[0] for node, layer in fused_layers(graph).items()}
+    for node in graph.nodes:
+        if node.is_variable:
+            if node.name not in known:
+                raise ModelError(f"{where}: the shape of {node.name} is unknown")
+            found[Output(node)] = known[node.name]
+            continue
+        inputs = [found.get(entry, ()) for entry in node.inputs]
+        try:
+            _need(all(inputs))
+            shapes = _rule(node)(layers.get(node, node), inputs)
+            _need(all(shape and min(shape) > 0 for shape in shapes))
+        except (_DoesNotFitError, IndexError, ValueError):
+            shown = " and ".join(map(str, inputs))
+            raise ModelError(f"{where}: node {node.name!r}: a {node.op} does not take {shown}") from None
+        found.update((Output(node, index), shape) for index, shape in enumerate(shapes))
+    return found
+
+
+def _rule(node: Node) -> Callable[[Node, Sequence[Shape]], list[Shape]]:
+    rule = _RULES.get(node.op)
+    if rule is None:
+        raise _DoesNotFitError
+    return rule
+
+
+def _need(condition: bool) -> None:
+    if not condition:
+        raise _DoesNotFitError
+
+
+def _axis(axis: int | None, rank: int) -> int:
+    """The number of an axis, from 0."""
+    _need(axis is not None and -rank <= axis < rank)
+    assert axis is not None
+    return axis % rank
+
+
+# Each gives the shapes of the outputs that are read; a ValueError is too few or too many numbers.
+
+
+def _same(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    (data,) = inputs
+    _need(node.attrs.get("act_type") != "prelu")  # which has a parameter
+    return [data]
+
+
+def _alike(_: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    one, other = inputs
+    _need(one == other)
+    return [one]
+
+
+def _broadcast(_: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    one, other = inputs
+    rank = max(len(one), len(other))
+    one, other = ((1,) * (rank - len(shape)) + shape for shape in (one, other))
+    _need(all(a == b or 1 in (a, b) for a, b in zip(one, other)))
+    return [tuple(map(max, one, other))]
+
+
+def _arange_like(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    (data,) = inputs
+    _need(integer(node.attrs, "repeat", 1) == 1)
+    return [(data[_axis(integer(node.attrs, "axis", len(data)), len(data))],)]
+
+
+def _batch_dot(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    one, other = inputs
+    _need(len(one) == len(other) == 3 and one[0] == other[0])
+    rows, inner = one[1:][:: -1 if flag(node.attrs, "transpose_a", False) else 1]
+    inner_too, columns = other[1:][:: -1 if flag(node.attrs, "transpose_b", False) else 1]
+    _need(inner == inner_too)
+    return [(one[0], rows, columns)]
+
+
+def _broadcast_axis(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    sizes = list(inputs[0])
+    axes, wanted = integers(node.attrs, "axis"), integers(node.attrs, "size")
+    _need(len(inputs) == 1 and len(axes) == len(wanted))
+    for axis, size in zip(axes, wanted):
+        _need(axis is not None and axis >= 0 and sizes[axis] == 1 and size is not None)
+        sizes[axis or 0] = size or 0
+    return [tuple(sizes)]
+
+
+def _concat(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    first = inputs[0]
+    axis = _axis(integer(node.attrs, "dim", 1), len(first))
+    others = {(*shape[:axis], *shape[axis + 1 :]) for shape in inputs}
+    _need(len(others) == 1 and all(len(shape) == len(first) for shape in inputs))
+    return [(*first[:axis], sum(shape[axis] for shape in inputs), *first[axis + 1 :])]
+
+
+def _dense(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    data, weight, *bias = inputs
+    if flag(node.attrs, "flatten", True):
+        data = (data[0], math.prod(data[1:]))
+    outputs = integer(node.attrs, "num_hidden", 0)
+    _need(weight == (outputs, data[-1]) and bias == ([] if flag(node.attrs, "no_bias", False) else [(outputs,)]))
+    return [(*data[:-1], outputs)]
+
+
+def _fused(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    """`node` is the FullyConnected that it stands for; what it reads besides are the ends of ranges."""
+    _need(all(shape == (1,) for shape in inputs[3:]))
+    return [*_dense(node, inputs[:3]), (1,), (1,)]
+
+
+def _embedding(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    data, table = inputs
+    _need(table == (integer(node.attrs, "input_dim", 0), integer(node.attrs, "output_dim", 0)))
+    return [(*data, table[1])]
+
+
+def _expand_dims(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    (data,) = inputs
+    axis = _axis(integer(node.attrs, "axis", len(data) + 1), len(data) + 1)
+    return [(*data[:axis], 1, *data[axis:])]
+
+
+def _interleaved_products(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    ((length, batch, width),) = inputs
+    heads = integer(node.attrs, "heads", 0)
+    _need(heads > 0 and width % (3 * heads) == 0)
+    return [(batch * heads, length, length)]
+
+
+def _interleaved_values(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    (length, batch, width), weights = inputs
+    _need([weights] == _interleaved_products(node, inputs[:1]))
+    return [(length, batch, width // 3)]
+
+
+def _layer_norm(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    data, gamma, beta = inputs
+    _need(gamma == beta == (data[_axis(integer(node.attrs, "axis", -1), len(data))],))
+    return [data]
+
+
+def _quantize(_: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    (data,) = inputs
+    return [data, (1,), (1,)]
+
+
+def _reshape(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    (data,) = inputs
+    wanted = integers(node.attrs, "shape")
+    _need(bool(wanted) and all(size is not None and size >= -1 for size in wanted) and wanted.count(-1) < 2)
+    step = -1 if flag(node.attrs, "reverse", False) else 1
+    given, sizes = data[::step], list(wanted[::step])
+    sizes = [given[i] if size == 0 else size for i, size in enumerate(sizes)]
+    rest = math.prod(size for size in sizes if size is not None and size > 0)
+    shape = tuple(math.prod(data) // rest if size == -1 else size or 0 for size in sizes)[::step]
+    _need(math.prod(shape) == math.prod(data))
+    return [shape]
+
+
+def _sequence_mask(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    data, *lengths = inputs
+    rows = (data[1 - _axis(integer(node.attrs, "axis", 0), 2)],)
+    _need(lengths == ([rows] if flag(node.attrs, "use_sequence_length", False) else []))
+    return [data]
+
+
+def _slice_axis(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    (data,) = inputs
+    axis = _axis(integer(node.attrs, "axis", len(data)), len(data))
+    (begin,), (end,) = integers(node.attrs, "begin"), integers(node.attrs, "end")
+    size = data[axis]
+    # Beyond the end, and before the beginning, there is nothing.
+    _need(all(place is None or -size <= place <= size for place in (begin, end)))
+    return [(*data[:axis], len(range(size)[begin:end]), *data[axis + 1 :])]
+
+
+def _slice_like(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    data, other = inputs
+    axes = integers(node.attrs, "axes") or tuple(range(max(len(data), len(other))))
+    sizes = list(data)
+    for axis in axes:
+        place = _axis(axis, len(data))
+        _need(other[_axis(axis, len(other))] <= sizes[place])
+        sizes[place] = other[_axis(axis, len(other))]
+    return [tuple(sizes)]
+
+
+def _softmax(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    data, *lengths = inputs
+    axis = _axis(integer(node.attrs, "axis", -1), len(data))
+    rows = (*data[:axis], *data[axis + 1 :])
+    _need(lengths == ([rows] if flag(node.attrs, "use_length", False) else []))
+    return [data]
+
+
+def _softmax_output(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    data, label = inputs
+    _need(len(data) == 2 and label == data[:1] and not flag(node.attrs, "multi_output", False))
+    return [data]
+
+
+def _stack(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    first = inputs[0]
+    axis = _axis(integer(node.attrs, "axis", 0), len(first) + 1)
+    _need(all(shape == first for shape in inputs))
+    return [(*first[:axis], len(inputs), *first[axis:])]
+
+
+def _sum(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    (data,) = inputs
+    axes = [_axis(axis, len(data)) for axis in integers(node.attrs, "axis")]
+    _need(0 < len(axes) == len({*axes}) and not flag(node.attrs, "exclude", False))
+    kept = flag(node.attrs, "keepdims", False)
+    shape = tuple(1 if i in axes else size for i, size in enumerate(data) if kept or i not in axes)
+    return [shape or (1,)]
+
+
+def _transpose(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    (data,) = inputs
+    axes = integers(node.attrs, "axes") or tuple(reversed(range(len(data))))
+    _need(sorted(axis for axis in axes if axis is not None) == list(range(len(data))))
+    return [tuple(data[axis] for axis in axes if axis is not None)]
+
+
+def _where(_: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    condition, one, other = inputs
+    _need(condition == one == other)
+    return [one]
+
+
+_RULES: dict[str, Callable[[Node, Sequence[Shape]], list[Shape]]] = {
+    **dict.fromkeys(("Activation", "Cast", "Dropout", "LeakyReLU", "clip", "erf", "ones_like", "zeros_like"), _same),
+    **dict.fromkeys(("_div_scalar", "_greater_equal_scalar", "_mul_scalar", "_plus_scalar"), _same),
+    **dict.fromkeys(("elemwise_add", "elemwise_mul"), _alike),
+    **dict.fromkeys(("broadcast_add", "broadcast_div", "broadcast_minimum"), _broadcast),
+    "Concat": _concat,
+    "Embedding": _embedding,
+    "FullyConnected": _dense,
+    "LayerNorm": _layer_norm,
+    "Reshape": _reshape,
+    "SequenceMask": _sequence_mask,
+    "SoftmaxOutput": _softmax_output,
+    "_contrib_arange_like": _arange_like,
+    "_contrib_interleaved_matmul_selfatt_qk": _interleaved_products,
+    "_contrib_interleaved_matmul_selfatt_valatt": _interleaved_values,
+    "_contrib_quantize_v2": _quantize,
+    FUSED: _fused,
+    "batch_dot": _batch_dot,
+    "broadcast_axis": _broadcast_axis,
+    "expand_dims": _expand_dims,
+    "slice_axis": _slice_axis,
+    "slice_like": _slice_like,
+    "softmax": _softmax,
+    "stack": _stack,
+    "sum": _sum,
+    "transpose": _transpose,
+    "where": _where,
+}

@@ -1,0 +1,267 @@
+"""The BERT in a graph: found by what it computes, whatever its nodes are named; and not where there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from answering import NETS, SYMBOLS, UNITS, ask, classified
+
+from bertsym import BertConfig, output_symbol
+from bertsym.analysis.encoder_detection import DetectedEncoder, detect_encoder
+from bertsym.analysis.token_flow import trace
+from bertsym.execution.values import tensor_values
+from bertsym.runtime import mx
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.node import Node, Output
+from bertsym.symbol.params import ParamsFile
+
+Shapes = dict[str, tuple[int, ...]]
+FIXTURES = sorted(SYMBOLS.glob("gluonnlp-*/*-symbol.json"))
+FIXTURE_NAMES = [f"{path.parent.name}/{path.name.removesuffix('-symbol.json')}" for path in FIXTURES]
+OUTPUTS = ("cls", "pooled", "mean", "sequence")
+
+
+def shapes_beside(path: Path) -> Shapes:
+    """Shapes of the weights that a fixture's symbol reads."""
+    read = SymbolGraph.load(path).variables
+    return {
+        name: shape for name, shape in ParamsFile(path.parent / "weights-0000.params").shapes.items() if name in read
+    }
+
+
+def ours(output: str = "sequence", **changes: int) -> tuple[SymbolGraph, BertConfig]:
+    sizes = {"num_layers": 2, "units": 8, "hidden_size": 16, "num_heads": 2, "vocab_size": 50, "max_length": 12}
+    config = BertConfig(**{**sizes, **changes})
+    return SymbolGraph.parse(output_symbol(config, output).tojson()), config
+
+
+def found(graph: SymbolGraph, shapes: Shapes | None = None) -> DetectedEncoder:
+    bert = detect_encoder(graph, shapes)
+    assert bert is not None
+    return bert
+
+
+def numbers(bert: DetectedEncoder) -> tuple[object, ...]:
+    """What is told of a BERT, but for names."""
+    sizes = (len(bert.layers), bert.units, bert.num_heads, bert.hidden_size, bert.vocab_size, bert.max_length)
+    return (*sizes, bert.token_type_vocab_size, bert.length, bert.layer_norm_eps, bert.form)
+
+
+def without_names(graph: SymbolGraph, shapes: Shapes) -> tuple[SymbolGraph, Shapes, dict[str, str]]:
+    """The same graph with nodes n0, n1, ...; its shapes; and the new names."""
+    names = {node.name: f"n{i}" for i, node in enumerate(graph.nodes)}
+    graph = graph.copy()
+    graph.rename(names)
+    return graph, {names[name]: shape for name, shape in shapes.items()}, names
+
+
+# What GluonNLP wrote
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=FIXTURE_NAMES)
+def test_gluonnlp_s_encoders_have_their_numbers(path: Path) -> None:
+    bert = found(SymbolGraph.load(path), shapes_beside(path))
+    kind = path.name.removesuffix("-symbol.json")
+    assert (len(bert.layers), bert.units, bert.num_heads, bert.hidden_size) == (2, 16, 4, 32)
+    assert (bert.vocab_size, bert.max_length) == (50, 24)
+    assert bert.layer_norm_eps == (1e-5 if kind == "relu" else 1e-12)
+    reads = json.loads((path.parent / "expected.json").read_text())[kind]["reads"]
+    roles = {role: name for name, role in reads.items()}
+    assert bert.token_ids == roles["words"]
+    assert bert.token_types == roles.get("types")
+    assert bert.valid_length == roles.get("valid_length")
+    assert bert.token_type_vocab_size == (2 if "types" in roles else None)
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=FIXTURE_NAMES)
+def test_only_the_static_berts_take_one_length(path: Path) -> None:
+    static = path.parent.name in ("gluonnlp-0.6.0", "gluonnlp-0.7.1") or path.name.startswith("static")
+    assert found(SymbolGraph.load(path)).length == (8 if static else None)
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=FIXTURE_NAMES)
+def test_the_form_is_that_of_the_attention(path: Path) -> None:
+    interleaved = path.parent.name in ("gluonnlp-0.9.2", "gluonnlp-0.10.0")
+    form = "gluonnlp (interleaved attention)" if interleaved else "gluonnlp (attention by batch_dot)"
+    assert found(SymbolGraph.load(path)).form == form
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=FIXTURE_NAMES)
+def test_names_do_not_matter(path: Path) -> None:
+    graph, shapes = SymbolGraph.load(path), shapes_beside(path)
+    bert = found(graph, shapes)
+    renamed, new_shapes, names = without_names(graph, shapes)
+    other = found(renamed, new_shapes)
+    assert numbers(other) == numbers(bert)
+    for role in ("token_ids", "token_types", "valid_length"):
+        name = getattr(bert, role)
+        assert getattr(other, role) == (None if name is None else names[name])
+    assert str(other.encoded) == names[str(bert.encoded)]
+
+
+@pytest.mark.parametrize("path", [path for path in FIXTURES if path.name.startswith("sequence")], ids=str)
+def test_the_encoder_s_end_is_what_gluonnlp_returns(path: Path) -> None:
+    graph = SymbolGraph.load(path)
+    params = ParamsFile(path.parent / "weights-0000.params")
+    bert = found(graph, params.shapes)
+    expected = json.loads((path.parent / "expected.json").read_text())[path.name.removesuffix("-symbol.json")]
+    inputs = {name: np.array(values, np.float32) for name, values in expected["inputs"].items()}
+    (encoded,) = tensor_values(graph, params, inputs, [bert.encoded], where="the test")
+    if trace(graph, bert, params)[bert.encoded].axes == ("T", "N", 16):
+        encoded = encoded.swapaxes(0, 1)
+    lengths = expected["inputs"].get("data2", [8, 8])
+    for row, (length, wanted) in enumerate(zip(lengths, expected["outputs"][0])):
+        np.testing.assert_allclose(encoded[row, :length], np.array(wanted)[:length], atol=2e-5)
+
+
+# What bertsym writes
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_our_encoders_have_their_numbers(output: str) -> None:
+    graph, config = ours(output)
+    bert = found(graph)
+    assert (len(bert.layers), bert.units, bert.num_heads, bert.hidden_size) == (2, 8, 2, 16)
+    assert (bert.vocab_size, bert.max_length, bert.token_type_vocab_size, bert.length) == (50, 12, 2, None)
+    assert (bert.token_ids, bert.token_types, bert.valid_length) == ("data0", "data1", "data2")
+    assert (bert.form, bert.layer_norm_eps) == ("portable", config.layer_norm_eps)
+    assert str(bert) == "BERT of 2 layers, 8 units, 2 heads, vocabulary 50, max length 12"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_layers": 1},
+        {"num_layers": 5},
+        {"num_heads": 1},
+        {"num_heads": 8},
+        {"hidden_size": 8},
+        {"vocab_size": 6, "max_length": 40},
+        {"max_length": 50},
+        {"token_type_vocab_size": 1},
+    ],
+    ids=str,
+)
+def test_every_size_is_told_as_it_is(changes: dict[str, int]) -> None:
+    graph, config = ours("sequence", **changes)
+    bert = found(graph)
+    assert (len(bert.layers), bert.num_heads, bert.hidden_size) == (
+        config.num_layers,
+        config.num_heads,
+        config.hidden_size,
+    )
+    assert (bert.vocab_size, bert.max_length) == (config.vocab_size, config.max_length)
+    assert bert.token_type_vocab_size == config.token_type_vocab_size
+    assert str(bert).startswith(f"BERT of {config.num_layers} layer{'s' if config.num_layers > 1 else ''}, ")
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_names_do_not_matter_to_ours_either(output: str) -> None:
+    graph, _ = ours(output)
+    renamed, _, names = without_names(graph, {})
+    other = found(renamed)
+    assert numbers(other) == numbers(found(graph))
+    assert (other.token_ids, other.token_types, other.valid_length) == (names["data0"], names["data1"], names["data2"])
+
+
+def test_inputs_that_carry_their_shapes_are_still_inputs() -> None:
+    graph, _ = ours()
+    for name, shape in (("data0", "(2, 8)"), ("data1", "(2, 8)"), ("data2", "(2,)")):
+        graph.set_attribute(graph.node(name), "__shape__", shape)
+    bert = found(graph)
+    assert (bert.token_ids, bert.token_types, bert.valid_length) == ("data0", "data1", "data2")
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_the_layers_divide_the_encoder_among_them(output: str) -> None:
+    graph, _ = ours(output, num_layers=3)
+    bert = found(graph)
+    seen: set[Node] = set(bert.embedding)
+    for layer in bert.layers:
+        assert not seen & layer.nodes
+        seen |= layer.nodes
+        assert [node.op for node in graph.nodes if node in layer.nodes].count("FullyConnected") == 6
+        assert layer.softmax in layer.nodes
+        assert layer.output.node in layer.nodes
+    encoder = {node for node in graph.ancestors(bert.encoded.node) if not node.is_variable}
+    assert encoder == {node for node in seen if not node.is_variable}
+
+
+# Whether the batch or the time comes first
+
+
+def test_the_order_of_the_axes_is_told_by_the_graph() -> None:
+    for name, axes in (("ours", ("N", "T", UNITS)), ("gluonnlp", ("T", "N", UNITS))):
+        subject = ask(classified(NETS[name]().sequence))
+        assert trace(subject.graph, subject.bert)[subject.bert.encoded].axes == axes
+
+
+def test_exchanged_token_ids_leave_the_encoder_as_it_is() -> None:
+    symbol = NETS["ours"]().sequence
+    exchanged = {name: mx.sym.swapaxes(mx.sym.var(f"time_{name}"), dim1=0, dim2=1) for name in ("data0", "data1")}
+    graph = SymbolGraph.parse(symbol(**exchanged).tojson())
+    bert = found(graph)
+    assert (bert.token_ids, bert.token_types) == ("time_data0", "time_data1")
+    assert trace(graph, bert)[bert.encoded].axes == ("N", "T", UNITS)
+
+
+# What is no BERT
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted(SYMBOLS.glob("mxnet-*/*.json")) if path.name != "README.md"],
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
+def test_other_networks_have_no_bert(path: Path) -> None:
+    assert detect_encoder(SymbolGraph.load(path)) is None
+
+
+def residual(graph: SymbolGraph, layer: int) -> None:
+    addition = graph.node(f"bertencoder0_transformer{layer}_proj_residual")
+    graph.rewire(Output(addition), addition.inputs[0])
+
+
+def attention(graph: SymbolGraph, layer: int) -> None:
+    graph.replace(graph.node(f"bertencoder0_transformer{layer}_attention"), "_copy")
+
+
+def norm(graph: SymbolGraph, layer: int) -> None:
+    node = graph.node(f"bertencoder0_transformer{layer}_layernorm0_fwd")
+    graph.rewire(Output(node), node.inputs[0])
+
+
+@pytest.mark.parametrize("spoil", [residual, attention, norm])
+def test_the_encoder_ends_before_a_layer_that_is_none(spoil: Callable[[SymbolGraph, int], None]) -> None:
+    for layer in (0, 1, 2):
+        graph, _ = ours(num_layers=3)
+        spoil(graph, layer)
+        graph.cleanup()
+        bert = detect_encoder(graph)
+        assert (0 if bert is None else len(bert.layers)) == layer
+
+
+def test_without_any_layer_norm_there_is_no_bert() -> None:
+    graph, _ = ours()
+    for node in graph.find(op="LayerNorm"):
+        graph.rewire(Output(node), node.inputs[0])
+    graph.cleanup()
+    assert detect_encoder(graph) is None
+
+
+def test_embeddings_alone_are_no_bert() -> None:
+    graph, _ = ours()
+    graph.set_outputs([graph.node("bertencoder0_embed_dropout")])
+    graph.cleanup()
+    assert detect_encoder(graph) is None
+
+
+def test_layers_without_a_word_embedding_are_no_bert() -> None:
+    graph, _ = ours()
+    graph.cut(graph.node("bertencoder0_embed_dropout"), "embeddings")
+    graph.cleanup()
+    assert detect_encoder(graph) is None
