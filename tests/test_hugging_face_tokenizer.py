@@ -200,7 +200,7 @@ def test_the_ids_of_minilm_are_those_of_transformers() -> None:
 
 
 def notes(folder: Path, files: Files, rows: int = ROWS) -> tuple[str, ...]:
-    return read_tokenizer(make_folder(folder, files), rows).notes
+    return read_tokenizer(make_folder(folder, files), rows, positions=64).notes
 
 
 @pytest.mark.parametrize(
@@ -280,11 +280,23 @@ def test_a_vocabulary_that_transformers_loads_is_loaded_with_a_note(
             {"vocab.txt": vocabulary(), "tokenizer_config.json": {"tokenizer_class": "BertJapaneseTokenizer"}},
             "BertJapaneseTokenizer is not supported: texts can't be tokenised for this model",
         ),
+        (
+            {"vocab.txt": vocabulary(), "tokenizer_config.json": {"do_lower_case": True, "truncation_side": "left"}},
+            "tokenizer_config.json: truncation_side left is ignored: long texts lose their end",
+        ),
+        (
+            {"vocab.txt": vocabulary(), "tokenizer_config.json": {"do_lower_case": True, "model_max_length": 63}},
+            "tokenizer_config.json: model_max_length 63 is ignored: texts are truncated at 64 tokens",
+        ),
+        (
+            {"vocab.txt": vocabulary(), "tokenizer_config.json": {"do_lower_case": True, "model_max_length": 1e30}},
+            None,
+        ),
     ],
 )
-def test_what_is_assumed_is_noted(tmp_path: Path, files: Files, note: str) -> None:
-    rows = ROWS if "no row" in note else ROWS + 3
-    assert notes(tmp_path / "hf", files, rows) == (note,)
+def test_what_is_assumed_or_ignored_is_noted(tmp_path: Path, files: Files, note: str | None) -> None:
+    rows = ROWS if "no row" in str(note) else ROWS + 3
+    assert notes(tmp_path / "hf", files, rows) == (() if note is None else (note,))
 
 
 # What the bundle's files are written from
@@ -369,6 +381,14 @@ def test_the_options_say_whether_they_and_the_vocabulary_describe_the_pipeline(
         (
             {"vocab.txt": vocabulary(), "special_tokens_map.json": {"cls_token": "<s>"}},
             "cls_token is '<s>', only '[CLS]' is supported",
+        ),
+        (
+            {"tokenizer.json": document(), "tokenizer_config.json": {"fast_tokenizer_files": ["tokenizer.4.0.0.json"]}},
+            "tokenizer_config.json: fast_tokenizer_files: not supported, only tokenizer.json is read",
+        ),
+        (
+            {"vocab.txt": vocabulary(), "tokenizer_config.json": {"truncation_side": "middle"}},
+            'tokenizer_config.json: truncation_side: "middle" is not one of "left", "right"',
         ),
     ],
 )

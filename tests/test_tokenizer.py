@@ -426,6 +426,7 @@ def test_a_model_of_one_segment_has_one_token_type() -> None:
         ({"added_tokens": [added_token(7, "[E1]")]}, f"'[E1]' has the id 7, but tokenizers gives it {len(TOKENS)}"),
         ({"model": {**document()["model"], "unk_token": "<unk>"}}, "model.unk_token: '<unk>' is not in the vocabulary"),
         ({"model": {**document()["model"], "vocab": {"a": -1}}}, "can't read it (version "),
+        ({"model": {**document()["model"], "max_input_chars_per_word": 1001}}, "1001 is not in the range 1 to 1000"),
         ({"model": {**document()["model"], "dropout": 0.1}}, "model.dropout: random tokenization is not supported"),
     ],
 )

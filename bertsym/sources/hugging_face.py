@@ -70,7 +70,7 @@ def load_hugging_face(location: str, pad_vocab: bool = False, ignore_weights: Se
     type_notes = _check_type(document, names)
     arg_params = map_weights(weights, names, config)
     tokenizer_class = document.get("tokenizer_class").optional(JsonValue.text)
-    tokenizer = read_tokenizer(folder, config.vocab_size, tokenizer_class)
+    tokenizer = read_tokenizer(folder, config.vocab_size, config.max_length, tokenizer_class)
     vocabulary = tokenizer.vocabulary
     if pad_vocab:
         vocabulary = vocabulary.padded_to(config.vocab_size)

@@ -52,8 +52,8 @@ class FoundTokenizer:
     notes: tuple[str, ...]  #: what was assumed
 
 
-def read_tokenizer(folder: Path, rows: int, model_class: str | None = None) -> FoundTokenizer:
-    """Read the tokenizer of a model whose word embedding has so many `rows`.
+def read_tokenizer(folder: Path, rows: int, positions: int = 0, model_class: str | None = None) -> FoundTokenizer:
+    """Read the tokenizer of a model with `rows` rows in its word embedding and texts of at most `positions` tokens.
 
     `model_class` is ``tokenizer_class`` of config.json, which counts where tokenizer_config.json has none. Raises
     DataError or ModelError, naming the file.
@@ -68,6 +68,7 @@ def read_tokenizer(folder: Path, rows: int, model_class: str | None = None) -> F
     is_known = tokenizer_class.removesuffix("Fast") in (*_BERT_CLASSES, *_PLAIN_CLASSES)
     is_bert = tokenizer_class.removesuffix("Fast") in _BERT_CLASSES or FAST not in files
     notes: list[str] = []
+    _check_settings(config, positions, notes)
     if not is_known:
         notes.append(f"{tokenizer_class} is not supported: texts can't be tokenised for this model")
     options = _bert_options(config)
@@ -126,6 +127,17 @@ def _bert_options(config: JsonValue) -> TokenizerOptions:
         strip_accents=None if strip.is_null else strip.boolean(),
         split_chinese=config.get("tokenize_chinese_chars", True).boolean(),
     )
+
+
+def _check_settings(config: JsonValue, positions: int, notes: list[str]) -> None:
+    """Note which settings for long texts are ignored; refuse tokenizer files chosen by transformers' version."""
+    if config.get("fast_tokenizer_files").raw:
+        raise config["fast_tokenizer_files"].fault(f"not supported, only {FAST} is read; remove the key to use that")
+    side, length = config.get("truncation_side"), config.get("model_max_length").raw
+    if not side.is_null and side.choice("left", "right") == "left":
+        notes.append(f"{CONFIG}: truncation_side left is ignored: long texts lose their end")
+    if isinstance(length, int) and length < positions:
+        notes.append(f"{CONFIG}: model_max_length {length} is ignored: texts are truncated at {positions} tokens")
 
 
 def _fast_document(fast: JsonValue) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from bertsym.text.cutting import PIECE, Cutter
 from bertsym.text.template import Template, read_template
 from bertsym.text.vocabulary import Vocabulary
 
+_LONGEST_WORD = 1000  # characters; WordPiece's time for a word grows with the cube of its length
 _FEW = 8  # texts that are encoded sooner one by one than by the threads of `tokenizers`
 _TOGETHER = 1 << 17  # characters that are encoded at the same time; an encoding holds much more than the ids
 
@@ -43,7 +44,7 @@ class Pipeline:
         model = document["model"]
         self.unknown_id = _unknown_id(model)
         is_wordpiece = model["type"].raw == "WordPiece"
-        longest_word = model["max_input_chars_per_word"].integer(1) if is_wordpiece else None
+        longest_word = model["max_input_chars_per_word"].integer(1, _LONGEST_WORD) if is_wordpiece else None
         self._cutter = Cutter(self._pipeline, locality, longest_word)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
