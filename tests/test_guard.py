@@ -46,7 +46,7 @@ LENGTH = 6
 # By what MXNet 1.9.1 corrupted its memory, hung or answered wrong without a guard.
 BAD_LENGTHS = (0, -1, -2, -100, LENGTH + 1, 2 * LENGTH, 100, 1e6, 1e30, -1e30, NAN, INFINITY, -INFINITY)
 APIS = ("Module", "SymbolBlock", "C predict")
-WORKER = Path(__file__).parents[1] / "scripts" / "version_grid_worker.py"
+WORKER = Path(__file__).parents[1] / "scripts" / "maintenance" / "version_grid_worker.py"
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "kill_runs.py"
+SCRIPT = Path(__file__).parents[1] / "scripts" / "maintenance" / "kill_runs.py"
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from bertsym.symbol import operators
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.operators import Requirement, Unknown, is_operator, oldest_mxnet
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "operator_table.py"
+SCRIPT = Path(__file__).parents[1] / "scripts" / "maintenance" / "operator_table.py"
 
 
 @dataclass(frozen=True)

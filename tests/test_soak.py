@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "soak.py"
+SCRIPT = Path(__file__).parents[1] / "scripts" / "maintenance" / "soak.py"
 
 
 @pytest.mark.slow

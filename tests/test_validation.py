@@ -42,7 +42,9 @@ def why(graph: SymbolGraph) -> str:
 
 
 def test_the_table_is_the_one_that_the_installed_mxnet_gives(capsys: pytest.CaptureFixture[str]) -> None:
-    spec = importlib.util.spec_from_file_location("allowed_operators", ROOT / "scripts" / "allowed_operators.py")
+    spec = importlib.util.spec_from_file_location(
+        "allowed_operators", ROOT / "scripts" / "maintenance" / "allowed_operators.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)

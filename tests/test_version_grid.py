@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tools import is_missing
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[1] / "scripts" / "maintenance"
 sys.path.insert(0, str(SCRIPTS))
 grid = importlib.import_module("version_grid")
 table = importlib.import_module("version_grid_table")

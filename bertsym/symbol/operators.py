@@ -1,4 +1,4 @@
-"""Which MXNet is the oldest that loads a graph, by a table made from its wheels (scripts/operator_table.py).
+"""Which MXNet is the oldest that loads a graph, by a table that scripts/maintenance/operator_table.py made.
 
 Loading is what is asked: MXNet refuses operators, attributes and enum values that it doesn't know, and operators
 without required ones. An operator without parameters takes any attribute, and ignores it.

@@ -2,7 +2,7 @@
 
 libmxnet reads a pointer out of an attribute of ``_Native``, asks for any memory that an attribute tells, and reads
 outside of its own where an operator has not the inputs or outputs that a file says. So everything is checked against
-a table of operators (scripts/allowed_operators.py wrote it), which `allowing` extends.
+a table of operators (scripts/maintenance/allowed_operators.py wrote it), which `allowing` extends.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ STILL = "still"
 COLUMNS = (*APIS, *TRAINING)
 INSTALLED = "1.9.1"
 STEPS, LEARNING_RATE = 12, 1e-4
-CACHE = Path(__file__).parents[1] / ".grid"
+CACHE = Path(__file__).parents[2] / ".grid"
 WORKER = Path(__file__).with_name("version_grid_worker.py")
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """The operators that a symbol may have, bertsym/symbol/allowed_operators.json, written from the installed MXNet.
 
-    scripts/allowed_operators.py >bertsym/symbol/allowed_operators.json
+    scripts/maintenance/allowed_operators.py >bertsym/symbol/allowed_operators.json
 
 For each: how many inputs and outputs it has, and the types of its attributes. What runs Python, reads files or
 pointers, has a subgraph, changes its inputs, draws random numbers or needs MXNet's numpy mode is left out.
