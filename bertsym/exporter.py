@@ -20,7 +20,7 @@ from bertsym.signature import Signature
 from bertsym.sources import Pretrained, SourceOptions, load_source
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, LazyParameters, shapes_of
-from bertsym.verifier import DEFAULT_ATOL, Check, verify_bundle
+from bertsym.verifier import DEFAULT_RTOL, Check, verify_bundle
 
 _CHECK_LENGTHS = (16, 40)
 
@@ -48,7 +48,7 @@ def export(
     literal_special_tokens: bool = False,
     seed: int = 0,
     options: SourceOptions = SourceOptions(),
-    atol: float = DEFAULT_ATOL,
+    rtol: float = DEFAULT_RTOL,
     verify: bool = True,
     force: bool = False,
     command: list[str] | None = None,
@@ -94,7 +94,7 @@ def export(
         if verify:
             progress("loading it through Module and SymbolBlock, comparing with GluonNLP's BERTModel")
             source_params = _joined(content.arg_params, pretrained.arg_params)
-            checks = verify_bundle(staged, source_params, atol, _CHECK_LENGTHS, str(prefix))
+            checks = verify_bundle(staged, source_params, rtol, _CHECK_LENGTHS, str(prefix))
     return Exported(staged.moved_to(prefix), checks, (*pretrained.notes, *_left_out(pretrained, output, task)))
 
 

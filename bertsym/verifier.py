@@ -23,7 +23,7 @@ from bertsym.runtime import mx, mxnet_errors, nlp, quiet_stderr
 from bertsym.signature import Signature
 from bertsym.symbol.params import Array
 
-DEFAULT_ATOL = 1e-5  #: largest difference allowed, relative to the output's scale
+DEFAULT_RTOL = 1e-5  #: largest difference allowed, relative to the output's scale
 
 _MMAP_THRESHOLD = -3  # of malloc.h
 
@@ -113,7 +113,7 @@ class Reference:
         return x @ self._arg_params[f"{name}_weight"].T + self._arg_params[f"{name}_bias"]
 
 
-def verify(prefix: str | Path, *, atol: float = DEFAULT_ATOL) -> list[Check]:
+def verify(prefix: str | Path, *, rtol: float = DEFAULT_RTOL) -> list[Check]:
     """Check a bundle's digests, load it through Module and SymbolBlock, and compare the outputs.
 
     As `verify_bundle` with the bundle's own parameters, at lengths that `export` did not try. Raises
@@ -125,28 +125,28 @@ def verify(prefix: str | Path, *, atol: float = DEFAULT_ATOL) -> list[Check]:
             f"{prefix}: is {bundle.signature.precision}, which is not what GluonNLP's BERTModel computes; "
             "bertsym evaluate tells how good it is"
         )
-    return verify_bundle(bundle, unfolded(bundle.params(), bundle.config), atol, (23, 48), str(prefix))
+    return verify_bundle(bundle, unfolded(bundle.params(), bundle.config), rtol, (23, 48), str(prefix))
 
 
 def verify_bundle(
-    bundle: Bundle, arg_params: Mapping[str, Array], atol: float, lengths: tuple[int, int], name: str
+    bundle: Bundle, arg_params: Mapping[str, Array], rtol: float, lengths: tuple[int, int], name: str
 ) -> list[Check]:
     """Compare what the files of `bundle` compute with GluonNLP's BERTModel carrying `arg_params`.
 
     Through Module and SymbolBlock, and through the training symbol where there is one; two batch sizes, two
-    `lengths`, rows padded differently. `atol` is relative to the output's scale; `name` stands in messages.
+    `lengths`, rows padded differently. `rtol` is relative to the output's scale; `name` stands in messages.
 
     Returns the comparisons. Raises VerificationError for an output that differs by more, ModelError when
-    MXNet can't run the graph, UsageError for an `atol` that is no tolerance.
+    MXNet can't run the graph, UsageError for an `rtol` that is no tolerance.
     """
-    if not 0 < atol < np.inf:
-        raise UsageError(f"atol is {atol}, a number above 0 is needed")
+    if not 0 < rtol < np.inf:
+        raise UsageError(f"rtol is {rtol}, a number above 0 is needed")
     with mxnet_errors(name):
         checks = _run_checks(bundle, lengths, arg_params)
     for check in checks:
         # Written so that NaN fails too.
-        if not check.relative_difference <= atol:
-            raise VerificationError(f"{name}: differs from GluonNLP's BERTModel by more than {atol:g}: {check}")
+        if not check.relative_difference <= rtol:
+            raise VerificationError(f"{name}: differs from GluonNLP's BERTModel by more than {rtol:g}: {check}")
     return checks
 
 

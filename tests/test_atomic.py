@@ -194,7 +194,7 @@ def test_a_checkpoint_on_a_full_disk_is_one_line_and_the_old_bundle_stays(
 ) -> None:
     prefix = copied(bundles["cls"], tmp_path)
     before = tree(tmp_path)
-    arguments = ["--train", str(tables.train), "--dev", str(tables.dev), "--out", str(prefix), "--max-length", "24"]
+    arguments = ["--train", str(tables.train), "--dev", str(tables.dev), str(prefix), "--max-length", "24"]
     result = subprocess.run(
         beginning_with(FULL_DISK, [*BERTSYM, "finetune", str(bundles["mean"]), *arguments, "--force"]),
         capture_output=True,
@@ -240,7 +240,7 @@ def test_a_small_disk_that_fills_up_is_one_line_each(
 ) -> None:
     prefix = copied(bundles["cls"], small_disk)
     before = tree(small_disk)
-    options = ["--train", tables.train, "--dev", tables.dev, "--out", prefix, "--max-length", 24, "--force"]
+    options = ["--train", tables.train, "--dev", tables.dev, prefix, "--max-length", 24, "--force"]
     failed = cli("finetune", bundles["mean"], *options)
     assert "can't write a checkpoint: No space left on device" in failed.err.splitlines()[-1]
     assert (failed.code, tree(small_disk)) == (1, before)
@@ -260,7 +260,7 @@ def test_a_disk_that_is_read_only_is_one_line_each(
     prefix = copied(bundles["cls"], small_disk)
     before = tree(small_disk)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    options = ["--train", tables.train, "--dev", tables.dev, "--out", prefix, "--force"]
+    options = ["--train", tables.train, "--dev", tables.dev, prefix, "--force"]
     for command in (
         ["export", f"hf:{tiny_hf}", prefix, "--force"],
         ["lower", bundles["mean"], prefix, "--force"],

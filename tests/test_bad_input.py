@@ -48,7 +48,7 @@ def test_bad_tables(cli: Cli, bundles: dict[str, Path], make: Make, tmp_path: Pa
     bad = tmp_path / "t.tsv" if content is None else make("t.tsv", content)
     other = "--dev" if role == "--train" else "--train"
     before = sorted(tmp_path.iterdir())
-    arguments = [role, bad, other, good, "--out", tmp_path / "out" / "x", "--max-length", 16]
+    arguments = [role, bad, other, good, tmp_path / "out" / "x", "--max-length", 16]
     result = cli("finetune", bundles["cls"], *arguments)
     assert result.code == code
     assert result.error_line.startswith("Error: ")
@@ -60,7 +60,7 @@ def test_dev_label_that_training_never_saw(cli: Cli, bundles: dict[str, Path], m
     dev = make("dev.tsv", GOOD + b"the cat\tmaybe\n")
     result = cli(
         *("finetune", bundles["cls"], "--train", make("train.tsv", GOOD), "--dev", dev),
-        *("--out", tmp_path / "x", "--max-length", 16),
+        *(tmp_path / "x", "--max-length", 16),
     )
     assert result.code == 1
     assert "dev.tsv, line 4: label 'maybe' is not one of the labels no, yes" in result.error_line
@@ -68,9 +68,7 @@ def test_dev_label_that_training_never_saw(cli: Cli, bundles: dict[str, Path], m
 
 def test_a_single_label_is_nothing_to_learn(cli: Cli, bundles: dict[str, Path], make: Make, tmp_path: Path) -> None:
     table = make("t.tsv", b"text\tlabel\nthe cat\tyes\nthe dog\tyes\n")
-    result = cli(
-        "finetune", bundles["cls"], "--train", table, "--dev", table, "--out", tmp_path / "x", "--max-length", 16
-    )
+    result = cli("finetune", bundles["cls"], "--train", table, "--dev", table, tmp_path / "x", "--max-length", 16)
     assert result.code == 1
     assert "every label is 'yes', a classifier needs at least 2" in result.error_line
 
@@ -108,7 +106,7 @@ def test_settings_out_of_range_are_usage_errors(
     cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     out = tmp_path / "x"
-    fixed = ["--train", tables.train, "--dev", tables.dev, "--out", out]
+    fixed = ["--train", tables.train, "--dev", tables.dev, out]
     length = [] if "--max-length" in arguments else ["--max-length", "24"]
     result = cli("finetune", bundles["cls"], *fixed, *length, *arguments)
     assert result.code == 2
@@ -118,21 +116,21 @@ def test_settings_out_of_range_are_usage_errors(
 
 def test_a_finished_head_is_not_a_base_to_graft_on(cli: Cli, tiny_hf: Path, tables: Tables, tmp_path: Path) -> None:
     assert cli("export", f"hf:{tiny_hf}", tmp_path / "c", "--task", "classification").code == 0
-    result = cli("finetune", tmp_path / "c", "--train", tables.train, "--dev", tables.dev, "--out", tmp_path / "x")
+    result = cli("finetune", tmp_path / "c", "--train", tables.train, "--dev", tables.dev, tmp_path / "x")
     assert result.code == 1
     assert "already ends in a head" in result.error_line
 
 
 def test_finetuning_what_is_no_bundle(cli: Cli, tables: Tables, tmp_path: Path) -> None:
     out = tmp_path / "x"
-    result = cli("finetune", tmp_path / "none", "--train", tables.train, "--dev", tables.dev, "--out", out)
+    result = cli("finetune", tmp_path / "none", "--train", tables.train, "--dev", tables.dev, out)
     assert result.code == 1
     assert "no bundle here" in result.error_line
 
 
 def test_log_file_that_cannot_be_written(cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
     result = cli(
-        *("finetune", bundles["cls"], "--train", tables.train, "--dev", tables.dev, "--out", tmp_path / "x"),
+        *("finetune", bundles["cls"], "--train", tables.train, "--dev", tables.dev, tmp_path / "x"),
         *("--log-json", tmp_path / "none" / "log"),
     )
     assert result.code == 2
@@ -157,7 +155,7 @@ def test_a_source_of_no_known_kind(cli: Cli, tmp_path: Path, source: str) -> Non
         (["--task", "regression", "--num-classes", "3"], "has 1 output"),
         (["--num-heads", "4"], "hf: sources take no --num-heads"),
         (["--vocab", "x"], "hf: sources take no --vocab"),
-        (["--atol", "0"], "Invalid value for '--atol'"),
+        (["--rtol", "0"], "Invalid value for '--rtol'"),
     ],
 )
 def test_export_options_that_do_not_go_together(

@@ -254,7 +254,7 @@ def ragged(tables: Tables, tmp_path: Path) -> Tables:
 
 
 def trained(cli: Cli, bundles: dict[str, Path], tables: Tables, out: Path, *more: object) -> Result:
-    files = ("--train", tables.train, "--dev", tables.dev, "--out", out)
+    files = ("--train", tables.train, "--dev", tables.dev, out)
     return cli("finetune", bundles["cls"], *files, "--epochs", 1, "--max-length", 24, *more)
 
 

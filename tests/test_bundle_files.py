@@ -135,7 +135,7 @@ def test_a_refusal_comes_before_any_work(cli: Cli, bundles: dict[str, Path], tmp
     before = tree(tmp_path)
     for command in (
         ("export", "hf:/no/such/folder", prefix),
-        ("finetune", "/no/such/base", "--train", "no.tsv", "--dev", "no.tsv", "--out", prefix),
+        ("finetune", "/no/such/base", "--train", "no.tsv", "--dev", "no.tsv", prefix),
     ):
         result = cli(*command)
         assert result.code == 2
@@ -199,7 +199,7 @@ def test_a_forced_run_that_fails_its_verification_leaves_the_old_bundle_as_it_wa
     """By then all files of the new one were written."""
     prefix = copied(bundles["cls"], tmp_path / "old")
     before = tree(tmp_path)
-    result = cli("export", f"hf:{tiny_hf}", prefix, "--force", "--output", "mean", "--atol", "1e-12")
+    result = cli("export", f"hf:{tiny_hf}", prefix, "--force", "--output", "mean", "--rtol", "1e-12")
     assert result.code == 1
     assert "differs from GluonNLP's BERTModel" in result.error_line
     assert tree(tmp_path) == before
@@ -219,7 +219,6 @@ def test_a_forced_finetune_that_fails_leaves_the_old_bundle_as_it_was(
         tables.train,
         "--dev",
         bad,
-        "--out",
         prefix,
         "--force",
         "--max-length",

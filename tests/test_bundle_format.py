@@ -113,7 +113,7 @@ def test_a_task_and_its_data_set_are_told_apart(cli: Cli, bundles: dict[str, Pat
     table = tmp_path / "mrpc.tsv"
     table.write_text("Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n" + rows)
     arguments = ("--train", table, "--dev", table, "--task", "mrpc", "--epochs", 1)
-    assert cli("finetune", bundles["cls"], *arguments, "--out", tmp_path / "model").code == 0
+    assert cli("finetune", bundles["cls"], *arguments, tmp_path / "model").code == 0
     found = signature(tmp_path / "model")
     assert (found["task"], found["dataset"]) == ("classification", "mrpc")
     # evaluate takes the columns and metrics of the data set.
@@ -150,8 +150,7 @@ def test_a_command_passes_on_all_that_it_does_not_change(
     on_encoder = command == "finetune" or (command == "graft" and "none" not in arguments)
     source, out = encoder if on_encoder else mrpc, tmp_path / "out"
     paths = {"TRAIN": tables.train, "DEV": tables.dev}
-    place = ["--out", out] if command == "finetune" else [out]
-    done = cli(command, source, *place, *(paths.get(word, word) for word in arguments))
+    done = cli(command, source, out, *(paths.get(word, word) for word in arguments))
     assert done.code == 0, done.err
     bundle = open_any(out)
     assert bundle.tokenizer_json() == TOKENIZER_JSON

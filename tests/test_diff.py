@@ -324,11 +324,11 @@ def test_random_texts_have_a_length_that_both_take(cli: Cli, bundles: dict[str, 
     assert "takes no length 41" in given
 
 
-@pytest.mark.parametrize("atol", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_tolerance_that_is_none(cli: Cli, bundles: dict[str, Path], atol: float) -> None:
-    refusal(cli("diff", bundles["cls"], bundles["mean"], "--run", "--atol", atol), code=2)
-    with pytest.raises(UsageError, match="atol"):
-        diff(bundles["cls"], bundles["mean"], atol=atol)
+@pytest.mark.parametrize("rtol", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_tolerance_that_is_none(cli: Cli, bundles: dict[str, Path], rtol: float) -> None:
+    refusal(cli("diff", bundles["cls"], bundles["mean"], "--run", "--rtol", rtol), code=2)
+    with pytest.raises(UsageError, match="rtol"):
+        diff(bundles["cls"], bundles["mean"], rtol=rtol)
 
 
 def test_what_can_not_be_compared_is_one_line(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def finish(process: subprocess.Popen[str]) -> list[str]:
 
 
 def training(base: Path, tables: Tables, out: Path, *more: object) -> list[object]:
-    files = ["--train", tables.train, "--dev", tables.dev, "--out", out]
+    files = ["--train", tables.train, "--dev", tables.dev, out]
     settings = ["--lr", "2e-3", "--max-length", 24, "--batch-size", 15, *more]
     return ["finetune", base, *files, *settings]
 
@@ -302,7 +302,7 @@ def test_each_worker_says_itself_what_is_not_the_same(launch: Launch) -> None:
 @pytest.mark.parametrize("role", ["scheduler", "server", "worker"])
 def test_who_waits_for_the_others_is_ended_by_a_signal(cluster: Cluster, role: str) -> None:
     """The scheduler waits inside of MXNet."""
-    files = ["--train", "none", "--dev", "none", "--out", "out"]
+    files = ["--train", "none", "--dev", "none", "out"]
     port = str(cluster.port)
     environment = {**os.environ, **VARIABLES, **QUIET, "DMLC_PS_ROOT_PORT": port, "DMLC_ROLE": role}
     with contextlib.ExitStack() as stack:
@@ -379,7 +379,7 @@ def test_a_scheduler_that_is_named_listens_on_its_address(monkeypatch: pytest.Mo
 
 
 def test_the_command_line_needs_the_variables_before_any_file(cli: Callable[..., Result]) -> None:
-    result = cli("finetune", "none", "--train", "none", "--dev", "none", "--out", "o", "--kvstore", "dist_sync")
+    result = cli("finetune", "none", "--train", "none", "--dev", "none", "o", "--kvstore", "dist_sync")
     assert result.code == 2
     assert "needs DMLC_ROLE, DMLC_PS_ROOT_URI" in result.error_line
 

@@ -88,7 +88,7 @@ def test_other_parameter_names_make_a_symbol_that_is_not_fine_tuned(
     done = cli("edit", bundles["cls"], tmp_path / "new", "--prefix", "bertencoder0_=encoder_")
     assert "no longer one of export's BERTs" in done.err
     assert cli("inspect", tmp_path / "new").code == 0
-    arguments = ["--train", tables.train, "--dev", tables.dev, "--out", tmp_path / "tuned"]
+    arguments = ["--train", tables.train, "--dev", tables.dev, tmp_path / "tuned"]
     refused = refusal(cli("finetune", tmp_path / "new", *arguments), tmp_path / "tuned-symbol.json")
     assert "not one of export's BERTs" in refused
     back = edit(tmp_path / "new", tmp_path / "back", Edits(prefixes=(("encoder_", "bertencoder0_"),)))

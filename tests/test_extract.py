@@ -100,7 +100,7 @@ def test_another_part_is_inspected_but_not_trained_on(cli: Cli, bundles: dict[st
     assert cli("inspect", tmp_path / "part").code == 0
     data = tmp_path / "data.tsv"
     data.write_text("label\ttext\na\tthe cat\nb\tthe dog\n")
-    refused = cli("finetune", tmp_path / "part", "--train", data, "--dev", data, "--out", tmp_path / "out")
+    refused = cli("finetune", tmp_path / "part", "--train", data, "--dev", data, tmp_path / "out")
     assert "not one of export's BERTs" in refusal(refused, tmp_path / "out-symbol.json")
 
 

@@ -72,7 +72,7 @@ def test_evaluate_prints_what_finetune_printed_for_the_kept_epoch(
 ) -> None:
     out = tmp_path / "classifier"
     options = ["--epochs", 3, "--batch-size", 16, "--lr", "2e-3", "--max-length", 24]
-    trained = cli("finetune", bundles["cls"], "--train", tables.train, "--dev", tables.dev, "--out", out, *options)
+    trained = cli("finetune", bundles["cls"], "--train", tables.train, "--dev", tables.dev, out, *options)
     assert trained.code == 0, trained.err
     printed = next(line for line in trained.out.splitlines() if line.startswith("accuracy"))
     evaluated = cli("evaluate", out, tables.dev)
@@ -199,7 +199,7 @@ def test_whole_sequence_locks_the_length_and_says_so(
     cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
 ) -> None:
     out = tmp_path / "whole"
-    arguments = ["finetune", bundles["sequence"], "--train", tables.train, "--dev", tables.dev, "--out", out]
+    arguments = ["finetune", bundles["sequence"], "--train", tables.train, "--dev", tables.dev, out]
     refused = cli(*arguments)
     assert refused.code == 2
     assert "locked to one length" in refused.error_line
@@ -227,9 +227,7 @@ def test_log_json_has_a_line_for_each_epoch_and_step_group(
 ) -> None:
     log = tmp_path / "log.jsonl"
     arguments = ["--epochs", 2, "--batch-size", 4, "--max-length", 24, "--log-json", log]
-    done = cli(
-        "finetune", bundles["cls"], "--train", tables.train, "--dev", tables.dev, "--out", tmp_path / "x", *arguments
-    )
+    done = cli("finetune", bundles["cls"], "--train", tables.train, "--dev", tables.dev, tmp_path / "x", *arguments)
     assert done.code == 0, done.err
     records = [json.loads(line) for line in log.read_text().splitlines()]
     for record in records:
@@ -249,7 +247,7 @@ def test_a_table_without_a_header_is_read_without_one_ever_after(
         (tmp_path / f"{name}.tsv").write_text("".join(lines[1:]))
     train, dev, out = tmp_path / "train.tsv", tmp_path / "dev.tsv", tmp_path / "out" / "x"
     options = ["--no-header", "--text-column", 2, "--label-column", 1, "--epochs", 1]
-    done = cli("finetune", bundles["cls"], "--train", train, "--dev", dev, "--out", out, *options)
+    done = cli("finetune", bundles["cls"], "--train", train, "--dev", dev, out, *options)
     assert done.code == 0, done.err
     evaluated = cli("evaluate", out, dev)
     assert "21 rows" in evaluated.err
@@ -276,7 +274,7 @@ def test_the_manifest_has_the_digest_of_the_table_as_it_was_read(
 def test_it_says_which_columns_it_reads(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     table = tmp_path / "t.tsv"
     table.write_text("index\tquestion\tsentence\tlabel\n0\tthe cat\ta dog\tyes\n1\tthe dog\ta dog\tno\n")
-    done = cli("finetune", bundles["cls"], "--train", table, "--dev", table, "--out", tmp_path / "x", "--epochs", 1)
+    done = cli("finetune", bundles["cls"], "--train", table, "--dev", table, tmp_path / "x", "--epochs", 1)
     assert "columns: text 'question', second text 'sentence', label 'label'; labels: no, yes" in done.err
 
 
@@ -287,7 +285,7 @@ def test_a_log_never_overwrites_a_file_unasked(
     train, log = tmp_path / "train.tsv", tmp_path / name
     train.write_bytes(tables.train.read_bytes())
     log.write_bytes(tables.train.read_bytes())
-    arguments = ["--train", train, "--dev", tables.dev, "--out", tmp_path / "x", "--log-json", log]
+    arguments = ["--train", train, "--dev", tables.dev, tmp_path / "x", "--log-json", log]
     refused = cli("finetune", bundles["cls"], *arguments)
     assert (refused.code, log.read_bytes()) == (2, tables.train.read_bytes())
     assert "overwrite" in refused.error_line
@@ -299,14 +297,14 @@ def test_a_log_never_takes_the_place_of_a_file_of_the_run_even_with_force(
     train = tmp_path / "train.tsv"
     train.write_bytes(tables.train.read_bytes())
     for log in (train, tmp_path / "x-manifest.json", f"{bundles['cls']}-symbol.json"):
-        arguments = ["--train", train, "--dev", tables.dev, "--out", tmp_path / "x", "--log-json", log, "--force"]
+        arguments = ["--train", train, "--dev", tables.dev, tmp_path / "x", "--log-json", log, "--force"]
         assert "a file of this run" in cli("finetune", bundles["cls"], *arguments).error_line
     assert train.read_bytes() == tables.train.read_bytes()
 
 
 def test_the_base_is_never_replaced_by_its_classifier(cli: Cli, bundles: dict[str, Path], tables: Tables) -> None:
     base = bundles["cls"]
-    refused = cli("finetune", base, "--train", tables.train, "--dev", tables.dev, "--out", base, "--force")
+    refused = cli("finetune", base, "--train", tables.train, "--dev", tables.dev, base, "--force")
     assert (refused.code, Bundle.open(base).has_head) == (2, False)
     assert "is the base itself" in refused.error_line
 
@@ -327,7 +325,7 @@ def test_truncated_texts_are_counted_and_said(
     train = tmp_path / "train.tsv"
     train.write_text(tables.train.read_text() + "yes\t" + "happy " * 170_000 + "\n")
     done = cli(
-        *("finetune", bundles["cls"], "--train", train, "--dev", tables.dev, "--out", tmp_path / "x"),
+        *("finetune", bundles["cls"], "--train", train, "--dev", tables.dev, tmp_path / "x"),
         *("--epochs", 1, "--max-length", 24),
     )
     assert done.code == 0, done.err
@@ -339,9 +337,7 @@ def test_a_vocabulary_that_does_not_fit_the_text_is_warned_of(
 ) -> None:
     table = tmp_path / "t.tsv"
     table.write_text("text\tlabel\nunheard of things\ta\nquite strange words\tb\n")
-    done = cli(
-        "finetune", bundles["cls"], "--train", table, "--dev", table, "--out", tmp_path / "x", "--max-length", 16
-    )
+    done = cli("finetune", bundles["cls"], "--train", table, "--dev", table, tmp_path / "x", "--max-length", 16)
     assert done.code == 0, done.err
     assert "are [UNK]" in done.err
 

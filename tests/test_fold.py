@@ -91,7 +91,7 @@ def test_inspect_names_it_a_bert_and_says_what_is_one(cli: Cli, classifier: Path
 
 def test_finetune_refuses_a_folded_base(cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
     base = folded(bundles["cls"], tmp_path / "x").prefix
-    result = cli("finetune", base, "--train", tables.train, "--dev", tables.dev, "--out", tmp_path / "y")
+    result = cli("finetune", base, "--train", tables.train, "--dev", tables.dev, tmp_path / "y")
     assert result.code == 1
     assert "folded for inference" in result.error_line
 

@@ -157,7 +157,7 @@ def use_bundle(attempt: Attempt, prefix: Path, with_head: bool) -> None:
     dev = str(attempt.originals.tables.dev)
     on_head = (("evaluate", "mutated", dev), ("quantize", "mutated", "out/x", "--calibrate", dev))
     on_encoder = (
-        ("finetune", "mutated", "--train", dev, "--dev", dev, "--epochs", "1", "--max-length", "16", "--out", "out/x"),
+        ("finetune", "mutated", "--train", dev, "--dev", dev, "--epochs", "1", "--max-length", "16", "out/x"),
         ("graft", "mutated", "out/x", "--num-classes", "2"),
     )
     commands = (*ON_ANY_BUNDLE, *(on_head if with_head else on_encoder))
@@ -280,7 +280,7 @@ def try_table(attempt: Attempt) -> None:
 def finetune(attempt: Attempt, name: str, content: bytes, kind: str, options: tuple[str, ...]) -> None:
     """Train on the table; the classes must be its labels, and no row must be lost."""
     settings = ("--epochs", "1", "--max-length", "16", "--batch-size", "8", *options)
-    run = attempt.run("finetune", "mutated", "--train", name, "--dev", name, "--out", "out/tuned", *settings)
+    run = attempt.run("finetune", "mutated", "--train", name, "--dev", name, "out/tuned", *settings)
     if run and not options:
         attempt.check(oracles.differing_training, attempt.folder / "out" / "tuned", content, kind)
 

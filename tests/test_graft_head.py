@@ -92,7 +92,7 @@ def test_the_inference_symbol_is_the_head_on_the_base_in_numpy(
 ) -> None:
     base = bundles[HEADS[head]]
     classes = 2 if head == "qa" else 3
-    out = graft_head(base, tmp_path / "out", head=head, num_classes=classes, init=4).bundle.prefix
+    out = graft_head(base, tmp_path / "out", head=head, num_classes=classes, seed=4).bundle.prefix
     params = ParamsFile(f"{out}-0000.params")
     (encoded,) = computed(base, texts())
     expected = encoded @ params["fc-finetune_weight"].T + params["fc-finetune_bias"]
@@ -148,9 +148,7 @@ def test_a_grafted_classifier_is_verified_but_not_used_before_it_is_fitted(
     assert cli("graft", bundles["cls"], tmp_path / "new").code == 0
     assert cli("verify", tmp_path / "new").code == 0
     assert "untrained head" in refusal(cli("predict", tmp_path / "new", "--text", "the cat"))
-    refused = cli(
-        "finetune", tmp_path / "new", "--train", tables.train, "--dev", tables.dev, "--out", tmp_path / "tuned"
-    )
+    refused = cli("finetune", tmp_path / "new", "--train", tables.train, "--dev", tables.dev, tmp_path / "tuned")
     assert "already ends in a head" in refusal(refused, tmp_path / "tuned-symbol.json", refused.code)
 
 
@@ -211,7 +209,7 @@ def test_the_seed_decides_the_weights_and_the_same_command_writes_the_same_bytes
     cli: Cli, bundles: dict[str, Path], tmp_path: Path
 ) -> None:
     for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
-        assert cli("graft", bundles["mean"], tmp_path / folder / "head", "--init", seed).code == 0
+        assert cli("graft", bundles["mean"], tmp_path / folder / "head", "--seed", seed).code == 0
     one, same, other = (bundle_bytes(tmp_path / folder / "head") for folder in "abc")
     assert one == same
     assert one["-0000.params"] != other["-0000.params"]
@@ -244,7 +242,7 @@ USAGE = {
     "classes of none": ("cls", ["--head", "none", "--num-classes", "2"], "it takes no number of classes"),
     "dropout of 1": ("cls", ["--dropout", "1"], "is not in [0, 1)"),
     "dropout no number": ("cls", ["--dropout", "nan"], "is not in [0, 1)"),
-    "negative seed": ("cls", ["--init", "-1"], "is not in the range"),
+    "negative seed": ("cls", ["--seed", "-1"], "is not in the range"),
 }
 
 

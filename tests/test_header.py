@@ -345,7 +345,7 @@ def test_predict_stops_at_a_header_that_the_training_tables_did_not_have(
     train.write_text("\n".join([f"gj04\t1\t\t{COLA_TEXT}", *COLA_TRAIN]))
     test.write_text("\n".join(COLA_TEST))
     columns = ("--text-column", 4, "--label-column", 2)
-    arguments = ("finetune", bundles["cls"], "--train", train, "--dev", train, "--out", model, "--epochs", 1, *columns)
+    arguments = ("finetune", bundles["cls"], "--train", train, "--dev", train, model, "--epochs", 1, *columns)
     swallowed = cli(*arguments)
     assert (swallowed.code, swallowed.error_line.replace(f"{tmp_path}/", "") in README) == (1, True)
     assert cli(*arguments, "--no-header").code == 0

@@ -91,7 +91,7 @@ def test_a_pickle_is_no_parameter_file(cli: Cli, tmp_path: Path, mark: Path, pro
     (tmp_path / "m-0001.states").write_bytes(payload.read_bytes())
     for command in (
         ("inspect", prefix, "--epoch", "1"),
-        ("inspect", prefix, tmp_path / "m-0001.states"),
+        ("inspect", prefix, "--params", tmp_path / "m-0001.states"),
         ("lower", prefix, tmp_path / "out", "--epoch", "1"),
         ("export", f"params:{payload}", tmp_path / "out", "--vocab", payload),
     ):
@@ -284,7 +284,7 @@ def test_a_manifest_holds_what_is_made_of_it(cli: Cli, bundle: Path, tables: Tab
     for command in (
         ("inspect", bundle),
         ("extract", bundle, out, "--output", "layer 0"),
-        ("finetune", bundle, "--train", tables.train, "--dev", tables.dev, "--out", out),
+        ("finetune", bundle, "--train", tables.train, "--dev", tables.dev, out),
     ):
         assert re.search(rf"m-manifest.json: .*{key}.* is (missing|not an)", refusal(cli(*command)))
 

@@ -172,7 +172,7 @@ def test_what_a_release_computes_wrong(cli: Command, classifier: Path, tmp_path:
 
 
 def test_parameters_are_counted_by_part(cli: Command, classifier: Path) -> None:
-    document = as_json(cli, classifier, "--params")
+    document = as_json(cli, classifier, "--arrays")
     parts = {part["name"]: part for part in document["parameters"]["parts"]}
     assert list(parts) == ["embeddings", "layer 0", "layer 1", "head"]
     assert parts["embeddings"]["numbers"] == (53 + 40 + 2 + 2) * 32
@@ -205,13 +205,13 @@ def test_missing_and_superfluous_parameters_are_named(cli: Command, tmp_path: Pa
     lines = field(as_text(cli, prefix), "params")
     assert "missing: bertencoder0_position_weight, bertclassifier0_dense0_bias" in lines
     assert "not read by the graph: another_weight" in lines
-    (line,) = [line for line in as_text(cli, prefix, "--params") if line.startswith("another_weight")]
+    (line,) = [line for line in as_text(cli, prefix, "--arrays") if line.startswith("another_weight")]
     assert line.split() == ["another_weight", "(2,", "3)", "float32", "24", "B", "arg", "not", "read"]
 
 
 def test_a_symbol_without_parameters(cli: Command, tmp_path: Path) -> None:
     prefix = foreign(tmp_path, "0.10.0", "classifier", weights=False)
-    document = as_json(cli, prefix, "--params")
+    document = as_json(cli, prefix, "--arrays")
     assert (document["params"], document["parameters"], document["arrays"]) == (None, None, [])
     assert document["bert"]["max_length"] == 24  # from the shape that GluonNLP's variable carries
     assert field(as_text(cli, prefix), "params") == ["no file"]

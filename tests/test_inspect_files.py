@@ -37,7 +37,7 @@ def test_the_symbol_file_itself_finds_its_parameters(cli: Command, tmp_path: Pat
 
 
 def test_the_parameters_may_lie_elsewhere(cli: Command) -> None:
-    document = as_json(cli, SYMBOLS / "gluonnlp-0.10.0" / "classifier-symbol.json", WEIGHTS)
+    document = as_json(cli, SYMBOLS / "gluonnlp-0.10.0" / "classifier-symbol.json", "--params", WEIGHTS)
     assert document["params"] == str(WEIGHTS)
 
 
@@ -87,10 +87,14 @@ def test_wrong_files_are_refused_in_one_line(cli: Command, tmp_path: Path, optio
         ((tmp_path / "half",), 1, "half-symbol.json: not valid JSON"),
         ((tmp_path / "binary",), 1, "binary-symbol.json: not UTF-8 text"),
         ((STATIC / "expected.json",), 1, "expected.json: not an MXNet symbol, there is no list of nodes"),
-        ((symbol, tmp_path / "none.params"), 1, "none.params: No such file or directory"),
-        ((symbol, tmp_path), 1, f"{tmp_path}: Is a directory"),
-        ((symbol, symbol), 1, "classifier-symbol.json: not a readable MXNet .params file"),
-        ((symbol, tmp_path / "half.params"), 1, "half.params: not a readable MXNet .params file: truncated"),
+        ((symbol, "--params", tmp_path / "none.params"), 1, "none.params: No such file or directory"),
+        ((symbol, "--params", tmp_path), 1, f"{tmp_path}: Is a directory"),
+        ((symbol, "--params", symbol), 1, "classifier-symbol.json: not a readable MXNet .params file"),
+        (
+            (symbol, "--params", tmp_path / "half.params"),
+            1,
+            "half.params: not a readable MXNet .params file: truncated",
+        ),
     ):
         assert said in refusal(cli("inspect", *arguments, *options), code=code)
 
@@ -120,8 +124,8 @@ def test_the_nodes_are_listed_a_line_each(cli: Command, classifier: Path) -> Non
 
 
 def test_several_lists_follow_each_other(cli: Command, classifier: Path) -> None:
-    lists = [as_text(cli, classifier, option) for option in ("--nodes", "--params", "--ops")]
-    assert as_text(cli, classifier, "--ops", "--nodes", "--params") == [line for lines in lists for line in lines]
+    lists = [as_text(cli, classifier, option) for option in ("--nodes", "--arrays", "--ops")]
+    assert as_text(cli, classifier, "--ops", "--nodes", "--arrays") == [line for lines in lists for line in lines]
 
 
 def test_the_path_from_one_node_to_another(cli: Command, classifier: Path) -> None:
@@ -159,7 +163,7 @@ def test_mxnet_computes_the_shapes_of_all_tensors(cli: Command, classifier: Path
 
 @pytest.mark.parametrize("given", ["data0=3,8", "data1=3,8", "data2=3"])
 def test_the_shapes_of_the_other_inputs_follow_from_one(cli: Command, given: str) -> None:
-    arguments = (STATIC / "classifier-symbol.json", STATIC / "weights-0000.params", "--shape", given)
+    arguments = (STATIC / "classifier-symbol.json", "--params", STATIC / "weights-0000.params", "--shape", given)
     document = as_json(cli, *arguments)
     shapes = {fact["name"]: fact["shape"] for fact in document["inputs"]}
     assert shapes == {"data0": [3, 8], "data1": [3, 8], "data2": [3]}
@@ -173,7 +177,7 @@ def test_a_symbol_without_a_bert_takes_shapes_too(cli: Command) -> None:
 
 
 def test_wrong_shapes_are_refused_in_one_line(cli: Command, classifier: Path) -> None:
-    static = (STATIC / "classifier-symbol.json", STATIC / "weights-0000.params")
+    static = (STATIC / "classifier-symbol.json", "--params", STATIC / "weights-0000.params")
     for arguments, code, said in (
         ((classifier, "--shape", "data9=2,8"), 2, "has no input 'data9'; its inputs are data0, data1, data2"),
         ((classifier, "--shape", "data0=2,x"), 2, "'data0=2,x' is not of the form NAME=2,16"),
@@ -242,7 +246,7 @@ def base_bundle(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
 
 def test_a_bundle_of_440_mb_is_not_read_into_memory(base_bundle: Path) -> None:
     assert Path(f"{base_bundle}-0000.params").stat().st_size > 430_000_000
-    for options in ((), ("--json", "--nodes", "--params"), ("--path", "data0", "cls")):
+    for options in ((), ("--json", "--nodes", "--arrays"), ("--path", "data0", "cls")):
         out, code, peak, modules = in_a_process("inspect", base_bundle, *options)
         assert (code, modules) == (0, [])
         assert peak < 150_000_000
@@ -302,7 +306,7 @@ def test_a_symbol_that_is_named_by_its_path_needs_no_readable_parameters(
     assert (document["params"], len(document["notes"])) == (None, 1)
     done = cli("draw", symbol, tmp_path / "m.netron")
     assert (done.code, done.err.startswith("note: opened without parameters: ")) == (0, True)
-    for asked in ((tmp_path / "m",), (symbol, tmp_path / "m-0003.params"), (symbol, "--epoch", 3)):
+    for asked in ((tmp_path / "m",), (symbol, "--params", tmp_path / "m-0003.params"), (symbol, "--epoch", 3)):
         assert reason in refusal(cli("inspect", *asked))
 
 

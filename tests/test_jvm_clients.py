@@ -87,7 +87,7 @@ def test_what_clojure_has_fitted_gives_the_same_in_python(
 
 def test_clojure_saves_a_checkpoint_that_inspect_reads(fitted: Fitted, cli: Cli) -> None:
     """Its symbol is the training symbol, as Module saves it."""
-    result: Result = cli("inspect", f"{fitted.prefix}-symbol.json", fitted.params)
+    result: Result = cli("inspect", f"{fitted.prefix}-symbol.json", "--params", fitted.params)
     assert result.code == 0, result.err
     assert "`fc-finetune` reads `cls` = [CLS], position 0 of the sequence: (N, 32)" in result.out
 

@@ -54,7 +54,7 @@ def snli(tmp_path: Path) -> Path:
 
 
 def trained(cli: Cli, base: Path, table: Path, out: Path, *more: object) -> Result:
-    return cli("finetune", base, "--train", table, "--dev", table, "--out", out, "--epochs", 1, *more)
+    return cli("finetune", base, "--train", table, "--dev", table, out, "--epochs", 1, *more)
 
 
 def manifest(prefix: Path) -> Any:

@@ -88,7 +88,7 @@ def test_a_symbol_before_0_9_gets_the_auxiliary_states_that_mxnet_adds(cli: Cli,
     data, outputs = expected()
     (found,) = computed(tmp_path / "new", {"data": data})
     np.testing.assert_allclose(found, outputs, rtol=1e-5, atol=1e-6)
-    facts = json.loads(cli("inspect", source, "--params", "--json").out)
+    facts = json.loads(cli("inspect", source, "--arrays", "--json").out)
     assert [array["name"] for array in facts["arrays"] if array["kind"] == "aux"] == STATES
 
 

@@ -66,7 +66,7 @@ def test_a_fine_tuned_classifier(classifier: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_grafted_head(bundles: dict[str, Path], tmp_path: Path, head: str) -> None:
-    prefix = graft_head(bundles[HEADS[head]], tmp_path / head, head=head, init=3).bundle.prefix
+    prefix = graft_head(bundles[HEADS[head]], tmp_path / head, head=head, seed=3).bundle.prefix
     export_onnx(prefix, tmp_path / "out.onnx")
     for batch, length in SHAPES:
         assert_as_mxnet(tmp_path / "out.onnx", prefix, token_inputs(batch, length, WORDS))
@@ -74,7 +74,7 @@ def test_a_grafted_head(bundles: dict[str, Path], tmp_path: Path, head: str) -> 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_training_symbol_is_the_same_without_its_loss(bundles: dict[str, Path], tmp_path: Path, head: str) -> None:
-    prefix = graft_head(bundles[HEADS[head]], tmp_path / head, head=head, init=3).bundle.prefix
+    prefix = graft_head(bundles[HEADS[head]], tmp_path / head, head=head, seed=3).bundle.prefix
     params = f"{prefix}-0000.params"
     done = export_onnx(f"{prefix}-train-symbol.json", tmp_path / "train.onnx", params=params)
     export_onnx(prefix, tmp_path / "inference.onnx")
@@ -259,7 +259,7 @@ def test_the_recipe_of_the_readme_classifies_as_predict_does(
     cli: Cli, odd_base: Path, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = ["--train", tables.train, "--dev", tables.dev, "--epochs", 1, "--max-length", 12, "--freeze-encoder"]
-    assert cli("finetune", odd_base, *train, "--out", tmp_path / "classifier").code == 0
+    assert cli("finetune", odd_base, *train, tmp_path / "classifier").code == 0
     export_onnx(tmp_path / "classifier", tmp_path / "classifier.onnx")
 
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

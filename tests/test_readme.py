@@ -63,9 +63,9 @@ def test_the_answer_to_the_question_is_what_the_commands_print(
     assert cli("export", f"hf:{tiny_hf}", base).code == 0
     train = ["--train", tables.train, "--dev", tables.dev, "--epochs", 1, "--max-length", 24]
     printed = [
-        cli("finetune", whole, *train, "--out", tmp_path / "a").err,
-        cli("finetune", whole, *train, "--out", tmp_path / "a", "--whole-sequence").err,
-        cli("finetune", base, *train, "--out", tmp_path / "b").err,
+        cli("finetune", whole, *train, tmp_path / "a").err,
+        cli("finetune", whole, *train, tmp_path / "a", "--whole-sequence").err,
+        cli("finetune", base, *train, tmp_path / "b").err,
     ]
     said = numbers_aside("".join(printed).replace(str(tmp_path), "out"))
     shown = re.findall(r"^(?:Error|fc-finetune) .*$|^Error: .*$", README.partition("## Commands")[0], re.MULTILINE)

@@ -72,7 +72,7 @@ def test_a_bert_of_the_first_layers_can_be_fine_tuned(
     assert Bundle.open(base).config.num_layers == 1
     assert cli("verify", base).code == 0
     train = ["--train", tables.train, "--dev", tables.dev, "--epochs", 1]
-    assert cli("finetune", base, *train, "--out", tmp_path / "tuned").code == 0
+    assert cli("finetune", base, *train, tmp_path / "tuned").code == 0
 
 
 def test_the_embeddings_have_a_name_too(classifier: Path, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_bundle_that_was_written_over_tells_how_to_read_it(cli: Cli, trained: 
     shutil.copy(params.with_name("trained-symbol.json"), f"{grafted}-symbol.json")
     line = cli("inspect", grafted).error_line
     assert line.endswith("to take the files as they are, name the one of the parameters too")
-    assert cli("inspect", grafted, f"{grafted}-0000.params").code == 0
+    assert cli("inspect", grafted, "--params", f"{grafted}-0000.params").code == 0
 
 
 # What the numbers say
@@ -183,14 +183,14 @@ def test_outputs_that_mxnet_s_fusion_spoils_are_named(cli: Cli, tmp_path: Path) 
 
 def test_the_parameters_of_another_model_are_seen(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     mx.nd.save(str(tmp_path / "other.params"), {"arg:a": mx.nd.ones((2,)), "arg:b": mx.nd.ones((2,))})
-    done = cli("inspect", f"{bundles['cls']}-symbol.json", tmp_path / "other.params")
+    done = cli("inspect", f"{bundles['cls']}-symbol.json", "--params", tmp_path / "other.params")
     assert "2 arrays, none of which the graph reads" in done.out
     table = "bertencoder0_position_weight"
     values = {**ParamsFile(f"{bundles['cls']}-0000.params"), table: np.ones((3, 5), np.float32)}
     mx.nd.save(str(tmp_path / "wrong.params"), {f"arg:{name}": mx.nd.array(array) for name, array in values.items()})
     model = open_model(f"{bundles['cls']}-symbol.json", tmp_path / "wrong.params")
     assert model.misshapen == [table]
-    done = cli("inspect", f"{bundles['cls']}-symbol.json", tmp_path / "wrong.params")
+    done = cli("inspect", f"{bundles['cls']}-symbol.json", "--params", tmp_path / "wrong.params")
     assert f"of another shape than the graph says: {table}" in done.out
 
 

@@ -211,7 +211,7 @@ def test_the_names_of_special_tokens_are_text_when_that_is_asked_for(
     text = ["--text", "the [SEP] cat"]
     (record,) = records(cli("tokenize", bundles["cls"], *text))
     assert record["data0"] == [CLS, *ids("the"), SEP, *ids("cat"), SEP]
-    source = [f"hf:{tiny_hf}", tmp_path / "out"] if command == "export" else [bundles["cls"], "--out", tmp_path / "out"]
+    source = [f"hf:{tiny_hf}", tmp_path / "out"] if command == "export" else [bundles["cls"], tmp_path / "out"]
     train = ["--train", tables.train, "--dev", tables.dev, "--epochs", 1, "--freeze-encoder"]
     done = cli(command, *source, "--literal-special-tokens", *(train if command == "finetune" else []))
     assert done.code == 0, done.err

@@ -100,7 +100,7 @@ def test_fine_tuning_trains_what_is_not_frozen(cli: Cli, random_encoder: Path, t
     for name, options in (("all", []), ("head", ["--freeze-encoder"])):
         out = tmp_path / name
         arguments = ("--train", tables.train, "--dev", tables.dev, "--epochs", 1)
-        assert cli("finetune", random_encoder, *arguments, "--out", out, *options).code == 0
+        assert cli("finetune", random_encoder, *arguments, out, *options).code == 0
         assert trained(cli, out) == (True, name == "all")
         assert cli("predict", out, "--text", "happy").code == 0
 

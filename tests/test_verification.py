@@ -20,7 +20,7 @@ from refusals import refusal
 from bertsym import Bundle, FinetuneOptions, ModelError, VerificationError, export, finetune, verify
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array, write_params
-from bertsym.verifier import DEFAULT_ATOL, verify_bundle
+from bertsym.verifier import DEFAULT_RTOL, verify_bundle
 
 Cli = Callable[..., Result]
 Document = dict[str, Any]
@@ -170,8 +170,8 @@ def test_a_position_table_shorter_than_the_lengths_of_the_check_is_no_obstacle(t
 def test_the_tolerance_is_relative_to_the_outputs_scale(cli: Cli, bundles: dict[str, Path]) -> None:
     worst = max(check.relative_difference for check in verify(bundles["sequence"]))
     assert 0 < worst < 1e-5
-    assert cli("verify", bundles["sequence"], "--atol", worst * 1.01).code == 0
-    line = refusal(cli("verify", bundles["sequence"], "--atol", worst * 0.99))
+    assert cli("verify", bundles["sequence"], "--rtol", worst * 1.01).code == 0
+    line = refusal(cli("verify", bundles["sequence"], "--rtol", worst * 0.99))
     assert "differs from GluonNLP's BERTModel by more than" in line
     assert "sequence_output" in line
 
@@ -218,11 +218,11 @@ def test_a_training_symbol_that_computes_something_else_is_found(cli: Cli, class
 def test_weights_that_are_not_the_sources_are_found_where_the_source_is_known(bundles: dict[str, Path]) -> None:
     bundle = Bundle.open(bundles["cls"])
     params = dict(bundle.params())
-    assert verify_bundle(bundle, params, DEFAULT_ATOL, (16, 40), "here")
+    assert verify_bundle(bundle, params, DEFAULT_RTOL, (16, 40), "here")
     query, key = (f"{LAYER}_dotproductselfattentioncell0_{part}_weight" for part in ("query", "key"))
     params[query], params[key] = params[key], params[query]
     with pytest.raises(VerificationError, match="here: differs from GluonNLP's BERTModel"):
-        verify_bundle(bundle, params, DEFAULT_ATOL, (16, 40), "here")
+        verify_bundle(bundle, params, DEFAULT_RTOL, (16, 40), "here")
 
 
 def test_an_export_is_compared_with_its_source_and_not_with_what_was_written(

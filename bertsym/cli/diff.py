@@ -11,14 +11,14 @@ from bertsym.terminal import escaped
 
 
 @click.command("diff")
-@click.argument("one", metavar="A")
-@click.argument("other", metavar="B")
+@click.argument("model", metavar="MODEL_A")
+@click.argument("other", metavar="MODEL_B")
 @click.option("--run", is_flag=True, help="Run both on the same random inputs and compare outputs and layers.")
 @click.option("--inputs", metavar="FILE.npz", help="Run both on these arrays, by input name.")
 @shape_option
 @foreign_options
 @click.option(
-    "--atol",
+    "--rtol",
     type=click.FloatRange(0, min_open=True),
     default=1e-5,
     show_default=True,
@@ -28,12 +28,12 @@ from bertsym.terminal import escaped
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if they differ.")
 def command(
-    one: str,
+    model: str,
     other: str,
     run: bool,
     inputs: str | None,
     shape: dict[str, tuple[int, ...]],
-    atol: float,
+    rtol: float,
     show_all: bool,
     as_json: bool,
     exit_code: bool,
@@ -47,7 +47,7 @@ def command(
     from bertsym.surgery.diff import diff
     from bertsym.surgery.formatting import diff_lines
 
-    found = diff(one, other, run=run, inputs=inputs, shapes=shape, atol=atol)
+    found = diff(model, other, run=run, inputs=inputs, shapes=shape, rtol=rtol)
     for note in found.notes:
         click.echo(escaped(f"note: {note}"), err=True)
     if as_json:

@@ -9,7 +9,7 @@ from bertsym.terminal import escaped
 
 
 @click.command("draw")
-@click.argument("symbol", metavar="PREFIX")
+@click.argument("model")
 @click.argument("out", metavar="OUT.svg|png|html|netron")
 @click.option(
     "--expand", multiple=True, metavar="LAYER", help="Open a layer: 3, 'layer 3' or all; in html from the start."
@@ -20,7 +20,7 @@ from bertsym.terminal import escaped
 @foreign_options
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def command(
-    symbol: str,
+    model: str,
     out: str,
     expand: tuple[str, ...],
     params: str | None,
@@ -28,7 +28,7 @@ def command(
     shape: dict[str, tuple[int, ...]],
     force: bool,
 ) -> None:
-    """Draw the symbol at PREFIX: what reaches its classifier, encoder layers folded, shapes on the edges.
+    """Draw the symbol MODEL: what reaches its classifier, encoder layers folded, shapes on the edges.
 
     svg, png and html are laid out by Graphviz. The html is one file without references, in which layers fold open
     and a node shows its attributes. A .netron file is for Netron, which then shows the shape of every edge.
@@ -41,5 +41,5 @@ def command(
     def report(note: str) -> None:
         click.echo(escaped(f"note: {note}"), err=True)
 
-    path = draw(symbol, out, expand=expand, params=params, epoch=epoch, shapes=shape, force=force, on_note=report)
+    path = draw(model, out, expand=expand, params=params, epoch=epoch, shapes=shape, force=force, on_note=report)
     click.echo(f"wrote {path}")

@@ -59,8 +59,8 @@ class _Dropout(OptionType):
 
 
 @click.command("edit")
-@click.argument("symbol", metavar="PREFIX")
-@click.argument("prefix", metavar="[OUT]", required=False)
+@click.argument("model")
+@click.argument("out", required=False)
 @click.option(
     "--rename",
     "renames",
@@ -74,8 +74,8 @@ class _Dropout(OptionType):
 @click.option("--dry-run", is_flag=True, help="Print what would change and write nothing.")
 @surgery_options
 def command(
-    symbol: str,
-    prefix: str | None,
+    model: str,
+    out: str | None,
     renames: tuple[tuple[str, str], ...],
     prefixes: tuple[tuple[str, str], ...],
     attributes: tuple[tuple[str, str, str], ...],
@@ -86,7 +86,7 @@ def command(
     shape: dict[str, tuple[int, ...]],
     force: bool,
 ) -> None:
-    """Change names, attributes or dropout of the symbol at PREFIX and write it as a bundle at OUT.
+    """Change names, attributes or dropout of the symbol MODEL and write it as a bundle at OUT.
 
     Parameters follow the names of their variables, and a training symbol is changed alike. Unless --set is given
     the result must compute the same, and is compared with the original on random inputs.
@@ -96,14 +96,14 @@ def command(
     --params and --epoch replace the parameters by others of the same names and shapes, such as those that Module or
     another binding trained on the training symbol of a bundle.
     """
-    if prefix is None and not dry_run:
+    if out is None and not dry_run:
         raise click.UsageError("Missing argument 'OUT'; --dry-run writes nothing.")
     from bertsym.surgery.edit import Edits, edit
     from bertsym.surgery.formatting import first_lines
 
     edited = edit(
-        symbol,
-        None if dry_run else prefix,
+        model,
+        None if dry_run else out,
         Edits(renames, prefixes, attributes, dropout),
         params=params,
         epoch=epoch,

@@ -21,7 +21,7 @@ from bertsym.cli.options import (
 
 
 @click.command("evaluate")
-@click.argument("prefix")
+@click.argument("model")
 @click.argument("file")
 @task_option()
 @table_options
@@ -32,7 +32,7 @@ from bertsym.cli.options import (
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    prefix: str,
+    model: str,
     file: str,
     task: str | None,
     kind: str | None,
@@ -46,7 +46,7 @@ def command(
     device: str,
     as_json: bool,
 ) -> None:
-    """Print the metrics of the classifier at PREFIX on FILE, over all of its rows.
+    """Print the metrics of the classifier MODEL on FILE, over all of its rows.
 
     Header, columns, dropped labels and task are those of the training unless others are given.
     """
@@ -59,7 +59,7 @@ def command(
     bad_rows = BadRows(on_error, warn)
     with row_bar() as on_rows:
         result = evaluate(
-            prefix,
+            model,
             file,
             table_format=tables,
             task=task,

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from bertsym.cli.options import command_line, force_option, form_options, literal_special_tokens_option
+from bertsym.cli.options import TaskChoice, command_line, force_option, form_options, literal_special_tokens_option
 from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
 
 
 @click.command("export")
 @click.argument("source")
-@click.argument("prefix")
+@click.argument("out")
 @click.option(
     "--output",
     type=click.Choice(list(OUTPUTS)),
@@ -24,7 +24,7 @@ from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
 @click.option("--cls-slice/--no-cls-slice", default=None, help="The same as --output cls, --output sequence.")
 @click.option(
     "--task",
-    type=click.Choice(list(FINISHED_HEADS)),
+    type=TaskChoice(list(FINISHED_HEADS)),
     help="Write a finished, untrained head that ends in logits, as GluonNLP's export.py does.",
 )
 @click.option("--num-classes", type=click.IntRange(2), help="For --task classification.  [default: 2]")
@@ -46,7 +46,7 @@ from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
 )
 @click.option("--cache", metavar="DIR", help="For gluonnlp:, the folder of downloads.  [default: ~/.mxnet/models]")
 @click.option(
-    "--atol",
+    "--rtol",
     type=click.FloatRange(0, min_open=True),
     default=1e-5,
     show_default=True,
@@ -56,7 +56,7 @@ from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
 @force_option
 def command(
     source: str,
-    prefix: str,
+    out: str,
     output: str | None,
     cls_slice: bool | None,
     task: str | None,
@@ -67,13 +67,13 @@ def command(
     guard: bool,
     literal_special_tokens: bool,
     seed: int,
-    atol: float,
+    rtol: float,
     verify: bool,
     force: bool,
     ignore_weights: tuple[str, ...],
     **source_options: Any,
 ) -> None:
-    """Write the BERT of SOURCE as PREFIX-symbol.json, PREFIX-0000.params and what belongs to them.
+    """Write the BERT of SOURCE as OUT-symbol.json, OUT-0000.params and what belongs to them.
 
     \b
     SOURCE is one of
@@ -83,7 +83,7 @@ def command(
       random:MODEL             random weights for benchmarks: random:bert_12_768_12
 
     The files are loaded through Module and SymbolBlock and compared with GluonNLP's own BERTModel before
-    they appear at PREFIX, unless --no-verify; on any error nothing is left.
+    they appear at OUT, unless --no-verify; on any error nothing is left.
 
     The bundle is the encoder alone, or with --task the encoder with an untrained head. A trained task head of
     SOURCE (classifier.*, qa_outputs.*, score.*) is not exported: --task is refused where there is one, unless
@@ -107,7 +107,7 @@ def command(
         source_options["ignore_weights"] = ignore_weights
     result = export(
         source,
-        prefix,
+        out,
         output=output,
         task=task,
         num_classes=num_classes,
@@ -118,7 +118,7 @@ def command(
         literal_special_tokens=literal_special_tokens,
         seed=seed,
         options=SourceOptions(**source_options),
-        atol=atol,
+        rtol=rtol,
         verify=verify,
         force=force,
         command=command_line(),
@@ -138,4 +138,4 @@ def command(
     else:
         click.echo(f"  {OUTPUTS[signature.output]}")
         whole = " --whole-sequence" if signature.output == "sequence" else ""
-        click.echo(f"next: bertsym finetune {shlex.quote(prefix)} --train FILE --dev FILE --out PREFIX2{whole}")
+        click.echo(f"next: bertsym finetune {shlex.quote(out)} OUT --train FILE --dev FILE{whole}")

@@ -8,8 +8,8 @@ from bertsym.cli.options import command_line, show_written, surgery_options
 
 
 @click.command("extract")
-@click.argument("symbol", metavar="PREFIX")
-@click.argument("prefix", metavar="OUT")
+@click.argument("model")
+@click.argument("out")
 @click.option("--output", "outputs", multiple=True, required=True, metavar="NODE", help="A tensor that is an output.")
 @click.option(
     "--input",
@@ -20,8 +20,8 @@ from bertsym.cli.options import command_line, show_written, surgery_options
 )
 @surgery_options
 def command(
-    symbol: str,
-    prefix: str,
+    model: str,
+    out: str,
     outputs: tuple[str, ...],
     inputs: tuple[str, ...],
     params: str | None,
@@ -29,7 +29,7 @@ def command(
     shape: dict[str, tuple[int, ...]],
     force: bool,
 ) -> None:
-    """Write the part of the symbol at PREFIX that computes the given nodes as a bundle at OUT.
+    """Write the part of the symbol MODEL that computes the given nodes as a bundle at OUT.
 
     OUT-0000.params holds the parameters of this part only. The part is run beside the original on random
     inputs before it is written. `bertsym inspect PREFIX --nodes` lists the nodes; NODE#2 is the
@@ -38,8 +38,8 @@ def command(
     from bertsym.surgery.extract import extract
 
     written = extract(
-        symbol,
-        prefix,
+        model,
+        out,
         outputs,
         inputs,
         params=params,

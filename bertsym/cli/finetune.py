@@ -25,11 +25,11 @@ from bertsym.cli.options import (
 
 
 @click.command("finetune")
-@click.argument("prefix")
+@click.argument("model")
+@click.argument("out")
 @click.option("--train", required=True, metavar="FILE", help="Training table.")
 @click.option("--dev", required=True, metavar="FILE", help="Table that decides which epoch is kept.")
-@click.option("--out", required=True, metavar="PREFIX2", help="Where the classifier is written.")
-@task_option(default="classification", show_default=True)
+@task_option("classification")
 @table_options
 @drop_label_option
 @on_error_option("At a row of either table that can't be read: stop, or report it and leave it out.")
@@ -67,9 +67,7 @@ from bertsym.cli.options import (
 @click.option(
     "--keep-checkpoints", type=int, default=1, show_default=True, metavar="K", help="Of the newest checkpoints."
 )
-@click.option(
-    "--resume", is_flag=True, help="Go on from the newest checkpoint in PREFIX2-checkpoints, to the same bytes."
-)
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in OUT-checkpoints, to the same bytes.")
 @click.option(
     "--kvstore",
     type=click.Choice(["local", "dist_sync"]),
@@ -88,7 +86,7 @@ from bertsym.cli.options import (
 @click.option("--log-json", metavar="FILE", help="Write one JSON object a line, per step group and per epoch.")
 @force_option
 def command(
-    prefix: str,
+    model: str,
     train: str,
     dev: str,
     out: str,
@@ -108,14 +106,14 @@ def command(
     force: bool,
     **settings: Any,
 ) -> None:
-    """Graft Dropout, FullyConnected fc-finetune and SoftmaxOutput softmax onto the bundle at PREFIX and fit.
+    """Graft Dropout, FullyConnected fc-finetune and SoftmaxOutput softmax onto the bundle MODEL and fit.
 
     Tables are TSV (as GLUE publishes it: no quoting), CSV or JSON Lines. Without --task and columns, the
     usual header names are found: text or sentence1, text_pair or sentence2, label. Both tables are read with the
     same columns, and both with or both without a header: without one give --no-header and column numbers. Where
     the first line contradicts that, the command stops. The manifest has the numbers of rows that were left out.
 
-    Checkpoints are written to PREFIX2-checkpoints/checkpoint-STEP after each epoch, and after SIGINT or SIGTERM. They
+    Checkpoints are written to OUT-checkpoints/checkpoint-STEP after each epoch, and after SIGINT or SIGTERM. They
     are removed when the bundle is there.
     """
     from bertsym.training.options import FinetuneOptions
@@ -138,7 +136,7 @@ def command(
             taken = [
                 Path(train),
                 Path(dev),
-                *(path for target in (prefix, out) if Path(target).name for path in bundle_paths(Path(target))),
+                *(path for target in (model, out) if Path(target).name for path in bundle_paths(Path(target))),
             ]
             if Path(log_json).resolve() in [path.resolve() for path in taken]:
                 raise click.UsageError(f"--log-json {log_json} would overwrite a file of this run.")
@@ -148,7 +146,7 @@ def command(
         train_together = functools.partial(finetune_distributed, worker_timeout=worker_timeout)
         try:
             result = (finetune if kvstore == "local" else train_together)(
-                prefix,
+                model,
                 train,
                 dev,
                 out,

@@ -6,37 +6,43 @@ import shlex
 
 import click
 
-from bertsym.cli.options import command_line, show_written, surgery_options
+from bertsym.cli.options import TaskChoice, command_line, show_written, surgery_options
 from bertsym.encoders.head_grafting import HEADS
 
 
 @click.command("graft")
-@click.argument("symbol", metavar="PREFIX")
-@click.argument("prefix", metavar="OUT")
-@click.option("--head", type=click.Choice([*HEADS, "none"]), default="classification", show_default=True)
+@click.argument("model")
+@click.argument("out")
+@click.option(
+    "--head",
+    type=TaskChoice([*HEADS, "none"]),
+    default="classification",
+    show_default=True,
+    help="Kind of task that the head is for; none removes the head that is there.",
+)
 @click.option("--num-classes", type=int, help="Values that the head gives.  [default: 2; 1 for regression]")
 @click.option("--dropout", type=float, default=0.1, show_default=True, help="Before the head, in training.")
 @click.option(
     "--at", metavar="NODE", help="What the head reads, as a node or as 'layer 5'.  [default: the only output]"
 )
 @click.option("--cls-slice", is_flag=True, help="Read position 0 of NODE, whose shape is (N, T, units).")
-@click.option("--init", type=click.IntRange(0), default=0, show_default=True, help="Seed of the head's weights.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the head's weights.")
 @surgery_options
 def command(
-    symbol: str,
-    prefix: str,
+    model: str,
+    out: str,
     head: str,
     num_classes: int | None,
     dropout: float,
     at: str | None,
     cls_slice: bool,
-    init: int,
+    seed: int,
     params: str | None,
     epoch: int | None,
     shape: dict[str, tuple[int, ...]],
     force: bool,
 ) -> None:
-    """Put an untrained head on the symbol at PREFIX, or remove its head, and write a bundle at OUT.
+    """Put an untrained head on the symbol MODEL, or remove its head, and write a bundle at OUT.
 
     The head is Dropout -> FullyConnected fc-finetune and what belongs to its kind. OUT-train-symbol.json is for
     Module.fit, here or in another binding; OUT-symbol.json for inference. --head none gives back the base of a
@@ -45,14 +51,14 @@ def command(
     from bertsym.surgery.heads import graft_head
 
     written = graft_head(
-        symbol,
-        prefix,
+        model,
+        out,
         head=head,
         num_classes=num_classes,
         dropout=dropout,
         at=at,
         cls_slice=cls_slice,
-        init=init,
+        seed=seed,
         params=params,
         epoch=epoch,
         shapes=shape,
@@ -61,6 +67,6 @@ def command(
     )
     show_written(written)
     if head != "none":
-        at = shlex.quote(prefix)
+        at = shlex.quote(out)
         click.echo(f"next: fit {at}-train-symbol.json with {at}-0000.params, and save under another PREFIX;")
         click.echo(f"  bertsym edit {at} PREFIX --params TRAINED.params makes a bundle of the result")

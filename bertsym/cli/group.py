@@ -102,7 +102,7 @@ def cli() -> None:
 
     \b
     bertsym export hf:DIR out/base
-    bertsym finetune out/base --train train.tsv --dev dev.tsv --out out/classifier
+    bertsym finetune out/base out/classifier --train train.tsv --dev dev.tsv
     bertsym predict out/classifier --text "..." --text-pair "..."
     """
 

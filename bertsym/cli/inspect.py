@@ -6,16 +6,16 @@ import json
 
 import click
 
-from bertsym.cli.options import epoch_option, foreign_options, shape_option
+from bertsym.cli.options import epoch_option, foreign_options, params_option, shape_option
 from bertsym.terminal import escaped
 
 
 @click.command("inspect")
-@click.argument("symbol", metavar="PREFIX")
-@click.argument("params", required=False, metavar="[PARAMS]")
+@click.argument("model")
+@params_option
 @epoch_option
 @click.option("--nodes", is_flag=True, help="List all nodes.")
-@click.option("--params", "arrays", is_flag=True, help="List all arrays of the parameter file.")
+@click.option("--arrays", is_flag=True, help="List all arrays of the parameter file.")
 @click.option("--ops", is_flag=True, help="List the operators with their counts.")
 @click.option("--path", nargs=2, metavar="A B", help="List the nodes through which data gets from node A to node B.")
 @click.option("--shapes", is_flag=True, help="Let MXNet compute the shapes of all tensors.")
@@ -25,7 +25,7 @@ from bertsym.terminal import escaped
     "--json", "as_json", is_flag=True, help="Print one JSON object, as docs/inspect.schema.json describes it."
 )
 def command(
-    symbol: str,
+    model: str,
     params: str | None,
     epoch: int | None,
     nodes: bool,
@@ -36,7 +36,7 @@ def command(
     shape: dict[str, tuple[int, ...]],
     as_json: bool,
 ) -> None:
-    """Tell what the symbol at PREFIX is, and what reaches its classifier.
+    """Tell what the symbol MODEL is, and what reaches its classifier.
 
     PREFIX is that of a bundle or of any MXNet checkpoint (PREFIX-symbol.json, PREFIX-0000.params), or the path
     of a symbol file, with or without the one of its parameters. A symbol file is inspected without parameters, with
@@ -47,7 +47,7 @@ def command(
     from bertsym.inspection.formatting import array_lines, node_lines, operator_lines, summary
     from bertsym.inspection.report import inspect
 
-    facts = inspect(symbol, params, epoch=epoch, path=path or None, shapes=shape if shapes or shape else None)
+    facts = inspect(model, params, epoch=epoch, path=path or None, shapes=shape if shapes or shape else None)
     if as_json:
         click.echo(json.dumps(facts.to_json(nodes=nodes, params=arrays), indent=2, ensure_ascii=False))
         return

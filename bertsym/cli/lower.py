@@ -8,8 +8,8 @@ from bertsym.cli.options import command_line, form_options, show_written, surger
 
 
 @click.command("lower")
-@click.argument("symbol", metavar="PREFIX")
-@click.argument("prefix", metavar="OUT")
+@click.argument("model")
+@click.argument("out")
 @form_options
 @click.option(
     "--fold", is_flag=True, help="For inference: query, key and value of a layer as one parameter and one product."
@@ -21,8 +21,8 @@ from bertsym.cli.options import command_line, form_options, show_written, surger
 )
 @surgery_options
 def command(
-    symbol: str,
-    prefix: str,
+    model: str,
+    out: str,
     form: str | None,
     target: str | None,
     fold: bool,
@@ -32,7 +32,7 @@ def command(
     shape: dict[str, tuple[int, ...]],
     force: bool,
 ) -> None:
-    """Write the BERT at PREFIX for another MXNet, or in another form, as a bundle at OUT.
+    """Write the BERT MODEL for another MXNet, or in another form, as a bundle at OUT.
 
     PREFIX is a bundle, or any BERT that GluonNLP 0.6 to 0.10 exported, whatever stands on it. Its encoder is
     found by its graph and replaced; what stands on it and all parameters stay. Both are run on random texts
@@ -41,8 +41,8 @@ def command(
     from bertsym.surgery.lower import lower
 
     written = lower(
-        symbol,
-        prefix,
+        model,
+        out,
         target=target,
         form=form,
         fold=fold,

@@ -9,7 +9,7 @@ from bertsym.terminal import escaped
 
 
 @click.command("onnx")
-@click.argument("symbol", metavar="PREFIX")
+@click.argument("model")
 @click.argument("out", metavar="OUT.onnx")
 @params_option
 @epoch_option
@@ -17,14 +17,14 @@ from bertsym.terminal import escaped
 @foreign_options
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def command(
-    symbol: str,
+    model: str,
     out: str,
     params: str | None,
     epoch: int | None,
     shape: dict[str, tuple[int, ...]],
     force: bool,
 ) -> None:
-    """Write the symbol at PREFIX and its parameters as an ONNX file, opset 13, for life without MXNet.
+    """Write the symbol MODEL and its parameters as an ONNX file, opset 13, for life without MXNet.
 
     Inputs and outputs keep MXNet's names. Token ids (data0), token types (data1) and valid_length (data2) are
     int64; any other input, and every output, is float32. Batch and length are free, unless the symbol is locked to
@@ -36,7 +36,7 @@ def command(
     """
     from bertsym.onnx_export.exporter import export_onnx
 
-    done = export_onnx(symbol, out, params=params, epoch=epoch, shapes=shape, force=force)
+    done = export_onnx(model, out, params=params, epoch=epoch, shapes=shape, force=force)
     for note in done.notes:
         click.echo(escaped(f"note: {note}"), err=True)
     for check in done.checks:

@@ -248,12 +248,31 @@ def show_truncated(truncated: int, rows: int, limit: int) -> None:
         click.echo(f"{truncated} of {rows} texts truncated to {limit} tokens", err=True)
 
 
-def task_option(**settings: Any) -> Callable[[Function], Function]:
-    """``--task``, one of the table of tasks."""
+class TaskChoice(click.Choice):  # type: ignore[type-arg, unused-ignore]  # generic since click 8.2
+    """A kind of task, or another word that a command takes in its place; kinds without support are named as such."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Fail unless the command supports it."""
+        from bertsym.text.tasks import TASK_KINDS
+
+        if value in TASK_KINDS and value not in self.choices:
+            command = ctx.info_name if ctx else "this command"
+            self.fail(f"{command} does not support {value!r} yet; it supports {', '.join(self.choices)}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def task_option(default: str | None = None) -> Callable[[Function], Function]:
+    """``--task``: a kind of task, or a known data set, which implies its kind."""
     from bertsym.text.tasks import TASKS
 
-    described = "; ".join(f"{task.name}: {task.description}" for task in TASKS.values())
-    return click.option("--task", type=click.Choice(list(TASKS)), help=f"{described}.", **settings)
+    known = "; ".join(f"{task.name}: {task.description}" for task in TASKS.values())
+    return click.option(
+        "--task",
+        type=TaskChoice(list(TASKS)),
+        default=default,
+        help=f"Kind of task, or a known data set, which implies its kind and its columns. {known}."
+        f"  [default: {default or 'as in training'}]",
+    )
 
 
 # They don't change what is written, nor where it was written.
@@ -261,12 +280,11 @@ _NOT_NOTED = ("force", "log_json", "verbose", "checkpoint_steps", "keep_checkpoi
 
 
 def command_line(again: bool = False) -> list[str]:
-    """The command of the current context for a manifest: what was given, and PREFIX for the target.
+    """The command of the current context for a manifest: what was given, with OUT for the target.
 
     All of it, to be typed `again`.
     """
     context = click.get_current_context()
-    target = "out" if "out" in context.params else "prefix"
     words = ["bertsym", str(context.command.name)]
     for parameter in context.command.params:
         name = str(parameter.name)
@@ -278,7 +296,7 @@ def command_line(again: bool = False) -> list[str]:
             for item in value.items() if isinstance(value, dict) else value:
                 words += [parameter.opts[0], _as_given(item)]
             continue
-        value = "PREFIX" if name == target and not again else str(value)
+        value = "OUT" if name == "out" and not again else str(value)
         if isinstance(parameter, click.Argument):
             words.append(value)
         elif isinstance(parameter, click.Option) and parameter.is_flag:

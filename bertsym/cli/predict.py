@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command("predict")
-@click.argument("prefix")
+@click.argument("model")
 @text_options
 @click.option("--output-format", type=click.Choice(["tsv", "jsonl"]), default="tsv", show_default=True)
 @on_error_option(
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @device_option
 @threads_option
 def command(
-    prefix: str,
+    model: str,
     file: str | None,
     text: str | None,
     text_pair: str | None,
@@ -64,7 +64,7 @@ def command(
     from bertsym.inference.predict import Classifier
     from bertsym.text.bad_rows import BadRows
 
-    classifier = Classifier(prefix, device, batch_size)
+    classifier = Classifier(model, device, batch_size)
     predictions: Iterator[Prediction | DataError]
     if text is not None:
         predictions = iter(classifier.predict([text], None if text_pair is None else [text_pair]))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command("quantize")
-@click.argument("prefix")
+@click.argument("model")
 @click.argument("out")
 @click.option("--calibrate", required=True, metavar="FILE", help="Table of texts as those that will be classified.")
 @click.option("--dev", metavar="FILE", help="Labelled table that decides.  [default: the one of --calibrate]")
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 @threads_option
 @force_option
 def command(
-    prefix: str,
+    model: str,
     out: str,
     calibrate: str,
     dev: str | None,
@@ -69,7 +69,7 @@ def command(
     max_drop: float,
     force: bool,
 ) -> None:
-    """Write the classifier at PREFIX in int8, as a bundle at OUT, and measure both on the dev table.
+    """Write the classifier MODEL in int8, as a bundle at OUT, and measure both on the dev table.
 
     Layers stay in float32 where too much would be lost otherwise; where that doesn't help, nothing is written.
     It is for MXNet on CPUs, quick on those with AVX-512 VNNI.
@@ -81,7 +81,7 @@ def command(
     from bertsym.training.progress import TextProgress
 
     result = quantize(
-        prefix,
+        model,
         out,
         calibrate,
         dev=dev,

@@ -11,10 +11,10 @@ from bertsym.cli.options import check_texts, row_bar, show_truncated, table_form
 
 
 @click.command("tokenize")
-@click.argument("prefix")
+@click.argument("model")
 @text_options
 def command(
-    prefix: str,
+    model: str,
     file: str | None,
     text: str | None,
     text_pair: str | None,
@@ -24,7 +24,7 @@ def command(
     pair_column: str | None,
     label_column: str | None,
 ) -> None:
-    """Print the inputs of the model at PREFIX, a JSON object for each text, in the order of the input.
+    """Print the inputs of the model MODEL, a JSON object for each text, in the order of the input.
 
     \b
     {"data0": [101, 2023, 102], "data1": [0, 0, 0], "data2": 3}
@@ -38,7 +38,7 @@ def command(
 
     from bertsym.inference.bundle_tokenizer import BundleTokenizer
 
-    tokenizer = BundleTokenizer.open(prefix)
+    tokenizer = BundleTokenizer.open(model)
     if text is not None:
         encoded = tokenizer.encode([text], None if text_pair is None else [text_pair])
     else:

@@ -13,7 +13,7 @@ from bertsym.model import Model
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
 
-DEFAULT_ATOL = 1e-5  #: largest difference allowed, as a part of the scale
+DEFAULT_RTOL = 1e-5  #: largest difference allowed, as a part of the scale
 
 
 class NotComparableError(ModelError):
@@ -87,11 +87,11 @@ def compare(
     return [difference(str(other), one, two) for (_, other), one, two in zip(pairs, values, others)]
 
 
-def check_equal(differences: Sequence[Difference], where: str, atol: float = DEFAULT_ATOL) -> None:
-    """Raise VerificationError for a tensor that differs by more than `atol` of its scale."""
+def check_equal(differences: Sequence[Difference], where: str, rtol: float = DEFAULT_RTOL) -> None:
+    """Raise VerificationError for a tensor that differs by more than `rtol` of its scale."""
     for found in differences:
         # Written so that NaN fails too.
-        if not found.relative <= atol:
+        if not found.relative <= rtol:
             raise VerificationError(f"{where}: does not compute what it was made from: {found}")
 
 
@@ -109,7 +109,7 @@ def spoilt_by_fusion(model: Model, shapes: Mapping[str, Shape] | None = None) ->
     right, usual = (model_values(model, inputs, fused=fused) for fused in (False, True))
     names = [str(output) for output in model.graph.outputs]
     return [
-        name for name, one, two in zip(names, right, usual) if not difference(name, one, two).relative <= DEFAULT_ATOL
+        name for name, one, two in zip(names, right, usual) if not difference(name, one, two).relative <= DEFAULT_RTOL
     ]
 
 

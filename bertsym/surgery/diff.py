@@ -17,7 +17,7 @@ from bertsym.analysis.token_flow import is_time_major
 from bertsym.errors import DataError, UsageError
 from bertsym.execution import BertLimits, Shape, check_model_inputs, fixed_length, model_values, sample_inputs
 from bertsym.model import Model, open_model, require_params
-from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, difference
+from bertsym.surgery.comparison import DEFAULT_RTOL, Difference, difference
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.params import Array
@@ -71,7 +71,7 @@ class RunDiff:
     inputs: str  #: which inputs: ``random``, or the file's name
     outputs: list[Difference]
     layers: list[Difference]
-    first_layer: str | None  #: the first that differs by more than atol
+    first_layer: str | None  #: the first that differs by more than rtol
     first_node: str | None
 
     @property
@@ -82,18 +82,18 @@ class RunDiff:
 
 @dataclass(frozen=True)
 class Diff:
-    """What `diff` finds; `same` if no node and no parameter differs, and no result by more than atol."""
+    """What `diff` finds; `same` if no node and no parameter differs, and no result by more than rtol."""
 
     graph: GraphDiff
     params: ParamsDiff | None
     runs: list[RunDiff]
-    atol: float
+    rtol: float
     notes: list[str]  #: how the files of either were read
 
     @property
     def same(self) -> bool:
         """Whether graphs, parameters and results are the same."""
-        equal = all(found.relative <= self.atol for run in self.runs for found in run.compared)
+        equal = all(found.relative <= self.rtol for run in self.runs for found in run.compared)
         return self.graph.same and (self.params is None or self.params.same) and equal
 
     def to_json(self) -> dict[str, Any]:
@@ -116,19 +116,19 @@ def diff(
     run: bool = False,
     inputs: str | Path | None = None,
     shapes: Mapping[str, Shape] | None = None,
-    atol: float = DEFAULT_ATOL,
+    rtol: float = DEFAULT_RTOL,
 ) -> Diff:
     """Compare two symbols, each a bundle, a checkpoint's PREFIX or a symbol file.
 
     Nodes are compared by name: operator, attributes, inputs. With `run` both are run on the same random inputs,
     and on those of `inputs` (an .npz file of arrays by input name): per output, and per encoder layer where both
-    are BERTs with as many layers, so that the first layer that differs is named. `atol` is relative to a tensor's
+    are BERTs with as many layers, so that the first layer that differs is named. `rtol` is relative to a tensor's
     scale.
 
     Raises UsageError, DataError and ModelError.
     """
-    if not 0 < atol < np.inf:
-        raise UsageError(f"atol is {atol}, a number above 0 is needed")
+    if not 0 < rtol < np.inf:
+        raise UsageError(f"rtol is {rtol}, a number above 0 is needed")
     mine, theirs = open_model(one), open_model(other)
     params = _compare_params(mine, theirs) if mine.params is not None and theirs.params is not None else None
     runs = []
@@ -138,11 +138,11 @@ def diff(
         require_params(theirs, finite=False)
         if run:
             sampled = sample_inputs(mine, shapes, length=_common_length(mine, theirs))
-            runs.append(run_both(mine, theirs, _fitting(sampled, mine, theirs), "random", atol))
+            runs.append(run_both(mine, theirs, _fitting(sampled, mine, theirs), "random", rtol))
         if inputs is not None:
-            runs.append(run_both(mine, theirs, _read_inputs(mine, inputs), str(inputs), atol))
+            runs.append(run_both(mine, theirs, _read_inputs(mine, inputs), str(inputs), rtol))
     notes = list(dict.fromkeys([*mine.notes, *theirs.notes]))
-    return Diff(compare_graphs(mine.graph, theirs.graph), params, runs, atol, notes)
+    return Diff(compare_graphs(mine.graph, theirs.graph), params, runs, rtol, notes)
 
 
 def compare_graphs(one: SymbolGraph, other: SymbolGraph) -> GraphDiff:
@@ -266,7 +266,7 @@ def _read_inputs(model: Model, path: str | Path) -> dict[str, Array]:
         return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, atol: float) -> RunDiff:
+def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, rtol: float) -> RunDiff:
     """Run two models on the same `inputs`, by the names of the first, and compare outputs and layers.
 
     `name` says what the inputs are. Raises UsageError, DataError or ModelError for inputs that one of them can't take.
@@ -286,14 +286,14 @@ def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, a
         for a, b in zip(one.graph.outputs, other.graph.outputs)
         if a in mine and b in yours
     ]
-    first_layer = next((found.name for found in layers if not found.relative <= atol), None)
+    first_layer = next((found.name for found in layers if not found.relative <= rtol), None)
     first_node = None
-    if not all(found.relative <= atol for found in (*layers, *outputs)):
+    if not all(found.relative <= rtol for found in (*layers, *outputs)):
         first_node = next(
             (
                 _texts([a], _keys(one.graph))[0]
                 for a, b in nodes
-                if not difference("", mine[a], yours[b]).relative <= atol
+                if not difference("", mine[a], yours[b]).relative <= rtol
             ),
             None,
         )

@@ -33,7 +33,7 @@ def diff_lines(found: Diff, limit: int | None) -> list[str]:
     for run in found.runs:
         lines.append(f"run on {run.inputs} inputs:" if run.inputs == "random" else f"run on {run.inputs}:")
         lines += [f"  {value}" for value in run.compared]
-        differing = [value for value in run.compared if not value.relative <= found.atol]
+        differing = [value for value in run.compared if not value.relative <= found.rtol]
         if run.first_layer or run.first_node:
             node = f", at {run.first_node}" if run.first_node else ""
             behind = "behind the layers" if run.layers else "no encoder layer"

@@ -32,7 +32,7 @@ def graft_head(
     dropout: float = 0.1,
     at: str | None = None,
     cls_slice: bool = False,
-    init: int = 0,
+    seed: int = 0,
     params: str | Path | None = None,
     epoch: int | None = None,
     shapes: Mapping[str, Shape] | None = None,
@@ -44,7 +44,7 @@ def graft_head(
     `head` is ``classification``, ``regression``, ``tagging``, ``qa`` (what they do: `head_grafting.add_head`) or
     ``none``; `num_classes` the values that it gives (2 by default, 1 for regression). It reads the tensor `at`,
     by default the only output; with `cls_slice` its position 0. Weights are normal(0, 0.02) drawn from the seed
-    `init`, biases 0. The bundle at `out` has the graph for inference and the one for training.
+    `seed`, biases 0. The bundle at `out` has the graph for inference and the one for training.
 
     What the head reads is compared with the original's on random inputs. Raises UsageError, ModelError or
     VerificationError; nothing is left at `out` then.
@@ -66,7 +66,7 @@ def graft_head(
     inference, training, same = add_head(
         model.graph, place, head, num_outputs, dropout, units, cls_slice=cls_slice, time_major=time_major
     )
-    changed = changed_model(model, inference, {**values, **_initial(num_outputs, units, init)})
+    changed = changed_model(model, inference, {**values, **_initial(num_outputs, units, seed)})
     result = Changed(
         changed,
         training,
@@ -84,7 +84,7 @@ def graft_head(
         check_equal(differences, str(out))
         return differences
 
-    facts = {"head": {"kind": head, "num_outputs": num_outputs, "dropout": dropout, "init": init}}
+    facts = {"head": {"kind": head, "num_outputs": num_outputs, "dropout": dropout, "seed": seed}}
     return write(model, result, out, check, force=force, command=command, facts=facts)
 
 

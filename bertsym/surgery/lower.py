@@ -18,7 +18,7 @@ from bertsym.model import Model, open_model, require_params
 from bertsym.passes.encoder_replacement import fit_to, replace_encoder
 from bertsym.passes.input_guard import add_input_guard, without_input_guard
 from bertsym.passes.qkv_folding import fold_qkv
-from bertsym.surgery.comparison import DEFAULT_ATOL, Difference
+from bertsym.surgery.comparison import DEFAULT_RTOL, Difference
 from bertsym.surgery.diff import run_both
 from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, label_inputs, write
 from bertsym.symbol.graph import SymbolGraph
@@ -125,7 +125,7 @@ def _compare(model: Model, changed: Model, shapes: Mapping[str, Shape] | None) -
             inputs = sample_inputs(model, shapes, length=length)
         except UnknownShapeError as error:
             raise UsageError(f"{model.name} can't be compared with the other form: {error}") from None
-        runs[length] = run_both(model, changed, inputs, "random texts", DEFAULT_ATOL)
+        runs[length] = run_both(model, changed, inputs, "random texts", DEFAULT_RTOL)
     differences = []
     for length, found in runs.items():
         for place, output in enumerate(found.outputs):
@@ -133,7 +133,7 @@ def _compare(model: Model, changed: Model, shapes: Mapping[str, Shape] | None) -
             scale = max(run.outputs[place].scale for run in runs.values())
             compared = dataclasses.replace(output, name=f"{output.name} at length {length}", scale=scale)
             # Written so that NaN fails too.
-            if not compared.relative <= DEFAULT_ATOL:
+            if not compared.relative <= DEFAULT_RTOL:
                 where = f"; {found.first_layer} is the first that differs" if found.first_layer else ""
                 raise VerificationError(f"{model.name}: another form would not compute the same: {compared}{where}")
             differences.append(compared)

@@ -29,7 +29,7 @@ from bertsym.execution import Shape, UnknownShapeError, input_axes, known_shapes
 from bertsym.json_reader import JsonValue
 from bertsym.model import Model
 from bertsym.signature import Signature, SymbolSignature, Tensor, bert_inputs
-from bertsym.surgery.comparison import DEFAULT_ATOL, Difference, NotComparableError, spoilt_by_fusion
+from bertsym.surgery.comparison import DEFAULT_RTOL, Difference, NotComparableError, spoilt_by_fusion
 from bertsym.surgery.reloading import reload_written
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
@@ -72,7 +72,7 @@ class Written:
     @property
     def verified(self) -> bool:
         """Whether it was compared with the original, and computes the same."""
-        return bool(self.checks) and all(found.relative <= DEFAULT_ATOL for found in self.checks)
+        return bool(self.checks) and all(found.relative <= DEFAULT_RTOL for found in self.checks)
 
 
 def changed_model(
@@ -127,7 +127,7 @@ def write(
             notes.append(f"not compared with the original: {error}")
         for name in spoilt_by_fusion(changed.model, _sizes(changed)):
             notes.append(f"MXNet 1.9.1 computes {name} wrong here unless MXNET_SUBGRAPH_BACKEND=NONE is set")
-        same = all(found.relative <= DEFAULT_ATOL for found in checks)
+        same = all(found.relative <= DEFAULT_RTOL for found in checks)
         bert = _bert_origin(original.bundle) if same and changed.is_bert else None
         every = {**_origin(original, bert), "command": command, **(facts or {})}
         content = _as_bert(bert, changed, every)

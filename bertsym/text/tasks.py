@@ -1,9 +1,12 @@
-"""Known data sets, as a table: their kind of task, columns, metrics and positive label."""
+"""Kinds of task and known data sets, with their columns, metrics and positive label."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+#: kinds of task, in the words of the signature, of every command and of the library; each supports some of them
+TASK_KINDS = ("classification", "multilabel", "regression", "tagging", "qa")
 
 
 @dataclass(frozen=True)

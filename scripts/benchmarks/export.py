@@ -21,7 +21,7 @@ PEERS = (
     Peer("hf-unverified", "bertsym export hf:DIR --no-verify", "", "bertsym"),
     Peer("hf", "bertsym export hf:DIR", "", "bertsym"),
     Peer("help", "bertsym --help", "", "bertsym"),
-    Peer("inspect", "bertsym inspect PREFIX", "", "bertsym"),
+    Peer("inspect", "bertsym inspect MODEL", "", "bertsym"),
 )
 
 

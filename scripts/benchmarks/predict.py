@@ -75,7 +75,7 @@ def prepare(options: Any, folder: Path) -> dict[str, dict[str, str]]:
             write_table(folder / f"fit_{name}.jsonl", read_pairs(path))
             for name, path in (("train", options.train), ("dev", options.dev))
         )
-        bertsym("finetune", base, "--train", train, "--dev", dev, "--out", str(prefix), "--epochs", str(options.epochs))
+        bertsym("finetune", base, "--train", train, "--dev", dev, str(prefix), "--epochs", str(options.epochs))
     if not other.exists():
         job = {"prefix": str(prefix), "model": options.model.removeprefix("hf:"), "out": str(other)}
         run_worker("to_hugging_face.py", job, "bertsym")

@@ -51,15 +51,11 @@ def make_job(folder: Path, name: str, old: list[str], arguments: list[str]) -> J
     """Run both commands once: the one that makes the old bundle, and the one that replaces it."""
     folder.mkdir()
     prefix = folder / "model"
-    bertsym(*old, *target(name, prefix))
+    bertsym(*old, str(prefix))
     before = files(prefix)
     started = time.monotonic()
-    bertsym(*arguments, *target(name, prefix), "--force")
+    bertsym(*arguments, str(prefix), "--force")
     return Job(name, arguments, before, files(prefix), time.monotonic() - started)
-
-
-def target(name: str, prefix: Path) -> list[str]:
-    return ["--out", str(prefix)] if name == "finetune" else [str(prefix)]
 
 
 def kill(job: Job, folder: Path, until: Callable[[Process], object]) -> str:
@@ -69,7 +65,7 @@ def kill(job: Job, folder: Path, until: Callable[[Process], object]) -> str:
     prefix = folder / "model"
     for name, content in job.old.items():
         folder.joinpath(f"model{name}").write_bytes(content)
-    command = [*BERTSYM, *job.arguments, *target(job.name, prefix), "--force"]
+    command = [*BERTSYM, *job.arguments, str(prefix), "--force"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         until(process)
         process.kill()
@@ -140,7 +136,7 @@ def main() -> int:
             step, late = chance.randrange(1, STEPS), chance.uniform(0, 0.1)
             state = kill(job, folder, at_step(folder, step, late))
             last = checkpoint(folder)
-            bertsym(*job.arguments, *target(job.name, folder / "model"), "--force", "--resume")
+            bertsym(*job.arguments, str(folder / "model"), "--force", "--resume")
             same = "the same bytes" if files(folder / "model") == job.new else "OTHER BYTES"
             found[state] += 1
             found[f"resumed to {same}"] += 1

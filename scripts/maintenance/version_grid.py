@@ -232,7 +232,7 @@ def cells(version: str, jobs: list[dict[str, Any]], found: list[dict[str, Any]])
 def show(forms: list[Form], grid: dict[str, dict[tuple[str, str], Cell]]) -> bool:
     """Print a table for each form and the verdict; return whether all cells are as they should be."""
     for form in forms:
-        export = " ".join(("bertsym export SOURCE PREFIX", *FORMS[form.name]))
+        export = " ".join(("bertsym export SOURCE OUT", *FORMS[form.name]))
         print(f"### {form.name}\n\n`{export}`: loads from MXNet {form.signature(STILL)['minimum_mxnet']} on\n")
         rows = {version: [found[form.name, column] for column in COLUMNS] for version, found in grid.items()}
         print(markdown(COLUMNS, rows) + "\n")

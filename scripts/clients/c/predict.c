@@ -1,4 +1,4 @@
-/* Predict with a bundle of bertsym by MXNet's C predict API: predict PREFIX [INPUTS]
+/* Predict with a bundle of bertsym by MXNet's C predict API: predict MODEL [INPUTS]
  *
  * INPUTS is what `bertsym tokenize` prints, a JSON object a line. The library is the one that the environment
  * variable LIBMXNET names; it is opened at run time, so that one program works with every MXNet from 1.4 on.
@@ -289,7 +289,7 @@ static void print_rows(json_t *signature, const float *values, size_t rows, size
 
 int main(int argc, char **argv) {
     if (argc < 2 || argc > 3) {
-        fputs("usage: predict PREFIX [INPUTS]\n", stderr);
+        fputs("usage: predict MODEL [INPUTS]\n", stderr);
         return 2;
     }
     const char *prefix = argv[1];

@@ -1,4 +1,4 @@
-// Predict with a bundle of bertsym by MXNet's C predict API, from C++17: predict PREFIX [INPUTS]
+// Predict with a bundle of bertsym by MXNet's C predict API, from C++17: predict MODEL [INPUTS]
 //
 // INPUTS is what `bertsym tokenize` prints, a JSON object a line. The library is the one that the environment
 // variable LIBMXNET names; it is opened at run time, so that one program works with every MXNet from 1.4 on.
@@ -264,7 +264,7 @@ void print_rows(const json &signature, const std::vector<float> &values, std::si
 
 int main(int argc, char **argv) {
     if (argc < 2 || argc > 3) {
-        std::cerr << "usage: predict PREFIX [INPUTS]\n";
+        std::cerr << "usage: predict MODEL [INPUTS]\n";
         return 2;
     }
     try {

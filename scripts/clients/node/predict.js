@@ -1,4 +1,4 @@
-// Predict with a bundle of bertsym by MXNet's C predict API: node predict.js PREFIX [INPUTS]
+// Predict with a bundle of bertsym by MXNet's C predict API: node predict.js MODEL [INPUTS]
 //
 // INPUTS is what `bertsym tokenize` prints, a JSON object a line. The library is the one that the environment
 // variable LIBMXNET names; koffi calls its functions.
@@ -217,7 +217,7 @@ function printRows(signature, values, count) {
 
 function main([prefix, file, ...more]) {
   if (prefix === undefined || more.length > 0) {
-    console.error("usage: predict.js PREFIX [INPUTS]");
+    console.error("usage: predict.js MODEL [INPUTS]");
     return 2;
   }
   try {

@@ -1,5 +1,5 @@
 #!/usr/bin/env perl
-# Predict with a bundle of bertsym by MXNet's C predict API: predict.pl PREFIX [INPUTS]
+# Predict with a bundle of bertsym by MXNet's C predict API: predict.pl MODEL [INPUTS]
 #
 # INPUTS is what `bertsym tokenize` prints, a JSON object a line. The library is the one that the environment
 # variable LIBMXNET names. AI::MXNet is not needed.
@@ -192,7 +192,7 @@ sub print_rows {
 }
 
 if (@ARGV < 1 || @ARGV > 2) {
-    say STDERR 'usage: predict.pl PREFIX [INPUTS]';
+    say STDERR 'usage: predict.pl MODEL [INPUTS]';
     exit 2;
 }
 my ($prefix, $file) = @ARGV;
