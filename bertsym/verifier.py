@@ -14,7 +14,7 @@ import numpy as np
 from bertsym.bundle import TRAIN_SYMBOL, Bundle
 from bertsym.encoders.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME
 from bertsym.encoders.config import BertConfig
-from bertsym.encoders.folding import unfolded
+from bertsym.encoders.folding import unfold_parameters
 from bertsym.encoders.inputs import INPUT_NAMES, check_inputs
 from bertsym.encoders.parameters import POOLER, parameter_shapes
 from bertsym.errors import ModelError, UsageError, VerificationError
@@ -125,7 +125,7 @@ def verify(prefix: str | Path, *, rtol: float = DEFAULT_RTOL) -> list[Check]:
             f"{prefix}: is {bundle.signature.precision}, which is not what GluonNLP's BERTModel computes; "
             "bertsym evaluate tells how good it is"
         )
-    return verify_bundle(bundle, unfolded(bundle.params(), bundle.config), rtol, (23, 48), str(prefix))
+    return verify_bundle(bundle, unfold_parameters(bundle.params(), bundle.config), rtol, (23, 48), str(prefix))
 
 
 def verify_bundle(

@@ -11,7 +11,8 @@ from conftest import CONFIG, hugging_face_weights
 from gluonnlp_models import bert_model
 from numpy.typing import NDArray
 
-from bertsym.acceleration.graphs import TrainingSymbol, in_form, training_symbol
+from bertsym.acceleration.graphs import TrainingSymbol, accelerate_graph, build_training_symbol
+from bertsym.acceleration.mask_sampling import sample_dropout_mask
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.forms import Form
 from bertsym.encoders.graph import encoder_symbol
@@ -19,7 +20,7 @@ from bertsym.encoders.heads import graft
 from bertsym.encoders.outputs import output_symbol
 from bertsym.encoders.parameters import parameter_shapes
 from bertsym.encoders.spec import EncoderSpec
-from bertsym.passes.dropout_masks import draw_dropout_mask, feed_dropout_masks
+from bertsym.passes.dropout_masks import feed_dropout_masks
 from bertsym.passes.layer_norm import decompose_layer_norm
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
@@ -121,7 +122,7 @@ def test_gradients_of_the_training_symbol_are_those_of_gluonnlp(output: str, len
     still = BertConfig(**{**vars(BERT), "dropout": 0.0, "attention_dropout": 0.0})
     config = BERT if cpu else still  # MXNet's own Dropout can't be told to keep everything
     symbol = graft(output_symbol(config, output), 2, dropout=0.1 if cpu else 0.0)
-    training = training_symbol(SymbolGraph.parse(symbol.tojson()), SHAPES, cpu=cpu)
+    training = build_training_symbol(SymbolGraph.parse(symbol.tojson()), SHAPES, cpu=cpu)
     values = {**inputs, **params, **head, "softmax_label": LABELS}
     found = run(training.symbol, {**values, **kept(training, inputs)})[1]
     assert_close(found, gluonnlp_gradients(output, inputs, head))
@@ -139,7 +140,7 @@ def test_the_last_layer_of_one_query_computes_position_0(spec: EncoderSpec) -> N
         encoded = encoder_symbol(spec, form, first_only=first_only)
         symbol = mx.sym.slice_axis(encoded, axis=1, begin=0, end=1, name="first")
         graph = SymbolGraph.parse(symbol.tojson())
-        names = feed_dropout_masks(graph)
+        names = feed_dropout_masks(graph).probabilities
         fed = mx.sym.load_json(graph.to_json())
         shapes, _, _ = fed.infer_shape(**{name: array.shape for name, array in texts(9).items()})
         ones: dict[str, Array] = {
@@ -184,7 +185,7 @@ def test_layer_norm_over_another_axis_stays(axis: int) -> None:
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_a_mask_drops_its_share_and_keeps_the_mean(p: float) -> None:
     mask = np.empty((1000, 401), np.float32)
-    draw_dropout_mask(np.random.default_rng(0), p, mask)
+    sample_dropout_mask(np.random.default_rng(0), p, mask)
     assert (mask == 0).mean() == pytest.approx(p, abs=4e-3)
     assert mask.mean() == pytest.approx(1, abs=8e-3)
     assert np.unique(mask) == pytest.approx([0, 1 / (1 - p)], rel=1e-4)
@@ -195,7 +196,7 @@ def test_a_mask_is_shared_along_the_axes_that_its_dropout_names(axes: tuple[int,
     rng = np.random.default_rng(2)
     data, mask = (rng.normal(size=(2, 3, 4)).astype(np.float32) for _ in range(2))
     graph = SymbolGraph.parse(mx.sym.Dropout(mx.sym.var("data"), p=0.25, axes=axes, name="drop").tojson())
-    assert feed_dropout_masks(graph) == {"drop_mask": 0.25}
+    assert feed_dropout_masks(graph).probabilities == {"drop_mask": 0.25}
     symbol = mx.sym.load_json(graph.to_json())
     shapes, outputs, _ = symbol.infer_shape(data=(2, 3, 4))
     assert (shapes, outputs) == ([(2, 3, 4)] * 2, [(2, 3, 4)])
@@ -208,13 +209,13 @@ def test_masks_of_one_seed_are_the_same_and_those_of_another_are_not() -> None:
     drawn = []
     for seed in (0, 0, 1):
         mask = np.empty((64, 32), np.float32)
-        draw_dropout_mask(np.random.default_rng(seed), 0.5, mask)
+        sample_dropout_mask(np.random.default_rng(seed), 0.5, mask)
         drawn.append(mask)
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert (drawn[0] != drawn[2]).any()
 
 
-def test_a_graph_without_a_bert_is_only_joined() -> None:
+def test_only_gelu_is_fused_in_a_graph_without_a_bert() -> None:
     symbol = mx.sym.FullyConnected(mx.sym.var("x"), num_hidden=3, name="fc")
     graph = SymbolGraph.parse(symbol.tojson())
-    assert in_form(graph, {"fc_weight": (3, 2), "fc_bias": (3,)}, "training").to_json() == graph.to_json()
+    assert accelerate_graph(graph, {"fc_weight": (3, 2), "fc_bias": (3,)}, "training").to_json() == graph.to_json()

@@ -12,7 +12,7 @@ from conftest import Result, Tables
 
 from bertsym import Bundle, Classifier, ModelError, evaluate, inspect, lower, verify
 from bertsym.bundle import SYMBOL, TRAIN_SYMBOL
-from bertsym.encoders.folding import unfolded
+from bertsym.encoders.folding import unfold_parameters
 from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.symbol.graph import SymbolGraph
 
@@ -48,7 +48,7 @@ def test_the_scale_of_the_queries_is_in_their_rows(bundles: dict[str, Path], tmp
 
 def test_what_is_unfolded_is_what_was_folded(bundles: dict[str, Path], tmp_path: Path) -> None:
     bundle = folded(bundles["pooled"], tmp_path / "x")
-    before, after = Bundle.open(bundles["pooled"]).params(), unfolded(bundle.params(), bundle.config)
+    before, after = Bundle.open(bundles["pooled"]).params(), unfold_parameters(bundle.params(), bundle.config)
     assert {name: array.shape for name, array in after.items()} == before.shapes
     for name, array in after.items():
         np.testing.assert_allclose(array, before[name], rtol=1e-6)

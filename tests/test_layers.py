@@ -79,7 +79,6 @@ ALLOWED: dict[str, set[str]] = {
     "inspection": {
         "errors",
         "symbol",
-        "passes",
         "encoders.inputs",
         "analysis",
         "bundle",

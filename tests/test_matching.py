@@ -196,8 +196,8 @@ def skip_attention(graph: SymbolGraph) -> None:
         (count_positions_by_ids, "rows", "the sum of those of words, token types and positions"),
         (mask_by("data0"), "data0", "layer 0 depends on it"),
         (mask_by("data1"), "data1", "layer 0 depends on it"),
-        (end_in_weights_too, f"{LAYER}attention", "inside of the encoder"),
-        (read_values, f"{LAYER}value", "inside of the encoder, and is needed, inner reads it"),
+        (end_in_weights_too, f"{LAYER}attention", "is inside the encoder but an output of the graph reads it"),
+        (read_values, f"{LAYER}value", "is inside the encoder but inner reads it"),
         (compute_weight, f"{LAYER}proj", "its parameter is computed, by halved"),
         (leave_bias_out, f"{LAYER}proj", "it has no bias"),
         (read_the_layer_before, f"{LAYER}value_batched", "is expected to depend on its layer's input"),
@@ -332,7 +332,7 @@ def test_a_rest_that_the_target_does_not_load_is_refused(cli: Cli, tmp_path: Pat
         cli("lower", old, tmp_path / "new", "--target-mxnet", "1.4", "--shape", "data3=2,2"),
         tmp_path / "new-symbol.json",
     )
-    why = "outside of the encoder: MXNet 1.4.1 does not load _contrib_arange_like"
+    why = "outside the encoder: MXNet 1.4.1 does not load _contrib_arange_like"
     assert line == f"Error: {old}: node bertmodel0_arange_like0, {why}"
 
 

@@ -298,12 +298,12 @@ def test_what_only_a_cut_tensor_needed_is_cleaned_up() -> None:
     assert_equal(run(graph, total=total), run(small()))
 
 
-def test_a_head_is_joined_to_a_body() -> None:
+def test_merging_attaches_a_head_to_a_body() -> None:
     graph = small()
     head = mx.sym.FullyConnected(mx.sym.var("features"), num_hidden=3, name="head")
     head = mx.sym.Group([head, mx.sym.broadcast_add(head, mx.sym.sum(mx.sym.var("x"), name="all"), name="more")])
     other = SymbolGraph.parse(head.tojson())
-    outputs = graph.join(other, {"features": graph.node("sum")})
+    outputs = graph.merge(other, {"features": graph.node("sum")})
     assert [str(output) for output in outputs] == ["head", "more"]
     assert graph.output_names == ["product", "parts"]
     graph.set_outputs(outputs)
@@ -316,10 +316,10 @@ def test_a_head_is_joined_to_a_body() -> None:
     assert other.to_json() == head.tojson()
 
 
-def test_a_joined_graph_may_end_in_its_input() -> None:
+def test_a_merged_graph_may_end_in_its_input() -> None:
     graph = small()
     other = SymbolGraph.parse(mx.sym.Group([mx.sym.var("y"), mx.sym.tanh(mx.sym.var("x"), name="t")]).tojson())
-    assert [str(output) for output in graph.join(other, {"y": graph.output("parts:1")})] == ["parts:1", "t"]
+    assert [str(output) for output in graph.merge(other, {"y": graph.output("parts:1")})] == ["parts:1", "t"]
     assert graph.producers(graph.node("t")) == [graph.node("x")]
 
 
@@ -346,11 +346,11 @@ Edit = Callable[[SymbolGraph], object]
         (lambda g: g.remove(g.node("x")), r"^x is read by first: it can't be removed$"),
         (lambda g: g.remove(g.node("product")), r"^product is read by the graph's outputs: it can't be removed$"),
         (lambda g: g.remove(g.node("x"), bypass=True), r"^x has no input that could be read instead of it$"),
-        (lambda g: g.join(small(), {"y": g.node("x")}), r"^no node is named 'y'$"),
-        (lambda g: g.join(small(), {}), r"^both graphs have a node 'first': rename it in one of them$"),
+        (lambda g: g.merge(small(), {"y": g.node("x")}), r"^no node is named 'y'$"),
+        (lambda g: g.merge(small(), {}), r"^both graphs have a node 'first': rename it in one of them$"),
         (
-            lambda g: g.join(small(), {"first": g.node("x")}),
-            r"^first is a FullyConnected, only variables can be",
+            lambda g: g.merge(small(), {"first": g.node("x")}),
+            r"^first is a FullyConnected: only a variable can be",
         ),
     ],
 )
@@ -394,7 +394,7 @@ def test_an_edit_that_would_spoil_the_graph_is_refused(edit: Edit, why: str) -> 
         lambda g, n: g.set_inputs(g.node("act"), [n]),
         lambda g, n: g.set_outputs([n]),
         lambda g, n: g.cut(n, "t"),
-        lambda g, n: g.join(SymbolGraph.parse(mx.sym.tanh(mx.sym.var("y"), name="t").tojson()), {"y": n}),
+        lambda g, n: g.merge(SymbolGraph.parse(mx.sym.tanh(mx.sym.var("y"), name="t").tojson()), {"y": n}),
     ],
 )
 @pytest.mark.parametrize(
@@ -437,5 +437,5 @@ def test_an_edit_that_is_refused_in_its_midst_leaves_no_trace() -> None:
     graph = small()
     other = SymbolGraph.parse(mx.sym.tanh(mx.sym.exp(mx.sym.var("y"), name="e"), name="sum").tojson())
     with refused(graph, UsageError, "both graphs have a node 'sum'"):
-        graph.join(other, {})
+        graph.merge(other, {})
     assert "e" not in names(graph.nodes)

@@ -87,15 +87,15 @@ class Editor:
     def cut(self) -> None:
         self.graph.cut(self.output(), self.name())
 
-    def join(self) -> None:
+    def merge(self) -> None:
         other = self.other.copy()
         other.set_outputs([self.one_of(other.nodes)])
         if self.random.random() < 0.8:
-            prefix = f"joined{next(self.numbers)} "
+            prefix = f"merged{next(self.numbers)} "
             names = Counter(node.name for node in other.nodes)
             other.cleanup()
             other.rename({n.name: prefix + n.name for n in other.nodes if not n.is_variable and names[n.name] == 1})
-        outputs = self.graph.join(other, {other.variables[0]: self.output()} if other.variables else {})
+        outputs = self.graph.merge(other, {other.variables[0]: self.output()} if other.variables else {})
         self.graph.set_outputs([*self.graph.outputs, *outputs])
 
     def cleanup(self) -> None:
@@ -108,7 +108,7 @@ class Editor:
         """One edit, of which nothing is left when it is refused."""
         edits: list[Callable[[], None]] = [self.add, self.add_variable, self.insert_after, self.rewire]
         edits += [self.set_inputs, self.replace, self.remove, self.rename, self.set_attribute, self.set_outputs]
-        edits += [self.cut, self.join, self.cleanup, self.toposort]
+        edits += [self.cut, self.merge, self.cleanup, self.toposort]
         weights = [4, 2, 6, 3, 3, 2, 6, 3, 3, 3, 2, 1, 2, 2]
         edit = self.random.choices(edits, weights)[0]
         before, other = self.graph.to_json(), self.other.to_json()

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from test_acceleration import BERT, SHAPES, UNITS
 
-from bertsym.acceleration.graphs import training_symbol
+from bertsym.acceleration.graphs import build_training_symbol
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.heads import graft
 from bertsym.encoders.inputs import INPUT_NAMES
@@ -69,7 +69,7 @@ def module(
     graph = graph or SymbolGraph.parse(graft(output_symbol(config, "cls"), 2, dropout=dropout).tojson())
     params = params or initial()
     shapes = {name: array.shape for name, array in params.items()}
-    training = training_symbol(graph, shapes, cpu=contexts == 1)
+    training = build_training_symbol(graph, shapes, cpu=contexts == 1)
     made = PartsModule(training, INPUT_NAMES, ["softmax_label"], [mx.cpu(i) for i in range(contexts)], **options)
     shape = batch(*largest)
     made.bind(shape.provide_data, shape.provide_label)
@@ -243,7 +243,7 @@ def test_training_the_used_rows_alone_changes_nothing() -> None:
     assert rows is not None
     small = {**params, rows.name: rows.initial}
     trained = train(module(graph=graph, params=small))
-    trained[rows.name] = rows.whole(trained[rows.name], (1 - 1e-3 * 0.01) ** 2)
+    trained[rows.name] = rows.restore(trained[rows.name], (1 - 1e-3 * 0.01) ** 2)
     expected = train(module())
     assert_same(trained, expected, params)
     np.testing.assert_allclose(trained[rows.name][20:], expected[rows.name][20:], rtol=1e-6)
@@ -253,8 +253,8 @@ def test_training_the_used_rows_alone_changes_nothing() -> None:
 def test_places_of_ids_are_those_in_the_smaller_table() -> None:
     table = np.arange(10, dtype=np.float32).reshape(5, 2)
     rows = UsedRows("table", table, np.array([1, 4]))
-    assert rows.initial[rows.places(np.array([[4.0, 1.0]])).astype(int)].tolist() == [[[8, 9], [2, 3]]]
-    assert rows.whole(np.ones((2, 2)), 0.5).tolist() == [[0, 0.5], [1, 1], [2, 2.5], [3, 3.5], [1, 1]]
+    assert rows.initial[rows.remap(np.array([[4.0, 1.0]])).astype(int)].tolist() == [[[8, 9], [2, 3]]]
+    assert rows.restore(np.ones((2, 2)), 0.5).tolist() == [[0, 0.5], [1, 1], [2, 2.5], [3, 3.5], [1, 1]]
 
 
 def test_a_table_that_something_else_reads_stays_whole() -> None:

@@ -1,4 +1,4 @@
-"""Symbols rewritten in memory to what the installed MXNet computes quickest."""
+"""Rewrite graphs in memory to the operators that the installed MXNet computes fastest."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from bertsym.analysis.encoder_extraction import match
 from bertsym.encoders.forms import Form
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
+from bertsym.passes import apply_to_copy
 from bertsym.passes.dropout_masks import feed_dropout_masks
 from bertsym.passes.encoder_replacement import replace_encoder
 from bertsym.passes.gelu import fuse_gelu
-from bertsym.passes.input_guard import without_input_guard
+from bertsym.passes.input_guard import remove_input_guard
 from bertsym.passes.layer_norm import decompose_layer_norm
 from bertsym.runtime import mx, quiet_stderr
 from bertsym.symbol.graph import SymbolGraph
@@ -27,47 +28,43 @@ class TrainingSymbol:
     """A symbol to train."""
 
     symbol: Any
-    #: inputs that are masks of dropout -> their probability of a zero; none where the graph drops by itself
+    #: inputs that are dropout masks -> probability of a zero; empty where the graph has Dropout operators
     masks: Mapping[str, float]
 
 
-def in_form(graph: SymbolGraph, shapes: Shapes, name: str) -> SymbolGraph:
-    """The same function of the same parameters, whose `shapes` are given, with the encoder in another form.
+def accelerate_graph(graph: SymbolGraph, shapes: Shapes, form: str) -> SymbolGraph:
+    """Copy a graph, with its encoder in another form, gelu fused, and without the input guard.
 
-    Gelu is one operator, and inputs are not clipped: they were checked. A graph without a BERT that can be written in
-    another form keeps its encoder.
+    `shapes` are the shapes of the parameters, which stay the same. The caller must check the inputs. A graph without a
+    BERT encoder that can be written in the form keeps its nodes.
     """
-    graph = without_input_guard(graph)
+    graph = apply_to_copy(graph, remove_input_guard)
     try:
-        return rewritten(graph, shapes, match(graph, require_encoder(graph, shapes), shapes), name)
+        return rewrite_encoder(graph, shapes, match(graph, require_encoder(graph, shapes), shapes), form)
     except ModelError:
-        return joined(graph)
+        return apply_to_copy(graph, fuse_gelu)
 
 
-def rewritten(graph: SymbolGraph, shapes: Shapes, spec: EncoderSpec, name: str) -> SymbolGraph:
-    """A graph with its encoder, of `spec`, in another form and gelu as one operator; raises ModelError."""
-    return joined(replace_encoder(graph, shapes, spec, Form(name, erf=False)))
-
-
-def joined(graph: SymbolGraph) -> SymbolGraph:
-    """The same with gelu as one operator."""
+def rewrite_encoder(graph: SymbolGraph, shapes: Shapes, spec: EncoderSpec, form: str) -> SymbolGraph:
+    """Copy a graph, with its encoder, which `spec` describes, in another form and gelu fused; raises ModelError."""
     graph = graph.copy()
+    replace_encoder(graph, shapes, spec, Form(form, erf=False))
     fuse_gelu(graph)
     return graph
 
 
-def training_symbol(graph: SymbolGraph, shapes: Shapes, *, cpu: bool = True) -> TrainingSymbol:
-    """The same function and gradients; on another device than a CPU with MXNet's own operators."""
+def build_training_symbol(graph: SymbolGraph, shapes: Shapes, *, cpu: bool = True) -> TrainingSymbol:
+    """The fastest symbol with the same outputs and gradients; other devices than a CPU keep MXNet's own operators."""
     if not cpu:
-        return TrainingSymbol(to_symbol(joined(graph)), {})
-    graph = in_form(graph, shapes, "training")
+        return TrainingSymbol(to_symbol(apply_to_copy(graph, fuse_gelu)), {})
+    graph = accelerate_graph(graph, shapes, "training")
     decompose_layer_norm(graph, shapes)
-    inputs = feed_dropout_masks(graph)
-    return TrainingSymbol(to_symbol(graph), inputs)
+    masks = feed_dropout_masks(graph)
+    return TrainingSymbol(to_symbol(graph), masks.probabilities)
 
 
 def to_symbol(graph: SymbolGraph) -> Any:
-    """The graph as an mx.sym.Symbol."""
+    """Convert a graph to an mx.sym.Symbol."""
     graph.toposort()
     with quiet_stderr():
         return mx.sym.load_json(graph.to_json())

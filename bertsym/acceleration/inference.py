@@ -6,13 +6,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from bertsym.acceleration.graphs import joined, rewritten, to_symbol
+from bertsym.acceleration.graphs import rewrite_encoder, to_symbol
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.analysis.encoder_extraction import match
 from bertsym.encoders.graph.inference import inference_parameters
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
-from bertsym.passes.input_guard import without_input_guard
+from bertsym.passes import apply_to_copy
+from bertsym.passes.gelu import fuse_gelu
+from bertsym.passes.input_guard import remove_input_guard
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
 
@@ -33,7 +35,8 @@ class FastInference:
     """
 
     def __init__(self, symbol: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        graph = without_input_guard(SymbolGraph.parse(symbol.tojson()))  # the inputs were checked
+        graph = SymbolGraph.parse(symbol.tojson())
+        remove_input_guard(graph)  # the inputs were checked
         #: parameters of which rows are taken
         self.tables = frozenset(node.inputs[1].node.name for node in graph.find(op="Embedding"))
         self._spec: EncoderSpec | None = None
@@ -41,13 +44,13 @@ class FastInference:
             spec = match(graph, require_encoder(graph, shapes), shapes)
             unpadded = dataclasses.replace(spec, valid_length=None)
             self.symbols = InferenceSymbols(
-                to_symbol(rewritten(graph, shapes, spec, "interleaved")),
-                to_symbol(rewritten(graph, shapes, unpadded, "interleaved")),
-                to_symbol(rewritten(graph, shapes, spec, "pixels")),
+                to_symbol(rewrite_encoder(graph, shapes, spec, "interleaved")),
+                to_symbol(rewrite_encoder(graph, shapes, unpadded, "interleaved")),
+                to_symbol(rewrite_encoder(graph, shapes, spec, "pixels")),
             )
             self._spec = spec
         except ModelError:
-            self.symbols = InferenceSymbols(*[to_symbol(joined(graph))] * 3)
+            self.symbols = InferenceSymbols(*[to_symbol(apply_to_copy(graph, fuse_gelu))] * 3)
 
     def parameters(self, params: Mapping[str, Array]) -> dict[str, Array]:
         """The arrays that the symbols read, made of `params`; views of them where possible."""

@@ -1,4 +1,4 @@
-"""The parameters of query, key and value as one: their names and shapes, and the way back."""
+"""Parameters of query, key and value folded into one: names, shapes, and unfolding."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from bertsym.encoders.parameters import Shape
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-JOINED = "query_key_value"  #: in the names of what is one
+FOLDED_NAME = "query_key_value"  #: what names of folded nodes and parameters have in place of ``query``
 _PARTS = ("query", "key", "value")
 
 
 def is_folded(names: Collection[str]) -> bool:
-    """Whether parameters of these names are a folded encoder's."""
-    return any(f"_{JOINED}_" in name for name in names)
+    """Whether parameters with these names belong to a folded encoder."""
+    return any(f"_{FOLDED_NAME}_" in name for name in names)
 
 
 def folded_shapes(shapes: Mapping[str, Shape], names: Collection[str]) -> dict[str, Shape]:
-    """The shapes of an encoder's parameters, those of query, key and value as one where `names` has that one."""
+    """The shapes of an encoder's parameters; query, key and value are folded where `names` has the folded name."""
     folded: dict[str, Shape] = {}
     for name, shape in shapes.items():
-        joined = _joined(name)
-        if joined != name and joined in names:
-            folded[joined] = (3 * shape[0], *shape[1:])
+        new = _folded_name(name)
+        if new != name and new in names:
+            folded[new] = (3 * shape[0], *shape[1:])
         else:
             folded[name] = shape
     return folded
 
 
-def unfolded(params: Mapping[str, Array], config: BertConfig) -> dict[str, Array]:
-    """The parameters of an encoder that is not folded: of the queries without their scale."""
+def unfold_parameters(params: Mapping[str, Array], config: BertConfig) -> dict[str, Array]:
+    """Split folded parameters into query, key and value, and undo the scale of the queries."""
     scale = np.float32(math.sqrt(config.units // config.num_heads))
     arrays: dict[str, Array] = {}
     for name, array in params.items():
-        if f"_{JOINED}_" not in name:
+        if f"_{FOLDED_NAME}_" not in name:
             arrays[name] = array
             continue
         for part, rows in zip(_PARTS, np.split(array, 3)):
-            arrays[name.replace(JOINED, part)] = rows * scale if part == "query" else rows
+            arrays[name.replace(FOLDED_NAME, part)] = rows * scale if part == "query" else rows
     return arrays
 
 
-def _joined(name: str) -> str:
+def _folded_name(name: str) -> str:
     for part in _PARTS:
-        name = name.replace(f"cell0_{part}_", f"cell0_{JOINED}_")
+        name = name.replace(f"cell0_{part}_", f"cell0_{FOLDED_NAME}_")
     return name

@@ -11,10 +11,10 @@ from typing import Any
 
 from bertsym.analysis.classifier_report import Answer
 from bertsym.analysis.encoder_detection import DetectedEncoder
+from bertsym.analysis.known_defects import Defect, known_defects
 from bertsym.analysis.token_flow import BATCH, LENGTH, Axes
 from bertsym.bundle import Bundle
 from bertsym.model import Model, open_model
-from bertsym.passes.gelu import Defect, known_defects
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.names import references
 from bertsym.symbol.node import Node, Output

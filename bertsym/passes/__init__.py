@@ -1,1 +1,40 @@
-"""Passes: functions that change a graph in place into another one that computes the same."""
+"""Graph passes: functions that rewrite a SymbolGraph in place.
+
+All passes follow one convention:
+
+- The name is a verb with its object. The first parameter is ``graph``; what else the pass needs follows.
+- The pass changes the graph in place. When it raises, the graph is as it was.
+- The pass returns the number of places that it changed. Where callers need more, it returns a small object of a class
+  in the same module, or None when it changed nothing.
+- A pass never copies: `apply_to_copy` does.
+
+===================  =======================  ==========================================================================
+module               pass                     what it does
+===================  =======================  ==========================================================================
+dropout_masks        feed_dropout_masks       replaces Dropout by a product with a mask that is an input
+embedding_rows       keep_used_rows           shrinks the token embedding to the rows that the data uses
+encoder_replacement  replace_encoder          replaces the encoder by the same encoder in another form
+gelu                 decompose_gelu           replaces the gelu operator by its formula with erf
+gelu                 fuse_gelu                replaces the formula with erf by the gelu operator
+input_guard          add_input_guard          clips the inputs to the ranges that MXNet does not check
+input_guard          remove_input_guard       removes these clips
+layer_norm           decompose_layer_norm     replaces LayerNorm by operators with faster gradients on a CPU
+qkv_folding          fold_qkv                 computes query, key and value with one FullyConnected
+release_adaptation   adapt_to_release         rewrites operators that an MXNet release does not load or computes wrong
+unfusing             unfuse_float32_layers    replaces oneDNN's fused float32 layers by the original operators
+===================  =======================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bertsym.symbol.graph import SymbolGraph
+
+
+def apply_to_copy(graph: SymbolGraph, *passes: Callable[[SymbolGraph], object]) -> SymbolGraph:
+    """Copy a graph and run passes on the copy, in this order; results of the passes are discarded."""
+    copy = graph.copy()
+    for run in passes:
+        run(copy)
+    return copy

@@ -1,31 +1,37 @@
-"""Dropout by masks that are inputs of the graph: MXNet's own operator draws its numbers on one thread."""
+"""Dropout with masks that are inputs of the graph: MXNet's own operator draws random numbers on one thread."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from bertsym.symbol.attributes import decimal, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import free_name
-from bertsym.symbol.params import Array
 
 _DEFAULT_P = 0.5  # of MXNet's Dropout
-_WORD = 1 << 16  # a mask's number is drawn with so many steps
 
 
-def feed_dropout_masks(graph: SymbolGraph) -> dict[str, float]:
-    """Let each Dropout be a product with a new input, in place; name of the input -> probability of a zero in it.
+@dataclass(frozen=True)
+class DropoutMasks:
+    """The new inputs of a graph."""
 
-    A mask has the shape of what is dropped, and holds 0 or 1 / (1 - p); along the ``axes`` of a Dropout its first value
-    stands for all.
+    probabilities: Mapping[str, float]  #: name of the input -> probability of a zero in it
+
+
+def feed_dropout_masks(graph: SymbolGraph) -> DropoutMasks:
+    """Replace each Dropout by a product with a new input, its mask, in place.
+
+    A mask has the shape of the data and holds 0 or 1 / (1 - p). Along the ``axes`` of a Dropout, the first element of
+    the mask is broadcast.
     """
-    masks = {}
+    probabilities = {}
     with graph.edit():
         for node in graph.find(op="Dropout"):
             p, axes, data = decimal(node.attrs, "p", _DEFAULT_P), integers(node.attrs, "axes"), node.inputs[0]
             name = free_name(f"{node.name}_mask", {other.name for other in graph.nodes})
             mask = factor = graph.add_variable(name)
-            if axes:  # the shape of the mask is inferred from the sum
+            if axes:  # MXNet infers the shape of the mask from the sum
                 zeros = graph.add("zeros_like", f"{name}_zeros", [data])
                 factor = graph.add("elemwise_add", f"{name}_shaped", [zeros, mask])
             for axis in axes:
@@ -33,13 +39,5 @@ def feed_dropout_masks(graph: SymbolGraph) -> dict[str, float]:
                 factor = graph.add("slice_axis", f"{name}_axis{axis}", [factor], attrs)
             graph.replace(node, "broadcast_mul" if axes else "elemwise_mul")
             graph.set_inputs(node, [data, factor])
-            masks[mask.name] = p
-    return masks
-
-
-def draw_dropout_mask(generator: np.random.Generator, p: float, out: Array) -> None:
-    """Fill a float32 mask: 0 with probability p, to 1/65536, and otherwise the number that keeps the mean at 1."""
-    dropped = min(round(p * _WORD), _WORD - 1)
-    words = generator.integers(1 << 64, size=-(-out.size // 4), dtype=np.uint64, endpoint=False)
-    kept = words.view(np.uint16)[: out.size].reshape(out.shape) >= dropped
-    np.multiply(kept, np.float32(_WORD / (_WORD - dropped)), out=out)
+            probabilities[mask.name] = p
+    return DropoutMasks(probabilities)

@@ -1,4 +1,4 @@
-"""Training only those rows of the word embedding that the data uses: the others just decay."""
+"""Shrink the token embedding to the rows that the data uses; the other rows only decay while training."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from bertsym.symbol.params import Array
 
 
 class UsedRows:
-    """The rows of an embedding table whose ids occur, in the place of the whole table.
+    """The rows of an embedding table whose ids occur in the data.
 
-    A row that no batch reads has no gradient, and no moments in Adam: its only change is the decay, which `whole`
-    makes up for.
+    A row that no batch reads has neither a gradient nor moments in Adam. Weight decay alone changes it, and `restore`
+    applies that.
     """
 
     def __init__(self, name: str, table: Array, ids: Array) -> None:
         self.name = name  #: of the parameter
         self._table, self._ids = table, ids
-        self._places = np.zeros(len(table), np.float32)
-        self._places[ids] = np.arange(len(ids))
+        self._positions = np.zeros(len(table), np.float32)
+        self._positions[ids] = np.arange(len(ids))
 
     @property
     def initial(self) -> Array:
@@ -30,36 +30,37 @@ class UsedRows:
         initial: Array = self._table[self._ids]
         return initial
 
-    def places(self, ids: Array) -> Array:
-        """Where the rows of some ids are now, in the ids' shape, float32."""
-        places: Array = self._places[ids.astype(np.int64)]
-        return places
+    def remap(self, ids: Array) -> Array:
+        """The rows of the smaller table that hold some ids, in the shape of the ids, float32."""
+        positions: Array = self._positions[ids.astype(np.int64)]
+        return positions
 
-    def whole(self, trained: Array, decay: float) -> Array:
-        """The whole table after training; `decay` is by what the rows that were left out are to be multiplied."""
+    def restore(self, trained: Array, decay: float) -> Array:
+        """The whole table after training; rows that were left out are multiplied by `decay`."""
         table = self._table * np.float32(decay)
         table[self._ids] = trained
         return table
 
 
 def keep_used_rows(graph: SymbolGraph, token_ids: str, ids: Array, arg_params: Mapping[str, Array]) -> UsedRows | None:
-    """Make the table of the embedding that reads `token_ids` one of the sorted `ids` alone, in place.
+    """Shrink the table of the embedding that reads `token_ids` to the rows of the sorted `ids`, in place.
 
-    None where there is no such table, or where something else reads it or the ids' values.
+    None where there is no such table, or where another node reads the table or the values of the ids.
     """
     embeddings = [node for node in graph.find(op="Embedding") if node.inputs[0].node.name == token_ids]
     if len(embeddings) != 1:
         return None
     table = embeddings[0].inputs[1].node
     others = [node for node in graph.consumers(graph.variable(token_ids)) if node not in embeddings]
-    if graph.consumers(table) != embeddings or not all(_reads_shape_alone(node) for node in others):
+    if graph.consumers(table) != embeddings or not all(_reads_only_shape(node) for node in others):
         return None
     rows = UsedRows(table.name, arg_params[table.name], ids)
-    graph.set_attribute(embeddings[0], "input_dim", str(len(ids)))
-    if "__shape__" in table.attrs:
-        graph.set_attribute(table, "__shape__", str(rows.initial.shape))
+    with graph.edit():
+        graph.set_attribute(embeddings[0], "input_dim", str(len(ids)))
+        if "__shape__" in table.attrs:
+            graph.set_attribute(table, "__shape__", str(rows.initial.shape))
     return rows
 
 
-def _reads_shape_alone(node: Node) -> bool:
+def _reads_only_shape(node: Node) -> bool:
     return node.op in ("zeros_like", "ones_like")

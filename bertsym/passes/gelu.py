@@ -1,9 +1,8 @@
-"""Gelu in its two spellings: LeakyReLU's, and the one with erf, which every MXNet computes right."""
+"""Gelu as one operator, LeakyReLU, or as a formula with erf, which every MXNet computes right."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
@@ -12,32 +11,11 @@ from bertsym.symbol.node import Node, Output, free_name
 _PRODUCTS = ("elemwise_mul", "broadcast_mul")
 
 
-@dataclass(frozen=True)
-class Defect:
-    """A node that a release of MXNet loads and computes wrong."""
-
-    version: str
-    node: str
-    reason: str
-
-    def loads_from(self, version: str) -> bool:
-        """Whether the release is no older than a version, such as ``1.5.0``; an empty one is older than all."""
-        return [int(part) for part in self.version.split(".")] >= [int(part) for part in version.split(".") if part]
-
-
-def known_defects(graph: SymbolGraph) -> list[Defect]:
-    """Nodes that a release of MXNet is known to compute wrong.
-
-    LeakyReLU's gelu: 1.5.1 gives wrong gradients, 1.7.0 an approximation that is off by 4.8e-3 (oneDNN).
-    """
-    wrong = {"1.5.1": "gradients of LeakyReLU act_type=gelu", "1.7.0": "LeakyReLU act_type=gelu"}
-    return [Defect(version, node.name, reason) for node in _of_one_operator(graph) for version, reason in wrong.items()]
-
-
-def decompose_gelu(graph: SymbolGraph) -> None:
-    """Write gelu as x/2 * (1 + erf(x / sqrt 2)), in place; the last node keeps its name."""
+def decompose_gelu(graph: SymbolGraph) -> int:
+    """Replace each gelu operator by x/2 * (1 + erf(x / sqrt 2)), in place; the last node keeps the name."""
+    nodes = [node for node in graph.find(op="LeakyReLU") if node.attrs.get("act_type") == "gelu"]
     with graph.edit():
-        for node in _of_one_operator(graph):
+        for node in nodes:
             source = node.inputs[0]
             taken = {other.name for other in graph.nodes}
             names = {part: free_name(f"{node.name}_{part}", taken) for part in ("scaled", "erf", "plus", "half")}
@@ -47,37 +25,37 @@ def decompose_gelu(graph: SymbolGraph) -> None:
             half = graph.add("_mul_scalar", names["half"], [source], {"scalar": "0.5"})
             graph.replace(node, "elemwise_mul")
             graph.set_inputs(node, [half, plus])
+    return len(nodes)
 
 
-def fuse_gelu(graph: SymbolGraph) -> None:
-    """Write x/2 * (1 + erf(x / sqrt 2)) as one operator, in place; the last node keeps its name."""
+def fuse_gelu(graph: SymbolGraph) -> int:
+    """Replace each x/2 * (1 + erf(x / sqrt 2)) by the gelu operator, in place; the last node keeps the name."""
+    fused = 0
     with graph.edit():
         for node in graph.nodes:
-            source = _spelt_out(node)
+            source = _decomposed_input(node)
             if source is not None:
                 graph.replace(node, "LeakyReLU", {"act_type": "gelu"})
                 graph.set_inputs(node, [source])
+                fused += 1
         graph.cleanup()
+    return fused
 
 
-def _of_one_operator(graph: SymbolGraph) -> list[Node]:
-    return [node for node in graph.find(op="LeakyReLU") if node.attrs.get("act_type") == "gelu"]
-
-
-def _spelt_out(node: Node) -> Output | None:
-    """What a node is the gelu of; None when it is none."""
+def _decomposed_input(node: Node) -> Output | None:
+    """The x of a decomposed gelu that ends in `node`; None when it is something else."""
     if node.op not in _PRODUCTS:
         return None
     half, plus = sorted((entry.node for entry in node.inputs), key=lambda factor: factor.op)
-    source = _scalar(half, "_mul_scalar", 0.5)
-    erf = _scalar(plus, "_plus_scalar", 1.0)
+    source = _scalar_operand(half, "_mul_scalar", 0.5)
+    erf = _scalar_operand(plus, "_plus_scalar", 1.0)
     if source is None or erf is None or erf.node.op != "erf":
         return None
-    scaled = _scalar(erf.node.inputs[0].node, "_div_scalar", math.sqrt(2))
+    scaled = _scalar_operand(erf.node.inputs[0].node, "_div_scalar", math.sqrt(2))
     return source if scaled == source else None
 
 
-def _scalar(node: Node, op: str, scalar: float) -> Output | None:
-    """What a node adds or multiplies with a number; None when it is another node."""
+def _scalar_operand(node: Node, op: str, scalar: float) -> Output | None:
+    """The input of a node that applies operator `op` with this scalar; None when it is another node."""
     fits = node.op == op and math.isclose(decimal(node.attrs, "scalar", 0.0), scalar, rel_tol=1e-6)
     return node.inputs[0] if fits else None

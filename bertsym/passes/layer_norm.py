@@ -1,4 +1,4 @@
-"""LayerNorm from operators whose gradients MXNet computes quickly on a CPU."""
+"""LayerNorm decomposed into operators whose gradients MXNet computes fast on a CPU."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from bertsym.symbol.node import Node, Output, free_name
 _DEFAULT_EPS = 1e-5  # of MXNet's LayerNorm
 
 
-def decompose_layer_norm(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Write each LayerNorm over the last axis by matrix products of rank 1 and L2Normalization, in place.
+def decompose_layer_norm(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Replace each LayerNorm over the last axis by matrix products of rank 1 and L2Normalization, in place.
 
-    MXNet 1.9.1's LayerNorm, and its sums over a batch, take several times as long backward. `shapes` are those of the
-    parameters. The last node keeps its name.
+    MXNet 1.9.1's LayerNorm, and sums over a batch, take several times as long backward. `shapes` are the shapes of the
+    parameters. The last node keeps the name of the LayerNorm.
     """
+    decomposed = 0
     with graph.edit():
         for node in graph.find(op="LayerNorm"):
             along = integer(node.attrs, "axis", -1) == -1
             gamma = shapes.get(node.inputs[1].node.name)
-            alone = all(entry.index == 0 for reader in graph.consumers(node) for entry in reader.inputs)
-            if along and gamma is not None and alone:
-                _replace(graph, node, gamma[0])
+            mean_unread = all(entry.index == 0 for reader in graph.consumers(node) for entry in reader.inputs)
+            if along and gamma is not None and mean_unread:
+                _decompose(graph, node, gamma[0])
+                decomposed += 1
+    return decomposed
 
 
-def _replace(graph: SymbolGraph, norm: Node, units: int) -> None:
+def _decompose(graph: SymbolGraph, norm: Node, units: int) -> None:
     source, gamma, beta = norm.inputs
     names = {node.name for node in graph.nodes}
 

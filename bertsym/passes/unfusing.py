@@ -1,4 +1,4 @@
-"""Replace fused operators that compute in float32 by the operators that they were fused from."""
+"""Replace oneDNN's fused operators that compute in float32 by the operators that they were fused from."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from bertsym.symbol.node import Output, free_name
 from bertsym.symbol.quantized_layers import fused_layers
 
 
-def unfuse_float32_layers(graph: SymbolGraph) -> None:
-    """Write the fused operators that compute in float32 as what they stand for, in place; name the others after it.
+def unfuse_float32_layers(graph: SymbolGraph) -> int:
+    """Replace fused float32 layers by the original operators, and give int8 layers the names of the original ones.
 
-    MXNet fuses them again when it binds the graph, and others can read it. Raises ModelError as `fused_layers`.
+    In place. MXNet fuses the operators again when it binds the graph. Raises ModelError as `fused_layers` does.
     """
     layers = fused_layers(graph)
-    graph.rename({node.name: layer.name for node, layer in layers.items() if layer.quantized})
+    unfused = 0
     with graph.edit():
+        graph.rename({node.name: layer.name for node, layer in layers.items() if layer.quantized})
         for node, layer in layers.items():
             if not layer.quantized:
                 inputs = list(node.inputs)
@@ -24,3 +25,5 @@ def unfuse_float32_layers(graph: SymbolGraph) -> None:
                     inputs = [Output(last)]
                 graph.rewire(node, last)
                 graph.remove(node)
+                unfused += 1
+    return unfused

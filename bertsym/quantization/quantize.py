@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.acceleration.graphs import in_form, to_symbol
+from bertsym.acceleration.graphs import accelerate_graph, to_symbol
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.encoders.inputs import INPUT_NAMES
@@ -222,10 +222,10 @@ class _Choice:
 def _prepared(bundle: Bundle) -> tuple[SymbolGraph, dict[str, Array]]:
     """The float32 graph that is quantized: for inference only, query, key and value of a layer as one product."""
     arg_params = dict(bundle.params())
-    graph = in_form(bundle.graph(), shapes_of(arg_params), "fast")
+    graph = accelerate_graph(bundle.graph(), shapes_of(arg_params), "fast")
     with graph.edit():
         for node in graph.find(op="Dropout"):
             graph.remove(node, bypass=True)
     if bundle.is_folded or len(require_encoder(graph, shapes_of(arg_params)).layers) == 1:
         return graph, arg_params  # nothing to fold: the query of a last layer is that of position 0 alone
-    return fold_qkv(graph, arg_params)
+    return graph, fold_qkv(graph, arg_params).arg_params

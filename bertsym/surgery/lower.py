@@ -15,9 +15,11 @@ from bertsym.encoders.forms import TARGETS, choose_form
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.execution import Shape, UnknownShapeError, fixed_length, sample_inputs
 from bertsym.model import Model, open_model, require_params
-from bertsym.passes.encoder_replacement import fit_to, replace_encoder
-from bertsym.passes.input_guard import add_input_guard, without_input_guard
+from bertsym.passes import apply_to_copy
+from bertsym.passes.encoder_replacement import replace_encoder
+from bertsym.passes.input_guard import add_input_guard, remove_input_guard
 from bertsym.passes.qkv_folding import fold_qkv
+from bertsym.passes.release_adaptation import adapt_to_release
 from bertsym.surgery.comparison import DEFAULT_RTOL, Difference
 from bertsym.surgery.diff import run_both
 from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, label_inputs, write
@@ -67,18 +69,20 @@ def lower(
             )
     guarded = bert.guarded if guard is None else guard
     try:
-        plain = without_input_guard(model.graph)
+        plain = apply_to_copy(model.graph, remove_input_guard)
         spec = match(plain, require_encoder(plain, model.param_shapes), model.param_shapes)
 
         def lowered(graph: SymbolGraph) -> SymbolGraph:
-            changed = replace_encoder(without_input_guard(graph), model.param_shapes, spec, chosen)
-            fit_to(changed, chosen, TARGETS[target].release if target else None)
+            changed = apply_to_copy(graph, remove_input_guard)
+            replace_encoder(changed, model.param_shapes, spec, chosen)
+            adapt_to_release(changed, chosen, TARGETS[target].release if target else None)
             if guarded:
                 add_input_guard(changed, spec.token_ids, spec.token_types, spec.valid_length)
             return changed
 
         train = model.train_graph() if not fold else None
-        graph, arrays = fold_qkv(lowered(model.graph), values) if fold else (lowered(model.graph), values)
+        graph = lowered(model.graph)
+        arrays = fold_qkv(graph, values).arg_params if fold else values
         changed = changed_model(model, graph, arrays)
         result = Changed(
             changed,

@@ -359,32 +359,37 @@ class SymbolGraph:
             self._rewire(self._own(output), Output(variable), except_in=set())
         return variable
 
-    def join(self, other: SymbolGraph, inputs: Mapping[str, Output | Node]) -> list[Output]:
-        """Add the nodes of another graph, whose variables named in `inputs` become outputs of this one.
+    def merge(self, other: SymbolGraph, inputs: Mapping[str, Output | Node]) -> list[Output]:
+        """Add the nodes of another graph; its variables named in `inputs` are replaced by outputs of this graph.
 
-        Variables that both have (the token ids, say) are one then. Returns the other graph's outputs; this
-        graph's stay until `set_outputs`. Raises UsageError for an unknown variable, and for an operator's name
-        that is taken.
+        Variables that both graphs have, such as the token ids, are shared. Returns the other graph's outputs; this
+        graph's stay until `set_outputs`. Raises UsageError for an unknown variable, and for an operator whose name
+        this graph uses.
         """
         names = {node.name: node for node in self.nodes}
         copy = other.copy()
-        places = {copy.node(name): self._own(output) for name, output in inputs.items()}
-        for node in places:
+        replaced = {copy.node(name): self._own(output) for name, output in inputs.items()}
+        for node in replaced:
             if not node.is_variable:
-                raise UsageError(f"{node.name} is a {node.op}, only variables can be joined")
+                raise UsageError(f"{node.name} is a {node.op}: only a variable can be replaced by an output")
         with self.edit():
             for node in copy.nodes:
                 taken = names.get(node.name)
-                if node in places:
+                if node in replaced:
                     continue
                 if taken and node.is_variable and taken.is_variable:
-                    places[node] = Output(taken)
+                    replaced[node] = Output(taken)
                 elif taken:
                     raise UsageError(f"both graphs have a node {node.name!r}: rename it in one of them")
                 else:
-                    node.inputs = tuple(_placed(entry, places) for entry in node.inputs)
+                    node.inputs = tuple(_placed(entry, replaced) for entry in node.inputs)
                     self.nodes.append(node)
-        return [_placed(entry, places) for entry in copy.outputs]
+        return [_placed(entry, replaced) for entry in copy.outputs]
+
+    def assign(self, other: SymbolGraph) -> None:
+        """Take over nodes, outputs and document of another graph, which must not be used afterwards."""
+        with self.edit():
+            self.nodes, self.outputs, self.document = other.nodes, other.outputs, other.document
 
     def cleanup(self) -> list[Node]:
         """Drop the nodes that no output needs; returns them."""
@@ -431,7 +436,7 @@ class SymbolGraph:
         if self._editing:
             yield
             return
-        nodes, outputs = list(self.nodes), list(self.outputs)
+        nodes, outputs, document = list(self.nodes), list(self.outputs), self.document
         states = [(node.op, node.name, node.attrs, node.inputs, node.num_outputs, node.raw) for node in nodes]
         self._editing = True
         try:
@@ -440,7 +445,7 @@ class SymbolGraph:
                 self.toposort()
             self.check()
         except BaseException:
-            self.nodes, self.outputs = nodes, outputs
+            self.nodes, self.outputs, self.document = nodes, outputs, document
             for node, state in zip(nodes, states):
                 node.op, node.name, node.attrs, node.inputs, node.num_outputs, node.raw = state
             raise

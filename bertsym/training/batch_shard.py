@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from bertsym.acceleration.graphs import TrainingSymbol
+from bertsym.acceleration.mask_sampling import sample_dropout_mask
 from bertsym.acceleration.ndarray_views import memory_of
-from bertsym.passes.dropout_masks import draw_dropout_mask
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.training.flat_buffers import FlatArrays
@@ -72,7 +72,7 @@ class Part:
             if seed is None:
                 mask.fill(1)
             else:
-                draw_dropout_mask(generator, p, mask)
+                sample_dropout_mask(generator, p, mask)
 
     def wait(self) -> None:
         """Wait until nothing reads the masks any more: neither backward nor a forward alone."""

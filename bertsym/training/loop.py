@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.acceleration.graphs import training_symbol
+from bertsym.acceleration.graphs import build_training_symbol
 from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers, WorkersLost
 from bertsym.encoders.catalogue import LABEL_NAME
@@ -20,7 +20,7 @@ from bertsym.errors import ModelError
 from bertsym.forking import no_fork
 from bertsym.inference.metrics import cross_entropy
 from bertsym.passes.embedding_rows import keep_used_rows
-from bertsym.passes.input_guard import without_input_guard
+from bertsym.passes.input_guard import remove_input_guard
 from bertsym.runtime import mx, share_threads
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, shapes_of
@@ -101,7 +101,8 @@ class Trainer:
         self.total_steps = self._batches_per_epoch * options.epochs
         self.position = Position()
         devices = contexts(options.device)
-        graph = without_input_guard(SymbolGraph.parse(symbol.tojson()))  # the source checks its inputs
+        graph = SymbolGraph.parse(symbol.tojson())
+        remove_input_guard(graph)  # the source checks its inputs
         params = dict(arg_params)
         self._words = None
         if source.token_ids is not None:
@@ -114,7 +115,7 @@ class Trainer:
         on_cpu = devices[0].device_type == "cpu"
         #: executors that compute on the CPU at the same time; none where each device computes a part
         self._cpu_parts = (CPU_PARTS if source.token_ids is not None else 1) if on_cpu else 0
-        training = training_symbol(graph, shapes_of(params), cpu=on_cpu)
+        training = build_training_symbol(graph, shapes_of(params), cpu=on_cpu)
         self._module = PartsModule(
             training,
             source.input_names,
@@ -144,7 +145,7 @@ class Trainer:
     def _data_batch(self, rows: Array) -> Any:
         inputs = self._source.inputs(rows)
         if self._words is not None:
-            inputs[0] = self._words.places(inputs[0])
+            inputs[0] = self._words.remap(inputs[0])
         classes = self._source.classes[rows].astype(np.float32)
         return mx.io.DataBatch(
             inputs,
@@ -294,5 +295,5 @@ class Trainer:
         """A copy of the parameters as they are now."""
         params = {name: array.asnumpy() for name, array in self._module.get_params()[0].items()}
         if self._words is not None:
-            params[self._words.name] = self._words.whole(params[self._words.name], self.position.decay)
+            params[self._words.name] = self._words.restore(params[self._words.name], self.position.decay)
         return params
