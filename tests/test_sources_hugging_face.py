@@ -619,10 +619,10 @@ def test_other_special_tokens_are_refused(cli: Cli, tmp_path: Path, token: str) 
     ("model", "words"),
     [
         ({"type": "Unigram", "vocab": [["a", 0.0]]}, "Unigram"),
-        ({"vocab": {"[PAD]": 0, "far": 7777}}, "'far' has the id 7777"),
-        ({"vocab": {"[PAD]": 0, "same": 0}}, "'[PAD]' and 'same' have one id, 0"),
-        ({"vocab": {"[PAD]": 0, "text": "1"}}, "'1' is not a token id"),
-        ({"vocab": {"[PAD]": 0, "only": 1}}, "[UNK]"),
+        ({"type": "WordPiece", "vocab": {"[PAD]": 0, "far": 7777}}, "'far' has the id 7777"),
+        ({"type": "WordPiece", "vocab": {"[PAD]": 0, "same": 0}}, "'[PAD]' and 'same' have one id, 0"),
+        ({"type": "WordPiece", "vocab": {"[PAD]": 0, "text": "1"}}, "'1' is not a token id"),
+        ({"type": "WordPiece", "vocab": {"[PAD]": 0, "only": 1}}, "[UNK]"),
         ({}, 'the key "vocab" is missing'),
     ],
 )

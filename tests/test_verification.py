@@ -279,8 +279,8 @@ def test_a_prefix_without_a_manifest_is_no_bundle(cli: Cli, copied: Path) -> Non
     [
         (1, "bundle format 1: export it again"),
         (3, "bundle format 3, this bertsym reads format 2"),
-        ("1", "bundle format '1', this bertsym reads format 2"),
-        (None, "bundle format None, this bertsym reads format 2"),
+        ("1", 'format_version: "1" is not an integer'),
+        (None, "format_version: null is not an integer"),
     ],
 )
 def test_a_bundle_of_another_format_is_refused(cli: Cli, copied: Path, version: object, message: str) -> None:
