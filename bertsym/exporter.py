@@ -20,7 +20,7 @@ from bertsym.signature import Signature
 from bertsym.sources import Pretrained, SourceOptions, load_source
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, LazyParameters, shapes_of
-from bertsym.verifier import DEFAULT_RTOL, Check, verify_bundle
+from bertsym.verifier import DEFAULT_RTOL, Check, verification_record, verify_bundle
 
 _CHECK_LENGTHS = (16, 40)
 
@@ -54,7 +54,7 @@ def export(
     command: list[str] | None = None,
     progress: Callable[[str], object] = lambda text: None,
 ) -> Exported:
-    """Write a pretrained BERT as a bundle at `prefix`, after comparing it with GluonNLP's own BERTModel.
+    """Write a pretrained BERT as a bundle at `prefix`, after comparing it with the reference encoder.
 
     `source` is ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``;
     `output` is ``cls`` (the default), ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U). `task`
@@ -92,9 +92,10 @@ def export(
         staged = stage.write(content)
         checks = []
         if verify:
-            progress("loading it through Module and SymbolBlock, comparing with GluonNLP's BERTModel")
+            progress("loading the files, comparing with the reference encoder")
             source_params = _joined(content.arg_params, pretrained.arg_params)
-            checks = verify_bundle(staged, source_params, rtol, _CHECK_LENGTHS, str(prefix))
+            checks = verify_bundle(staged, source_params, rtol, _CHECK_LENGTHS, str(prefix), pretrained.checkpoint)
+            staged = stage.add_facts(staged, {"verification": verification_record(checks, rtol)})
     return Exported(staged.moved_to(prefix), checks, (*pretrained.notes, *_left_out(pretrained, output, task)))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import importlib.util
 import os
 import re
 import sys
@@ -30,6 +31,16 @@ _prepared = False
 _sharing: int | None = None  # executors among which the threads are divided
 _sharing_lock = threading.Lock()  # tasks of two calls would wait for each other's workers
 _worker_count = "MXNET_CPU_WORKER_NTHREADS"  # the variable that MXNet reads
+
+
+def is_installed(name: str) -> bool:
+    """Whether a package can be found, without importing it."""
+    if name in sys.modules:
+        return True
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:  # an import hook forbids it
+        return False
 
 
 def prepare_environment() -> list[str]:

@@ -1,10 +1,11 @@
-"""Does what was written compute what was meant: the bundle against GluonNLP's own BERTModel."""
+"""Verify that the files of a bundle compute what the weights of its source mean."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Callable, Iterator, Mapping
+import importlib.metadata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,29 +20,32 @@ from bertsym.encoders.inputs import INPUT_NAMES, check_inputs
 from bertsym.encoders.parameters import POOLER, parameter_shapes
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.execution.loaders import Forward, check_params, load_module, load_symbol_block
-from bertsym.runtime import mx, mxnet_errors, nlp, quiet_stderr
+from bertsym.reference import FAMILIES, Checkpoint, Inputs, dense, softmax
+from bertsym.runtime import is_installed, mx, mxnet_errors, nlp, quiet_stderr
 from bertsym.signature import Signature
 from bertsym.symbol.params import Array
 
 DEFAULT_RTOL = 1e-5  #: largest difference allowed, relative to the output's scale
+GLUONNLP = "GluonNLP"  #: `Check.loader` of the second reference
 
 _MMAP_THRESHOLD = -3  # of malloc.h
 
 
 @dataclass(frozen=True)
 class Check:
-    """One forward of the written files compared with the reference."""
+    """One forward of the written files, or of GluonNLP's BERTModel, compared with the reference encoder."""
 
-    loader: str
+    loader: str  #: ``Module``, ``SymbolBlock``, ``train symbol``, or GLUONNLP
     output: str
     shape: tuple[int, ...]
     length: int
     max_difference: float
     scale: float  #: largest absolute value of the reference, of all forwards: a single one may be next to zero
+    engine: str  #: library and version that computed it, such as ``mxnet 1.9.1``
 
     @property
     def relative_difference(self) -> float:
-        """The largest difference as a part of the output's scale."""
+        """The largest difference as a fraction of the output's scale."""
         return self.max_difference / self.scale
 
     def __str__(self) -> str:
@@ -51,11 +55,35 @@ class Check:
         )
 
 
-class Reference:
-    """GluonNLP's BERTModel with given weights, and numpy for what stands on top of it."""
+def verification_record(checks: Sequence[Check], rtol: float) -> dict[str, Any] | None:
+    """What a manifest says of the comparisons; None where there were none."""
+    if not checks:
+        return None
+    loaders = list(dict.fromkeys(check.loader for check in checks))
+    return {
+        "engine": next(check.engine for check in checks if check.loader != GLUONNLP),
+        "reference": "bertsym float64",
+        "second_reference": next((f"{check.engine} BERTModel" for check in checks if check.loader == GLUONNLP), None),
+        "loaders": [loader for loader in loaders if loader != GLUONNLP],
+        "lengths": sorted({check.length for check in checks}),
+        "rtol": rtol,
+    }
+
+
+def describe_verification(checks: Sequence[Check]) -> str:
+    """One line on what was compared with what, and by which engine."""
+    record = verification_record(checks, DEFAULT_RTOL)
+    if record is None:
+        return "not verified"
+    second = f" and {record['second_reference']}" if record["second_reference"] else ""
+    loaders = ", ".join(record["loaders"])
+    return f"verified by {record['engine']} ({loaders}) against the float64 reference encoder{second}"
+
+
+class GluonNLPModel:
+    """GluonNLP's BERTModel with given weights."""
 
     def __init__(self, config: BertConfig, arg_params: Mapping[str, Array]) -> None:
-        self._arg_params = arg_params
         self._has_pooler = all(name in arg_params for name in POOLER)
         encoder = nlp.model.BERTEncoder(
             num_layers=config.num_layers,
@@ -86,35 +114,35 @@ class Reference:
         for name in expected:
             parameters[name].set_data(mx.nd.array(arg_params[name]))
 
-    def output(self, signature: Signature, inputs: Mapping[str, Array]) -> Any:
-        """What a bundle with this signature must answer to these inputs."""
+    def encode(self, output: str, inputs: Mapping[str, Array]) -> Array:
+        """One of ``catalogue.OUTPUTS``; the sequence is not zeroed at padding."""
         token_ids, token_types, valid_length = (inputs[name] for name in INPUT_NAMES)
         answer = self._net(*map(mx.nd.array, (token_ids, token_types, valid_length)))
         sequence, pooled = answer if self._has_pooler else (answer, None)
-        sequence = sequence.asnumpy()
-        if signature.output == "pooled":
+        sequence = np.asarray(sequence.asnumpy())
+        if output == "pooled":
             assert pooled is not None
-            encoded = pooled.asnumpy()
-        elif signature.output == "cls":
-            encoded = sequence[:, 0]
-        elif signature.output == "mean":
-            encoded = np.stack([row[: int(n)].mean(axis=0) for row, n in zip(sequence, valid_length)])
-        else:
-            encoded = sequence
-        if signature.kind == "encoder":
-            return encoded
-        if signature.kind == "logits":
-            return self._dense(encoded, FINISHED_HEADS[str(signature.task)][1])
-        logits = self._dense(encoded.reshape(len(encoded), -1), FULLY_CONNECTED)
-        exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return exponentials / exponentials.sum(axis=-1, keepdims=True)
+            return np.asarray(pooled.asnumpy())
+        if output == "cls":
+            return np.asarray(sequence[:, 0])
+        if output == "mean":
+            return np.stack([row[: int(n)].mean(axis=0) for row, n in zip(sequence, valid_length)])
+        return sequence
 
-    def _dense(self, x: Any, name: str) -> Any:
-        return x @ self._arg_params[f"{name}_weight"].T + self._arg_params[f"{name}_bias"]
+
+def apply_head(encoded: Any, signature: Signature, params: Mapping[str, Array]) -> Any:
+    """What a bundle with this signature answers where its encoder gives `encoded`."""
+    if signature.kind == "encoder":
+        return encoded
+    name = FINISHED_HEADS[str(signature.task)][1] if signature.kind == "logits" else FULLY_CONNECTED
+    if signature.kind == "classifier":
+        encoded = encoded.reshape(len(encoded), -1)
+    logits = dense(encoded, params[f"{name}_weight"], params[f"{name}_bias"])
+    return logits if signature.kind == "logits" else softmax(logits)
 
 
 def verify(prefix: str | Path, *, rtol: float = DEFAULT_RTOL) -> list[Check]:
-    """Check a bundle's digests, load it through Module and SymbolBlock, and compare the outputs.
+    """Check a bundle's digests, load it, and compare its outputs with the reference encoder.
 
     As `verify_bundle` with the bundle's own parameters, at lengths that `export` did not try. Raises
     ModelError for files that are not as they were written, otherwise what `verify_bundle` raises.
@@ -122,70 +150,114 @@ def verify(prefix: str | Path, *, rtol: float = DEFAULT_RTOL) -> list[Check]:
     bundle = Bundle.open(prefix)
     if bundle.signature.precision != "float32":
         raise ModelError(
-            f"{prefix}: is {bundle.signature.precision}, which is not what GluonNLP's BERTModel computes; "
-            "bertsym evaluate tells how good it is"
+            f"{prefix}: is {bundle.signature.precision}, which the float32 tolerances do not fit; "
+            "bertsym evaluate measures its accuracy"
         )
     return verify_bundle(bundle, unfold_parameters(bundle.params(), bundle.config), rtol, (23, 48), str(prefix))
 
 
 def verify_bundle(
-    bundle: Bundle, arg_params: Mapping[str, Array], rtol: float, lengths: tuple[int, int], name: str
+    bundle: Bundle,
+    arg_params: Mapping[str, Array],
+    rtol: float,
+    lengths: tuple[int, int],
+    name: str,
+    checkpoint: Checkpoint | None = None,
 ) -> list[Check]:
-    """Compare what the files of `bundle` compute with GluonNLP's BERTModel carrying `arg_params`.
+    """Compare what the files of `bundle` compute with the float64 reference encoder of `checkpoint`.
 
-    Through Module and SymbolBlock, and through the training symbol where there is one; two batch sizes, two
-    `lengths`, rows padded differently. `rtol` is relative to the output's scale; `name` stands in messages.
+    Without a checkpoint the reference computes from `arg_params`, as it does with the weights of a head. Through Module
+    and SymbolBlock, and through the training symbol where there is one; two batch sizes, two `lengths`, rows padded
+    differently. Where gluonnlp is installed, its BERTModel with `arg_params` is compared with the reference too.
+    `rtol` is relative to the output's scale; `name` stands in messages.
 
     Returns the comparisons. Raises VerificationError for an output that differs by more, ModelError when
-    MXNet can't run the graph, UsageError for an `rtol` that is no tolerance.
+    MXNet can't run the graph, UsageError for an `rtol` that is not a tolerance.
     """
     if not 0 < rtol < np.inf:
         raise UsageError(f"rtol is {rtol}, a number above 0 is needed")
+    checkpoint = checkpoint or Checkpoint("GluonNLP export", arg_params, bundle.config.to_dict())
     with mxnet_errors(name):
-        checks = _run_checks(bundle, lengths, arg_params)
+        checks = _run_checks(bundle, lengths, arg_params, checkpoint)
     for check in checks:
         # Written so that NaN fails too.
         if not check.relative_difference <= rtol:
-            raise VerificationError(f"{name}: differs from GluonNLP's BERTModel by more than {rtol:g}: {check}")
+            raise VerificationError(f"{name}: differs from the reference encoder by more than {rtol:g}: {check}")
     return checks
 
 
-def _run_checks(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str, Array]) -> list[Check]:
+@dataclass(frozen=True)
+class _Case:
+    """Inputs, and what the reference answers."""
+
+    length: int
+    inputs: dict[str, Array]
+    expected: Array
+
+
+def _run_checks(
+    bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str, Array], checkpoint: Checkpoint
+) -> list[Check]:
     _keep_freed_blocks(1 << 20)
     try:
-        return _compared(bundle, lengths, arg_params)
+        cases = _reference_cases(bundle, lengths, arg_params, checkpoint)
+        scale = max(float(np.abs(case.expected).max()) for case in cases) or 1.0
+        checks = _compare_gluonnlp(bundle, cases, arg_params, scale) if is_installed("gluonnlp") else []
+        gc.collect()  # no more than one copy of a large model at a time, here and with the loaders
+        return [*_compare_files(bundle, cases, scale), *checks]
     finally:
         _keep_freed_blocks(32 << 20)  # where glibc's own growing limit ends
 
 
-def _compared(bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str, Array]) -> list[Check]:
+def _reference_cases(
+    bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str, Array], checkpoint: Checkpoint
+) -> list[_Case]:
     config, signature = bundle.config, bundle.signature
-    reference = Reference(config, arg_params)
-    cases = []
-    for length in sorted({signature.length or min(length, config.max_length) for length in lengths}):
-        for batch_size in (1, 3):
-            inputs = _sample_inputs(config, batch_size, length)
-            cases.append((length, inputs, reference.output(signature, inputs)))
-    scale = max(float(np.abs(expected).max()) for _, _, expected in cases) or 1.0
-    del reference
-    gc.collect()  # no more than one copy of a large model at a time, here and with the loaders
+    chosen = sorted({signature.length or min(length, config.max_length) for length in lengths})
+    samples = [
+        (length, sample_inputs(config, batch_size, length, signature.pad_id))
+        for length in chosen
+        for batch_size in (1, 3)
+    ]
+    batches = [Inputs(*(inputs[name] for name in INPUT_NAMES)) for _, inputs in samples]
+    encodings = FAMILIES[signature.family](checkpoint, batches)
+    return [
+        _Case(length, inputs, apply_head(found[signature.output], signature, arg_params))
+        for (length, inputs), found in zip(samples, encodings)
+    ]
+
+
+def _compare_gluonnlp(
+    bundle: Bundle, cases: Sequence[_Case], arg_params: Mapping[str, Array], scale: float
+) -> list[Check]:
+    """The second reference, which shares no code with the first."""
+    signature, model = bundle.signature, GluonNLPModel(bundle.config, arg_params)
+    checks = []
+    for case in cases:
+        encoded = model.encode(signature.output, case.inputs)
+        if signature.output == "sequence":
+            is_token = np.arange(case.length) < case.inputs[INPUT_NAMES[2]][:, None]
+            encoded = encoded * is_token[:, :, None]
+        answer = apply_head(encoded, signature, arg_params)
+        checks.append(_compare(GLUONNLP, "gluonnlp", signature, case, answer, scale))
+    return checks
+
+
+def _compare_files(bundle: Bundle, cases: Sequence[_Case], scale: float) -> list[Check]:
     symbol = bundle.graph().to_json()
     check_params(symbol, str(bundle.prefix), INPUT_NAMES, bundle.params())
     checks = []
-    for name, symbol, load, labels in _loadings(bundle):
+    for name, text, load, labels in _loadings(bundle, symbol):
         with quiet_stderr():
-            forward = load(symbol, bundle.params(), cases[0][1], labels)
-        checks += [
-            _compare(name, signature, length, forward(inputs)[0], expected, scale) for length, inputs, expected in cases
-        ]
+            forward = load(text, bundle.params(), cases[0].inputs, labels)
+        checks += [_compare(name, "mxnet", bundle.signature, case, forward(case.inputs)[0], scale) for case in cases]
         del forward
         gc.collect()
     return checks
 
 
-def _loadings(bundle: Bundle) -> Iterator[tuple[str, str, Callable[..., Forward], tuple[str, ...]]]:
+def _loadings(bundle: Bundle, symbol: str) -> Iterator[tuple[str, str, Callable[..., Forward], tuple[str, ...]]]:
     """What a bundle is loaded through: name, symbol, loader and labels."""
-    symbol = bundle.graph().to_json()
     yield "Module", symbol, load_module, ()
     yield "SymbolBlock", symbol, load_symbol_block, ()
     if bundle.has(TRAIN_SYMBOL):
@@ -199,19 +271,27 @@ def _keep_freed_blocks(size: int) -> None:
         mallopt(_MMAP_THRESHOLD, size)
 
 
-def _sample_inputs(config: BertConfig, batch_size: int, length: int) -> dict[str, Array]:
+def sample_inputs(config: BertConfig, batch_size: int, length: int, pad_id: int) -> dict[str, Array]:
+    """Random inputs by name, float32: a full row, one of a single token, one in between.
+
+    The id of padding stands among tokens too, since what matters is valid_length: a graph that takes `pad_id` itself
+    for padding is found. Beyond valid_length the ids are random.
+    """
     rng = np.random.default_rng((batch_size, length))
     token_ids = rng.integers(config.vocab_size, size=(batch_size, length))
     token_types = rng.integers(config.token_type_vocab_size, size=(batch_size, length))
-    # A full row, one with a single token where there are more rows, and one between them.
     valid_length = np.array([length, 1, (length + 1) // 2])[:batch_size]
+    token_ids[0, length // 2] = pad_id
     check_inputs(token_ids, token_types, valid_length, config)
     arrays = (token_ids, token_types, valid_length)
     return {name: array.astype(np.float32) for name, array in zip(INPUT_NAMES, arrays)}
 
 
-def _compare(loader: str, signature: Signature, length: int, output: Array, expected: Array, scale: float) -> Check:
-    if output.shape != expected.shape:
-        raise VerificationError(f"{loader}: {signature.output_name} has shape {output.shape}, not {expected.shape}")
-    difference: Any = np.abs(output.astype(np.float64) - expected).max()
-    return Check(loader, signature.output_name, output.shape, length, float(difference), scale)
+def _compare(loader: str, library: str, signature: Signature, case: _Case, output: Array, scale: float) -> Check:
+    if output.shape != case.expected.shape:
+        raise VerificationError(
+            f"{loader}: {signature.output_name} has shape {output.shape}, not {case.expected.shape}"
+        )
+    difference: Any = np.abs(output.astype(np.float64) - case.expected).max()
+    engine = f"{library} {importlib.metadata.version(library)}"
+    return Check(loader, signature.output_name, output.shape, case.length, float(difference), scale, engine)

@@ -120,8 +120,10 @@ ALLOWED: dict[str, set[str]] = {
     },
     "drawing": {"errors", "symbol", "drawing"},
     "drawing.of_model": {"errors", "atomic", "symbol", "analysis.classifier_report", "model", "execution", "drawing"},
+    "reference": {"errors", "reference"},
     "sources": {
         "errors",
+        "reference",
         "files",
         "json_reader",
         "symbol",
@@ -132,7 +134,17 @@ ALLOWED: dict[str, set[str]] = {
         "sources",
     },
     "sources.gluonnlp_zoo": {"errors", "runtime", "text", "encoders.config", "sources"},
-    "verifier": {"errors", "files", "signature", "runtime", "symbol", "encoders", "bundle", "execution.loaders"},
+    "verifier": {
+        "errors",
+        "reference",
+        "files",
+        "signature",
+        "runtime",
+        "symbol",
+        "encoders",
+        "bundle",
+        "execution.loaders",
+    },
     "exporter": {"errors", "signature", "symbol", "encoders", "passes", "bundle", "sources", "verifier"},
     "acceleration": {
         "errors",
@@ -223,7 +235,7 @@ WITHOUT_MXNET = (
     *("errors", "files", "json_reader", "atomic", "forking", "address_space", "symbol", "text", "bundle"),
     *("encoders.config", "encoders.inputs", "encoders.catalogue", "encoders.parameters", "encoders.head_grafting"),
     *("encoders.forms", "encoders.spec"),
-    *("analysis", "model", "inference.bundle_tokenizer"),
+    *("reference", "analysis", "model", "inference.bundle_tokenizer"),
     *("drawing.drawing", "drawing.netron"),
     *("onnx_export.conversion", "onnx_export.metadata"),
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.atomic import work_folder, write_file, write_text
@@ -39,6 +39,7 @@ from bertsym.symbol.params import Array, shapes_of, write_params
 from bertsym.symbol.variable_roles import shared_auxiliary_states
 from bertsym.text.vocabulary import Vocabulary
 
+AnyBundle = TypeVar("AnyBundle", Bundle, SymbolBundle)
 _LIBRARIES = ("bertsym", "mxnet", "gluonnlp", "numpy", "tokenizers")  # what is written depends on them
 
 
@@ -89,6 +90,14 @@ class Stage:
         bundle = open_any(self.prefix)
         assert isinstance(bundle, SymbolBundle)
         return bundle
+
+    def add_facts(self, bundle: AnyBundle, facts: Mapping[str, Any]) -> AnyBundle:
+        """The bundle that was written here, with further keys in its manifest."""
+        manifest = {**bundle.manifest, **facts}
+        with _write_errors(self.target):
+            digest = write_text(file_path(self.prefix, MANIFEST), json_text(manifest))["sha256"]
+        contents = dataclasses.replace(bundle.contents, manifest=manifest, manifest_digest=digest)
+        return dataclasses.replace(bundle, contents=contents)
 
     def _write_files(
         self,

@@ -50,7 +50,7 @@ from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
     type=click.FloatRange(0, min_open=True),
     default=1e-5,
     show_default=True,
-    help="Largest difference from GluonNLP's BERTModel, as a part of the output's scale.",
+    help="Largest difference from the reference encoder, as a fraction of the output's scale.",
 )
 @click.option("--verify/--no-verify", default=True, help="Compare what is written; without, it is quicker.")
 @force_option
@@ -82,8 +82,8 @@ def command(
       params:FILE              a GluonNLP .params file, with --vocab
       random:MODEL             random weights for benchmarks: random:bert_12_768_12
 
-    The files are loaded through Module and SymbolBlock and compared with GluonNLP's own BERTModel before
-    they appear at OUT, unless --no-verify; on any error nothing is left.
+    The files are loaded through Module and SymbolBlock and compared with a reference encoder, a BERT in numpy
+    that reads SOURCE itself, before they appear at OUT, unless --no-verify; on any error nothing is left.
 
     The bundle is the encoder alone, or with --task the encoder with an untrained head. A trained task head of
     SOURCE (classifier.*, qa_outputs.*, score.*) is not exported: --task is refused where there is one, unless
@@ -100,6 +100,7 @@ def command(
         output = meant
     from bertsym.exporter import export
     from bertsym.sources import SourceOptions
+    from bertsym.verifier import describe_verification
 
     if source.startswith("random:"):
         source_options["seed"] = seed
@@ -131,8 +132,10 @@ def command(
         click.echo(f"  {check}")
     signature = bundle.signature
     shape = ", ".join(str(size) for size in signature.output_shape)
-    verified = "verified" if verify else "not verified"
-    click.echo(f"wrote {bundle.prefix}-*, {verified}; it ends in {signature.output_name} ({shape}),")
+    click.echo(
+        f"wrote {bundle.prefix}-*, {describe_verification(result.checks)}; "
+        f"it ends in {signature.output_name} ({shape}),"
+    )
     if bundle.has_head:
         click.echo(f"  an untrained {task} head on {OUTPUTS[signature.output]}")
     else:

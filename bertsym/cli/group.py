@@ -28,7 +28,7 @@ COMMANDS = {
     "diff": "Compare two symbols: nodes, parameters, results.",
     "draw": "Draw a symbol as svg, png, one html page, or for Netron.",
     "onnx": "Write a symbol as an ONNX file, checked in onnxruntime.",
-    "verify": "Check a written bundle against GluonNLP's own BERTModel.",
+    "verify": "Check a written bundle against a reference encoder.",
     "finetune": "Graft a classifier onto an exported BERT and fit it.",
     "quantize": "Write a classifier in int8, as far as it stays good.",
     "evaluate": "Measure a classifier on a labelled table.",

@@ -59,7 +59,8 @@ def load_params(
     head = TaskHead(names.task_head) if names.task_head else None
     document = bert_document(vocabulary, options)
     notes = (*names.notes, *found.notes, *_sparse_notes(params))
-    return Pretrained(config, arg_params, vocabulary, options, document, origin, notes, head)
+    checkpoint = names.checkpoint(params, config.to_dict())
+    return Pretrained(config, arg_params, vocabulary, options, document, origin, checkpoint, notes, head)
 
 
 def _sparse_notes(params: ParamsFile) -> list[str]:

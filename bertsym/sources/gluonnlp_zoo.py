@@ -65,7 +65,8 @@ def load_zoo(name: str, cache: str | None = None) -> Pretrained:
         raise ModelError(f"gluonnlp:{name}: gluonnlp can't load it (cache folder {root}): {reason}") from None
     weights = {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
     config = _config_of(net, len(vocab))
-    arg_params = map_weights(weights, resolve_names(weights, GLUONNLP_STRUCTURED, f"gluonnlp:{name}"), config)
+    names = resolve_names(weights, GLUONNLP_STRUCTURED, f"gluonnlp:{name}")
+    arg_params = map_weights(weights, names, config)
     is_wordpiece = dataset not in _SENTENCEPIECE
     kind = WORDPIECE if is_wordpiece else "sentencepiece"
     vocabulary = Vocabulary(tuple(vocab.idx_to_token))
@@ -78,6 +79,7 @@ def load_zoo(name: str, cache: str | None = None) -> Pretrained:
         options,
         bert_document(vocabulary, options) if is_wordpiece else None,
         {"kind": "gluonnlp", "pretrained": True, "sha1": sha1},
+        names.checkpoint(weights, config.to_dict()),
     )
 
 

@@ -91,6 +91,7 @@ def load_hugging_face(location: str, pad_vocab: bool = False, ignore_weights: Se
         tokenizer.options,
         tokenizer.document,
         origin,
+        names.checkpoint(weights, document.object()),
         (*notes, *type_notes, *weight_notes, *names.notes, *tokenizer.notes, *module_notes),
         TaskHead(names.task_head, _head_settings(document)) if names.task_head else None,
         modules.pooling if modules else None,

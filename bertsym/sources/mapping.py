@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import EMBEDDINGS, LAYER, POOLER, expand, parameter_shapes
 from bertsym.errors import ModelError, UsageError
+from bertsym.reference import Checkpoint
 from bertsym.sources.names import TASK_HEAD, NameTable, list_names, printable
 from bertsym.symbol.params import Array, LazyParameters
 
@@ -42,6 +43,10 @@ class WeightNames:
             name for name, why in self.left_out.items() if TASK_HEAD in (why, _purpose(self.table, self.prefix, name))
         )
 
+    def checkpoint(self, weights: Mapping[str, Array], config: Mapping[str, Any]) -> Checkpoint:
+        """The encoder's weights under the table's names, read when they are asked for, and the source's own config."""
+        return Checkpoint(self.table.library, _Renamed(weights, self.spelled), config)
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What was assumed and what was left out, but for a task head and constants."""
@@ -67,6 +72,22 @@ class WeightNames:
         for name, purpose in sorted(self.left_out.items(), key=lambda item: item[1]):
             found.setdefault(purpose, []).append(name)
         return found
+
+
+class _Renamed(Mapping[str, Array]):
+    """Arrays under other names: `names` maps the old to the new ones."""
+
+    def __init__(self, arrays: Mapping[str, Array], names: Mapping[str, str]) -> None:
+        self._arrays, self._old = arrays, {new: old for old, new in names.items()}
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[self._old[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._old)
+
+    def __len__(self) -> int:
+        return len(self._old)
 
 
 def resolve_names(names: Iterable[str], table: NameTable, where: str, ignore: Sequence[str] = ()) -> WeightNames:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import POOLER
+from bertsym.reference import Checkpoint
 from bertsym.sources.names import list_names
 from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import TokenizerOptions
@@ -41,7 +42,8 @@ class Pretrained:
 
     ``arg_params`` reads an array from its file whenever it is asked for, where the source allows it.
     ``tokenizer_document`` is the whole tokenizer in the format of Hugging Face's ``tokenizers``; None where texts can't
-    be tokenised. ``origin`` goes into the manifest; ``notes`` say what was assumed and left out, one line each.
+    be tokenised. ``checkpoint`` is the model as the source stores it, for the reference encoder. ``origin`` goes into
+    the manifest; ``notes`` say what was assumed and left out, one line each.
     """
 
     config: BertConfig
@@ -50,6 +52,7 @@ class Pretrained:
     tokenizer: TokenizerOptions
     tokenizer_document: Mapping[str, Any] | None
     origin: dict[str, Any]
+    checkpoint: Checkpoint
     notes: tuple[str, ...] = ()
     task_head: TaskHead | None = None
     pooling: Pooling | None = None

@@ -8,6 +8,7 @@ import numpy as np
 
 from bertsym.encoders.config import INITIALIZER_RANGE, BertConfig
 from bertsym.encoders.parameters import parameter_shapes
+from bertsym.reference import Checkpoint
 from bertsym.sources.pretrained import Pretrained
 from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import TokenizerOptions
@@ -35,6 +36,7 @@ def load_random(model: str, seed: int = 0, vocab: str | None = None) -> Pretrain
         options,
         bert_document(vocabulary, options),
         {"kind": "random", "pretrained": False, "seed": seed},
+        Checkpoint("GluonNLP export", arg_params, config.to_dict()),
         ("RANDOM WEIGHTS: nothing is pretrained, use it for benchmarks only",),
     )
 

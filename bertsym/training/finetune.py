@@ -34,7 +34,7 @@ from bertsym.training.data import FinetuneData, read_data
 from bertsym.training.encodings import encode
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.progress import EpochReport, Progress, SilentProgress
-from bertsym.verifier import DEFAULT_RTOL, Check, verify_bundle
+from bertsym.verifier import DEFAULT_RTOL, Check, verification_record, verify_bundle
 
 if TYPE_CHECKING:
     from bertsym.training.fit import Fit
@@ -115,6 +115,7 @@ def finetune(
         }
         staged = stage.write(job.grafted.content(job.task, job.data, best, {"command": command, "training": training}))
         checks = verify_bundle(staged, best, DEFAULT_RTOL, (16, 40), str(out))
+        staged = stage.add_facts(staged, {"verification": verification_record(checks, DEFAULT_RTOL)})
     checkpoints.remove()
     return Finetuned(staged.moved_to(out), kept, run.reports, checks)
 

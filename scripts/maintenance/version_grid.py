@@ -3,7 +3,7 @@
 
 Of each form: the headless base with the [CLS] output, a classifier grafted onto it, and its training symbol. Each wheel
 runs them through Module, SymbolBlock and the C predict API, at two lengths with padded rows, and trains with Module.
-Outputs are compared with GluonNLP's BERTModel, training with the gluonnlp form in the installed MXNet, each as a part
+Outputs are compared with the reference encoder, training with the gluonnlp form in the installed MXNet, each as a part
 of the reference's scale. An MXNet that is older than the oldest that the symbol is said to load in must refuse it.
 
 The wheels are unpacked once, side by side, and run under this Python, each in a process of its own.
@@ -31,8 +31,9 @@ from version_grid_table import TRAINING, Cell, expectation, judge, line_of, mark
 
 from bertsym import Bundle, SymbolGraph
 from bertsym.cli.group import run as bertsym
+from bertsym.reference import Checkpoint, Inputs, bert_outputs
 from bertsym.symbol.operators import oldest_mxnet
-from bertsym.verifier import Reference
+from bertsym.verifier import apply_head
 
 VERSIONS = ("1.4.1", "1.5.1.post0", "1.6.0", "1.7.0.post2", "1.8.0.post0", "1.9.1")
 #: form -> the options of `bertsym export`
@@ -130,10 +131,10 @@ def write_form(model: str, name: str, folder: Path) -> Form:
 
 
 def write_data(form: Form, folder: Path) -> None:
-    """Inputs at two lengths with padded rows, what GluonNLP answers to them, and batches to train on."""
+    """Inputs at two lengths with padded rows, what the reference encoder answers to them, and batches to train on."""
     classifier = Bundle.open(form.folder / "classifier")
     config = classifier.config
-    reference = Reference(config, classifier.params())
+    checkpoint = Checkpoint("GluonNLP export", classifier.params(), config.to_dict())
     rng = np.random.default_rng(0)
 
     def batch(rows: int, length: int) -> dict[str, Any]:
@@ -149,7 +150,11 @@ def write_data(form: Form, folder: Path) -> None:
     np.savez(folder / "cases.npz", **named)
     for part in PARTS:
         signature = Bundle.open(form.folder / part).signature
-        answers = {case: reference.output(signature, arrays) for case, arrays in cases.items()}
+        encodings = bert_outputs(checkpoint, [Inputs(*arrays.values()) for arrays in cases.values()])
+        answers = {
+            case: apply_head(encoded[signature.output], signature, classifier.params())
+            for case, encoded in zip(cases, encodings)
+        }
         np.savez(folder / f"{part}.npz", **answers)
     batches = [batch(8, 24) for _ in range(STEPS)]
     steps = {name: np.stack([each[name] for each in batches]) for name in batches[0]}

@@ -1,0 +1,53 @@
+"""A model as its source stores it, the inputs that it is run on, and what can be read of an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights under the names of a library and a config with its keys.
+
+    One weight at a time is read from ``weights``.
+    """
+
+    library: str  #: ``Hugging Face``, ``GluonNLP export`` or ``GluonNLP save_parameters``
+    weights: Mapping[str, Array]
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch: token ids (N, T), token types (N, T), and the number of tokens before the padding (N,); any dtype."""
+
+    token_ids: Array
+    token_types: Array
+    valid_length: Array
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """What can be read of an encoder, float64: ``cls``, ``pooled`` and ``mean`` (N, U), ``sequence`` (N, T, U).
+
+    ``sequence`` is zero at padding, ``mean`` leaves padding out, ``pooled`` is None without a pooler.
+    """
+
+    sequence: Float
+    cls: Float
+    pooled: Float | None
+    mean: Float
+
+    def __getitem__(self, output: str) -> Float:
+        value: Float | None = getattr(self, output)
+        if value is None:
+            raise KeyError(output)
+        return value
