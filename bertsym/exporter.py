@@ -11,9 +11,9 @@ from typing import Any
 from bertsym.bundle import Bundle, BundleContent, json_text, stage_bundle
 from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
 from bertsym.encoders.forms import Form, choose_form
-from bertsym.encoders.heads import finished_head, head_parameters
-from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
-from bertsym.encoders.outputs import output_parameters, output_symbol
+from bertsym.encoders.heads import finished_graph, finished_shapes, initial_parameters
+from bertsym.encoders.inputs import INPUT_NAMES
+from bertsym.encoders.outputs import output_graph, output_parameters
 from bertsym.errors import ModelError, UsageError
 from bertsym.passes.input_guard import add_input_guard
 from bertsym.signature import Signature
@@ -159,15 +159,15 @@ def _content(
     arg_params = LazyParameters({name: known[name] for name in names}, pretrained.arg_params.__getitem__)
     shape: tuple[Any, ...] = ("batch", "length") if output == "sequence" else ("batch",)
     if task:
-        symbol = finished_head(config, task, num_classes, form=form)
-        head = head_parameters(symbol, [*names, *INPUT_NAMES], input_shapes(1, 1), seed)
+        graph = finished_graph(config, task, num_classes, form=form)
+        head = initial_parameters(finished_shapes(config, task, num_classes), seed)
         arg_params = _joined(arg_params, head)
     else:
-        symbol = output_symbol(config, output, form)
+        graph = output_graph(config, output, form)
     signature = Signature(
         kind="logits" if task else "encoder",
         output=output,
-        output_name=symbol.list_outputs()[0],
+        output_name=f"{graph.output_names[0]}_output",
         output_shape=(*shape, num_classes if task else config.units),
         max_length=config.max_length,
         tokenizer=dataclasses.replace(
@@ -191,7 +191,7 @@ def _content(
     return BundleContent(
         config,
         signature,
-        symbol.tojson(),
+        graph.to_json(),
         arg_params,
         pretrained.vocabulary,
         facts,

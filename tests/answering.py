@@ -14,7 +14,7 @@ from bertsym import BertConfig
 from bertsym.analysis.classifier_report import KINDS, Answer, answers
 from bertsym.analysis.encoder_detection import DetectedEncoder, detect_encoder
 from bertsym.analysis.token_flow import trace
-from bertsym.encoders.graph import encoder_symbol
+from bertsym.encoders.graph import encoder_graph
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.execution import tensor_shapes
 from bertsym.execution.values import tensor_values
@@ -42,7 +42,7 @@ class Net:
 
 def our_encoder() -> Net:
     """The encoder that bertsym writes."""
-    encoded = encoder_symbol(EncoderSpec(CONFIG))
+    encoded = mx.sym.load_json(encoder_graph(EncoderSpec(CONFIG)).to_json())
     inside = encoded.get_internals()
     inner = inside["bertencoder0_transformer0_positionwiseffn0_layernorm0_fwd_output"]
     return Net(encoded, inside["data0"], inside["data2"], [inner, encoded])

@@ -276,10 +276,10 @@ def test_every_size_is_taken(form: str, changes: dict[str, int], tmp_path: Path)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
 def test_inputs_that_an_encoder_does_not_read_are_none_afterwards(form: str, activation: str, tmp_path: Path) -> None:
-    from bertsym.encoders.graph import encoder_symbol
+    from bertsym.encoders.graph import encoder_graph
 
     spec = EncoderSpec(CONFIG, "words", None, None, {}, activation)
-    graph = SymbolGraph.parse(encoder_symbol(spec).tojson())
+    graph = encoder_graph(spec)
     old = checkpoint(tmp_path / "old", graph=graph)
     lower(old, tmp_path / "new", form=form)
     texts = {"words": random_texts(9)["data0"]}

@@ -17,7 +17,7 @@ import pytest
 from bertsym import passes
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.forms import Form
-from bertsym.encoders.graph import encoder_symbol
+from bertsym.encoders.graph import encoder_graph
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
@@ -49,7 +49,7 @@ PASSES: dict[str, Callable[..., Any]] = {
 
 
 def encoder(form: Form = PLAIN) -> SymbolGraph:
-    return SymbolGraph.parse(encoder_symbol(SPEC, form).tojson())
+    return encoder_graph(SPEC, form)
 
 
 def guarded() -> SymbolGraph:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,11 @@ from bertsym.encoders.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NA
 from bertsym.encoders.config import INITIALIZER_RANGE, BertConfig
 from bertsym.encoders.forms import Form
 from bertsym.encoders.inputs import input_shapes
-from bertsym.encoders.outputs import output_symbol
+from bertsym.encoders.outputs import record_output
 from bertsym.errors import UsageError
 from bertsym.runtime import mx
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.recorder import sym
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _Shapes = Sequence[tuple[str, tuple[int, ...]]]
@@ -89,37 +91,53 @@ def _check_output(symbol: Any, whole_sequence: bool, shapes: _Shapes | None) -> 
 
 
 def head_parameters(symbol: Any, base_arguments: Sequence[str], shapes: _Shapes, seed: int) -> dict[str, Array]:
-    """Initial float32 values of the parameters that `symbol` has and its base has not.
-
-    Weights normal(0, 0.02), biases 0, drawn from `seed`. `shapes` are the shapes of the inputs.
-    """
+    """`initial_parameters` of those that `symbol` has and its base has not; `shapes` are those of the inputs."""
     known = {*base_arguments, LABEL_NAME}
     argument_shapes, _, _ = symbol.infer_shape(**dict(shapes))
+    named = zip(symbol.list_arguments(), argument_shapes)
+    return initial_parameters({name: shape for name, shape in named if name not in known}, seed)
+
+
+def initial_parameters(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Array]:
+    """Initial float32 elements of a head's parameters: weights normal(0, 0.02), biases 0, drawn from `seed`."""
     rng = np.random.default_rng(seed)
     return {
         name: np.zeros(shape, np.float32)
         if name.endswith("_bias")
         else rng.standard_normal(shape, np.float32) * np.float32(INITIALIZER_RANGE)
-        for name, shape in zip(symbol.list_arguments(), argument_shapes)
-        if name not in known
+        for name, shape in shapes.items()
     }
 
 
 def finished_head(config: BertConfig, task: str, num_classes: int, dropout: float = 0.1, form: Form = Form()) -> Any:
+    """`finished_graph` as an ``mx.sym.Symbol``."""
+    return mx.sym.load_json(finished_graph(config, task, num_classes, dropout, form).to_json())
+
+
+def finished_graph(
+    config: BertConfig, task: str, num_classes: int, dropout: float = 0.1, form: Form = Form()
+) -> SymbolGraph:
     """A BERT with an untrained head that ends in logits, as GluonNLP's ``export.py --task`` writes it.
 
     ``classification`` (N, num_classes) and ``regression`` (N, 1) read the pooler, ``qa`` (N, T, 2) every
     token. The output node is ``logits``.
     """
+    graph: SymbolGraph = record_finished(config, task, num_classes, dropout, form).graph()
+    return graph
+
+
+def record_finished(config: BertConfig, task: str, num_classes: int, dropout: float, form: Form) -> Any:
+    """The RecordedSymbol of `finished_graph`."""
     output, prefix = FINISHED_HEADS[task]
-    data = output_symbol(config, output, form)
+    data = record_output(config, output, form)
     if task != "qa":  # GluonNLP's BertForQA has none
-        data = mx.sym.Dropout(data, p=dropout, name=f"{prefix}_dropout")
-    return mx.sym.FullyConnected(
-        data,
-        mx.sym.var(f"{prefix}_weight", shape=(num_classes, config.units)),
-        mx.sym.var(f"{prefix}_bias", shape=(num_classes,)),
-        num_hidden=num_classes,
-        flatten=False,
-        name="logits",
-    )
+        data = sym.Dropout(data, p=dropout, name=f"{prefix}_dropout")
+    shapes = finished_shapes(config, task, num_classes)
+    parameters = (sym.var(name, shape=shape) for name, shape in shapes.items())
+    return sym.FullyConnected(data, *parameters, num_hidden=num_classes, flatten=False, name="logits")
+
+
+def finished_shapes(config: BertConfig, task: str, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the parameters of a finished head: weight and bias."""
+    prefix = FINISHED_HEADS[task][1]
+    return {f"{prefix}_weight": (num_classes, config.units), f"{prefix}_bias": (num_classes,)}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from bertsym.analysis.encoder_detection import DetectedEncoder, is_first, require_encoder
 from bertsym.analysis.token_flow import exchanges, is_time_major
 from bertsym.encoders.forms import Form
-from bertsym.encoders.graph import encoder_symbol
+from bertsym.encoders.graph import encoder_graph
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
 from bertsym.symbol.attributes import flag, integer
@@ -38,7 +38,7 @@ def replace_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]], s
     elif last is not None and not form.first_only:
         _read_first(rest, rest.variable(last))
     # Its outputs are batch-major in every form.
-    replaced = SymbolGraph.parse(encoder_symbol(spec, form, list(placeholders), first_only=first_only).tojson())
+    replaced = encoder_graph(spec, form, list(placeholders), first_only=first_only)
     _rename_duplicates(replaced, rest)
     outputs = dict(zip(placeholders.values(), replaced.outputs))
     replaced.set_outputs(replaced.merge(rest, outputs))
@@ -51,7 +51,7 @@ def replace_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]], s
 
 
 def _cut(rest: SymbolGraph, bert: DetectedEncoder) -> dict[int, str]:
-    """Remove the encoder. Returns: number of a layer's output, as in `encoder_symbol` -> its placeholder variable."""
+    """Remove the encoder. Returns: number of a layer's output, as in `encoder_graph` -> its placeholder variable."""
     boundary = [bert.embedded, *(layer.output for layer in bert.layers)]
     inside = {node for layer in bert.layers for node in layer.nodes}
     encoder = inside | {node for node in bert.embedding if not node.is_variable}

@@ -17,7 +17,8 @@ from bertsym.encoders.graph.pointwise_conv import PixelsEncoder
 from bertsym.encoders.graph.portable import PortableEncoder
 from bertsym.encoders.graph.training import TrainingEncoder
 from bertsym.encoders.spec import EncoderSpec
-from bertsym.runtime import mx
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.recorder import sym
 
 _ENCODERS: dict[str, type[Encoder]] = {
     "portable": PortableEncoder,
@@ -29,10 +30,18 @@ _ENCODERS: dict[str, type[Encoder]] = {
 }
 
 
-def encoder_symbol(
+def encoder_graph(
+    spec: EncoderSpec, form: Form = Form(), places: Sequence[int] | None = None, *, first_only: bool = False
+) -> SymbolGraph:
+    """The encoder's graph; its arguments and outputs are those of `record_encoder`."""
+    graph: SymbolGraph = record_encoder(spec, form, places, first_only=first_only).graph()
+    return graph
+
+
+def record_encoder(
     spec: EncoderSpec, form: Form = Form(), places: Sequence[int] | None = None, *, first_only: bool = False
 ) -> Any:
-    """The encoder's graph: an mx.sym.Symbol of shape (N, T, U), padding not yet zeroed.
+    """The encoder as a RecordedSymbol of shape (N, T, U), padding not yet zeroed.
 
     It ends in the outputs `places`, by default of the last layer: place 0 is what the first layer reads, i the output
     of layer i - 1. Where only position 0 of the last is wanted, `first_only`, forms that can (`Form.first_only`)
@@ -42,8 +51,8 @@ def encoder_symbol(
     outputs = encoder.build(first_only and form.first_only)
     chosen = [spec.config.num_layers] if places is None else places
     symbols = [_batch_major(outputs[place], place) if encoder.time_major else outputs[place] for place in chosen]
-    return symbols[0] if len(symbols) == 1 else mx.sym.Group(symbols)
+    return symbols[0] if len(symbols) == 1 else sym.Group(symbols)
 
 
 def _batch_major(output: Any, place: int) -> Any:
-    return mx.sym.transpose(output, axes=(1, 0, 2), name=f"bertencoder0_batch_major{place}")
+    return sym.transpose(output, axes=(1, 0, 2), name=f"bertencoder0_batch_major{place}")

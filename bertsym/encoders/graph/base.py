@@ -12,7 +12,7 @@ from typing import Any
 
 from bertsym.encoders.forms import Form
 from bertsym.encoders.spec import TOKEN_TYPES, EncoderSpec
-from bertsym.runtime import mx
+from bertsym.symbol.recorder import sym
 
 
 class Encoder(abc.ABC):
@@ -26,11 +26,11 @@ class Encoder(abc.ABC):
         self.form = form
         # With shapes, since the position table's can't be inferred from its use in slice_like; one variable for each
         # name of the graph, since layers may share theirs.
-        own = {spec.name(name): mx.sym.var(spec.name(name), shape=shape) for name, shape in spec.shapes.items()}
+        own = {spec.name(name): sym.var(spec.name(name), shape=shape) for name, shape in spec.shapes.items()}
         self.variables = {name: own[spec.name(name)] for name in spec.shapes}
-        self.token_ids = mx.sym.var(spec.token_ids)
-        self.token_types = mx.sym.var(spec.token_types) if spec.token_types else None
-        self.valid_length = mx.sym.var(spec.valid_length) if spec.valid_length else None
+        self.token_ids = sym.var(spec.token_ids)
+        self.token_types = sym.var(spec.token_types) if spec.token_types else None
+        self.valid_length = sym.var(spec.valid_length) if spec.valid_length else None
 
     def build(self, first_only: bool = False) -> list[Any]:
         """What the first layer reads, before dropout, and the output of each layer; (N, T, U) or (T, N, U).
@@ -62,26 +62,24 @@ class Encoder(abc.ABC):
     def dense(self, x: Any, units: int, name: str, node: str) -> Any:
         """The layer whose parameters are ``name_weight`` and ``name_bias``, applied to the last axis."""
         weight, bias = (self.variables[f"{name}_{part}"] for part in ("weight", "bias"))
-        return mx.sym.FullyConnected(x, weight, bias, num_hidden=units, flatten=False, name=node)
+        return sym.FullyConnected(x, weight, bias, num_hidden=units, flatten=False, name=node)
 
     def layer_norm(self, x: Any, name: str) -> Any:
         """LayerNorm over the last axis."""
         gamma, beta = (self.variables[f"{name}_{part}"] for part in ("gamma", "beta"))
-        return mx.sym.LayerNorm(x, gamma, beta, eps=self.config.layer_norm_eps, name=f"{name}_fwd")
+        return sym.LayerNorm(x, gamma, beta, eps=self.config.layer_norm_eps, name=f"{name}_fwd")
 
     def dropout(self, x: Any, p: float, name: str) -> Any:
         """Dropout, where there is any."""
-        return mx.sym.Dropout(x, p=p, name=name) if p else x
+        return sym.Dropout(x, p=p, name=name) if p else x
 
     def embedding(self, ids: Any, table: str, rows: int, node: str) -> Any:
         """Rows of a table, (N, T, U)."""
-        return mx.sym.Embedding(ids, self.variables[table], input_dim=rows, output_dim=self.config.units, name=node)
+        return sym.Embedding(ids, self.variables[table], input_dim=rows, output_dim=self.config.units, name=node)
 
     def zeros(self, node: str) -> Any:
         """(N, T), float32, also where a caller binds integer token ids."""
-        return mx.sym.Cast(
-            mx.sym.zeros_like(self.token_ids, name=f"{node}_zeros"), dtype="float32", name=f"{node}_float"
-        )
+        return sym.Cast(sym.zeros_like(self.token_ids, name=f"{node}_zeros"), dtype="float32", name=f"{node}_float")
 
     def tokens(self) -> Any:
         """Sum of word and token type embeddings, (N, T, U)."""
@@ -94,35 +92,35 @@ class Encoder(abc.ABC):
         types = self.embedding(
             self.token_types, TOKEN_TYPES, config.token_type_vocab_size, "bertmodel0_token_type_embed"
         )
-        return mx.sym.elemwise_add(words, types, name="bertmodel0_embed")
+        return sym.elemwise_add(words, types, name="bertmodel0_embed")
 
     def embeddings(self) -> Any:
         """Sum of word, token type and position embeddings."""
         tokens = self.tokens()
-        return mx.sym.broadcast_add(tokens, self.positions(tokens), name="bertencoder0_embed")
+        return sym.broadcast_add(tokens, self.positions(tokens), name="bertencoder0_embed")
 
     def gelu(self, x: Any, node: str) -> Any:
         """The exact one, x * Phi(x) (Hendrycks and Gimpel 2016)."""
         if not self.form.erf:
-            return mx.sym.LeakyReLU(x, act_type="gelu", name=node)
-        y = mx.sym._internal._div_scalar(x, scalar=math.sqrt(2), name=f"{node}_scaled")
-        y = mx.sym._internal._plus_scalar(mx.sym.erf(y, name=f"{node}_erf"), scalar=1.0, name=f"{node}_plus")
-        return mx.sym.elemwise_mul(mx.sym._internal._mul_scalar(x, scalar=0.5, name=f"{node}_half"), y, name=node)
+            return sym.LeakyReLU(x, act_type="gelu", name=node)
+        y = sym._internal._div_scalar(x, scalar=math.sqrt(2), name=f"{node}_scaled")
+        y = sym._internal._plus_scalar(sym.erf(y, name=f"{node}_erf"), scalar=1.0, name=f"{node}_plus")
+        return sym.elemwise_mul(sym._internal._mul_scalar(x, scalar=0.5, name=f"{node}_half"), y, name=node)
 
     def activation(self, x: Any, prefix: str) -> Any:
         """That between the two products of the feed-forward layers."""
         kind = self.spec.activation
         if kind == "gelu":
             return self.gelu(x, f"{prefix}gelu")
-        return mx.sym.Activation(x, act_type=kind, name=f"{prefix}{kind}")
+        return sym.Activation(x, act_type=kind, name=f"{prefix}{kind}")
 
     def layer(self, i: int, x: Any, mask: Any, first_only: bool) -> Any:
         """One transformer layer, in the axes of `x`; with `first_only` (N, 1, U)."""
         config, prefix = self.config, f"bertencoder0_transformer{i}_"
-        queries = mx.sym.slice_axis(x, axis=1, begin=0, end=1, name=f"{prefix}first") if first_only else x
+        queries = sym.slice_axis(x, axis=1, begin=0, end=1, name=f"{prefix}first") if first_only else x
         y = self.dense(self.attention(i, x, mask, queries), config.units, f"{prefix}proj", f"{prefix}proj")
         y = self.dropout(y, config.dropout, f"{prefix}proj_dropout")
-        y = mx.sym.elemwise_add(y, queries, name=f"{prefix}proj_residual")
+        y = sym.elemwise_add(y, queries, name=f"{prefix}proj_residual")
         attended = self.layer_norm(y, f"{prefix}layernorm0")
 
         ffn = f"{prefix}positionwiseffn0_"
@@ -130,5 +128,5 @@ class Encoder(abc.ABC):
         y = self.activation(y, ffn)
         y = self.dense(y, config.units, f"{ffn}ffn_2", f"{ffn}ffn_2")
         y = self.dropout(y, config.dropout, f"{ffn}dropout")
-        y = mx.sym.elemwise_add(y, attended, name=f"{ffn}residual")
+        y = sym.elemwise_add(y, attended, name=f"{ffn}residual")
         return self.layer_norm(y, f"{ffn}layernorm0")

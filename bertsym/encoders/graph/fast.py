@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bertsym.encoders.graph.portable import PortableEncoder
-from bertsym.runtime import mx
+from bertsym.symbol.recorder import sym
 
 
 class FastEncoder(PortableEncoder):
@@ -13,19 +13,19 @@ class FastEncoder(PortableEncoder):
 
     def mask(self) -> Any:
         """(N*H, T, T): MXNet's broadcast_add of (N, 1, 1, T) in each layer costs twice an elemwise_add."""
-        keys = mx.sym.expand_dims(self.additive_mask(), axis=1, name="bertencoder0_mask_keys")
-        queries = mx.sym.expand_dims(self.zeros("bertencoder0_mask_queries"), axis=2, name="bertencoder0_mask_queries")
-        mask = mx.sym.broadcast_add(queries, keys, name="bertencoder0_mask_pairs")
-        mask = mx.sym.expand_dims(mask, axis=1, name="bertencoder0_mask_heads")
-        mask = mx.sym.broadcast_axis(mask, axis=1, size=self.config.num_heads, name="bertencoder0_mask_spread")
-        return mx.sym.reshape(mask, shape=(-1, 0, 0), reverse=True, name="bertencoder0_mask")
+        keys = sym.expand_dims(self.additive_mask(), axis=1, name="bertencoder0_mask_keys")
+        queries = sym.expand_dims(self.zeros("bertencoder0_mask_queries"), axis=2, name="bertencoder0_mask_queries")
+        mask = sym.broadcast_add(queries, keys, name="bertencoder0_mask_pairs")
+        mask = sym.expand_dims(mask, axis=1, name="bertencoder0_mask_heads")
+        mask = sym.broadcast_axis(mask, axis=1, size=self.config.num_heads, name="bertencoder0_mask_spread")
+        return sym.reshape(mask, shape=(-1, 0, 0), reverse=True, name="bertencoder0_mask")
 
     def add_mask(self, i: int, scores: Any, mask: Any) -> Any:
         """(N*H, T, T), or (N*H, 1, T) where position 0 alone asks."""
-        return mx.sym.elemwise_add(scores, mask, name=f"bertencoder0_transformer{i}_scores_masked")
+        return sym.elemwise_add(scores, mask, name=f"bertencoder0_transformer{i}_scores_masked")
 
     def layer(self, i: int, x: Any, mask: Any, first_only: bool) -> Any:
         """With `first_only` the mask is that of position 0, which is the same for all."""
         if first_only and mask is not None:
-            mask = mx.sym.slice_axis(mask, axis=1, begin=0, end=1, name="bertencoder0_mask_first")
+            mask = sym.slice_axis(mask, axis=1, begin=0, end=1, name="bertencoder0_mask_first")
         return super().layer(i, x, mask, first_only)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bertsym.encoders.graph.base import Encoder
-from bertsym.runtime import mx
+from bertsym.symbol.recorder import sym
 
 _PARTS = ("query", "key", "value")
 
@@ -20,40 +20,40 @@ class GluonNLPEncoder(Encoder):
 
     def tokens(self) -> Any:
         """(T, N, U)."""
-        return mx.sym.transpose(super().tokens(), axes=(1, 0, 2), name="bertmodel0_embed_time_major")
+        return sym.transpose(super().tokens(), axes=(1, 0, 2), name="bertmodel0_embed_time_major")
 
     def positions(self, tokens: Any) -> Any:
         """(T, 1, U)."""
         config = self.config
-        steps = mx.sym.contrib.arange_like(tokens, axis=0, name="bertencoder0_arange")
+        steps = sym.contrib.arange_like(tokens, axis=0, name="bertencoder0_arange")
         table = self.variables["bertencoder0_position_weight"]
-        rows = mx.sym.Embedding(
+        rows = sym.Embedding(
             steps, table, input_dim=config.max_length, output_dim=config.units, name="bertencoder0_position_rows"
         )
-        return mx.sym.expand_dims(rows, axis=1, name="bertencoder0_position_embed")
+        return sym.expand_dims(rows, axis=1, name="bertencoder0_position_embed")
 
     def mask(self) -> Any:
         """The length of every row of scores, int32 (N*H, T)."""
-        lengths = mx.sym.reshape(self.valid_length, shape=(-1, 1), name="bertencoder0_mask_lengths")
-        lengths = mx.sym.broadcast_add(lengths, self.zeros("bertencoder0_mask"), name="bertencoder0_mask_queries")
-        lengths = mx.sym.Cast(lengths, dtype="int32", name="bertencoder0_mask_integers")
-        lengths = mx.sym.expand_dims(lengths, axis=1, name="bertencoder0_mask_heads")
-        lengths = mx.sym.broadcast_axis(lengths, axis=1, size=self.config.num_heads, name="bertencoder0_mask_spread")
-        return mx.sym.reshape(lengths, shape=(-1, 0), reverse=True, name="bertencoder0_mask")
+        lengths = sym.reshape(self.valid_length, shape=(-1, 1), name="bertencoder0_mask_lengths")
+        lengths = sym.broadcast_add(lengths, self.zeros("bertencoder0_mask"), name="bertencoder0_mask_queries")
+        lengths = sym.Cast(lengths, dtype="int32", name="bertencoder0_mask_integers")
+        lengths = sym.expand_dims(lengths, axis=1, name="bertencoder0_mask_heads")
+        lengths = sym.broadcast_axis(lengths, axis=1, size=self.config.num_heads, name="bertencoder0_mask_spread")
+        return sym.reshape(lengths, shape=(-1, 0), reverse=True, name="bertencoder0_mask")
 
     def attention(self, i: int, x: Any, mask: Any, queries: Any) -> Any:
         """All of `x` asks: `queries` are the same."""
         config, prefix = self.config, f"bertencoder0_transformer{i}_"
-        both = mx.sym.FullyConnected(
+        both = sym.FullyConnected(
             x, *self._interleaved(i), num_hidden=3 * config.units, flatten=False, name=f"{prefix}query_key_value"
         )
-        scores = mx.sym.contrib.interleaved_matmul_selfatt_qk(both, heads=config.num_heads, name=f"{prefix}scores")
+        scores = sym.contrib.interleaved_matmul_selfatt_qk(both, heads=config.num_heads, name=f"{prefix}scores")
         if mask is not None:
-            weights = mx.sym.softmax(scores, mask, use_length=True, axis=-1, name=f"{prefix}attention")
+            weights = sym.softmax(scores, mask, use_length=True, axis=-1, name=f"{prefix}attention")
         else:
-            weights = mx.sym.softmax(scores, axis=-1, name=f"{prefix}attention")
+            weights = sym.softmax(scores, axis=-1, name=f"{prefix}attention")
         weights = self.dropout(weights, config.attention_dropout, f"{prefix}attention_dropout")
-        return mx.sym.contrib.interleaved_matmul_selfatt_valatt(
+        return sym.contrib.interleaved_matmul_selfatt_valatt(
             both, weights, heads=config.num_heads, name=f"{prefix}context"
         )
 
@@ -64,13 +64,13 @@ class GluonNLPEncoder(Encoder):
 
         def by_head(part: str, kind: str, shape: tuple[int, ...]) -> Any:
             variable = self.variables[f"{cell}{part}_{kind}"]
-            return mx.sym.reshape(variable, shape=shape, reverse=True, name=f"{prefix}{part}_{kind}_heads")
+            return sym.reshape(variable, shape=shape, reverse=True, name=f"{prefix}{part}_{kind}_heads")
 
         weights = [by_head(part, "weight", (heads, -1, 0)) for part in _PARTS]
-        weight = mx.sym.concat(*weights, dim=-2, name=f"{prefix}weights")
-        weight = mx.sym.reshape(weight, shape=(-1, 0), reverse=True, name=f"{prefix}weights_joined")
+        weight = sym.concat(*weights, dim=-2, name=f"{prefix}weights")
+        weight = sym.reshape(weight, shape=(-1, 0), reverse=True, name=f"{prefix}weights_joined")
         if self.spec.biases_in_turn:
             biases = [self.variables[f"{cell}{part}_bias"] for part in _PARTS]
-            return weight, mx.sym.concat(*biases, dim=0, name=f"{prefix}biases_joined")
-        bias = mx.sym.stack(*(by_head(part, "bias", (heads, -1)) for part in _PARTS), axis=1, name=f"{prefix}biases")
-        return weight, mx.sym.reshape(bias, shape=(-1,), name=f"{prefix}biases_joined")
+            return weight, sym.concat(*biases, dim=0, name=f"{prefix}biases_joined")
+        bias = sym.stack(*(by_head(part, "bias", (heads, -1)) for part in _PARTS), axis=1, name=f"{prefix}biases")
+        return weight, sym.reshape(bias, shape=(-1,), name=f"{prefix}biases_joined")

@@ -11,7 +11,7 @@ import numpy as np
 from bertsym.encoders.forms import Form
 from bertsym.encoders.graph.fast import FastEncoder
 from bertsym.encoders.spec import EncoderSpec
-from bertsym.runtime import mx
+from bertsym.symbol.recorder import sym
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -68,7 +68,7 @@ def _interleaved(arrays: Sequence[Array], heads: int) -> Array:
 
 def variable(name: str) -> Any:
     """A parameter that `inference_parameters` makes."""
-    return mx.sym.var(_derived(name))
+    return sym.var(_derived(name))
 
 
 def _derived(name: str) -> str:

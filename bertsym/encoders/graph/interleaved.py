@@ -6,7 +6,7 @@ from typing import Any
 
 from bertsym.encoders.graph.base import Encoder
 from bertsym.encoders.graph.inference import InferenceEncoder, variable
-from bertsym.runtime import mx
+from bertsym.symbol.recorder import sym
 
 
 class InterleavedEncoder(InferenceEncoder):
@@ -40,36 +40,36 @@ class InterleavedEncoder(InferenceEncoder):
         prefix, config = f"bertencoder0_transformer{i}_", self.config
         name = f"{prefix}query_key_value"
         weight, bias = variable(f"{name}_weight"), variable(f"{name}_bias")
-        both = mx.sym.FullyConnected(x, weight, bias, num_hidden=3 * config.units, flatten=False, name=name)
-        scores = mx.sym.contrib.interleaved_matmul_selfatt_qk(both, heads=config.num_heads, name=f"{prefix}scores")
+        both = sym.FullyConnected(x, weight, bias, num_hidden=3 * config.units, flatten=False, name=name)
+        scores = sym.contrib.interleaved_matmul_selfatt_qk(both, heads=config.num_heads, name=f"{prefix}scores")
         scores = self.add_mask(i, scores, mask) if mask is not None else scores
-        weights = mx.sym.softmax(scores, axis=-1, name=f"{prefix}attention")
-        return mx.sym.contrib.interleaved_matmul_selfatt_valatt(
+        weights = sym.softmax(scores, axis=-1, name=f"{prefix}attention")
+        return sym.contrib.interleaved_matmul_selfatt_valatt(
             both, weights, heads=config.num_heads, name=f"{prefix}context"
         )
 
     def _first_attention(self, i: int, x: Any, mask: Any, first: Any) -> Any:
         """Of position 0, (N, 1, U), to `x` (N, T, U); the mask is (N, T)."""
         prefix, heads = f"bertencoder0_transformer{i}_", self.config.num_heads
-        query = mx.sym.reshape(self.projection(i, "query", first), shape=(0, heads, -1), name=f"{prefix}query_split")
-        query = mx.sym.transpose(query, axes=(1, 0, 2), name=f"{prefix}query_heads")
-        asked = mx.sym.batch_dot(query, variable(f"{prefix}key_by_head"), name=f"{prefix}query_key")
-        asked = mx.sym.transpose(asked, axes=(1, 0, 2), name=f"{prefix}query_key_samples")
+        query = sym.reshape(self.projection(i, "query", first), shape=(0, heads, -1), name=f"{prefix}query_split")
+        query = sym.transpose(query, axes=(1, 0, 2), name=f"{prefix}query_heads")
+        asked = sym.batch_dot(query, variable(f"{prefix}key_by_head"), name=f"{prefix}query_key")
+        asked = sym.transpose(asked, axes=(1, 0, 2), name=f"{prefix}query_key_samples")
         # The key's bias adds the same to all scores of a query, which softmax takes away again.
-        scores = mx.sym.batch_dot(asked, x, transpose_b=True, name=f"{prefix}scores")
+        scores = sym.batch_dot(asked, x, transpose_b=True, name=f"{prefix}scores")
         if mask is not None:
-            mask = mx.sym.expand_dims(mask, axis=1, name="bertencoder0_mask_first")
-            scores = mx.sym.broadcast_add(scores, mask, name=f"{prefix}scores_masked")
-        weights = mx.sym.softmax(scores, axis=-1, name=f"{prefix}attention")
-        read = mx.sym.batch_dot(weights, x, name=f"{prefix}attended")
-        read = mx.sym.transpose(read, axes=(1, 0, 2), name=f"{prefix}attended_heads")
-        context = mx.sym.batch_dot(read, variable(f"{prefix}value_by_head"), transpose_b=True, name=f"{prefix}context")
-        context = mx.sym.transpose(context, axes=(1, 0, 2), name=f"{prefix}context_samples")
-        context = mx.sym.reshape(context, shape=(0, 1, -1), name=f"{prefix}context_joined")
+            mask = sym.expand_dims(mask, axis=1, name="bertencoder0_mask_first")
+            scores = sym.broadcast_add(scores, mask, name=f"{prefix}scores_masked")
+        weights = sym.softmax(scores, axis=-1, name=f"{prefix}attention")
+        read = sym.batch_dot(weights, x, name=f"{prefix}attended")
+        read = sym.transpose(read, axes=(1, 0, 2), name=f"{prefix}attended_heads")
+        context = sym.batch_dot(read, variable(f"{prefix}value_by_head"), transpose_b=True, name=f"{prefix}context")
+        context = sym.transpose(context, axes=(1, 0, 2), name=f"{prefix}context_samples")
+        context = sym.reshape(context, shape=(0, 1, -1), name=f"{prefix}context_joined")
         # The weights' sum is one.
-        bias = mx.sym.reshape(self.parameters(i, "value")[1], shape=(1, 1, -1), name=f"{prefix}value_bias_token")
-        return mx.sym.broadcast_add(context, bias, name=f"{prefix}context_biased")
+        bias = sym.reshape(self.parameters(i, "value")[1], shape=(1, 1, -1), name=f"{prefix}value_bias_token")
+        return sym.broadcast_add(context, bias, name=f"{prefix}context_biased")
 
 
 def _exchanged(x: Any, node: str) -> Any:
-    return mx.sym.transpose(x, axes=(1, 0, 2), name=f"bertencoder0_{node}")
+    return sym.transpose(x, axes=(1, 0, 2), name=f"bertencoder0_{node}")

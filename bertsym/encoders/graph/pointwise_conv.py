@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bertsym.encoders.graph.inference import InferenceEncoder, variable
-from bertsym.runtime import mx
+from bertsym.symbol.recorder import sym
 
 
 class PixelsEncoder(InferenceEncoder):
@@ -23,8 +23,8 @@ class PixelsEncoder(InferenceEncoder):
 
     def embeddings(self) -> Any:
         """(1, T, N, U)."""
-        embedded = mx.sym.transpose(super().embeddings(), axes=(1, 0, 2), name="bertencoder0_embed_time_major")
-        return mx.sym.expand_dims(embedded, axis=0, name="bertencoder0_embed_rows")
+        embedded = sym.transpose(super().embeddings(), axes=(1, 0, 2), name="bertencoder0_embed_time_major")
+        return sym.expand_dims(embedded, axis=0, name="bertencoder0_embed_rows")
 
     def layer(self, i: int, x: Any, mask: Any, first_only: bool) -> Any:
         """(1, T, N, U) -> the same, and with `first_only` (N, 1, U)."""
@@ -33,7 +33,7 @@ class PixelsEncoder(InferenceEncoder):
         config, prefix = self.config, f"bertencoder0_transformer{i}_"
         pixels = _pixels(x, f"{prefix}pixels")
         y = self._convolution(self.attention(i, pixels, mask, pixels), config.units, f"{prefix}proj")
-        y = mx.sym.elemwise_add(_rows(y, f"{prefix}proj_rows"), x, name=f"{prefix}proj_residual")
+        y = sym.elemwise_add(_rows(y, f"{prefix}proj_rows"), x, name=f"{prefix}proj_residual")
         attended = self.layer_norm(y, f"{prefix}layernorm0")
 
         ffn = f"{prefix}positionwiseffn0_"
@@ -41,50 +41,50 @@ class PixelsEncoder(InferenceEncoder):
         y = self._convolution(pixels, config.hidden_size, f"{ffn}ffn_1")
         y = self.activation(y, ffn)
         y = self._convolution(y, config.units, f"{ffn}ffn_2")
-        y = mx.sym.elemwise_add(_rows(y, f"{ffn}rows"), attended, name=f"{ffn}residual")
+        y = sym.elemwise_add(_rows(y, f"{ffn}rows"), attended, name=f"{ffn}residual")
         return self.layer_norm(y, f"{ffn}layernorm0")
 
     def attention(self, i: int, x: Any, mask: Any, queries: Any) -> Any:
         """Of `x` (1, U, T, N) to itself, or of `queries` (1, 1, N, U) to `x` (1, T, N, U); in the axes of `queries`."""
         prefix, heads, units = f"bertencoder0_transformer{i}_", self.config.num_heads, self.config.units
-        ops = mx.sym.contrib
+        ops = sym.contrib
         if queries is x:
             both = self._heads(x, 3 * units, f"{prefix}query_key_value")
             scores = ops.interleaved_matmul_selfatt_qk(both, heads=heads, name=f"{prefix}scores")
         else:
-            query = mx.sym.squeeze(self.projection(i, "query", queries), axis=0, name=f"{prefix}query_tokens")
+            query = sym.squeeze(self.projection(i, "query", queries), axis=0, name=f"{prefix}query_tokens")
             both = self._heads(_pixels(x, f"{prefix}pixels"), 2 * units, f"{prefix}key_value")
             scores = ops.interleaved_matmul_encdec_qk(query, both, heads=heads, name=f"{prefix}scores")
         scores = self.add_mask(i, scores, mask) if mask is not None else scores
-        weights = mx.sym.softmax(scores, axis=-1, name=f"{prefix}attention")
+        weights = sym.softmax(scores, axis=-1, name=f"{prefix}attention")
         read = ops.interleaved_matmul_selfatt_valatt if queries is x else ops.interleaved_matmul_encdec_valatt
         context = read(both, weights, heads=heads, name=f"{prefix}context")
-        context = mx.sym.expand_dims(context, axis=0, name=f"{prefix}context_rows")
+        context = sym.expand_dims(context, axis=0, name=f"{prefix}context_rows")
         return _pixels(context, f"{prefix}context_pixels") if queries is x else context
 
     def _heads(self, pixels: Any, width: int, name: str) -> Any:
         """What is read of each token, interleaved head by head, (1, U, T, N) -> (T, N, width)."""
         rows = _rows(self._convolution(pixels, width, name), f"{name}_rows")
-        return mx.sym.squeeze(rows, axis=0, name=f"{name}_tokens")
+        return sym.squeeze(rows, axis=0, name=f"{name}_tokens")
 
     @staticmethod
     def _convolution(x: Any, width: int, name: str) -> Any:
         """A layer on each token, (1, U, T, N) -> (1, width, T, N)."""
         weight, bias = variable(f"{name}_pixel_weight"), variable(f"{name}_bias")
-        return mx.sym.Convolution(x, weight, bias, num_filter=width, kernel=(1, 1), name=name)
+        return sym.Convolution(x, weight, bias, num_filter=width, kernel=(1, 1), name=name)
 
 
 def _pixels(x: Any, node: str) -> Any:
     """(1, T, N, U) -> (1, U, T, N)."""
-    return mx.sym.transpose(x, axes=(0, 3, 1, 2), name=node)
+    return sym.transpose(x, axes=(0, 3, 1, 2), name=node)
 
 
 def _rows(x: Any, node: str) -> Any:
     """(1, U, T, N) -> (1, T, N, U)."""
-    return mx.sym.transpose(x, axes=(0, 2, 3, 1), name=node)
+    return sym.transpose(x, axes=(0, 2, 3, 1), name=node)
 
 
 def _batch_major(x: Any, node: str) -> Any:
     """(1, T, N, U) -> (N, T, U)."""
-    x = mx.sym.squeeze(x, axis=0, name=f"bertencoder0_{node}_tokens")
-    return mx.sym.transpose(x, axes=(1, 0, 2), name=f"bertencoder0_{node}")
+    x = sym.squeeze(x, axis=0, name=f"bertencoder0_{node}_tokens")
+    return sym.transpose(x, axes=(1, 0, 2), name=f"bertencoder0_{node}")

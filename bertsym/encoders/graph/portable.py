@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from bertsym.encoders.graph.base import Encoder
-from bertsym.runtime import mx
+from bertsym.symbol.recorder import sym
 
 _MASKED_SCORE = -1e9  # exp() of it is 0 in float32, and it stays finite
 
@@ -16,14 +16,14 @@ class PortableEncoder(Encoder):
 
     def positions(self, tokens: Any) -> Any:
         """(1, T, U), T taken from the tokens: no length is written into the graph."""
-        table = mx.sym.expand_dims(
+        table = sym.expand_dims(
             self.variables["bertencoder0_position_weight"], axis=0, name="bertencoder0_position_table"
         )
-        return mx.sym.slice_like(table, tokens, axes=(1,), name="bertencoder0_position_embed")
+        return sym.slice_like(table, tokens, axes=(1,), name="bertencoder0_position_embed")
 
     def additive_mask(self) -> Any:
         """(N, T): 0 where a token is, a large negative number at padding."""
-        return mx.sym.SequenceMask(
+        return sym.SequenceMask(
             self.zeros("bertencoder0_mask"),
             self.valid_length,
             use_sequence_length=True,
@@ -34,38 +34,38 @@ class PortableEncoder(Encoder):
 
     def mask(self) -> Any:
         """(N, 1, 1, T)."""
-        mask = mx.sym.expand_dims(self.additive_mask(), axis=1, name="bertencoder0_mask_query")
-        return mx.sym.expand_dims(mask, axis=1, name="bertencoder0_mask")
+        mask = sym.expand_dims(self.additive_mask(), axis=1, name="bertencoder0_mask_query")
+        return sym.expand_dims(mask, axis=1, name="bertencoder0_mask")
 
     def add_mask(self, i: int, scores: Any, mask: Any) -> Any:
         """The scores (N*H, T, T), large and negative at padding, with the axes that `attention` gives to softmax."""
         prefix = f"bertencoder0_transformer{i}_"
         scores = self.per_sample(scores, f"{prefix}scores_heads")
-        return mx.sym.broadcast_add(scores, mask, name=f"{prefix}scores_masked")
+        return sym.broadcast_add(scores, mask, name=f"{prefix}scores_masked")
 
     def per_sample(self, y: Any, node: str) -> Any:
         """(N*H, a, b) -> (N, H, a, b)."""
-        return mx.sym.reshape(y, shape=(-1, self.config.num_heads, 0, 0), reverse=True, name=node)
+        return sym.reshape(y, shape=(-1, self.config.num_heads, 0, 0), reverse=True, name=node)
 
     def split_heads(self, i: int, part: str, x: Any) -> Any:
         """Query, key or value of layer i, (N, T, U) -> (N*H, T, U/H)."""
         node = f"bertencoder0_transformer{i}_{part}"
         y = self.query(i, x) if part == "query" else self.projection(i, part, x)
-        y = mx.sym.reshape(y, shape=(0, 0, self.config.num_heads, -1), name=f"{node}_split")
-        y = mx.sym.transpose(y, axes=(0, 2, 1, 3), name=f"{node}_heads")
-        return mx.sym.reshape(y, shape=(-1, 0, 0), reverse=True, name=f"{node}_batched")
+        y = sym.reshape(y, shape=(0, 0, self.config.num_heads, -1), name=f"{node}_split")
+        y = sym.transpose(y, axes=(0, 2, 1, 3), name=f"{node}_heads")
+        return sym.reshape(y, shape=(-1, 0, 0), reverse=True, name=f"{node}_batched")
 
     def projection(self, i: int, part: str, x: Any) -> Any:
         """Query, key or value of layer i for all heads, (N, T, U)."""
         weight, bias = self.parameters(i, part)
         node = f"bertencoder0_transformer{i}_{part}"
-        return mx.sym.FullyConnected(x, weight, bias, num_hidden=self.config.units, flatten=False, name=node)
+        return sym.FullyConnected(x, weight, bias, num_hidden=self.config.units, flatten=False, name=node)
 
     def query(self, i: int, x: Any) -> Any:
         """The queries of layer i, scaled, (N, T, U)."""
         scale = 1 / math.sqrt(self.config.units // self.config.num_heads)
         node = f"bertencoder0_transformer{i}_query_scaled"
-        return mx.sym._internal._mul_scalar(self.projection(i, "query", x), scalar=scale, name=node)
+        return sym._internal._mul_scalar(self.projection(i, "query", x), scalar=scale, name=node)
 
     def parameters(self, i: int, part: str) -> tuple[Any, Any]:
         """Weight (U, U) and bias (U,) of query, key or value of layer i."""
@@ -78,23 +78,23 @@ class PortableEncoder(Encoder):
         prefix, parts = f"bertencoder0_transformer{i}_", ("query", "key", "value")
         cell = f"{prefix}dotproductselfattentioncell0_"
         place = parts.index(part)
-        joined = mx.sym.concat(
+        joined = sym.concat(
             *(self.variables[f"{cell}{name}_bias"] for name in parts), dim=0, name=f"{prefix}{part}_biases"
         )
-        by_head = mx.sym.reshape(joined, shape=(self.config.num_heads, 3, -1), name=f"{prefix}{part}_biases_heads")
-        own = mx.sym.slice_axis(by_head, axis=1, begin=place, end=place + 1, name=f"{prefix}{part}_bias_heads")
-        return mx.sym.reshape(own, shape=(-1,), name=f"{prefix}{part}_bias")
+        by_head = sym.reshape(joined, shape=(self.config.num_heads, 3, -1), name=f"{prefix}{part}_biases_heads")
+        own = sym.slice_axis(by_head, axis=1, begin=place, end=place + 1, name=f"{prefix}{part}_bias_heads")
+        return sym.reshape(own, shape=(-1,), name=f"{prefix}{part}_bias")
 
     def attention(self, i: int, x: Any, mask: Any, queries: Any) -> Any:
         """(N, T, U), and (N, 1, U) where `queries` are that."""
         prefix = f"bertencoder0_transformer{i}_"
         query = self.split_heads(i, "query", queries)
         key, value = (self.split_heads(i, part, x) for part in ("key", "value"))
-        scores = mx.sym.batch_dot(query, key, transpose_b=True, name=f"{prefix}scores")
+        scores = sym.batch_dot(query, key, transpose_b=True, name=f"{prefix}scores")
         scores = self.add_mask(i, scores, mask) if mask is not None else scores
-        weights = mx.sym.softmax(scores, axis=-1, name=f"{prefix}attention")
+        weights = sym.softmax(scores, axis=-1, name=f"{prefix}attention")
         weights = self.dropout(weights, self.config.attention_dropout, f"{prefix}attention_dropout")
-        weights = mx.sym.reshape(weights, shape=(-1, 0, 0), reverse=True, name=f"{prefix}attention_batched")
-        context = self.per_sample(mx.sym.batch_dot(weights, value, name=f"{prefix}context"), f"{prefix}context_heads")
-        context = mx.sym.transpose(context, axes=(0, 2, 1, 3), name=f"{prefix}context_tokens")
-        return mx.sym.reshape(context, shape=(0, 0, -1), name=f"{prefix}context_joined")
+        weights = sym.reshape(weights, shape=(-1, 0, 0), reverse=True, name=f"{prefix}attention_batched")
+        context = self.per_sample(sym.batch_dot(weights, value, name=f"{prefix}context"), f"{prefix}context_heads")
+        context = sym.transpose(context, axes=(0, 2, 1, 3), name=f"{prefix}context_tokens")
+        return sym.reshape(context, shape=(0, 0, -1), name=f"{prefix}context_joined")
