@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from bertsym.encoders.outputs import output_symbol
     from bertsym.errors import BertsymError, DataError, ModelError, TrainingStopped, UsageError, VerificationError
     from bertsym.execution.sandbox import trusting
-    from bertsym.exporter import export
+    from bertsym.exporter import ExportResult, export
     from bertsym.inference.bundle_tokenizer import BundleTokenizer
-    from bertsym.inference.evaluate import evaluate
+    from bertsym.inference.evaluate import EvaluateResult, evaluate
     from bertsym.inference.predict import Classifier, Prediction
-    from bertsym.inspection.report import Inspection, inspect
+    from bertsym.inspection.report import InspectResult, inspect
     from bertsym.model import Model, open_model
-    from bertsym.onnx_export.exporter import ExportedOnnx, export_onnx
-    from bertsym.quantization.quantize import Quantized, quantize
+    from bertsym.onnx_export.exporter import OnnxExportResult, export_onnx
+    from bertsym.quantization.quantize import QuantizeResult, quantize
     from bertsym.signature import Signature
     from bertsym.sources import Pretrained, SourceOptions, load_source
-    from bertsym.surgery.diff import Diff, diff
-    from bertsym.surgery.edit import Edited, Edits, edit
+    from bertsym.surgery.diff import DiffResult, diff
+    from bertsym.surgery.edit import EditResult, Edits, edit
     from bertsym.surgery.extract import extract
     from bertsym.surgery.heads import graft_head
     from bertsym.surgery.lower import lower
-    from bertsym.surgery.writing import Written
+    from bertsym.surgery.writing import SurgeryResult
     from bertsym.symbol.graph import SymbolGraph
     from bertsym.symbol.node import Node, Output
     from bertsym.symbol.params import ParamsFile
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bertsym.text.tables import TableFormat
     from bertsym.text.tasks import Columns
     from bertsym.training.distributed import finetune_distributed
-    from bertsym.training.finetune import finetune
+    from bertsym.training.finetune import FinetuneResult, finetune
     from bertsym.training.options import FinetuneOptions
     from bertsym.verifier import verify
 
@@ -58,32 +58,34 @@ _HOME = {
     "TrainingStopped": "errors",
     "UsageError": "errors",
     "VerificationError": "errors",
+    "ExportResult": "exporter",
     "export": "exporter",
     "BundleTokenizer": "inference.bundle_tokenizer",
+    "EvaluateResult": "inference.evaluate",
     "evaluate": "inference.evaluate",
     "Classifier": "inference.predict",
     "Prediction": "inference.predict",
-    "Inspection": "inspection.report",
+    "InspectResult": "inspection.report",
     "inspect": "inspection.report",
     "Model": "model",
     "open_model": "model",
-    "ExportedOnnx": "onnx_export.exporter",
+    "OnnxExportResult": "onnx_export.exporter",
     "export_onnx": "onnx_export.exporter",
-    "Quantized": "quantization.quantize",
+    "QuantizeResult": "quantization.quantize",
     "quantize": "quantization.quantize",
     "Signature": "signature",
     "Pretrained": "sources",
     "SourceOptions": "sources",
     "load_source": "sources",
-    "Diff": "surgery.diff",
+    "DiffResult": "surgery.diff",
     "diff": "surgery.diff",
-    "Edited": "surgery.edit",
+    "EditResult": "surgery.edit",
     "Edits": "surgery.edit",
     "edit": "surgery.edit",
     "extract": "surgery.extract",
     "graft_head": "surgery.heads",
     "lower": "surgery.lower",
-    "Written": "surgery.writing",
+    "SurgeryResult": "surgery.writing",
     "SymbolGraph": "symbol.graph",
     "Node": "symbol.node",
     "Output": "symbol.node",
@@ -91,6 +93,7 @@ _HOME = {
     "allowing": "symbol.validation",
     "TableFormat": "text.tables",
     "Columns": "text.tasks",
+    "FinetuneResult": "training.finetune",
     "finetune": "training.finetune",
     "finetune_distributed": "training.distributed",
     "trusting": "execution.sandbox",
@@ -106,29 +109,32 @@ __all__ = [
     "Classifier",
     "Columns",
     "DataError",
-    "Diff",
-    "Edited",
+    "DiffResult",
+    "EditResult",
     "Edits",
-    "ExportedOnnx",
+    "EvaluateResult",
+    "ExportResult",
     "FinetuneOptions",
-    "Inspection",
+    "FinetuneResult",
+    "InspectResult",
     "Model",
     "ModelError",
     "Node",
+    "OnnxExportResult",
     "Output",
     "ParamsFile",
     "Prediction",
     "Pretrained",
-    "Quantized",
+    "QuantizeResult",
     "Signature",
     "SourceOptions",
+    "SurgeryResult",
     "SymbolBundle",
     "SymbolGraph",
     "TableFormat",
     "TrainingStopped",
     "UsageError",
     "VerificationError",
-    "Written",
     "allowing",
     "diff",
     "draw",

@@ -26,7 +26,7 @@ _CHECK_LENGTHS = (16, 40)
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """A written bundle, the comparisons that it passed, and notes on what was assumed and left out."""
 
     bundle: Bundle
@@ -53,7 +53,7 @@ def export(
     force: bool = False,
     command: list[str] | None = None,
     progress: Callable[[str], object] = lambda text: None,
-) -> Exported:
+) -> ExportResult:
     """Write a pretrained BERT as a bundle at `prefix`, after comparing it with the reference encoder.
 
     `source` is ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``;
@@ -96,7 +96,7 @@ def export(
             source_params = _joined(content.arg_params, pretrained.arg_params)
             checks = verify_bundle(staged, source_params, rtol, _CHECK_LENGTHS, str(prefix), pretrained.checkpoint)
             staged = stage.add_facts(staged, {"verification": verification_record(checks, rtol)})
-    return Exported(staged.moved_to(prefix), checks, (*pretrained.notes, *_left_out(pretrained, output, task)))
+    return ExportResult(staged.moved_to(prefix), checks, (*pretrained.notes, *_left_out(pretrained, output, task)))
 
 
 def _left_out(pretrained: Pretrained, output: str, task: str | None) -> list[str]:

@@ -16,7 +16,7 @@ from bertsym import (
     Classifier,
     FinetuneOptions,
     ModelError,
-    Quantized,
+    QuantizeResult,
     SymbolGraph,
     UsageError,
     VerificationError,
@@ -36,7 +36,7 @@ Cli = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
-def quantized(classifier: Path, tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Quantized:
+def quantized(classifier: Path, tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> QuantizeResult:
     """The classifier in int8, calibrated on the training table."""
     return quantize(classifier, tmp_path_factory.mktemp("int8") / "happy", tables.train, dev=tables.dev)
 
@@ -51,7 +51,7 @@ def copy_of(bundle: Bundle, folder: Path) -> Path:
 # What is int8
 
 
-def test_the_products_of_the_encoder_are_int8_and_the_head_is_not(quantized: Quantized) -> None:
+def test_the_products_of_the_encoder_are_int8_and_the_head_is_not(quantized: QuantizeResult) -> None:
     layers = ["query_key_value", "proj", "positionwiseffn0_ffn_1", "positionwiseffn0_ffn_2"]
     last = ["query", "key", "value", *layers[1:]]
     assert list(quantized.layers) == [
@@ -62,7 +62,7 @@ def test_the_products_of_the_encoder_are_int8_and_the_head_is_not(quantized: Qua
     assert inspect(quantized.bundle.prefix).int8 == list(quantized.layers)
 
 
-def test_normalisation_softmax_and_attention_stay_float32(quantized: Quantized) -> None:
+def test_normalisation_softmax_and_attention_stay_float32(quantized: QuantizeResult) -> None:
     graph = SymbolGraph.load(quantized.bundle.path("symbol.json"))
     changed = {node.name for node in graph.nodes if node.op.startswith(("_sg_", "_contrib_quantize"))}
     names = {"LayerNorm": 5, "softmax": 3, "batch_dot": 4, "FullyConnected": 1}
@@ -84,7 +84,9 @@ def test_weights_have_one_scale_and_are_int8_in_the_file_or_a_scale_for_each_out
     assert made.int8.agreement > 0.9
 
 
-def test_the_bundle_says_what_it_is_and_how_it_was_made(quantized: Quantized, tables: Tables, classifier: Path) -> None:
+def test_the_bundle_says_what_it_is_and_how_it_was_made(
+    quantized: QuantizeResult, tables: Tables, classifier: Path
+) -> None:
     signature, manifest = quantized.bundle.signature, quantized.bundle.manifest
     assert (signature.precision, signature.kind, signature.minimum_mxnet) == ("int8", "classifier", "1.9.0")
     assert signature.class_names == Bundle.open(classifier).signature.class_names
@@ -95,7 +97,7 @@ def test_the_bundle_says_what_it_is_and_how_it_was_made(quantized: Quantized, ta
     assert list(how["float32_layers"]) == ["fc-finetune"]
 
 
-def test_the_same_command_writes_the_same_bytes(quantized: Quantized, classifier: Path, tables: Tables) -> None:
+def test_the_same_command_writes_the_same_bytes(quantized: QuantizeResult, classifier: Path, tables: Tables) -> None:
     again = quantize(classifier, quantized.bundle.prefix.with_name("again"), tables.train, dev=tables.dev)
     assert again.bundle.manifest["files"] == quantized.bundle.manifest["files"]
 
@@ -103,14 +105,14 @@ def test_the_same_command_writes_the_same_bytes(quantized: Quantized, classifier
 # How it answers
 
 
-def test_evaluate_finds_the_metrics_that_were_printed(quantized: Quantized, tables: Tables) -> None:
+def test_evaluate_finds_the_metrics_that_were_printed(quantized: QuantizeResult, tables: Tables) -> None:
     found = evaluate(quantized.bundle.prefix, tables.dev)
     assert found.metrics == quantized.int8.metrics
     assert quantized.float32.agreement == 1.0
 
 
 def test_it_answers_nearly_as_the_original_and_not_exactly(
-    quantized: Quantized, classifier: Path, tables: Tables
+    quantized: QuantizeResult, classifier: Path, tables: Tables
 ) -> None:
     texts = [line.split("\t")[1] for line in tables.dev.read_text().splitlines()[1:]]
     mine, theirs = (
@@ -131,7 +133,7 @@ def shapes_of(inputs: Sequence[Array]) -> list[tuple[str, tuple[int, ...]]]:
     return [(f"data{i}", array.shape) for i, array in enumerate(inputs)]
 
 
-def test_every_length_gives_what_it_gives_alone(quantized: Quantized, classifier: Path) -> None:
+def test_every_length_gives_what_it_gives_alone(quantized: QuantizeResult, classifier: Path) -> None:
     """oneDNN's operators keep weights and primitives from one forward to the next: none of another length."""
     symbol, arg_params, _ = mx.model.load_checkpoint(str(quantized.bundle.prefix), 0)
     names = ("data0", "data1", "data2")
@@ -247,7 +249,7 @@ def test_entropy_makes_a_model_that_answers_too(cli: Cli, classifier: Path, tabl
 
 
 def test_the_command_prints_both_side_by_side(
-    cli: Cli, classifier: Path, tables: Tables, tmp_path: Path, quantized: Quantized
+    cli: Cli, classifier: Path, tables: Tables, tmp_path: Path, quantized: QuantizeResult
 ) -> None:
     result = cli("quantize", classifier, tmp_path / "q", "--calibrate", tables.train, "--dev", tables.dev)
     lines = {re.split(r" {2,}", line)[0]: line.split()[-2:] for line in result.out.splitlines()}
@@ -260,7 +262,7 @@ def test_the_command_prints_both_side_by_side(
     assert cli("evaluate", tmp_path / "q", tables.dev).out.strip().endswith(f"loss {lines['loss'][1]}")
 
 
-def test_inspect_says_that_it_is_int8_and_what_it_reads(cli: Cli, quantized: Quantized) -> None:
+def test_inspect_says_that_it_is_int8_and_what_it_reads(cli: Cli, quantized: QuantizeResult) -> None:
     out = cli("inspect", quantized.bundle.prefix).out
     assert "BERT of 2 layers, 32 units, 4 heads" in out
     assert "10 of 11 layers in int8" in out
@@ -290,7 +292,7 @@ def test_a_bundle_of_one_layer_and_one_of_a_fixed_length_can_be_quantized(
 
 
 def test_what_can_not_be_quantized_is_refused(
-    cli: Cli, bundles: dict[str, Path], quantized: Quantized, classifier: Path, tables: Tables, tmp_path: Path
+    cli: Cli, bundles: dict[str, Path], quantized: QuantizeResult, classifier: Path, tables: Tables, tmp_path: Path
 ) -> None:
     def error(*arguments: object, code: int = 1) -> str:
         result = cli("quantize", *arguments)
@@ -322,7 +324,7 @@ def test_names_that_are_not_known_are_refused(classifier: Path, tables: Tables, 
 
 
 def test_other_commands_take_it_or_say_why_not(
-    cli: Cli, quantized: Quantized, tables: Tables, tmp_path: Path, classifier: Path
+    cli: Cli, quantized: QuantizeResult, tables: Tables, tmp_path: Path, classifier: Path
 ) -> None:
     prefix = quantized.bundle.prefix
     assert "is int8" in cli("verify", prefix).error_line
@@ -344,7 +346,7 @@ def test_other_commands_take_it_or_say_why_not(
     ],
 )
 def test_a_damaged_graph_is_found_before_mxnet_sees_it(
-    path: tuple[str | int, ...], value: object, why: str, quantized: Quantized, tmp_path: Path
+    path: tuple[str | int, ...], value: object, why: str, quantized: QuantizeResult, tmp_path: Path
 ) -> None:
     prefix = copy_of(quantized.bundle, tmp_path)
     symbol, manifest = (prefix.with_name(f"{prefix.name}-{name}.json") for name in ("symbol", "manifest"))

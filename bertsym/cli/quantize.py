@@ -20,7 +20,7 @@ from bertsym.cli.options import (
 from bertsym.terminal import escaped
 
 if TYPE_CHECKING:
-    from bertsym.quantization.quantize import Quantized
+    from bertsym.quantization.quantize import QuantizeResult
 
 
 @click.command("quantize")
@@ -100,7 +100,7 @@ def command(
     click.echo(f'next: bertsym predict {shlex.quote(out)} --text "..."{pair}')
 
 
-def _show(result: Quantized) -> None:
+def _show(result: QuantizeResult) -> None:
     both = (result.float32, result.int8)
     rows = [
         *((name, *(f"{each.metrics[name]:.4f}" for each in both)) for name in result.float32.metrics),

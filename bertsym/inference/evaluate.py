@@ -16,7 +16,7 @@ from bertsym.text.tables import TableFormat
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluateResult:
     """Exact metrics over all rows that were read, and the numbers of rows that were truncated or are missing."""
 
     metrics: dict[str, float]
@@ -37,7 +37,7 @@ def evaluate(
     on_bad_row: Callable[[DataError], object] | None = None,
     on_rows: Callable[[int], object] = lambda count: None,
     warn: Callable[[str], object] = lambda text: None,
-) -> Evaluation:
+) -> EvaluateResult:
     """Metrics of the classifier at `prefix` on a table whose labels are among the classifier's.
 
     `task` None: the one that the classifier was trained for, with the columns of its training table. A row that can't
@@ -57,4 +57,4 @@ def evaluate(
     metrics = evaluate_probabilities(
         probabilities, rows.classes, signature.class_names, judged.metrics, judged.positive_label
     )
-    return Evaluation(metrics, len(rows), rows.features.truncated, rows.left_out, dict(rows.dropped))
+    return EvaluateResult(metrics, len(rows), rows.features.truncated, rows.left_out, dict(rows.dropped))

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bertsym.analysis.classifier_report import Answer
 from bertsym.analysis.token_flow import Axes
-from bertsym.inspection.report import Inspection, NodeFact
+from bertsym.inspection.report import InspectResult, NodeFact
 from bertsym.symbol.node import Node
 from bertsym.terminal import escaped
 
 _INDENT = " " * 11
 
 
-def summary(facts: Inspection) -> str:
+def summary(facts: InspectResult) -> str:
     """What the symbol is, what its classifier reads, and the picture of the way there."""
     lines = [*_header(facts), "", *(answer.sentence for answer in facts.answers)]
     for answer in facts.answers if facts.bert is not None else ():
@@ -21,7 +21,7 @@ def summary(facts: Inspection) -> str:
     return "\n".join(map(escaped, lines))
 
 
-def _header(facts: Inspection) -> Iterator[str]:
+def _header(facts: InspectResult) -> Iterator[str]:
     kind = "any MXNet symbol" if facts.bundle is None else f"bundle of bertsym, {facts.bundle}"
     written = f", written by MXNet {facts.written_by}" if facts.written_by else ""
     yield f"{facts.name}: {kind}{written}"
@@ -46,7 +46,7 @@ def _header(facts: Inspection) -> Iterator[str]:
     )
 
 
-def _task(facts: Inspection) -> Iterator[str]:
+def _task(facts: InspectResult) -> Iterator[str]:
     untrained = facts.trained is False and facts.bundle != "encoder"
     if facts.task is not None:
         of = f" ({facts.dataset})" if facts.dataset is not None else ""
@@ -56,7 +56,7 @@ def _task(facts: Inspection) -> Iterator[str]:
         yield from _field("task", "UNTRAINED HEAD")
 
 
-def _what(facts: Inspection) -> str:
+def _what(facts: InspectResult) -> str:
     nodes = f"{len(facts.nodes)} nodes"
     if facts.int8:
         nodes += f"; {len(facts.int8)} of {len(facts.int8) + facts.operators.get('FullyConnected', 0)} layers in int8"
@@ -68,7 +68,7 @@ def _what(facts: Inspection) -> str:
     return f"{facts.bert}; {facts.bert.form} form, {nodes}{length}{guarded}{weights}"
 
 
-def _parameters(facts: Inspection) -> Iterator[str]:
+def _parameters(facts: InspectResult) -> Iterator[str]:
     if facts.params is None:
         yield "no file"
         return
@@ -122,7 +122,7 @@ def _size(count: int) -> str:
     return f"{size:.3g} GB"
 
 
-def _picture(facts: Inspection, answer: Answer) -> list[str]:
+def _picture(facts: InspectResult, answer: Answer) -> list[str]:
     """The way from the inputs through the encoder to the output, a node a line."""
     bert = facts.bert
     assert bert is not None
@@ -185,7 +185,7 @@ def node_lines(nodes: Iterable[NodeFact]) -> list[str]:
     )
 
 
-def array_lines(facts: Inspection) -> list[str]:
+def array_lines(facts: InspectResult) -> list[str]:
     """An array of the parameter file a line."""
     return _table(
         [
@@ -202,7 +202,7 @@ def array_lines(facts: Inspection) -> list[str]:
     )
 
 
-def operator_lines(facts: Inspection) -> list[str]:
+def operator_lines(facts: InspectResult) -> list[str]:
     """An operator a line, the most frequent first."""
     return _table([(op, str(count)) for op, count in facts.operators.items()])
 

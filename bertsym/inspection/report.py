@@ -69,7 +69,7 @@ class ArrayFact:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class InspectResult:
     """All that `inspect` finds; `to_json` is the documented form (docs/inspect.schema.json)."""
 
     name: str
@@ -175,7 +175,7 @@ def inspect(
     epoch: int | None = None,
     path: tuple[str, str] | None = None,
     shapes: Mapping[str, Shape] | None = None,
-) -> Inspection:
+) -> InspectResult:
     """Tell what a symbol is: of a bundle, of a checkpoint's PREFIX, or of any symbol file.
 
     `path` are two nodes between which the way of the data is wanted. With `shapes`, those of the inputs, mxnet
@@ -190,7 +190,7 @@ def inspect(
 
 def report(
     model: Model, *, path: tuple[str, str] | None = None, shapes: Mapping[str, Shape] | None = None
-) -> Inspection:
+) -> InspectResult:
     """The facts of an opened model, as `inspect`."""
     graph, bert, bundle = model.graph, model.bert, model.bundle
     signature = bundle.signature if isinstance(bundle, Bundle) else None
@@ -213,7 +213,7 @@ def report(
     variables = {node.name: node for node in graph.nodes if node.is_variable}
     inputs = [_input_fact(variables[name], bert, known) for name in model.inputs]
     oldest = oldest_mxnet(graph.nodes)
-    return Inspection(
+    return InspectResult(
         name=model.name,
         symbol=str(model.symbol_path),
         params=str(model.params_path) if model.params_path is not None else None,

@@ -54,7 +54,7 @@ class OnnxCheck:
 
 
 @dataclass(frozen=True)
-class ExportedOnnx:
+class OnnxExportResult:
     """An ONNX file that was written, its inputs and outputs, the comparisons that it passed, notes on the source."""
 
     path: Path
@@ -77,7 +77,7 @@ def export_onnx(
     epoch: int | None = None,
     shapes: Mapping[str, Shape] | None = None,
     force: bool = False,
-) -> ExportedOnnx:
+) -> OnnxExportResult:
     """Write a symbol and its parameters as an ONNX file, opset 13, at `out`; needs the extra ``bertsym[onnx]``.
 
     Inputs keep their names. Token ids, token types and valid_length are int64, (batch, length) and (batch,), any
@@ -106,7 +106,7 @@ def export_onnx(
     with _staged(target, force) as staged:
         _write(model, samples[0], inputs, outputs, staged)
         checks = _compare(model, staged, samples, inputs, str(target))
-    return ExportedOnnx(target, inputs, outputs, checks, model.notes)
+    return OnnxExportResult(target, inputs, outputs, checks, model.notes)
 
 
 def _check_target(target: Path, force: bool) -> None:

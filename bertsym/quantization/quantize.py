@@ -40,7 +40,7 @@ _SENSITIVE = "sensitive: with it in int8 too much was lost"
 
 
 @dataclass(frozen=True)
-class Quantized:
+class QuantizeResult:
     """A written int8 classifier, what it and its original answer on the dev rows, and which layers are int8."""
 
     bundle: Bundle
@@ -66,7 +66,7 @@ def quantize(
     force: bool = False,
     command: list[str] | None = None,
     progress: Callable[[str], object] = lambda text: None,
-) -> Quantized:
+) -> QuantizeResult:
     """Write the trained classifier at `prefix` with its matrix products in int8, as a bundle at `out`.
 
     Ranges of activations are found on up to `rows` rows of the table `calibrate`: the extremes (``naive``), or what
@@ -111,7 +111,7 @@ def quantize(
         float32, int8 = measure(models, dev_rows)
         metric = next(iter(float32.metrics))
         layers = tuple(name for name in chosen.quantizer.layers if name not in kept)
-    return Quantized(staged.moved_to(out), float32, int8, metric, layers, kept)
+    return QuantizeResult(staged.moved_to(out), float32, int8, metric, layers, kept)
 
 
 def _check(calibration: str, granularity: str, rows: int, max_drop: float, prefix: str | Path, out: str | Path) -> None:

@@ -81,7 +81,7 @@ class RunDiff:
 
 
 @dataclass(frozen=True)
-class Diff:
+class DiffResult:
     """What `diff` finds; `same` if no node and no parameter differs, and no result by more than rtol."""
 
     graph: GraphDiff
@@ -117,7 +117,7 @@ def diff(
     inputs: str | Path | None = None,
     shapes: Mapping[str, Shape] | None = None,
     rtol: float = DEFAULT_RTOL,
-) -> Diff:
+) -> DiffResult:
     """Compare two symbols, each a bundle, a checkpoint's PREFIX or a symbol file.
 
     Nodes are compared by name: operator, attributes, inputs. With `run` both are run on the same random inputs,
@@ -142,7 +142,7 @@ def diff(
         if inputs is not None:
             runs.append(run_both(mine, theirs, _read_inputs(mine, inputs), str(inputs), rtol))
     notes = list(dict.fromkeys([*mine.notes, *theirs.notes]))
-    return Diff(compare_graphs(mine.graph, theirs.graph), params, runs, rtol, notes)
+    return DiffResult(compare_graphs(mine.graph, theirs.graph), params, runs, rtol, notes)
 
 
 def compare_graphs(one: SymbolGraph, other: SymbolGraph) -> GraphDiff:

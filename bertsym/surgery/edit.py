@@ -17,7 +17,7 @@ from bertsym.execution import Shape, listed_outputs
 from bertsym.model import Model, join_names, open_model, require_params, suggest_export
 from bertsym.signature import Signature
 from bertsym.surgery.comparison import Difference, check_equal, compare
-from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, label_inputs, write
+from bertsym.surgery.writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.names import number_repeated, references
@@ -41,11 +41,11 @@ class Edits:
 
 
 @dataclass(frozen=True)
-class Edited:
+class EditResult:
     """What was changed, a line each, and what was written; None of a dry run."""
 
     changes: list[str]
-    written: Written | None
+    written: SurgeryResult | None
 
 
 def edit(
@@ -58,7 +58,7 @@ def edit(
     shapes: Mapping[str, Shape] | None = None,
     force: bool = False,
     command: list[str] | None = None,
-) -> Edited:
+) -> EditResult:
     """Change a symbol and write it as a bundle at `out`; with `out` None nothing is written (a dry run).
 
     Parameters follow the names of their variables. The parameters of another file, `params` or those of `epoch`,
@@ -103,7 +103,7 @@ def edit(
     if out is None:
         for graph in graphs:
             listed_outputs(graph, model.name, trusted=model.trusted)
-        return Edited(changes, None)
+        return EditResult(changes, None)
 
     read = set(model.graph.variables)  # an array that nothing reads may have the new name of another
     values = {names.get(name, name): array for name, array in require_params(model).items() if name in read}
@@ -127,7 +127,7 @@ def edit(
             check_equal(differences, str(out))
         return differences
 
-    return Edited(changes, write(model, result, out, check, force=force, command=command))
+    return EditResult(changes, write(model, result, out, check, force=force, command=command))
 
 
 def _replace_params(symbol: str | Path, model: Model) -> Model:

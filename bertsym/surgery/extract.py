@@ -11,7 +11,7 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.execution import Shape, known_shapes
 from bertsym.model import Model, open_model, require_params
 from bertsym.surgery.comparison import Difference, NotComparableError, check_equal, compare
-from bertsym.surgery.writing import Changed, Written, changed_model, write
+from bertsym.surgery.writing import Changed, SurgeryResult, changed_model, write
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output, free_name
 from bertsym.symbol.validation import check_symbol
@@ -28,7 +28,7 @@ def extract(
     shapes: Mapping[str, Shape] | None = None,
     force: bool = False,
     command: list[str] | None = None,
-) -> Written:
+) -> SurgeryResult:
     """Write the part of a symbol that computes `outputs`, with the parameters that it needs, as a bundle.
 
     `outputs` are names of nodes (``NODE``, ``NODE:INDEX``, ``NODE_output`` as MXNet lists them, ``NODE#2`` for the

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bertsym.surgery.diff import Diff
+from bertsym.surgery.diff import DiffResult
 from bertsym.terminal import escaped
 
 
-def diff_lines(found: Diff, limit: int | None) -> list[str]:
+def diff_lines(found: DiffResult, limit: int | None) -> list[str]:
     """A difference a line; of each kind at most `limit`."""
     graph, params = found.graph, found.params
     counts = f"{len(graph.removed)} nodes only in A, {len(graph.added)} only in B, {len(graph.changed)} changed"

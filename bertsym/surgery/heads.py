@@ -18,7 +18,15 @@ from bertsym.execution import Shape, known_shapes
 from bertsym.model import Model, open_model, require_params
 from bertsym.signature import Signature, Tensor
 from bertsym.surgery.comparison import Difference, check_equal, compare
-from bertsym.surgery.writing import Changed, Written, changed_model, encoder_signature, end_shapes, known_output, write
+from bertsym.surgery.writing import (
+    Changed,
+    SurgeryResult,
+    changed_model,
+    encoder_signature,
+    end_shapes,
+    known_output,
+    write,
+)
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
 
@@ -38,7 +46,7 @@ def graft_head(
     shapes: Mapping[str, Shape] | None = None,
     force: bool = False,
     command: list[str] | None = None,
-) -> Written:
+) -> SurgeryResult:
     """Put an untrained head on a symbol, so that another binding can fit it; or remove the head (``none``).
 
     `head` is ``classification``, ``regression``, ``tagging``, ``qa`` (what they do: `head_grafting.add_head`) or
@@ -177,7 +185,7 @@ def _signature(model: Model, changed: Model, num_classes: int) -> Signature | No
 
 def _remove(
     model: Model, out: str | Path, shapes: Mapping[str, Shape] | None, force: bool, command: list[str] | None
-) -> Written:
+) -> SurgeryResult:
     """The symbol without its classifiers, ending in what they read."""
     found = model.answers
     if not any(answer.classifier for answer in found):

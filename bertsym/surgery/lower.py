@@ -22,7 +22,7 @@ from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.passes.release_adaptation import adapt_to_release
 from bertsym.surgery.comparison import DEFAULT_RTOL, Difference
 from bertsym.surgery.diff import run_both
-from bertsym.surgery.writing import Changed, Written, changed_model, end_shapes, label_inputs, write
+from bertsym.surgery.writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
 from bertsym.symbol.graph import SymbolGraph
 
 _LENGTHS = (16, 7)
@@ -41,7 +41,7 @@ def lower(
     shapes: Mapping[str, Shape] | None = None,
     force: bool = False,
     command: list[str] | None = None,
-) -> Written:
+) -> SurgeryResult:
     """Replace the encoder of a BERT by one in another form, and write the result as a bundle at `out`.
 
     Any BERT that GluonNLP 0.6 to 0.10 exported or that bertsym wrote, whatever stands on it. `form` is ``portable``

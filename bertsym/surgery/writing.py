@@ -61,7 +61,7 @@ class Changed:
 
 
 @dataclass(frozen=True)
-class Written:
+class SurgeryResult:
     """A bundle that surgery wrote, what it was compared by, and what is to be said of it."""
 
     bundle: Bundle | SymbolBundle
@@ -105,7 +105,7 @@ def write(
     force: bool = False,
     command: list[str] | None = None,
     facts: Mapping[str, Any] | None = None,
-) -> Written:
+) -> SurgeryResult:
     """Write a changed model as a bundle at `out`, after `check` has compared it with the original.
 
     A `check` that raises UnknownShapeError or NotComparableError is noted and not fatal. What computes something else
@@ -139,7 +139,7 @@ def write(
             if isinstance(original.bundle, Bundle):
                 notes.append("no longer one of export's BERTs: finetune, evaluate, predict and verify don't take it")
         loaders, reasons = reload_written(bundle, changed.model, _sizes(changed), str(out))
-    return Written(bundle.moved_to(out), checks, [*notes, *reasons], loaders)
+    return SurgeryResult(bundle.moved_to(out), checks, [*notes, *reasons], loaders)
 
 
 def _files(model: Model) -> set[Path]:

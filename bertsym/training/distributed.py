@@ -10,7 +10,7 @@ from bertsym.distributed.cluster import Cluster
 from bertsym.distributed.exchange import WORKER_TIMEOUT, join, serve
 from bertsym.errors import UsageError
 from bertsym.text.tables import TableFormat
-from bertsym.training.finetune import Finetuned, finetune, prepare
+from bertsym.training.finetune import FinetuneResult, finetune, prepare
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.progress import SilentProgress
 
@@ -26,7 +26,7 @@ def finetune_distributed(
     options: FinetuneOptions = FinetuneOptions(),
     table_format: TableFormat = TableFormat(),
     **others: Any,
-) -> Finetuned | None:
+) -> FinetuneResult | None:
     """Take part in a `finetune` by several processes, in the role that the environment's DMLC_* variables tell.
 
     All are called alike. Each worker computes its rows of every batch, so that a step is that of one process; the

@@ -46,7 +46,7 @@ _ROWS = 1024  # whose encodings a head classifies at once
 
 
 @dataclass(frozen=True)
-class Finetuned:
+class FinetuneResult:
     """A written classifier: its bundle, the epoch that was kept, all epochs, and the comparisons it passed."""
 
     bundle: Bundle
@@ -71,7 +71,7 @@ def finetune(
     progress: Progress | None = None,
     command: list[str] | None = None,
     workers: Workers = ALONE,
-) -> Finetuned:
+) -> FinetuneResult:
     """Graft a classifier onto the headless bundle at `prefix`, fit it, and write it as a bundle at `out`.
 
     `train` and `dev` are tables (TSV, CSV or JSON Lines); `task` is a key of ``text.tasks.TASKS``. The epoch
@@ -117,7 +117,7 @@ def finetune(
         checks = verify_bundle(staged, best, DEFAULT_RTOL, (16, 40), str(out))
         staged = stage.add_facts(staged, {"verification": verification_record(checks, DEFAULT_RTOL)})
     checkpoints.remove()
-    return Finetuned(staged.moved_to(out), kept, run.reports, checks)
+    return FinetuneResult(staged.moved_to(out), kept, run.reports, checks)
 
 
 @dataclass(frozen=True)
