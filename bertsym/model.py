@@ -60,7 +60,7 @@ class Model:
         return self.params.shapes if self.params is not None else {}
 
     @functools.cached_property
-    def bert(self) -> DetectedEncoder | None:
+    def encoder(self) -> DetectedEncoder | None:
         """The BERT encoder of the graph."""
         return detect_encoder(self.graph, self.param_shapes)
 
@@ -79,12 +79,12 @@ class Model:
     @functools.cached_property
     def traces(self) -> Traces:
         """What the tensors behind the encoder are."""
-        return trace(self.graph, self.bert, self.params) if self.bert else {}
+        return trace(self.graph, self.encoder, self.params) if self.encoder else {}
 
     @functools.cached_property
     def answers(self) -> list[Answer]:
         """What reaches the classifiers of the graph."""
-        return answers(self.graph, self.bert, self.traces, self.param_shapes)
+        return answers(self.graph, self.encoder, self.traces, self.param_shapes)
 
     @property
     def inputs(self) -> list[str]:
@@ -98,12 +98,12 @@ class Model:
         """
         match = re.fullmatch(r"layer[ :]?(\d{1,9})", text.lower())
         named = text in {node.name for node in self.graph.nodes}
-        if self.bert is not None and not named and text.lower() == "embeddings":
-            return self.bert.embedded
-        if self.bert is not None and not named and match:
-            if int(match[1]) >= len(self.bert.layers):
-                raise UsageError(f"{self.name} has the layers 0 to {len(self.bert.layers) - 1}, there is no {text}")
-            return self.bert.layers[int(match[1])].output
+        if self.encoder is not None and not named and text.lower() == "embeddings":
+            return self.encoder.embedding_output
+        if self.encoder is not None and not named and match:
+            if int(match[1]) >= len(self.encoder.layers):
+                raise UsageError(f"{self.name} has the layers 0 to {len(self.encoder.layers) - 1}, there is no {text}")
+            return self.encoder.layers[int(match[1])].output
         return self.graph.output(text)
 
     @property

@@ -91,7 +91,7 @@ class Subject:
     graph: SymbolGraph
     params: dict[str, Array]
     inputs: dict[str, Array]
-    bert: DetectedEncoder
+    encoder: DetectedEncoder
     answers: list[Answer]
 
     @property
@@ -107,8 +107,8 @@ class Subject:
 
 
 def _lengths(graph: SymbolGraph) -> tuple[int, int]:
-    bert = detect_encoder(graph)
-    length = (bert.length if bert else None) or LENGTH
+    encoder = detect_encoder(graph)
+    length = (encoder.length if encoder else None) or LENGTH
     return length, length - 2
 
 
@@ -133,9 +133,9 @@ def ask(symbol: Any, constants: dict[str, Array] | None = None) -> Subject:
             random = np.random.default_rng(zlib.crc32(node.name.encode()))
             params[node.name] = random.normal(0.0, 0.3, shapes[Output(node)]).astype(np.float32)
     known = {name: array.shape for name, array in params.items()}
-    bert = detect_encoder(graph, known)
-    assert bert is not None
-    return Subject(graph, params, inputs, bert, answers(graph, bert, trace(graph, bert, params), known))
+    encoder = detect_encoder(graph, known)
+    assert encoder is not None
+    return Subject(graph, params, inputs, encoder, answers(graph, encoder, trace(graph, encoder, params), known))
 
 
 def check(subject: Subject, answer: Answer, *, exact: bool = True) -> None:
@@ -175,13 +175,13 @@ class _Cut:
 
     def __init__(self, subject: Subject, answer: Answer) -> None:
         graph = subject.graph.copy()
-        encoded = graph.output(str(subject.bert.encoded))
+        encoded = graph.output(str(subject.encoder.output))
         graph.set_outputs([graph.add("_copy", "what_is_read", [graph.output(answer.reads)])])
         graph.cut(encoded, "encodings")
         graph.cleanup()
         self.graph, self.subject, self.lengths = graph, subject, subject.lengths
         shapes = {name: array.shape for name, array in subject.inputs.items()}
-        shape = tensor_shapes(subject.graph, shapes, "the test")[subject.bert.encoded]
+        shape = tensor_shapes(subject.graph, shapes, "the test")[subject.encoder.output]
         self.time_major = shape[:2] == (self.lengths[0], 2)
         self.encodings = np.random.default_rng(1).normal(0, 1, (2, self.lengths[0], UNITS)).astype(np.float32)
         self.read = self.run(self.encodings)

@@ -40,15 +40,15 @@ def ours(output: str = "sequence", **changes: int) -> tuple[SymbolGraph, BertCon
 
 
 def found(graph: SymbolGraph, shapes: Shapes | None = None) -> DetectedEncoder:
-    bert = detect_encoder(graph, shapes)
-    assert bert is not None
-    return bert
+    encoder = detect_encoder(graph, shapes)
+    assert encoder is not None
+    return encoder
 
 
-def numbers(bert: DetectedEncoder) -> tuple[object, ...]:
+def numbers(encoder: DetectedEncoder) -> tuple[object, ...]:
     """What is told of a BERT, but for names."""
-    sizes = (len(bert.layers), bert.units, bert.num_heads, bert.hidden_size, bert.vocab_size, bert.max_length)
-    return (*sizes, bert.token_type_vocab_size, bert.length, bert.layer_norm_eps, bert.form)
+    sizes = (len(encoder.layers), encoder.units, encoder.num_heads, encoder.hidden_size, encoder.vocab_size, encoder.max_length)
+    return (*sizes, encoder.token_type_vocab_size, encoder.length, encoder.layer_norm_eps, encoder.form)
 
 
 def without_names(graph: SymbolGraph, shapes: Shapes) -> tuple[SymbolGraph, Shapes, dict[str, str]]:
@@ -64,17 +64,17 @@ def without_names(graph: SymbolGraph, shapes: Shapes) -> tuple[SymbolGraph, Shap
 
 @pytest.mark.parametrize("path", FIXTURES, ids=FIXTURE_NAMES)
 def test_gluonnlp_s_encoders_have_their_numbers(path: Path) -> None:
-    bert = found(SymbolGraph.load(path), shapes_beside(path))
+    encoder = found(SymbolGraph.load(path), shapes_beside(path))
     kind = path.name.removesuffix("-symbol.json")
-    assert (len(bert.layers), bert.units, bert.num_heads, bert.hidden_size) == (2, 16, 4, 32)
-    assert (bert.vocab_size, bert.max_length) == (50, 24)
-    assert bert.layer_norm_eps == (1e-5 if kind == "relu" else 1e-12)
+    assert (len(encoder.layers), encoder.units, encoder.num_heads, encoder.hidden_size) == (2, 16, 4, 32)
+    assert (encoder.vocab_size, encoder.max_length) == (50, 24)
+    assert encoder.layer_norm_eps == (1e-5 if kind == "relu" else 1e-12)
     reads = json.loads((path.parent / "expected.json").read_text())[kind]["reads"]
     roles = {role: name for name, role in reads.items()}
-    assert bert.token_ids == roles["words"]
-    assert bert.token_types == roles.get("types")
-    assert bert.valid_length == roles.get("valid_length")
-    assert bert.token_type_vocab_size == (2 if "types" in roles else None)
+    assert encoder.token_ids == roles["words"]
+    assert encoder.token_types == roles.get("types")
+    assert encoder.valid_length == roles.get("valid_length")
+    assert encoder.token_type_vocab_size == (2 if "types" in roles else None)
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=FIXTURE_NAMES)
@@ -93,25 +93,25 @@ def test_the_form_is_that_of_the_attention(path: Path) -> None:
 @pytest.mark.parametrize("path", FIXTURES, ids=FIXTURE_NAMES)
 def test_names_do_not_matter(path: Path) -> None:
     graph, shapes = SymbolGraph.load(path), shapes_beside(path)
-    bert = found(graph, shapes)
+    encoder = found(graph, shapes)
     renamed, new_shapes, names = without_names(graph, shapes)
     other = found(renamed, new_shapes)
-    assert numbers(other) == numbers(bert)
+    assert numbers(other) == numbers(encoder)
     for role in ("token_ids", "token_types", "valid_length"):
-        name = getattr(bert, role)
+        name = getattr(encoder, role)
         assert getattr(other, role) == (None if name is None else names[name])
-    assert str(other.encoded) == names[str(bert.encoded)]
+    assert str(other.output) == names[str(encoder.output)]
 
 
 @pytest.mark.parametrize("path", [path for path in FIXTURES if path.name.startswith("sequence")], ids=str)
 def test_the_encoder_s_end_is_what_gluonnlp_returns(path: Path) -> None:
     graph = SymbolGraph.load(path)
     params = ParamsFile(path.parent / "weights-0000.params")
-    bert = found(graph, params.shapes)
+    encoder = found(graph, params.shapes)
     expected = json.loads((path.parent / "expected.json").read_text())[path.name.removesuffix("-symbol.json")]
     inputs = {name: np.array(values, np.float32) for name, values in expected["inputs"].items()}
-    (encoded,) = tensor_values(graph, params, inputs, [bert.encoded], where="the test")
-    if trace(graph, bert, params)[bert.encoded].axes == ("T", "N", 16):
+    (encoded,) = tensor_values(graph, params, inputs, [encoder.output], where="the test")
+    if trace(graph, encoder, params)[encoder.output].axes == ("T", "N", 16):
         encoded = encoded.swapaxes(0, 1)
     lengths = expected["inputs"].get("data2", [8, 8])
     for row, (length, wanted) in enumerate(zip(lengths, expected["outputs"][0])):
@@ -124,12 +124,12 @@ def test_the_encoder_s_end_is_what_gluonnlp_returns(path: Path) -> None:
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_our_encoders_have_their_numbers(output: str) -> None:
     graph, config = ours(output)
-    bert = found(graph)
-    assert (len(bert.layers), bert.units, bert.num_heads, bert.hidden_size) == (2, 8, 2, 16)
-    assert (bert.vocab_size, bert.max_length, bert.token_type_vocab_size, bert.length) == (50, 12, 2, None)
-    assert (bert.token_ids, bert.token_types, bert.valid_length) == ("data0", "data1", "data2")
-    assert (bert.form, bert.layer_norm_eps) == ("portable", config.layer_norm_eps)
-    assert str(bert) == "BERT of 2 layers, 8 units, 2 heads, vocabulary 50, max length 12"
+    encoder = found(graph)
+    assert (len(encoder.layers), encoder.units, encoder.num_heads, encoder.hidden_size) == (2, 8, 2, 16)
+    assert (encoder.vocab_size, encoder.max_length, encoder.token_type_vocab_size, encoder.length) == (50, 12, 2, None)
+    assert (encoder.token_ids, encoder.token_types, encoder.valid_length) == ("data0", "data1", "data2")
+    assert (encoder.form, encoder.layer_norm_eps) == ("portable", config.layer_norm_eps)
+    assert str(encoder) == "BERT of 2 layers, 8 units, 2 heads, vocabulary 50, max length 12"
 
 
 @pytest.mark.parametrize(
@@ -148,15 +148,15 @@ def test_our_encoders_have_their_numbers(output: str) -> None:
 )
 def test_every_size_is_told_as_it_is(changes: dict[str, int]) -> None:
     graph, config = ours("sequence", **changes)
-    bert = found(graph)
-    assert (len(bert.layers), bert.num_heads, bert.hidden_size) == (
+    encoder = found(graph)
+    assert (len(encoder.layers), encoder.num_heads, encoder.hidden_size) == (
         config.num_layers,
         config.num_heads,
         config.hidden_size,
     )
-    assert (bert.vocab_size, bert.max_length) == (config.vocab_size, config.max_length)
-    assert bert.token_type_vocab_size == config.token_type_vocab_size
-    assert str(bert).startswith(f"BERT of {config.num_layers} layer{'s' if config.num_layers > 1 else ''}, ")
+    assert (encoder.vocab_size, encoder.max_length) == (config.vocab_size, config.max_length)
+    assert encoder.token_type_vocab_size == config.token_type_vocab_size
+    assert str(encoder).startswith(f"BERT of {config.num_layers} layer{'s' if config.num_layers > 1 else ''}, ")
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
@@ -172,23 +172,23 @@ def test_inputs_that_carry_their_shapes_are_still_inputs() -> None:
     graph, _ = ours()
     for name, shape in (("data0", "(2, 8)"), ("data1", "(2, 8)"), ("data2", "(2,)")):
         graph.set_attribute(graph.node(name), "__shape__", shape)
-    bert = found(graph)
-    assert (bert.token_ids, bert.token_types, bert.valid_length) == ("data0", "data1", "data2")
+    encoder = found(graph)
+    assert (encoder.token_ids, encoder.token_types, encoder.valid_length) == ("data0", "data1", "data2")
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_the_layers_divide_the_encoder_among_them(output: str) -> None:
     graph, _ = ours(output, num_layers=3)
-    bert = found(graph)
-    seen: set[Node] = set(bert.embedding)
-    for layer in bert.layers:
+    encoder = found(graph)
+    seen: set[Node] = set(encoder.embedding_nodes)
+    for layer in encoder.layers:
         assert not seen & layer.nodes
         seen |= layer.nodes
         assert [node.op for node in graph.nodes if node in layer.nodes].count("FullyConnected") == 6
         assert layer.softmax in layer.nodes
         assert layer.output.node in layer.nodes
-    encoder = {node for node in graph.ancestors(bert.encoded.node) if not node.is_variable}
-    assert encoder == {node for node in seen if not node.is_variable}
+    inside = {node for node in graph.ancestors(encoder.output.node) if not node.is_variable}
+    assert inside == {node for node in seen if not node.is_variable}
 
 
 # Whether the batch or the time comes first
@@ -197,16 +197,16 @@ def test_the_layers_divide_the_encoder_among_them(output: str) -> None:
 def test_the_order_of_the_axes_is_told_by_the_graph() -> None:
     for name, axes in (("ours", ("N", "T", UNITS)), ("gluonnlp", ("T", "N", UNITS))):
         subject = ask(classified(NETS[name]().sequence))
-        assert trace(subject.graph, subject.bert)[subject.bert.encoded].axes == axes
+        assert trace(subject.graph, subject.encoder)[subject.encoder.output].axes == axes
 
 
 def test_exchanged_token_ids_leave_the_encoder_as_it_is() -> None:
     symbol = NETS["ours"]().sequence
     exchanged = {name: mx.sym.swapaxes(mx.sym.var(f"time_{name}"), dim1=0, dim2=1) for name in ("data0", "data1")}
     graph = SymbolGraph.parse(symbol(**exchanged).tojson())
-    bert = found(graph)
-    assert (bert.token_ids, bert.token_types) == ("time_data0", "time_data1")
-    assert trace(graph, bert)[bert.encoded].axes == ("N", "T", UNITS)
+    encoder = found(graph)
+    assert (encoder.token_ids, encoder.token_types) == ("time_data0", "time_data1")
+    assert trace(graph, encoder)[encoder.output].axes == ("N", "T", UNITS)
 
 
 # What is no BERT
@@ -241,8 +241,8 @@ def test_the_encoder_ends_before_a_layer_that_is_none(spoil: Callable[[SymbolGra
         graph, _ = ours(num_layers=3)
         spoil(graph, layer)
         graph.cleanup()
-        bert = detect_encoder(graph)
-        assert (0 if bert is None else len(bert.layers)) == layer
+        encoder = detect_encoder(graph)
+        assert (0 if encoder is None else len(encoder.layers)) == layer
 
 
 def test_without_any_layer_norm_there_is_no_bert() -> None:

@@ -84,7 +84,7 @@ def test_inspect_names_it_a_bert_and_says_what_is_one(cli: Cli, classifier: Path
     assert result.code == 0, result.err
     report = json.loads(cli("inspect", tmp_path / "x", "--json").out)
     assert report["bert"]["form"] == "portable (query, key and value as one)"
-    assert inspect(tmp_path / "x").bert is not None
+    assert inspect(tmp_path / "x").encoder is not None
     manifest = json.loads((tmp_path / "x-manifest.json").read_text())
     assert manifest["lowered"] == {"form": "portable", "target_mxnet": None, "fold": True}
 

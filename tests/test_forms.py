@@ -400,7 +400,7 @@ def test_a_bundle_of_any_form_goes_all_the_way(
     base = forms["cls", form, target]
     assert len(verify(base)) > 3
     facts = inspect(base)
-    assert facts.bert is not None
+    assert facts.encoder is not None
     assert facts.answers[0].kind == "cls"
     options = FinetuneOptions(epochs=3, batch_size=16, learning_rate=1e-2, max_length=24)
     tuned = finetune(base, tables.train, tables.dev, tmp_path / "tuned", options=options)

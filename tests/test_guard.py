@@ -177,7 +177,7 @@ def test_what_reaches_the_output_is_found_behind_the_guard(
     found, expected = inspect(guarded[output]), inspect(bundles[output])
     assert [answer.sentence for answer in found.answers] == [answer.sentence for answer in expected.answers]
     assert [fact.meaning for fact in found.inputs] == [fact.meaning for fact in expected.inputs]
-    assert str(found.bert) == str(expected.bert)
+    assert str(found.encoder) == str(expected.encoder)
 
 
 def test_all_of_the_guard_is_in_mxnet_1_4(guarded: dict[str, Path]) -> None:
@@ -234,9 +234,9 @@ def test_lower_adds_a_guard_and_takes_it_out(cli: Cli, bundles: dict[str, Path],
 def test_lower_guards_what_another_program_wrote(tmp_path: Path, version: str) -> None:
     original = gluonnlp_checkpoint(tmp_path / "old", "pooled", version)
     lower(original, tmp_path / "x", guard=True)
-    bert = open_model(tmp_path / "x").bert
-    assert bert is not None
-    assert bert.guarded
+    encoder = open_model(tmp_path / "x").encoder
+    assert encoder is not None
+    assert encoder.guarded
     good = texts(8)
     bad = {**good, "data2": np.array([8 + 1, NAN, 4], np.float32)}
     assert bad["data2"][2] == good["data2"][2]

@@ -310,7 +310,7 @@ def test_each_answer_has_its_picture(cli: Command, tmp_path: Path) -> None:
 
 def test_inspect_is_a_function_too(classifier: Path) -> None:
     facts = inspect(classifier, path=("cls_slice", "softmax"))
-    assert facts.bert is not None
+    assert facts.encoder is not None
     assert [node.name for node in facts.path or ()][:2] == ["cls_slice", "cls"]
     assert [node.op for node in facts.nodes].count("LayerNorm") == 5
     assert {array.dtype for array in facts.arrays} == {str(np.dtype(np.float32))}

@@ -199,9 +199,9 @@ def test_a_time_major_mask_that_is_an_output_stays_so(form: str, tmp_path: Path)
 def test_a_head_can_read_several_layers(form: str, version: str, tmp_path: Path) -> None:
     old = gluonnlp_checkpoint(tmp_path, "sequence", version)
     graph = SymbolGraph.load(f"{old}-symbol.json")
-    bert = require_encoder(graph, ParamsFile(f"{old}-0000.params").shapes)
+    encoder = require_encoder(graph, ParamsFile(f"{old}-0000.params").shapes)
     with graph.edit():
-        parts = [bert.embedded, *(layer.output for layer in bert.layers), bert.layers[0].output]
+        parts = [encoder.embedding_output, *(layer.output for layer in encoder.layers), encoder.layers[0].output]
         graph.set_outputs([graph.add("Concat", "all_layers", parts, {"dim": "2", "num_args": "4"})])
     graph.cleanup()
     Path(f"{old}-symbol.json").write_text(graph.to_json())
@@ -391,7 +391,7 @@ def test_the_fast_form_computes_no_more_than_is_read(name: str, first_only: bool
     old = gluonnlp_checkpoint(tmp_path, name, version)
     lower(old, tmp_path / "new", form="fast")
     graph = SymbolGraph.load(f"{tmp_path / 'new'}-symbol.json")
-    bert = require_encoder(graph, ParamsFile(f"{tmp_path / 'new'}-0000.params").shapes)
-    assert bert.layers[-1].first_only is first_only
+    encoder = require_encoder(graph, ParamsFile(f"{tmp_path / 'new'}-0000.params").shapes)
+    assert encoder.layers[-1].first_only is first_only
     masks = [node for node in graph.find(op="SequenceMask") if node.name != "bertencoder0_mask_padding"]
     assert bool(masks) is not first_only

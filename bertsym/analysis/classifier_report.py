@@ -74,27 +74,27 @@ class _Scene:
     """A graph and its encoder, and what is asked of them for each output."""
 
     graph: SymbolGraph
-    bert: DetectedEncoder | None
+    encoder: DetectedEncoder | None
 
     @functools.cached_property
-    def encoder(self) -> Set[Node]:
+    def encoder_nodes(self) -> Set[Node]:
         """The nodes that the encoder's output depends on, and its own."""
-        return self.graph.ancestors(self.bert.encoded.node) if self.bert else set()
+        return self.graph.ancestors(self.encoder.output.node) if self.encoder else set()
 
     @functools.cached_property
     def behind_words(self) -> Set[Node]:
         """The nodes whose values depend on the embeddings of words."""
-        return dependents(self.graph, self.bert.words) if self.bert else set()
+        return dependents(self.graph, self.encoder.token_embedding) if self.encoder else set()
 
     @functools.cached_property
     def behind_encoder(self) -> Set[Node]:
         """The nodes whose values depend on the encoder's output."""
-        return dependents(self.graph, self.bert.encoded.node) if self.bert else set()
+        return dependents(self.graph, self.encoder.output.node) if self.encoder else set()
 
 
 def answers(
     graph: SymbolGraph,
-    bert: DetectedEncoder | None,
+    encoder: DetectedEncoder | None,
     traces: Traces,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> list[Answer]:
@@ -103,7 +103,7 @@ def answers(
     `traces` are those of `token_flow.trace`, `shapes` those of the parameters, as far as they are known.
     """
     found: dict[Output | Node, Answer] = {}
-    scene = _Scene(graph, bert)
+    scene = _Scene(graph, encoder)
     for output in graph.outputs:
         classifier = _classifier(scene, output)
         key = classifier or output
@@ -114,8 +114,8 @@ def answers(
 
 def _classifier(scene: _Scene, output: Output) -> Node | None:
     """The last FullyConnected before an output, with nothing but shapes and losses behind it."""
-    bert, node = scene.bert, output.node
-    while node not in scene.encoder:
+    encoder, node = scene.encoder, output.node
+    while node not in scene.encoder_nodes:
         if node.op == "FullyConnected":
             return node
         if not node.inputs or any(entry.node in scene.behind_words for entry in node.inputs[1:]):
@@ -124,7 +124,7 @@ def _classifier(scene: _Scene, output: Output) -> Node | None:
         if node.op == "Activation":
             # tanh of as many values as the encoder has is a pooler, and no end of a classifier.
             width = integer(source.attrs, "num_hidden", 0)
-            if source.op != "FullyConnected" or bert is None or width == bert.units:
+            if source.op != "FullyConnected" or encoder is None or width == encoder.units:
                 return None
         elif node.op not in _TAIL:
             return None
@@ -139,16 +139,16 @@ def _answer(
     traces: Traces,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> Answer:
-    bert = scene.bert
+    encoder = scene.encoder
     read = classifier.inputs[0] if classifier else output
     while classifier and read.node.op in ("Dropout", "_copy", "identity"):
         read = read.node.inputs[0]
     trace = traces.get(read)
-    if classifier and trace and bert:
+    if classifier and trace and encoder:
         # Flattened as the classifier does it, to tell what that means; the shape told is the one before.
-        flat = read_by(classifier, trace, bert, shapes.get(classifier.inputs[1].node.name))
+        flat = read_by(classifier, trace, encoder, shapes.get(classifier.inputs[1].node.name))
         trace = dataclasses.replace(flat, axes=trace.axes) if flat is not None else None
-    length = (trace.length if trace else None) or (bert.length if bert else None)
+    length = (trace.length if trace else None) or (encoder.length if encoder else None)
     answer = Answer(
         output=output.node.name,
         classifier=classifier.name if classifier else None,
@@ -164,12 +164,12 @@ def _answer(
         head=classifier,
         nodes=_way(scene, read, output),
     )
-    if bert is None:
+    if encoder is None:
         start = "no BERT in it, and no classifier: ends in" if classifier is None else f"`{classifier.name}` reads"
         what = f" ({read.node.op})" if classifier is None else "; no BERT in the graph"
         return dataclasses.replace(answer, sentence=f"{start} `{read}`{what}")
     start = "no head: ends in" if classifier is None else f"`{classifier.name}` reads"
-    what = _describe(scene, answer, trace, bert) + _kept(answer, traces.get(output))
+    what = _describe(scene, answer, trace, encoder) + _kept(answer, traces.get(output))
     return dataclasses.replace(answer, sentence=f"{start} `{read}`{what}")
 
 
@@ -182,12 +182,12 @@ def _with_length(axes: Axes, length: int | None) -> Axes:
 
 
 def _kind(scene: _Scene, read: Output, classifier: Node | None, trace: Trace | None) -> str:
-    if scene.bert is None:
+    if scene.encoder is None:
         return "no_bert"
     if trace is None:
         return "unknown" if read.node in scene.behind_words else "not_the_encoder"
     if trace.tokens == "position":
-        if trace.position == 0 and trace.steps == (f"Dense({scene.bert.units})", "tanh"):
+        if trace.position == 0 and trace.steps == (f"Dense({scene.encoder.units})", "tanh"):
             return "pooled"
         return "cls" if trace.position == 0 else "position"
     if trace.tokens == "flattened":
@@ -197,7 +197,7 @@ def _kind(scene: _Scene, read: Output, classifier: Node | None, trace: Trace | N
     return trace.tokens
 
 
-def _describe(scene: _Scene, answer: Answer, trace: Trace | None, bert: DetectedEncoder) -> str:
+def _describe(scene: _Scene, answer: Answer, trace: Trace | None, encoder: DetectedEncoder) -> str:
     """`` = what it is`` and what follows of it."""
     if answer.kind == "not_the_encoder":
         return ", which does not come from the encoder"
@@ -215,8 +215,8 @@ def _describe(scene: _Scene, answer: Answer, trace: Trace | None, bert: Detected
         each = f"{answer.num_outputs} value{'s' if answer.num_outputs != 1 else ''} for each"
         return f" = {text} {_shape(answer.shape)}, every token by itself: {each}"
     if answer.kind == "whole_sequence":
-        length = answer.locked_length or bert.length
-        width = trace.width or bert.units
+        length = answer.locked_length or encoder.length
+        width = trace.width or encoder.units
         flat = length * width if length and width else f"T x {width or 'U'}"
         locked = f"length locked to {length}" if length else "length locked to the one of its weight"
         return f" = {text} {_shape((BATCH, length or LENGTH, width or 'U'))}, flattened to {flat}: {locked}"
@@ -256,5 +256,5 @@ def _shape(axes: Axes | None) -> str:
 
 def _way(scene: _Scene, read: Output, output: Output) -> tuple[Node, ...]:
     """The nodes on the way from the encoder, or from what is read, to the output."""
-    way = scene.graph.between(scene.bert.encoded.node, output.node) if scene.bert is not None else []
+    way = scene.graph.between(scene.encoder.output.node, output.node) if scene.encoder is not None else []
     return tuple(way or scene.graph.between(read.node, output.node))

@@ -58,9 +58,9 @@ class DetectedEncoder:
     """A BERT encoder in a graph. A number is None where neither attributes nor parameter shapes tell it."""
 
     layers: tuple[Layer, ...]
-    embedding: frozenset[Node]  #: nodes before the first layer that don't belong to one: embeddings, mask
-    words: Node  #: the word embedding
-    embedded: Output  #: the normalised sum of the embeddings, which the first layer reads
+    embedding_nodes: frozenset[Node]  #: nodes before the first layer that don't belong to one: embeddings, mask
+    token_embedding: Node
+    embedding_output: Output  #: the normalised sum of the embeddings, which the first layer reads
     units: int | None
     vocab_size: int | None
     token_type_vocab_size: int | None
@@ -74,7 +74,7 @@ class DetectedEncoder:
     guarded: bool = False  #: whether these inputs are clipped to their ranges inside of the graph
 
     @property
-    def encoded(self) -> Output:
+    def output(self) -> Output:
         """The output of the last layer."""
         return self.layers[-1].output
 
@@ -144,9 +144,9 @@ def require_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | 
     valid_length = _valid_length(graph, layers, inputs - {token_ids, token_types})
     return DetectedEncoder(
         layers=layers,
-        embedding=embedding,
-        words=words,
-        embedded=Output(first),
+        embedding_nodes=embedding,
+        token_embedding=words,
+        embedding_output=Output(first),
         units=_size(words.attrs, "output_dim"),
         vocab_size=_size(words.attrs, "input_dim"),
         token_type_vocab_size=_size(types.attrs, "input_dim") if types else None,

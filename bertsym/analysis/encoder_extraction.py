@@ -30,19 +30,19 @@ _INTERLEAVED_VALUES = "_contrib_interleaved_matmul_selfatt_valatt"
 _GELU_BY_ERF = frozenset({"_mul_scalar", "_div_scalar", "_plus_scalar", "elemwise_mul", "broadcast_mul", "erf"})
 
 
-def match(graph: SymbolGraph, bert: DetectedEncoder, shapes: Mapping[str, tuple[int, ...]]) -> EncoderSpec:
+def match(graph: SymbolGraph, encoder: DetectedEncoder, shapes: Mapping[str, tuple[int, ...]]) -> EncoderSpec:
     """The specification of a graph's encoder. `shapes` are those of the parameters.
 
     Raises ModelError, naming the node, where the encoder computes what no specification says.
     """
-    matcher = _Matcher(graph, bert, shapes)
-    inside = bert.embedding.union(*(layer.nodes for layer in bert.layers))
+    matcher = _Matcher(graph, encoder, shapes)
+    inside = encoder.embedding_nodes.union(*(layer.nodes for layer in encoder.layers))
     for node in graph.nodes:
         if node in inside and node.op in ("BlockGrad", "stop_gradient"):
             raise _unexpected(node, "what is frozen would be trained")
     matcher.embeddings()
-    state = bert.embedded
-    for i, layer in enumerate(bert.layers):
+    state = encoder.embedding_output
+    for i, layer in enumerate(encoder.layers):
         _LayerMatcher(matcher, layer, state, i).match()
         state = layer.output
     return matcher.spec()
@@ -53,36 +53,36 @@ class _Matcher:
     """What was found so far."""
 
     graph: SymbolGraph
-    bert: DetectedEncoder
+    encoder: DetectedEncoder
     shapes: Mapping[str, tuple[int, ...]]
-    names: dict[str, str] = field(default_factory=dict)  #: parameter, as `bert.parameters` calls it -> variable
+    names: dict[str, str] = field(default_factory=dict)  #: parameter, as `encoders.parameters` calls it -> variable
     dropout: list[float] = field(default_factory=list)
     attention_dropout: list[float] = field(default_factory=list)
     activations: dict[str, Node] = field(default_factory=dict)
     biases_in_turn: bool | None = None  #: None before the first layer
 
     def spec(self) -> EncoderSpec:
-        bert = self.bert
+        encoder = self.encoder
         if len(self.activations) > 1:
             (one, node), (other, another) = list(self.activations.items())[:2]
             raise ModelError(f"{node.name} is {one} and {another.name} is {other}: all layers need the same")
         config = BertConfig(
-            num_layers=len(bert.layers),
-            units=_told(bert.units, "the number of units"),
-            hidden_size=_told(bert.hidden_size, "a width that all feed-forward layers have"),
-            num_heads=_told(bert.num_heads, "a number of heads that all layers have"),
-            vocab_size=_told(bert.vocab_size, "the size of the vocabulary"),
-            token_type_vocab_size=bert.token_type_vocab_size or 1,
-            max_length=_told(bert.max_length, "the position table"),
+            num_layers=len(encoder.layers),
+            units=_told(encoder.units, "the number of units"),
+            hidden_size=_told(encoder.hidden_size, "a width that all feed-forward layers have"),
+            num_heads=_told(encoder.num_heads, "a number of heads that all layers have"),
+            vocab_size=_told(encoder.vocab_size, "the size of the vocabulary"),
+            token_type_vocab_size=encoder.token_type_vocab_size or 1,
+            max_length=_told(encoder.max_length, "the position table"),
             dropout=next(iter(self.dropout), 0.0),
             attention_dropout=next(iter(self.attention_dropout), 0.0),
-            layer_norm_eps=bert.layer_norm_eps,
+            layer_norm_eps=encoder.layer_norm_eps,
         )
         return EncoderSpec(
             config,
-            _told(bert.token_ids, "the input of token ids"),
-            bert.token_types,
-            bert.valid_length,
+            _told(encoder.token_ids, "the input of token ids"),
+            encoder.token_types,
+            encoder.valid_length,
             {parameter: name for parameter, name in self.names.items() if parameter != name},
             next(iter(self.activations)),
             bool(self.biases_in_turn),
@@ -90,16 +90,16 @@ class _Matcher:
 
     def embeddings(self) -> None:
         """Words, token types and positions, summed and normalised."""
-        self.norm(self.bert.embedded.node, "bertencoder0_layernorm0")
-        for term in _terms(self.bert.embedded.node.inputs[0]):
+        self.norm(self.encoder.embedding_output.node, "bertencoder0_layernorm0")
+        for term in _terms(self.encoder.embedding_output.node.inputs[0]):
             node = term.node
             parameters = self.parameters(node)
-            if node is self.bert.words:
+            if node is self.encoder.token_embedding:
                 role = "bertmodel0_word_embed_embedding0_weight"
-            elif node.op == "Embedding" and strip(node.inputs[0]).node.name == self.bert.token_types:
+            elif node.op == "Embedding" and strip(node.inputs[0]).node.name == self.encoder.token_types:
                 role = TOKEN_TYPES
             elif parameters == self.variables(node) and [self.shapes.get(each.name) for each in parameters] == [
-                (self.bert.max_length, self.bert.units)
+                (self.encoder.max_length, self.encoder.units)
             ]:
                 role = "bertencoder0_position_weight"
             else:
@@ -108,7 +108,7 @@ class _Matcher:
                 raise _unexpected(node, _SUM)
             self.names[role] = parameters[0].name
         if "bertencoder0_position_weight" not in self.names:
-            raise _unexpected(self.bert.embedded.node, "no embeddings of positions are added before it")
+            raise _unexpected(self.encoder.embedding_output.node, "no embeddings of positions are added before it")
 
     def variables(self, node: Node, stop: Set[Node] = frozenset()) -> list[Node]:
         """Variables whose values a node depends on, without looking beyond `stop`."""
@@ -117,13 +117,13 @@ class _Matcher:
 
     def parameters(self, node: Node) -> list[Node]:
         """Those that are none of the inputs."""
-        inputs = {self.bert.token_ids, self.bert.token_types, self.bert.valid_length}
+        inputs = {self.encoder.token_ids, self.encoder.token_types, self.encoder.valid_length}
         return [other for other in self.variables(node) if other.name not in inputs]
 
     def norm(self, node: Node, role: str) -> None:
         """A LayerNorm over the last axis, with the epsilon that all have."""
-        if decimal(node.attrs, "eps", 1e-5) != self.bert.layer_norm_eps:
-            raise _unexpected(node, f"its eps is not {self.bert.layer_norm_eps:g} as that of the others")
+        if decimal(node.attrs, "eps", 1e-5) != self.encoder.layer_norm_eps:
+            raise _unexpected(node, f"its eps is not {self.encoder.layer_norm_eps:g} as that of the others")
         if node.attrs.get("axis", "-1") not in ("-1", "2"):
             raise _unexpected(node, "it is not over the last axis")
         for part, entry in zip(("gamma", "beta"), node.inputs[1:]):
@@ -182,7 +182,7 @@ class _LayerMatcher:
             raise _unexpected(attended.node, "it does not normalise the sum of its layer's input and one branch")
         self.attention(matcher.dense(branches[0], f"{self.prefix}proj"))
 
-        expected = {matcher.bert.valid_length}
+        expected = {matcher.encoder.valid_length}
         expected.update(name for role, name in matcher.names.items() if role.startswith(self.prefix))
         for variable in matcher.variables(end, {self.state.node}):
             if variable.name not in expected:

@@ -49,18 +49,18 @@ _SHAPE_ONLY = {
 }
 
 
-def trace(graph: SymbolGraph, bert: DetectedEncoder, params: Mapping[str, Any] | None = None) -> Traces:
+def trace(graph: SymbolGraph, encoder: DetectedEncoder, params: Mapping[str, Any] | None = None) -> Traces:
     """The traces of the encoder's output and of what is computed of it. `params` are arrays by name."""
-    scene = Scene(graph, bert, params)
-    units: Axis = bert.units if bert.units is not None else "U"
-    axes: Axes = (LENGTH, BATCH, units) if is_time_major(graph, bert) else (BATCH, LENGTH, units)
-    traces: Traces = {bert.encoded: Trace(axes, "all")}
-    if bert.layers[-1].first_only:
-        traces[bert.encoded] = Trace((BATCH, 1, units), "position", 0)
-    within = dependents(graph, bert.words)
-    behind = dependents(graph, bert.encoded.node)
+    scene = Scene(graph, encoder, params)
+    units: Axis = encoder.units if encoder.units is not None else "U"
+    axes: Axes = (LENGTH, BATCH, units) if is_time_major(graph, encoder) else (BATCH, LENGTH, units)
+    traces: Traces = {encoder.output: Trace(axes, "all")}
+    if encoder.layers[-1].first_only:
+        traces[encoder.output] = Trace((BATCH, 1, units), "position", 0)
+    within = dependents(graph, encoder.token_embedding)
+    behind = dependents(graph, encoder.output.node)
     for node in graph.nodes:
-        if node not in behind or node is bert.encoded.node:
+        if node not in behind or node is encoder.output.node:
             continue
         known = [traces.get(entry) for entry in node.inputs]
         # What also reads an unknown part of the encoder can't be told.
@@ -100,17 +100,17 @@ def sources(node: Node, stop: Container[Node] = ()) -> set[Node]:
     return seen
 
 
-def is_time_major(graph: SymbolGraph, bert: DetectedEncoder) -> bool:
+def is_time_major(graph: SymbolGraph, encoder: DetectedEncoder) -> bool:
     """Whether the encoder runs as (T, N, U): an odd number of exchanges between the words and its end."""
-    if any(node.op == INTERLEAVED for node in bert.layers[-1].nodes):
+    if any(node.op == INTERLEAVED for node in encoder.layers[-1].nodes):
         return True  # the operator takes no other order
-    major = {Output(bert.words): False}
+    major = {Output(encoder.token_embedding): False}
     for node in graph.nodes:
         # Along the residual connections, what is added has the axes of what it is added to.
         known = [major[entry] for entry in node.inputs if entry in major]
         if known and (node.op in ADDITIONS or node.op in _KEEPING or node.op in _EXCHANGING):
             major[Output(node)] = known[0] ^ exchanges(node)
-    return major.get(bert.encoded, False)
+    return major.get(encoder.output, False)
 
 
 _EXCHANGING = frozenset({"transpose", "SwapAxis", "swapaxes"})

@@ -47,7 +47,7 @@ class Scene:
     """What the rules may ask besides a node and the trace of its input."""
 
     graph: SymbolGraph
-    bert: DetectedEncoder
+    encoder: DetectedEncoder
     params: Mapping[str, Any] | None
 
     @functools.cached_property
@@ -95,13 +95,13 @@ def combined(node: Node, known: Sequence[Trace | None], scene: Scene) -> Trace |
         return None
     other = node.inputs[0 if known[0] is None else 1]
     multiplies = node.op in _MULTIPLICATIONS
-    if multiplies and data.tokens == "all" and is_mask(other, scene.bert.valid_length, scene.params):
+    if multiplies and data.tokens == "all" and is_mask(other, scene.encoder.valid_length, scene.params):
         return dataclasses.replace(data, masked=True)
     if node.op in _DIVISIONS and known[0] is data and data.tokens == "sum":
-        counted = data.masked and is_count(other, scene.bert.valid_length, scene.params)
+        counted = data.masked and is_count(other, scene.encoder.valid_length, scene.params)
         if counted:
             return dataclasses.replace(data, tokens="mean", counted=True)
-        if is_valid_length(other, scene.bert.valid_length):
+        if is_valid_length(other, scene.encoder.valid_length):
             return data.then(SCALED)
     if not _keeps_axes(node, data, other, scene):
         return None
@@ -150,18 +150,18 @@ def _of_rows(node: Node, data: Trace, _: Scene, _index: int) -> Trace | None:
 
 
 def _dense(node: Node, data: Trace, scene: Scene, _: int) -> Trace | None:
-    read = read_by(node, data, scene.bert, scene.shape(node.inputs[1]))
+    read = read_by(node, data, scene.encoder, scene.shape(node.inputs[1]))
     if read is None:
         return None
     width = integer(node.attrs, "num_hidden", 0)
     return dataclasses.replace(read, axes=(*read.axes[:-1], width)).then(f"Dense({width})")
 
 
-def read_by(dense: Node, data: Trace, bert: DetectedEncoder, weight: tuple[int, ...] | None) -> Trace | None:
+def read_by(dense: Node, data: Trace, encoder: DetectedEncoder, weight: tuple[int, ...] | None) -> Trace | None:
     """What a FullyConnected reads: its input, flattened where it does that; with the length that its weight allows."""
     found: Trace | None = data
     if flag(dense.attrs, "flatten", True) and len(data.axes) > 2:
-        found = _to_shape(data, (0, -1), bert) if BATCH in parts(data.axes[0]) else None
+        found = _to_shape(data, (0, -1), encoder) if BATCH in parts(data.axes[0]) else None
     if found is None or BATCH in parts(found.axes[-1]):
         return None
     if LENGTH not in parts(found.axes[-1]):
@@ -222,15 +222,15 @@ def _squeeze(node: Node, data: Trace, _: Scene, _index: int) -> Trace | None:
 def _reshape(node: Node, data: Trace, scene: Scene, _: int) -> Trace | None:
     if flag(node.attrs, "reverse", False):
         return None
-    return _to_shape(data, integers(node.attrs, "shape"), scene.bert)
+    return _to_shape(data, integers(node.attrs, "shape"), scene.encoder)
 
 
 def _flatten(_: Node, data: Trace, scene: Scene, _index: int) -> Trace | None:
-    return _to_shape(data, (0, -1), scene.bert)
+    return _to_shape(data, (0, -1), scene.encoder)
 
 
-def _to_shape(data: Trace, shape: tuple[int | None, ...], bert: DetectedEncoder) -> Trace | None:
-    found = reshaped(data.axes, shape, bert.length)
+def _to_shape(data: Trace, shape: tuple[int | None, ...], encoder: DetectedEncoder) -> Trace | None:
+    found = reshaped(data.axes, shape, encoder.length)
     if found is None:
         return None
     axes, length = found
@@ -252,7 +252,7 @@ def _select(data: Trace, axis: int, begin: int | None, end: int | None, scene: S
     """A range of one axis; of the tokens, one or some of them."""
     begin = begin or 0
     axes, size = list(data.axes), data.axes[axis]
-    length = scene.bert.length or data.length if size == LENGTH else None
+    length = scene.encoder.length or data.length if size == LENGTH else None
     if begin == 0 and (end is None or end == length):
         return data
     if size == LENGTH:
@@ -324,7 +324,7 @@ def _split(node: Node, data: Trace, scene: Scene, index: int) -> Trace | None:
     if axis is None or count < 1:
         return None
     size, squeezed = data.axes[axis], flag(node.attrs, "squeeze_axis", False)
-    length = scene.bert.length or data.length
+    length = scene.encoder.length or data.length
     if size == LENGTH and (squeezed if length is None else length == count):
         # Every part is one token, and there are no more.
         found = _select(dataclasses.replace(data, length=count), axis, index, index + 1, scene)
@@ -341,7 +341,7 @@ def _mask(node: Node, data: Trace, scene: Scene, _: int) -> Trace | None:
     if not flag(node.attrs, "use_sequence_length", False) or len(node.inputs) < 2:
         return data
     axis = _axis(node, data, 0)
-    if axis is None or data.axes[axis] != LENGTH or not is_valid_length(node.inputs[1], scene.bert.valid_length):
+    if axis is None or data.axes[axis] != LENGTH or not is_valid_length(node.inputs[1], scene.encoder.valid_length):
         return None
     return dataclasses.replace(data, masked=decimal(node.attrs, "value", 0.0) == 0)
 
@@ -353,7 +353,7 @@ def _last(node: Node, data: Trace, scene: Scene, _: int) -> Trace | None:
     axes = (*data.axes[:axis], *data.axes[axis + 1 :])
     if not flag(node.attrs, "use_sequence_length", False) or len(node.inputs) < 2:
         return dataclasses.replace(data, axes=axes, tokens="position", position=-1)
-    if not is_valid_length(node.inputs[1], scene.bert.valid_length):
+    if not is_valid_length(node.inputs[1], scene.encoder.valid_length):
         return None
     return dataclasses.replace(data, axes=axes, tokens="last")
 

@@ -292,10 +292,10 @@ def _check_quantized(
         where = path(name)
         try:
             layers = [layer for layer in fused_layers(graph).values() if layer.quantized]
-            bert = require_encoder(graph, shapes)
+            encoder = require_encoder(graph, shapes)
         except ModelError as error:
             raise ModelError(f"{where}: {error}") from None
-        found = (len(bert.layers), bert.units, bert.vocab_size, bert.max_length)
+        found = (len(encoder.layers), encoder.units, encoder.vocab_size, encoder.max_length)
         if not layers or found != (config.num_layers, config.units, config.vocab_size, config.max_length):
             raise ModelError(f"{where}: not the int8 graph of this config")
 

@@ -137,14 +137,14 @@ def _for_versions(content: BundleContent) -> BundleContent:
     """The content with what its graphs tell of themselves; these say that its target wrote them."""
     graphs = [SymbolGraph.parse(text) for text in (content.symbol_json, content.train_symbol_json) if text]
     oldest = oldest_mxnet(node for graph in graphs for node in graph.nodes).version
-    bert = require_encoder(graphs[0], shapes_of(content.arg_params))
+    encoder = require_encoder(graphs[0], shapes_of(content.arg_params))
     if content.signature.target_mxnet is not None:
         for graph in graphs:
             graph.set_mxnet_version(TARGETS[content.signature.target_mxnet].release)
     return dataclasses.replace(
         content,
         signature=dataclasses.replace(
-            content.signature, form=bert.form.partition(" ")[0], minimum_mxnet=oldest, guarded=bert.guarded
+            content.signature, form=encoder.form.partition(" ")[0], minimum_mxnet=oldest, guarded=encoder.guarded
         ),
         symbol_json=graphs[0].to_json(),
         train_symbol_json=graphs[1].to_json() if len(graphs) > 1 else None,

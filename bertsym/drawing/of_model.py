@@ -65,13 +65,13 @@ def draw(
 
 def picture_of(model: Model, shapes: Mapping[str, Shape] | None = None) -> Picture:
     """What is drawn of a model: its layers, its answer, its shapes."""
-    graph, bert = model.graph, model.bert
+    graph, encoder = model.graph, model.encoder
     found = model.answers
-    title = str(bert) if bert is not None else f"{Path(model.name).name}, {len(graph.nodes)} nodes"
+    title = str(encoder) if encoder is not None else f"{Path(model.name).name}, {len(graph.nodes)} nodes"
     groups: tuple[Group, ...] = ()
     path: set[Node] = set()
     highlighted: set[Node] = set()
-    if bert is not None:
+    if encoder is not None:
         groups = tuple(
             Group(
                 f"layer {i}",
@@ -79,15 +79,15 @@ def picture_of(model: Model, shapes: Mapping[str, Shape] | None = None) -> Pictu
                 f"attention of {layer.num_heads or '?'} heads, feed-forward {layer.hidden_size or '?'}",
                 layer.nodes,
             )
-            for i, layer in enumerate(bert.layers)
+            for i, layer in enumerate(encoder.layers)
         )
         # Not by way of the mask.
-        path.update(node for node in graph.between(bert.words, bert.embedded.node) if node in bert.embedding)
-        path.update(node for layer in bert.layers for node in layer.nodes)
+        path.update(node for node in graph.between(encoder.token_embedding, encoder.embedding_output.node) if node in encoder.embedding_nodes)
+        path.update(node for layer in encoder.layers for node in layer.nodes)
         for answer in found:
             path.update(answer.nodes)
             highlighted.update(node for node in answer.nodes if _is_cls_slice(model, node))
-        path.update(node for node in graph.nodes if node.is_variable and node.name == bert.token_ids)
+        path.update(node for node in graph.nodes if node.is_variable and node.name == encoder.token_ids)
     return Picture(
         title=title,
         sentence="; ".join(answer.sentence for answer in found),

@@ -77,34 +77,34 @@ def sample_inputs(
 
 
 def _sizes(model: Model, shapes: Mapping[str, Shape], length: int | None, outputs: Sequence[Output]) -> tuple[int, int]:
-    bert = model.bert
-    if bert is None:
+    encoder = model.encoder
+    if encoder is None:
         return _BATCH, _LENGTH
-    tokens = [name for name in (bert.token_ids, bert.token_types) if name]
-    lengths = shapes.get(bert.valid_length or "")
+    tokens = [name for name in (encoder.token_ids, encoder.token_types) if name]
+    lengths = shapes.get(encoder.valid_length or "")
     sizes = next((shapes[name] for name in tokens if name in shapes), None)
     if sizes is None:
-        length = length or fixed_length(model, outputs) or min(_LENGTH, bert.max_length or _LENGTH)
+        length = length or fixed_length(model, outputs) or min(_LENGTH, encoder.max_length or _LENGTH)
         sizes = ((lengths or (_BATCH,))[0], length)
     wanted: dict[str, Shape] = dict.fromkeys(tokens, sizes)
-    wanted[bert.valid_length or ""] = sizes[:1]
+    wanted[encoder.valid_length or ""] = sizes[:1]
     for name, shape in shapes.items():
         if len(sizes) != 2 or shape != wanted.get(name, shape):
             raise UsageError(f"{name} can't have the shape {shape}: token ids and types are (N, T), lengths (N,)")
-    if bert.max_length is not None and sizes[1] > bert.max_length:
-        raise UsageError(f"{model.name} takes no length {sizes[1]}: it has {bert.max_length} positions")
+    if encoder.max_length is not None and sizes[1] > encoder.max_length:
+        raise UsageError(f"{model.name} takes no length {sizes[1]}: it has {encoder.max_length} positions")
     return sizes[0], sizes[1]
 
 
 def _sample(
     model: Model, name: str, shapes: Mapping[str, Shape], batch: int, length: int, rng: np.random.Generator
 ) -> Array:
-    bert = model.bert
-    if bert is not None and name == bert.token_ids:
-        values: Array = rng.integers(bert.vocab_size or 2, size=(batch, length))
-    elif bert is not None and name == bert.token_types:
-        values = rng.integers(bert.token_type_vocab_size or 1, size=(batch, length))
-    elif bert is not None and name == bert.valid_length:
+    encoder = model.encoder
+    if encoder is not None and name == encoder.token_ids:
+        values: Array = rng.integers(encoder.vocab_size or 2, size=(batch, length))
+    elif encoder is not None and name == encoder.token_types:
+        values = rng.integers(encoder.token_type_vocab_size or 1, size=(batch, length))
+    elif encoder is not None and name == encoder.valid_length:
         # A full row, then shorter ones: padding is a part of what is compared.
         values = np.maximum(1, length - np.arange(batch) * (length // 3))
     else:
@@ -148,30 +148,30 @@ class BertLimits:
     @classmethod
     def of(cls, model: Model) -> BertLimits:
         """Those of a model's BERT."""
-        bert = model.bert
-        sizes = (bert.vocab_size, bert.token_type_vocab_size, bert.max_length) if bert is not None else (None,) * 3
+        encoder = model.encoder
+        sizes = (encoder.vocab_size, encoder.token_type_vocab_size, encoder.max_length) if encoder is not None else (None,) * 3
         return cls(*(size or 1 << 24 for size in sizes))
 
 
 def check_model_inputs(model: Model, inputs: Mapping[str, Array]) -> None:
     """Raise DataError, naming the input and its first wrong value, unless a forward with these arrays is safe.
 
-    Of a BERT as `bert.inputs.check_inputs` does, and positions that index its tokens; of anything else, lengths.
+    Of a BERT as `encoders.inputs.check_inputs` does, and positions that index its tokens; of anything else, lengths.
     """
-    bert, graph = model.bert, model.graph
+    encoder, graph = model.encoder, model.graph
     try:
-        if bert is None or bert.token_ids is None or bert.token_ids not in inputs:
+        if encoder is None or encoder.token_ids is None or encoder.token_ids not in inputs:
             shapes = {name: array.shape for name, array in inputs.items()}
             for name in model.inputs:
                 high = _longest(model, name, shapes) if name in inputs else None
                 if high is not None:
                     check_whole(f"lengths {name}", inputs[name], 1, high)
             return
-        ids = inputs[bert.token_ids]
-        types = inputs.get(bert.token_types or "", np.zeros_like(ids))
-        lengths = inputs.get(bert.valid_length or "", np.full(ids.shape[:1], ids.shape[-1]))
+        ids = inputs[encoder.token_ids]
+        types = inputs.get(encoder.token_types or "", np.zeros_like(ids))
+        lengths = inputs.get(encoder.valid_length or "", np.full(ids.shape[:1], ids.shape[-1]))
         check_inputs(ids, types, lengths, BertLimits.of(model))
-        others = [name for name in model.inputs if name in inputs and name not in bert.inputs]
+        others = [name for name in model.inputs if name in inputs and name not in encoder.inputs]
         for name in others:
             if _is_index(graph, graph.variable(name)):
                 check_whole(f"positions {name}", inputs[name], 0, ids.shape[1] - 1)

@@ -77,17 +77,17 @@ def all_shapes(model: Model, shapes: Mapping[str, Shape] | None = None) -> dict[
 
 def _with_others(model: Model, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     """The shapes of the other inputs of a BERT follow from those that are given."""
-    found, bert = dict(shapes), model.bert
-    if bert is None:
+    found, encoder = dict(shapes), model.encoder
+    if encoder is None:
         return found
-    matrices = [name for name in (bert.token_ids, bert.token_types) if name]
-    batch = next((shapes[name][0] for name in (*matrices, bert.valid_length) if name and name in shapes), 2)
-    length = fixed_length(model) or min(16, bert.max_length or 16)
+    matrices = [name for name in (encoder.token_ids, encoder.token_types) if name]
+    batch = next((shapes[name][0] for name in (*matrices, encoder.valid_length) if name and name in shapes), 2)
+    length = fixed_length(model) or min(16, encoder.max_length or 16)
     sizes = next((shapes[name] for name in matrices if name in shapes), (batch, length))
     for name in matrices:
         found.setdefault(name, sizes)
-    if bert.valid_length:
-        found.setdefault(bert.valid_length, sizes[:1])
+    if encoder.valid_length:
+        found.setdefault(encoder.valid_length, sizes[:1])
     return found
 
 
@@ -98,7 +98,7 @@ def known_shapes(
 
     With `outputs`, those of the tensors that these depend on, and their own.
     """
-    if model.bert is not None or (not shapes and input_axes(model)):
+    if model.encoder is not None or (not shapes and input_axes(model)):
         return free_shapes(model, outputs)
     graph = _part(model.graph, outputs)
     known = {**model.param_shapes, **(shapes or {})}
@@ -107,12 +107,12 @@ def known_shapes(
 
 def input_axes(model: Model) -> dict[str, Axes]:
     """The shapes of a BERT's inputs, or those that the signature of a part of one tells, by name."""
-    bert = model.bert
-    if bert is None:
+    encoder = model.encoder
+    if encoder is None:
         told = {output.node.name: axes for output, axes in model.signature_axes.items() if output.node.is_variable}
         return {**told, **model.known_axes}
-    axes = {name: (BATCH, LENGTH) for name in (bert.token_ids, bert.token_types) if name}
-    return {**axes, bert.valid_length: (BATCH,)} if bert.valid_length else {**axes}
+    axes = {name: (BATCH, LENGTH) for name in (encoder.token_ids, encoder.token_types) if name}
+    return {**axes, encoder.valid_length: (BATCH,)} if encoder.valid_length else {**axes}
 
 
 def sizes_of(axes: Axes, batch: int, length: int) -> Shape | None:
@@ -137,7 +137,7 @@ def free_shapes(model: Model, outputs: Sequence[Output] | None = None) -> dict[O
     if not axes:
         return {}
     fixed = fixed_length(model, outputs)
-    longest = model.bert.max_length if model.bert is not None else None
+    longest = model.encoder.max_length if model.encoder is not None else None
     if longest is not None and longest < max(length for _, length in _PROBES):
         fixed = fixed or longest
     # What other inputs reach has no shape, and some operators don't bear that.
@@ -182,9 +182,9 @@ def fixed_length(model: Model, outputs: Sequence[Output] | None = None) -> int |
 
     With `outputs`, of the part of the graph that these depend on.
     """
-    bert = model.bert
-    if bert is None:
+    encoder = model.encoder
+    if encoder is None:
         return None
     part = set(_part(model.graph, outputs).nodes)
     locked = [answer.locked_length for answer in model.answers if answer.head in part]
-    return next((length for length in (bert.length, *locked) if length), None)
+    return next((length for length in (encoder.length, *locked) if length), None)

@@ -16,7 +16,7 @@ _INDENT = " " * 11
 def summary(facts: InspectResult) -> str:
     """What the symbol is, what its classifier reads, and the picture of the way there."""
     lines = [*_header(facts), "", *(answer.sentence for answer in facts.answers)]
-    for answer in facts.answers if facts.bert is not None else ():
+    for answer in facts.answers if facts.encoder is not None else ():
         lines += ["", *_picture(facts, answer)]
     return "\n".join(map(escaped, lines))
 
@@ -60,12 +60,12 @@ def _what(facts: InspectResult) -> str:
     nodes = f"{len(facts.nodes)} nodes"
     if facts.int8:
         nodes += f"; {len(facts.int8)} of {len(facts.int8) + facts.operators.get('FullyConnected', 0)} layers in int8"
-    if facts.bert is None:
+    if facts.encoder is None:
         return f"no BERT, {nodes}"
-    length = f"; takes length {facts.bert.length} only" if facts.bert.length else ""
-    guarded = "; guarded: its inputs are clipped inside" if facts.bert.guarded else ""
+    length = f"; takes length {facts.encoder.length} only" if facts.encoder.length else ""
+    guarded = "; guarded: its inputs are clipped inside" if facts.encoder.guarded else ""
     weights = "; RANDOM WEIGHTS" if facts.encoder_trained is False else ""
-    return f"{facts.bert}; {facts.bert.form} form, {nodes}{length}{guarded}{weights}"
+    return f"{facts.encoder}; {facts.encoder.form} form, {nodes}{length}{guarded}{weights}"
 
 
 def _parameters(facts: InspectResult) -> Iterator[str]:
@@ -87,7 +87,7 @@ def _parameters(facts: InspectResult) -> Iterator[str]:
                 shown.append(f"{len(layers)} layers of {part.numbers:,} ({_size(part.bytes)} each)")
         else:
             shown.append(f"{part.name} {part.numbers:,} ({_size(part.bytes)})")
-    if facts.bert is not None and shown:
+    if facts.encoder is not None and shown:
         yield "; ".join(shown)
     if facts.misshapen:
         yield f"of another shape than the graph says: {', '.join(facts.misshapen[:5])}"
@@ -124,15 +124,15 @@ def _size(count: int) -> str:
 
 def _picture(facts: InspectResult, answer: Answer) -> list[str]:
     """The way from the inputs through the encoder to the output, a node a line."""
-    bert = facts.bert
-    assert bert is not None
+    encoder = facts.encoder
+    assert encoder is not None
     shapes = {fact.name: fact.shape for fact in facts.nodes}
     names = " ".join(fact.name for fact in facts.inputs)
     rows: list[tuple[str, str, str]] = [(names, "", "")]
-    encoder = f"embeddings and {len(bert.layers)} encoder layers"
-    rows.append((encoder, "", f"{axes(shapes.get(bert.encoded.node.name))}  {bert.encoded}"))
+    label = f"embeddings and {len(encoder.layers)} encoder layers"
+    rows.append((label, "", f"{axes(shapes.get(encoder.output.node.name))}  {encoder.output}"))
     for node in answer.nodes:
-        if node is not bert.encoded.node:
+        if node is not encoder.output.node:
             rows.append((node.name, node.op, axes(shapes.get(node.name)) + _remark(node, answer)))
     width = max(len(row[0]) for row in rows)
     operator = max(len(row[1]) for row in rows)

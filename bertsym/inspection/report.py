@@ -83,7 +83,7 @@ class InspectResult:
     encoder_trained: bool | None
     trained: bool | None  #: as in the signature of any bundle
     written_by: str | None  #: version of MXNet
-    bert: DetectedEncoder | None
+    encoder: DetectedEncoder | None
     inputs: list[TensorFact]
     label_inputs: list[TensorFact]
     outputs: list[TensorFact]
@@ -103,7 +103,7 @@ class InspectResult:
 
     def to_json(self, *, nodes: bool = False, params: bool = False) -> dict[str, Any]:
         """The facts for JSON; the lists of all nodes and all parameters where they are asked for."""
-        bert = self.bert
+        encoder = self.encoder
         document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
@@ -118,21 +118,21 @@ class InspectResult:
             "encoder_trained": self.encoder_trained,
             "written_by_mxnet": self.written_by,
             "bert": None
-            if bert is None
+            if encoder is None
             else {
-                "layers": len(bert.layers),
-                "units": bert.units,
-                "heads": bert.num_heads,
-                "hidden_size": bert.hidden_size,
-                "vocab_size": bert.vocab_size,
-                "token_type_vocab_size": bert.token_type_vocab_size,
-                "max_length": bert.max_length,
-                "length": bert.length,
-                "layer_norm_eps": bert.layer_norm_eps,
-                "form": bert.form,
-                "guarded": bert.guarded,
-                "encoder_output": str(bert.encoded),
-                "layer_outputs": [str(layer.output) for layer in bert.layers],
+                "layers": len(encoder.layers),
+                "units": encoder.units,
+                "heads": encoder.num_heads,
+                "hidden_size": encoder.hidden_size,
+                "vocab_size": encoder.vocab_size,
+                "token_type_vocab_size": encoder.token_type_vocab_size,
+                "max_length": encoder.max_length,
+                "length": encoder.length,
+                "layer_norm_eps": encoder.layer_norm_eps,
+                "form": encoder.form,
+                "guarded": encoder.guarded,
+                "encoder_output": str(encoder.output),
+                "layer_outputs": [str(layer.output) for layer in encoder.layers],
             },
             "inputs": [vars(fact) for fact in self.inputs],
             "label_inputs": [vars(fact) for fact in self.label_inputs],
@@ -192,11 +192,11 @@ def report(
     model: Model, *, path: tuple[str, str] | None = None, shapes: Mapping[str, Shape] | None = None
 ) -> InspectResult:
     """The facts of an opened model, as `inspect`."""
-    graph, bert, bundle = model.graph, model.bert, model.bundle
+    graph, encoder, bundle = model.graph, model.encoder, model.bundle
     signature = bundle.signature if isinstance(bundle, Bundle) else None
     known: dict[Output, Axes] = {output: trace.axes for output, trace in model.traces.items()}
-    if bert is not None and bert.length is not None:
-        known = {key: tuple(bert.length if axis == LENGTH else axis for axis in axes) for key, axes in known.items()}
+    if encoder is not None and encoder.length is not None:
+        known = {key: tuple(encoder.length if axis == LENGTH else axis for axis in axes) for key, axes in known.items()}
     for node in graph.nodes:
         if node.is_variable and node.name in model.param_shapes:
             known[Output(node)] = model.param_shapes[node.name]
@@ -211,7 +211,7 @@ def report(
     if path is not None:
         way = [facts[node] for node in graph.between(*(model.output(name).node for name in path))]
     variables = {node.name: node for node in graph.nodes if node.is_variable}
-    inputs = [_input_fact(variables[name], bert, known) for name in model.inputs]
+    inputs = [_input_fact(variables[name], encoder, known) for name in model.inputs]
     oldest = oldest_mxnet(graph.nodes)
     return InspectResult(
         name=model.name,
@@ -225,7 +225,7 @@ def report(
         encoder_trained=signature.encoder_trained if signature is not None else None,
         trained=bundle.signature.trained if bundle is not None else None,
         written_by=graph.mxnet_version,
-        bert=bert,
+        encoder=encoder,
         inputs=inputs,
         label_inputs=[
             _tensor_fact(variables[name], known, "label, read by the loss only") for name in model.label_inputs
@@ -261,11 +261,11 @@ def _node_fact(node: Node, names: Mapping[Node, str], known: Mapping[Output, Axe
     return NodeFact(names[node], node.op, inputs, dict(node.attrs), known.get(Output(node)))
 
 
-def _input_fact(node: Node, bert: DetectedEncoder | None, known: Mapping[Output, Axes]) -> TensorFact:
-    length = (bert.length if bert else None) or LENGTH
-    if bert is not None and node.name in bert.inputs:
-        shape: Axes = (BATCH,) if node.name == bert.valid_length else (BATCH, length)
-        return TensorFact(node.name, known.get(Output(node), shape), bert.inputs[node.name])
+def _input_fact(node: Node, encoder: DetectedEncoder | None, known: Mapping[Output, Axes]) -> TensorFact:
+    length = (encoder.length if encoder else None) or LENGTH
+    if encoder is not None and node.name in encoder.inputs:
+        shape: Axes = (BATCH,) if node.name == encoder.valid_length else (BATCH, length)
+        return TensorFact(node.name, known.get(Output(node), shape), encoder.inputs[node.name])
     return _tensor_fact(node, known)
 
 
@@ -299,16 +299,16 @@ def _width(dtype: str) -> int:
 
 def _part_of_parameters(model: Model) -> dict[str, str]:
     """Parameter -> name of its part, in the order of the graph."""
-    bert, graph = model.bert, model.graph
-    if bert is None:
+    encoder, graph = model.encoder, model.graph
+    if encoder is None:
         return dict.fromkeys(model.parameters, "all")
-    inside = {node: f"layer {i}" for i, layer in enumerate(bert.layers) for node in layer.nodes}
-    inside.update(dict.fromkeys(bert.embedding, "embeddings"))
-    first = graph.ancestors(bert.layers[0].output.node)
+    inside = {node: f"layer {i}" for i, layer in enumerate(encoder.layers) for node in layer.nodes}
+    inside.update(dict.fromkeys(encoder.embedding_nodes, "embeddings"))
+    first = graph.ancestors(encoder.layers[0].output.node)
     found: dict[str, str] = {}
     found_answers = model.answers
     pooler = {answer.read.node for answer in found_answers if answer.kind == "pooled"}
-    pooled = {node for end in pooler for node in graph.between(bert.encoded.node, end)}
+    pooled = {node for end in pooler for node in graph.between(encoder.output.node, end)}
     wanted = set(model.parameters)
     for node in graph.nodes:
         part = inside.get(node) or ("pooler" if node in pooled else "embeddings" if node in first else "head")

@@ -100,8 +100,8 @@ def export_onnx(
     check_operators(model.graph, model.name, _advice(model))
     samples = _samples(model, shapes)
     whole = whole_inputs(model.graph, model.inputs)
-    if model.bert is not None:
-        whole |= {name for name in (model.bert.token_ids, model.bert.token_types, model.bert.valid_length) if name}
+    if model.encoder is not None:
+        whole |= {name for name in (model.encoder.token_ids, model.encoder.token_types, model.encoder.valid_length) if name}
     inputs, outputs = _tensors(model, shapes, samples[0], whole)
     with _staged(target, force) as staged:
         _write(model, samples[0], inputs, outputs, staged)
@@ -130,7 +130,7 @@ def _require_packages() -> None:
 
 
 def _advice(model: Model) -> str:
-    return "; bertsym lower makes a form of this BERT that converts" if model.bert is not None else ""
+    return "; bertsym lower makes a form of this BERT that converts" if model.encoder is not None else ""
 
 
 def _samples(model: Model, shapes: Mapping[str, Shape] | None) -> list[dict[str, Array]]:
@@ -139,7 +139,7 @@ def _samples(model: Model, shapes: Mapping[str, Shape] | None) -> list[dict[str,
     if not axes:
         return [sample_inputs(model, shapes)]
     fixed = fixed_length(model)
-    longest = (model.bert.max_length if model.bert is not None else None) or CHECKED[0][1]
+    longest = (model.encoder.max_length if model.encoder is not None else None) or CHECKED[0][1]
     samples = []
     for seed, (batch, length) in enumerate(CHECKED):
         sizes = {name: sizes_of(shape, batch, fixed or min(length, longest)) for name, shape in axes.items()}

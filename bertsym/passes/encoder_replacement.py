@@ -25,14 +25,14 @@ def replace_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]], s
     ModelError for a node outside the encoder that reads a tensor inside a layer.
     """
     rest = graph.copy()
-    bert = require_encoder(rest, shapes)
-    time_major = is_time_major(rest, bert)
-    placeholders = _cut(rest, bert)
+    encoder = require_encoder(rest, shapes)
+    time_major = is_time_major(rest, encoder)
+    placeholders = _cut(rest, encoder)
     if time_major:
         for name in placeholders.values():
             _read_batch_major(rest, rest.variable(name))
     last = placeholders.get(spec.config.num_layers)
-    first_only = bert.layers[-1].first_only
+    first_only = encoder.layers[-1].first_only
     if last is not None and not first_only:
         first_only = form.first_only and _reads_only_first(rest, rest.variable(last))
     elif last is not None and not form.first_only:
@@ -47,18 +47,18 @@ def replace_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]], s
     _keep_output_names(replaced, graph)
     _keep_attributes(replaced, graph)
     graph.assign(replaced)
-    return len(bert.layers)
+    return len(encoder.layers)
 
 
-def _cut(rest: SymbolGraph, bert: DetectedEncoder) -> dict[int, str]:
+def _cut(rest: SymbolGraph, encoder: DetectedEncoder) -> dict[int, str]:
     """Remove the encoder. Returns: number of a layer's output, as in `encoder_graph` -> its placeholder variable."""
-    boundary = [bert.embedded, *(layer.output for layer in bert.layers)]
-    inside = {node for layer in bert.layers for node in layer.nodes}
-    encoder = inside | {node for node in bert.embedding if not node.is_variable}
+    boundary = [encoder.embedding_output, *(layer.output for layer in encoder.layers)]
+    inside = {node for layer in encoder.layers for node in layer.nodes}
+    encoder_nodes = inside | {node for node in encoder.embedding_nodes if not node.is_variable}
     placeholders: dict[int, str] = {}
     with rest.edit():
         for number, output in enumerate(boundary):
-            readers = [node for node in rest.consumers(output) if node not in encoder]
+            readers = [node for node in rest.consumers(output) if node not in encoder_nodes]
             if readers or output in rest.outputs:
                 placeholders[number] = f"{_PLACEHOLDER}{number}"
                 rest.cut(output, placeholders[number])

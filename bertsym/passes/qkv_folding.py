@@ -34,9 +34,9 @@ def fold_qkv(graph: SymbolGraph, arg_params: Mapping[str, Array]) -> QkvFolding:
     Raises ModelError for a graph without a BERT encoder, and when no layer can be folded.
     """
     arrays = dict(arg_params)
-    bert = require_encoder(graph, shapes_of(arg_params))
+    encoder = require_encoder(graph, shapes_of(arg_params))
     with graph.edit():
-        layers = sum(_fold_layer(graph, arrays, layer) for layer in bert.layers)
+        layers = sum(_fold_layer(graph, arrays, layer) for layer in encoder.layers)
         if not layers:
             raise ModelError("nothing to fold: no layer has a FullyConnected each for query, key and value")
         graph.cleanup()

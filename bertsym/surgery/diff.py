@@ -235,9 +235,9 @@ def _common_length(one: Model, other: Model) -> int | None:
 def _fitting(inputs: Mapping[str, Array], one: Model, other: Model) -> dict[str, Array]:
     """Random token ids and types of the one that the other, with a smaller vocabulary, has too."""
     found = dict(inputs)
-    if one.bert is not None and other.bert is not None:
+    if one.encoder is not None and other.encoder is not None:
         limits = BertLimits.of(other)
-        sizes = ((one.bert.token_ids, limits.vocab_size), (one.bert.token_types, limits.token_type_vocab_size))
+        sizes = ((one.encoder.token_ids, limits.vocab_size), (one.encoder.token_types, limits.token_type_vocab_size))
         found.update({name: inputs[name] % size for name, size in sizes if name and name in inputs})
     return found
 
@@ -302,22 +302,22 @@ def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, r
 
 def _counterpart(one: Model, other: Model, name: str) -> str:
     """The name of the same input in the other graph: the same, or that of the same part in a BERT."""
-    if one.bert is None or other.bert is None:
+    if one.encoder is None or other.encoder is None:
         return name
     for part in ("token_ids", "token_types", "valid_length"):
-        if getattr(one.bert, part) == name and getattr(other.bert, part) is not None:
-            return str(getattr(other.bert, part))
+        if getattr(one.encoder, part) == name and getattr(other.encoder, part) is not None:
+            return str(getattr(other.encoder, part))
     return name
 
 
 def _layers(one: Model, other: Model) -> list[tuple[str, Output, Output]]:
     """The embeddings and the layers of two BERTs, if they have as many."""
-    if one.bert is None or other.bert is None or len(one.bert.layers) != len(other.bert.layers):
+    if one.encoder is None or other.encoder is None or len(one.encoder.layers) != len(other.encoder.layers):
         return []
-    pairs = [("embeddings", one.bert.embedded, other.bert.embedded)]
+    pairs = [("embeddings", one.encoder.embedding_output, other.encoder.embedding_output)]
     return pairs + [
         (f"layer {i}", mine.output, theirs.output)
-        for i, (mine, theirs) in enumerate(zip(one.bert.layers, other.bert.layers))
+        for i, (mine, theirs) in enumerate(zip(one.encoder.layers, other.encoder.layers))
     ]
 
 
@@ -340,6 +340,6 @@ def _evaluate(model: Model, inputs: Mapping[str, Array], outputs: Sequence[Outpu
 
 def _batch_major(model: Model, array: Array) -> Array:
     """(N, T, U) of an encoder that may run as (T, N, U)."""
-    if model.bert is not None and array.ndim == 3 and is_time_major(model.graph, model.bert):
+    if model.encoder is not None and array.ndim == 3 and is_time_major(model.graph, model.encoder):
         return array.swapaxes(0, 1)
     return array

@@ -268,17 +268,17 @@ def _trained(model: Model) -> tuple[bool | None, bool]:
     changed = {name for name in own if not np.array_equal(own[name], params[name])}
     classifiers = [answer.head for answer in model.answers if answer.head is not None]
     head = {entry.node.name for node in classifiers for entry in node.inputs[1:]}
-    encoder = not isinstance(signature, Signature) or signature.encoder_trained
-    return signature.trained or bool(changed & head if head else changed), encoder or bool(changed - head)
+    encoder_trained = not isinstance(signature, Signature) or signature.encoder_trained
+    return signature.trained or bool(changed & head if head else changed), encoder_trained or bool(changed - head)
 
 
 def _config(model: Model, changed: Model) -> BertConfig | None:
     """That of the original, with the numbers of the changed graph; None where these are not the same in all layers."""
-    bert = changed.bert
-    if not isinstance(model.bundle, Bundle) or bert is None:
+    encoder = changed.encoder
+    if not isinstance(model.bundle, Bundle) or encoder is None:
         return None
-    softmax = {layer.softmax for layer in bert.layers}
-    inside = bert.embedding.union(*(layer.nodes for layer in bert.layers))
+    softmax = {layer.softmax for layer in encoder.layers}
+    inside = encoder.embedding_nodes.union(*(layer.nodes for layer in encoder.layers))
     found: dict[bool, set[float]] = {True: set(), False: set()}
     for node in changed.graph.find(op="Dropout"):
         if node in inside:
@@ -289,5 +289,5 @@ def _config(model: Model, changed: Model) -> BertConfig | None:
         model.bundle.config,
         dropout=next(iter(found[False]), 0.0),
         attention_dropout=next(iter(found[True]), 0.0),
-        layer_norm_eps=bert.layer_norm_eps,
+        layer_norm_eps=encoder.layer_norm_eps,
     )

@@ -142,12 +142,12 @@ def _check_place(model: Model, place: Output, axes: Axes, head: str, cls_slice: 
     read = {node.name for node in model.graph.ancestors(place.node) if node.is_variable}
     if not read & set(model.inputs):
         raise UsageError(f"{place} depends on no input: a head on it would always say the same")
-    if model.bert is not None and axes[0] != BATCH:
+    if model.encoder is not None and axes[0] != BATCH:
         raise UsageError(f"{place} has the shape {shape}: a head needs the texts on the first axis, (N, ...)")
     if not isinstance(axes[-1], int):
         raise UsageError(f"{place} has the shape {shape}: a head needs a last axis of a fixed size")
     if HEADS[head].reads_tokens or cls_slice:
-        if len(axes) != 3 or (model.bert is not None and axes[1] != LENGTH and model.bert.length is None):
+        if len(axes) != 3 or (model.encoder is not None and axes[1] != LENGTH and model.encoder.length is None):
             what = "the slice of [CLS]" if cls_slice else f"head {head}"
             raise UsageError(f"{place} has the shape {shape}: {what} needs (N, T, units)")
     elif len(axes) != 2:

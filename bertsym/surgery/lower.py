@@ -58,7 +58,7 @@ def lower(
     chosen = choose_form(form, target)
     model = open_model(symbol, params, epoch=epoch)
     try:
-        bert = require_encoder(model.graph, model.param_shapes)
+        encoder = require_encoder(model.graph, model.param_shapes)
     except ModelError as error:
         raise ModelError(f"{model.name}: {error}") from None
     values = require_params(model)
@@ -67,7 +67,7 @@ def lower(
             raise ModelError(
                 f"{model.name}: parameter {info.name} is {np.dtype(info.dtype)}: only float32 models are lowered"
             )
-    guarded = bert.guarded if guard is None else guard
+    guarded = encoder.guarded if guard is None else guard
     try:
         plain = apply_to_copy(model.graph, remove_input_guard)
         spec = match(plain, require_encoder(plain, model.param_shapes), model.param_shapes)
@@ -117,11 +117,11 @@ def _compare(model: Model, changed: Model, shapes: Mapping[str, Shape] | None) -
 
     Also UsageError where the shape of an input is unknown: unlike other surgery, this is not to be trusted unseen.
     """
-    assert model.bert is not None
-    tokens = (model.bert.token_ids, model.bert.token_types)
+    assert model.encoder is not None
+    tokens = (model.encoder.token_ids, model.encoder.token_types)
     given = next((shape[-1] for name, shape in (shapes or {}).items() if name in tokens), None)
     only = given or fixed_length(model)
-    longest = model.bert.max_length or _LENGTHS[0]
+    longest = model.encoder.max_length or _LENGTHS[0]
     lengths = [only] if only else sorted({min(length, longest) for length in _LENGTHS}, reverse=True)
     runs = {}
     for length in lengths:

@@ -55,7 +55,7 @@ class Changed:
     #: as in a SymbolSignature; by default as in the original
     trained: bool | None = None
     is_bert: bool = True  #: False where it can't be one of export's, whatever the graph
-    target: str | None = None  #: the MXNet that it was changed for, a key of `bert.forms.TARGETS`
+    target: str | None = None  #: the MXNet that it was changed for, a key of `encoders.forms.TARGETS`
     #: shapes of the model's inputs and outputs, as far as they are known
     shapes: Mapping[Output, Axes] = field(default_factory=dict)
 
@@ -128,9 +128,9 @@ def write(
         for name in spoilt_by_fusion(changed.model, _sizes(changed)):
             notes.append(f"MXNet 1.9.1 computes {name} wrong here unless MXNET_SUBGRAPH_BACKEND=NONE is set")
         same = all(found.relative <= DEFAULT_RTOL for found in checks)
-        bert = _bert_origin(original.bundle) if same and changed.is_bert else None
-        every = {**_origin(original, bert), "command": command, **(facts or {})}
-        content = _as_bert(bert, changed, every)
+        origin = _bert_origin(original.bundle) if same and changed.is_bert else None
+        every = {**_provenance(original, origin), "command": command, **(facts or {})}
+        content = _as_bert(origin, changed, every)
         bundle: Bundle | SymbolBundle
         if content is not None:
             bundle = stage.write(content)
@@ -170,11 +170,11 @@ def _bert_origin(bundle: Bundle | SymbolBundle | None) -> _BertOrigin | None:
     return _BertOrigin(BertConfig.from_dict(config), signature, bundle.vocabulary(), bundle.tokenizer_json())
 
 
-def _origin(original: Model, bert: _BertOrigin | None) -> dict[str, Any]:
+def _provenance(original: Model, origin: _BertOrigin | None) -> dict[str, Any]:
     """What the manifest tells of where the symbol comes from."""
     if original.bundle is not None:
         manifest = original.bundle.manifest
-        config = bert.config.to_dict() if bert is not None else None
+        config = origin.config.to_dict() if origin is not None else None
         base = {"files": manifest["files"], "command": manifest["command"], "config": config}
         return {"source": manifest["source"], "base": base, "seed": manifest.get("seed")}
     return {"source": {"spec": original.name, "files": original.digests}, "seed": None}
@@ -183,9 +183,9 @@ def _origin(original: Model, bert: _BertOrigin | None) -> dict[str, Any]:
 def _as_bert(source: _BertOrigin | None, changed: Changed, facts: Mapping[str, Any]) -> BundleContent | None:
     """The content of a BERT's bundle, or None when the result is none."""
     model = changed.model
-    if source is None or model.bert is None or model.params is None:
+    if source is None or model.encoder is None or model.params is None:
         return None
-    config = changed.config or dataclasses.replace(source.config, num_layers=len(model.bert.layers))
+    config = changed.config or dataclasses.replace(source.config, num_layers=len(model.encoder.layers))
     graphs = {SYMBOL: model.graph}
     if changed.train_graph is not None:
         graphs[TRAIN_SYMBOL] = changed.train_graph
@@ -264,7 +264,7 @@ def encoder_signature(source: Signature) -> Signature:
 def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mapping[str, Any]) -> SymbolContent:
     model, source = changed.model, original.bundle
     assert model.params is not None
-    meanings = model.bert.inputs if model.bert is not None else {}
+    meanings = model.encoder.inputs if model.encoder is not None else {}
     origin = None
     if source is not None:
         meanings = {**meanings, **{tensor.name: tensor.meaning for tensor in source.signature.inputs}}
@@ -279,9 +279,9 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
     # A training symbol that was made elsewhere has its label in the only graph there is.
     known = {tensor.name for tensor in changed.label_inputs}
     label_inputs = (*changed.label_inputs, *(Tensor(name) for name in model.label_inputs if name not in known))
-    longest = model.bert.max_length if model.bert is not None and model.bert.token_ids in model.inputs else None
+    longest = model.encoder.max_length if model.encoder is not None and model.encoder.token_ids in model.inputs else None
     oldest = oldest_mxnet(model.graph.nodes).version or None
-    guarded = model.bert is not None and model.bert.guarded
+    guarded = model.encoder is not None and model.encoder.guarded
     trained = changed.trained if changed.trained is not None else _trained(original, model.graph)
     signature = SymbolSignature(inputs, outputs, label_inputs, trained, longest, oldest, guarded, origin)
     return SymbolContent(
@@ -301,7 +301,7 @@ def _trained(original: Model, graph: SymbolGraph) -> bool | None:
         return None
     signature = original.bundle.signature
     classifiers = {answer.classifier for answer in original.answers}
-    if original.bert is None or any(node.name in classifiers for node in graph.nodes):
+    if original.encoder is None or any(node.name in classifiers for node in graph.nodes):
         return signature.trained
     if isinstance(signature, Signature):
         return signature.encoder_trained
@@ -337,8 +337,8 @@ def _shape(axes: Axes | None) -> Axes | None:
 
 def _sizes(changed: Changed) -> dict[str, Shape]:
     """Shapes of the inputs to run it on, where they are known."""
-    bert = changed.model.bert
-    length = min(8, (bert.max_length if bert is not None else None) or 8)
+    encoder = changed.model.encoder
+    length = min(8, (encoder.max_length if encoder is not None else None) or 8)
     known = {name: changed.shapes.get(Output(changed.model.graph.variable(name))) for name in changed.model.inputs}
     sizes = {name: sizes_of(axes, 2, length) for name, axes in known.items() if axes is not None}
     return {name: shape for name, shape in sizes.items() if shape is not None}
