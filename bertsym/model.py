@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bertsym.analysis.classifier_report import Answer, answers
+from bertsym.analysis.classifier_report import ClassifierReport, report_classifiers
 from bertsym.analysis.encoder_detection import DetectedEncoder, declared_shapes, detect_encoder
-from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, renamed
-from bertsym.analysis.token_flow import Traces, trace
+from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, rename_axes
+from bertsym.analysis.token_flow import Traces, trace_tokens
 from bertsym.bundle import (
     MANIFEST,
     PARAMS,
@@ -74,17 +74,17 @@ class Model:
         ends = [*(variables[tensor.name] for tensor in signature.inputs), *self.graph.outputs]
         shapes = [tensor.shape for tensor in (*signature.inputs, *signature.outputs)]
         names = {"batch": BATCH, "length": LENGTH}
-        return {end: renamed(shape, names) for end, shape in zip(ends, shapes) if shape is not None}
+        return {end: rename_axes(shape, names) for end, shape in zip(ends, shapes) if shape is not None}
 
     @functools.cached_property
     def traces(self) -> Traces:
-        """What the tensors behind the encoder are."""
-        return trace(self.graph, self.encoder, self.params) if self.encoder else {}
+        """What the tensors downstream of the encoder hold."""
+        return trace_tokens(self.graph, self.encoder, self.params) if self.encoder else {}
 
     @functools.cached_property
-    def answers(self) -> list[Answer]:
-        """What reaches the classifiers of the graph."""
-        return answers(self.graph, self.encoder, self.traces, self.param_shapes)
+    def classifier_reports(self) -> list[ClassifierReport]:
+        """What each classifier of the graph reads, or what the graph ends in."""
+        return report_classifiers(self.graph, self.encoder, self.traces, self.param_shapes)
 
     @property
     def inputs(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Heads on a BERT, what `inspect` answers about them, and the truth: which tokens really reach the classifier."""
+"""Heads on a BERT, what `inspect` reports about them, and the truth: which tokens really reach the classifier."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from bertsym import BertConfig
-from bertsym.analysis.classifier_report import KINDS, Answer, answers
+from bertsym.analysis.classifier_report import ClassifierReport, report_classifiers
 from bertsym.analysis.encoder_detection import DetectedEncoder, detect_encoder
-from bertsym.analysis.token_flow import trace
+from bertsym.analysis.formatting import classifier_sentence, step_text
+from bertsym.analysis.token_flow import trace_tokens
 from bertsym.encoders.graph import encoder_graph
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.execution import tensor_shapes
@@ -86,13 +87,13 @@ def classified(data: Any, classes: int = 3, **attributes: Any) -> Any:
 
 @dataclass(frozen=True)
 class Subject:
-    """A graph with random weights, and what the tool says of it."""
+    """A graph with random weights, and the reports on it."""
 
     graph: SymbolGraph
     params: dict[str, Array]
     inputs: dict[str, Array]
     encoder: DetectedEncoder
-    answers: list[Answer]
+    reports: list[ClassifierReport]
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -100,10 +101,30 @@ class Subject:
         return _lengths(self.graph)
 
     @property
-    def answer(self) -> Answer:
-        """The only answer."""
-        (answer,) = self.answers
-        return answer
+    def report(self) -> ClassifierReport:
+        """The only report."""
+        (report,) = self.reports
+        return report
+
+    @property
+    def kind(self) -> str:
+        """The kind in the only report, as in the JSON."""
+        return self.report.kind.value
+
+    @property
+    def classifier(self) -> str | None:
+        """Name of the only classifier."""
+        return self.report.classifier.name if self.report.classifier else None
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Layers and functions between the encoder and what is read."""
+        return tuple(map(step_text, self.report.steps))
+
+    @property
+    def sentence(self) -> str:
+        """The sentence of the only report."""
+        return classifier_sentence(self.report)
 
 
 def _lengths(graph: SymbolGraph) -> tuple[int, int]:
@@ -135,48 +156,50 @@ def ask(symbol: Any, constants: dict[str, Array] | None = None) -> Subject:
     known = {name: array.shape for name, array in params.items()}
     encoder = detect_encoder(graph, known)
     assert encoder is not None
-    return Subject(graph, params, inputs, encoder, answers(graph, encoder, trace(graph, encoder, params), known))
+    return Subject(
+        graph, params, inputs, encoder, report_classifiers(graph, encoder, trace_tokens(graph, encoder, params), known)
+    )
 
 
-def check(subject: Subject, answer: Answer, *, exact: bool = True) -> None:
+def check(subject: Subject, report: ClassifierReport, *, exact: bool = True) -> None:
     """Fail when a claim is not what the graph computes; with `exact`, also unless the values are the claimed ones."""
-    assert answer.kind in KINDS
-    if answer.kind == "unknown":
+    kind, sentence = report.kind.value, classifier_sentence(report)
+    if kind == "unknown":
         return
     lengths = subject.lengths
-    run = _Cut(subject, answer)
+    run = _Cut(subject, report)
     truth = run.positions()
-    said = "valid tokens" in answer.sentence or "zeroed at padding" in answer.sentence
-    valid = said or (answer.kind in _ALL_TOKENS and truth[1] == set(range(lengths[1])))
+    said = "valid tokens" in sentence or "zeroed at padding" in sentence
+    valid = said or (kind in _ALL_TOKENS and truth[1] == set(range(lengths[1])))
     for found, length in zip(truth, lengths):
         assert found <= set(range(lengths[0]))
-        if answer.kind == "not_the_encoder":
+        if kind == "not_the_encoder":
             assert found == set()
-        elif answer.kind == "some":
+        elif kind == "some":
             assert found
-        elif answer.kind == "last":
+        elif kind == "last":
             assert found == {length - 1}
-        elif answer.kind in _ALL_TOKENS:
+        elif kind in _ALL_TOKENS:
             assert found >= set(range(length))
             assert not said or found == set(range(length))
         else:
-            assert answer.position is not None
-            assert found == {answer.position % lengths[0]}
-    if exact and not answer.steps and answer.kind not in ("some", "not_the_encoder"):
-        np.testing.assert_allclose(*run.values(answer, valid), rtol=1e-4, atol=1e-5)
-    if answer.shape is not None and not any("*" in str(axis) or axis == "?" for axis in answer.shape):
+            assert report.position is not None
+            assert found == {report.position % lengths[0]}
+    if exact and not report.steps and kind not in ("some", "not_the_encoder"):
+        np.testing.assert_allclose(*run.values(report, valid), rtol=1e-4, atol=1e-5)
+    if report.shape is not None and not any("*" in str(axis) or axis == "?" for axis in report.shape):
         free = {"N": 2, "T": lengths[0]}
-        shape = tuple(free.get(axis, 0) if isinstance(axis, str) else axis for axis in answer.shape)
-        assert answer.kind == "some" or run.read.shape == shape
+        shape = tuple(free.get(axis, 0) if isinstance(axis, str) else axis for axis in report.shape)
+        assert kind == "some" or run.read.shape == shape
 
 
 class _Cut:
     """The graph behind the encoder, on random encodings, up to what the classifier reads."""
 
-    def __init__(self, subject: Subject, answer: Answer) -> None:
+    def __init__(self, subject: Subject, report: ClassifierReport) -> None:
         graph = subject.graph.copy()
         encoded = graph.output(str(subject.encoder.output))
-        graph.set_outputs([graph.add("_copy", "what_is_read", [graph.output(answer.reads)])])
+        graph.set_outputs([graph.add("_copy", "what_is_read", [graph.output(str(report.reads))])])
         graph.cut(encoded, "encodings")
         graph.cleanup()
         self.graph, self.subject, self.lengths = graph, subject, subject.lengths
@@ -207,23 +230,24 @@ class _Cut:
                         places.add(position)
         return found
 
-    def values(self, answer: Answer, valid: bool) -> tuple[Array, Array]:
+    def values(self, report: ClassifierReport, valid: bool) -> tuple[Array, Array]:
         """What is read, and what it should be, a row each."""
+        kind, sentence = report.kind.value, classifier_sentence(report)
         wanted = []
         for row, length in zip(self.encodings, self.lengths):
             tokens = row[:length] if valid else row
-            if answer.kind in ("whole_sequence", "tokens", "sequence"):
+            if kind in ("whole_sequence", "tokens", "sequence"):
                 wanted.append(np.concatenate([tokens, np.zeros((len(row) - len(tokens), UNITS), np.float32)]).ravel())
-            elif answer.kind in ("mean", "sum"):
+            elif kind in ("mean", "sum"):
                 total = tokens.sum(axis=0)
-                count = len(row) if "zeroed at padding" in answer.sentence else len(tokens)
-                wanted.append(total / count if answer.kind == "mean" else total)
-            elif answer.kind == "max":
+                count = len(row) if "zeroed at padding" in sentence else len(tokens)
+                wanted.append(total / count if kind == "mean" else total)
+            elif kind == "max":
                 zero = np.zeros((len(row) - len(tokens), UNITS), np.float32)
                 wanted.append(np.concatenate([tokens, zero]).max(axis=0))
-            elif answer.kind == "last":
+            elif kind == "last":
                 wanted.append(row[length - 1])
             else:
-                assert answer.position is not None
-                wanted.append(row[answer.position])
+                assert report.position is not None
+                wanted.append(row[report.position])
         return self.read.reshape(2, -1), np.stack(wanted)

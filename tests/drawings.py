@@ -25,7 +25,7 @@ def bert_picture() -> Picture:
     groups = []
     for number in range(LAYERS):
         nodes = frozenset(graph.find(f"bertencoder0_transformer{number}_*"))
-        groups.append(Group(f"layer {number}", f"layer {number}", "attention of 2 heads", nodes))
+        groups.append(Group(number, f"layer {number}", "attention of 2 heads", nodes))
     inputs = {"data0", "data1", "data2", "softmax_label"}
     shapes: dict[Output, Shape] = {Output(graph.node("data0")): ("N", "T"), Output(graph.node("cls")): ("N", 8)}
     shapes.update((Output(node), ("N", "T", 8)) for node in graph.find("bertencoder0_transformer*_layernorm0_fwd"))

@@ -97,11 +97,10 @@ CLS: dict[str, Head] = {
 @pytest.mark.parametrize("way", CLS)
 def test_the_first_token_is_cls_however_it_is_taken(net: str, way: str) -> None:
     subject = ask(classified(CLS[way](ALL_NETS[net]())))
-    answer = subject.answer
-    assert (answer.kind, answer.position, answer.locked_length, answer.steps) == ("cls", 0, None, ())
-    assert (answer.classifier, answer.num_outputs, answer.output) == ("fc", 3, "probs")
-    assert answer.sentence.startswith(f"`fc` reads `{answer.reads}` = [CLS], position 0 of the sequence: (")
-    check(subject, answer)
+    assert (subject.kind, subject.report.position, subject.report.locked_length, subject.steps) == ("cls", 0, None, ())
+    assert (subject.classifier, subject.report.num_outputs, subject.report.output.node.name) == ("fc", 3, "probs")
+    assert subject.sentence.startswith(f"`fc` reads `{subject.report.reads}` = [CLS], position 0 of the sequence: (")
+    check(subject, subject.report)
 
 
 def test_an_index_kept_as_a_parameter_is_read_from_the_parameters() -> None:
@@ -109,14 +108,14 @@ def test_an_index_kept_as_a_parameter_is_read_from_the_parameters() -> None:
     head = classified(mx.sym.take(net.sequence, mx.sym.var("index", shape=(1,)), axis=1))
     for position in (0, 2):
         subject = ask(head, {"index": np.array([position], np.float32)})
-        assert (subject.answer.kind, subject.answer.position) == ("cls" if position == 0 else "position", position)
-        check(subject, subject.answer)
+        assert (subject.kind, subject.report.position) == ("cls" if position == 0 else "position", position)
+        check(subject, subject.report)
 
 
 def test_an_index_of_several_values_is_not_one_token() -> None:
     net = NETS["ours"]()
     head = classified(mx.sym.take(net.sequence, mx.sym.var("index", shape=(2,)), axis=1))
-    assert ask(head, {"index": np.array([0, 2], np.float32)}).answer.kind == "unknown"
+    assert ask(head, {"index": np.array([0, 2], np.float32)}).kind == "unknown"
 
 
 def test_a_length_that_is_split_into_single_tokens_is_locked() -> None:
@@ -124,11 +123,10 @@ def test_a_length_that_is_split_into_single_tokens_is_locked() -> None:
     for position in (0, 3):
         tokens = mx.sym.split(net.sequence, num_outputs=LENGTH, axis=1, squeeze_axis=True, name="tokens")
         subject = ask(classified(tokens[position]))
-        answer = subject.answer
-        assert (answer.position, answer.locked_length) == (position, LENGTH)
-        assert answer.reads == ("tokens" if position == 0 else "tokens:3")
-        assert answer.sentence.endswith(f"(N, {UNITS}): length locked to {LENGTH}")
-        check(subject, answer)
+        assert (subject.report.position, subject.report.locked_length) == (position, LENGTH)
+        assert str(subject.report.reads) == ("tokens" if position == 0 else "tokens:3")
+        assert subject.sentence.endswith(f"(N, {UNITS}): length locked to {LENGTH}")
+        check(subject, subject.report)
 
 
 STATIC: dict[str, tuple[Head, int | None]] = {
@@ -146,10 +144,10 @@ def test_where_the_length_is_known_numbers_stand_for_it(way: str) -> None:
     head, position = STATIC[way]
     subject = ask(classified(head(ALL_NETS["static"]())))
     kind = {0: "cls", None: "whole_sequence"}.get(position, "position")
-    assert (subject.answer.kind, subject.answer.position) == (kind, position)
+    assert (subject.kind, subject.report.position) == (kind, position)
     if position is None:
-        assert subject.answer.sentence.endswith(f"(N, 8, {UNITS}), flattened to {8 * UNITS}: length locked to 8")
-    check(subject, subject.answer)
+        assert subject.sentence.endswith(f"(N, 8, {UNITS}), flattened to {8 * UNITS}: length locked to 8")
+    check(subject, subject.report)
 
 
 # Other tokens
@@ -175,10 +173,10 @@ POSITIONS: dict[str, tuple[Head, int]] = {
 def test_another_position_is_told_by_its_number(way: str) -> None:
     head, position = POSITIONS[way]
     subject = ask(classified(head(NETS["ours"]())))
-    assert (subject.answer.kind, subject.answer.position) == ("position", position)
+    assert (subject.kind, subject.report.position) == ("position", position)
     place = f"position {position} of the sequence" if position >= 0 else f"position {position}, counted from the end"
-    assert f" = {place}" in subject.answer.sentence
-    check(subject, subject.answer)
+    assert f" = {place}" in subject.sentence
+    check(subject, subject.report)
 
 
 @pytest.mark.parametrize("net", ALL_NETS)
@@ -188,17 +186,17 @@ def test_sequence_last_is_the_last_valid_token(net: str) -> None:
     for data, axis in ((swapped, 0), (base.sequence, 1)):
         last = mx.sym.SequenceLast(data, base.valid_length, use_sequence_length=True, axis=axis)
         subject = ask(classified(last))
-        assert (subject.answer.kind, subject.answer.position) == ("last", None)
-        assert "the last valid token" in subject.answer.sentence
-        check(subject, subject.answer)
+        assert (subject.kind, subject.report.position) == ("last", None)
+        assert "the last valid token" in subject.sentence
+        check(subject, subject.report)
 
 
 def test_several_tokens_are_a_part() -> None:
     for begin, end in ((0, 3), (1, None), (0, -1), (0, 1 - LENGTH)):
         subject = ask(classified(mx.sym.slice_axis(NETS["ours"]().sequence, axis=1, begin=begin, end=end)))
-        assert subject.answer.kind == "some"
-        assert "a part of the tokens" in subject.answer.sentence
-        check(subject, subject.answer)
+        assert subject.kind == "some"
+        assert "a part of the tokens" in subject.sentence
+        check(subject, subject.report)
 
 
 # Layers between
@@ -253,7 +251,7 @@ BETWEEN: dict[str, tuple[Head, str, tuple[str, ...]]] = {
 def test_layers_before_the_classifier_are_told(net: str, way: str) -> None:
     head, kind, steps = BETWEEN[way]
     subject = ask(classified(head(ALL_NETS[net]())))
-    assert (subject.answer.kind, subject.answer.position, subject.answer.steps) == (kind, 0, steps)
+    assert (subject.kind, subject.report.position, subject.steps) == (kind, 0, steps)
     said = "= the pooler, tanh(Dense) of [CLS]" if kind == "pooled" else f"{steps[0]} of [CLS], position 0"
-    assert said in subject.answer.sentence
-    check(subject, subject.answer)
+    assert said in subject.sentence
+    check(subject, subject.report)

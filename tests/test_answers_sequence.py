@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from answering import ALL_NETS, CONFIG, LENGTH, NETS, UNITS, Net, ask, check, classified
 
+from bertsym.analysis.formatting import classifier_sentence
 from bertsym.runtime import mx
 
 Head = Callable[[Net], Any]
@@ -54,30 +55,30 @@ MEAN_OF_VALID: dict[str, Head] = {
 @pytest.mark.parametrize("way", MEAN_OF_VALID)
 def test_a_masked_sum_over_the_count_is_the_mean_of_the_valid_tokens(net: str, way: str) -> None:
     subject = ask(classified(MEAN_OF_VALID[way](ALL_NETS[net]())))
-    assert (subject.answer.kind, subject.answer.locked_length) == ("mean", None)
-    assert " = the mean over the valid tokens: (N, " in subject.answer.sentence
-    check(subject, subject.answer)
+    assert (subject.kind, subject.report.locked_length) == ("mean", None)
+    assert " = the mean over the valid tokens: (N, " in subject.sentence
+    check(subject, subject.report)
 
 
 def test_a_mean_that_counts_padding_is_not_one_of_the_valid_tokens() -> None:
     for net, said in (("ours", "the mean over the tokens:"), ("ours, masked", "the tokens, zeroed at padding:")):
         subject = ask(classified(mx.sym.mean(NETS[net]().sequence, axis=1)))
-        assert subject.answer.kind == "mean"
-        assert said in subject.answer.sentence
-        check(subject, subject.answer)
+        assert subject.kind == "mean"
+        assert said in subject.sentence
+        check(subject, subject.report)
 
 
 def test_a_sum_over_something_else_than_the_count_is_no_mean() -> None:
     net = NETS["ours, masked"]()
     total = mx.sym.sum(net.sequence, axis=1)
     for scale in (mx.sym.broadcast_div(total, mx.sym.ones((1, 1)) * 3), mx.sym.broadcast_div(total, total + 1)):
-        assert ask(classified(scale)).answer.kind in ("sum", "unknown")
+        assert ask(classified(scale)).kind in ("sum", "unknown")
     without_mask = NETS["ours"]()
     total = mx.sym.sum(without_mask.sequence, axis=1)
     subject = ask(classified(mx.sym.broadcast_div(total, count(without_mask))))
-    assert subject.answer.kind == "sum"
-    assert " = the scaled sum over the tokens: " in subject.answer.sentence
-    check(subject, subject.answer, exact=False)
+    assert subject.kind == "sum"
+    assert " = the scaled sum over the tokens: " in subject.sentence
+    check(subject, subject.report, exact=False)
 
 
 @pytest.mark.parametrize("net", ALL_NETS)
@@ -85,9 +86,9 @@ def test_a_sum_over_something_else_than_the_count_is_no_mean() -> None:
 @pytest.mark.parametrize("axis", [1, -2, (1,)])
 def test_reductions_over_the_tokens_are_told(net: str, kind: str, axis: Any) -> None:
     subject = ask(classified(getattr(mx.sym, kind)(ALL_NETS[net]().sequence, axis=axis)))
-    assert subject.answer.kind == kind
-    assert subject.answer.shape == ("N", UNITS)
-    check(subject, subject.answer)
+    assert subject.kind == kind
+    assert subject.report.shape == ("N", UNITS)
+    check(subject, subject.report)
 
 
 @pytest.mark.parametrize("kind", ["sum", "max", "mean"])
@@ -96,14 +97,14 @@ def test_layers_before_and_after_a_reduction_are_told_in_their_order(kind: str) 
     pooled = mx.sym.FullyConnected(getattr(mx.sym, kind)(each, axis=1), num_hidden=7, name="after")
     subject = ask(classified(pooled))
     name = {"max": "maximum"}.get(kind, kind)
-    assert f" = Dense(7) of the {name} over the tokens of relu of Dense(5): (N, 7)" in subject.answer.sentence
-    assert subject.answer.steps == ("Dense(5)", "relu", "Dense(7)")
-    check(subject, subject.answer)
+    assert f" = Dense(7) of the {name} over the tokens of relu of Dense(5): (N, 7)" in subject.sentence
+    assert subject.steps == ("Dense(5)", "relu", "Dense(7)")
+    check(subject, subject.report)
 
 
 def test_a_reduction_over_the_units_is_not_one_over_the_tokens() -> None:
     subject = ask(classified(mx.sym.mean(NETS["ours"]().sequence, axis=2)))
-    assert subject.answer.kind == "unknown"
+    assert subject.kind == "unknown"
 
 
 # The whole sequence
@@ -121,30 +122,29 @@ WHOLE: dict[str, Head] = {
 @pytest.mark.parametrize("way", WHOLE)
 def test_the_whole_sequence_locks_the_length(net: str, way: str) -> None:
     subject = ask(classified(WHOLE[way](NETS[net]())))
-    answer = subject.answer
-    assert (answer.kind, answer.position, answer.locked_length) == ("whole_sequence", None, LENGTH)
-    assert answer.sentence == (
-        f"`fc` reads `{answer.reads}` = the whole sequence (N, {LENGTH}, {UNITS}), "
+    assert (subject.kind, subject.report.position, subject.report.locked_length) == ("whole_sequence", None, LENGTH)
+    assert subject.sentence == (
+        f"`fc` reads `{subject.report.reads}` = the whole sequence (N, {LENGTH}, {UNITS}), "
         f"flattened to {LENGTH * UNITS}: length locked to {LENGTH}"
     )
-    check(subject, answer)
+    check(subject, subject.report)
 
 
 def test_a_hidden_layer_on_the_whole_sequence_locks_the_length_too() -> None:
     hidden = mx.sym.FullyConnected(NETS["ours"]().sequence, num_hidden=2 * UNITS, name="hidden")
     subject = ask(classified(mx.sym.relu(hidden)))
-    assert (subject.answer.kind, subject.answer.locked_length) == ("whole_sequence", LENGTH)
-    assert subject.answer.steps == (f"Dense({2 * UNITS})", "relu")
-    assert f"relu of Dense({2 * UNITS}) of the whole sequence (N, {LENGTH}, {UNITS})" in subject.answer.sentence
-    check(subject, subject.answer)
+    assert (subject.kind, subject.report.locked_length) == ("whole_sequence", LENGTH)
+    assert subject.steps == (f"Dense({2 * UNITS})", "relu")
+    assert f"relu of Dense({2 * UNITS}) of the whole sequence (N, {LENGTH}, {UNITS})" in subject.sentence
+    check(subject, subject.report)
 
 
 def test_a_narrow_layer_of_each_token_is_counted_in_the_width() -> None:
     narrow = mx.sym.FullyConnected(NETS["ours"]().sequence, num_hidden=4, flatten=False, name="narrow")
     subject = ask(classified(narrow))
-    assert (subject.answer.kind, subject.answer.locked_length) == ("whole_sequence", LENGTH)
-    assert f"(N, {LENGTH}, 4), flattened to {LENGTH * 4}: length locked to {LENGTH}" in subject.answer.sentence
-    check(subject, subject.answer)
+    assert (subject.kind, subject.report.locked_length) == ("whole_sequence", LENGTH)
+    assert f"(N, {LENGTH}, 4), flattened to {LENGTH * 4}: length locked to {LENGTH}" in subject.sentence
+    check(subject, subject.report)
 
 
 # Every token
@@ -159,9 +159,9 @@ def test_a_tagger_reads_every_token_by_itself(net: str) -> None:
         (mx.sym.reshape(base.sequence, shape=(-3, 0)), {}),
     ):
         subject = ask(classified(data, 9, **attributes))
-        assert (subject.answer.kind, subject.answer.num_outputs, subject.answer.locked_length) == ("tokens", 9, None)
-        assert subject.answer.sentence.endswith("every token by itself: 9 values for each")
-        check(subject, subject.answer)
+        assert (subject.kind, subject.report.num_outputs, subject.report.locked_length) == ("tokens", 9, None)
+        assert subject.sentence.endswith("every token by itself: 9 values for each")
+        check(subject, subject.report)
 
 
 @pytest.mark.parametrize("net", ALL_NETS)
@@ -169,16 +169,16 @@ def test_question_answering_has_one_answer_for_both_of_its_outputs(net: str) -> 
     scores = mx.sym.FullyConnected(ALL_NETS[net]().sequence, num_hidden=2, flatten=False, name="span")
     start, end = mx.sym.split(scores, num_outputs=2, axis=2, squeeze_axis=True, name="spans")
     subject = ask(mx.sym.Group([mx.sym.softmax(start), mx.sym.softmax(end)]))
-    assert (subject.answer.kind, subject.answer.classifier, subject.answer.num_outputs) == ("tokens", "span", 2)
-    check(subject, subject.answer)
+    assert (subject.kind, subject.classifier, subject.report.num_outputs) == ("tokens", "span", 2)
+    check(subject, subject.report)
 
 
 def test_scores_of_every_token_of_which_one_is_kept_are_told_as_that_one() -> None:
     scores = mx.sym.FullyConnected(NETS["ours"]().sequence, num_hidden=3, flatten=False, name="fc")
     subject = ask(mx.sym.softmax(mx.sym.Flatten(mx.sym.slice_axis(scores, axis=1, begin=0, end=1, name="kept"))))
-    assert (subject.answer.kind, subject.answer.position) == ("tokens", None)
-    assert subject.answer.sentence.endswith("3 values for each, of which those of [CLS], position 0, are kept")
-    check(subject, subject.answer)
+    assert (subject.kind, subject.report.position) == ("tokens", None)
+    assert subject.sentence.endswith("3 values for each, of which those of [CLS], position 0, are kept")
+    check(subject, subject.report)
 
 
 def test_a_decoder_may_share_its_weight_with_the_word_embedding() -> None:
@@ -188,8 +188,8 @@ def test_a_decoder_may_share_its_weight_with_the_word_embedding() -> None:
         net.sequence, weight=words, num_hidden=CONFIG.vocab_size, flatten=False, no_bias=True, name="decoder"
     )
     subject = ask(scores)
-    assert (subject.answer.kind, subject.answer.num_outputs) == ("tokens", CONFIG.vocab_size)
-    check(subject, subject.answer)
+    assert (subject.kind, subject.report.num_outputs) == ("tokens", CONFIG.vocab_size)
+    check(subject, subject.report)
 
 
 # How a classifier may end
@@ -215,22 +215,22 @@ ENDS: dict[str, Callable[[Any], Any]] = {
 def test_losses_and_functions_behind_the_classifier_are_not_the_classifier(end: str) -> None:
     scores = mx.sym.FullyConnected(mx.sym.Dropout(first(NETS["ours"]())), num_hidden=3, name="fc")
     subject = ask(ENDS[end](scores))
-    assert (subject.answer.kind, subject.answer.classifier, subject.answer.num_outputs) == ("cls", "fc", 3)
-    check(subject, subject.answer)
+    assert (subject.kind, subject.classifier, subject.report.num_outputs) == ("cls", "fc", 3)
+    check(subject, subject.report)
 
 
 def test_each_of_several_outputs_has_its_answer() -> None:
     net = NETS["ours"]()
     mean = mx.sym.mean(net.sequence, axis=1, name="mean")
     subject = ask(mx.sym.Group([classified(first(net)), net.sequence, mean]))
-    assert [(answer.kind, answer.classifier) for answer in subject.answers] == [
+    assert [(report.kind.value, report.classifier and report.classifier.name) for report in subject.reports] == [
         ("cls", "fc"),
         ("sequence", None),
         ("mean", None),
     ]
-    assert subject.answers[1].sentence.startswith("no head: ends in `")
-    for answer in subject.answers:
-        check(subject, answer)
+    assert classifier_sentence(subject.reports[1]).startswith("no head: ends in `")
+    for report in subject.reports:
+        check(subject, report)
 
 
 # What is not followed must not be told wrong
@@ -310,19 +310,18 @@ FOLLOWED_ALL_THE_SAME = {"the shape of the sequence": "not_the_encoder"}
 @pytest.mark.parametrize("way", OTHERS)
 def test_what_is_not_followed_is_unknown_and_never_wrong(way: str) -> None:
     subject = ask(classified(OTHERS[way](NETS["ours"]())))
-    answer = subject.answer
-    assert answer.kind in ("unknown", FOLLOWED_ALL_THE_SAME.get(way))
-    assert answer.kind != "unknown" or answer.position is None
-    check(subject, answer, exact=False)
+    assert subject.kind in ("unknown", FOLLOWED_ALL_THE_SAME.get(way))
+    assert subject.kind != "unknown" or subject.report.position is None
+    check(subject, subject.report, exact=False)
 
 
 def test_one_token_combined_with_a_function_of_itself_is_still_that_token() -> None:
     token = first(NETS["ours"]())
     gate = mx.sym.sigmoid(mx.sym.FullyConnected(token, num_hidden=UNITS, name="gate"))
     subject = ask(classified(mx.sym.elemwise_mul(token, gate)))
-    assert subject.answer.kind == "cls"
-    assert f"a combination of sigmoid of Dense({UNITS}) of [CLS], position 0" in subject.answer.sentence
-    check(subject, subject.answer)
+    assert subject.kind == "cls"
+    assert f"a combination of sigmoid of Dense({UNITS}) of [CLS], position 0" in subject.sentence
+    check(subject, subject.report)
 
 
 @pytest.mark.parametrize("scale", ["scale_weight", "scale"])
@@ -330,29 +329,31 @@ def test_one_token_scaled_by_a_parameter_is_still_that_token(scale: str) -> None
     token = mx.sym.slice_axis(NETS["ours"]().sequence, axis=1, begin=0, end=1)
     wide = {scale: np.ones((1, 1, UNITS), np.float32)}
     head = classified(mx.sym.broadcast_mul(token, mx.sym.var(scale)))
-    assert ask(head, wide).answer.kind == "cls"
+    assert ask(head, wide).kind == "cls"
     # As a constant that spreads it over the length, it is none.
-    assert ask(head, {scale: np.ones((1, LENGTH, 1), np.float32)}).answer.kind == "unknown"
+    assert ask(head, {scale: np.ones((1, LENGTH, 1), np.float32)}).kind == "unknown"
 
 
 def test_two_classifiers_that_are_added_are_not_told_as_one() -> None:
     net = NETS["ours"]()
     one = mx.sym.FullyConnected(first(net), num_hidden=3, name="one")
     other = mx.sym.FullyConnected(mx.sym.mean(net.sequence, axis=1), num_hidden=3, name="other")
-    assert ask(mx.sym.softmax(one + other)).answer.kind == "unknown"
+    assert ask(mx.sym.softmax(one + other)).kind == "unknown"
 
 
 def test_an_inner_layer_is_not_said_to_be_none_of_the_encoder() -> None:
     net = NETS["ours"]()
-    answer = ask(mx.sym.Group([classified(mx.sym.mean(net.layers[0], axis=1)), net.sequence])).answers[0]
-    assert answer.kind == "unknown"
-    assert answer.sentence.endswith("computed of the embeddings or of an inner layer, not of the encoder's output")
+    report = ask(mx.sym.Group([classified(mx.sym.mean(net.layers[0], axis=1)), net.sequence])).reports[0]
+    assert report.kind.value == "unknown"
+    assert classifier_sentence(report).endswith(
+        "computed of the embeddings or of an inner layer, not of the encoder's output"
+    )
 
 
 def test_a_classifier_of_something_else_reads_nothing_of_the_encoder() -> None:
     net = NETS["ours"]()
     subject = ask(mx.sym.Group([net.sequence, classified(count(net))]))
-    answer = subject.answers[1]
-    assert answer.kind == "not_the_encoder"
-    assert answer.sentence.endswith(", which does not come from the encoder")
-    check(subject, answer)
+    report = subject.reports[1]
+    assert report.kind.value == "not_the_encoder"
+    assert classifier_sentence(report).endswith(", which does not come from the encoder")
+    check(subject, report)

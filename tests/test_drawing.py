@@ -135,11 +135,11 @@ def test_all_layers_can_be_opened(bert: Picture) -> None:
 
 
 def test_an_unknown_layer_and_suffix_are_usage_errors_that_name_the_possible_ones(bert: Picture) -> None:
-    with pytest.raises(UsageError, match=r"^can't open '5': there are layer 0, .*layer 4, and all$"):
+    with pytest.raises(UsageError, match=r"^can't expand '5': choose layer 0, .*layer 4 or all$"):
         draw_picture(bert, ".svg", ["5"])
     with pytest.raises(UsageError, match=r"^can't draw '\.pdf' files: the name must end in \.svg, \.png or \.html$"):
         draw_picture(bert, ".pdf")
-    with pytest.raises(UsageError, match=r"^can't open '0': this graph has no layers to open$"):
+    with pytest.raises(UsageError, match=r"^can't expand '0': this graph has no encoder layers$"):
         draw_picture(plain_picture("one"), ".html", ["0"])
 
 

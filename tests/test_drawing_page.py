@@ -75,7 +75,9 @@ def test_a_label_is_in_the_card_of_the_head_and_the_length_with_the_inputs(bert:
 
 def test_what_stands_between_two_groups_has_a_card_there() -> None:
     picture = plain_picture("first", "between", "second")
-    groups = tuple(Group(name, name, "", frozenset({picture.graph.node(name)})) for name in ("first", "second"))
+    groups = tuple(
+        Group(i, name, "", frozenset({picture.graph.node(name)})) for i, name in enumerate(("first", "second"))
+    )
     titles = [card.title for card in cards_of(replace(picture, groups=groups))]
     assert titles == ["inputs and embeddings", "first", "between first and second", "second"]
 
@@ -100,8 +102,7 @@ def test_the_page_refers_to_nothing_outside_and_is_the_same_every_time(bert: Pic
 def test_the_page_of_bert_base_is_small() -> None:
     graph = SymbolGraph.parse(output_symbol(BertConfig(12, 768, 3072, 12, 30522), "cls").tojson())
     groups = tuple(
-        Group(f"layer {i}", f"layer {i}", "", frozenset(graph.find(f"bertencoder0_transformer{i}_*")))
-        for i in range(12)
+        Group(i, f"layer {i}", "", frozenset(graph.find(f"bertencoder0_transformer{i}_*"))) for i in range(12)
     )
     shapes: dict[Output, Shape] = {Output(node): ("N", "T", 768) for node in graph.nodes}
     parameters = frozenset(set(graph.variables) - {"data0", "data1", "data2"})

@@ -11,8 +11,8 @@ import pytest
 from answering import NETS, SYMBOLS, UNITS, ask, classified
 
 from bertsym import BertConfig, output_symbol
-from bertsym.analysis.encoder_detection import DetectedEncoder, detect_encoder
-from bertsym.analysis.token_flow import trace
+from bertsym.analysis.encoder_detection import DetectedEncoder, DetectedForm, detect_encoder
+from bertsym.analysis.token_flow import trace_tokens
 from bertsym.execution.values import tensor_values
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
@@ -47,7 +47,14 @@ def found(graph: SymbolGraph, shapes: Shapes | None = None) -> DetectedEncoder:
 
 def numbers(encoder: DetectedEncoder) -> tuple[object, ...]:
     """What is told of a BERT, but for names."""
-    sizes = (len(encoder.layers), encoder.units, encoder.num_heads, encoder.hidden_size, encoder.vocab_size, encoder.max_length)
+    sizes = (
+        len(encoder.layers),
+        encoder.units,
+        encoder.num_heads,
+        encoder.hidden_size,
+        encoder.vocab_size,
+        encoder.max_length,
+    )
     return (*sizes, encoder.token_type_vocab_size, encoder.length, encoder.layer_norm_eps, encoder.form)
 
 
@@ -86,8 +93,7 @@ def test_only_the_static_berts_take_one_length(path: Path) -> None:
 @pytest.mark.parametrize("path", FIXTURES, ids=FIXTURE_NAMES)
 def test_the_form_is_that_of_the_attention(path: Path) -> None:
     interleaved = path.parent.name in ("gluonnlp-0.9.2", "gluonnlp-0.10.0")
-    form = "gluonnlp (interleaved attention)" if interleaved else "gluonnlp (attention by batch_dot)"
-    assert found(SymbolGraph.load(path)).form == form
+    assert found(SymbolGraph.load(path)).form == DetectedForm("gluonnlp", is_interleaved=interleaved)
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=FIXTURE_NAMES)
@@ -111,7 +117,7 @@ def test_the_encoder_s_end_is_what_gluonnlp_returns(path: Path) -> None:
     expected = json.loads((path.parent / "expected.json").read_text())[path.name.removesuffix("-symbol.json")]
     inputs = {name: np.array(values, np.float32) for name, values in expected["inputs"].items()}
     (encoded,) = tensor_values(graph, params, inputs, [encoder.output], where="the test")
-    if trace(graph, encoder, params)[encoder.output].axes == ("T", "N", 16):
+    if trace_tokens(graph, encoder, params)[encoder.output].axes == ("T", "N", 16):
         encoded = encoded.swapaxes(0, 1)
     lengths = expected["inputs"].get("data2", [8, 8])
     for row, (length, wanted) in enumerate(zip(lengths, expected["outputs"][0])):
@@ -128,7 +134,7 @@ def test_our_encoders_have_their_numbers(output: str) -> None:
     assert (len(encoder.layers), encoder.units, encoder.num_heads, encoder.hidden_size) == (2, 8, 2, 16)
     assert (encoder.vocab_size, encoder.max_length, encoder.token_type_vocab_size, encoder.length) == (50, 12, 2, None)
     assert (encoder.token_ids, encoder.token_types, encoder.valid_length) == ("data0", "data1", "data2")
-    assert (encoder.form, encoder.layer_norm_eps) == ("portable", config.layer_norm_eps)
+    assert (encoder.form.name, encoder.layer_norm_eps) == ("portable", config.layer_norm_eps)
     assert str(encoder) == "BERT of 2 layers, 8 units, 2 heads, vocabulary 50, max length 12"
 
 
@@ -197,7 +203,7 @@ def test_the_layers_divide_the_encoder_among_them(output: str) -> None:
 def test_the_order_of_the_axes_is_told_by_the_graph() -> None:
     for name, axes in (("ours", ("N", "T", UNITS)), ("gluonnlp", ("T", "N", UNITS))):
         subject = ask(classified(NETS[name]().sequence))
-        assert trace(subject.graph, subject.encoder)[subject.encoder.output].axes == axes
+        assert trace_tokens(subject.graph, subject.encoder)[subject.encoder.output].axes == axes
 
 
 def test_exchanged_token_ids_leave_the_encoder_as_it_is() -> None:
@@ -206,7 +212,7 @@ def test_exchanged_token_ids_leave_the_encoder_as_it_is() -> None:
     graph = SymbolGraph.parse(symbol(**exchanged).tojson())
     encoder = found(graph)
     assert (encoder.token_ids, encoder.token_types) == ("time_data0", "time_data1")
-    assert trace(graph, encoder)[encoder.output].axes == ("N", "T", UNITS)
+    assert trace_tokens(graph, encoder)[encoder.output].axes == ("N", "T", UNITS)
 
 
 # What is no BERT

@@ -69,7 +69,7 @@ def test_every_output_is_exported_and_lowered(
     written = lower(base.prefix, tmp_path / "lowered", form=form, target=target)
     assert written.verified
     assert isinstance(written.bundle, Bundle)
-    assert [inspect(bundle.prefix).answers[0].kind for bundle in (base, written.bundle)] == [output, output]
+    assert [inspect(bundle.prefix).classifiers[0].kind.value for bundle in (base, written.bundle)] == [output, output]
     assert (tmp_path / "lowered-0000.params").read_bytes() == (tmp_path / "base-0000.params").read_bytes()
 
 
@@ -84,7 +84,7 @@ def test_every_head_reads_its_output(model: Path, tmp_path: Path) -> None:
         graft_head(tmp_path / "base", tmp_path / "headed", head=head, force=True)
         lowered = lower(tmp_path / "headed", tmp_path / "lowered", form="fast", force=True)
         assert lowered.verified
-        assert inspect(lowered.bundle.prefix).answers[0].kind == kind
+        assert inspect(lowered.bundle.prefix).classifiers[0].kind.value == kind
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from bertsym import (
     output_symbol,
     verify,
 )
+from bertsym.analysis.classifier_report import InputKind
 from bertsym.encoders.forms import TARGETS, Form, choose_form
 from bertsym.runtime import mx
 from bertsym.symbol.operators import oldest_mxnet
@@ -401,7 +402,7 @@ def test_a_bundle_of_any_form_goes_all_the_way(
     assert len(verify(base)) > 3
     facts = inspect(base)
     assert facts.encoder is not None
-    assert facts.answers[0].kind == "cls"
+    assert facts.classifiers[0].kind is InputKind.CLS
     options = FinetuneOptions(epochs=3, batch_size=16, learning_rate=1e-2, max_length=24)
     tuned = finetune(base, tables.train, tables.dev, tmp_path / "tuned", options=options)
     assert tuned.epochs[-1].loss < tuned.epochs[0].loss

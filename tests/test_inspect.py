@@ -13,7 +13,7 @@ from inspecting import SCHEMA, SYMBOLS, Command, as_json, as_text, field, foreig
 from jsonschema import Draft202012Validator
 
 from bertsym import export, graft, inspect
-from bertsym.analysis.classifier_report import KINDS
+from bertsym.analysis.classifier_report import InputKind
 from bertsym.runtime import mx
 
 
@@ -26,7 +26,7 @@ def answer(cli: Command, *arguments: object) -> Any:
 
 def test_the_schema_is_one_and_names_every_kind() -> None:
     Draft202012Validator.check_schema(SCHEMA)
-    assert SCHEMA["$defs"]["answer"]["properties"]["kind"]["enum"] == list(KINDS)
+    assert SCHEMA["$defs"]["answer"]["properties"]["kind"]["enum"] == [kind.value for kind in InputKind]
     described = [SCHEMA, *SCHEMA["$defs"].values()]
     for part in described:
         assert part["type"] != "object" or part["additionalProperties"] is False

@@ -119,7 +119,7 @@ ALLOWED: dict[str, set[str]] = {
         "onnx_export",
     },
     "drawing": {"errors", "symbol", "drawing"},
-    "drawing.of_model": {"errors", "atomic", "symbol", "analysis.classifier_report", "model", "execution", "drawing"},
+    "drawing.of_model": {"errors", "atomic", "symbol", "analysis.formatting", "model", "execution", "drawing"},
     "reference": {"errors", "reference"},
     "sources": {
         "errors",

@@ -23,6 +23,7 @@ from bertsym import (
     finetune,
     inspect,
 )
+from bertsym.analysis.classifier_report import InputKind
 from bertsym.bundle import open_any
 from bertsym.model import open_model
 from bertsym.runtime import mx
@@ -43,7 +44,7 @@ def locked(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.Te
 
 
 def test_a_part_below_a_head_that_locks_the_length_takes_any_length(cli: Cli, locked: Path, tmp_path: Path) -> None:
-    assert inspect(locked).answers[0].locked_length == 24
+    assert inspect(locked).classifiers[0].locked_length == 24
     done = cli("extract", locked, tmp_path / "part", "--output", "layer 1")
     assert "it ends in bertencoder0_transformer1_positionwiseffn0_layernorm0_fwd_output (batch, length, 32)" in done.out
     symbol = mx.sym.load(f"{tmp_path / 'part'}-symbol.json")
@@ -57,7 +58,7 @@ def test_a_new_head_on_cls_takes_the_lock_away_and_is_a_bert_again(cli: Cli, loc
     assert (done.code, done.err) == (0, "")
     bundle = Bundle.open(out)
     assert (bundle.signature.output, bundle.signature.length, bundle.signature.max_length) == ("cls", None, 40)
-    assert inspect(out).answers[0].sentence.endswith("[CLS], position 0 of the sequence: (N, 32)")
+    assert inspect(out).sentences[0].endswith("[CLS], position 0 of the sequence: (N, 32)")
 
 
 # From an inner layer on
@@ -86,8 +87,8 @@ def test_a_head_on_a_layer_that_runs_time_major_gets_the_axes_exchanged(cli: Cli
     done = cli("graft", old, out, "--at", "layer 1", "--head", "tagging", "--num-classes", 3)
     assert done.code == 0, done.err
     assert "it ends in softmax_output (batch, length, 3)" in done.out
-    answer = inspect(out).answers[0]
-    assert (answer.kind, answer.shape) == ("tokens", ("N", "T", 16))
+    report = inspect(out).classifiers[0]
+    assert (report.kind, report.shape) == (InputKind.TOKENS, ("N", "T", 16))
 
 
 def test_a_head_is_no_place_for_a_head(cli: Cli, classifier: Path, tmp_path: Path) -> None:

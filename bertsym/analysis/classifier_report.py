@@ -1,37 +1,49 @@
-"""What reaches the classifier: the question that users of MXNet's Clojure BERT example could not answer."""
+"""Which tokens of the encoder reach each classifier of a graph."""
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from typing import Any
 
 from bertsym.analysis.encoder_detection import DetectedEncoder
-from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes
-from bertsym.analysis.token_flow import Traces, dependents
-from bertsym.analysis.token_flow_rules import COMBINED, SCALED, Trace, read_by
+from bertsym.analysis.symbolic_shapes import LENGTH, Axes
+from bertsym.analysis.token_flow import Traces, value_descendants
+from bertsym.analysis.token_flow_rules import trace_dense_input
+from bertsym.analysis.trace import Step, StepKind, TokenSelection, Trace, dense_step, function_step
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 
-#: kind of answer -> what it means
-KINDS = {
-    "cls": "the encoding of [CLS], position 0 of the sequence",
-    "position": "the encoding of another position",
-    "pooled": "the pooler, tanh(Dense) of [CLS]",
-    "mean": "the mean over the tokens",
-    "max": "the maximum over the tokens",
-    "sum": "the sum over the tokens",
-    "last": "the encoding of the last valid token",
-    "some": "the encodings of a part of the tokens",
-    "whole_sequence": "the whole sequence, flattened: the length is locked",
-    "tokens": "every token by itself",
-    "sequence": "the encodings of all tokens, with no head on them",
-    "unknown": "something that is computed of the encoder, in a way that is not followed",
-    "not_the_encoder": "nothing of the encoder",
-    "no_bert": "there is no BERT in the graph",
+
+class InputKind(enum.Enum):
+    """What a classifier reads, or what a graph without a head ends in; the values are those of the JSON."""
+
+    CLS = "cls"  #: the encoding of [CLS], position 0 of the sequence
+    POSITION = "position"  #: the encoding of another position
+    POOLED = "pooled"  #: the pooler, tanh(Dense) of [CLS]
+    MEAN = "mean"  #: the mean over the tokens
+    MAX = "max"  #: the maximum over the tokens
+    SUM = "sum"  #: the sum over the tokens
+    LAST = "last"  #: the encoding of the last valid token
+    SOME = "some"  #: the encodings of a range of the tokens
+    WHOLE_SEQUENCE = "whole_sequence"  #: the flattened sequence, which locks the length
+    TOKENS = "tokens"  #: each token separately
+    SEQUENCE = "sequence"  #: the encodings of all tokens, without a head
+    UNKNOWN = "unknown"  #: a tensor downstream of the encoder that the rules do not cover
+    NOT_THE_ENCODER = "not_the_encoder"  #: a tensor that does not depend on the encoder
+    NO_BERT = "no_bert"  #: the graph does not contain a BERT
+
+
+_KIND_OF_SELECTION = {
+    TokenSelection.FLATTENED: InputKind.WHOLE_SEQUENCE,
+    TokenSelection.LAST: InputKind.LAST,
+    TokenSelection.MAX: InputKind.MAX,
+    TokenSelection.MEAN: InputKind.MEAN,
+    TokenSelection.SOME: InputKind.SOME,
+    TokenSelection.SUM: InputKind.SUM,
 }
 # Operators between a classifier and an output of the graph.
 _TAIL = frozenset(
@@ -45,84 +57,109 @@ _TAIL = frozenset(
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the classifier before one output of the graph reads, or what a headless graph ends in."""
+class ClassifierReport:
+    """What the classifier before one output of the graph reads, or what a graph without a head ends in."""
 
-    output: str  #: name of the node that the graph ends in
-    classifier: str | None  #: name of its last FullyConnected; None where there is no head
-    num_outputs: int | None  #: values that the classifier gives, for each text or token
-    reads: str  #: name of the node that the classifier reads, dropout aside
-    kind: str  #: a key of KINDS
-    position: int | None  #: of the one token that is read
-    steps: tuple[str, ...]  #: layers and functions between the encoder and what is read
-    shape: Axes | None  #: of what is read, free axes as N and T
-    locked_length: int | None  #: the only length that the weights and operators on the way allow
-    sentence: str
-    read: Output = dataclasses.field(repr=False, compare=False)  #: what `reads` names
-    head: Node | None = dataclasses.field(repr=False, compare=False)  #: what `classifier` names
-    nodes: tuple[Node, ...] = dataclasses.field(repr=False, compare=False)  #: from the encoder to the output
+    output: Output  #: of the graph
+    classifier: Node | None  #: the last FullyConnected before the output; None without a head
+    reads: Output  #: input of the classifier before dropout; without a classifier, the output
+    kind: InputKind
+    trace: Trace | None  #: of `reads`, flattened as the classifier does it, with the axes before; None if unknown
+    output_trace: Trace | None
+    encoder: DetectedEncoder | None
+    reads_encoder_output: bool  #: whether `reads` depends on the output of the last layer
+    nodes: tuple[Node, ...]  #: from the encoder to the output
 
-    def to_json(self) -> dict[str, Any]:
-        """All of it for JSON, nodes by their names."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del values["read"], values["head"]
-        return {**values, "nodes": [node.name for node in self.nodes]}
+    @property
+    def num_outputs(self) -> int | None:
+        """Outputs of the classifier, for each text or token."""
+        return integer(self.classifier.attrs, "num_hidden", 0) if self.classifier else None
+
+    @property
+    def position(self) -> int | None:
+        """Position of the token that is read, if it is one; counted from the end where it is negative."""
+        return self.trace.position if self.trace else None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Layers and functions between the encoder and `reads`, without factors and summands."""
+        return significant_steps(self.trace.steps) if self.trace else ()
+
+    @property
+    def shape(self) -> Axes | None:
+        """Shape of `reads`; the free axes are N and T."""
+        if self.trace is None:
+            return None
+        length = self.trace.length or (self.encoder.length if self.encoder else None)
+        return tuple(length or axis if axis == LENGTH else axis for axis in self.trace.axes)
+
+    @property
+    def locked_length(self) -> int | None:
+        """The only sequence length that the weights and operators between encoder and classifier accept."""
+        return self.trace.length if self.trace else None
+
+
+def significant_steps(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Leave out the steps that only scale, shift or add."""
+    return tuple(step for step in steps if step.kind not in (StepKind.SCALE, StepKind.COMBINE))
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """A graph and its encoder, and what is asked of them for each output."""
+class _Context:
+    """A graph, its encoder and what is known about its tensors."""
 
     graph: SymbolGraph
     encoder: DetectedEncoder | None
+    traces: Traces
+    shapes: Mapping[str, tuple[int, ...]]  #: of parameters
 
     @functools.cached_property
     def encoder_nodes(self) -> Set[Node]:
-        """The nodes that the encoder's output depends on, and its own."""
+        """The nodes of the encoder and their ancestors."""
         return self.graph.ancestors(self.encoder.output.node) if self.encoder else set()
 
     @functools.cached_property
-    def behind_words(self) -> Set[Node]:
-        """The nodes whose values depend on the embeddings of words."""
-        return dependents(self.graph, self.encoder.token_embedding) if self.encoder else set()
+    def from_tokens(self) -> Set[Node]:
+        """The nodes whose elements depend on the token embedding."""
+        return value_descendants(self.graph, self.encoder.token_embedding) if self.encoder else set()
 
     @functools.cached_property
-    def behind_encoder(self) -> Set[Node]:
-        """The nodes whose values depend on the encoder's output."""
-        return dependents(self.graph, self.encoder.output.node) if self.encoder else set()
+    def downstream(self) -> Set[Node]:
+        """The nodes whose elements depend on the encoder's output."""
+        return value_descendants(self.graph, self.encoder.output.node) if self.encoder else set()
 
 
-def answers(
+def report_classifiers(
     graph: SymbolGraph,
     encoder: DetectedEncoder | None,
     traces: Traces,
     shapes: Mapping[str, tuple[int, ...]],
-) -> list[Answer]:
-    """One answer for each classifier of the graph, and for each output that has none.
+) -> list[ClassifierReport]:
+    """Report on each classifier of the graph, and on each output without one.
 
-    `traces` are those of `token_flow.trace`, `shapes` those of the parameters, as far as they are known.
+    `traces` are those of `token_flow.trace_tokens`, `shapes` those of the parameters, as far as they are known.
     """
-    found: dict[Output | Node, Answer] = {}
-    scene = _Scene(graph, encoder)
+    found: dict[Output | Node, ClassifierReport] = {}
+    context = _Context(graph, encoder, traces, shapes)
     for output in graph.outputs:
-        classifier = _classifier(scene, output)
+        classifier = _find_classifier(context, output)
         key = classifier or output
         if key not in found:
-            found[key] = _answer(scene, output, classifier, traces, shapes)
+            found[key] = _report(context, output, classifier)
     return list(found.values())
 
 
-def _classifier(scene: _Scene, output: Output) -> Node | None:
-    """The last FullyConnected before an output, with nothing but shapes and losses behind it."""
-    encoder, node = scene.encoder, output.node
-    while node not in scene.encoder_nodes:
+def _find_classifier(context: _Context, output: Output) -> Node | None:
+    """Find the last FullyConnected before an output, followed only by reshapes, activations and losses."""
+    encoder, node = context.encoder, output.node
+    while node not in context.encoder_nodes:
         if node.op == "FullyConnected":
             return node
-        if not node.inputs or any(entry.node in scene.behind_words for entry in node.inputs[1:]):
+        if not node.inputs or any(entry.node in context.from_tokens for entry in node.inputs[1:]):
             return None
         source = node.inputs[0].node
         if node.op == "Activation":
-            # tanh of as many values as the encoder has is a pooler, and no end of a classifier.
+            # tanh of as many units as the encoder has is a pooler, not the end of a classifier.
             width = integer(source.attrs, "num_hidden", 0)
             if source.op != "FullyConnected" or encoder is None or width == encoder.units:
                 return None
@@ -132,129 +169,45 @@ def _classifier(scene: _Scene, output: Output) -> Node | None:
     return None
 
 
-def _answer(
-    scene: _Scene,
-    output: Output,
-    classifier: Node | None,
-    traces: Traces,
-    shapes: Mapping[str, tuple[int, ...]],
-) -> Answer:
-    encoder = scene.encoder
+def _report(context: _Context, output: Output, classifier: Node | None) -> ClassifierReport:
+    encoder = context.encoder
     read = classifier.inputs[0] if classifier else output
     while classifier and read.node.op in ("Dropout", "_copy", "identity"):
         read = read.node.inputs[0]
-    trace = traces.get(read)
+    trace = context.traces.get(read)
     if classifier and trace and encoder:
-        # Flattened as the classifier does it, to tell what that means; the shape told is the one before.
-        flat = read_by(classifier, trace, encoder, shapes.get(classifier.inputs[1].node.name))
+        flat = trace_dense_input(classifier, trace, encoder, context.shapes.get(classifier.inputs[1].node.name))
         trace = dataclasses.replace(flat, axes=trace.axes) if flat is not None else None
-    length = (trace.length if trace else None) or (encoder.length if encoder else None)
-    answer = Answer(
-        output=output.node.name,
-        classifier=classifier.name if classifier else None,
-        num_outputs=integer(classifier.attrs, "num_hidden", 0) if classifier else None,
-        reads=str(read),
-        kind=_kind(scene, read, classifier, trace),
-        position=trace.position if trace else None,
-        steps=_visible(trace.steps) if trace else (),
-        shape=_with_length(trace.axes, length) if trace else None,
-        locked_length=trace.length if trace else None,
-        sentence="",
-        read=read,
-        head=classifier,
-        nodes=_way(scene, read, output),
+    return ClassifierReport(
+        output=output,
+        classifier=classifier,
+        reads=read,
+        kind=_input_kind(context, read, classifier, trace),
+        trace=trace,
+        output_trace=context.traces.get(output),
+        encoder=encoder,
+        reads_encoder_output=read.node in context.downstream,
+        nodes=_nodes_to_output(context, read, output),
     )
-    if encoder is None:
-        start = "no BERT in it, and no classifier: ends in" if classifier is None else f"`{classifier.name}` reads"
-        what = f" ({read.node.op})" if classifier is None else "; no BERT in the graph"
-        return dataclasses.replace(answer, sentence=f"{start} `{read}`{what}")
-    start = "no head: ends in" if classifier is None else f"`{classifier.name}` reads"
-    what = _describe(scene, answer, trace, encoder) + _kept(answer, traces.get(output))
-    return dataclasses.replace(answer, sentence=f"{start} `{read}`{what}")
 
 
-def _visible(steps: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(step for step in steps if step not in (SCALED, COMBINED))
-
-
-def _with_length(axes: Axes, length: int | None) -> Axes:
-    return tuple(length or axis if axis == LENGTH else axis for axis in axes)
-
-
-def _kind(scene: _Scene, read: Output, classifier: Node | None, trace: Trace | None) -> str:
-    if scene.encoder is None:
-        return "no_bert"
+def _input_kind(context: _Context, read: Output, classifier: Node | None, trace: Trace | None) -> InputKind:
+    if context.encoder is None:
+        return InputKind.NO_BERT
     if trace is None:
-        return "unknown" if read.node in scene.behind_words else "not_the_encoder"
-    if trace.tokens == "position":
-        if trace.position == 0 and trace.steps == (f"Dense({scene.encoder.units})", "tanh"):
-            return "pooled"
-        return "cls" if trace.position == 0 else "position"
-    if trace.tokens == "flattened":
-        return "whole_sequence"
-    if trace.tokens == "all":
-        return "sequence" if classifier is None else "tokens"
-    return trace.tokens
+        return InputKind.UNKNOWN if read.node in context.from_tokens else InputKind.NOT_THE_ENCODER
+    if trace.is_cls:
+        pooler = (dense_step(context.encoder.units or 0), function_step("tanh"))
+        return InputKind.POOLED if trace.steps == pooler else InputKind.CLS
+    if trace.selection is TokenSelection.POSITION:
+        return InputKind.POSITION
+    if trace.selection is TokenSelection.ALL:
+        return InputKind.SEQUENCE if classifier is None else InputKind.TOKENS
+    return _KIND_OF_SELECTION[trace.selection]
 
 
-def _describe(scene: _Scene, answer: Answer, trace: Trace | None, encoder: DetectedEncoder) -> str:
-    """`` = what it is`` and what follows of it."""
-    if answer.kind == "not_the_encoder":
-        return ", which does not come from the encoder"
-    if trace is None:
-        if answer.read.node in scene.behind_encoder:
-            return ": computed of the encoder's output in a way that is not followed here; see --path"
-        return ": computed of the embeddings or of an inner layer, not of the encoder's output"
-    token = _tokens(trace)
-    locked = f": length locked to {answer.locked_length}" if answer.locked_length else ""
-    if answer.kind == "pooled":
-        return f" = the pooler, tanh(Dense) of {token}: {_shape(answer.shape)}{locked}"
-    before, after = _visible(trace.steps[: trace.of_each]), _visible(trace.steps[trace.of_each :])
-    text = " of ".join([*reversed(after), token, *reversed(before)])
-    if answer.kind == "tokens":
-        each = f"{answer.num_outputs} value{'s' if answer.num_outputs != 1 else ''} for each"
-        return f" = {text} {_shape(answer.shape)}, every token by itself: {each}"
-    if answer.kind == "whole_sequence":
-        length = answer.locked_length or encoder.length
-        width = trace.width or encoder.units
-        flat = length * width if length and width else f"T x {width or 'U'}"
-        locked = f"length locked to {length}" if length else "length locked to the one of its weight"
-        return f" = {text} {_shape((BATCH, length or LENGTH, width or 'U'))}, flattened to {flat}: {locked}"
-    return f" = {text}: {_shape(answer.shape)}{locked}"
-
-
-def _tokens(trace: Trace) -> str:
-    """Of which tokens a tensor is."""
-    if trace.tokens == "position":
-        if trace.position == 0:
-            return "[CLS], position 0 of the sequence"
-        if trace.position is not None and trace.position < 0:
-            return f"position {trace.position}, counted from the end of the sequence"
-        return f"position {trace.position} of the sequence"
-    scaled = "scaled " if SCALED in trace.steps else ""
-    zeroed = "the tokens, zeroed at padding" if trace.masked else "the tokens"
-    return {
-        "last": "the last valid token",
-        "max": f"the maximum over {zeroed}",
-        "mean": "the mean over the valid tokens" if trace.counted else f"the mean over {zeroed}",
-        "some": "a part of the tokens",
-        "sum": f"the {scaled}sum over the {'valid tokens' if trace.masked else 'tokens'}",
-    }.get(trace.tokens, "the whole sequence")
-
-
-def _kept(answer: Answer, end: Trace | None) -> str:
-    """Which of the tokens that a classifier reads by themselves get to the output, where not all of them do."""
-    if answer.kind != "tokens" or end is None or end.tokens in ("all", "flattened"):
-        return ""
-    token = "[CLS], position 0," if end.tokens == "position" and end.position == 0 else _tokens(end)
-    return f", of which those of {token} are kept"
-
-
-def _shape(axes: Axes | None) -> str:
-    return "(?)" if axes is None else f"({', '.join(str(axis) for axis in axes)}{',' if len(axes) == 1 else ''})"
-
-
-def _way(scene: _Scene, read: Output, output: Output) -> tuple[Node, ...]:
-    """The nodes on the way from the encoder, or from what is read, to the output."""
-    way = scene.graph.between(scene.encoder.output.node, output.node) if scene.encoder is not None else []
-    return tuple(way or scene.graph.between(read.node, output.node))
+def _nodes_to_output(context: _Context, read: Output, output: Output) -> tuple[Node, ...]:
+    """The nodes from the encoder, or from `read` if it does not depend on the encoder, to the output."""
+    encoder, graph = context.encoder, context.graph
+    nodes = graph.between(encoder.output.node, output.node) if encoder is not None else []
+    return tuple(nodes or graph.between(read.node, output.node))

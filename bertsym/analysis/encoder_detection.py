@@ -54,6 +54,15 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class DetectedForm:
+    """The form in which an encoder is written."""
+
+    name: str  #: a key of `encoders.forms.FORMS`
+    is_interleaved: bool = False  #: attention by MXNet's interleaved operators
+    has_fused_qkv: bool = False  #: query, key and value are one matrix product
+
+
+@dataclass(frozen=True)
 class DetectedEncoder:
     """A BERT encoder in a graph. A number is None where neither attributes nor parameter shapes tell it."""
 
@@ -70,7 +79,7 @@ class DetectedEncoder:
     token_ids: str | None
     token_types: str | None
     valid_length: str | None
-    form: str
+    form: DetectedForm
     guarded: bool = False  #: whether these inputs are clipped to their ranges inside of the graph
 
     @property
@@ -321,14 +330,14 @@ def _valid_length(graph: SymbolGraph, layers: tuple[Layer, ...], others: set[str
     return next((node.name for node in graph.nodes if node in needed and node.name in others), None)
 
 
-def _form(nodes: set[Node], layers: Sequence[Layer]) -> str:
+def _form(nodes: set[Node], layers: Sequence[Layer]) -> DetectedForm:
     operators = {node.op for node in nodes}
     if INTERLEAVED in operators:
-        return "gluonnlp (interleaved attention)"
+        return DetectedForm("gluonnlp", is_interleaved=True)
     if "slice_like" in operators and "_contrib_arange_like" not in operators:
         name = "fast" if "broadcast_axis" in operators or layers[-1].first_only else "portable"
-        return f"{name} (query, key and value as one)" if _has_slices_of_units(nodes) else name
-    return "gluonnlp (attention by batch_dot)"
+        return DetectedForm(name, has_fused_qkv=_has_slices_of_units(nodes))
+    return DetectedForm("gluonnlp")
 
 
 def _has_slices_of_units(nodes: set[Node]) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from bertsym.analysis.encoder_detection import ADDITIONS, INTERLEAVED, PASSING, DetectedEncoder, Layer, is_first, strip
-from bertsym.analysis.token_flow import dependents, sources
+from bertsym.analysis.token_flow import value_ancestors, value_descendants
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.spec import ACTIVATIONS, TOKEN_TYPES, EncoderSpec
 from bertsym.errors import ModelError
@@ -112,7 +112,7 @@ class _Matcher:
 
     def variables(self, node: Node, stop: Set[Node] = frozenset()) -> list[Node]:
         """Variables whose values a node depends on, without looking beyond `stop`."""
-        reached = sources(node, stop)
+        reached = value_ancestors(node, stop)
         return [other for other in self.graph.nodes if other in reached and other.is_variable]
 
     def parameters(self, node: Node) -> list[Node]:
@@ -160,7 +160,7 @@ class _LayerMatcher:
 
     def __post_init__(self) -> None:
         self.prefix = f"bertencoder0_transformer{self.i}_"
-        self.behind = dependents(self.matcher.graph, self.state.node)
+        self.behind = value_descendants(self.matcher.graph, self.state.node)
 
     def match(self) -> None:
         matcher, ffn = self.matcher, f"{self.prefix}positionwiseffn0_"

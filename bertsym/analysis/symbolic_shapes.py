@@ -12,15 +12,15 @@ BATCH, LENGTH = "N", "T"  #: names of the free axes
 UNKNOWN = "?"
 
 
-def parts(axis: Axis) -> list[str]:
+def factors(axis: Axis) -> list[str]:
     """The factors of an axis, in the order in which they lie in memory."""
     return str(axis).split("*")
 
 
-def joined(axes: Sequence[Axis]) -> Axis:
+def join_axes(axes: Sequence[Axis]) -> Axis:
     """One axis of several that follow each other."""
     found: list[str] = []
-    for part in (part for axis in axes for part in parts(axis) if part != "1"):
+    for part in (part for axis in axes for part in factors(axis) if part != "1"):
         if part.isdigit() and found and found[-1].isdigit():
             found[-1] = str(int(found[-1]) * int(part))
         else:
@@ -28,7 +28,7 @@ def joined(axes: Sequence[Axis]) -> Axis:
     return int(found[0]) if len(found) == 1 and found[0].isdigit() else "*".join(found) or 1
 
 
-def reshaped(axes: Axes, codes: Sequence[int | None], length: int | None = None) -> tuple[Axes, int | None] | None:
+def reshape(axes: Axes, codes: Sequence[int | None], length: int | None = None) -> tuple[Axes, int | None] | None:
     """The axes after MXNet's Reshape, and the length that its numbers suppose; None where that is unclear.
 
     Of the codes, 0 keeps an axis, -1 takes what is left, -2 the axes that follow, -3 joins two. Reshaping keeps
@@ -60,11 +60,11 @@ def _supposed_length(axes: Axes, wanted: Sequence[Axis]) -> int | None:
 
 
 def _names(axes: Sequence[Axis]) -> list[str]:
-    return [part for axis in axes for part in parts(axis) if not part.isdigit()]
+    return [part for axis in axes for part in factors(axis) if not part.isdigit()]
 
 
 def _number(axes: Sequence[Axis]) -> int:
-    return math.prod(int(part) for axis in axes for part in parts(axis) if part.isdigit())
+    return math.prod(int(part) for axis in axes for part in factors(axis) if part.isdigit())
 
 
 def _wanted(axes: Axes, codes: Sequence[int | None]) -> list[Axis | None] | None:
@@ -76,7 +76,7 @@ def _wanted(axes: Axes, codes: Sequence[int | None]) -> list[Axis | None] | None
             found += axes[place:]
             place = len(axes)
         elif code == -3 and place + 1 < len(axes):
-            found.append(joined(axes[place : place + 2]))
+            found.append(join_axes(axes[place : place + 2]))
             place += 2
         elif code == 0 and place < len(axes):
             found.append(axes[place])
@@ -93,7 +93,7 @@ class _Factors:
     """The factors of a shape that were not used yet."""
 
     def __init__(self, axes: Sequence[Axis], length: int | None, *, backwards: bool = False) -> None:
-        self.left = [part for axis in axes for part in parts(axis) if part != "1"]
+        self.left = [part for axis in axes for part in factors(axis) if part != "1"]
         self.length = length  #: what a number may mean by LENGTH
         self.backwards = backwards
 
@@ -103,17 +103,17 @@ class _Factors:
 
     def rest(self) -> Axis:
         """All that is left, as one axis."""
-        return joined(self.left)
+        return join_axes(self.left)
 
     def take(self, axis: Axis) -> Axis | None:
         """Use up the factors of a new axis; None when the next ones are others."""
         used: list[Axis] = []
-        for part in parts(axis)[::-1] if self.backwards else parts(axis):
+        for part in factors(axis)[::-1] if self.backwards else factors(axis):
             found = self._take_number(int(part)) if part.isdigit() else self._take_name(part)
             if found is None:
                 return None
             used += found
-        return joined(used[::-1] if self.backwards else used)
+        return join_axes(used[::-1] if self.backwards else used)
 
     def _take_name(self, name: str) -> list[Axis] | None:
         if self.left[:1] != [name]:
@@ -144,7 +144,7 @@ class _Factors:
         return used
 
 
-def renamed(axes: Axes, names: Mapping[str, str]) -> Axes:
+def rename_axes(axes: Axes, names: Mapping[str, str]) -> Axes:
     """Axes with other names for the free ones, in products too: ``4*batch`` for ``4*N``."""
     return tuple(
         "*".join(names.get(part, part) for part in axis.split("*")) if isinstance(axis, str) else axis for axis in axes

@@ -1,7 +1,7 @@
-"""What each tensor behind the encoder is: which tokens it comes from, in which axes.
+"""Follows the tokens from the encoder's output to the outputs of the graph.
 
-An abstract run of the graph from the encoder's last layer on, by the rules of `following`. A tensor that they
-don't cover is left unknown, so that nothing is claimed of it.
+An abstract run of the graph by `token_flow_rules.RULES`. A tensor that no rule covers has no trace, so that nothing is
+claimed about it.
 """
 
 from __future__ import annotations
@@ -11,30 +11,16 @@ from typing import Any
 
 from bertsym.analysis.encoder_detection import ADDITIONS, INTERLEAVED, DetectedEncoder
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, Axis
-from bertsym.analysis.token_flow_rules import RULES, Scene, Trace, combined
+from bertsym.analysis.token_flow_rules import RULES, FlowContext, trace_combination
+from bertsym.analysis.trace import TokenSelection, Trace
 from bertsym.symbol.attributes import integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 
-__all__ = [
-    "BATCH",
-    "LENGTH",
-    "MAX_STEPS",
-    "Axes",
-    "Axis",
-    "Trace",
-    "Traces",
-    "dependents",
-    "exchanges",
-    "is_time_major",
-    "sources",
-    "trace",
-]
-
-MAX_STEPS = 256  #: between the encoder and a tensor that is followed: each tensor has a list of its own of them
+MAX_STEPS = 256  #: of a trace; each trace has a list of its own
 
 Traces = dict[Output, Trace]
-# Operators of whose inputs only the shape matters, and how many of the first do not.
+# Operators that use only the shape of some inputs -> number of leading inputs whose elements they use.
 _SHAPE_ONLY = {
     "_contrib_arange_like": 0,
     "_ones_like": 0,
@@ -49,38 +35,38 @@ _SHAPE_ONLY = {
 }
 
 
-def trace(graph: SymbolGraph, encoder: DetectedEncoder, params: Mapping[str, Any] | None = None) -> Traces:
-    """The traces of the encoder's output and of what is computed of it. `params` are arrays by name."""
-    scene = Scene(graph, encoder, params)
+def trace_tokens(graph: SymbolGraph, encoder: DetectedEncoder, params: Mapping[str, Any] | None = None) -> Traces:
+    """Trace the encoder's output and the tensors downstream of it. `params` are arrays by name."""
+    context = FlowContext(graph, encoder, params)
     units: Axis = encoder.units if encoder.units is not None else "U"
     axes: Axes = (LENGTH, BATCH, units) if is_time_major(graph, encoder) else (BATCH, LENGTH, units)
-    traces: Traces = {encoder.output: Trace(axes, "all")}
+    traces: Traces = {encoder.output: Trace(axes, TokenSelection.ALL)}
     if encoder.layers[-1].first_only:
-        traces[encoder.output] = Trace((BATCH, 1, units), "position", 0)
-    within = dependents(graph, encoder.token_embedding)
-    behind = dependents(graph, encoder.output.node)
+        traces[encoder.output] = Trace((BATCH, 1, units), TokenSelection.POSITION, 0)
+    from_tokens = value_descendants(graph, encoder.token_embedding)
+    downstream = value_descendants(graph, encoder.output.node)
     for node in graph.nodes:
-        if node not in behind or node is encoder.output.node:
+        if node not in downstream or node is encoder.output.node:
             continue
         known = [traces.get(entry) for entry in node.inputs]
-        # What also reads an unknown part of the encoder can't be told.
-        if any(found is None and entry.node in within for entry, found in zip(node.inputs, known)):
+        # An input that depends on the tokens in an unknown way makes the result unknown.
+        if any(found is None and entry.node in from_tokens for entry, found in zip(node.inputs, known)):
             continue
         first, rule = known[0], RULES.get(node.op)
         if rule is not None and first is not None and not any(known[1:]):
             for index in range(node.num_outputs if node.op in ("SliceChannel", "split") else 1):
-                result = rule(node, first, scene, index)
+                result = rule(node, first, context, index)
                 if result is not None and len(result.steps) <= MAX_STEPS:
                     traces[Output(node, index)] = result
         elif rule is None:
-            result = combined(node, known, scene)
+            result = trace_combination(node, known, context)
             if result is not None and len(result.steps) <= MAX_STEPS:
                 traces[Output(node)] = result
     return traces
 
 
-def dependents(graph: SymbolGraph, start: Node) -> set[Node]:
-    """The node itself and all whose values, and not just their shapes, depend on it."""
+def value_descendants(graph: SymbolGraph, start: Node) -> set[Node]:
+    """The node and all nodes whose elements, not only their shapes, depend on it."""
     seen = {start}
     for node in graph.nodes:
         if any(entry.node in seen for entry in node.inputs[: _SHAPE_ONLY.get(node.op)]):
@@ -88,8 +74,8 @@ def dependents(graph: SymbolGraph, start: Node) -> set[Node]:
     return seen
 
 
-def sources(node: Node, stop: Container[Node] = ()) -> set[Node]:
-    """The node itself and all on whose values, and not just their shapes, it depends; none before `stop`."""
+def value_ancestors(node: Node, stop: Container[Node] = ()) -> set[Node]:
+    """The node and all nodes on whose elements, not only their shapes, it depends; none upstream of `stop`."""
     seen: set[Node] = set()
     waiting = [node]
     while waiting:
@@ -101,19 +87,19 @@ def sources(node: Node, stop: Container[Node] = ()) -> set[Node]:
 
 
 def is_time_major(graph: SymbolGraph, encoder: DetectedEncoder) -> bool:
-    """Whether the encoder runs as (T, N, U): an odd number of exchanges between the words and its end."""
+    """Whether the encoder computes in the layout TNC: an odd number of transposes lies between token ids and output."""
     if any(node.op == INTERLEAVED for node in encoder.layers[-1].nodes):
-        return True  # the operator takes no other order
+        return True  # the operator accepts no other layout
     major = {Output(encoder.token_embedding): False}
     for node in graph.nodes:
-        # Along the residual connections, what is added has the axes of what it is added to.
+        # Along the residual connections, all summands have the same layout.
         known = [major[entry] for entry in node.inputs if entry in major]
-        if known and (node.op in ADDITIONS or node.op in _KEEPING or node.op in _EXCHANGING):
-            major[Output(node)] = known[0] ^ exchanges(node)
+        if known and (node.op in ADDITIONS or node.op in _KEEPING or node.op in _TRANSPOSES):
+            major[Output(node)] = known[0] ^ swaps_batch_and_length(node)
     return major.get(encoder.output, False)
 
 
-_EXCHANGING = frozenset({"transpose", "SwapAxis", "swapaxes"})
+_TRANSPOSES = frozenset({"transpose", "SwapAxis", "swapaxes"})
 _KEEPING = frozenset({"Dropout", "LayerNorm", "Cast", "cast", "amp_cast", "_copy", "identity", "BlockGrad"}) | {
     "SequenceMask",
     "_mul_scalar",
@@ -122,9 +108,9 @@ _KEEPING = frozenset({"Dropout", "LayerNorm", "Cast", "cast", "amp_cast", "_copy
 }
 
 
-def exchanges(node: Node) -> bool:
-    """Whether a node exchanges the first two axes."""
+def swaps_batch_and_length(node: Node) -> bool:
+    """Whether a node transposes the first two axes."""
     if node.op == "transpose":
         axes = integers(node.attrs, "axes")
         return axes[:2] == (1, 0)
-    return node.op in _EXCHANGING and {integer(node.attrs, "dim1", 0), integer(node.attrs, "dim2", 0)} == {0, 1}
+    return node.op in _TRANSPOSES and {integer(node.attrs, "dim1", 0), integer(node.attrs, "dim2", 0)} == {0, 1}

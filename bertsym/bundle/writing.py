@@ -144,7 +144,7 @@ def _for_versions(content: BundleContent) -> BundleContent:
     return dataclasses.replace(
         content,
         signature=dataclasses.replace(
-            content.signature, form=encoder.form.partition(" ")[0], minimum_mxnet=oldest, guarded=encoder.guarded
+            content.signature, form=encoder.form.name, minimum_mxnet=oldest, guarded=encoder.guarded
         ),
         symbol_json=graphs[0].to_json(),
         train_symbol_json=graphs[1].to_json() if len(graphs) > 1 else None,

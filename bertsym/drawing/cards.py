@@ -47,11 +47,11 @@ def _title(picture: Picture, number: int) -> str:
 def _places_between(picture: Picture) -> Mapping[Node, int]:
     """For nodes without a group the number of the group that they come after, -1 for those before all."""
     places: dict[Node, int] = {}
-    numbers = {group.key: number for number, group in enumerate(picture.groups)}
+    numbers = {group.title: number for number, group in enumerate(picture.groups)}
     for node in picture.drawn:
         before = [places[entry.node] for entry in picture.data_inputs(node)]
         own = picture.group_of.get(node)
-        places[node] = max(before, default=-1) if own is None else max(numbers[own.key], *before, -1)
+        places[node] = max(before, default=-1) if own is None else max(numbers[own.title], *before, -1)
     # A label, or a length that only the head needs, belongs to its reader rather than to the inputs.
     readers: dict[Node, list[Node]] = {}
     for entry, nodes in picture.readers.items():

@@ -31,12 +31,12 @@ def dot_text(picture: Picture, expanded: Collection[str] = ()) -> str:
     """The whole graph; the groups whose keys are in `expanded` show their nodes."""
     canvas = _Canvas(picture)
     canvas.heading()
-    folded = [group for group in picture.groups if group.key not in expanded]
+    folded = [group for group in picture.groups if group.title not in expanded]
     boxes = {node: f"g{canvas.number(group)}" for group in folded for node in group.nodes}
     for group in folded:
         canvas.folded_group(f"g{canvas.number(group)}", group)
     for group in picture.groups:
-        if group.key in expanded:
+        if group.title in expanded:
             canvas.cluster(group)
     for node in picture.drawn:
         if node not in boxes and node not in picture.group_of:

@@ -1,4 +1,4 @@
-"""Draw a picture as the file that its suffix names."""
+"""Draw a picture in the format of a file suffix."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from bertsym.drawing.render import render_png, render_svg
 from bertsym.errors import UsageError
 
 SUFFIXES = (".svg", ".png", ".html")
-ALL = "all"  #: for `expand`: every group
+ALL = "all"  #: in `expand`: every group
 
 
 def draw_picture(picture: Picture, suffix: str, expand: Iterable[str] = ()) -> bytes:
     """The content of an ``.svg``, ``.png`` or ``.html`` file.
 
-    `expand` are keys of the groups to open: ``layer 3``, or ``3`` where that is enough, or ``all``. Raises
-    UsageError for another suffix and for an unknown key, ModelError when Graphviz is missing or fails.
+    `expand` names the groups that show their nodes: ``layer 3``, ``3`` or ``all``. Raises UsageError for another
+    suffix and for an unknown group, ModelError when Graphviz is missing or fails.
     """
     if suffix.lower() not in SUFFIXES:
         raise UsageError(
@@ -36,22 +36,22 @@ def draw_picture(picture: Picture, suffix: str, expand: Iterable[str] = ()) -> b
 
 
 def expanded_keys(picture: Picture, expand: Iterable[str]) -> frozenset[str]:
-    """The keys of the groups that `expand` means; raises UsageError for an unknown one."""
-    keys = [group.key for group in picture.groups]
+    """Return the titles of the groups that `expand` names; raises UsageError for an unknown group."""
+    titles = [group.title for group in picture.groups]
     expanded: set[str] = set()
     for wanted in expand:
-        words = " ".join(wanted.lower().split())
-        found = [key for key in keys if words in (key.lower(), key.lower().rpartition(" ")[2])]
-        if words == ALL:
-            found = keys
-        elif len(found) != 1:
-            raise UsageError(f"can't open {wanted!r}: {_choice(keys)}")
+        name = " ".join(wanted.lower().split())
+        found = [group.title for group in picture.groups if name in (group.title, str(group.number))]
+        if name == ALL:
+            found = titles
+        elif not found:
+            raise UsageError(f"can't expand {wanted!r}: {_choices(titles)}")
         expanded.update(found)
     return frozenset(expanded)
 
 
-def _choice(keys: list[str]) -> str:
-    if not keys:
-        return "this graph has no layers to open"
-    shown = ", ".join(keys if len(keys) < 6 else [*keys[:2], "...", keys[-1]])
-    return f"there are {shown}, and {ALL}"
+def _choices(titles: list[str]) -> str:
+    if not titles:
+        return "this graph has no encoder layers"
+    shown = ", ".join(titles if len(titles) < 6 else [*titles[:2], "...", titles[-1]])
+    return f"choose {shown} or {ALL}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from bertsym.analysis.formatting import classifier_sentence
 from bertsym.atomic import write_whole
 from bertsym.drawing.drawing import SUFFIXES, draw_picture, expanded_keys
 from bertsym.drawing.netron import netron_text
@@ -64,9 +65,9 @@ def draw(
 
 
 def picture_of(model: Model, shapes: Mapping[str, Shape] | None = None) -> Picture:
-    """What is drawn of a model: its layers, its answer, its shapes."""
+    """Describe a model for drawing: its layers, what its classifiers read, its shapes."""
     graph, encoder = model.graph, model.encoder
-    found = model.answers
+    reports = model.classifier_reports
     title = str(encoder) if encoder is not None else f"{Path(model.name).name}, {len(graph.nodes)} nodes"
     groups: tuple[Group, ...] = ()
     path: set[Node] = set()
@@ -74,7 +75,7 @@ def picture_of(model: Model, shapes: Mapping[str, Shape] | None = None) -> Pictu
     if encoder is not None:
         groups = tuple(
             Group(
-                f"layer {i}",
+                i,
                 f"layer {i}",
                 f"attention of {layer.num_heads or '?'} heads, feed-forward {layer.hidden_size or '?'}",
                 layer.nodes,
@@ -82,15 +83,19 @@ def picture_of(model: Model, shapes: Mapping[str, Shape] | None = None) -> Pictu
             for i, layer in enumerate(encoder.layers)
         )
         # Not by way of the mask.
-        path.update(node for node in graph.between(encoder.token_embedding, encoder.embedding_output.node) if node in encoder.embedding_nodes)
+        path.update(
+            node
+            for node in graph.between(encoder.token_embedding, encoder.embedding_output.node)
+            if node in encoder.embedding_nodes
+        )
         path.update(node for layer in encoder.layers for node in layer.nodes)
-        for answer in found:
-            path.update(answer.nodes)
-            highlighted.update(node for node in answer.nodes if _is_cls_slice(model, node))
+        for report in reports:
+            path.update(report.nodes)
+            highlighted.update(node for node in report.nodes if _is_cls_slice(model, node))
         path.update(node for node in graph.nodes if node.is_variable and node.name == encoder.token_ids)
     return Picture(
         title=title,
-        sentence="; ".join(answer.sentence for answer in found),
+        sentence="; ".join(map(classifier_sentence, reports)),
         graph=graph,
         groups=groups,
         shapes=_shapes(model, shapes),
@@ -109,13 +114,7 @@ def _dtype(model: Model) -> str:
 
 def _is_cls_slice(model: Model, node: Node) -> bool:
     trace = model.traces.get(Output(node))
-    return (
-        trace is not None
-        and trace.tokens == "position"
-        and trace.position == 0
-        and not trace.steps
-        and (node.op != "Dropout")
-    )
+    return trace is not None and trace.is_cls and not trace.steps and node.op != "Dropout"
 
 
 def _shapes(model: Model, shapes: Mapping[str, Shape] | None) -> Mapping[Output, tuple[int | str, ...]]:

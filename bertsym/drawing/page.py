@@ -136,7 +136,7 @@ def _column(picture: Picture, cards: list[Card], drawings: list[str], opened: Co
             pieces.append(_arrow(picture, above[number]))
         highlighted = not picture.highlighted.isdisjoint(card.nodes)
         classes = f"card{' group' if card.group else ''}{' highlight' if highlighted else ''}"
-        is_open = " open" if card.group is None or card.group.key in opened else ""
+        is_open = " open" if card.group is None or card.group.title in opened else ""
         notes = f"<p>{_escaped(card.subtitle, 200)}</p>" if card.subtitle else ""
         if card.group is not None:
             also = [f"<code>{_escaped(str(entry))}</code> {_shape(picture, entry)}" for entry in elsewhere[number]]

@@ -20,8 +20,8 @@ SHARED_BY = 4
 class Group:
     """Nodes that are folded into one box, such as an encoder layer."""
 
-    key: str  #: what it is opened by, such as ``layer 3``
-    title: str
+    number: int
+    title: str  #: unique, such as ``layer 3``
     subtitle: str
     nodes: frozenset[Node]
 
@@ -30,12 +30,11 @@ class Group:
 class Picture:
     """A graph with all that its picture shows.
 
-    `parameters` are listed in the box of the node that reads them instead of being drawn as nodes. Words of
-    `sentence` between backticks are names.
+    `parameters` are listed in the box of the node that reads them instead of being drawn as nodes.
     """
 
     title: str
-    sentence: str = ""  #: the answer that the picture gives
+    sentence: str = ""  #: what the classifiers read; names stand between backticks
     graph: SymbolGraph = field(default_factory=lambda: SymbolGraph([], []))
     groups: tuple[Group, ...] = ()  #: disjoint, from the inputs to the outputs
     shapes: Mapping[Output, Shape] = field(default_factory=dict)
@@ -75,7 +74,7 @@ class Picture:
         return frozenset(
             entry
             for entry, nodes in self.readers.items()
-            if len({self.group_of[node].key for node in nodes if node in self.group_of}) >= SHARED_BY
+            if len({self.group_of[node].title for node in nodes if node in self.group_of}) >= SHARED_BY
         )
 
     def data_inputs(self, node: Node) -> tuple[Output, ...]:

@@ -149,7 +149,11 @@ class BertLimits:
     def of(cls, model: Model) -> BertLimits:
         """Those of a model's BERT."""
         encoder = model.encoder
-        sizes = (encoder.vocab_size, encoder.token_type_vocab_size, encoder.max_length) if encoder is not None else (None,) * 3
+        sizes = (
+            (encoder.vocab_size, encoder.token_type_vocab_size, encoder.max_length)
+            if encoder is not None
+            else (None,) * 3
+        )
         return cls(*(size or 1 << 24 for size in sizes))
 
 

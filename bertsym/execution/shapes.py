@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from bertsym.analysis.token_flow import BATCH, LENGTH, Axes, Axis
+from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, Axis
 from bertsym.errors import UsageError
 from bertsym.execution.mxnet_calls import Shape, infer_shapes, list_outputs
 from bertsym.execution.sandbox import call
@@ -186,5 +186,5 @@ def fixed_length(model: Model, outputs: Sequence[Output] | None = None) -> int |
     if encoder is None:
         return None
     part = set(_part(model.graph, outputs).nodes)
-    locked = [answer.locked_length for answer in model.answers if answer.head in part]
+    locked = [report.locked_length for report in model.classifier_reports if report.classifier in part]
     return next((length for length in (encoder.length, *locked) if length), None)

@@ -1,12 +1,14 @@
-"""An inspection as text for a terminal."""
+"""Format an inspection for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from bertsym.analysis.classifier_report import Answer
-from bertsym.analysis.token_flow import Axes
-from bertsym.inspection.report import InspectResult, NodeFact
+from bertsym.analysis.classifier_report import ClassifierReport, InputKind
+from bertsym.analysis.encoder_detection import DetectedEncoder
+from bertsym.analysis.formatting import axes_text, form_text
+from bertsym.analysis.symbolic_shapes import Axes
+from bertsym.inspection.report import InspectResult, NodeFact, PartKind
 from bertsym.symbol.node import Node
 from bertsym.terminal import escaped
 
@@ -14,10 +16,11 @@ _INDENT = " " * 11
 
 
 def summary(facts: InspectResult) -> str:
-    """What the symbol is, what its classifier reads, and the picture of the way there."""
-    lines = [*_header(facts), "", *(answer.sentence for answer in facts.answers)]
-    for answer in facts.answers if facts.encoder is not None else ():
-        lines += ["", *_picture(facts, answer)]
+    """Describe the symbol, what its classifiers read, and the nodes from the encoder to each output."""
+    lines = [*_header(facts), "", *facts.sentences]
+    if facts.encoder is not None:
+        for report in facts.classifiers:
+            lines += ["", *_picture(facts, facts.encoder, report)]
     return "\n".join(map(escaped, lines))
 
 
@@ -65,28 +68,28 @@ def _what(facts: InspectResult) -> str:
     length = f"; takes length {facts.encoder.length} only" if facts.encoder.length else ""
     guarded = "; guarded: its inputs are clipped inside" if facts.encoder.guarded else ""
     weights = "; RANDOM WEIGHTS" if facts.encoder_trained is False else ""
-    return f"{facts.encoder}; {facts.encoder.form} form, {nodes}{length}{guarded}{weights}"
+    return f"{facts.encoder}; {form_text(facts.encoder.form)} form, {nodes}{length}{guarded}{weights}"
 
 
 def _parameters(facts: InspectResult) -> Iterator[str]:
     if facts.params is None:
         yield "no file"
         return
-    total = sum(part.numbers for part in facts.parts)
+    total = sum(part.elements for part in facts.parts)
     size = sum(part.bytes for part in facts.parts)
     if not facts.parts:
         yield f"{len(facts.arrays)} arrays, none of which the graph reads: {facts.params}"
     else:
         yield f"{total:,} numbers in {sum(part.arrays for part in facts.parts)} arrays, {_size(size)}: {facts.params}"
-    layers = [part for part in facts.parts if part.name.startswith("layer ")]
-    alike = len({(part.arrays, part.numbers) for part in layers}) == 1 and len(layers) > 1
+    layers = [part for part in facts.parts if part.kind is PartKind.LAYER]
+    equal = len({(part.arrays, part.elements) for part in layers}) == 1 and len(layers) > 1
     shown = []
     for part in facts.parts:
-        if alike and part in layers:
+        if equal and part in layers:
             if part is layers[0]:
-                shown.append(f"{len(layers)} layers of {part.numbers:,} ({_size(part.bytes)} each)")
+                shown.append(f"{len(layers)} layers of {part.elements:,} ({_size(part.bytes)} each)")
         else:
-            shown.append(f"{part.name} {part.numbers:,} ({_size(part.bytes)})")
+            shown.append(f"{part.name} {part.elements:,} ({_size(part.bytes)})")
     if facts.encoder is not None and shown:
         yield "; ".join(shown)
     if facts.misshapen:
@@ -103,12 +106,7 @@ def _field(label: str, *values: str) -> Iterator[str]:
 
 
 def _tensor(name: str, shape: Axes | None, meaning: str) -> str:
-    return f"{name} {axes(shape)}" + (f"  {meaning}" if meaning else "")
-
-
-def axes(shape: Axes | None) -> str:
-    """A shape as text: ``(N, T, 768)``, or ``(?)`` when it is unknown."""
-    return "(?)" if shape is None else f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+    return f"{name} {axes_text(shape)}" + (f"  {meaning}" if meaning else "")
 
 
 def _size(count: int) -> str:
@@ -122,18 +120,16 @@ def _size(count: int) -> str:
     return f"{size:.3g} GB"
 
 
-def _picture(facts: InspectResult, answer: Answer) -> list[str]:
-    """The way from the inputs through the encoder to the output, a node a line."""
-    encoder = facts.encoder
-    assert encoder is not None
+def _picture(facts: InspectResult, encoder: DetectedEncoder, report: ClassifierReport) -> list[str]:
+    """Draw the nodes from the inputs through the encoder to the output, one per line."""
     shapes = {fact.name: fact.shape for fact in facts.nodes}
     names = " ".join(fact.name for fact in facts.inputs)
     rows: list[tuple[str, str, str]] = [(names, "", "")]
     label = f"embeddings and {len(encoder.layers)} encoder layers"
-    rows.append((label, "", f"{axes(shapes.get(encoder.output.node.name))}  {encoder.output}"))
-    for node in answer.nodes:
+    rows.append((label, "", f"{axes_text(shapes.get(encoder.output.node.name))}  {encoder.output}"))
+    for node in report.nodes:
         if node is not encoder.output.node:
-            rows.append((node.name, node.op, axes(shapes.get(node.name)) + _remark(node, answer)))
+            rows.append((node.name, node.op, axes_text(shapes.get(node.name)) + _remark(node, report)))
     width = max(len(row[0]) for row in rows)
     operator = max(len(row[1]) for row in rows)
     lines = []
@@ -145,34 +141,34 @@ def _picture(facts: InspectResult, answer: Answer) -> list[str]:
 
 
 _REMARKS = {
-    "cls": "[CLS]",
-    "last": "the last token",
-    "max": "maximum",
-    "mean": "mean",
-    "pooled": "pooled",
-    "position": "one token",
-    "some": "a part of the tokens",
-    "sum": "sum",
-    "whole_sequence": "the whole sequence",
+    InputKind.CLS: "[CLS]",
+    InputKind.LAST: "the last token",
+    InputKind.MAX: "maximum",
+    InputKind.MEAN: "mean",
+    InputKind.POOLED: "pooled",
+    InputKind.POSITION: "one token",
+    InputKind.SOME: "a part of the tokens",
+    InputKind.SUM: "sum",
+    InputKind.WHOLE_SEQUENCE: "the whole sequence",
 }
 
 
-def _remark(node: Node, answer: Answer) -> str:
-    if node is answer.head:
+def _remark(node: Node, report: ClassifierReport) -> str:
+    if node is report.classifier:
         return "  <- the classifier"
-    if node is answer.read.node and answer.kind in _REMARKS:
-        return f"  <- {_REMARKS[answer.kind]}"
+    if node is report.reads.node and report.kind in _REMARKS:
+        return f"  <- {_REMARKS[report.kind]}"
     return ""
 
 
 def node_lines(nodes: Iterable[NodeFact]) -> list[str]:
-    """A node a line: name, operator, shape, what it reads, attributes."""
+    """Format a table of nodes: name, operator, shape, inputs, attributes."""
     return _table(
         [
             (
                 fact.name,
                 "variable" if fact.op == "null" else fact.op,
-                axes(fact.shape) if fact.shape else "",
+                axes_text(fact.shape) if fact.shape else "",
                 "  ".join(
                     [
                         *([f"<- {', '.join(fact.inputs)}"] if fact.inputs else []),
@@ -186,12 +182,12 @@ def node_lines(nodes: Iterable[NodeFact]) -> list[str]:
 
 
 def array_lines(facts: InspectResult) -> list[str]:
-    """An array of the parameter file a line."""
+    """Format a table of the arrays in the parameter file."""
     return _table(
         [
             (
                 array.name,
-                axes(array.shape),
+                axes_text(array.shape),
                 array.dtype,
                 _size(array.bytes),
                 array.kind,
@@ -203,7 +199,7 @@ def array_lines(facts: InspectResult) -> list[str]:
 
 
 def operator_lines(facts: InspectResult) -> list[str]:
-    """An operator a line, the most frequent first."""
+    """Format a table of operators, the most frequent first."""
     return _table([(op, str(count)) for op, count in facts.operators.items()])
 
 

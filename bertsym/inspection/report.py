@@ -1,24 +1,27 @@
-"""The facts of a symbol: what it is, its inputs and outputs, its parameters, and what its classifier reads."""
+"""Inspect a symbol: its encoder, inputs, outputs and parameters, and what its classifiers read."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
+import enum
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
-from bertsym.analysis.classifier_report import Answer
+from bertsym.analysis.classifier_report import ClassifierReport, InputKind
 from bertsym.analysis.encoder_detection import DetectedEncoder
+from bertsym.analysis.formatting import classifier_sentence, form_text, step_text
 from bertsym.analysis.known_defects import Defect, known_defects
-from bertsym.analysis.token_flow import BATCH, LENGTH, Axes
+from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes
 from bertsym.bundle import Bundle
 from bertsym.model import Model, open_model
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.names import references
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operators import Oldest, oldest_mxnet
+from bertsym.symbol.params import ArrayInfo
 from bertsym.symbol.quantized_layers import quantized_layers
 from bertsym.symbol.variable_roles import auxiliary_states
 
@@ -26,19 +29,42 @@ Shape = tuple[int, ...]
 SCHEMA_VERSION = 2
 
 
+class PartKind(enum.Enum):
+    """A part of a graph that has parameters."""
+
+    EMBEDDINGS = "embeddings"
+    LAYER = "layer"
+    POOLER = "pooler"
+    HEAD = "head"
+    ALL = "all"  #: of a graph without a BERT
+
+
+_PartKey = tuple[PartKind, Union[int, None]]  # with the number of a LAYER
+
+
 @dataclass(frozen=True)
 class Part:
-    """The parameters of one part of the graph: the embeddings, a layer, the pooler, what stands on top."""
+    """Size of the parameters of one part of a graph."""
 
-    name: str
+    kind: PartKind
+    layer: int | None  #: number of a LAYER
     arrays: int
-    numbers: int
+    elements: int
     bytes: int
+
+    @property
+    def name(self) -> str:
+        """``pooler``, ``layer 3``."""
+        return self.kind.value if self.layer is None else f"{self.kind.value} {self.layer}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert to JSON types."""
+        return {"name": self.name, "arrays": self.arrays, "numbers": self.elements, "bytes": self.bytes}
 
 
 @dataclass(frozen=True)
 class TensorFact:
-    """An input, a label or an output; the shape is None where the graph does not tell it."""
+    """An input, a label or an output; the shape is None where it is unknown."""
 
     name: str
     shape: Axes | None
@@ -47,9 +73,9 @@ class TensorFact:
 
 @dataclass(frozen=True)
 class NodeFact:
-    """One node, for the list of nodes."""
+    """A node of the graph."""
 
-    name: str  #: ``NAME#2`` of the second node of a name that repeats
+    name: str  #: the second node with a repeated name is ``NAME#2``
     op: str
     inputs: tuple[str, ...]
     attrs: Mapping[str, str]
@@ -58,10 +84,10 @@ class NodeFact:
 
 @dataclass(frozen=True)
 class ArrayFact:
-    """One parameter of the file."""
+    """An array of the parameter file."""
 
     name: str
-    kind: str  #: ``arg`` or ``aux`` by the graph; of an array that the graph does not read, what the file says
+    kind: str  #: ``arg`` or ``aux`` by the graph; as in the file where the graph does not read the array
     shape: Shape
     dtype: str
     bytes: int
@@ -70,19 +96,19 @@ class ArrayFact:
 
 @dataclass(frozen=True)
 class InspectResult:
-    """All that `inspect` finds; `to_json` is the documented form (docs/inspect.schema.json)."""
+    """What `inspect` finds; docs/inspect.schema.json describes the result of `to_json`."""
 
     name: str
     symbol: str
     params: str | None
-    bundle: str | None  #: the kind that the signature tells, such as ``classifier``; None for other files
-    family: str | None  #: of a BERT's bundle, as the next four are in its signature
+    bundle: str | None  #: kind of bundle, such as ``classifier``; None for other files
+    family: str | None  #: from the signature of a BERT bundle, as the next four
     task: str | None
     dataset: str | None
     class_names: tuple[str, ...]
     encoder_trained: bool | None
-    trained: bool | None  #: as in the signature of any bundle
-    written_by: str | None  #: version of MXNet
+    trained: bool | None  #: from the signature of any bundle
+    written_by: str | None  #: version of MXNet that wrote the symbol
     encoder: DetectedEncoder | None
     inputs: list[TensorFact]
     label_inputs: list[TensorFact]
@@ -90,19 +116,24 @@ class InspectResult:
     parts: list[Part]
     missing: list[str]
     superfluous: list[str]
-    misshapen: list[str]  #: parameters whose shape is not the one that their variable carries
+    misshapen: list[str]  #: parameters whose shape differs from the one that the graph declares
     operators: dict[str, int]
     oldest: Oldest
-    defects: list[Defect]  #: nodes that a release computes wrong
-    answers: list[Answer]
-    int8: list[str]  #: FullyConnecteds that compute in int8
+    defects: list[Defect]  #: nodes that a release of MXNet computes wrong
+    classifiers: list[ClassifierReport]  #: also of outputs without a classifier
+    int8: list[str]  #: FullyConnecteds that are computed in int8
     nodes: list[NodeFact]
     arrays: list[ArrayFact]
     path: list[NodeFact] | None
-    notes: list[str]  #: such as why the parameters beside the symbol were not read
+    notes: list[str]  #: such as why the parameters were not read
+
+    @property
+    def sentences(self) -> list[str]:
+        """One sentence for each of `classifiers`."""
+        return [classifier_sentence(report) for report in self.classifiers]
 
     def to_json(self, *, nodes: bool = False, params: bool = False) -> dict[str, Any]:
-        """The facts for JSON; the lists of all nodes and all parameters where they are asked for."""
+        """Convert to JSON types; with all nodes and all parameters on request."""
         encoder = self.encoder
         document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
@@ -129,7 +160,7 @@ class InspectResult:
                 "max_length": encoder.max_length,
                 "length": encoder.length,
                 "layer_norm_eps": encoder.layer_norm_eps,
-                "form": encoder.form,
+                "form": form_text(encoder.form),
                 "guarded": encoder.guarded,
                 "encoder_output": str(encoder.output),
                 "layer_outputs": [str(layer.output) for layer in encoder.layers],
@@ -141,9 +172,9 @@ class InspectResult:
             if self.params is None
             else {
                 "arrays": sum(part.arrays for part in self.parts),
-                "numbers": sum(part.numbers for part in self.parts),
+                "numbers": sum(part.elements for part in self.parts),
                 "bytes": sum(part.bytes for part in self.parts),
-                "parts": [vars(part) for part in self.parts],
+                "parts": [part.to_json() for part in self.parts],
                 "missing": self.missing,
                 "superfluous": self.superfluous,
                 "misshapen": self.misshapen,
@@ -155,7 +186,7 @@ class InspectResult:
                 "unknown": [dataclasses.asdict(unknown) for unknown in self.oldest.unknown],
             },
             "defects": [dataclasses.asdict(defect) for defect in self.defects],
-            "answers": [answer.to_json() for answer in self.answers],
+            "answers": [_report_json(report) for report in self.classifiers],
             "int8": self.int8,
             "notes": self.notes,
         }
@@ -176,12 +207,12 @@ def inspect(
     path: tuple[str, str] | None = None,
     shapes: Mapping[str, Shape] | None = None,
 ) -> InspectResult:
-    """Tell what a symbol is: of a bundle, of a checkpoint's PREFIX, or of any symbol file.
+    """Inspect the symbol of a bundle, of a checkpoint's PREFIX, or of a symbol file.
 
-    `path` are two nodes between which the way of the data is wanted. With `shapes`, those of the inputs, mxnet
-    computes the shapes of all tensors; an empty mapping leaves the batch size N and the length T of a BERT free.
-    Without it mxnet is not imported. The digests of a bundle's large files are not compared (`verify` does that). A
-    symbol that is named by its own path is inspected alone where the files beside it can't be read; `notes` say why.
+    `path` are two nodes; the result lists the nodes between them. With `shapes`, those of the inputs, MXNet infers the
+    shapes of all tensors; an empty mapping keeps the batch size N and the length T of a BERT free. Without `shapes`
+    mxnet is not imported. The digests of a bundle's large files are not compared; `verify` compares them. If `symbol`
+    is a symbol file and its parameters can't be read, the symbol is inspected without them; `notes` state the reason.
 
     Raises UsageError and ModelError.
     """
@@ -191,7 +222,7 @@ def inspect(
 def report(
     model: Model, *, path: tuple[str, str] | None = None, shapes: Mapping[str, Shape] | None = None
 ) -> InspectResult:
-    """The facts of an opened model, as `inspect`."""
+    """Inspect an opened model, as `inspect` does."""
     graph, encoder, bundle = model.graph, model.encoder, model.bundle
     signature = bundle.signature if isinstance(bundle, Bundle) else None
     known: dict[Output, Axes] = {output: trace.axes for output, trace in model.traces.items()}
@@ -207,9 +238,9 @@ def report(
     known = {**model.signature_axes, **known}
     names = references(graph.nodes)
     facts = {node: _node_fact(node, names, known) for node in graph.nodes}
-    way = None
+    nodes_between = None
     if path is not None:
-        way = [facts[node] for node in graph.between(*(model.output(name).node for name in path))]
+        nodes_between = [facts[node] for node in graph.between(*(model.output(name).node for name in path))]
     variables = {node.name: node for node in graph.nodes if node.is_variable}
     inputs = [_input_fact(variables[name], encoder, known) for name in model.inputs]
     oldest = oldest_mxnet(graph.nodes)
@@ -243,11 +274,11 @@ def report(
         ),
         oldest=oldest,
         defects=[defect for defect in known_defects(graph) if defect.loads_from(oldest.version)],
-        answers=model.answers,
+        classifiers=model.classifier_reports,
         int8=quantized_layers(graph),
         nodes=list(facts.values()),
         arrays=_arrays(model),
-        path=way,
+        path=nodes_between,
         notes=list(model.notes),
     )
 
@@ -270,48 +301,50 @@ def _input_fact(node: Node, encoder: DetectedEncoder | None, known: Mapping[Outp
 
 
 def _tensor_fact(node: Node, known: Mapping[Output, Axes], meaning: str = "") -> TensorFact:
-    """With the shape that is known, or that the variable itself carries."""
-    carried: Axes = tuple(size if size else "?" for size in integers(node.attrs, "__shape__"))
-    return TensorFact(node.name, known.get(Output(node), carried or None), meaning)
+    """Describe a variable by its known shape, or by the shape that it declares."""
+    declared: Axes = tuple(size if size else "?" for size in integers(node.attrs, "__shape__"))
+    return TensorFact(node.name, known.get(Output(node), declared or None), meaning)
 
 
 def _parts(model: Model) -> list[Part]:
-    """Parameters by the part of the graph that reads them; those that nothing reads are left out."""
+    """Group the parameters by the part of the graph that reads them; leave out parameters that nothing reads."""
     if model.params is None:
         return []
-    places: dict[str, list[str]] = {}
+    places: dict[_PartKey, list[str]] = {}
     for name, part in _part_of_parameters(model).items():
         if name in model.param_shapes:
             places.setdefault(part, []).append(name)
     infos = model.params.infos
-    return [_part(name, (infos[array] for array in arrays)) for name, arrays in places.items()]
+    return [_part(key, [infos[array] for array in arrays]) for key, arrays in places.items()]
 
 
-def _part(name: str, infos: Iterable[Any]) -> Part:
-    found = list(infos)
-    sizes = [info.nbytes for info in found]
-    return Part(name, len(found), sum(size // _width(info.dtype) for size, info in zip(sizes, found)), sum(sizes))
+def _part(key: _PartKey, infos: Sequence[ArrayInfo]) -> Part:
+    elements = sum(info.nbytes // _width(info.dtype) for info in infos)
+    return Part(*key, len(infos), elements, sum(info.nbytes for info in infos))
 
 
 def _width(dtype: str) -> int:
     return {"<f8": 8, "<i8": 8, "<f4": 4, "<i4": 4, "<f2": 2}.get(dtype, 1)
 
 
-def _part_of_parameters(model: Model) -> dict[str, str]:
-    """Parameter -> name of its part, in the order of the graph."""
+def _part_of_parameters(model: Model) -> dict[str, _PartKey]:
+    """Parameter -> its part, in the order of the graph."""
     encoder, graph = model.encoder, model.graph
     if encoder is None:
-        return dict.fromkeys(model.parameters, "all")
-    inside = {node: f"layer {i}" for i, layer in enumerate(encoder.layers) for node in layer.nodes}
-    inside.update(dict.fromkeys(encoder.embedding_nodes, "embeddings"))
-    first = graph.ancestors(encoder.layers[0].output.node)
-    found: dict[str, str] = {}
-    found_answers = model.answers
-    pooler = {answer.read.node for answer in found_answers if answer.kind == "pooled"}
-    pooled = {node for end in pooler for node in graph.between(encoder.output.node, end)}
+        return dict.fromkeys(model.parameters, (PartKind.ALL, None))
+    embeddings: _PartKey = (PartKind.EMBEDDINGS, None)
+    # Later entries override earlier ones.
+    parts: dict[Node, _PartKey] = dict.fromkeys(graph.ancestors(encoder.layers[0].output.node), embeddings)
+    for report in model.classifier_reports:
+        if report.kind is InputKind.POOLED:
+            pooler = graph.between(encoder.output.node, report.reads.node)
+            parts.update(dict.fromkeys(pooler, (PartKind.POOLER, None)))
+    parts.update((node, (PartKind.LAYER, i)) for i, layer in enumerate(encoder.layers) for node in layer.nodes)
+    parts.update(dict.fromkeys(encoder.embedding_nodes, embeddings))
+    found: dict[str, _PartKey] = {}
     wanted = set(model.parameters)
     for node in graph.nodes:
-        part = inside.get(node) or ("pooler" if node in pooled else "embeddings" if node in first else "head")
+        part = parts.get(node, (PartKind.HEAD, None))
         for entry in node.inputs:
             if entry.node.is_variable and entry.node.name in wanted:
                 found.setdefault(entry.node.name, part)
@@ -327,6 +360,23 @@ def _arrays(model: Model) -> list[ArrayFact]:
         ArrayFact(name, kinds.get(name, info.kind), info.shape, _dtype(info.dtype), info.nbytes, name in kinds)
         for name, info in model.params.infos.items()
     ]
+
+
+def _report_json(report: ClassifierReport) -> dict[str, Any]:
+    """What docs/inspect.schema.json calls an answer."""
+    return {
+        "output": report.output.node.name,
+        "classifier": report.classifier.name if report.classifier else None,
+        "num_outputs": report.num_outputs,
+        "reads": str(report.reads),
+        "kind": report.kind.value,
+        "position": report.position,
+        "steps": [step_text(step) for step in report.steps],
+        "shape": report.shape,
+        "locked_length": report.locked_length,
+        "sentence": classifier_sentence(report),
+        "nodes": [node.name for node in report.nodes],
+    }
 
 
 def _dtype(code: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, renamed
+from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, rename_axes
 from bertsym.atomic import work_folder
 from bertsym.errors import BertsymError, ModelError, UsageError
 from bertsym.execution import (
@@ -101,7 +101,9 @@ def export_onnx(
     samples = _samples(model, shapes)
     whole = whole_inputs(model.graph, model.inputs)
     if model.encoder is not None:
-        whole |= {name for name in (model.encoder.token_ids, model.encoder.token_types, model.encoder.valid_length) if name}
+        whole |= {
+            name for name in (model.encoder.token_ids, model.encoder.token_types, model.encoder.valid_length) if name
+        }
     inputs, outputs = _tensors(model, shapes, samples[0], whole)
     with _staged(target, force) as staged:
         _write(model, samples[0], inputs, outputs, staged)
@@ -161,7 +163,7 @@ def _tensors(
 
     def axes(output: Output) -> Axes | None:
         found = known.get(output)
-        return None if found is None else renamed(found, {BATCH: "batch", LENGTH: "length"})
+        return None if found is None else rename_axes(found, {BATCH: "batch", LENGTH: "length"})
 
     inputs = [
         Tensor(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bertsym.analysis.encoder_detection import DetectedEncoder, is_first, require_encoder
-from bertsym.analysis.token_flow import exchanges, is_time_major
+from bertsym.analysis.token_flow import is_time_major, swaps_batch_and_length
 from bertsym.encoders.forms import Form
 from bertsym.encoders.graph import encoder_graph
 from bertsym.encoders.spec import EncoderSpec
@@ -82,9 +82,9 @@ def _read_batch_major(rest: SymbolGraph, placeholder: Node) -> None:
             others = []
             for reader in rest.consumers(source):
                 masks = reader.op == "SequenceMask" and reader.inputs[0].node is source
-                if exchanges(reader) and Output(reader) in rest.outputs:
+                if swaps_batch_and_length(reader) and Output(reader) in rest.outputs:
                     rest.replace(reader, "_copy")  # the output keeps its name
-                elif exchanges(reader):
+                elif swaps_batch_and_length(reader):
                     rest.rewire(reader, source)
                 elif masks and integer(reader.attrs, "axis", 0) == 0 and Output(reader) not in rest.outputs:
                     rest.set_attribute(reader, "axis", "1")

@@ -266,7 +266,7 @@ def _trained(model: Model) -> tuple[bool | None, bool]:
     assert model.params is not None
     signature, own, params = model.bundle.signature, model.bundle.params(), model.params
     changed = {name for name in own if not np.array_equal(own[name], params[name])}
-    classifiers = [answer.head for answer in model.answers if answer.head is not None]
+    classifiers = [report.classifier for report in model.classifier_reports if report.classifier is not None]
     head = {entry.node.name for node in classifiers for entry in node.inputs[1:]}
     encoder_trained = not isinstance(signature, Signature) or signature.encoder_trained
     return signature.trained or bool(changed & head if head else changed), encoder_trained or bool(changed - head)

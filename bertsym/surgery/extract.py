@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bertsym.analysis.token_flow import Axes
+from bertsym.analysis.symbolic_shapes import Axes
 from bertsym.errors import ModelError, UsageError
 from bertsym.execution import Shape, known_shapes
 from bertsym.model import Model, open_model, require_params

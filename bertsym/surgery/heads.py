@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bertsym.analysis.token_flow import BATCH, LENGTH, Axes
+from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes
 from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import FULLY_CONNECTED, LABEL_NAME
 from bertsym.encoders.config import INITIALIZER_RANGE
@@ -118,11 +118,13 @@ def _place(model: Model, at: str | None) -> Output:
         if any(node.name == FULLY_CONNECTED for node in model.graph.ancestors(place.node)):
             raise UsageError(f"{place} is a part of a head, {FULLY_CONNECTED}: remove it with --head none first")
         return place
-    headed = [answer for answer in model.answers if answer.classifier]
-    if headed:
+    classifier, read = next(
+        ((report.classifier, report.reads) for report in model.classifier_reports if report.classifier), (None, None)
+    )
+    if classifier is not None:
         raise UsageError(
-            f"{model.name} ends in a head, {headed[0].classifier}: remove it with --head none first, or say with --at "
-            f"what the new one reads (the old one reads {headed[0].reads})"
+            f"{model.name} ends in a head, {classifier.name}: remove it with --head none first, or say with --at "
+            f"what the new one reads (the old one reads {read})"
         )
     if len(model.graph.outputs) > 1:
         names = ", ".join(str(output) for output in model.graph.outputs)
@@ -187,11 +189,11 @@ def _remove(
     model: Model, out: str | Path, shapes: Mapping[str, Shape] | None, force: bool, command: list[str] | None
 ) -> SurgeryResult:
     """The symbol without its classifiers, ending in what they read."""
-    found = model.answers
-    if not any(answer.classifier for answer in found):
+    reports = model.classifier_reports
+    if not any(report.classifier for report in reports):
         raise ModelError(f"{model.name}: there is no head to remove, it ends in {', '.join(model.graph.output_names)}")
     graph, copies = model.graph.copied()
-    reads = list(dict.fromkeys(answer.read for answer in found))
+    reads = list(dict.fromkeys(report.reads for report in reports))
     values = require_params(model, part=model.graph.part(reads))
     graph.set_outputs([Output(copies[read.node], read.index) for read in reads])
     graph.cleanup()

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, renamed
+from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, rename_axes
 from bertsym.bundle import (
     SYMBOL,
     TRAIN_SYMBOL,
@@ -215,15 +215,16 @@ def _as_bert(source: _BertOrigin | None, changed: Changed, facts: Mapping[str, A
 
 def known_output(model: Model) -> str | None:
     """What of export's outputs the one classifier of a model reads, or the model ends in; None for anything else."""
-    found = model.answers
-    if len(found) != 1 or found[0].kind not in OUTPUTS:
+    if len(model.classifier_reports) != 1:
         return None
-    answer = found[0]
-    trace = model.traces[answer.read]
+    (report,) = model.classifier_reports
+    output, trace = report.kind.value, model.traces.get(report.reads)
+    if output not in OUTPUTS or trace is None:
+        return None
     # Of the whole sequence export's has the padding zeroed, and the mean is that of the valid tokens.
-    if (answer.kind == "sequence" and not trace.masked) or (answer.kind == "mean" and not trace.counted):
+    if (output == "sequence" and not trace.masked) or (output == "mean" and not trace.counted):
         return None
-    return None if answer.steps and answer.kind != "pooled" else answer.kind
+    return None if report.steps and output != "pooled" else output
 
 
 def _headless(model: Model, source: Signature, config: BertConfig) -> Signature | None:
@@ -279,7 +280,9 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
     # A training symbol that was made elsewhere has its label in the only graph there is.
     known = {tensor.name for tensor in changed.label_inputs}
     label_inputs = (*changed.label_inputs, *(Tensor(name) for name in model.label_inputs if name not in known))
-    longest = model.encoder.max_length if model.encoder is not None and model.encoder.token_ids in model.inputs else None
+    longest = (
+        model.encoder.max_length if model.encoder is not None and model.encoder.token_ids in model.inputs else None
+    )
     oldest = oldest_mxnet(model.graph.nodes).version or None
     guarded = model.encoder is not None and model.encoder.guarded
     trained = changed.trained if changed.trained is not None else _trained(original, model.graph)
@@ -300,7 +303,7 @@ def _trained(original: Model, graph: SymbolGraph) -> bool | None:
     if original.bundle is None:
         return None
     signature = original.bundle.signature
-    classifiers = {answer.classifier for answer in original.answers}
+    classifiers = {report.classifier.name for report in original.classifier_reports if report.classifier}
     if original.encoder is None or any(node.name in classifiers for node in graph.nodes):
         return signature.trained
     if isinstance(signature, Signature):
@@ -332,7 +335,7 @@ def end_shapes(model: Model, shapes: Mapping[str, Shape] | None) -> dict[Output,
 
 def _shape(axes: Axes | None) -> Axes | None:
     """With the names of the free axes that signatures use."""
-    return None if axes is None else renamed(axes, {BATCH: "batch", LENGTH: "length"})
+    return None if axes is None else rename_axes(axes, {BATCH: "batch", LENGTH: "length"})
 
 
 def _sizes(changed: Changed) -> dict[str, Shape]:
