@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bertsym.analysis.classifier_report import ClassifierReport, report_classifiers
-from bertsym.analysis.encoder_detection import DetectedEncoder, declared_shapes, detect_encoder
+from bertsym.analysis.encoder_detection import DetectedEncoder, declared_shapes, require_encoder
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, rename_axes
 from bertsym.analysis.token_flow import Traces, trace_tokens
 from bertsym.bundle import (
@@ -62,7 +62,20 @@ class Model:
     @functools.cached_property
     def encoder(self) -> DetectedEncoder | None:
         """The BERT encoder of the graph."""
-        return detect_encoder(self.graph, self.param_shapes)
+        return None if isinstance(self._detection, ModelError) else self._detection
+
+    def require_encoder(self) -> DetectedEncoder:
+        """Return the BERT encoder of the graph; raises ModelError, with the reason, if there is none."""
+        if isinstance(self._detection, ModelError):
+            raise ModelError(f"{self.name}: {self._detection}")
+        return self._detection
+
+    @functools.cached_property
+    def _detection(self) -> DetectedEncoder | ModelError:
+        try:
+            return require_encoder(self.graph, self.param_shapes)
+        except ModelError as error:
+            return error
 
     @functools.cached_property
     def signature_axes(self) -> dict[Output, Axes]:

@@ -14,7 +14,7 @@ from symbol_values import SYMBOLS
 
 from bertsym import BertConfig, lower
 from bertsym.analysis.encoder_detection import require_encoder
-from bertsym.analysis.encoder_extraction import match
+from bertsym.analysis.encoder_extraction import extract_spec
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ParamsFile
@@ -39,7 +39,7 @@ def match_with_shapes(graph: SymbolGraph) -> EncoderSpec:
         for node in graph.nodes
         if "__shape__" in node.attrs
     }
-    return match(graph, require_encoder(graph, shapes), shapes)
+    return extract_spec(graph, require_encoder(graph, shapes), shapes)
 
 
 def test_without_dropout_there_is_none() -> None:

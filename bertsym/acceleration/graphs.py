@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bertsym.analysis.encoder_detection import require_encoder
-from bertsym.analysis.encoder_extraction import match
+from bertsym.analysis.encoder_detection import DetectedEncoder, require_encoder
+from bertsym.analysis.encoder_extraction import extract_spec
 from bertsym.encoders.forms import Form
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
@@ -40,17 +40,20 @@ def accelerate_graph(graph: SymbolGraph, shapes: Shapes, form: str) -> SymbolGra
     """
     graph = apply_to_copy(graph, remove_input_guard)
     try:
-        return rewrite_encoder(graph, shapes, match(graph, require_encoder(graph, shapes), shapes), form)
+        encoder = require_encoder(graph, shapes)
+        return rewrite_encoder(graph, encoder, shapes, extract_spec(graph, encoder, shapes), form)
     except ModelError:
         return apply_to_copy(graph, fuse_gelu)
 
 
-def rewrite_encoder(graph: SymbolGraph, shapes: Shapes, spec: EncoderSpec, form: str) -> SymbolGraph:
+def rewrite_encoder(
+    graph: SymbolGraph, encoder: DetectedEncoder, shapes: Shapes, spec: EncoderSpec, form: str
+) -> SymbolGraph:
     """Copy a graph, with its encoder, which `spec` describes, in another form and gelu fused; raises ModelError."""
-    graph = graph.copy()
-    replace_encoder(graph, shapes, spec, Form(form, erf=False))
-    fuse_gelu(graph)
-    return graph
+    copy, copies = graph.copied()
+    replace_encoder(copy, shapes, spec, Form(form, erf=False), encoder.mapped(copies))
+    fuse_gelu(copy)
+    return copy
 
 
 def build_training_symbol(graph: SymbolGraph, shapes: Shapes, *, cpu: bool = True) -> TrainingSymbol:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bertsym.acceleration.graphs import rewrite_encoder, to_symbol
 from bertsym.analysis.encoder_detection import require_encoder
-from bertsym.analysis.encoder_extraction import match
+from bertsym.analysis.encoder_extraction import extract_spec
 from bertsym.encoders.graph.inference import inference_parameters
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
@@ -41,12 +41,13 @@ class FastInference:
         self.tables = frozenset(node.inputs[1].node.name for node in graph.find(op="Embedding"))
         self._spec: EncoderSpec | None = None
         try:
-            spec = match(graph, require_encoder(graph, shapes), shapes)
+            encoder = require_encoder(graph, shapes)
+            spec = extract_spec(graph, encoder, shapes)
             unpadded = dataclasses.replace(spec, valid_length=None)
             self.symbols = InferenceSymbols(
-                to_symbol(rewrite_encoder(graph, shapes, spec, "interleaved")),
-                to_symbol(rewrite_encoder(graph, shapes, unpadded, "interleaved")),
-                to_symbol(rewrite_encoder(graph, shapes, spec, "pixels")),
+                to_symbol(rewrite_encoder(graph, encoder, shapes, spec, "interleaved")),
+                to_symbol(rewrite_encoder(graph, encoder, shapes, unpadded, "interleaved")),
+                to_symbol(rewrite_encoder(graph, encoder, shapes, spec, "pixels")),
             )
             self._spec = spec
         except ModelError:

@@ -7,6 +7,7 @@ forms have in common: GluonNLP's from 0.6 to 0.10, and those that bertsym writes
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -81,6 +82,29 @@ class DetectedEncoder:
     valid_length: str | None
     form: DetectedForm
     guarded: bool = False  #: whether these inputs are clipped to their ranges inside of the graph
+
+    def mapped(self, copies: Mapping[Node, Node]) -> DetectedEncoder:
+        """Return the same encoder in a copy of the graph; `copies` are those of `SymbolGraph.copied`."""
+
+        def output(entry: Output) -> Output:
+            return dataclasses.replace(entry, node=copies[entry.node])
+
+        def nodes(originals: frozenset[Node]) -> frozenset[Node]:
+            return frozenset(copies[node] for node in originals)
+
+        layers = tuple(
+            dataclasses.replace(
+                layer, nodes=nodes(layer.nodes), softmax=copies[layer.softmax], output=output(layer.output)
+            )
+            for layer in self.layers
+        )
+        return dataclasses.replace(
+            self,
+            layers=layers,
+            embedding_nodes=nodes(self.embedding_nodes),
+            token_embedding=copies[self.token_embedding],
+            embedding_output=output(self.embedding_output),
+        )
 
     @property
     def output(self) -> Output:

@@ -30,7 +30,7 @@ _INTERLEAVED_VALUES = "_contrib_interleaved_matmul_selfatt_valatt"
 _GELU_BY_ERF = frozenset({"_mul_scalar", "_div_scalar", "_plus_scalar", "elemwise_mul", "broadcast_mul", "erf"})
 
 
-def match(graph: SymbolGraph, encoder: DetectedEncoder, shapes: Mapping[str, tuple[int, ...]]) -> EncoderSpec:
+def extract_spec(graph: SymbolGraph, encoder: DetectedEncoder, shapes: Mapping[str, tuple[int, ...]]) -> EncoderSpec:
     """The specification of a graph's encoder. `shapes` are those of the parameters.
 
     Raises ModelError, naming the node, where the encoder computes what no specification says.

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bertsym.analysis.encoder_detection import require_encoder
+from bertsym.analysis.encoder_detection import DetectedEncoder, require_encoder
 from bertsym.atomic import work_folder, write_file, write_text
 from bertsym.bundle.contents import FORMAT_VERSION
 from bertsym.bundle.files import (
@@ -55,6 +55,7 @@ class BundleContent:
     facts: Mapping[str, Any]
     train_symbol_json: str | None = None
     tokenizer_json: str | None = None  #: written verbatim
+    encoder: DetectedEncoder | None = None  #: of the symbol, if it was detected before
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _for_versions(content: BundleContent) -> BundleContent:
     """The content with what its graphs tell of themselves; these say that its target wrote them."""
     graphs = [SymbolGraph.parse(text) for text in (content.symbol_json, content.train_symbol_json) if text]
     oldest = oldest_mxnet(node for graph in graphs for node in graph.nodes).version
-    encoder = require_encoder(graphs[0], shapes_of(content.arg_params))
+    encoder = content.encoder or require_encoder(graphs[0], shapes_of(content.arg_params))
     if content.signature.target_mxnet is not None:
         for graph in graphs:
             graph.set_mxnet_version(TARGETS[content.signature.target_mxnet].release)

@@ -17,15 +17,22 @@ from bertsym.symbol.node import Node, Output, free_name
 _PLACEHOLDER = "encoder output: "  # MXNet gives no node such a name
 
 
-def replace_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]], spec: EncoderSpec, form: Form) -> int:
+def replace_encoder(
+    graph: SymbolGraph,
+    shapes: Mapping[str, tuple[int, ...]],
+    spec: EncoderSpec,
+    form: Form,
+    encoder: DetectedEncoder | None = None,
+) -> int:
     """Replace the encoder, which `spec` describes, by the same encoder in another form, in place.
 
-    `shapes` are the shapes of the parameters. Nodes that read outputs of layers still read them; parameters keep their
-    names. Node objects of the graph from before are not in it afterwards. Returns the number of layers. Raises
-    ModelError for a node outside the encoder that reads a tensor inside a layer.
+    `shapes` are the shapes of the parameters, `encoder` is the encoder in `graph` if it was detected before. Nodes that
+    read outputs of layers still read them; parameters keep their names. Node objects of the graph from before are not
+    in it afterwards. Returns the number of layers. Raises ModelError for a node outside the encoder that reads a tensor
+    inside a layer.
     """
-    rest = graph.copy()
-    encoder = require_encoder(rest, shapes)
+    rest, copies = graph.copied()
+    encoder = (encoder or require_encoder(graph, shapes)).mapped(copies)
     time_major = is_time_major(rest, encoder)
     placeholders = _cut(rest, encoder)
     if time_major:

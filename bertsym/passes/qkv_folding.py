@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertsym.analysis.encoder_detection import Layer, require_encoder
+from bertsym.analysis.encoder_detection import DetectedEncoder, Layer, require_encoder
 from bertsym.encoders.folding import FOLDED_NAME
 from bertsym.errors import ModelError
 from bertsym.symbol.attributes import decimal, flag
@@ -24,17 +24,18 @@ class QkvFolding:
     arg_params: dict[str, Array]  #: the parameters that the graph reads: old ones, not copied, and new ones
 
 
-def fold_qkv(graph: SymbolGraph, arg_params: Mapping[str, Array]) -> QkvFolding:
+def fold_qkv(graph: SymbolGraph, arg_params: Mapping[str, Array], encoder: DetectedEncoder | None = None) -> QkvFolding:
     """Replace the FullyConnecteds of query, key and value of each layer by one, for inference, in place.
 
     Three products with (U, U) weights become one with a (3U, U) weight and three slices. A multiplication by a
     number after one of them goes into its rows of weight and bias. A layer that computes position 0 alone reads two
-    tensors and stays as it is. New parameters are float32, as `arg_params` must be.
+    tensors and stays as it is. New parameters are float32, as `arg_params` must be. `encoder` is
+    the encoder in `graph` if it was detected before.
 
     Raises ModelError for a graph without a BERT encoder, and when no layer can be folded.
     """
     arrays = dict(arg_params)
-    encoder = require_encoder(graph, shapes_of(arg_params))
+    encoder = encoder or require_encoder(graph, shapes_of(arg_params))
     with graph.edit():
         layers = sum(_fold_layer(graph, arrays, layer) for layer in encoder.layers)
         if not layers:

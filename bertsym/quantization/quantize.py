@@ -226,6 +226,7 @@ def _prepared(bundle: Bundle) -> tuple[SymbolGraph, dict[str, Array]]:
     with graph.edit():
         for node in graph.find(op="Dropout"):
             graph.remove(node, bypass=True)
-    if bundle.is_folded or len(require_encoder(graph, shapes_of(arg_params)).layers) == 1:
+    encoder = require_encoder(graph, shapes_of(arg_params))
+    if bundle.is_folded or len(encoder.layers) == 1:
         return graph, arg_params  # nothing to fold: the query of a last layer is that of position 0 alone
-    return graph, fold_qkv(graph, arg_params).arg_params
+    return graph, fold_qkv(graph, arg_params, encoder).arg_params

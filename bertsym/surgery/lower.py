@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bertsym.analysis.encoder_detection import require_encoder
-from bertsym.analysis.encoder_extraction import match
+from bertsym.analysis.encoder_detection import DetectedEncoder, require_encoder
+from bertsym.analysis.encoder_extraction import extract_spec
 from bertsym.bundle import Bundle
 from bertsym.encoders.forms import TARGETS, choose_form
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.execution import Shape, UnknownShapeError, fixed_length, sample_inputs
 from bertsym.model import Model, open_model, require_params
-from bertsym.passes import apply_to_copy
 from bertsym.passes.encoder_replacement import replace_encoder
 from bertsym.passes.input_guard import add_input_guard, remove_input_guard
 from bertsym.passes.qkv_folding import fold_qkv
@@ -57,10 +56,7 @@ def lower(
     """
     chosen = choose_form(form, target)
     model = open_model(symbol, params, epoch=epoch)
-    try:
-        encoder = require_encoder(model.graph, model.param_shapes)
-    except ModelError as error:
-        raise ModelError(f"{model.name}: {error}") from None
+    encoder = model.require_encoder()
     values = require_params(model)
     for info in values.infos.values():
         if info.name in model.graph.variables and info.dtype != "<f4":
@@ -69,24 +65,26 @@ def lower(
             )
     guarded = encoder.guarded if guard is None else guard
     try:
-        plain = apply_to_copy(model.graph, remove_input_guard)
-        spec = match(plain, require_encoder(plain, model.param_shapes), model.param_shapes)
+        graph, copies = model.graph.copied()
+        encoder = _remove_input_guard(graph, encoder.mapped(copies), model.param_shapes)
+        spec = extract_spec(graph, encoder, model.param_shapes)
 
-        def lowered(graph: SymbolGraph) -> SymbolGraph:
-            changed = apply_to_copy(graph, remove_input_guard)
-            replace_encoder(changed, model.param_shapes, spec, chosen)
-            adapt_to_release(changed, chosen, TARGETS[target].release if target else None)
+        def lower_graph(graph: SymbolGraph, encoder: DetectedEncoder | None) -> None:
+            replace_encoder(graph, model.param_shapes, spec, chosen, encoder)
+            adapt_to_release(graph, chosen, TARGETS[target].release if target else None)
             if guarded:
-                add_input_guard(changed, spec.token_ids, spec.token_types, spec.valid_length)
-            return changed
+                add_input_guard(graph, spec.token_ids, spec.token_types, spec.valid_length)
 
+        lower_graph(graph, encoder)
         train = model.train_graph() if not fold else None
-        graph = lowered(model.graph)
+        if train is not None:
+            remove_input_guard(train)
+            lower_graph(train, None)
         arrays = fold_qkv(graph, values).arg_params if fold else values
         changed = changed_model(model, graph, arrays)
         result = Changed(
             changed,
-            lowered(train) if train is not None else None,
+            train,
             label_inputs=label_inputs(model) if not fold else (),
             signature=model.bundle.signature if isinstance(model.bundle, Bundle) else None,
             shapes=end_shapes(changed, shapes),
@@ -106,6 +104,11 @@ def lower(
         note = f"training differs: Dropout of {', '.join(before) or 'none'} before, of {', '.join(after) or 'none'} now"
         written.notes.append(note)
     return written
+
+
+def _remove_input_guard(graph: SymbolGraph, encoder: DetectedEncoder, shapes: Mapping[str, Shape]) -> DetectedEncoder:
+    """Remove the input guard, in place, and return the encoder of the graph without it."""
+    return require_encoder(graph, shapes) if remove_input_guard(graph) else encoder
 
 
 def _dropout(graph: SymbolGraph) -> list[str]:

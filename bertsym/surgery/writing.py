@@ -210,6 +210,7 @@ def _as_bert(source: _BertOrigin | None, changed: Changed, facts: Mapping[str, A
         facts,
         changed.train_graph.to_json() if changed.train_graph is not None else None,
         source.tokenizer_json,
+        model.encoder,
     )
 
 
