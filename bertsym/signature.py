@@ -43,7 +43,7 @@ class Signature:
     """How the symbol of a BERT is called and what its output means, for clients in any language.
 
     ``kind`` says what the output is: ``encoder``, an output of the encoder; ``classifier``, probabilities of
-    ``class_names``; ``logits``, what a finished head gives. docs/bundle.md describes every key.
+    ``class_names``; ``logits``, what a finished head gives. docs/bundle-format.md describes every key.
     """
 
     kind: str

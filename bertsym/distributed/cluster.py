@@ -12,7 +12,7 @@ from bertsym.errors import UsageError
 
 ROLES = ("scheduler", "server", "worker")
 _NEEDED = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
-_HELP = "docs/distributed.md lists them, scripts/launch_local sets them on one machine"
+_HELP = "docs/how-to/several-machines.md lists them, scripts/launch_local sets them on one machine"
 
 
 @dataclass(frozen=True)

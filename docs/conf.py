@@ -1,0 +1,48 @@
+"""Sphinx configuration: pages in Markdown, the command reference from click, the API reference from docstrings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+project = "bertsym"
+author = "the bertsym developers"
+copyright = "the bertsym developers, Apache License 2.0"
+_PROJECT = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+release = version = re.findall(r'^version = "(.+)"$', _PROJECT, re.MULTILINE)[0]
+
+extensions = ["myst_parser", "sphinx_click", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+autodoc_preserve_defaults = True
+# Types of other libraries and of our own modules that are not public have no page to link to.
+nitpick_ignore_regex = [("py:.*", r".*")]
+default_role = "code"  # `name` in a docstring, as in Markdown
+
+exclude_patterns = ["_build"]
+smartquotes = False  # an option begins with two hyphens
+html_theme = "furo"
+html_title = "bertsym"
+html_static_path = ["_static"]
+html_css_files = ["bertsym.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_extra_path = ["signature.schema.json", "manifest.schema.json", "inspect.schema.json"]
+html_theme_options = {"navigation_with_keys": True}
+pygments_style, pygments_dark_style = "default", "monokai"
+
+
+def escape_markup(app: Any, context: Any, lines: list[str]) -> None:
+    """Help texts are plain text; in reStructuredText ``*`` begins an emphasis and ``NAME_`` is a reference."""
+    lines[:] = [re.sub(r"(\*|\||_(?!\w))", r"\\\1", line) for line in lines]
+
+
+def setup(app: Any) -> None:
+    """Connect to sphinx-click."""
+    for part in ("description", "options"):
+        app.connect(f"sphinx-click-process-{part}", escape_markup)
