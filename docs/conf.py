@@ -39,7 +39,8 @@ pygments_style, pygments_dark_style = "default", "monokai"
 
 def escape_markup(app: Any, context: Any, lines: list[str]) -> None:
     """Help texts are plain text; in reStructuredText ``*`` begins an emphasis and ``NAME_`` is a reference."""
-    lines[:] = [re.sub(r"(\*|\||_(?!\w))", r"\\\1", line) for line in lines]
+    # A line that begins with | belongs to a block whose lines click leaves as they are.
+    lines[:] = [re.sub(r"(\*|(?<!^)\||_(?!\w))", r"\\\1", line) for line in lines]
 
 
 def setup(app: Any) -> None:

@@ -84,31 +84,33 @@ class Finding:
         return f"{self.place}: {self.phrase!r} in {self.context!r}; write: {self.advice}"
 
 
-def source_texts(path: Path) -> Iterator[Text]:
-    """Strings (f-strings with {} for their values) and comments of a Python file."""
-    source = path.read_text(encoding="utf-8")
+def strings(path: Path) -> Iterator[Text]:
+    """Strings of a Python file, f-strings with {} for their values; names of tests as words."""
     name = str(path.relative_to(ROOT))
     inside: set[int] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.JoinedStr):
             parts = [str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values]
             inside.update(id(part) for part in ast.walk(node))
             yield Text(f"{name}:{node.lineno}", "".join(parts))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
             yield Text(f"{name}:{node.lineno}", node.value)
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+        elif isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             yield Text(f"{name}:{node.lineno}", node.name.replace("_", " "))
-    comments: list[tuple[int, str]] = []
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            text = token.string.lstrip("#: ")
-            if comments and comments[-1][0] + comments[-1][1].count("\n") + 1 == token.start[0]:
-                comments[-1] = (comments[-1][0], f"{comments[-1][1]}\n{text}")
-            else:
-                comments.append((token.start[0], text))
-    for line, text in comments:
-        yield Text(f"{name}:{line}", text)
+
+
+def comments(path: Path) -> Iterator[Text]:
+    """Comments of a Python file; those of adjacent lines together."""
+    name = str(path.relative_to(ROOT))
+    line, text, last = 0, "", 0
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
+        if token.type != tokenize.COMMENT:
+            continue
+        if token.start[0] != last + 1:
+            yield Text(f"{name}:{line}", text)
+            line, text = token.start[0], ""
+        text, last = f"{text}\n{token.string.lstrip('#: ')}", token.start[0]
+    yield Text(f"{name}:{line}", text)
 
 
 def help_texts() -> Iterator[Text]:
@@ -142,7 +144,8 @@ def texts() -> Iterator[Text]:
     for folder in ("bertsym", "tests", "scripts"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             if path != Path(__file__):
-                yield from source_texts(path)
+                yield from strings(path)
+                yield from comments(path)
     yield from document_texts()
     yield from help_texts()
 

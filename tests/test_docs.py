@@ -14,7 +14,7 @@ from types import ModuleType
 import click
 import pytest
 from conftest import Result, Tables
-from language import source_texts
+from language import strings
 
 import bertsym
 from bertsym.bundle import FILE_NAMES
@@ -89,7 +89,7 @@ def run_console(body: str, cli: Cli, done: dict[str, Result]) -> None:
         result = done[command]
         failing = any(line.startswith("Error: ") for line in shown)
         assert (result.code != 0) == failing, f"{command}: exit code {result.code}\n{result.err}"
-        printed = numbers_aside(result.out + result.err)
+        printed = numbers_aside(result.err + result.out)
         for line in shown:
             text = numbers_aside(line.removesuffix("..."))
             assert text in printed, f"{command} does not print {line!r} but\n{result.out}{result.err}"
@@ -188,7 +188,7 @@ def test_every_kind_of_source_is_described() -> None:
 
 
 def test_every_message_in_troubleshooting_is_in_the_code() -> None:
-    texts = [text.text for path in sorted((ROOT / "bertsym").rglob("*.py")) for text in source_texts(path)]
+    texts = [text.text for path in sorted((ROOT / "bertsym").rglob("*.py")) for text in strings(path)]
     rows = re.findall(
         r"^\| (`[^|]+) \| ", PAGES["docs/troubleshooting.md"].partition("## Error classes")[0], re.MULTILINE
     )

@@ -73,7 +73,8 @@ from bertsym.cli.options import (
     type=click.Choice(["local", "dist_sync"]),
     default="local",
     show_default=True,
-    help="dist_sync: with other processes, in the role that the DMLC_* variables tell (docs/how-to/several-machines.md).",
+    help="dist_sync: train with other processes; the DMLC_* variables give the role of each "
+    "(docs/how-to/several-machines.md).",
 )
 @click.option(
     "--worker-timeout",
