@@ -33,8 +33,8 @@ from bertsym.cli.options import (
 @table_options
 @drop_label_option
 @on_error_option("At a row of either table that can't be read: stop, or report it and leave it out.")
-@click.option("--epochs", type=int, default=3, show_default=True)
-@click.option("--batch-size", type=int, default=32, show_default=True)
+@click.option("--epochs", type=int, default=3, show_default=True, help="Number of passes over the training table.")
+@click.option("--batch-size", type=int, default=32, show_default=True, help="Rows per step.")
 @click.option(
     "--accumulate", type=int, default=1, show_default=True, help="Passes for a batch: more of them need less memory."
 )
@@ -50,7 +50,9 @@ from bertsym.cli.options import (
 @click.option(
     "--max-length", type=int, help="Tokens; longer texts are truncated.  [default: 128, or the model's positions]"
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the head's weights, the row order and dropout."
+)
 @click.option("--patience", type=int, help="Stop after so many epochs that were not better on dev.")
 @literal_special_tokens_option
 @click.option("--freeze-encoder", is_flag=True, help="Train the head only, on encodings that are computed once.")

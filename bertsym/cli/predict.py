@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 @click.command("predict")
 @click.argument("model")
 @text_options
-@click.option("--output-format", type=click.Choice(["tsv", "jsonl"]), default="tsv", show_default=True)
+@click.option(
+    "--output-format",
+    type=click.Choice(["tsv", "jsonl"]),
+    default="tsv",
+    show_default=True,
+    help="Format of the output.",
+)
 @on_error_option(
     "At a row that can't be read: stop, leave it out, or print a line without an answer. Each row is named.", "blank"
 )
