@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import re
 import shutil
 import sys
@@ -96,6 +98,18 @@ def run_console(body: str, cli: Cli, done: dict[str, Result]) -> None:
             printed = printed[printed.index(text) + len(text) :]
 
 
+def run_python(body: str, page: str, names: dict[str, object]) -> None:
+    """Run a block; what follows ``# ->`` in it begins the line that is printed there."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(body, page, "exec"), names)
+    lines = iter(printed.getvalue().splitlines())
+    for shown in re.findall(r"# -> (.+)$", body, re.MULTILINE):
+        assert any(numbers_aside(line).startswith(numbers_aside(shown)) for line in lines), (
+            f"{shown!r} is not printed, but\n{printed.getvalue()}"
+        )
+
+
 def numbers_aside(text: str) -> str:
     """The text without its figures: README.md shows those of real weights, and the tests run a tiny model."""
     return re.sub(r"\d+", "N", text)
@@ -114,7 +128,7 @@ def test_the_examples_of_a_page_run_and_print_what_it_shows(
         if block.language == "console":
             run_console(block.body, cli, done)
         elif block.language == "python":
-            exec(compile(block.body, page, "exec"), names)
+            run_python(block.body, page, names)
 
 
 def test_each_block_is_run_or_says_why_not() -> None:

@@ -20,7 +20,14 @@ from bertsym.text.tables import Layout, Table
 
 Cli = Callable[..., Result]
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+SWALLOWED = (
+    "Error: train.tsv, line 1: read as the header, but its label '1' is a class and its text is "
+    '"Our friends won\'t buy this ana..."; give --no-header if it is a row, --header if it is not'
+)
+STOPPED = (
+    "Error: test.tsv, line 1: 'index', 'sentence' is a header, and the training tables had none; "
+    "give --header, or --no-header to read it as a row"
+)
 TEXT = "the happy cat sat on the mat ."
 TOKENIZER = tiny_tokenizer()
 
@@ -347,13 +354,13 @@ def test_predict_stops_at_a_header_that_the_training_tables_did_not_have(
     columns = ("--text-column", 4, "--label-column", 2)
     arguments = ("finetune", bundles["cls"], "--train", train, "--dev", train, model, "--epochs", 1, *columns)
     swallowed = cli(*arguments)
-    assert (swallowed.code, swallowed.error_line.replace(f"{tmp_path}/", "") in README) == (1, True)
+    assert (swallowed.code, swallowed.error_line.replace(f"{tmp_path}/", "")) == (1, SWALLOWED)
     assert cli(*arguments, "--no-header").code == 0
 
     for command in ("predict", "tokenize"):
         stopped = cli(command, model, test, "--text-column", 2)
         assert (stopped.code, stopped.out) == (1, "")
-        assert stopped.error_line.replace(f"{tmp_path}/", "") in README
+        assert stopped.error_line.replace(f"{tmp_path}/", "") == STOPPED
     predicted = cli("predict", model, test, "--header", "--text-column", "sentence")
     assert (predicted.code, len(predicted.out.splitlines()), predicted.err) == (0, 5, "")
 

@@ -255,15 +255,15 @@ def test_the_vocabulary_in_the_file_has_the_tokens_of_the_model(odd_base: Path, 
     assert told["vocabulary"].split("\n") == [*ODD_VOCABULARY, ""]
 
 
-def test_the_recipe_of_the_readme_classifies_as_predict_does(
+def test_the_recipe_of_the_documentation_classifies_as_predict_does(
     cli: Cli, odd_base: Path, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = ["--train", tables.train, "--dev", tables.dev, "--epochs", 1, "--max-length", 12, "--freeze-encoder"]
     assert cli("finetune", odd_base, *train, tmp_path / "classifier").code == 0
     export_onnx(tmp_path / "classifier", tmp_path / "classifier.onnx")
 
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    (recipe,) = (code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "onnxruntime" in code)
+    page = (Path(__file__).parent.parent / "docs" / "how-to" / "onnx.md").read_text(encoding="utf-8")
+    (recipe,) = (code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "onnxruntime" in code)
     text = "a happy cat, [SEP] the very old dog and the bird"
     monkeypatch.chdir(tmp_path)
     variables: dict[str, Any] = {}
