@@ -118,7 +118,7 @@ def in_turn(peers: Sequence[Peer], jobs: dict[str, dict[str, Any]], rounds: int,
 
 
 def arguments(description: str | None, peers: Iterable[Peer], works: Sequence[str]) -> argparse.ArgumentParser:
-    """What every benchmark is told."""
+    """Options that all benchmarks share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", default=f"hf:{os.environ.get('BERTSYM_MODEL_DIR', '')}", metavar="hf:DIR")
     parser.add_argument("--only", action="append", choices=[peer.name for peer in peers], help="this peer; repeatable")

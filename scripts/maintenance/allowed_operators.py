@@ -26,9 +26,9 @@ LEFT_OUT = re.compile(
     r"_sg_mkldnn_(conv|selfatt)|choose_element|fill_element|_zeros_without|_square_sum|"
     r"preloaded|.*_like_rhs|.*uniform_like"
 )
-# Inputs that an attribute adds or takes away; what they are without it the library does not tell.
+# Inputs that an attribute adds or removes; the library does not list them without the attribute.
 OPTIONAL = ("bias", "length", "sequence_length", "state_cell", "data_lengths", "label_lengths", "weight_lengths")
-# What MXNet does not tell, or crashes on when it is asked.
+# Facts that MXNet does not report, or crashes on when it is asked.
 EXCEPTIONS = {"_sg_mkldnn_fully_connected": {"inputs": [1, None]}}
 # Their auxiliary states, which the library does not list among the inputs.
 STATES = {"BatchNorm_v1": 2, "IdentityAttachKLSparseReg": 1}

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Every emitted form in every MXNet from 1.4 to 1.9.
 
-Of each form: the headless base with the [CLS] output, a classifier grafted onto it, and its training symbol. Each wheel
+Each form has a headless base with the [CLS] output, a classifier grafted onto it, and its training symbol. Each wheel
 runs them through Module, SymbolBlock and the C predict API, at two lengths with padded rows, and trains with Module.
-Outputs are compared with the reference encoder, training with the gluonnlp form in the installed MXNet, each as a part
-of the reference's scale. An MXNet that is older than the oldest that the symbol is said to load in must refuse it.
+Outputs are compared with the reference encoder, training with the gluonnlp form in the installed MXNet, each relative
+to the reference's scale. An MXNet that is older than the oldest that the symbol is said to load in must refuse it.
 
 The wheels are unpacked once, side by side, and run under this Python, each in a process of its own.
 """
@@ -83,7 +83,7 @@ class Form:
         return sorted({(each.version, each.reason) for node in nodes for each in oldest_mxnet([node]).requirements})
 
     def signature(self, part: str) -> dict[str, Any]:
-        """What a bundle says of itself: the oldest MXNet that loads it, and the one that it was made for, if any."""
+        """The signature of a bundle: the oldest MXNet that loads it, and the MXNet that it was made for, if any."""
         document: dict[str, Any] = json.loads((self.folder / f"{part}-signature.json").read_text())
         return document
 
@@ -214,7 +214,7 @@ def answers(version: str, library: Path | None, jobs: list[dict[str, Any]], fold
 
 
 def check_library(version: str, library: Path | None, said: dict[str, str]) -> None:
-    """That the MXNet which answers is the one that was asked."""
+    """Check that the MXNet of the wheel was imported, and not another."""
     right = library is None or Path(said["library"]).is_relative_to(library)
     if not right or line_of(said["mxnet"]) != line_of(version):
         raise GridError(f"mxnet {version} was asked, {said['mxnet']} of {said['library']} answered")
@@ -276,7 +276,7 @@ def main() -> int:
         metavar="SOURCE",
         default=weights and f"hf:{weights}",
         required=not weights,
-        help="of bertsym export [the pretrained weights of .venv]; faults need weights under which gelu is no line",
+        help="of bertsym export [the pretrained weights of .venv]; faults need weights under which gelu is not linear",
     )
     parser.add_argument("--versions", nargs="+", choices=VERSIONS, default=VERSIONS, metavar="V", help="of mxnet")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, metavar="F", help=", ".join(FORMS))

@@ -207,7 +207,7 @@ def answer(job):
         return training(job) if job["api"] == "training" else outputs(job)
     except Refused as error:
         return {"refused": str(error)}
-    except Exception as error:  # whatever a version does wrong is told in its cell
+    except Exception as error:  # a version's faults are reported in its cell
         return {"error": f"{type(error).__name__}: {error}"}
 
 

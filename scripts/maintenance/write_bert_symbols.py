@@ -27,7 +27,7 @@ BERT = {
     "use_residual": True,
 }
 RELU = {"activation": "relu", "layer_norm_eps": 1e-5}
-# Before 0.8 BERTModel is no HybridBlock: its users exported copies with the length of the sequence built in.
+# Before 0.8 BERTModel is not a HybridBlock: its users exported copies with the length of the sequence built in.
 TRACEABLE = issubclass(gluonnlp.model.bert.BERTModel, gluon.HybridBlock)
 NEWEST = gluonnlp.__version__ == "0.10.0"
 

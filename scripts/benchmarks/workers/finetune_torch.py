@@ -82,7 +82,7 @@ def train_epoch(
     """Train over all rows; the seconds of each step."""
     model.train()
     if job["frozen"]:
-        model.bert.eval()  # nothing behind it is trained: dropout there only costs time
+        model.bert.eval()  # nothing downstream of it is trained: dropout there only costs time
     trained = [value for value in model.parameters() if value.requires_grad]
     seconds = []
     for batch in batches(rows, job["batch_size"]):
