@@ -7,7 +7,7 @@
 A merge starts from nothing: it needs a dump of every release line that the table shall have.
 
 The library's own descriptions don't say everything (an operator without parameters takes any attribute, some
-parameters are needed though no type lists them as required), so a dump also loads a graph of one node for each question.
+parameters are required although no type lists them), so a dump also loads a graph of one node for each question.
 """
 
 import ctypes
