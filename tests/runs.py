@@ -82,7 +82,7 @@ class Run:
     def arguments(self) -> list[str]:
         """As a command line."""
         tables = ["--train", str(self.tables.train), "--dev", str(self.tables.dev)]
-        return ["finetune", str(self.base), *tables, str(self.out)]
+        return ["finetune", str(self.base), str(self.out), *tables]
 
     def stopped(self, step: int, **more: Any) -> None:
         """Run until a step, and no further."""
