@@ -50,7 +50,7 @@ PHRASES = {
     r"without a word": "silently",
     r"needed before": "prerequisites",
     r"(was|is|were) not to be had|to be had": "is unavailable",
-    r"(in|of|this|the) (room|house)(?!s? (of|in) )": "module, package",
+    r"(this|the|one) (room|house)": "module, package",
     r"who (has|have) (it|them)": "name the reader",
     r"nobody's|somebody's": "name them",
     r"for life without": "to run without",

@@ -66,7 +66,7 @@ def test_whole_sequence_needs_a_sequence(bundles: dict[str, Path]) -> None:
 
 def test_a_symbol_of_two_outputs_asks_which_one(bundles: dict[str, Path]) -> None:
     group = mx.sym.Group([mx.sym.var("a") * 2, mx.sym.var("b") * 2])
-    with pytest.raises(UsageError, match=r"2 outputs .*choose the one"):
+    with pytest.raises(UsageError, match=r"2 outputs .*choose the output"):
         graft(group, num_classes=2)
 
 

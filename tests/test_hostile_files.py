@@ -411,7 +411,7 @@ def too_large(graph: SymbolGraph) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (losing_numbers, "node 'cls' reshapes to what this config has not"),
+        (losing_numbers, "node 'cls' reshapes to sizes that this config does not have"),
         (losing_them_by_a_size_of_the_config, "node 'shorter': a Reshape does not take (11, 5)"),
         (dividing_by_nothing, "node 'bertencoder0_transformer0_query_split': a Reshape does not take (11, 5)"),
         (lengths_below_none, "node 'bertencoder0_mask_padding' reads lengths that are not those of data2"),

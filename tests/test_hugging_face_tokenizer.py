@@ -214,7 +214,7 @@ def notes(folder: Path, files: Files, rows: int = ROWS) -> tuple[str, ...]:
         ),
         (
             [*TOKENS[:6], "", *TOKENS[7:-2], "", ""],
-            f"vocab.txt: 3 blank lines are no tokens; their rows, 6 to {ROWS - 1}, are named [unused row 6] and so on",
+            f"vocab.txt: 3 blank lines are not tokens; their rows, 6 to {ROWS - 1}, are named [unused row 6] and so on",
             [6, ROWS - 2, ROWS - 1],
         ),
         ([*TOKENS, "", ""], None, []),

@@ -423,7 +423,7 @@ def test_a_shape_that_the_graph_tells_can_not_be_given(
     cli: Cli, bundles: dict[str, Path], tmp_path: Path, shape: str
 ) -> None:
     line = refusal(cli("onnx", bundles["cls"], tmp_path / "o.onnx", "--shape", shape), tmp_path / "o.onnx", code=2)
-    assert line.endswith("the graph tells the shape of data0, (N, T): give none with --shape")
+    assert line.endswith("the graph determines the shape of data0, (N, T): leave it out of --shape")
 
 
 def test_parameters_of_another_precision_are_refused_by_name(

@@ -397,7 +397,7 @@ def test_spaces_around_a_label_do_not_make_another_label(tmp_path: Path) -> None
 
 def test_a_suffix_that_says_nothing_needs_a_format(tmp_path: Path) -> None:
     path = written(tmp_path, "t.data", "text\tlabel\na\tyes\n")
-    with pytest.raises(UsageError, match=re.escape(f"{path}: can't tell the format from the name, give --format")):
+    with pytest.raises(UsageError, match=re.escape(f"{path}: the format is not clear from the name; give --format")):
         list(Table(path, TableFormat()))
     assert rows_of(path, TableFormat("tsv")) == [Row(2, "a", None, "yes")]
 

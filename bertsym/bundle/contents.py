@@ -70,7 +70,7 @@ def read_contents(prefix: Path, digests: bool) -> Contents:
 
 
 def file_states(prefix: Path) -> dict[str, object]:
-    """What tells whether the files of a bundle were replaced: the manifest's bytes, and the identity of each file."""
+    """Identify the files of a bundle, to notice a replacement: the manifest's bytes, and the identity of each file."""
     states: dict[str, object] = {}
     with contextlib.suppress(ModelError):
         states["manifest"] = _read_manifest(prefix)

@@ -82,7 +82,7 @@ def _check(path: Path, entry: Mapping[str, Any], size: int, sha256: str | None) 
     if size != entry["size"]:
         raise ModelError(f"{path}: {size} bytes, the manifest says {entry['size']}")
     if sha256 not in (None, entry["sha256"]):
-        raise ModelError(f"{path}: its SHA-256 is not the one in the manifest, the file has changed")
+        raise ModelError(f"{path}: its SHA-256 differs from the manifest, the file has changed")
 
 
 def file_entry(entry: JsonValue) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class SymbolBundle(_Files):
         return dataclasses.replace(self, prefix=Path(prefix))
 
     def check_content(self) -> None:
-        """Raise ModelError unless the signature, the parameters and the graphs tell the same."""
+        """Raise ModelError unless the signature, the parameters and the graphs agree."""
         params = self.params()
         inputs = {tensor.name for tensor in self.signature.inputs}
         labels = {tensor.name for tensor in self.signature.label_inputs}
@@ -150,7 +150,7 @@ class Bundle(_Files):
         return bundle
 
     def check_content(self) -> None:
-        """Raise ModelError unless signature, config, vocabulary, parameters and graphs tell the same."""
+        """Raise ModelError unless signature, config, vocabulary, parameters and graphs agree."""
         names = [name for name in (SYMBOL, TRAIN_SYMBOL) if self.has(name)]
         graphs = {name: self.graph(name) for name in names}
         self._check_vocabulary()
@@ -263,7 +263,7 @@ def _check_addresses(graph: SymbolGraph, config: BertConfig, where: object) -> N
         if node.op == "Reshape":
             sizes = {*integers(node.attrs, "shape")}
             if not sizes <= {-1, 0, 1, config.num_heads, config.units} or "target_shape" in node.attrs:
-                raise ModelError(f"{where}: node {node.name!r} reshapes to what this config has not")
+                raise ModelError(f"{where}: node {node.name!r} reshapes to sizes that this config does not have")
         has_lengths = node.op in ("SequenceMask", "softmax") and len(node.inputs) > 1
         if has_lengths and not reads_fed_lengths(node, token_ids, valid_length):
             raise ModelError(f"{where}: node {node.name!r} reads lengths that are not those of {valid_length}")

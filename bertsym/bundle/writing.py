@@ -1,4 +1,4 @@
-"""Writing a bundle: whole or not at all."""
+"""Write a bundle atomically."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Stage:
         return Bundle.open(self.prefix)
 
     def write_symbol(self, content: SymbolContent) -> SymbolBundle:
-        """The same for a symbol that is none of export's BERTs."""
+        """The same for a symbol that is not an exported BERT."""
         self._write_files(content, content.params, {"config": None, **content.facts})
         bundle = open_any(self.prefix)
         assert isinstance(bundle, SymbolBundle)
@@ -135,7 +135,7 @@ class Stage:
 
 
 def _for_versions(content: BundleContent) -> BundleContent:
-    """The content with what its graphs tell of themselves; these say that its target wrote them."""
+    """Complete the signature from the graphs, and set their MXNet version to the target's."""
     graphs = [SymbolGraph.parse(text) for text in (content.symbol_json, content.train_symbol_json) if text]
     oldest = oldest_mxnet(node for graph in graphs for node in graph.nodes).version
     encoder = content.encoder or require_encoder(graphs[0], shapes_of(content.arg_params))
@@ -154,7 +154,7 @@ def _for_versions(content: BundleContent) -> BundleContent:
 
 @contextlib.contextmanager
 def stage_bundle(prefix: str | Path, force: bool = False) -> Iterator[Stage]:
-    """Make a bundle at `prefix` whole or not at all.
+    """Make a bundle at `prefix` atomically.
 
     Yields a Stage; on success its files move to `prefix`, on any exception nothing is left and files that
     were there stay. Raises UsageError at once when files of a bundle exist and `force` is False, BertsymError when

@@ -67,7 +67,7 @@ def dot_text(picture: Picture, expanded: Collection[str] = ()) -> str:
 def part_text(picture: Picture, nodes: Collection[Node], number: int, place: Callable[[Node], str]) -> str:
     """Only `nodes`, with a stub for all that comes in and goes out; `number` keeps the ids of parts apart.
 
-    `place` says where another node is, such as ``layer 3``.
+    `place` describes where another node is, such as ``layer 3``.
     """
     canvas = _Canvas(picture)
     canvas.prefix = common_prefix(nodes)

@@ -54,7 +54,7 @@ _ARITHMETIC = re.compile(
     r"(elemwise|broadcast)_(add|sub|mul|div|plus|minus|power|maximum|minimum)|_\w+_scalar|_(plus|mul|div|minus)"
 )
 
-# The attributes that say what an operator does here; the name too where the value alone would not tell.
+# The attributes that describe what an operator does; with the name where the value alone is unclear.
 _TELLING = {
     "Dropout": "{p}",
     "LeakyReLU": "{act_type}",
@@ -109,7 +109,7 @@ def telling_attributes(node: Node) -> str:
     """What an operator does here, in a few characters: ``gelu``, ``axis 1, 0 to 1``."""
     try:
         return visible(_TELLING.get(node.op, "").format_map(node.attrs), 32)
-    except KeyError:  # left at its default, so that there is nothing to tell
+    except KeyError:  # left at its default, so that there is nothing to show
         return ""
 
 

@@ -88,7 +88,7 @@ class Picture:
         return tuple(dict.fromkeys(entry.node for entry in node.inputs if entry.node not in drawn))
 
     def shape(self, output: Output) -> Shape | None:
-        """The shape of an output, for a variable the one that its own attribute tells; None when unknown."""
+        """The shape of an output, for a variable that of its own attribute; None when unknown."""
         known = self.shapes.get(output)
         if known is None and output.node.is_variable:
             known = sizes(output.node.attrs, "__shape__")

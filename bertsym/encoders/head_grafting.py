@@ -42,7 +42,7 @@ def add_head(
     cls_slice: bool = False,
     time_major: bool = False,
 ) -> tuple[SymbolGraph, SymbolGraph, Output]:
-    """The graph for inference and the one for training, each with a head of a kind of HEADS on `at`.
+    """The inference graph and the training graph, each with a head of a kind of HEADS on `at`.
 
     And the tensor of the first that is `at`.
 

@@ -35,9 +35,9 @@ def graft(
     (num_classes, U) and ``fc-finetune_bias`` (num_classes,), the label is ``softmax_label`` (N,), the
     output ``softmax_output`` (N, num_classes).
 
-    `symbol` must have one output, of shape (N, U). FullyConnected would flatten (N, T, U) without a word,
+    `symbol` must have one output, of shape (N, U). FullyConnected would flatten (N, T, U) silently,
     which makes the weight (num_classes, T*U) and locks the length: that needs `whole_sequence`. `shapes`
-    are input shapes to tell the rank by, if the inputs are not those of a BERT.
+    are input shapes from which the rank is inferred, if the inputs are not those of a BERT.
 
     Raises UsageError for several outputs, for another rank, and for numbers out of range.
     """
@@ -70,7 +70,7 @@ def _check_output(symbol: Any, whole_sequence: bool, shapes: _Shapes | None) -> 
     outputs = symbol.list_outputs()
     if len(outputs) != 1:
         raise UsageError(
-            f"the symbol has {len(outputs)} outputs ({', '.join(outputs)}): choose the one that the classifier "
+            f"the symbol has {len(outputs)} outputs ({', '.join(outputs)}): choose the output that the classifier "
             "reads, symbol[NAME]"
         )
     arguments = symbol.list_arguments()
@@ -91,7 +91,7 @@ def _check_output(symbol: Any, whole_sequence: bool, shapes: _Shapes | None) -> 
 
 
 def head_parameters(symbol: Any, base_arguments: Sequence[str], shapes: _Shapes, seed: int) -> dict[str, Array]:
-    """`initial_parameters` of those that `symbol` has and its base has not; `shapes` are those of the inputs."""
+    """`initial_parameters` of those that `symbol` has and its base does not have; `shapes` are those of the inputs."""
     known = {*base_arguments, LABEL_NAME}
     argument_shapes, _, _ = symbol.infer_shape(**dict(shapes))
     named = zip(symbol.list_arguments(), argument_shapes)

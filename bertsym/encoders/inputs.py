@@ -50,7 +50,7 @@ def check_inputs(
 ) -> None:
     """Raise DataError unless a forward with these arrays is safe: (N, T), (N, T) and (N,).
 
-    mxnet 1.9.1 clips ids silently, and reads and writes outside of its memory on a wrong valid_length. The error
+    mxnet 1.9.1 clips ids silently, and accesses memory out of bounds for a wrong valid_length. The error
     names the first wrong value, its position in the row, from 0, and the row: of `rows`, or else counted from 0.
     """
     if token_ids.ndim != 2 or token_types.shape != token_ids.shape or valid_length.shape != token_ids.shape[:1]:

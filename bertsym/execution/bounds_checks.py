@@ -1,4 +1,4 @@
-"""Graphs by which MXNet would leave its memory, told by the shapes that it infers: it does not check these itself.
+"""Bounds checks that MXNet omits, by the shapes that it infers: a violation would access memory out of bounds.
 
 Those of a BERT's bundle are checked by `symbol.shape_inference`, when it is opened.
 """

@@ -72,7 +72,7 @@ def compute(
 
 
 def _loaded(symbol: str, where: str) -> Any:
-    load = mx.sym.load_json  # mxnet itself is imported here, where its messages are heard
+    load = mx.sym.load_json  # mxnet itself is imported here, where its messages are caught
     with mxnet_errors(where), quiet_stderr():
         return load(symbol)
 

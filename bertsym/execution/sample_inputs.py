@@ -20,7 +20,7 @@ from bertsym.symbol.params import Array
 from bertsym.symbol.validation import DTYPES
 
 _BATCH, _LENGTH = 2, 16
-# Operators that read outside of their memory when an input is no index of another -> the place of that input.
+# Operators that read out of bounds when an input is not an index of another -> the place of that input.
 _INDICES = {
     "ROIPooling": 1,
     "_contrib_PSROIPooling": 1,
@@ -45,7 +45,7 @@ _KEEPING = frozenset(
 
 
 class UnknownShapeError(UsageError):
-    """The graph does not tell the shape of an input, and it was not given."""
+    """The graph does not determine the shape of an input, and it was not given."""
 
 
 def sample_inputs(
@@ -58,10 +58,10 @@ def sample_inputs(
 ) -> dict[str, Array]:
     """Random inputs of a model: token ids, token types and lengths of a BERT, normal numbers for other inputs.
 
-    `shapes` are asked for where the graph does not tell them. Only what the outputs `needed`, by default those of
+    `shapes` are needed where the graph does not determine them. Only what the outputs `needed`, by default those of
     the graph, depend on is made. `length` is that of a BERT's texts, where `shapes` has none.
 
-    Raises UsageError for a shape that an input can't have and for an input that the graph has not, and
+    Raises UsageError for a shape that an input can't have and for an input that the graph does not have, and
     UnknownShapeError where a shape is missing.
     """
     shapes = dict(shapes or {})
@@ -139,7 +139,7 @@ def _dtype(model: Model, node: Node) -> str:
 
 @dataclass(frozen=True)
 class BertLimits:
-    """The numbers of a recognised BERT; what the graph does not tell is not limited."""
+    """The sizes of a recognised BERT; a size that the graph does not determine is not limited."""
 
     vocab_size: int
     token_type_vocab_size: int
@@ -160,7 +160,7 @@ class BertLimits:
 def check_model_inputs(model: Model, inputs: Mapping[str, Array]) -> None:
     """Raise DataError, naming the input and its first wrong value, unless a forward with these arrays is safe.
 
-    Of a BERT as `encoders.inputs.check_inputs` does, and positions that index its tokens; of anything else, lengths.
+    Check a BERT as `encoders.inputs.check_inputs` does, and positions that index its tokens; anything else, lengths.
     """
     encoder, graph = model.encoder, model.graph
     try:
@@ -184,14 +184,14 @@ def check_model_inputs(model: Model, inputs: Mapping[str, Array]) -> None:
 
 
 def _is_index(graph: SymbolGraph, node: Node) -> bool:
-    """Whether an input tells positions in another tensor, as the masked positions of a BERT in pretraining."""
+    """Whether an input holds positions in another tensor, as the masked positions of a BERT in pretraining."""
     return bool(_readers(graph, node, _INDICES))
 
 
 def _longest(model: Model, name: str, shapes: Mapping[str, Shape]) -> int | None:
-    """The largest number that an input may hold which tells lengths; None of an input that tells none.
+    """The largest value of an input that holds lengths; None for an input that does not.
 
-    MXNet reads and writes outside of its memory on a larger one, and on one below 1.
+    MXNet accesses memory out of bounds for a larger value, and for a value below 1.
     """
     readers = _readers(model.graph, model.graph.variable(name), _LENGTHS)
     if not readers:

@@ -14,7 +14,7 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.validation import check_symbol
 
-# Batch size and length, twice; primes, so that products tell what they are made of.
+# Batch size and length, twice; primes, so that products show their factors.
 _PROBES = ((11, 5), (13, 7))
 
 
@@ -63,7 +63,7 @@ def _tensors(graph: SymbolGraph) -> list[Output]:
 def all_shapes(model: Model, shapes: Mapping[str, Shape] | None = None) -> dict[Output, Axes]:
     """The shapes of all tensors: for `shapes` of inputs, of a BERT of one of them, or with free axes without any.
 
-    Raises UsageError for an input that the graph has not, and ModelError for shapes that don't fit.
+    Raises UsageError for an input that the graph does not have, and ModelError for shapes that don't fit.
     """
     known = [*model.inputs, *model.label_inputs]
     for name in shapes or {}:
@@ -106,7 +106,7 @@ def known_shapes(
 
 
 def input_axes(model: Model) -> dict[str, Axes]:
-    """The shapes of a BERT's inputs, or those that the signature of a part of one tells, by name."""
+    """The shapes of a BERT's inputs, or those in the signature of a part of a BERT, by name."""
     encoder = model.encoder
     if encoder is None:
         told = {output.node.name: axes for output, axes in model.signature_axes.items() if output.node.is_variable}
@@ -129,9 +129,9 @@ def sizes_of(axes: Axes, batch: int, length: int) -> Shape | None:
 def free_shapes(model: Model, outputs: Sequence[Output] | None = None) -> dict[Output, Axes]:
     """The shapes of all tensors of a BERT, free axes as ``N`` and ``T``: ``(N, T, 768)``, ``(12*N, T, T)``.
 
-    Or of a part of one, whose inputs a signature tells. With `outputs`, of the tensors that these depend on: a
-    classifier that locks the length is then left out. MXNet infers them twice, for two batch sizes and lengths;
-    what changes with them is free. Where nothing tells the free axes, the result is empty.
+    The same for a part of a BERT, whose inputs a signature describes. With `outputs`, of the tensors that these depend
+    on: a classifier that locks the length is then left out. MXNet infers them twice, for two batch sizes and lengths;
+    what changes with them is free. Where the free axes are unknown, the result is empty.
     """
     axes = input_axes(model)
     if not axes:

@@ -20,7 +20,7 @@ def model_values(
 ) -> list[Array]:
     """As `tensor_values` of a model's graph and parameters, on inputs that are checked first.
 
-    Raises DataError for inputs by which MXNet would leave its memory, too.
+    Raises DataError for inputs that would make MXNet access memory out of bounds, too.
     """
     check_model_inputs(model, inputs)
     arguments = (model.graph, model.params if model.params is not None else {}, inputs, outputs)
@@ -55,7 +55,7 @@ def tensor_values(
 def _check_shapes(
     graph: SymbolGraph, outputs: Sequence[Output], shapes: Mapping[str, Shape], where: str, trusted: bool
 ) -> None:
-    """Raise ModelError for shapes by which MXNet would leave its memory."""
+    """Raise ModelError for shapes that would make MXNet access memory out of bounds."""
     part = graph.part(outputs)
     if any(node.op in RULES for node in part.nodes):
         check_tensors(part, tensor_shapes(part, shapes, where, trusted=trusted), where)

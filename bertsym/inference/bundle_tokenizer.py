@@ -59,7 +59,7 @@ class BundleTokenizer:
     ) -> Iterator[Features]:
         """Encode the rows of a table or of a stream as they come, in their order and in constant memory.
 
-        As `encode_each` reads them; raises DataError, naming the line, for a row that can't be read, behind those
+        As `encode_each` reads them; raises DataError, naming the line, for a row that can't be read, after the rows
         before it.
         """
         return _good(self.encode_each(source, table_format, warn))
@@ -144,7 +144,7 @@ def _good(encoded: Iterable[list[Encoded | DataError]]) -> Iterator[Features]:
 
 
 def _bert_signature(bundle: Bundle | SymbolBundle) -> Signature:
-    """The signature that tells how texts are tokenised: a part or a change of a BERT keeps that of its origin."""
+    """The signature that describes how texts are tokenised: a part or a change of a BERT keeps that of its origin."""
     if isinstance(bundle, Bundle):
         return bundle.signature
     origin = bundle.signature.origin

@@ -31,7 +31,7 @@ def open_classifier(prefix: str | Path) -> Bundle:
 
 
 def task_of(signature: Signature, name: str | None = None) -> Task:
-    """The row of TASKS of this name or, without one, the one that a classifier was trained for.
+    """The row of TASKS of this name or, without one, the task that a classifier was trained for.
 
     Raises UsageError for a name that is not in TASKS, ModelError for a signature whose task is not.
     """

@@ -40,7 +40,7 @@ def evaluate(
 ) -> EvaluateResult:
     """Metrics of the classifier at `prefix` on a table whose labels are among the classifier's.
 
-    `task` None: the one that the classifier was trained for, with the columns of its training table. A row that can't
+    `task` None: the task that the classifier was trained for, with the columns of its training table. A row that can't
     be read, or whose label is unknown, is an error, or is left out where `on_bad_row` takes the error. Rows with a
     label that the training dropped, or that `table_format` drops, do not count. `on_rows` is called with numbers of
     rows that are done, `warn` with what is suspicious about the table.

@@ -69,7 +69,7 @@ class _Bound:
 class Executors:
     """Forwards of one function on one device, one after the other.
 
-    A graph is bound when its shape first comes; the one that was not used for longest is dropped. The memory of the
+    A graph is bound when its shape first comes; the least recently used is dropped. The memory of the
     largest is shared by all. `nbytes` is the size of the weights that a bound graph copies.
     """
 

@@ -31,7 +31,7 @@ class Predictor:
 
     On a CPU many rows are computed by several executors at a time, each with its share of the threads, since many of
     MXNet's operators use only one; few rows by one with all threads. On GPUs each has one. A batch has `batch_size`
-    rows, on a CPU fewer if they are long. One that has not all its rows is filled up to a power of two, and the filling
+    rows, on a CPU fewer if they are long. A batch with fewer rows is filled up to a power of two, and the filling
     dropped, so that the number of graphs stays small. `length` fixes the length for symbols that take only one.
     """
 
@@ -80,7 +80,7 @@ class Predictor:
             raise ModelError(f"parameters are missing: {', '.join(missing[:5])}")
         arg_params = {name: arg_params[name] for name in names}  # read once, where they are in a file
         with self._lock, no_fork():
-            # Bound anew: mxnet 1.9.1's fused operators keep their first weight.
+            # Bound again: mxnet 1.9.1's fused operators keep their first weight.
             if self._on_cpu:
                 if self._fast is None:
                     self._fast = FastInference(self._symbol, shapes_of(arg_params))
@@ -99,7 +99,7 @@ class Predictor:
         return all(device.device_type == "cpu" for device in self._contexts)
 
     def __call__(self, features: Features, on_rows: Callable[[int], object] = lambda count: None) -> Array:
-        """The output's rows in the order of `features`: (rows, ...) float32; `on_rows` hears how many are done.
+        """The output's rows in the order of `features`: (rows, ...) float32; `on_rows` is called with the number done.
 
         Raises DataError for no rows, and ModelError when an output is not finite.
         """

@@ -1,4 +1,4 @@
-"""Write a symbol as an ONNX file that onnxruntime was seen to compute alike."""
+"""Write a symbol as an ONNX file that is verified against MXNet in onnxruntime."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def export_onnx(
 
     Inputs keep their names. Token ids, token types and valid_length are int64, (batch, length) and (batch,), any
     other input is float32 as in MXNet. Outputs are float32 and named as MXNet lists them. Batch and length are
-    free where they are in the symbol; `shapes` are those of the inputs whose shape the graph does not tell, and fixed.
-    More than 2 GB of parameters go into ``OUT.data`` beside it.
+    free where they are in the symbol; `shapes` are those of the inputs whose shape the graph does not
+    determine, and are fixed. More than 2 GB of parameters go into ``OUT.data`` beside it.
 
     onnx checks the file and onnxruntime runs it beside MXNet on random inputs of two sizes, with padding: each
     output may differ by 1e-5 of its scale. Raises UsageError, ModelError (of a node that does not convert) or
@@ -136,7 +136,7 @@ def _advice(model: Model) -> str:
 
 
 def _samples(model: Model, shapes: Mapping[str, Shape] | None) -> list[dict[str, Array]]:
-    """Random inputs of two sizes; of one, where the graph does not tell what is free."""
+    """Random inputs of two sizes; of one, where the free axes are unknown."""
     axes = input_axes(model)
     if not axes:
         return [sample_inputs(model, shapes)]
@@ -149,7 +149,9 @@ def _samples(model: Model, shapes: Mapping[str, Shape] | None) -> list[dict[str,
         for name in shapes or {}:
             if name in known:
                 told = ", ".join(map(str, axes[name]))
-                raise UsageError(f"{model.name}: the graph tells the shape of {name}, ({told}): give none with --shape")
+                raise UsageError(
+                    f"{model.name}: the graph determines the shape of {name}, ({told}): leave it out of --shape"
+                )
         samples.append(sample_inputs(model, {**(shapes or {}), **known}, seed))
     return samples
 

@@ -1,4 +1,4 @@
-"""What an ONNX file tells of the model besides its graph, so that it can stand alone."""
+"""The metadata of an ONNX file, with which it can be used alone."""
 
 from __future__ import annotations
 

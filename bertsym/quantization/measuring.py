@@ -32,7 +32,7 @@ class Measured:
 
 
 def metrics_of(bundle: Bundle, probabilities: Array, rows: Rows) -> dict[str, float]:
-    """The metrics of the classifier's task, the one that decides first."""
+    """The metrics of the classifier's task, the deciding metric first."""
     task = task_of(bundle.signature)
     return evaluate_probabilities(
         probabilities, rows.classes, bundle.signature.class_names, task.metrics, task.positive_label
@@ -42,7 +42,7 @@ def metrics_of(bundle: Bundle, probabilities: Array, rows: Rows) -> dict[str, fl
 def measure(models: Sequence[tuple[Bundle, Forward]], rows: Rows) -> list[Measured]:
     """Answers of all models, and their speed: in turn, the median of three rounds on up to 512 rows.
 
-    The first model is the one that the others should agree with.
+    The others should agree with the first model.
     """
     probabilities = [forward(rows.features) for _, forward in models]
     sample = rows.sample(_TIMED_ROWS)

@@ -46,7 +46,7 @@ class QuantizeResult:
     bundle: Bundle
     float32: Measured
     int8: Measured
-    metric: str  #: the one that must hold
+    metric: str  #: the metric that must not fall
     layers: tuple[str, ...]  #: FullyConnecteds in int8
     kept: dict[str, str]  #: those in float32 -> why
 

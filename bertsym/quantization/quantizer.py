@@ -42,7 +42,7 @@ class Quantizer:
     def quantized(self, kept: Collection[str]) -> tuple[SymbolGraph, dict[str, Array]]:
         """The graph whose layers are int8 but those of `kept`, and its parameters; after `calibrate`."""
         symbol, arg_params, _ = self._quantize(kept)
-        # Ranges that were computed elsewhere: mxnet's collectors compute them anew for each choice of layers.
+        # Ranges that were computed elsewhere: mxnet's collectors compute them again for each choice of layers.
         ranges = SimpleNamespace(min_max_dict=self._ranges)
         with quiet_stderr():
             symbol, arg_params, _ = mx.contrib.quantization.calib_graph(

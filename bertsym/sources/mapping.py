@@ -24,7 +24,7 @@ _USUAL_PREFIXES = ("", "bert.")  # of a checkpoint of the encoder alone, and of 
 
 @dataclass(frozen=True)
 class WeightNames:
-    """The names of a checkpoint's weights, told apart.
+    """The names of a checkpoint's weights, by what they belong to.
 
     ``spelled``: name of a weight of the encoder -> the table's name, without ``prefix``; names that nothing explains
     are among them. ``left_out``: name of another weight -> its purpose.

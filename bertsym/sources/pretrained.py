@@ -43,7 +43,7 @@ class Pretrained:
     ``arg_params`` reads an array from its file whenever it is asked for, where the source allows it.
     ``tokenizer_document`` is the whole tokenizer in the format of Hugging Face's ``tokenizers``; None where texts can't
     be tokenised. ``checkpoint`` is the model as the source stores it, for the reference encoder. ``origin`` goes into
-    the manifest; ``notes`` say what was assumed and left out, one line each.
+    the manifest; ``notes`` list what was assumed and left out, one line each.
     """
 
     config: BertConfig

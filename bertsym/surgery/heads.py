@@ -52,7 +52,7 @@ def graft_head(
     `head` is ``classification``, ``regression``, ``tagging``, ``qa`` (what they do: `head_grafting.add_head`) or
     ``none``; `num_classes` the values that it gives (2 by default, 1 for regression). It reads the tensor `at`,
     by default the only output; with `cls_slice` its position 0. Weights are normal(0, 0.02) drawn from the seed
-    `seed`, biases 0. The bundle at `out` has the graph for inference and the one for training.
+    `seed`, biases 0. The bundle at `out` has the inference graph and the training graph.
 
     What the head reads is compared with the original's on random inputs. Raises UsageError, ModelError or
     VerificationError; nothing is left at `out` then.

@@ -13,7 +13,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 BUCKET_STEP = 4  #: bucket lengths are multiples of it
 _WINDOW = 50  # batches that are sorted by length together
 _CACHED_TOKENS = 1024
-FEW_TOKENS = 256  #: of which a forward takes not much more time than packing the weights anew
+FEW_TOKENS = 256  #: of which a forward takes not much more time than repacking the weights
 _SHORTEST = 16  # which takes hardly more time than a single token
 
 

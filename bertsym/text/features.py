@@ -65,7 +65,7 @@ class Features:
                 token_ids[position, :size] = example.token_ids
                 token_types[position, :size] = example.token_types
             except (OverflowError, TypeError, ValueError) as error:
-                raise DataError(f"row {row} holds what is no token id or type: {error}") from None
+                raise DataError(f"row {row} holds a value that is not a token id or token type: {error}") from None
             valid_length[position] = size
         check_inputs(token_ids, token_types, valid_length, config, rows)
         return token_ids, token_types, valid_length

@@ -30,7 +30,7 @@ class FirstLine:
     line: int
     cells: Sequence[str]
     is_header: bool  #: whether it is read as one
-    is_given: bool  #: whether ``--header`` or ``--no-header`` says so, and not a default or the training tables
+    is_given: bool  #: whether ``--header`` or ``--no-header`` was given, not a default or the training tables
     places: Mapping[str, int]  #: part (text, pair, label) -> index of its column
     named: Collection[str]  #: parts whose column is given by name
     trained_names: Columns = Columns()  #: names that numbered columns had in the training table

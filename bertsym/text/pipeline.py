@@ -63,7 +63,7 @@ class Pipeline:
     def encode_start(self, text: str, count: int) -> list[int]:
         """The first token ids of a text of any length, at least `count` or all; in bounded memory.
 
-        Raises UncutError where the text has LONGEST characters that can't be told apart from a single word.
+        Raises UncutError where the text has LONGEST characters that can't be distinguished from a single word.
         """
         found: list[int] = []
         for piece in self._cutter.pieces(text):

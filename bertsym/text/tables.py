@@ -133,7 +133,7 @@ class Table:
     def _kind_by_suffix(self) -> str:
         suffix = Path(self.name).suffix.lower()
         if suffix not in _SUFFIXES:
-            raise UsageError(f"{self.name}: can't tell the format from the name, give --format {'|'.join(FORMATS)}")
+            raise UsageError(f"{self.name}: the format is not clear from the name; give --format {'|'.join(FORMATS)}")
         return _SUFFIXES[suffix]
 
     def error(self, line: int, why: str) -> DataError:
@@ -214,7 +214,7 @@ class Table:
         return {"text": texts[0], "pair": texts[1]}
 
     def _without_blanks(self, records: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
-        """An empty line is no row; where every line is to get its answer it is an error."""
+        """Skip an empty line; where each line needs an answer, an empty line is an error."""
         for number, record in records:
             if record or not self.need_label:
                 yield number, record or self.error(number, "an empty line")
@@ -246,7 +246,7 @@ class Table:
         columns, trained, known = vars(self.columns), vars(table_format.trained.names), dict(places)
         label = self.columns.label
         if not self.need_label and label is not None:
-            # A label that is not read still says what the first line is.
+            # A label that is not read still shows what the first line is.
             with contextlib.suppress(DataError):
                 known["label"] = self._place("label", label, cells)
         numbered = {part: name for part, name in trained.items() if vars(table_format.columns)[part] is None}

@@ -66,7 +66,7 @@ class Vocabulary:
 
     @classmethod
     def parse(cls, content: bytes, path: str | Path) -> Vocabulary:
-        """The vocabulary in the content of such a file, whose `path` tells its kind; raises DataError."""
+        """The vocabulary in the content of such a file, whose `path` has a suffix for its kind; raises DataError."""
         text = _decoded(content, path)
         if Path(path).suffix == ".json":
             tokens = json_object(text, str(path), DataError)["idx_to_token"].texts()
@@ -113,7 +113,7 @@ class FoundVocabulary:
 def read_vocabulary(path: Path, rows: int, strip: bool = False) -> FoundVocabulary:
     """Read a ``vocab.txt`` as transformers does, or a GluonNLP vocabulary JSON.
 
-    Of repeated lines the last one counts, and blank lines are no tokens: their rows of the word embedding are named
+    The last of repeated lines counts, and blank lines are not tokens: their rows of the word embedding are named
     ``[unused row N]``. Blank lines at the end are left out where there are no `rows` for them. With `strip`, white
     space at the end of a token is left out. Raises DataError.
     """
@@ -135,7 +135,7 @@ def read_vocabulary(path: Path, rows: int, strip: bool = False) -> FoundVocabula
     blank = [number for number, token in enumerate(lines) if not token]
     repeated = [number for number, token in enumerate(lines) if token and last[token] != number]
     if blank:
-        count = f"{len(blank)} blank lines are no tokens" if len(blank) > 1 else "a blank line is no token"
+        count = f"{len(blank)} blank lines are not tokens" if len(blank) > 1 else "a blank line is not a token"
         notes.append(f"{count}; {_row_names(blank)}")
     if repeated:
         notes.append(

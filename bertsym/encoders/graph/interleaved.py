@@ -17,7 +17,7 @@ class InterleavedEncoder(InferenceEncoder):
     """
 
     def build(self, first_only: bool = False) -> list[Any]:
-        """As all forms, (N, T, U) behind the layers that run on (T, N, U)."""
+        """As all forms, (N, T, U) after the layers that run on (T, N, U)."""
         *outputs, last = super().build(first_only)
         outputs = [_exchanged(x, f"batch_major{i}") for i, x in enumerate(outputs)]
         return [*outputs, last if first_only else _exchanged(last, f"batch_major{len(outputs)}")]

@@ -11,7 +11,7 @@ from bertsym.symbol.recorder import sym
 class PixelsEncoder(InferenceEncoder):
     """Matrix products as convolutions of one pixel, on (1, U, T, N), between LayerNorms on (1, T, N, U).
 
-    MXNet 1.9.1's FullyConnected packs its weight anew in every forward, its Convolution once, which takes longer: it
+    MXNet 1.9.1's FullyConnected repacks its weight in every forward, its Convolution once, which takes longer: it
     pays where a few tokens are computed again and again. oneDNN multiplies the heads of query, key, value by strides.
     """
 
