@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from bertsym.text.tasks import Columns
     from bertsym.training.distributed import finetune_distributed
     from bertsym.training.finetune import FinetuneResult, finetune
-    from bertsym.training.options import FinetuneOptions
+    from bertsym.training.options import CheckpointOptions, FinetuneOptions
     from bertsym.verifier import verify
 
 _HOME = {
@@ -97,6 +97,7 @@ _HOME = {
     "finetune": "training.finetune",
     "finetune_distributed": "training.distributed",
     "trusting": "execution.sandbox",
+    "CheckpointOptions": "training.options",
     "FinetuneOptions": "training.options",
     "verify": "verifier",
 }
@@ -106,6 +107,7 @@ __all__ = [
     "BertsymError",
     "Bundle",
     "BundleTokenizer",
+    "CheckpointOptions",
     "Classifier",
     "Columns",
     "DataError",

@@ -1,4 +1,4 @@
-"""Fine-tunings of the tiny BERT that can be stopped and made again."""
+"""Fine-tuning runs of the tiny BERT that can be stopped and repeated."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 from conftest import Tables
 
-from bertsym import FinetuneOptions, finetune
-from bertsym.training.loop import StepReport
+from bertsym import CheckpointOptions, FinetuneOptions, finetune
 from bertsym.training.progress import EpochReport, SilentProgress
+from bertsym.training.trainer import StepReport
 
 # 90 rows: 6 steps an epoch, the last one short.
 OPTIONS = FinetuneOptions(epochs=3, batch_size=16, learning_rate=2e-3, max_length=24)
 
 
-class Gone(BaseException):
-    """As kill -9: nothing that the run could still do is done."""
+class Killed(BaseException):
+    """Ends a run like kill -9: no handler of the run catches it."""
 
 
-class At(SilentProgress):
-    """Does something at a step, and notes what it hears."""
+class Recorder(SilentProgress):
+    """Records all reports, and performs an action at a step."""
 
     def __init__(self, step: int = 0, action: Callable[[], object] = lambda: None) -> None:
         self._step, self._action = step, action
@@ -43,12 +43,12 @@ class At(SilentProgress):
         self.epochs.append(report)
 
 
-def go() -> None:
-    raise Gone
+def kill() -> None:
+    raise Killed
 
 
 def files(prefix: Path) -> dict[str, bytes]:
-    """The bundle's files by their names without the prefix; there is nothing else beside them."""
+    """The bundle's files by name without the prefix; the folder must not have other files."""
     assert [path for path in prefix.parent.iterdir() if not path.name.startswith(f"{prefix.name}-")] == []
     return {path.name.removeprefix(prefix.name): path.read_bytes() for path in prefix.parent.iterdir()}
 
@@ -58,12 +58,12 @@ def checkpoints(prefix: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-_uninterrupted: dict[str, tuple[At, dict[str, bytes]]] = {}
+_uninterrupted: dict[str, tuple[Recorder, dict[str, bytes]]] = {}
 
 
 @dataclasses.dataclass
 class Run:
-    """A run that can be made several times."""
+    """A run that can be started several times."""
 
     base: Path
     tables: Tables
@@ -73,29 +73,42 @@ class Run:
     def out(self) -> Path:
         return self.folder / "x"
 
-    def __call__(self, progress: SilentProgress | None = None, options: FinetuneOptions = OPTIONS, **more: Any) -> Any:
+    def __call__(
+        self,
+        progress: SilentProgress | None = None,
+        options: FinetuneOptions = OPTIONS,
+        force: bool = False,
+        **checkpoints: Any,
+    ) -> Any:
         return finetune(
-            self.base, self.tables.train, self.tables.dev, self.out, options=options, progress=progress, **more
+            self.base,
+            self.tables.train,
+            self.tables.dev,
+            self.out,
+            options=options,
+            checkpoints=CheckpointOptions(**checkpoints),
+            progress=progress,
+            force=force,
         )
 
     @property
     def arguments(self) -> list[str]:
-        """As a command line."""
+        """The arguments of the command line."""
         tables = ["--train", str(self.tables.train), "--dev", str(self.tables.dev)]
         return ["finetune", str(self.base), str(self.out), *tables]
 
     def stopped(self, step: int, **more: Any) -> None:
-        """Run until a step, and no further."""
-        with pytest.raises(Gone):
-            self(At(step, go), **more)
+        """Run until a step, and stop there as if killed."""
+        with pytest.raises(Killed):
+            self(Recorder(step, kill), **more)
 
-    def uninterrupted(self, **changes: Any) -> tuple[At, dict[str, bytes]]:
-        """What a run with OPTIONS, changed, reports when nothing stops it, and its files; made once for all tests."""
+    def uninterrupted(self, **changes: Any) -> tuple[Recorder, dict[str, bytes]]:
+        """The reports and files of an uninterrupted run with OPTIONS and `changes`, computed once for all tests."""
         key = repr(sorted(changes.items()))
         if key not in _uninterrupted:
-            heard, other = At(), self.elsewhere("uninterrupted")
-            other(heard, options=dataclasses.replace(OPTIONS, **changes))
-            _uninterrupted[key] = heard, files(other.out)
+            recorder, other = Recorder(), self.elsewhere("uninterrupted")
+            other(recorder, options=dataclasses.replace(OPTIONS, **changes))
+            _uninterrupted[key] = recorder, files(other.out)
         return _uninterrupted[key]
 
     def elsewhere(self, name: str) -> Run:

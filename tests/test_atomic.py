@@ -202,7 +202,7 @@ def test_a_checkpoint_on_a_full_disk_is_one_line_and_the_old_bundle_stays(
         timeout=120,
     )
     assert result.stderr.splitlines()[-1] == (
-        f"Error: {prefix}-checkpoints: can't write a checkpoint: File too large; no checkpoint was written yet"
+        f"Error: {prefix}-checkpoints: cannot write a checkpoint: File too large; no checkpoint was written yet"
     )
     assert result.returncode == 1
     assert tree(tmp_path) == before
@@ -242,7 +242,7 @@ def test_a_small_disk_that_fills_up_is_one_line_each(
     before = tree(small_disk)
     options = ["--train", tables.train, "--dev", tables.dev, prefix, "--max-length", 24, "--force"]
     failed = cli("finetune", bundles["mean"], *options)
-    assert "can't write a checkpoint: No space left on device" in failed.err.splitlines()[-1]
+    assert "cannot write a checkpoint: No space left on device" in failed.err.splitlines()[-1]
     assert (failed.code, tree(small_disk)) == (1, before)
     filling = small_disk / "filling"
     filling.write_bytes(b"x" * 60_000)

@@ -70,7 +70,7 @@ def test_a_single_label_is_nothing_to_learn(cli: Cli, bundles: dict[str, Path], 
     table = make("t.tsv", b"text\tlabel\nthe cat\tyes\nthe dog\tyes\n")
     result = cli("finetune", bundles["cls"], "--train", table, "--dev", table, tmp_path / "x", "--max-length", 16)
     assert result.code == 1
-    assert "every label is 'yes', a classifier needs at least 2" in result.error_line
+    assert "every label is 'yes'; a classifier needs at least 2 labels" in result.error_line
 
 
 def test_evaluate_refuses_pairs_for_a_classifier_of_single_texts(cli: Cli, classifier: Path, make: Make) -> None:
@@ -87,15 +87,15 @@ def test_evaluate_refuses_a_label_that_the_classifier_does_not_know(cli: Cli, cl
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--epochs", "0"], "epochs is 0, 1 or more is needed"),
-        (["--batch-size", "0"], "batch_size is 0"),
-        (["--lr", "-1"], "learning_rate is -1"),
-        (["--lr", "nan"], "learning_rate is nan"),
-        (["--dropout", "1"], "dropout is 1"),
-        (["--warmup", "2"], "warmup is 2"),
-        (["--seed", "-1"], "seed is -1"),
+        (["--epochs", "0"], "epochs must be 1 or more, not 0"),
+        (["--batch-size", "0"], "batch_size must be 1 or more, not 0"),
+        (["--lr", "-1"], "learning_rate must be between 0 and 1, exclusive, not -1"),
+        (["--lr", "nan"], "exclusive, not nan"),
+        (["--dropout", "1"], "dropout must be 0 or more and below 1, not 1"),
+        (["--warmup", "2"], "warmup must be a fraction from 0 to 1, not 2"),
+        (["--seed", "-1"], "seed must be 0 or more, not -1"),
         (["--max-length", "2"], "max length 2 is too short"),
-        (["--max-length", "41"], "beyond the 40 positions"),
+        (["--max-length", "41"], "max_length must be at most 40, "),
         (["--device", "gpu"], "device 'gpu' is not one of"),
         (["--whole-sequence"], "needs a bundle exported with --output sequence"),
         (["--task", "unknown"], "Invalid value for '--task'"),
@@ -118,7 +118,7 @@ def test_a_finished_head_is_not_a_base_to_graft_on(cli: Cli, tiny_hf: Path, tabl
     assert cli("export", f"hf:{tiny_hf}", tmp_path / "c", "--task", "classification").code == 0
     result = cli("finetune", tmp_path / "c", "--train", tables.train, "--dev", tables.dev, tmp_path / "x")
     assert result.code == 1
-    assert "already ends in a head" in result.error_line
+    assert "already has a head" in result.error_line
 
 
 def test_finetuning_what_is_no_bundle(cli: Cli, tables: Tables, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_log_file_that_cannot_be_written(cli: Cli, bundles: dict[str, Path], tab
         *("--log-json", tmp_path / "none" / "log"),
     )
     assert result.code == 2
-    assert "can't write a log, there is no folder" in result.error_line
+    assert "cannot write a log: the folder" in result.error_line
     assert not list(tmp_path.iterdir())
 
 

@@ -32,8 +32,8 @@ from bertsym.text.features import Features
 from bertsym.text.reading import read_encoded_rows
 from bertsym.text.tables import Table
 from bertsym.training.batch_source import TokenSource
-from bertsym.training.loop import Trainer
 from bertsym.training.progress import EpochReport, SilentProgress
+from bertsym.training.trainer import Trainer
 
 Cli = Callable[..., Result]
 
@@ -202,12 +202,12 @@ def test_whole_sequence_locks_the_length_and_says_so(
     arguments = ["finetune", bundles["sequence"], "--train", tables.train, "--dev", tables.dev, out]
     refused = cli(*arguments)
     assert refused.code == 2
-    assert "locked to one length" in refused.error_line
+    assert "fix the classifier to one sequence length" in refused.error_line
     assert not list(tmp_path.iterdir())
 
     done = cli(*arguments, "--whole-sequence", "--max-length", 20, "--epochs", 1)
     assert done.code == 0, done.err
-    assert "20 x 32 = 640 values, so it takes no other length than 20" in done.err
+    assert "20 x 32 = 640 features, which fixes the sequence length to 20" in done.err
     assert params(out)["fc-finetune_weight"].shape == (2, 640)
     assert Bundle.open(out).signature.to_json()["inputs"][0]["shape"] == ("batch", 20)
     assert cli("verify", out).code == 0
@@ -306,7 +306,7 @@ def test_the_base_is_never_replaced_by_its_classifier(cli: Cli, bundles: dict[st
     base = bundles["cls"]
     refused = cli("finetune", base, "--train", tables.train, "--dev", tables.dev, base, "--force")
     assert (refused.code, Bundle.open(base).has_head) == (2, False)
-    assert "is the base itself" in refused.error_line
+    assert "is the bundle to train" in refused.error_line
 
 
 def test_a_stream_of_pairs_has_two_texts_a_line(bundles: dict[str, Path], tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_training_that_diverges_stops_with_the_step_and_the_gradients(bundles: d
     source = TokenSource(encoded(bundle, tables.train), np.zeros(90, np.int64), bundle.config, 0, 24)
     trainer = Trainer(symbol, {**bundle.params(), **head}, source, FAST)
     with pytest.raises(ModelError, match=r"diverged at step 1 \(epoch 1\): loss nan, gradient norm nan"):
-        trainer.epoch(1, lambda _: None)
+        trainer.train_epoch(1, lambda _: None)
 
 
 def test_a_predictor_answers_with_the_parameters_that_it_was_given_last(

@@ -93,7 +93,7 @@ def test_finetune_refuses_a_folded_base(cli: Cli, bundles: dict[str, Path], tabl
     base = folded(bundles["cls"], tmp_path / "x").prefix
     result = cli("finetune", base, "--train", tables.train, "--dev", tables.dev, tmp_path / "y")
     assert result.code == 1
-    assert "folded for inference" in result.error_line
+    assert "has fused QKV weights, for inference only" in result.error_line
 
 
 def test_there_may_be_nothing_to_fold(bundles: dict[str, Path], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from commands import BERTSYM
 from conftest import VOCABULARY, Result, Tables, hugging_face_weights, write_hugging_face
-from runs import OPTIONS, At, Run, checkpoints, files
+from runs import OPTIONS, Recorder, Run, checkpoints, files
 
 from bertsym import ModelError, ParamsFile, TableFormat, UsageError, export
 from bertsym.symbol.params import Array, write_params
@@ -72,16 +72,16 @@ def test_a_resumed_run_writes_the_same_bytes(
     run: Run, step: int, checkpoint_steps: int | None, found: str | None, changes: dict[str, Any]
 ) -> None:
     options = dataclasses.replace(OPTIONS, **changes)
-    heard = At()
+    recorder = Recorder()
     whole, expected = run.uninterrupted(**changes)
     run.stopped(step, options=options, checkpoint_steps=checkpoint_steps)
     assert [name for name in checkpoints(run.out) if name.startswith("checkpoint-")] == ([found] if found else [])
-    run(heard, options=options, resume=True)
+    run(recorder, options=options, resume=True)
     first = int(found.rpartition("-")[2]) if found else 0
-    assert heard.steps == whole.steps[first:]
+    assert recorder.steps == whole.steps[first:]
     # The epoch of the checkpoint is evaluated again.
-    assert [report.metrics for report in heard.epochs] == [
-        report.metrics for report in whole.epochs[-len(heard.epochs) :]
+    assert [report.metrics for report in recorder.epochs] == [
+        report.metrics for report in whole.epochs[-len(recorder.epochs) :]
     ]
     assert files(run.out) == expected
 
@@ -96,14 +96,14 @@ def test_a_run_that_is_stopped_again_and_again_writes_the_same_bytes(run: Run, w
 def test_the_best_epoch_and_the_patience_survive(run: Run) -> None:
     # After the first epoch so small a rate that nothing gets better.
     options = dataclasses.replace(OPTIONS, epochs=9, learning_rate=1e-12, patience=2)
-    whole, heard = At(), At()
+    whole, recorder = Recorder(), Recorder()
     expected = run.elsewhere("whole")
     result = expected(whole, options=options)
     stop = whole.steps[-1][0] - 2
     run.stopped(stop, options=options)
-    resumed = run(heard, options=options, resume=True)
+    resumed = run(recorder, options=options, resume=True)
     assert (resumed.kept.epoch, len(resumed.epochs)) == (result.kept.epoch, len(result.epochs))
-    assert len(heard.epochs) < len(whole.epochs) < 9
+    assert len(recorder.epochs) < len(whole.epochs) < 9
     assert files(run.out) == files(expected.out)
 
 
@@ -145,10 +145,12 @@ def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(run: Run, whole
     content = bytearray(params.read_bytes())
     content[len(content) // 2] ^= 1
     params.write_bytes(content)
-    heard = At()
-    run(heard, resume=True, keep_checkpoints=2)
-    assert any(note.startswith("left out: ") and "its SHA-256 differs" in note for note in heard.notes)
-    assert heard.steps[0][0] == 7
+    recorder = Recorder()
+    run(recorder, resume=True, keep_checkpoints=2)
+    assert any(
+        note.startswith("skipping a damaged checkpoint: ") and "its SHA-256 differs" in note for note in recorder.notes
+    )
+    assert recorder.steps[0][0] == 7
     assert files(run.out) == whole
 
 
@@ -188,10 +190,10 @@ def test_the_encodings_of_a_frozen_encoder_are_computed_once(run: Run, monkeypat
 def test_encodings_that_the_run_can_t_have_are_computed_again(tmp_path: Path, other: Array) -> None:
     (tmp_path / "scratch").mkdir()
     kept = Checkpoints(tmp_path / "x-checkpoints", tmp_path / "scratch", {}, 1)
-    kept.kept_array("train-encodings", other.shape, lambda: other)
+    kept.cached_array("train-encodings", other.shape, lambda: other)
     right = np.ones((4, 3), np.float32)
-    assert kept.kept_array("train-encodings", (4, 3), lambda: right) is right
-    found = kept.kept_array("train-encodings", (4, 3), lambda: other)
+    assert kept.cached_array("train-encodings", (4, 3), lambda: right) is right
+    found = kept.cached_array("train-encodings", (4, 3), lambda: other)
     np.testing.assert_array_equal(found, right)
 
 
@@ -284,7 +286,7 @@ FORGED_ARRAYS: list[tuple[str, str, Callable[[Arrays], Any], str]] = [
     ("state.params", "weights0", lambda arrays: arrays["weights0"].astype(np.float64), "weights0 is float64"),
     ("state.params", "means0", lambda arrays: arrays["means0"].astype(np.float16), "means0 is float16"),
     ("state.params", "means1", lambda arrays: arrays["means1"].astype(np.int32), "means1 is int32"),
-    ("state.params", "means1", lambda arrays: arrays["means1"][:-1], r"means1 has the shape \(\d+,\)"),
+    ("state.params", "means1", lambda arrays: arrays["means1"][:-1], r"means1 has shape \(\d+,\)"),
     (
         "state.params",
         "weights1",
@@ -292,10 +294,10 @@ FORGED_ARRAYS: list[tuple[str, str, Callable[[Arrays], Any], str]] = [
         "weights1 has elements that are not finite",
     ),
     ("state.params", "variances0", lambda arrays: arrays["variances0"] - 1, "variances0 has negative elements"),
-    ("state.params", "variances2", lambda arrays: None, "1 arrays are missing, such as variances2"),
-    ("state.params", "extra", lambda arrays: arrays["means0"], "1 arrays are unknown, such as extra"),
+    ("state.params", "variances2", lambda arrays: None, "missing arrays: variances2"),
+    ("state.params", "extra", lambda arrays: arrays["means0"], "unknown arrays: extra"),
     ("best.params", "fc-finetune_bias", lambda arrays: np.zeros(2), "fc-finetune_bias is float64, expected float32"),
-    ("best.params", "fc-finetune_bias", lambda arrays: np.zeros((2, 1), np.float32), "fc-finetune_bias has the shape"),
+    ("best.params", "fc-finetune_bias", lambda arrays: np.zeros((2, 1), np.float32), "fc-finetune_bias has shape"),
     (
         "best.params",
         "fc-finetune_bias",
@@ -319,19 +321,19 @@ def test_arrays_that_the_run_can_t_have_are_refused(
 
 
 def test_to_resume_where_nothing_is_begins_with_the_first_step(run: Run) -> None:
-    heard = At()
-    run(heard, options=dataclasses.replace(OPTIONS, epochs=1), resume=True)
-    assert f"{run.out}-checkpoints has no checkpoint: beginning with the first step" in heard.notes
-    assert heard.steps[0][0] == 1
+    recorder = Recorder()
+    run(recorder, options=dataclasses.replace(OPTIONS, epochs=1), resume=True)
+    assert f"no checkpoint in {run.out}-checkpoints: starting at step 1" in recorder.notes
+    assert recorder.steps[0][0] == 1
 
 
 def test_checkpoints_are_not_thrown_away_unasked(killed: Run) -> None:
-    with pytest.raises(UsageError, match="--resume goes on with it, --force begins anew"):
+    with pytest.raises(UsageError, match="continue it with --resume, or start over with --force"):
         killed()
     assert checkpoints(killed.out) == ["checkpoint-6"]
-    heard = At()
-    killed(heard, force=True, options=dataclasses.replace(OPTIONS, epochs=1))
-    assert heard.steps[0][0] == 1
+    recorder = Recorder()
+    killed(recorder, force=True, options=dataclasses.replace(OPTIONS, epochs=1))
+    assert recorder.steps[0][0] == 1
     assert not killed.out.with_name("x-checkpoints").exists()
 
 
@@ -341,26 +343,29 @@ def test_checkpoints_are_not_thrown_away_unasked(killed: Run) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"learning_rate": 1e-3}, "learning_rate 0.002 there, 0.001 here"),
-        ({"epochs": 4}, "epochs 3 there, 4 here"),
-        ({"seed": 1}, "seed 0 there, 1 here"),
-        ({"accumulate": 2, "dropout": 0.2}, "accumulate 1 there, 2 here; dropout 0.1 there, 0.2 here"),
-        ({"max_length": 20}, "max_length 24 there, 20 here"),
-        ({"freeze_encoder": True}, "freeze_encoder False there, True here"),
-        ({"patience": 3}, "patience none there, 3 here"),
-        ({"on_error": "skip"}, "on_error fail there, skip here"),
+        ({"learning_rate": 1e-3}, "learning_rate was 0.002, is now 0.001"),
+        ({"epochs": 4}, "epochs was 3, is now 4"),
+        ({"seed": 1}, "seed was 0, is now 1"),
+        ({"accumulate": 2, "dropout": 0.2}, "accumulate was 1, is now 2; dropout was 0.1, is now 0.2"),
+        ({"max_length": 20}, "max_length was 24, is now 20"),
+        ({"freeze_encoder": True}, "freeze_encoder was False, is now True"),
+        ({"patience": 3}, "patience was none, is now 3"),
+        ({"on_error": "skip"}, "on_error was fail, is now skip"),
     ],
     ids=str,
 )
 def test_other_options_are_refused_by_name(killed: Run, changes: dict[str, Any], why: str) -> None:
     with pytest.raises(UsageError) as refused:
         killed(resume=True, options=dataclasses.replace(OPTIONS, **changes))
-    assert str(refused.value) == f"{killed.out}-checkpoints/checkpoint-6 is of another run: {why}"
+    assert str(refused.value) == (
+        f"{killed.out}-checkpoints/checkpoint-6 belongs to a run with other settings: {why}; use the same settings, or "
+        "start over with --force"
+    )
 
 
 def test_other_dropped_labels_are_refused(killed: Run) -> None:
-    with pytest.raises(UsageError, match=r"another run: dropped labels none there, '-', 'maybe' here$"):
-        killed(resume=True, table_format=TableFormat(drop_labels=("-", "maybe")))
+    with pytest.raises(UsageError, match=r"other settings: dropped labels was none, is now '-', 'maybe'; "):
+        killed(resume=True, options=dataclasses.replace(OPTIONS, table_format=TableFormat(drop_labels=("-", "maybe"))))
 
 
 @pytest.mark.parametrize("name", ["train", "dev"])
@@ -368,27 +373,27 @@ def test_another_table_is_refused(killed: Run, tmp_path: Path, name: str) -> Non
     table = tmp_path / "other.tsv"
     table.write_text(getattr(killed.tables, name).read_text() + "yes\tthe happy cat\n")
     killed.tables = dataclasses.replace(killed.tables, **{name: table})
-    with pytest.raises(UsageError, match=rf"another run: {name} table [0-9a-f]{{12}} there, [0-9a-f]{{12}} here$"):
+    with pytest.raises(UsageError, match=rf"other settings: {name} table was [0-9a-f]{{12}}, is now [0-9a-f]{{12}}; "):
         killed(resume=True)
 
 
 def test_another_base_is_refused(killed: Run, tiny_hf: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
     killed.base = bundles["pooled"]
-    with pytest.raises(UsageError, match=r"another run: base's symbol\.json .* base's 0000.params "):
+    with pytest.raises(UsageError, match=r"other settings: base bundle's symbol\.json .* base bundle's 0000.params "):
         killed(resume=True)
     killed.base = export(f"hf:{tiny_hf}", tmp_path / "fast", form="fast", target="1.9").bundle.prefix
-    with pytest.raises(UsageError, match=r"another run: base's symbol\.json "):
+    with pytest.raises(UsageError, match=r"other settings: base bundle's symbol\.json "):
         killed(resume=True)
 
 
-@pytest.mark.parametrize(("name", "value"), [("parts", 4), ("mxnet version", "1.9.0"), ("bertsym version", "0.0.1")])
+@pytest.mark.parametrize(("name", "value"), [("shards", 4), ("mxnet version", "1.9.0"), ("bertsym version", "0.0.1")])
 def test_a_checkpoint_that_was_computed_in_another_way_is_refused(killed: Run, name: str, value: object) -> None:
     path = killed.out.with_name("x-checkpoints") / "checkpoint-6" / "manifest.json"
     manifest = json.loads(path.read_text())
     here = manifest["settings"][name]
     manifest["settings"][name] = value
     path.write_text(json.dumps(manifest))
-    with pytest.raises(UsageError, match=f"is of another run: {name} {value} there, {here} here"):
+    with pytest.raises(UsageError, match=f"with other settings: {name} was {value}, is now {here}; "):
         killed(resume=True)
 
 
@@ -406,13 +411,13 @@ def test_a_run_that_diverges_keeps_the_last_good_checkpoint(run: Run, tmp_path: 
     rows = [f"{label}\tthe {word} cat" for word in ("red", "blue", "old", "small") for label in ("yes", "no")] * 4
     table.write_text("\n".join(["label\ttext", *rows, "yes\t" + "bird " * 33]) + "\n")
     run.tables = Tables(table, run.tables.dev)
-    heard = At()
+    recorder = Recorder()
     with pytest.raises(ModelError) as diverged:
-        run(heard, checkpoint_steps=1, options=dataclasses.replace(OPTIONS, batch_size=4, max_length=40))
-    good = len(heard.steps)
+        run(recorder, checkpoint_steps=1, options=dataclasses.replace(OPTIONS, batch_size=4, max_length=40))
+    good = len(recorder.steps)
     assert good > 0
     assert f"training diverged at step {good + 1} (epoch 1): loss nan, gradient norm nan, " in str(diverged.value)
-    assert str(diverged.value).endswith(f"; kept: {run.out}-checkpoints/checkpoint-{good}")
+    assert str(diverged.value).endswith(f"; newest checkpoint: {run.out}-checkpoints/checkpoint-{good}")
 
 
 def test_the_log_goes_on_where_it_was(cli: Cli, run: Run, tmp_path: Path) -> None:
@@ -424,12 +429,12 @@ def test_the_log_goes_on_where_it_was(cli: Cli, run: Run, tmp_path: Path) -> Non
 
 
 def test_a_removed_folder_is_one_line(run: Run) -> None:
-    with pytest.raises(ModelError, match="can't write a checkpoint: No such file or directory; no checkpoint was"):
-        run(At(3, lambda: shutil.rmtree(run.folder)))
+    with pytest.raises(ModelError, match="cannot write a checkpoint: No such file or directory; no checkpoint was"):
+        run(Recorder(3, lambda: shutil.rmtree(run.folder)))
 
 
 @pytest.mark.parametrize("option", ["--checkpoint-steps", "--keep-checkpoints"])
 def test_numbers_out_of_range_are_refused(cli: Cli, run: Run, option: str) -> None:
     refused = cli(*run.arguments, option, 0)
-    assert refused.error_line == f"Error: {option.strip('-').replace('-', '_')} is 0, 1 or more is needed"
+    assert refused.error_line == f"Error: {option.strip('-').replace('-', '_')} must be 1 or more, not 0"
     assert refused.code == 2

@@ -9,10 +9,9 @@ import pytest
 
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
-from bertsym.training.flat_buffers import FlatArrays, blocks
-from bertsym.training.optimizer import AdamW, global_norm
+from bertsym.training.flat_buffers import FlatArrays, split_into_blocks
+from bertsym.training.optimizer import AdamW, global_norm, warmup_linear
 from bertsym.training.options import FinetuneOptions
-from bertsym.training.schedule import warmup_linear
 
 
 def test_learning_rate_rises_to_the_peak_and_falls_towards_zero() -> None:
@@ -30,7 +29,7 @@ def test_warmup_over_all_steps_never_divides_by_zero() -> None:
 
 def flat(**arrays: Array) -> FlatArrays:
     shapes = {name: array.shape for name, array in arrays.items()}
-    made = FlatArrays(blocks(shapes, 2), shapes, mx.cpu())
+    made = FlatArrays(split_into_blocks(shapes, 2), shapes, mx.cpu())
     made.set(arrays)
     return made
 
@@ -42,7 +41,7 @@ def test_adamw_follows_the_paper_for_several_steps() -> None:
     lr, wd, beta1, beta2, epsilon = 0.01, 0.1, 0.9, 0.999, 1e-8
 
     weights = flat(x_weight=weight)
-    optimizer = AdamW(blocks({"x_weight": (5, 3)}, 2), weights, weight_decay=wd)
+    optimizer = AdamW(split_into_blocks({"x_weight": (5, 3)}, 2), weights, weight_decay=wd)
     mean = variance = np.zeros_like(weight)
     for step, gradient in enumerate(gradients, 1):
         optimizer.update(flat(x_weight=gradient), rows=2, lr=lr)
@@ -58,7 +57,7 @@ def test_bias_gamma_and_beta_do_not_decay() -> None:
     names = ("fc_weight", "fc_bias", "norm_gamma", "norm_beta")
     shapes = dict.fromkeys(names, (4,))
     weights = flat(**{name: np.ones(4) for name in names})
-    optimizer = AdamW(blocks(shapes, 2), weights, weight_decay=0.5)
+    optimizer = AdamW(split_into_blocks(shapes, 2), weights, weight_decay=0.5)
     optimizer.update(flat(**{name: np.full(4, 1e-12) for name in names}), rows=1, lr=0.1)
     decayed = {name: weights.arrays[name].asnumpy().max() for name in names}
     assert decayed == pytest.approx({"fc_weight": 0.95, "fc_bias": 1, "norm_gamma": 1, "norm_beta": 1}, abs=1e-4)
@@ -68,7 +67,9 @@ def test_gradients_longer_than_the_limit_are_scaled_to_it() -> None:
     gradient = np.array([30.0, 40.0])  # of two rows: the mean has the norm 25
     moments = []
     for clip_norm, expected in ((5.0, 5.0), (100.0, 25.0), (0.0, 25.0)):
-        optimizer = AdamW(blocks({"x_weight": (2,)}, 1), flat(x_weight=np.ones(2)), weight_decay=0, clip_norm=clip_norm)
+        optimizer = AdamW(
+            split_into_blocks({"x_weight": (2,)}, 1), flat(x_weight=np.ones(2)), weight_decay=0, clip_norm=clip_norm
+        )
         norm = optimizer.update(flat(x_weight=gradient), rows=2, lr=0.1)
         assert float(norm.asscalar()) == pytest.approx(25)
         moments.append(float(optimizer.means[0].norm().asscalar()))
@@ -85,7 +86,7 @@ def test_global_norm_is_that_of_all_gradients_together() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_values_that_are_not_finite_show_and_change_nothing(bad: float, clip_norm: float) -> None:
     weights = flat(x_weight=np.ones(2))
-    optimizer = AdamW(blocks({"x_weight": (2,)}, 1), weights, weight_decay=0.1, clip_norm=clip_norm)
+    optimizer = AdamW(split_into_blocks({"x_weight": (2,)}, 1), weights, weight_decay=0.1, clip_norm=clip_norm)
     norm = optimizer.update(flat(x_weight=np.array([1.0, bad])), rows=1, lr=0.1)
     assert not math.isfinite(float(norm.asscalar()))
     np.testing.assert_array_equal(weights.arrays["x_weight"].asnumpy(), [1, 1])

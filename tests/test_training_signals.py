@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from commands import BERTSYM, HEED_HANG_UP, IGNORE_HANG_UP, beginning_with
 from conftest import Result, Tables
-from runs import At, Run, checkpoints, files
+from runs import Recorder, Run, checkpoints, files
 
 from bertsym import TrainingStopped
 
@@ -29,13 +29,15 @@ def run(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> Run:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(run: Run, number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    heard = At(8, lambda: os.kill(os.getpid(), number))
-    with pytest.raises(TrainingStopped, match=f"stopped by {number.name} after step .* of 18; kept: ") as stopped:
-        run(heard)
+    recorder = Recorder(8, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(
+        TrainingStopped, match=f"stopped by {number.name} after step .* of 18; newest checkpoint: "
+    ) as stopped:
+        run(recorder)
     assert stopped.value.exit_code == 128 + number
     assert signal.getsignal(number) is before
     # One step is computed while the one before is reported.
-    last = heard.steps[-1][0]
+    last = recorder.steps[-1][0]
     assert last in (9, 10)
     assert checkpoints(run.out) == [f"checkpoint-{last}"]
     run(resume=True)
@@ -50,10 +52,10 @@ def test_a_second_signal_ends_at_once(run: Run) -> None:
             time.sleep(0.01)
         signal.raise_signal(signal.SIGINT)
 
-    heard = At(8, twice)
+    recorder = Recorder(8, twice)
     with pytest.raises(KeyboardInterrupt):
-        run(heard)
-    assert heard.steps[-1][0] == 8
+        run(recorder)
+    assert recorder.steps[-1][0] == 8
     assert checkpoints(run.out) == ["checkpoint-6"]
 
 
@@ -85,7 +87,7 @@ def test_who_hears_of_it_is_no_matter_for_the_run(run: Run, ends: str) -> None:
 def test_a_log_that_has_no_room_ends_and_the_run_goes_on(cli: Callable[..., Result], run: Run) -> None:
     done = cli(*run.arguments, "--epochs", 1, "--max-length", 24, "--log-json", "/dev/full", "--force")
     assert done.code == 0
-    said = "/dev/full: can't write the log: No space left on device; going on without it"
+    said = "/dev/full: cannot write the log: No space left on device; training continues without it"
     assert done.err.splitlines().count(said) == 1
 
 
@@ -112,7 +114,7 @@ def test_the_command_line_says_how_to_go_on(run: Run, number: signal.Signals, co
     (kept,) = checkpoints(run.out)
     step = kept.rpartition("-")[2]
     assert said == (
-        f"Error: stopped by {number.name} after step {step} of 1800; kept: {run.out}-checkpoints/{kept}; "
+        f"Error: stopped by {number.name} after step {step} of 1800; newest checkpoint: {run.out}-checkpoints/{kept}; "
         f"go on with: {shlex.join(['bertsym', *run.arguments, *options, '--resume'])}"
     )
 

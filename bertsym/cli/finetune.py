@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import shlex
 from pathlib import Path
 from typing import Any
@@ -93,7 +92,6 @@ def command(
     train: str,
     dev: str,
     out: str,
-    task: str,
     kind: str | None,
     header: bool | None,
     text_column: str | None,
@@ -104,7 +102,6 @@ def command(
     keep_checkpoints: int,
     resume: bool,
     kvstore: str,
-    worker_timeout: float,
     log_json: str | None,
     force: bool,
     **settings: Any,
@@ -119,10 +116,11 @@ def command(
     Checkpoints are written to OUT-checkpoints/checkpoint-STEP after each epoch, and after SIGINT or SIGTERM. They
     are removed when the bundle is there.
     """
-    from bertsym.training.options import FinetuneOptions
+    from bertsym.training.options import CheckpointOptions, FinetuneOptions
 
-    options = FinetuneOptions(**settings)
     tables = table_format(kind, header, text_column, pair_column, label_column, drop_labels)
+    options = FinetuneOptions(**settings, table_format=tables)
+    checkpoints = CheckpointOptions(checkpoint_steps, keep_checkpoints, resume)
 
     from bertsym.bundle import bundle_paths
     from bertsym.errors import TrainingStopped
@@ -134,7 +132,7 @@ def command(
 
     with contextlib.ExitStack() as stack:
         text = TextProgress()
-        listeners: list[Progress] = [text]
+        receivers: list[Progress] = [text]
         if log_json:
             taken = [
                 Path(train),
@@ -143,24 +141,19 @@ def command(
             ]
             if Path(log_json).resolve() in [path.resolve() for path in taken]:
                 raise click.UsageError(f"--log-json {log_json} would overwrite a file of this run.")
-            log = JsonProgress(log_json, force, append=resume, lost=text.note)
-            listeners.append(stack.enter_context(contextlib.closing(log)))
-        progress = ProgressGroup(listeners)
-        train_together = functools.partial(finetune_distributed, worker_timeout=worker_timeout)
+            log = JsonProgress(log_json, force, append=resume, on_failure=text.note)
+            receivers.append(stack.enter_context(contextlib.closing(log)))
+        progress = ProgressGroup(receivers)
         try:
-            result = (finetune if kvstore == "local" else train_together)(
+            result = (finetune if kvstore == "local" else finetune_distributed)(
                 model,
                 train,
                 dev,
                 out,
-                task=task,
                 options=options,
-                table_format=tables,
-                checkpoint_steps=checkpoint_steps,
-                keep_checkpoints=keep_checkpoints,
-                resume=resume,
-                force=force,
+                checkpoints=checkpoints,
                 progress=progress,
+                force=force,
                 command=command_line(),
             )
         except TrainingStopped as stopped:

@@ -1,1 +1,1 @@
-"""Several processes that train one model: who they are, whether they live, and what they exchange."""
+"""Distributed training: the processes of a run, their liveness, and the collective operations of its workers."""

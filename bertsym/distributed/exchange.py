@@ -1,7 +1,7 @@
-"""Several processes that train one model: gradients are added up by MXNet's parameter server, ``dist_sync``.
+"""The exchange between the workers of a distributed run: MXNet's parameter server, ``dist_sync``, sums gradients.
 
-The server only adds: each worker makes the same update of its own parameters. So it needs no optimizer, which MXNet
-would send as a pickle, and ours runs no command that is sent to it.
+The server only sums; each worker applies the same update to its own parameters. The server therefore needs no
+optimizer, which MXNet would send as a pickle, and ours executes no command that a worker sends.
 """
 
 from __future__ import annotations
@@ -27,159 +27,158 @@ from bertsym.errors import ModelError
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 
-WORKER_TIMEOUT = 60.0  #: seconds after which a process that is not heard is given up
-_DIGEST, _TEXT = 32, 4096  # bytes of a message, each as a number
+_DIGEST_SIZE, _TEXT_SIZE = 32, 4096  # bytes of a message, each sent as one number
 _Result = TypeVar("_Result")
-_abandoned: list[Any] = []  # stores that would wait for the others when they are freed
+_never_freed: list[Any] = []  # stores that would wait for the other processes when they are freed
 
 
-def serve(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> None:
-    """Be a parameter server or the scheduler until the workers are done.
+def serve(cluster: Cluster, timeout: float) -> None:
+    """Run a parameter server or the scheduler until the workers are done.
 
-    The process ends here, with one line and exit code 1, when one of the others is lost. Raises UsageError when the
-    scheduler's ports can't be had, and WorkersLost when not all come. An exception, of a signal for example, ends the
-    others too.
+    If another process is lost, this process exits with one line and exit code 1. An exception here, such as one raised
+    for a signal, ends the other processes too. Raises UsageError if the scheduler's ports are unavailable, and
+    WorkersLost if not all processes connect.
     """
-    # MXNet's own unpickles what a worker sends.
+    # MXNet's own controller unpickles what a worker sends.
     controller = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
 
-    def run(held: list[Any]) -> None:
-        store = _store()
+    def run_server(held: list[Any]) -> None:
+        store = _create_store()
         held.append(store)
-        _in_background(
+        _run_in_thread(
             lambda: mx.base.check_call(mx.base._LIB.MXKVStoreRunServer(store.handle, controller, None))
         ).result()
 
     if cluster.role == "scheduler":
-        hub = Coordinator(cluster, timeout, end_process)
-        with _taking_part(hub) as held:
-            run(held)
+        coordinator = Coordinator(cluster, timeout, end_process)
+        with _participate(coordinator) as held:
+            run_server(held)
             with contextlib.suppress(concurrent.futures.TimeoutError):
-                hub.left.result(timeout)
+                coordinator.all_left.result(timeout)
     else:
-        member = Peer(cluster, timeout, end_process)
-        with _taking_part(member) as held:
-            member.begin()
-            run(held)
-            member.leave()
+        peer = Peer(cluster, timeout, end_process)
+        with _participate(peer) as held:
+            peer.wait_for_start()
+            run_server(held)
+            peer.leave()
 
 
 @contextlib.contextmanager
-def join(cluster: Cluster, timeout: float = WORKER_TIMEOUT) -> Iterator[Workers]:
-    """Be one of the workers; with an exception the others are told, and end too.
+def join(cluster: Cluster, timeout: float) -> Iterator[Workers]:
+    """Join a run as one of its workers; an exception in the ``with`` block ends the other processes too.
 
-    When another process is lost, the next call for which it is needed raises WorkersLost; should that take longer
-    than `timeout` seconds, the process ends with one line and exit code 1.
+    If another process is lost, the next collective operation raises WorkersLost. If there is none within `timeout`
+    seconds, this process exits with one line and exit code 1.
     """
 
-    def ended(reason: str) -> None:
+    def on_end(reason: str) -> None:
         def end() -> None:
-            # Who knows may take longer to write what is to be kept.
-            if not (member.has_left or member.was_told):
+            # After WorkersLost was raised, writing a checkpoint may take longer than the timeout.
+            if not (peer.has_left or peer.has_raised):
                 end_process(reason)
 
         timer = threading.Timer(timeout, end)
         timer.daemon = True
         timer.start()
 
-    member = Peer(cluster, timeout, ended)
-    with _taking_part(member) as held:
-        rank = member.begin()
-        held.append(workers := _StoreWorkers(member, rank or 0, cluster.workers))
+    peer = Peer(cluster, timeout, on_end)
+    with _participate(peer) as held:
+        rank = peer.wait_for_start()
+        held.append(workers := _StoreWorkers(peer, rank or 0, cluster.workers))
         yield workers
 
 
 @contextlib.contextmanager
-def _taking_part(watched: Coordinator | Peer) -> Iterator[list[Any]]:
-    """With an exception the others are told, unless they need this process no longer.
+def _participate(participant: Coordinator | Peer) -> Iterator[list[Any]]:
+    """Start a participant; an exception is reported to the other processes unless they no longer need this one.
 
-    They come to know of this process here, so that no signal falls between. Nothing of MXNet's store can be
-    freed then: what is in the list that this yields is held, and the process ends without MXNet's own clearing up.
+    The participant starts inside of the ``try`` block, so that no signal can arrive in between unreported. After an
+    exception MXNet's store must not be freed: the objects in the yielded list are kept alive, and the process ends
+    without MXNet's own clean-up.
     """
     held: list[Any] = []
     try:
-        watched.start()
+        participant.start()
         yield held
     except BaseException as error:
-        if not watched.has_left:
-            _abandoned.extend(held)
+        if not participant.has_left:
+            _never_freed.extend(held)
             code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
-            atexit.register(_end_quietly, code)
-            watched.fail("interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__)
+            atexit.register(_exit_immediately, code)
+            participant.fail(
+                "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+            )
         raise
 
 
-def _end_quietly(code: int) -> None:
-    """End before MXNet waits for what will never come."""
+def _exit_immediately(code: int) -> None:
+    """Exit before MXNet waits for other processes, which would never end."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
 
 
-def _store() -> Any:
+def _create_store() -> Any:
     return mx.kv.create("dist_sync")
 
 
 class _StoreWorkers(Workers):
-    """Workers that add up through a store of MXNet, one key for each array."""
+    """Workers that sum through an MXNet store, with one key per array."""
 
-    def __init__(self, member: Peer, rank: int, count: int) -> None:
-        self._member, self.rank, self.count = member, rank, count
-        mx.nd.waitall()  # imported here, in the main thread
-        self._store = self._wait(_store)
+    def __init__(self, peer: Peer, rank: int, count: int) -> None:
+        self._peer, self.rank, self.count = peer, rank, count
+        mx.nd.waitall()  # imports mxnet here, in the main thread
+        self._store = self._wait_for(_create_store)
         self._sizes: dict[str, int] = {}
 
     def leave(self) -> None:
-        """Be done with the others, when all are. Raises WorkersLost."""
+        """End the exchange once all workers are done."""
 
-        def free() -> None:
-            self._store = None  # waits for the others
+        def free_store() -> None:
+            self._store = None  # its destructor waits for the other workers
 
-        self._wait(free)
-        self._member.leave()
+        self._wait_for(free_store)
+        self._peer.leave()
 
-    def add(self, arrays: Sequence[Any]) -> None:
-        """Put into each array, in place, its sum over the workers. Raises WorkersLost."""
-        self._add({f"sum{i}": array for i, array in enumerate(arrays)})
+    def sum_in_place(self, arrays: Sequence[Any]) -> None:
+        """Replace each array by its sum over the workers."""
+        self._sum({f"sum{i}": array for i, array in enumerate(arrays)})
 
-    def of_first(self, array: Any) -> Any:
-        """The array of the first worker, (1,). Raises WorkersLost."""
-        first = array if self.rank == 0 else mx.nd.zeros_like(array)
-        self._add({"first": first})
-        return first
-
-    def total(self, number: float) -> float:
-        """The sum of a number over the workers. Raises WorkersLost."""
+    def sum_number(self, number: float) -> float:
+        """Return the sum of a number over the workers."""
         return float(self._gather(np.array([number]))[:, 0].sum())
 
-    def hear_first(self, text: str) -> str:
-        """The text of the first worker. Raises WorkersLost."""
-        own = text.encode() if self.rank == 0 else b""
-        heard = b""
-        for start in range(0, int(self.total(len(own))), _TEXT):
-            some = np.zeros(_TEXT, np.uint8)
-            piece = own[start : start + _TEXT]
-            some[: len(piece)] = list(piece)
-            array = mx.nd.array(some, dtype=np.float32)
-            self._add({"text": array})
-            heard += array.asnumpy().astype(np.uint8).tobytes()
-        return heard.rstrip(b"\0").decode()
+    def broadcast_array(self, array: Any) -> Any:
+        """Return the first worker's array, (1,)."""
+        first = array if self.rank == 0 else mx.nd.zeros_like(array)
+        self._sum({"first": first})
+        return first
 
-    def take_first(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """The arrays of the first worker, in float32; all have such. Raises WorkersLost."""
-        taken = {}
+    def broadcast_arrays(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the first worker's arrays, in float32; names and shapes are equal on all workers."""
+        received = {}
         for name, array in arrays.items():
             shared = mx.nd.array(array if self.rank == 0 else array * 0, dtype=np.float32)
-            self._add({f"first{shared.size}": shared})
-            taken[name] = shared.asnumpy()
-        return taken
+            self._sum({f"first{shared.size}": shared})
+            received[name] = shared.asnumpy()
+        return received
 
-    def agree(self, what: str, parts: Iterable[Any]) -> str:
-        """The SHA-256 of `what`, some bytes or arrays.
+    def broadcast_text(self, text: str) -> str:
+        """Return the first worker's text."""
+        own = text.encode() if self.rank == 0 else b""
+        received = b""
+        for start in range(0, int(self.sum_number(len(own))), _TEXT_SIZE):
+            codes = np.zeros(_TEXT_SIZE, np.uint8)
+            piece = own[start : start + _TEXT_SIZE]
+            codes[: len(piece)] = list(piece)
+            array = mx.nd.array(codes, dtype=np.float32)
+            self._sum({"text": array})
+            received += array.asnumpy().astype(np.uint8).tobytes()
+        return received.rstrip(b"\0").decode()
 
-        Raises ModelError where it is not the same on all workers; or WorkersLost.
-        """
+    def require_equal(self, name: str, parts: Iterable[Any]) -> str:
+        """Return the SHA-256 of some bytes or arrays; raises ModelError if it differs between the workers."""
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)
@@ -187,21 +186,21 @@ class _StoreWorkers(Workers):
         others = [str(rank) for rank in range(self.count) if (digests[rank] != digests[0]).any()]
         if others:
             with contextlib.suppress(WorkersLost):
-                self.total(0)  # by then all know it, and none hears of it as of the failure of another
-            raise ModelError(f"{what}: not the same on worker 0 and on {', '.join(others)}")
+                self.sum_number(0)  # a barrier: every worker raises this error, not that another one failed
+            raise ModelError(f"{name}: differs between worker 0 and worker {', '.join(others)}")
         return digest.hexdigest()
 
     def _gather(self, values: Array) -> Array:
-        """The values of each worker, (workers, up to 32)."""
-        table = np.zeros((self.count, _DIGEST), np.float32)
+        """Return the values of each worker, (workers, up to 32)."""
+        table = np.zeros((self.count, _DIGEST_SIZE), np.float32)
         table[self.rank, : len(values)] = values
         shared = mx.nd.array(table)
-        self._add({"table": shared})
+        self._sum({"table": shared})
         gathered: Array = shared.asnumpy()
         return gathered
 
-    def _add(self, arrays: dict[str, Any]) -> None:
-        def add() -> None:
+    def _sum(self, arrays: dict[str, Any]) -> None:
+        def push_and_pull() -> None:
             for key, array in arrays.items():
                 if key not in self._sizes:
                     self._store.init(key, mx.nd.zeros_like(array))
@@ -211,15 +210,15 @@ class _StoreWorkers(Workers):
             for array in arrays.values():
                 array.wait_to_read()
 
-        self._wait(add)
+        self._wait_for(push_and_pull)
 
-    def _wait(self, call: Callable[[], _Result]) -> _Result:
-        """What a call returns that waits inside of MXNet. Raises WorkersLost, and leaves it to itself."""
-        return self._member.wait(_in_background(call))
+    def _wait_for(self, call: Callable[[], _Result]) -> _Result:
+        """Return the result of a call that blocks inside of MXNet; raises WorkersLost, and abandons the call."""
+        return self._peer.wait(_run_in_thread(call))
 
 
-def _in_background(call: Callable[[], _Result]) -> Future[_Result]:
-    """Call in a thread what waits inside of MXNet, where no signal ends it; a wait for the result is ended by one."""
+def _run_in_thread(call: Callable[[], _Result]) -> Future[_Result]:
+    """Run a call that blocks inside of MXNet, where no signal interrupts it; a wait for the future is interruptible."""
     future: Future[_Result] = Future()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""The processes that compute a batch together; here the one that computes it alone."""
+"""The workers that compute a batch together; here the single worker of a local run."""
 
 from __future__ import annotations
 
@@ -10,47 +10,51 @@ from bertsym.symbol.params import Array
 
 
 class WorkersLost(BertsymError):
-    """Another process of a distributed run ended or is no longer heard."""
+    """Another process of a distributed run ended, failed or stopped responding."""
 
 
 class Workers:
-    """One process, to which all rows belong. Subclasses are one of several that do the same steps."""
+    """A single worker, which computes all rows. Subclasses are one of several workers that run the same steps.
 
-    rank = 0  #: the first one, 0, evaluates and writes
+    All methods but `shard` are collective operations: every worker must call them in the same order. They raise
+    WorkersLost if another process is lost.
+    """
+
+    rank = 0  #: worker 0 evaluates and writes
     count = 1
 
-    def share(self, rows: Array) -> Array:
-        """This process's rows of a batch; lengths of texts are sorted in it, so each gets long and short ones."""
+    def shard(self, rows: Array) -> Array:
+        """Return this worker's rows of a batch, interleaved because the rows may be sorted by length."""
         return rows[self.rank :: self.count]
 
-    def add(self, arrays: Sequence[Any]) -> None:
-        """Put into each array, in place, its sum over the workers. Raises WorkersLost."""
+    def sum_in_place(self, arrays: Sequence[Any]) -> None:
+        """Replace each array by its sum over the workers."""
 
-    def of_first(self, array: Any) -> Any:
-        """The array of the first worker, (1,). Raises WorkersLost."""
-        return array
-
-    def total(self, number: float) -> float:
-        """The sum of a number over the workers. Raises WorkersLost."""
+    def sum_number(self, number: float) -> float:
+        """Return the sum of a number over the workers."""
         return number
 
-    def hear_first(self, text: str) -> str:
-        """The text of the first worker. Raises WorkersLost."""
-        return text
+    def broadcast_array(self, array: Any) -> Any:
+        """Return the first worker's array, (1,)."""
+        return array
 
-    def take_first(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
-        """The arrays of the first worker, in float32; all have such. Raises WorkersLost."""
+    def broadcast_arrays(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return the first worker's arrays, in float32; names and shapes are equal on all workers."""
         return arrays
 
-    def agree(self, what: str, parts: Iterable[Any]) -> str:
-        """The SHA-256 of `what`, some bytes or arrays; where there is one worker nothing is computed, and it is empty.
+    def broadcast_text(self, text: str) -> str:
+        """Return the first worker's text."""
+        return text
 
-        Raises ModelError where it is not the same on all workers; or WorkersLost.
+    def require_equal(self, name: str, parts: Iterable[Any]) -> str:
+        """Return the SHA-256 of some bytes or arrays, or an empty string for a single worker.
+
+        Raises ModelError if it differs between the workers.
         """
         return ""
 
     def leave(self) -> None:
-        """Be done with the others, when all are. Raises WorkersLost."""
+        """End the exchange once all workers are done."""
 
 
 ALONE = Workers()

@@ -1,1 +1,1 @@
-"""Fine-tuning with MXNet's Module API: the loop, the optimizer, the schedule, the metrics."""
+"""Fine-tuning: data-parallel steps, optimizer and schedule, checkpoints, progress reports."""

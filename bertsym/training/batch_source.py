@@ -1,4 +1,4 @@
-"""What the loop trains on: token ids for the whole graph, or encodings for the head of a frozen encoder."""
+"""Training rows as input batches: token ids for the whole graph, or encodings for a head on a frozen encoder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bertsym.symbol.params import Array
 from bertsym.text.batches import bucket_length
 from bertsym.text.features import Features
 
-ENCODED = "encoded"  #: input of a head that is trained on its own
+ENCODED = "encoded"  #: input of a head that is trained on encodings
 
 
 class BatchSource(Protocol):
-    """Training examples with their classes, delivered as the inputs of a symbol."""
+    """Training rows with their classes, available as inputs of a symbol."""
 
     @property
     def classes(self) -> Array:
@@ -31,23 +31,23 @@ class BatchSource(Protocol):
 
     @property
     def token_ids(self) -> Array | None:
-        """The values that the first input takes, sorted; None where they are no ids."""
+        """Distinct values of the first input, sorted; None if it does not hold token ids."""
 
     @property
     def limits(self) -> BertConfig | None:
-        """What bounds the inputs of a BERT; None where they are none."""
+        """Limits of a BERT's inputs; None for other inputs."""
 
     @property
     def lengths(self) -> Array:
-        """Lengths by which rows are put together, (rows,)."""
+        """Length of each row, (rows,), for batches of similar lengths."""
 
     def inputs(self, rows: Array) -> list[Array]:
-        """The inputs for some rows, in the order of `input_names`."""
+        """Return the inputs for some rows, in the order of `input_names`."""
 
 
 @dataclass(frozen=True)
 class TokenSource:
-    """Token ids, padded to the bucket of the longest row (or to the fixed `length`)."""
+    """Token ids, padded to the bucket of the longest row, or to a fixed `length`."""
 
     features: Features
     classes: Array
@@ -63,35 +63,35 @@ class TokenSource:
 
     @property
     def limits(self) -> BertConfig:
-        """The BERT's numbers."""
+        """The configuration of the BERT."""
         return self.config
 
     @functools.cached_property
     def token_ids(self) -> Array:
-        """Those of the texts and of the padding."""
+        """Distinct token ids of the rows and the padding, sorted."""
         return np.unique([self.pad_id, *itertools.chain.from_iterable(row.token_ids for row in self.features.examples)])
 
     @functools.cached_property
     def lengths(self) -> Array:
-        """Tokens of each row."""
+        """Number of tokens of each row, (rows,)."""
         return self.features.lengths
 
     def inputs(self, rows: Array) -> list[Array]:
-        """data0, data1 (N, T) and data2 (N,)."""
+        """Return data0, data1 (N, T) and data2 (N,)."""
         length = self.length or bucket_length(int(self.lengths[rows].max()), self.max_length)
         return list(self.features.batch(rows, length, self.pad_id, self.config))
 
 
 @dataclass(frozen=True)
 class EncodedSource:
-    """Encodings that a frozen encoder gave, computed once: (rows, U) or (rows, T, U)."""
+    """Precomputed output of a frozen encoder: (rows, U) or (rows, T, U)."""
 
     encoded: Array
     classes: Array
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """The one input."""
+        """The one input, ``encoded``."""
         return (ENCODED,)
 
     @property
@@ -104,9 +104,9 @@ class EncodedSource:
 
     @property
     def lengths(self) -> Array:
-        """All alike: any rows may go together."""
+        """Equal lengths: any rows may share a batch."""
         return self.classes * 0
 
     def inputs(self, rows: Array) -> list[Array]:
-        """The rows' encodings."""
+        """Return the encodings of some rows."""
         return [self.encoded[rows]]

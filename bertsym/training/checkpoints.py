@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on as if it had never been stopped. Parameters and JSON, no pickle."""
+"""Checkpoints: everything that a run needs to resume with byte-identical results. Params and JSON files, no pickle."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _STATE, _ARRAYS, _BEST = "state.json", "state.params", "best.params"
 
 
 def checkpoint_folder(out: str | Path) -> Path:
-    """Where a run that writes the bundle `out` has its checkpoints."""
+    """Return the folder for the checkpoints of a run that writes the bundle `out`."""
     return Path(f"{out}-checkpoints")
 
 
-def versions() -> dict[str, str]:
-    """Of the libraries that the numbers of a run depend on."""
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that the results of a run depend on."""
     return {f"{name} version": version(name) for name in ("bertsym", "mxnet", "numpy")}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run was at the end of a step: plain values, arrays by name, and the parameters of the best epoch."""
+    """The state of a run at the end of a step: plain values, arrays by name, and the parameters of the best epoch."""
 
     state: Mapping[str, Any]
     arrays: Mapping[str, Array]
@@ -48,15 +48,14 @@ class Checkpoint:
 
 
 def check_float32(arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise ModelError unless `arrays` have these names and shapes, are float32, and are finite."""
-    missing, unknown = [name for name in shapes if name not in arrays], [name for name in arrays if name not in shapes]
-    for names, what in ((missing, "missing"), (unknown, "unknown")):
+    """Raise ModelError unless `arrays` have exactly these names and shapes, are float32 and finite."""
+    for names, problem in ((shapes.keys() - arrays, "missing"), (arrays.keys() - shapes, "unknown")):
         if names:
-            raise ModelError(f"{len(names)} arrays are {what}, such as {names[0]}")
+            raise ModelError(f"{problem} arrays: {', '.join(sorted(names)[:5])}")
     for name, shape in shapes.items():
         array = arrays[name]
         if array.shape != shape:
-            raise ModelError(f"{name} has the shape {array.shape}, expected {shape}")
+            raise ModelError(f"{name} has shape {array.shape}, expected {shape}")
         if array.dtype != np.float32:
             raise ModelError(f"{name} is {array.dtype}, expected float32")
         if not np.isfinite(array).all():
@@ -64,42 +63,43 @@ def check_float32(arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, .
 
 
 class Checkpoints:
-    """The checkpoints of one run, ``OUT-checkpoints/checkpoint-STEP``, of which the newest `keep` stay.
+    """The checkpoints of one run, ``OUT-checkpoints/checkpoint-STEP``, of which the newest `keep` are kept.
 
-    `settings` are what the run depends on: another run's checkpoints are refused by them. Files are made in the folder
-    `scratch`, on the same disk.
+    `settings` are everything that the run depends on; a checkpoint with other settings is refused. Files are written to
+    the folder `scratch` first, which is on the same disk.
     """
 
     def __init__(self, folder: Path, scratch: Path, settings: Mapping[str, Any], keep: int) -> None:
         self._folder, self._scratch, self._settings, self._keep = folder, scratch, dict(settings), keep
-        self._step: int | None = None  # of the newest that is known to be whole
+        self._step: int | None = None  # of the newest checkpoint that is known to be valid
 
     def newest(self, note: Callable[[str], object]) -> Checkpoint | None:
-        """The newest that is whole, or None; `note` hears of those that are not, and when there is none.
+        """Return the newest valid checkpoint; None if there are no checkpoints.
 
-        Raises UsageError for one of another run, and ModelError when none is whole.
+        `note` is called with a line for each damaged checkpoint, and if there are none. Raises UsageError for a
+        checkpoint of another run, and ModelError if all are damaged.
         """
         faults: list[ModelError] = []
         for step, path in self._found():
             try:
                 checkpoint = self._read(path)
             except ModelError as fault:
-                note(f"left out: {fault}")
+                note(f"skipping a damaged checkpoint: {fault}")
                 faults.append(fault)
                 continue
             self._step = step
-            # Copies, since the files may be removed while they are in use.
+            # Copies, since the files may be removed while these arrays are in use.
             best = {name: np.array(array) for name, array in checkpoint.best.items()}
             return dataclasses.replace(checkpoint, best=best)
         if faults:
             raise faults[0]
-        note(f"{self._folder} has no checkpoint: beginning with the first step")
+        note(f"no checkpoint in {self._folder}: starting at step 1")
         return None
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint of a step, read it back, then remove those beyond the newest `keep`.
+        """Write the checkpoint of a step, read it back, and remove all but the newest `keep` checkpoints.
 
-        Raises ModelError when it can't be written; those that are there stay.
+        Raises ModelError if it cannot be written; existing checkpoints are kept then.
         """
         if step == self._step:
             return
@@ -107,19 +107,19 @@ class Checkpoints:
         self._write(f"checkpoint-{step}", checkpoint.state, arrays)
         self._step = step
         found = self._found()
-        # A later one was left out: damaged. It must not count as one that is kept.
+        # Later checkpoints are damaged ones that were skipped; they must not count as kept.
         later = [path for other, path in found if other > step]
         for path in [*later, *(path for _, path in found[len(later) + self._keep :])]:
             shutil.rmtree(path, ignore_errors=True)
 
-    def kept_array(self, name: str, shape: tuple[int, ...], compute: Callable[[], Array]) -> Array:
-        """A float32 array that an earlier process of this run computed, or else compute it; it is kept until `remove`.
+    def cached_array(self, name: str, shape: tuple[int, ...], compute: Callable[[], Array]) -> Array:
+        """Return a float32 array that an earlier process of this run stored, or compute and store it until `remove`.
 
-        Raises UsageError where there is one of another run, and ModelError when it can't be written.
+        Raises UsageError if the stored array belongs to another run, and ModelError if it cannot be written.
         """
         path = self._folder / name
         if path.exists():
-            # A damaged one is computed again.
+            # A damaged array is computed again.
             with contextlib.suppress(ModelError):
                 arrays = self._read(path).arrays
                 check_float32(arrays, {name: shape})
@@ -145,26 +145,25 @@ class Checkpoints:
             self._read(staged)
             sync_folder(staged)
             self._folder.mkdir(exist_ok=True)
-            # There only if it was left out: damaged.
+            # A folder of this name is a damaged checkpoint that was skipped.
             shutil.rmtree(self._folder / name, ignore_errors=True)
             os.rename(staged, self._folder / name)
             sync_folder(self._folder)
         except OSError as error:
-            raise ModelError(f"{self._folder}: can't write a checkpoint: {error.strerror or error}") from None
+            raise ModelError(f"{self._folder}: cannot write a checkpoint: {error.strerror or error}") from None
 
-    @property
-    def kept(self) -> str:
-        """Which one is the newest, for messages."""
+    def describe_newest(self) -> str:
+        """Name the newest checkpoint, for messages."""
         if self._step is None:
             return "no checkpoint was written yet"
-        return f"kept: {self._folder}/checkpoint-{self._step}"
+        return f"newest checkpoint: {self._folder}/checkpoint-{self._step}"
 
     def remove(self) -> None:
-        """Remove all, and the folder."""
+        """Remove the folder with all checkpoints and arrays."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _found(self) -> list[tuple[int, Path]]:
-        """Steps and folders, the newest first."""
+        """Return steps and folders, newest first."""
         if not self._folder.is_dir():
             return []
         matches = [(re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in self._folder.iterdir()]
@@ -177,7 +176,7 @@ class Checkpoints:
             manifest = read_json(path / MANIFEST)
             if manifest["format_version"].raw != FORMAT_VERSION:
                 found = manifest["format_version"].integer()
-                raise ModelError(f"{path}: checkpoint format {found}, {FORMAT_VERSION} is known")
+                raise ModelError(f"{path}: checkpoint format {found} is not supported, expected {FORMAT_VERSION}")
             self._check_settings(path, manifest["settings"].object())
             entries = manifest["files"]
             state = json_object(read_checked(path / _STATE, file_entry(entries[_STATE])), str(path / _STATE))
@@ -191,12 +190,16 @@ class Checkpoints:
         names = [name for name in {**self._settings, **settings} if settings.get(name) != self._settings.get(name)]
         if names:
             differing = "; ".join(
-                f"{name} {_shown(settings.get(name))} there, {_shown(self._settings.get(name))} here" for name in names
+                f"{name} was {_format_setting(settings.get(name))}, is now {_format_setting(self._settings.get(name))}"
+                for name in names
             )
-            raise UsageError(f"{path} is of another run: {differing}")
+            raise UsageError(
+                f"{path} belongs to a run with other settings: {differing}; use the same settings, or start over with "
+                "--force"
+            )
 
 
-def _shown(value: Any) -> str:
-    """A setting in a message: of a digest its beginning."""
+def _format_setting(value: Any) -> str:
+    """Format a setting for a message; digests are abbreviated."""
     text = "none" if value is None else str(value)
     return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text

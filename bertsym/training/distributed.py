@@ -1,18 +1,15 @@
-"""Fine-tuning by several processes."""
+"""Fine-tuning with several processes."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from bertsym.distributed.cluster import Cluster
-from bertsym.distributed.exchange import WORKER_TIMEOUT, join, serve
-from bertsym.errors import UsageError
-from bertsym.text.tables import TableFormat
-from bertsym.training.finetune import FinetuneResult, finetune, prepare
-from bertsym.training.options import FinetuneOptions
-from bertsym.training.progress import SilentProgress
+from bertsym.distributed.exchange import join, serve
+from bertsym.training.finetune import FinetuneRequest, FinetuneResult, train_and_write, train_without_writing
+from bertsym.training.options import CheckpointOptions, FinetuneOptions
+from bertsym.training.progress import Progress, SilentProgress
 
 
 def finetune_distributed(
@@ -21,40 +18,28 @@ def finetune_distributed(
     dev: str | Path,
     out: str | Path,
     *,
-    worker_timeout: float = WORKER_TIMEOUT,
-    task: str = "classification",
     options: FinetuneOptions = FinetuneOptions(),
-    table_format: TableFormat = TableFormat(),
-    **others: Any,
+    checkpoints: CheckpointOptions = CheckpointOptions(),
+    progress: Progress | None = None,
+    force: bool = False,
+    command: list[str] | None = None,
 ) -> FinetuneResult | None:
-    """Take part in a `finetune` by several processes, in the role that the environment's DMLC_* variables tell.
+    """Take part in a `finetune` with several processes, in the role given by the environment's DMLC_* variables.
 
-    All are called alike. Each worker computes its rows of every batch, so that a step is that of one process; the
-    first one evaluates and writes, and only for it something is returned. `others` are further arguments of `finetune`.
+    All processes call it with equal arguments. Each worker computes its rows of every batch, so that a step equals that
+    of a single process. The first worker evaluates, writes the bundle, and is the only process with a result.
 
-    A process that ends, or is not heard for `worker_timeout` seconds, ends the run: after a checkpoint of the last step
-    WorkersLost is raised, or where that can't be, the process ends with one line and exit code 1. Raises UsageError
-    for wrong variables, and what `finetune` raises.
+    If a process ends, or sends no message for `options.worker_timeout` seconds, the run ends: WorkersLost is raised
+    after a checkpoint of the last step, or the process exits with one line and exit code 1 if that is impossible.
+    Raises UsageError for wrong variables, and every error that `finetune` raises.
     """
-    if not worker_timeout > 0:
-        raise UsageError(f"worker_timeout is {worker_timeout}, seconds above 0 are needed")
     cluster = Cluster.from_environment(os.environ)
     if cluster.role != "worker":
-        serve(cluster, worker_timeout)
+        serve(cluster, options.worker_timeout)
         return None
-    with join(cluster, worker_timeout) as workers:
+    with join(cluster, options.worker_timeout) as workers:
         if workers.rank == 0:
-            return finetune(
-                prefix,
-                train,
-                dev,
-                out,
-                task=task,
-                options=options,
-                table_format=table_format,
-                workers=workers,
-                **others,
-            )
-        silent = SilentProgress()
-        prepare(prefix, train, dev, task, options, table_format, silent).fit(silent, workers).run()
+            request = FinetuneRequest(prefix, train, dev, options, progress or SilentProgress(), workers, command)
+            return train_and_write(request, out, checkpoints, force)
+        train_without_writing(FinetuneRequest(prefix, train, dev, options, SilentProgress(), workers))
         return None

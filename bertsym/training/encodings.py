@@ -1,4 +1,4 @@
-"""What a frozen encoder gives for every row, computed once."""
+"""The output of a frozen encoder for all rows, computed once."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import numpy as np
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features
 
-_ROWS = 4096  # computed together, sorted by length
-_IN_MEMORY = 1 << 30  # bytes; more are kept in a temporary file
+_CHUNK_ROWS = 4096  # rows per call of the encoder, which sorts them by length
+_MAX_IN_MEMORY = 1 << 30  # bytes; larger encodings are stored in a temporary file
 
 
 def encode(predict: Callable[[Features], Array], features: Features) -> Array:
-    """The outputs for all rows, (rows, ...) float32, in a file without a name where they are large.
+    """Return the outputs for all rows, (rows, ...) float32; large ones are mapped from an unnamed temporary file.
 
-    Raises OSError where the disk has no room for it.
+    Raises OSError if the disk has too little space.
     """
     encodings: Array | None = None
-    for start in range(0, len(features), _ROWS):
-        some = predict(Features(features.examples[start : start + _ROWS]))
+    for start in range(0, len(features), _CHUNK_ROWS):
+        chunk = predict(Features(features.examples[start : start + _CHUNK_ROWS]))
         if encodings is None:
-            shape = (len(features), *some.shape[1:])
-            if some[0].nbytes * len(features) > _IN_MEMORY:
-                with tempfile.TemporaryFile() as file:  # which stays as long as it is mapped
-                    # Where the disk is full, an error now, and no signal when a page is written.
-                    os.posix_fallocate(file.fileno(), 0, some[0].nbytes * len(features))
+            shape = (len(features), *chunk.shape[1:])
+            if chunk[0].nbytes * len(features) > _MAX_IN_MEMORY:
+                with tempfile.TemporaryFile() as file:  # exists as long as it is mapped
+                    # On a full disk this raises an error; writing to a mapped page would raise SIGBUS.
+                    os.posix_fallocate(file.fileno(), 0, chunk[0].nbytes * len(features))
                     encodings = np.memmap(file, np.float32, "w+", shape=shape)
             else:
                 encodings = np.empty(shape, np.float32)
-        encodings[start : start + len(some)] = some
+        encodings[start : start + len(chunk)] = chunk
     assert encodings is not None
     return encodings

@@ -1,4 +1,4 @@
-"""Parameters, and all that goes with them, as slices of a few long arrays: one operation where there were hundreds."""
+"""Parameters, gradients and moments as slices of a few flat arrays: one operation instead of hundreds."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 
 _Shapes = Mapping[str, tuple[int, ...]]
-_ALIGNMENT = 16  # values: 64 bytes, on which the kernels of oneDNN are quickest
+_ALIGNMENT = 16  # elements: 64 bytes, the alignment at which oneDNN's kernels are fastest
 _NO_DECAY = ("_bias", "_gamma", "_beta")
 
 
 @dataclass(frozen=True)
 class Block:
-    """Parameters that lie one after the other."""
+    """Parameters that are contiguous in one flat array."""
 
     names: tuple[str, ...]
-    decays: bool  #: whether they are subject to weight decay
+    decays: bool  #: whether weight decay applies to them
 
 
-def blocks(shapes: _Shapes, count: int) -> list[Block]:
-    """Those with weight decay in `count` blocks of about one size, bias, gamma and beta in one more."""
+def split_into_blocks(shapes: _Shapes, count: int) -> list[Block]:
+    """Split parameters with weight decay into `count` blocks of similar size; bias, gamma and beta get one more."""
     decaying = [name for name in shapes if not name.endswith(_NO_DECAY)]
-    shares: list[list[str]] = [[] for _ in range(count)]
+    groups: list[list[str]] = [[] for _ in range(count)]
     sizes = [0] * count
     for name in sorted(decaying, key=lambda name: -math.prod(shapes[name])):
         smallest = sizes.index(min(sizes))
-        shares[smallest].append(name)
+        groups[smallest].append(name)
         sizes[smallest] += math.prod(shapes[name])
-    others = tuple(name for name in shapes if name.endswith(_NO_DECAY))
-    parts = [Block(tuple(share), True) for share in shares] + [Block(others, False)]
-    return [part for part in parts if part.names]
+    without_decay = tuple(name for name in shapes if name.endswith(_NO_DECAY))
+    blocks = [Block(tuple(group), True) for group in groups] + [Block(without_decay, False)]
+    return [block for block in blocks if block.names]
 
 
 class FlatArrays:
-    """A float32 array of zeros for each block, and for each parameter its slice of it."""
+    """A float32 array of zeros for each block, and a view of it for each parameter."""
 
     def __init__(self, layout: list[Block], shapes: _Shapes, context: Any) -> None:
         self.flats: list[Any] = []
-        self.arrays: dict[str, Any] = {}  #: name -> array of its shape, on the memory of a flat one
+        self.arrays: dict[str, Any] = {}  #: name -> NDArray of its shape, a view of a flat array
         for block in layout:
             starts = np.cumsum([0] + [-(-math.prod(shapes[name]) // _ALIGNMENT) * _ALIGNMENT for name in block.names])
             flat = mx.nd.zeros(int(starts[-1]), ctx=context)
@@ -53,11 +53,11 @@ class FlatArrays:
                 self.arrays[name] = flat[start : start + math.prod(shapes[name])].reshape(shapes[name])
 
     def set(self, values: Mapping[str, Array]) -> None:
-        """Copy values in, all of them or some."""
+        """Copy `values` into the parameters that they name."""
         for name, value in values.items():
             self.arrays[name][:] = value
 
     def clear(self) -> None:
-        """Set all to zero."""
+        """Set all elements to zero."""
         for flat in self.flats:
             flat[:] = 0

@@ -1,4 +1,4 @@
-"""The settings of a fine-tuning run."""
+"""Settings of a fine-tuning run."""
 
 from __future__ import annotations
 
@@ -7,64 +7,96 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertsym.errors import UsageError
+from bertsym.text.tables import TableFormat
 
 LEARNING_RATE, FROZEN_LEARNING_RATE, MAX_LENGTH = 5e-5, 1e-3, 128
+_NOT_IN_MANIFEST = ("task", "table_format", "worker_timeout")  # recorded as read, or without influence on the result
 
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """Hyper-parameters, with the defaults of BERT fine-tuning (Devlin et al. 2018, appendix A.3).
+    """Hyperparameters, with the defaults of Devlin et al. 2018, appendix A.3, and how to read the tables.
 
-    Raises UsageError for a number out of range.
+    Raises UsageError for a value that is out of range.
     """
 
+    task: str = "classification"  #: a key of ``text.tasks.TASKS``
     epochs: int = 3
     batch_size: int = 32
     learning_rate: float | None = None  #: peak; None: 5e-5, or 1e-3 with a frozen encoder
-    warmup: float = 0.1  #: part of the steps
-    weight_decay: float = 0.01  #: decoupled; none on bias, gamma, beta
-    clip_norm: float = 1.0  #: global norm of the gradients; 0 for no clipping
-    accumulate: int = 1  #: passes of which a batch's gradients are summed: less memory, the same step
-    dropout: float = 0.1  #: of the head
-    max_length: int | None = None  #: tokens, longer texts are truncated; None: 128, or fewer if the model has fewer
+    warmup: float = 0.1  #: fraction of the steps used for linear warm-up
+    weight_decay: float = 0.01  #: decoupled; not applied to bias, gamma, beta
+    clip_norm: float = 1.0  #: limit of the global gradient norm; 0 disables clipping
+    accumulate: int = 1  #: passes per batch, with summed gradients: less memory, the same step
+    dropout: float = 0.1  #: dropout probability in the head
+    max_length: int | None = None  #: tokens, longer texts are truncated; None: 128, or the model's limit if lower
     seed: int = 0
-    literal_special_tokens: bool = False  #: take words such as ``[SEP]`` in a text as text
-    freeze_encoder: bool = False
-    whole_sequence: bool = False
-    patience: int | None = None  #: stop after so many epochs that were not better on dev (metric, then loss)
+    literal_special_tokens: bool = False  #: tokenize ``[SEP]`` and the like in a text as ordinary text
+    freeze_encoder: bool = False  #: train the head only
+    whole_sequence: bool = False  #: flatten the sequence output into the classifier, which fixes the length
+    patience: int | None = None  #: stop after this many epochs without a better dev metric (ties: dev loss)
     device: str = "cpu"
-    on_error: str = "fail"  #: at a row that can't be read: ``fail``, or ``skip`` to leave it out
+    on_error: str = "fail"  #: for an unreadable row: ``fail``, or ``skip`` to leave it out
+    table_format: TableFormat = TableFormat()  #: format and columns of both tables
+    worker_timeout: float = 60.0  #: seconds without a message after which a distributed run gives up a process
 
     def __post_init__(self) -> None:
-        def need(good: bool, name: str, what: str) -> None:
-            if not good:
-                raise UsageError(f"{name} is {getattr(self, name)}, {what} is needed")
-
         for name in ("epochs", "batch_size", "accumulate"):
-            need(getattr(self, name) >= 1, name, "1 or more")
-        need(self.max_length is None or self.max_length >= 1, "max_length", "1 or more")
-        need(self.seed >= 0, "seed", "0 or more")
-        need(self.learning_rate is None or 0 < self.learning_rate < 1, "learning_rate", "a number between 0 and 1")
-        need(0 <= self.warmup <= 1, "warmup", "a part from 0 to 1")
-        need(0 <= self.weight_decay < 1, "weight_decay", "a number from 0 to below 1")
-        need(0 <= self.clip_norm < float("inf"), "clip_norm", "a number from 0")
-        need(0 <= self.dropout < 1, "dropout", "a number from 0 to below 1")
-        need(self.on_error in ("fail", "skip"), "on_error", "fail or skip")
-        need(self.patience is None or self.patience >= 1, "patience", "1 or more")
+            _require(self, name, getattr(self, name) >= 1, "1 or more")
+        _require(self, "max_length", self.max_length is None or self.max_length >= 1, "1 or more")
+        _require(self, "seed", self.seed >= 0, "0 or more")
+        _require(
+            self,
+            "learning_rate",
+            self.learning_rate is None or 0 < self.learning_rate < 1,
+            "between 0 and 1, exclusive",
+        )
+        _require(self, "warmup", 0 <= self.warmup <= 1, "a fraction from 0 to 1")
+        _require(self, "weight_decay", 0 <= self.weight_decay < 1, "0 or more and below 1")
+        _require(self, "clip_norm", 0 <= self.clip_norm < float("inf"), "finite and 0 or more")
+        _require(self, "dropout", 0 <= self.dropout < 1, "0 or more and below 1")
+        _require(self, "on_error", self.on_error in ("fail", "skip"), "fail or skip")
+        _require(self, "patience", self.patience is None or self.patience >= 1, "1 or more")
+        _require(self, "worker_timeout", self.worker_timeout > 0, "a number of seconds above 0")
 
     @property
     def peak_learning_rate(self) -> float:
-        """The learning rate that was given, or the default for what is trained."""
+        """The given learning rate, or the default for full or head-only training."""
         if self.learning_rate is not None:
             return self.learning_rate
         return FROZEN_LEARNING_RATE if self.freeze_encoder else LEARNING_RATE
 
-    def length_for(self, positions: int) -> int:
-        """The max_length for a model of so many positions; raises UsageError when it is beyond them."""
+    def resolve_max_length(self, positions: int) -> int:
+        """Return the maximum length for a model with `positions` positions; raises UsageError if it exceeds them."""
         if self.max_length is not None and self.max_length > positions:
-            raise UsageError(f"max length {self.max_length} is beyond the {positions} positions of the model")
+            raise UsageError(f"max_length must be at most {positions}, the model's positions, not {self.max_length}")
         return self.max_length or min(MAX_LENGTH, positions)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values, for the manifest."""
-        return {**dataclasses.asdict(self), "learning_rate": self.peak_learning_rate}
+        """Return the hyperparameters as plain values, for the manifest."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            **{name: value for name, value in values.items() if name not in _NOT_IN_MANIFEST},
+            "learning_rate": self.peak_learning_rate,
+        }
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """When checkpoints are written, how many are kept, and whether to resume from one.
+
+    Raises UsageError for a value that is out of range.
+    """
+
+    checkpoint_steps: int | None = None  #: write a checkpoint every N steps, in addition to one per epoch
+    keep_checkpoints: int = 1  #: number of newest checkpoints to keep
+    resume: bool = False  #: continue from the newest checkpoint
+
+    def __post_init__(self) -> None:
+        _require(self, "checkpoint_steps", self.checkpoint_steps is None or self.checkpoint_steps >= 1, "1 or more")
+        _require(self, "keep_checkpoints", self.keep_checkpoints >= 1, "1 or more")
+
+
+def _require(options: object, name: str, valid: bool, expected: str) -> None:
+    if not valid:
+        raise UsageError(f"{name} must be {expected}, not {getattr(options, name)}")

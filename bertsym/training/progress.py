@@ -1,4 +1,4 @@
-"""Who is told how the training goes: a terminal, a plain log, a file of JSON lines."""
+"""Progress reports of a training run: on a terminal, as plain lines, as JSON Lines in a file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bertsym.errors import UsageError
 from bertsym.inference.metrics import format_metrics
 
 if TYPE_CHECKING:
-    from bertsym.training.loop import StepReport
+    from bertsym.training.trainer import StepReport
 
 _GROUPS_PER_EPOCH = 10
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch: mean training loss, and the dev metrics with the deciding one first."""
+    """One epoch: mean training loss, and dev metrics; the first metric decides which epoch is kept."""
 
     epoch: int
     step: int
@@ -34,44 +34,44 @@ class EpochReport:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Better epochs compare greater: by the first metric, then by the lower dev loss."""
+        """Sort key: better epochs compare greater, by the first metric, then by lower dev loss."""
         return next(iter(self.metrics.values())), -self.metrics["loss"]
 
 
 class Progress(Protocol):
-    """A listener."""
+    """Receives the reports of a run."""
 
     def note(self, text: str) -> None:
-        """Something worth knowing, one line."""
+        """Handle a one-line message."""
 
     def step(self, report: StepReport) -> None:
-        """A step was made."""
+        """Handle the end of a step."""
 
     def epoch(self, report: EpochReport) -> None:
-        """An epoch was made and evaluated."""
+        """Handle the end of an epoch and its evaluation."""
 
 
 class SilentProgress:
-    """Says nothing."""
+    """Discards all reports."""
 
     def note(self, text: str) -> None:
-        """Ignored."""
+        """Discard the report."""
 
     def step(self, report: StepReport) -> None:
-        """Ignored."""
+        """Discard the report."""
 
     def epoch(self, report: EpochReport) -> None:
-        """Ignored."""
+        """Discard the report."""
 
 
-class _Group:
-    """Steps that are reported as one: a tenth of an epoch, but at least 10 steps."""
+class _StepGroup:
+    """Steps that are reported together: a tenth of an epoch, but at least 10 steps."""
 
     def __init__(self) -> None:
         self._losses: list[float] = []
 
     def completed_by(self, report: StepReport) -> StepReport | None:
-        """The group's report, its loss the mean over the steps, when this step is its last one."""
+        """Return the group's report with its mean loss if this step is its last; None otherwise."""
         self._losses.append(report.loss)
         size = max(10, report.steps_in_epoch // _GROUPS_PER_EPOCH)
         if report.step_in_epoch % size and report.step_in_epoch < report.steps_in_epoch:
@@ -82,31 +82,31 @@ class _Group:
 
 
 class TextProgress:
-    """A bar on a terminal, plain lines elsewhere; one line an epoch on both.
+    """A progress bar on a terminal, plain lines elsewhere; one line per epoch on both.
 
-    Where nobody reads any more, or there is no room, nothing is said: that is no reason to lose the training.
+    Errors while writing, such as a closed pipe or a full disk, are ignored, because they must not stop the training.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._is_terminal = self._stream.isatty()
         self._bar: Any = None
-        self._group = _Group()
+        self._group = _StepGroup()
 
     def note(self, text: str) -> None:
-        """Print a line."""
+        """Print the message."""
         with contextlib.suppress(OSError):
             print(text, file=self._stream, flush=True)
 
     def step(self, report: StepReport) -> None:
-        """Move the bar, or print a line for a group of steps."""
+        """Advance the bar, or print a line for a group of steps."""
         if self._is_terminal:
             with contextlib.suppress(OSError):
-                self._move_bar(report)
+                self._advance_bar(report)
         elif group := self._group.completed_by(report):
             self.note(f"epoch {group.epoch}  step {group.step_in_epoch}/{group.steps_in_epoch}  {_describe(group)}")
 
-    def _move_bar(self, report: StepReport) -> None:
+    def _advance_bar(self, report: StepReport) -> None:
         if self._bar is None:
             from tqdm import tqdm
 
@@ -125,7 +125,7 @@ class TextProgress:
             self._bar = None
 
     def epoch(self, report: EpochReport) -> None:
-        """Print the epoch's line."""
+        """Print one line for the epoch."""
         self.note(
             f"epoch {report.epoch}: train loss {report.loss:.4f}  {report.samples_per_second:.1f} samples/s  "
             f"dev: {format_metrics(report.metrics)}"
@@ -138,11 +138,11 @@ def _describe(report: StepReport) -> str:
 
 
 class JsonProgress:
-    """One JSON object a line: ``event`` is ``step`` (a group of steps with its mean loss) or ``epoch``.
+    """One JSON object per line: ``event`` is ``step`` (a group of steps with its mean loss) or ``epoch``.
 
-    The file is made when there is something to write; an old one is overwritten with `force` only, and gets more lines
-    when it is to `append`. Raises UsageError at once when it can't be written. When it can't be written later, `lost`
-    is told so, and the rest is not logged.
+    The file is created by the first report. An existing file is overwritten with `force`, or extended with `append`.
+    Raises UsageError if the file cannot be written. If a later write fails, `on_failure` is called with a message, and
+    the remaining reports are not logged.
     """
 
     def __init__(
@@ -150,18 +150,18 @@ class JsonProgress:
         path: str | Path,
         force: bool = False,
         append: bool = False,
-        lost: Callable[[str], object] = lambda why: None,
+        on_failure: Callable[[str], object] = lambda message: None,
     ) -> None:
         self._path, self._append = Path(path), append
-        self._lost: Callable[[str], object] | None = lost  # None: it was told
+        self._on_failure, self._has_failed = on_failure, False
         self._stream: TextIO | None = None
-        self._group = _Group()
+        self._group = _StepGroup()
         if not self._path.parent.is_dir():
-            raise UsageError(f"{path}: can't write a log, there is no folder {self._path.parent}")
+            raise UsageError(f"{path}: cannot write a log: the folder {self._path.parent} does not exist")
         if self._path.is_dir() or not os.access(self._path if self._path.exists() else self._path.parent, os.W_OK):
-            raise UsageError(f"{path}: can't write a log there")
+            raise UsageError(f"{path}: cannot write a log: not a writable file")
         if self._path.exists() and not (force or append):
-            raise UsageError(f"{path} exists: choose another log, or overwrite with --force")
+            raise UsageError(f"{path} exists: choose another log file, or overwrite it with --force")
 
     def close(self) -> None:
         """Close the file, if anything was written."""
@@ -170,15 +170,15 @@ class JsonProgress:
                 self._stream.close()
 
     def note(self, text: str) -> None:
-        """Ignored."""
+        """Discard the report."""
 
     def step(self, report: StepReport) -> None:
-        """Write a group of steps when it is complete."""
+        """Write one line for each complete group of steps."""
         if group := self._group.completed_by(report):
             self._write("step", group)
 
     def epoch(self, report: EpochReport) -> None:
-        """Write the epoch with its dev metrics."""
+        """Write one line for the epoch, with its dev metrics."""
         self._write("epoch", report, {f"dev_{name}": value for name, value in report.metrics.items()})
 
     def _write(self, event: str, report: StepReport | EpochReport, more: dict[str, float] | None = None) -> None:
@@ -191,34 +191,34 @@ class JsonProgress:
             "samples_per_second": report.samples_per_second,
             **(more or {}),
         }
-        if self._lost is None:
+        if self._has_failed:
             return
         try:
             if self._stream is None:
                 self._stream = self._path.open("a" if self._append else "w", encoding="utf-8")
             print(json.dumps(record), file=self._stream, flush=True)
         except OSError as error:
-            self._lost(f"{self._path}: can't write the log: {error.strerror}; going on without it")
-            self._lost = None
+            self._has_failed = True
+            self._on_failure(f"{self._path}: cannot write the log: {error.strerror}; training continues without it")
 
 
 class ProgressGroup:
-    """Several listeners as one."""
+    """Forwards all reports to several receivers."""
 
-    def __init__(self, listeners: Sequence[Progress]) -> None:
-        self._listeners = listeners
+    def __init__(self, receivers: Sequence[Progress]) -> None:
+        self._receivers = receivers
 
     def note(self, text: str) -> None:
-        """Pass on."""
-        for listener in self._listeners:
-            listener.note(text)
+        """Forward the report."""
+        for receiver in self._receivers:
+            receiver.note(text)
 
     def step(self, report: StepReport) -> None:
-        """Pass on."""
-        for listener in self._listeners:
-            listener.step(report)
+        """Forward the report."""
+        for receiver in self._receivers:
+            receiver.step(report)
 
     def epoch(self, report: EpochReport) -> None:
-        """Pass on."""
-        for listener in self._listeners:
-            listener.epoch(report)
+        """Forward the report."""
+        for receiver in self._receivers:
+            receiver.epoch(report)

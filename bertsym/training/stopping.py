@@ -1,4 +1,4 @@
-"""Signals that let a run finish its step first."""
+"""Signals that stop a run after its current step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
-    """Whether one of the signals came."""
+    """The signal that was received, if any."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -21,9 +21,9 @@ class StopRequest:
 
 @contextlib.contextmanager
 def deferred_signals() -> Iterator[StopRequest]:
-    """Keep the first SIGINT, SIGTERM or SIGHUP in mind; the next one does what it did before.
+    """Record the first SIGINT, SIGTERM or SIGHUP; the next signal has its previous effect again.
 
-    Outside of the main thread, where Python takes no handlers, nothing changes.
+    Has no effect outside of the main thread, where Python does not allow signal handlers.
     """
     request = StopRequest()
     previous: dict[int, Any] = {}
@@ -32,18 +32,21 @@ def deferred_signals() -> Iterator[StopRequest]:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
-    def keep(number: int, frame: object) -> None:
+    def record(number: int, frame: object) -> None:
         request.signal = signal.Signals(number)
         restore()
-        # print could be in the middle of a line of its own.
+        # Not print: the signal may have interrupted a print.
         with contextlib.suppress(OSError):
-            os.write(2, f"{request.signal.name}: finishing the step; a second one ends at once\n".encode())
+            os.write(
+                2,
+                f"{request.signal.name}: finishing the current step; send the signal again to stop at once\n".encode(),
+            )
 
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
-            # nohup lets SIGHUP be ignored.
+            # nohup makes a process ignore SIGHUP; that is left as it is.
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-                previous[number] = signal.signal(number, keep)
+                previous[number] = signal.signal(number, record)
     try:
         yield request
     finally:

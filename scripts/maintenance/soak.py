@@ -52,10 +52,10 @@ def tiny_classifier(folder: Path) -> Path:
         write_params(file, params)
     source = SourceOptions(vocab=str(folder / "vocab.txt"), num_heads=4)
     encoder = export(f"params:{folder / 'bert.params'}", folder / "encoder", options=source).bundle.prefix
-    options = FinetuneOptions(epochs=1, max_length=MAX_LENGTH)
     tables = TableFormat(columns=Columns(text="sentence1", label="label"))
+    options = FinetuneOptions(epochs=1, max_length=MAX_LENGTH, table_format=tables)
     train, dev = DATA / "train.tsv", DATA / "dev.tsv"
-    return finetune(encoder, train, dev, folder / "classifier", table_format=tables, options=options).bundle.prefix
+    return finetune(encoder, train, dev, folder / "classifier", options=options).bundle.prefix
 
 
 def blocks(rows: int, rng: random.Random) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""A batch in parts is the batch: updates do not depend on how it was computed."""
+"""Training steps do not depend on how a batch is split into shards, passes and devices."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ from bertsym.runtime import mx, share_threads
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
-from bertsym.training import batch_shard, encodings
-from bertsym.training.module import PartsModule
+from bertsym.training import encodings, shard_executor
+from bertsym.training.data_parallel import DataParallelExecutor
+from bertsym.training.options import FinetuneOptions
 
 Array = NDArray[Any]
-STILL = BertConfig(**{**vars(BERT), "dropout": 0.0, "attention_dropout": 0.0})
+WITHOUT_DROPOUT = BertConfig(**{**vars(BERT), "dropout": 0.0, "attention_dropout": 0.0})
+LABEL = "softmax_label"
+DEADLOCK = 600  # seconds after which a process counts as deadlocked
+LEARNING_RATE = 1e-3
 
 
 def initial() -> dict[str, Array]:
@@ -40,63 +44,57 @@ def initial() -> dict[str, Array]:
     return {**params, **{name: array.astype(np.float32) for name, array in head.items()}}
 
 
-def batch(rows: int, length: int, seed: int = 0) -> Any:
-    rng = np.random.default_rng((rows, length, seed))
+def batch(rows: int, length: int) -> dict[str, Array]:
+    rng = np.random.default_rng((rows, length, 0))
     inputs = [
         rng.integers(20, size=(rows, length)),
         rng.integers(2, size=(rows, length)),
         rng.integers(1, length + 1, size=rows),
     ]
-    data = [array.astype(np.float32) for array in inputs]
-    label = [rng.integers(2, size=rows).astype(np.float32)]
-    return mx.io.DataBatch(
-        data,
-        label,
-        provide_data=[(name, array.shape) for name, array in zip(INPUT_NAMES, data)],
-        provide_label=[("softmax_label", label[0].shape)],
-    )
+    arrays = {**dict(zip(INPUT_NAMES, inputs)), LABEL: rng.integers(2, size=rows)}
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def module(
-    config: BertConfig = STILL,
+def make_executor(
+    config: BertConfig = WITHOUT_DROPOUT,
     dropout: float = 0.0,
     graph: SymbolGraph | None = None,
     params: Mapping[str, Array] | None = None,
-    contexts: int = 1,
-    largest: tuple[int, int] = (9, 12),
+    devices: int = 1,
+    shards: int = 1,
+    limits: BertConfig | None = None,
     **options: Any,
-) -> PartsModule:
+) -> DataParallelExecutor:
     graph = graph or SymbolGraph.parse(graft(output_symbol(config, "cls"), 2, dropout=dropout).tojson())
     params = params or initial()
     shapes = {name: array.shape for name, array in params.items()}
-    training = build_training_symbol(graph, shapes, cpu=contexts == 1)
-    made = PartsModule(training, INPUT_NAMES, ["softmax_label"], [mx.cpu(i) for i in range(contexts)], **options)
-    shape = batch(*largest)
-    made.bind(shape.provide_data, shape.provide_label)
-    made.init_params(params)
-    made.init_optimizer(weight_decay=0.01, clip_norm=1.0)
-    return made
+    return DataParallelExecutor(
+        build_training_symbol(graph, shapes, cpu=devices == 1),
+        params,
+        {name: array.shape for name, array in batch(9, 12).items()},
+        FinetuneOptions(**options),
+        contexts=[mx.cpu(i) for i in range(devices)],
+        shards=shards,
+        limits=limits,
+    )
 
 
-def values(made: PartsModule) -> dict[str, Array]:
-    return {name: array.asnumpy() for name, array in made.get_params()[0].items()}
-
-
-def train(made: PartsModule, passes: int = 1, shapes: tuple[tuple[int, int], ...] = ((9, 12), (4, 7))) -> Any:
-    """A step on each of some batches; the parameters after it."""
+def train(
+    executor: DataParallelExecutor, passes: int = 1, shapes: tuple[tuple[int, int], ...] = ((9, 12), (4, 7))
+) -> dict[str, Array]:
+    """Make a step on each of some batches; returns the parameters after them."""
+    pass_number = 0
     for rows, length in shapes:
-        whole = batch(rows, length)
+        arrays = batch(rows, length)
         for some in np.array_split(np.arange(rows), passes):
-            cut = [[array[some] for array in arrays] for arrays in (whole.data, whole.label)]
-            made.forward(mx.io.DataBatch(*cut))
-            made.backward()
-        made.learning_rate = 1e-3
-        made.update()
-    return values(made)
+            executor.compute_gradients({name: array[some] for name, array in arrays.items()}, pass_number)
+            pass_number += 1
+        executor.update(rows, LEARNING_RATE)
+    return executor.params()
 
 
 def assert_same(found: Mapping[str, Array], expected: Mapping[str, Array], start: Mapping[str, Array]) -> None:
-    """Adam's first steps go by the sign of a gradient: those of rounding errors, of key biases, go anywhere."""
+    """Key biases are ignored: their gradient is zero but for rounding errors, whose sign decides Adam's first steps."""
     assert found.keys() == expected.keys()
     for name, array in expected.items():
         if not name.endswith("_key_bias"):
@@ -107,86 +105,72 @@ def assert_same(found: Mapping[str, Array], expected: Mapping[str, Array], start
 @pytest.mark.parametrize(
     ("options", "passes"),
     [
-        ({"parts": 2}, 1),
-        ({"parts": 3}, 1),
-        ({"parts": 2, "accumulate": True}, 3),
-        ({"contexts": 2}, 1),
-        ({"contexts": 2, "accumulate": True}, 2),
+        ({"shards": 2}, 1),
+        ({"shards": 3}, 1),
+        ({"shards": 2, "accumulate": 3}, 3),
+        ({"devices": 2}, 1),
+        ({"devices": 2, "accumulate": 2}, 2),
     ],
 )
-def test_parts_and_passes_and_devices_make_the_same_steps(options: dict[str, Any], passes: int) -> None:
-    assert_same(train(module(**options), passes), train(module()), initial())
+def test_shards_passes_and_devices_make_the_same_steps(options: dict[str, Any], passes: int) -> None:
+    assert_same(train(make_executor(**options), passes), train(make_executor()), initial())
 
 
-def test_a_batch_with_fewer_rows_than_parts_is_computed_by_some() -> None:
+def test_a_batch_may_have_fewer_rows_than_there_are_shards() -> None:
     shapes = ((2, 5), (1, 12))
-    assert_same(train(module(parts=4), shapes=shapes), train(module(), shapes=shapes), initial())
+    assert_same(train(make_executor(shards=4), shapes=shapes), train(make_executor(), shapes=shapes), initial())
 
 
-def test_the_same_seed_gives_the_same_parameters_and_another_one_others() -> None:
-    one, same, other = (train(module(BERT, 0.1, parts=2, seed=seed)) for seed in (5, 5, 6))
+def test_dropout_depends_on_the_seed_alone() -> None:
+    one, same, other = (train(make_executor(BERT, 0.1, shards=2, seed=seed)) for seed in (5, 5, 6))
     for name, array in one.items():
         np.testing.assert_array_equal(array, same[name], err_msg=name)
     name = "fc-finetune_weight"
     assert np.abs(one[name] - other[name]).max() > 1e-6
 
 
-def test_going_on_from_a_number_of_draws_is_as_if_never_stopped() -> None:
-    made = module(BERT, 0.1, parts=2)
-    made.draws = 7
-    made.forward(batch(4, 7))
-    there = made.get_outputs()[0].asnumpy()
-    other = module(BERT, 0.1, parts=2)
-    other.forward(batch(4, 7))
-    assert np.abs(other.get_outputs()[0].asnumpy() - there).max() > 1e-6
-    other.draws = 7
-    other.forward(batch(4, 7))
-    np.testing.assert_array_equal(other.get_outputs()[0].asnumpy(), there)
+def test_dropout_depends_on_the_number_of_the_pass_not_on_earlier_passes() -> None:
+    executor = make_executor(BERT, 0.1, shards=2)
+    first, second = (executor.compute_gradients(batch(4, 7), number).asnumpy() for number in (0, 7))
+    assert np.abs(first - second).max() > 1e-6
+    again = make_executor(BERT, 0.1, shards=2).compute_gradients(batch(4, 7), 7).asnumpy()
+    np.testing.assert_array_equal(again, second)
 
 
-def test_nothing_is_dropped_when_it_does_not_train() -> None:
-    dropping, still = module(BERT, 0.1, parts=2), module()
-    dropping.forward(batch(9, 12))  # masks of training are left over
-    for made in (dropping, still):
-        made.forward(batch(9, 12), is_train=False)
-    expected = still.get_outputs()[0].asnumpy()
-    np.testing.assert_allclose(dropping.get_outputs()[0].asnumpy(), expected, atol=1e-5)
-
-
-def test_the_number_of_bound_graphs_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_shard, "_MOST_GRAPHS", 2)
+def test_the_number_of_bound_executors_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_executor, "_MAX_EXECUTORS", 2)
     shapes = ((9, 12), (9, 11), (9, 10), (9, 9), (9, 12))
-    made = module(parts=2)
-    assert_same(train(made, shapes=shapes), train(module(), shapes=shapes), initial())
-    assert all(len(one._bound) == 2 for one in made._parts)
+    executor = make_executor(shards=2)
+    assert_same(train(executor, shapes=shapes), train(make_executor(), shapes=shapes), initial())
+    assert all(len(shard._bound) == 2 for shard in executor._shards)
 
 
 @pytest.mark.parametrize("executors", [1, 2])
-def test_threads_can_be_shared_again_and_again_and_change_no_step(executors: int) -> None:
+def test_the_number_of_threads_changes_no_step(executors: int) -> None:
     share_threads(executors)
-    found = train(module(parts=2))
+    found = train(make_executor(shards=2))
     share_threads(1)
-    assert_same(found, train(module(parts=2)), initial())
+    assert_same(found, train(make_executor(shards=2)), initial())
 
 
 _FORK = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from test_training_module import module, mx, train
+from test_data_parallel import make_executor, mx, train
 many = mx.nd.random.uniform(shape=(3_000_000,))
-made = module(dropout=0.1)
-train(made)
+executor = make_executor(dropout=0.1)
+train(executor)
 busy = [mx.nd.sort(many) for _ in range(4)]
-del made
+del executor
 if os.fork() == 0:
     os._exit(0)
 """
 
 
-def test_a_fork_does_not_wait_for_ever_for_what_is_freed() -> None:
-    """Freed behind the sorting, in a thread that the fork waits for."""
+def test_a_fork_does_not_deadlock_with_arrays_that_are_freed() -> None:
+    """They are freed after the sorting, by a thread that the fork waits for."""
     command = [sys.executable, "-W", "ignore", "-c", _FORK, str(Path(__file__).parent)]
-    assert subprocess.run(command, timeout=100).returncode == 0
+    assert subprocess.run(command, timeout=DEADLOCK).returncode == 0
 
 
 _CHILD = """
@@ -201,14 +185,14 @@ print(engine_workers())
 
 @pytest.mark.parametrize(("first", "workers"), [("sys", 2), ("mxnet", 1)])
 @pytest.mark.parametrize("threads", ["1", "4", None])
-def test_the_engine_has_two_workers_unless_mxnet_was_there_before(
+def test_the_engine_has_two_workers_unless_mxnet_was_imported_before(
     first: str, workers: int, threads: str | None
 ) -> None:
     chosen = {name: value for name, value in os.environ.items() if not name.startswith(("OMP", "GOMP", "MXNET"))}
     if threads is not None:
         chosen["OMP_NUM_THREADS"] = threads
     command = [sys.executable, "-W", "ignore", "-c", _CHILD.format(first=first)]
-    done = subprocess.run(command, env=chosen, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, env=chosen, capture_output=True, text=True, check=True, timeout=DEADLOCK)
     assert done.stdout.split() == [str(workers)]
 
 
@@ -216,11 +200,11 @@ def test_the_engine_has_two_workers_unless_mxnet_was_there_before(
 
 
 @pytest.mark.parametrize("in_memory", [0, 1 << 30])
-def test_encodings_are_those_of_the_rows_in_their_order_in_memory_or_not(
+def test_encodings_keep_the_order_of_the_rows_in_memory_and_in_a_file(
     in_memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encodings, "_ROWS", 3)
-    monkeypatch.setattr(encodings, "_IN_MEMORY", in_memory)
+    monkeypatch.setattr(encodings, "_CHUNK_ROWS", 3)
+    monkeypatch.setattr(encodings, "_MAX_IN_MEMORY", in_memory)
     features = Features([Encoded([i, i], [0, 0], False, 0) for i in range(8)])
     found = encodings.encode(
         lambda some: np.array([[row.token_ids[0], 1] for row in some.examples], np.float32), features
@@ -229,21 +213,21 @@ def test_encodings_are_those_of_the_rows_in_their_order_in_memory_or_not(
     assert isinstance(found, np.memmap) == (in_memory == 0)
 
 
-# Rows of the word embedding that no text uses
+# Rows of the token embedding that no text uses
 
 
 def graph_of(output: str = "cls") -> SymbolGraph:
-    return SymbolGraph.parse(graft(output_symbol(STILL, output), 2, dropout=0.0).tojson())
+    return SymbolGraph.parse(graft(output_symbol(WITHOUT_DROPOUT, output), 2, dropout=0.0).tojson())
 
 
-def test_training_the_used_rows_alone_changes_nothing() -> None:
+def test_training_only_the_used_rows_gives_the_same_parameters() -> None:
     graph, params, ids = graph_of(), initial(), np.arange(20)
     rows = keep_used_rows(graph, "data0", ids, params)
     assert rows is not None
     small = {**params, rows.name: rows.initial}
-    trained = train(module(graph=graph, params=small))
-    trained[rows.name] = rows.restore(trained[rows.name], (1 - 1e-3 * 0.01) ** 2)
-    expected = train(module())
+    trained = train(make_executor(graph=graph, params=small))
+    trained[rows.name] = rows.restore(trained[rows.name], (1 - LEARNING_RATE * 0.01) ** 2)
+    expected = train(make_executor())
     assert_same(trained, expected, params)
     np.testing.assert_allclose(trained[rows.name][20:], expected[rows.name][20:], rtol=1e-6)
     assert np.abs(expected[rows.name][20:] / params[rows.name][20:] - (1 - 1e-5) ** 2).max() < 1e-6
@@ -268,11 +252,11 @@ def test_a_table_that_something_else_reads_stays_whole() -> None:
 @pytest.mark.parametrize(
     ("place", "wrong"), [(0, BERT.vocab_size), (0, float("nan")), (1, 2), (2, 0), (2, 13), (2, 2.5), (2, float("nan"))]
 )
-def test_inputs_beyond_the_limits_are_refused(place: int, wrong: float) -> None:
-    made, bad = module(limits=STILL), batch(4, 12)
-    bad.data[place].flat[-1] = wrong
+def test_inputs_that_exceed_the_limits_are_refused(place: int, wrong: float) -> None:
+    executor, arrays = make_executor(limits=WITHOUT_DROPOUT), batch(4, 12)
+    arrays[INPUT_NAMES[place]].flat[-1] = wrong
     name = ("token ids", "token types", "valid_length")[place]
-    for data in (bad.data, [mx.nd.array(array) for array in bad.data]):
+    for convert in (np.asarray, mx.nd.array):
         with pytest.raises(DataError, match=rf"^{name} must be whole numbers from .*: row 3"):
-            made.forward(mx.io.DataBatch(data, bad.label))
-    made.forward(batch(4, 12))
+            executor.compute_gradients({name: convert(array) for name, array in arrays.items()}, 0)
+    executor.compute_gradients(batch(4, 12), 0)

@@ -1,0 +1,288 @@
+"""Training steps: batches, learning rate, loss, and the state that a checkpoint stores."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bertsym.acceleration.graphs import build_training_symbol
+from bertsym.devices import contexts
+from bertsym.distributed.workers import ALONE, Workers, WorkersLost
+from bertsym.encoders.catalogue import LABEL_NAME
+from bertsym.errors import ModelError
+from bertsym.forking import no_fork
+from bertsym.inference.metrics import cross_entropy
+from bertsym.passes.embedding_rows import keep_used_rows
+from bertsym.passes.input_guard import remove_input_guard
+from bertsym.runtime import mx, share_threads
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.params import Array, shapes_of
+from bertsym.text.batches import training_batches
+from bertsym.training.batch_source import BatchSource
+from bertsym.training.data_parallel import DataParallelExecutor
+from bertsym.training.optimizer import warmup_linear
+from bertsym.training.options import FinetuneOptions
+
+CPU_SHARDS = 2  #: independent of the number of processors, because the dropout masks depend on it
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step, numbered from 1: the batch's mean loss, and the epoch's throughput so far."""
+
+    epoch: int
+    step: int
+    step_in_epoch: int
+    steps_in_epoch: int
+    loss: float
+    learning_rate: float
+    samples_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochSummary:
+    """One epoch of training: the mean loss over its samples."""
+
+    epoch: int
+    step: int
+    loss: float
+    learning_rate: float
+    samples_per_second: float
+
+
+@dataclass
+class Position:
+    """Progress of a run at the end of a step: everything besides arrays that later steps depend on."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0  #: number of batches done in this epoch
+    samples: int = 0  #: number of samples done in this epoch
+    loss: float = 0.0  #: sum over the samples of this epoch
+    decay: float = 1.0  #: accumulated weight decay of a parameter without gradients
+    draws: int = 0  #: number of forward passes, which selects the dropout masks
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step that is being computed."""
+
+    number: int  #: in the epoch, from 1
+    rows: int
+    rate: float
+    outputs: list[tuple[Array, Any]]  #: row indices of this worker and their probabilities
+    loss: float | None  #: summed over the rows of all workers; None for a single worker, which reads `outputs` later
+    norm: Any
+    draws: int  #: after this step
+
+
+class Trainer:
+    """Trains a symbol that ends in SoftmaxOutput ``softmax`` on the rows of `source`, alone or with other `workers`.
+
+    `params` are the initial values of all parameters. All randomness depends on the seed and the step.
+    """
+
+    def __init__(
+        self,
+        symbol: Any,
+        params: Mapping[str, Array],
+        source: BatchSource,
+        options: FinetuneOptions,
+        workers: Workers = ALONE,
+    ) -> None:
+        self._source, self.options, self._workers = source, options, workers
+        self._batches_per_epoch = len(self._batches(1))
+        self.total_steps = self._batches_per_epoch * options.epochs
+        self.position = Position()
+        self._gradient_norm = math.nan
+        devices = contexts(options.device)
+        on_cpu = devices[0].device_type == "cpu"
+        #: executors that compute on the CPU at the same time; 0 if each device computes a shard
+        self._cpu_shards = (CPU_SHARDS if source.token_ids is not None else 1) if on_cpu else 0
+        graph = SymbolGraph.parse(symbol.tojson())
+        remove_input_guard(graph)  # the inputs are checked before each pass
+        params, limits = dict(params), source.limits
+        self._used_rows = None
+        if source.token_ids is not None:
+            self._used_rows = keep_used_rows(graph, source.input_names[0], source.token_ids, params)
+        if self._used_rows is not None:
+            params[self._used_rows.name] = self._used_rows.initial
+            if limits is not None:
+                limits = dataclasses.replace(limits, vocab_size=len(self._used_rows.initial))
+        self._executor = DataParallelExecutor(
+            build_training_symbol(graph, shapes_of(params), cpu=on_cpu),
+            params,
+            {name: array.shape for name, array in self._arrays(self._longest_rows()).items()},
+            options,
+            contexts=devices,
+            shards=self._cpu_shards or len(devices),
+            limits=limits,
+            workers=workers,
+        )
+
+    def _batches(self, epoch: int) -> list[Array]:
+        options = self.options
+        return training_batches(self._source.lengths, options.batch_size, options.seed, epoch)
+
+    def _longest_rows(self) -> Array:
+        """Return the rows of the largest batch that one pass can have."""
+        longest = np.argsort(self._source.lengths, kind="stable")[::-1]
+        rows = max(1, len(self._workers.shard(longest[: self.options.batch_size])))
+        return longest[: -(-rows // self.options.accumulate)]
+
+    def _arrays(self, rows: Array) -> dict[str, Array]:
+        """Return inputs and labels of some rows by name."""
+        inputs = self._source.inputs(rows)
+        if self._used_rows is not None:
+            inputs[0] = self._used_rows.remap(inputs[0])
+        classes = self._source.classes[rows].astype(np.float32)
+        return {**dict(zip(self._source.input_names, inputs)), LABEL_NAME: classes}
+
+    def train_epoch(
+        self, epoch: int, on_step: Callable[[StepReport], None], pause: Callable[[int], bool] = lambda step: False
+    ) -> EpochSummary | None:
+        """Train epoch number `epoch`, from 1, or its remaining steps after a pause.
+
+        `pause` is called with the number of each step but the epoch's last; if it returns true, training stops after
+        that step and None is returned. Raises ModelError if the loss or the gradients are not finite. Raises
+        WorkersLost, after which `state` is that of the last complete step.
+        """
+        if self._cpu_shards:
+            share_threads(self._cpu_shards)
+        position = self.position
+        if epoch != position.epoch:
+            position.epoch, position.batch, position.samples, position.loss = epoch, 0, 0, 0.0
+        started, before = time.perf_counter(), position.samples
+        batches = self._batches(epoch)
+
+        def speed() -> float:
+            return (position.samples - before) / (time.perf_counter() - started)
+
+        def finish(step: _Step) -> None:
+            with no_fork():
+                loss = self._finite_loss(step)
+            position.step += 1
+            position.batch = step.number
+            position.samples += step.rows
+            position.loss += loss * step.rows
+            position.decay *= 1 - step.rate * self.options.weight_decay
+            position.draws = step.draws
+            on_step(StepReport(epoch, position.step, step.number, len(batches), loss, step.rate, speed()))
+
+        running: _Step | None = None
+        for number, rows in enumerate(batches[position.batch :], position.batch + 1):
+            done = position.step + (running is not None)
+            try:
+                with no_fork():
+                    step = self._start_step(
+                        number, rows, self._rate(done), running.draws if running else position.draws
+                    )
+            except WorkersLost:
+                if running is not None:
+                    finish(running)
+                raise
+            if running is not None:
+                finish(running)  # while the next step is computed
+            running = step
+            if number < len(batches) and pause(done + 1):
+                finish(running)
+                return None
+        if running is not None:
+            finish(running)
+        rate = self._rate(position.step - 1)
+        return EpochSummary(epoch, position.step, position.loss / position.samples, rate, speed())
+
+    def _rate(self, step: int) -> float:
+        return warmup_linear(step, self.total_steps, self.options.peak_learning_rate, self.options.warmup)
+
+    def _start_step(self, number: int, rows: Array, rate: float, draws: int) -> _Step:
+        """Start a step without waiting for its results."""
+        if not self._cpu_shards:
+            # For the Dropout operator on a GPU, which draws its own masks.
+            seed = np.random.SeedSequence((self.options.seed, draws)).generate_state(1)[0]
+            mx.random.seed(int(seed) & 0x7FFFFFFF)
+        own = self._workers.shard(rows)
+        outputs = []
+        # Every worker counts the same passes, since the dropout masks depend on their number.
+        passes = min(self.options.accumulate, -(-len(rows) // self._workers.count))
+        for pass_number, some in enumerate(np.array_split(own, passes), draws):
+            if len(some):
+                outputs.append((some, self._executor.compute_gradients(self._arrays(some), pass_number)))
+        # With several workers the update waits for the outputs anyway.
+        loss = self._workers.sum_number(self._summed_loss(outputs)) if self._workers.count > 1 else None
+        norm = self._executor.update(len(rows), rate)
+        return _Step(number, len(rows), rate, outputs, loss, norm, draws + passes)
+
+    def _finite_loss(self, step: _Step) -> float:
+        """Wait for a step and return its mean loss; raises ModelError if loss or gradients are not finite."""
+        total = self._summed_loss(step.outputs) if step.loss is None else step.loss
+        loss, norm = total / step.rows, float(step.norm.asscalar())
+        if not (math.isfinite(norm) and math.isfinite(loss)):
+            raise ModelError(
+                f"training diverged at step {self.position.step + 1} (epoch {self.position.epoch}): loss {loss}, "
+                f"gradient norm {norm}, learning rate {step.rate:.2e}; try a lower learning rate"
+            )
+        self._gradient_norm = norm
+        return loss
+
+    def _summed_loss(self, outputs: list[tuple[Array, Any]]) -> float:
+        losses = [
+            len(rows) * cross_entropy(probabilities.asnumpy(), self._source.classes[rows])
+            for rows, probabilities in outputs
+        ]
+        return sum(losses)
+
+    def state(self) -> tuple[Position, dict[str, Array]]:
+        """Return a copy of the position and the arrays for `restore`, between two calls of `train_epoch`.
+
+        Raises ModelError if an array is not finite, since a run could not continue from it.
+        """
+        arrays, position = self._executor.optimizer_state(), self.position
+        bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+        if bad:
+            raise ModelError(
+                f"training diverged at step {position.step} (epoch {position.epoch}): {', '.join(bad)} not finite, "
+                f"gradient norm {self._gradient_norm}; try a lower learning rate"
+            )
+        return dataclasses.replace(position), arrays
+
+    def restore(self, position: Position, arrays: Mapping[str, Array]) -> None:
+        """Continue from the `state` of a Trainer with equal arguments; raises ModelError for any other state."""
+        if not self._is_reachable(position):
+            raise ModelError("its position does not belong to this run")
+        self.position = position
+        self._executor.restore(arrays, position.step)
+
+    def _is_reachable(self, position: Position) -> bool:
+        numbers = (position.step, position.epoch, position.batch, position.samples, position.draws)
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            return False
+        if not all(type(number) is float and math.isfinite(number) for number in (position.loss, position.decay)):
+            return False
+        step = max(0, position.epoch - 1) * self._batches_per_epoch + position.batch
+        return (
+            position.step == step <= self.total_steps
+            and position.batch <= self._batches_per_epoch
+            and position.samples == sum(map(len, self._batches(position.epoch)[: position.batch]))
+            # The number of passes per step depends on the number of workers, which may have changed.
+            and position.step <= position.draws <= position.step * self.options.accumulate
+            and position.decay == functools.reduce(self._decay_after, range(position.step), 1.0)
+        )
+
+    def _decay_after(self, decay: float, step: int) -> float:
+        """Return the accumulated decay of a parameter without gradients after one more step."""
+        return decay * (1 - self._rate(step) * self.options.weight_decay)
+
+    def params(self) -> dict[str, Array]:
+        """Return copies of the current parameters."""
+        params = self._executor.params()
+        if self._used_rows is not None:
+            params[self._used_rows.name] = self._used_rows.restore(params[self._used_rows.name], self.position.decay)
+        return params
