@@ -100,7 +100,7 @@ def test_rows_that_the_parent_began_to_read_are_refused_in_a_forked_process(clas
     next(rows)
 
     def check() -> None:
-        with pytest.raises(BertsymError, match="started before a fork can't continue"):
+        with pytest.raises(BertsymError, match="started before a fork cannot continue"):
             list(rows)
 
     in_fork(check)

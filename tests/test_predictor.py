@@ -16,8 +16,8 @@ from bertsym import Classifier, FinetuneOptions, ModelError, export, finetune
 from bertsym.acceleration.inference import FastInference, InferenceSymbols
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.inference import executors
-from bertsym.inference.ahead import ahead
 from bertsym.inference.predictor import Predictor
+from bertsym.inference.prefetch import prefetch
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.text.batches import inference_length
@@ -233,7 +233,7 @@ def test_a_forward_that_failed_unheard_does_not_spoil_the_next_one() -> None:
 def test_a_missing_parameter_is_named(classifier: Path) -> None:
     params = dict(Bundle.open(classifier).params())
     del params["fc-finetune_bias"]
-    with pytest.raises(ModelError, match=r"^parameters are missing: fc-finetune_bias$"):
+    with pytest.raises(ModelError, match=r"^missing parameters: fc-finetune_bias$"):
         predictor(classifier).set_params(params)
 
 
@@ -281,9 +281,9 @@ def test_what_is_read_ahead_keeps_its_order_and_its_error_comes_in_its_place() -
 
     seen: list[int] = []
     with pytest.raises(ModelError, match="at the end"):
-        seen.extend(ahead(values()))
+        seen.extend(prefetch(values()))
     assert seen == list(range(5))
-    assert list(ahead([])) == []
+    assert list(prefetch([])) == []
 
 
 def test_the_next_is_made_while_one_is_used() -> None:
@@ -294,7 +294,7 @@ def test_the_next_is_made_while_one_is_used() -> None:
             event.set()
             yield i
 
-    reader = ahead(values())
+    reader = prefetch(values())
     assert next(reader) == 0
     assert made[1].wait(10)
 
@@ -310,7 +310,7 @@ def test_reading_ahead_stops_with_its_reader() -> None:
             closed.set()
 
     source = values()
-    reader = ahead(source)
+    reader = prefetch(source)
     next(reader)
     reader.close()  # type: ignore[attr-defined]
     del reader, source

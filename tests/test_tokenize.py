@@ -127,7 +127,7 @@ def test_a_head_alone_takes_no_texts(cli: Cli, classifier: Path, tmp_path: Path)
     assert cli("extract", classifier, head, "--output", "softmax", "--input", "cls").code == 0
     result = cli("tokenize", head, "--text", "the cat")
     assert (result.code, result.out) == (1, "")
-    assert "it takes no texts" in result.error_line
+    assert "not those of a BERT" in result.error_line
 
 
 def test_standard_input_is_a_text_a_line_or_two_for_pairs(classifier: Path, paraphrases: Path) -> None:

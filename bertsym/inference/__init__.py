@@ -1,1 +1,1 @@
-"""Using a classifier: forwards over many examples, evaluation of a table, prediction of texts."""
+"""Inference with a classifier: batched forward passes, prediction of texts, evaluation on a table."""

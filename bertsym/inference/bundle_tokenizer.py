@@ -1,4 +1,4 @@
-"""Texts as the inputs of a bundle's model; needs no mxnet."""
+"""Tokenization of texts into a bundle's inputs, without mxnet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bertsym.text.tokenizer import Encoded, chunks
 
 
 class BundleTokenizer:
-    """Texts to the inputs data0, data1 and data2 of a bundle's model, as `Classifier` computes them; `open` it."""
+    """Tokenizes texts into the inputs data0, data1 and data2 of a bundle, as `Classifier` does; create it by `open`."""
 
     def __init__(self, signature: Signature, bundle: Bundle | SymbolBundle) -> None:
         self.signature = signature
@@ -28,20 +28,21 @@ class BundleTokenizer:
 
     @classmethod
     def open(cls, prefix: str | Path) -> BundleTokenizer:
-        """That of a BERT, headless or with any head.
+        """Open the tokenizer of a BERT's bundle, headless or with any head.
 
-        Raises ModelError for anything else, and where a file of the bundle was changed.
+        Raises ModelError for any other bundle, and if a file of the bundle was changed.
         """
         bundle = open_any(prefix)
         return cls(_bert_signature(bundle), bundle)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[Features]:
-        """Encode texts, or pairs of texts; in order, some rows at a time.
+        """Encode texts, or text pairs, in order and in chunks.
 
-        Raises UsageError when a trained classifier takes the other one of the two, DataError for an empty text.
+        Raises UsageError for pairs if the bundle is a classifier trained on single texts, and vice versa; DataError for
+        an empty text.
         """
         if isinstance(texts, str) or isinstance(pairs, str):
-            raise UsageError("give a list of texts, not one text")
+            raise UsageError("texts must be a list of texts, not a single text")
         if pairs is not None and len(pairs) != len(texts):
             raise UsageError(f"{len(texts)} texts but {len(pairs)} second texts")
         self._check_pair(pairs is not None)
@@ -49,7 +50,7 @@ class BundleTokenizer:
         for row in rows:
             if not row.text.strip() or (row.pair is not None and not row.pair.strip()):
                 raise DataError(f"text {row.line} of {len(rows)} is empty")
-        return _good(self._encode(rows, "the texts"))
+        return _raise_first_error(self._encode(rows, "the texts"))
 
     def encode_table(
         self,
@@ -57,12 +58,11 @@ class BundleTokenizer:
         table_format: TableFormat = TableFormat(),
         warn: Callable[[str], object] = lambda text: None,
     ) -> Iterator[Features]:
-        """Encode the rows of a table or of a stream as they come, in their order and in constant memory.
+        """Encode the rows of a table or stream in order, in chunks and in constant memory.
 
-        As `encode_each` reads them; raises DataError, naming the line, for a row that can't be read, after the rows
-        before it.
+        Like `encode_each`, but raises DataError, naming the line, for an unreadable row, after the rows before it.
         """
-        return _good(self.encode_each(source, table_format, warn))
+        return _raise_first_error(self.encode_each(source, table_format, warn))
 
     def encode_each(
         self,
@@ -70,14 +70,14 @@ class BundleTokenizer:
         table_format: TableFormat = TableFormat(),
         warn: Callable[[str], object] = lambda text: None,
     ) -> Iterator[list[Encoded | DataError]]:
-        """Each row of a table or of a stream encoded, some at a time; in the place of one that can't be read its error.
+        """Yield chunks with the encoding of each row of a table or stream, or the error of an unreadable row.
 
-        A table has the header and the columns of the training table unless `table_format` says otherwise. Without a
-        `table_format` a stream has one text per line, or two texts separated by a tab where the classifier was trained
-        on pairs. `warn` is called with what is suspicious about the first line.
+        By default a table has the header and columns of the training table. A stream has one text per line, or two
+        texts separated by a tab if the classifier was trained on pairs, unless `table_format` is given. `warn` is
+        called with a message about a suspicious first line.
 
-        Raises DataError, while the rows come, for a table that can't be read and for a file without rows, and
-        UsageError for pairs where a trained classifier takes single texts, or the other way round.
+        While iterating, raises DataError for an unreadable table and for a file without rows, and UsageError for pairs
+        if the bundle is a classifier trained on single texts, and vice versa.
         """
         is_stream = not isinstance(source, (str, Path))
         if is_stream and table_format == TableFormat():
@@ -97,7 +97,7 @@ class BundleTokenizer:
         empty = True
         rows = table.each()
         if table_format.kind in ("lines", "pairs"):
-            rows = _watched(rows, table.name, warn)
+            rows = _warn_of_header(rows, table.name, warn)
         for encoded in self._encode(rows, table.name):
             empty = False
             yield encoded
@@ -112,13 +112,15 @@ class BundleTokenizer:
             yield encode_each(chunk, self._tokenizer, where)
 
     def _check_pair(self, has_pair: bool) -> None:
-        # What an encoder or an untrained head reads is not decided yet.
+        # An encoder or an untrained head may be trained on either.
         if self.signature.kind == "classifier" and self.signature.trained:
             check_pair(self.signature, has_pair)
 
 
-def _watched(rows: Iterator[Row | DataError], where: str, warn: Callable[[str], object]) -> Iterator[Row | DataError]:
-    """The rows of a stream, with a warning where the first one is a header."""
+def _warn_of_header(
+    rows: Iterator[Row | DataError], where: str, warn: Callable[[str], object]
+) -> Iterator[Row | DataError]:
+    """Yield the rows of a stream, and warn if the first one is a header."""
     for row in rows:
         if isinstance(row, Row) and row.line == 1:
             cells = row.text.split("\t") if row.pair is None else [row.text, row.pair]
@@ -130,8 +132,8 @@ def _characters(row: Row | DataError) -> int:
     return len(row.text) + len(row.pair or "") if isinstance(row, Row) else 0
 
 
-def _good(encoded: Iterable[list[Encoded | DataError]]) -> Iterator[Features]:
-    """The examples before the first error, which is raised then."""
+def _raise_first_error(encoded: Iterable[list[Encoded | DataError]]) -> Iterator[Features]:
+    """Yield the examples before the first error, then raise it."""
     for chunk in encoded:
         examples: list[Encoded] = []
         for example in chunk:
@@ -144,14 +146,14 @@ def _good(encoded: Iterable[list[Encoded | DataError]]) -> Iterator[Features]:
 
 
 def _bert_signature(bundle: Bundle | SymbolBundle) -> Signature:
-    """The signature that describes how texts are tokenised: a part or a change of a BERT keeps that of its origin."""
+    """Return the signature with the tokenizer settings; a part or an edited copy of a BERT has that of its origin."""
     if isinstance(bundle, Bundle):
         return bundle.signature
     origin = bundle.signature.origin
     inputs = [tensor.name for tensor in bundle.signature.inputs]
     if sorted(inputs) != sorted(INPUT_NAMES):
-        raise ModelError(f"{bundle.prefix}: reads {', '.join(inputs)}, it takes no texts")
+        raise ModelError(f"{bundle.prefix}: its inputs are {', '.join(inputs)}, not those of a BERT")
     if origin is None or not bundle.has(TOKENIZER):
-        raise ModelError(f"{bundle.prefix}: has no tokenizer, because what it was made from has none")
-    # Its own head, if it has one, was not trained on the origin's texts.
+        raise ModelError(f"{bundle.prefix}: has no tokenizer, because the model that it was made from has none")
+    # A head of its own was not trained on the origin's texts.
     return dataclasses.replace(Signature.from_json(JsonValue(origin, "origin")), trained=False)

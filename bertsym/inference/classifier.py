@@ -1,4 +1,4 @@
-"""Opening a bundle that must be a classifier."""
+"""Opening a classifier, and the settings of its training that inference needs."""
 
 from __future__ import annotations
 
@@ -22,29 +22,31 @@ def open_classifier(prefix: str | Path) -> Bundle:
         )
     if not bundle.signature.trained:
         raise ModelError(
-            f"{bundle.prefix}: untrained head: train it with MXNet and put its parameters in with bertsym edit "
+            f"{bundle.prefix}: untrained head: train it with MXNet and insert its parameters with bertsym edit "
             "--params, or remove it with bertsym graft --head none and use bertsym finetune"
         )
     if bundle.signature.kind != "classifier":
-        raise ModelError(f"{bundle.prefix}: a {bundle.signature.task} model that ends in logits: not supported yet")
+        raise ModelError(
+            f"{bundle.prefix}: a {bundle.signature.task} model that ends in logits is not supported: use a classifier"
+        )
     return bundle
 
 
 def task_of(signature: Signature, name: str | None = None) -> Task:
-    """The row of TASKS of this name or, without one, the task that a classifier was trained for.
+    """Return the entry of TASKS with this name, or by default the one that the classifier was trained for.
 
-    Raises UsageError for a name that is not in TASKS, ModelError for a signature whose task is not.
+    Raises UsageError for a name that is not in TASKS, and ModelError for a signature whose task is not.
     """
     if name is not None and name not in TASKS:
         raise UsageError(f"task {name!r} is not one of {', '.join(TASKS)}")
     name = name or signature.dataset or signature.task or ""
     if name not in TASKS:
-        raise ModelError(f"the model's task {name!r} is not one of {', '.join(TASKS)}: name one of them with --task")
+        raise ModelError(f"the model's task {name!r} is not one of {', '.join(TASKS)}: choose one of them with --task")
     return TASKS[name]
 
 
 def as_trained(signature: Signature, table_format: TableFormat) -> TableFormat:
-    """A format whose header, columns and dropped labels are those of the training where they are not given."""
+    """Complete a table format: by default header, columns and dropped labels are those of the training table."""
     return dataclasses.replace(
         table_format,
         drop_labels=(*table_format.drop_labels, *signature.dropped_labels),
@@ -53,8 +55,8 @@ def as_trained(signature: Signature, table_format: TableFormat) -> TableFormat:
 
 
 def check_pair(signature: Signature, has_pair: bool) -> None:
-    """Raise UsageError if the inputs are pairs and the classifier's are known not to be, or the other way round."""
+    """Raise UsageError for pairs if the classifier was trained on single texts, and vice versa."""
     if has_pair and signature.pair is False:
-        raise UsageError("this classifier was trained on single texts: no second text")
+        raise UsageError("this classifier was trained on single texts: omit the second text")
     if not has_pair and signature.pair:
-        raise UsageError("this classifier was trained on pairs of texts: give the second text too")
+        raise UsageError("this classifier was trained on text pairs: give the second text too")

@@ -1,4 +1,4 @@
-"""Evaluate a classifier on a labelled table."""
+"""Evaluation of a classifier on a labelled table."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from bertsym.text.tables import TableFormat
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """Exact metrics over all rows that were read, and the numbers of rows that were truncated or are missing."""
+    """Exact metrics over all rows that were read, and the numbers of truncated and missing rows."""
 
     metrics: dict[str, float]
     rows: int
     truncated: int
-    left_out: int  #: rows that can't be read
+    left_out: int  #: number of unreadable rows
     dropped_labels: dict[str, int]  #: label whose rows were dropped -> number of rows
 
 
@@ -38,14 +38,23 @@ def evaluate(
     on_rows: Callable[[int], object] = lambda count: None,
     warn: Callable[[str], object] = lambda text: None,
 ) -> EvaluateResult:
-    """Metrics of the classifier at `prefix` on a table whose labels are among the classifier's.
+    """Compute the metrics of a classifier on a table.
 
-    `task` None: the task that the classifier was trained for, with the columns of its training table. A row that can't
-    be read, or whose label is unknown, is an error, or is left out where `on_bad_row` takes the error. Rows with a
-    label that the training dropped, or that `table_format` drops, do not count. `on_rows` is called with numbers of
-    rows that are done, `warn` with what is suspicious about the table.
+    Rows with a label that the training or `table_format` drops are not counted.
 
-    Raises UsageError, DataError or ModelError.
+    Args:
+        prefix: The classifier's bundle.
+        path: The table; its labels must be among the classifier's.
+        table_format: Format and columns; by default those of the training table.
+        task: A key of ``text.tasks.TASKS``, for its metrics and columns; by default the task of the training.
+        device: ``cpu``, ``gpu:0`` or ``gpu:0,1``.
+        batch_size: Largest number of rows per batch.
+        on_bad_row: Called with the error of an unreadable row or an unknown label; by default the error is raised.
+        on_rows: Called with the number of rows in each finished batch.
+        warn: Called with a message about a suspicious table.
+
+    Raises:
+        UsageError, DataError, ModelError: An argument, the table or the bundle is invalid.
     """
     bundle = open_classifier(prefix)
     signature = bundle.signature

@@ -1,4 +1,4 @@
-"""Bound graphs by shape: a bounded number of them, and of the memory that they hold."""
+"""Executors for inference: bound per shape, in bounded number and with bounded memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from bertsym.symbol.params import Array
 from bertsym.text.batches import FEW_TOKENS
 
 _MAX_GRAPHS = 24
-_MAX_WEIGHTS = 3 << 29  # bytes of weights, of which each bound graph has a copy in oneDNN's layout
+_MAX_WEIGHTS = 3 << 29  # bytes; each bound executor has a copy of the weights in oneDNN's layout
 
-_binding = threading.Lock()  # MXNet does not promise that graphs can be bound at the same time
+_binding = threading.Lock()  # MXNet does not guarantee that binding is thread-safe
 
 
 class Weights(dict[str, Any]):
-    """Parameters on a device by name, copied to it when a symbol first reads them; several Executors may share them."""
+    """Parameters on a device by name, copied there at their first use; several Executors may share them."""
 
     def __init__(self, arrays: Mapping[str, Array], device: Any) -> None:
         super().__init__()
@@ -33,13 +33,13 @@ class Weights(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         array = self._arrays.pop(name)
-        # By itself mx.nd.array makes float32 of everything, of the weights of int8 models too.
+        # By default mx.nd.array converts everything to float32, even the weights of int8 models.
         self[name] = mx.nd.array(array, self._device, np.int8 if array.dtype == np.int8 else np.float32)
         return self[name]
 
 
 class _Bound:
-    """A graph with arrays of its own for the inputs."""
+    """A bound executor with its own input arrays."""
 
     def __init__(self, executor: Any) -> None:
         self.executor = executor
@@ -47,8 +47,8 @@ class _Bound:
         self._outputs: list[Any] = []
 
     def forward(self, inputs: Sequence[Array]) -> Any:
-        """The first output, still being computed."""
-        # Until the forward before has read its inputs; its error, if it failed, is not one of these.
+        """Start a forward pass and return its first output without waiting."""
+        # Wait until the previous forward has consumed its inputs; its own errors are reported elsewhere.
         for output in self._outputs:
             with contextlib.suppress(mx.base.MXNetError):
                 output.wait_to_read()
@@ -60,36 +60,36 @@ class _Bound:
 
     @staticmethod
     def _feed(array: Any) -> Any:
-        """What an input is written into: on a CPU its memory, since each copy by MXNet waits for a worker twice."""
+        """Return the array to write an input to: on a CPU a view, since a copy by MXNet waits for a worker twice."""
         if array is None or array.context.device_type != "cpu":
             return array
         return memory_of(array)
 
 
 class Executors:
-    """Forwards of one function on one device, one after the other.
+    """Runs the forward passes of a model on one device, one after the other.
 
-    A graph is bound when its shape first comes; the least recently used is dropped. The memory of the
-    largest is shared by all. `nbytes` is the size of the weights that a bound graph copies.
+    An executor is bound for each new shape, and the least recently used one is dropped. All share the memory of the
+    largest. `nbytes` is the size of the weights that each bound executor copies.
     """
 
     def __init__(self, device: Any, symbols: InferenceSymbols, weights: Weights, nbytes: int) -> None:
         self._device, self._symbols, self._weights = device, symbols, weights
-        # By rows, length and symbol, which may be one for all batches.
+        # The key is rows, length and symbol; one symbol may serve all batches.
         self._bound: collections.OrderedDict[tuple[int, int, int], _Bound] = collections.OrderedDict()
         self._largest: tuple[int, Any] = (0, None)
-        #: how many graphs are bound at a time
+        #: largest number of executors that are bound at a time
         self.capacity = max(2, min(_MAX_GRAPHS, _MAX_WEIGHTS // max(1, nbytes)))
 
     def forward(self, inputs: Sequence[Array]) -> Any:
-        """The first output for data0, data1 (N, T) and data2 (N,): an NDArray that is still being computed.
+        """Return the first output for data0, data1 (N, T) and data2 (N,), an NDArray, without waiting for it.
 
-        It holds until the next forward of any shape, since they share memory.
+        The output is valid until the next forward of any shape, since all executors share memory.
         """
         return self.prepare(inputs).forward(inputs)
 
     def prepare(self, inputs: Sequence[Array]) -> _Bound:
-        """The graph for inputs of these shapes, bound if it is not."""
+        """Return the executor for inputs of these shapes; binds it if necessary."""
         rows, length = inputs[0].shape
         symbol = self._symbol(rows * length, bool((inputs[2] < length).any()))
         key = (rows, length, id(symbol))

@@ -1,6 +1,6 @@
-"""Metrics over whole data sets, from counts; padded rows never reach them.
+"""Exact metrics over a data set.
 
-mxnet's own ones are not used: F1 averages over batches by default, and Module.score counts padded rows.
+MXNet's metrics are not used: by default its F1 averages over batches, and Module.score counts padded rows.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_LEAST_PROBABILITY = 1e-12  # keeps the cross entropy finite
+_MIN_PROBABILITY = 1e-12  # keeps the cross entropy finite
 
 
 def cross_entropy(probabilities: Array, classes: Array) -> float:
-    """Mean negative log probability of the right class, in nats: (N, C), (N,) -> float."""
+    """Return the mean negative log probability of the correct class, in nats: (N, C), (N,) -> float."""
     right = probabilities[np.arange(len(classes)), classes].astype(np.float64)
-    return float(-np.log(np.maximum(right, _LEAST_PROBABILITY)).mean())
+    return float(-np.log(np.maximum(right, _MIN_PROBABILITY)).mean())
 
 
 def accuracy(predicted: Array, classes: Array) -> float:
-    """Part of the rows whose predicted class is the right one."""
+    """Return the fraction of rows whose predicted class is correct."""
     return float((predicted == classes).mean())
 
 
 def f1(predicted: Array, classes: Array, positive: int) -> float:
-    """F1 of one class: the harmonic mean of precision and recall, 0 when the class never occurs."""
+    """Return the F1 of one class: the harmonic mean of precision and recall; 0 if the class does not occur."""
     hits = int(((predicted == positive) & (classes == positive)).sum())
     total = int((predicted == positive).sum() + (classes == positive).sum())
     return 2 * hits / total if total else 0.0
@@ -40,10 +40,10 @@ def evaluate_probabilities(
     names: Sequence[str],
     positive_label: str | None = None,
 ) -> dict[str, float]:
-    """The named metrics (``accuracy``, ``f1``) and the ``loss``, in this order.
+    """Return the named metrics (``accuracy``, ``f1``) and the ``loss``, in this order.
 
-    F1 is that of `positive_label`, by default of the last of two labels; with more labels it is the mean
-    over the classes (macro F1).
+    F1 is computed for `positive_label`, by default the last of two labels; with more labels it is the mean over the
+    classes (macro F1).
     """
     predicted = probabilities.argmax(axis=1)
     values = {}
@@ -61,5 +61,5 @@ def evaluate_probabilities(
 
 
 def format_metrics(metrics: Mapping[str, float]) -> str:
-    """One line: ``accuracy 0.7966  f1 0.8634  loss 0.4512``."""
+    """Format metrics as one line: ``accuracy 0.7966  f1 0.8634  loss 0.4512``."""
     return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())

@@ -1,4 +1,4 @@
-"""Predict the classes of texts: a few, a table, or a stream."""
+"""Prediction of classes for texts, tables and streams."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 from bertsym.bundle import Bundle
 from bertsym.errors import DataError
-from bertsym.inference.ahead import ahead
 from bertsym.inference.bundle_tokenizer import BundleTokenizer
 from bertsym.inference.classifier import open_classifier
 from bertsym.inference.predictor import BATCH_SIZE, Predictor
+from bertsym.inference.prefetch import prefetch
 from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
 from bertsym.text.tokenizer import Encoded
@@ -20,7 +20,7 @@ from bertsym.text.tokenizer import Encoded
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable label, and the probability of each label in the order of the signature."""
+    """The most probable label, and the probability of each label in the signature's order."""
 
     label: str
     probabilities: dict[str, float]
@@ -28,7 +28,7 @@ class Prediction:
 
 
 class Classifier:
-    """A fine-tuned bundle that is kept open for predictions; raises ModelError unless it is one."""
+    """A fine-tuned bundle, opened for prediction; raises ModelError if `prefix` is not a trained classifier."""
 
     def __init__(self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE) -> None:
         self.bundle: Bundle = open_classifier(prefix)
@@ -37,9 +37,10 @@ class Classifier:
         self._predictor = Predictor.from_bundle(self.bundle, device, batch_size)
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
-        """Predict texts, or pairs if the classifier was trained on pairs.
+        """Predict texts, or text pairs.
 
-        Raises UsageError for the wrong one of the two, DataError for an empty text.
+        Raises UsageError for pairs if the classifier was trained on single texts, and vice versa; DataError for an
+        empty text.
         """
         encoded = (features.examples for features in self._tokenizer.encode(texts, pairs))
         return [prediction for prediction in self._predict(encoded) if isinstance(prediction, Prediction)]
@@ -50,9 +51,9 @@ class Classifier:
         table_format: TableFormat = TableFormat(),
         warn: Callable[[str], object] = lambda text: None,
     ) -> Iterator[Prediction]:
-        """Predict the rows of a table or of a stream, in their order and in constant memory.
+        """Yield the predictions for the rows of a table or stream in order, in constant memory.
 
-        As `predict_each`; raises DataError for a row that can't be read, after the predictions of the rows before it.
+        Like `predict_each`, but raises DataError for an unreadable row, after the predictions of the rows before it.
         """
         for prediction in self.predict_each(source, table_format, warn):
             if isinstance(prediction, DataError):
@@ -65,12 +66,12 @@ class Classifier:
         table_format: TableFormat = TableFormat(),
         warn: Callable[[str], object] = lambda text: None,
     ) -> Iterator[Prediction | DataError]:
-        """A prediction for each row, or in the place of a row that can't be read its error, which names the line.
+        """Yield for each row its prediction, or the error of an unreadable row, which names the line.
 
-        Rows are read, and errors of the whole table raised, as by `BundleTokenizer.encode_each`; some rows are
-        tokenised while those before them are predicted.
+        Reads rows and raises errors of the table as `BundleTokenizer.encode_each` does. Rows are tokenized while
+        earlier rows are predicted.
         """
-        return self._predict(ahead(self._tokenizer.encode_each(source, table_format, warn)))
+        return self._predict(prefetch(self._tokenizer.encode_each(source, table_format, warn)))
 
     def _predict(self, encoded: Iterable[Sequence[Encoded | DataError]]) -> Iterator[Prediction | DataError]:
         for chunk in encoded:

@@ -1,4 +1,4 @@
-"""Forwards over many examples: any length, sorted by length, results in input order."""
+"""Batched forward passes over many examples, sorted by length, with results in input order."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from bertsym.text.batches import cached_rows, few_length, inference_batches, inf
 from bertsym.text.features import Features
 
 BATCH_SIZE = 32
-_FEW = 8  # rows that one executor with all threads computes sooner than several with one each
+_FEW = 8  # rows that one executor with all threads computes faster than several with one thread each
 
 
 class Predictor:
-    """The first output of an inference symbol for encoded texts.
+    """Computes the first output of an inference symbol for encoded texts.
 
-    On a CPU many rows are computed by several executors at a time, each with its share of the threads, since many of
-    MXNet's operators use only one; few rows by one with all threads. On GPUs each has one. A batch has `batch_size`
-    rows, on a CPU fewer if they are long. A batch with fewer rows is filled up to a power of two, and the filling
-    dropped, so that the number of graphs stays small. `length` fixes the length for symbols that take only one.
+    On a CPU several executors compute many rows at a time, each with its share of the threads, because many MXNet
+    operators use a single thread; few rows are computed by one executor with all threads. Each GPU has one executor. A
+    batch has `batch_size` rows, on a CPU fewer if they are long. A smaller batch is padded with rows to a power of two,
+    so that few executors are bound. `length` is the sequence length of symbols that accept only one.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Predictor:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> Predictor:
-        """A predictor with the bundle's symbol and parameters."""
+        """Return a predictor with the bundle's symbol and parameters."""
         signature = bundle.signature
         with mxnet_errors(str(bundle.prefix)):
             symbol = to_symbol(bundle.graph())
@@ -73,19 +73,19 @@ class Predictor:
         return predictor
 
     def set_params(self, arg_params: Mapping[str, Array]) -> None:
-        """Use these parameters from now on; raises ModelError when one of the symbol's is missing."""
+        """Set the parameters; raises ModelError if one of the symbol's parameters is missing."""
         names = [name for name in self._symbol.list_arguments() if name not in INPUT_NAMES]
         missing = [name for name in names if name not in arg_params]
         if missing:
-            raise ModelError(f"parameters are missing: {', '.join(missing[:5])}")
-        arg_params = {name: arg_params[name] for name in names}  # read once, where they are in a file
+            raise ModelError(f"missing parameters: {', '.join(missing[:5])}")
+        arg_params = {name: arg_params[name] for name in names}  # read once if they are in a file
         with self._lock, no_fork():
-            # Bound again: mxnet 1.9.1's fused operators keep their first weight.
+            # New executors, because mxnet 1.9.1's fused operators keep their first weight.
             if self._on_cpu:
                 if self._fast is None:
                     self._fast = FastInference(self._symbol, shapes_of(arg_params))
                 symbols, arrays = self._fast.symbols, self._fast.parameters(arg_params)
-                # oneDNN keeps weights of products in a layout of its own, but no tables.
+                # oneDNN copies the weights of products into its own layout, but not embedding tables.
                 nbytes = sum(array.nbytes for name, array in arg_params.items() if name not in self._fast.tables)
                 weights = Weights(arrays, self._contexts[0])
                 places = [(self._contexts[0], weights)] * engine_workers()
@@ -99,9 +99,10 @@ class Predictor:
         return all(device.device_type == "cpu" for device in self._contexts)
 
     def __call__(self, features: Features, on_rows: Callable[[int], object] = lambda count: None) -> Array:
-        """The output's rows in the order of `features`: (rows, ...) float32; `on_rows` is called with the number done.
+        """Return the output's rows in the order of `features`, (rows, ...) float32.
 
-        Raises DataError for no rows, and ModelError when an output is not finite.
+        `on_rows` is called with the number of rows in each finished batch. Raises DataError if there are no rows, and
+        ModelError if an output is not finite.
         """
         if not len(features):
             raise DataError("no rows")
@@ -112,7 +113,7 @@ class Predictor:
         lengths = features.lengths
         executors = self._executors if len(features) >= _FEW else self._executors[:1]
         share = -(-len(features) // len(executors))
-        batch_size = self._filled(share)
+        batch_size = self._padded_size(share)
 
         def length_of(longest: int) -> int:
             if len(features) < _FEW and self._on_cpu:
@@ -122,7 +123,7 @@ class Predictor:
         def rows_of(longest: int) -> int:
             return min(batch_size, cached_rows(length_of(longest))) if self._on_cpu else batch_size
 
-        # The longest first, whose memory the others share.
+        # The longest batch first: the others share its memory.
         batches = inference_batches(lengths, rows_of)
         executors = executors[: len(batches)]
         if self._on_cpu:
@@ -130,13 +131,13 @@ class Predictor:
         results = []
         at_once = len(executors) * executors[0].capacity
         for start in range(0, len(batches), at_once):
-            results += self._computed(features, batches[start : start + at_once], executors, length_of, on_rows)
+            results += self._compute(features, batches[start : start + at_once], executors, length_of, on_rows)
         order, values = (np.concatenate(parts) for parts in zip(*results))
         ordered: Array = np.empty_like(values)
         ordered[order] = values
         return ordered
 
-    def _computed(
+    def _compute(
         self,
         features: Features,
         batches: list[Array],
@@ -144,12 +145,12 @@ class Predictor:
         length_of: Callable[[int], int],
         on_rows: Callable[[int], object],
     ) -> list[tuple[Array, Array]]:
-        """Rows and their values, of no more batches than the executors can hold graphs of."""
+        """Return the rows and outputs of some batches, at most as many as the executors can bind."""
         work = [
             (rows, self._inputs(features, rows, length_of), executors[i % len(executors)])
             for i, rows in enumerate(batches)
         ]
-        # Bound before any of them runs: what is bound beside a forward makes MXNet run one after the other.
+        # All are bound before one runs: MXNet serializes executors that are bound while a forward runs.
         for _, inputs, executor in work:
             with mxnet_errors(self._output_name):
                 executor.prepare(inputs)
@@ -159,7 +160,7 @@ class Predictor:
         def finish() -> None:
             rows, output = running.popleft()
             with mxnet_errors(self._output_name):
-                results.append((rows, self._finished(output, len(rows))))
+                results.append((rows, self._wait_for(output, len(rows))))
             on_rows(len(rows))
 
         for rows, inputs, executor in work:
@@ -171,18 +172,18 @@ class Predictor:
             finish()
         return results
 
-    def _filled(self, rows: int) -> int:
-        """The rows of a batch for so many: a power of two, up to the batch size."""
+    def _padded_size(self, rows: int) -> int:
+        """Return the number of rows of a padded batch: a power of two, up to the batch size."""
         return min(self._batch_size, 1 << (rows - 1).bit_length())
 
     def _inputs(self, features: Features, rows: Array, length_of: Callable[[int], int]) -> tuple[Array, Array, Array]:
-        """data0, data1 and data2 of some rows, the longest first, the last one repeated as the class says."""
+        """Return data0, data1 and data2 for rows sorted by descending length, padded by repeating the last row."""
         length = length_of(len(features.examples[rows[0]].token_ids))
-        filled = np.concatenate([rows, np.repeat(rows[-1:], self._filled(len(rows)) - len(rows))])
-        return features.batch(filled, length, self._pad_id, self._config)
+        padded = np.concatenate([rows, np.repeat(rows[-1:], self._padded_size(len(rows)) - len(rows))])
+        return features.batch(padded, length, self._pad_id, self._config)
 
-    def _finished(self, output: Any, rows: int) -> Array:
-        """The first rows of an output, when it is computed."""
+    def _wait_for(self, output: Any, rows: int) -> Array:
+        """Wait for an output and return its first rows."""
         values = np.asarray(output.asnumpy())[:rows]
         if not np.isfinite(values).all():
             raise ModelError(f"an output of {self._output_name} is not finite")

@@ -1,4 +1,4 @@
-"""The rows of a table as a classifier reads them."""
+"""Reading a table for a classifier."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def read_encoded(
     on_bad_row: Callable[[DataError], object] | None = None,
     warn: Callable[[str], object] = lambda text: None,
 ) -> Rows:
-    """All rows of a table, with their classes if it is `labelled`; raises DataError and UsageError.
+    """Read and encode all rows of a table, with their classes if it is `labelled`; raises DataError and UsageError.
 
-    `on_bad_row` and `warn` are those of `text.reading.read_encoded_rows`.
+    `on_bad_row` and `warn` are passed to `text.reading.read_encoded_rows`.
     """
     signature = bundle.signature
     table = Table(path, as_trained(signature, table_format), need_label=labelled)

@@ -1,4 +1,4 @@
-"""An iterable that is read ahead by a thread."""
+"""Prefetching: an iterable that a thread reads in advance."""
 
 from __future__ import annotations
 
@@ -16,47 +16,48 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class _Item(Generic[_T]):
-    """One value, or the end: with the error that it ended by."""
+    """One value, or the end of the iterable, with the error that caused it."""
 
     value: _T | None = None
     is_last: bool = False
     error: BaseException | None = None
 
 
-def ahead(values: Iterable[_T]) -> Iterator[_T]:
-    """The same values in their order, one or two of them made while one is used; an error comes in its place.
+def prefetch(values: Iterable[_T]) -> Iterator[_T]:
+    """Yield the values in order, and compute the next one or two in a thread while one is used.
 
-    Raises BertsymError in a forked child, which does not have the thread.
+    An error of `values` is raised after the values before it. Raises BertsymError in a forked child, which does not
+    have the thread.
     """
     process = os.getpid()
-    waiting: queue.Queue[_Item[_T]] = queue.Queue(maxsize=1)
+    items: queue.Queue[_Item[_T]] = queue.Queue(maxsize=1)
     stopped = threading.Event()
 
-    def give(item: _Item[_T]) -> None:
+    def put(item: _Item[_T]) -> None:
         while not stopped.is_set():
             try:
-                return waiting.put(item, timeout=0.1)
+                return items.put(item, timeout=0.1)
             except queue.Full:
                 continue
 
     def read() -> None:
         try:
             for value in values:
-                give(_Item(value))
+                put(_Item(value))
                 if stopped.is_set():
                     return
-            give(_Item(is_last=True))
+            put(_Item(is_last=True))
         except BaseException as error:
-            give(_Item(is_last=True, error=error))
+            put(_Item(is_last=True, error=error))
 
-    # A daemon: it may wait for standard input for ever.
+    # A daemon, because it may block on standard input forever.
     threading.Thread(target=read, daemon=True).start()
     try:
-        while not (item := waiting.get()).is_last:
+        while not (item := items.get()).is_last:
             yield item.value  # type: ignore[misc]
             if os.getpid() != process:
                 raise BertsymError(
-                    "an iterator that was started before a fork can't continue in the forked process: start it there"
+                    "an iterator that was started before a fork cannot continue in the forked process: start it there"
                 )
         if item.error is not None:
             raise item.error
