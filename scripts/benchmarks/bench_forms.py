@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Time of a forward in each form, as a ratio to GluonNLP's own: bench_forms.py [SOURCE], hf:DIR or random:MODEL.
+"""Forward pass time of each form relative to GluonNLP's own: bench_forms.py [SOURCE], hf:DIR or random:MODEL.
 
-All forms in one process, in turn, the median of several rounds; the headless base with the [CLS] output.
+The forms alternate in one process; reported is the median of several rounds, for a headless bundle with the [CLS]
+output.
 """
 
 from __future__ import annotations

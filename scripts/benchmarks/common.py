@@ -1,4 +1,4 @@
-"""What the benchmarks share: peers in their own environments, run in turn; records, medians, tables."""
+"""Shared parts of the benchmarks: peers in their own environments, alternating runs, records, medians, tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 WORKERS = Path(__file__).parent / "workers"
 DATA = Path(__file__).parents[1] / "demo_data"
 THREADS = len(os.sched_getaffinity(0))
-#: of MXNet, numpy and torch; a peer gets them as its own settings say, whatever the caller has set
+#: thread and BLAS settings of MXNet, numpy and torch; the caller's are removed, a peer may set its own
 _VARIABLES = (
     "OMP_NUM_THREADS",
     "OMP_WAIT_POLICY",
@@ -41,7 +41,7 @@ BERT_BASE = {
 
 @dataclass(frozen=True)
 class Peer:
-    """A program that does the same work: a file of WORKERS, run by one of the two environments."""
+    """A program to compare: a file of WORKERS, run in one of the two environments."""
 
     name: str
     label: str
@@ -50,22 +50,22 @@ class Peer:
     env: dict[str, str] = field(default_factory=dict, hash=False)
 
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
-        """One process, one result; stops with what the worker said when it fails."""
+        """Run the job in a new process and return its result; exits with the worker's error if it fails."""
         return run_worker(self.worker, job, self.python, self.env)
 
 
 def interpreter(name: str) -> str:
-    """The Python of an environment, which the shell scripts set."""
+    """Return the Python of an environment, as set by the shell scripts."""
     return os.environ["BENCH_TORCH_PYTHON"] if name == "torch" else sys.executable
 
 
 def without_threads() -> dict[str, str]:
-    """The environment as installed: without the caller's settings of threads and BLAS."""
+    """Return the environment variables without the caller's thread and BLAS settings."""
     return {name: value for name, value in os.environ.items() if name not in _VARIABLES}
 
 
 def run_worker(worker: str, job: dict[str, Any], python: str, env: dict[str, str] | None = None) -> dict[str, Any]:
-    """The result of a worker's job."""
+    """Run a job by a worker in a new process and return its result."""
     variables = {**without_threads(), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", **(env or {})}
     command = [interpreter(python), str(WORKERS / worker), json.dumps(job)]
     done = subprocess.run(command, env=variables, capture_output=True, text=True)
@@ -76,7 +76,7 @@ def run_worker(worker: str, job: dict[str, Any], python: str, env: dict[str, str
 
 
 class Records:
-    """Results of peers, kept in a file of JSON lines too, so that a long benchmark can be run in parts."""
+    """Results of peers, also stored in a JSON Lines file so that a long benchmark can be run in several sessions."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -91,15 +91,15 @@ class Records:
                 print(json.dumps(record), file=file)
 
     def of(self, work: str, peer: str) -> list[dict[str, Any]]:
-        """The results of a peer, in the order of the rounds."""
+        """Return the results of a peer, in the order of the rounds."""
         return [record for record in self._records if (record["work"], record["peer"]) == (work, peer)]
 
     def settings(self) -> list[str]:
-        """What the peers say of themselves, each once."""
+        """Return the distinct settings that peers report."""
         return sorted({record["settings"] for record in self._records if "settings" in record})
 
     def median(self, work: str, peer: str, key: str) -> float | None:
-        """The median over the rounds of a number, or of a list's own median."""
+        """Return the median over the rounds of a number, or of the medians of a list."""
         values = [
             statistics.median(value) if isinstance(value := record[key], list) else value
             for record in self.of(work, peer)
@@ -109,7 +109,7 @@ class Records:
 
 
 def in_turn(peers: Sequence[Peer], jobs: dict[str, dict[str, Any]], rounds: int, records: Records) -> None:
-    """Every work by every peer, A B A B."""
+    """Run every job by every peer, with alternating peers: A B A B."""
     for work, job in jobs.items():
         for number in range(rounds):
             for peer in peers:
@@ -118,19 +118,25 @@ def in_turn(peers: Sequence[Peer], jobs: dict[str, dict[str, Any]], rounds: int,
 
 
 def arguments(description: str | None, peers: Iterable[Peer], works: Sequence[str]) -> argparse.ArgumentParser:
-    """Options that all benchmarks share."""
+    """Return a parser with the options of every benchmark."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", default=f"hf:{os.environ.get('BERTSYM_MODEL_DIR', '')}", metavar="hf:DIR")
-    parser.add_argument("--only", action="append", choices=[peer.name for peer in peers], help="this peer; repeatable")
-    parser.add_argument("--work", action="append", choices=works, help="this row of the table; repeatable")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each peer has its turn")
-    parser.add_argument("--results", type=Path, help="JSON lines of all results so far, added to; the table has them")
-    parser.add_argument("--folder", type=Path, default=Path(".bench"), help="for models and tables made on the way")
+    parser.add_argument(
+        "--only", action="append", choices=[peer.name for peer in peers], help="run only this peer; repeatable"
+    )
+    parser.add_argument("--work", action="append", choices=works, help="run only this part; repeatable")
+    parser.add_argument("--rounds", type=int, default=3, help="number of runs of each peer")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="JSON Lines file with earlier results, which the table includes; new ones are appended",
+    )
+    parser.add_argument("--folder", type=Path, default=Path(".bench"), help="folder for intermediate models and tables")
     return parser
 
 
 def header(records: Records) -> str:
-    """Machine, and the versions and threads that the peers say."""
+    """Describe the machine, and the versions and threads that the peers report."""
     model = platform.processor() or platform.machine()
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), model)
@@ -138,21 +144,21 @@ def header(records: Records) -> str:
     gflops = ", ".join(f"{value:.0f} GFLOP/s on {count}" for count, value in peak["gflops"].items())
     facts = [
         f"{model}, {THREADS} processors; Linux {platform.release()}, Python {platform.python_version()}",
-        f"Peak of sgemm by threads: {gflops}",
+        f"Peak sgemm throughput by number of threads: {gflops}",
         "; ".join(records.settings()),
     ]
     return " ".join(f"{fact}." for fact in facts if fact)
 
 
 def write_table(path: Path, rows: list[dict[str, str]]) -> str:
-    """Rows as JSON Lines, which every peer reads; the path."""
+    """Write rows as JSON Lines, which every peer reads; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return str(path)
 
 
 def read_pairs(path: str, rows: int | None = None) -> list[dict[str, str]]:
-    """A table of pairs with a header line, as GLUE's MRPC or the demo's are; `rows` of it, drawn at random."""
+    """Read a table of pairs with a header, as GLUE's MRPC or the demo's are; with `rows`, a random sample."""
     with open(path, encoding="utf-8-sig", newline="\n") as file:
         records = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     names = ("#1 String", "#2 String", "Quality") if "Quality" in records[0] else ("sentence1", "sentence2", "label")
@@ -162,14 +168,14 @@ def read_pairs(path: str, rows: int | None = None) -> list[dict[str, str]]:
 
 
 def export_base(source: str, prefix: Path, *options: str) -> str:
-    """A bundle at `prefix`, unless it is there."""
+    """Export a bundle to `prefix` unless it exists."""
     if not prefix.with_name(f"{prefix.name}-manifest.json").exists():
         bertsym("export", source, str(prefix), *options)
     return str(prefix)
 
 
 def bertsym(*words: str) -> None:
-    """Run the command line; its errors stop."""
+    """Run the command line; exits with its error if it fails."""
     done = subprocess.run([sys.executable, "-m", "bertsym", *words], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr.strip())

@@ -1,4 +1,4 @@
-"""Export of BERT-base (random weights) against GluonNLP's way, by time and peak memory; and small commands."""
+"""Export of BERT-base (random weights) compared with GluonNLP's: time and peak memory; and small commands."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def main() -> None:
     records = Records(options.results)
     folder = options.folder.resolve()
     commands, size = prepare(options, folder)
-    # The first round is not counted: Python compiles modules in it.
+    # The first round is not counted, because Python compiles modules in it.
     for number in range(options.rounds + 1):
         for peer in PEERS:
             if peer.name in (options.only or commands):
                 print(f"{peer.label}, round {number} of {options.rounds}", file=sys.stderr, flush=True)
                 with tempfile.TemporaryDirectory(dir=folder) as out:
                     words = [word.replace("OUT", f"{out}/base") for word in commands[peer.name]]
-                    result = measured(words)
+                    result = measure(words)
                     if number:
                         records.add("export", peer.name, result)
     print(header(records))
-    print(f"\nBERT-base, {size / _MIB:.0f} MiB of parameters; whole processes:\n\n{table(records, size)}")
+    print(f"\nBERT-base, {size / _MIB:.0f} MiB of parameters; measured over whole processes:\n\n{table(records, size)}")
 
 
 def prepare(options: Any, folder: Path) -> tuple[dict[str, list[str]], int]:
-    """The command of each peer, and the bytes of the parameters."""
+    """Make the inputs; returns the command of each peer and the size of the parameters in bytes."""
     hugging_face = folder / "bert_base_hf"
     if not hugging_face.exists():
         job = {"config": BERT_BASE, "tokenizer": options.model.removeprefix("hf:"), "out": str(hugging_face)}
@@ -70,8 +70,8 @@ def prepare(options: Any, folder: Path) -> tuple[dict[str, list[str]], int]:
     return commands, os.path.getsize(f"{prefix}-0000.params")
 
 
-def measured(words: list[str]) -> dict[str, Any]:
-    """Seconds and peak of the resident memory, mapped files included, of a process."""
+def measure(words: list[str]) -> dict[str, Any]:
+    """Run a process; returns its seconds and peak resident memory, including mapped files."""
     environment = without_threads()
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     start = time.perf_counter()
@@ -86,7 +86,7 @@ def measured(words: list[str]) -> dict[str, Any]:
 
 
 def table(records: Records, size: int) -> str:
-    lines = ["| | s | peak memory, MiB | times the parameters |", "|---|---|---|---|"]
+    lines = ["| | s | peak memory, MiB | peak / parameters |", "|---|---|---|---|"]
     for peer in PEERS:
         seconds, peak = (records.median("export", peer.name, key) for key in ("seconds", "peak"))
         if seconds is not None and peak is not None:

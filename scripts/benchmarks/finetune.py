@@ -1,4 +1,4 @@
-"""Fine-tuning against its peers: rows a second over whole epochs, a step of BERT-base, a frozen encoder."""
+"""Fine-tuning speed compared with other libraries: rows per second, a BERT-base step, a frozen encoder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PEERS = (
     ),
     Peer("torch", "(c) Hugging Face on PyTorch, sdpa, fused AdamW, dynamic padding", "finetune_torch.py", "torch"),
 )
-#: which peers a row of the table has
+#: peers of each part
 WORKS = {
     "epoch": ("bertsym", "module", "gluon", "gluon-threads", "torch"),
     "step": ("bertsym", "torch"),
@@ -43,20 +43,24 @@ WORKS = {
 }
 TITLES = {
     "epoch": "Fine-tuning, batch 32, at most 128 tokens",
-    "step": "A step of BERT-base (random weights), batch 8, 128 tokens each",
-    "frozen": "The head alone, encoder frozen, batch 32",
+    "step": "One step of BERT-base (random weights), batch 8, 128 tokens per row",
+    "frozen": "Head only, frozen encoder, batch 32",
 }
 _STEP_BATCH, _STEP_WARMUP = 8, 3
 
 
 def main() -> None:
     parser = arguments(__doc__, PEERS, list(WORKS))
-    parser.add_argument("--train", default=str(DATA / "train.tsv"), help="pairs with a header, as MRPC's train.tsv")
-    parser.add_argument("--dev", default=str(DATA / "dev.tsv"))
-    parser.add_argument("--rows", type=int, help="of the training table, drawn at random, for a quick run")
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--frozen-epochs", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=15, help="of BERT-base, the first three are not counted")
+    parser.add_argument(
+        "--train", default=str(DATA / "train.tsv"), help="training table: pairs with a header, such as MRPC's train.tsv"
+    )
+    parser.add_argument("--dev", default=str(DATA / "dev.tsv"), help="dev table of the same format")
+    parser.add_argument("--rows", type=int, help="size of a random sample of the training table, for a quick run")
+    parser.add_argument("--epochs", type=int, default=1, help="number of epochs")
+    parser.add_argument("--frozen-epochs", type=int, default=10, help="number of epochs with a frozen encoder")
+    parser.add_argument(
+        "--steps", type=int, default=15, help="number of BERT-base steps; the first three are not counted"
+    )
     options = parser.parse_args()
     records = Records(options.results)
     for work in options.work or WORKS:
@@ -107,7 +111,7 @@ def random_bert(options: Any, folder: Path) -> Path:
 
 
 def long_rows(rows: list[dict[str, str]], count: int) -> list[dict[str, str]]:
-    """Rows of more than 128 tokens each, made of several."""
+    """Join rows to rows of more than 128 tokens each."""
     whole = " ".join(row["text"] for row in rows).split()
     parts = [" ".join(whole[(i * 100) % (len(whole) - 100) :][:100]) for i in range(2 * count)]
     return [
@@ -116,7 +120,7 @@ def long_rows(rows: list[dict[str, str]], count: int) -> list[dict[str, str]]:
 
 
 def figures(work: str, record: dict[str, Any]) -> dict[str, float]:
-    """What one run of a peer says, by the head of a column; the first column is what is compared."""
+    """Return the figures of one run by column; the first column is compared."""
     training, dev = sum(record["epoch_seconds"]), sum(record["dev_seconds"])
     seen = record["rows"] * len(record["epoch_seconds"])
     if work == "step":

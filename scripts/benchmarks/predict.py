@@ -1,4 +1,4 @@
-"""Inference against its peers, with one fine-tuned classifier of MiniLM's size: a table, single texts, int8."""
+"""Inference speed compared with other libraries, for a MiniLM classifier: a table, single texts, int8."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ LENGTHS = (16, 64, 128)
 
 def main() -> None:
     parser = arguments(__doc__, PEERS, ("predict",))
-    parser.add_argument("--train", default=str(DATA / "train.tsv"), help="pairs with a header, to fine-tune on")
-    parser.add_argument("--dev", default=str(DATA / "dev.tsv"), help="the table that is predicted")
-    parser.add_argument("--epochs", type=int, default=2, help="of the fine-tuning before")
-    parser.add_argument("--repeats", type=int, default=5, help="of the table, in each round")
+    parser.add_argument("--train", default=str(DATA / "train.tsv"), help="training table: pairs with a header")
+    parser.add_argument("--dev", default=str(DATA / "dev.tsv"), help="table to predict")
+    parser.add_argument("--epochs", type=int, default=2, help="number of fine-tuning epochs")
+    parser.add_argument("--repeats", type=int, default=5, help="predictions of the table per round")
     options = parser.parse_args()
     records = Records(options.results)
     folder = options.folder.resolve()
@@ -60,14 +60,14 @@ def main() -> None:
                 records.add("predict", peer.name, peer.run({**common, **models[peer.name]}))
     print(header(records))
     print(
-        f"\n{len(rows)} rows of {Path(options.dev).name}, single pairs of n tokens, and 100 of the rows one by one, "
-        "tokenising included:\n"
+        f"\n{len(rows)} rows of {Path(options.dev).name}, single pairs of n tokens, and 100 rows one by one, "
+        "including tokenization:\n"
     )
     print(table(records))
 
 
 def prepare(options: Any, folder: Path) -> dict[str, dict[str, str]]:
-    """One classifier as every peer reads it, made where it is not there yet; by peer what its job needs."""
+    """Make the classifier in every peer's format unless it exists; returns the inputs of each peer's job."""
     prefix, other = folder / "classifier", folder / "classifier_hf"
     if not Path(f"{prefix}-manifest.json").exists():
         base = export_base(options.model, folder / "model", "--output", "pooled")
@@ -96,7 +96,7 @@ def prepare(options: Any, folder: Path) -> dict[str, dict[str, str]]:
 
 
 def text_of(length: int, vocabulary: Path) -> tuple[str, str]:
-    """A pair of `length` tokens, [CLS] and both [SEP] among them, of words that are one token each."""
+    """Return a pair with `length` tokens, including [CLS] and both [SEP], of single-token words."""
     words = [word for word in vocabulary.read_text(encoding="utf-8").split("\n") if word.isalpha() and word.isascii()]
     words = [word for word in words if len(word) > 3][:length]
     return " ".join(words[: length // 2 - 2]), " ".join(words[length // 2 : length - 1])

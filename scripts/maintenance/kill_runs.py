@@ -1,6 +1,6 @@
-"""Kill -9 at random moments of export, lower and finetune: the old bundle or the new one is there, always whole.
+"""Kill export, lower and finetune at random times (SIGKILL): afterwards the old or the new bundle must be intact.
 
-finetune is killed at random steps too, and resumed: it has to end with the bytes of a run that nobody stopped.
+finetune is also killed at random steps and resumed: the result must be byte-identical to an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-STEPS = 140  # of the fine-tuning below: 280 rows, 2 epochs, 4 rows a step
+STEPS = 140  # number of steps below: 280 rows, 2 epochs, 4 rows per step
 DATA = Path(__file__).parents[1] / "demo_data"
 Process = subprocess.Popen[bytes]
 BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
@@ -25,7 +25,7 @@ BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
 
 @dataclass
 class Job:
-    """A command that replaces a bundle: `arguments` without it, the files before and after, and its seconds."""
+    """A command that replaces a bundle: its `arguments` without OUT, the files before and after, its duration."""
 
     name: str
     arguments: list[str]
@@ -35,14 +35,14 @@ class Job:
 
 
 def bertsym(*arguments: object) -> None:
-    """Run a command to its end."""
+    """Run a command; exits with its error if it fails."""
     result = subprocess.run([*BERTSYM, *map(str, arguments)], capture_output=True, text=True)
     if result.returncode:
         sys.exit(f"bertsym {' '.join(map(str, arguments))}: {result.stderr}")
 
 
 def files(prefix: Path) -> dict[str, bytes]:
-    """The files of a bundle by their names without the prefix."""
+    """Return the files of a bundle by name without the prefix."""
     paths = [path for path in prefix.parent.glob(f"{prefix.name}-*") if path.is_file()]
     return {path.name[len(prefix.name) :]: path.read_bytes() for path in paths}
 
@@ -59,7 +59,7 @@ def make_job(folder: Path, name: str, old: list[str], arguments: list[str]) -> J
 
 
 def kill(job: Job, folder: Path, until: Callable[[Process], object]) -> str:
-    """Kill a job when `until` returns; which bundle is there then, after a command that only reads it."""
+    """Kill a job when `until` returns, and run inspect; returns which bundle exists then: old, new or CORRUPTED."""
     shutil.rmtree(folder)
     folder.mkdir()
     prefix = folder / "model"
@@ -71,21 +71,21 @@ def kill(job: Job, folder: Path, until: Callable[[Process], object]) -> str:
         process.kill()
     bertsym("inspect", prefix)
     there = files(prefix)
-    return "old" if there == job.old else "new" if there == job.new else "NEITHER"
+    return "old" if there == job.old else "new" if there == job.new else "CORRUPTED"
 
 
 def checkpoint(folder: Path) -> int:
-    """The step of the newest checkpoint; 0 where there is none."""
+    """Return the step of the newest checkpoint, or 0."""
     return max((int(path.name.partition("-")[2]) for path in folder.glob("model-checkpoints/checkpoint-*")), default=0)
 
 
-def at_moment(seconds: float) -> Callable[[Process], object]:
-    """Wait so long."""
+def at_time(seconds: float) -> Callable[[Process], object]:
+    """Return a function that waits for this time."""
     return lambda process: time.sleep(seconds)
 
 
 def at_step(folder: Path, step: int, late: float) -> Callable[[Process], object]:
-    """Wait until a run has written the checkpoint of a step, and some seconds more."""
+    """Return a function that waits until a run has written the checkpoint of a step, and `late` seconds more."""
 
     def wait(process: Process) -> None:
         while process.poll() is None and checkpoint(folder) < step:
@@ -97,15 +97,15 @@ def at_step(folder: Path, step: int, late: float) -> Callable[[Process], object]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", help="what is exported, such as hf:DIR")
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("source", help="source to export, such as hf:DIR")
+    parser.add_argument("--kills", type=int, default=50, help="number of kills at random times")
     parser.add_argument(
         "--resumes",
         type=int,
         default=10,
-        help="more kills, of finetune, at random steps",
+        help="number of kills of finetune at random steps",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random times")
     options = parser.parse_args()
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
@@ -126,10 +126,10 @@ def main() -> int:
         found: Counter[str] = Counter()
         for number in range(options.kills):
             job = chance.choice(jobs)
-            moment = chance.uniform(0, 1.1)
-            state = kill(job, place / job.name, at_moment(moment * job.seconds))
+            fraction = chance.uniform(0, 1.1)
+            state = kill(job, place / job.name, at_time(fraction * job.seconds))
             found[state] += 1
-            print(f"{number + 1}: {job.name} killed at {moment:.2f} of its time: {state}", flush=True)
+            print(f"{number + 1}: {job.name} killed after {fraction:.0%} of its duration: {state} bundle", flush=True)
         job = jobs[-1]
         folder = place / job.name
         for number in range(options.resumes):
@@ -137,12 +137,12 @@ def main() -> int:
             state = kill(job, folder, at_step(folder, step, late))
             last = checkpoint(folder)
             bertsym(*job.arguments, str(folder / "model"), "--force", "--resume")
-            same = "the same bytes" if files(folder / "model") == job.new else "OTHER BYTES"
+            same = "identical bytes" if files(folder / "model") == job.new else "DIFFERENT BYTES"
             found[state] += 1
-            found[f"resumed to {same}"] += 1
-            print(f"{number + 1}: finetune killed after step {last}: {state}, resumed: {same}", flush=True)
+            found[f"resumed: {same}"] += 1
+            print(f"{number + 1}: finetune killed after step {last}: {state} bundle, resumed: {same}", flush=True)
         print(", ".join(f"{count} {what}" for what, count in sorted(found.items())))
-    return int(bool(found["NEITHER"] or found["resumed to OTHER BYTES"]))
+    return int(bool(found["CORRUPTED"] or found["resumed: DIFFERENT BYTES"]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Many rows of changing lengths through one Classifier of a tiny model: its memory must stay flat.
+"""Run rows of varying lengths through one Classifier of a tiny model: its memory must stay constant.
 
-Blocks of rows alternate between distributions of lengths, and between `predict` and `predict_table`. After the first
-tenth of the rows, in which every graph is bound once, resident memory may grow by no more than 32 MiB.
+Blocks of rows alternate between length distributions, and between `predict` and `predict_table`. After the first tenth
+of the rows, in which every executor is bound, resident memory may grow by at most 32 MiB.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from bertsym.encoders.parameters import parameter_shapes
 from bertsym.symbol.params import write_params
 
 DATA = Path(__file__).parents[1] / "demo_data"
-BLOCK = 400  # rows of one distribution
+BLOCK = 400  # rows per distribution
 MAX_LENGTH, GROWTH = 128, 32 << 20
 WORDS = [f"{a}{b}{c}" for a, b, c in itertools.product("bdgklm", "aeiou", "nrst")]
-#: Words of a row, by the name of the distribution.
+#: name of a distribution -> number of words of a row
 LENGTHS: dict[str, Callable[[random.Random], int]] = {
     "uniform": lambda rng: rng.randint(1, 150),
     "short": lambda rng: rng.randint(1, 6),
@@ -39,7 +39,7 @@ LENGTHS: dict[str, Callable[[random.Random], int]] = {
 
 
 def tiny_classifier(folder: Path) -> Path:
-    """A classifier with random weights, fine-tuned for one epoch."""
+    """Make a classifier with random weights, fine-tuned for one epoch."""
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary))
     config = BertConfig(2, 32, 64, 4, len(vocabulary), max_length=MAX_LENGTH)
@@ -59,33 +59,33 @@ def tiny_classifier(folder: Path) -> Path:
 
 
 def blocks(rows: int, rng: random.Random) -> Iterator[list[str]]:
-    """Blocks of texts, of each distribution in turn."""
+    """Yield blocks of texts, of each distribution in turn."""
     for start, length_of in zip(range(0, rows, BLOCK), itertools.cycle(LENGTHS.values())):
         count = min(BLOCK, rows - start)
         yield [" ".join(rng.choices(WORDS, k=length_of(rng))) for _ in range(count)]
 
 
 def predict(classifier: Classifier, texts: list[str], table: Path, rng: random.Random) -> int:
-    """Predict a block, as calls of changing size or as a table; the number of answers."""
+    """Predict a block, in calls of varying size or as a table; returns the number of predictions."""
     if rng.random() < 0.5:
         table.write_text("".join(f"{text}\n" for text in texts))
         return sum(1 for _ in classifier.predict_table(table, TableFormat("lines")))
-    answers = 0
-    while answers < len(texts):
-        answers += len(classifier.predict(texts[answers : answers + rng.choice((1, 3, 20, 100))]))
-    return answers
+    predictions = 0
+    while predictions < len(texts):
+        predictions += len(classifier.predict(texts[predictions : predictions + rng.choice((1, 3, 20, 100))]))
+    return predictions
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds now."""
+    """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
-    """Print the memory after each twentieth of the rows; exit with 1 if it grows."""
+    """Print the memory after every 5 % of the rows; exit with 1 if it grows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", type=int, default=200_000, help="number of rows")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random texts")
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
@@ -98,15 +98,15 @@ def main() -> None:
             samples.append((done, resident()))
             if done * 20 // arguments.rows > (done - len(texts)) * 20 // arguments.rows:
                 print(f"{done} rows, {resident() / 2**20:.1f} MiB, {done / (time.monotonic() - started):.0f} rows/s")
-    assert done == arguments.rows, f"{done} answers"
+    assert done == arguments.rows, f"{done} predictions"
     warm = [(rows, memory) for rows, memory in samples if rows >= arguments.rows // 10]
     growth = max(memory for _, memory in warm) - warm[0][1]
     slope = float(np.polyfit(*np.array(warm, float).T, 1)[0]) if len(warm) > 1 else 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     print(
-        f"{done} rows answered; after {warm[0][0]} rows {warm[0][1] / 2**20:.1f} MiB, at the end "
-        f"{warm[-1][1] / 2**20:.1f} MiB, at most {growth / 2**20:+.1f} MiB; slope {slope:+.1f} bytes a row; "
-        f"peak of the process, with the training, {peak:.1f} MiB"
+        f"{done} rows predicted; {warm[0][1] / 2**20:.1f} MiB after {warm[0][0]} rows, {warm[-1][1] / 2**20:.1f} MiB "
+        f"at the end, maximum growth {growth / 2**20:+.1f} MiB, slope {slope:+.1f} bytes per row; peak of the process, "
+        f"including training, {peak:.1f} MiB"
     )
     sys.exit(growth > GROWTH)
 

@@ -1,7 +1,7 @@
-"""Use a bundle while another process replaces it: counts the answers by model, those that mix two models, and errors.
+"""Use a bundle while another process replaces it; count results per model, results that mix two models, and errors.
 
-Two classifiers with different class names answer one text. The other process puts the first and the second at one
-PREFIX in turn; meanwhile this process predicts, verifies and opens the bundle. Exit code 1 for a mixture or an error.
+Two classifiers have different class names. The other process writes them in turn to one prefix; meanwhile this process
+predicts with, verifies and opens the bundle. The exit code is 1 if a result mixes both models, or for an error.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from bertsym import Bundle, Classifier, FinetuneOptions, export, finetune, verif
 from bertsym.bundle import SYMBOL, BundleContent, stage_bundle
 
 TEXT = "a happy dog"
-LABELS = {"first": ("no", "yes"), "second": ("1", "0")}  #: of sad and happy texts; sorted, the happy one is at 1 and 0
+#: labels of sad and happy texts; after sorting, happy has index 1 and 0
+LABELS = {"first": ("no", "yes"), "second": ("1", "0")}
 WORDS = ("cat", "dog", "bird", "film", "story", "house", "tree", "park")
 
 
 def train(folder: Path) -> dict[str, Path]:
-    """Fine-tune both classifiers; their prefixes by name."""
+    """Fine-tune both classifiers; returns their prefixes by name."""
     base = export("random:bert_1_32_2", folder / "base", verify=False).bundle.prefix
     options = FinetuneOptions(epochs=40, learning_rate=1e-2, batch_size=16)
     prefixes = {}
@@ -38,7 +39,7 @@ def train(folder: Path) -> dict[str, Path]:
 
 
 def replace(target: Path, sources: list[Path], count: int) -> None:
-    """Write the sources in turn at the target."""
+    """Write the source bundles in turn to the target."""
     bundles = [Bundle.open(source) for source in sources]
     for i in range(count):
         bundle = bundles[i % len(bundles)]
@@ -56,34 +57,34 @@ def replace(target: Path, sources: list[Path], count: int) -> None:
             stage.write(content)
 
 
-def names_of(labels: tuple[str, ...]) -> str:
-    """The classifier that has these labels."""
+def classifier_of(labels: tuple[str, ...]) -> str:
+    """Return the name of the classifier with these labels."""
     return next(name for name, known in LABELS.items() if {*known} == {*labels})
 
 
-def predicted(target: Path) -> str:
-    """Which classifier answers."""
+def predict(target: Path) -> str:
+    """Predict; returns the name of the classifier with the predicted label."""
     label = Classifier(target).predict([TEXT])[0].label
     return next((name for name, (_, happy) in LABELS.items() if label == happy), "MIXED")
 
 
-def opened(target: Path) -> str:
-    """Which classifier the signature and the parameters are of."""
+def open_bundle(target: Path) -> str:
+    """Open the bundle; returns the name of the classifier that signature and parameters belong to."""
     bundle = Bundle.open(target)
-    name = names_of(bundle.signature.class_names)
+    name = classifier_of(bundle.signature.class_names)
     expected = Bundle.open(target.with_name(name)).params()["fc-finetune_weight"]
     return name if (bundle.params()["fc-finetune_weight"] == expected).all() else "MIXED"
 
 
-def verified(target: Path) -> str:
-    """Whether the files are those of the manifest and compute what its parameters say."""
+def verify_bundle(target: Path) -> str:
+    """Verify the bundle: digests, and outputs against the reference."""
     verify(target)
     return "passed"
 
 
 @contextlib.contextmanager
 def replaced(target: Path, sources: list[Path], count: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Another process that replaces the bundle `count` times."""
+    """Start another process that replaces the bundle `count` times."""
     command = [sys.executable, "-W", "ignore", __file__, "--replace", str(count), str(target), *map(str, sources)]
     with subprocess.Popen(command) as process:
         try:
@@ -93,9 +94,9 @@ def replaced(target: Path, sources: list[Path], count: int) -> Iterator[subproce
 
 
 def main() -> None:
-    """Replace, or read and count."""
+    """Replace the bundle, or use it and count the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--replacements", type=int, default=50, metavar="N", help="how often the bundle is replaced")
+    parser.add_argument("--replacements", type=int, default=50, metavar="N", help="number of replacements")
     parser.add_argument("--replace", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.replace:
@@ -108,14 +109,14 @@ def main() -> None:
         replace(target, prefixes, 1)
         with replaced(target, prefixes, arguments.replacements) as process:
             while process.poll() is None:
-                for use in (predicted, opened, verified):
+                for use in (predict, open_bundle, verify_bundle):
                     try:
                         outcome = use(target)
                     except Exception as error:
                         outcome = f"ERROR: {type(error).__name__}: {error}".replace(f"{folder}{os.sep}", "")
                     counts[f"{use.__name__}: {outcome}"] += 1
         if process.returncode:
-            sys.exit(f"the process that replaces the bundle ended with {process.returncode}")
+            sys.exit(f"the process that replaces the bundle exited with code {process.returncode}")
     print(f"{arguments.replacements} replacements")
     for name, count in sorted(counts.items()):
         print(f"{count:6} {name}")

@@ -1,4 +1,4 @@
-"""Export as GluonNLP's script does it: a hybridized BERTModel with its parameters loaded, one forward, export."""
+"""Export like GluonNLP's script: load parameters into a hybridized BERTModel, run one forward pass, export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bertsym finetune` as a library call: the seconds of its epochs and steps, as a listener sees them pass."""
+"""Fine-tuning with bertsym's library: seconds of epochs and steps, measured by a progress receiver."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import bertsym
 
 
 class Clock:
-    """Notes when steps and epochs end. The first epoch begins with the last note before its first step."""
+    """Records when steps and epochs end. The first epoch starts at the last note before its first step."""
 
     def __init__(self) -> None:
         self.epochs: list[float] = []

@@ -1,4 +1,4 @@
-"""GluonNLP's way, as its script for fine-tuning classifiers: hybridized BERTClassifier, Trainer, bucketing sampler."""
+"""Fine-tuning like GluonNLP's script for classifiers: hybridized BERTClassifier, Trainer, bucketing sampler."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def loader(rows: list[tuple[Any, ...]], batch_size: int, shuffle: bool = True) -
 
 
 def on_cpu(batch: Any) -> list[Any]:
-    """The loader's arrays are in shared memory, which a hybridized net does not take."""
+    """Copy the loader's arrays from shared memory, which a hybridized net does not accept."""
     return [array.as_in_context(mx.cpu()) for array in batch]
 
 

@@ -1,4 +1,4 @@
-"""The pipeline of old: GluonNLP's own symbol, a head grafted on, the Module API, every text padded to max_length.
+"""The traditional pipeline: GluonNLP's own symbol with a grafted head, Module API, texts padded to max_length.
 
 As MXNet's example of fine-tuning BERT by the Module API does it, with GluonNLP's bertadam and with clipping.
 """
@@ -35,7 +35,7 @@ def main() -> None:
             module._optimizer.set_learning_rate(learning_rate(step, steps, job["learning_rate"]))
             module.forward_backward(batch)
             gradients = [array for arrays in module._exec_group.grad_arrays for array in arrays if array is not None]
-            # SoftmaxOutput sums over the batch: the limit is that of the mean.
+            # SoftmaxOutput sums over the batch; the limit applies to the mean.
             mx.gluon.utils.clip_global_norm(gradients, float(job["batch_size"]))
             module.update()
             mx.nd.waitall()

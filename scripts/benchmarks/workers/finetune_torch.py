@@ -14,7 +14,7 @@ import transformers
 from job import read_job, read_rows, write_result
 from transformers import AutoTokenizer, BertForSequenceClassification
 
-_WINDOW = 50  # batches that are sorted by length together, as in Hugging Face's LengthGroupedSampler
+_WINDOW = 50  # number of batches that are sorted by length together, as in Hugging Face's LengthGroupedSampler
 _NO_DECAY = ("bias", "LayerNorm.weight")
 
 
@@ -79,10 +79,10 @@ def batches(rows: list[dict[str, Any]], batch_size: int) -> list[list[dict[str, 
 def train_epoch(
     model: Any, tokenizer: Any, rows: list[dict[str, Any]], job: dict[str, Any], optimizer: Any, schedule: Any
 ) -> list[float]:
-    """Train over all rows; the seconds of each step."""
+    """Train on all rows; returns the seconds of each step."""
     model.train()
     if job["frozen"]:
-        model.bert.eval()  # nothing downstream of it is trained: dropout there only costs time
+        model.bert.eval()  # nothing upstream of the head is trained, so dropout there only costs time
     trained = [value for value in model.parameters() if value.requires_grad]
     seconds = []
     for batch in batches(rows, job["batch_size"]):

@@ -1,4 +1,4 @@
-"""What the GluonNLP peers share: the model, tokenised pairs, the schedule. mxnet as installed, bertsym unused."""
+"""Shared parts of the GluonNLP peers, without bertsym: the model, tokenized pairs, the schedule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WARMUP = 0.1
 
 
 def encode(prefix: str, path: str, max_length: int, pad: bool) -> list[tuple[Any, ...]]:
-    """(token ids, valid length, token types, label) of each row, by GluonNLP's own transform."""
+    """Return (token ids, valid length, token types, label) of each row, from GluonNLP's own transform."""
     with open(f"{prefix}-vocab.json", encoding="utf-8") as file:
         vocabulary = nlp.vocab.BERTVocab.from_json(file.read())
     tokenizer = nlp.data.BERTTokenizer(vocabulary, lower=True)
@@ -25,13 +25,13 @@ def encode(prefix: str, path: str, max_length: int, pad: bool) -> list[tuple[Any
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Of a step, counted from 1: up for a tenth of the steps, then down to 0."""
+    """Return the learning rate of a step, counted from 1: warm-up for a tenth of the steps, then decay to 0."""
     warmup = int(steps * WARMUP)
     return peak * step / warmup if step < warmup else peak * (steps - step) / (steps - warmup)
 
 
 def bert_model(config: dict[str, Any]) -> Any:
-    """GluonNLP's BERTModel with a pooler, of a Hugging Face config."""
+    """Return GluonNLP's BERTModel with a pooler, built from a Hugging Face config."""
     encoder = nlp.model.BERTEncoder(
         num_layers=config["num_hidden_layers"],
         units=config["hidden_size"],

@@ -1,4 +1,4 @@
-"""What every worker reads and writes: a job as one JSON argument, tables as JSON Lines, a result as the last line."""
+"""Input and output of workers: a job as one JSON argument, tables as JSON Lines, the result as the last line."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 
 def read_job() -> dict[str, Any]:
-    """The job of this process."""
+    """Return the job of this process."""
     job: dict[str, Any] = json.loads(sys.argv[1])
     return job
 
 
 def read_rows(path: str) -> list[dict[str, str]]:
-    """The rows of a table: text, text_pair, label."""
+    """Read the rows of a table: text, text_pair, label."""
     with open(path, encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
 def write_result(**result: Any) -> None:
-    """The last line of the output."""
+    """Print the result as the last line of the output."""
     print(json.dumps(result), flush=True)

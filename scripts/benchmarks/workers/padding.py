@@ -1,4 +1,4 @@
-"""Batches of like length for the peers that have a Hugging Face tokenizer; labels in the order of the texts."""
+"""Batches of similar lengths for peers with a Hugging Face tokenizer; labels are in the order of the texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BATCH = 32
 
 
 class Batched:
-    """Tokenises, sorts by length, pads each batch to its longest row, and classifies it by `logits`."""
+    """Tokenizes texts, sorts them by length, pads each batch to its longest row, and classifies it with `logits`."""
 
     def __init__(self, folder: str, max_length: int, tensors: str, logits: Callable[[Any], Any]) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(folder)

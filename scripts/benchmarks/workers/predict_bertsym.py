@@ -1,4 +1,4 @@
-"""`Classifier` of bertsym, as `bertsym predict` uses it."""
+"""Prediction with bertsym's `Classifier`, as in `bertsym predict`."""
 
 from __future__ import annotations
 

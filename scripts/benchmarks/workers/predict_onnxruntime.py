@@ -1,4 +1,4 @@
-"""onnxruntime on the graph that its own optimizer for transformers made, in float32 or with int8 weights."""
+"""Prediction with onnxruntime, on the graph from its transformers optimizer, in float32 or with int8 weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hugging Face BertForSequenceClassification on PyTorch: sdpa, inference mode, least padding."""
+"""Prediction with Hugging Face's BertForSequenceClassification on PyTorch: sdpa, inference mode, little padding."""
 
 from __future__ import annotations
 

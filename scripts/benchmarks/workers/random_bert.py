@@ -1,4 +1,4 @@
-"""A Hugging Face folder of a BERT with random weights, and with a given vocabulary: what export reads, at its size."""
+"""Write a Hugging Face folder of a BERT with random weights and a given vocabulary."""
 
 from __future__ import annotations
 

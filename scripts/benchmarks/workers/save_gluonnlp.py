@@ -1,4 +1,4 @@
-"""The parameters of a bundle as gluon's save_parameters writes them: what GluonNLP's export reads."""
+"""Write a bundle's parameters with Gluon's save_parameters, for GluonNLP's export."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def main() -> None:
     job = read_job()
     net = bert_model(job["config"])
     net.initialize()
-    net(mx.nd.zeros((1, 2)), mx.nd.zeros((1, 2)), mx.nd.ones(1))  # gives the layers their shapes
+    net(mx.nd.zeros((1, 2)), mx.nd.zeros((1, 2)), mx.nd.ones(1))  # infers the shapes of the layers
     weights = mx.nd.load(f"{job['prefix']}-0000.params")
     for name, parameter in net.collect_params().items():
         parameter.set_data(weights[f"arg:{name}"])

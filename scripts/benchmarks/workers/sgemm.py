@@ -1,4 +1,4 @@
-"""The machine's peak in single precision: the best of many products of square matrices by PyTorch."""
+"""Measure the machine's peak single-precision throughput: the best of many square matrix products by PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seconds of a classifier on a table, its rows one by one and single texts, tokenising included: for each peer."""
+"""Time a classifier on a table, on its rows one by one and on single texts, including tokenization."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-#: pairs of texts, in order -> a label for each
+#: text pairs -> their labels, in order
 Classify = Callable[[Sequence[str], Sequence[str]], list[str]]
 
 
 def measure(job: dict[str, Any], rows: list[dict[str, str]], classify: Classify) -> dict[str, Any]:
-    """Each after one run that is not counted."""
+    """Time each workload after one run that is not counted."""
     texts, pairs = [row["text"] for row in rows], [row["text_pair"] for row in rows]
     result: dict[str, Any] = {"table_seconds": [], "rows": len(rows)}
     classify(texts, pairs)

@@ -1,4 +1,4 @@
-"""A classifier of bertsym that reads the pooler, as a Hugging Face folder of the same function."""
+"""Write a bertsym classifier with a pooler as an equivalent Hugging Face folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Hugging Face folder as ONNX: fused by onnxruntime's optimizer for BERT, and that with dynamic int8."""
+"""Convert a Hugging Face folder to ONNX, fused by onnxruntime's optimizer for BERT, in float32 and dynamic int8."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FUSED = ("EmbedLayerNormalization", "Attention", "BiasGelu", "SkipLayerNormaliz
 def main() -> None:
     job = read_job()
     folder = Path(job["folder"])
-    # The optimizer knows attention as the eager implementation writes it.
+    # The optimizer recognizes only the eager implementation of attention.
     model = BertForSequenceClassification.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
     ids = torch.randint(model.config.vocab_size, (2, 16))
     axes = {name: {0: "batch", 1: "length"} for name in _INPUTS}
@@ -50,7 +50,7 @@ def main() -> None:
         folder / "int8.onnx",
         weight_type=QuantType.QInt8,
         per_channel=True,
-        extra_options={"DefaultTensorType": TensorProto.FLOAT},  # shape inference knows no fused operators
+        extra_options={"DefaultTensorType": TensorProto.FLOAT},  # shape inference does not support fused operators
     )
     write_result(fused={name: counts[name] for name in _FUSED})
 
