@@ -291,7 +291,7 @@ with join(cluster, 600) as workers:
 
 
 def test_each_worker_reports_the_difference_itself(launch: Launch) -> None:
-    """Even the one that learns of it later than the other."""
+    """Even a worker that learns of it later than the other."""
     lines = finish(launch(2, sys.executable, "-c", DISAGREEING))
     for rank in (0, 1):
         assert f"worker {rank} | table: differs between worker 0 and worker 1" in lines, lines

@@ -1,4 +1,4 @@
-"""Fine-tuning from a bundle to a bundle: what is learned, what is written, what is said."""
+"""Fine-tuning from end to end: what is learned, written and reported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FAST = FinetuneOptions(epochs=2, batch_size=16, learning_rate=2e-3, max_length=2
 
 
 class Recorder(SilentProgress):
-    """Keeps what it hears."""
+    """Records all reports."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -63,7 +63,7 @@ def encoded(bundle: Bundle, table: Path) -> Features:
     return read_encoded_rows(Table(table, TableFormat()), tokenizer).features
 
 
-def test_it_learns_what_the_table_teaches(classifier: Path, tables: Tables) -> None:
+def test_the_classifier_learns_the_training_table(classifier: Path, tables: Tables) -> None:
     assert evaluate(classifier, tables.train).metrics["accuracy"] > 0.9
 
 
@@ -80,9 +80,7 @@ def test_evaluate_prints_what_finetune_printed_for_the_kept_epoch(
     assert f"dev: {printed}" in trained.err
 
 
-def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(
-    bundles: dict[str, Path], tables: Tables, tmp_path: Path
-) -> None:
+def test_equal_seeds_write_identical_files(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         options = dataclasses.replace(FAST, seed=seed)
         finetune(bundles["cls"], tables.train, tables.dev, tmp_path / name, options=options)
@@ -93,7 +91,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(
     assert (tmp_path / "a-0000.params").read_bytes() != (tmp_path / "c-0000.params").read_bytes()
 
 
-def test_written_files_load_with_nothing_but_mxnet(classifier: Path, tables: Tables) -> None:
+def test_written_files_load_in_plain_mxnet(classifier: Path, tables: Tables) -> None:
     symbol, arg_params, aux_params = mx.model.load_checkpoint(str(classifier), 0)
     assert symbol.list_outputs() == ["softmax_output"]
     assert set(symbol.list_arguments()) - set(arg_params) == {"data0", "data1", "data2"}
@@ -110,7 +108,7 @@ def test_written_files_load_with_nothing_but_mxnet(classifier: Path, tables: Tab
     np.testing.assert_allclose(module.get_outputs()[0].asnumpy(), block(*inputs).asnumpy(), atol=1e-6)
 
 
-def test_train_symbol_goes_on_training_with_plain_module(classifier: Path) -> None:
+def test_the_train_symbol_trains_in_a_plain_module(classifier: Path) -> None:
     symbol = mx.sym.load(f"{classifier}-train-symbol.json")
     _, arg_params, aux_params = mx.model.load_checkpoint(str(classifier), 0)
     data = mx.io.NDArrayIter(
@@ -124,7 +122,7 @@ def test_train_symbol_goes_on_training_with_plain_module(classifier: Path) -> No
     assert not np.array_equal(after["fc-finetune_weight"].asnumpy(), arg_params["fc-finetune_weight"].asnumpy())
 
 
-def test_signature_and_manifest_tell_how_to_call_it_and_how_it_was_made(classifier: Path, tables: Tables) -> None:
+def test_signature_and_manifest_describe_inputs_and_training(classifier: Path, tables: Tables) -> None:
     signature = json.loads(Path(f"{classifier}-signature.json").read_text())
     assert [(entry["name"], entry["shape"]) for entry in signature["inputs"]] == [
         ("data0", ["batch", "length"]),
@@ -140,7 +138,7 @@ def test_signature_and_manifest_tell_how_to_call_it_and_how_it_was_made(classifi
     assert len(manifest["training"]["data"]["dev"]["sha256"]) == 64
 
 
-def test_labels_are_sorted_as_numbers_when_they_are_numbers(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_numeric_labels_are_sorted_as_numbers(bundles: dict[str, Path], tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("text,label\n" + "".join(f"the cat {word},{n}\n" for n in (10, 9, 2) for word in ("sat", "ran")))
     bundle = finetune(
@@ -149,7 +147,7 @@ def test_labels_are_sorted_as_numbers_when_they_are_numbers(bundles: dict[str, P
     assert bundle.signature.class_names == ("2", "9", "10")
 
 
-def test_the_best_epoch_is_kept_not_the_last(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
+def test_the_best_epoch_is_kept(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
     recorder = Recorder()
     options = FinetuneOptions(epochs=5, batch_size=16, learning_rate=2e-3, max_length=24)
     result = finetune(bundles["cls"], tables.train, tables.dev, tmp_path / "x", options=options, progress=recorder)
@@ -162,7 +160,7 @@ def test_patience_stops_when_the_dev_metric_no_longer_rises(
     bundles: dict[str, Path], tables: Tables, tmp_path: Path
 ) -> None:
     recorder = Recorder()
-    # So small a rate that nothing changes: the first epoch stays the best.
+    # The learning rate is too small for any improvement after the first epoch.
     options = FinetuneOptions(epochs=9, batch_size=32, learning_rate=1e-12, max_length=24, patience=2)
     finetune(bundles["cls"], tables.train, tables.dev, tmp_path / "x", options=options, progress=recorder)
     assert len(recorder.epochs) < 9
@@ -188,14 +186,16 @@ def test_frozen_encoder_dev_metrics_are_those_of_the_written_files(
 
 
 @pytest.mark.parametrize("output", ["cls", "mean", "pooled"])
-def test_classifier_says_what_it_reads(bundles: dict[str, Path], tables: Tables, tmp_path: Path, output: str) -> None:
+def test_the_classifier_input_is_reported(
+    bundles: dict[str, Path], tables: Tables, tmp_path: Path, output: str
+) -> None:
     recorder = Recorder()
     options = dataclasses.replace(FAST, epochs=1)
     finetune(bundles[output], tables.train, tables.dev, tmp_path / "x", options=options, progress=recorder)
     assert any(note.startswith(f"fc-finetune reads {output}_output, ") for note in recorder.notes)
 
 
-def test_whole_sequence_locks_the_length_and_says_so(
+def test_whole_sequence_fixes_the_length_and_reports_it(
     cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
 ) -> None:
     out = tmp_path / "whole"
@@ -239,7 +239,7 @@ def test_log_json_has_a_line_for_each_epoch_and_step_group(
     assert steps == [10, 20, 23, 33, 43, 46]
 
 
-def test_a_table_without_a_header_is_read_without_one_ever_after(
+def test_a_table_without_a_header_is_read_without_one_by_later_commands(
     cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
 ) -> None:
     for name in ("train", "dev"):
@@ -271,7 +271,7 @@ def test_the_manifest_has_the_digest_of_the_table_as_it_was_read(
     assert bundle.manifest["training"]["data"]["train"]["sha256"] == hashlib.sha256(content).hexdigest()
 
 
-def test_it_says_which_columns_it_reads(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_the_columns_are_reported(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     table = tmp_path / "t.tsv"
     table.write_text("index\tquestion\tsentence\tlabel\n0\tthe cat\ta dog\tyes\n1\tthe dog\ta dog\tno\n")
     done = cli("finetune", bundles["cls"], "--train", table, "--dev", table, tmp_path / "x", "--epochs", 1)
@@ -279,7 +279,7 @@ def test_it_says_which_columns_it_reads(cli: Cli, bundles: dict[str, Path], tmp_
 
 
 @pytest.mark.parametrize("name", ["train.tsv", "old.jsonl"])
-def test_a_log_never_overwrites_a_file_unasked(
+def test_a_log_overwrites_a_file_only_with_force(
     cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path, name: str
 ) -> None:
     train, log = tmp_path / "train.tsv", tmp_path / name
@@ -291,7 +291,7 @@ def test_a_log_never_overwrites_a_file_unasked(
     assert "overwrite" in refused.error_line
 
 
-def test_a_log_never_takes_the_place_of_a_file_of_the_run_even_with_force(
+def test_a_log_never_overwrites_a_file_of_the_run(
     cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
 ) -> None:
     train = tmp_path / "train.tsv"
@@ -319,9 +319,7 @@ def test_a_stream_of_pairs_has_two_texts_a_line(bundles: dict[str, Path], tmp_pa
         list(pairs.predict_table(io.BytesIO(b"the cat\ta dog\tyes\n")))
 
 
-def test_truncated_texts_are_counted_and_said(
-    cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
-) -> None:
+def test_truncated_texts_are_reported(cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
     train = tmp_path / "train.tsv"
     train.write_text(tables.train.read_text() + "yes\t" + "happy " * 170_000 + "\n")
     done = cli(
@@ -332,7 +330,7 @@ def test_truncated_texts_are_counted_and_said(
     assert "91 rows, 1 truncated to 24 tokens" in done.err
 
 
-def test_a_vocabulary_that_does_not_fit_the_text_is_warned_of(
+def test_a_vocabulary_that_does_not_fit_the_text_causes_a_warning(
     cli: Cli, bundles: dict[str, Path], tmp_path: Path
 ) -> None:
     table = tmp_path / "t.tsv"
@@ -342,7 +340,7 @@ def test_a_vocabulary_that_does_not_fit_the_text_is_warned_of(
     assert "are [UNK]" in done.err
 
 
-def test_training_that_diverges_stops_with_the_step_and_the_gradients(bundles: dict[str, Path], tables: Tables) -> None:
+def test_divergence_is_reported_with_step_and_gradient_norm(bundles: dict[str, Path], tables: Tables) -> None:
     bundle = Bundle.open(bundles["cls"])
     symbol = graft(mx.sym.load(str(bundle.path("symbol.json"))), 2)
     head = {"fc-finetune_weight": np.full((2, 32), np.nan, np.float32), "fc-finetune_bias": np.zeros(2, np.float32)}
@@ -352,7 +350,7 @@ def test_training_that_diverges_stops_with_the_step_and_the_gradients(bundles: d
         trainer.train_epoch(1, lambda _: None)
 
 
-def test_a_predictor_answers_with_the_parameters_that_it_was_given_last(
+def test_a_predictor_uses_the_parameters_that_were_set_last(
     bundles: dict[str, Path], classifier: Path, tables: Tables
 ) -> None:
     """mxnet 1.9.1's inference Module keeps its first FullyConnected weight after a forward."""

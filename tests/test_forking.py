@@ -70,7 +70,7 @@ def test_a_process_that_is_forked_while_a_thread_predicts_predicts_the_same(clas
     try:
         for _ in range(8):
             in_fork(check)
-            # The parent's thread goes on predicting.
+            # The parent's thread continues to predict.
             before, deadline = len(calls), time.monotonic() + HUNG
             while len(calls) == before:
                 assert time.monotonic() < deadline

@@ -61,7 +61,7 @@ def manifest(prefix: Path) -> Any:
     return json.loads(Path(f"{prefix}-manifest.json").read_text())
 
 
-def test_a_dropped_label_is_no_class_and_its_rows_are_counted(
+def test_a_dropped_label_is_not_a_class_and_its_rows_are_counted(
     cli: Cli, bundles: dict[str, Path], snli: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "model"

@@ -210,7 +210,7 @@ def test_unknown_and_unexpected_processes_do_not_affect_the_run(
     assert first.wait_for_start() == 1
 
 
-def test_if_not_all_connect_those_that_did_are_told(cluster: Cluster, coordinator: RunningCoordinator) -> None:
+def test_if_not_all_connect_the_connected_ones_learn_it(cluster: Cluster, coordinator: RunningCoordinator) -> None:
     peer = connect(cluster)
     wait_until(lambda: len(coordinator._peers) == 1)
     coordinator.advance(liveness.START_TIMEOUT)

@@ -19,7 +19,7 @@ from bertsym.text.tasks import TASKS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Of class 1: 2 hits, 1 false alarm, 2 misses. Of class 0: 1 hit, 2 false alarms, 1 miss.
+# Of class 1: 2 hits, 1 false alarm, 2 misses. For class 0: 1 hit, 2 false alarms, 1 miss.
 PREDICTED, CLASSES = np.array([1, 1, 1, 0, 0, 0]), np.array([1, 1, 0, 1, 1, 0])
 F1_OF_1, F1_OF_0 = 2 * 2 / (3 + 4), 2 * 1 / (3 + 2)
 
@@ -88,7 +88,7 @@ def test_f1_is_that_of_the_positive_label_wherever_it_stands() -> None:
     assert evaluated(("0", "1"), positive_label="1")["f1"] == pytest.approx(F1_OF_1)
 
 
-def test_a_positive_label_that_the_table_has_not_changes_nothing() -> None:
+def test_a_positive_label_that_the_table_does_not_have_changes_nothing() -> None:
     assert evaluated(("no", "yes"), positive_label="1") == evaluated(("no", "yes"))
 
 

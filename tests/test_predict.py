@@ -206,7 +206,7 @@ def test_what_is_refused(cli: Cli, classifier: Path, arguments: list[str], code:
     assert message in result.err.strip().splitlines()[-1]
 
 
-def test_an_encoder_without_a_head_is_no_classifier(cli: Cli, bundles: dict[str, Path]) -> None:
+def test_an_encoder_without_a_head_is_not_a_classifier(cli: Cli, bundles: dict[str, Path]) -> None:
     result = cli("predict", bundles["cls"], "--text", "happy")
     assert result.code == 1
     assert "has no classifier, it ends in cls_output; fine-tune it first" in result.error_line

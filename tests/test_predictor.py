@@ -104,7 +104,7 @@ def test_a_classifier_of_the_whole_sequence_takes_its_one_length(bundles: dict[s
 
 
 @pytest.mark.parametrize("form", ["gluonnlp", "fast"])
-def test_other_forms_are_computed_alike(tiny_hf: Path, tmp_path: Path, form: str) -> None:
+def test_other_forms_compute_equal_outputs(tiny_hf: Path, tmp_path: Path, form: str) -> None:
     bundle = export(f"hf:{tiny_hf}", tmp_path / "x", form=form).bundle
     rows = features(MANY)
     np.testing.assert_allclose(Predictor.from_bundle(bundle)(rows), expected(rows, "cls"), atol=1e-5)
@@ -216,7 +216,7 @@ class PickyProp(mx.operator.CustomOpProp):  # type: ignore[misc]
         return Picky()
 
 
-def test_a_forward_that_failed_unheard_does_not_spoil_the_next_one() -> None:
+def test_an_unreported_error_of_a_forward_does_not_affect_the_next() -> None:
     mx.operator.register("picky")(PickyProp)
     symbol = mx.sym.Custom(mx.sym.var("data0"), op_type="picky")
     mine = executors.Executors(mx.cpu(), InferenceSymbols(*[symbol] * 3), executors.Weights({}, mx.cpu()), 0)

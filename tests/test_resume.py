@@ -1,4 +1,4 @@
-"""A training run that was stopped goes on from its checkpoint as if nothing had been, or says why it can't."""
+"""A stopped training run resumes from its checkpoint with byte-identical results, or reports why it cannot."""
 
 from __future__ import annotations
 
@@ -33,23 +33,30 @@ def run(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def whole(run: Run) -> dict[str, bytes]:
+def uninterrupted(run: Run) -> dict[str, bytes]:
     """The files of an uninterrupted run with OPTIONS."""
     return run.uninterrupted()[1]
 
 
 @pytest.fixture(scope="module")
-def after_8(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoints of such a run that was killed after step 8: checkpoint-6."""
+def stopped(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of a run that was killed after step 13: of both complete epochs, the later with a best epoch."""
     run = Run(bundles["cls"], tables, tmp_path_factory.mktemp("stopped"))
-    run.stopped(8)
+    run.stopped(13, keep_checkpoints=2)
     return run.out.with_name("x-checkpoints")
 
 
 @pytest.fixture
-def killed(run: Run, after_8: Path) -> Run:
-    """The same run, for one test alone."""
-    shutil.copytree(after_8, run.out.with_name("x-checkpoints"))
+def killed(run: Run, stopped: Path) -> Run:
+    """The same run, whose newest checkpoint is that of the first epoch."""
+    shutil.copytree(stopped / "checkpoint-6", run.out.with_name("x-checkpoints") / "checkpoint-6")
+    return run
+
+
+@pytest.fixture
+def killed_later(run: Run, stopped: Path) -> Run:
+    """The same run, whose newest checkpoint is that of the second epoch."""
+    shutil.copytree(stopped / "checkpoint-12", run.out.with_name("x-checkpoints") / "checkpoint-12")
     return run
 
 
@@ -79,22 +86,22 @@ def test_a_resumed_run_writes_the_same_bytes(
     run(recorder, options=options, resume=True)
     first = int(found.rpartition("-")[2]) if found else 0
     assert recorder.steps == whole.steps[first:]
-    # The epoch of the checkpoint is evaluated again.
+    # The checkpoint's epoch is evaluated again.
     assert [report.metrics for report in recorder.epochs] == [
         report.metrics for report in whole.epochs[-len(recorder.epochs) :]
     ]
     assert files(run.out) == expected
 
 
-def test_a_run_that_is_stopped_again_and_again_writes_the_same_bytes(run: Run, whole: dict[str, bytes]) -> None:
+def test_a_run_that_is_stopped_several_times_writes_the_same_bytes(run: Run, uninterrupted: dict[str, bytes]) -> None:
     for step in range(2, 19, 5):
         run.stopped(step, resume=True, checkpoint_steps=2)
     run(resume=True)
-    assert files(run.out) == whole
+    assert files(run.out) == uninterrupted
 
 
-def test_the_best_epoch_and_the_patience_survive(run: Run) -> None:
-    # After the first epoch so small a rate that nothing gets better.
+def test_the_best_epoch_and_patience_are_restored(run: Run) -> None:
+    # The learning rate is too small for any improvement after the first epoch.
     options = dataclasses.replace(OPTIONS, epochs=9, learning_rate=1e-12, patience=2)
     whole, recorder = Recorder(), Recorder()
     expected = run.elsewhere("whole")
@@ -107,16 +114,16 @@ def test_the_best_epoch_and_the_patience_survive(run: Run) -> None:
     assert files(run.out) == files(expected.out)
 
 
-def test_a_run_may_go_on_with_another_number_of_threads(killed: Run, whole: dict[str, bytes]) -> None:
+def test_a_run_may_resume_with_another_number_of_threads(killed: Run, uninterrupted: dict[str, bytes]) -> None:
     options = ["--epochs", "3", "--batch-size", "16", "--lr", "2e-3", "--max-length", "24", "--threads", "1"]
     subprocess.run([*BERTSYM, *killed.arguments, *options, "--resume"], check=True, capture_output=True, timeout=120)
-    assert files(killed.out)["-0000.params"] == whole["-0000.params"]
+    assert files(killed.out)["-0000.params"] == uninterrupted["-0000.params"]
 
 
-# Which checkpoints there are
+# Existing checkpoints
 
 
-def test_the_newest_checkpoints_stay_until_the_bundle_is_there(run: Run) -> None:
+def test_the_newest_checkpoints_are_kept_until_the_bundle_is_written(run: Run) -> None:
     run.stopped(13, checkpoint_steps=5, keep_checkpoints=3)
     assert checkpoints(run.out) == ["checkpoint-10", "checkpoint-12", "checkpoint-6"]
     assert not list(run.folder.glob(".*"))
@@ -139,7 +146,7 @@ def test_a_checkpoint_is_parameters_and_json(run: Run) -> None:
     assert "fc-finetune_weight" in ParamsFile(folder / "best.params")
 
 
-def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(run: Run, whole: dict[str, bytes]) -> None:
+def test_a_damaged_checkpoint_is_skipped_for_an_older_one(run: Run, uninterrupted: dict[str, bytes]) -> None:
     run.stopped(13, keep_checkpoints=2)
     params = run.out.with_name("x-checkpoints") / "checkpoint-12" / "state.params"
     content = bytearray(params.read_bytes())
@@ -151,19 +158,17 @@ def test_a_damaged_checkpoint_is_left_out_and_an_older_one_taken(run: Run, whole
         note.startswith("skipping a damaged checkpoint: ") and "its SHA-256 differs" in note for note in recorder.notes
     )
     assert recorder.steps[0][0] == 7
-    assert files(run.out) == whole
+    assert files(run.out) == uninterrupted
 
 
-def test_a_damaged_checkpoint_does_not_displace_those_that_are_written_after_it(
-    run: Run, whole: dict[str, bytes]
-) -> None:
+def test_a_damaged_checkpoint_does_not_displace_later_ones(run: Run, uninterrupted: dict[str, bytes]) -> None:
     run.stopped(13, keep_checkpoints=2)
     state = run.out.with_name("x-checkpoints") / "checkpoint-12" / "state.json"
     state.write_bytes(state.read_bytes()[:-20])
     run.stopped(9, resume=True, checkpoint_steps=1)
     assert checkpoints(run.out) == ["checkpoint-8"]
     run(resume=True)
-    assert files(run.out) == whole
+    assert files(run.out) == uninterrupted
 
 
 def test_the_encodings_of_a_frozen_encoder_are_computed_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +183,7 @@ def test_the_encodings_of_a_frozen_encoder_are_computed_once(run: Run, monkeypat
         encoded.append(len(features))
         return encode(predict, features)
 
-    monkeypatch.setattr("bertsym.training.finetune.encode", counting)
+    monkeypatch.setattr("bertsym.training.models.encode", counting)
     run(options=options, resume=True)
     assert encoded == [21]
     assert files(run.out) == run.uninterrupted(freeze_encoder=True)[1]
@@ -187,7 +192,7 @@ def test_the_encodings_of_a_frozen_encoder_are_computed_once(run: Run, monkeypat
 @pytest.mark.parametrize(
     "other", [np.zeros((4, 3)), np.zeros((3, 3), np.float32), np.full((4, 3), np.nan, np.float32)], ids=str
 )
-def test_encodings_that_the_run_can_t_have_are_computed_again(tmp_path: Path, other: Array) -> None:
+def test_encodings_with_a_wrong_shape_or_type_are_computed_again(tmp_path: Path, other: Array) -> None:
     (tmp_path / "scratch").mkdir()
     kept = Checkpoints(tmp_path / "x-checkpoints", tmp_path / "scratch", {}, 1)
     kept.cached_array("train-encodings", other.shape, lambda: other)
@@ -198,7 +203,7 @@ def test_encodings_that_the_run_can_t_have_are_computed_again(tmp_path: Path, ot
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "state.json", "state.params"])
-def test_without_a_whole_checkpoint_nothing_is_done(killed: Run, name: str) -> None:
+def test_a_run_with_only_damaged_checkpoints_is_refused(killed: Run, name: str) -> None:
     path = killed.out.with_name("x-checkpoints") / "checkpoint-6" / name
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ModelError, match=name):
@@ -207,7 +212,7 @@ def test_without_a_whole_checkpoint_nothing_is_done(killed: Run, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["checkpoint-6", "checkpoint-6/manifest.json", "checkpoint-6/state.params"])
-def test_a_link_out_of_the_folder_is_not_followed(killed: Run, tmp_path: Path, name: str) -> None:
+def test_a_link_that_escapes_the_folder_is_refused(killed: Run, tmp_path: Path, name: str) -> None:
     path = killed.out.with_name("x-checkpoints") / name
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
@@ -245,25 +250,10 @@ IMPOSSIBLE: dict[str, list[object]] = {
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in IMPOSSIBLE.items() for value in values])
-def test_a_state_that_no_run_can_have_is_refused(killed: Run, name: str, value: object) -> None:
+def test_an_impossible_state_is_refused(killed: Run, name: str, value: object) -> None:
     forged(killed, 6, lambda state: state.update({name: value}))
     with pytest.raises(ModelError, match=r"^checkpoint of step .*: damaged \("):
         killed(resume=True)
-
-
-@pytest.fixture(scope="module")
-def after_13(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoints of a run that was killed after step 13: checkpoint-12, with a best epoch."""
-    run = Run(bundles["cls"], tables, tmp_path_factory.mktemp("later"))
-    run.stopped(13)
-    return run.out.with_name("x-checkpoints")
-
-
-@pytest.fixture
-def killed_later(run: Run, after_13: Path) -> Run:
-    """The same run, for one test alone."""
-    shutil.copytree(after_13, run.out.with_name("x-checkpoints"))
-    return run
 
 
 @pytest.mark.parametrize(
@@ -275,7 +265,7 @@ def killed_later(run: Run, after_13: Path) -> Run:
     ],
     ids=str,
 )
-def test_an_epoch_that_the_run_can_t_have_is_refused(killed_later: Run, changes: dict[str, object]) -> None:
+def test_an_impossible_epoch_is_refused(killed_later: Run, changes: dict[str, object]) -> None:
     forged(killed_later, 12, lambda state: state["epochs"][0].update(changes))
     with pytest.raises(ModelError, match=r"^checkpoint of step 12: damaged \("):
         killed_later(resume=True)
@@ -308,10 +298,10 @@ FORGED_ARRAYS: list[tuple[str, str, Callable[[Arrays], Any], str]] = [
 
 
 @pytest.mark.parametrize(("file", "name", "change", "why"), FORGED_ARRAYS, ids=[case[-1] for case in FORGED_ARRAYS])
-def test_arrays_that_the_run_can_t_have_are_refused(
+def test_impossible_arrays_are_refused(
     killed_later: Run, file: str, name: str, change: Callable[[Arrays], Any], why: str
 ) -> None:
-    """MXNet would convert them, or train on from them."""
+    """MXNet would convert them, or continue from them."""
     folder = killed_later.out.with_name("x-checkpoints") / "checkpoint-12"
     arrays = {key: np.array(array) for key, array in ParamsFile(folder / file).items()}
     arrays = {key: array for key, array in {**arrays, name: change(arrays)}.items() if array is not None}
@@ -320,14 +310,14 @@ def test_arrays_that_the_run_can_t_have_are_refused(
         killed_later(resume=True)
 
 
-def test_to_resume_where_nothing_is_begins_with_the_first_step(run: Run) -> None:
+def test_resuming_without_checkpoints_starts_at_step_1(run: Run) -> None:
     recorder = Recorder()
     run(recorder, options=dataclasses.replace(OPTIONS, epochs=1), resume=True)
     assert f"no checkpoint in {run.out}-checkpoints: starting at step 1" in recorder.notes
     assert recorder.steps[0][0] == 1
 
 
-def test_checkpoints_are_not_thrown_away_unasked(killed: Run) -> None:
+def test_checkpoints_are_discarded_only_with_force(killed: Run) -> None:
     with pytest.raises(UsageError, match="continue it with --resume, or start over with --force"):
         killed()
     assert checkpoints(killed.out) == ["checkpoint-6"]
@@ -337,7 +327,7 @@ def test_checkpoints_are_not_thrown_away_unasked(killed: Run) -> None:
     assert not killed.out.with_name("x-checkpoints").exists()
 
 
-# Another run
+# Different settings
 
 
 @pytest.mark.parametrize(
@@ -354,7 +344,7 @@ def test_checkpoints_are_not_thrown_away_unasked(killed: Run) -> None:
     ],
     ids=str,
 )
-def test_other_options_are_refused_by_name(killed: Run, changes: dict[str, Any], why: str) -> None:
+def test_different_options_are_named(killed: Run, changes: dict[str, Any], why: str) -> None:
     with pytest.raises(UsageError) as refused:
         killed(resume=True, options=dataclasses.replace(OPTIONS, **changes))
     assert str(refused.value) == (
@@ -363,13 +353,13 @@ def test_other_options_are_refused_by_name(killed: Run, changes: dict[str, Any],
     )
 
 
-def test_other_dropped_labels_are_refused(killed: Run) -> None:
+def test_different_dropped_labels_are_refused(killed: Run) -> None:
     with pytest.raises(UsageError, match=r"other settings: dropped labels was none, is now '-', 'maybe'; "):
         killed(resume=True, options=dataclasses.replace(OPTIONS, table_format=TableFormat(drop_labels=("-", "maybe"))))
 
 
 @pytest.mark.parametrize("name", ["train", "dev"])
-def test_another_table_is_refused(killed: Run, tmp_path: Path, name: str) -> None:
+def test_a_different_table_is_refused(killed: Run, tmp_path: Path, name: str) -> None:
     table = tmp_path / "other.tsv"
     table.write_text(getattr(killed.tables, name).read_text() + "yes\tthe happy cat\n")
     killed.tables = dataclasses.replace(killed.tables, **{name: table})
@@ -377,7 +367,7 @@ def test_another_table_is_refused(killed: Run, tmp_path: Path, name: str) -> Non
         killed(resume=True)
 
 
-def test_another_base_is_refused(killed: Run, tiny_hf: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_different_base_is_refused(killed: Run, tiny_hf: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
     killed.base = bundles["pooled"]
     with pytest.raises(UsageError, match=r"other settings: base bundle's symbol\.json .* base bundle's 0000.params "):
         killed(resume=True)
@@ -387,7 +377,7 @@ def test_another_base_is_refused(killed: Run, tiny_hf: Path, bundles: dict[str, 
 
 
 @pytest.mark.parametrize(("name", "value"), [("shards", 4), ("mxnet version", "1.9.0"), ("bertsym version", "0.0.1")])
-def test_a_checkpoint_that_was_computed_in_another_way_is_refused(killed: Run, name: str, value: object) -> None:
+def test_a_checkpoint_of_another_version_is_refused(killed: Run, name: str, value: object) -> None:
     path = killed.out.with_name("x-checkpoints") / "checkpoint-6" / "manifest.json"
     manifest = json.loads(path.read_text())
     here = manifest["settings"][name]
@@ -397,12 +387,12 @@ def test_a_checkpoint_that_was_computed_in_another_way_is_refused(killed: Run, n
         killed(resume=True)
 
 
-# What goes wrong
+# Failures
 
 
-def test_a_run_that_diverges_keeps_the_last_good_checkpoint(run: Run, tmp_path: Path) -> None:
+def test_a_run_that_diverges_keeps_its_last_finite_checkpoint(run: Run, tmp_path: Path) -> None:
     weights = hugging_face_weights()
-    # Their sum is beyond float32.
+    # Their sum overflows float32.
     weights["embeddings.word_embeddings.weight"][VOCABULARY.index("bird")] = 3e38
     weights["embeddings.position_embeddings.weight"][30] = 3e38
     source = write_hugging_face(tmp_path / "large", weights)
@@ -420,7 +410,7 @@ def test_a_run_that_diverges_keeps_the_last_good_checkpoint(run: Run, tmp_path: 
     assert str(diverged.value).endswith(f"; newest checkpoint: {run.out}-checkpoints/checkpoint-{good}")
 
 
-def test_the_log_goes_on_where_it_was(cli: Cli, run: Run, tmp_path: Path) -> None:
+def test_resuming_appends_to_the_log(cli: Cli, run: Run, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text('{"event": "epoch"}\n')
     done = cli(*run.arguments, "--epochs", 1, "--log-json", log, "--resume")
@@ -428,7 +418,7 @@ def test_the_log_goes_on_where_it_was(cli: Cli, run: Run, tmp_path: Path) -> Non
     assert [json.loads(line)["event"] for line in log.read_text().splitlines()] == ["epoch", "step", "epoch"]
 
 
-def test_a_removed_folder_is_one_line(run: Run) -> None:
+def test_a_removed_folder_is_a_one_line_error(run: Run) -> None:
     with pytest.raises(ModelError, match="cannot write a checkpoint: No such file or directory; no checkpoint was"):
         run(Recorder(3, lambda: shutil.rmtree(run.folder)))
 

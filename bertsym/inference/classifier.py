@@ -33,7 +33,7 @@ def open_classifier(prefix: str | Path) -> Bundle:
 
 
 def task_of(signature: Signature, name: str | None = None) -> Task:
-    """Return the entry of TASKS with this name, or by default the one that the classifier was trained for.
+    """Return the entry of TASKS with this name, or by default that of the classifier's training.
 
     Raises UsageError for a name that is not in TASKS, and ModelError for a signature whose task is not.
     """

@@ -51,7 +51,7 @@ class GraftedClassifier:
         )
 
     def describe_input(self) -> str:
-        """Return a line that says what the classifier reads."""
+        """Describe the classifier's input in one line."""
         signature, units = self.base.signature, self.base.config.units
         reads = f"{FULLY_CONNECTED} reads {signature.output_name}, {OUTPUTS[signature.output]}: "
         if self.length is None:

@@ -21,7 +21,7 @@ _MAX_EXECUTORS = 64  # bound at a time: they share the memory of their tensors, 
 
 
 class ShardExecutor:
-    """Computes one shard of each batch on one device; `executor` is the one for the shapes that were loaded last.
+    """Computes one shard of each batch on one device; `executor` is bound for the shapes that were loaded last.
 
     `largest` are the shapes of inputs and labels in the largest shard, whose memory all executors share.
     """

@@ -37,7 +37,7 @@ class TrainingRun:
     """Trains epoch after epoch, until all are done, patience runs out, or a signal arrives.
 
     `evaluate` returns the dev metrics of trained parameters. A checkpoint is written after every epoch, before its
-    evaluation, and after every `checkpoint_steps` steps. Of several `workers` the first one writes and evaluates.
+    evaluation, and after every `checkpoint_steps` steps. Only the first of several `workers` writes and evaluates.
     """
 
     def __init__(

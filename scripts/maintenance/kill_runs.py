@@ -48,7 +48,7 @@ def files(prefix: Path) -> dict[str, bytes]:
 
 
 def make_job(folder: Path, name: str, old: list[str], arguments: list[str]) -> Job:
-    """Run both commands once: first the command that makes the old bundle, then the command that replaces it."""
+    """Run both commands once: `old` writes the old bundle, `arguments` replaces it."""
     folder.mkdir()
     prefix = folder / "model"
     bertsym(*old, str(prefix))

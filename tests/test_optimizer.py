@@ -1,4 +1,4 @@
-"""Schedule, optimizer and clipping against values computed by hand."""
+"""Optimizer, clipping and schedule compared with independent computations."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def test_bias_gamma_and_beta_do_not_decay() -> None:
     assert decayed == pytest.approx({"fc_weight": 0.95, "fc_bias": 1, "norm_gamma": 1, "norm_beta": 1}, abs=1e-4)
 
 
-def test_gradients_longer_than_the_limit_are_scaled_to_it() -> None:
-    gradient = np.array([30.0, 40.0])  # of two rows: the mean has the norm 25
+def test_gradients_are_clipped_by_global_norm() -> None:
+    gradient = np.array([30.0, 40.0])  # sum over two rows; the mean has norm 25
     moments = []
     for clip_norm, expected in ((5.0, 5.0), (100.0, 25.0), (0.0, 25.0)):
         optimizer = AdamW(
@@ -76,7 +76,7 @@ def test_gradients_longer_than_the_limit_are_scaled_to_it() -> None:
         assert moments[-1] == pytest.approx(0.1 * expected, rel=1e-5)
 
 
-def test_global_norm_is_that_of_all_gradients_together() -> None:
+def test_the_global_norm_covers_all_gradients() -> None:
     arrays = {"x_weight": np.arange(6, dtype=np.float32).reshape(2, 3), "x_bias": np.array([7.0, -1.0], np.float32)}
     expected = math.sqrt(sum(float((array**2).sum()) for array in arrays.values()))
     assert float(global_norm(flat(**arrays)).asscalar()) == pytest.approx(expected, rel=1e-6)
@@ -84,7 +84,7 @@ def test_global_norm_is_that_of_all_gradients_together() -> None:
 
 @pytest.mark.parametrize("clip_norm", [0.0, 1.0])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_values_that_are_not_finite_show_and_change_nothing(bad: float, clip_norm: float) -> None:
+def test_gradients_that_are_not_finite_change_nothing(bad: float, clip_norm: float) -> None:
     weights = flat(x_weight=np.ones(2))
     optimizer = AdamW(split_into_blocks({"x_weight": (2,)}, 1), weights, weight_decay=0.1, clip_norm=clip_norm)
     norm = optimizer.update(flat(x_weight=np.array([1.0, bad])), rows=1, lr=0.1)
