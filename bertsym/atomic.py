@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: made in a folder beside their place, moved when they are safe on the disk."""
+"""Write files atomically: make them in a folder beside their place, and move them when they are safe on the disk."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def sync_folder(folder: Path) -> None:
 class WorkFolder:
     """Where files are made that take the places of `names` in its parent folder, all at once.
 
-    The steps of `replace` leave, whenever the process dies, enough to tell on which side of it the files are:
+    The steps of `replace` leave, whenever the process dies, enough to decide on which side of it the files are:
     ``new`` holds what was made; ``old`` what was there; ``new`` is called ``moving`` from the moment when ``old`` is
     complete, and empty when all is done.
     """

@@ -65,7 +65,7 @@ def export(
     callers that don't check them. With `literal_special_tokens`, words such as ``[SEP]`` in a text are text. Without
     `verify` nothing is compared. `command` is noted in the manifest; `progress` is called with what is done.
 
-    Raises UsageError, ModelError, DataError or VerificationError; nothing is left behind then.
+    Raises UsageError, ModelError, DataError or VerificationError; no files remain then.
     """
     num_classes = _check_task(task, num_classes, new_head)
     chosen = choose_form(form, target)

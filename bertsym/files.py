@@ -48,7 +48,7 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def check_inside(path: Path, folders: Iterable[Path]) -> None:
-    """Raise ModelError for a link that leads out of all `folders`; what is missing is not looked at."""
+    """Raise ModelError for a link that escapes all `folders`; a missing file passes."""
     target = path.resolve()
     if not any(target.is_relative_to(folder.resolve()) for folder in folders):
-        raise ModelError(f"{path}: a link that leads out of its folder, to {target}")
+        raise ModelError(f"{path}: a link that escapes its folder, to {target}")

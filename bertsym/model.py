@@ -79,7 +79,7 @@ class Model:
 
     @functools.cached_property
     def signature_axes(self) -> dict[Output, Axes]:
-        """Shapes of inputs and outputs that the signature of a symbol's bundle tells, free axes as N and T."""
+        """Shapes of inputs and outputs in the signature of a symbol's bundle, free axes as N and T."""
         if not isinstance(self.bundle, SymbolBundle):
             return {}
         signature = self.bundle.signature
@@ -149,12 +149,12 @@ class Model:
 
     @property
     def missing(self) -> list[str]:
-        """Parameters of the graph that the file has not."""
+        """Parameters of the graph that the file does not have."""
         return [name for name in self.parameters if name not in self.param_shapes] if self.params is not None else []
 
     @property
     def misshapen(self) -> list[str]:
-        """Parameters whose shape is not the one that their variable carries in the graph."""
+        """Parameters whose shape differs from that of their variable in the graph."""
         declared = declared_shapes(self.graph)
         return [name for name, shape in self.param_shapes.items() if declared.get(name, shape) != shape]
 
@@ -230,11 +230,11 @@ def _open_bundle(name: str, prefix: Path, digests: bool) -> Model:
     try:
         bundle = open_any(prefix, digests=digests)
     except ModelError as error:
-        raise ModelError(f"{error}; to take the files as they are, name the one of the parameters too") from None
+        raise ModelError(f"{error}; to take the files as they are, give --params too") from None
     graph, path = bundle.graph(), bundle.path(SYMBOL)
     check_entries(graph, str(path))
     notes = (*_graph_notes(graph, path), *_params_notes(graph, bundle.params()))
-    # Digests tell what somebody wrote, and not who: of a BERT's graph it is checked that it does no harm.
+    # Digests prove what was written, not by whom: a BERT's graph is checked, so that it can do no harm.
     trusted = isinstance(bundle, Bundle) and digests
     return Model(name, path, graph, bundle.params(), bundle.path(PARAMS), bundle, trusted, notes=notes)
 

@@ -42,7 +42,7 @@ def bert_inputs(length: int | None = None) -> tuple[Tensor, ...]:
 class Signature:
     """How the symbol of a BERT is called and what its output means, for clients in any language.
 
-    ``kind`` says what the output is: ``encoder``, an output of the encoder; ``classifier``, probabilities of
+    ``kind`` is the kind of output: ``encoder``, an output of the encoder; ``classifier``, probabilities of
     ``class_names``; ``logits``, what a finished head gives. docs/bundle-format.md describes every key.
     """
 

@@ -1,4 +1,4 @@
-"""No file runs code, leads out of its folder, or is read without end."""
+"""No file runs code, escapes its folder, or is read without end."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_links_lead_nowhere_but_into_their_folder(cli: Cli, bundle: Path, name: 
     shutil.move(inside, outside)
     path.unlink()
     path.symlink_to(outside)
-    assert f"m-{name}: a link that leads out of its folder" in refusal(cli("inspect", bundle))
+    assert f"m-{name}: a link that escapes its folder" in refusal(cli("inspect", bundle))
 
 
 @pytest.mark.parametrize("name", ["config.json", "vocab.txt", "model.safetensors"])
@@ -190,7 +190,7 @@ def test_the_links_of_a_hugging_face_folder_too(cli: Cli, tmp_path: Path, name: 
     folder = write_hugging_face(tmp_path / "hf")
     (folder / name).rename(tmp_path / "secret")
     (folder / name).symlink_to(tmp_path / "secret")
-    assert f"{name}: a link that leads out of its folder" in refusal(cli("export", f"hf:{folder}", tmp_path / "x"))
+    assert f"{name}: a link that escapes its folder" in refusal(cli("export", f"hf:{folder}", tmp_path / "x"))
 
 
 @pytest.mark.parametrize("name", ["symbol.json", "0000.params", "vocab.txt", "manifest.json", "signature.json"])

@@ -216,7 +216,7 @@ def test_a_link_that_escapes_the_folder_is_refused(killed: Run, tmp_path: Path, 
     path = killed.out.with_name("x-checkpoints") / name
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ModelError, match="a link that leads out of its folder"):
+    with pytest.raises(ModelError, match="a link that escapes its folder"):
         killed(resume=True)
 
 

@@ -138,7 +138,7 @@ def test_a_node_whose_second_output_is_read_is_not_bypassed() -> None:
 @pytest.mark.parametrize("shape", ["0,1,32", "1_000,1,32", "²,1,32", "-1,1,32", "(,)"])
 def test_a_size_that_is_none_is_refused(cli: Cli, classifier: Path, tmp_path: Path, shape: str) -> None:
     done = cli("extract", classifier, tmp_path / "out", "--output", "softmax", "--input", f"cls_slice:{shape}")
-    assert "is no shape, such as 2,16,384 or N,T,384" in refusal(done, tmp_path / "out-symbol.json", 2)
+    assert "is not a shape, such as 2,16,384 or N,T,384" in refusal(done, tmp_path / "out-symbol.json", 2)
 
 
 # Comparing and looking

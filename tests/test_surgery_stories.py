@@ -156,7 +156,7 @@ def test_a_bundle_that_was_written_over_tells_how_to_read_it(cli: Cli, trained: 
     grafted, params = trained
     shutil.copy(params.with_name("trained-symbol.json"), f"{grafted}-symbol.json")
     line = cli("inspect", grafted).error_line
-    assert line.endswith("to take the files as they are, name the one of the parameters too")
+    assert line.endswith("to take the files as they are, give --params too")
     assert cli("inspect", grafted, "--params", f"{grafted}-0000.params").code == 0
 
 

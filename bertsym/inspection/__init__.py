@@ -1,1 +1,1 @@
-"""What a symbol is, told without running it."""
+"""Report what a symbol is, without running it."""

@@ -116,7 +116,7 @@ class InspectResult:
     parts: list[Part]
     missing: list[str]
     superfluous: list[str]
-    misshapen: list[str]  #: parameters whose shape differs from the one that the graph declares
+    misshapen: list[str]  #: parameters whose shape differs from the graph's
     operators: dict[str, int]
     oldest: Oldest
     defects: list[Defect]  #: nodes that a release of MXNet computes wrong

@@ -13,7 +13,7 @@ from bertsym.model import Model
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
 
-DEFAULT_RTOL = 1e-5  #: largest difference allowed, as a part of the scale
+DEFAULT_RTOL = 1e-5  #: largest difference allowed, relative to the scale
 
 
 class NotComparableError(ModelError):
@@ -32,7 +32,7 @@ class Difference:
 
     @property
     def relative(self) -> float:
-        """The largest difference as a part of the scale."""
+        """The largest difference relative to the scale."""
         return self.max_difference / self.scale
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ def compare(
     """Run both models on the same random inputs and compare `pairs`, tensors of the one and of the other.
 
     `fed` are inputs of the changed model that are tensors of the original, `renamed` its inputs' new names;
-    `shapes` are those of inputs that the graph does not tell.
+    `shapes` are those of inputs whose shape the graph does not determine.
 
     Raises UnknownShapeError for an input of unknown shape, and ModelError when MXNet can't run one of the graphs.
     """
@@ -96,7 +96,7 @@ def check_equal(differences: Sequence[Difference], where: str, rtol: float = DEF
 
 
 def spoilt_by_fusion(model: Model, shapes: Mapping[str, Shape] | None = None) -> list[str]:
-    """Outputs that MXNet computes wrong unless it is told not to fuse operators.
+    """Outputs that MXNet computes wrong unless fusion of operators is switched off.
 
     MXNet 1.9.1 does so where a graph ends in a FullyConnected and in its activation too.
     """

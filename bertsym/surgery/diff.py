@@ -97,7 +97,7 @@ class DiffResult:
         return self.graph.same and (self.params is None or self.params.same) and equal
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, for JSON; a difference that is no number is null."""
+        """The whole result, for JSON; a difference that is not finite is null."""
         return {"same": self.same, **_finite(dataclasses.asdict(self))}
 
 
@@ -224,16 +224,18 @@ def _common_length(one: Model, other: Model) -> int | None:
     fixed = [length for length in map(fixed_length, (one, other)) if length is not None]
     if len(set(fixed)) > 1:
         raise UsageError(
-            f"{one.name} takes length {fixed[0]} only and {other.name} {fixed[1]}: they can't be run alike"
+            f"{one.name} takes length {fixed[0]} only and {other.name} {fixed[1]}: they can't be run on the same inputs"
         )
     longest = min(BertLimits.of(model).max_length for model in (one, other))
     if fixed and fixed[0] > longest:
-        raise UsageError(f"one takes length {fixed[0]} only, the other {longest} at most: they can't be run alike")
+        raise UsageError(
+            f"one takes length {fixed[0]} only, the other {longest} at most: they can't be run on the same inputs"
+        )
     return fixed[0] if fixed else min(16, longest)
 
 
 def _fitting(inputs: Mapping[str, Array], one: Model, other: Model) -> dict[str, Array]:
-    """Random token ids and types of the one that the other, with a smaller vocabulary, has too."""
+    """Limit random token ids and types of one model to the smaller vocabulary of the other."""
     found = dict(inputs)
     if one.encoder is not None and other.encoder is not None:
         limits = BertLimits.of(other)
@@ -269,12 +271,14 @@ def _read_inputs(model: Model, path: str | Path) -> dict[str, Array]:
 def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, rtol: float) -> RunDiff:
     """Run two models on the same `inputs`, by the names of the first, and compare outputs and layers.
 
-    `name` says what the inputs are. Raises UsageError, DataError or ModelError for inputs that one of them can't take.
+    `name` describes the inputs. Raises UsageError, DataError or ModelError for inputs that one of them can't take.
     """
     theirs = {_counterpart(one, other, key): array for key, array in inputs.items()}
     missing = [key for key in other.inputs if key not in theirs]
     if missing:
-        raise UsageError(f"{other.name} has an input {missing[0]!r} that {one.name} has not: they can't be run alike")
+        raise UsageError(
+            f"{other.name} has an input {missing[0]!r} that {one.name} lacks: give the same inputs to both"
+        )
     check_model_inputs(other, theirs)  # before one of them runs
     places = _layers(one, other)
     nodes = _common(one.graph, other.graph)

@@ -1,4 +1,4 @@
-"""Edit: names, prefixes, attributes and dropout of a symbol, in its graphs and its parameters alike."""
+"""Edit: names, prefixes, attributes and dropout of a symbol, in its graphs and its parameters."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def edit(
     trained.
 
     Unless attributes are set, what the symbol computes must stay the same, and is compared with the original on
-    random inputs; when they are, the difference is told.
+    random inputs; when they are, the difference is reported.
 
     Raises UsageError for a name or pattern that fits nothing, for names that collide and for nothing to do, and
     ModelError or VerificationError; nothing is left at `out` then.

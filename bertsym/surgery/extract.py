@@ -35,7 +35,7 @@ def extract(
     second node of a name that repeats, or ``layer 5`` of a BERT). `inputs` are internal tensors that become inputs,
     named in the same way, or ``NODE:SHAPE`` with a shape such as ``2,16,384`` or ``N,T,384`` where it can't be
     inferred; what they were computed from is left out. `shapes` are those of the symbol's own inputs, needed to
-    compare results when it is no BERT.
+    compare results when it is not a BERT.
 
     The written part is run beside the original on random inputs. Operators that MXNet must not be given may be cut
     away; where `inputs` depend on them, the original can't be run and a note says that nothing was compared. Raises
@@ -124,7 +124,7 @@ def _parse_input(text: str, model: Model) -> tuple[str, Axes | None]:
         return text, None
     sizes = [size.strip() for size in match[2].strip("[]() ").split(",") if size.strip()]
     if not sizes or not all(re.fullmatch(r"[1-9][0-9]*|[A-Za-z]\w*", size, re.ASCII) for size in sizes):
-        raise UsageError(f"{text}: {match[2]} is no shape, such as 2,16,384 or N,T,384")
+        raise UsageError(f"{text}: {match[2]} is not a shape, such as 2,16,384 or N,T,384")
     return match[1], tuple(int(size) if size.isdigit() else size for size in sizes)
 
 

@@ -36,7 +36,7 @@ def diff_lines(found: DiffResult, limit: int | None) -> list[str]:
         differing = [value for value in run.compared if not value.relative <= found.rtol]
         if run.first_layer or run.first_node:
             node = f", at {run.first_node}" if run.first_node else ""
-            behind = "behind the layers" if run.layers else "no encoder layer"
+            behind = "after the layers" if run.layers else "no encoder layer"
             lines.append(f"  the first that differs is {run.first_layer or behind}{node}")
         elif differing:
             lines.append(f"  the first that differs is the output {differing[0].name}")

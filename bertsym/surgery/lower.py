@@ -43,12 +43,12 @@ def lower(
 ) -> SurgeryResult:
     """Replace the encoder of a BERT by one in another form, and write the result as a bundle at `out`.
 
-    Any BERT that GluonNLP 0.6 to 0.10 exported or that bertsym wrote, whatever stands on it. `form` is ``portable``
-    (the default), ``gluonnlp`` or ``fast``, `target` the MXNet that it is for, ``1.4`` to ``1.9``; without one the
-    portable form is for all of them. Parameters keep their names and values, the rest of the graph its
-    nodes; `shapes` are those of further inputs, which the graph does not tell. With `fold` query, key and value of a
-    layer are one parameter, for inference: there is no training symbol then. With `guard` the graph clips its inputs to
-    the ranges that they may have; by default it does if the original does.
+    Any BERT that GluonNLP 0.6 to 0.10 exported or that bertsym wrote, with any head. `form` is ``portable`` (the
+    default), ``gluonnlp`` or ``fast``, `target` the MXNet that it is for, ``1.4`` to ``1.9``; without one the
+    portable form is for all of them. Parameters keep their names and values, the rest of the graph its nodes;
+    `shapes` are those of further inputs, which the graph does not determine. With `fold` query, key and value of a
+    layer are one parameter, for inference: there is no training symbol then. With `guard` the graph clips its
+    inputs to the ranges that they may have; by default it does if the original does.
 
     Both are run on random texts of two lengths, with padding, where the original takes more than one. Raises
     UsageError, ModelError (naming the node that is not a BERT's, or that the target does not load) or

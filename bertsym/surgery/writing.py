@@ -109,7 +109,7 @@ def write(
     """Write a changed model as a bundle at `out`, after `check` has compared it with the original.
 
     A `check` that raises UnknownShapeError or NotComparableError is noted and not fatal. What computes something else
-    than the original is no BERT of export's.
+    than the original is not an exported BERT.
 
     Raises UsageError, ModelError or VerificationError; nothing is left at `out` then.
     """
@@ -171,7 +171,7 @@ def _bert_origin(bundle: Bundle | SymbolBundle | None) -> _BertOrigin | None:
 
 
 def _provenance(original: Model, origin: _BertOrigin | None) -> dict[str, Any]:
-    """What the manifest tells of where the symbol comes from."""
+    """The manifest's facts about the origin of the symbol."""
     if original.bundle is not None:
         manifest = original.bundle.manifest
         config = origin.config.to_dict() if origin is not None else None
