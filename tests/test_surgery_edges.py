@@ -167,7 +167,7 @@ def test_draw_refuses_shapes_that_do_not_fit(cli: Cli, bundles: dict[str, Path],
     out = tmp_path / "x.netron"
     assert "has no input 'nope'" in refusal(cli("draw", bundles["cls"], out, "--shape", "nope=2,3"), out, 2)
     assert "MXNet can't run it" in refusal(cli("draw", bundles["cls"], out, "--shape", "data0=2,9999"), out, 1)
-    assert "there are layer 0" in refusal(cli("draw", bundles["cls"], out, "--expand", "99"), out, 2)
+    assert "choose layer 0" in refusal(cli("draw", bundles["cls"], out, "--expand", "99"), out, 2)
     assert cli("draw", bundles["cls"], out, "--shape", "data0=2,16").code == 0
     (graph,) = json.loads(out.read_text())["graphs"]
     assert [2, 16, 32] in [value["type"]["shape"]["dimensions"] for value in graph["values"]]
