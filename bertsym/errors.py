@@ -1,35 +1,43 @@
-"""The errors that users can meet; the command line turns each into one line and an exit code."""
+"""Errors for users; the command line prints each as one line and exits with its code."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class BertsymError(Exception):
-    """Something in the data, the model or the machine prevents the work; exit code 1."""
+    """A fault in the data, the model or the machine; exit code 1."""
 
     exit_code = 1
 
 
 class DataError(BertsymError):
-    """A table, a vocabulary or a text is not what it should be."""
+    """A fault in a table, a vocabulary or a text."""
 
 
 class ModelError(BertsymError):
-    """Weights, a configuration, a symbol or a bundle is not what it should be."""
+    """A fault in weights, a configuration, a symbol or a bundle."""
 
 
 class VerificationError(ModelError):
-    """What was written does not compute what was meant."""
+    """The output does not compute what its source does."""
 
 
 class UsageError(BertsymError):
-    """The call itself is wrong (an option, a combination, an existing target); exit code 2."""
+    """A fault in the call: an option, a combination of options, an existing target; exit code 2."""
 
     exit_code = 2
 
 
 class TrainingStopped(BertsymError):
-    """A signal stopped a training run; its checkpoint was written. `exit_code` is 128 and the signal's number."""
+    """A signal stopped a training run after its checkpoint was written; the exit code is 128 plus the signal number."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def join_names(names: Sequence[str], most: int = 20) -> str:
+    """Join names for a message; those after the first `most` are counted."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -6,7 +6,7 @@ import collections
 import functools
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from bertsym.bundle import (
     has_bundle,
     open_any,
 )
-from bertsym.errors import ModelError, UsageError
+from bertsym.errors import ModelError, UsageError, join_names
 from bertsym.files import read_bytes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import VARIABLE, Output
@@ -279,12 +279,6 @@ def _params_notes(graph: SymbolGraph, params: ParamsFile) -> Iterator[str]:
         ]
         if differing:
             yield f"{params.path}: stored as {stored}:, but {kind} of the graph: {join_names(differing)}"
-
-
-def join_names(names: Sequence[str], most: int = 20) -> str:
-    """Join names for a message: the first ones, and the number of the others."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def suggest_export(model: Model) -> str:

@@ -263,7 +263,7 @@ def test_a_bundle_whose_kinds_are_wrong_is_refused(cli: Cli, net: Path, tmp_path
     document = json.loads(manifest.read_text())
     document["files"]["0000.params"]["sha256"] = file_digest(written)
     manifest.write_text(json.dumps(document))
-    why = "parameter bn_moving_mean is stored as arg:, the graph has it as aux:"
+    why = "parameter bn_moving_mean is stored as arg:, but it is aux: in the graph"
     assert why in refusal(cli("edit", out, tmp_path / "x", "--rename", "fc1=y"))
 
 

@@ -125,7 +125,7 @@ def test_finetuning_what_is_no_bundle(cli: Cli, tables: Tables, tmp_path: Path) 
     out = tmp_path / "x"
     result = cli("finetune", tmp_path / "none", "--train", tables.train, "--dev", tables.dev, out)
     assert result.code == 1
-    assert "no bundle here" in result.error_line
+    assert "is not a bundle" in result.error_line
 
 
 def test_log_file_that_cannot_be_written(cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:

@@ -366,7 +366,7 @@ def test_a_vocabulary_has_as_many_tokens_as_the_config_says(cli: Cli, labelled: 
     vocabulary.write_text("\n".join([*lines[:10], *lines[11:]]) + "\n")
     sign(labelled)
     said = refusal(cli("predict", labelled, "--text", "happy"))
-    assert said.endswith(f"m-vocab.txt: {len(lines) - 1} tokens, the config has {len(lines)}")
+    assert said.endswith(f"m-vocab.txt: {len(lines) - 1} tokens, but vocab_size is {len(lines)}")
 
 
 def losing_numbers(graph: SymbolGraph) -> None:
@@ -411,11 +411,11 @@ def too_large(graph: SymbolGraph) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (losing_numbers, "node 'cls' reshapes to sizes that this config does not have"),
+        (losing_numbers, "node 'cls' reshapes to sizes that are not in the config"),
         (losing_them_by_a_size_of_the_config, "node 'shorter': a Reshape does not take (11, 5)"),
         (dividing_by_nothing, "node 'bertencoder0_transformer0_query_split': a Reshape does not take (11, 5)"),
-        (lengths_below_none, "node 'bertencoder0_mask_padding' reads lengths that are not those of data2"),
-        (lengths_that_overflow, "node 'bertencoder0_mask_padding' reads lengths that are not those of data2"),
+        (lengths_below_none, "node 'bertencoder0_mask_padding' reads lengths that are not computed from data2"),
+        (lengths_that_overflow, "node 'bertencoder0_mask_padding' reads lengths that are not computed from data2"),
         (axes_twice, "node 'bertencoder0_transformer0_query_heads': axes is '(0, 2, 1, 1)', which names one twice"),
         (too_large, "wide has the shape (11, 16777216) for inputs of 11 x 5"),
     ],
@@ -445,7 +445,7 @@ def test_lengths_of_a_row_that_is_shorter_than_the_text_are_refused(cli: Cli, ti
     symbol.write_text(graph.to_json())
     sign(prefix)
     said = refusal(cli("verify", prefix))
-    assert f"node '{softmax.name}' reads lengths that are not those of data2" in said
+    assert f"node '{softmax.name}' reads lengths that are not computed from data2" in said
 
 
 def test_what_an_error_quotes_does_not_reach_the_terminal_as_it_is(cli: Cli, tmp_path: Path) -> None:

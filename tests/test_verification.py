@@ -272,7 +272,7 @@ def test_a_file_of_another_size_is_found(cli: Cli, copied: Path, name: str) -> N
     path = file_of(copied, name)
     size = path.stat().st_size
     path.write_bytes(path.read_bytes() + b"\n")
-    assert f"{path}: {size + 1} bytes, the manifest says {size}" in refusal(cli("verify", copied))
+    assert f"{path}: {size + 1} bytes, but {size} in the manifest" in refusal(cli("verify", copied))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -283,7 +283,7 @@ def test_a_missing_file_is_named(cli: Cli, copied: Path, name: str) -> None:
 
 def test_a_prefix_without_a_manifest_is_no_bundle(cli: Cli, copied: Path) -> None:
     file_of(copied, "manifest.json").unlink()
-    assert f"{copied}: no bundle here, {copied.name}-manifest.json is missing" in refusal(cli("verify", copied))
+    assert f"{copied} is not a bundle: {copied.name}-manifest.json does not exist" in refusal(cli("verify", copied))
 
 
 # --- manifests ---
@@ -292,8 +292,8 @@ def test_a_prefix_without_a_manifest_is_no_bundle(cli: Cli, copied: Path) -> Non
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        (1, "bundle format 1: export it again"),
-        (3, "bundle format 3, this bertsym reads format 2"),
+        (1, "bundle format 1 is too old: export the model again"),
+        (3, "bundle format 3 is newer than 2, the format of this bertsym: update bertsym"),
         ("1", 'format_version: "1" is not an integer'),
         (None, "format_version: null is not an integer"),
     ],
@@ -389,7 +389,7 @@ def test_a_second_graph_needs_the_same_parameters(classifier: Path, tmp_path: Pa
         node_of(symbol, "fc-finetune_bias")["name"] = "another"
 
     change_symbol(prefix, rename, "train-symbol.json")
-    with pytest.raises(ModelError, match=r"train-symbol.json: its variables are not inputs and parameters"):
+    with pytest.raises(ModelError, match=r"train-symbol.json: variables differ from inputs and parameters"):
         verify(prefix)
 
 

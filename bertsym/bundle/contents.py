@@ -1,4 +1,4 @@
-"""What the files of a bundle hold: each is opened once, and what was digested is what is used."""
+"""Read the files of a bundle: each is opened once, so that the bytes that were digested are the bytes that are used."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ FORMAT_VERSION = 2
 
 @dataclass(frozen=True)
 class Contents:
-    """The files of a bundle as they were when it was opened; their paths are not read again."""
+    """The content of a bundle's files when it was opened; their paths are not read again."""
 
     manifest: dict[str, Any]
-    config: BertConfig | None  #: of a BERT's bundle
-    manifest_digest: str  #: SHA-256
-    texts: Mapping[str, str]  #: of the files that are needed, but for the manifest and PARAMS
+    config: BertConfig | None  #: None unless it is a BERT bundle
+    manifest_digest: str  #: SHA-256 in hexadecimal
+    texts: Mapping[str, str]  #: by file name, without MANIFEST, PARAMS and VOCAB_JSON
     params: ParamsFile
 
 
 def read_contents(prefix: Path, digests: bool) -> Contents:
-    """Read the manifest and open the files that it lists; raises ModelError for a file that is not the listed one.
+    """Read the manifest and open the files that it lists; raises ModelError for a file that differs from its entry.
 
     Without `digests`, the SHA-256 of large files is not compared.
     """
@@ -70,7 +70,7 @@ def read_contents(prefix: Path, digests: bool) -> Contents:
 
 
 def file_states(prefix: Path) -> dict[str, object]:
-    """Identify the files of a bundle, to notice a replacement: the manifest's bytes, and the identity of each file."""
+    """Return the manifest's bytes and the identity of each file, which change when a bundle is replaced."""
     states: dict[str, object] = {}
     with contextlib.suppress(ModelError):
         states["manifest"] = _read_manifest(prefix)
@@ -86,18 +86,21 @@ def _read_manifest(prefix: Path) -> bytes:
     try:
         return read_bytes(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise ModelError(f"{prefix}: no bundle here, {path.name} is missing in {path.parent}") from None
+        raise ModelError(f"{prefix} is not a bundle: {path.name} does not exist in {path.parent}") from None
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}") from None
 
 
 def _check_manifest(manifest: JsonValue) -> BertConfig | None:
-    """The config; raises ModelError, naming the key, unless the values that others rely on are of the right type."""
+    """Check the types of the manifest's values and return its config; raises ModelError, naming the key."""
     version = manifest["format_version"].integer()
     if version < FORMAT_VERSION:
-        raise ModelError(f"{manifest.where}: bundle format {version}: export it again")
+        raise ModelError(f"{manifest.where}: bundle format {version} is too old: export the model again")
     if version != FORMAT_VERSION:
-        raise ModelError(f"{manifest.where}: bundle format {version}, this bertsym reads format {FORMAT_VERSION}")
+        raise ModelError(
+            f"{manifest.where}: bundle format {version} is newer than {FORMAT_VERSION}, the format of this bertsym: "
+            "update bertsym"
+        )
     for name, entry in manifest["files"].items():
         if name not in FILE_NAMES:
             raise manifest.fault(f"unknown file {name!r:.80}")

@@ -1,4 +1,4 @@
-"""The names of a bundle's files, their digests and their JSON."""
+"""Names, digests and JSON format of a bundle's files."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ TOKENIZER, VOCAB_TXT, VOCAB_JSON = "tokenizer.json", "vocab.txt", "vocab.json"
 SIGNATURE, MANIFEST = "signature.json", "manifest.json"
 FILE_NAMES = (SYMBOL, TRAIN_SYMBOL, PARAMS, TOKENIZER, VOCAB_TXT, VOCAB_JSON, SIGNATURE, MANIFEST)
 
-_SMALL = 1 << 24  # bytes whose digest takes no time worth sparing
+_SMALL = 1 << 24  # bytes; smaller files are always digested
 
 
 def file_path(prefix: Path, name: str) -> Path:
-    """PREFIX-NAME."""
+    """Return the path PREFIX-NAME."""
     return prefix.with_name(f"{prefix.name}-{name}")
 
 
 def bundle_paths(prefix: Path) -> list[Path]:
-    """The paths of all files that a bundle at `prefix` may have."""
+    """Return the paths of all files that a bundle at `prefix` may have."""
     return [file_path(prefix, name) for name in FILE_NAMES]
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a regular file, in hexadecimal; raises OSError, and ModelError for a pipe or device."""
+    """Compute the SHA-256 of a regular file, in hexadecimal; raises OSError, and ModelError for a pipe or device."""
     with open_regular(path) as file:
         return _digest(file)
 
@@ -46,7 +46,7 @@ def _digest(file: BinaryIO) -> str:
 
 
 def read_checked(path: Path, entry: Mapping[str, Any]) -> str:
-    """Read a text file that has the size and the SHA-256 of its `entry` in a manifest; raises ModelError."""
+    """Read a text file and compare it with its `entry` in a manifest; raises ModelError if they differ."""
     try:
         content = read_bytes(path)
     except OSError as error:
@@ -56,7 +56,7 @@ def read_checked(path: Path, entry: Mapping[str, Any]) -> str:
 
 
 def decoded(content: bytes, path: Path) -> str:
-    """The text of a file; raises ModelError."""
+    """Decode the UTF-8 content of a file; raises ModelError."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -64,9 +64,9 @@ def decoded(content: bytes, path: Path) -> str:
 
 
 def open_params(path: Path, entry: Mapping[str, Any], digest: bool = True) -> ParamsFile:
-    """Open a parameter file that has the size and the SHA-256 of its `entry` in a manifest; raises ModelError.
+    """Open a parameter file and compare it with its `entry` in a manifest; raises ModelError if they differ.
 
-    One open file is digested and mapped. Without `digest`, the SHA-256 of a large file is not compared.
+    The file is opened once, digested and mapped. Without `digest`, the SHA-256 of a large file is not compared.
     """
     try:
         with open_regular(path) as file:
@@ -80,16 +80,16 @@ def open_params(path: Path, entry: Mapping[str, Any], digest: bool = True) -> Pa
 
 def _check(path: Path, entry: Mapping[str, Any], size: int, sha256: str | None) -> None:
     if size != entry["size"]:
-        raise ModelError(f"{path}: {size} bytes, the manifest says {entry['size']}")
+        raise ModelError(f"{path}: {size} bytes, but {entry['size']} in the manifest: the file was changed")
     if sha256 not in (None, entry["sha256"]):
-        raise ModelError(f"{path}: its SHA-256 differs from the manifest, the file has changed")
+        raise ModelError(f"{path}: its SHA-256 differs from the manifest: the file was changed")
 
 
 def file_entry(entry: JsonValue) -> dict[str, Any]:
-    """The size and digest of a file in a manifest; raises ModelError for anything else."""
+    """Check the entry of a file in a manifest; raises ModelError unless it is a size and a digest."""
     return {"sha256": entry["sha256"].text(), "size": entry["size"].integer(0)}
 
 
 def json_text(document: Any) -> str:
-    """A document as the bundle's JSON files are written."""
+    """Format a document as one of the bundle's JSON files."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

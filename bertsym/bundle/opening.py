@@ -1,4 +1,4 @@
-"""Opening a bundle: its files are those that were written, and belong together."""
+"""Open a bundle: check that its files are unchanged and consistent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from bertsym.encoders.config import BertConfig
 from bertsym.encoders.folding import folded_shapes, is_folded
 from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
 from bertsym.encoders.parameters import parameter_shapes
-from bertsym.errors import BertsymError, ModelError
+from bertsym.errors import BertsymError, ModelError, join_names
 from bertsym.json_reader import json_object
 from bertsym.signature import Signature, SymbolSignature, Tensor, bert_inputs
 from bertsym.symbol.attributes import integers
@@ -47,9 +47,9 @@ from bertsym.text.pipeline import check_vocabulary
 from bertsym.text.tokenizer import Tokenizer, TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 
-MAX_ELEMENTS = 1 << 27  #: of a tensor at the sizes at which graphs are tried
-_ATTEMPTS, _PAUSE = 20, 0.05  # to open a bundle that is being replaced, and seconds between them
-# Numbers of texts and of their tokens; primes, so that no other number divides both by chance.
+MAX_ELEMENTS = 1 << 27  #: of a tensor at the input sizes of `_TRIED`
+_ATTEMPTS, _PAUSE = 20, 0.05  # attempts to open a bundle that is being replaced, and seconds between them
+# Batch size and length; primes, so that a Reshape to another number does not fit both by chance.
 _TRIED = ((11, 5), (13, 7))
 
 
@@ -64,7 +64,7 @@ class _Files:
         return self.contents.manifest
 
     def path(self, name: str) -> Path:
-        """The path of one of FILE_NAMES, for messages: by now another bundle may be there."""
+        """The path of one of FILE_NAMES, for messages only: another bundle may have replaced the file."""
         return file_path(self.prefix, name)
 
     def has(self, name: str) -> bool:
@@ -72,85 +72,83 @@ class _Files:
         return name in self.manifest["files"]
 
     def params(self) -> ParamsFile:
-        """The parameters by name, mapped and not copied."""
+        """The parameters by name, memory-mapped."""
         return self.contents.params
 
     def text(self, name: str) -> str:
-        """The text of a file that the bundle has: one of FILE_NAMES but PARAMS, VOCAB_JSON and MANIFEST."""
+        """The text of an existing file: one of FILE_NAMES except PARAMS, VOCAB_JSON and MANIFEST."""
         return self.contents.texts[name]
 
     def graph(self, name: str = SYMBOL) -> SymbolGraph:
-        """The graph of SYMBOL or TRAIN_SYMBOL, a new one each time; raises ModelError."""
+        """Parse the graph of SYMBOL or TRAIN_SYMBOL; raises ModelError."""
         return SymbolGraph.parse(self.text(name), str(self.path(name)))
 
     def vocabulary(self) -> Vocabulary:
-        """The vocabulary of a bundle that has one; raises DataError."""
-        return Vocabulary.parse(self.text(VOCAB_TXT).encode(), self.path(VOCAB_TXT))
+        """Parse the vocabulary of a bundle that has one; raises DataError."""
+        return Vocabulary.parse(self.text(VOCAB_TXT), self.path(VOCAB_TXT))
 
     def tokenizer_json(self) -> str | None:
         """The text of PREFIX-tokenizer.json; None when there is none."""
         return self.contents.texts.get(TOKENIZER)
 
     def tokenizer(self, options: TokenizerOptions, max_length: int) -> Tokenizer:
-        """What tokenises texts; raises ModelError when the bundle has no tokenizer, or one that can't be run."""
+        """Build the tokenizer; raises ModelError when the bundle has none, or one that can't be run."""
         document = self.tokenizer_json()
         if document is None:
-            raise ModelError(
-                f"{self.prefix}: texts for this model need a {options.kind} tokenizer, which bertsym does not have"
-            )
+            raise ModelError(f"{self.prefix}: the bundle has no tokenizer: the model needs a {options.kind} tokenizer")
         return Tokenizer(document, str(self.path(TOKENIZER)), options, max_length)
 
 
 @dataclass(frozen=True)
 class SymbolBundle(_Files):
-    """A bundle of any symbol: a part of a BERT, or one that was made elsewhere; `open_any` it."""
+    """A bundle of any symbol, such as a part of a BERT; `open_any` opens it."""
 
     signature: SymbolSignature
 
     def moved_to(self, prefix: str | Path) -> SymbolBundle:
-        """The same bundle after its files were moved."""
+        """Return the bundle after its files were moved."""
         return dataclasses.replace(self, prefix=Path(prefix))
 
     def check_content(self) -> None:
-        """Raise ModelError unless the signature, the parameters and the graphs agree."""
+        """Raise ModelError unless signature, parameters and graphs are consistent."""
         params = self.params()
         inputs = {tensor.name for tensor in self.signature.inputs}
         labels = {tensor.name for tensor in self.signature.label_inputs}
         graphs = {name: self.graph(name) for name in (SYMBOL, TRAIN_SYMBOL) if self.has(name)}
         check_kinds(graphs, params.infos, self.path)
         for name, graph in graphs.items():
-            # A symbol that was made for training elsewhere has its label in the one graph there is.
+            # A training symbol of another program has its label in the only graph.
             extra = labels if name == TRAIN_SYMBOL else labels.intersection(graph.variables)
             unlike = set(graph.variables) ^ {*inputs, *params, *extra}
             if unlike:
                 raise ModelError(
-                    f"{self.path(name)}: its variables are not inputs and parameters: {sorted(unlike)[:5]}"
+                    f"{self.path(name)}: variables differ from inputs and parameters: {join_names(sorted(unlike), 5)}"
                 )
 
 
 @dataclass(frozen=True)
 class Bundle(_Files):
-    """A bundle of a BERT, headless or with a head, whose digests were checked; `open` it."""
+    """A bundle of a BERT, with or without a head."""
 
     config: BertConfig
     signature: Signature
 
     @classmethod
     def open(cls, prefix: str | Path) -> Bundle:
-        """Check the size and the digest of every file, and that they belong together.
+        """Open a bundle; check the digest of every file, and that the files are consistent.
 
         Raises ModelError, naming the file.
         """
         bundle = open_any(prefix)
         if isinstance(bundle, SymbolBundle):
             raise ModelError(
-                f"{prefix}: a symbol, but not one of export's BERTs with all that belongs to it; inspect, extract, "
-                "graft, edit, lower, diff, draw and onnx take it"
+                f"{prefix}: the bundle of a symbol, not of a BERT that export writes: use inspect, extract, graft, "
+                "edit, lower, diff, draw and onnx"
             )
         return bundle
 
     def check_content(self) -> None:
-        """Raise ModelError unless signature, config, vocabulary, parameters and graphs agree."""
+        """Raise ModelError unless signature, config, vocabulary, parameters and graphs are consistent."""
         names = [name for name in (SYMBOL, TRAIN_SYMBOL) if self.has(name)]
         graphs = {name: self.graph(name) for name in names}
         self._check_vocabulary()
@@ -159,12 +157,15 @@ class Bundle(_Files):
         check_kinds(graphs, infos, self.path)
 
     def _check_vocabulary(self) -> None:
-        tokens, signature = self.vocabulary().tokens, self.signature
+        vocabulary, signature = self.vocabulary(), self.signature
+        tokens = vocabulary.tokens
         if len(tokens) != self.config.vocab_size:
-            raise ModelError(f"{self.path(VOCAB_TXT)}: {len(tokens)} tokens, the config has {self.config.vocab_size}")
+            raise ModelError(
+                f"{self.path(VOCAB_TXT)}: {len(tokens)} tokens, but vocab_size is {self.config.vocab_size}"
+            )
         document = self.tokenizer_json()
         if document is not None:
-            check_vocabulary(json_object(document, str(self.path(TOKENIZER))), self.vocabulary())
+            check_vocabulary(json_object(document, str(self.path(TOKENIZER))), vocabulary)
         unknown = [token for token in signature.special_tokens.values() if token not in tokens]
         if unknown:
             raise ModelError(f"{self.path(SIGNATURE)}: special token {unknown[0]!r} is not in the vocabulary")
@@ -172,30 +173,30 @@ class Bundle(_Files):
             raise ModelError(f"{self.path(SIGNATURE)}: pad_id {signature.pad_id} is not the id of the pad token")
 
     def moved_to(self, prefix: str | Path) -> Bundle:
-        """The same bundle after its files were moved."""
+        """Return the bundle after its files were moved."""
         return dataclasses.replace(self, prefix=Path(prefix))
 
     @property
     def has_head(self) -> bool:
-        """Whether the symbol ends in a head rather than in an output of the encoder."""
+        """Whether the symbol ends in a head."""
         return self.signature.kind != "encoder"
 
     @property
     def is_folded(self) -> bool:
-        """Whether query, key and value of layers are one parameter."""
+        """Whether query, key and value of layers are folded into one parameter."""
         return is_folded(self.params())
 
 
 def check_kinds(
     graphs: Mapping[str, SymbolGraph], infos: Mapping[str, ArrayInfo], path: Callable[[str], object]
 ) -> None:
-    """Raise ModelError unless auxiliary states of the graphs, and these alone, are stored as such."""
+    """Raise ModelError unless exactly the auxiliary states of the graphs are stored as ``aux:``."""
     states = shared_auxiliary_states(graphs)
     for info in infos.values():
         kind = "aux" if info.name in states else "arg"
         if info.kind != kind:
             stored = f"stored as {info.kind}:" if info.kind else "stored without its kind"
-            raise ModelError(f"{path(PARAMS)}: parameter {info.name} is {stored}, the graph has it as {kind}:")
+            raise ModelError(f"{path(PARAMS)}: parameter {info.name} is {stored}, but it is {kind}: in the graph")
 
 
 def check_bert(
@@ -205,9 +206,9 @@ def check_bert(
     graphs: Mapping[str, SymbolGraph],
     path: Callable[[str], object],
 ) -> None:
-    """Raise ModelError unless parameters and graphs are those that config and signature imply.
+    """Raise ModelError unless parameters and graphs match config and signature.
 
-    `graphs` are by file name (SYMBOL, TRAIN_SYMBOL); `path` gives what messages call a file.
+    `graphs` are by file name (SYMBOL, TRAIN_SYMBOL); `path` returns the path of a file for messages.
     """
     labels = (Tensor(LABEL_NAME, ("batch",)),) if TRAIN_SYMBOL in graphs else ()
     _check_tensors("inputs", signature.inputs, bert_inputs(signature.length), path(SIGNATURE))
@@ -216,29 +217,31 @@ def check_bert(
     shapes = {name: info.shape for name, info in infos.items()}
     quantized = signature.precision == "int8"
     if quantized:
-        # Weights that were joined or made int8 have other names.
+        # Folded weights and int8 weights have other names.
         expected = {name: shape for name, shape in expected.items() if name in shapes}
         _check_quantized(config, shapes, graphs, path)
     elif signature.precision != "float32":
-        raise ModelError(f"{path(SIGNATURE)}: precision {signature.precision!r} is unknown")
+        raise ModelError(f"{path(SIGNATURE)}: precision {signature.precision!r} is not one of float32, int8")
     differing = sorted(
         name
         for name in shapes.keys() | expected
         if shapes.get(name) != expected.get(name) and (name in expected or not quantized)
     )
     if differing:
-        raise ModelError(f"{path(PARAMS)}: not the parameters of this config: {', '.join(differing[:5])}")
+        raise ModelError(f"{path(PARAMS)}: parameters differ from the config: {join_names(differing, 5)}")
     dtypes = ("float32", "int8") if quantized else ("float32",)
     for info in infos.values():
         if np.dtype(info.dtype).name not in dtypes:
-            raise ModelError(f"{path(PARAMS)}: parameter {info.name} is not {' or '.join(dtypes)}")
+            raise ModelError(f"{path(PARAMS)}: {info.name} is {np.dtype(info.dtype).name}, not {' or '.join(dtypes)}")
     for name, graph in graphs.items():
         extra = {LABEL_NAME} if name == TRAIN_SYMBOL else set()
         check_symbol(graph, str(path(name)), OPERATORS | QUANTIZED_OPERATORS if quantized else OPERATORS)
         _check_addresses(graph, config, path(name))
         unlike = set(graph.variables) ^ {*INPUT_NAMES, *extra, *shapes}
         if unlike:
-            raise ModelError(f"{path(name)}: its variables are not inputs and parameters: {sorted(unlike)[:5]}")
+            raise ModelError(
+                f"{path(name)}: variables differ from inputs and parameters: {join_names(sorted(unlike), 5)}"
+            )
         _check_sizes(graph, config, signature, shapes, path(name))
         outputs = [f"{output}_output" for output in graph.output_names]
         if outputs != [signature.output_name]:
@@ -246,7 +249,7 @@ def check_bert(
 
 
 def _check_tensors(what: str, found: Sequence[Tensor], expected: Sequence[Tensor], where: object) -> None:
-    """Raise ModelError unless the tensors, apart from what is said of them, are those that bertsym feeds."""
+    """Raise ModelError unless names, shapes and dtypes of the tensors are those that bertsym feeds."""
 
     def described(tensors: Sequence[Tensor]) -> str:
         shown = (f"{each.name} ({', '.join(map(str, each.shape or '?'))}) {each.dtype}" for each in tensors)
@@ -257,22 +260,22 @@ def _check_tensors(what: str, found: Sequence[Tensor], expected: Sequence[Tensor
 
 
 def _check_addresses(graph: SymbolGraph, config: BertConfig, where: object) -> None:
-    """Raise ModelError for lengths that nobody checks, and for a Reshape to sizes that are not the config's."""
+    """Raise ModelError for lengths that are not checked, and for a Reshape to sizes that are not in the config."""
     token_ids, _, valid_length = INPUT_NAMES
     for node in graph.nodes:
         if node.op == "Reshape":
             sizes = {*integers(node.attrs, "shape")}
             if not sizes <= {-1, 0, 1, config.num_heads, config.units} or "target_shape" in node.attrs:
-                raise ModelError(f"{where}: node {node.name!r} reshapes to sizes that this config does not have")
+                raise ModelError(f"{where}: node {node.name!r} reshapes to sizes that are not in the config")
         has_lengths = node.op in ("SequenceMask", "softmax") and len(node.inputs) > 1
         if has_lengths and not reads_fed_lengths(node, token_ids, valid_length):
-            raise ModelError(f"{where}: node {node.name!r} reads lengths that are not those of {valid_length}")
+            raise ModelError(f"{where}: node {node.name!r} reads lengths that are not computed from {valid_length}")
 
 
 def _check_sizes(
     graph: SymbolGraph, config: BertConfig, signature: Signature, shapes: Mapping[str, tuple[int, ...]], where: object
 ) -> None:
-    """Raise ModelError unless the shapes of all tensors fit, whatever the numbers of texts and of their tokens."""
+    """Raise ModelError unless the shapes of all tensors fit, for any batch size and length."""
     for batch, length in _TRIED:
         length = signature.length or min(length, config.max_length)
         known = {**shapes, **dict(input_shapes(batch, length)), LABEL_NAME: (batch,)}
@@ -287,7 +290,7 @@ def _check_quantized(
     graphs: Mapping[str, SymbolGraph],
     path: Callable[[str], object],
 ) -> None:
-    """Raise ModelError unless the graph is that of an encoder of `config` with layers in int8."""
+    """Raise ModelError unless the graph is an encoder of `config` with int8 layers."""
     for name, graph in graphs.items():
         where = path(name)
         try:
@@ -297,7 +300,7 @@ def _check_quantized(
             raise ModelError(f"{where}: {error}") from None
         found = (len(encoder.layers), encoder.units, encoder.vocab_size, encoder.max_length)
         if not layers or found != (config.num_layers, config.units, config.vocab_size, config.max_length):
-            raise ModelError(f"{where}: not the int8 graph of this config")
+            raise ModelError(f"{where}: not an int8 graph of an encoder with this config")
 
 
 def _expected_shapes(config: BertConfig, signature: Signature, where: object) -> dict[str, tuple[int, ...]]:
@@ -326,23 +329,23 @@ def _last_size(signature: Signature, where: object) -> int:
 
 
 def recover_bundle(prefix: Path) -> None:
-    """Recover what a process left that died while it replaced the bundle; raises ModelError."""
+    """Recover from a process that died while it replaced the bundle; raises ModelError."""
     if prefix.name:
         recover(prefix, [path.name for path in bundle_paths(prefix)])
 
 
 def open_any(prefix: str | Path, *, digests: bool = True) -> Bundle | SymbolBundle:
-    """Open a bundle of a BERT or of any symbol; without `digests` those of its large files are not compared.
+    """Open a bundle of a BERT or of any symbol; without `digests`, the digests of large files are not compared.
 
-    Where another process replaces the bundle meanwhile, the old one or the new one is opened. Raises ModelError,
-    naming the file.
+    If another process replaces the bundle meanwhile, the old or the new bundle is opened, never a mixture. Raises
+    ModelError, naming the file.
     """
     prefix = Path(prefix)
     for attempt in range(_ATTEMPTS):
         time.sleep(_PAUSE if attempt else 0)
         recover_bundle(prefix)  # waits for a process that is replacing it
         before = file_states(prefix)
-        compared = digests or attempt > 0  # digests prove that files belong together; otherwise they must be unchanged
+        compared = digests or attempt > 0  # without digests, unchanged files prove consistency
         found: Bundle | SymbolBundle | BertsymError
         try:
             found = _open(prefix, compared)
@@ -354,11 +357,11 @@ def open_any(prefix: str | Path, *, digests: bool = True) -> Bundle | SymbolBund
             if isinstance(found, BertsymError):
                 raise found
             return found
-    raise ModelError(f"{prefix}: another process replaced it {_ATTEMPTS} times while it was opened")
+    raise ModelError(f"{prefix}: another process replaced it {_ATTEMPTS} times while it was being opened: try again")
 
 
 def has_bundle(prefix: Path) -> bool:
-    """Whether there is a bundle, also where another process is replacing it."""
+    """Whether a bundle exists at `prefix`, even while another process replaces it."""
     path = file_path(prefix, MANIFEST)
     for _ in range(_ATTEMPTS):
         recover_bundle(prefix)

@@ -40,12 +40,18 @@ from bertsym.symbol.variable_roles import shared_auxiliary_states
 from bertsym.text.vocabulary import Vocabulary
 
 AnyBundle = TypeVar("AnyBundle", Bundle, SymbolBundle)
-_LIBRARIES = ("bertsym", "mxnet", "gluonnlp", "numpy", "tokenizers")  # what is written depends on them
+_LIBRARIES = (
+    "bertsym",
+    "mxnet",
+    "gluonnlp",
+    "numpy",
+    "tokenizers",
+)  # the bytes depend on their versions
 
 
 @dataclass(frozen=True)
 class BundleContent:
-    """What `Stage.write` writes of a BERT. ``facts`` go into the manifest as they are."""
+    """Content of a BERT bundle. ``facts`` are copied to the manifest."""
 
     config: BertConfig
     signature: Signature
@@ -60,7 +66,7 @@ class BundleContent:
 
 @dataclass(frozen=True)
 class SymbolContent:
-    """What `Stage.write_symbol` writes of any other symbol."""
+    """Content of a bundle of any other symbol."""
 
     signature: SymbolSignature
     symbol_json: str
@@ -73,20 +79,20 @@ class SymbolContent:
 
 @dataclass(frozen=True)
 class Stage:
-    """A bundle in the making, in a temporary folder beside its place, which is `target`."""
+    """An unfinished bundle, in a temporary folder beside `target`."""
 
     prefix: Path
     target: str
-    scratch: Path  #: a folder for other files in the making, on the same disk; it is gone with the Stage
+    scratch: Path  #: folder for other temporary files, on the same disk; removed with the Stage
 
     def write(self, content: BundleContent) -> Bundle:
-        """Write all files, then read them back: the bundle, still in the temporary folder."""
+        """Write all files, read them back and return the bundle, still in the temporary folder."""
         facts = {"config": content.config.to_dict(), **content.facts}
         self._write_files(_for_versions(content), content.arg_params, facts)
         return Bundle.open(self.prefix)
 
     def write_symbol(self, content: SymbolContent) -> SymbolBundle:
-        """The same for a symbol that is not an exported BERT."""
+        """Write a symbol that is not a BERT as `export` writes it; otherwise as `write`."""
         self._write_files(content, content.params, {"config": None, **content.facts})
         bundle = open_any(self.prefix)
         assert isinstance(bundle, SymbolBundle)
@@ -135,7 +141,7 @@ class Stage:
 
 
 def _for_versions(content: BundleContent) -> BundleContent:
-    """Complete the signature from the graphs, and set their MXNet version to the target's."""
+    """Complete the signature with form, oldest MXNet and guard of the graphs; note the target MXNet in the graphs."""
     graphs = [SymbolGraph.parse(text) for text in (content.symbol_json, content.train_symbol_json) if text]
     oldest = oldest_mxnet(node for graph in graphs for node in graph.nodes).version
     encoder = content.encoder or require_encoder(graphs[0], shapes_of(content.arg_params))
@@ -154,23 +160,25 @@ def _for_versions(content: BundleContent) -> BundleContent:
 
 @contextlib.contextmanager
 def stage_bundle(prefix: str | Path, force: bool = False) -> Iterator[Stage]:
-    """Make a bundle at `prefix` atomically.
+    """Write a bundle at `prefix` atomically.
 
-    Yields a Stage; on success its files move to `prefix`, on any exception nothing is left and files that
-    were there stay. Raises UsageError at once when files of a bundle exist and `force` is False, BertsymError when
-    another process is writing there, and ModelError when the folder can't be written.
+    Yields a Stage. On success its files move to `prefix`; on any exception they are removed, and existing files are
+    unchanged. Raises UsageError at once when files of a bundle exist and `force` is False, BertsymError when another
+    process is writing to `prefix`, and ModelError when the folder can't be written.
     """
     text, prefix = str(prefix), Path(prefix)
     with contextlib.ExitStack() as stack:
         with _write_errors(text):
             if not prefix.name or text.endswith(os.sep) or prefix.is_dir():
-                raise UsageError(f"{text}: a PREFIX is a folder and the beginning of a file name, as in out/model")
+                raise UsageError(
+                    f"{text!r} is not a PREFIX: give a folder and the start of a file name, such as out/model"
+                )
             stack.enter_context(_made_parents(prefix.parent))
             folder = stack.enter_context(work_folder(prefix, [path.name for path in bundle_paths(prefix)]))
             _check_target(prefix, force)
         yield Stage(folder.new / prefix.name, text, folder.path)
         with _write_errors(text):
-            # Again: somebody may have written there meanwhile.
+            # Again: another process may have written there meanwhile.
             _check_target(prefix, force)
             folder.replace()
 
@@ -193,7 +201,7 @@ def _write_errors(where: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _made_parents(folder: Path) -> Iterator[None]:
-    """Make missing folders; remove them again when the body fails."""
+    """Create missing folders; remove them if the body fails."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,9 +12,9 @@ import numpy as np
 
 from bertsym.bundle import Bundle, has_bundle
 from bertsym.encoders.config import BertConfig
-from bertsym.errors import ModelError, UsageError
+from bertsym.errors import ModelError, UsageError, join_names
 from bertsym.execution import Shape, listed_outputs
-from bertsym.model import Model, join_names, open_model, require_params, suggest_export
+from bertsym.model import Model, open_model, require_params, suggest_export
 from bertsym.signature import Signature
 from bertsym.surgery.comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
@@ -109,13 +109,14 @@ def edit(
     values = {names.get(name, name): array for name, array in require_params(model).items() if name in read}
     changed = changed_model(model, graphs[0], values, names=names)
     config = _config(model, changed)
+    trained, encoder_trained = _training_state(model)
     result = Changed(
         changed,
         graphs[1] if train is not None else None,
         label_inputs=label_inputs(model, names),
-        signature=_signature(model, changed),
+        signature=_signature(model, changed, bool(trained), encoder_trained),
         config=config,
-        trained=_trained(model)[0] if model.bundle is not None else None,
+        trained=trained,
         is_bert=config is not None or not isinstance(model.bundle, Bundle),
         shapes=end_shapes(changed, {names.get(name, name): shape for name, shape in (shapes or {}).items()}),
     )
@@ -244,28 +245,28 @@ def _set_dropout(graphs: Sequence[SymbolGraph], dropout: float | str | None) -> 
     return list(changes)
 
 
-def _signature(model: Model, changed: Model) -> Signature | None:
-    """That of the original, with the new name of its output."""
+def _signature(model: Model, changed: Model, trained: bool, encoder_trained: bool) -> Signature | None:
+    """The signature of the original, with the new name of its output and the new state of training."""
     if not isinstance(model.bundle, Bundle):
         return None
     signature = model.bundle.signature
-    trained, encoder_trained = _trained(model)
     return dataclasses.replace(
         signature,
         output_name=f"{changed.graph.output_names[0]}_output",
-        trained=bool(trained),
+        trained=trained,
         encoder_trained=encoder_trained,
-        # What texts the head was trained on is unknown.
+        # It is unknown which texts the head was trained on.
         pair=None if model.bundle.has_head and trained and not signature.trained else signature.pair,
     )
 
 
-def _trained(model: Model) -> tuple[bool | None, bool]:
-    """``trained`` and ``encoder_trained`` of a model's bundle; parameters unlike the bundle's own count as trained."""
-    assert model.bundle is not None
+def _training_state(model: Model) -> tuple[bool | None, bool]:
+    """``trained`` and ``encoder_trained`` for the signature; parameters that replace the bundle's count as trained."""
+    if model.bundle is None:
+        return None, False
     assert model.params is not None
     signature, own, params = model.bundle.signature, model.bundle.params(), model.params
-    changed = {name for name in own if not np.array_equal(own[name], params[name])}
+    changed = {name for name in own if not np.array_equal(own[name], params[name])} if params is not own else set()
     classifiers = [report.classifier for report in model.classifier_reports if report.classifier is not None]
     head = {entry.node.name for node in classifiers for entry in node.inputs[1:]}
     encoder_trained = not isinstance(signature, Signature) or signature.encoder_trained

@@ -62,12 +62,11 @@ class Vocabulary:
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
         """Read ``vocab.txt`` (a token a line) or a GluonNLP vocabulary JSON; raises DataError."""
-        return cls.parse(_read(path), path)
+        return cls.parse(_decoded(_read(path), path), path)
 
     @classmethod
-    def parse(cls, content: bytes, path: str | Path) -> Vocabulary:
-        """The vocabulary in the content of such a file, whose `path` has a suffix for its kind; raises DataError."""
-        text = _decoded(content, path)
+    def parse(cls, text: str, path: str | Path) -> Vocabulary:
+        """Parse the text of such a file; the suffix of `path` decides its format. Raises DataError."""
         if Path(path).suffix == ".json":
             tokens = json_object(text, str(path), DataError)["idx_to_token"].texts()
         else:
