@@ -61,7 +61,7 @@ def test_our_outputs_with_a_head(cli: Command, bundles: dict[str, Path], output:
     assert (found["kind"], found["reads"]) == ("whole_sequence" if whole else output, output)
     assert (found["classifier"], found["num_outputs"], found["output"]) == ("fc-finetune", 3, "softmax")
     if whole:  # without parameters nothing tells the length
-        assert found["sentence"].endswith("flattened to T x 32: length locked to the one of its weight")
+        assert found["sentence"].endswith("flattened to T x 32: length locked by its weight")
 
 
 def test_a_head_on_the_whole_sequence_is_locked_by_its_weight(

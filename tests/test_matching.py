@@ -184,23 +184,27 @@ def skip_attention(graph: SymbolGraph) -> None:
 @pytest.mark.parametrize(
     ("change", "node", "why"),
     [
-        (set_eps, f"{LAYER}layernorm0_fwd", "its eps is not 1e-12"),
-        (set_last_eps, f"{LAYER}positionwiseffn0_layernorm0_fwd", "its eps is not 1e-12"),
-        (set_axis, f"{LAYER}layernorm0_fwd", "it is not over the last axis"),
+        (set_eps, f"{LAYER}layernorm0_fwd", "its eps differs from 1e-12"),
+        (set_last_eps, f"{LAYER}positionwiseffn0_layernorm0_fwd", "its eps differs from 1e-12"),
+        (set_axis, f"{LAYER}layernorm0_fwd", "it does not normalise the last axis"),
         (use_tanh, "bertencoder0_transformer0_positionwiseffn0_gelu", "gelu or relu is expected"),
         (use_no_activation, "bertencoder0_transformer0_positionwiseffn0_ffn_1", "gelu or relu is expected"),
         (use_gelu_and_relu, f"{LAYER}positionwiseffn0_gelu", "all layers need the same"),
-        (add_third_table, "third", "the sum of those of words, token types and positions"),
-        (scale_words, "scaled_words", "the sum of those of words, token types and positions"),
-        (leave_positions_out, "bertencoder0_layernorm0_fwd", "no embeddings of positions"),
-        (count_positions_by_ids, "rows", "the sum of those of words, token types and positions"),
+        (add_third_table, "third", "the sum of embeddings may only have token, segment and position embeddings"),
+        (scale_words, "scaled_words", "the sum of embeddings may only have token, segment and position embeddings"),
+        (leave_positions_out, "bertencoder0_layernorm0_fwd", "no position embedding is added"),
+        (count_positions_by_ids, "rows", "the sum of embeddings may only have token, segment and position embeddings"),
         (mask_by("data0"), "data0", "layer 0 depends on it"),
         (mask_by("data1"), "data1", "layer 0 depends on it"),
         (end_in_weights_too, f"{LAYER}attention", "is inside the encoder but an output of the graph reads it"),
         (read_values, f"{LAYER}value", "is inside the encoder but inner reads it"),
-        (compute_weight, f"{LAYER}proj", "its parameter is computed, by halved"),
+        (compute_weight, f"{LAYER}proj", "its parameter is computed by halved"),
         (leave_bias_out, f"{LAYER}proj", "it has no bias"),
-        (read_the_layer_before, f"{LAYER}value_batched", "is expected to depend on its layer's input"),
+        (
+            read_the_layer_before,
+            f"{LAYER}value_batched",
+            "expected exactly one input that depends on the layer's input",
+        ),
         (read_positive, f"{LAYER}query", "the input of its layer"),
         (add_position_bias, "position_bias", "layer 1 depends on it"),
         (skip_attention, f"{LAYER}positionwiseffn0_ffn_1", "does not read"),
@@ -226,7 +230,7 @@ def test_layers_that_differ_in_heads_are_refused(cli: Cli, tmp_path: Path) -> No
 
     old = checkpoint(tmp_path / "old", change)
     line = refusal(cli("lower", old, tmp_path / "new"), tmp_path / "new-symbol.json")
-    assert line.endswith("the graph does not tell a number of heads that all layers have")
+    assert line.endswith("the graph does not determine one number of heads of all layers")
 
 
 # What only the numbers tell
@@ -289,9 +293,9 @@ def test_query_and_key_are_told_apart_by_the_graph(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("resnet50", "no Embedding reads the ids of words, it begins with resnet50_conv0_fwd (Convolution)"),
-        ("lstm", "no LayerNorm follows the word embedding words: split0 (SliceChannel) reads it"),
-        ("lstm_gluon", "no Embedding reads the ids of words, it begins with lstm_reshape0 (Reshape)"),
+        ("resnet50", "no Embedding reads token ids, the graph begins with resnet50_conv0_fwd (Convolution)"),
+        ("lstm", "no LayerNorm follows the token embedding words: split0 (SliceChannel) reads it"),
+        ("lstm_gluon", "no Embedding reads token ids, the graph begins with lstm_reshape0 (Reshape)"),
     ],
 )
 def test_another_network_is_refused_at_its_beginning(cli: Cli, tmp_path: Path, name: str, why: str) -> None:

@@ -1,1 +1,1 @@
-"""The BERT encoder in a graph, and what is computed of it; told by the graph alone, without mxnet."""
+"""Analysis of a graph without mxnet: its BERT encoder, and which tokens reach its classifiers."""

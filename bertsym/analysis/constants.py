@@ -1,4 +1,4 @@
-"""Values in a graph that don't depend on the text: indices at which [CLS] is taken, masks and counts of tokens."""
+"""Values in a graph that do not depend on token ids: constant indices, masks and token counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertsym.analysis.input_clips import clip_of_lengths, clipped_lengths
 from bertsym.symbol.attributes import decimal, flag, integer, integers
 from bertsym.symbol.node import Node, Output
 
-MAX_STEPS = 64  #: from a constant to where it is used
+MAX_STEPS = 64  #: operators between a constant and its use
 
 Shape = tuple[int, ...]
 _SAME = frozenset(
@@ -36,19 +36,19 @@ _LIKE = {"zeros_like": 0.0, "ones_like": 1.0, "_zeros_like": 0.0}
 
 @dataclass(frozen=True)
 class Constant:
-    """An array that holds one number everywhere; the shape is None where it is unknown."""
+    """An array whose elements are all equal; the shape is None if it is unknown."""
 
     value: float
     shape: Shape | None = None
 
 
-def constant(output: Output, params: Mapping[str, Any] | None = None) -> Constant | None:
-    """The finite constant that an output is, or None. `params` are arrays by name, for constants kept as parameters."""
-    found = _constant(output, params, MAX_STEPS)
+def find_constant(output: Output, params: Mapping[str, Any] | None = None) -> Constant | None:
+    """Find the finite constant that an output holds. `params` are arrays by name: parameters may be constants."""
+    found = _find_constant(output, params, MAX_STEPS)
     return found if found is not None and math.isfinite(found.value) else None
 
 
-def _constant(output: Output, params: Mapping[str, Any] | None, steps: int) -> Constant | None:
+def _find_constant(output: Output, params: Mapping[str, Any] | None, steps: int) -> Constant | None:
     node = output.node
     if not steps:
         return None
@@ -66,7 +66,7 @@ def _constant(output: Output, params: Mapping[str, Any] | None, steps: int) -> C
         return Constant(_LIKE[node.op])
     if node.op not in _SAME and node.op not in ("_plus_scalar", "_minus_scalar", "_mul_scalar"):
         return None
-    inner = _constant(node.inputs[0], params, steps - 1)
+    inner = _find_constant(node.inputs[0], params, steps - 1)
     if node.op == "_mul_scalar" and decimal(node.attrs, "scalar", 1.0) == 0:
         return Constant(0.0, inner.shape if inner else None)
     if inner is None:
@@ -85,7 +85,7 @@ def _constant(output: Output, params: Mapping[str, Any] | None, steps: int) -> C
 
 
 def _arange(node: Node) -> Constant | None:
-    """arange(k, k + 1) is the one number k; arange(n) alone is kept as start n and counts from 0."""
+    """arange(k, k + 1) holds only k; MXNet stores arange(n) as start n without a stop."""
     start, stop = decimal(node.attrs, "start", 0.0), node.attrs.get("stop", "None")
     if flag(node.attrs, "infer_range", False) or decimal(node.attrs, "step", 1.0) != 1:
         return None
@@ -94,29 +94,30 @@ def _arange(node: Node) -> Constant | None:
 
 
 def shape_of(output: Output, params: Mapping[str, Any] | None) -> Shape | None:
-    """The shape of a parameter or a constant, where it is known."""
+    """Return the shape of a parameter or a constant, if it is known."""
     node = output.node
     if node.is_variable:
         if params is not None and node.name in params:
             return tuple(params[node.name].shape)
         return _known(integers(node.attrs, "__shape__"))
-    found = constant(output, params)
+    found = find_constant(output, params)
     return found.shape if found is not None else None
 
 
 def is_valid_length(output: Output, valid_length: str | None) -> bool:
-    """Whether a tensor holds the numbers of tokens, in whatever shape; `valid_length` is the input with them.
+    """Whether a tensor holds the valid lengths, in any shape; `valid_length` is the name of that input.
 
-    Where the encoder takes no lengths, any input may be that.
+    If the encoder does not read lengths, any input may hold them.
     """
-    found = _reshaped(output, {"_maximum_scalar"})
+    found = _skip(output, {"_maximum_scalar"})
     node = (clipped_lengths(found) or found).node
     return node.is_variable and valid_length in (None, node.name)
 
 
 def reads_fed_lengths(node: Node, token_ids: str, valid_length: str) -> bool:
-    """Whether the lengths that a SequenceMask or a softmax reads are those of the input, clipped or not, and its rows
-    have as many values as there are tokens: where these are in [1, T], MXNet stays in its memory.
+    """Whether a SequenceMask or a softmax reads the lengths of the input, clipped or not, and has rows of T elements.
+
+    MXNet then makes no out-of-bounds access for lengths in [1, T].
     """
     output, spread = node.inputs[1], False
     while True:
@@ -134,13 +135,13 @@ def reads_fed_lengths(node: Node, token_ids: str, valid_length: str) -> bool:
     if output.node.name != valid_length or not output.node.is_variable:
         return False
     if node.op == "SequenceMask":
-        return True  # what is longer than the row masks nothing
-    # Of (N * heads, T, T'), whose first two axes the lengths have, the two last are alike.
+        return True  # a length above that of the row masks nothing
+    # The data is (N * heads, T, T') with T = T'; the lengths have the shape of its first two axes.
     return spread and node.inputs[0].node.op == INTERLEAVED and integer(node.attrs, "axis", -1) == -1
 
 
 _SPREADING = frozenset({"Reshape", "reshape", "expand_dims", "broadcast_axis"})
-_WIDE = frozenset({"float32", "float64", "int32", "int64"})  # that hold any length
+_WIDE = frozenset({"float32", "float64", "int32", "int64"})  # dtypes that represent any length
 
 
 def _is_zeros_like(output: Output, name: str) -> bool:
@@ -151,22 +152,22 @@ def _is_zeros_like(output: Output, name: str) -> bool:
 
 
 def is_mask(output: Output, valid_length: str | None, params: Mapping[str, Any] | None = None) -> bool:
-    """Whether a tensor is 1 at the tokens and 0 at padding."""
-    node = _reshaped(output, _COPYING).node
+    """Whether a tensor is 1 at valid tokens and 0 at padding."""
+    node = _skip(output, _COPYING).node
     if node.op == "SequenceMask":
-        ones = constant(node.inputs[0], params)
+        ones = find_constant(node.inputs[0], params)
         zeroed = flag(node.attrs, "use_sequence_length", False) and decimal(node.attrs, "value", 0.0) == 0
         masks = zeroed and ones is not None and ones.value == 1
         return masks and is_valid_length(node.inputs[1], valid_length)
     if node.op == "broadcast_lesser":
-        places = _reshaped(node.inputs[0], _COPYING).node
+        places = _skip(node.inputs[0], _COPYING).node
         return places.op in ("_arange", "_contrib_arange_like") and is_valid_length(node.inputs[1], valid_length)
     return False
 
 
 def is_count(output: Output, valid_length: str | None, params: Mapping[str, Any] | None = None) -> bool:
-    """Whether a tensor is the number of tokens: the input with it, or the sum of a mask."""
-    node = _reshaped(output, {"_maximum_scalar"}).node
+    """Whether a tensor is the number of valid tokens: that input, or the sum of a mask."""
+    node = _skip(output, {"_maximum_scalar"}).node
     return is_valid_length(output, valid_length) or (
         node.op in ("sum", "sum_axis") and is_mask(node.inputs[0], valid_length, params)
     )
@@ -180,7 +181,7 @@ _RESHAPING = frozenset({"Cast", "cast", "amp_cast", "_copy", "identity", "BlockG
 _COPYING = frozenset({"broadcast_axis", "broadcast_axes", "broadcast_to", "broadcast_like"})
 
 
-def _reshaped(output: Output, also: Container[str]) -> Output:
+def _skip(output: Output, also: Container[str]) -> Output:
     while output.node.op in _RESHAPING or output.node.op in also:
         output = output.node.inputs[0]
     return output

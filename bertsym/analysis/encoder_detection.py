@@ -1,8 +1,8 @@
-"""Finding a BERT encoder in any symbol, by its graph and not by its names.
+"""Detect a BERT encoder in any symbol, by its graph and not by its names.
 
-A BERT (Devlin et al. 2018) is a word embedding, summed with others and normalised, and then layers of
-LayerNorm(x + attention(x)) and LayerNorm(x + feed-forward(x)). That chain of residual LayerNorms is what all
-forms have in common: GluonNLP's from 0.6 to 0.10, and those that bertsym writes.
+A BERT (Devlin et al. 2018) adds a token embedding to other embeddings, normalises the sum, and applies layers of
+LayerNorm(x + attention(x)) and LayerNorm(x + feed-forward(x)). All forms share this chain of residual LayerNorms: those
+of GluonNLP 0.6 to 0.10, and those that bertsym writes.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ ADDITIONS = frozenset(
         "ElementWiseSum",
     }
 )
-#: operators whose output is their first input, or that in another order or precision
+#: operators whose output is their first input, possibly transposed or in another precision
 PASSING = frozenset(
     {"Dropout", "_copy", "identity", "BlockGrad", "stop_gradient", "Cast", "cast", "amp_cast", "transpose", "SwapAxis"}
     | {"swapaxes"}
 )
-INTERLEAVED = "_contrib_interleaved_matmul_selfatt_qk"  #: queries times keys, of (T, N, 3 * U)
+INTERLEAVED = "_contrib_interleaved_matmul_selfatt_qk"  #: product of queries and keys, from (T, N, 3 * U)
 _PRODUCTS = frozenset({"batch_dot", "linalg_gemm2", "_linalg_gemm2", INTERLEAVED})
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One encoder layer: its nodes (no parameters), and the normalised output that the next one reads."""
+    """An encoder layer: its nodes without parameters, and the normalised output that the next layer reads."""
 
     nodes: frozenset[Node]
     softmax: Node  #: of the attention
     num_heads: int | None
     hidden_size: int | None
     output: Output
-    first_only: bool = False  #: computes position 0 alone, (N, 1, U)
+    first_only: bool = False  #: computes position 0 only, (N, 1, U)
 
 
 @dataclass(frozen=True)
@@ -65,23 +65,23 @@ class DetectedForm:
 
 @dataclass(frozen=True)
 class DetectedEncoder:
-    """A BERT encoder in a graph. A number is None where neither attributes nor parameter shapes tell it."""
+    """A BERT encoder in a graph. A number is None if neither attributes nor parameter shapes determine it."""
 
     layers: tuple[Layer, ...]
-    embedding_nodes: frozenset[Node]  #: nodes before the first layer that don't belong to one: embeddings, mask
+    embedding_nodes: frozenset[Node]  #: nodes before the last layer that are in no layer: embeddings, mask
     token_embedding: Node
     embedding_output: Output  #: the normalised sum of the embeddings, which the first layer reads
     units: int | None
     vocab_size: int | None
     token_type_vocab_size: int | None
     max_length: int | None  #: rows of the position table
-    length: int | None  #: the only length that the graph takes, where one is written into it
+    length: int | None  #: the only length that the graph accepts, if it has a fixed one
     layer_norm_eps: float
     token_ids: str | None
     token_types: str | None
     valid_length: str | None
     form: DetectedForm
-    guarded: bool = False  #: whether these inputs are clipped to their ranges inside of the graph
+    guarded: bool = False  #: whether the graph clips these inputs to their ranges
 
     def mapped(self, copies: Mapping[Node, Node]) -> DetectedEncoder:
         """Return the same encoder in a copy of the graph; `copies` are those of `SymbolGraph.copied`."""
@@ -113,18 +113,18 @@ class DetectedEncoder:
 
     @property
     def inputs(self) -> dict[str, str]:
-        """Name -> meaning of the inputs, as far as there are any."""
+        """Name -> meaning of the inputs that exist."""
         names = (self.token_ids, self.token_types, self.valid_length)
         return {name: meaning for name, meaning in zip(names, INPUTS.values()) if name is not None}
 
     @property
     def num_heads(self) -> int | None:
-        """Attention heads of the layers; None where they differ or are unknown."""
+        """Attention heads of each layer; None if they differ or are unknown."""
         return _common(layer.num_heads for layer in self.layers)
 
     @property
     def hidden_size(self) -> int | None:
-        """Width of the feed-forward layers."""
+        """Width of the feed-forward networks; None if they differ or are unknown."""
         return _common(layer.hidden_size for layer in self.layers)
 
     def __str__(self) -> str:
@@ -138,7 +138,7 @@ class DetectedEncoder:
 
 
 def detect_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> DetectedEncoder | None:
-    """The BERT encoder of a graph, or None. `shapes` are those of the parameters, where they are known."""
+    """Detect the BERT encoder of a graph; None without one. `shapes` are the known shapes of parameters."""
     try:
         return require_encoder(graph, shapes)
     except ModelError:
@@ -146,23 +146,25 @@ def detect_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | N
 
 
 def require_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> DetectedEncoder:
-    """As `detect_encoder`; raises ModelError, with the node at which it ceases to be a BERT."""
+    """As `detect_encoder`, but raises ModelError, naming the node that is not part of a BERT."""
     declared = declared_shapes(graph)
-    # Inputs may carry their shapes too, but that of the lengths is no matrix.
+    # Inputs may declare shapes too, but the lengths are not a matrix.
     matrices = {name for name, shape in declared.items() if len(shape) > 1}
     inputs = set(input_variables(graph, {*matrices, *(shapes or ())}))
     shapes = {**declared, **(shapes or {})}
-    words = _word_embedding(graph)
+    table = _find_token_embedding(graph)
     norms = [node for node in graph.nodes if node.op == "LayerNorm"]
-    if words is None:
-        begin = next((f", it begins with {node.name} ({node.op})" for node in graph.nodes if not node.is_variable), "")
-        raise ModelError(f"no BERT: no Embedding reads the ids of words{begin}")
-    readers = graph.descendants(words)
+    if table is None:
+        begin = next(
+            (f", the graph begins with {node.name} ({node.op})" for node in graph.nodes if not node.is_variable), ""
+        )
+        raise ModelError(f"no BERT: no Embedding reads token ids{begin}")
+    readers = graph.descendants(table)
     first = next((node for node in norms if node in readers), None)
     if first is None:
-        reader = next((f": {node.name} ({node.op}) reads it" for node in graph.consumers(words)), "")
-        raise ModelError(f"no BERT: no LayerNorm follows the word embedding {words.name}{reader}")
-    layers = _layers(graph, first, norms)
+        reader = next((f": {node.name} ({node.op}) reads it" for node in graph.consumers(table)), "")
+        raise ModelError(f"no BERT: no LayerNorm follows the token embedding {table.name}{reader}")
+    layers = _find_layers(graph, first, norms)
     if not layers:
         raise ModelError(
             f"no BERT: {first.name} is not followed by LayerNorm(x + attention(x)) and LayerNorm(x + feed-forward(x))"
@@ -170,39 +172,39 @@ def require_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | 
     inside = {node for layer in layers for node in layer.nodes}
     before = graph.ancestors(layers[-1].output.node) - inside
     embedding = frozenset(node for node in before if not node.is_variable or node.name in inputs)
-    tables = [node for node in before if node.op == "Embedding" and node is not words]
-    token_ids = _source(words)
-    types = next((node for node in tables if _source(node) not in (None, token_ids)), None)
-    token_types = _source(types) if types else None
-    valid_length = _valid_length(graph, layers, inputs - {token_ids, token_types})
+    tables = [node for node in before if node.op == "Embedding" and node is not table]
+    token_ids = _ids_variable(table)
+    types = next((node for node in tables if _ids_variable(node) not in (None, token_ids)), None)
+    token_types = _ids_variable(types) if types else None
+    valid_length = _find_valid_length(graph, layers, inputs - {token_ids, token_types})
     return DetectedEncoder(
         layers=layers,
         embedding_nodes=embedding,
-        token_embedding=words,
+        token_embedding=table,
         embedding_output=Output(first),
-        units=_size(words.attrs, "output_dim"),
-        vocab_size=_size(words.attrs, "input_dim"),
+        units=_size(table.attrs, "output_dim"),
+        vocab_size=_size(table.attrs, "input_dim"),
         token_type_vocab_size=_size(types.attrs, "input_dim") if types else None,
-        max_length=_positions(graph, first, words, types, shapes),
-        length=_static_length(embedding),
+        max_length=_find_max_length(graph, first, table, types, shapes),
+        length=_find_fixed_length(embedding),
         layer_norm_eps=decimal(first.attrs, "eps", 1e-5),
         token_ids=token_ids,
         token_types=token_types,
         valid_length=valid_length,
-        form=_form(before | inside, layers),
+        form=_detect_form(before | inside, layers),
         guarded=token_ids is not None and is_guarded(graph, token_ids, token_types, valid_length),
     )
 
 
-def strip(output: Output) -> Output:
-    """What an output is without dropout, casts and changes of the order of axes."""
+def skip_passthrough(output: Output) -> Output:
+    """Follow an output back through dropout, casts and transposes."""
     while output.node.op in PASSING and output.node.inputs:
         output = output.node.inputs[0]
     return output
 
 
-def is_first(node: Node) -> bool:
-    """Whether a node takes position 0 of (N, T, U), and keeps the axis."""
+def selects_first_token(node: Node) -> bool:
+    """Whether a node slices position 0 of (N, T, U), and keeps the axis."""
     if node.op == "slice_axis":
         return [integer(node.attrs, key, -1) for key in ("axis", "begin", "end")] == [1, 0, 1]
     begin, end = integers(node.attrs, "begin"), integers(node.attrs, "end")
@@ -211,26 +213,26 @@ def is_first(node: Node) -> bool:
 
 
 def declared_shapes(graph: SymbolGraph) -> dict[str, tuple[int, ...]]:
-    """Shapes that the variables carry themselves."""
+    """Return the shapes that variables declare, by name."""
     found = {node.name: sizes(node.attrs, "__shape__") for node in graph.nodes if node.is_variable}
     return {name: shape for name, shape in found.items() if shape is not None}
 
 
-def _word_embedding(graph: SymbolGraph) -> Node | None:
-    tables = [node for node in graph.nodes if node.op == "Embedding" and _source(node) is not None]
+def _find_token_embedding(graph: SymbolGraph) -> Node | None:
+    tables = [node for node in graph.nodes if node.op == "Embedding" and _ids_variable(node) is not None]
     return max(tables, key=lambda node: integer(node.attrs, "input_dim", 0), default=None)
 
 
-def _source(node: Node) -> str | None:
-    """The variable whose values a table is read at, clipped or not; None where they are computed."""
-    entry = strip(clipped_ids(node) or node.inputs[0])
+def _ids_variable(node: Node) -> str | None:
+    """Name of the variable with the ids that a table is read at, clipped or not; None if the ids are computed."""
+    entry = skip_passthrough(clipped_ids(node) or node.inputs[0])
     return entry.node.name if entry.node.is_variable else None
 
 
-def _layers(graph: SymbolGraph, first: Node, norms: list[Node]) -> tuple[Layer, ...]:
+def _find_layers(graph: SymbolGraph, first: Node, norms: list[Node]) -> tuple[Layer, ...]:
     layers: list[Layer] = []
     state = Output(first)
-    residuals, readers = _residuals(norms[norms.index(first) + 1 :]), _readers(graph)
+    residuals, readers = _residuals(norms[norms.index(first) + 1 :]), _readers_by_node(graph)
     while True:
         attention, read = residuals.get(state, (None, state))
         feed_forward, _ = residuals.get(Output(attention), (None, state)) if attention else (None, state)
@@ -238,7 +240,7 @@ def _layers(graph: SymbolGraph, first: Node, norms: list[Node]) -> tuple[Layer, 
             return tuple(layers)
         if len(layers) == MAX_LAYERS:
             raise ModelError(f"no BERT: more than {MAX_LAYERS} layers")
-        # Dropout and changes of axes before what the residual adds belong to the embeddings.
+        # Dropout and transposes upstream of the residual connection belong to the embeddings.
         below = graph.ancestors(read.node)
         nodes = [node for node in graph.between(read.node, feed_forward) if node not in below]
         softmax = [node for node in nodes if node.op in ("softmax", "SoftmaxActivation")]
@@ -248,29 +250,29 @@ def _layers(graph: SymbolGraph, first: Node, norms: list[Node]) -> tuple[Layer, 
             Layer(
                 _with_own_inputs(readers, nodes, below),
                 softmax[0],
-                _heads(graph, softmax[0], nodes),
-                _hidden_size(graph, attention, feed_forward),
+                _find_num_heads(graph, softmax[0], nodes),
+                _find_hidden_size(graph, attention, feed_forward),
                 Output(feed_forward),
-                not _adds(attention, state),
+                not _is_added(attention, state),
             )
         )
         state = Output(feed_forward)
 
 
 def _residuals(norms: list[Node]) -> dict[Output, tuple[Node, Output]]:
-    """State -> the first LayerNorm of state + something, or of its position 0, and what is read of it for that."""
+    """State -> the first LayerNorm of a sum with the state, or with its position 0, and the summand."""
     found: dict[Output, tuple[Node, Output]] = {}
     for norm in norms:
-        addition = strip(norm.inputs[0]).node
+        addition = skip_passthrough(norm.inputs[0]).node
         if addition.op in ADDITIONS:
             for entry in addition.inputs:
-                source = strip(entry).node
-                for read in (entry, *(source.inputs[:1] if is_first(source) else ())):
-                    found.setdefault(strip(read), (norm, read))
+                source = skip_passthrough(entry).node
+                for read in (entry, *(source.inputs[:1] if selects_first_token(source) else ())):
+                    found.setdefault(skip_passthrough(read), (norm, read))
     return found
 
 
-def _readers(graph: SymbolGraph) -> dict[Node, list[Node]]:
+def _readers_by_node(graph: SymbolGraph) -> dict[Node, list[Node]]:
     readers: dict[Node, list[Node]] = {}
     for node in graph.nodes:
         for entry in node.inputs:
@@ -278,14 +280,14 @@ def _readers(graph: SymbolGraph) -> dict[Node, list[Node]]:
     return readers
 
 
-def _adds(norm: Node, state: Output) -> bool:
-    return any(strip(entry) == state for entry in strip(norm.inputs[0]).node.inputs)
+def _is_added(norm: Node, state: Output) -> bool:
+    return any(skip_passthrough(entry) == state for entry in skip_passthrough(norm.inputs[0]).node.inputs)
 
 
 def _with_own_inputs(
     readers: Mapping[Node, Sequence[Node]], nodes: Iterable[Node], below: Set[Node]
 ) -> frozenset[Node]:
-    """With the operators that only these nodes need: reshaped weights, a mask made for this layer."""
+    """Add the operators that only these nodes read: reshaped weights, a mask for this layer."""
     own = set(nodes)
     waiting = list(own)
     while waiting:
@@ -298,8 +300,8 @@ def _with_own_inputs(
     return frozenset(own)
 
 
-def _heads(graph: SymbolGraph, softmax: Node, nodes: Sequence[Node]) -> int | None:
-    """`nodes` are those of the layer, in the order of the graph."""
+def _find_num_heads(graph: SymbolGraph, softmax: Node, nodes: Sequence[Node]) -> int | None:
+    """Find the number of attention heads; `nodes` are those of the layer, in the order of the graph."""
     inside = {*nodes}
     before = graph.ancestors(softmax, within=inside)
     product = next((node for node in reversed(nodes) if node.op in _PRODUCTS and node in before), None)
@@ -308,7 +310,7 @@ def _heads(graph: SymbolGraph, softmax: Node, nodes: Sequence[Node]) -> int | No
     if product.op == INTERLEAVED:
         return _size(product.attrs, "heads")
     before = graph.ancestors(product, within=inside)
-    # (N, T, U) is split as (0, 0, heads, -1) on the way to the product, and the axes exchanged.
+    # Before the product, (N, T, U) is reshaped to (0, 0, heads, -1) and transposed.
     for node in reversed(nodes):
         if node in before and node.op in ("Reshape", "reshape"):
             shape = integers(node.attrs, "shape")
@@ -317,44 +319,44 @@ def _heads(graph: SymbolGraph, softmax: Node, nodes: Sequence[Node]) -> int | No
     return None
 
 
-def _hidden_size(graph: SymbolGraph, attention: Node, feed_forward: Node) -> int | None:
+def _find_hidden_size(graph: SymbolGraph, attention: Node, feed_forward: Node) -> int | None:
     dense = [node for node in graph.between(attention, feed_forward) if node.op == "FullyConnected"]
     return _size(dense[0].attrs, "num_hidden") if dense else None
 
 
-def _positions(
-    graph: SymbolGraph, first: Node, words: Node, types: Node | None, shapes: Mapping[str, tuple[int, ...]]
+def _find_max_length(
+    graph: SymbolGraph, first: Node, tokens: Node, types: Node | None, shapes: Mapping[str, tuple[int, ...]]
 ) -> int | None:
-    """Rows of the position table: a weight of the width of the words that is no other table's."""
-    units = integer(words.attrs, "output_dim", 0)
-    known = {entry.node for table in (words, types) if table for entry in table.inputs}
+    """Find the rows of the position table: a weight as wide as the token embedding that no other table uses."""
+    units = integer(tokens.attrs, "output_dim", 0)
+    known = {entry.node for table in (tokens, types) if table for entry in table.inputs}
     before = graph.ancestors(first)
     for node in graph.nodes:
         if node in before and node.is_variable and node not in known:
             shape = shapes.get(node.name, ())
             if len([size for size in shape if size != 1]) == 2 and shape[-1] == units:
                 return shape[-2]
-    tables = [node for node in before if node.op == "Embedding" and node not in (words, types)]
+    tables = [node for node in before if node.op == "Embedding" and node not in (tokens, types)]
     return _size(tables[0].attrs, "input_dim") if tables else None
 
 
-def _static_length(embedding: frozenset[Node]) -> int | None:
-    """The length of GluonNLP's static BERT: positions counted up to a number, and not up to the input's length."""
+def _find_fixed_length(embedding: frozenset[Node]) -> int | None:
+    """Find the length of GluonNLP's static BERT, which counts positions up to a fixed number."""
     for node in embedding:
         if node.op == "_arange" and not flag(node.attrs, "infer_range", False):
             start, stop = integer(node.attrs, "start", 0), integers(node.attrs, "stop")
-            # arange(n) is kept as start n without a stop.
+            # MXNet stores arange(n) as start n without a stop.
             return start if not stop or stop[0] is None else stop[0] - start
     return None
 
 
-def _valid_length(graph: SymbolGraph, layers: tuple[Layer, ...], others: set[str]) -> str | None:
-    """The one of the other inputs on which the attention depends."""
+def _find_valid_length(graph: SymbolGraph, layers: tuple[Layer, ...], others: set[str]) -> str | None:
+    """Find the other input on which the attention depends."""
     needed = graph.ancestors(layers[0].softmax)
     return next((node.name for node in graph.nodes if node in needed and node.name in others), None)
 
 
-def _form(nodes: set[Node], layers: Sequence[Layer]) -> DetectedForm:
+def _detect_form(nodes: set[Node], layers: Sequence[Layer]) -> DetectedForm:
     operators = {node.op for node in nodes}
     if INTERLEAVED in operators:
         return DetectedForm("gluonnlp", is_interleaved=True)
@@ -365,7 +367,7 @@ def _form(nodes: set[Node], layers: Sequence[Layer]) -> DetectedForm:
 
 
 def _has_slices_of_units(nodes: set[Node]) -> bool:
-    """Whether query, key and value are taken out of one product."""
+    """Whether query, key and value are slices of one product."""
     return any(node.op == "slice_axis" and integer(node.attrs, "axis", 0) == 2 for node in nodes)
 
 

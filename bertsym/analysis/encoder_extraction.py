@@ -1,7 +1,7 @@
-"""What a recognised encoder is made from, operator by operator, so that another form can take its place.
+"""Extract the specification of a detected encoder, operator by operator, so that another form can replace it.
 
-What computes anything else than an `EncoderSpec` can say is refused with the node at which it does. The numbers
-(scales, masks, the order of positions) are not followed here: who replaces an encoder runs both.
+An encoder that an `EncoderSpec` cannot describe is refused, with the node that differs. Values (scales, masks, the
+order of positions) are not checked here: callers that replace an encoder run both forms and compare.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from bertsym.analysis.encoder_detection import ADDITIONS, INTERLEAVED, PASSING, DetectedEncoder, Layer, is_first, strip
+from bertsym.analysis.encoder_detection import (
+    ADDITIONS,
+    INTERLEAVED,
+    PASSING,
+    DetectedEncoder,
+    Layer,
+    selects_first_token,
+    skip_passthrough,
+)
 from bertsym.analysis.token_flow import value_ancestors, value_descendants
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.spec import ACTIVATIONS, TOKEN_TYPES, EncoderSpec
@@ -24,22 +32,22 @@ _SHAPES = frozenset({"Reshape", "reshape"})
 _RESHAPES = _SHAPES | {"expand_dims"} | PASSING
 _SCALES = frozenset({"_mul_scalar", "_div_scalar", "_contrib_div_sqrt_dim"})
 _MASKS = ADDITIONS | {"elemwise_mul", "broadcast_mul", "where"}
-_MOST_TERMS = 16  # of a sum of embeddings, which has three
-_SUM = "embeddings are the sum of those of words, token types and positions"
+_MOST_TERMS = 16  # of a sum of embeddings; a BERT has three
+_SUM = "the sum of embeddings may only have token, segment and position embeddings"
 _INTERLEAVED_VALUES = "_contrib_interleaved_matmul_selfatt_valatt"
 _GELU_BY_ERF = frozenset({"_mul_scalar", "_div_scalar", "_plus_scalar", "elemwise_mul", "broadcast_mul", "erf"})
 
 
 def extract_spec(graph: SymbolGraph, encoder: DetectedEncoder, shapes: Mapping[str, tuple[int, ...]]) -> EncoderSpec:
-    """The specification of a graph's encoder. `shapes` are those of the parameters.
+    """Extract the specification of a graph's encoder. `shapes` are the shapes of the parameters.
 
-    Raises ModelError, naming the node, where the encoder computes what no specification says.
+    Raises ModelError, naming the node, if no specification describes the encoder.
     """
     matcher = _Matcher(graph, encoder, shapes)
     inside = encoder.embedding_nodes.union(*(layer.nodes for layer in encoder.layers))
     for node in graph.nodes:
         if node in inside and node.op in ("BlockGrad", "stop_gradient"):
-            raise _unexpected(node, "what is frozen would be trained")
+            raise _unexpected(node, "it blocks gradients, and the new form would not")
     matcher.embeddings()
     state = encoder.embedding_output
     for i, layer in enumerate(encoder.layers):
@@ -50,12 +58,12 @@ def extract_spec(graph: SymbolGraph, encoder: DetectedEncoder, shapes: Mapping[s
 
 @dataclass
 class _Matcher:
-    """What was found so far."""
+    """Collects the parts of the specification."""
 
     graph: SymbolGraph
     encoder: DetectedEncoder
     shapes: Mapping[str, tuple[int, ...]]
-    names: dict[str, str] = field(default_factory=dict)  #: parameter, as `encoders.parameters` calls it -> variable
+    names: dict[str, str] = field(default_factory=dict)  #: parameter, named as in `encoders.parameters` -> variable
     dropout: list[float] = field(default_factory=list)
     attention_dropout: list[float] = field(default_factory=list)
     activations: dict[str, Node] = field(default_factory=dict)
@@ -65,22 +73,22 @@ class _Matcher:
         encoder = self.encoder
         if len(self.activations) > 1:
             (one, node), (other, another) = list(self.activations.items())[:2]
-            raise ModelError(f"{node.name} is {one} and {another.name} is {other}: all layers need the same")
+            raise ModelError(f"{node.name} is {one} and {another.name} is {other}: all layers need the same activation")
         config = BertConfig(
             num_layers=len(encoder.layers),
-            units=_told(encoder.units, "the number of units"),
-            hidden_size=_told(encoder.hidden_size, "a width that all feed-forward layers have"),
-            num_heads=_told(encoder.num_heads, "a number of heads that all layers have"),
-            vocab_size=_told(encoder.vocab_size, "the size of the vocabulary"),
+            units=_required(encoder.units, "the number of units"),
+            hidden_size=_required(encoder.hidden_size, "one width of all feed-forward layers"),
+            num_heads=_required(encoder.num_heads, "one number of heads of all layers"),
+            vocab_size=_required(encoder.vocab_size, "the size of the vocabulary"),
             token_type_vocab_size=encoder.token_type_vocab_size or 1,
-            max_length=_told(encoder.max_length, "the position table"),
+            max_length=_required(encoder.max_length, "the position table"),
             dropout=next(iter(self.dropout), 0.0),
             attention_dropout=next(iter(self.attention_dropout), 0.0),
             layer_norm_eps=encoder.layer_norm_eps,
         )
         return EncoderSpec(
             config,
-            _told(encoder.token_ids, "the input of token ids"),
+            _required(encoder.token_ids, "the input of token ids"),
             encoder.token_types,
             encoder.valid_length,
             {parameter: name for parameter, name in self.names.items() if parameter != name},
@@ -89,14 +97,14 @@ class _Matcher:
         )
 
     def embeddings(self) -> None:
-        """Words, token types and positions, summed and normalised."""
+        """Match the normalised sum of token, segment and position embeddings."""
         self.norm(self.encoder.embedding_output.node, "bertencoder0_layernorm0")
-        for term in _terms(self.encoder.embedding_output.node.inputs[0]):
+        for term in _summands(self.encoder.embedding_output.node.inputs[0]):
             node = term.node
             parameters = self.parameters(node)
             if node is self.encoder.token_embedding:
                 role = "bertmodel0_word_embed_embedding0_weight"
-            elif node.op == "Embedding" and strip(node.inputs[0]).node.name == self.encoder.token_types:
+            elif node.op == "Embedding" and skip_passthrough(node.inputs[0]).node.name == self.encoder.token_types:
                 role = TOKEN_TYPES
             elif parameters == self.variables(node) and [self.shapes.get(each.name) for each in parameters] == [
                 (self.encoder.max_length, self.encoder.units)
@@ -108,29 +116,29 @@ class _Matcher:
                 raise _unexpected(node, _SUM)
             self.names[role] = parameters[0].name
         if "bertencoder0_position_weight" not in self.names:
-            raise _unexpected(self.encoder.embedding_output.node, "no embeddings of positions are added before it")
+            raise _unexpected(self.encoder.embedding_output.node, "no position embedding is added before it")
 
     def variables(self, node: Node, stop: Set[Node] = frozenset()) -> list[Node]:
-        """Variables whose values a node depends on, without looking beyond `stop`."""
+        """Variables whose elements a node depends on, not counting those upstream of `stop`."""
         reached = value_ancestors(node, stop)
         return [other for other in self.graph.nodes if other in reached and other.is_variable]
 
     def parameters(self, node: Node) -> list[Node]:
-        """Those that are none of the inputs."""
+        """The variables that are not inputs."""
         inputs = {self.encoder.token_ids, self.encoder.token_types, self.encoder.valid_length}
         return [other for other in self.variables(node) if other.name not in inputs]
 
     def norm(self, node: Node, role: str) -> None:
-        """A LayerNorm over the last axis, with the epsilon that all have."""
+        """Match a LayerNorm over the last axis, with the epsilon of the other LayerNorms."""
         if decimal(node.attrs, "eps", 1e-5) != self.encoder.layer_norm_eps:
-            raise _unexpected(node, f"its eps is not {self.encoder.layer_norm_eps:g} as that of the others")
+            raise _unexpected(node, f"its eps differs from {self.encoder.layer_norm_eps:g}, the eps of the others")
         if node.attrs.get("axis", "-1") not in ("-1", "2"):
-            raise _unexpected(node, "it is not over the last axis")
+            raise _unexpected(node, "it does not normalise the last axis")
         for part, entry in zip(("gamma", "beta"), node.inputs[1:]):
             self.names[f"{role}_{part}"] = self.variable(entry, node)
 
     def dense(self, node: Node, role: str) -> Output:
-        """A FullyConnected on each token, and what it reads."""
+        """Match a FullyConnected on each token; returns its input."""
         self.check_dense(node, role)
         for part, entry in zip(("weight", "bias"), node.inputs[1:]):
             self.names[f"{role}_{part}"] = self.variable(entry, node)
@@ -138,14 +146,14 @@ class _Matcher:
 
     def check_dense(self, node: Node, role: str) -> None:
         if node.op != "FullyConnected":
-            raise _unexpected(node, f"the FullyConnected {role} is expected here")
+            raise _unexpected(node, f"expected the FullyConnected {role} here")
         if flag(node.attrs, "flatten", True) or flag(node.attrs, "no_bias", False) or len(node.inputs) != 3:
-            raise _unexpected(node, "it has no bias, or joins the tokens")
+            raise _unexpected(node, "it has no bias, or flattens the tokens")
 
     @staticmethod
     def variable(entry: Output, reader: Node) -> str:
         if not entry.node.is_variable:
-            raise _unexpected(reader, f"its parameter is computed, by {entry.node.name}")
+            raise _unexpected(reader, f"its parameter is computed by {entry.node.name}")
         return entry.node.name
 
 
@@ -155,28 +163,28 @@ class _LayerMatcher:
 
     matcher: _Matcher
     layer: Layer
-    state: Output  #: what it reads
+    state: Output  #: input of the layer
     i: int
 
     def __post_init__(self) -> None:
         self.prefix = f"bertencoder0_transformer{self.i}_"
-        self.behind = value_descendants(self.matcher.graph, self.state.node)
+        self.downstream = value_descendants(self.matcher.graph, self.state.node)
 
     def match(self) -> None:
         matcher, ffn = self.matcher, f"{self.prefix}positionwiseffn0_"
         end = self.layer.output.node
         matcher.norm(end, f"{ffn}layernorm0")
-        terms = [self.stripped(entry) for entry in strip(end.inputs[0]).node.inputs]
+        terms = [self.summand(entry) for entry in skip_passthrough(end.inputs[0]).node.inputs]
         attended = next((term for term in terms if term.node.op == "LayerNorm"), None)
         branch = next((term.node for term in terms if term != attended), None)
         if attended is None or branch is None or len(terms) != 2:
             raise _unexpected(end, "it does not normalise the sum of the attention's result and one branch")
         inner = self.activation(matcher.dense(branch, f"{ffn}ffn_2"))
-        if strip(matcher.dense(inner, f"{ffn}ffn_1")) != attended:
+        if skip_passthrough(matcher.dense(inner, f"{ffn}ffn_1")) != attended:
             raise _unexpected(inner, f"it does not read {attended.node.name}")
 
         matcher.norm(attended.node, f"{self.prefix}layernorm0")
-        terms = [self.stripped(entry) for entry in strip(attended.node.inputs[0]).node.inputs]
+        terms = [self.summand(entry) for entry in skip_passthrough(attended.node.inputs[0]).node.inputs]
         branches = [term.node for term in terms if not self.is_state(term)]
         if len(branches) != 1 or len(terms) != 2:
             raise _unexpected(attended.node, "it does not normalise the sum of its layer's input and one branch")
@@ -189,12 +197,12 @@ class _LayerMatcher:
                 raise _unexpected(variable, f"layer {self.i} depends on it")
 
     def activation(self, entry: Output) -> Node:
-        """The first layer of the feed-forward, before its activation."""
-        node = strip(entry).node
+        """Match the activation; returns the first layer of the feed-forward network."""
+        node = skip_passthrough(entry).node
         kind = node.attrs.get("act_type", "") if node.op in ("LeakyReLU", "Activation") else ""
         if kind in ACTIVATIONS:
             self.matcher.activations.setdefault(kind, node)
-            return strip(node.inputs[0]).node
+            return skip_passthrough(node.inputs[0]).node
         found: dict[Node, None] = {}
         waiting = [node]
         while waiting:
@@ -204,28 +212,26 @@ class _LayerMatcher:
                 waiting += [source.node for source in other.inputs] if other.op in _GELU_BY_ERF else []
         ends = [other for other in found if other.op not in _GELU_BY_ERF]
         if len(ends) != 1 or sum(other.op == "erf" for other in found) != 1:
-            raise _unexpected(node, f"{' or '.join(ACTIVATIONS)} is expected between the feed-forward's layers")
+            raise _unexpected(node, f"{' or '.join(ACTIVATIONS)} expected between the feed-forward layers")
         self.matcher.activations.setdefault("gelu", node)
         return ends[0]
 
     def attention(self, entry: Output) -> None:
-        """From what the projection reads back to query, key and value."""
+        """Match the attention, from the input of its projection back to query, key and value."""
         product = self.back(entry, _RESHAPES).node
         if product.op not in ("batch_dot", _INTERLEAVED_VALUES):
-            raise _unexpected(product, "the product of the attention's weights and the values is expected here")
+            raise _unexpected(product, "expected the product of attention weights and values here")
         interleaved = product.op == _INTERLEAVED_VALUES
         softmax = self.back(product.inputs[1 if interleaved else 0], _RESHAPES | _MASKS, self.matcher.attention_dropout)
         if softmax.node is not self.layer.softmax:
-            raise _unexpected(
-                softmax.node, f"the attention's weights are expected to come from {self.layer.softmax.name}"
-            )
+            raise _unexpected(softmax.node, f"expected {self.layer.softmax.name}, the softmax of the attention, here")
         scores = self.back(softmax.node.inputs[0], _RESHAPES | _MASKS | _SCALES).node
         if scores.op != (INTERLEAVED if interleaved else "batch_dot"):
-            raise _unexpected(scores, "the product of queries and keys is expected here")
+            raise _unexpected(scores, "expected the product of queries and keys here")
         if interleaved:
             if scores.inputs[0] != product.inputs[0]:
                 raise _unexpected(product, f"it does not read {scores.inputs[0]}")
-            self.joined(scores.inputs[0].node)
+            self.match_fused_qkv(scores.inputs[0].node)
             return
         for part, source in (("query", scores.inputs[0]), ("key", scores.inputs[1]), ("value", product.inputs[1])):
             node = self.back(source, _RESHAPES | _SCALES).node
@@ -237,19 +243,19 @@ class _LayerMatcher:
                 self.matcher.names[f"{self.role(part)}_bias"] = bias.node.name
                 self.biases_are(False, node)
             else:
-                self.join(node, "bias", _without(bias, _SHAPES | {"slice_axis"}).node)
+                self.match_concatenation(node, "bias", _without(bias, _SHAPES | {"slice_axis"}).node)
 
-    def joined(self, node: Node) -> None:
-        """Query, key and value as one FullyConnected, whose weight and bias are joined of theirs."""
+    def match_fused_qkv(self, node: Node) -> None:
+        """Match query, key and value as one FullyConnected with concatenated weights and biases."""
         self.matcher.check_dense(node, self.role("query"))
         self.check_reads(node)
         for kind, entry in zip(("weight", "bias"), node.inputs[1:]):
-            self.join(node, kind, _without(entry, _SHAPES).node)
+            self.match_concatenation(node, kind, _without(entry, _SHAPES).node)
 
-    def join(self, reader: Node, kind: str, join: Node) -> None:
-        """Weights, or biases, of query, key and value as one tensor of which `reader` reads all or a part."""
+    def match_concatenation(self, reader: Node, kind: str, join: Node) -> None:
+        """Match concatenated weights or biases of query, key and value; `reader` reads them or a slice."""
         if join.op not in ("Concat", "concat", "stack") or len(join.inputs) != 3:
-            raise _unexpected(reader, f"its {kind} is not joined of those of query, key and value")
+            raise _unexpected(reader, f"its {kind} is not a concatenation of query, key and value")
         for part, source in zip(("query", "key", "value"), join.inputs):
             variable = self.matcher.variable(_without(source, _SHAPES), join)
             self.matcher.names[f"{self.role(part)}_{kind}"] = variable
@@ -257,47 +263,47 @@ class _LayerMatcher:
             self.biases_are(all(source.node.is_variable for source in join.inputs), join)
 
     def biases_are(self, in_turn: bool, node: Node) -> None:
-        """Note how the biases of query, key and value are joined, which must be the same in all layers."""
+        """Note how the biases of query, key and value are concatenated; all layers must do it equally."""
         if self.matcher.biases_in_turn not in (None, in_turn):
-            raise _unexpected(node, "the biases are joined otherwise than before")
+            raise _unexpected(node, "its biases are concatenated differently from those of previous layers")
         self.matcher.biases_in_turn = in_turn
 
     def role(self, part: str) -> str:
         return f"{self.prefix}dotproductselfattentioncell0_{part}"
 
     def check_reads(self, node: Node) -> None:
-        if not self.is_state(strip(node.inputs[0])):
+        if not self.is_state(skip_passthrough(node.inputs[0])):
             raise _unexpected(node, f"it does not read {self.state}, the input of its layer")
 
     def is_state(self, output: Output) -> bool:
-        """Whether it is the layer's input, or position 0 of it."""
-        if self.layer.first_only and is_first(output.node):
-            output = strip(output.node.inputs[0])
+        """Whether an output is the layer's input, or position 0 of it."""
+        if self.layer.first_only and selects_first_token(output.node):
+            output = skip_passthrough(output.node.inputs[0])
         return output == self.state
 
-    def stripped(self, entry: Output) -> Output:
-        """What a residual adds, its dropout noted."""
+    def summand(self, entry: Output) -> Output:
+        """Follow a summand of a residual back through its dropout, and note the probability."""
         return self.back(entry, PASSING, self.matcher.dropout)
 
     def back(self, output: Output, through: Set[str], dropout: list[float] | None = None) -> Output:
-        """Back through operators with one input that depends on the layer's; Dropout's p goes to `dropout`."""
+        """Follow an output back through `through`; append the p of Dropout to `dropout`."""
         while output.node.op in through and output != self.state:
             node = output.node
-            data = [entry for entry in node.inputs if entry.node in self.behind]
+            data = [entry for entry in node.inputs if entry.node in self.downstream]
             if len(data) != 1:
-                raise _unexpected(node, "one of its inputs, not more, is expected to depend on its layer's input")
+                raise _unexpected(node, "expected exactly one input that depends on the layer's input")
             if node.op == "Dropout" and dropout is not None:
                 dropout.append(decimal(node.attrs, "p", 0.5))
             output = data[0]
         return output
 
 
-def _terms(entry: Output) -> list[Output]:
-    """What a sum is of; raises ModelError for one of more than embeddings are."""
+def _summands(entry: Output) -> list[Output]:
+    """List the summands of a sum of embeddings; raises ModelError if there are too many."""
     found: list[Output] = []
     waiting = [entry]
     while waiting:
-        output = strip(waiting.pop())
+        output = skip_passthrough(waiting.pop())
         if output.node.op in ADDITIONS:
             waiting += reversed(output.node.inputs)
         else:
@@ -313,9 +319,9 @@ def _without(entry: Output, operators: Set[str]) -> Output:
     return entry
 
 
-def _told(value: _T | None, what: str) -> _T:
+def _required(value: _T | None, what: str) -> _T:
     if value is None:
-        raise ModelError(f"the graph does not tell {what}")
+        raise ModelError(f"the graph does not determine {what}")
     return value
 
 

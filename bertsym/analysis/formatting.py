@@ -64,7 +64,7 @@ def _input_text(report: ClassifierReport, encoder: DetectedEncoder) -> str:
     if report.kind is InputKind.WHOLE_SEQUENCE:
         length, width = report.locked_length or encoder.length, trace.width or encoder.units
         flat = length * width if length and width else f"T x {width or 'U'}"
-        locked = f"length locked to {length}" if length else "length locked to the one of its weight"
+        locked = f"length locked to {length}" if length else "length locked by its weight"
         return f" = {text} {axes_text((BATCH, length or LENGTH, width or 'U'))}, flattened to {flat}: {locked}"
     return f" = {text}: {shape}{locked}"
 

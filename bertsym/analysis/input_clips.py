@@ -1,4 +1,4 @@
-"""Clips of a BERT's inputs, such as `passes.input_guard` adds: which inputs are clipped, and where."""
+"""Find the clips of a BERT's inputs that `passes.input_guard` adds."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from bertsym.symbol.attributes import decimal, integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 
-# Operators whose numbers are those of their first input, or clipped.
+# Operators whose elements are those of their first input, possibly clipped.
 _KEEPING = frozenset({"Cast", "Flatten", "Reshape", "SwapAxis", "_copy", "clip", "expand_dims", "squeeze", "transpose"})
 
 
 def is_guarded(graph: SymbolGraph, token_ids: str, token_types: str | None, valid_length: str | None) -> bool:
-    """Whether every use of these inputs by which MXNet could leave its memory is clipped."""
+    """Whether these inputs are clipped before every use that MXNet does not check for out-of-bounds access."""
     clipped = not unclipped_embeddings(graph, {token_ids, token_types})
     return clipped and (valid_length is None or is_length_clipped(graph, valid_length))
 
 
 def clipped_ids(embedding: Node) -> Output | None:
-    """What an Embedding reads, before it is clipped to the rows of the table; None where it is not."""
+    """Return the ids of an Embedding before they are clipped to its rows; None if they are not clipped."""
     clip = embedding.inputs[0].node
     if clip.op != "clip" or decimal(clip.attrs, "a_min", -1) != 0:
         return None
@@ -27,13 +27,13 @@ def clipped_ids(embedding: Node) -> Output | None:
 
 
 def clipped_lengths(output: Output) -> Output | None:
-    """The input whose numbers a tensor holds, clipped to [1, T]; None where it is anything else."""
+    """Return the input with the lengths that a tensor holds, clipped to [1, T]; None for any other tensor."""
     found = clip_of_lengths(output)
     return found[0] if found is not None else None
 
 
 def clip_of_lengths(output: Output) -> tuple[Output, Output] | None:
-    """The same with the tensor, (N, T) for a T, whose columns are counted."""
+    """As `clipped_lengths`, with the (N, T) tensor whose columns are counted for T."""
     node = output.node
     if node.op != "broadcast_minimum":
         return None
@@ -41,7 +41,7 @@ def clip_of_lengths(output: Output) -> tuple[Output, Output] | None:
     if positive.op != "where" or longest.op != "sum" or integers(longest.attrs, "axis") != (1,):
         return None
     condition, number, ones = positive.inputs
-    counted = _inner(longest, "Cast", "ones_like")
+    counted = _first_input_chain(longest, "Cast", "ones_like")
     at_least_one = condition.node.op == "_greater_equal_scalar" and decimal(condition.node.attrs, "scalar", 0) == 1
     same = condition.node.inputs == ones.node.inputs == (number,)
     if not (at_least_one and same and ones.node.op == "ones_like" and number.node.op == "Cast") or counted is None:
@@ -50,7 +50,7 @@ def clip_of_lengths(output: Output) -> tuple[Output, Output] | None:
 
 
 def unclipped_embeddings(graph: SymbolGraph, inputs: Container[str | None]) -> list[tuple[Node, str]]:
-    """Embeddings of some inputs that read them as they are fed, and which."""
+    """List the embeddings that read one of `inputs` without a clip, with the name of the input."""
     found = []
     for embedding in graph.find(op="Embedding"):
         ids = embedding.inputs[0].node
@@ -62,7 +62,7 @@ def unclipped_embeddings(graph: SymbolGraph, inputs: Container[str | None]) -> l
 
 
 def is_length_clipped(graph: SymbolGraph, name: str) -> bool:
-    """Whether nothing depends on the lengths `name` but by their clipped numbers."""
+    """Whether all nodes that depend on the lengths `name` read them clipped."""
     ends = {node for node in graph.nodes if (lengths := clipped_lengths(Output(node))) and lengths.node.name == name}
     inner = graph.ancestors(*(end.inputs[0].node for end in ends))
     reached = {graph.variable(name)}
@@ -72,8 +72,8 @@ def is_length_clipped(graph: SymbolGraph, name: str) -> bool:
     return reached <= inner and not any(entry.node in reached for entry in graph.outputs)
 
 
-def _inner(node: Node, *operators: str) -> Node | None:
-    """The operator that is reached through first inputs of these kinds."""
+def _first_input_chain(node: Node, *operators: str) -> Node | None:
+    """Follow first inputs, which must be these operators; returns the last node, or None."""
     for op in operators:
         node = node.inputs[0].node
         if node.op != op:
@@ -82,5 +82,5 @@ def _inner(node: Node, *operators: str) -> Node | None:
 
 
 def table_rows(embedding: Node) -> int:
-    """Rows of the table that an Embedding reads; 1 where it does not say."""
+    """Return the rows of the table that an Embedding reads; 1 if its attributes do not state them."""
     return integer(embedding.attrs, "input_dim", 1)

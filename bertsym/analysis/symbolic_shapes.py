@@ -1,4 +1,4 @@
-"""Shapes with free axes: a size is a number, or a product such as ``T*16`` of names and numbers."""
+"""Shapes with free axes: a size is a number, or a product of names and numbers such as ``T*16``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ UNKNOWN = "?"
 
 
 def factors(axis: Axis) -> list[str]:
-    """The factors of an axis, in the order in which they lie in memory."""
+    """Split an axis into its factors, from the slowest to the fastest in memory."""
     return str(axis).split("*")
 
 
 def join_axes(axes: Sequence[Axis]) -> Axis:
-    """One axis of several that follow each other."""
+    """Join consecutive axes into one."""
     found: list[str] = []
     for part in (part for axis in axes for part in factors(axis) if part != "1"):
         if part.isdigit() and found and found[-1].isdigit():
@@ -29,16 +29,16 @@ def join_axes(axes: Sequence[Axis]) -> Axis:
 
 
 def reshape(axes: Axes, codes: Sequence[int | None], length: int | None = None) -> tuple[Axes, int | None] | None:
-    """The axes after MXNet's Reshape, and the length that its numbers suppose; None where that is unclear.
+    """Apply MXNet's Reshape; returns the new axes and the sequence length that the numbers imply, or None if unclear.
 
-    Of the codes, 0 keeps an axis, -1 takes what is left, -2 the axes that follow, -3 joins two. Reshaping keeps
-    the order of the values, so that each new axis has to be some of the old factors in their order. `length` is
-    that of the graph, where it takes no other.
+    The code 0 keeps an axis, -1 stands for the remaining size, -2 for all further axes, and -3 joins two axes.
+    A reshape keeps the order of the elements, so each new axis consists of consecutive old factors. `length` is the
+    fixed length of the graph, if it has one.
     """
-    wanted = _wanted(axes, codes)
+    wanted = _decode_shape(axes, codes)
     if wanted is None or wanted.count(None) > 1:
         return None
-    supposed = None if length or None in wanted else _supposed_length(axes, [axis for axis in wanted if axis])
+    supposed = None if length or None in wanted else _implied_length(axes, [axis for axis in wanted if axis])
     length = length or supposed
     hole = wanted.index(None) if None in wanted else len(wanted)
     left = _Factors(axes, length)
@@ -51,24 +51,24 @@ def reshape(axes: Axes, codes: Sequence[int | None], length: int | None = None) 
     return tuple(axis for axis in found if axis is not None), supposed
 
 
-def _supposed_length(axes: Axes, wanted: Sequence[Axis]) -> int | None:
-    """The length that the numbers of a new shape stand for, when nothing else of it is free."""
-    names, number = _names(axes), _number(axes)
-    if sorted([*_names(wanted), LENGTH]) != sorted(names) or _number(wanted) % number:
+def _implied_length(axes: Axes, wanted: Sequence[Axis]) -> int | None:
+    """The length that makes the numbers of a new shape fit, if only the length is free."""
+    names, number = _free_factors(axes), _fixed_product(axes)
+    if sorted([*_free_factors(wanted), LENGTH]) != sorted(names) or _fixed_product(wanted) % number:
         return None
-    return _number(wanted) // number
+    return _fixed_product(wanted) // number
 
 
-def _names(axes: Sequence[Axis]) -> list[str]:
+def _free_factors(axes: Sequence[Axis]) -> list[str]:
     return [part for axis in axes for part in factors(axis) if not part.isdigit()]
 
 
-def _number(axes: Sequence[Axis]) -> int:
+def _fixed_product(axes: Sequence[Axis]) -> int:
     return math.prod(int(part) for axis in axes for part in factors(axis) if part.isdigit())
 
 
-def _wanted(axes: Axes, codes: Sequence[int | None]) -> list[Axis | None] | None:
-    """The new axes, None for the one that takes what is left."""
+def _decode_shape(axes: Axes, codes: Sequence[int | None]) -> list[Axis | None] | None:
+    """Decode a Reshape's codes to axes; None stands for the remaining size."""
     found: list[Axis | None] = []
     place = 0
     for code in codes:
@@ -90,23 +90,23 @@ def _wanted(axes: Axes, codes: Sequence[int | None]) -> list[Axis | None] | None
 
 
 class _Factors:
-    """The factors of a shape that were not used yet."""
+    """The factors of a shape that are not used yet."""
 
     def __init__(self, axes: Sequence[Axis], length: int | None, *, backwards: bool = False) -> None:
         self.left = [part for axis in axes for part in factors(axis) if part != "1"]
-        self.length = length  #: what a number may mean by LENGTH
+        self.length = length  #: a number that may stand for LENGTH
         self.backwards = backwards
 
     def reversed(self) -> _Factors:
-        """The same factors from the other end."""
+        """Return the same factors in reverse order."""
         return _Factors(self.left[::-1], self.length, backwards=not self.backwards)
 
     def rest(self) -> Axis:
-        """All that is left, as one axis."""
+        """Join the remaining factors into one axis."""
         return join_axes(self.left)
 
     def take(self, axis: Axis) -> Axis | None:
-        """Use up the factors of a new axis; None when the next ones are others."""
+        """Use up the factors of a new axis; None if the next factors differ."""
         used: list[Axis] = []
         for part in factors(axis)[::-1] if self.backwards else factors(axis):
             found = self._take_number(int(part)) if part.isdigit() else self._take_name(part)
@@ -135,7 +135,7 @@ class _Factors:
                 number //= common
                 self.left[:1] = [str(int(factor) // common)] if int(factor) > common else []
             elif factor == LENGTH and self.length and number % self.length == 0:
-                # A length that was written as a number stays a free axis.
+                # A length given as a number stays a free axis.
                 used.append(LENGTH)
                 number //= self.length
                 del self.left[0]
@@ -145,7 +145,7 @@ class _Factors:
 
 
 def rename_axes(axes: Axes, names: Mapping[str, str]) -> Axes:
-    """Axes with other names for the free ones, in products too: ``4*batch`` for ``4*N``."""
+    """Rename free axes, in products too: ``4*N`` becomes ``4*batch``."""
     return tuple(
         "*".join(names.get(part, part) for part in axis.split("*")) if isinstance(axis, str) else axis for axis in axes
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bertsym.analysis.constants import constant, is_count, is_mask, is_valid_length, shape_of
+from bertsym.analysis.constants import find_constant, is_count, is_mask, is_valid_length, shape_of
 from bertsym.analysis.encoder_detection import ADDITIONS, DetectedEncoder
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, UNKNOWN, Axes, Axis, factors, reshape
 from bertsym.analysis.trace import (
@@ -29,7 +29,7 @@ from bertsym.symbol.variable_roles import input_variables, label_variables
 
 @dataclass(frozen=True)
 class FlowContext:
-    """What the rules may ask besides a node and the trace of its input."""
+    """What the rules need besides a node and the trace of its input."""
 
     graph: SymbolGraph
     encoder: DetectedEncoder
@@ -37,15 +37,15 @@ class FlowContext:
 
     @functools.cached_property
     def inputs(self) -> set[str]:
-        """Variables that are no parameters."""
+        """Variables that are not parameters."""
         return {*input_variables(self.graph, self.params or ()), *label_variables(self.graph)}
 
     def reads_input(self, output: Output) -> bool:
-        """Whether a tensor depends on what is asked, and not on parameters only."""
+        """Whether a tensor depends on an input, and not only on parameters."""
         return any(node.is_variable and node.name in self.inputs for node in self.graph.ancestors(output.node))
 
     def shape(self, output: Output) -> tuple[int, ...] | None:
-        """The shape of a parameter, where it is known."""
+        """Return the shape of a parameter, if it is known."""
         return shape_of(output, self.params)
 
 
@@ -98,7 +98,7 @@ def trace_combination(node: Node, known: Sequence[Trace | None], context: FlowCo
 
 
 def _keeps_axes(node: Node, data: Trace, other: Output, context: FlowContext) -> bool:
-    """Whether `other` is a parameter that is too small to choose among the tokens, or to spread them."""
+    """Whether `other` is a parameter that cannot weight tokens differently or broadcast them."""
     if context.reads_input(other):
         return False
     shape = context.shape(other)
@@ -107,7 +107,7 @@ def _keeps_axes(node: Node, data: Trace, other: Output, context: FlowContext) ->
     return len(shape) == len(data.axes) and all(size in (1, axis) for size, axis in zip(shape, data.axes))
 
 
-# Values that stay, functions of each value or of the units of each token
+# Identities, and functions of each element or of the units of each token
 
 
 def _same(_: Node, data: Trace, _context: FlowContext, _index: int) -> Trace:
@@ -127,8 +127,8 @@ def _scalar(node: Node, data: Trace, _: FlowContext, _index: int) -> Trace | Non
 
 
 def _along_axis(node: Node, data: Trace, _: FlowContext, _index: int) -> Trace | None:
-    """A function of all values along an axis, which must not be that of the tokens."""
-    axis = _axis(node, data, -1)
+    """A function of all elements along an axis, which must not be the axis of the tokens."""
+    axis = _axis_number(node, data, -1)
     return (
         None
         if axis is None or (_is_free(data.axes[axis]) and data.selection is TokenSelection.ALL)
@@ -137,7 +137,7 @@ def _along_axis(node: Node, data: Trace, _: FlowContext, _index: int) -> Trace |
 
 
 def _of_rows(node: Node, data: Trace, _: FlowContext, _index: int) -> Trace | None:
-    """A function of all values of a text."""
+    """A function of all elements of a text."""
     plain = node.attrs.get("mode", "instance") == "instance" and not flag(node.attrs, "multi_output", False)
     return (
         data.then(function_step(node.op))
@@ -160,7 +160,7 @@ def trace_dense_input(
     """Trace the input of a FullyConnected, flattened if it flattens, with the length that its weight fits."""
     found: Trace | None = data
     if flag(dense.attrs, "flatten", True) and len(data.axes) > 2:
-        found = _to_shape(data, (0, -1), encoder) if BATCH in factors(data.axes[0]) else None
+        found = _reshape_to(data, (0, -1), encoder) if BATCH in factors(data.axes[0]) else None
     if found is None or BATCH in factors(found.axes[-1]):
         return None
     if LENGTH not in factors(found.axes[-1]):
@@ -175,8 +175,8 @@ def trace_dense_input(
 # Axes
 
 
-def _axis(node: Node, data: Trace, default: int, key: str = "axis") -> int | None:
-    """The number of an axis, from 0; None where the tensor has no such axis."""
+def _axis_number(node: Node, data: Trace, default: int, key: str = "axis") -> int | None:
+    """Number of an axis, from 0; None if the tensor does not have it."""
     axis = integer(node.attrs, key, default)
     if node.attrs.get(key) == "None" or not -len(data.axes) <= axis < len(data.axes):
         return None
@@ -196,7 +196,7 @@ def _transpose(node: Node, data: Trace, _: FlowContext, _index: int) -> Trace | 
 
 def _swap(node: Node, data: Trace, _: FlowContext, _index: int) -> Trace | None:
     axes = list(data.axes)
-    one, other = _axis(node, data, 0, "dim1"), _axis(node, data, 0, "dim2")
+    one, other = _axis_number(node, data, 0, "dim1"), _axis_number(node, data, 0, "dim2")
     if one is None or other is None:
         return None
     axes[one], axes[other] = axes[other], axes[one]
@@ -211,7 +211,7 @@ def _expand(node: Node, data: Trace, _: FlowContext, _index: int) -> Trace:
 
 def _squeeze(node: Node, data: Trace, _: FlowContext, _index: int) -> Trace | None:
     wanted = {axis % len(data.axes) for axis in integers(node.attrs, "axis") if axis is not None}
-    # MXNet itself checks an axis whose size is not known here.
+    # MXNet checks axes of unknown size when it runs.
     if any(data.axes[axis] not in (1, UNKNOWN) for axis in wanted):
         return None
     axes = tuple(size for i, size in enumerate(data.axes) if (i not in wanted if wanted else size != 1))
@@ -221,14 +221,14 @@ def _squeeze(node: Node, data: Trace, _: FlowContext, _index: int) -> Trace | No
 def _reshape(node: Node, data: Trace, context: FlowContext, _: int) -> Trace | None:
     if flag(node.attrs, "reverse", False):
         return None
-    return _to_shape(data, integers(node.attrs, "shape"), context.encoder)
+    return _reshape_to(data, integers(node.attrs, "shape"), context.encoder)
 
 
 def _flatten(_: Node, data: Trace, context: FlowContext, _index: int) -> Trace | None:
-    return _to_shape(data, (0, -1), context.encoder)
+    return _reshape_to(data, (0, -1), context.encoder)
 
 
-def _to_shape(data: Trace, shape: tuple[int | None, ...], encoder: DetectedEncoder) -> Trace | None:
+def _reshape_to(data: Trace, shape: tuple[int | None, ...], encoder: DetectedEncoder) -> Trace | None:
     found = reshape(data.axes, shape, encoder.length)
     if found is None:
         return None
@@ -248,7 +248,7 @@ def _to_shape(data: Trace, shape: tuple[int | None, ...], encoder: DetectedEncod
 
 
 def _select(data: Trace, axis: int, begin: int | None, end: int | None, context: FlowContext) -> Trace | None:
-    """A range of one axis; of the tokens, one or some of them."""
+    """Trace a range of an axis; a range of the tokens selects one or some of them."""
     begin = begin or 0
     axes, size = list(data.axes), data.axes[axis]
     length = context.encoder.length or data.length if size == LENGTH else None
@@ -282,16 +282,16 @@ def _slice(node: Node, data: Trace, context: FlowContext, _: int) -> Trace | Non
 
 
 def _slice_axis(node: Node, data: Trace, context: FlowContext, _: int) -> Trace | None:
-    axis = _axis(node, data, 0)
+    axis = _axis_number(node, data, 0)
     if axis is None:
         return None
     end = next(iter(integers(node.attrs, "end")), None)
     return _select(data, axis, integer(node.attrs, "begin", 0), end, context)
 
 
-def _chosen(node: Node, data: Trace, axis: int | None, context: FlowContext) -> Trace | None:
-    """One token at a constant index."""
-    index = constant(node.inputs[1], context.params)
+def _select_constant(node: Node, data: Trace, axis: int | None, context: FlowContext) -> Trace | None:
+    """Trace the token at a constant index."""
+    index = find_constant(node.inputs[1], context.params)
     if index is None or axis is None:
         return None
     wraps = node.attrs.get("mode", "clip") == "wrap"
@@ -305,31 +305,31 @@ def _chosen(node: Node, data: Trace, axis: int | None, context: FlowContext) -> 
 
 
 def _take(node: Node, data: Trace, context: FlowContext, _: int) -> Trace | None:
-    axis = _axis(node, data, 0)
-    chosen, index = _chosen(node, data, axis, context), constant(node.inputs[1], context.params)
+    axis = _axis_number(node, data, 0)
+    chosen, index = _select_constant(node, data, axis, context), find_constant(node.inputs[1], context.params)
     if chosen is None or axis is None or index is None:
         return None
-    # The indices' axes stand where the axis was.
+    # The axes of the indices replace the axis.
     between: Axes = index.shape if index.shape is not None else (UNKNOWN,)
     return dataclasses.replace(chosen, axes=(*data.axes[:axis], *between, *data.axes[axis + 1 :]))
 
 
 def _pick(node: Node, data: Trace, context: FlowContext, _: int) -> Trace | None:
-    axis = _axis(node, data, -1)
-    chosen = _chosen(node, data, axis, context)
+    axis = _axis_number(node, data, -1)
+    chosen = _select_constant(node, data, axis, context)
     if chosen is None or axis is None or flag(node.attrs, "keepdims", False):
         return chosen
     return dataclasses.replace(chosen, axes=(*data.axes[:axis], *data.axes[axis + 1 :]))
 
 
 def _split(node: Node, data: Trace, context: FlowContext, index: int) -> Trace | None:
-    axis, count = _axis(node, data, 1), integer(node.attrs, "num_outputs", 1)
+    axis, count = _axis_number(node, data, 1), integer(node.attrs, "num_outputs", 1)
     if axis is None or count < 1:
         return None
     size, squeezed = data.axes[axis], flag(node.attrs, "squeeze_axis", False)
     length = context.encoder.length or data.length
     if size == LENGTH and (squeezed if length is None else length == count):
-        # Every part is one token, and there are no more.
+        # Each output is one token, so the length is the number of outputs.
         found = _select(dataclasses.replace(data, length=count), axis, index, index + 1, context)
     elif isinstance(size, int) and size % count == 0:
         found = _select(data, axis, index * size // count, (index + 1) * size // count, context)
@@ -343,14 +343,14 @@ def _split(node: Node, data: Trace, context: FlowContext, index: int) -> Trace |
 def _mask(node: Node, data: Trace, context: FlowContext, _: int) -> Trace | None:
     if not flag(node.attrs, "use_sequence_length", False) or len(node.inputs) < 2:
         return data
-    axis = _axis(node, data, 0)
+    axis = _axis_number(node, data, 0)
     if axis is None or data.axes[axis] != LENGTH or not is_valid_length(node.inputs[1], context.encoder.valid_length):
         return None
     return dataclasses.replace(data, masked=decimal(node.attrs, "value", 0.0) == 0)
 
 
 def _last(node: Node, data: Trace, context: FlowContext, _: int) -> Trace | None:
-    axis = _axis(node, data, 0)
+    axis = _axis_number(node, data, 0)
     if axis is None or data.selection is not TokenSelection.ALL or data.axes[axis] != LENGTH:
         return None
     axes = (*data.axes[:axis], *data.axes[axis + 1 :])

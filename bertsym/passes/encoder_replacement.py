@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bertsym.analysis.encoder_detection import DetectedEncoder, is_first, require_encoder
+from bertsym.analysis.encoder_detection import DetectedEncoder, require_encoder, selects_first_token
 from bertsym.analysis.token_flow import is_time_major, swaps_batch_and_length
 from bertsym.encoders.forms import Form
 from bertsym.encoders.graph import encoder_graph
@@ -116,7 +116,7 @@ def _insert_before(
 
 def _read_first(rest: SymbolGraph, placeholder: Node) -> None:
     """Let the readers of a tensor that was position 0 alone, (N, 1, U), slice it from (N, T, U)."""
-    readers = [node for node in rest.consumers(placeholder) if not is_first(node)]
+    readers = [node for node in rest.consumers(placeholder) if not selects_first_token(node)]
     if readers or Output(placeholder) in rest.outputs:
         with rest.edit():
             attrs = {"axis": "1", "begin": "0", "end": "1"}
@@ -130,7 +130,7 @@ def _reads_only_first(rest: SymbolGraph, placeholder: Node) -> bool:
     slices = [node for reader in readers for node in (rest.consumers(reader) if reader in masks else [reader])]
     if Output(placeholder) in rest.outputs or any(Output(mask) in rest.outputs for mask in masks):
         return False
-    if not slices or not all(is_first(node) for node in slices):
+    if not slices or not all(selects_first_token(node) for node in slices):
         return False
     for mask in masks:  # position 0 is never padding
         rest.rewire(mask, placeholder)
