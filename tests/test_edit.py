@@ -90,7 +90,7 @@ def test_other_parameter_names_make_a_symbol_that_is_not_fine_tuned(
     assert cli("inspect", tmp_path / "new").code == 0
     arguments = ["--train", tables.train, "--dev", tables.dev, tmp_path / "tuned"]
     refused = refusal(cli("finetune", tmp_path / "new", *arguments), tmp_path / "tuned-symbol.json")
-    assert "not one of export's BERTs" in refused
+    assert "not of a BERT that export writes" in refused
     back = edit(tmp_path / "new", tmp_path / "back", Edits(prefixes=(("encoder_", "bertencoder0_"),)))
     assert back.written is not None
     assert isinstance(back.written.bundle, Bundle)

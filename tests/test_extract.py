@@ -101,7 +101,7 @@ def test_another_part_is_inspected_but_not_trained_on(cli: Cli, bundles: dict[st
     data = tmp_path / "data.tsv"
     data.write_text("label\ttext\na\tthe cat\nb\tthe dog\n")
     refused = cli("finetune", tmp_path / "part", "--train", data, "--dev", data, tmp_path / "out")
-    assert "not one of export's BERTs" in refusal(refused, tmp_path / "out-symbol.json")
+    assert "not of a BERT that export writes" in refusal(refused, tmp_path / "out-symbol.json")
 
 
 def test_the_part_loads_as_a_symbol_block(bundles: dict[str, Path], tmp_path: Path) -> None:

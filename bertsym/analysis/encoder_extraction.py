@@ -212,7 +212,7 @@ class _LayerMatcher:
                 waiting += [source.node for source in other.inputs] if other.op in _GELU_BY_ERF else []
         ends = [other for other in found if other.op not in _GELU_BY_ERF]
         if len(ends) != 1 or sum(other.op == "erf" for other in found) != 1:
-            raise _unexpected(node, f"{' or '.join(ACTIVATIONS)} expected between the feed-forward layers")
+            raise _unexpected(node, f"expected {' or '.join(ACTIVATIONS)} between the feed-forward layers")
         self.matcher.activations.setdefault("gelu", node)
         return ends[0]
 
