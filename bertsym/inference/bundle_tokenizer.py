@@ -10,7 +10,7 @@ from typing import BinaryIO
 from bertsym.bundle import TOKENIZER, Bundle, SymbolBundle, open_any
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import DataError, ModelError, UsageError
-from bertsym.inference.classifier import as_trained, check_pair
+from bertsym.inference.classifier import check_pair, complete_table_format
 from bertsym.json_reader import JsonValue
 from bertsym.signature import Signature
 from bertsym.text.features import Features, encode_each
@@ -83,7 +83,7 @@ class BundleTokenizer:
         if is_stream and table_format == TableFormat():
             table_format = TableFormat("pairs" if self.signature.pair else "lines")
         else:
-            table_format = as_trained(self.signature, table_format)
+            table_format = complete_table_format(self.signature, table_format)
             if is_stream and table_format.kind is None:
                 table_format = dataclasses.replace(table_format, kind="tsv")
         table = Table(source, table_format, need_label=False)

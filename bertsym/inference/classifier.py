@@ -32,7 +32,7 @@ def open_classifier(prefix: str | Path) -> Bundle:
     return bundle
 
 
-def task_of(signature: Signature, name: str | None = None) -> Task:
+def find_task(signature: Signature, name: str | None = None) -> Task:
     """Return the entry of TASKS with this name, or by default that of the classifier's training.
 
     Raises UsageError for a name that is not in TASKS, and ModelError for a signature whose task is not.
@@ -45,7 +45,7 @@ def task_of(signature: Signature, name: str | None = None) -> Task:
     return TASKS[name]
 
 
-def as_trained(signature: Signature, table_format: TableFormat) -> TableFormat:
+def complete_table_format(signature: Signature, table_format: TableFormat) -> TableFormat:
     """Complete a table format: by default header, columns and dropped labels are those of the training table."""
     return dataclasses.replace(
         table_format,

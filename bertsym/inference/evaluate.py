@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertsym.errors import DataError
-from bertsym.inference.classifier import open_classifier, task_of
+from bertsym.inference.classifier import find_task, open_classifier
 from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.inference.predictor import BATCH_SIZE, Predictor
 from bertsym.inference.rows import read_encoded
@@ -58,7 +58,7 @@ def evaluate(
     """
     bundle = open_classifier(prefix)
     signature = bundle.signature
-    judged = task_of(signature, task)
+    judged = find_task(signature, task)
     if task:
         table_format = dataclasses.replace(table_format, columns=table_format.columns.or_else(judged.columns))
     rows = read_encoded(bundle, path, table_format, True, on_bad_row, warn)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bertsym.bundle import Bundle
 from bertsym.errors import DataError
-from bertsym.inference.classifier import as_trained, check_pair
+from bertsym.inference.classifier import check_pair, complete_table_format
 from bertsym.text.reading import Rows, read_encoded_rows, warn_of_absent_labels
 from bertsym.text.tables import Table, TableFormat
 
@@ -25,7 +25,7 @@ def read_encoded(
     `on_bad_row` and `warn` are passed to `text.reading.read_encoded_rows`.
     """
     signature = bundle.signature
-    table = Table(path, as_trained(signature, table_format), need_label=labelled)
+    table = Table(path, complete_table_format(signature, table_format), need_label=labelled)
     tokenizer = bundle.tokenizer(signature.tokenizer, signature.max_length)
     rows = read_encoded_rows(table, tokenizer, signature.class_names, on_bad_row, warn)
     check_pair(signature, table.columns.pair is not None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bertsym.bundle import PARAMS, Bundle
-from bertsym.inference.classifier import task_of
+from bertsym.inference.classifier import find_task
 from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features
@@ -33,7 +33,7 @@ class Measured:
 
 def metrics_of(bundle: Bundle, probabilities: Array, rows: Rows) -> dict[str, float]:
     """The metrics of the classifier's task, the deciding metric first."""
-    task = task_of(bundle.signature)
+    task = find_task(bundle.signature)
     return evaluate_probabilities(
         probabilities, rows.classes, bundle.signature.class_names, task.metrics, task.positive_label
     )

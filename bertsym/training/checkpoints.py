@@ -80,7 +80,7 @@ class Checkpoints:
         checkpoint of another run, and ModelError if all are damaged.
         """
         faults: list[ModelError] = []
-        for step, path in self._found():
+        for step, path in self._list_checkpoints():
             try:
                 checkpoint = self._read(path)
             except ModelError as fault:
@@ -106,7 +106,7 @@ class Checkpoints:
         arrays = {_ARRAYS: checkpoint.arrays, **({_BEST: checkpoint.best} if checkpoint.best else {})}
         self._write(f"checkpoint-{step}", checkpoint.state, arrays)
         self._step = step
-        found = self._found()
+        found = self._list_checkpoints()
         # Later checkpoints are damaged ones that were skipped; they must not count as kept.
         later = [path for other, path in found if other > step]
         for path in [*later, *(path for _, path in found[len(later) + self._keep :])]:
@@ -162,7 +162,7 @@ class Checkpoints:
         """Remove the folder with all checkpoints and arrays."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _found(self) -> list[tuple[int, Path]]:
+    def _list_checkpoints(self) -> list[tuple[int, Path]]:
         """Return steps and folders, newest first."""
         if not self._folder.is_dir():
             return []

@@ -1,4 +1,4 @@
-"""What a run trains: a whole classifier, or its head on the output of a frozen encoder."""
+"""What a run trains: encoder and head together, or the head on the output of a frozen encoder."""
 
 from __future__ import annotations
 
