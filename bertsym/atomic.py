@@ -20,7 +20,7 @@ _POLL = 0.01  # seconds between looks at a lock that another process has
 
 
 class DigestFile:
-    """A binary file that is written once, and the SHA-256 of what was meant to be in it."""
+    """A binary file that is written once, with the SHA-256 of the written bytes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._digest, self._size = file, hashlib.sha256(), 0
@@ -37,7 +37,7 @@ class DigestFile:
 
 
 def write_file(path: Path, write: Callable[[DigestFile], object]) -> dict[str, Any]:
-    """Make a file of what `write` writes, safe on the disk; its entry in a manifest. Raises OSError."""
+    """Write a file and sync it to disk; returns its manifest entry. Raises OSError."""
     with open(path, "wb") as file:
         digesting = DigestFile(file)
         write(digesting)
@@ -47,13 +47,13 @@ def write_file(path: Path, write: Callable[[DigestFile], object]) -> dict[str, A
 
 
 def write_text(path: Path, text: str) -> dict[str, Any]:
-    """The same for a text."""
+    """Write a text as `write_file` does."""
     content = text.encode("utf-8", "backslashreplace")  # a path in it may not be UTF-8
     return write_file(path, lambda file: file.write(content))
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder safe on the disk."""
+    """Sync the entries of a folder to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -97,7 +97,7 @@ class WorkFolder:
             self._roll_back()
 
     def clear(self) -> None:
-        """Remove everything but the lock."""
+        """Remove everything except the lock."""
         for path in self.path.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""A symbol with its parameters, from a bundle or from any files that MXNet wrote."""
+"""Open a symbol with its parameters, from a bundle or from any files that MXNet wrote."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Model:
-    """A graph, its parameters where there are any, and the bundle where it is one."""
+    """A graph with its parameters, if any, and its bundle, if it has one."""
 
-    name: str  #: as it was asked for
+    name: str  #: as the caller gave it
     symbol_path: Path
     graph: SymbolGraph
     params: Parameters | None
@@ -49,9 +49,9 @@ class Model:
     bundle: Bundle | SymbolBundle | None
     #: whether it is a BERT's bundle whose digests were checked, or was made of one: MXNet may run it in this process
     trusted: bool = False
-    #: shapes of inputs, by name, that are known from what the model was made of
+    #: shapes of inputs by name, known from the model that this one is derived from
     known_axes: Mapping[str, Axes] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()  #: what a user should know of how the files were read
+    notes: tuple[str, ...] = ()  #: for the user, about reading the files
     symbol_digest: str = ""  #: SHA-256 of the symbol file of a model that is not a bundle
 
     @functools.cached_property
@@ -143,7 +143,7 @@ class Model:
 
     @property
     def parameters(self) -> list[str]:
-        """Variables that need a value from the parameter file."""
+        """Variables whose elements come from the parameter file."""
         others = {*self.inputs, *self.label_inputs}
         return [name for name in self.graph.variables if name not in others]
 
@@ -160,7 +160,7 @@ class Model:
 
     @property
     def superfluous(self) -> list[str]:
-        """Arrays of the file that the graph does not read."""
+        """Arrays of the parameter file that the graph does not read."""
         known = set(self.graph.variables)
         return [name for name in self.param_shapes if name not in known]
 
@@ -240,7 +240,7 @@ def _open_bundle(name: str, prefix: Path, digests: bool) -> Model:
 
 
 def _read_graph(path: Path) -> tuple[SymbolGraph, str]:
-    """The graph of a symbol file, and the SHA-256 of what was read."""
+    """Read the graph of a symbol file, and the SHA-256 of the bytes."""
     try:
         content = read_bytes(path)
     except OSError as error:
@@ -252,7 +252,7 @@ def _read_graph(path: Path) -> tuple[SymbolGraph, str]:
 
 
 def _graph_notes(graph: SymbolGraph, path: Path) -> Iterator[str]:
-    """What a user should know of a symbol file that was read."""
+    """Note peculiarities of a symbol file."""
     raw = (graph.document or {})["nodes"]
     count = collections.Counter(node["name"] for node in raw if node["op"] == VARIABLE)
     repeated = [name for name, number in count.items() if number > 1]
@@ -267,7 +267,7 @@ def _graph_notes(graph: SymbolGraph, path: Path) -> Iterator[str]:
 
 
 def _params_notes(graph: SymbolGraph, params: ParamsFile) -> Iterator[str]:
-    """What is read otherwise than the file has it: sparse arrays, and kinds that are not those of the graph."""
+    """Note sparse arrays, and arrays that are stored with another kind than in the graph."""
     if params.sparse:
         yield f"{params.path}: sparse arrays are read as dense ones: {join_names(params.sparse)}"
     states = set(auxiliary_states(graph))

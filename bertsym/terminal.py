@@ -1,4 +1,4 @@
-"""Text from files and from other processes, made safe for a terminal."""
+"""Escape untrusted text for a terminal."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ _LONGEST = 2000  # characters of a message
 
 
 def escaped(line: str) -> str:
-    """A line without anything that a terminal would obey, or show elsewhere: what is not printable is escaped."""
+    """Escape the unprintable characters of a line, so that it cannot control the terminal."""
     if line.isprintable():
         return line
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
 
 
 def one_line(message: str) -> str:
-    """A message as one line of at most 2,000 characters, escaped."""
+    """Format a message as one escaped line of at most 2,000 characters."""
     shown = escaped(" ".join(message.splitlines()))
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."

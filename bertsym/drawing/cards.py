@@ -1,4 +1,4 @@
-"""A picture in cards, one below the other: the inputs, each group, what stands between groups, the head."""
+"""Split a picture into a column of cards: inputs, groups, nodes between groups, head."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bertsym.symbol.node import Node, Output
 
 @dataclass(frozen=True)
 class Card:
-    """One part of the column."""
+    """One card of the column."""
 
     title: str
     subtitle: str
@@ -45,7 +45,7 @@ def _title(picture: Picture, number: int) -> str:
 
 
 def _places_between(picture: Picture) -> Mapping[Node, int]:
-    """For nodes without a group the number of the group that they come after, -1 for those before all."""
+    """Map each node without a group to the number of the group before it; -1 before the first group."""
     places: dict[Node, int] = {}
     numbers = {group.title: number for number, group in enumerate(picture.groups)}
     for node in picture.drawn:
@@ -66,7 +66,7 @@ def _places_between(picture: Picture) -> Mapping[Node, int]:
 
 
 def arrows_of(picture: Picture, cards: list[Card]) -> tuple[list[list[Output]], list[list[Output]]]:
-    """For each card what it reads from the card above it, and what from elsewhere."""
+    """For each card: the outputs that it reads from the card above, and those from other cards."""
     card_of = {node: number for number, card in enumerate(cards) for node in card.nodes}
     above: list[list[Output]] = []
     elsewhere: list[list[Output]] = []

@@ -1,4 +1,4 @@
-"""How nodes look: the kind of an operator, its colours, and the short texts in its box."""
+"""Appearance of nodes: kind of operator, colours, and texts in the box."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def parameter_role(name: str) -> str:
 
 
 def common_prefix(nodes: Iterable[Node]) -> str:
-    """The beginning that the names of all operators share, up to an underscore; empty when it says little."""
+    """Common prefix of the names of all operators, up to an underscore; empty if it is short."""
     names = [node.name for node in nodes if not node.is_variable]
     if len(names) < 2:
         return ""
@@ -139,6 +139,6 @@ def common_prefix(nodes: Iterable[Node]) -> str:
 
 
 def sentence_parts(sentence: str) -> list[tuple[str, bool]]:
-    """A sentence in pieces, with whether each is a name, which stood between backticks."""
+    """Split a sentence at its backticks; each piece comes with whether it is a name."""
     pieces = sentence.split("`")
     return [(piece, number % 2 == 1) for number, piece in enumerate(pieces) if piece]

@@ -1,4 +1,4 @@
-"""A picture as a file of Netron's own format, in which every edge has its shape.
+"""Write a picture in Netron's own format, in which every edge has a shape.
 
 For a ``-symbol.json`` Netron shows the shapes of parameters only. Its format ``.netron`` is the JSON of what it
 draws (source/message.js of Netron, read with 9.3.3; it calls the format experimental).

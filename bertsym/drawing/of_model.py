@@ -1,4 +1,4 @@
-"""Draw: a symbol as a picture, with what is known of it as a BERT."""
+"""Draw a symbol, with the layers of its encoder and what its classifiers read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One HTML page of a picture: a column of cards that fold open, a panel for the chosen node, a search box.
+"""Render a picture as an HTML page: a column of cards that fold open, a panel for the chosen node, a search box.
 
 The page refers to nothing outside of itself. Without JavaScript the cards still fold; panel and search need it.
 """

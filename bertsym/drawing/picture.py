@@ -1,4 +1,4 @@
-"""What is to be drawn: a graph, and what is known about it."""
+"""The input of all renderers: a graph with groups, shapes and highlights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphviz: DOT text in, SVG or PNG out, the same bytes every time."""
+"""Render DOT text as SVG or PNG by Graphviz, deterministically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a changed graph compute what the original does: both run by mxnet on the same inputs."""
+"""Compare a changed graph with the original: MXNet runs both on the same inputs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ DEFAULT_RTOL = 1e-5  #: largest difference allowed, relative to the scale
 
 
 class NotComparableError(ModelError):
-    """The original can't be run, so that nothing can be compared with it."""
+    """The original can't be run, so nothing can be compared with it."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two values of one tensor compared."""
+    """A comparison of two versions of a tensor."""
 
     name: str
-    max_difference: float  #: infinite where the shapes differ, or a value is finite in one only
-    scale: float  #: largest absolute value of the first
-    shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None  #: where they differ
-    not_finite: tuple[int, int] = (0, 0)  #: values of each that are infinite or no number
+    max_difference: float  #: infinite if the shapes differ, or if an element is finite in one version only
+    scale: float  #: largest absolute element of the first version
+    shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None  #: both shapes, if they differ
+    not_finite: tuple[int, int] = (0, 0)  #: number of elements of each version that are infinite or NaN
 
     @property
     def relative(self) -> float:
@@ -44,7 +44,7 @@ class Difference:
 
 
 def difference(name: str, one: Array, other: Array) -> Difference:
-    """The largest difference of two arrays; where both hold the same, no numbers and infinities too, there is none."""
+    """Compare two arrays; equal infinities and NaNs do not differ."""
     if one.shape != other.shape:
         return Difference(name, np.inf, 1.0, (one.shape, other.shape))
     lost = (int(np.count_nonzero(~np.isfinite(one))), int(np.count_nonzero(~np.isfinite(other))))
@@ -54,7 +54,7 @@ def difference(name: str, one: Array, other: Array) -> Difference:
         return Difference(name, 0.0, scale, not_finite=lost)
     with np.errstate(invalid="ignore"):  # infinite minus infinite
         largest = float(np.abs(one[unlike].astype(np.float64) - other[unlike]).max())
-    # Of large integers the difference may vanish in float64.
+    # The difference of large integers may vanish in float64.
     largest = largest or float(np.finfo(np.float32).tiny)
     return Difference(name, largest if np.isfinite(largest) else np.inf, scale, not_finite=lost)
 
@@ -114,7 +114,7 @@ def spoilt_by_fusion(model: Model, shapes: Mapping[str, Shape] | None = None) ->
 
 
 def _values(model: Model, inputs: Mapping[str, Array], outputs: Sequence[Output]) -> list[Array]:
-    """Values of outputs, of which some may be inputs themselves."""
+    """Compute the values of outputs; some may be inputs."""
     assert model.params is not None
     computed = list(dict.fromkeys(output for output in outputs if not output.node.is_variable))
     values: dict[Output, Array] = {}

@@ -1,4 +1,4 @@
-"""Edit: names, prefixes, attributes and dropout of a symbol, in its graphs and its parameters."""
+"""Edit names, attributes and dropout of a symbol, in all its graphs and in its parameters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Edits:
     ``renames`` and ``prefixes`` are pairs of old and new; a rename may be a pattern with as many ``*`` on both
     sides. Where a rule hits several nodes of one name, the second and further ones are numbered: ``NEW``, ``NEW_2``.
     ``OLD#2`` is the second node named ``OLD`` only. ``attributes`` are triples of a node or pattern, attribute and
-    value. ``dropout`` is the new probability of all Dropout nodes, or ``off``, which takes them out.
+    value. ``dropout`` is the new probability of all Dropout nodes, or ``off``, which removes them.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
@@ -42,10 +42,10 @@ class Edits:
 
 @dataclass(frozen=True)
 class EditResult:
-    """What was changed, a line each, and what was written; None of a dry run."""
+    """Result of `edit`."""
 
-    changes: list[str]
-    written: SurgeryResult | None
+    changes: list[str]  #: one line per change
+    written: SurgeryResult | None  #: None after a dry run
 
 
 def edit(
@@ -105,7 +105,7 @@ def edit(
             listed_outputs(graph, model.name, trusted=model.trusted)
         return EditResult(changes, None)
 
-    read = set(model.graph.variables)  # an array that nothing reads may have the new name of another
+    read = set(model.graph.variables)  # an unread array may have the new name of another array
     values = {names.get(name, name): array for name, array in require_params(model).items() if name in read}
     changed = changed_model(model, graphs[0], values, names=names)
     config = _config(model, changed)
@@ -170,7 +170,7 @@ def _replace_params(symbol: str | Path, model: Model) -> Model:
 
 
 def _new_names(graphs: Sequence[SymbolGraph], edits: Edits) -> list[dict[Node, str]]:
-    """New names of the nodes of each graph whose names change; a rule numbers the nodes of one name that it hits."""
+    """Map nodes of each graph to their new names; if a rule matches several nodes, their names are numbered."""
     rules = [(*_rename_rule(old, new), f"{old}={new}") for old, new in edits.renames]
     rules += [
         (re.compile(re.escape(old) + "(.*)", re.DOTALL), f"{_literal(new)}\\g<1>", f"{old}={new}")
@@ -274,7 +274,7 @@ def _training_state(model: Model) -> tuple[bool | None, bool]:
 
 
 def _config(model: Model, changed: Model) -> BertConfig | None:
-    """That of the original, with the numbers of the changed graph; None where these are not the same in all layers."""
+    """Update the config with dropout and epsilon of the changed graph; None if layers differ."""
     encoder = changed.encoder
     if not isinstance(model.bundle, Bundle) or encoder is None:
         return None

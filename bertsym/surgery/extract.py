@@ -1,4 +1,4 @@
-"""Extract: any tensor of a graph as an output, any as an input, and the parameters that lie between."""
+"""Extract a part of a symbol between any tensors, with its parameters."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def extract(
 
 
 def _unsafe(model: Model, outputs: Sequence[Output]) -> str | None:
-    """Why MXNet must not run what these outputs depend on, such as an operator that is cut away; None if it may."""
+    """Return why MXNet must not run the ancestors of these outputs, such as a forbidden operator; None if it may."""
     try:
         check_symbol(model.graph.part(outputs), model.name)
     except ModelError as error:
@@ -104,11 +104,11 @@ def _unsafe(model: Model, outputs: Sequence[Output]) -> str | None:
     return None
 
 
-_NEW = "new input: "  # no node of MXNet's is named so
+_NEW = "new input: "  # MXNet gives no node such a name
 
 
 def _name_inputs(graph: SymbolGraph, places: Mapping[Output, Node], variables: Iterable[str]) -> None:
-    """Give new inputs the names of the tensors that they stand for, if no other node and no parameter has them."""
+    """Name new inputs after the tensors that they replace, unless another node or parameter has the name."""
     names: dict[Node, str] = {}
     taken = {*(node.name for node in graph.nodes), *variables}
     for old, place in places.items():
@@ -118,7 +118,7 @@ def _name_inputs(graph: SymbolGraph, places: Mapping[Output, Node], variables: I
 
 
 def _parse_input(text: str, model: Model) -> tuple[str, Axes | None]:
-    """A node, or ``NODE:SHAPE``; a shape has a comma or brackets, an output's index has none."""
+    """Parse ``NODE`` or ``NODE:SHAPE``; a shape has a comma or brackets, the index of an output does not."""
     match = re.fullmatch(r"(.+):([\[(]?[^:()\[\]]*[,\[(][^:()\[\]]*[\])]?|[\[(][^:()\[\]]*[\])])", text)
     if not match or text in {node.name for node in model.graph.nodes}:
         return text, None
@@ -129,7 +129,7 @@ def _parse_input(text: str, model: Model) -> tuple[str, Axes | None]:
 
 
 def _check_shape(name: str, given: Axes, known: Axes | None) -> None:
-    """Raise UsageError for a shape that a tensor of the graph can't have."""
+    """Raise UsageError if a given shape contradicts the known shape."""
     if known is None:
         return
     pairs = [pair for pair in zip(given, known) if all(isinstance(size, int) for size in pair)]

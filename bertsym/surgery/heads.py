@@ -1,4 +1,4 @@
-"""Graft: a head without training on any tensor of a symbol, or the head of a symbol removed."""
+"""Graft an untrained head onto any tensor of a symbol, or remove the head of a symbol."""
 
 from __future__ import annotations
 
@@ -160,14 +160,14 @@ def _check_place(model: Model, place: Output, axes: Axes, head: str, cls_slice: 
 
 
 def _initial(num_outputs: int, units: int, seed: int) -> dict[str, Array]:
-    """As finetune draws them."""
+    """Draw the initial parameters of a head, as `finetune` does."""
     rng = np.random.default_rng(seed)
     weight = rng.standard_normal((num_outputs, units), np.float32) * np.float32(INITIALIZER_RANGE)
     return {f"{FULLY_CONNECTED}_weight": weight, f"{FULLY_CONNECTED}_bias": np.zeros((num_outputs,), np.float32)}
 
 
 def _signature(model: Model, changed: Model, num_classes: int) -> Signature | None:
-    """That of an untrained classifier, on an encoder of export's."""
+    """Build the signature of an untrained classifier on an exported encoder; None for any other model."""
     bundle, output = model.bundle, known_output(changed)
     if not isinstance(bundle, Bundle) or output is None:
         return None
@@ -188,7 +188,7 @@ def _signature(model: Model, changed: Model, num_classes: int) -> Signature | No
 def _remove(
     model: Model, out: str | Path, shapes: Mapping[str, Shape] | None, force: bool, command: list[str] | None
 ) -> SurgeryResult:
-    """The symbol without its classifiers, ending in what they read."""
+    """Write the symbol without its classifiers; it ends in the tensors that they read."""
     reports = model.classifier_reports
     if not any(report.classifier for report in reports):
         raise ModelError(f"{model.name}: there is no head to remove, it ends in {', '.join(model.graph.output_names)}")

@@ -1,4 +1,4 @@
-"""Load what was written as its users will, and compare what it computes with the graph that it was written from."""
+"""Load the written files through MXNet's loaders, and compare the outputs with those of the graph in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bertsym.symbol.params import Array
 from bertsym.symbol.variable_roles import auxiliary_states
 
 C_PREDICT = "C predict API"
-#: loaders of every graph; with auxiliary states the C predict API too, which ignores one that is stored as an argument
+#: for every graph; with auxiliary states the C predict API too, which ignores a state that is stored as an argument
 ALWAYS: tuple[str, ...] = ("Module", "SymbolBlock")
 
 
@@ -58,7 +58,7 @@ def reload_written(
 
 
 def _choose_loaders(model: Model, inputs: Mapping[str, Array], size: int) -> tuple[list[str], list[str]]:
-    """The loaders to try, and a note where the C predict API should be one of them and can't."""
+    """Choose the loaders, and note if the C predict API is needed but can't load the parameters."""
     assert model.params is not None
     loaders, has_states = [*ALWAYS], bool(auxiliary_states(model.graph))
     if has_states and C_PREDICT not in loaders:

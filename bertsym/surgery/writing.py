@@ -43,35 +43,35 @@ from bertsym.text.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Changed:
-    """A graph that was made of a model, with its parameters, before it is written."""
+    """A changed model, before it is written."""
 
     model: Model
     train_graph: SymbolGraph | None = None
     #: inputs that only the training graph has
     label_inputs: tuple[Tensor, ...] = ()
-    #: what the bundle of a BERT would say of it, besides what follows from the graph
+    #: signature for a BERT bundle; form, oldest MXNet and guard are taken from the graph
     signature: Signature | None = None
     config: BertConfig | None = None
-    #: as in a SymbolSignature; by default as in the original
+    #: as in a SymbolSignature; None: as in the original
     trained: bool | None = None
-    is_bert: bool = True  #: False where it can't be one of export's, whatever the graph
-    target: str | None = None  #: the MXNet that it was changed for, a key of `encoders.forms.TARGETS`
-    #: shapes of the model's inputs and outputs, as far as they are known
+    is_bert: bool = True  #: False if the result can't be a BERT bundle
+    target: str | None = None  #: MXNet release that the graph was adapted to, a key of `encoders.forms.TARGETS`
+    #: known shapes of the model's inputs and outputs
     shapes: Mapping[Output, Axes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SurgeryResult:
-    """A bundle that surgery wrote, what it was compared by, and what is to be said of it."""
+    """The bundle that `extract`, `graft_head`, `lower` or `edit` wrote, with its verification."""
 
     bundle: Bundle | SymbolBundle
-    checks: list[Difference]
+    checks: list[Difference]  #: outputs compared with the original
     notes: list[str]
-    loaders: list[str]  #: of MXNet, which computed the same from the written files
+    loaders: list[str]  #: MXNet loaders whose outputs from the written files equal those of the graph
 
     @property
     def verified(self) -> bool:
-        """Whether it was compared with the original, and computes the same."""
+        """Whether the outputs were compared with the original and are equal within tolerance."""
         return bool(self.checks) and all(found.relative <= DEFAULT_RTOL for found in self.checks)
 
 
@@ -83,9 +83,9 @@ def changed_model(
     names: Mapping[str, str] | None = None,
     axes: Mapping[str, Axes] | None = None,
 ) -> Model:
-    """A model of a changed graph, whose parameters are those of `params` that it reads.
+    """Build the model of a changed graph, with the parameters of `params` that the graph reads.
 
-    `names` are the new names of its inputs, `axes` the shapes of inputs that the original does not have.
+    `names` maps old names of inputs to new names; `axes` are the shapes of inputs that the original does not have.
     """
     variables = set(graph.variables)
     kept = {name: array for name, array in params.items() if name in variables}  # in the order of the file
@@ -143,14 +143,14 @@ def write(
 
 
 def _files(model: Model) -> set[Path]:
-    """The files that a model was read from."""
+    """Return the files that a model was read from."""
     paths = [path for path in (model.symbol_path, model.params_path) if path is not None]
     return {path.resolve() for path in (*paths, *(bundle_paths(model.bundle.prefix) if model.bundle else ()))}
 
 
 @dataclass(frozen=True)
 class _BertOrigin:
-    """The BERT of export's that a symbol is made of."""
+    """The exported BERT that a symbol is derived from."""
 
     config: BertConfig
     signature: Signature
@@ -229,7 +229,7 @@ def known_output(model: Model) -> str | None:
 
 
 def _headless(model: Model, source: Signature, config: BertConfig) -> Signature | None:
-    """The signature of an encoder that ends in one of the outputs that export knows."""
+    """Build the signature of an encoder that ends in one of the outputs of `export`; None for any other graph."""
     output = known_output(model)
     if output is None or any(node.name == FULLY_CONNECTED for node in model.graph.nodes):
         return None
@@ -244,7 +244,7 @@ def _headless(model: Model, source: Signature, config: BertConfig) -> Signature 
 
 
 def encoder_signature(source: Signature) -> Signature:
-    """The signature of a bundle without what its head and the head's training put into it."""
+    """Return the signature of a bundle without the fields of its head and of the head's training."""
     return dataclasses.replace(
         source,
         kind="encoder",
@@ -278,7 +278,7 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
     outputs = tuple(
         Tensor(name, _shape(changed.shapes.get(output))) for name, output in zip(names, model.graph.outputs)
     )
-    # A training symbol that was made elsewhere has its label in the only graph there is.
+    # A training symbol of another program has its label in the only graph.
     known = {tensor.name for tensor in changed.label_inputs}
     label_inputs = (*changed.label_inputs, *(Tensor(name) for name in model.label_inputs if name not in known))
     longest = (
@@ -300,7 +300,7 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
 
 
 def _trained(original: Model, graph: SymbolGraph) -> bool | None:
-    """Whether the head of a graph that keeps the original's names was trained or, without its head, the encoder."""
+    """Whether the head of a changed graph was trained or, without a head, the encoder."""
     if original.bundle is None:
         return None
     signature = original.bundle.signature
@@ -313,7 +313,7 @@ def _trained(original: Model, graph: SymbolGraph) -> bool | None:
 
 
 def label_inputs(model: Model, names: Mapping[str, str] = MappingProxyType({})) -> tuple[Tensor, ...]:
-    """The inputs that only the training graph of a bundle has, under their new `names`."""
+    """Return the inputs that only the training graph of a bundle has, with their new `names`."""
     bundle = model.bundle
     if isinstance(bundle, SymbolBundle):
         return tuple(
@@ -328,19 +328,19 @@ def label_inputs(model: Model, names: Mapping[str, str] = MappingProxyType({})) 
 
 
 def end_shapes(model: Model, shapes: Mapping[str, Shape] | None) -> dict[Output, Axes]:
-    """Shapes of the inputs and outputs of a changed model, as far as they are known."""
+    """Return the known shapes of the inputs and outputs of a changed model."""
     known = known_shapes(model, shapes)
     ends = [*(Output(model.graph.variable(name)) for name in model.inputs), *model.graph.outputs]
     return {output: known[output] for output in ends if output in known}
 
 
 def _shape(axes: Axes | None) -> Axes | None:
-    """With the names of the free axes that signatures use."""
+    """Rename the free axes as in signatures."""
     return None if axes is None else rename_axes(axes, {BATCH: "batch", LENGTH: "length"})
 
 
 def _sizes(changed: Changed) -> dict[str, Shape]:
-    """Shapes of the inputs to run it on, where they are known."""
+    """Choose input shapes for running a changed model, for inputs of known shape."""
     encoder = changed.model.encoder
     length = min(8, (encoder.max_length if encoder is not None else None) or 8)
     known = {name: changed.shapes.get(Output(changed.model.graph.variable(name))) for name in changed.model.inputs}
