@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bertsym.encoders.heads import finished_head, graft, graft_for_inference
     from bertsym.encoders.outputs import output_symbol
     from bertsym.errors import BertsymError, DataError, ModelError, TrainingStopped, UsageError, VerificationError
+    from bertsym.execution.engines import using_engine, without_verification
     from bertsym.execution.sandbox import trusting
     from bertsym.exporter import ExportResult, export
     from bertsym.inference.bundle_tokenizer import BundleTokenizer
@@ -98,6 +99,8 @@ _HOME = {
     "finetune_distributed": "training.distributed",
     "trusting": "execution.sandbox",
     "CheckpointOptions": "training.options",
+    "using_engine": "execution.engines",
+    "without_verification": "execution.engines",
     "FinetuneOptions": "training.options",
     "verify": "verifier",
 }
@@ -158,7 +161,9 @@ __all__ = [
     "output_symbol",
     "quantize",
     "trusting",
+    "using_engine",
     "verify",
+    "without_verification",
 ]
 
 

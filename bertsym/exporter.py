@@ -61,8 +61,8 @@ def export(
     (``classification``, ``regression``, ``qa``) writes a finished, untrained head instead, of
     `num_classes` outputs, drawn from `seed`; where the source has a trained head, only with `new_head`. `form` is
     ``portable`` (the default), ``gluonnlp`` or ``fast``, written for the MXNet `target`, such as ``1.9``; as
-    `bert.forms.choose_form` has it. With `guard` the symbol clips its inputs to the ranges that they may have, for
-    callers that don't check them. With `literal_special_tokens`, words such as ``[SEP]`` in a text are text. Without
+    `encoders.forms.choose_form` describes. With `guard` the symbol clips its inputs to valid ranges, for callers
+    that don't check them. With `literal_special_tokens`, words such as ``[SEP]`` in a text are text. Without
     `verify` nothing is compared. `command` is noted in the manifest; `progress` is called with what is done.
 
     Raises UsageError, ModelError, DataError or VerificationError; no files remain then.

@@ -18,12 +18,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bertsym.address_space import check_address_space, engine_bytes, import_bytes
-from bertsym.errors import ModelError
+from bertsym.errors import BertsymError, ModelError
 from bertsym.forking import no_fork
 
 # numpy removed these in 1.24; mxnet 1.9.1 and gluonnlp 0.10.0 still use them.
 _NUMPY_ALIASES = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str}
 
+_INSTALL = {
+    "mxnet": "pip install --no-deps mxnet==1.9.1",
+    "gluonnlp": "pip install --no-deps gluonnlp==0.10.0",
+}
 _PATIENCE = 10.0  # seconds until a worker of MXNet's engine is given up
 
 _settings: list[str] = []
@@ -242,7 +246,8 @@ def _as_worker() -> Iterator[None]:
 def import_library(name: str, *, computes: bool = True) -> Any:
     """Import mxnet or gluonnlp in a prepared environment.
 
-    Raises BertsymError where the address space is too small for what is needed: shapes only, unless it `computes`.
+    Raises BertsymError where it is not installed, and where the address space is too small for what is needed: shapes
+    only, unless it `computes`.
     """
     if name not in sys.modules:
         prepare_environment()
@@ -253,7 +258,12 @@ def import_library(name: str, *, computes: bool = True) -> Any:
     with no_fork(), warnings.catch_warnings(), _as_worker():
         # Deprecations inside mxnet and gluonnlp, which have had their last release.
         warnings.simplefilter("ignore")
-        return importlib.import_module(name)
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            raise BertsymError(f"{name} is not installed: {_INSTALL[name]}") from None
 
 
 class _Lazy:

@@ -19,7 +19,8 @@ from bertsym.encoders.folding import unfold_parameters
 from bertsym.encoders.inputs import INPUT_NAMES, check_inputs
 from bertsym.encoders.parameters import POOLER, parameter_shapes
 from bertsym.errors import ModelError, UsageError, VerificationError
-from bertsym.execution.loaders import Forward, check_params, load_module, load_symbol_block
+from bertsym.execution.engines import Forward, engine_name, load_engine
+from bertsym.execution.loaders import check_params, load_module, load_symbol_block
 from bertsym.reference import FAMILIES, Checkpoint, Inputs, dense, softmax
 from bertsym.runtime import is_installed, mx, mxnet_errors, nlp, quiet_stderr
 from bertsym.signature import Signature
@@ -176,7 +177,6 @@ def verify_bundle(
     """
     if not 0 < rtol < np.inf:
         raise UsageError(f"rtol is {rtol}, a number above 0 is needed")
-    checkpoint = checkpoint or Checkpoint("GluonNLP export", arg_params, bundle.config.to_dict())
     with mxnet_errors(name):
         checks = _run_checks(bundle, lengths, arg_params, checkpoint)
     for check in checks:
@@ -196,21 +196,25 @@ class _Case:
 
 
 def _run_checks(
-    bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str, Array], checkpoint: Checkpoint
+    bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str, Array], checkpoint: Checkpoint | None
 ) -> list[Check]:
     _keep_freed_blocks(1 << 20)
     try:
         cases = _reference_cases(bundle, lengths, arg_params, checkpoint)
         scale = max(float(np.abs(case.expected).max()) for case in cases) or 1.0
-        checks = _compare_gluonnlp(bundle, cases, arg_params, scale) if is_installed("gluonnlp") else []
+        checks = _compare_gluonnlp(bundle, cases, arg_params, scale) if _has_gluonnlp() else []
         gc.collect()  # no more than one copy of a large model at a time, here and with the loaders
         return [*_compare_files(bundle, cases, scale), *checks]
     finally:
         _keep_freed_blocks(32 << 20)  # where glibc's own growing limit ends
 
 
+def _has_gluonnlp() -> bool:
+    return engine_name() == "mxnet" and is_installed("gluonnlp")
+
+
 def _reference_cases(
-    bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str, Array], checkpoint: Checkpoint
+    bundle: Bundle, lengths: tuple[int, int], arg_params: Mapping[str, Array], checkpoint: Checkpoint | None
 ) -> list[_Case]:
     config, signature = bundle.config, bundle.signature
     chosen = sorted({signature.length or min(length, config.max_length) for length in lengths})
@@ -219,12 +223,25 @@ def _reference_cases(
         for length in chosen
         for batch_size in (1, 3)
     ]
-    batches = [Inputs(*(inputs[name] for name in INPUT_NAMES)) for _, inputs in samples]
+    expected = reference_outputs(bundle, arg_params, [inputs for _, inputs in samples], checkpoint)
+    return [_Case(length, inputs, output) for (length, inputs), output in zip(samples, expected)]
+
+
+def reference_outputs(
+    bundle: Bundle,
+    arg_params: Mapping[str, Array],
+    samples: Sequence[Mapping[str, Array]],
+    checkpoint: Checkpoint | None = None,
+) -> list[Array]:
+    """What `bundle` must answer to each sample of its inputs, float64, by the reference encoder.
+
+    `checkpoint` is the model as its source stores it, by default `arg_params`; those of a head are always the latter.
+    """
+    signature = bundle.signature
+    checkpoint = checkpoint or Checkpoint("GluonNLP export", arg_params, bundle.config.to_dict())
+    batches = [Inputs(*(inputs[name] for name in INPUT_NAMES)) for inputs in samples]
     encodings = FAMILIES[signature.family](checkpoint, batches)
-    return [
-        _Case(length, inputs, apply_head(found[signature.output], signature, arg_params))
-        for (length, inputs), found in zip(samples, encodings)
-    ]
+    return [apply_head(found[signature.output], signature, arg_params) for found in encodings]
 
 
 def _compare_gluonnlp(
@@ -244,6 +261,19 @@ def _compare_gluonnlp(
 
 
 def _compare_files(bundle: Bundle, cases: Sequence[_Case], scale: float) -> list[Check]:
+    engine, checks = engine_name(), []
+    if engine == "mxnet":
+        return _compare_through_loaders(bundle, cases, scale)
+    graphs = {engine: bundle.graph()}
+    if bundle.has(TRAIN_SYMBOL):
+        graphs["train symbol"] = bundle.graph(TRAIN_SYMBOL)
+    for name, graph in graphs.items():
+        forward = load_engine(engine).bind(graph.to_json(), str(bundle.prefix), bundle.params(), cases[0].inputs)
+        checks += [_compare(name, engine, bundle.signature, case, forward(case.inputs)[0], scale) for case in cases]
+    return checks
+
+
+def _compare_through_loaders(bundle: Bundle, cases: Sequence[_Case], scale: float) -> list[Check]:
     symbol = bundle.graph().to_json()
     check_params(symbol, str(bundle.prefix), INPUT_NAMES, bundle.params())
     checks = []

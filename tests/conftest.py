@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import gc
 import json
@@ -17,6 +18,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from bertsym.cli.group import run
+from bertsym.execution.engines import ENGINES
 from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import Tokenizer, TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
@@ -206,7 +208,8 @@ def frozen() -> None:
 @pytest.fixture(autouse=True)
 def every_loader(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load all that surgery writes through the C predict API too, otherwise only done for auxiliary states."""
-    monkeypatch.setattr("bertsym.surgery.reloading.ALWAYS", ("Module", "SymbolBlock", "C predict API"))
+    loaders = ("Module", "SymbolBlock", "C predict API")
+    monkeypatch.setitem(ENGINES, "mxnet", dataclasses.replace(ENGINES["mxnet"], loaders=loaders))
 
 
 Once = Callable[[str, Callable[[Path], object]], Path]

@@ -20,7 +20,7 @@ from refusals import refusal
 
 from bertsym import BertsymError, ModelError, SymbolGraph, open_model, trusting
 from bertsym.bundle import file_digest
-from bertsym.execution import mxnet_calls, sample_inputs, sandbox
+from bertsym.execution import sample_inputs, sandbox
 from bertsym.execution.values import tensor_values
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
@@ -37,7 +37,7 @@ HOSTILE = {
 
 def isolated(symbol: str, **arrays: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Array:
     """The value of symbol JSON that nobody checked."""
-    values: list[Array] = sandbox.call(mxnet_calls.compute, symbol, "it", False, fused=True, params={}, inputs=arrays)
+    values: list[Array] = sandbox.call("compute", symbol, "it", False, fused=True, params={}, inputs=arrays)
     return values[0]
 
 

@@ -65,6 +65,8 @@ ALLOWED: dict[str, set[str]] = {
         "encoders.parameters",
     },
     "model": {"errors", "files", "symbol", "analysis", "bundle"},
+    "execution.engines": {"errors", "runtime", "symbol", "signature", "onnx_export.conversion", "onnx_export.operators"}
+    | {"execution.engines", "execution.loaders"},
     "execution": {
         "errors",
         "address_space",
@@ -113,9 +115,12 @@ ALLOWED: dict[str, set[str]] = {
         "signature",
         "symbol",
         "analysis.symbolic_shapes",
+        "bundle",
+        "encoders.folding",
         "model",
         "execution",
         "surgery.comparison",
+        "verifier",
         "onnx_export",
     },
     "drawing": {"errors", "symbol", "drawing"},
@@ -143,6 +148,7 @@ ALLOWED: dict[str, set[str]] = {
         "symbol",
         "encoders",
         "bundle",
+        "execution.engines",
         "execution.loaders",
     },
     "exporter": {"errors", "signature", "symbol", "encoders", "passes", "bundle", "sources", "verifier"},
@@ -169,6 +175,7 @@ ALLOWED: dict[str, set[str]] = {
     "training.options": {"errors", "text"},
     "inference": {
         "errors",
+        "execution.engines",
         "forking",
         "runtime",
         "devices",
@@ -225,7 +232,7 @@ ALLOWED: dict[str, set[str]] = {
         "bundle",
         "sources",
     }
-    | {"symbol.validation", "execution.sandbox"}
+    | {"symbol.validation", "execution.sandbox", "execution.engines"}
     | {"exporter", "verifier", "training", "inference", "inspection", "surgery", "drawing", "onnx_export"}
     | {"quantization", "cli"},
     "__main__": {"cli"},

@@ -55,6 +55,18 @@ def read_twice(x: Any, y: Any) -> Any:
     return mx.sym.broadcast_add(dense, mx.sym.sum(matrix))
 
 
+def with_lengths(x: Any, y: Any) -> Any:
+    """A softmax of rows of which 1, 2, and so on count."""
+    lengths = mx.sym.Cast(mx.sym.arange(1, 4), dtype="int32")
+    return mx.sym.softmax(x, mx.sym.broadcast_to(mx.sym.reshape(lengths, shape=(1, 3)), shape=(4, 3)), use_length=True)
+
+
+def attend(x: Any, y: Any) -> Any:
+    """Interleaved attention of two heads of 4 units."""
+    scores = mx.sym.contrib.interleaved_matmul_selfatt_qk(x, heads=2)
+    return mx.sym.contrib.interleaved_matmul_selfatt_valatt(x, mx.sym.softmax(scores), heads=2)
+
+
 # Shape of x -> what is made of it.
 CASES: dict[tuple[int, ...], dict[str, Make]] = {
     FOUR: {
@@ -62,6 +74,11 @@ CASES: dict[tuple[int, ...], dict[str, Make]] = {
         **{f"Activation {kind}": of_x("Activation", act_type=kind) for kind in ("softsign", "tanh")},
         **{f"LeakyReLU {kind}": of_x("LeakyReLU", act_type=kind, slope=0.3) for kind in ("gelu", "leaky", "elu")},
         **{name: of_x(name) for name in ("abs", "erf", "exp", "negative", "relu", "sigmoid", "square", "tanh")},
+        "Cast to whole numbers": lambda x, y: mx.sym.Cast(mx.sym.Cast(x, dtype="int32"), dtype="float32"),
+        "arange_like": lambda x, y: mx.sym.broadcast_add(x, mx.sym.contrib.arange_like(y, axis=3)),
+        "arange_like in steps": lambda x, y: mx.sym.broadcast_add(
+            x, mx.sym.contrib.arange_like(y, axis=-1, start=2, step=0.5)
+        ),
         "log": lambda x, y: mx.sym.log(mx.sym.abs(x)),
         "sqrt": lambda x, y: mx.sym.sqrt(mx.sym.abs(x)),
         "dense": of_x("FullyConnected", num_hidden=6, name="fc"),
@@ -147,6 +164,8 @@ CASES: dict[tuple[int, ...], dict[str, Make]] = {
         "SequenceMask": masked(2, axis=1),
         "SequenceMask time first": masked(3, axis=0, value=7),
     },
+    (4, 3, 5): {"softmax with lengths": with_lengths},
+    (5, 3, 24): {"interleaved attention": attend},
     (2, 1, 3, 1): {
         "squeeze": of_x("squeeze"),
         "squeeze an axis": of_x("squeeze", axis=1),
@@ -160,20 +179,20 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "codes that join axes": (of_x("Reshape", shape=(-3, 0, 0), name="it"), "has the shape '(-3, 0, 0)'"),
     "Dropout at inference": (of_x("Dropout", mode="always", name="it"), "drops at inference too"),
     "another dtype": (
-        lambda x, y: mx.sym.Cast(mx.sym.Cast(x, dtype="int32", name="it"), dtype="float32"),
-        "gives int32",
+        lambda x, y: mx.sym.Cast(mx.sym.Cast(x, dtype="uint8", name="it"), dtype="float32"),
+        "gives uint8",
     ),
     "LayerNorm of another axis": (of_x("LayerNorm", axis=1, name="it"), "normalises axis 1 of 4"),
     "slice backwards": (of_x("slice", begin=(None,), end=(None,), step=(-1,), name="it"), "goes backwards"),
     "tile with a new axis": (of_x("tile", reps=(1, 1, 1, 1, 2), name="it"), "adds axes"),
     "SoftmaxOutput of more axes": (of_x("SoftmaxOutput", name="it"), "has more than two axes and no preserve_shape"),
-    "a length of softmax": (
-        lambda x, y: mx.sym.softmax(x, mx.sym.var("lengths", shape=(2, 3, 4)), use_length=True, name="it"),
+    "a length of softmax along another axis": (
+        lambda x, y: mx.sym.softmax(x, mx.sym.var("n", shape=(2, 4, 5)), axis=1, use_length=True, name="it"),
         "reads a length (use_length)",
     ),
     "a range as long as its reader": (
-        lambda x, y: mx.sym.broadcast_add(x, mx.sym.contrib.arange_like(y, axis=3, name="it")),
-        "has no ONNX form here",
+        lambda x, y: mx.sym.broadcast_add(x, mx.sym.contrib.arange_like(y, name="it")),
+        "numbers all elements",
     ),
     "broadcast_like of some axes": (
         lambda x, y: mx.sym.broadcast_like(

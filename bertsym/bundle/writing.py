@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,14 +39,9 @@ from bertsym.symbol.params import Array, shapes_of, write_params
 from bertsym.symbol.variable_roles import shared_auxiliary_states
 from bertsym.text.vocabulary import Vocabulary
 
-AnyBundle = TypeVar("AnyBundle", Bundle, SymbolBundle)
-_LIBRARIES = (
-    "bertsym",
-    "mxnet",
-    "gluonnlp",
-    "numpy",
-    "tokenizers",
-)  # the bytes depend on their versions
+AnyBundle = TypeVar("AnyBundle", bound="Bundle | SymbolBundle")
+# On which the files, or what is known of them, depend
+_LIBRARIES = ("bertsym", "mxnet", "gluonnlp", "numpy", "onnx", "onnxruntime", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -135,9 +130,17 @@ class Stage:
                 "files": {name: entries[name] for name in FILE_NAMES if name in entries},
                 **facts,
                 "guarded": content.signature.guarded,
-                "versions": {name: version(name) for name in _LIBRARIES},
+                "versions": _installed_versions(),
             }
             write_text(file_path(self.prefix, MANIFEST), json_text(manifest))
+
+
+def _installed_versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _for_versions(content: BundleContent) -> BundleContent:

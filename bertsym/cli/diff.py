@@ -6,7 +6,7 @@ import json
 
 import click
 
-from bertsym.cli.options import SHOWN, foreign_options, shape_option
+from bertsym.cli.options import SHOWN, engine_option, foreign_options, shape_option
 from bertsym.terminal import escaped
 
 
@@ -17,6 +17,7 @@ from bertsym.terminal import escaped
 @click.option("--inputs", metavar="FILE.npz", help="Run both on these arrays, by input name.")
 @shape_option
 @foreign_options
+@engine_option
 @click.option(
     "--rtol",
     type=click.FloatRange(0, min_open=True),

@@ -9,6 +9,7 @@ import click
 from bertsym.cli.options import (
     device_option,
     drop_label_option,
+    engine_option,
     inference_batch_size_option,
     on_error_option,
     row_bar,
@@ -30,6 +31,7 @@ from bertsym.cli.options import (
 @inference_batch_size_option
 @device_option
 @threads_option
+@engine_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     model: str,

@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from bertsym.cli.options import TaskChoice, command_line, force_option, form_options, literal_special_tokens_option
+from bertsym.cli.options import (
+    TaskChoice,
+    command_line,
+    engine_option,
+    force_option,
+    form_options,
+    literal_special_tokens_option,
+)
 from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
 
 
@@ -30,6 +37,7 @@ from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
 @click.option("--num-classes", type=click.IntRange(2), help="For --task classification.  [default: 2]")
 @click.option("--new-head", is_flag=True, help="With --task, replace a trained task head by an untrained one.")
 @form_options
+@engine_option
 @click.option("--guard", is_flag=True, help="Clip the inputs to their ranges in the graph, for callers that don't.")
 @literal_special_tokens_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For random: and --task.")
@@ -82,7 +90,7 @@ def command(
       params:FILE              a GluonNLP .params file, with --vocab
       random:MODEL             random weights for benchmarks: random:bert_12_768_12
 
-    The files are loaded through Module and SymbolBlock and compared with a reference encoder, a BERT in numpy
+    The files are loaded and run by the engine and compared with a reference encoder, a BERT in numpy, float64,
     that reads SOURCE itself, before they appear at OUT, unless --no-verify; on any error nothing is left.
 
     The bundle is the encoder alone, or with --task the encoder with an untrained head. A trained task head of

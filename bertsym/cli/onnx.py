@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import click
 
-from bertsym.cli.options import epoch_option, foreign_options, params_option, shape_option
+from bertsym.cli.options import (
+    engine_option,
+    epoch_option,
+    foreign_options,
+    no_verify_option,
+    params_option,
+    shape_option,
+)
 from bertsym.terminal import escaped
 
 
@@ -15,6 +22,8 @@ from bertsym.terminal import escaped
 @epoch_option
 @shape_option
 @foreign_options
+@engine_option
+@no_verify_option
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def command(
     model: str,
@@ -31,7 +40,8 @@ def command(
     one length; a shape given with --shape is fixed. The file's metadata holds labels, the tokenizer's settings and
     the vocabulary.
 
-    The file is run by onnxruntime beside MXNet, on random inputs of two sizes with padding, before it appears.
+    The file is run by onnxruntime beside MXNet, or without mxnet beside the reference encoder (the bundle of a
+    BERT only), on random inputs of two sizes with padding, before it appears.
     Needs onnx and onnxruntime: pip install "bertsym[onnx]".
     """
     from bertsym.onnx_export.exporter import export_onnx
@@ -42,7 +52,7 @@ def command(
     for check in done.checks:
         click.echo(escaped(f"  {check}"))
     size = sum(path.stat().st_size for path in done.files)
-    click.echo(f"wrote {out}, {size / 1e6:.1f} MB, verified in onnxruntime")
+    click.echo(f"wrote {out}, {size / 1e6:.1f} MB, {'verified in onnxruntime' if done.checks else 'not verified'}")
     for verb, tensors in (("reads", done.inputs), ("ends in", done.outputs)):
         shown = [f"{one.name} {one.dtype} ({', '.join(map(str, one.shape or '?'))})" for one in tensors]
         click.echo(escaped(f"  it {verb} {', '.join(shown)}"))

@@ -98,6 +98,38 @@ def _allow(context: click.Context, option: click.Parameter, operators: tuple[str
         context.with_resource(allowing(*operators))
 
 
+def _use_engine(context: click.Context, option: click.Parameter, name: str | None) -> None:
+    if name is not None:
+        from bertsym.execution.engines import using_engine
+
+        context.with_resource(using_engine(name))
+
+
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["mxnet", "onnxruntime"]),
+    expose_value=False,
+    callback=_use_engine,
+    help="Library that computes the graphs.  [default: mxnet, or onnxruntime where mxnet is not installed]",
+)
+
+
+def _skip_verification(context: click.Context, option: click.Parameter, skip: bool) -> None:
+    if skip:
+        from bertsym.execution.engines import without_verification
+
+        context.with_resource(without_verification())
+
+
+no_verify_option = click.option(
+    "--no-verify",
+    is_flag=True,
+    expose_value=False,
+    callback=_skip_verification,
+    help="Write without computing and comparing anything; needs no engine.",
+)
+
+
 def foreign_options(function: Function) -> Function:
     """What a symbol of unknown origin may do."""
     for option in reversed(
@@ -143,7 +175,7 @@ def form_options(function: Function) -> Function:
 
 def surgery_options(function: Function) -> Function:
     """What a symbol is read with, and whether a bundle is overwritten."""
-    for option in reversed((params_option, epoch_option, shape_option, force_option)):
+    for option in reversed((params_option, epoch_option, shape_option, force_option, engine_option, no_verify_option)):
         function = option(function)
     return foreign_options(function)
 

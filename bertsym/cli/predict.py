@@ -12,6 +12,7 @@ import click
 from bertsym.cli.options import (
     check_texts,
     device_option,
+    engine_option,
     inference_batch_size_option,
     on_error_option,
     row_bar,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 @inference_batch_size_option
 @device_option
 @threads_option
+@engine_option
 def command(
     model: str,
     file: str | None,

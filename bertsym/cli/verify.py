@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from bertsym.cli.options import engine_option
+
 
 @click.command("verify")
 @click.argument("model")
@@ -14,12 +16,13 @@ import click
     show_default=True,
     help="Largest difference allowed, as a fraction of the output's scale.",
 )
+@engine_option
 def command(model: str, rtol: float) -> None:
     """Check the digests of the bundle MODEL and compare its outputs with a reference encoder.
 
-    The reference is a BERT in numpy, float64. The files are loaded through Module and SymbolBlock and run at two batch
-    sizes and two lengths, with padded rows. Where gluonnlp is installed, its BERTModel is compared with the reference
-    too.
+    The reference is a BERT in numpy, float64. The files run at two batch sizes and two lengths, with padded rows: by
+    mxnet through Module and SymbolBlock, or converted to ONNX by onnxruntime. With mxnet and gluonnlp, GluonNLP's
+    BERTModel is compared with the reference too.
     """
     from bertsym.verifier import describe_verification, verify
 

@@ -1,9 +1,9 @@
-"""Asking mxnet about a graph: the shapes of its tensors, and their values.
+"""Run graphs: the shapes of their tensors and the elements of their outputs, computed by an engine.
 
-What mxnet prints meanwhile is dropped for the whole process: not from several threads at once.
+Not for several threads at a time: what mxnet prints meanwhile is dropped for the whole process.
 """
 
-from bertsym.execution.mxnet_calls import Shape
+from bertsym.execution.engines import Shape
 from bertsym.execution.sample_inputs import BertLimits, UnknownShapeError, check_model_inputs, sample_inputs
 from bertsym.execution.sandbox import trusting
 from bertsym.execution.shapes import (

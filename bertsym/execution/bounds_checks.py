@@ -1,6 +1,7 @@
-"""Bounds checks that MXNet omits, by the shapes that it infers: a violation would access memory out of bounds.
+"""Bounds checks that MXNet omits: a graph that violates one would access memory out of bounds.
 
-Those of a BERT's bundle are checked by `symbol.shape_inference`, when it is opened.
+They compare shapes that MXNet inferred. `symbol.shape_inference` checks the graphs of a BERT's bundle when it is
+opened.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from bertsym.errors import ModelError
-from bertsym.execution.mxnet_calls import Shape
+from bertsym.execution.engines import Shape
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 
-# What is wrong with an operator, of the shapes of its inputs and, where it is known, that of its output.
+# From an operator, the shapes of its inputs and, where known, that of its output to a description of the fault.
 _Rule = Callable[[Node, Sequence[Shape], "Shape | None"], "str | None"]
 
 
 def check_tensors(graph: SymbolGraph, known: Mapping[Output, Shape], where: str) -> None:
-    """Raise ModelError, naming `where` and the node, for shapes that don't fit; of unknown ones nothing is said."""
+    """Raise ModelError, naming `where` and the node, for shapes that don't fit; unknown shapes are not checked."""
     for node in graph.nodes:
         rule = RULES.get(node.op)
         shapes = [known[entry] for entry in node.inputs if entry in known]
@@ -44,7 +45,7 @@ def _unravel(_: Node, inputs: Sequence[Shape], _output: Shape | None) -> str | N
 
 
 def _heads(parts: int) -> _Rule:
-    """Of an attention whose first input holds `parts` of each head, interleaved; the second may be its weights."""
+    """The rule of an attention operator whose first input interleaves `parts` projections of each head."""
 
     def rule(node: Node, inputs: Sequence[Shape], _output: Shape | None) -> str | None:
         heads = integer(node.attrs, "heads", 1)

@@ -1,7 +1,7 @@
-"""A checkpoint as its users load it: through Module, SymbolBlock and the C predict API, and what each computes of it.
+"""Load a checkpoint as its users do, through Module, SymbolBlock and the C predict API, and run it.
 
-Parameters are written into place one by one, because `Module.set_params` and `SymbolBlock.imports` hold a model three
-times. `check_params` stands for what these look up: every name, with the kind that MXNet itself finds in the graph.
+Parameters are copied one by one, because `Module.set_params` and `SymbolBlock.imports` hold a model three times.
+`check_params` replaces their look-ups: of every name, with the kind that MXNet itself finds in the graph.
 """
 
 from __future__ import annotations
@@ -15,12 +15,9 @@ from typing import Any
 import numpy as np
 
 from bertsym.errors import BertsymError, ModelError, VerificationError
+from bertsym.execution.engines import Forward, Shape
 from bertsym.runtime import mx, mxnet_errors, quiet_stderr, without_fusion
 from bertsym.symbol.params import Array, ParamsFile
-
-Shape = tuple[int, ...]
-#: from inputs by name to all outputs
-Forward = Callable[[Mapping[str, Array]], list[Array]]
 
 #: largest file that MXPredCreate takes: its size is an int
 MAX_C_PREDICT = (1 << 31) - 1

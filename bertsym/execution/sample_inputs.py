@@ -1,4 +1,4 @@
-"""Inputs to run a model on: random ones that it can bear, and the check of any others."""
+"""Random inputs that a model accepts, and the check of any other inputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from bertsym.encoders.inputs import check_inputs, check_whole
 from bertsym.errors import DataError, UsageError
-from bertsym.execution.mxnet_calls import Shape
+from bertsym.execution.engines import Shape
 from bertsym.execution.shapes import fixed_length, input_axes, sizes_of, tensor_shapes
 from bertsym.model import Model
 from bertsym.symbol.attributes import integer
@@ -20,7 +20,7 @@ from bertsym.symbol.params import Array
 from bertsym.symbol.validation import DTYPES
 
 _BATCH, _LENGTH = 2, 16
-# Operators that read out of bounds when an input is not an index of another -> the place of that input.
+# Operators that read out of bounds where an input is not a valid index of another -> the place of that input.
 _INDICES = {
     "ROIPooling": 1,
     "_contrib_PSROIPooling": 1,
@@ -45,7 +45,7 @@ _KEEPING = frozenset(
 
 
 class UnknownShapeError(UsageError):
-    """The graph does not determine the shape of an input, and it was not given."""
+    """The shape of an input is neither in the graph nor given."""
 
 
 def sample_inputs(
@@ -56,10 +56,10 @@ def sample_inputs(
     needed: Sequence[Output] | None = None,
     length: int | None = None,
 ) -> dict[str, Array]:
-    """Random inputs of a model: token ids, token types and lengths of a BERT, normal numbers for other inputs.
+    """Draw random inputs of a model: token ids, token types and lengths of a BERT, normal numbers for other inputs.
 
-    `shapes` are needed where the graph does not determine them. Only what the outputs `needed`, by default those of
-    the graph, depend on is made. `length` is that of a BERT's texts, where `shapes` has none.
+    `shapes` are needed for inputs whose shape is not in the graph. Only inputs that the outputs `needed`, by default
+    those of the graph, depend on are drawn. `length` is the length of a BERT's texts, unless `shapes` has one.
 
     Raises UsageError for a shape that an input can't have and for an input that the graph does not have, and
     UnknownShapeError where a shape is missing.
@@ -139,7 +139,7 @@ def _dtype(model: Model, node: Node) -> str:
 
 @dataclass(frozen=True)
 class BertLimits:
-    """The sizes of a recognised BERT; a size that the graph does not determine is not limited."""
+    """The sizes of the tables of a detected BERT; a size that is not in the graph does not limit the inputs."""
 
     vocab_size: int
     token_type_vocab_size: int
@@ -160,7 +160,8 @@ class BertLimits:
 def check_model_inputs(model: Model, inputs: Mapping[str, Array]) -> None:
     """Raise DataError, naming the input and its first wrong value, unless a forward with these arrays is safe.
 
-    Check a BERT as `encoders.inputs.check_inputs` does, and positions that index its tokens; anything else, lengths.
+    Checks the inputs of a BERT, as `encoders.inputs.check_inputs` does, and positions that index its tokens; of other
+    graphs, the lengths.
     """
     encoder, graph = model.encoder, model.graph
     try:
@@ -184,14 +185,14 @@ def check_model_inputs(model: Model, inputs: Mapping[str, Array]) -> None:
 
 
 def _is_index(graph: SymbolGraph, node: Node) -> bool:
-    """Whether an input holds positions in another tensor, as the masked positions of a BERT in pretraining."""
+    """Whether an input holds positions in another tensor, such as the masked positions of a BERT in pretraining."""
     return bool(_readers(graph, node, _INDICES))
 
 
 def _longest(model: Model, name: str, shapes: Mapping[str, Shape]) -> int | None:
-    """The largest value of an input that holds lengths; None for an input that does not.
+    """The largest length that an input of lengths may hold; None for other inputs.
 
-    MXNet accesses memory out of bounds for a larger value, and for a value below 1.
+    MXNet reads and writes out of bounds on a larger length, and on one below 1.
     """
     readers = _readers(model.graph, model.graph.variable(name), _LENGTHS)
     if not readers:

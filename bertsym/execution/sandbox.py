@@ -1,8 +1,8 @@
-"""Graphs of unknown origin are run in a process of their own, with limits: it may crash, this one does not.
+"""Run untrusted graphs in the sandbox: a process of its own, with limits, that may crash without harm.
 
-libmxnet traps its own segmentation faults and exits with 255; a graph that the validator found nothing wrong with can
-still bring it to that. The process is started once and asked again until it dies. Nothing that comes back is
-unpickled: answers are JSON, arrays are .params files.
+libmxnet traps its own segmentation faults and exits with 255; a graph that passed the validator can still cause one.
+The process is started once and reused until it dies. Nothing that it returns is unpickled: answers are JSON, arrays
+are .params files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
@@ -25,15 +25,16 @@ import numpy as np
 
 from bertsym import errors
 from bertsym.errors import BertsymError, ModelError
+from bertsym.execution.engines import ENGINES, STATIC, STATIC_ENGINE, engine_name, find_engine, load_engine
 from bertsym.forking import ForkSafeLock
 from bertsym.symbol.params import Array, ParamsFile, write_params
 
-#: what one call may take: memory beyond that of the idle process, and seconds
+#: limits of one call: memory beyond that of the idle process, and seconds
 MAX_BYTES, MAX_SECONDS = 2 << 30, 15
-#: and for each byte of its arrays
+#: further memory and seconds for each byte of its arrays
 BYTES_PER_BYTE, SECONDS_PER_BYTE = 8, 120 / (1 << 30)
 
-#: functions of `loading` and `loaders` that may be called -> their arguments that are arrays by name
+#: functions of an engine that may be called -> their arguments that are arrays by name
 FUNCTIONS: dict[str, tuple[str, ...]] = {
     "list_outputs": (),
     "infer_shapes": (),
@@ -45,7 +46,10 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
 COMPUTING = ("compute", "compute_loaded")
 
 _TRAPPED = 255  # the exit code of libmxnet's own handler of SIGSEGV and the like
-_START = "import sys; sys.path[:] = sys.argv[1:]; from bertsym.execution.sandbox_worker import main; main()"
+_START = (
+    "import sys; engine = sys.argv[1]; sys.path[:] = sys.argv[2:]; "
+    "from bertsym.execution.sandbox_worker import main; main(engine)"
+)
 _trusting: ContextVar[bool] = ContextVar("_trusting", default=False)
 
 
@@ -59,27 +63,31 @@ def trusting() -> Iterator[None]:
         _trusting.reset(token)
 
 
-def call(function: Callable[..., Any], symbol: str, where: str, trusted: bool, **arguments: Any) -> Any:
-    """Call one of FUNCTIONS: here where the graph is `trusted`, otherwise in the process for others.
+def call(function: str, symbol: str, where: str, trusted: bool, **arguments: Any) -> Any:
+    """Call one of FUNCTIONS of the engine: here where the graph is `trusted`, otherwise in the sandbox process.
 
     Raises what the function raises, and ModelError, naming `where`, when the process crashes or meets a limit.
     """
     arguments = {"symbol": symbol, "where": where, **arguments}
+    if find_engine() is None and function in STATIC:
+        return getattr(load_engine(STATIC_ENGINE), function)(**arguments)
+    engine = engine_name()
     if trusted or _trusting.get():
-        return function(**arguments)
+        return getattr(load_engine(engine), function)(**arguments)
     with _lock:
-        return _worker().call(function.__name__, where, arguments)
+        return _worker(engine).call(function, where, arguments)
 
 
 class _Worker:
-    """The other process, and the folder through which arrays go."""
+    """The sandbox process, and the folder that arrays pass through."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: str) -> None:
+        self.engine = engine
         # No TemporaryDirectory, which a forked child would remove when it ends.
         self._folder = tempfile.mkdtemp(prefix="bertsym-")
-        # Isolated, and deaf to PYTHON* variables: a folder of downloads as working directory must not give it modules.
+        # Isolated, PYTHON* variables ignored: a folder of downloads as working directory must not give it modules.
         without = ["-B"] if sys.dont_write_bytecode else []
-        command = [sys.executable, "-I", *without, "-W", "ignore", "-c", _START]
+        command = [sys.executable, "-I", *without, "-W", "ignore", "-c", _START, engine]
         self._errors = Path(self._folder, "errors")
         with open(self._errors, "wb") as errors_file:
             self._process = subprocess.Popen(
@@ -94,7 +102,7 @@ class _Worker:
         self._kept: tuple[Mapping[str, Array] | None, Path] = (None, Path())
 
     def call(self, function: str, where: str, arguments: dict[str, Any]) -> Any:
-        """Ask the process; end it when the answer is not waited for."""
+        """Send a call and return its result; end the process where waiting is interrupted."""
         try:
             if not self._is_ready:
                 self._wait_until_ready()
@@ -145,7 +153,7 @@ class _Worker:
         except BrokenPipeError:
             line = ""
         if not line.endswith("\n"):
-            raise ModelError(f"{where}: {_end(self._process.wait(), request['seconds'])}")
+            raise ModelError(f"{where}: {_end(self._process.wait(), request['seconds'], ENGINES[self.engine].label)}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -169,7 +177,7 @@ class _Worker:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the process runs."""
         return self._process.poll() is None
 
     def stop(self) -> None:
@@ -182,7 +190,7 @@ class _Worker:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def abandon(self) -> None:
-        """Leave the process to the parent of this one, which was forked: it ends with its input, and so with that."""
+        """Leave the process to the parent of this forked process; it ends when the parent closes its input."""
         nowhere = os.open(os.devnull, os.O_RDWR)
         for pipe in self._pipes:
             os.dup2(nowhere, pipe.fileno())  # not closed: what a buffer holds would be written somewhere else
@@ -198,12 +206,12 @@ _running: list[_Worker] = []
 _abandoned: list[_Worker] = []  # kept, or their pipes would be closed
 
 
-def _worker() -> _Worker:
-    """The process, started when it is first needed and after it died."""
-    if _running and not _running[0].is_alive:
+def _worker(engine: str) -> _Worker:
+    """The process, started when it is first needed, after it died, and for another engine."""
+    if _running and not (_running[0].is_alive and _running[0].engine == engine):
         _stop()
     if not _running:
-        _running.append(_Worker())
+        _running.append(_Worker(engine))
     return _running[0]
 
 
@@ -222,13 +230,13 @@ def _abandon() -> None:
 os.register_at_fork(after_in_child=_abandon)
 
 
-def _end(code: int, seconds: int) -> str:
+def _end(code: int, seconds: int, engine: str) -> str:
     """Why the process ended."""
     if code == -signal.SIGALRM:
-        return f"MXNet did not end within {seconds} seconds; --trust sets no limit"
+        return f"{engine} did not end within {seconds} seconds; --trust sets no limit"
     if code >= 0 and code != _TRAPPED:
         return f"the sandbox process ended ({_how(code)}); --trust runs the graph without a sandbox"
-    return f"MXNet crashed on it ({_how(code)}): the file is damaged or hostile"
+    return f"{engine} crashed on it ({_how(code)}): the file is damaged or hostile"
 
 
 def _how(code: int) -> str:

@@ -1,4 +1,4 @@
-"""The process that runs graphs of unknown origin, as `isolation` asks it: a line of JSON each, until its input ends."""
+"""The sandbox process: runs untrusted graphs for `sandbox`, one line of JSON a call, until its input ends."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 
 from bertsym.address_space import check_address_space, engine_bytes, mapped_bytes, thread_bytes
 from bertsym.errors import BertsymError, ModelError
-from bertsym.execution import loaders, mxnet_calls
+from bertsym.execution.engines import ENGINES, load_engine
 from bertsym.execution.sandbox import COMPUTING, FUNCTIONS
-from bertsym.runtime import engine_workers, import_library, openmp_threads
+from bertsym.runtime import engine_workers, openmp_threads
 from bertsym.symbol.params import ParamsFile, write_params
 
 
-def main() -> None:
-    """Answer requests, one after the other, on what was standard output: mxnet prints there too."""
+def main(name: str) -> None:
+    """Load an engine and answer requests, one after the other, on what was standard output: mxnet prints there too."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -31,7 +31,7 @@ def main() -> None:
         answers.flush()
 
     try:
-        import_library("mxnet", computes=False)  # before the clock runs
+        load_engine(name).prepare()  # before the clock runs
     except BertsymError as error:
         send(_error(error))
         return
@@ -40,13 +40,13 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.dup2(2, 1)
     for line in sys.stdin:
-        send(_answer(json.loads(line)))
+        send(_answer(name, json.loads(line)))
 
 
-def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(engine: str, request: Mapping[str, Any]) -> dict[str, Any]:
     name, arguments = request["function"], request["arguments"]
     assert name in FUNCTIONS
-    function = getattr(mxnet_calls, name, None) or getattr(loaders, name)
+    function = getattr(load_engine(engine), name)
     try:
         _limit_memory(request["bytes"])
     except (OSError, ValueError) as error:
@@ -55,7 +55,7 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
         )
     signal.alarm(request["seconds"])
     try:
-        if FUNCTIONS[name]:
+        if FUNCTIONS[name] and engine == "mxnet":
             _check_engine()
         files = {key: ParamsFile(path) for key, path in request["files"].items()}
         result = function(**arguments, **files)
@@ -70,7 +70,8 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
         return _error(ModelError(f"{arguments['where']}: too large for the memory that it may take"))
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
-        return _error(ModelError(f"{arguments['where']}: MXNet can't run it: {type(error).__name__}: {reason}"))
+        what = f"{ENGINES[engine].label} can't run it: {type(error).__name__}: {reason}"
+        return _error(ModelError(f"{arguments['where']}: {what}"))
     finally:
         signal.alarm(0)
 

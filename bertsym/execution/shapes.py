@@ -1,4 +1,4 @@
-"""The shapes of tensors, which mxnet infers: for given inputs, or with the free axes of a BERT."""
+"""The shapes of tensors, inferred by an engine: for given inputs, or with the free axes of a BERT."""
 
 from __future__ import annotations
 
@@ -7,31 +7,29 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, Axis
 from bertsym.errors import UsageError
-from bertsym.execution.mxnet_calls import Shape, infer_shapes, list_outputs
+from bertsym.execution.engines import Shape
 from bertsym.execution.sandbox import call
 from bertsym.model import Model
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.validation import check_symbol
 
-# Batch size and length, twice; primes, so that products show their factors.
+# Batch size and length, twice; primes, so that a product shows its factors.
 _PROBES = ((11, 5), (13, 7))
 
 
 def tensor_shapes(
     graph: SymbolGraph, shapes: Mapping[str, Shape], where: str, also: Iterable[Output] = (), *, trusted: bool = False
 ) -> dict[Output, Shape]:
-    """The shapes of all variables and outputs that are read, given those of the inputs (and of parameters).
+    """Infer the shapes of all variables and of all outputs that are read, from `shapes` of inputs and parameters.
 
-    And those of `also`, further outputs of operators that have several. A graph that is not `trusted` is looked at in
-    a process of its own.
-
-    Source: nnvm's shape inference, through Symbol.infer_shape_partial. An unknown shape is left out.
+    `also` adds further outputs of operators that have several. A graph that is not `trusted` is loaded in the sandbox.
+    Unknown shapes are left out. The engine mxnet uses nnvm's inference, through Symbol.infer_shape_partial.
     Raises ModelError, naming `where`, when the shapes contradict each other.
     """
     outputs = list(dict.fromkeys([*_tensors(graph), *(entry for entry in also if not entry.node.is_variable)]))
     text = checked_text(graph, outputs, where)
-    by_name, found = call(infer_shapes, text, where, trusted, shapes=dict(shapes))
+    by_name, found = call("infer_shapes", text, where, trusted, shapes=dict(shapes))
     every = [(Output(node), by_name.get(node.name)) for node in graph.nodes if node.is_variable]
     every += list(zip(outputs, found))
     return {output: tuple(shape) for output, shape in every if shape and 0 not in shape}
@@ -42,7 +40,7 @@ def listed_outputs(graph: SymbolGraph, where: str, *, trusted: bool = False) -> 
 
     Raises ModelError, naming `where`, for a graph that MXNet does not load: an unknown operator, attribute, dtype.
     """
-    names: list[str] = call(list_outputs, checked_text(graph, graph.outputs, where), where, trusted)
+    names: list[str] = call("list_outputs", checked_text(graph, graph.outputs, where), where, trusted)
     return names
 
 
@@ -106,7 +104,7 @@ def known_shapes(
 
 
 def input_axes(model: Model) -> dict[str, Axes]:
-    """The shapes of a BERT's inputs, or those in the signature of a part of a BERT, by name."""
+    """The shapes of a BERT's inputs, or of a part of one as its signature lists them, by name."""
     encoder = model.encoder
     if encoder is None:
         told = {output.node.name: axes for output, axes in model.signature_axes.items() if output.node.is_variable}
@@ -129,8 +127,8 @@ def sizes_of(axes: Axes, batch: int, length: int) -> Shape | None:
 def free_shapes(model: Model, outputs: Sequence[Output] | None = None) -> dict[Output, Axes]:
     """The shapes of all tensors of a BERT, free axes as ``N`` and ``T``: ``(N, T, 768)``, ``(12*N, T, T)``.
 
-    The same for a part of a BERT, whose inputs a signature describes. With `outputs`, of the tensors that these depend
-    on: a classifier that locks the length is then left out. MXNet infers them twice, for two batch sizes and lengths;
+    Or of a part of one, whose inputs its signature lists. With `outputs`, of the tensors that these depend on: a
+    classifier that locks the length is then left out. MXNet infers them twice, for two batch sizes and lengths;
     what changes with them is free. Where the free axes are unknown, the result is empty.
     """
     axes = input_axes(model)

@@ -1,11 +1,11 @@
-"""The values of tensors, which mxnet computes."""
+"""The elements of tensors, computed by an engine."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from bertsym.execution.bounds_checks import RULES, check_tensors
-from bertsym.execution.mxnet_calls import Shape, compute
+from bertsym.execution.engines import Shape
 from bertsym.execution.sample_inputs import check_model_inputs
 from bertsym.execution.sandbox import call
 from bertsym.execution.shapes import checked_text, tensor_shapes
@@ -18,9 +18,9 @@ from bertsym.symbol.params import Array, shapes_of
 def model_values(
     model: Model, inputs: Mapping[str, Array], outputs: Sequence[Output] | None = None, *, fused: bool = False
 ) -> list[Array]:
-    """As `tensor_values` of a model's graph and parameters, on inputs that are checked first.
+    """Check the inputs of a model, then compute outputs of its graph, as `tensor_values` does.
 
-    Raises DataError for inputs that would make MXNet access memory out of bounds, too.
+    Also raises DataError for inputs on which MXNet would access memory out of bounds.
     """
     check_model_inputs(model, inputs)
     arguments = (model.graph, model.params if model.params is not None else {}, inputs, outputs)
@@ -37,25 +37,25 @@ def tensor_values(
     fused: bool = False,
     trusted: bool = False,
 ) -> list[Array]:
-    """The values of `outputs`, by default of what the graph ends in, at inference; `inputs` are not checked.
+    """Compute `outputs`, by default those of the graph, at inference; `inputs` are not checked.
 
-    With `fused` MXNet may join operators, as it does by default; it then gives a layer's values for those of its
-    activation where both are asked for. Labels and other variables that have no value are zeros. A graph that is not
-    `trusted` runs in a process of its own.
+    With `fused` MXNet may fuse operators, as it does by default; it then returns a layer's elements for those of its
+    activation where both are outputs. Labels and other variables without a value are zeros. A graph that is not
+    `trusted` runs in the sandbox.
 
-    Raises ModelError when MXNet can't run the graph, and DataError when an input of the graph is missing.
+    Raises ModelError when the engine can't run the graph, and DataError when an input of the graph is missing.
     """
     outputs = list(outputs) if outputs is not None else graph.outputs
     text = checked_text(graph, outputs, where)
     _check_shapes(graph, outputs, {**shapes_of(params), **shapes_of(inputs)}, where, trusted)
-    values: list[Array] = call(compute, text, where, trusted, fused=fused, params=params, inputs=inputs)
+    values: list[Array] = call("compute", text, where, trusted, fused=fused, params=params, inputs=inputs)
     return values
 
 
 def _check_shapes(
     graph: SymbolGraph, outputs: Sequence[Output], shapes: Mapping[str, Shape], where: str, trusted: bool
 ) -> None:
-    """Raise ModelError for shapes that would make MXNet access memory out of bounds."""
+    """Raise ModelError for shapes on which MXNet would access memory out of bounds."""
     part = graph.part(outputs)
     if any(node.op in RULES for node in part.nodes):
         check_tensors(part, tensor_shapes(part, shapes, where, trusted=trusted), where)

@@ -10,8 +10,9 @@ from pathlib import Path
 from bertsym.errors import DataError
 from bertsym.inference.classifier import find_task, open_classifier
 from bertsym.inference.metrics import evaluate_probabilities
-from bertsym.inference.predictor import BATCH_SIZE, Predictor
+from bertsym.inference.predictor import BATCH_SIZE
 from bertsym.inference.rows import read_encoded
+from bertsym.inference.session_predictor import open_predictor
 from bertsym.text.tables import TableFormat
 
 
@@ -62,7 +63,7 @@ def evaluate(
     if task:
         table_format = dataclasses.replace(table_format, columns=table_format.columns.or_else(judged.columns))
     rows = read_encoded(bundle, path, table_format, True, on_bad_row, warn)
-    probabilities = Predictor.from_bundle(bundle, device, batch_size)(rows.features, on_rows)
+    probabilities = open_predictor(bundle, device, batch_size)(rows.features, on_rows)
     metrics = evaluate_probabilities(
         probabilities, rows.classes, signature.class_names, judged.metrics, judged.positive_label
     )

@@ -11,8 +11,9 @@ from bertsym.bundle import Bundle
 from bertsym.errors import DataError
 from bertsym.inference.bundle_tokenizer import BundleTokenizer
 from bertsym.inference.classifier import open_classifier
-from bertsym.inference.predictor import BATCH_SIZE, Predictor
+from bertsym.inference.predictor import BATCH_SIZE
 from bertsym.inference.prefetch import prefetch
+from bertsym.inference.session_predictor import open_predictor
 from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
 from bertsym.text.tokenizer import Encoded
@@ -34,7 +35,7 @@ class Classifier:
         self.bundle: Bundle = open_classifier(prefix)
         self.class_names = self.bundle.signature.class_names
         self._tokenizer = BundleTokenizer(self.bundle.signature, self.bundle)
-        self._predictor = Predictor.from_bundle(self.bundle, device, batch_size)
+        self._predictor = open_predictor(self.bundle, device, batch_size)
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
         """Predict texts, or text pairs.

@@ -11,7 +11,7 @@ from typing import Any
 
 from onnx import TensorProto
 
-from bertsym.onnx_export import movement
+from bertsym.onnx_export import attention, movement
 from bertsym.onnx_export.builder import TO_THE_END, Builder, Converter, Result
 from bertsym.symbol.attributes import decimal, flag, integer, integers
 from bertsym.symbol.node import Node
@@ -100,15 +100,12 @@ def _leaky_relu(b: Builder, node: Node, x: list[str]) -> Result:
     return b.add("Mul", [b.add("Mul", [x[0], raised], "product"), b.number(0.5)])
 
 
-def _softmax(op: str) -> Converter:
-    def convert(b: Builder, node: Node, x: list[str]) -> Result:
-        if len(x) > 1 or flag(node.attrs, "use_length", False):
-            b.refuse("reads a length (use_length), which does not convert")
-        temperature = decimal(node.attrs, "temperature", 1.0)
-        data = b.add("Div", [x[0], b.number(temperature)], "cooled") if temperature != 1 else x[0]
-        return b.add(op, [data], axis=integer(node.attrs, "axis", -1))
-
-    return convert
+def _log_softmax(b: Builder, node: Node, x: list[str]) -> Result:
+    if len(x) > 1 or flag(node.attrs, "use_length", False):
+        b.refuse("reads a length (use_length), which does not convert")
+    temperature = decimal(node.attrs, "temperature", 1.0)
+    data = b.add("Div", [x[0], b.number(temperature)], "cooled") if temperature != 1 else x[0]
+    return b.add("LogSoftmax", [data], axis=integer(node.attrs, "axis", -1))
 
 
 def _softmax_output(b: Builder, node: Node, x: list[str]) -> Result:
@@ -206,16 +203,10 @@ def _where(b: Builder, node: Node, x: list[str]) -> Result:
     return b.add("Where", [b.add("Cast", x[:1], "bool", to=TensorProto.BOOL), *x[1:]])
 
 
-def _cast(b: Builder, node: Node, x: list[str]) -> Result:
-    if node.attrs.get("dtype") != "float32":
-        b.refuse(f"gives {node.attrs.get('dtype')}: only float32 converts")
-    return x[0]
-
-
 OPERATORS: dict[str, Converter] = {
     "Activation": _activation,
     "BlockGrad": _same,
-    "Cast": _cast,
+    "Cast": attention.cast,
     "Concat": movement.concat,
     "Dropout": _dropout,
     "Embedding": _embedding,
@@ -233,7 +224,10 @@ OPERATORS: dict[str, Converter] = {
     "SoftmaxOutput": _softmax_output,
     "SwapAxis": movement.swap_axes,
     "_arange": movement.arange,
+    "_contrib_arange_like": attention.arange_like,
     "_contrib_div_sqrt_dim": _div_sqrt_dim,
+    "_contrib_interleaved_matmul_selfatt_qk": attention.self_attention_scores,
+    "_contrib_interleaved_matmul_selfatt_valatt": attention.self_attention_values,
     "_copy": _same,
     "_div_scalar": _with_scalar("Div"),
     "_greater_equal_scalar": _at_least,
@@ -268,7 +262,7 @@ OPERATORS: dict[str, Converter] = {
     "exp": _renamed("Exp"),
     "expand_dims": movement.expand_dims,
     "log": _renamed("Log"),
-    "log_softmax": _softmax("LogSoftmax"),
+    "log_softmax": _log_softmax,
     "max": _reduce("ReduceMax"),
     "mean": _reduce("ReduceMean"),
     "min": _reduce("ReduceMin"),
@@ -279,7 +273,7 @@ OPERATORS: dict[str, Converter] = {
     "slice": movement.slice_ranges,
     "slice_axis": movement.slice_axis,
     "slice_like": movement.slice_like,
-    "softmax": _softmax("Softmax"),
+    "softmax": attention.softmax,
     "sqrt": _renamed("Sqrt"),
     "square": lambda b, node, x: b.add("Mul", [x[0], x[0]]),
     "squeeze": movement.squeeze,

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from bertsym.bundle import Bundle, SymbolBundle
 from bertsym.errors import ModelError
 from bertsym.execution import Shape, UnknownShapeError, model_values, sample_inputs
-from bertsym.execution.loaders import MAX_C_PREDICT, check_params, compute_loaded
+from bertsym.execution.engines import ENGINES, engine_name
+from bertsym.execution.loaders import MAX_C_PREDICT
 from bertsym.execution.sandbox import call
 from bertsym.model import Model
 from bertsym.surgery.comparison import check_equal, difference
@@ -15,8 +16,6 @@ from bertsym.symbol.params import Array
 from bertsym.symbol.variable_roles import auxiliary_states
 
 C_PREDICT = "C predict API"
-#: for every graph; with auxiliary states the C predict API too, which ignores a state that is stored as an argument
-ALWAYS: tuple[str, ...] = ("Module", "SymbolBlock")
 
 
 def reload_written(
@@ -32,7 +31,7 @@ def reload_written(
     """
     symbol = bundle.graph().to_json()
     params, labels = bundle.params(), model.label_inputs
-    call(check_params, symbol, where, model.trusted, others=[*model.inputs, *labels], params=params)
+    call("check_params", symbol, where, model.trusted, others=[*model.inputs, *labels], params=params)
     try:
         inputs = sample_inputs(model, shapes)
     except UnknownShapeError:
@@ -43,9 +42,8 @@ def reload_written(
     chosen, notes = _choose_loaders(model, inputs, params.size)
     for loader in chosen:
         try:
-            found = call(
-                compute_loaded, symbol, where, model.trusted, loader=loader, labels=labels, params=params, inputs=inputs
-            )
+            loading = {"loader": loader, "labels": labels, "params": params, "inputs": inputs}
+            found = call("compute_loaded", symbol, where, model.trusted, **loading)
         except ModelError as error:
             if isinstance(bundle, Bundle):
                 raise
@@ -60,7 +58,9 @@ def reload_written(
 def _choose_loaders(model: Model, inputs: Mapping[str, Array], size: int) -> tuple[list[str], list[str]]:
     """Choose the loaders, and note if the C predict API is needed but can't load the parameters."""
     assert model.params is not None
-    loaders, has_states = [*ALWAYS], bool(auxiliary_states(model.graph))
+    engine = engine_name()
+    # With auxiliary states the C predict API too, which ignores one that is stored as an argument.
+    loaders, has_states = [*ENGINES[engine].loaders], engine == "mxnet" and bool(auxiliary_states(model.graph))
     if has_states and C_PREDICT not in loaders:
         loaders.append(C_PREDICT)
     dtypes = {info.dtype for info in model.params.infos.values()} | {array.dtype.str for array in inputs.values()}

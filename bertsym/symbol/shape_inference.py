@@ -286,3 +286,80 @@ _RULES: dict[str, Callable[[Node, Sequence[Shape]], list[Shape]]] = {
     "transpose": _transpose,
     "where": _where,
 }
+
+
+# Losses, whose label may be unknown; without attributes that change the shape of what they give.
+_LOSSES = ("LinearRegressionOutput", "LogisticRegressionOutput", "SoftmaxOutput")
+
+# Rules of further operators, which no bundle of a BERT has
+_FURTHER: dict[str, Callable[[Node, Sequence[Shape]], list[Shape]]] = {
+    **dict.fromkeys(("BlockGrad", "L2Normalization", "SoftmaxActivation", "_contrib_div_sqrt_dim", "_copy"), _same),
+    **dict.fromkeys(("abs", "exp", "log", "log_softmax", "negative", "relu", "sigmoid", "sqrt", "square"), _same),
+    **dict.fromkeys(("_maximum_scalar", "_minimum_scalar", "_minus_scalar", "_power_scalar", "tanh"), _same),
+    **dict.fromkeys(("_rdiv_scalar", "_rminus_scalar"), _same),
+    **dict.fromkeys(("elemwise_div", "elemwise_sub"), _alike),
+    **dict.fromkeys(("broadcast_greater", "broadcast_lesser", "broadcast_maximum", "broadcast_mul"), _broadcast),
+    **dict.fromkeys(("broadcast_power", "broadcast_sub"), _broadcast),
+}
+
+#: finds the shapes of the outputs of a node from those of its inputs; None where it can't
+Finder = Callable[[Node, Sequence[Shape]], "list[Shape] | None"]
+
+
+def infer_known(graph: SymbolGraph, known: Mapping[str, Shape], where: str, find: Finder) -> dict[Output, Shape]:
+    """The shapes of all tensors that follow from those of some variables; unlike `tensor_sizes`, of any operators.
+
+    `find` is asked for operators that have no rule here. Raises ModelError, naming `where` and the node, for shapes
+    that don't fit.
+    """
+    found: dict[Output, Shape] = {}
+    for node in graph.nodes:
+        if node.is_variable:
+            if node.name in known:
+                found[Output(node)] = known[node.name]
+            continue
+        data = found.get(node.inputs[0]) if node.inputs else ()
+        if data is None:
+            continue
+        for entry, shape in zip(node.inputs[1:], _parameter_shapes(node, data)):
+            if entry.node.is_variable:
+                found.setdefault(entry, shape)
+        if node.op in _LOSSES:
+            found[Output(node)] = data
+            continue
+        inputs = [found.get(entry) for entry in node.inputs]
+        shapes = [shape for shape in inputs if shape is not None]
+        if len(shapes) < len(inputs):
+            continue
+        outputs = _outputs_of(node, shapes, find)
+        if outputs is None and node.op in _RULES:
+            shown = " and ".join(map(str, shapes))
+            raise ModelError(f"{where}: node {node.name!r}: a {node.op} does not take {shown}")
+        found.update((Output(node, index), shape) for index, shape in enumerate(outputs or ()))
+    return found
+
+
+def _outputs_of(node: Node, inputs: Sequence[Shape], find: Finder) -> list[Shape] | None:
+    rule = _RULES.get(node.op) or _FURTHER.get(node.op)
+    if rule is None:
+        return find(node, inputs)
+    try:
+        return rule(node, inputs)
+    except (_DoesNotFitError, IndexError, ValueError):
+        return find(node, inputs)
+
+
+def _parameter_shapes(node: Node, data: Shape) -> list[Shape]:
+    """The shapes of the parameters of a layer that reads `data`, as MXNet infers them."""
+    if node.op == "FullyConnected" and len(data) > 1:
+        units = integer(node.attrs, "num_hidden", 0)
+        width = math.prod(data[1:]) if flag(node.attrs, "flatten", True) else data[-1]
+        return [(units, width), (units,)]
+    if node.op == "LayerNorm":
+        return [data[integer(node.attrs, "axis", -1) : :][:1]] * 2
+    if node.op == "Embedding":
+        return [(integer(node.attrs, "input_dim", 0), integer(node.attrs, "output_dim", 0))]
+    if node.op == "SoftmaxOutput":
+        multiple = flag(node.attrs, "multi_output", False)
+        return [(data[0], *data[2:]) if multiple else data[:-1]]
+    return [data] if node.op in _LOSSES else []

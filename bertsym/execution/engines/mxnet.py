@@ -1,4 +1,4 @@
-"""What mxnet is asked about a symbol, by its JSON: names, shapes, values. The worker of `isolation` calls it too."""
+"""MXNet as the engine."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ from typing import Any
 import numpy as np
 
 from bertsym.errors import DataError
-from bertsym.runtime import mx, mxnet_errors, quiet_stderr, without_fusion
+from bertsym.execution.engines import Forward
+from bertsym.execution.loaders import check_params, compute_loaded, load_module
+from bertsym.runtime import import_library, mx, mxnet_errors, quiet_stderr, without_fusion
 from bertsym.symbol.params import Array
 
 Shape = tuple[int, ...]
+
+__all__ = ["bind", "check_params", "compute", "compute_loaded", "infer_shapes", "list_outputs", "prepare"]
+
+
+def prepare() -> None:
+    """Import mxnet, without the memory that its engine needs to compute."""
+    import_library("mxnet", computes=False)
 
 
 def list_outputs(symbol: str, where: str) -> list[str]:
@@ -36,6 +45,12 @@ def infer_shapes(
             **{name: tuple(shape) for name, shape in shapes.items() if name in names}
         )
     return dict(zip(names, [*arguments, *states])), found
+
+
+def bind(symbol: str, where: str, params: Mapping[str, Array], sample: Mapping[str, Array]) -> Forward:
+    """A Module that is bound to the shapes of the sample, and again for others."""
+    with mxnet_errors(where), quiet_stderr():
+        return load_module(symbol, params, sample, ())
 
 
 def compute(
@@ -72,7 +87,7 @@ def compute(
 
 
 def _loaded(symbol: str, where: str) -> Any:
-    load = mx.sym.load_json  # mxnet itself is imported here, where its messages are caught
+    load = mx.sym.load_json  # mxnet itself is imported here, where its errors are caught
     with mxnet_errors(where), quiet_stderr():
         return load(symbol)
 

@@ -1,0 +1,149 @@
+"""What computes graphs: MXNet itself, or onnxruntime by the converter to ONNX.
+
+An engine is one module with the functions of `Engine` and one row of ENGINES.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from bertsym.errors import BertsymError, UsageError
+from bertsym.runtime import is_installed
+from bertsym.symbol.params import Array, Parameters
+
+Shape = tuple[int, ...]
+#: from inputs by name to all outputs
+Forward = Callable[[Mapping[str, Array]], list[Array]]
+
+
+class Engine(Protocol):
+    """Functions that an engine's module has; each takes the JSON of a symbol, and `where` for messages.
+
+    They raise ModelError for a symbol that the engine does not load or can't run.
+    """
+
+    def prepare(self) -> None:
+        """Import the libraries; raises BertsymError when one does not import."""
+
+    def list_outputs(self, symbol: str, where: str) -> list[str]:
+        """What MXNet calls the outputs."""
+
+    def infer_shapes(
+        self, symbol: str, where: str, shapes: Mapping[str, Shape]
+    ) -> tuple[dict[str, Shape | None], list[Shape | None]]:
+        """The shapes of the variables by name, and of the outputs, as far as they follow from `shapes`."""
+
+    def bind(self, symbol: str, where: str, params: Mapping[str, Array], sample: Mapping[str, Array]) -> Forward:
+        """A function that computes the outputs for inputs like the `sample`, of other sizes too; not sandboxed."""
+
+    def compute(
+        self, symbol: str, where: str, fused: bool, params: Mapping[str, Array], inputs: Mapping[str, Array]
+    ) -> list[Array]:
+        """The elements of the outputs at inference; raises DataError when the shapes of the inputs are not enough."""
+
+    def check_params(self, symbol: str, where: str, others: Collection[str], params: Parameters) -> None:
+        """Raise VerificationError unless a file holds each parameter of the symbol, and no others than these."""
+
+    def compute_loaded(
+        self,
+        symbol: str,
+        where: str,
+        loader: str,
+        labels: Collection[str],
+        params: Parameters,
+        inputs: Mapping[str, Array],
+    ) -> list[Array]:
+        """What one of the engine's ways to load a checkpoint computes."""
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What is known of an engine without importing it."""
+
+    label: str  #: its name in messages
+    packages: tuple[str, ...]  #: that must be installed; the first one's version is the engine's
+    install: str  #: the command that installs them
+    loaders: tuple[str, ...]  #: ways to load a checkpoint, each of which is verified
+
+
+#: In the order of preference
+ENGINES: dict[str, EngineInfo] = {
+    "mxnet": EngineInfo("MXNet", ("mxnet",), "pip install --no-deps mxnet==1.9.1", ("Module", "SymbolBlock")),
+    "onnxruntime": EngineInfo("onnxruntime", ("onnxruntime", "onnx"), "pip install onnx onnxruntime", ("onnxruntime",)),
+}
+#: Functions of an engine that need no library, where it is STATIC_ENGINE
+STATIC, STATIC_ENGINE = ("list_outputs", "infer_shapes"), "onnxruntime"
+
+_chosen: ContextVar[str | None] = ContextVar("_chosen", default=None)
+_verifying: ContextVar[bool] = ContextVar("_verifying", default=True)
+
+
+class NoEngineError(BertsymError):
+    """The engine that was asked for is not installed, or no engine is."""
+
+
+@contextlib.contextmanager
+def using_engine(name: str) -> Iterator[None]:
+    """Let an engine, a key of ENGINES, compute graphs; raises UsageError for another name, NoEngineError."""
+    if name not in ENGINES:
+        raise UsageError(f"engine {name!r} is not one of {', '.join(ENGINES)}")
+    if not is_available(name):
+        raise NoEngineError(f"engine {name} is not installed: {ENGINES[name].install}")
+    token = _chosen.set(name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+@contextlib.contextmanager
+def without_verification() -> Iterator[None]:
+    """Let functions write what was not computed and compared."""
+    token = _verifying.set(False)
+    try:
+        yield
+    finally:
+        _verifying.reset(token)
+
+
+def is_verifying() -> bool:
+    """Whether what is written has to be verified: outside of `without_verification`."""
+    return _verifying.get()
+
+
+def is_available(name: str) -> bool:
+    """Whether the packages of an engine are installed."""
+    return all(map(is_installed, ENGINES[name].packages))
+
+
+def find_engine() -> str | None:
+    """The engine that was chosen by `using_engine`, or the first one that is installed; None without any."""
+    return _chosen.get() or next(filter(is_available, ENGINES), None)
+
+
+def engine_name(otherwise: str = "not verified") -> str:
+    """The same; raises NoEngineError without any, whose message begins with `otherwise`."""
+    found = find_engine()
+    if found is None:
+        commands = ", or ".join(info.install for info in list(ENGINES.values())[::-1])
+        raise NoEngineError(
+            f"{otherwise}: install an engine that computes graphs, {commands}; commands that write take --no-verify"
+        )
+    return found
+
+
+def engine_version(name: str) -> str:
+    """Name and version, such as ``mxnet 1.9.1``."""
+    package = ENGINES[name].packages[0]
+    return f"{package} {importlib.metadata.version(package)}"
+
+
+def load_engine(name: str) -> Engine:
+    """The module of an engine."""
+    return cast(Engine, importlib.import_module(f"bertsym.execution.engines.{name}"))

@@ -1,0 +1,80 @@
+"""Predictions by an engine other than mxnet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from bertsym.acceleration.graphs import accelerate_graph
+from bertsym.bundle import Bundle
+from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
+from bertsym.errors import DataError, ModelError, UsageError
+from bertsym.execution.engines import engine_name, load_engine
+from bertsym.inference.predictor import BATCH_SIZE, Predictor
+from bertsym.symbol.params import Array
+from bertsym.text.batches import cached_rows, inference_batches, inference_length
+from bertsym.text.features import Features
+
+
+class RowPredictor(Protocol):
+    """Computes a bundle's output for encoded texts."""
+
+    def __call__(self, features: Features, on_rows: Callable[[int], object] = lambda count: None) -> Array:
+        """The output's rows in the order of `features`: (rows, ...) float32."""
+
+
+def open_predictor(bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> RowPredictor:
+    """A predictor by the engine in use; raises UsageError for a device or a precision that it does not have."""
+    if engine_name("no predictions") == "mxnet":
+        return Predictor.from_bundle(bundle, device, batch_size)
+    return SessionPredictor(bundle, device, batch_size)
+
+
+class SessionPredictor:
+    """The output of a bundle, computed batch by batch, the longest texts first, by the engine in use."""
+
+    def __init__(self, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> None:
+        engine, signature = engine_name(), bundle.signature
+        if device != "cpu":
+            raise UsageError(f"device {device!r}: the engine {engine} runs on the CPU only; take --engine mxnet")
+        if signature.precision != "float32":
+            raise UsageError(f"{bundle.prefix}: is {signature.precision}, which needs --engine mxnet")
+        self._signature, self._config, self._batch_size = signature, bundle.config, batch_size
+        graph = accelerate_graph(bundle.graph(), bundle.params().shapes, "portable")
+        shapes = input_shapes(1, signature.length or 1)
+        sample: dict[str, Array] = {name: np.ones(shape, np.float32) for name, shape in shapes}
+        self._forward = load_engine(engine).bind(graph.to_json(), str(bundle.prefix), bundle.params(), sample)
+
+    def __call__(self, features: Features, on_rows: Callable[[int], object] = lambda count: None) -> Array:
+        """The output's rows in the order of `features`: (rows, ...) float32.
+
+        `on_rows` is called with the number of rows of each batch when it is done.
+
+        Raises DataError for no rows, and ModelError when an output is not finite.
+        """
+        if not len(features):
+            raise DataError("no rows")
+        signature = self._signature
+
+        def length_of(longest: int) -> int:
+            return signature.length or inference_length(longest, signature.max_length)
+
+        def rows_of(longest: int) -> int:
+            return min(self._batch_size, cached_rows(length_of(longest)))
+
+        batches = inference_batches(features.lengths, rows_of)
+        parts = []
+        for rows in batches:
+            length = length_of(len(features.examples[rows[0]].token_ids))
+            inputs = features.batch(rows, length, signature.pad_id, self._config)
+            output = self._forward(dict(zip(INPUT_NAMES, inputs)))[0]
+            if not np.isfinite(output).all():
+                raise ModelError(f"an output of {signature.output_name} is not finite")
+            parts.append(output)
+            on_rows(len(rows))
+        values: Array = np.concatenate(parts)
+        ordered = np.empty_like(values)
+        ordered[np.concatenate(batches)] = values
+        return ordered

@@ -1,0 +1,161 @@
+"""An environment without mxnet and gluonnlp: an import hook fails on them, and every command but training works."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Tables
+from tools import needs
+
+from bertsym.cli.group import run
+
+pytestmark = needs("onnx", "onnxruntime")
+
+# Runs commands, a list of words each, without some packages; prints code, output and errors of each as JSON.
+_RUN = """
+import contextlib, io, json, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+absent, commands = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+sys.meta_path.insert(0, Absent())
+from bertsym.cli.group import run
+results = []
+for command in commands:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(command)
+    results.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(results))
+"""
+WITHOUT = ["mxnet", "gluonnlp"]
+
+
+def run_without(absent: list[str], commands: list[list[str]]) -> list[tuple[int, str, str]]:
+    arguments = [sys.executable, "-W", "ignore", "-c", _RUN, json.dumps(absent), json.dumps(commands)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found: list[tuple[int, str, str]] = [(code, out, err) for code, out, err in json.loads(done.stdout)]
+    return found
+
+
+def writing(folder: Path, source: Path, classifier: Path) -> list[list[str]]:
+    """Commands that write bundles into `folder`."""
+    base = f"{folder}/base"
+    return [
+        ["export", f"hf:{source}", base, "--output", "pooled"],
+        ["export", f"hf:{source}", f"{folder}/head", "--task", "qa"],
+        [
+            "export",
+            f"params:{base}-0000.params",
+            f"{folder}/params",
+            "--vocab",
+            f"{base}-vocab.txt",
+            "--num-heads",
+            "4",
+        ],
+        ["extract", base, f"{folder}/extracted", "--output", "layer 0"],
+        ["graft", base, f"{folder}/grafted", "--num-classes", "3"],
+        ["edit", base, f"{folder}/edited", "--dropout", "0.2"],
+        ["lower", base, f"{folder}/lowered", "--target-mxnet", "1.5"],
+        ["lower", str(classifier), f"{folder}/fast", "--form", "fast"],
+    ]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if "manifest" not in path.name}
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_hf: Path, classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """What the same commands wrote without and with mxnet."""
+    without, usual = tmp_path_factory.mktemp("without"), tmp_path_factory.mktemp("usual")
+    for code, _, err in run_without(WITHOUT, writing(without, tiny_hf, classifier)):
+        assert code == 0, err
+    for command in writing(usual, tiny_hf, classifier):
+        assert run(command) == 0
+    return without, usual
+
+
+def test_written_files_are_byte_identical_to_those_of_mxnet(folders: tuple[Path, Path]) -> None:
+    without, usual = map(files, folders)
+    assert set(without) == set(usual)
+    assert [name for name in without if without[name] != usual[name]] == []
+
+
+def test_manifests_differ_in_engine_versions_and_checks_alone(folders: tuple[Path, Path]) -> None:
+    def manifest(path: Path) -> dict[str, Any]:
+        text = path.read_text().replace(str(path.parent), "FOLDER")  # in the command
+        document: dict[str, Any] = json.loads(text)
+        assert document.pop("verification")
+        del document["versions"]
+        return document
+
+    for path in folders[0].glob("*-manifest.json"):
+        assert manifest(path) == manifest(folders[1] / path.name)
+
+
+def test_a_manifest_names_the_engine_and_what_was_compared(folders: tuple[Path, Path]) -> None:
+    document = json.loads((folders[0] / "base-manifest.json").read_text())
+    assert document["verification"]["engine"].startswith("onnxruntime ")
+    assert document["verification"]["reference"] == "bertsym float64"
+    assert document["verification"]["second_reference"] is None
+
+
+def test_commands_that_read_work(folders: tuple[Path, Path], classifier: Path, tables: Tables, tmp_path: Path) -> None:
+    base, text = str(folders[0] / "base"), ["--text", "the happy cat sat"]
+    commands = [
+        ["inspect", base, "--shapes"],
+        ["diff", base, f"{folders[0]}/lowered", "--run"],
+        ["draw", base, f"{tmp_path}/it.html"],
+        ["tokenize", str(classifier), *text],
+        ["verify", str(classifier)],
+        ["predict", str(classifier), *text],
+        ["evaluate", str(classifier), str(tables.dev)],
+        ["onnx", str(classifier), f"{tmp_path}/it.onnx"],
+    ]
+    results = run_without(WITHOUT, commands)
+    for command, (code, out, err) in zip(commands, results):
+        assert (code, bool(out)) == (0, True), (command, out, err)
+    assert results[5][1].splitlines()[1].startswith("yes\t")
+    assert "(N, T, 32)" in results[0][1]
+
+
+def test_training_and_int8_print_the_command_that_installs_mxnet(
+    bundles: dict[str, Path], classifier: Path, tables: Tables, tmp_path: Path
+) -> None:
+    table, out = str(tables.dev), f"{tmp_path}/new"
+    commands = [
+        ["finetune", str(bundles["cls"]), out, "--train", table, "--dev", table],
+        ["quantize", str(classifier), out, "--calibrate", table],
+    ]
+    for code, _, err in run_without(WITHOUT, commands):
+        assert (code, err.splitlines()[-1]) == (1, "Error: mxnet is not installed: pip install --no-deps mxnet==1.9.1")
+
+
+def test_without_an_engine_nothing_is_written_unless_asked_for(tiny_hf: Path, tmp_path: Path) -> None:
+    absent = [*WITHOUT, "onnx", "onnxruntime"]
+    base = f"{tmp_path}/base"
+    commands = [
+        ["export", f"hf:{tiny_hf}", base],
+        ["export", f"hf:{tiny_hf}", base, "--no-verify"],
+        ["lower", base, f"{tmp_path}/low", "--form", "fast"],
+        ["lower", base, f"{tmp_path}/low", "--form", "fast", "--no-verify"],
+        ["verify", base],
+        ["inspect", base],
+    ]
+    refused, exported, not_lowered, lowered, not_verified, inspected = run_without(absent, commands)
+    for code, out, err in (refused, not_lowered, not_verified):
+        assert (code, out) == (1, "")
+        assert "not verified: install an engine that computes graphs, pip install onnx onnxruntime, or" in err
+    assert (exported[0], "not verified" in exported[1]) == (0, True), exported
+    assert (lowered[0], "not verified" in lowered[2]) == (0, True), lowered
+    assert inspected[0] == 0, inspected
