@@ -8,13 +8,23 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from bertsym.compat.imports import install_repairs
+
 if TYPE_CHECKING:
     from bertsym.bundle import Bundle, SymbolBundle
     from bertsym.drawing.of_model import draw
     from bertsym.encoders.config import BertConfig
     from bertsym.encoders.heads import finished_head, graft, graft_for_inference
     from bertsym.encoders.outputs import output_symbol
-    from bertsym.errors import BertsymError, DataError, ModelError, TrainingStopped, UsageError, VerificationError
+    from bertsym.errors import (
+        BertsymError,
+        DataError,
+        InstallationError,
+        ModelError,
+        TrainingStopped,
+        UsageError,
+        VerificationError,
+    )
     from bertsym.execution.engines import using_engine, without_verification
     from bertsym.execution.sandbox import trusting
     from bertsym.exporter import ExportResult, export
@@ -44,6 +54,8 @@ if TYPE_CHECKING:
     from bertsym.training.options import CheckpointOptions, FinetuneOptions
     from bertsym.verifier import verify
 
+install_repairs()
+
 _HOME = {
     "BertConfig": "encoders.config",
     "finished_head": "encoders.heads",
@@ -55,6 +67,7 @@ _HOME = {
     "draw": "drawing.of_model",
     "BertsymError": "errors",
     "DataError": "errors",
+    "InstallationError": "errors",
     "ModelError": "errors",
     "TrainingStopped": "errors",
     "UsageError": "errors",
@@ -122,6 +135,7 @@ __all__ = [
     "FinetuneOptions",
     "FinetuneResult",
     "InspectResult",
+    "InstallationError",
     "Model",
     "ModelError",
     "Node",

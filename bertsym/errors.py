@@ -11,6 +11,10 @@ class BertsymError(Exception):
     exit_code = 1
 
 
+class InstallationError(BertsymError):
+    """A library that the work needs is missing, or can't be loaded on this machine."""
+
+
 class DataError(BertsymError):
     """A fault in a table, a vocabulary or a text."""
 

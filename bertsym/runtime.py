@@ -18,16 +18,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bertsym.address_space import check_address_space, engine_bytes, import_bytes
-from bertsym.errors import BertsymError, ModelError
+from bertsym.compat.imports import repair
+from bertsym.compat.installing import library_errors
+from bertsym.errors import ModelError
 from bertsym.forking import no_fork
 
-# numpy removed these in 1.24; mxnet 1.9.1 and gluonnlp 0.10.0 still use them.
-_NUMPY_ALIASES = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str}
-
-_INSTALL = {
-    "mxnet": "pip install --no-deps mxnet==1.9.1",
-    "gluonnlp": "pip install --no-deps gluonnlp==0.10.0",
-}
 _PATIENCE = 10.0  # seconds until a worker of MXNet's engine is given up
 
 _settings: list[str] = []
@@ -48,7 +43,7 @@ def is_installed(name: str) -> bool:
 
 
 def prepare_environment() -> list[str]:
-    """Set threads, BLAS kernel and numpy aliases for mxnet; return what was set, one ``NAME=value`` each.
+    """Set threads and BLAS kernel for mxnet and restore names of numpy; return what was set, one ``NAME=value`` each.
 
     Does nothing the second time, and cannot change libraries that are already loaded.
     """
@@ -70,7 +65,8 @@ def prepare_environment() -> list[str]:
             _set_default("OPENBLAS_CORETYPE", "Haswell")
         # "Subgraph backend MKLDNN is activated" at every bind.
         _set_default("MXNET_SUBGRAPH_VERBOSE", "0")
-        _restore_numpy_aliases()
+        if repaired := repair():
+            _settings.append("restored " + ", ".join(repaired))
     return list(_settings)
 
 
@@ -217,19 +213,6 @@ def _has_avx2() -> bool:
         return False
 
 
-def _restore_numpy_aliases() -> None:
-    import numpy
-
-    missing = [name for name in _NUMPY_ALIASES if name not in vars(numpy)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        absent = [name for name in missing if not hasattr(numpy, name)]
-    for name in absent:
-        setattr(numpy, name, _NUMPY_ALIASES[name])
-    if absent:
-        _settings.append("numpy aliases " + ", ".join(f"np.{name}" for name in absent))
-
-
 @contextlib.contextmanager
 def _as_worker() -> Iterator[None]:
     """Keep the import of mxnet from starting a parameter server of its own, which unpickles what it is sent."""
@@ -246,8 +229,8 @@ def _as_worker() -> Iterator[None]:
 def import_library(name: str, *, computes: bool = True) -> Any:
     """Import mxnet or gluonnlp in a prepared environment.
 
-    Raises BertsymError where it is not installed, and where the address space is too small for what is needed: shapes
-    only, unless it `computes`.
+    Raises BertsymError where the address space is too small for what is needed: shapes only, unless it `computes`;
+    InstallationError where the library is missing or can't be loaded.
     """
     if name not in sys.modules:
         prepare_environment()
@@ -255,15 +238,10 @@ def import_library(name: str, *, computes: bool = True) -> Any:
             threads = openmp_threads()
             needed = import_bytes(threads) + (engine_bytes(engine_workers(), threads) if computes else 0)
             check_address_space(needed, threads)
-    with no_fork(), warnings.catch_warnings(), _as_worker():
+    with no_fork(), warnings.catch_warnings(), _as_worker(), library_errors():
         # Deprecations inside mxnet and gluonnlp, which have had their last release.
         warnings.simplefilter("ignore")
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name != name:
-                raise
-            raise BertsymError(f"{name} is not installed: {_INSTALL[name]}") from None
+        return importlib.import_module(name)
 
 
 class _Lazy:

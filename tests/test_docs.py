@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_hf: Path, tables: Tabl
     """What the examples start from: Hugging Face folders, tables, and a symbol that GluonNLP 0.6 exported."""
     made = tmp_path_factory.mktemp("docs")
     shutil.copytree(tiny_hf, made / "bert")
-    shutil.copytree(ROOT / "scripts" / "demo_data", made / "readme")
+    shutil.copytree(ROOT / "bertsym" / "demo" / "data", made / "readme")
     shutil.copytree(tiny_hf, made / "readme" / "minilm")
     for table in (tables.train, tables.dev):
         shutil.copy(table, made / table.name)
@@ -151,7 +151,10 @@ def commands() -> Iterator[click.Command]:
 
 
 #: options of scripts and of other programs, by page
-OTHER_OPTIONS = {"docs/how-to/several-machines.md": {"--servers"}}
+OTHER_OPTIONS = {
+    "docs/how-to/several-machines.md": {"--servers"},
+    "docs/how-to/install.md": {"--no-deps", "--with", "--overrides", "--from", "--rm"},
+}
 
 
 def test_every_option_that_is_named_exists() -> None:

@@ -29,7 +29,8 @@ ALLOWED: dict[str, set[str]] = {
     "atomic": {"errors"},
     "forking": set(),
     "address_space": {"errors"},
-    "runtime": {"errors", "address_space", "forking"},
+    "compat": {"errors", "compat"},
+    "runtime": {"errors", "address_space", "compat", "forking"},
     "devices": {"errors", "runtime"},
     "symbol": {"errors", "files", "json_reader", "symbol"},
     "text": {"errors", "files", "json_reader", "text"},
@@ -551,6 +552,7 @@ def test_errors_are_of_one_family_and_usage_errors_exit_with_2() -> None:
     assert {name: error.exit_code for name, error in errors.items()} == {
         "BertsymError": 1,
         "DataError": 1,
+        "InstallationError": 1,
         "ModelError": 1,
         "UsageError": 2,
         "VerificationError": 1,
@@ -575,7 +577,7 @@ def test_a_command_says_what_it_does_and_is_documented_in_the_group(name: str) -
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_has_a_library_twin(name: str) -> None:
-    """A function of its name, but some are methods of a class, and graft and onnx have other names."""
+    """A function of its name; some are methods of a class, graft and onnx have other names."""
     others = {
         "predict": bertsym.Classifier.predict,
         "tokenize": bertsym.BundleTokenizer.encode,
