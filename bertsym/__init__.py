@@ -12,6 +12,7 @@ from bertsym.compat.imports import install_repairs
 
 if TYPE_CHECKING:
     from bertsym.bundle import Bundle, SymbolBundle
+    from bertsym.diagnosis import DoctorResult, Finding, doctor
     from bertsym.drawing.of_model import draw
     from bertsym.encoders.config import BertConfig
     from bertsym.encoders.heads import finished_head, graft, graft_for_inference
@@ -64,6 +65,9 @@ _HOME = {
     "output_symbol": "encoders.outputs",
     "Bundle": "bundle",
     "SymbolBundle": "bundle",
+    "DoctorResult": "diagnosis",
+    "Finding": "diagnosis",
+    "doctor": "diagnosis",
     "draw": "drawing.of_model",
     "BertsymError": "errors",
     "DataError": "errors",
@@ -128,10 +132,12 @@ __all__ = [
     "Columns",
     "DataError",
     "DiffResult",
+    "DoctorResult",
     "EditResult",
     "Edits",
     "EvaluateResult",
     "ExportResult",
+    "Finding",
     "FinetuneOptions",
     "FinetuneResult",
     "InspectResult",
@@ -156,6 +162,7 @@ __all__ = [
     "VerificationError",
     "allowing",
     "diff",
+    "doctor",
     "draw",
     "edit",
     "evaluate",

@@ -31,3 +31,26 @@ def known_defects(graph: SymbolGraph) -> list[Defect]:
         if node.attrs.get("act_type") == "gelu"
         for version, reason in _GELU_DEFECTS.items()
     ]
+
+
+# Release -> defects that bertsym's users meet, each with the way around it.
+_RELEASE_DEFECTS = {
+    "1.4": [("LeakyReLU has no act_type=gelu", "export or lower with --target-mxnet 1.4")],
+    "1.5": [("gradients of LeakyReLU act_type=gelu are wrong", "export or lower with --target-mxnet 1.5")],
+    "1.7": [("LeakyReLU act_type=gelu is off by 4.8e-3", "export or lower with --target-mxnet 1.7")],
+    "1.9": [
+        (
+            "oneDNN fusion: a graph that ends in a FullyConnected and in its activation gives the first for both",
+            "set MXNET_SUBGRAPH_BACKEND=NONE in programs of your own; bertsym does it where it is needed",
+        ),
+        (
+            "oneDNN fusion: FullyConnected keeps its first weights after set_params",
+            "bind again in programs of your own; bertsym does",
+        ),
+    ],
+}
+
+
+def release_defects(version: str) -> list[tuple[str, str]]:
+    """Return the known defects of an MXNet, such as ``1.9.1``: what it does wrong, and the way around it."""
+    return _RELEASE_DEFECTS.get(".".join(version.split(".")[:2]), [])

@@ -34,6 +34,8 @@ COMMANDS = {
     "evaluate": "Measure a classifier on a labelled table.",
     "predict": "Classify texts.",
     "tokenize": "Print texts as the inputs of a model.",
+    "demo": "Run the main commands on real weights and a small table.",
+    "doctor": "Check this machine: libraries, engines, processor, tools.",
 }
 
 

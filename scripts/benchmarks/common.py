@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 WORKERS = Path(__file__).parent / "workers"
-DATA = Path(__file__).parents[1] / "demo_data"
+DATA = Path(__file__).parents[2] / "bertsym" / "demo" / "data"
 THREADS = len(os.sched_getaffinity(0))
 #: thread and BLAS settings of MXNet, numpy and torch; the caller's are removed, a peer may set its own
 _VARIABLES = (

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STEPS = 140  # number of steps below: 280 rows, 2 epochs, 4 rows per step
-DATA = Path(__file__).parents[1] / "demo_data"
+DATA = Path(__file__).parents[2] / "bertsym" / "demo" / "data"
 Process = subprocess.Popen[bytes]
 BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
 

@@ -23,7 +23,7 @@ from bertsym import BertConfig, Classifier, Columns, FinetuneOptions, SourceOpti
 from bertsym.encoders.parameters import parameter_shapes
 from bertsym.symbol.params import write_params
 
-DATA = Path(__file__).parents[1] / "demo_data"
+DATA = Path(__file__).parents[2] / "bertsym" / "demo" / "data"
 BLOCK = 400  # rows per distribution
 MAX_LENGTH, GROWTH = 128, 32 << 20
 WORDS = [f"{a}{b}{c}" for a, b, c in itertools.product("bdgklm", "aeiou", "nrst")]

@@ -1,0 +1,32 @@
+"""``bertsym doctor``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from bertsym.terminal import escaped
+
+
+@click.command("doctor")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object with every finding's name, status, text, fix."
+)
+def command(as_json: bool) -> int:
+    """Check this machine: Python, libraries, engines, processor, memory, disk, optional tools.
+
+    One line for each, and how to fix it. The status is ok, note (works, and is worth knowing), missing (optional) or
+    broken; exit code 1 when something that is needed is broken.
+    """
+    from bertsym.diagnosis import doctor
+
+    result = doctor()
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+    else:
+        width = max(len(finding.name) for finding in result.findings)
+        for finding in result.findings:
+            fix = f"; fix: {finding.fix}" if finding.fix else ""
+            click.echo(escaped(f"{finding.status:<8} {finding.name:<{width}}  {finding.text}{fix}"))
+    return 1 if result.broken else 0

@@ -1,0 +1,283 @@
+"""What this machine has of what bertsym needs, and how to get the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from bertsym.analysis.known_defects import release_defects
+from bertsym.compat.installing import (
+    install_command,
+    installed_version,
+    missing_mxnet,
+    missing_system_libraries,
+    mxnet_has_wheel,
+    system_packages,
+)
+
+OK = "ok"
+NOTE = "note"  #: works, and is worth knowing
+MISSING = "missing"  #: optional; what needs it is named
+BROKEN = "broken"  #: needed, and does not work
+
+_REQUIRED = {"click": (8, 1), "numpy": (1, 22), "tokenizers": (0, 19), "huggingface_hub": (0, 23), "tqdm": (4, 60)}
+_GIB = 1 << 30
+_LITTLE_MEMORY = 2 * _GIB  # fine-tuning MiniLM takes 1.9 GB
+_LITTLE_DISK = _GIB  # a bundle of BERT base takes 0.4 GB, and is written beside the one that it replaces
+_PROBE_SECONDS = 120
+
+# Program -> what needs it, Debian's package.
+_TOOLS = {
+    "dot": ("Graphviz: bertsym draw OUT.svg and OUT.png", "graphviz"),
+    "gcc": ("C and C++ clients", "gcc g++"),
+    "javac": ("JDK: Java and Clojure clients", "openjdk-17-jdk-headless"),
+    "mvn": ("Maven: Java and Clojure clients", "maven"),
+    "node": ("Node.js client", "nodejs npm"),
+    "perl": ("Perl client", "perl libffi-platypus-perl"),
+}
+
+# Run in a process of its own: a library that crashes at import ends that process only.
+_PROBE = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+found = {}
+try:
+    if sys.argv[2] in ("mxnet", "gluonnlp"):
+        from bertsym.runtime import engine_workers, import_library, openmp_threads
+        library = import_library(sys.argv[2])
+    else:
+        library = __import__(sys.argv[2])
+    if sys.argv[2] == "mxnet":
+        import ctypes
+        assert library.nd.ones((2, 3)).sum().asscalar() == 6
+        found.update(workers=engine_workers(), threads=openmp_threads())
+        name = getattr(library.base._LIB, "openblas_get_corename", None)
+        if name is not None:
+            name.restype = ctypes.c_char_p
+            found["kernel"] = name().decode()
+    elif sys.argv[2] == "gluonnlp":
+        found["extension"] = library.data.fast_bert_tokenizer.__file__.endswith((".so", ".pyd"))
+except Exception as error:
+    found["error"] = f"{error}" if type(error).__module__ == "bertsym.errors" else f"{type(error).__name__}: {error}"
+print("\\n" + json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fact about the machine: its status is one of ok, note, missing and broken."""
+
+    name: str
+    status: str
+    text: str
+    fix: str = ""  #: a command or an instruction; empty where nothing needs to be done
+
+
+@dataclass(frozen=True)
+class DoctorResult:
+    """All findings, in the order in which they are printed."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """The findings that keep bertsym from working."""
+        return tuple(finding for finding in self.findings if finding.status == BROKEN)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `{"ok": bool, "findings": [{"name", "status", "text", "fix"}, ...]}`."""
+        return {"ok": not self.broken, "findings": [asdict(finding) for finding in self.findings]}
+
+
+def doctor() -> DoctorResult:
+    """Check Python, libraries, engines, processor, memory, disk and optional tools; libraries are really imported."""
+    return DoctorResult((*_python(), *_packages(), *_libraries(), *_processor(), *_space(), *_tools()))
+
+
+def _python() -> Iterator[Finding]:
+    implementation = platform.python_implementation()
+    text = f"{implementation} {platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
+    yield Finding("bertsym", OK, installed_version("bertsym") or "not installed, imported from its folder")
+    good = implementation == "CPython" and sys.version_info >= (3, 9)
+    yield Finding("python", OK if good else BROKEN, text, "" if good else "use CPython 3.9 or newer")
+
+
+def _packages() -> Iterator[Finding]:
+    for package, oldest in _REQUIRED.items():
+        wanted = f"{package}>={'.'.join(map(str, oldest))}"
+        version = installed_version(package)
+        if version is None:
+            yield Finding(package, BROKEN, "not installed", install_command(wanted))
+        elif _numbers(version) < oldest:
+            yield Finding(package, BROKEN, f"{version} is too old", install_command(wanted))
+        else:
+            yield Finding(package, OK, version)
+
+
+def _libraries() -> Iterator[Finding]:
+    mxnet, onnxruntime = _mxnet(), _library("onnxruntime", "ONNX files are not checked, and not used as an engine")
+    yield from mxnet
+    yield _gluonnlp(mxnet[0].status)
+    yield _library("onnx", "bertsym onnx")
+    yield onnxruntime
+    engines = [finding.name for finding in (mxnet[0], onnxruntime) if finding.status == OK]
+    if engines:
+        yield Finding("engines", OK, ", ".join(engines))
+    else:
+        yield Finding("engines", BROKEN, "no engine works: nothing can be run", mxnet[0].fix or onnxruntime.fix)
+
+
+def _mxnet() -> list[Finding]:
+    version = installed_version("mxnet")
+    if version is None:
+        text, _, command = missing_mxnet().partition("; run: ")
+        return [Finding("mxnet", MISSING, text, command)]
+    found = _probe("mxnet")
+    lacking = missing_system_libraries()
+    if "error" in found:
+        fix = f"apt-get install {system_packages(lacking)}" if lacking else ""
+        return [Finding("mxnet", BROKEN, f"{version} is installed and can't be imported: {found['error']}", fix)]
+    findings = [Finding("mxnet", OK, version)]
+    if mxnet_has_wheel() and not lacking:
+        findings.append(Finding("system libraries", OK, "libgomp, libquadmath"))
+    kernel = found.get("kernel")
+    if kernel is not None:
+        slow = kernel in ("Prescott", "Core2", "Nehalem") and "avx2" in _flags()
+        text = f"OpenBLAS kernel {kernel}" + (", slower than this processor allows" if slow else "")
+        findings.append(Finding("blas", NOTE if slow else OK, text, "set OPENBLAS_CORETYPE=Haswell" if slow else ""))
+    text = (
+        f"{found['workers']} workers of MXNet's engine, {found['threads']} OpenMP threads, {_processors()} processors"
+    )
+    findings.append(Finding("threads", OK, text))
+    findings += [Finding("mxnet fault", NOTE, defect, fix) for defect, fix in release_defects(version)]
+    return findings
+
+
+def _gluonnlp(mxnet: str) -> Finding:
+    version = installed_version("gluonnlp")
+    if version is None:
+        fix = install_command("gluonnlp") if mxnet_has_wheel() else ""
+        return Finding("gluonnlp", MISSING, "needed for gluonnlp: sources, and to compare with its BERTModel", fix)
+    if mxnet != OK:
+        return Finding("gluonnlp", NOTE, f"{version}, not checked: it needs mxnet")
+    found = _probe("gluonnlp")
+    if "error" in found:
+        return Finding("gluonnlp", BROKEN, f"{version} is installed and can't be imported: {found['error']}")
+    return Finding("gluonnlp", OK, version + ("" if found["extension"] else ", with bertsym's tokenizer in Python"))
+
+
+def _library(name: str, without: str) -> Finding:
+    version = installed_version(name)
+    if version is None:
+        return Finding(name, MISSING, f"needed for: {without}", install_command(name))
+    found = _probe(name)
+    if "error" in found:
+        text = f"{version} is installed and can't be imported: {found['error']}"
+        return Finding(name, BROKEN, text, f"{install_command(name)} --force-reinstall")
+    return Finding(name, OK, version)
+
+
+def _processor() -> Iterator[Finding]:
+    flags = _flags()
+    if not flags:
+        yield Finding("processor", NOTE, f"{platform.machine()}; its vector instructions are unknown")
+        return
+    shown = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI"}
+    have = [name for flag, name in shown.items() if flag in flags]
+    if "avx512_vnni" in flags:
+        int8 = "int8 products in one instruction (VNNI)"
+    elif have:
+        int8 = f"int8 products by {have[-1]} without VNNI, with less gain over float32"
+    else:
+        int8 = "int8 gains little"
+    yield Finding("processor", OK if have else NOTE, f"{', '.join(have) or 'no AVX2'}; {int8}")
+
+
+def _space() -> Iterator[Finding]:
+    memory = _available_memory()
+    if memory is not None:
+        little = memory < _LITTLE_MEMORY
+        text = f"{memory / _GIB:.1f} GiB available"
+        fix = "use a smaller batch (finetune --accumulate) where it is not enough"
+        yield Finding("memory", NOTE if little else OK, text, fix if little else "")
+    for name, folder in (("disk", Path.cwd()), ("temporary files", Path(tempfile.gettempdir()))):
+        free = shutil.disk_usage(folder).free
+        little = free < _LITTLE_DISK
+        text = f"{free / _GIB:.1f} GiB free in {folder}"
+        yield Finding(name, NOTE if little else OK, text, "free some, or set TMPDIR" if little else "")
+
+
+def _tools() -> Iterator[Finding]:
+    for program, (purpose, packages) in _TOOLS.items():
+        path = shutil.which(program)
+        if path:
+            yield Finding(program, OK, path)
+        else:
+            yield Finding(program, MISSING, purpose, f"apt-get install {packages}")
+
+
+def _probe(library: str) -> dict[str, Any]:
+    """Import a library in a process of its own; `error` says why that failed."""
+    path = [entry or os.getcwd() for entry in sys.path]
+    command = [sys.executable, "-W", "ignore", "-c", _PROBE, json.dumps(path), library]
+    if PathFinder.find_spec(library) is None:
+        return {"error": "its files are missing"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"error": f"its import took more than {_PROBE_SECONDS} seconds"}
+    lines = done.stdout.splitlines()
+    if done.returncode or not lines:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        return {"error": f"the process ended with exit code {done.returncode}: {last[0]}"}
+    found: dict[str, Any] = json.loads(lines[-1])
+    return found
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+
+
+def _flags() -> set[str]:
+    """The processor's flags, as Linux names them; none elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return set()
+    match = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return set(match[1].split()) if match else set()
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _available_memory() -> int | None:
+    """Bytes that can be had without swapping, within the container's limit; None where it is unknown."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+    except OSError:
+        return None
+    match = re.search(r"^MemAvailable:\s*(\d+) kB", text, re.MULTILINE)
+    if match is None:
+        return None
+    available = int(match[1]) << 10
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+    except (OSError, ValueError):  # not a container, or no limit: "max"
+        return available
+    return min(available, max(0, limit - used))

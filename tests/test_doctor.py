@@ -1,0 +1,84 @@
+"""`bertsym doctor` finds what works and what does not, in real environments, some of them broken on purpose."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertsym import DoctorResult, Finding
+from bertsym.analysis.known_defects import release_defects
+from bertsym.cli.group import run
+
+SITE = next(path for path in map(Path, sys.path) if (path / "numpy").is_dir())
+ROOT = Path(__file__).parent.parent
+
+
+def doctor_json(**variables: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The exit code and the findings by name, of a process with these environment variables."""
+    command = [sys.executable, "-m", "bertsym", "doctor", "--json"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True)
+    answer = json.loads(done.stdout)
+    assert answer["ok"] == (done.returncode == 0)
+    return done.returncode, {finding["name"]: finding for finding in answer["findings"]}
+
+
+def dist_info(folder: Path, name: str, version: str) -> None:
+    """Let importlib.metadata find another version of a package, before the installed one."""
+    (folder / f"{name}-{version}.dist-info").mkdir(parents=True)
+    (folder / f"{name}-{version}.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+
+
+def test_this_environment_works(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    status = {line[9:].split("  ")[0].strip(): line.split()[0] for line in lines}
+    assert {status[name] for name in ("python", "numpy", "mxnet", "gluonnlp", "onnxruntime", "engines")} == {"ok"}
+    assert any(line.startswith("ok       engines") and line.endswith("mxnet, onnxruntime") for line in lines)
+    assert any("oneDNN fusion" in line and "MXNET_SUBGRAPH_BACKEND=NONE" in line for line in lines)
+
+
+def test_a_broken_mxnet_and_an_old_numpy_are_reported_with_their_fix_and_exit_code_1(tmp_path: Path) -> None:
+    """mxnet's library is a file that can't be loaded, as where it was copied in part."""
+    (tmp_path / "mxnet").mkdir()
+    for path in (SITE / "mxnet").iterdir():
+        if path.name != "libmxnet.so":
+            (tmp_path / "mxnet" / path.name).symlink_to(path)
+    (tmp_path / "mxnet" / "libmxnet.so").write_bytes(b"\x7fELF")
+    dist_info(tmp_path, "numpy", "1.19.5")
+    code, found = doctor_json(PYTHONPATH=str(tmp_path), PATH="/nonexistent")
+    assert code == 1
+    assert found["mxnet"]["status"] == "broken"
+    assert "1.9.1 is installed and can't be imported" in found["mxnet"]["text"]
+    assert found["numpy"]["status"] == "broken"
+    assert found["numpy"]["text"] == "1.19.5 is too old"
+    assert found["numpy"]["fix"].endswith("'numpy>=1.22'")
+    assert (found["dot"]["status"], found["dot"]["fix"]) == ("missing", "apt-get install graphviz")
+    assert found["engines"]["text"] == "onnxruntime"
+
+
+def test_a_library_that_crashes_at_import_is_broken_and_does_not_end_the_command(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text("import os\nos.abort()\n")
+    code, found = doctor_json(PYTHONPATH=str(tmp_path))
+    assert code == 1
+    assert found["onnxruntime"]["status"] == "broken"
+    assert "the process ended with exit code -6" in found["onnxruntime"]["text"]
+    assert found["onnxruntime"]["fix"].endswith("onnxruntime --force-reinstall")
+
+
+def test_what_is_missing_and_optional_is_no_fault() -> None:
+    result = DoctorResult((Finding("dot", "missing", "Graphviz", "apt-get install graphviz"),))
+    assert result.broken == ()
+    assert result.to_json()["ok"] is True
+
+
+@pytest.mark.parametrize(("version", "word"), [("1.4.1", "no act_type"), ("1.5.1", "gradients"), ("1.7.0", "4.8e-3")])
+def test_defects_of_a_release_are_listed(version: str, word: str) -> None:
+    assert any(word in defect for defect, _ in release_defects(version))
+    assert release_defects("1.6.0") == []
