@@ -13,6 +13,7 @@ from conftest import Tables
 from tools import needs
 
 from bertsym.cli.group import run
+from bertsym.compat.installing import missing_mxnet
 
 pytestmark = needs("onnx", "onnxruntime")
 
@@ -138,7 +139,7 @@ def test_training_and_int8_print_the_command_that_installs_mxnet(
         ["quantize", str(classifier), out, "--calibrate", table],
     ]
     for code, _, err in run_without(WITHOUT, commands):
-        assert (code, err.splitlines()[-1]) == (1, "Error: mxnet is not installed: pip install --no-deps mxnet==1.9.1")
+        assert (code, err.splitlines()[-1]) == (1, f"Error: {missing_mxnet()}")
 
 
 def test_without_an_engine_nothing_is_written_unless_asked_for(tiny_hf: Path, tmp_path: Path) -> None:
