@@ -220,7 +220,7 @@ def _open_files(symbol: str | Path, params: str | Path | None, epoch: int | None
         if not symbol_path.exists():
             raise UsageError(f"{name}: no {symbol_path.name} in {symbol_path.parent}, and no such symbol file")
     graph, digest = _read_graph(symbol_path)
-    found = Path(params) if params is not None else _params_of(prefix, epoch)
+    found = Path(params) if params is not None else _find_params(prefix, epoch)
     arrays = ParamsFile(found) if found is not None else None
     notes = (*_graph_notes(graph, symbol_path), *(_params_notes(graph, arrays) if arrays is not None else ()))
     return Model(name, symbol_path, graph, arrays, found, None, notes=notes, symbol_digest=digest)
@@ -292,7 +292,7 @@ def suggest_export(model: Model) -> str:
     )
 
 
-def _params_of(prefix: Path, epoch: int | None) -> Path | None:
+def _find_params(prefix: Path, epoch: int | None) -> Path | None:
     if epoch is not None:
         path = file_path(prefix, f"{epoch:04d}.params")
         if not path.exists():

@@ -124,24 +124,24 @@ class Signature:
         return cls(
             kind=document["kind"].choice(*KINDS),
             family=document["family"].choice(FAMILY),
-            inputs=_tensors(document["inputs"]),
+            inputs=_read_tensors(document["inputs"]),
             output=document["encoder_output"].text(),
             output_name=output["name"].text(),
-            output_shape=_shape(output["shape"]),
+            output_shape=_read_shape(output["shape"]),
             max_length=document["max_length"].integer(1, MAX_SIZE),
             task=document["task"].optional(JsonValue.text),
             dataset=document["dataset"].optional(JsonValue.text),
-            class_names=_class_names(document["class_names"]),
-            label_inputs=_tensors(document["label_inputs"]),
+            class_names=_read_class_names(document["class_names"]),
+            label_inputs=_read_tensors(document["label_inputs"]),
             trained=document["trained"].boolean(),
             encoder_trained=document["encoder_trained"].boolean(),
             pair=document["pair"].optional(JsonValue.boolean),
-            columns=_columns(columns),
+            columns=_read_columns(columns),
             header=columns["header"].boolean(),
-            column_names=_columns(columns["names"]) if "names" in columns else Columns(),
+            column_names=_read_columns(columns["names"]) if "names" in columns else Columns(),
             dropped_labels=document.get("dropped_labels", []).texts(),
             pad_id=document["pad_id"].integer(0, MAX_SIZE),
-            special_tokens=_special_tokens(document["special_tokens"]),
+            special_tokens=_read_special_tokens(document["special_tokens"]),
             tokenizer=TokenizerOptions(
                 lower_case=tokenizer["lower_case"].boolean(),
                 strip_accents=tokenizer["strip_accents"].optional(JsonValue.boolean),
@@ -158,7 +158,7 @@ class Signature:
         )
 
 
-def _class_names(values: JsonValue) -> tuple[str, ...]:
+def _read_class_names(values: JsonValue) -> tuple[str, ...]:
     """Class names as labels of tables have them; others would garble what is printed."""
     names: dict[str, None] = {}
     for value in values.elements():
@@ -171,11 +171,11 @@ def _class_names(values: JsonValue) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _columns(document: JsonValue) -> Columns:
+def _read_columns(document: JsonValue) -> Columns:
     return Columns(*(document[part].optional(JsonValue.text) for part in ("text", "pair", "label")))
 
 
-def _special_tokens(document: JsonValue) -> dict[str, str]:
+def _read_special_tokens(document: JsonValue) -> dict[str, str]:
     tokens = {role: token.text() for role, token in document.items()}
     unknown = next((role for role in tokens if role not in ROLES), None)
     if unknown is not None:
@@ -187,11 +187,11 @@ def _tensors_json(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
     return [dict(vars(tensor)) for tensor in tensors]
 
 
-def _tensors(values: JsonValue) -> tuple[Tensor, ...]:
+def _read_tensors(values: JsonValue) -> tuple[Tensor, ...]:
     return tuple(
         Tensor(
             name=tensor["name"].text(),
-            shape=tensor["shape"].optional(_shape),
+            shape=tensor["shape"].optional(_read_shape),
             dtype=tensor["dtype"].text(),
             meaning=tensor["meaning"].text(),
         )
@@ -199,12 +199,12 @@ def _tensors(values: JsonValue) -> tuple[Tensor, ...]:
     )
 
 
-def _shape(sizes: JsonValue) -> tuple[int | str, ...]:
+def _read_shape(sizes: JsonValue) -> tuple[int | str, ...]:
     """A shape as a Tensor has it."""
-    return tuple(map(_size, sizes.elements()))
+    return tuple(map(_read_size, sizes.elements()))
 
 
-def _size(size: JsonValue) -> int | str:
+def _read_size(size: JsonValue) -> int | str:
     if not size.is_text:
         return size.integer(1, MAX_SIZE)
     if not _FREE.fullmatch(size.text()):
@@ -216,7 +216,7 @@ MAX_SIZE = 1 << 31  #: of an axis of an input or output
 _FREE = re.compile(r"([A-Za-z?]{1,32}'?|\d{1,9})(\*([A-Za-z?]{1,32}'?|\d{1,9})){0,7}")  # such as ``12*batch``
 
 
-def _checked_origin(document: JsonValue) -> Mapping[str, Any]:
+def _read_origin(document: JsonValue) -> Mapping[str, Any]:
     """The JSON of a Signature; raises what `Signature.from_json` does."""
     Signature.from_json(document)
     return document.object()
@@ -255,12 +255,12 @@ class SymbolSignature:
         """The inverse of `to_json`; raises what `Signature.from_json` does."""
         document["kind"].choice("symbol")
         return cls(
-            inputs=_tensors(document["inputs"]),
-            outputs=_tensors(document["outputs"]),
-            label_inputs=_tensors(document["label_inputs"]),
+            inputs=_read_tensors(document["inputs"]),
+            outputs=_read_tensors(document["outputs"]),
+            label_inputs=_read_tensors(document["label_inputs"]),
             trained=document["trained"].optional(JsonValue.boolean),
             max_length=document.get("max_length").optional(lambda value: value.integer(1, MAX_SIZE)),
             minimum_mxnet=document["minimum_mxnet"].optional(JsonValue.text),
             guarded=document["guarded"].boolean(),
-            origin=document["origin"].optional(_checked_origin),
+            origin=document["origin"].optional(_read_origin),
         )

@@ -17,31 +17,33 @@ _INDENT = " " * 11
 
 def summary(facts: InspectResult) -> str:
     """Describe the symbol, what its classifiers read, and the nodes from the encoder to each output."""
-    lines = [*_header(facts), "", *facts.sentences]
+    lines = [*_format_header(facts), "", *facts.sentences]
     if facts.encoder is not None:
         for report in facts.classifiers:
-            lines += ["", *_picture(facts, facts.encoder, report)]
+            lines += ["", *_draw_nodes(facts, facts.encoder, report)]
     return "\n".join(map(escaped, lines))
 
 
-def _header(facts: InspectResult) -> Iterator[str]:
+def _format_header(facts: InspectResult) -> Iterator[str]:
     kind = "any MXNet symbol" if facts.bundle is None else f"bundle of bertsym, {facts.bundle}"
     written = f", written by MXNet {facts.written_by}" if facts.written_by else ""
     yield f"{facts.name}: {kind}{written}"
-    yield from _task(facts)
-    yield from _field("graph", _what(facts))
-    yield from _field("inputs", *(_tensor(fact.name, fact.shape, fact.meaning) for fact in facts.inputs))
+    yield from _format_task(facts)
+    yield from _format_field("graph", _format_graph(facts))
+    yield from _format_field("inputs", *(_format_tensor(fact.name, fact.shape, fact.meaning) for fact in facts.inputs))
     if facts.label_inputs:
-        yield from _field("labels", *(_tensor(fact.name, fact.shape, fact.meaning) for fact in facts.label_inputs))
-    yield from _field("outputs", *(_tensor(fact.name, fact.shape, "") for fact in facts.outputs))
-    yield from _field("params", *_parameters(facts))
+        yield from _format_field(
+            "labels", *(_format_tensor(fact.name, fact.shape, fact.meaning) for fact in facts.label_inputs)
+        )
+    yield from _format_field("outputs", *(_format_tensor(fact.name, fact.shape, "") for fact in facts.outputs))
+    yield from _format_field("params", *_format_parameters(facts))
     operators = [f"{count} {op}" for op, count in facts.operators.items()]
-    yield from _field("operators", *(", ".join(operators[i : i + 8]) for i in range(0, len(operators), 8)))
+    yield from _format_field("operators", *(", ".join(operators[i : i + 8]) for i in range(0, len(operators), 8)))
     reasons = list(dict.fromkeys(requirement.reason for requirement in facts.oldest.requirements))
     needs = f": it needs {', '.join(reasons[:3])}" if reasons else ""
     loads = f"MXNet {facts.oldest.version} and newer{needs}" if facts.oldest.version else "no MXNet that is known"
     defects = dict.fromkeys((defect.version, defect.reason) for defect in facts.defects)
-    yield from _field(
+    yield from _format_field(
         "loads in",
         loads,
         *(f"but not {unknown.reason} of {unknown.node}" for unknown in facts.oldest.unknown),
@@ -49,17 +51,17 @@ def _header(facts: InspectResult) -> Iterator[str]:
     )
 
 
-def _task(facts: InspectResult) -> Iterator[str]:
+def _format_task(facts: InspectResult) -> Iterator[str]:
     untrained = facts.trained is False and facts.bundle != "encoder"
     if facts.task is not None:
         of = f" ({facts.dataset})" if facts.dataset is not None else ""
         names = f"; classes {', '.join(facts.class_names)}" if facts.class_names else ""
-        yield from _field("task", f"{facts.task}{of}{names}{'; UNTRAINED HEAD' if untrained else ''}")
+        yield from _format_field("task", f"{facts.task}{of}{names}{'; UNTRAINED HEAD' if untrained else ''}")
     elif untrained:
-        yield from _field("task", "UNTRAINED HEAD")
+        yield from _format_field("task", "UNTRAINED HEAD")
 
 
-def _what(facts: InspectResult) -> str:
+def _format_graph(facts: InspectResult) -> str:
     nodes = f"{len(facts.nodes)} nodes"
     if facts.int8:
         nodes += f"; {len(facts.int8)} of {len(facts.int8) + facts.operators.get('FullyConnected', 0)} layers in int8"
@@ -71,7 +73,7 @@ def _what(facts: InspectResult) -> str:
     return f"{facts.encoder}; {form_text(facts.encoder.form)} form, {nodes}{length}{guarded}{weights}"
 
 
-def _parameters(facts: InspectResult) -> Iterator[str]:
+def _format_parameters(facts: InspectResult) -> Iterator[str]:
     if facts.params is None:
         yield "no file"
         return
@@ -80,16 +82,17 @@ def _parameters(facts: InspectResult) -> Iterator[str]:
     if not facts.parts:
         yield f"{len(facts.arrays)} arrays, none of which the graph reads: {facts.params}"
     else:
-        yield f"{total:,} numbers in {sum(part.arrays for part in facts.parts)} arrays, {_size(size)}: {facts.params}"
+        arrays = sum(part.arrays for part in facts.parts)
+        yield f"{total:,} numbers in {arrays} arrays, {_format_size(size)}: {facts.params}"
     layers = [part for part in facts.parts if part.kind is PartKind.LAYER]
     equal = len({(part.arrays, part.elements) for part in layers}) == 1 and len(layers) > 1
     shown = []
     for part in facts.parts:
         if equal and part in layers:
             if part is layers[0]:
-                shown.append(f"{len(layers)} layers of {part.elements:,} ({_size(part.bytes)} each)")
+                shown.append(f"{len(layers)} layers of {part.elements:,} ({_format_size(part.bytes)} each)")
         else:
-            shown.append(f"{part.name} {part.elements:,} ({_size(part.bytes)})")
+            shown.append(f"{part.name} {part.elements:,} ({_format_size(part.bytes)})")
     if facts.encoder is not None and shown:
         yield "; ".join(shown)
     if facts.misshapen:
@@ -100,16 +103,16 @@ def _parameters(facts: InspectResult) -> Iterator[str]:
             yield f"{what}: {', '.join(names[:5])}{more}"
 
 
-def _field(label: str, *values: str) -> Iterator[str]:
+def _format_field(label: str, *values: str) -> Iterator[str]:
     for i, value in enumerate(values or ("none",)):
         yield f"{label if i == 0 else '':<{len(_INDENT) - 2}}  {value}"
 
 
-def _tensor(name: str, shape: Axes | None, meaning: str) -> str:
+def _format_tensor(name: str, shape: Axes | None, meaning: str) -> str:
     return f"{name} {axes_text(shape)}" + (f"  {meaning}" if meaning else "")
 
 
-def _size(count: int) -> str:
+def _format_size(count: int) -> str:
     if count < 1000:
         return f"{count} B"
     size = count / 1000
@@ -120,7 +123,7 @@ def _size(count: int) -> str:
     return f"{size:.3g} GB"
 
 
-def _picture(facts: InspectResult, encoder: DetectedEncoder, report: ClassifierReport) -> list[str]:
+def _draw_nodes(facts: InspectResult, encoder: DetectedEncoder, report: ClassifierReport) -> list[str]:
     """Draw the nodes from the inputs through the encoder to the output, one per line."""
     shapes = {fact.name: fact.shape for fact in facts.nodes}
     names = " ".join(fact.name for fact in facts.inputs)
@@ -129,7 +132,7 @@ def _picture(facts: InspectResult, encoder: DetectedEncoder, report: ClassifierR
     rows.append((label, "", f"{axes_text(shapes.get(encoder.output.node.name))}  {encoder.output}"))
     for node in report.nodes:
         if node is not encoder.output.node:
-            rows.append((node.name, node.op, axes_text(shapes.get(node.name)) + _remark(node, report)))
+            rows.append((node.name, node.op, axes_text(shapes.get(node.name)) + _format_remark(node, report)))
     width = max(len(row[0]) for row in rows)
     operator = max(len(row[1]) for row in rows)
     lines = []
@@ -153,7 +156,7 @@ _REMARKS = {
 }
 
 
-def _remark(node: Node, report: ClassifierReport) -> str:
+def _format_remark(node: Node, report: ClassifierReport) -> str:
     if node is report.classifier:
         return "  <- the classifier"
     if node is report.reads.node and report.kind in _REMARKS:
@@ -163,7 +166,7 @@ def _remark(node: Node, report: ClassifierReport) -> str:
 
 def node_lines(nodes: Iterable[NodeFact]) -> list[str]:
     """Format a table of nodes: name, operator, shape, inputs, attributes."""
-    return _table(
+    return _format_table(
         [
             (
                 fact.name,
@@ -183,13 +186,13 @@ def node_lines(nodes: Iterable[NodeFact]) -> list[str]:
 
 def array_lines(facts: InspectResult) -> list[str]:
     """Format a table of the arrays in the parameter file."""
-    return _table(
+    return _format_table(
         [
             (
                 array.name,
                 axes_text(array.shape),
                 array.dtype,
-                _size(array.bytes),
+                _format_size(array.bytes),
                 array.kind,
                 "" if array.read else "not read",
             )
@@ -200,10 +203,10 @@ def array_lines(facts: InspectResult) -> list[str]:
 
 def operator_lines(facts: InspectResult) -> list[str]:
     """Format a table of operators, the most frequent first."""
-    return _table([(op, str(count)) for op, count in facts.operators.items()])
+    return _format_table([(op, str(count)) for op, count in facts.operators.items()])
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def _format_table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     if not rows:
         return []
     rows = [tuple(map(escaped, row)) for row in rows]

@@ -248,7 +248,7 @@ def report(
         name=model.name,
         symbol=str(model.symbol_path),
         params=str(model.params_path) if model.params_path is not None else None,
-        bundle=_kind(bundle) if bundle is not None else None,
+        bundle=_bundle_kind(bundle) if bundle is not None else None,
         family=signature.family if signature is not None else None,
         task=signature.task if signature is not None else None,
         dataset=signature.dataset if signature is not None else None,
@@ -262,7 +262,7 @@ def report(
             _tensor_fact(variables[name], known, "label, read by the loss only") for name in model.label_inputs
         ],
         outputs=[TensorFact(output.text(names), known.get(output)) for output in graph.outputs],
-        parts=_parts(model),
+        parts=_group_parameters(model),
         missing=model.missing,
         superfluous=model.superfluous,
         misshapen=model.misshapen,
@@ -277,13 +277,13 @@ def report(
         classifiers=model.classifier_reports,
         int8=quantized_layers(graph),
         nodes=list(facts.values()),
-        arrays=_arrays(model),
+        arrays=_list_arrays(model),
         path=nodes_between,
         notes=list(model.notes),
     )
 
 
-def _kind(bundle: Any) -> str:
+def _bundle_kind(bundle: Any) -> str:
     return bundle.signature.kind if isinstance(bundle, Bundle) else "symbol"
 
 
@@ -306,28 +306,28 @@ def _tensor_fact(node: Node, known: Mapping[Output, Axes], meaning: str = "") ->
     return TensorFact(node.name, known.get(Output(node), declared or None), meaning)
 
 
-def _parts(model: Model) -> list[Part]:
+def _group_parameters(model: Model) -> list[Part]:
     """Group the parameters by the part of the graph that reads them; leave out parameters that nothing reads."""
     if model.params is None:
         return []
     places: dict[_PartKey, list[str]] = {}
-    for name, part in _part_of_parameters(model).items():
+    for name, part in _find_parts(model).items():
         if name in model.param_shapes:
             places.setdefault(part, []).append(name)
     infos = model.params.infos
-    return [_part(key, [infos[array] for array in arrays]) for key, arrays in places.items()]
+    return [_measure_part(key, [infos[array] for array in arrays]) for key, arrays in places.items()]
 
 
-def _part(key: _PartKey, infos: Sequence[ArrayInfo]) -> Part:
-    elements = sum(info.nbytes // _width(info.dtype) for info in infos)
+def _measure_part(key: _PartKey, infos: Sequence[ArrayInfo]) -> Part:
+    elements = sum(info.nbytes // _element_size(info.dtype) for info in infos)
     return Part(*key, len(infos), elements, sum(info.nbytes for info in infos))
 
 
-def _width(dtype: str) -> int:
+def _element_size(dtype: str) -> int:
     return {"<f8": 8, "<i8": 8, "<f4": 4, "<i4": 4, "<f2": 2}.get(dtype, 1)
 
 
-def _part_of_parameters(model: Model) -> dict[str, _PartKey]:
+def _find_parts(model: Model) -> dict[str, _PartKey]:
     """Parameter -> its part, in the order of the graph."""
     encoder, graph = model.encoder, model.graph
     if encoder is None:
@@ -351,13 +351,13 @@ def _part_of_parameters(model: Model) -> dict[str, _PartKey]:
     return found
 
 
-def _arrays(model: Model) -> list[ArrayFact]:
+def _list_arrays(model: Model) -> list[ArrayFact]:
     if model.params is None:
         return []
     states = set(auxiliary_states(model.graph))
     kinds = {name: "aux" if name in states else "arg" for name in model.graph.variables}
     return [
-        ArrayFact(name, kinds.get(name, info.kind), info.shape, _dtype(info.dtype), info.nbytes, name in kinds)
+        ArrayFact(name, kinds.get(name, info.kind), info.shape, _dtype_name(info.dtype), info.nbytes, name in kinds)
         for name, info in model.params.infos.items()
     ]
 
@@ -379,7 +379,7 @@ def _report_json(report: ClassifierReport) -> dict[str, Any]:
     }
 
 
-def _dtype(code: str) -> str:
+def _dtype_name(code: str) -> str:
     import numpy as np
 
     return str(np.dtype(code))

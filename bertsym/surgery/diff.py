@@ -98,14 +98,14 @@ class DiffResult:
 
     def to_json(self) -> dict[str, Any]:
         """The whole result, for JSON; a difference that is not finite is null."""
-        return {"same": self.same, **_finite(dataclasses.asdict(self))}
+        return {"same": self.same, **_replace_non_finite(dataclasses.asdict(self))}
 
 
-def _finite(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: _replace_non_finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
+        return [_replace_non_finite(entry) for entry in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
@@ -137,8 +137,8 @@ def diff(
         require_params(mine, finite=False)
         require_params(theirs, finite=False)
         if run:
-            sampled = sample_inputs(mine, shapes, length=_common_length(mine, theirs))
-            runs.append(run_both(mine, theirs, _fitting(sampled, mine, theirs), "random", rtol))
+            sampled = sample_inputs(mine, shapes, length=_choose_length(mine, theirs))
+            runs.append(run_both(mine, theirs, _limit_ids(sampled, mine, theirs), "random", rtol))
         if inputs is not None:
             runs.append(run_both(mine, theirs, _read_inputs(mine, inputs), str(inputs), rtol))
     notes = list(dict.fromkeys([*mine.notes, *theirs.notes]))
@@ -147,22 +147,22 @@ def diff(
 
 def compare_graphs(one: SymbolGraph, other: SymbolGraph) -> GraphDiff:
     """Nodes of two graphs by name; of several of one name, in their order."""
-    mine, theirs = _keys(one), _keys(other)
+    mine, theirs = _number_nodes(one), _number_nodes(other)
     before, after = ({key: node for node, key in keys.items()} for keys in (mine, theirs))
     changed = [
-        Change(_text(key), what)
+        Change(_format_key(key), what)
         for key, node in before.items()
-        if key in after and (what := _change(node, after[key], mine, theirs))
+        if key in after and (what := _describe_change(node, after[key], mine, theirs))
     ]
     return GraphDiff(
-        [_text(key) for key in before if key not in after],
-        [_text(key) for key in after if key not in before],
+        [_format_key(key) for key in before if key not in after],
+        [_format_key(key) for key in after if key not in before],
         changed,
-        (_texts(one.outputs, mine), _texts(other.outputs, theirs)),
+        (_format_outputs(one.outputs, mine), _format_outputs(other.outputs, theirs)),
     )
 
 
-def _keys(graph: SymbolGraph) -> dict[Node, _Key]:
+def _number_nodes(graph: SymbolGraph) -> dict[Node, _Key]:
     """Name and number of each node: 1, or 2 of the second node of a name, and so on."""
     count: collections.Counter[str] = collections.Counter()
     found = {}
@@ -172,17 +172,17 @@ def _keys(graph: SymbolGraph) -> dict[Node, _Key]:
     return found
 
 
-def _text(key: _Key) -> str:
+def _format_key(key: _Key) -> str:
     """The first of a name by its name, in both graphs, whether the name repeats in one of them or not."""
     name, number = key
     return name if number == 1 else f"{name}#{number}"
 
 
-def _texts(outputs: Sequence[Output], keys: Mapping[Node, _Key]) -> list[str]:
-    return [_text(keys[output.node]) + (f":{output.index}" if output.index else "") for output in outputs]
+def _format_outputs(outputs: Sequence[Output], keys: Mapping[Node, _Key]) -> list[str]:
+    return [_format_key(keys[output.node]) + (f":{output.index}" if output.index else "") for output in outputs]
 
 
-def _change(one: Node, other: Node, mine: Mapping[Node, _Key], theirs: Mapping[Node, _Key]) -> str:
+def _describe_change(one: Node, other: Node, mine: Mapping[Node, _Key], theirs: Mapping[Node, _Key]) -> str:
     changes = []
     if one.op != other.op:
         changes.append(f"operator {one.op} -> {other.op}")
@@ -190,7 +190,9 @@ def _change(one: Node, other: Node, mine: Mapping[Node, _Key], theirs: Mapping[N
         before, after = one.attrs.get(key, "(unset)"), other.attrs.get(key, "(unset)")
         if before != after:
             changes.append(f"{key} {before} -> {after}")
-    before_inputs, after_inputs = (", ".join(_texts(n.inputs, keys)) for n, keys in ((one, mine), (other, theirs)))
+    before_inputs, after_inputs = (
+        ", ".join(_format_outputs(n.inputs, keys)) for n, keys in ((one, mine), (other, theirs))
+    )
     if before_inputs != after_inputs:
         changes.append(f"inputs {before_inputs} -> {after_inputs}")
     return "; ".join(changes)
@@ -219,7 +221,7 @@ def _compare_params(one: Model, other: Model) -> ParamsDiff:
     )
 
 
-def _common_length(one: Model, other: Model) -> int | None:
+def _choose_length(one: Model, other: Model) -> int | None:
     """The length of random texts, where it is not free: one that both take."""
     fixed = [length for length in map(fixed_length, (one, other)) if length is not None]
     if len(set(fixed)) > 1:
@@ -234,7 +236,7 @@ def _common_length(one: Model, other: Model) -> int | None:
     return fixed[0] if fixed else min(16, longest)
 
 
-def _fitting(inputs: Mapping[str, Array], one: Model, other: Model) -> dict[str, Array]:
+def _limit_ids(inputs: Mapping[str, Array], one: Model, other: Model) -> dict[str, Array]:
     """Limit random token ids and types of one model to the smaller vocabulary of the other."""
     found = dict(inputs)
     if one.encoder is not None and other.encoder is not None:
@@ -273,18 +275,20 @@ def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, r
 
     `name` describes the inputs. Raises UsageError, DataError or ModelError for inputs that one of them can't take.
     """
-    theirs = {_counterpart(one, other, key): array for key, array in inputs.items()}
+    theirs = {_find_counterpart(one, other, key): array for key, array in inputs.items()}
     missing = [key for key in other.inputs if key not in theirs]
     if missing:
         raise UsageError(
             f"{other.name} has an input {missing[0]!r} that {one.name} lacks: give the same inputs to both"
         )
     check_model_inputs(other, theirs)  # before one of them runs
-    places = _layers(one, other)
-    nodes = _common(one.graph, other.graph)
+    places = _pair_layers(one, other)
+    nodes = _pair_nodes(one.graph, other.graph)
     mine = _evaluate(one, inputs, [*(a for _, a, _ in places), *(a for a, _ in nodes)])
     yours = _evaluate(other, theirs, [*(b for _, _, b in places), *(b for _, b in nodes)])
-    layers = [difference(label, _batch_major(one, mine[a]), _batch_major(other, yours[b])) for label, a, b in places]
+    layers = [
+        difference(label, _to_batch_major(one, mine[a]), _to_batch_major(other, yours[b])) for label, a, b in places
+    ]
     outputs = [
         difference(str(a), mine[a], yours[b])
         for a, b in zip(one.graph.outputs, other.graph.outputs)
@@ -295,7 +299,7 @@ def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, r
     if not all(found.relative <= rtol for found in (*layers, *outputs)):
         first_node = next(
             (
-                _texts([a], _keys(one.graph))[0]
+                _format_outputs([a], _number_nodes(one.graph))[0]
                 for a, b in nodes
                 if not difference("", mine[a], yours[b]).relative <= rtol
             ),
@@ -304,7 +308,7 @@ def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, r
     return RunDiff(name, outputs, layers, first_layer, first_node)
 
 
-def _counterpart(one: Model, other: Model, name: str) -> str:
+def _find_counterpart(one: Model, other: Model, name: str) -> str:
     """The name of the same input in the other graph: the same, or that of the same part in a BERT."""
     if one.encoder is None or other.encoder is None:
         return name
@@ -314,7 +318,7 @@ def _counterpart(one: Model, other: Model, name: str) -> str:
     return name
 
 
-def _layers(one: Model, other: Model) -> list[tuple[str, Output, Output]]:
+def _pair_layers(one: Model, other: Model) -> list[tuple[str, Output, Output]]:
     """The embeddings and the layers of two BERTs, if they have as many."""
     if one.encoder is None or other.encoder is None or len(one.encoder.layers) != len(other.encoder.layers):
         return []
@@ -325,12 +329,12 @@ def _layers(one: Model, other: Model) -> list[tuple[str, Output, Output]]:
     ]
 
 
-def _common(one: SymbolGraph, other: SymbolGraph) -> list[tuple[Output, Output]]:
+def _pair_nodes(one: SymbolGraph, other: SymbolGraph) -> list[tuple[Output, Output]]:
     """First outputs of operators of one name and one kind, in the order of the first graph."""
-    theirs = {key: node for node, key in _keys(other).items()}
+    theirs = {key: node for node, key in _number_nodes(other).items()}
     return [
         (Output(node), Output(theirs[key]))
-        for node, key in _keys(one).items()
+        for node, key in _number_nodes(one).items()
         if not node.is_variable and key in theirs and theirs[key].op == node.op
     ]
 
@@ -342,7 +346,7 @@ def _evaluate(model: Model, inputs: Mapping[str, Array], outputs: Sequence[Outpu
     return dict(zip(wanted, model_values(model, inputs, wanted)))
 
 
-def _batch_major(model: Model, array: Array) -> Array:
+def _to_batch_major(model: Model, array: Array) -> Array:
     """(N, T, U) of an encoder that may run as (T, N, U)."""
     if model.encoder is not None and array.ndim == 3 and is_time_major(model.graph, model.encoder):
         return array.swapaxes(0, 1)

@@ -79,7 +79,7 @@ def edit(
         model = _replace_params(symbol, model)
     train = model.train_graph()
     graphs = [model.graph.copy(), *([train] if train is not None else [])]
-    renamed = _new_names(graphs, edits)
+    renamed = _match_names(graphs, edits)
     changes = list(
         dict.fromkeys(
             f"rename {old} -> {new_names[node]}"
@@ -108,13 +108,13 @@ def edit(
     read = set(model.graph.variables)  # an unread array may have the new name of another array
     values = {names.get(name, name): array for name, array in require_params(model).items() if name in read}
     changed = changed_model(model, graphs[0], values, names=names)
-    config = _config(model, changed)
-    trained, encoder_trained = _training_state(model)
+    config = _update_config(model, changed)
+    trained, encoder_trained = _find_training_state(model)
     result = Changed(
         changed,
         graphs[1] if train is not None else None,
         label_inputs=label_inputs(model, names),
-        signature=_signature(model, changed, bool(trained), encoder_trained),
+        signature=_update_signature(model, changed, bool(trained), encoder_trained),
         config=config,
         trained=trained,
         is_bert=config is not None or not isinstance(model.bundle, Bundle),
@@ -169,11 +169,11 @@ def _replace_params(symbol: str | Path, model: Model) -> Model:
     )
 
 
-def _new_names(graphs: Sequence[SymbolGraph], edits: Edits) -> list[dict[Node, str]]:
+def _match_names(graphs: Sequence[SymbolGraph], edits: Edits) -> list[dict[Node, str]]:
     """Map nodes of each graph to their new names; if a rule matches several nodes, their names are numbered."""
-    rules = [(*_rename_rule(old, new), f"{old}={new}") for old, new in edits.renames]
+    rules = [(*_compile_rename(old, new), f"{old}={new}") for old, new in edits.renames]
     rules += [
-        (re.compile(re.escape(old) + "(.*)", re.DOTALL), f"{_literal(new)}\\g<1>", f"{old}={new}")
+        (re.compile(re.escape(old) + "(.*)", re.DOTALL), f"{_escape_template(new)}\\g<1>", f"{old}={new}")
         for old, new in edits.prefixes
     ]
     found: list[dict[Node, str]] = [{} for _ in graphs]
@@ -194,18 +194,20 @@ def _new_names(graphs: Sequence[SymbolGraph], edits: Edits) -> list[dict[Node, s
     return [{node: new for node, new in names.items() if new != node.name} for names in numbered]
 
 
-def _rename_rule(old: str, new: str) -> tuple[re.Pattern[str], str]:
+def _compile_rename(old: str, new: str) -> tuple[re.Pattern[str], str]:
     if not old or not new:
         raise UsageError(f"{old}={new}: a rename is OLD=NEW")
     if old.count("*") != new.count("*"):
         raise UsageError(f"{old}={new}: as many * are needed on both sides")
     pattern = "(.*)".join(re.escape(part) for part in old.split("*"))
     parts = new.split("*")
-    template = _literal(parts[0]) + "".join(f"\\g<{i}>{_literal(part)}" for i, part in enumerate(parts[1:], 1))
+    template = _escape_template(parts[0]) + "".join(
+        f"\\g<{i}>{_escape_template(part)}" for i, part in enumerate(parts[1:], 1)
+    )
     return re.compile(pattern, re.DOTALL), template
 
 
-def _literal(text: str) -> str:
+def _escape_template(text: str) -> str:
     return text.replace("\\", "\\\\")
 
 
@@ -245,7 +247,7 @@ def _set_dropout(graphs: Sequence[SymbolGraph], dropout: float | str | None) -> 
     return list(changes)
 
 
-def _signature(model: Model, changed: Model, trained: bool, encoder_trained: bool) -> Signature | None:
+def _update_signature(model: Model, changed: Model, trained: bool, encoder_trained: bool) -> Signature | None:
     """The signature of the original, with the new name of its output and the new state of training."""
     if not isinstance(model.bundle, Bundle):
         return None
@@ -260,7 +262,7 @@ def _signature(model: Model, changed: Model, trained: bool, encoder_trained: boo
     )
 
 
-def _training_state(model: Model) -> tuple[bool | None, bool]:
+def _find_training_state(model: Model) -> tuple[bool | None, bool]:
     """``trained`` and ``encoder_trained`` for the signature; parameters that replace the bundle's count as trained."""
     if model.bundle is None:
         return None, False
@@ -273,7 +275,7 @@ def _training_state(model: Model) -> tuple[bool | None, bool]:
     return signature.trained or bool(changed & head if head else changed), encoder_trained or bool(changed - head)
 
 
-def _config(model: Model, changed: Model) -> BertConfig | None:
+def _update_config(model: Model, changed: Model) -> BertConfig | None:
     """Update the config with dropout and epsilon of the changed graph; None if layers differ."""
     encoder = changed.encoder
     if not isinstance(model.bundle, Bundle) or encoder is None:

@@ -60,10 +60,10 @@ def graft_head(
     _check(head, num_classes, dropout, at, cls_slice)
     model = open_model(symbol, params, epoch=epoch)
     if head == "none":
-        return _remove(model, out, shapes, force, command)
-    place = _place(model, at)
+        return _remove_head(model, out, shapes, force, command)
+    place = _find_place(model, at)
     values = require_params(model, part=model.graph.part([place]))
-    axes = _axes(model, place, shapes)
+    axes = _find_axes(model, place, shapes)
     time_major = axes[:2] == (LENGTH, BATCH)
     if time_major:
         axes = (BATCH, LENGTH, *axes[2:])
@@ -74,7 +74,7 @@ def graft_head(
     inference, training, same = add_head(
         model.graph, place, head, num_outputs, dropout, units, cls_slice=cls_slice, time_major=time_major
     )
-    changed = changed_model(model, inference, {**values, **_initial(num_outputs, units, seed)})
+    changed = changed_model(model, inference, {**values, **_initialize(num_outputs, units, seed)})
     result = Changed(
         changed,
         training,
@@ -82,7 +82,7 @@ def graft_head(
             Tensor(name, tuple(num_outputs if size == "outputs" else size for size in sizes))
             for name, sizes in HEADS[head].label_inputs
         ),
-        signature=_signature(model, changed, num_outputs) if head == "classification" else None,
+        signature=_build_signature(model, changed, num_outputs) if head == "classification" else None,
         trained=False,
         shapes=end_shapes(changed, shapes),
     )
@@ -112,7 +112,7 @@ def _check(head: str, num_classes: int | None, dropout: float, at: str | None, c
         raise UsageError(f"head {head} reads every token: it takes no slice of [CLS]")
 
 
-def _place(model: Model, at: str | None) -> Output:
+def _find_place(model: Model, at: str | None) -> Output:
     if at is not None:
         place = model.output(at)
         if any(node.name == FULLY_CONNECTED for node in model.graph.ancestors(place.node)):
@@ -132,7 +132,7 @@ def _place(model: Model, at: str | None) -> Output:
     return model.graph.outputs[0]
 
 
-def _axes(model: Model, place: Output, shapes: Mapping[str, Shape] | None) -> Axes:
+def _find_axes(model: Model, place: Output, shapes: Mapping[str, Shape] | None) -> Axes:
     known = known_shapes(model, shapes, [place])
     if place not in known:
         raise UsageError(f"the shape of {place} is unknown: give those of the inputs with --shape NAME=SIZES")
@@ -159,14 +159,14 @@ def _check_place(model: Model, place: Output, axes: Axes, head: str, cls_slice: 
         )
 
 
-def _initial(num_outputs: int, units: int, seed: int) -> dict[str, Array]:
+def _initialize(num_outputs: int, units: int, seed: int) -> dict[str, Array]:
     """Draw the initial parameters of a head, as `finetune` does."""
     rng = np.random.default_rng(seed)
     weight = rng.standard_normal((num_outputs, units), np.float32) * np.float32(INITIALIZER_RANGE)
     return {f"{FULLY_CONNECTED}_weight": weight, f"{FULLY_CONNECTED}_bias": np.zeros((num_outputs,), np.float32)}
 
 
-def _signature(model: Model, changed: Model, num_classes: int) -> Signature | None:
+def _build_signature(model: Model, changed: Model, num_classes: int) -> Signature | None:
     """Build the signature of an untrained classifier on an exported encoder; None for any other model."""
     bundle, output = model.bundle, known_output(changed)
     if not isinstance(bundle, Bundle) or output is None:
@@ -185,7 +185,7 @@ def _signature(model: Model, changed: Model, num_classes: int) -> Signature | No
     )
 
 
-def _remove(
+def _remove_head(
     model: Model, out: str | Path, shapes: Mapping[str, Shape] | None, force: bool, command: list[str] | None
 ) -> SurgeryResult:
     """Write the symbol without its classifiers; it ends in the tensors that they read."""

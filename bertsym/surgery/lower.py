@@ -99,7 +99,7 @@ def lower(
     unread = sum(name not in model.graph.variables for name in values)
     if unread:
         written.notes.append(f"{unread} arrays of parameters that nothing reads are left out")
-    before, after = _dropout(model.graph), _dropout(changed.graph)
+    before, after = _list_dropout(model.graph), _list_dropout(changed.graph)
     if before != after:
         note = f"training differs: Dropout of {', '.join(before) or 'none'} before, of {', '.join(after) or 'none'} now"
         written.notes.append(note)
@@ -111,7 +111,7 @@ def _remove_input_guard(graph: SymbolGraph, encoder: DetectedEncoder, shapes: Ma
     return require_encoder(graph, shapes) if remove_input_guard(graph) else encoder
 
 
-def _dropout(graph: SymbolGraph) -> list[str]:
+def _list_dropout(graph: SymbolGraph) -> list[str]:
     return sorted({node.attrs.get("p", "0.5") for node in graph.find(op="Dropout")})
 
 
