@@ -9,7 +9,7 @@ from bertsym.reference.checkpoint import Array, Float
 
 def dense(x: Float, weight: Array, bias: Array) -> Float:
     """A dense layer on the last axis: (..., U), weight (C, U) and bias (C,) -> (..., C)."""
-    result: Float = x @ weight.astype(np.float64).T + bias.astype(np.float64)
+    result: Float = x @ np.asarray(weight, np.float64).T + np.asarray(bias, np.float64)
     return result
 
 
