@@ -68,7 +68,15 @@ ALLOWED: dict[str, set[str]] = {
         "encoders.parameters",
     },
     "model": {"errors", "files", "symbol", "analysis", "bundle"},
-    "execution.engines": {"errors", "runtime", "symbol", "signature", "onnx_export.conversion", "onnx_export.operators"}
+    "execution.engines": {
+        "errors",
+        "compat",
+        "runtime",
+        "symbol",
+        "signature",
+        "onnx_export.conversion",
+        "onnx_export.operators",
+    }
     | {"execution.engines", "execution.loaders"},
     "execution": {
         "errors",

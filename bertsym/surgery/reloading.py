@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bertsym.bundle import Bundle, SymbolBundle
-from bertsym.errors import ModelError
+from bertsym.errors import ModelError, VerificationError
 from bertsym.execution import Shape, UnknownShapeError, model_values, sample_inputs
 from bertsym.execution.engines import ENGINES, engine_name
 from bertsym.execution.loaders import MAX_C_PREDICT
@@ -49,7 +49,9 @@ def reload_written(
                 raise
             notes.append(f"not loaded through {loader}: {error}")
             continue
-        pairs = zip(names, expected, found, strict=True)
+        if len(found) != len(expected):
+            raise VerificationError(f"{where}: {loader} returns {len(found)} outputs, not {len(expected)}")
+        pairs = zip(names, expected, found)
         check_equal([difference(f"{loader}: {name}", one, other) for name, one, other in pairs], where)
         loaders.append(loader)
     return loaders, notes

@@ -13,7 +13,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from bertsym.errors import BertsymError, UsageError
+from bertsym.compat.installing import install_command
+from bertsym.errors import InstallationError, UsageError
 from bertsym.runtime import is_installed
 from bertsym.symbol.params import Array, Parameters
 
@@ -68,14 +69,13 @@ class EngineInfo:
 
     label: str  #: its name in messages
     packages: tuple[str, ...]  #: that must be installed; the first one's version is the engine's
-    install: str  #: the command that installs them
     loaders: tuple[str, ...]  #: ways to load a checkpoint, each of which is verified
 
 
 #: In the order of preference
 ENGINES: dict[str, EngineInfo] = {
-    "mxnet": EngineInfo("MXNet", ("mxnet",), "pip install --no-deps mxnet==1.9.1", ("Module", "SymbolBlock")),
-    "onnxruntime": EngineInfo("onnxruntime", ("onnxruntime", "onnx"), "pip install onnx onnxruntime", ("onnxruntime",)),
+    "mxnet": EngineInfo("MXNet", ("mxnet",), ("Module", "SymbolBlock")),
+    "onnxruntime": EngineInfo("onnxruntime", ("onnxruntime", "onnx"), ("onnxruntime",)),
 }
 #: Functions of an engine that need no library, where it is STATIC_ENGINE
 STATIC, STATIC_ENGINE = ("list_outputs", "infer_shapes"), "onnxruntime"
@@ -84,17 +84,13 @@ _chosen: ContextVar[str | None] = ContextVar("_chosen", default=None)
 _verifying: ContextVar[bool] = ContextVar("_verifying", default=True)
 
 
-class NoEngineError(BertsymError):
-    """The engine that was asked for is not installed, or no engine is."""
-
-
 @contextlib.contextmanager
 def using_engine(name: str) -> Iterator[None]:
-    """Let an engine, a key of ENGINES, compute graphs; raises UsageError for another name, NoEngineError."""
+    """Let an engine, a key of ENGINES, compute graphs; raises UsageError for another name, InstallationError."""
     if name not in ENGINES:
         raise UsageError(f"engine {name!r} is not one of {', '.join(ENGINES)}")
     if not is_available(name):
-        raise NoEngineError(f"engine {name} is not installed: {ENGINES[name].install}")
+        raise InstallationError(f"engine {name} is not installed; run: {install_command(*ENGINES[name].packages)}")
     token = _chosen.set(name)
     try:
         yield
@@ -128,12 +124,13 @@ def find_engine() -> str | None:
 
 
 def engine_name(otherwise: str = "not verified") -> str:
-    """The same; raises NoEngineError without any, whose message begins with `otherwise`."""
+    """The same; raises InstallationError without any, whose message begins with `otherwise`."""
     found = find_engine()
     if found is None:
-        commands = ", or ".join(info.install for info in list(ENGINES.values())[::-1])
-        raise NoEngineError(
-            f"{otherwise}: install an engine that computes graphs, {commands}; commands that write take --no-verify"
+        command = install_command(*ENGINES["onnxruntime"].packages)
+        raise InstallationError(
+            f"{otherwise}: install mxnet, or the engine that installs everywhere: {command}; commands that write take "
+            "--no-verify"
         )
     return found
 
