@@ -22,7 +22,7 @@ def main(pythons: list[str]) -> int:
     data = ROOT / "bertsym" / "demo" / "data"
     table = ["--train", str(data / "train.tsv"), "--dev", str(data / "dev.tsv"), "--epochs", "2", "--lr", "1e-4"]
     found = []
-    for python in pythons:
+    for python in map(os.path.abspath, pythons):
         versions = subprocess.run([python, "-c", VERSIONS], capture_output=True, text=True, check=True).stdout
         with tempfile.TemporaryDirectory() as folder:
             for arguments in (["export", f"hf:{weights}", "base"], ["finetune", "base", "classifier", *table]):
