@@ -17,7 +17,7 @@ from bertsym import BertConfig, SymbolGraph, extract, lower
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.runtime import mx, nlp
-from bertsym.symbol.operators import oldest_mxnet
+from bertsym.symbol.operator_versions import oldest_mxnet
 from bertsym.symbol.params import Array, ParamsFile
 
 Cli = Callable[..., Result]

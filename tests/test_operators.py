@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from bertsym import BertConfig, output_symbol
+from bertsym.analysis import token_flow_rules
+from bertsym.encoders import catalogue
+from bertsym.execution import bounds_checks
+from bertsym.onnx_export import converters
+from bertsym.passes import release_adaptation
 from bertsym.runtime import mx
-from bertsym.symbol import operators
+from bertsym.symbol import operator_traits, operator_versions, shape_inference, upgrading
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.operators import Requirement, Unknown, is_operator, oldest_mxnet
+from bertsym.symbol.operator_versions import Requirement, Unknown, is_operator, oldest_mxnet
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "maintenance" / "operator_table.py"
 
@@ -209,7 +215,7 @@ def test_the_table_has_all_that_the_installed_mxnet_has() -> None:
     library = script()
     names = {name for name in library.registered() if not name.startswith("_backward_")}
     assert {name for name in names if not is_operator(name)} == set()
-    table = json.loads(Path(operators.__file__).with_name("operators.json").read_text())
+    table = json.loads(Path(operator_versions.__file__).with_name("operators.json").read_text())
     assert table["versions"][-1] == "1.9.0"
     missing = set()
     for name in names:
@@ -225,9 +231,77 @@ def test_the_table_has_all_that_the_installed_mxnet_has() -> None:
     assert missing == {("_contrib_SparseEmbedding", "dtype")}
 
 
-def test_the_table_is_read_at_once() -> None:
-    operators._table.cache_clear()
-    start = time.perf_counter()
-    is_operator("softmax")
-    # 15 ms on an idle machine.
-    assert time.perf_counter() - start < 0.15
+# What operators do
+
+
+def test_aliases_and_defaults_of_the_traits_are_those_of_the_installed_mxnet() -> None:
+    library = script()
+    registered = {*library.registered()}
+    for operator, found in operator_traits.TRAITS.items():
+        if operator not in registered:
+            assert operator == "CuDNNBatchNorm"  # for GPUs only
+            continue
+        kinds = library.parameters(operator)
+        for alias in found.aliases:
+            assert library.parameters(alias) == kinds, alias
+        for key, default in found.defaults.items():
+            text = kinds[key].partition("default=")[2].strip("'")
+            assert np.float32(text) == np.float32(default), (operator, key)
+
+
+def test_traits_name_attributes_of_the_table() -> None:
+    table = json.loads(Path(operator_versions.__file__).with_name("operators.json").read_text())["operators"]
+    for operator, found in operator_traits.TRAITS.items():
+        assert {operator, *found.aliases} <= {*table}
+        attributes = {name for names in table[operator].get("attributes", {}).values() for name in names}
+        assert {*found.defaults} <= attributes, operator
+
+
+def test_auxiliary_states_are_parameters_and_no_name_is_listed_twice() -> None:
+    names = [name for op, found in operator_traits.TRAITS.items() for name in (op, *found.aliases)]
+    assert len(names) == len({*names})
+    assert all(
+        {*found.auxiliary} <= {*found.parameters} for found in operator_traits.TRAITS.values() if found.parameters
+    )
+
+
+def operators_in(path: Path) -> Iterator[str]:
+    """Strings that a module compares with a node's operator, or gives to a method of a graph as one."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        values: list[ast.expr] = []
+        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute) and node.left.attr == "op":
+            values = node.comparators
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            values = [keyword.value for keyword in node.keywords if keyword.arg == "op"]
+            values += node.args[:1] if node.func.attr == "add" and len(node.args) > 1 else []
+            values += node.args[1:2] if node.func.attr in ("replace", "insert_after") else []
+        for value in values:
+            for constant in ast.walk(value):
+                if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
+                    yield constant.value
+
+
+@pytest.mark.parametrize("package", ["symbol", "passes", "analysis", "execution", "bundle", "surgery", "inspection"])
+def test_operators_that_the_code_names_exist(package: str) -> None:
+    folder = Path(operator_traits.__file__).parents[1] / package
+    named = {name for path in folder.glob("*.py") for name in operators_in(path)}
+    assert named - {"null", "it"}
+    assert {name for name in named if name != "null" and not is_operator(name)} == set()
+
+
+@pytest.mark.parametrize(
+    "operators",
+    [
+        catalogue.OPERATORS,
+        converters.CONVERTERS,
+        converters.INTEGER_INPUTS,
+        bounds_checks.RULES,
+        release_adaptation._NEUTRAL,
+        shape_inference._RULES,
+        token_flow_rules.RULES,
+        token_flow_rules._REDUCTIONS,
+        upgrading._MISSING,
+    ],
+)
+def test_operators_of_other_tables_exist(operators: Iterable[str]) -> None:
+    assert {name for name in operators if name != "null" and not is_operator(name)} == set()

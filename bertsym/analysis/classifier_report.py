@@ -16,6 +16,7 @@ from bertsym.analysis.trace import Step, StepKind, TokenSelection, Trace, dense_
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
+from bertsym.symbol.operator_traits import Effect, operators_with, with_aliases
 
 
 class InputKind(enum.Enum):
@@ -46,14 +47,9 @@ _KIND_OF_SELECTION = {
     TokenSelection.SUM: InputKind.SUM,
 }
 # Operators between a classifier and an output of the graph.
-_TAIL = frozenset(
-    {"BlockGrad", "Cast", "Flatten", "LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput"}
-    | {"MakeLoss", "Reshape", "SVMOutput", "SequenceMask", "SliceChannel", "Softmax", "SoftmaxActivation"}
-    | {"SoftmaxOutput", "SwapAxis", "_copy", "_div_scalar", "_minus_scalar", "_mul_scalar", "_plus_scalar"}
-    | {"amp_cast", "broadcast_add", "cast", "elemwise_add", "expand_dims", "flatten", "identity", "log_softmax"}
-    | {"make_loss", "reshape", "sigmoid", "slice", "slice_axis", "softmax", "split", "squeeze", "swapaxes"}
-    | {"transpose"}
-)
+_TAIL = operators_with(
+    *(Effect.IDENTITY, Effect.CAST, Effect.RESHAPE, Effect.TRANSPOSE, Effect.SCALAR, Effect.SOFTMAX, Effect.LOSS)
+) | with_aliases(*("SequenceMask", "SliceChannel", "broadcast_add", "elemwise_add", "sigmoid", "slice", "slice_axis"))
 
 
 @dataclass(frozen=True)
@@ -172,7 +168,7 @@ def _find_classifier(context: _Context, output: Output) -> Node | None:
 def _report(context: _Context, output: Output, classifier: Node | None) -> ClassifierReport:
     encoder = context.encoder
     read = classifier.inputs[0] if classifier else output
-    while classifier and read.node.op in ("Dropout", "_copy", "identity"):
+    while classifier and read.node.op in with_aliases("Dropout", "_copy"):
         read = read.node.inputs[0]
     trace = context.traces.get(read)
     if classifier and trace and encoder:

@@ -9,29 +9,19 @@ from typing import Any
 
 from bertsym.analysis.encoder_detection import INTERLEAVED
 from bertsym.analysis.input_clips import clip_of_lengths, clipped_lengths
-from bertsym.symbol.attributes import decimal, flag, integer, integers
+from bertsym.symbol.attributes import decimal, integers
 from bertsym.symbol.node import Node, Output
+from bertsym.symbol.operator_traits import Effect, decimal_of, flag_of, integer_of, operators_with, with_aliases
 
 MAX_STEPS = 64  #: operators between a constant and its use
 
 Shape = tuple[int, ...]
-_SAME = frozenset(
-    {"Cast", "cast", "_copy", "identity", "BlockGrad", "expand_dims", "Reshape", "reshape", "squeeze"}
-) | {
-    "broadcast_axis",
-    "broadcast_axes",
-    "broadcast_to",
-    "broadcast_like",
-    "tile",
-    "repeat",
-    "slice_like",
-    "slice_axis",
-    "slice",
-    "transpose",
-    "Flatten",
-}
-_FILLED = {"_zeros": 0.0, "zeros": 0.0, "_ones": 1.0, "ones": 1.0}
-_LIKE = {"zeros_like": 0.0, "ones_like": 1.0, "_zeros_like": 0.0}
+_UNCHANGED = operators_with(Effect.IDENTITY, Effect.CAST)  # elements and shape, when all elements are equal
+_SAME = _UNCHANGED | operators_with(
+    Effect.RESHAPE, Effect.TRANSPOSE, Effect.BROADCAST, Effect.REPEAT, Effect.SLICE
+)  # elements, when they are equal
+_FILLED = {"_zeros": 0.0, "_ones": 1.0}
+_LIKE = {"zeros_like": 0.0, "ones_like": 1.0}
 
 
 @dataclass(frozen=True)
@@ -67,15 +57,15 @@ def _find_constant(output: Output, params: Mapping[str, Any] | None, steps: int)
     if node.op not in _SAME and node.op not in ("_plus_scalar", "_minus_scalar", "_mul_scalar"):
         return None
     inner = _find_constant(node.inputs[0], params, steps - 1)
-    if node.op == "_mul_scalar" and decimal(node.attrs, "scalar", 1.0) == 0:
+    if node.op == "_mul_scalar" and decimal_of(node, "scalar") == 0:
         return Constant(0.0, inner.shape if inner else None)
     if inner is None:
         return None
     if node.op in _SAME:
-        if node.op in ("Reshape", "reshape"):
+        if node.op in with_aliases("Reshape"):
             return Constant(inner.value, _known(integers(node.attrs, "shape")))
-        return Constant(inner.value, inner.shape if node.op in ("Cast", "cast", "_copy") else None)
-    scalar = decimal(node.attrs, "scalar", 0.0)
+        return Constant(inner.value, inner.shape if node.op in _UNCHANGED else None)
+    scalar = decimal_of(node, "scalar")
     arithmetic = {
         "_plus_scalar": inner.value + scalar,
         "_minus_scalar": inner.value - scalar,
@@ -87,10 +77,10 @@ def _find_constant(output: Output, params: Mapping[str, Any] | None, steps: int)
 def _arange(node: Node) -> Constant | None:
     """arange(k, k + 1) holds only k; MXNet stores arange(n) as start n without a stop."""
     start, stop = decimal(node.attrs, "start", 0.0), node.attrs.get("stop", "None")
-    if flag(node.attrs, "infer_range", False) or decimal(node.attrs, "step", 1.0) != 1:
+    if flag_of(node, "infer_range") or decimal_of(node, "step") != 1:
         return None
     first, last = (0.0, start) if stop in ("None", "") else (start, decimal(node.attrs, "stop", 0.0))
-    return Constant(first, (integer(node.attrs, "repeat", 1),)) if last - first == 1 else None
+    return Constant(first, (integer_of(node, "repeat"),)) if last - first == 1 else None
 
 
 def shape_of(output: Output, params: Mapping[str, Any] | None) -> Shape | None:
@@ -137,10 +127,10 @@ def reads_fed_lengths(node: Node, token_ids: str, valid_length: str) -> bool:
     if node.op == "SequenceMask":
         return True  # a length above that of the row masks nothing
     # The data is (N * heads, T, T') with T = T'; the lengths have the shape of its first two axes.
-    return spread and node.inputs[0].node.op == INTERLEAVED and integer(node.attrs, "axis", -1) == -1
+    return spread and node.inputs[0].node.op == INTERLEAVED and integer_of(node, "axis") == -1
 
 
-_SPREADING = frozenset({"Reshape", "reshape", "expand_dims", "broadcast_axis"})
+_SPREADING = with_aliases("Reshape", "expand_dims", "broadcast_axis")
 _WIDE = frozenset({"float32", "float64", "int32", "int64"})  # dtypes that represent any length
 
 
@@ -156,7 +146,7 @@ def is_mask(output: Output, valid_length: str | None, params: Mapping[str, Any] 
     node = _skip(output, _COPYING).node
     if node.op == "SequenceMask":
         ones = find_constant(node.inputs[0], params)
-        zeroed = flag(node.attrs, "use_sequence_length", False) and decimal(node.attrs, "value", 0.0) == 0
+        zeroed = flag_of(node, "use_sequence_length") and decimal_of(node, "value") == 0
         masks = zeroed and ones is not None and ones.value == 1
         return masks and is_valid_length(node.inputs[1], valid_length)
     if node.op == "broadcast_lesser":
@@ -169,16 +159,12 @@ def is_count(output: Output, valid_length: str | None, params: Mapping[str, Any]
     """Whether a tensor is the number of valid tokens: that input, or the sum of a mask."""
     node = _skip(output, {"_maximum_scalar"}).node
     return is_valid_length(output, valid_length) or (
-        node.op in ("sum", "sum_axis") and is_mask(node.inputs[0], valid_length, params)
+        node.op in with_aliases("sum") and is_mask(node.inputs[0], valid_length, params)
     )
 
 
-_RESHAPING = frozenset({"Cast", "cast", "amp_cast", "_copy", "identity", "BlockGrad", "expand_dims", "Flatten"}) | {
-    "Reshape",
-    "reshape",
-    "squeeze",
-}
-_COPYING = frozenset({"broadcast_axis", "broadcast_axes", "broadcast_to", "broadcast_like"})
+_RESHAPING = operators_with(Effect.IDENTITY, Effect.CAST, Effect.RESHAPE)
+_COPYING = operators_with(Effect.BROADCAST)
 
 
 def _skip(output: Output, also: Container[str]) -> Output:

@@ -15,31 +15,17 @@ from bertsym.analysis.input_clips import clipped_ids, is_guarded
 from bertsym.encoders.config import MAX_LAYERS
 from bertsym.encoders.inputs import INPUTS
 from bertsym.errors import ModelError
-from bertsym.symbol.attributes import decimal, flag, integer, integers, sizes
+from bertsym.symbol.attributes import integer, integers, sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
+from bertsym.symbol.operator_traits import Effect, decimal_of, flag_of, operators_with, with_aliases
 from bertsym.symbol.variable_roles import input_variables
 
-ADDITIONS = frozenset(
-    {
-        "elemwise_add",
-        "broadcast_add",
-        "_plus",
-        "_Plus",
-        "_add",
-        "broadcast_plus",
-        "_grad_add",
-        "add_n",
-        "ElementWiseSum",
-    }
-)
-#: operators whose output is their first input, possibly transposed or in another precision
-PASSING = frozenset(
-    {"Dropout", "_copy", "identity", "BlockGrad", "stop_gradient", "Cast", "cast", "amp_cast", "transpose", "SwapAxis"}
-    | {"swapaxes"}
-)
+ADDITIONS = operators_with(Effect.ADD)
+#: operators whose output is their first input, or that in another order or precision
+PASSING = operators_with(Effect.IDENTITY, Effect.DROPOUT, Effect.CAST, Effect.TRANSPOSE)
 INTERLEAVED = "_contrib_interleaved_matmul_selfatt_qk"  #: product of queries and keys, from (T, N, 3 * U)
-_PRODUCTS = frozenset({"batch_dot", "linalg_gemm2", "_linalg_gemm2", INTERLEAVED})
+_PRODUCTS = operators_with(Effect.BATCHED_PRODUCT)
 
 
 @dataclass(frozen=True)
@@ -187,7 +173,7 @@ def require_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | 
         token_type_vocab_size=_size(types.attrs, "input_dim") if types else None,
         max_length=_find_max_length(graph, first, table, types, shapes),
         length=_find_fixed_length(embedding),
-        layer_norm_eps=decimal(first.attrs, "eps", 1e-5),
+        layer_norm_eps=decimal_of(first, "eps"),
         token_ids=token_ids,
         token_types=token_types,
         valid_length=valid_length,
@@ -312,7 +298,7 @@ def _find_num_heads(graph: SymbolGraph, softmax: Node, nodes: Sequence[Node]) ->
     before = graph.ancestors(product, within=inside)
     # Before the product, (N, T, U) is reshaped to (0, 0, heads, -1) and transposed.
     for node in reversed(nodes):
-        if node in before and node.op in ("Reshape", "reshape"):
+        if node in before and node.op in with_aliases("Reshape"):
             shape = integers(node.attrs, "shape")
             if len(shape) == 4 and shape[0] in (0, -1) and shape[2] is not None and shape[2] > 0:
                 return shape[2]
@@ -343,7 +329,7 @@ def _find_max_length(
 def _find_fixed_length(embedding: frozenset[Node]) -> int | None:
     """Find the length of GluonNLP's static BERT, which counts positions up to a fixed number."""
     for node in embedding:
-        if node.op == "_arange" and not flag(node.attrs, "infer_range", False):
+        if node.op == "_arange" and not flag_of(node, "infer_range"):
             start, stop = integer(node.attrs, "start", 0), integers(node.attrs, "stop")
             # MXNet stores arange(n) as start n without a stop.
             return start if not stop or stop[0] is None else stop[0] - start

@@ -23,19 +23,19 @@ from bertsym.analysis.token_flow import value_ancestors, value_descendants
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.spec import ACTIVATIONS, TOKEN_TYPES, EncoderSpec
 from bertsym.errors import ModelError
-from bertsym.symbol.attributes import decimal, flag
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
+from bertsym.symbol.operator_traits import Effect, decimal_of, flag_of, operators_with, with_aliases
 
 _T = TypeVar("_T")
-_SHAPES = frozenset({"Reshape", "reshape"})
+_SHAPES = with_aliases("Reshape")
 _RESHAPES = _SHAPES | {"expand_dims"} | PASSING
-_SCALES = frozenset({"_mul_scalar", "_div_scalar", "_contrib_div_sqrt_dim"})
-_MASKS = ADDITIONS | {"elemwise_mul", "broadcast_mul", "where"}
+_SCALES = with_aliases("_mul_scalar", "_div_scalar") | {"_contrib_div_sqrt_dim"}
+_MASKS = operators_with(Effect.ADD, Effect.MULTIPLY) | {"where"}
 _MOST_TERMS = 16  # of a sum of embeddings; a BERT has three
 _SUM = "the sum of embeddings may only have token, segment and position embeddings"
 _INTERLEAVED_VALUES = "_contrib_interleaved_matmul_selfatt_valatt"
-_GELU_BY_ERF = frozenset({"_mul_scalar", "_div_scalar", "_plus_scalar", "elemwise_mul", "broadcast_mul", "erf"})
+_GELU_BY_ERF = operators_with(Effect.MULTIPLY) | with_aliases("_mul_scalar", "_div_scalar", "_plus_scalar", "erf")
 
 
 def extract_spec(graph: SymbolGraph, encoder: DetectedEncoder, shapes: Mapping[str, tuple[int, ...]]) -> EncoderSpec:
@@ -46,7 +46,7 @@ def extract_spec(graph: SymbolGraph, encoder: DetectedEncoder, shapes: Mapping[s
     matcher = _Matcher(graph, encoder, shapes)
     inside = encoder.embedding_nodes.union(*(layer.nodes for layer in encoder.layers))
     for node in graph.nodes:
-        if node in inside and node.op in ("BlockGrad", "stop_gradient"):
+        if node in inside and node.op in with_aliases("BlockGrad"):
             raise _unexpected(node, "it blocks gradients, and the new form would not")
     matcher.embeddings()
     state = encoder.embedding_output
@@ -130,7 +130,7 @@ class _Matcher:
 
     def norm(self, node: Node, role: str) -> None:
         """Match a LayerNorm over the last axis, with the epsilon of the other LayerNorms."""
-        if decimal(node.attrs, "eps", 1e-5) != self.encoder.layer_norm_eps:
+        if decimal_of(node, "eps") != self.encoder.layer_norm_eps:
             raise _unexpected(node, f"its eps differs from {self.encoder.layer_norm_eps:g}, the eps of the others")
         if node.attrs.get("axis", "-1") not in ("-1", "2"):
             raise _unexpected(node, "it does not normalise the last axis")
@@ -147,7 +147,7 @@ class _Matcher:
     def check_dense(self, node: Node, role: str) -> None:
         if node.op != "FullyConnected":
             raise _unexpected(node, f"expected the FullyConnected {role} here")
-        if flag(node.attrs, "flatten", True) or flag(node.attrs, "no_bias", False) or len(node.inputs) != 3:
+        if flag_of(node, "flatten") or flag_of(node, "no_bias") or len(node.inputs) != 3:
             raise _unexpected(node, "it has no bias, or flattens the tokens")
 
     @staticmethod
@@ -254,7 +254,7 @@ class _LayerMatcher:
 
     def match_concatenation(self, reader: Node, kind: str, join: Node) -> None:
         """Match concatenated weights or biases of query, key and value; `reader` reads them or a slice."""
-        if join.op not in ("Concat", "concat", "stack") or len(join.inputs) != 3:
+        if join.op not in operators_with(Effect.CONCATENATE) or len(join.inputs) != 3:
             raise _unexpected(reader, f"its {kind} is not a concatenation of query, key and value")
         for part, source in zip(("query", "key", "value"), join.inputs):
             variable = self.matcher.variable(_without(source, _SHAPES), join)
@@ -293,7 +293,7 @@ class _LayerMatcher:
             if len(data) != 1:
                 raise _unexpected(node, "expected exactly one input that depends on the layer's input")
             if node.op == "Dropout" and dropout is not None:
-                dropout.append(decimal(node.attrs, "p", 0.5))
+                dropout.append(decimal_of(node, "p"))
             output = data[0]
         return output
 

@@ -7,9 +7,10 @@ from collections.abc import Container
 from bertsym.symbol.attributes import decimal, integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
+from bertsym.symbol.operator_traits import Effect, operators_with
 
 # Operators whose elements are those of their first input, possibly clipped.
-_KEEPING = frozenset({"Cast", "Flatten", "Reshape", "SwapAxis", "_copy", "clip", "expand_dims", "squeeze", "transpose"})
+_KEEPING = operators_with(Effect.IDENTITY, Effect.CAST, Effect.RESHAPE, Effect.TRANSPOSE) | {"clip"}
 
 
 def is_guarded(graph: SymbolGraph, token_ids: str, token_types: str | None, valid_length: str | None) -> bool:

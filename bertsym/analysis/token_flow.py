@@ -13,26 +13,14 @@ from bertsym.analysis.encoder_detection import ADDITIONS, INTERLEAVED, DetectedE
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, Axis
 from bertsym.analysis.token_flow_rules import RULES, FlowContext, trace_combination
 from bertsym.analysis.trace import TokenSelection, Trace
-from bertsym.symbol.attributes import integer, integers
+from bertsym.symbol.attributes import integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
+from bertsym.symbol.operator_traits import Effect, integer_of, operators_with, traits, with_aliases
 
 MAX_STEPS = 256  #: of a trace; each trace has a list of its own
 
 Traces = dict[Output, Trace]
-# Operators that use only the shape of some inputs -> number of leading inputs whose elements they use.
-_SHAPE_ONLY = {
-    "_contrib_arange_like": 0,
-    "_ones_like": 0,
-    "_zeros_like": 0,
-    "broadcast_like": 1,
-    "ones_like": 0,
-    "reshape_like": 1,
-    "shape_array": 0,
-    "size_array": 0,
-    "slice_like": 1,
-    "zeros_like": 0,
-}
 
 
 def trace_tokens(graph: SymbolGraph, encoder: DetectedEncoder, params: Mapping[str, Any] | None = None) -> Traces:
@@ -54,7 +42,7 @@ def trace_tokens(graph: SymbolGraph, encoder: DetectedEncoder, params: Mapping[s
             continue
         first, rule = known[0], RULES.get(node.op)
         if rule is not None and first is not None and not any(known[1:]):
-            for index in range(node.num_outputs if node.op in ("SliceChannel", "split") else 1):
+            for index in range(node.num_outputs if node.op in with_aliases("SliceChannel") else 1):
                 result = rule(node, first, context, index)
                 if result is not None and len(result.steps) <= MAX_STEPS:
                     traces[Output(node, index)] = result
@@ -69,7 +57,7 @@ def value_descendants(graph: SymbolGraph, start: Node) -> set[Node]:
     """The node and all nodes whose elements, not only their shapes, depend on it."""
     seen = {start}
     for node in graph.nodes:
-        if any(entry.node in seen for entry in node.inputs[: _SHAPE_ONLY.get(node.op)]):
+        if any(entry.node in seen for entry in node.inputs[: traits(node.op).shape_only]):
             seen.add(node)
     return seen
 
@@ -82,7 +70,7 @@ def value_ancestors(node: Node, stop: Container[Node] = ()) -> set[Node]:
         other = waiting.pop()
         if other not in seen and other not in stop:
             seen.add(other)
-            waiting += [entry.node for entry in other.inputs[: _SHAPE_ONLY.get(other.op)]]
+            waiting += [entry.node for entry in other.inputs[: traits(other.op).shape_only]]
     return seen
 
 
@@ -99,13 +87,10 @@ def is_time_major(graph: SymbolGraph, encoder: DetectedEncoder) -> bool:
     return major.get(encoder.output, False)
 
 
-_TRANSPOSES = frozenset({"transpose", "SwapAxis", "swapaxes"})
-_KEEPING = frozenset({"Dropout", "LayerNorm", "Cast", "cast", "amp_cast", "_copy", "identity", "BlockGrad"}) | {
-    "SequenceMask",
-    "_mul_scalar",
-    "broadcast_mul",
-    "elemwise_mul",
-}
+_TRANSPOSES = operators_with(Effect.TRANSPOSE)
+_KEEPING = operators_with(Effect.IDENTITY, Effect.DROPOUT, Effect.CAST, Effect.MULTIPLY) | with_aliases(
+    "LayerNorm", "SequenceMask", "_mul_scalar"
+)
 
 
 def swaps_batch_and_length(node: Node) -> bool:
@@ -113,4 +98,4 @@ def swaps_batch_and_length(node: Node) -> bool:
     if node.op == "transpose":
         axes = integers(node.attrs, "axes")
         return axes[:2] == (1, 0)
-    return node.op in _TRANSPOSES and {integer(node.attrs, "dim1", 0), integer(node.attrs, "dim2", 0)} == {0, 1}
+    return node.op in _TRANSPOSES and {integer_of(node, "dim1"), integer_of(node, "dim2")} == {0, 1}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertsym.analysis.constants import find_constant, is_count, is_mask, is_valid_length, shape_of
-from bertsym.analysis.encoder_detection import ADDITIONS, DetectedEncoder
+from bertsym.analysis.encoder_detection import DetectedEncoder
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, UNKNOWN, Axes, Axis, factors, reshape
 from bertsym.analysis.trace import (
     COMBINE,
@@ -21,9 +21,10 @@ from bertsym.analysis.trace import (
     dense_step,
     function_step,
 )
-from bertsym.symbol.attributes import decimal, flag, integer, integers
+from bertsym.symbol.attributes import flag, integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
+from bertsym.symbol.operator_traits import Effect, decimal_of, flag_of, operators_with, with_aliases
 from bertsym.symbol.variable_roles import input_variables, label_variables
 
 
@@ -50,14 +51,10 @@ class FlowContext:
 
 
 Rule = Callable[[Node, Trace, FlowContext, int], "Trace | None"]
-_MULTIPLICATIONS = frozenset({"elemwise_mul", "broadcast_mul", "_mul", "_Mul"})
-_DIVISIONS = frozenset({"elemwise_div", "broadcast_div", "_div", "_Div"})
-_COMBINING = (
-    ADDITIONS
-    | _MULTIPLICATIONS
-    | _DIVISIONS
-    | {"elemwise_sub", "broadcast_sub", "broadcast_minus", "_sub", "_minus", "_Minus"}
-    | {"_maximum", "_Maximum", "broadcast_maximum", "_minimum", "_Minimum", "broadcast_minimum"}
+_MULTIPLICATIONS = operators_with(Effect.MULTIPLY)
+_DIVISIONS = operators_with(Effect.DIVIDE)
+_COMBINING = operators_with(
+    *(Effect.ADD, Effect.SUBTRACT, Effect.MULTIPLY, Effect.DIVIDE, Effect.MAXIMUM, Effect.MINIMUM)
 )
 
 
@@ -120,8 +117,8 @@ def _function(node: Node, data: Trace, _: FlowContext, _index: int) -> Trace:
 
 
 def _scalar(node: Node, data: Trace, _: FlowContext, _index: int) -> Trace | None:
-    multiplies = node.op in ("_mul_scalar", "_div_scalar")
-    if multiplies and decimal(node.attrs, "scalar", 1.0) == 0:
+    multiplies = node.op in with_aliases("_mul_scalar", "_div_scalar")
+    if multiplies and decimal_of(node, "scalar") == 0:
         return None
     return data.then(SCALE, keeps_zero=multiplies)
 
@@ -159,7 +156,7 @@ def trace_dense_input(
 ) -> Trace | None:
     """Trace the input of a FullyConnected, flattened if it flattens, with the length that its weight fits."""
     found: Trace | None = data
-    if flag(dense.attrs, "flatten", True) and len(data.axes) > 2:
+    if flag_of(dense, "flatten") and len(data.axes) > 2:
         found = _reshape_to(data, (0, -1), encoder) if BATCH in factors(data.axes[0]) else None
     if found is None or BATCH in factors(found.axes[-1]):
         return None
@@ -219,7 +216,7 @@ def _squeeze(node: Node, data: Trace, _: FlowContext, _index: int) -> Trace | No
 
 
 def _reshape(node: Node, data: Trace, context: FlowContext, _: int) -> Trace | None:
-    if flag(node.attrs, "reverse", False):
+    if flag_of(node, "reverse"):
         return None
     return _reshape_to(data, integers(node.attrs, "shape"), context.encoder)
 
@@ -317,7 +314,7 @@ def _take(node: Node, data: Trace, context: FlowContext, _: int) -> Trace | None
 def _pick(node: Node, data: Trace, context: FlowContext, _: int) -> Trace | None:
     axis = _axis_number(node, data, -1)
     chosen = _select_constant(node, data, axis, context)
-    if chosen is None or axis is None or flag(node.attrs, "keepdims", False):
+    if chosen is None or axis is None or flag_of(node, "keepdims"):
         return chosen
     return dataclasses.replace(chosen, axes=(*data.axes[:axis], *data.axes[axis + 1 :]))
 
@@ -326,7 +323,7 @@ def _split(node: Node, data: Trace, context: FlowContext, index: int) -> Trace |
     axis, count = _axis_number(node, data, 1), integer(node.attrs, "num_outputs", 1)
     if axis is None or count < 1:
         return None
-    size, squeezed = data.axes[axis], flag(node.attrs, "squeeze_axis", False)
+    size, squeezed = data.axes[axis], flag_of(node, "squeeze_axis")
     length = context.encoder.length or data.length
     if size == LENGTH and (squeezed if length is None else length == count):
         # Each output is one token, so the length is the number of outputs.
@@ -341,12 +338,12 @@ def _split(node: Node, data: Trace, context: FlowContext, index: int) -> Trace |
 
 
 def _mask(node: Node, data: Trace, context: FlowContext, _: int) -> Trace | None:
-    if not flag(node.attrs, "use_sequence_length", False) or len(node.inputs) < 2:
+    if not flag_of(node, "use_sequence_length") or len(node.inputs) < 2:
         return data
     axis = _axis_number(node, data, 0)
     if axis is None or data.axes[axis] != LENGTH or not is_valid_length(node.inputs[1], context.encoder.valid_length):
         return None
-    return dataclasses.replace(data, masked=decimal(node.attrs, "value", 0.0) == 0)
+    return dataclasses.replace(data, masked=decimal_of(node, "value") == 0)
 
 
 def _last(node: Node, data: Trace, context: FlowContext, _: int) -> Trace | None:
@@ -354,7 +351,7 @@ def _last(node: Node, data: Trace, context: FlowContext, _: int) -> Trace | None
     if axis is None or data.selection is not TokenSelection.ALL or data.axes[axis] != LENGTH:
         return None
     axes = (*data.axes[:axis], *data.axes[axis + 1 :])
-    if not flag(node.attrs, "use_sequence_length", False) or len(node.inputs) < 2:
+    if not flag_of(node, "use_sequence_length") or len(node.inputs) < 2:
         return dataclasses.replace(data, axes=axes, selection=TokenSelection.POSITION, position=-1)
     if not is_valid_length(node.inputs[1], context.encoder.valid_length):
         return None
@@ -363,12 +360,12 @@ def _last(node: Node, data: Trace, context: FlowContext, _: int) -> Trace | None
 
 def _reduce(node: Node, data: Trace, _: FlowContext, _index: int) -> Trace | None:
     wanted = integers(node.attrs, "axis")
-    if len(wanted) != 1 or wanted[0] is None or flag(node.attrs, "exclude", False):
+    if len(wanted) != 1 or wanted[0] is None or flag_of(node, "exclude"):
         return None
     axis = wanted[0] % len(data.axes)
     if data.axes[axis] != LENGTH or data.selection is not TokenSelection.ALL:
         return None
-    kept: Axes = (1,) if flag(node.attrs, "keepdims", False) else ()
+    kept: Axes = (1,) if flag_of(node, "keepdims") else ()
     axes = (*data.axes[:axis], *kept, *data.axes[axis + 1 :])
     return dataclasses.replace(data, axes=axes, selection=_REDUCTIONS[node.op], steps_per_token=len(data.steps))
 
@@ -380,20 +377,19 @@ _REDUCTIONS = {
     "sum": TokenSelection.SUM,
     "sum_axis": TokenSelection.SUM,
 }
-_ALIKE = ("Dropout", "_copy", "identity", "BlockGrad", "stop_gradient", "Cast", "cast", "amp_cast")
-_FUNCTIONS = ("Activation", "LeakyReLU", "erf", "gelu", "relu", "sigmoid", "softsign", "tanh")
+_ALIKE = operators_with(Effect.IDENTITY, Effect.DROPOUT, Effect.CAST)
+_FUNCTIONS = operators_with(Effect.FUNCTION)
 _LOSSES = ("LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput")
-_SCALARS = ("_mul_scalar", "_div_scalar", "_plus_scalar", "_minus_scalar")
 RULES: dict[str, Rule] = {
     **dict.fromkeys((*_ALIKE, "make_loss", "MakeLoss"), _same),
     **dict.fromkeys((*_FUNCTIONS, *_LOSSES), _function),
-    **dict.fromkeys(_SCALARS, _scalar),
+    **dict.fromkeys(operators_with(Effect.SCALAR), _scalar),
     **dict.fromkeys(("LayerNorm", "log_softmax", "softmax"), _along_axis),
     **dict.fromkeys(("L2Normalization", "Softmax", "SoftmaxActivation", "SoftmaxOutput"), _of_rows),
-    **dict.fromkeys(("Flatten", "flatten"), _flatten),
-    **dict.fromkeys(("Reshape", "reshape"), _reshape),
-    **dict.fromkeys(("SliceChannel", "split"), _split),
-    **dict.fromkeys(("SwapAxis", "swapaxes"), _swap),
+    **dict.fromkeys(with_aliases("Flatten"), _flatten),
+    **dict.fromkeys(with_aliases("Reshape"), _reshape),
+    **dict.fromkeys(with_aliases("SliceChannel"), _split),
+    **dict.fromkeys(with_aliases("SwapAxis"), _swap),
     **dict.fromkeys(_REDUCTIONS, _reduce),
     "FullyConnected": _dense,
     "SequenceLast": _last,

@@ -34,7 +34,7 @@ from bertsym.encoders.forms import TARGETS
 from bertsym.errors import ModelError, UsageError
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.operators import oldest_mxnet
+from bertsym.symbol.operator_versions import oldest_mxnet
 from bertsym.symbol.params import Array, shapes_of, write_params
 from bertsym.symbol.variable_roles import shared_auxiliary_states
 from bertsym.text.vocabulary import Vocabulary

@@ -16,31 +16,16 @@ from bertsym.symbol.attributes import integer
 from bertsym.symbol.attributes import sizes as declared_sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
+from bertsym.symbol.operator_traits import TRAITS, Effect, operators_with, traits, with_aliases
 from bertsym.symbol.params import Array
 from bertsym.symbol.validation import DTYPES
 
 _BATCH, _LENGTH = 2, 16
-# Operators that read out of bounds where an input is not a valid index of another -> the place of that input.
-_INDICES = {
-    "ROIPooling": 1,
-    "_contrib_PSROIPooling": 1,
-    "_contrib_ROIAlign": 1,
-    "_contrib_RROIAlign": 1,
-    "_contrib_index_copy": 1,
-    "_scatter_set_nd": 2,
-    "_sparse_retain": 1,
-    "batch_take": 1,
-    "choose_element_0index": 1,
-    "fill_element_0index": 2,
-    "gather_nd": 1,
-    "pick": 1,
-    "scatter_nd": 1,
-    "take": 1,
-}
-_LENGTHS = {"SequenceLast": 1, "SequenceMask": 1, "SequenceReverse": 1}
-_KEEPING = frozenset(
-    {"Cast", "Concat", "Flatten", "Reshape", "broadcast_add", "cast", "concat", "elemwise_add", "expand_dims"}
-    | {"reshape", "squeeze", "stack", "transpose"}
+# Operators that read out of bounds when an input is not an index of another one -> position of that input.
+_INDICES = {op: place for op in with_aliases(*TRAITS) if (place := traits(op).indices) is not None}
+_LENGTHS = dict.fromkeys(with_aliases("SequenceLast", "SequenceMask", "SequenceReverse"), 1)
+_KEEPING = operators_with(Effect.CAST, Effect.RESHAPE, Effect.TRANSPOSE, Effect.CONCATENATE) | with_aliases(
+    "broadcast_add", "elemwise_add"
 )
 
 

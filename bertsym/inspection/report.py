@@ -20,7 +20,7 @@ from bertsym.model import Model, open_model
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.names import references
 from bertsym.symbol.node import Node, Output
-from bertsym.symbol.operators import Oldest, oldest_mxnet
+from bertsym.symbol.operator_versions import Oldest, oldest_mxnet
 from bertsym.symbol.params import ArrayInfo
 from bertsym.symbol.quantized_layers import quantized_layers
 from bertsym.symbol.variable_roles import auxiliary_states

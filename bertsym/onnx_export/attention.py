@@ -5,8 +5,9 @@ from __future__ import annotations
 from onnx import TensorProto
 
 from bertsym.onnx_export.builder import TO_THE_END, Builder, Result
-from bertsym.symbol.attributes import decimal, flag, integer
+from bertsym.symbol.attributes import decimal, integer
 from bertsym.symbol.node import Node
+from bertsym.symbol.operator_traits import flag_of, integer_of
 
 
 def self_attention_scores(b: Builder, node: Node, x: list[str]) -> Result:
@@ -40,8 +41,8 @@ def softmax(b: Builder, node: Node, x: list[str]) -> Result:
     """Over the last axis; with ``use_length`` the second input is the number of scores of each row that count."""
     temperature = decimal(node.attrs, "temperature", 1.0)
     data = b.add("Div", [x[0], b.number(temperature)], "cooled") if temperature != 1 else x[0]
-    axis, rank = integer(node.attrs, "axis", -1), b.rank(node.inputs[0])
-    if not flag(node.attrs, "use_length", False):
+    axis, rank = integer_of(node, "axis"), b.rank(node.inputs[0])
+    if not flag_of(node, "use_length"):
         return b.add("Softmax", [data], axis=axis)
     if axis not in (-1, rank - 1):
         b.refuse("reads a length (use_length) along another axis than the last, which does not convert")
@@ -52,7 +53,7 @@ def softmax(b: Builder, node: Node, x: list[str]) -> Result:
 
 def arange_like(b: Builder, node: Node, x: list[str]) -> Result:
     """The numbers from ``start`` in steps of ``step``, as many as an axis is long."""
-    if "axis" not in node.attrs or integer(node.attrs, "repeat", 1) != 1:
+    if "axis" not in node.attrs or integer_of(node, "repeat") != 1:
         b.refuse("numbers all elements or repeats numbers, which does not convert")
     positions = _positions(b, x[0], integer(node.attrs, "axis", 0))
     start, step = (decimal(node.attrs, key, default) for key, default in (("start", 0.0), ("step", 1.0)))

@@ -10,7 +10,7 @@ from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, nu
 
 from bertsym.errors import ModelError
 from bertsym.onnx_export.builder import Builder
-from bertsym.onnx_export.operators import OPERATORS, WHOLE
+from bertsym.onnx_export.converters import CONVERTERS, INTEGER_INPUTS
 from bertsym.signature import Tensor
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -29,17 +29,17 @@ def needed_nodes(graph: SymbolGraph) -> list[Node]:
 def check_operators(graph: SymbolGraph, where: str, advice: str = "") -> None:
     """Raise ModelError for the first node whose operator does not convert; `advice` ends the message."""
     for node in needed_nodes(graph):
-        if not node.is_variable and node.op not in OPERATORS:
+        if not node.is_variable and node.op not in CONVERTERS:
             raise ModelError(f"{where}: node {node.name!r} ({node.op}) has no ONNX form here{advice}")
 
 
-def whole_inputs(graph: SymbolGraph, inputs: Sequence[str]) -> set[str]:
+def integer_inputs(graph: SymbolGraph, inputs: Sequence[str]) -> set[str]:
     """Inputs that an operator reads as indices or lengths."""
     return {
         entry.node.name
         for node in graph.nodes
         for place, entry in enumerate(node.inputs)
-        if node.op in ("Embedding", "SequenceMask") and place in WHOLE[node.op] and entry.node.name in inputs
+        if node.op in ("Embedding", "SequenceMask") and place in INTEGER_INPUTS[node.op] and entry.node.name in inputs
     }
 
 
@@ -99,8 +99,8 @@ def _add_nodes(builder: Builder, needed: Sequence[Node], ends: Sequence[Output],
             if entry not in tensors:
                 builder.refuse(f"reads {entry}, which has no ONNX form")
             name = tensors[entry]
-            arguments.append(name if place in WHOLE.get(node.op, ()) else builder.as_float(name))
-        found = OPERATORS[node.op](builder, node, arguments)
+            arguments.append(name if place in INTEGER_INPUTS.get(node.op, ()) else builder.as_float(name))
+        found = CONVERTERS[node.op](builder, node, arguments)
         for index, name in enumerate([found] if isinstance(found, str) else found):
             tensors[Output(node, index)] = name
     for end, name in zip(ends, names):

@@ -99,11 +99,11 @@ def export_onnx(
     model = open_model(symbol, params, epoch=epoch)
     require_params(model)
     # Imported here, since onnx may be missing.
-    from bertsym.onnx_export.conversion import check_operators, whole_inputs
+    from bertsym.onnx_export.conversion import check_operators, integer_inputs
 
     check_operators(model.graph, model.name, _advice(model))
     samples = _samples(model, shapes)
-    whole = whole_inputs(model.graph, model.inputs)
+    whole = integer_inputs(model.graph, model.inputs)
     if model.encoder is not None:
         whole |= {
             name for name in (model.encoder.token_ids, model.encoder.token_types, model.encoder.valid_length) if name

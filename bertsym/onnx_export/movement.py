@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from bertsym.onnx_export.builder import TO_THE_END, Builder, Converter, Result
-from bertsym.symbol.attributes import decimal, flag, integer, integers
+from bertsym.symbol.attributes import decimal, integer, integers
 from bertsym.symbol.node import Node
+from bertsym.symbol.operator_traits import decimal_of, flag_of, integer_of
 
 
 def reshape(b: Builder, node: Node, x: list[str]) -> Result:
@@ -19,7 +20,7 @@ def reshape(b: Builder, node: Node, x: list[str]) -> Result:
     if not codes or min(codes) < -2:
         b.refuse(f"has the shape {node.attrs.get('shape', '')!r}: only sizes, 0, -1 and -2 convert")
     axes = range(b.rank(node.inputs[0]))
-    backwards = flag(node.attrs, "reverse", False)
+    backwards = flag_of(node, "reverse")
     if backwards:
         axes, codes = axes[::-1], codes[::-1]
     wanted: list[tuple[bool, int]] = []  # an axis of the input, or a number
@@ -58,7 +59,7 @@ def transpose(b: Builder, node: Node, x: list[str]) -> Result:
 def swap_axes(b: Builder, node: Node, x: list[str]) -> Result:
     """Two axes exchanged."""
     order = list(range(b.rank(node.inputs[0])))
-    one, other = (integer(node.attrs, key, 0) for key in ("dim1", "dim2"))
+    one, other = (integer_of(node, key) for key in ("dim1", "dim2"))
     order[one], order[other] = order[other], order[one]
     return b.add("Transpose", x, perm=order)
 
@@ -102,20 +103,20 @@ def slice_like(b: Builder, node: Node, x: list[str]) -> Result:
 
 def concat(b: Builder, node: Node, x: list[str]) -> Result:
     """Joined along an axis."""
-    return b.add("Concat", x, axis=integer(node.attrs, "dim", 1))
+    return b.add("Concat", x, axis=integer_of(node, "dim"))
 
 
 def stack(b: Builder, node: Node, x: list[str]) -> Result:
     """Joined along a new axis."""
-    axis = integer(node.attrs, "axis", 0)
+    axis = integer_of(node, "axis")
     layers = [b.add("Unsqueeze", [name, b.ints(axis)], f"layer{i}") for i, name in enumerate(x)]
     return b.add("Concat", layers, axis=axis)
 
 
 def split(b: Builder, node: Node, x: list[str]) -> Result:
     """Equal pieces of an axis, with ``squeeze_axis`` without it."""
-    count, axis = integer(node.attrs, "num_outputs", 1), integer(node.attrs, "axis", 1)
-    if not flag(node.attrs, "squeeze_axis", False):
+    count, axis = integer(node.attrs, "num_outputs", 1), integer_of(node, "axis")
+    if not flag_of(node, "squeeze_axis"):
         return b.add_many("Split", x, count, axis=axis)
     pieces = b.add_many("Split", x, count, "piece", axis=axis)
     return [b.add("Squeeze", [piece, b.ints(axis)], f"output{i}") for i, piece in enumerate(pieces)]
@@ -156,9 +157,9 @@ def filled(value: float) -> Converter:
 
 def arange(b: Builder, node: Node, x: list[str]) -> Result:
     """Numbers at equal distances, a constant; with a start alone, from 0 to there."""
-    if flag(node.attrs, "infer_range", False):
+    if flag_of(node, "infer_range"):
         b.refuse("ends where its reader does (infer_range), which does not convert")
-    start, step = decimal(node.attrs, "start", 0), decimal(node.attrs, "step", 1)
+    start, step = decimal(node.attrs, "start", 0), decimal_of(node, "step")
     stop = decimal(node.attrs, "stop", math.nan)
     values = np.arange(0, start, step) if math.isnan(stop) else np.arange(start, stop, step)
-    return b.array(values.repeat(integer(node.attrs, "repeat", 1)).astype(np.float32))
+    return b.array(values.repeat(integer_of(node, "repeat")).astype(np.float32))

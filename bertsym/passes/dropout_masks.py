@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bertsym.symbol.attributes import decimal, integers
+from bertsym.symbol.attributes import integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import free_name
-
-_DEFAULT_P = 0.5  # of MXNet's Dropout
+from bertsym.symbol.operator_traits import decimal_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ def feed_dropout_masks(graph: SymbolGraph) -> DropoutMasks:
     probabilities = {}
     with graph.edit():
         for node in graph.find(op="Dropout"):
-            p, axes, data = decimal(node.attrs, "p", _DEFAULT_P), integers(node.attrs, "axes"), node.inputs[0]
+            p, axes, data = decimal_of(node, "p"), integers(node.attrs, "axes"), node.inputs[0]
             name = free_name(f"{node.name}_mask", {other.name for other in graph.nodes})
             mask = factor = graph.add_variable(name)
             if axes:  # MXNet infers the shape of the mask from the sum

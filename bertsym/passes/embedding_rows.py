@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.node import Node
+from bertsym.symbol.operator_traits import traits
 from bertsym.symbol.params import Array
 
 
@@ -52,7 +52,7 @@ def keep_used_rows(graph: SymbolGraph, token_ids: str, ids: Array, arg_params: M
         return None
     table = embeddings[0].inputs[1].node
     others = [node for node in graph.consumers(graph.variable(token_ids)) if node not in embeddings]
-    if graph.consumers(table) != embeddings or not all(_reads_only_shape(node) for node in others):
+    if graph.consumers(table) != embeddings or not all(traits(node.op).shape_only == 0 for node in others):
         return None
     rows = UsedRows(table.name, arg_params[table.name], ids)
     with graph.edit():
@@ -60,7 +60,3 @@ def keep_used_rows(graph: SymbolGraph, token_ids: str, ids: Array, arg_params: M
         if "__shape__" in table.attrs:
             graph.set_attribute(table, "__shape__", str(rows.initial.shape))
     return rows
-
-
-def _reads_only_shape(node: Node) -> bool:
-    return node.op in ("zeros_like", "ones_like")

@@ -10,9 +10,9 @@ from bertsym.encoders.forms import Form
 from bertsym.encoders.graph import encoder_graph
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
-from bertsym.symbol.attributes import flag, integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output, free_name
+from bertsym.symbol.operator_traits import flag_of, integer_of
 
 _PLACEHOLDER = "encoder output: "  # MXNet gives no node such a name
 
@@ -93,7 +93,7 @@ def _read_batch_major(rest: SymbolGraph, placeholder: Node) -> None:
                     rest.replace(reader, "_copy")  # the output keeps its name
                 elif swaps_batch_and_length(reader):
                     rest.rewire(reader, source)
-                elif masks and integer(reader.attrs, "axis", 0) == 0 and Output(reader) not in rest.outputs:
+                elif masks and integer_of(reader, "axis") == 0 and Output(reader) not in rest.outputs:
                     rest.set_attribute(reader, "axis", "1")
                     waiting.append(reader)
                 else:
@@ -138,7 +138,7 @@ def _reads_only_first(rest: SymbolGraph, placeholder: Node) -> bool:
 
 
 def _masks_padding(node: Node, source: Node) -> bool:
-    along = integer(node.attrs, "axis", 0) == 1 and flag(node.attrs, "use_sequence_length", False)
+    along = integer_of(node, "axis") == 1 and flag_of(node, "use_sequence_length")
     return node.op == "SequenceMask" and node.inputs[0].node is source and along
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output, free_name
+from bertsym.symbol.operator_traits import Effect, decimal_of, operators_with
 
-_PRODUCTS = ("elemwise_mul", "broadcast_mul")
+_PRODUCTS = operators_with(Effect.MULTIPLY)
 
 
 def decompose_gelu(graph: SymbolGraph) -> int:
@@ -57,5 +57,5 @@ def _decomposed_input(node: Node) -> Output | None:
 
 def _scalar_operand(node: Node, op: str, scalar: float) -> Output | None:
     """The input of a node that applies operator `op` with this scalar; None when it is another node."""
-    fits = node.op == op and math.isclose(decimal(node.attrs, "scalar", 0.0), scalar, rel_tol=1e-6)
+    fits = node.op == op and math.isclose(decimal_of(node, "scalar"), scalar, rel_tol=1e-6)
     return node.inputs[0] if fits else None

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bertsym.symbol.attributes import decimal, integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output, free_name
-
-_DEFAULT_EPS = 1e-5  # of MXNet's LayerNorm
+from bertsym.symbol.operator_traits import decimal_of, integer_of
 
 
 def decompose_layer_norm(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -21,7 +19,7 @@ def decompose_layer_norm(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...
     decomposed = 0
     with graph.edit():
         for node in graph.find(op="LayerNorm"):
-            along = integer(node.attrs, "axis", -1) == -1
+            along = integer_of(node, "axis") == -1
             gamma = shapes.get(node.inputs[1].node.name)
             mean_unread = all(entry.index == 0 for reader in graph.consumers(node) for entry in reader.inputs)
             if along and gamma is not None and mean_unread:
@@ -51,7 +49,7 @@ def _decompose(graph: SymbolGraph, norm: Node, units: int) -> None:
     spread = product(mean, add("_ones", "spread", [], {"shape": (units, 1)}), units, "mean_spread")
     centred = add("elemwise_sub", "centred", [rows, spread], {})
     # sqrt(sum(x^2) + U eps) = sqrt(U) sqrt(mean(x^2) + eps)
-    eps = units * decimal(norm.attrs, "eps", _DEFAULT_EPS)
+    eps = units * decimal_of(norm, "eps")
     normal = add("L2Normalization", "normal", [centred], {"eps": eps, "mode": "instance"})
     ones = add("ones_like", "ones", [mean], {})
     scale = add("_mul_scalar", "gamma_scaled", [column(gamma, "gamma_column")], {"scalar": math.sqrt(units)})

@@ -10,9 +10,9 @@ import numpy as np
 from bertsym.analysis.encoder_detection import DetectedEncoder, Layer, require_encoder
 from bertsym.encoders.folding import FOLDED_NAME
 from bertsym.errors import ModelError
-from bertsym.symbol.attributes import decimal, flag
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output, free_name
+from bertsym.symbol.operator_traits import decimal_of, flag_of
 from bertsym.symbol.params import Array, shapes_of
 
 
@@ -80,7 +80,7 @@ def _products(graph: SymbolGraph, arrays: Mapping[str, Array], layer: Layer) -> 
             readers.setdefault(node.inputs[0], []).append(node)
     for nodes in readers.values():
         shapes = {arrays[node.inputs[1].node.name].shape for node in nodes if node.inputs[1].node.name in arrays}
-        plain = all(not flag(node.attrs, "flatten", True) for node in nodes)
+        plain = all(not flag_of(node, "flatten") for node in nodes)
         known = all(entry.node.name in arrays for node in nodes for entry in node.inputs[1:])
         if len(nodes) == 3 and len(shapes) == 1 and plain and known and not ends & {*nodes}:
             return nodes
@@ -91,7 +91,7 @@ def _factor(graph: SymbolGraph, node: Node) -> tuple[Node, float]:
     """The only reader of a node and its scalar when it is a `_mul_scalar`; else the node itself and 1."""
     readers = graph.consumers(node)
     if len(readers) == 1 and readers[0].op == "_mul_scalar":
-        return readers[0], decimal(readers[0].attrs, "scalar", 1.0)
+        return readers[0], decimal_of(readers[0], "scalar")
     return node, 1.0
 
 

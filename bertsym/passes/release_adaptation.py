@@ -7,7 +7,7 @@ from bertsym.errors import ModelError
 from bertsym.passes.gelu import decompose_gelu
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node
-from bertsym.symbol.operators import oldest_mxnet
+from bertsym.symbol.operator_versions import oldest_mxnet
 
 _OLDEST = TARGETS["1.4"].release
 # Attributes that newer MXNets write even at their defaults: operator -> attribute -> default.

@@ -35,7 +35,7 @@ from bertsym.surgery.reloading import reload_written
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
-from bertsym.symbol.operators import oldest_mxnet
+from bertsym.symbol.operator_versions import oldest_mxnet
 from bertsym.symbol.params import Array, NewParameters
 from bertsym.symbol.validation import DTYPES
 from bertsym.text.tasks import Columns

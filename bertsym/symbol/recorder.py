@@ -11,7 +11,7 @@ from typing import Any
 
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import VARIABLE, Node, Output
-from bertsym.symbol.operators import is_operator
+from bertsym.symbol.operator_versions import is_operator
 
 _ALIASES = {"concat": "Concat", "reshape": "Reshape"}
 _VARIADIC = ("Concat", "stack")  # which MXNet gives the attribute num_args

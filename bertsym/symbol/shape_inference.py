@@ -11,9 +11,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from bertsym.errors import ModelError
-from bertsym.symbol.attributes import flag, integer, integers
+from bertsym.symbol.attributes import integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
+from bertsym.symbol.operator_traits import flag_of, integer_of
 from bertsym.symbol.quantized_layers import FUSED, fused_layers
 
 Shape = tuple[int, ...]
@@ -92,15 +93,15 @@ def _broadcast(_: Node, inputs: Sequence[Shape]) -> list[Shape]:
 
 def _arange_like(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     (data,) = inputs
-    _need(integer(node.attrs, "repeat", 1) == 1)
+    _need(integer_of(node, "repeat") == 1)
     return [(data[_axis(integer(node.attrs, "axis", len(data)), len(data))],)]
 
 
 def _batch_dot(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     one, other = inputs
     _need(len(one) == len(other) == 3 and one[0] == other[0])
-    rows, inner = one[1:][:: -1 if flag(node.attrs, "transpose_a", False) else 1]
-    inner_too, columns = other[1:][:: -1 if flag(node.attrs, "transpose_b", False) else 1]
+    rows, inner = one[1:][:: -1 if flag_of(node, "transpose_a") else 1]
+    inner_too, columns = other[1:][:: -1 if flag_of(node, "transpose_b") else 1]
     _need(inner == inner_too)
     return [(one[0], rows, columns)]
 
@@ -117,7 +118,7 @@ def _broadcast_axis(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
 
 def _concat(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     first = inputs[0]
-    axis = _axis(integer(node.attrs, "dim", 1), len(first))
+    axis = _axis(integer_of(node, "dim"), len(first))
     others = {(*shape[:axis], *shape[axis + 1 :]) for shape in inputs}
     _need(len(others) == 1 and all(len(shape) == len(first) for shape in inputs))
     return [(*first[:axis], sum(shape[axis] for shape in inputs), *first[axis + 1 :])]
@@ -125,10 +126,10 @@ def _concat(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
 
 def _dense(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     data, weight, *bias = inputs
-    if flag(node.attrs, "flatten", True):
+    if flag_of(node, "flatten"):
         data = (data[0], math.prod(data[1:]))
     outputs = integer(node.attrs, "num_hidden", 0)
-    _need(weight == (outputs, data[-1]) and bias == ([] if flag(node.attrs, "no_bias", False) else [(outputs,)]))
+    _need(weight == (outputs, data[-1]) and bias == ([] if flag_of(node, "no_bias") else [(outputs,)]))
     return [(*data[:-1], outputs)]
 
 
@@ -165,7 +166,7 @@ def _interleaved_values(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
 
 def _layer_norm(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     data, gamma, beta = inputs
-    _need(gamma == beta == (data[_axis(integer(node.attrs, "axis", -1), len(data))],))
+    _need(gamma == beta == (data[_axis(integer_of(node, "axis"), len(data))],))
     return [data]
 
 
@@ -178,7 +179,7 @@ def _reshape(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     (data,) = inputs
     wanted = integers(node.attrs, "shape")
     _need(bool(wanted) and all(size is not None and size >= -1 for size in wanted) and wanted.count(-1) < 2)
-    step = -1 if flag(node.attrs, "reverse", False) else 1
+    step = -1 if flag_of(node, "reverse") else 1
     given, sizes = data[::step], list(wanted[::step])
     sizes = [given[i] if size == 0 else size for i, size in enumerate(sizes)]
     rest = math.prod(size for size in sizes if size is not None and size > 0)
@@ -189,8 +190,8 @@ def _reshape(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
 
 def _sequence_mask(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     data, *lengths = inputs
-    rows = (data[1 - _axis(integer(node.attrs, "axis", 0), 2)],)
-    _need(lengths == ([rows] if flag(node.attrs, "use_sequence_length", False) else []))
+    rows = (data[1 - _axis(integer_of(node, "axis"), 2)],)
+    _need(lengths == ([rows] if flag_of(node, "use_sequence_length") else []))
     return [data]
 
 
@@ -217,21 +218,21 @@ def _slice_like(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
 
 def _softmax(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     data, *lengths = inputs
-    axis = _axis(integer(node.attrs, "axis", -1), len(data))
+    axis = _axis(integer_of(node, "axis"), len(data))
     rows = (*data[:axis], *data[axis + 1 :])
-    _need(lengths == ([rows] if flag(node.attrs, "use_length", False) else []))
+    _need(lengths == ([rows] if flag_of(node, "use_length") else []))
     return [data]
 
 
 def _softmax_output(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     data, label = inputs
-    _need(len(data) == 2 and label == data[:1] and not flag(node.attrs, "multi_output", False))
+    _need(len(data) == 2 and label == data[:1] and not flag_of(node, "multi_output"))
     return [data]
 
 
 def _stack(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     first = inputs[0]
-    axis = _axis(integer(node.attrs, "axis", 0), len(first) + 1)
+    axis = _axis(integer_of(node, "axis"), len(first) + 1)
     _need(all(shape == first for shape in inputs))
     return [(*first[:axis], len(inputs), *first[axis:])]
 
@@ -239,8 +240,8 @@ def _stack(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
 def _sum(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     (data,) = inputs
     axes = [_axis(axis, len(data)) for axis in integers(node.attrs, "axis")]
-    _need(0 < len(axes) == len({*axes}) and not flag(node.attrs, "exclude", False))
-    kept = flag(node.attrs, "keepdims", False)
+    _need(0 < len(axes) == len({*axes}) and not flag_of(node, "exclude"))
+    kept = flag_of(node, "keepdims")
     shape = tuple(1 if i in axes else size for i, size in enumerate(data) if kept or i not in axes)
     return [shape or (1,)]
 

@@ -23,9 +23,9 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.symbol.attributes import flag, integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node
-from bertsym.symbol.operators import is_operator
+from bertsym.symbol.operator_traits import flag_of, integer_of, traits, with_aliases
+from bertsym.symbol.operator_versions import is_operator
 from bertsym.symbol.params import Parameters
-from bertsym.symbol.variable_roles import AUXILIARY
 
 #: dtypes by their number in ``__dtype__``
 DTYPES = {0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64", 7: "bool"}
@@ -46,7 +46,6 @@ _SIZES = (
     *("num_layers", "nsize", "pooled_size", "group_size", "size", "output_size", "repeat", "kernel_size"),
     *("stride1", "stride2"),
 )
-_LENGTHS = ("SequenceLast", "SequenceMask", "SequenceReverse", "log_softmax", "softmax", "softmin")
 # Attribute -> what each of its numbers may be.
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_SIZES, (1, MAX_SIZE)),
@@ -202,12 +201,12 @@ def output_count(node: Node) -> int:
 
     ``num_outputs`` is what a file says of it, and MXNet reads outside of its memory where that is too large.
     """
-    if node.op in ("SliceChannel", "split"):
+    if node.op in with_aliases("SliceChannel"):
         return integer(node.attrs, "num_outputs", 1)
     if node.op == "_split_v2":
-        return integer(node.attrs, "sections", 0) or len(integers(node.attrs, "indices")) + 1
+        return integer_of(node, "sections") or len(integers(node.attrs, "indices")) + 1
     if node.op == "RNN":
-        return 1 + (flag(node.attrs, "state_outputs", False) and (2 if node.attrs.get("mode") == "lstm" else 1))
+        return 1 + (flag_of(node, "state_outputs") and (2 if node.attrs.get("mode") == "lstm" else 1))
     if node.op == "topk":
         return 2 if node.attrs.get("ret_typ") == "both" else 1
     if node.op == "_sg_mkldnn_fully_connected":
@@ -242,14 +241,18 @@ def _check_parts(node: Node, label: str) -> None:
         axes = integers(node.attrs, "axes")
         if len({*axes}) < len(axes):
             raise ModelError(f"{label}: axes is {node.attrs['axes'][:80]!r}, which names one twice")
+    found = traits(node.op)
+    found = traits(node.op)
     # Where a file says that an MXNet before 0.9 wrote it, MXNet adds an input that is missing, and reads it unset.
-    lengths = node.op in _LENGTHS and any(flag(node.attrs, key, False) for key in ("use_length", "use_sequence_length"))
+    lengths = found.lengths is not None and any(
+        flag(node.attrs, key, False) for key in ("use_length", "use_sequence_length")
+    )
     if lengths and len(node.inputs) < 2:
         raise ModelError(f"{label}: a {node.op} without the lengths that it uses")
     # A file may leave out auxiliary states that MXNet then reads out of bounds.
-    if len(node.inputs) <= max(AUXILIARY.get(node.op, (-1,))):
+    if len(node.inputs) <= max(found.auxiliary, default=-1):
         raise ModelError(f"{label}: {node.op} without its auxiliary states")
-    if node.op == "_split_v2" and not integer(node.attrs, "sections", 0) and not integers(node.attrs, "indices"):
+    if node.op == "_split_v2" and not integer_of(node, "sections") and not integers(node.attrs, "indices"):
         raise ModelError(f"{label}: a {node.op} without sections and indices")
 
 

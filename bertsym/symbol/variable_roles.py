@@ -7,53 +7,11 @@ from collections.abc import Container, Mapping
 from bertsym.errors import ModelError
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node
+from bertsym.symbol.operator_traits import Effect, operators_with, traits
 
-# Operator -> positions of its inputs that are parameters or auxiliary states.
-_PARAMETERS: dict[str, tuple[int, ...]] = {
-    "BatchNorm": (1, 2, 3, 4),
-    "BatchNorm_v1": (1, 2, 3, 4),
-    "Convolution": (1, 2),
-    "Convolution_v1": (1, 2),
-    "CuDNNBatchNorm": (1, 2, 3, 4),
-    "Deconvolution": (1, 2),
-    "Embedding": (1,),
-    "FullyConnected": (1, 2),
-    "GroupNorm": (1, 2),
-    "IdentityAttachKLSparseReg": (1,),
-    "InstanceNorm": (1, 2),
-    "LayerNorm": (1, 2),
-    "LeakyReLU": (1,),
-    "RNN": (1,),
-    "_contrib_BatchNormWithReLU": (1, 2, 3, 4),
-    "_contrib_SparseEmbedding": (1,),
-    "_contrib_SyncBatchNorm": (1, 2, 3, 4),
-    "_npx_batch_norm": (1, 2, 3, 4),
-}
-#: operator -> positions of the inputs that it changes (FMutateInputs in MXNet's sources)
-AUXILIARY = {
-    "BatchNorm": (3, 4),
-    "BatchNorm_v1": (3, 4),
-    "CuDNNBatchNorm": (3, 4),
-    "IdentityAttachKLSparseReg": (1,),
-    "_contrib_BatchNormWithReLU": (3, 4),
-    "_contrib_SyncBatchNorm": (3, 4),
-    "_contrib_quantized_batch_norm": (3, 4),
-    "_npx_batch_norm": (3, 4),
-}
 _PARAMETER_NAMES = ("_weight", "_bias", "_gamma", "_beta", "_moving_mean", "_moving_var")
-#: operators of training graphs -> position of the label
-LABELS = {
-    "CTCLoss": 1,
-    "LinearRegressionOutput": 1,
-    "LogisticRegressionOutput": 1,
-    "MAERegressionOutput": 1,
-    "SVMOutput": 1,
-    "SoftmaxOutput": 1,
-    "_contrib_MultiBoxTarget": 1,
-    "softmax_cross_entropy": 1,
-}
-# Operators that a label may pass on its way to the loss.
-_LAYOUT = ("Cast", "Flatten", "Reshape", "SwapAxis", "expand_dims", "slice_axis", "squeeze", "transpose")
+# Operators between a label and the loss.
+_LAYOUT = operators_with(Effect.CAST, Effect.RESHAPE, Effect.TRANSPOSE) | {"slice_axis"}
 
 
 def auxiliary_states(graph: SymbolGraph) -> list[str]:
@@ -64,7 +22,7 @@ def auxiliary_states(graph: SymbolGraph) -> list[str]:
     states = {
         node.inputs[position].node
         for node in graph.nodes
-        for position in AUXILIARY.get(node.op, ())
+        for position in traits(node.op).auxiliary
         if position < len(node.inputs)
     }
     return [node.name for node in graph.nodes if node.is_variable and node in states]
@@ -94,7 +52,7 @@ def label_variables(graph: SymbolGraph) -> list[str]:
     only: dict[Node, bool] = {}
     for node in reversed(graph.nodes):  # readers first
         for position, entry in enumerate(node.inputs):
-            there = position == LABELS.get(node.op) or (node.op in _LAYOUT and only.get(node, False))
+            there = position == traits(node.op).label or (node.op in _LAYOUT and only.get(node, False))
             only[entry.node] = there and only.get(entry.node, True)
     return [node.name for node in graph.nodes if node.is_variable and only.get(node)]
 
@@ -104,7 +62,7 @@ def input_variables(graph: SymbolGraph, parameters: Container[str] = ()) -> list
 
     GluonNLP reshapes some weights before it uses them, and then only the name tells.
     """
-    others = {*label_variables(graph), *_read_at(graph, _PARAMETERS)}
+    others = {*label_variables(graph), *_parameters(graph)}
     return [
         name
         for name in graph.variables
@@ -112,12 +70,12 @@ def input_variables(graph: SymbolGraph, parameters: Container[str] = ()) -> list
     ]
 
 
-def _read_at(graph: SymbolGraph, places: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Variables that are read at these places and at no others."""
+def _parameters(graph: SymbolGraph) -> list[str]:
+    """Variables that operators read only as parameters or auxiliary states."""
     found: dict[str, bool] = {}
     for node in graph.nodes:
         for position, entry in enumerate(node.inputs):
             if entry.node.is_variable:
-                there = position in places.get(node.op, ())
+                there = position in traits(node.op).parameters
                 found[entry.node.name] = there and found.get(entry.node.name, True)
     return [name for name in graph.variables if found.get(name)]

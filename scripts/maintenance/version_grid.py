@@ -32,7 +32,7 @@ from version_grid_table import TRAINING, Cell, expectation, judge, line_of, mark
 from bertsym import Bundle, SymbolGraph
 from bertsym.cli.group import run as bertsym
 from bertsym.reference import Checkpoint, Inputs, bert_outputs
-from bertsym.symbol.operators import oldest_mxnet
+from bertsym.symbol.operator_versions import oldest_mxnet
 from bertsym.verifier import apply_head
 
 VERSIONS = ("1.4.1", "1.5.1.post0", "1.6.0", "1.7.0.post2", "1.8.0.post0", "1.9.1")

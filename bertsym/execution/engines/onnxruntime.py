@@ -24,7 +24,7 @@ from bertsym.signature import Tensor
 from bertsym.symbol.attributes import sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import VARIABLE, Node, Output
-from bertsym.symbol.operators import oldest_mxnet
+from bertsym.symbol.operator_versions import oldest_mxnet
 from bertsym.symbol.params import Array, NewParameters, Parameters, shapes_of
 from bertsym.symbol.shape_inference import infer_known
 
@@ -140,7 +140,7 @@ class Session:
         return [values[output] for output in self._graph.outputs]
 
     def _converted(self) -> Any:
-        from bertsym.onnx_export.conversion import check_operators, convert, needed_nodes, whole_inputs
+        from bertsym.onnx_export.conversion import check_operators, convert, integer_inputs, needed_nodes
 
         where, graph = self._where, self._graph.part(self._computed)
         advice = "; the engine mxnet runs it"
@@ -151,7 +151,7 @@ class Session:
         if missing:
             raise DataError(f"{where}: the input {missing[0]} is missing")
         known = _shapes(graph, {**shapes_of(self._params), **self._sizes}, where)
-        whole = whole_inputs(graph, list(given))
+        whole = integer_inputs(graph, list(given))
         tensors = [
             Tensor(name, (None,) * len(shape), "int64" if name in whole else "float32")  # type: ignore[arg-type]
             for name, shape in given.items()
@@ -207,9 +207,9 @@ def _shapes_on_zeros(node: Node, inputs: Sequence[Shape]) -> list[Shape] | None:
     """The shapes of an operator's outputs, found by running it; None where it does not convert."""
     if not (is_installed("onnx") and is_installed("onnxruntime")):
         return None
-    from bertsym.onnx_export.operators import OPERATORS
+    from bertsym.onnx_export.converters import CONVERTERS
 
-    if node.op not in OPERATORS or sum(map(math.prod, inputs)) > _MOST_ELEMENTS:
+    if node.op not in CONVERTERS or sum(map(math.prod, inputs)) > _MOST_ELEMENTS:
         return None
     variables = [Node(VARIABLE, f"input {i}") for i in range(len(inputs))]
     alone = Node(node.op, node.name, node.attrs, tuple(map(Output, variables)), node.num_outputs)
@@ -223,9 +223,9 @@ def _shapes_on_zeros(node: Node, inputs: Sequence[Shape]) -> list[Shape] | None:
 
 
 def _run_operator(graph: SymbolGraph, inputs: Mapping[str, Array]) -> list[Array]:
-    from bertsym.onnx_export.conversion import convert, whole_inputs
+    from bertsym.onnx_export.conversion import convert, integer_inputs
 
-    whole = whole_inputs(graph, list(inputs))
+    whole = integer_inputs(graph, list(inputs))
     dtypes = {name: "int64" if name in whole else "float32" for name in inputs}
     tensors = [Tensor(name, array.shape, dtypes[name]) for name, array in inputs.items()]
     ranks = {Output(graph.variable(name)): array.ndim for name, array in inputs.items()}

@@ -13,11 +13,12 @@ from onnx import TensorProto
 
 from bertsym.onnx_export import attention, movement
 from bertsym.onnx_export.builder import TO_THE_END, Builder, Converter, Result
-from bertsym.symbol.attributes import decimal, flag, integer, integers
+from bertsym.symbol.attributes import decimal, integers
 from bertsym.symbol.node import Node
+from bertsym.symbol.operator_traits import decimal_of, flag_of, integer_of
 
-#: operator -> positions of the inputs that it reads as whole numbers, or only for their shape
-WHOLE = {"Embedding": (0,), "SequenceMask": (1,), "ones_like": (0,), "zeros_like": (0,)}
+#: operator -> positions of the inputs that it reads as integers, or only for their shape
+INTEGER_INPUTS = {"Embedding": (0,), "SequenceMask": (1,), "ones_like": (0,), "zeros_like": (0,)}
 
 
 def _renamed(op: str, **attributes: Any) -> Converter:
@@ -25,7 +26,7 @@ def _renamed(op: str, **attributes: Any) -> Converter:
     return lambda b, node, x: b.add(op, x, **attributes)
 
 
-def _same(b: Builder, node: Node, x: list[str]) -> Result:
+def _identity(b: Builder, node: Node, x: list[str]) -> Result:
     """Its first input, at inference."""
     return x[0]
 
@@ -42,7 +43,7 @@ def _dropout(b: Builder, node: Node, x: list[str]) -> Result:
 def _dense(b: Builder, node: Node, x: list[str]) -> Result:
     rank = b.rank(node.inputs[0])
     data = x[0]
-    if rank != 2 and flag(node.attrs, "flatten", True):
+    if rank != 2 and flag_of(node, "flatten"):
         data, rank = b.add("Flatten", [data], "flat", axis=1), 2
     if rank == 2:
         return b.add("Gemm", [data, *x[1:]], transB=1)
@@ -59,13 +60,13 @@ def _embedding(b: Builder, node: Node, x: list[str]) -> Result:
 def _layer_norm(b: Builder, node: Node, x: list[str]) -> Result:
     data, gamma, beta = x
     rank = b.rank(node.inputs[0])
-    axis = integer(node.attrs, "axis", -1) % rank
+    axis = integer_of(node, "axis") % rank
     if axis != rank - 1:
         b.refuse(f"normalises axis {axis} of {rank}, only the last one converts")
     centred = b.add("Sub", [data, b.add("ReduceMean", [data], "mean", axes=[-1])], "centred")
     square = b.add("Pow", [centred, b.number(2.0)], "square")
     variance = b.add("ReduceMean", [square], "variance", axes=[-1])
-    raised = b.add("Add", [variance, b.number(decimal(node.attrs, "eps", 1e-5))], "variance_eps")
+    raised = b.add("Add", [variance, b.number(decimal_of(node, "eps"))], "variance_eps")
     normal = b.add("Div", [centred, b.add("Sqrt", [raised], "deviation")], "normal")
     return b.add("Add", [b.add("Mul", [normal, gamma], "scaled"), beta])
 
@@ -74,7 +75,7 @@ def _l2_normalization(b: Builder, node: Node, x: list[str]) -> Result:
     rank, mode = b.rank(node.inputs[0]), node.attrs.get("mode", "instance")
     axes = {"instance": range(1, rank), "channel": range(1, 2), "spatial": range(2, rank)}[mode]
     square = b.add("ReduceSumSquare", x, "square", axes=list(axes))
-    raised = b.add("Add", [square, b.number(decimal(node.attrs, "eps", 1e-10))], "square_eps")
+    raised = b.add("Add", [square, b.number(decimal_of(node, "eps"))], "square_eps")
     return b.add("Div", [x[0], b.add("Sqrt", [raised], "norm")])
 
 
@@ -89,7 +90,7 @@ def _activation(b: Builder, node: Node, x: list[str]) -> Result:
 
 
 def _leaky_relu(b: Builder, node: Node, x: list[str]) -> Result:
-    kind, slope = node.attrs.get("act_type", "leaky"), decimal(node.attrs, "slope", 0.25)
+    kind, slope = node.attrs.get("act_type", "leaky"), decimal_of(node, "slope")
     if kind in ("leaky", "elu"):
         return b.add({"leaky": "LeakyRelu", "elu": "Elu"}[kind], x, alpha=slope)
     if kind != "gelu":
@@ -101,17 +102,17 @@ def _leaky_relu(b: Builder, node: Node, x: list[str]) -> Result:
 
 
 def _log_softmax(b: Builder, node: Node, x: list[str]) -> Result:
-    if len(x) > 1 or flag(node.attrs, "use_length", False):
+    if len(x) > 1 or flag_of(node, "use_length"):
         b.refuse("reads a length (use_length), which does not convert")
     temperature = decimal(node.attrs, "temperature", 1.0)
     data = b.add("Div", [x[0], b.number(temperature)], "cooled") if temperature != 1 else x[0]
-    return b.add("LogSoftmax", [data], axis=integer(node.attrs, "axis", -1))
+    return b.add("LogSoftmax", [data], axis=integer_of(node, "axis"))
 
 
 def _softmax_output(b: Builder, node: Node, x: list[str]) -> Result:
-    if flag(node.attrs, "multi_output", False):
+    if flag_of(node, "multi_output"):
         return b.add("Softmax", x[:1], axis=1)
-    if not flag(node.attrs, "preserve_shape", False) and b.rank(node.inputs[0]) != 2:
+    if not flag_of(node, "preserve_shape") and b.rank(node.inputs[0]) != 2:
         # MXNet 1.9.1: the last axis with oneDNN, all but the first without.
         b.refuse("has more than two axes and no preserve_shape: what MXNet computes depends on how it was built")
     return b.add("Softmax", x[:1], axis=-1)
@@ -122,23 +123,23 @@ def _softmax_activation(b: Builder, node: Node, x: list[str]) -> Result:
 
 
 def _sequence_mask(b: Builder, node: Node, x: list[str]) -> Result:
-    if not flag(node.attrs, "use_sequence_length", False):
+    if not flag_of(node, "use_sequence_length"):
         return x[0]
-    rank, axis = b.rank(node.inputs[0]), integer(node.attrs, "axis", 0)
+    rank, axis = b.rank(node.inputs[0]), integer_of(node, "axis")
     length = b.add("Gather", [b.shape(x[0]), b.scalar(axis)], "length", axis=0)
     positions = b.add("Range", [b.scalar(0), length, b.scalar(1)], "positions")
     # The lengths along the texts' axis, the positions along the tokens', both against all that follow.
     across = b.add("Unsqueeze", [positions, b.ints(1 - axis, *range(2, rank))], "tokens")
     lengths = b.add("Unsqueeze", [b.as_index(x[1]), b.ints(axis, *range(2, rank))], "lengths")
     valid = b.add("Less", [across, lengths], "valid")
-    return b.add("Where", [valid, x[0], b.number(decimal(node.attrs, "value", 0.0))])
+    return b.add("Where", [valid, x[0], b.number(decimal_of(node, "value"))])
 
 
 def _batch_dot(b: Builder, node: Node, x: list[str]) -> Result:
     factors = []
     for place, key in enumerate(("transpose_a", "transpose_b")):
         factor = x[place]
-        if flag(node.attrs, key, False):
+        if flag_of(node, key):
             rank = b.rank(node.inputs[place])
             order = [*range(rank - 2), rank - 1, rank - 2]
             factor = b.add("Transpose", [factor], key, perm=order)
@@ -156,10 +157,10 @@ def _div_sqrt_dim(b: Builder, node: Node, x: list[str]) -> Result:
 
 def _reduce(op: str) -> Converter:
     def convert(b: Builder, node: Node, x: list[str]) -> Result:
-        keep = flag(node.attrs, "keepdims", False)
+        keep = flag_of(node, "keepdims")
         rank = b.rank(node.inputs[0])
         axes = sorted({axis % rank for axis in integers(node.attrs, "axis") if axis is not None})
-        if flag(node.attrs, "exclude", False):
+        if flag_of(node, "exclude"):
             axes = [axis for axis in range(rank) if axis not in axes]
         axes = axes or list(range(rank))
         bare = len(axes) == rank and not keep  # MXNet has no tensors without axes
@@ -177,7 +178,7 @@ def _with_scalar(op: str, *, first: bool = False) -> Converter:
     """An operation with a number, which stands `first` in ``_rminus_scalar`` and ``_rdiv_scalar``."""
 
     def convert(b: Builder, node: Node, x: list[str]) -> Result:
-        operands = [x[0], b.number(decimal(node.attrs, "scalar", 1.0))]
+        operands = [x[0], b.number(decimal_of(node, "scalar"))]
         return b.add(op, operands[::-1] if first else operands)
 
     return convert
@@ -189,7 +190,7 @@ def _compared(op: str) -> Converter:
 
 
 def _at_least(b: Builder, node: Node, x: list[str]) -> Result:
-    scalar = b.number(decimal(node.attrs, "scalar", 1.0))
+    scalar = b.number(decimal_of(node, "scalar"))
     return b.add("Cast", [b.add("GreaterOrEqual", [x[0], scalar], "bool")], to=TensorProto.FLOAT)
 
 
@@ -203,9 +204,9 @@ def _where(b: Builder, node: Node, x: list[str]) -> Result:
     return b.add("Where", [b.add("Cast", x[:1], "bool", to=TensorProto.BOOL), *x[1:]])
 
 
-OPERATORS: dict[str, Converter] = {
+CONVERTERS: dict[str, Converter] = {
     "Activation": _activation,
-    "BlockGrad": _same,
+    "BlockGrad": _identity,
     "Cast": attention.cast,
     "Concat": movement.concat,
     "Dropout": _dropout,
@@ -215,7 +216,7 @@ OPERATORS: dict[str, Converter] = {
     "L2Normalization": _l2_normalization,
     "LayerNorm": _layer_norm,
     "LeakyReLU": _leaky_relu,
-    "LinearRegressionOutput": _same,
+    "LinearRegressionOutput": _identity,
     "LogisticRegressionOutput": lambda b, node, x: b.add("Sigmoid", x[:1]),
     "Reshape": movement.reshape,
     "SequenceMask": _sequence_mask,
@@ -228,7 +229,7 @@ OPERATORS: dict[str, Converter] = {
     "_contrib_div_sqrt_dim": _div_sqrt_dim,
     "_contrib_interleaved_matmul_selfatt_qk": attention.self_attention_scores,
     "_contrib_interleaved_matmul_selfatt_valatt": attention.self_attention_values,
-    "_copy": _same,
+    "_copy": _identity,
     "_div_scalar": _with_scalar("Div"),
     "_greater_equal_scalar": _at_least,
     "_maximum_scalar": _with_scalar("Max"),
