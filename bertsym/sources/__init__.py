@@ -1,4 +1,4 @@
-"""Where pretrained weights come from; `load_source` reads any of them."""
+"""Sources of pretrained weights; `load_source` reads any of them."""
 
 from bertsym.sources.pretrained import Pretrained
 from bertsym.sources.registry import SourceOptions, load_source

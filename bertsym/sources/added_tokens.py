@@ -1,4 +1,4 @@
-"""Added tokens of a Hugging Face folder, from all files that name them, with the ids that transformers gives them."""
+"""Added tokens of a Hugging Face folder, from all files that name them, with the ids that transformers assigns."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ class SpecialToken:
     """A token that a file names as special."""
 
     content: str
-    key: str  #: such as ``mask_token``, or that of a list
+    key: str  #: such as ``mask_token``, or the key of a list
     flags: Flags
     where: str  #: the file
 
 
 @dataclass
 class AddedTokens:
-    """Added tokens with the ids that ``tokenizers`` gives them, whose rule is repeated here.
+    """Added tokens with the ids that ``tokenizers`` assigns; this class repeats its rule.
 
-    A token of the `vocabulary` keeps its id; any other gets the next one after all, where the vocabulary counts as
-    many tokens as it has different ones.
+    A token of the `vocabulary` keeps its id. Any other token gets the next free id, counted from the number of distinct
+    tokens in the vocabulary.
     """
 
     vocabulary: Mapping[str, int]
     different: int
-    tokens: dict[str, dict[str, Any]] = field(default_factory=dict)  #: by their text, as in a tokenizer document
+    tokens: dict[str, dict[str, Any]] = field(default_factory=dict)  #: by text, as in a tokenizer document
 
     def next_id(self, content: str) -> int:
-        """The id that a token has, or would get."""
+        """Return the id of a token, or the id that it would get."""
         if content in self.tokens:
             number: int = self.tokens[content]["id"]
             return number
@@ -49,18 +49,18 @@ class AddedTokens:
         return self.vocabulary.get(content, max(last + 1, self.different))
 
     def add(self, content: str, flags: Flags) -> int:
-        """Add a token, or replace the flags of one that is there already; returns its id."""
+        """Add a token, or replace its flags if it exists; returns its id."""
         number = self.next_id(content)
         self.tokens[content] = added_token(content, number, flags)
         return number
 
     def document(self) -> list[dict[str, Any]]:
-        """``added_tokens`` of a tokenizer document."""
+        """Return ``added_tokens`` of a tokenizer document."""
         return sorted(self.tokens.values(), key=lambda token: int(token["id"]))
 
 
 def read_flags(token: JsonValue, **defaults: bool) -> dict[str, bool]:
-    """The flags of an added token; one without ``normalized`` is normalised unless it is special."""
+    """Read the flags of an added token; without ``normalized``, it is normalized unless it is special."""
     flags = {name: token.get(name, defaults.get(name, False)).boolean() for name in _FLAGS}
     if "normalized" not in token:
         flags["normalized"] = not flags["special"]
@@ -72,8 +72,8 @@ def numbered_tokens(
 ) -> list[tuple[int, str, Flags]]:
     """Added tokens with their ids as the files state them, in the order of the ids.
 
-    They are those of ``added_tokens_decoder`` in `config`; where there is none, of `added`, added_tokens.json, and of
-    `fast`, tokenizer.json.
+    They come from ``added_tokens_decoder`` in `config`, or, without it, from `added` (added_tokens.json) and `fast`
+    (tokenizer.json).
     """
     named = {token.content for token in special}
     found: dict[int, tuple[str, Flags]] = {}
@@ -96,7 +96,7 @@ def numbered_tokens(
 
 
 def special_tokens(config: JsonValue, token_map: JsonValue | None, defaults: Mapping[str, str]) -> list[SpecialToken]:
-    """The special tokens that tokenizer_config.json and special_tokens_map.json name, and `defaults` by key.
+    """Collect the special tokens of tokenizer_config.json and special_tokens_map.json, and `defaults` by key.
 
     As in transformers, the map counts only where `config` has no ``added_tokens_decoder``.
     """
@@ -123,7 +123,7 @@ def special_tokens(config: JsonValue, token_map: JsonValue | None, defaults: Map
 
 
 def _elements(tokens: JsonValue) -> Iterator[JsonValue]:
-    """The values of a list, or of an object by name; none for null."""
+    """Return the items of a list, or the values of an object by name; nothing for null."""
     if isinstance(tokens.raw, dict):
         yield from (value for _, value in tokens.items())
     elif not tokens.is_null:

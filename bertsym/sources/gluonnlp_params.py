@@ -18,7 +18,7 @@ from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import check_fits, read_vocabulary
 from bertsym.text.wordpiece import bert_document
 
-# Heads leave no trace in the shapes: known for these (layers, units) of GluonNLP's zoo only.
+# Shapes do not show the number of heads; it is known for these (layers, units) of GluonNLP's zoo.
 _ZOO_HEADS = {(12, 768): 12, (24, 1024): 16}
 _LAYER_NORM_EPS = 1e-12  # of every BERT in GluonNLP's zoo
 
@@ -34,9 +34,9 @@ def load_params(
 ) -> Pretrained:
     """Read weights from a ``.params`` file; the config comes from the shapes, the heads from `num_heads`.
 
-    `lower_case` None: as the vocabulary looks. Weights that match a glob of `ignore_weights` are left out. Raises
-    ModelError, DataError, or UsageError when the number of heads can't be known, and for a glob that matches no
-    weight or one of the encoder.
+    With `lower_case` None, the vocabulary decides. Weights that match a glob of `ignore_weights` are left out. Raises
+    ModelError, DataError, or UsageError when the number of heads is unknown, and for a glob that matches no weight or
+    a weight of the encoder.
     """
     params = ParamsFile(path)
     table = GLUONNLP_STRUCTURED if any("." in name for name in params) else GLUONNLP_EXPORT

@@ -1,4 +1,4 @@
-"""GluonNLP 0.10's own zoo, downloaded, checked and loaded by gluonnlp itself."""
+"""BERT models of GluonNLP 0.10's zoo, downloaded, checked and loaded by gluonnlp itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bertsym.text.tokenizer import WORDPIECE, TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 from bertsym.text.wordpiece import bert_document
 
-#: model -> its data sets: the BERT part of GluonNLP 0.10's zoo
+#: model -> its data sets, for the BERT models of GluonNLP 0.10's zoo
 ZOO = {
     "bert_12_768_12": (
         "book_corpus_wiki_en_uncased",
@@ -43,10 +43,10 @@ _SENTENCEPIECE = ("kobert_news_wiki_ko_cased",)
 
 
 def load_zoo(name: str, cache: str | None = None) -> Pretrained:
-    """Load ``MODEL/DATASET`` of the zoo, from gluonnlp's cache folder or by its download.
+    """Load ``MODEL/DATASET`` of the zoo from gluonnlp's cache folder, or download it.
 
-    `cache` None: gluonnlp's own, ``$MXNET_HOME/models``. Raises UsageError for an unknown name (listing
-    the known ones), ModelError when it can't be loaded.
+    With `cache` None, the folder is ``$MXNET_HOME/models``. Raises UsageError for an unknown name, with the known
+    names, and ModelError when the model cannot be loaded.
     """
     model, _, dataset = name.partition("/")
     if dataset not in ZOO.get(model, ()):
@@ -84,7 +84,7 @@ def load_zoo(name: str, cache: str | None = None) -> Pretrained:
 
 
 def _config_of(net: Any, vocab_size: int) -> BertConfig:
-    """The config of a gluonnlp BERTModel, read from its blocks."""
+    """Read the config of a gluonnlp BERTModel from its blocks."""
     encoder = net.encoder
     cell = encoder.transformer_cells[0]
     return BertConfig(
@@ -102,14 +102,14 @@ def _config_of(net: Any, vocab_size: int) -> BertConfig:
 
 @contextlib.contextmanager
 def _download_progress() -> Iterator[None]:
-    """Show a progress bar for what mxnet downloads meanwhile (it shows none itself)."""
+    """Show a progress bar while mxnet downloads; mxnet itself shows none."""
     import mxnet.gluon.utils as gluon_utils
     from tqdm import tqdm
 
     original = gluon_utils.requests
 
     class WithProgress:
-        """The requests module, its ``get`` reporting the bytes as they come."""
+        """The requests module, with a ``get`` that reports the bytes as they arrive."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(original, name)
@@ -121,7 +121,7 @@ def _download_progress() -> Iterator[None]:
 
             def iter_content(chunk_size: int) -> Iterator[bytes]:
                 label = url.rsplit("/", 1)[-1]
-                # mxnet asks for 1 KiB at a time; larger chunks are as good and faster.
+                # mxnet asks for 1 KiB at a time; larger chunks are faster.
                 with tqdm(total=total, unit="B", unit_scale=True, desc=label) as bar:
                     for chunk in chunks(chunk_size=max(chunk_size, 1 << 16)):
                         bar.update(len(chunk))

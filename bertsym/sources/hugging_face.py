@@ -18,7 +18,7 @@ from bertsym.sources.safetensors_file import SafetensorsFiles
 from bertsym.sources.sentence_transformers import read_modules
 from bertsym.text.vocabulary import check_fits
 
-# our field -> (key of config.json, value when the key is absent; None: the key is needed)
+# our field -> (key of config.json, default; None where the key is required)
 _SIZES: dict[str, tuple[str, int | None]] = {
     "num_layers": ("num_hidden_layers", None),
     "units": ("hidden_size", None),
@@ -33,7 +33,7 @@ _NUMBERS: dict[str, tuple[str, float]] = {
     "attention_dropout": ("attention_probs_dropout_prob", 0.1),
     "layer_norm_eps": ("layer_norm_eps", 1e-12),
 }
-# key -> the value that the graph can express, which is also transformers' default; model_type has none
+# key -> the only supported value, which is also the default of transformers; model_type has no default
 _SUPPORTED: dict[str, Any] = {
     "model_type": "bert",
     "hidden_act": "gelu",
@@ -44,7 +44,7 @@ _SUPPORTED: dict[str, Any] = {
 # Keys of config.json that describe a task head
 _HEAD_SETTINGS = ("id2label", "problem_type", "finetuning_task", "classifier_dropout", "sentence_transformers")
 _SHOWN_CHARACTERS = 200
-# Parts of prefixes that wrappers of any model write: DataParallel, torch.compile, sentence-transformers
+# Prefixes that wrappers of models add: DataParallel, torch.compile, sentence-transformers
 _WRAPPERS = {"module", "model", "_orig_mod", "0", "auto_model"}
 
 
@@ -52,8 +52,8 @@ def load_hugging_face(location: str, pad_vocab: bool = False, ignore_weights: Se
     """Read a BERT from a folder, or from the hub (``ORG/NAME`` or ``ORG/NAME@REVISION``).
 
     Weights that match a glob of `ignore_weights` are left out. Raises UsageError for a glob that matches no weight or
-    one of the encoder, and ModelError or DataError, naming the file, for anything that is absent, damaged, or that
-    the graph can't express.
+    a weight of the encoder, and ModelError or DataError, naming the file, for anything that is missing, damaged or not
+    supported.
     """
     root, notes = find_folder(location)
     modules = read_modules(root)
@@ -117,9 +117,9 @@ def _read_config(document: JsonValue) -> BertConfig:
 
 
 def _check_type(document: JsonValue, names: WeightNames) -> tuple[str, ...]:
-    """Raise ModelError for a config without model_type, unless something else proves that the model is a BERT.
+    """Raise ModelError for a config without model_type, unless there is other evidence that the model is a BERT.
 
-    The names of the weights alone do not: RoBERTa's are the same, but its positions are counted from 2.
+    The names of the weights alone are none: RoBERTa has the same names, but counts positions from 2.
     """
     if not document.get("model_type").is_null:
         return ()

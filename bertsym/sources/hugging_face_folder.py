@@ -1,4 +1,4 @@
-"""Where the files of a Hugging Face model are: a folder or the hub, one file of weights or shards."""
+"""Find the files of a Hugging Face model: in a folder or the hub, weights in one file or in shards."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _FILES = (
     *("config.json", "*.safetensors", _INDEX, *TOKENIZER_FILES, "tokenizer*.json"),
     *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
 )
-# Each in the folder itself, and in those of sentence-transformers' modules: 0_Transformer, 1_Pooling.
+# Each in the folder itself, and in the folders of sentence-transformers' modules: 0_Transformer, 1_Pooling.
 _PATTERNS = (*_FILES, *(f"[0-9]_*/{name}" for name in _FILES))
 
 
 def find_folder(location: str) -> tuple[Path, tuple[str, ...]]:
-    """The folder of a model: a local one, or from the hub (``ORG/NAME`` or ``ORG/NAME@REVISION``), and notes on it.
+    """Find the folder of a model, local or from the hub (``ORG/NAME`` or ``ORG/NAME@REVISION``); returns notes too.
 
-    Raises ModelError for a location that is neither, and for a file that is a link out of the folder.
+    Raises ModelError for a location that is neither, and for a file that is a link to outside the folder.
     """
     folder = Path(os.path.expanduser(location))  # Path.expanduser raises RuntimeError for a user that does not exist
     notes: tuple[str, ...] = ()
     if not folder.is_dir():
         folder, notes = _from_hub(location)
     for path in (path for pattern in _PATTERNS for path in folder.glob(pattern)):
-        # Of a snapshot in the cache of the hub, the files are links into its folder blobs.
+        # In the cache of the hub, the files of a snapshot are links to its folder blobs.
         check_inside(path, [folder, folder.parent.parent / "blobs"])
     return folder, notes
 
@@ -54,7 +54,7 @@ def _from_hub(location: str) -> tuple[Path, tuple[str, ...]]:
     try:
         return fetch(local=False), ()
     except Exception as online:
-        # Offline, or the hub is unreachable: take what is in the cache.
+        # Offline, or the hub is unreachable: use the cache.
         try:
             return fetch(local=True), (f"{location}: read from the cache, because the hub is unreachable",)
         except Exception:
@@ -66,10 +66,10 @@ def _from_hub(location: str) -> tuple[Path, tuple[str, ...]]:
 
 
 def find_weights(folder: Path) -> tuple[list[Path], Path, tuple[str, ...]]:
-    """The safetensors files of a folder; the file to name in an error about a weight; and notes.
+    """Find the safetensors files of a folder; returns also the file to name in errors about weights, and notes.
 
-    They are model.safetensors, or the shards of its index, or all shards of one model without an index. Raises
-    ModelError for none, for a shard that is missing, and for an index that names other than files of the folder.
+    The files are model.safetensors, or the shards in its index, or all shards of one model without an index. Raises
+    ModelError for no file, for a missing shard, and for an index that names something else than files of the folder.
     """
     if (folder / _WEIGHTS).exists():
         return [folder / _WEIGHTS], folder / _WEIGHTS, ()

@@ -1,7 +1,7 @@
-"""The tokenizer of a Hugging Face folder as one document, with the ids that transformers gives.
+"""The tokenizer of a Hugging Face folder as one document, with the ids that transformers assigns.
 
-transformers reads tokenizer.json, or makes BERT's pipeline of vocab.txt; then its BertTokenizer sets what
-tokenizer_config.json says of the normalisation, and adds the tokens that several files name.
+transformers reads tokenizer.json, or builds BERT's pipeline from vocab.txt. Its BertTokenizer then sets the
+normalization of tokenizer_config.json and adds the tokens that several files name.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from bertsym.text.wordpiece import (
 
 VOCAB, FAST, CONFIG = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
 TOKEN_MAP, ADDED = "special_tokens_map.json", "added_tokens.json"
-TOKENIZER_FILES = (VOCAB, FAST, CONFIG, TOKEN_MAP, ADDED)  #: the vocabulary's first
-#: classes of transformers, without Fast, that are BERT's under other names
+TOKENIZER_FILES = (VOCAB, FAST, CONFIG, TOKEN_MAP, ADDED)  #: the vocabulary first
+#: classes of transformers, without the suffix Fast, that are BERT's under other names
 _BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")
-#: classes that take tokenizer.json as it is
+#: classes that use tokenizer.json unchanged
 _PLAIN_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
 _REQUIRED = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
 _DEFAULTS = {**_REQUIRED, "mask_token": "[MASK]"}
@@ -43,19 +43,19 @@ _DOCUMENT = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "d
 
 @dataclass(frozen=True)
 class FoundTokenizer:
-    """The tokenizer of a folder: its `document` is None where it is of a class that bertsym does not have."""
+    """The tokenizer of a folder; its `document` is None when bertsym does not support the class."""
 
     vocabulary: Vocabulary
     options: TokenizerOptions
     document: dict[str, Any] | None
-    files: tuple[Path, ...]  #: that were read, that of the vocabulary first
+    files: tuple[Path, ...]  #: the files that were read, the vocabulary first
     notes: tuple[str, ...]  #: what was assumed
 
 
 def read_tokenizer(folder: Path, rows: int, positions: int = 0, model_class: str | None = None) -> FoundTokenizer:
-    """Read the tokenizer of a model with `rows` rows in its word embedding and texts of at most `positions` tokens.
+    """Read the tokenizer of a model with `rows` rows in its token embedding and texts of at most `positions` tokens.
 
-    `model_class` is ``tokenizer_class`` of config.json, which counts where tokenizer_config.json has none. Raises
+    `model_class` is ``tokenizer_class`` of config.json, the default for tokenizer_config.json. Raises
     DataError or ModelError, naming the file.
     """
     paths = {name: folder / name for name in TOKENIZER_FILES if (folder / name).exists()}
@@ -112,7 +112,7 @@ def read_tokenizer(folder: Path, rows: int, positions: int = 0, model_class: str
 
 
 def _keeps_capitals(fast: JsonValue | None, vocabulary: Vocabulary) -> bool:
-    """Whether a tokenizer is of a cased model, by its normalizer or else by its vocabulary."""
+    """Whether a tokenizer belongs to a cased model, by its normalizer or else by its vocabulary."""
     normalizer = fast.get("normalizer").raw if fast is not None else None
     if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
         return normalizer.get("lowercase") is False
@@ -120,7 +120,7 @@ def _keeps_capitals(fast: JsonValue | None, vocabulary: Vocabulary) -> bool:
 
 
 def _bert_options(config: JsonValue) -> TokenizerOptions:
-    """What BertTokenizer of transformers takes from tokenizer_config.json, or else its own defaults."""
+    """Read the options of BertTokenizer from tokenizer_config.json, with the defaults of transformers."""
     strip = config.get("strip_accents")
     return TokenizerOptions(
         lower_case=config.get("do_lower_case", True).boolean(),
@@ -130,7 +130,7 @@ def _bert_options(config: JsonValue) -> TokenizerOptions:
 
 
 def _check_settings(config: JsonValue, positions: int, notes: list[str]) -> None:
-    """Note which settings for long texts are ignored; refuse tokenizer files chosen by transformers' version."""
+    """Note ignored settings for long texts; raise for tokenizer files chosen by the version of transformers."""
     if config.get("fast_tokenizer_files").raw:
         raise config["fast_tokenizer_files"].fault(f"not supported, only {FAST} is read; remove the key to use that")
     side, length = config.get("truncation_side"), config.get("model_max_length").raw
@@ -141,7 +141,7 @@ def _check_settings(config: JsonValue, positions: int, notes: list[str]) -> None
 
 
 def _fast_document(fast: JsonValue) -> dict[str, Any]:
-    """The document of tokenizer.json, which may lack what older versions of the library did not write."""
+    """Read tokenizer.json, which may lack keys that older versions of the library did not write."""
     document = {**fast.object(), "truncation": None, "padding": None}
     for key in _DOCUMENT:
         document.setdefault(key, None)
@@ -161,12 +161,12 @@ def _fast_document(fast: JsonValue) -> dict[str, Any]:
         if type(number) is not int:
             raise checked["vocab"][token].fault(f"{number!r:.60} is not a token id")
     if not _WORDPIECE.issubset(fast["model"].object()):
-        fast["model"]["type"].text()  # the library takes a model without a type and without these keys for a WordLevel
+        fast["model"]["type"].text()  # the library reads a model without a type and without these keys as WordLevel
     return document
 
 
 def _apply_options(document: dict[str, Any], vocabulary: Vocabulary, options: TokenizerOptions) -> None:
-    """Set what BertTokenizer of transformers sets: its own options, and its own components where there are none."""
+    """Set what BertTokenizer of transformers sets: its options, and its components where the document has none."""
     own = bert_normalizer(options)
     normalizer = document["normalizer"]
     if normalizer is None:
@@ -187,7 +187,7 @@ def _add_tokens(
     is_bert: bool,
     notes: list[str],
 ) -> AddedTokens:
-    """Add the tokens of all files, in the order in which transformers does."""
+    """Add the tokens of all files, in the order of transformers."""
     special = special_tokens(config, files.get(TOKEN_MAP), _DEFAULTS if is_bert else {})
     for token in special:
         usual = _REQUIRED.get(token.key)
@@ -196,7 +196,7 @@ def _add_tokens(
     fast = files.get(FAST)
     if fast is not None and fast.get("added_tokens").is_null:
         fast = None
-    # The file's own first, as it is loaded; then all that are stated, which may change flags.
+    # First the tokens of the file itself, then all declared tokens, which may change flags.
     stated = [
         (number, content, flags, FAST)
         for number, content, flags in numbered_tokens(JsonValue({}, config.where), None, fast, [])
@@ -222,7 +222,7 @@ def _add_tokens(
 
 
 def _compare_vocabularies(path: Path, index: Mapping[str, int], rows: int, notes: list[str]) -> None:
-    """Note where vocab.txt is not the vocabulary of tokenizer.json, which counts."""
+    """Note where vocab.txt differs from the vocabulary of tokenizer.json, which takes precedence."""
     try:
         tokens = read_vocabulary(path, rows, strip=True).vocabulary.tokens
     except DataError as error:
@@ -238,7 +238,7 @@ def _compare_vocabularies(path: Path, index: Mapping[str, int], rows: int, notes
 
 
 def _vocabulary(index: Mapping[str, int], added: AddedTokens, rows: int, where: Path, notes: list[str]) -> Vocabulary:
-    """All tokens by id; an id without a token is an unused row. Raises DataError where two tokens have one id."""
+    """List all tokens by id; an id without a token is an unused row. Raises DataError when two tokens share an id."""
     tokens: dict[int, str] = {}
     every = {**index, **{content: token["id"] for content, token in added.tokens.items()}}
     for token, number in every.items():

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint under our names; no weight is left unexplained."""
+"""Map the weights of a checkpoint to our names; every weight must be used or left out for a known reason."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _USUAL_PREFIXES = ("", "bert.")  # of a checkpoint of the encoder alone, and of 
 
 @dataclass(frozen=True)
 class WeightNames:
-    """The names of a checkpoint's weights, by what they belong to.
+    """The names of a checkpoint's weights, by purpose.
 
-    ``spelled``: name of a weight of the encoder -> the table's name, without ``prefix``; names that nothing explains
-    are among them. ``left_out``: name of another weight -> its purpose.
+    ``spelled``: name of a weight of the encoder -> name in the table, without ``prefix``; unknown names are included.
+    ``left_out``: name of another weight -> its purpose.
     """
 
     where: str
@@ -38,18 +38,18 @@ class WeightNames:
 
     @property
     def task_head(self) -> tuple[str, ...]:
-        """Names of the weights of a trained task head, also of one that is ignored by request."""
+        """Names of the weights of a trained task head, including one that is ignored by request."""
         return tuple(
             name for name, why in self.left_out.items() if TASK_HEAD in (why, _purpose(self.table, self.prefix, name))
         )
 
     def checkpoint(self, weights: Mapping[str, Array], config: Mapping[str, Any]) -> Checkpoint:
-        """The encoder's weights under the table's names, read when they are asked for, and the source's own config."""
+        """The encoder's weights under the names of the table, read on demand, and the source's own config."""
         return Checkpoint(self.table.library, _Renamed(weights, self.spelled), config)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was assumed and what was left out, but for a task head and constants."""
+        """Notes on assumptions and on weights that were left out, except a task head and constants."""
         notes = []
         if self.prefix not in _USUAL_PREFIXES:
             notes.append(f"names of weights: the encoder's begin with {printable(self.prefix)}")
@@ -60,7 +60,7 @@ class WeightNames:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The prefix and what was left out, for the manifest."""
+        """The prefix and the weights that were left out, for the manifest."""
         left_out = {purpose: sorted(names) for purpose, names in self._by_purpose().items() if purpose != _CONSTANT}
         return {
             **({"weight_prefix": self.prefix} if self.prefix else {}),
@@ -75,7 +75,7 @@ class WeightNames:
 
 
 class _Renamed(Mapping[str, Array]):
-    """Arrays under other names: `names` maps the old to the new ones."""
+    """Arrays under other names; `names` maps old names to new ones."""
 
     def __init__(self, arrays: Mapping[str, Array], names: Mapping[str, str]) -> None:
         self._arrays, self._old = arrays, {new: old for old, new in names.items()}
@@ -91,10 +91,10 @@ class _Renamed(Mapping[str, Array]):
 
 
 def resolve_names(names: Iterable[str], table: NameTable, where: str, ignore: Sequence[str] = ()) -> WeightNames:
-    """Find the prefix of the encoder's names, and leave heads, constants and what matches a glob of `ignore` out.
+    """Find the prefix of the encoder's names; leave out heads, constants and names that match a glob of `ignore`.
 
     Raises ModelError, beginning with `where`, for the names of two encoders, and UsageError for a pattern that
-    matches no name or one that the encoder needs.
+    matches no name or a name that the encoder needs.
     """
     names = list(names)
     ignored: dict[str, str] = {}
@@ -121,13 +121,13 @@ def resolve_names(names: Iterable[str], table: NameTable, where: str, ignore: Se
 
 
 def map_weights(weights: Mapping[str, Array], names: WeightNames, config: BertConfig) -> LazyParameters:
-    """The weights under our names in the order of the graph.
+    """Map the weights to our names, in the order of the graph.
 
-    All are checked one by one, and read again from `weights` when they are asked for: no more than one is held.
+    Weights are checked one by one and read again from `weights` on demand: at most one is in memory.
 
-    Both ways complete: every parameter is filled exactly once (the pooler may be absent as a whole), every
-    name is used or left out on purpose. Raises ModelError with the names otherwise, and for a wrong shape,
-    a dtype that isn't floating point, or elements that are not finite.
+    Every parameter must have exactly one weight (the whole pooler may be absent), and every weight must be used or left
+    out for a known reason. Raises ModelError with the names otherwise, and for a wrong shape, a dtype that is not
+    floating point, or elements that are not finite.
     """
     where, table = names.where, names.table
     targets = {
@@ -155,7 +155,7 @@ def map_weights(weights: Mapping[str, Array], names: WeightNames, config: BertCo
             for what, found in (("missing", missing), ("unknown", unknown))
             if found
         ]
-        # Where weights are missing too, the unknown ones are more likely those under other names.
+        # When weights are missing too, the unknown weights are more likely the same ones under other names.
         advice = "" if missing else "; leave weights that are not the encoder's out with --ignore-weights PATTERN"
         raise ModelError(f"{where}: not the weights of this BERT: {'; '.join(listings)}{advice}")
     shapes = {ours: shape for ours, shape in parameter_shapes(config).items() if ours in sources}
@@ -165,7 +165,7 @@ def map_weights(weights: Mapping[str, Array], names: WeightNames, config: BertCo
 
 
 def _find_prefix(kept: Sequence[str], names: Sequence[str], table: NameTable, where: str) -> str:
-    """The prefix with which the names `kept` are an encoder's; without one, the best of all `names`, for an error."""
+    """Find the prefix that makes the names `kept` an encoder; without one, the best of all `names`, for an error."""
     candidates = _candidates(kept, table)
     encoders = sorted(prefix for prefix, complete in candidates.items() if complete)
     if len(encoders) > 1:
@@ -178,9 +178,9 @@ def _find_prefix(kept: Sequence[str], names: Sequence[str], table: NameTable, wh
 
 
 def _candidates(names: Iterable[str], table: NameTable) -> dict[str, bool]:
-    """Prefixes of names that end like an encoder's, those of most names first; whether no name is missing.
+    """List prefixes of names that end like an encoder's, most names first, each with whether no name is missing.
 
-    An encoder is known by its embeddings and its first layer. A prefix is a number of whole parts of a dotted name.
+    Embeddings and the first layer identify an encoder. A prefix consists of whole parts of a dotted name.
     """
     endings = [table.names[template].format(i=0) for template in (*EMBEDDINGS, *LAYER)]
     found: dict[str, set[str]] = defaultdict(set)
@@ -202,7 +202,7 @@ def _is_needed(table: NameTable, prefix: str, name: str) -> bool:
 
 
 def _purpose(table: NameTable, prefix: str, name: str) -> str | None:
-    """What a weight that is not the encoder's is for; None where the name does not say it."""
+    """Return the purpose of a weight outside the encoder; None when its name does not show it."""
     patterns = table.ignored
     if name.startswith(prefix):
         name = name.removeprefix(prefix)
@@ -222,7 +222,7 @@ def _check(array: Array, shape: tuple[int, ...], where: str) -> None:
         raise ModelError(f"{where} has shape {array.shape}, the config implies {shape}")
     if array.dtype.kind != "f":
         raise ModelError(f"{where} is {array.dtype}, a floating point array is needed")
-    with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
+    with np.errstate(over="ignore"):  # an overflow gives infinity, which is refused below
         array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise ModelError(f"{where} has values that are not finite")

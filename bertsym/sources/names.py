@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 from bertsym.encoders.parameters import EMBEDDINGS, LAYER, POOLER
 
-TASK_HEAD = "task head"  #: a purpose of weights that are not exported; it is trained, unlike a head that export makes
+TASK_HEAD = "task head"  #: purpose of weights that are not exported: a trained head, unlike the heads that export adds
 
 
 @dataclass(frozen=True)
 class NameTable:
     """How another library names BERT's weights.
 
-    ``names``: our template -> their template, ``{i}`` being the layer. ``spellings``: (pattern, replacement) pairs
-    that turn older names into the table's. ``ignored``: patterns of names that are not part of the encoder, each with
-    its purpose; ``ignored_beside``: those of names that do not have the encoder's prefix, which are looked up first.
+    ``names``: our template -> their template, with ``{i}`` for the layer. ``spellings``: (pattern, replacement) pairs
+    that turn older names into the names of the table. ``ignored``: patterns of names outside the encoder, each with its
+    purpose. ``ignored_beside``: the same for names without the encoder's prefix; these are looked up first.
     """
 
     library: str
@@ -27,7 +27,7 @@ class NameTable:
     ignored_beside: Mapping[str, str] = field(default_factory=dict)
 
     def spell(self, name: str) -> str:
-        """Spell a name as the table does."""
+        """Convert an older name to the name in the table."""
         for pattern, replacement in self.spellings:
             name = re.sub(pattern, replacement, name)
         return name
@@ -114,13 +114,13 @@ GLUONNLP_STRUCTURED = NameTable(
     "GluonNLP save_parameters",
     _STRUCTURED,
     ignored=_GLUONNLP_HEADS,
-    # A BERTModel's own classifier is the next sentence head; the one beside a BERTModel is not.
+    # The classifier inside a BERTModel is the next sentence head; a classifier beside a BERTModel is not.
     ignored_beside={r"classifier\..*": TASK_HEAD},
 )
 GLUONNLP_EXPORT = NameTable(
     "GluonNLP export",
     {name: name for name in _TEMPLATES},
-    # Counters of the second, third ... model of a process, and the class names of 0.6 to 0.8.
+    # Counters of further models in a process, and the class names of GluonNLP 0.6 to 0.8.
     spellings=(
         (r"^(?:static)?(bert\w*?)\d+_", r"\g<1>0_"),
         (r"(multiheadattentioncell|bertselfattentioncell)\d+_", "dotproductselfattentioncell0_"),
@@ -132,12 +132,12 @@ GLUONNLP_EXPORT = NameTable(
 
 
 def printable(name: str) -> str:
-    """Quote a name out of a file where it would disturb a line or a terminal."""
+    """Quote a name from a file when it would corrupt a line or a terminal."""
     return name if name.isprintable() else repr(name)
 
 
 def list_names(names: Iterable[str]) -> str:
-    """List the first eight names, and the number of the others."""
+    """List the first eight names and the number of the others."""
     names = [printable(name) for name in names]
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return ", ".join(names[:8]) + more

@@ -1,4 +1,4 @@
-"""What every source delivers: a config, named weights, a vocabulary and where they came from."""
+"""The result of every source: config, named weights, tokenizer and origin."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bertsym.text.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class TaskHead:
-    """The trained task head that a source has beside its encoder, and that is not exported."""
+    """The trained task head of a source, which is not exported."""
 
     weights: tuple[str, ...]
     settings: tuple[str, ...] = ()  #: settings of the source that belong to the head, such as its class names
@@ -29,22 +29,22 @@ class TaskHead:
 
 @dataclass(frozen=True)
 class Pooling:
-    """How a source makes one vector of the encodings of a text's tokens."""
+    """How a source pools the encodings of a text's tokens into one vector."""
 
-    module: str  #: the folder of its settings
+    module: str  #: folder with the settings
     description: str
-    output: str | None  #: the output of ``bert.catalogue.OUTPUTS`` that is equal, if there is one
+    output: str | None  #: the equivalent output in ``encoders.catalogue.OUTPUTS``, if there is one
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights of one BERT under bertsym's parameter names (``bert.parameters``), all float32.
+    """Weights of one BERT under bertsym's parameter names (``encoders.parameters``), all float32.
 
-    ``arg_params`` reads an array from its file whenever it is asked for, where the source allows it.
-    ``tokenizer_document`` is the whole tokenizer in the format of Hugging Face's ``tokenizers``; None where texts can't
-    be tokenised. ``checkpoint`` is the model as the source stores it, for the reference encoder. ``origin`` goes into
-    the manifest; ``notes`` list what was assumed and left out, one line each.
-    """
+            ``arg_params`` reads arrays from their files on demand where the source allows it. ``tokenizer_document`` is the
+        whole tokenizer in the format of Hugging Face's ``tokenizers``; None when texts cannot be tokenized. ``checkpoint``
+        is the model as the source stores it, for the reference encoder. ``origin`` goes into the manifest; ``notes`` say
+        what was assumed and left out, one line each.
+        """
 
     config: BertConfig
     arg_params: Mapping[str, Array]
@@ -59,10 +59,10 @@ class Pretrained:
 
     @property
     def trained(self) -> bool:
-        """Whether the weights were trained: False of random ones."""
+        """Whether the weights were trained; False for random weights."""
         return bool(self.origin.get("pretrained"))
 
     @property
     def has_pooler(self) -> bool:
-        """Whether the weights of BERT's pooler are there."""
+        """Whether the source has the weights of BERT's pooler."""
         return all(name in self.arg_params for name in POOLER)

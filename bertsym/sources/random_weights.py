@@ -15,14 +15,14 @@ from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 from bertsym.text.wordpiece import bert_document
 
-_VOCAB_SIZE = 30522  # of BERT's English uncased vocabulary
+_VOCAB_SIZE = 30522  # size of BERT's English uncased vocabulary
 
 
 def load_random(model: str, seed: int = 0, vocab: str | None = None) -> Pretrained:
-    """Weights drawn as BERT is initialised: normal(0, 0.02), gamma 1, bias and beta 0.
+    """Draw weights as BERT initializes them: normal(0, 0.02), gamma 1, bias and beta 0.
 
-    Without `vocab`, a stand-in vocabulary of letters and digits that can spell any ASCII text. Raises
-    ModelError when `model` is not of the form bert_LAYERS_UNITS_HEADS.
+    Without `vocab`, the vocabulary consists of letters and digits, enough for any ASCII text. Raises ModelError when
+    `model` is not of the form bert_LAYERS_UNITS_HEADS.
     """
     vocabulary = Vocabulary.load(vocab) if vocab else _spelling_vocabulary()
     config = BertConfig.from_model_name(model, len(vocabulary))

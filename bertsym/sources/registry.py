@@ -1,4 +1,4 @@
-"""The kinds of SOURCE, as a table: prefix -> loader."""
+"""The kinds of sources in a table: prefix -> loader."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bertsym.sources.random_weights import load_random
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What a source may need besides its name; giving one that it doesn't take is an error."""
+    """Options of sources; an option that a kind of source does not take is an error."""
 
     vocab: str | None = None
     num_heads: int | None = None
@@ -41,8 +41,7 @@ _REQUIRED = {"params": "vocab"}
 def load_source(source: str, options: SourceOptions = SourceOptions()) -> Pretrained:
     """Load ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``.
 
-    Raises UsageError for an unknown kind or an option that the kind doesn't take, otherwise what the
-    loader raises.
+    Raises UsageError for an unknown kind and for an option that the kind does not take, and the errors of the loader.
     """
     kind, colon, name = source.partition(":")
     if not colon or not name or kind not in _LOADERS:

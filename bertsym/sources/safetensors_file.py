@@ -1,4 +1,4 @@
-"""safetensors files: a header that is checked before anything of its size is made, and tensors on demand.
+"""Read safetensors files: the header is checked before any allocation of its size, tensors are read on demand.
 
 Layout (https://github.com/huggingface/safetensors#format), little-endian::
 
@@ -22,13 +22,13 @@ from bertsym.json_reader import JsonValue, json_object
 from bertsym.sources.names import printable
 from bertsym.symbol.params import Array
 
-#: Tensors of all shards of a checkpoint. The largest BERT that a config may declare, 256 layers, has 4,103 and some
-#: for its heads; BERT large has 391. Eight times the largest.
+#: Maximal number of tensors in all shards of a checkpoint: eight times that of the largest BERT that a config may
+#: declare (256 layers, 4,103 tensors and its heads). BERT large has 391.
 MAX_TENSORS = 1 << 15
-#: Bytes of a header, 256 for each tensor of the limit. BERT large has 45 KB; the format itself allows 100 MB.
+#: Maximal size of a header in bytes, 256 for each tensor. BERT large has 45 KB; the format itself allows 100 MB.
 MAX_HEADER = MAX_TENSORS << 8
 
-# dtype of safetensors -> of numpy. numpy has no bfloat16, the upper half of a float32: it is read as 16 bits.
+# dtype of safetensors -> dtype of numpy. numpy has no bfloat16, the upper half of a float32: it is read as uint16.
 _DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -44,7 +44,7 @@ _DTYPES = {
     "U8": "u1",
     "BOOL": "?",
 }
-_MAX_DIMENSIONS = 32  # of a numpy array
+_MAX_DIMENSIONS = 32  # the limit of numpy
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,17 @@ class _Tensor:
     path: Path
     dtype: str
     shape: tuple[int, ...]
-    begin: int  #: in the file
+    begin: int  #: offset in the file
     end: int
 
 
 class SafetensorsFiles(Mapping[str, Array]):
-    """The tensors of one or more files by name, each read from its file whenever it is asked for.
+    """The tensors of one or more files by name, read from the files on demand.
 
-    The headers of all files are read and checked first: names, dtypes, and sizes that add up to the file's.
+    The headers of all files are read and checked first: names, dtypes, and sizes that must add up to the file size.
 
-    Raises ModelError, naming the file, for one that is missing, damaged, truncated, a Git LFS pointer or beyond the
-    limits, for a tensor in two files, and for a dtype that numpy does not have.
+    Raises ModelError, naming the file, for a file that is missing, damaged, truncated, a Git LFS pointer or beyond the
+    limits, for a tensor in two files, and for an unsupported dtype.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -99,7 +99,7 @@ def _check_count(path: Path, count: int) -> None:
 
 def _read_header(path: Path) -> dict[str, _Tensor]:
     text, data_start, size = _header_text(path)
-    # Counted in the text, because the objects made of a tensor's entry take about a kilobyte.
+    # Counted in the text: the Python objects of one entry take about a kilobyte.
     _check_count(path, text.count(b'"data_offsets"'))
     try:
         header = json_object(text.decode("utf-8"), f"{path}: header")
@@ -119,7 +119,7 @@ def _read_header(path: Path) -> dict[str, _Tensor]:
 
 
 def _header_text(path: Path) -> tuple[bytes, int, int]:
-    """The header, where the data begins, and the size of the file."""
+    """Read the header; returns also the offset of the data and the size of the file."""
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size

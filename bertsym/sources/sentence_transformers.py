@@ -1,4 +1,4 @@
-"""Folders of sentence-transformers: where the transformer is, and what follows it and is not in a bundle."""
+"""Folders of sentence-transformers: find the transformer, and note the modules after it, which are not exported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bertsym.json_reader import JsonValue, read_json, read_json_array
 from bertsym.sources.names import printable
 from bertsym.sources.pretrained import Pooling
 
-# pooling_mode_* of a Pooling module's config.json -> its description, and our output that computes the same
+# pooling_mode_* of a Pooling module's config.json -> description, and our equivalent output
 _POOLING_MODES = {
     "cls_token": ("the [CLS] token", "cls"),
     "mean_tokens": ("mean of the tokens", "mean"),
@@ -25,15 +25,15 @@ _SHOWN_PROMPTS, _SHOWN_CHARACTERS = 8, 60
 class SentenceModules:
     """The modules of a folder of sentence-transformers."""
 
-    transformer: Path  #: the folder of the transformer
+    transformer: Path  #: folder of the transformer
     pooling: Pooling | None
-    notes: tuple[str, ...]  #: what is ignored
-    files: tuple[Path, ...]  #: what was read
+    notes: tuple[str, ...]  #: on settings that are ignored
+    files: tuple[Path, ...]  #: the files that were read
     max_seq_length: int | None
-    lower_case: bool  #: whether texts are lower-cased before they are tokenized
+    lower_case: bool  #: whether texts are lower-cased before tokenization
 
     def text_notes(self, max_length: int, lower_case: bool) -> tuple[str, ...]:
-        """What a tokenizer with these settings does differently."""
+        """Note how a tokenizer with these settings differs."""
         notes = []
         if self.max_seq_length not in (None, max_length):
             notes.append(f"max_seq_length {self.max_seq_length}: ignored, this bundle truncates at {max_length}")
@@ -43,9 +43,9 @@ class SentenceModules:
 
 
 def read_modules(folder: Path) -> SentenceModules | None:
-    """Read modules.json and the files that it leads to; None in a folder without it.
+    """Read modules.json and the files that it names; None for a folder without it.
 
-    Raises ModelError for what sentence-transformers would not write.
+    Raises ModelError for contents that sentence-transformers does not write.
     """
     path = folder / "modules.json"
     if not path.exists():
