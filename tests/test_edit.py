@@ -159,7 +159,7 @@ def test_the_epsilon_that_was_set_is_the_one_that_is_used(bundles: dict[str, Pat
 
 INVALID = {
     "no such attribute": ("cls", "cls.axes=1", "Cannot find argument 'axes'"),
-    "no number": ("cls", "*_fwd.eps=small", "eps is 'small', which it can't be"),
+    "no number": ("cls", "*_fwd.eps=small", "eps is 'small', which is not a valid value"),
     "numbers lost": ("cls", "cls.shape=(-1, 31)", "cls can't reshape (2, 1, 32) into (2, 31)"),
     "axis": ("cls", "bertencoder0_layernorm0_fwd.axis=7", "Channel axis out of range"),
     "weight of another shape": ("cls", "bertmodel0_word_embed.input_dim=10", "Shape inconsistent"),

@@ -239,7 +239,7 @@ def test_parameters_that_are_missing_or_do_not_fit_are_one_line(
 ) -> None:
     source = gluonnlp_checkpoint(tmp_path, "sequence")
     other = cli("extract", bundles["cls"], tmp_path / "x", "--output", "cls", "--params", f"{source}-0000.params")
-    assert "has shape (50, 16), the graph tells (53, 32)" in refusal(other, tmp_path / "x-symbol.json")
+    assert "has shape (50, 16), the graph implies (53, 32)" in refusal(other, tmp_path / "x-symbol.json")
     Path(f"{source}-0000.params").unlink()
     missing = cli("extract", source, tmp_path / "x", "--output", "layer 0")
     assert "there are no parameters beside sequence-symbol.json" in refusal(missing, tmp_path / "x-symbol.json")

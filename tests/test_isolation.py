@@ -202,5 +202,5 @@ def test_an_operator_that_is_not_known_is_allowed_by_name(cli: Cli, tmp_path: Pa
     assert "has the operator '_foreach', which is not allowed; --allow-op _foreach takes it" in said
     assert cli(*command, "--allow-op", "_foreach").code == 0
     assert refusal(cli(*command, "--allow-op", "Custom"), code=2).startswith("Error: Custom can't be allowed")
-    assert "has no operator 'x'" in refusal(cli(*command, "--allow-op", "x"), code=2)
+    assert "does not have the operator 'x'" in refusal(cli(*command, "--allow-op", "x"), code=2)
     assert "not allowed" in refusal(cli(*command))  # and only for that command

@@ -339,9 +339,9 @@ def test_other_commands_take_it_or_say_why_not(
 @pytest.mark.parametrize(
     ("path", "value", "why"),
     [
-        (("subgraphs", 0, "nodes", 3, "op"), "Custom", "is no FullyConnected with a bias and an activation"),
+        (("subgraphs", 0, "nodes", 3, "op"), "Custom", "is not a FullyConnected with a bias and at most an activation"),
         (("subgraphs",), [], "has no subgraph"),
-        (("attrs", "quantized"), "False", "an output that _sg_mkldnn_fully_connected has not"),
+        (("attrs", "quantized"), "False", "an output that _sg_mkldnn_fully_connected does not have"),
         (("op",), "Custom", "has the operator 'Custom'|no BERT|'Custom'"),
     ],
 )

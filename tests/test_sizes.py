@@ -18,14 +18,14 @@ from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
 from bertsym.encoders.parameters import parameter_shapes
 from bertsym.execution import tensor_shapes
 from bertsym.passes.input_guard import add_input_guard
-from bertsym.symbol.shape_inference import Shape, tensor_sizes
+from bertsym.symbol.shape_inference import Shape, infer_tensor_shapes
 
 CONFIG = BertConfig(num_layers=2, units=8, hidden_size=12, num_heads=2, vocab_size=30, max_length=20)
 
 
 def check_alike(graph: SymbolGraph, known: dict[str, Shape]) -> None:
     """Each tensor has the shape that mxnet infers; outputs that nothing reads need none."""
-    mine, theirs = tensor_sizes(graph, known, "it"), tensor_shapes(graph, known, "it", trusted=True)
+    mine, theirs = infer_tensor_shapes(graph, known, "it"), tensor_shapes(graph, known, "it", trusted=True)
     assert {output: shape for output, shape in mine.items() if output in theirs} == theirs
 
 
@@ -59,7 +59,7 @@ def single(op: str, attrs: dict[str, str], shapes: Sequence[Shape]) -> None:
     variables = list(range(len(shapes)))
     document = {"nodes": [*nodes, node], "arg_nodes": variables, "heads": [[len(shapes), 0, 0]]}
     graph = SymbolGraph.parse(json.dumps(document))
-    tensor_sizes(graph, {f"x{i}": shape for i, shape in enumerate(shapes)}, "it")
+    infer_tensor_shapes(graph, {f"x{i}": shape for i, shape in enumerate(shapes)}, "it")
 
 
 @pytest.mark.parametrize(

@@ -306,7 +306,7 @@ def test_the_weights_of_something_else_are_refused(export: Export, vocab: Path, 
         ("missing", "1 missing (encoder.transformer_cells.1.proj.bias)"),
         ("unknown", "1 unknown (encoder.transformer_cells.1.extra)"),
         ("shape", "encoder.transformer_cells.1.proj.bias has shape (31,)"),
-        ("nan", "encoder.transformer_cells.1.proj.bias has values that are not finite"),
+        ("nan", "encoder.transformer_cells.1.proj.bias has elements that are not finite"),
         ("integers", "encoder.transformer_cells.1.proj.bias is int32"),
     ],
 )

@@ -80,7 +80,7 @@ def test_an_operator_is_allowed_by_its_name_for_a_while() -> None:
     with allowing("_sample_normal"), allowing("_foreach"):
         check_symbol(graph, "it")
     why(graph)
-    with pytest.raises(UsageError, match=r"MXNet 1.9.1 has no operator 'nothing'"), allowing("nothing"):
+    with pytest.raises(UsageError, match=r"MXNet 1.9.1 does not have the operator 'nothing'"), allowing("nothing"):
         pass
 
 
@@ -122,7 +122,7 @@ def test_an_output_that_an_operator_has_not_is_refused(op: str, attrs: dict[str,
     graph.set_outputs([graph.output(f"node:{count - 1}")])
     check_symbol(graph, "it")
     graph.set_outputs([graph.output(f"node:{count}")])
-    assert why(graph) == f"it: heads: reads node:{count}, an output that {op} has not"
+    assert why(graph) == f"it: heads: reads node:{count}, an output that {op} does not have"
 
 
 @pytest.mark.parametrize(
@@ -166,15 +166,18 @@ def test_an_attribute_has_a_value_of_its_type_and_range(op: str, key: str, bad: 
     for value in good:
         check_symbol(graph_of(op, {key: value}, inputs), "it")
     for value in bad:
-        assert why(graph_of(op, {key: value}, inputs)) == f"it: node 'node': {key} is {value!r}, which it can't be"
+        assert (
+            why(graph_of(op, {key: value}, inputs))
+            == f"it: node 'node': {key} is {value!r}, which is not a valid value"
+        )
 
 
 @pytest.mark.parametrize(
     ("attrs", "reason"),
     [
         ({"__dtype__": "99"}, "x0: there is no dtype 99"),
-        ({"__shape__": "(99999, 99999)"}, "x0: __shape__ is '(99999, 99999)', which it can't be"),
-        ({"__shape__": "(a,)"}, "x0: __shape__ is '(a,)', which it can't be"),
+        ({"__shape__": "(99999, 99999)"}, "x0: __shape__ is '(99999, 99999)', which is not a valid value"),
+        ({"__shape__": "(a,)"}, "x0: __shape__ is '(a,)', which is not a valid value"),
         ({"__storage_type__": "1"}, "x0 is sparse, only dense arrays are supported"),
     ],
 )
@@ -225,7 +228,7 @@ def test_parameters_have_the_shapes_that_the_graph_tells() -> None:
     for name, (shape, told) in spoilt.items():
         with pytest.raises(ModelError) as caught:
             check_params(graph, params_of(graph, **{name: random_weight(name, shape)}), "it")
-        assert str(caught.value).startswith(f"it: parameter {name} has shape {shape}, the graph tells ({told[1:-1]}")
+        assert str(caught.value).startswith(f"it: parameter {name} has shape {shape}, the graph implies ({told[1:-1]}")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -235,5 +238,5 @@ def test_parameters_are_finite(value: float) -> None:
     weights[3, 4] = value
     params = params_of(graph, bertencoder0_transformer0_proj_weight=weights)
     check_params(graph, params, "it", finite=False)
-    with pytest.raises(ModelError, match=r"^it: parameter \w+_proj_weight has values that are not finite$"):
+    with pytest.raises(ModelError, match=r"^it: parameter \w+_proj_weight has elements that are not finite$"):
         check_params(graph, params, "it")

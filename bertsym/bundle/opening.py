@@ -40,7 +40,7 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ArrayInfo, ParamsFile
 from bertsym.symbol.quantized_layers import OPERATORS as QUANTIZED_OPERATORS
 from bertsym.symbol.quantized_layers import fused_layers
-from bertsym.symbol.shape_inference import tensor_sizes
+from bertsym.symbol.shape_inference import infer_tensor_shapes
 from bertsym.symbol.validation import check_symbol
 from bertsym.symbol.variable_roles import shared_auxiliary_states
 from bertsym.text.pipeline import check_vocabulary
@@ -279,7 +279,7 @@ def _check_sizes(
     for batch, length in _TRIED:
         length = signature.length or min(length, config.max_length)
         known = {**shapes, **dict(input_shapes(batch, length)), LABEL_NAME: (batch,)}
-        for output, shape in tensor_sizes(graph, known, str(where)).items():
+        for output, shape in infer_tensor_shapes(graph, known, str(where)).items():
             if math.prod(shape) > MAX_ELEMENTS:
                 raise ModelError(f"{where}: {output} has the shape {shape} for inputs of {batch} x {length}")
 

@@ -225,4 +225,4 @@ def _check(array: Array, shape: tuple[int, ...], where: str) -> None:
     with np.errstate(over="ignore"):  # an overflow gives infinity, which is refused below
         array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
-        raise ModelError(f"{where} has values that are not finite")
+        raise ModelError(f"{where} has elements that are not finite")

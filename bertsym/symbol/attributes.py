@@ -1,20 +1,20 @@
-"""Attribute values of operators, which the JSON holds as text, as Python values."""
+"""Parse the attributes of operators, which are text in the JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-_LONGEST = 32  # characters of a whole number; MXNet's have 64 bits
+_LONGEST = 32  # characters of an integer; MXNet's integers have 64 bits
 
 
 def integer(attrs: Mapping[str, str], key: str, default: int) -> int:
-    """A whole number; `default` when it is missing or is none."""
+    """Parse an integer; `default` when it is missing or has another form."""
     value = _number(attrs.get(key, ""))
     return default if value is None else value
 
 
 def decimal(attrs: Mapping[str, str], key: str, default: float) -> float:
-    """A number; `default` when it is missing or is none."""
+    """Parse a number; `default` when it is missing or has another form."""
     try:
         return float(attrs.get(key, default))
     except ValueError:
@@ -22,18 +22,18 @@ def decimal(attrs: Mapping[str, str], key: str, default: float) -> float:
 
 
 def flag(attrs: Mapping[str, str], key: str, default: bool) -> bool:
-    """A truth value, as ``True``, ``true`` or ``1``."""
+    """Parse a boolean: ``True``, ``true`` and ``1`` are true."""
     return attrs[key].strip().lower() in ("true", "1") if key in attrs else default
 
 
 def integers(attrs: Mapping[str, str], key: str) -> tuple[int | None, ...]:
-    """A tuple such as ``(0, None, 1)``, a list, or a single number; empty when it is missing."""
+    """Parse a tuple such as ``(0, None, 1)``, a list, or a single integer; empty when it is missing."""
     text = attrs.get(key, "").strip().strip("()[]")
     return tuple(_number(part) for part in text.split(",") if part.strip())
 
 
 def sizes(attrs: Mapping[str, str], key: str) -> tuple[int, ...] | None:
-    """A shape of which every size is known and positive; None when it is missing or not such a one."""
+    """Parse a shape; None when it is missing or a size is unknown or not positive."""
     found = integers(attrs, key)
     known = tuple(size for size in found if size is not None and size > 0)
     return known if known and len(known) == len(found) else None

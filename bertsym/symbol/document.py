@@ -1,4 +1,4 @@
-"""Between the JSON of a symbol and its nodes: reading with checks, and writing what changed only."""
+"""Convert symbol JSON to nodes, with checks, and nodes to symbol JSON, keeping what did not change."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bertsym.json_reader import parse_json
 from bertsym.symbol.json_format import to_text
 from bertsym.symbol.node import VARIABLE, Node, Output
 
-# No symbol has more; what has is damaged, and would take gigabytes before anything says so.
+# Limits that no real symbol reaches: a damaged file could otherwise take gigabytes of memory.
 MAX_NODES, MAX_NAME, MAX_VALUE = 1 << 16, 4096, 1 << 16
 MAX_OUTPUTS = 1 << 16  #: of one node
-MAX_WAYS = 1 << 24  #: nodes times outputs of the graph, each of which is followed back
-# MXNet wrote "param" before 0.9 (with "attr" for the user's own), "attr" up to 1.0 and "attrs" since. MXNet 1.9.1
+MAX_WAYS = 1 << 24  #: number of nodes times number of outputs: each output is traced back
+# MXNet wrote "param" before 0.9 (with "attr" for user attributes), "attr" up to 1.0 and "attrs" since. MXNet 1.9.1
 # reads "attr" and "attrs" into the same dictionary, so the last one in the file replaces the other; "param" only adds
-# the keys that are not there.
+# missing keys.
 _ATTRIBUTE_KEYS = ("param", "attr", "attrs")
-# MXNet 1.9.1 loads no file with other keys, or without one of the needed ones.
+# MXNet 1.9.1 refuses a file with other keys, or without a required key.
 _NODE_KEYS = frozenset({"op", "name", "inputs", "backward_source_id", "control_deps", "subgraphs", *_ATTRIBUTE_KEYS})
 _NEEDED_NODE_KEYS = ("op", "name", "inputs")
 _KEYS = frozenset({"nodes", "arg_nodes", "node_row_ptr", "heads", "attrs"})
@@ -30,10 +30,10 @@ Read = tuple[list[Node], list[Output], Mapping[str, Any]]
 
 
 def read_document(text: str, where: str) -> Read:
-    """Nodes, outputs and the document of symbol JSON; raises ModelError naming `where` and the node.
+    """Read nodes, outputs and the document of symbol JSON; raises ModelError naming `where` and the node.
 
-    Variables of one name become one: gluon's SymbolBlock feeds them from one array; Module and bind refuse the file
-    (MXNet 1.9.1).
+    Variables with the same name become one: gluon's SymbolBlock feeds them from one array; Module and bind refuse
+    the file (MXNet 1.9.1).
     """
     try:
         document = parse_json(text)
@@ -66,7 +66,7 @@ def read_document(text: str, where: str) -> Read:
 
 
 def _output_counts(row_ptr: Any, count: int) -> list[int] | None:
-    """How many outputs each node has; None where the file doesn't tell."""
+    """Count the outputs of each node; None when the file does not state them."""
     if (
         not isinstance(row_ptr, list)
         or len(row_ptr) != count + 1
@@ -153,7 +153,7 @@ def _read_entries(raw: Any, nodes: Sequence[Node], counts: list[int] | None, lab
 
 
 def build_document(nodes: Sequence[Node], outputs: Iterable[Output], raw: Mapping[str, Any] | None) -> str:
-    """The JSON text of a graph; `raw` is the document that it was read from, whose version and order are kept."""
+    """Write a graph as JSON text; version and order of keys are those of `raw`, the document that it was read from."""
     index = {node: i for i, node in enumerate(nodes)}
     entry_size = _entry_size(raw)
 
@@ -189,7 +189,7 @@ def _node_document(node: Node, inputs: list[list[int]]) -> dict[str, Any]:
     for name, value in node.attrs.items():
         parts.setdefault(homes.get(name, keys[-1] if keys else "attrs"), {})[name] = value
     values: dict[str, Any] = {"op": node.op, "name": node.name, **parts, "inputs": inputs}
-    # A key that was read keeps its place; attributes that came or went take or leave theirs before the inputs.
+    # Keys keep their order; new attributes go before the inputs.
     as_read = node.raw and [key for key in _ATTRIBUTE_KEYS if key in node.raw] == list(parts)
     order = list(node.raw) if as_read else list(values)
     order += [key for key in node.raw if key not in order]

@@ -1,4 +1,4 @@
-"""The symbol graph as objects: nodes that read outputs of other nodes, and edits that leave it valid or raise."""
+"""A symbol graph as objects: nodes read outputs of other nodes; every edit keeps the graph valid or raises."""
 
 from __future__ import annotations
 
@@ -27,18 +27,17 @@ class SymbolGraph:
     >>> graph.set_outputs([graph.node("cls_slice")])          # doctest: +SKIP
     >>> graph.cleanup()                                       # doctest: +SKIP
 
-    Every edit checks the whole graph; when it would be invalid (a cycle, a name twice, an output that isn't
-    there) the edit raises and the graph stays as it was.
+    Every edit checks the whole graph. When the graph would be invalid (a cycle, a duplicate name, an output that does
+    not exist), the edit raises and the graph stays as it was.
     """
 
     def __init__(
         self, nodes: Iterable[Node], outputs: Iterable[Output], document: Mapping[str, Any] | None = None
     ) -> None:
         self.nodes: list[Node] = list(nodes)  #: in topological order
-        self.outputs: list[Output] = list(outputs)  #: what the graph ends in, ``heads`` in the JSON
-        #: the JSON as it was read, None of a new graph
+        self.outputs: list[Output] = list(outputs)  #: of the graph, ``heads`` in the JSON
+        self.document = document  #: the JSON as it was read; None for a new graph
         self._editing = False
-        self.document = document
 
     # Reading and writing
 
@@ -59,22 +58,22 @@ class SymbolGraph:
 
     @classmethod
     def decode(cls, content: bytes, where: str) -> SymbolGraph:
-        """The graph in the content of a ``-symbol.json`` file; raises ModelError."""
+        """Read the content of a ``-symbol.json`` file; raises ModelError."""
         try:
             return cls.parse(content.decode("utf-8"), where)
         except UnicodeDecodeError:
             raise ModelError(f"{where}: not UTF-8 text") from None
 
     def to_json(self) -> str:
-        """The symbol JSON; of an unchanged graph that MXNet 1.9.1 wrote, the same bytes."""
+        """Return the symbol JSON: the same bytes for an unchanged graph that MXNet 1.9.1 wrote."""
         return build_document(self.nodes, self.outputs, self.document)
 
     def copy(self) -> SymbolGraph:
-        """A graph of its own nodes."""
+        """Copy the graph and its nodes."""
         return self.copied()[0]
 
     def copied(self) -> tuple[SymbolGraph, dict[Node, Node]]:
-        """A copy, and the copy of each node."""
+        """Copy the graph; returns also a dictionary from each node to its copy."""
         copies: dict[Node, Node] = {}
         for node in self.nodes:
             inputs = tuple(dataclasses.replace(entry, node=copies[entry.node]) for entry in node.inputs)
@@ -83,12 +82,12 @@ class SymbolGraph:
         return SymbolGraph(copies.values(), outputs, self.document), copies
 
     def part(self, outputs: Iterable[Output]) -> SymbolGraph:
-        """The nodes that outputs depend on, as a graph of the same nodes; not to be edited."""
+        """Return the part of the graph that outputs depend on. It shares its nodes with this graph: do not edit it."""
         ends = list(outputs)
         needed = self.ancestors(*map(_node_of, ends))
         return SymbolGraph([node for node in self.nodes if node in needed], ends, self.document)
 
-    # Looking
+    # Queries
 
     @property
     def variables(self) -> list[str]:
@@ -97,12 +96,12 @@ class SymbolGraph:
 
     @property
     def output_names(self) -> list[str]:
-        """Names of the nodes that the graph ends in."""
+        """Names of the nodes whose outputs are those of the graph."""
         return [entry.node.name for entry in self.outputs]
 
     @property
     def mxnet_version(self) -> str | None:
-        """The MXNet that wrote the file, such as ``1.9.1``; None where the file doesn't tell."""
+        """The MXNet that wrote the file, such as ``1.9.1``; None when the file does not state it."""
         try:
             number = int((self.document or {})["attrs"]["mxnet_version"][1])
         except (KeyError, TypeError, ValueError, IndexError, OverflowError):
@@ -110,32 +109,32 @@ class SymbolGraph:
         return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
     def set_mxnet_version(self, version: str) -> None:
-        """Let the file say that this MXNet, such as ``1.5.0``, wrote it: older ones warn when they load it."""
+        """Set the MXNet version that the file names as its writer, such as ``1.5.0``; older versions then warn."""
         major, minor, patch = map(int, version.split("."))
         number = major * 10000 + minor * 100 + patch
         self.document = {**(self.document or json.loads(self.to_json())), "attrs": {"mxnet_version": ["int", number]}}
 
     def node(self, name: str) -> Node:
-        """The node of this name, or of ``NAME#2`` where the name repeats.
+        """Return the node with a name, or ``NAME#2`` for the second of several nodes named NAME.
 
-        Raises UsageError, with the nearest names, when there is none, and when the name repeats.
+        Raises UsageError, with the nearest names, for an unknown name, and for a name of several nodes.
         """
         return find_node(self.nodes, name)
 
     def variable(self, name: str) -> Node:
-        """The variable of this name, which no other variable has; raises UsageError when there is none."""
+        """Return the variable with a name; names of variables are unique. Raises UsageError for an unknown name."""
         found = next((node for node in self.nodes if node.is_variable and node.name == name), None)
         return found if found is not None else find_node([node for node in self.nodes if node.is_variable], name)
 
     def output(self, text: str) -> Output:
-        """The output that ``NODE``, ``NODE:INDEX``, or ``NODE_output`` as MXNet lists it, names.
+        """Return the output named ``NODE``, ``NODE:INDEX``, or ``NODE_output`` as MXNet lists it.
 
         NODE may be ``NAME#2``. Raises UsageError.
         """
         return self._own(find_output(self.nodes, text))
 
     def find(self, pattern: str = "*", *, op: str | None = None) -> list[Node]:
-        """Nodes whose name matches a pattern (``*``, ``?``, ``[...]``, the name itself, ``NAME#2``), of an operator."""
+        """List nodes by operator and by a pattern of the name: ``*``, ``?``, ``[...]``, the name, ``NAME#2``."""
         matches: Callable[[str], Any] = re.compile(fnmatch.translate(pattern)).match
         numbered = references(self.nodes) if "#" in pattern else {}
         return [
@@ -145,15 +144,15 @@ class SymbolGraph:
         ]
 
     def consumers(self, what: Node | Output) -> list[Node]:
-        """Nodes that read a node, or one of its outputs."""
+        """List the nodes that read any output of a node, or one output."""
         return [node for node in self.nodes if any(_reads(entry, what) for entry in node.inputs)]
 
     def producers(self, node: Node) -> list[Node]:
-        """Nodes whose outputs a node reads, each once, in the order of its inputs."""
+        """List the nodes whose outputs a node reads, each once, in the order of its inputs."""
         return list(dict.fromkeys(entry.node for entry in node.inputs))
 
     def ancestors(self, *nodes: Node, within: Container[Node] | None = None) -> set[Node]:
-        """The nodes themselves and all that they depend on; or of these what is reached through nodes of `within`."""
+        """Return the nodes and all that they depend on, or only what is reachable through nodes of `within`."""
         seen = set(nodes)
         waiting = list(seen)
         while waiting:
@@ -164,7 +163,7 @@ class SymbolGraph:
         return seen
 
     def descendants(self, *nodes: Node) -> set[Node]:
-        """The nodes themselves and all that depends on them."""
+        """Return the nodes and all that depend on them."""
         seen = set(nodes)
         for node in self.nodes:
             if any(entry.node in seen for entry in node.inputs):
@@ -172,19 +171,19 @@ class SymbolGraph:
         return seen
 
     def between(self, start: Node, end: Node) -> list[Node]:
-        """The nodes through which data gets from `start` to `end`, both included; empty when there is no way."""
-        behind = self.nodes[self.nodes.index(start) :]
-        before = self.ancestors(end, within={*behind})
-        ways = {start} & before
+        """List the nodes on all paths from `start` to `end`, both included; empty when there is no path."""
+        later = self.nodes[self.nodes.index(start) :]
+        before = self.ancestors(end, within={*later})
+        reached = {start} & before
         found = []
-        for node in behind:
-            if node in before and (node in ways or any(entry.node in ways for entry in node.inputs)):
-                ways.add(node)
+        for node in later:
+            if node in before and (node in reached or any(entry.node in reached for entry in node.inputs)):
+                reached.add(node)
                 found.append(node)
         return found
 
     def check(self, where: str = "symbol") -> None:
-        """Raise ModelError unless order, names, inputs and outputs are those of a graph that MXNet loads."""
+        """Raise ModelError when MXNet could not load the graph: order, names, inputs and outputs are checked."""
         seen: set[Node] = set()
         variables: set[str] = set()
         for node in self.nodes:
@@ -229,7 +228,7 @@ class SymbolGraph:
     # Editing
 
     def _own(self, what: Output | Node) -> Output:
-        """The output, or a node's first; raises UsageError unless it is one of this graph."""
+        """Return the output, or a node's first output; raises UsageError when it does not belong to this graph."""
         output = Output(what) if isinstance(what, Node) else what
         node = output.node
         if node not in self.nodes:
@@ -270,7 +269,10 @@ class SymbolGraph:
         *,
         inputs: Iterable[Output | Node] = (),
     ) -> Node:
-        """Put an operator behind `output`, whose readers then read the new node; `inputs` are its further ones."""
+        """Insert an operator after `output`: readers of `output` read the new node instead.
+
+        `inputs` are further inputs of the operator.
+        """
         output = self._own(output)
         with self.edit():
             node = self.add(op, name, [output, *inputs], attrs)
@@ -278,7 +280,7 @@ class SymbolGraph:
         return node
 
     def rewire(self, old: Output | Node, new: Output | Node) -> None:
-        """Let everything that reads `old`, the graph's outputs too, read `new`. Raises ModelError for a cycle."""
+        """Replace `old` by `new` in the inputs of all nodes and in the outputs. Raises ModelError for a cycle."""
         with self.edit():
             self._rewire(self._own(old), self._own(new), except_in=set())
 
@@ -289,22 +291,22 @@ class SymbolGraph:
         self.outputs = [_swapped(entry, old, new) for entry in self.outputs]
 
     def set_inputs(self, node: Node, inputs: Iterable[Output | Node]) -> None:
-        """Let a node read other outputs. Raises ModelError for a cycle."""
+        """Set the inputs of a node. Raises ModelError for a cycle."""
         with self.edit():
             self._own(node).node.inputs = tuple(map(self._own, inputs))
 
     def replace(self, node: Node, op: str, attrs: Mapping[str, str] | None = None, *, num_outputs: int = 1) -> None:
-        """Give a node another operator and other attributes; name, inputs and readers stay."""
+        """Change operator and attributes of a node; name, inputs and readers stay."""
         with self.edit():
             self._own(node)
-            if op != node.op:  # a subgraph is the old operator's
+            if op != node.op:  # a subgraph belongs to the old operator
                 node.raw = {key: value for key, value in node.raw.items() if key != "subgraphs"}
             node.op, node.attrs, node.num_outputs = op, dict(attrs or {}), num_outputs
 
     def remove(self, node: Node, *, bypass: bool = False) -> None:
-        """Take a node out; with `bypass` its readers read its first input instead.
+        """Remove a node; with `bypass`, its readers read its first input instead.
 
-        Raises UsageError when something reads it and `bypass` is False, or it has no input to read instead.
+        Raises UsageError when something reads it and `bypass` is False, or when it has no input to read instead.
         """
         self._own(node)
         readers = [reader.name for reader in self.consumers(node)]
@@ -319,7 +321,7 @@ class SymbolGraph:
             self.nodes.remove(node)
 
     def rename(self, names: Mapping[str, str] | Mapping[Node, str]) -> None:
-        """Rename nodes, old name or node -> new name, all at once.
+        """Rename nodes at once: old name or node -> new name.
 
         Raises UsageError for unknown and colliding names.
         """
@@ -341,19 +343,19 @@ class SymbolGraph:
                 node.name = new
 
     def set_attribute(self, node: Node, key: str, value: str | None) -> None:
-        """Set an attribute of a node, or remove it with None."""
+        """Set an attribute of a node; None removes it."""
         with self.edit():
             self._own(node)
             attrs = {name: old for name, old in node.attrs.items() if name != key}
             node.attrs = dict(sorted({**attrs, key: value}.items())) if value is not None else attrs
 
     def set_outputs(self, outputs: Iterable[Output | Node]) -> None:
-        """Let the graph end in these; `cleanup` then drops what they don't need."""
+        """Set the outputs of the graph; `cleanup` then removes the nodes that they do not need."""
         with self.edit():
             self.outputs = list(map(self._own, outputs))
 
     def cut(self, output: Output | Node, name: str, attrs: Mapping[str, str] | None = None) -> Node:
-        """Make an internal tensor an input: a new variable that everything reads instead of `output`."""
+        """Turn a tensor into an input: add a variable that all readers of `output` read instead."""
         with self.edit():
             variable = self.add_variable(name, attrs)
             self._rewire(self._own(output), Output(variable), except_in=set())
@@ -392,7 +394,7 @@ class SymbolGraph:
             self.nodes, self.outputs, self.document = other.nodes, other.outputs, other.document
 
     def cleanup(self) -> list[Node]:
-        """Drop the nodes that no output needs; returns them."""
+        """Remove the nodes that no output needs; returns them."""
         needed = self.ancestors(*map(_node_of, self.outputs))
         dropped = [node for node in self.nodes if node not in needed]
         with self.edit():
@@ -400,7 +402,7 @@ class SymbolGraph:
         return dropped
 
     def toposort(self) -> None:
-        """Order the nodes as MXNet writes them: depth first from the outputs, inputs before their readers.
+        """Sort the nodes as MXNet writes them: depth first from the outputs, inputs before their readers.
 
         Raises ModelError for a cycle.
         """
@@ -421,7 +423,7 @@ class SymbolGraph:
                     if not order[entry.node]:
                         raise ModelError(f"node {entry.node.name!r} would depend on itself")
                 else:
-                    # Again to the end: the order of a dictionary is that of insertion.
+                    # Move it to the end: dictionaries keep the order of insertion.
                     del order[node]
                     order[node] = True
                     waiting.pop()
@@ -429,9 +431,9 @@ class SymbolGraph:
 
     @contextlib.contextmanager
     def edit(self) -> Iterator[None]:
-        """Several edits as one: order and validity are checked after the last, and all are undone when one raises.
+        """Group edits into a transaction: the graph is checked after the last; an exception undoes all of them.
 
-        Raises ModelError for a graph that would be invalid.
+        Raises ModelError when the graph would be invalid.
         """
         if self._editing:
             yield

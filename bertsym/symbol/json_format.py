@@ -1,8 +1,7 @@
 """Symbol JSON as MXNet writes it, byte for byte.
 
-The layout is that of dmlc-core's JSONWriter (include/dmlc/json.h), through which nnvm's SaveJSON goes: two
-spaces a level, ``", "`` between elements also at the end of a line, objects of one entry and arrays of up to
-ten numbers on one line.
+The layout is that of dmlc-core's JSONWriter (include/dmlc/json.h), which nnvm's SaveJSON uses: two spaces per level,
+``", "`` between elements also at the end of a line, objects of one entry and arrays of up to ten numbers on one line.
 """
 
 from __future__ import annotations
@@ -11,18 +10,18 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_LONGEST_LINE = 10  # elements of an array that stay on one line
+_LONGEST_LINE = 10  # maximal number of elements of an array on one line
 _CLOSING = {"{": "}", "[": "]"}
 _ESCAPES = str.maketrans({'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
 def to_text(document: Mapping[str, Any]) -> str:
-    """The text of a symbol's document: strings, integers, lists and objects as MXNet lays them out."""
+    """Format a symbol's document: strings, integers, lists and objects in MXNet's layout."""
     return _object(document, 0)
 
 
 def _object(document: Mapping[str, Any], depth: int) -> str:
-    """A symbol, a node of it, or a subgraph of a control-flow node: an entry a line."""
+    """Format a symbol, a node or a subgraph of a control-flow node: one entry per line."""
     line = _line(depth + 1)
     entries = [
         f"{_string(key)}: "
@@ -39,7 +38,7 @@ def _objects(values: Sequence[Any], depth: int) -> str:
 
 
 def _are_objects(value: Any) -> bool:
-    """Whether a list is laid out as MXNet's; nobody has checked what is in a subgraph."""
+    """Whether a list has the layout of MXNet's lists; the contents of subgraphs are unchecked."""
     return isinstance(value, list) and all(isinstance(entry, Mapping) and entry for entry in value)
 
 
@@ -56,7 +55,7 @@ def _value(value: Any, depth: int) -> str:
 
 
 def _laid_out(opening: str, entries: list[str], longest_line: int, depth: int) -> str:
-    """Entries in brackets or braces, on one line or each on its own."""
+    """Format entries in brackets or braces, on one line or one per line."""
     closing = _CLOSING[opening]
     if len(entries) <= longest_line:
         return opening + ", ".join(entries) + closing

@@ -1,4 +1,4 @@
-"""Names of nodes, which need not be unique: a gluon block that is called twice gives its operators the same names.
+"""Names of nodes. They are not always unique: a gluon block that is called twice names its operators twice.
 
 ``NAME#2`` is the second node named NAME, in the order of the graph.
 """
@@ -15,7 +15,7 @@ from bertsym.symbol.node import Node, Output
 
 
 def references(nodes: Sequence[Node]) -> dict[Node, str]:
-    """The text by which `find_node` finds each node: its name, or ``NAME#NUMBER`` where the name repeats."""
+    """Return the unique reference of each node: its name, or ``NAME#NUMBER`` where the name repeats."""
     count = collections.Counter(node.name for node in nodes)
     seen: collections.Counter[str] = collections.Counter()
     found = {}
@@ -26,9 +26,9 @@ def references(nodes: Sequence[Node]) -> dict[Node, str]:
 
 
 def find_node(nodes: Sequence[Node], text: str) -> Node:
-    """The node of a name or of ``NAME#NUMBER``.
+    """Find a node by its name or ``NAME#NUMBER``.
 
-    Raises UsageError, with the nearest names, when there is none, and when the name repeats.
+    Raises UsageError, with the nearest names, for an unknown name, and for a name of several nodes.
     """
     found = [node for node in nodes if node.name == text]
     if len(found) == 1:
@@ -50,9 +50,9 @@ def find_node(nodes: Sequence[Node], text: str) -> Node:
 
 
 def find_output(nodes: Sequence[Node], text: str) -> Output:
-    """The output that ``NODE``, ``NODE:INDEX``, or ``NODE_output`` as MXNet lists it, names; raises UsageError.
+    """Find an output by ``NODE``, ``NODE:INDEX``, or ``NODE_output`` as MXNet lists it; raises UsageError.
 
-    Whether the node has an output of this index is not checked.
+    The index is not checked.
     """
     names = {*references(nodes).values(), *(node.name for node in nodes)}
     name, colon, index = text.rpartition(":")
@@ -64,9 +64,9 @@ def find_output(nodes: Sequence[Node], text: str) -> Output:
 
 
 def number_repeated(nodes: Sequence[Node], names: Mapping[Node, str]) -> dict[Node, str]:
-    """New names of nodes, numbered where nodes of one name would get one new name: ``dense``, ``dense_2``.
+    """Make new names of nodes unique: nodes that share a name get ``dense``, ``dense_2`` and so on.
 
-    A variable keeps the name without a number.
+    A variable gets the name without a number.
     """
     groups: dict[tuple[str, str], list[Node]] = {}
     for node in nodes:

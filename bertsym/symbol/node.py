@@ -1,4 +1,4 @@
-"""Nodes of a symbol graph, and the outputs of them that others read."""
+"""Nodes of a symbol graph and their outputs."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ VARIABLE = "null"  #: operator of a variable in the JSON
 
 @dataclass(frozen=True)
 class Output:
-    """One output of a node: what another node reads, or what the graph ends in."""
+    """One output of a node: an input of another node, or an output of the graph."""
 
     node: Node
     index: int = 0
-    #: above 0 where the reader changes it, an auxiliary state; no part of what two outputs are compared by
+    #: above 0 for an auxiliary state, which the reader changes; ignored by comparisons
     version: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         return self.text({self.node: self.node.name})
 
     def text(self, names: Mapping[Node, str]) -> str:
-        """The text ``NODE`` or ``NODE:INDEX``, with the node called as in `names`."""
+        """Format as ``NODE`` or ``NODE:INDEX``, with the name of the node from `names`."""
         return names[self.node] if self.index == 0 else f"{names[self.node]}:{self.index}"
 
 
 @dataclass(eq=False)
 class Node:
-    """A variable or an operator. To be changed through the methods of its SymbolGraph only.
+    """A variable or an operator. Change it only through the methods of its SymbolGraph.
 
-    ``attrs`` are strings as in the JSON, ``inputs`` the outputs that it reads, ``num_outputs`` includes those
-    that MXNet hides (as of LayerNorm).
+    ``attrs`` are strings as in the JSON, ``inputs`` are the outputs that it reads, ``num_outputs`` includes hidden
+    outputs (LayerNorm has two).
     """
 
     op: str
@@ -39,7 +39,7 @@ class Node:
     attrs: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[Output, ...] = ()
     num_outputs: int = 1
-    #: the JSON of the node as it was read, for keys that a round trip must keep
+    #: the JSON of the node as it was read, to keep its other keys
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -52,7 +52,7 @@ class Node:
 
 
 def free_name(name: str, taken: Container[str]) -> str:
-    """The name itself, or the next one with underscores behind it that is not `taken`."""
+    """Append underscores to a name until it is not `taken`."""
     while name in taken:
         name += "_"
     return name

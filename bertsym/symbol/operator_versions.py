@@ -1,7 +1,7 @@
-"""Which MXNet is the oldest that loads a graph, by a table that scripts/maintenance/operator_table.py made.
+"""Find the oldest MXNet that loads a graph, by a table that scripts/maintenance/operator_table.py writes.
 
-Loading is what is asked: MXNet refuses operators, attributes and enum values that it doesn't know, and operators
-without required ones. An operator without parameters takes any attribute, and ignores it.
+MXNet refuses to load unknown operators, attributes and enum values, and operators without required attributes. An
+operator without parameters accepts and ignores any attribute.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class NodeLike(Protocol):
 
 @dataclass(frozen=True)
 class Requirement:
-    """What a node has that no MXNet before ``version`` loads, such as ``LeakyReLU act_type=gelu``."""
+    """A feature of a node that no MXNet before ``version`` loads, such as ``LeakyReLU act_type=gelu``."""
 
     version: str
     node: str
@@ -42,7 +42,7 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Unknown:
-    """What a node has that no MXNet of the table loads, or none that loads the rest of the graph."""
+    """A feature of a node that no MXNet of the table loads, or none that loads the rest of the graph."""
 
     node: str
     reason: str
@@ -50,9 +50,9 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Oldest:
-    """The oldest release line that loads a graph, leaving out what is ``unknown``.
+    """The oldest release line that loads a graph, without its ``unknown`` features.
 
-    ``requirements`` are those that rule out the line before; there are none if the table's first line suffices.
+    ``requirements`` rule out the release line before; there are none when the first line of the table suffices.
     """
 
     version: str
@@ -61,11 +61,11 @@ class Oldest:
 
 
 def oldest_mxnet(nodes: Iterable[NodeLike]) -> Oldest:
-    """The oldest MXNet whose ``load_json`` takes the nodes, in the form x.y.0.
+    """Find the oldest MXNet whose ``load_json`` accepts the nodes, in the form x.y.0.
 
-    Attributes of variables and those in ``__double_underscores__`` are the user's and always taken. Older spellings
-    of the latter (``lr_mult``, ``ctx_group``) on operators are not: MXNet renames them only in a file that says that
-    an older MXNet than the loading one saved it, or doesn't say which.
+    Attributes of variables and attributes in ``__double_underscores__`` belong to the user and are always accepted.
+    Their older names (``lr_mult``, ``ctx_group``) are not accepted on operators: MXNet renames them only in a file that
+    names an older MXNet, or none, as its writer.
     """
     table = _table()
     facts = [(node.name, fact) for node in nodes if node.op != "null" for fact in table.facts(node.op, node.attrs)]
@@ -75,14 +75,14 @@ def oldest_mxnet(nodes: Iterable[NodeLike]) -> Oldest:
     if common:
         oldest = _first(common)
     else:
-        # Something was removed before something else came.
+        # One feature was removed before another was added.
         oldest = max(_first(fact.lines) for _, fact in known)
         gone = [(name, fact) for name, fact in known if not fact.lines >> oldest & 1]
         unknown += [
             Unknown(name, f"{fact.reason} (until {table.versions[fact.lines.bit_length() - 1]})") for name, fact in gone
         ]
     version = table.versions[oldest]
-    # That an operator is new says it all, whatever its attributes.
+    # For a new operator, its attributes need no mention.
     deciding = [(name, fact) for name, fact in known if oldest and not fact.lines >> (oldest - 1) & 1]
     new_nodes = {name for name, fact in deciding if fact.is_operator}
     requirements = [
@@ -94,14 +94,14 @@ def oldest_mxnet(nodes: Iterable[NodeLike]) -> Oldest:
 
 
 def is_operator(name: str) -> bool:
-    """Whether the last MXNet, 1.9.1, has an operator or alias of the name; ``_backward_*`` don't count."""
+    """Whether MXNet 1.9.1 has an operator or alias with this name; ``_backward_*`` do not count."""
     table = _table()
     return bool(table.operator_lines(name) >> (len(table.versions) - 1))
 
 
 @dataclass(frozen=True)
 class _Fact:
-    """Something of a node, and the release lines that take it: bit i is the table's version i."""
+    """A feature of a node, and the release lines that load it: bit i is version i of the table."""
 
     reason: str
     lines: int
@@ -126,7 +126,7 @@ class _Table:
         if operator == "_sg_mkldnn_fully_connected" and attrs.get("quantized") == attrs.get("with_eltwise") == "True":
             # 1.7 and 1.8 load it, and fail at the first forward: oneDNN "could not append an elementwise post-op".
             yield _Fact(f"{operator} quantized with_eltwise", self._lines("1.9.0"))
-        # Where the operator isn't, its attributes decide nothing.
+        # In release lines without the operator, its attributes do not matter.
         elsewhere = self.all_lines & ~lines
         is_open = self._lines(entry["open"]) if "open" in entry else 0
         for name, value in attrs.items():
@@ -149,7 +149,7 @@ class _Table:
                     yield _Fact(f"{operator} without {name}", fits | elsewhere if fits else 0)
 
     def _value_lines(self, entry: Mapping[str, Any], name: str, value: str, known: int) -> int:
-        """Those of the `known` lines, which have the attribute, that take its value."""
+        """The release lines among `known`, which have the attribute, that accept its value."""
         if name in entry.get("values", {}):
             return known & self._lines_of(entry["values"][name], value)
         refused = entry.get("refused", {}).get(name, {})
@@ -160,7 +160,7 @@ class _Table:
         return next((self._lines(span) for span, facts in groups.items() if fact in facts), 0)
 
     def _lines(self, span: str) -> int:
-        """``"1.4.0"`` is from there on, ``"1.0.0-1.6.0"`` ends."""
+        """Parse a span: ``"1.4.0"`` means since 1.4.0, ``"1.0.0-1.6.0"`` has an end."""
         first, _, last = span.partition("-")
         from_first = self.all_lines & -1 << self.versions.index(first)
         return from_first & (2 << self.versions.index(last)) - 1 if last else from_first
@@ -181,7 +181,7 @@ def _is_hidden(attribute: str) -> bool:
 
 
 def _kinds(value: str) -> tuple[str, ...]:
-    """Which of the examples in the table the value is like."""
+    """Find the examples in the table that have the form of a value."""
     text = value.strip()
     if text == "None":
         return ("None",)

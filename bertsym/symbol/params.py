@@ -1,4 +1,4 @@
-"""MXNet ``.params`` files: header first, arrays on demand, and an exact writer; the layout is in `params_header`."""
+"""Read and write MXNet ``.params`` files: the header first, arrays on demand; `params_header` has the layout."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from bertsym.symbol.params_header import Array as Array
 from bertsym.symbol.params_header import ArrayInfo as ArrayInfo
 
 _FLAGS = {np.dtype(dtype): flag for flag, dtype in DTYPES.items()}
-_POINTER = 64  # bytes of a file that show a Git LFS pointer
+_POINTER = 64  # bytes that identify a Git LFS pointer
 
 
 class Writable(Protocol):
-    """A binary file, as far as writing needs it."""
+    """A binary file that can be written."""
 
     def write(self, data: Any, /) -> object:
         """Write bytes."""
 
 
 class Parameters(Mapping[str, Array]):
-    """Arrays by name (without ``arg:`` or ``aux:``), and what is known of them without reading them."""
+    """Arrays by name (without ``arg:`` or ``aux:``), with shapes and dtypes that are known without reading them."""
 
     infos: dict[str, ArrayInfo]
 
@@ -59,13 +59,13 @@ class Parameters(Mapping[str, Array]):
 class ParamsFile(Parameters):
     """A ``.params`` file as a mapping from name to a read-only array.
 
-    Only the header is read at first; an array is a view of the mapped file and costs no memory of its own, except a
-    sparse one, which is made dense each time it is read. The pages of one array are released when the next one is read,
-    and are read again when it is still used.
+    Opening reads the header only. An array is a view of the mapped file and takes no memory of its own; a sparse array
+    is converted to a dense one on each access. The pages of an array are released when the next one is read, and read
+    again when the array is used later.
 
-    The file stays open: another file at its path later makes no difference. With the `descriptor` of an open file, the
-    path is not opened but only named in messages. Raises ModelError when the file is missing, truncated, damaged or of
-    a kind that can't be a model's.
+    The file stays open, so replacing the file at the path has no effect. With the `descriptor` of an open file, the
+    path appears in messages only. Raises ModelError when the file is missing, truncated, damaged or not a parameter
+    file.
     """
 
     def __init__(self, path: str | Path, descriptor: int | None = None) -> None:
@@ -91,17 +91,17 @@ class ParamsFile(Parameters):
 
     @property
     def sparse(self) -> list[str]:
-        """Names and storage types of the arrays that are stored sparse and read as dense ones."""
+        """Names and storage types of the sparse arrays, which are read as dense ones."""
         return [f"{info.name} ({info.sparse.storage})" for info in self.infos.values() if info.sparse is not None]
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
+        """Size of the file in bytes."""
         return len(self._map)
 
     @contextlib.contextmanager
     def at_path(self) -> Iterator[Path]:
-        """A path where another reader finds the bytes of this open file, whatever is at `path` by now."""
+        """A path to this open file for other readers, even when `path` was replaced."""
         link = Path(f"/proc/{os.getpid()}/fd/{self._descriptor}")
         if link.exists():
             yield link
@@ -113,7 +113,7 @@ class ParamsFile(Parameters):
             yield Path(copy.name)
 
     def digest(self) -> str:
-        """SHA-256 of the bytes of the file, in hexadecimal."""
+        """SHA-256 of the file, in hexadecimal."""
         digest = hashlib.sha256()
         for start in range(0, len(self._map), 1 << 20):
             digest.update(self._map[start : start + (1 << 20)])
@@ -122,7 +122,7 @@ class ParamsFile(Parameters):
 
 
 class NewParameters(Parameters):
-    """Parameters that are not in a file yet; arrays of a ParamsFile stay views of it."""
+    """Parameters in memory; arrays of a ParamsFile stay views of the file."""
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._arrays = dict(arrays)
@@ -136,7 +136,7 @@ class NewParameters(Parameters):
 
 
 class LazyParameters(Parameters):
-    """Float32 parameters of known shapes, each read or made by `read` when it is asked for, and not kept."""
+    """Float32 parameters with known shapes; `read` reads or computes an array on each access."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], Array]) -> None:
         self._read = read
@@ -150,15 +150,15 @@ class LazyParameters(Parameters):
 
 
 def shapes_of(params: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
-    """Name -> shape; of Parameters without reading an array."""
+    """Return name -> shape, without reading arrays of Parameters."""
     return params.shapes if isinstance(params, Parameters) else {name: array.shape for name, array in params.items()}
 
 
 def write_params(file: Writable, params: Mapping[str, Array], auxiliary: Container[str] = ()) -> None:
-    """Write arrays as ``arg:NAME``, those in `auxiliary` as ``aux:NAME``, as MXNet's own ``nd.save`` does (V2, CPU).
+    """Write arrays as ``arg:NAME``, or ``aux:NAME`` for names in `auxiliary`, as MXNet's ``nd.save`` does (V2, CPU).
 
-    One array at a time: nothing of a ParamsFile is copied but the array that is being written. Raises ModelError for a
-    dtype that MXNet does not have, and for an array without dimensions or elements.
+    Arrays are written one by one, and only the current one is copied. Raises ModelError for a dtype that MXNet does not
+    have, and for an array without dimensions or elements.
     """
     file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(params)))
     for name, array in params.items():

@@ -16,27 +16,27 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import VARIABLE, Node, Output
 
 FUSED = "_sg_mkldnn_fully_connected"
-#: what a quantized graph has besides the operators of the one that it was made of
+#: operators that quantization adds to a graph
 OPERATORS = frozenset({FUSED, "_contrib_quantize_v2"})
 _ACTIVATIONS = frozenset({"LeakyReLU", "Activation"})
 
 
 @dataclass(frozen=True)
 class FusedLayer:
-    """What a fused operator stands for."""
+    """The original operators of a fused one."""
 
-    name: str  #: of the FullyConnected that it was made of
+    name: str  #: of the original FullyConnected
     quantized: bool  #: whether it computes in int8
-    operators: tuple[Node, ...]  #: the FullyConnected and what follows it, which read variables of the subgraph
+    operators: tuple[Node, ...]  #: the FullyConnected and perhaps an activation, as nodes of the subgraph
 
 
 def fused_layers(graph: SymbolGraph) -> dict[Node, FusedLayer]:
-    """What each fused operator of a graph stands for; raises ModelError, naming the node, for any other subgraph."""
+    """Find the original operators of each fused one; raises ModelError, naming the node, for any other subgraph."""
     return {node: _layer(node) for node in graph.find(op=FUSED)}
 
 
 def quantized_layers(graph: SymbolGraph) -> list[str]:
-    """Names of the fused operators that compute in int8."""
+    """List the names of the fused operators that compute in int8."""
     return [node.name for node in graph.find(op=FUSED) if _is_quantized(node)]
 
 
@@ -57,5 +57,5 @@ def _layer(node: Node) -> FusedLayer:
         or any(each.op not in _ACTIVATIONS or each.inputs != (Output(operators[0]),) for each in operators[1:])
         or inside.outputs != [Output(operators[-1])]
     ):
-        raise ModelError(f"node {node.name!r} ({FUSED}) is no FullyConnected with a bias and an activation")
+        raise ModelError(f"node {node.name!r} ({FUSED}) is not a FullyConnected with a bias and at most an activation")
     return FusedLayer(operators[0].name, _is_quantized(node), tuple(operators))

@@ -1,7 +1,7 @@
-"""The shapes of all tensors of a graph of export's operators, without mxnet, and that they fit each other.
+"""Infer and check the shapes of all tensors of a graph of export's operators, without mxnet.
 
-MXNet's own shape inference divides by zero on some graphs, and takes others by which it then leaves its memory: a
-Reshape that loses numbers, a condition of another shape, heads that don't divide the units. What is not known here is
+MXNet's own shape inference divides by zero on some graphs, and accepts others that then access memory out of bounds: a
+Reshape that loses elements, a condition of another shape, heads that do not divide the units. Unknown operators are
 refused.
 """
 
@@ -21,13 +21,13 @@ Shape = tuple[int, ...]
 
 
 class _DoesNotFitError(Exception):
-    """The shapes of an operator's inputs are not what it takes."""
+    """The operator does not take inputs of these shapes."""
 
 
-def tensor_sizes(graph: SymbolGraph, known: Mapping[str, Shape], where: str) -> dict[Output, Shape]:
-    """The shape of each tensor, given those of all variables by name.
+def infer_tensor_shapes(graph: SymbolGraph, known: Mapping[str, Shape], where: str) -> dict[Output, Shape]:
+    """Infer the shape of each tensor from the shapes of all variables by name.
 
-    Raises ModelError, naming `where` and the node, for shapes that don't fit.
+    Raises ModelError, naming `where` and the node, for incompatible shapes.
     """
     found: dict[Output, Shape] = {}
     layers = {node: layer.operators[0] for node, layer in fused_layers(graph).items()}
@@ -62,13 +62,13 @@ def _need(condition: bool) -> None:
 
 
 def _axis(axis: int | None, rank: int) -> int:
-    """The number of an axis, from 0."""
+    """Normalize an axis to a number from 0."""
     _need(axis is not None and -rank <= axis < rank)
     assert axis is not None
     return axis % rank
 
 
-# Each gives the shapes of the outputs that are read; a ValueError is too few or too many numbers.
+# Each rule returns the shapes of the outputs that are read; a ValueError means too few or too many values.
 
 
 def _same(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
@@ -77,7 +77,7 @@ def _same(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     return [data]
 
 
-def _alike(_: Node, inputs: Sequence[Shape]) -> list[Shape]:
+def _equal(_: Node, inputs: Sequence[Shape]) -> list[Shape]:
     one, other = inputs
     _need(one == other)
     return [one]
@@ -134,7 +134,7 @@ def _dense(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
 
 
 def _fused(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
-    """`node` is the FullyConnected that it stands for; what it reads besides are the ends of ranges."""
+    """`node` is the original FullyConnected; further inputs are the limits of ranges."""
     _need(all(shape == (1,) for shape in inputs[3:]))
     return [*_dense(node, inputs[:3]), (1,), (1,)]
 
@@ -262,7 +262,7 @@ def _where(_: Node, inputs: Sequence[Shape]) -> list[Shape]:
 _RULES: dict[str, Callable[[Node, Sequence[Shape]], list[Shape]]] = {
     **dict.fromkeys(("Activation", "Cast", "Dropout", "LeakyReLU", "clip", "erf", "ones_like", "zeros_like"), _same),
     **dict.fromkeys(("_div_scalar", "_greater_equal_scalar", "_mul_scalar", "_plus_scalar"), _same),
-    **dict.fromkeys(("elemwise_add", "elemwise_mul"), _alike),
+    **dict.fromkeys(("elemwise_add", "elemwise_mul"), _equal),
     **dict.fromkeys(("broadcast_add", "broadcast_div", "broadcast_minimum"), _broadcast),
     "Concat": _concat,
     "Embedding": _embedding,

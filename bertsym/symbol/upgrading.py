@@ -1,4 +1,4 @@
-"""Symbols of MXNet before 0.9, which stored no auxiliary states: the variables are added as MXNet adds them on load."""
+"""Upgrade symbols of MXNet before 0.9, which lack auxiliary states, as MXNet does on loading them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bertsym.errors import ModelError
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import VARIABLE, Node, Output
 
-# Operator -> position of its first auxiliary state, and the names and initialisers of these.
+# Operator -> position of its first auxiliary state, and names and initializers of the states.
 _STATISTICS = {"moving_mean": '["zero", {}]', "moving_var": '["one", {}]'}
 _MISSING = {
     "BatchNorm": (3, _STATISTICS),
@@ -31,13 +31,13 @@ def add_auxiliary_states(graph: SymbolGraph, where: str) -> list[str]:
         for node in graph.nodes:
             first, states = _MISSING.get(node.op, (None, {}))
             if len(node.inputs) == first:
-                for state, initialiser in states.items():
+                for state, initializer in states.items():
                     name = f"{node.name}_{state}"
                     if name in names:
                         raise ModelError(f"{where}: node {node.name!r} has no {state}, and the name {name!r} is taken")
                     names.add(name)
                     added.append(name)
-                    nodes.append(Node(VARIABLE, name, {"__init__": initialiser} if initialiser else {}))
+                    nodes.append(Node(VARIABLE, name, {"__init__": initializer} if initializer else {}))
                     node.inputs = (*node.inputs, Output(nodes[-1]))
             nodes.append(node)
         graph.nodes = nodes

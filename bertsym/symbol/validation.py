@@ -1,8 +1,8 @@
-"""What a symbol must be before libmxnet sees it: operators, attributes and parameters that can't harm.
+"""Check untrusted symbols and parameters before libmxnet reads them.
 
-libmxnet reads a pointer out of an attribute of ``_Native``, asks for any memory that an attribute tells, and reads
-outside of its own where an operator has not the inputs or outputs that a file says. So everything is checked against
-a table of operators (scripts/maintenance/allowed_operators.py wrote it), which `allowing` extends.
+libmxnet takes a pointer from an attribute of ``_Native``, allocates any amount of memory that an attribute states, and
+reads out of bounds when an operator does not have the inputs or outputs that the file states. So everything is checked
+against a table of operators (scripts/maintenance/allowed_operators.py writes it), which `allowing` extends.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from bertsym.symbol.operator_traits import flag_of, integer_of, traits, with_ali
 from bertsym.symbol.operator_versions import is_operator
 from bertsym.symbol.params import Parameters
 
-#: dtypes by their number in ``__dtype__``
+#: number in ``__dtype__`` -> dtype
 DTYPES = {0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64", 7: "bool"}
 
 MAX_SIZE = 1 << 24  #: of a vocabulary, a layer, a kernel
-MAX_ELEMENTS = 1 << 31  #: of a tensor whose shape the file tells
+MAX_ELEMENTS = 1 << 31  #: of a tensor whose shape the file states
 MAX_AXIS = 31
-MAX_SUBGRAPHS = 4  #: subgraphs within subgraphs
+MAX_SUBGRAPHS = 4  #: nesting depth
 
-# They take pointers, run Python or read files, whoever asks for them.
+# Never allowed: they take pointers, run Python or read files.
 _NEVER = re.compile(r"_Native|_NDArray|.*Custom.*|_CachedOp.*|.*cvim.*|.*_imdecode|_backward_.*")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"[+-]?\d{1,19}L?")
@@ -46,7 +46,7 @@ _SIZES = (
     *("num_layers", "nsize", "pooled_size", "group_size", "size", "output_size", "repeat", "kernel_size"),
     *("stride1", "stride2"),
 )
-# Attribute -> what each of its numbers may be.
+# Attribute -> range of each of its numbers.
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_SIZES, (1, MAX_SIZE)),
     **dict.fromkeys(("axis", "axes", "dim", "dim1", "dim2", "axis1", "axis2"), (-MAX_AXIS - 1, MAX_AXIS)),
@@ -64,15 +64,15 @@ _allowed: ContextVar[frozenset[str]] = ContextVar("_allowed", default=frozenset(
 
 @contextlib.contextmanager
 def allowing(*operators: str) -> Iterator[None]:
-    """Take symbols with these operators too, though nobody knows their attributes, inputs and outputs.
+    """Accept these operators too, without checks of their attributes, inputs and outputs.
 
-    Raises UsageError for one that MXNet 1.9.1 has not, and for one that could run code or read any memory.
+    Raises UsageError for an operator that MXNet 1.9.1 does not have, or that could run code or read any memory.
     """
     for name in operators:
         if _NEVER.fullmatch(name):
             raise UsageError(f"{name} can't be allowed: it can run code, read files or read any memory")
         if not is_operator(name):
-            raise UsageError(f"MXNet 1.9.1 has no operator {name!r}")
+            raise UsageError(f"MXNet 1.9.1 does not have the operator {name!r}")
     token = _allowed.set(_allowed.get() | set(operators))
     try:
         yield
@@ -81,10 +81,10 @@ def allowing(*operators: str) -> Iterator[None]:
 
 
 def check_symbol(graph: SymbolGraph, where: str, operators: Collection[str] | None = None, depth: int = 0) -> None:
-    """Raise ModelError, naming `where` and the node, for what MXNet must not be given.
+    """Raise ModelError, naming `where` and the node, for a symbol that MXNet must not load.
 
-    That is an operator which is not in the table, or not one of `operators`; a number of inputs, or an output, that it
-    has not; and an attribute whose value is not of its type or beyond what is sensible. Subgraphs are checked alike.
+    Refused are operators that are not in the table or not one of `operators`, a wrong number of inputs, outputs that do
+    not exist, and attributes of a wrong type or out of range. Subgraphs are checked in the same way.
     """
     for node in graph.nodes:
         label = f"{where}: node {node.name!r}"
@@ -106,16 +106,16 @@ def check_symbol(graph: SymbolGraph, where: str, operators: Collection[str] | No
 
 
 def check_entries(graph: SymbolGraph, where: str) -> None:
-    """Raise ModelError for a number of inputs, or an output, that a known operator has not; others may be looked at."""
+    """Raise ModelError for a wrong number of inputs or a missing output of a known operator; others are not checked."""
     for node in graph.nodes:
         if not node.is_variable:
             _check_inputs(node, _table().get(node.op), f"{where}: node {node.name!r}")
 
 
 def check_params(graph: SymbolGraph, params: Parameters, where: str, *, finite: bool = True) -> None:
-    """Raise ModelError unless the parameters have the shapes that the graph tells and, read whole, `finite` values.
+    """Raise ModelError unless the parameters have the shapes that the graph implies and, if `finite`, finite elements.
 
-    What the graph does not tell, MXNet's shape inference compares later.
+    MXNet's shape inference later checks the shapes that the graph does not imply.
     """
     told = implied_shapes(graph)
     for name in graph.variables:
@@ -127,13 +127,13 @@ def check_params(graph: SymbolGraph, params: Parameters, where: str, *, finite: 
             len(expected) != len(info.shape) or any(size not in (0, real) for size, real in zip(expected, info.shape))
         ):
             shown = ", ".join(str(size or "?") for size in expected)
-            raise ModelError(f"{where}: parameter {name} has shape {info.shape}, the graph tells ({shown})")
+            raise ModelError(f"{where}: parameter {name} has shape {info.shape}, the graph implies ({shown})")
         if finite and np.dtype(info.dtype).kind == "f" and not np.isfinite(params[name]).all():
-            raise ModelError(f"{where}: parameter {name} has values that are not finite")
+            raise ModelError(f"{where}: parameter {name} has elements that are not finite")
 
 
 def implied_shapes(graph: SymbolGraph) -> dict[str, tuple[int, ...]]:
-    """Shapes of variables that they carry, or that follow from who reads them; 0 for a size that is free."""
+    """Find shapes of variables that the graph states or that follow from their readers; 0 for an unknown size."""
     found: dict[str, tuple[int, ...]] = {}
     for node in graph.nodes:
         for place, shape in _read_shapes(node).items():
@@ -146,7 +146,7 @@ def implied_shapes(graph: SymbolGraph) -> dict[str, tuple[int, ...]]:
 
 
 def _read_shapes(node: Node) -> dict[int, tuple[int, ...]]:
-    """Place of an input -> the shape that it must have."""
+    """Return position of an input -> required shape."""
     if node.op == "FullyConnected":
         outputs = integer(node.attrs, "num_hidden", 0)
         return {1: (outputs, 0), 2: (outputs,)}
@@ -190,16 +190,16 @@ def _check_inputs(node: Node, known: Mapping[str, Any] | None, label: str) -> No
 
 
 def _check_output(node: Node, index: int, label: str) -> None:
-    # An operator that was allowed by name has the outputs that the file says.
+    # For an operator that was allowed by name, the file decides on the outputs.
     if index and index >= (output_count(node) if node.op in _table() else node.num_outputs):
         name = f"{node.name}:{index}"
-        raise ModelError(f"{label}: reads {name}, an output that {node.op} has not")
+        raise ModelError(f"{label}: reads {name}, an output that {node.op} does not have")
 
 
 def output_count(node: Node) -> int:
-    """How many outputs an operator of the table has with these attributes, those that MXNet hides among them.
+    """Count the outputs, including hidden ones, of an operator of the table with these attributes.
 
-    ``num_outputs`` is what a file says of it, and MXNet reads outside of its memory where that is too large.
+    ``num_outputs`` is only what the file states; MXNet reads out of bounds when it is too large.
     """
     if node.op in with_aliases("SliceChannel"):
         return integer(node.attrs, "num_outputs", 1)
@@ -217,7 +217,7 @@ def output_count(node: Node) -> int:
 
 
 def _check_attribute(key: str, value: str, kind: Any, label: str) -> None:
-    """A value of its type, each of its numbers in its range; what has no known type is MXNet's to refuse."""
+    """Check the type of a value and the ranges of its numbers; MXNet itself checks values of unknown types."""
     text = value.strip()
     if kind is None or kind == "string" or text in ("None", ""):
         return
@@ -232,18 +232,18 @@ def _check_attribute(key: str, value: str, kind: Any, label: str) -> None:
         if good and key in ("shape", "__shape__", "output_size", "reps"):
             good = math.prod(max(1, int(number)) for number in numbers or ()) <= MAX_ELEMENTS
     if not good:
-        raise ModelError(f"{label} is {value[:80]!r}, which it can't be")
+        raise ModelError(f"{label} is {value[:80]!r}, which is not a valid value")
 
 
 def _check_parts(node: Node, label: str) -> None:
-    """What MXNet itself does not check: of exchanged axes none is there twice, and no input or part is missing."""
+    """Check what MXNet does not: no axis of a transpose repeats, no input and no attribute is missing."""
     if node.op == "transpose":
         axes = integers(node.attrs, "axes")
         if len({*axes}) < len(axes):
             raise ModelError(f"{label}: axes is {node.attrs['axes'][:80]!r}, which names one twice")
     found = traits(node.op)
     found = traits(node.op)
-    # Where a file says that an MXNet before 0.9 wrote it, MXNet adds an input that is missing, and reads it unset.
+    # In a file of MXNet before 0.9, MXNet adds a missing input and reads it uninitialized.
     lengths = found.lengths is not None and any(
         flag(node.attrs, key, False) for key in ("use_length", "use_sequence_length")
     )
@@ -257,7 +257,7 @@ def _check_parts(node: Node, label: str) -> None:
 
 
 def _numbers(text: str, kind: str) -> list[float] | None:
-    """The numbers of a value, without those that are None; None where it is no such value."""
+    """Parse the numbers of a value, without None elements; None when the value has another form."""
     several = kind in ("ints", "floats")
     if several and text[0] + text[-1] in ("()", "[]"):
         text = text[1:-1]
@@ -275,7 +275,7 @@ def _numbers(text: str, kind: str) -> list[float] | None:
 def _check_subgraphs(node: Node, label: str, depth: int) -> None:
     subgraphs = node.raw.get("subgraphs", [])
     if not isinstance(subgraphs, list) or (subgraphs and depth == MAX_SUBGRAPHS):
-        raise ModelError(f"{label}: subgraphs are no list, or too deep")
+        raise ModelError(f"{label}: subgraphs are not a list, or nested too deeply")
     if node.op == "_sg_mkldnn_fully_connected" and len(subgraphs) != 1:
         raise ModelError(f"{label}: a {node.op} without its subgraph")
     for subgraph in subgraphs:

@@ -1,4 +1,4 @@
-"""What a variable is for, told by the place at which operators read it."""
+"""Find the roles of variables by the positions at which operators read them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LAYOUT = operators_with(Effect.CAST, Effect.RESHAPE, Effect.TRANSPOSE) | {"slic
 
 
 def auxiliary_states(graph: SymbolGraph) -> list[str]:
-    """Variables that an operator changes, such as BatchNorm's moving mean; ``aux:`` in a parameter file.
+    """List the variables that an operator changes, such as BatchNorm's moving mean; ``aux:`` in a parameter file.
 
     MXNet decides by the graph alone: the prefix of a name in a parameter file may be missing or wrong.
     """
@@ -29,9 +29,9 @@ def auxiliary_states(graph: SymbolGraph) -> list[str]:
 
 
 def shared_auxiliary_states(graphs: Mapping[str, SymbolGraph]) -> list[str]:
-    """The auxiliary states of graphs that share one parameter file; the keys are what messages call them.
+    """List the auxiliary states of graphs that share one parameter file; messages name the graphs by their keys.
 
-    Raises ModelError for a variable that one graph has as an auxiliary state and another as an argument.
+    Raises ModelError for a variable that is an auxiliary state in one graph and an argument in another.
     """
     states = {name: auxiliary_states(graph) for name, graph in graphs.items()}
     found = dict.fromkeys(variable for each in states.values() for variable in each)
@@ -48,7 +48,7 @@ def shared_auxiliary_states(graphs: Mapping[str, SymbolGraph]) -> list[str]:
 
 
 def label_variables(graph: SymbolGraph) -> list[str]:
-    """Variables that are read as labels only, by themselves or in another layout."""
+    """List the variables that are read only as labels, directly or in another layout."""
     only: dict[Node, bool] = {}
     for node in reversed(graph.nodes):  # readers first
         for position, entry in enumerate(node.inputs):
@@ -58,9 +58,9 @@ def label_variables(graph: SymbolGraph) -> list[str]:
 
 
 def input_variables(graph: SymbolGraph, parameters: Container[str] = ()) -> list[str]:
-    """Variables that are neither labels, nor known to be `parameters`, nor read or named as such.
+    """List the variables that are neither labels nor `parameters`, and are not read or named like parameters.
 
-    GluonNLP reshapes some weights before it uses them, and then only the name tells.
+    GluonNLP reshapes some weights before it uses them; then only the name shows that they are parameters.
     """
     others = {*label_variables(graph), *_parameters(graph)}
     return [
@@ -71,7 +71,7 @@ def input_variables(graph: SymbolGraph, parameters: Container[str] = ()) -> list
 
 
 def _parameters(graph: SymbolGraph) -> list[str]:
-    """Variables that operators read only as parameters or auxiliary states."""
+    """List the variables that operators read only as parameters or auxiliary states."""
     found: dict[str, bool] = {}
     for node in graph.nodes:
         for position, entry in enumerate(node.inputs):
