@@ -204,7 +204,7 @@ def test_a_valid_length_that_mxnet_would_misread_is_refused(wrong: float, place:
     valid_length = np.array([3.0, 3.0])
     checked(valid_length=valid_length)
     valid_length[place] = wrong
-    with pytest.raises(DataError, match=rf"^valid_length must be whole numbers from 1 to 6: row {place} holds "):
+    with pytest.raises(DataError, match=rf"^valid_length must be integers from 1 to 6: row {place} holds "):
         checked(valid_length=valid_length)
     with pytest.raises(DataError, match="valid_length"):
         checked(valid_length=valid_length.astype(np.float32))
@@ -215,7 +215,7 @@ def test_a_token_id_outside_of_the_vocabulary_is_refused(wrong: float) -> None:
     """mxnet takes another row of the embedding without a word."""
     token_ids = np.ones((2, 6))
     token_ids[1, 5] = wrong
-    with pytest.raises(DataError, match=r"^token ids must be whole numbers from 0 to 49: row 1, position 5 holds "):
+    with pytest.raises(DataError, match=r"^token ids must be integers from 0 to 49: row 1, position 5 holds "):
         checked(token_ids)
 
 
@@ -223,12 +223,12 @@ def test_a_token_id_outside_of_the_vocabulary_is_refused(wrong: float) -> None:
 def test_a_token_type_that_the_model_has_not_is_refused(wrong: float) -> None:
     token_types = np.zeros((2, 6))
     token_types[0, 3] = wrong
-    with pytest.raises(DataError, match=r"^token types must be whole numbers from 0 to 1: row 0, position 3 holds "):
+    with pytest.raises(DataError, match=r"^token types must be integers from 0 to 1: row 0, position 3 holds "):
         checked(None, token_types)
 
 
 def test_a_length_beyond_the_position_table_is_refused() -> None:
-    with pytest.raises(DataError, match=r"^length 13 is outside of the position table of 12 rows$"):
+    with pytest.raises(DataError, match=r"^length 13 is outside the position table of 12 rows$"):
         checked(length=13)
     with pytest.raises(DataError, match=r"^length 0 is outside"):
         checked(length=0)
@@ -237,11 +237,11 @@ def test_a_length_beyond_the_position_table_is_refused() -> None:
 @pytest.mark.parametrize(
     ("ids", "types", "message"),
     [
-        ([], [], r"^valid_length must be whole numbers from 1 to 6: row 7 holds 0$"),
-        ([3, 99, 4], [0, 0, 0], r"^token ids must be whole numbers from 0 to 49: row 7, position 1 holds 99$"),
-        ([3, 10**400, 4], [0, 0, 0], r"^row 7 holds a value that is not a token id or token type: int too large"),
-        ([3, "cat", 4], [0, 0, 0], r"^row 7 holds a value that is not a token id or token type: "),
-        ([3, None, 4], [0, 0, 0], r"^token ids must be whole numbers from 0 to 49: row 7, position 1 holds nan$"),
+        ([], [], r"^valid_length must be integers from 1 to 6: row 7 holds 0$"),
+        ([3, 99, 4], [0, 0, 0], r"^token ids must be integers from 0 to 49: row 7, position 1 holds 99$"),
+        ([3, 10**400, 4], [0, 0, 0], r"^row 7 holds what is no token id or type: int too large"),
+        ([3, "cat", 4], [0, 0, 0], r"^row 7 holds what is no token id or type: "),
+        ([3, None, 4], [0, 0, 0], r"^token ids must be integers from 0 to 49: row 7, position 1 holds nan$"),
         ([3, 9, 4], [0, 0], r"^row 7 has 3 token ids and 2 token types, at most 6 fit$"),
         ([3] * 7, [0] * 7, r"^row 7 has 7 token ids and 7 token types, at most 6 fit$"),
     ],

@@ -216,8 +216,8 @@ UNSAFE: dict[str, tuple[dict[str, object], str]] = {
     "half an id": ({"data0": np.full((3, 9), 1.5)}, "token ids must be"),
     "huge id": ({"data0": np.full((3, 9), 1e300)}, "token ids must be"),
     "third token type": ({"data1": np.full((3, 9), 2)}, "token types must be"),
-    "length 0": ({"data2": np.array([9, 0, 4])}, "valid_length must be whole numbers from 1 to 9: row 1 holds 0"),
-    "length above T": ({"data2": np.array([10, 1, 4])}, "valid_length must be whole numbers from 1 to 9"),
+    "length 0": ({"data2": np.array([9, 0, 4])}, "valid_length must be integers from 1 to 9: row 1 holds 0"),
+    "length above T": ({"data2": np.array([10, 1, 4])}, "valid_length must be integers from 1 to 9"),
     "length NaN": ({"data2": np.array([9, np.nan, 4])}, "valid_length must be"),
     "too long": ({"data0": np.ones((3, 41)), "data1": np.zeros((3, 41))}, "length 41 is outside"),
     "one axis": ({"data0": np.ones(9)}, "inputs need the shapes (N, T)"),
@@ -260,11 +260,11 @@ def test_inputs_are_checked_against_both(cli: Cli, bundles: dict[str, Path], tmp
     arrays = {"data0": np.ones((1, 30)), "data1": np.zeros((1, 30)), "data2": np.array([30])}
     np.savez(tmp_path / "long.npz", **arrays)
     refused = refusal(cli("diff", bundles["sequence"], small, "--inputs", tmp_path / "long.npz"))
-    assert f"{small}: length 30 is outside of the position table of 24 rows" in refused
+    assert f"{small}: length 30 is outside the position table of 24 rows" in refused
     arrays = {"data0": rng.integers(50, 53, size=(1, 9)), "data1": np.zeros((1, 9)), "data2": np.array([9])}
     np.savez(tmp_path / "words.npz", **arrays)
     refused = refusal(cli("diff", bundles["sequence"], small, "--inputs", tmp_path / "words.npz"))
-    assert f"{small}: token ids must be whole numbers from 0 to 49" in refused
+    assert f"{small}: token ids must be integers from 0 to 49" in refused
     done = cli("diff", bundles["sequence"], small, "--run")
     assert done.code == 0, done.err
     assert "shape (2, 16, 32) against (2, 16, 16)" in done.out
@@ -281,7 +281,7 @@ def test_positions_of_masked_words_are_checked_too(cli: Cli, tmp_path: Path) -> 
         if fits:
             assert result.code == 0, result.err
         else:
-            assert "positions data3 must be whole numbers from 0 to 8" in refusal(result)
+            assert "positions data3 must be integers from 0 to 8" in refusal(result)
 
 
 def test_lengths_are_checked_in_a_part_that_is_no_bert_too(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_lengths_are_checked_in_a_part_that_is_no_bert_too(cli: Cli, bundles: di
         if fits:
             assert result.code == 0, result.err
         else:
-            assert "lengths data2 must be whole numbers from 1 to 5" in refusal(result)
+            assert "lengths data2 must be integers from 1 to 5" in refusal(result)
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 and no more", None])

@@ -83,7 +83,7 @@ def test_any_symbol_takes_a_head_when_its_input_shapes_are_given() -> None:
 
 
 def test_a_symbol_that_has_a_head_takes_no_second_one(bundles: dict[str, Path]) -> None:
-    with pytest.raises(UsageError, match="has a layer fc-finetune already"):
+    with pytest.raises(UsageError, match="already has a layer fc-finetune"):
         graft(graft_for_inference(load(bundles["cls"]), 2), 2)
 
 

@@ -32,7 +32,7 @@ def base(request: pytest.FixtureRequest, tiny_hf: Path, tmp_path_factory: pytest
 
 
 def message(wrong: float) -> str:
-    return f"valid_length must be whole numbers from 1 to {LENGTH}: row 1 holds {np.float32(wrong):g}"
+    return f"valid_length must be integers from 1 to {LENGTH}: row 1 holds {np.float32(wrong):g}"
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -50,7 +50,7 @@ def test_before_a_part_of_a_bert_is_run(bundles: dict[str, Path], tmp_path: Path
     part = open_model(extract(bundles["mean"], tmp_path / "part", ["mean"], ["layer 1"]).bundle.prefix)
     states = next(name for name in part.inputs if name != "data2")
     inputs = {states: np.ones((2, LENGTH, 32), np.float32), "data2": np.array([LENGTH, wrong], np.float32)}
-    with pytest.raises(DataError, match="lengths data2 must be whole numbers from 1 to 6: row 1 holds "):
+    with pytest.raises(DataError, match="lengths data2 must be integers from 1 to 6: row 1 holds "):
         model_values(part, inputs)
 
 
@@ -66,13 +66,13 @@ def test_before_diff_runs_two_on_given_inputs(cli: Cli, bundles: dict[str, Path]
 @pytest.mark.parametrize(
     ("ids", "why"),
     [
-        ([], "valid_length must be whole numbers from 1 to "),
+        ([], "valid_length must be integers from 1 to "),
         ([3] * 41, "row 1 has 41 token ids and 41 token types, at most 40 fit"),
         (
             [3, len(VOCABULARY), 4],
-            f"token ids must be whole numbers from 0 to {len(VOCABULARY) - 1}: row 1, position 1 ",
+            f"token ids must be integers from 0 to {len(VOCABULARY) - 1}: row 1, position 1 ",
         ),
-        ([3, -1, 4], "token ids must be whole numbers from 0 to "),
+        ([3, -1, 4], "token ids must be integers from 0 to "),
     ],
 )
 def test_before_a_forward_for_prediction_and_for_training(bundles: dict[str, Path], ids: list[int], why: str) -> None:

@@ -177,12 +177,12 @@ CASES: dict[tuple[int, ...], dict[str, Make]] = {
 
 REFUSED: dict[str, tuple[Make, str]] = {
     "codes that join axes": (of_x("Reshape", shape=(-3, 0, 0), name="it"), "has the shape '(-3, 0, 0)'"),
-    "Dropout at inference": (of_x("Dropout", mode="always", name="it"), "drops at inference too"),
+    "Dropout at inference": (of_x("Dropout", mode="always", name="it"), "also drops at inference"),
     "another dtype": (
         lambda x, y: mx.sym.Cast(mx.sym.Cast(x, dtype="uint8", name="it"), dtype="float32"),
         "gives uint8",
     ),
-    "LayerNorm of another axis": (of_x("LayerNorm", axis=1, name="it"), "normalises axis 1 of 4"),
+    "LayerNorm of another axis": (of_x("LayerNorm", axis=1, name="it"), "normalizes axis 1 of 4"),
     "slice backwards": (of_x("slice", begin=(None,), end=(None,), step=(-1,), name="it"), "goes backwards"),
     "tile with a new axis": (of_x("tile", reps=(1, 1, 1, 1, 2), name="it"), "adds axes"),
     "SoftmaxOutput of more axes": (of_x("SoftmaxOutput", name="it"), "has more than two axes and no preserve_shape"),
@@ -191,8 +191,8 @@ REFUSED: dict[str, tuple[Make, str]] = {
         "reads a length (use_length)",
     ),
     "a range as long as its reader": (
-        lambda x, y: mx.sym.broadcast_add(x, mx.sym.contrib.arange_like(y, name="it")),
-        "numbers all elements",
+        lambda x, y: mx.sym.broadcast_add(x, mx.sym.contrib.arange_like(y, axis=3, name="it")),
+        "does not convert to ONNX",
     ),
     "broadcast_like of some axes": (
         lambda x, y: mx.sym.broadcast_like(
@@ -203,9 +203,9 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "selu": (of_x("LeakyReLU", act_type="selu", name="it"), "has the activation 'selu'"),
     "an output that is a by-product": (
         lambda x, y: mx.sym.broadcast_add(x, mx.sym.LayerNorm(x, output_mean_var=True, name="it")[1], name="reader"),
-        "reads it:1, which has no ONNX form",
+        "reads it:1, which does not convert to ONNX",
     ),
-    "an operator that is not in the table": (of_x("sort", name="it"), "has no ONNX form here"),
+    "an operator that is not in the table": (of_x("sort", name="it"), "does not convert to ONNX"),
 }
 
 

@@ -239,7 +239,7 @@ def test_aliases_and_defaults_of_the_traits_are_those_of_the_installed_mxnet() -
     registered = {*library.registered()}
     for operator, found in operator_traits.TRAITS.items():
         if operator not in registered:
-            assert operator == "CuDNNBatchNorm"  # for GPUs only
+            assert operator == "CuDNNBatchNorm"  # in builds for GPUs only
             continue
         kinds = library.parameters(operator)
         for alias in found.aliases:
@@ -252,6 +252,8 @@ def test_aliases_and_defaults_of_the_traits_are_those_of_the_installed_mxnet() -
 def test_traits_name_attributes_of_the_table() -> None:
     table = json.loads(Path(operator_versions.__file__).with_name("operators.json").read_text())["operators"]
     for operator, found in operator_traits.TRAITS.items():
+        if operator == "CuDNNBatchNorm":  # in builds for GPUs only
+            continue
         assert {operator, *found.aliases} <= {*table}
         attributes = {name for names in table[operator].get("attributes", {}).values() for name in names}
         assert {*found.defaults} <= attributes, operator
@@ -273,15 +275,16 @@ def operators_in(path: Path) -> Iterator[str]:
             values = node.comparators
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             values = [keyword.value for keyword in node.keywords if keyword.arg == "op"]
-            values += node.args[:1] if node.func.attr == "add" and len(node.args) > 1 else []
-            values += node.args[1:2] if node.func.attr in ("replace", "insert_after") else []
+            if isinstance(node.func.value, ast.Name) and node.func.value.id in ("graph", "base", "rest"):
+                values += node.args[:1] if node.func.attr == "add" else []
+                values += node.args[1:2] if node.func.attr in ("replace", "insert_after") else []
         for value in values:
             for constant in ast.walk(value):
                 if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
                     yield constant.value
 
 
-@pytest.mark.parametrize("package", ["symbol", "passes", "analysis", "execution", "bundle", "surgery", "inspection"])
+@pytest.mark.parametrize("package", ["symbol", "passes", "analysis", "execution", "bundle", "surgery"])
 def test_operators_that_the_code_names_exist(package: str) -> None:
     folder = Path(operator_traits.__file__).parents[1] / package
     named = {name for path in folder.glob("*.py") for name in operators_in(path)}

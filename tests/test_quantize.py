@@ -302,7 +302,7 @@ def test_what_can_not_be_quantized_is_refused(
 
     out, calibrate = tmp_path / "q", ("--calibrate", tables.dev)
     assert "has no classifier" in error(bundles["cls"], out, *calibrate)
-    assert "is int8 already" in error(quantized.bundle.prefix, out, *calibrate)
+    assert "is already int8" in error(quantized.bundle.prefix, out, *calibrate)
     assert "exists" in error(classifier, quantized.bundle.prefix, *calibrate, code=2)
     assert "is the float32 model itself" in error(classifier, classifier, *calibrate, "--force", code=2)
     assert "at least 1" in error(classifier, out, *calibrate, "--rows", 0, code=2)

@@ -1,2 +1,4 @@
-"""Graphs as they are computed here, which need not be how they are written for every MXNet: the same functions of the
-same parameters, made quick on a CPU. Nothing of it is ever written to a file."""
+"""Graphs rewritten in memory for speed on this machine's CPU: the same functions of the same parameters.
+
+These graphs are never written to a file.
+"""

@@ -1,4 +1,4 @@
-"""Symbols rewritten in memory for inference on a CPU, with parameters made of those that the files hold."""
+"""Symbols for fast inference on a CPU, with parameters computed from those of a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bertsym.symbol.params import Array
 
 @dataclasses.dataclass(frozen=True)
 class InferenceSymbols:
-    """Symbols of one function."""
+    """Symbols of the same function for different batches."""
 
     padded: Any  #: for any batch
     unpadded: Any  #: for batches without padding
@@ -29,15 +29,15 @@ class InferenceSymbols:
 
 
 class FastInference:
-    """A symbol whose parameters have the `shapes` in forms that are quick, and forward only.
+    """Fast symbols for inference, made from a symbol whose parameters have the `shapes`.
 
-    A symbol without a BERT that can be written in another form keeps its encoder.
+    A symbol without a BERT encoder that can be written in another form keeps its nodes.
     """
 
     def __init__(self, symbol: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
         graph = SymbolGraph.parse(symbol.tojson())
         remove_input_guard(graph)  # the inputs were checked
-        #: parameters of which rows are taken
+        #: names of the embedding tables
         self.tables = frozenset(node.inputs[1].node.name for node in graph.find(op="Embedding"))
         self._spec: EncoderSpec | None = None
         try:
@@ -54,7 +54,7 @@ class FastInference:
             self.symbols = InferenceSymbols(*[to_symbol(apply_to_copy(graph, fuse_gelu))] * 3)
 
     def parameters(self, params: Mapping[str, Array]) -> dict[str, Array]:
-        """The arrays that the symbols read, made of `params`; views of them where possible."""
+        """Compute the arrays that the symbols read from `params`; they are views where possible."""
         wanted = {name for symbol in vars(self.symbols).values() for name in symbol.list_arguments()}
         made = inference_parameters(self._spec, params, wanted) if self._spec is not None else {}
         return {**made, **{name: array for name, array in params.items() if name in wanted}}

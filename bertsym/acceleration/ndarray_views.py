@@ -1,4 +1,4 @@
-"""Arrays of MXNet and numpy on the same memory."""
+"""numpy views of the memory of MXNet arrays."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from bertsym.symbol.params import Array
 
 
 def memory_of(array: Any) -> Array:
-    """The memory of a float32 NDArray on a CPU, which must live as long; nothing waits for who still uses it.
+    """Return a numpy view of a float32 NDArray on a CPU.
 
-    What mx.nd.from_numpy makes is freed in a thread of MXNet, by a Python function: a fork, for which MXNet waits until
-    its threads are idle, never ends then (that of `subprocess` too, in Python 3.9).
+    The NDArray must outlive the view. There is no synchronization with MXNet operations that use the memory.
+
+    mx.nd.from_numpy is no alternative: MXNet frees its arrays by a Python function in a thread of its own, and a fork,
+    before which MXNet waits until its threads are idle, then never ends (also the fork of `subprocess` in Python 3.9).
     """
     pointer = ctypes.c_void_p()
     mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))

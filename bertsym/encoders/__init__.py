@@ -1,1 +1,1 @@
-"""What a BERT is in MXNet: its configuration, its parameters, its encoder graph, outputs and heads."""
+"""BERT encoders in MXNet: configuration, parameters, graphs, outputs and heads."""

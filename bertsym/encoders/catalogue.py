@@ -1,6 +1,6 @@
-"""What a bundle can hold, as data: outputs, finished heads, operators."""
+"""Outputs, finished heads and operators that a bundle can have, as data."""
 
-#: encoder output -> what it is; (N, U), and (N, T, U) for the last one
+#: encoder output -> description; (N, U) float32, ``sequence`` (N, T, U)
 OUTPUTS = {
     "cls": "the encoding of the [CLS] token, position 0 of the sequence",
     "pooled": "tanh(Dense) of the encoding of the [CLS] token, BERT's pooler",
@@ -15,7 +15,7 @@ FINISHED_HEADS = {
     "qa": ("sequence", "bertforqa0_dense0"),
 }
 
-#: the layers that fine-tuning adds, and the label of the last one
+#: names of the layers that fine-tuning adds, and of the label
 FULLY_CONNECTED, SOFTMAX, LABEL_NAME = "fc-finetune", "softmax", "softmax_label"
 
 #: the operators of all forms and their heads

@@ -1,4 +1,4 @@
-"""The numbers that define a BERT encoder."""
+"""The configuration of a BERT encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertsym.errors import ModelError
 
 INITIALIZER_RANGE = 0.02  #: standard deviation of new weights (Devlin et al. 2018)
 
-# No BERT is larger; what is declares a damaged file, before anything of that size is made.
+# No BERT is larger: a damaged file is refused before anything of its size is allocated.
 _LARGEST = 1 << 24
 _HUGE = 1e300  # an int of hundreds of digits compares with a float, but does not convert to one
 MAX_LAYERS = 256
@@ -56,7 +56,7 @@ class BertConfig:
 
     @classmethod
     def from_model_name(cls, name: str, vocab_size: int) -> BertConfig:
-        """Config of a GluonNLP model name, ``bert_LAYERS_UNITS_HEADS``, feed-forward 4 times as wide.
+        """Create the config of a GluonNLP model name, ``bert_LAYERS_UNITS_HEADS``; hidden_size is 4 * units.
 
         Raises ModelError when the name has another form.
         """
@@ -68,14 +68,14 @@ class BertConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BertConfig:
-        """The inverse of `to_dict`; raises ModelError on unknown or missing keys."""
+        """Create a config from the result of `to_dict`; raises ModelError on unknown or missing keys."""
         names = {field.name for field in dataclasses.fields(cls)}
         if set(values) != names:
             raise ModelError(f"BERT config: keys differ from the known ones: {sorted(set(values) ^ names)}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain numbers, for JSON."""
+        """Convert the fields to plain numbers, for JSON."""
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:

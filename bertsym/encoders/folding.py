@@ -13,7 +13,7 @@ from bertsym.encoders.parameters import Shape
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-FOLDED_NAME = "query_key_value"  #: what names of folded nodes and parameters have in place of ``query``
+FOLDED_NAME = "query_key_value"  #: replaces ``query`` in names of folded nodes and parameters
 _PARTS = ("query", "key", "value")
 
 
@@ -23,7 +23,7 @@ def is_folded(names: Collection[str]) -> bool:
 
 
 def folded_shapes(shapes: Mapping[str, Shape], names: Collection[str]) -> dict[str, Shape]:
-    """The shapes of an encoder's parameters; query, key and value are folded where `names` has the folded name."""
+    """Return shapes of an encoder's parameters; query, key and value are folded where `names` has the folded name."""
     folded: dict[str, Shape] = {}
     for name, shape in shapes.items():
         new = _folded_name(name)

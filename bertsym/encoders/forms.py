@@ -1,4 +1,4 @@
-"""The forms in which an encoder can be written, and which of them an MXNet loads and computes right."""
+"""The forms in which an encoder can be written, and which MXNet versions load them and compute them right."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bertsym.errors import UsageError
 
-#: form -> what it is for
+#: form -> purpose
 FORMS = {
     "portable": "operators of MXNet 1.4, any length: for every version and language binding",
     "gluonnlp": "GluonNLP 0.10's own trace with interleaved attention, which MXNet before 1.6 does not load",
@@ -16,16 +16,16 @@ FORMS = {
 
 @dataclass(frozen=True)
 class Target:
-    """A release line of MXNet that symbols are written for."""
+    """A release line of MXNet for which symbols are written."""
 
-    release: str  #: the last one, which a file says that it was written by: older ones warn
+    release: str  #: the last release of the line; files name it as their writer, and older ones warn
     erf: bool = False  #: whether gelu must be written with erf, which is slower on a CPU
     interleaved: bool = True  #: whether it has the operators of GluonNLP's interleaved attention
 
 
 TARGETS = {
     "1.4": Target("1.4.1", erf=True, interleaved=False),  # has no LeakyReLU gelu
-    "1.5": Target("1.5.1", erf=True, interleaved=False),  # takes wrong gradients of LeakyReLU gelu
+    "1.5": Target("1.5.1", erf=True, interleaved=False),  # computes wrong gradients of LeakyReLU gelu
     "1.6": Target("1.6.0"),
     "1.7": Target("1.7.0", erf=True),  # its LeakyReLU gelu is off by 5e-3 (MKLDNN)
     "1.8": Target("1.8.0"),
@@ -35,10 +35,10 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Form:
-    """How an encoder is written."""
+    """A form of an encoder."""
 
-    name: str = "portable"  #: a key of FORMS, or of `bert.encoder`, which are run here and never written
-    erf: bool = True  #: gelu as x/2 * (1 + erf(x / sqrt 2)) rather than as one operator
+    name: str = "portable"  #: a key of FORMS, or a form of `encoders.graph` that runs here and is never written
+    erf: bool = True  #: whether gelu is x/2 * (1 + erf(x / sqrt 2)) rather than one operator
 
     @property
     def first_only(self) -> bool:
@@ -47,9 +47,10 @@ class Form:
 
 
 def choose_form(name: str | None = None, target: str | None = None) -> Form:
-    """The form `name`, ``portable`` by default, for the MXNet `target`.
+    """Choose the form `name`, ``portable`` by default, for the MXNet `target`.
 
-    Without one the portable form is right in every MXNet from 1.4 on, and the others are for 1.6 and later but 1.7.
+    Without a target, the portable form is right in every MXNet from 1.4 on, and the other forms in 1.6 and later except
+    1.7.
     Raises UsageError for a form that the target does not load, and for unknown names.
     """
     name = name or "portable"

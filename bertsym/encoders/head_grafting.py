@@ -1,4 +1,4 @@
-"""Heads on any symbol graph, without mxnet: for training and for inference, with names that stay the same."""
+"""Graft heads onto any symbol graph, without mxnet, for training and for inference."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from bertsym.symbol.node import Node, Output
 
 DROPOUT = "dropout-finetune"
 REGRESSION, REGRESSION_LABEL = "regression", "regression_label"
-SPANS = ("start", "end")  #: of an answer; the losses, and the beginnings of their labels' names
-IGNORED = -1  #: label of a token that does not count
+SPANS = ("start", "end")  #: ends of an answer: names of the losses, prefixes of their labels
+IGNORED = -1  #: label of a token that the loss ignores
 
 
 @dataclass(frozen=True)
 class HeadKind:
-    """What a kind of head reads and gives."""
+    """Inputs and outputs of a kind of head."""
 
-    reads_tokens: bool  #: (N, T, U) rather than (N, U)
-    num_outputs: int | None  #: where it can't be chosen
-    label_inputs: tuple[tuple[str, tuple[str, ...]], ...]  #: of the training graph: names and shapes
+    reads_tokens: bool  #: whether it reads (N, T, U) rather than (N, U)
+    num_outputs: int | None  #: None where the user chooses it
+    label_inputs: tuple[tuple[str, tuple[str, ...]], ...]  #: names and shapes of the labels in the training graph
 
 
 HEADS = {
@@ -31,7 +31,7 @@ HEADS = {
 }
 
 
-def add_head(
+def graft_onto_graph(
     graph: SymbolGraph,
     at: Output,
     head: str,
@@ -42,11 +42,10 @@ def add_head(
     cls_slice: bool = False,
     time_major: bool = False,
 ) -> tuple[SymbolGraph, SymbolGraph, Output]:
-    """The inference graph and the training graph, each with a head of a kind of HEADS on `at`.
+    """Graft a head of HEADS onto the tensor `at`.
 
-    And the tensor of the first that is `at`.
-
-    Dropout ``dropout-finetune`` -> FullyConnected ``fc-finetune`` (num_outputs), and then
+    Returns the graph for inference, the graph for training, and the tensor `at` in the graph for inference. The head is
+    Dropout ``dropout-finetune`` -> FullyConnected ``fc-finetune`` (num_outputs), followed by
 
     - ``classification``: softmax ``softmax`` (N, C); in training SoftmaxOutput ``softmax``, label
       ``softmax_label`` (N,)
@@ -57,8 +56,8 @@ def add_head(
     - ``qa``: the logits (N, T, 2) of start and end; in training SoftmaxOutputs ``start`` and ``end`` over the
       tokens, labels ``start_label`` and ``end_label`` (N,)
 
-    With `cls_slice`, `at` is (N, T, units) and the head reads its position 0; with `time_major` it is
-    (T, N, units) and is exchanged first. Raises UsageError for a name that is taken.
+    With `cls_slice`, `at` is (N, T, units) and the head reads position 0; with `time_major`, `at` is
+    (T, N, units) and transposed first. Raises UsageError for a name that is taken.
     """
     base, copies = graph.copied()
     place = end = Output(copies[at.node], at.index)
@@ -88,7 +87,7 @@ def _training(base: SymbolGraph, head: str) -> SymbolGraph:
     graph = base.copy()
     (logits,) = graph.outputs
     if head == "qa":
-        # (N, T, 2) as two of (N, T): SoftmaxOutput then chooses among the tokens.
+        # Split (N, T, 2) into two (N, T): each SoftmaxOutput then chooses among the tokens.
         attrs = {"axis": "2", "num_outputs": "2", "squeeze_axis": "True"}
         spans = graph.add("SliceChannel", "spans", [logits], attrs, num_outputs=2)
         graph.set_outputs([_loss(graph, "SoftmaxOutput", name, Output(spans, i)) for i, name in enumerate(SPANS)])

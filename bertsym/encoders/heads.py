@@ -1,4 +1,4 @@
-"""Heads: the fine-tuning head that is grafted onto one chosen output, and GluonNLP's finished ones."""
+"""Graft the fine-tuning head onto an ``mx.sym.Symbol``, and build GluonNLP's finished heads."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def graft(
 ) -> Any:
     """Graft a classifier onto `symbol`: Dropout -> FullyConnected -> SoftmaxOutput, ready for Module.fit.
 
-    As ``fine-tune-model`` of MXNet's Clojure BERT example does. The parameters are ``fc-finetune_weight``
+    It equals the head of ``fine-tune-model`` in MXNet's Clojure BERT example. The parameters are ``fc-finetune_weight``
     (num_classes, U) and ``fc-finetune_bias`` (num_classes,), the label is ``softmax_label`` (N,), the
     output ``softmax_output`` (N, num_classes).
 
-    `symbol` must have one output, of shape (N, U). FullyConnected would flatten (N, T, U) silently,
-    which makes the weight (num_classes, T*U) and locks the length: that needs `whole_sequence`. `shapes`
-    are input shapes from which the rank is inferred, if the inputs are not those of a BERT.
+    `symbol` must have one output, of shape (N, U). FullyConnected would silently flatten (N, T, U),
+    which makes the weight (num_classes, T*U) and locks the length: `whole_sequence` allows that. `shapes` are the
+    shapes of the inputs, needed for inputs other than those of a BERT.
 
     Raises UsageError for several outputs, for another rank, and for numbers out of range.
     """
@@ -52,7 +52,7 @@ def graft_for_inference(
     whole_sequence: bool = False,
     shapes: _Shapes | None = None,
 ) -> Any:
-    """The graph of `graft` for prediction: without a label, with the same parameters and output name."""
+    """Graft the head of `graft` for prediction: without a label, with the same parameters and output name."""
     return mx.sym.softmax(_logits(symbol, num_classes, dropout, whole_sequence, shapes), name=SOFTMAX)
 
 
@@ -75,7 +75,7 @@ def _check_output(symbol: Any, whole_sequence: bool, shapes: _Shapes | None) -> 
         )
     arguments = symbol.list_arguments()
     if any(name.startswith(f"{FULLY_CONNECTED}_") for name in arguments):
-        raise UsageError(f"the symbol has a layer {FULLY_CONNECTED} already: graft onto an encoder without a head")
+        raise UsageError(f"the symbol already has a layer {FULLY_CONNECTED}: graft onto an encoder without a head")
     if shapes is None:
         shapes = [(name, shape) for name, shape in input_shapes(2, 8) if name in arguments]
     _, (shape,), _ = symbol.infer_shape_partial(**dict(shapes))
@@ -91,7 +91,7 @@ def _check_output(symbol: Any, whole_sequence: bool, shapes: _Shapes | None) -> 
 
 
 def head_parameters(symbol: Any, base_arguments: Sequence[str], shapes: _Shapes, seed: int) -> dict[str, Array]:
-    """`initial_parameters` of those that `symbol` has and its base does not have; `shapes` are those of the inputs."""
+    """Initialize the parameters of `symbol` that its base does not have; `shapes` are the shapes of the inputs."""
     known = {*base_arguments, LABEL_NAME}
     argument_shapes, _, _ = symbol.infer_shape(**dict(shapes))
     named = zip(symbol.list_arguments(), argument_shapes)
@@ -99,7 +99,7 @@ def head_parameters(symbol: Any, base_arguments: Sequence[str], shapes: _Shapes,
 
 
 def initial_parameters(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Array]:
-    """Initial float32 elements of a head's parameters: weights normal(0, 0.02), biases 0, drawn from `seed`."""
+    """Initialize a head's float32 parameters: weights normal(0, 0.02), drawn from `seed`, and biases 0."""
     rng = np.random.default_rng(seed)
     return {
         name: np.zeros(shape, np.float32)
@@ -110,14 +110,14 @@ def initial_parameters(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict
 
 
 def finished_head(config: BertConfig, task: str, num_classes: int, dropout: float = 0.1, form: Form = Form()) -> Any:
-    """`finished_graph` as an ``mx.sym.Symbol``."""
+    """Build `finished_graph` as an ``mx.sym.Symbol``."""
     return mx.sym.load_json(finished_graph(config, task, num_classes, dropout, form).to_json())
 
 
 def finished_graph(
     config: BertConfig, task: str, num_classes: int, dropout: float = 0.1, form: Form = Form()
 ) -> SymbolGraph:
-    """A BERT with an untrained head that ends in logits, as GluonNLP's ``export.py --task`` writes it.
+    """Build a BERT with an untrained head that ends in logits, as GluonNLP's ``export.py --task`` writes it.
 
     ``classification`` (N, num_classes) and ``regression`` (N, 1) read the pooler, ``qa`` (N, T, 2) every
     token. The output node is ``logits``.
@@ -130,7 +130,7 @@ def record_finished(config: BertConfig, task: str, num_classes: int, dropout: fl
     """The RecordedSymbol of `finished_graph`."""
     output, prefix = FINISHED_HEADS[task]
     data = record_output(config, output, form)
-    if task != "qa":  # GluonNLP's BertForQA has none
+    if task != "qa":  # GluonNLP's BertForQA has no dropout
         data = sym.Dropout(data, p=dropout, name=f"{prefix}_dropout")
     shapes = finished_shapes(config, task, num_classes)
     parameters = (sym.var(name, shape=shape) for name, shape in shapes.items())
@@ -138,6 +138,6 @@ def record_finished(config: BertConfig, task: str, num_classes: int, dropout: fl
 
 
 def finished_shapes(config: BertConfig, task: str, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the parameters of a finished head: weight and bias."""
+    """Return name -> shape of the parameters of a finished head: weight and bias."""
     prefix = FINISHED_HEADS[task][1]
     return {f"{prefix}_weight": (num_classes, config.units), f"{prefix}_bias": (num_classes,)}

@@ -1,4 +1,4 @@
-"""The three inputs of every BERT symbol, and the check that stands between them and libmxnet."""
+"""The three inputs of every BERT symbol, and the checks that libmxnet omits."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def input_shapes(batch_size: int, length: int) -> list[tuple[str, tuple[int, ...]]]:
-    """(name, shape) of the inputs, as Module.bind takes them."""
+    """Return (name, shape) of the inputs, as Module.bind takes them."""
     return list(zip(INPUT_NAMES, [(batch_size, length), (batch_size, length), (batch_size,)]))
 
 
 class Limits(Protocol):
-    """What bounds the inputs: of a BertConfig, or of a BERT that was recognised in a graph."""
+    """Upper bounds of the inputs: a BertConfig, or an encoder that was detected in a graph."""
 
     @property
     def vocab_size(self) -> int:
-        """Rows of the table of words."""
+        """Rows of the token embedding."""
 
     @property
     def token_type_vocab_size(self) -> int:
-        """Rows of the table of token types."""
+        """Rows of the segment embedding."""
 
     @property
     def max_length(self) -> int:
-        """Rows of the position table."""
+        """Rows of the position embedding."""
 
 
 def check_inputs(
@@ -50,8 +50,8 @@ def check_inputs(
 ) -> None:
     """Raise DataError unless a forward with these arrays is safe: (N, T), (N, T) and (N,).
 
-    mxnet 1.9.1 clips ids silently, and accesses memory out of bounds for a wrong valid_length. The error
-    names the first wrong value, its position in the row, from 0, and the row: of `rows`, or else counted from 0.
+    mxnet 1.9.1 clips ids silently, and reads and writes out of bounds on a wrong valid_length. The error names the
+    first wrong value, its position in the row, from 0, and the row: its number in `rows`, or else counted from 0.
     """
     if token_ids.ndim != 2 or token_types.shape != token_ids.shape or valid_length.shape != token_ids.shape[:1]:
         raise DataError(
@@ -60,18 +60,18 @@ def check_inputs(
         )
     length = token_ids.shape[1]
     if not 1 <= length <= config.max_length:
-        raise DataError(f"length {length} is outside of the position table of {config.max_length} rows")
+        raise DataError(f"length {length} is outside the position table of {config.max_length} rows")
     check_whole("token ids", token_ids, 0, config.vocab_size - 1, rows)
     check_whole("token types", token_types, 0, config.token_type_vocab_size - 1, rows)
     check_whole("valid_length", valid_length, 1, length, rows)
 
 
 def check_whole(what: str, values: _Array, low: int, high: int, rows: Sequence[int] | _Array | None = None) -> None:
-    """Raise DataError, naming the first that is not, unless all values are whole numbers from `low` to `high`."""
-    good = (values >= low) & (values <= high) & (values == np.floor(values))  # NaN is not
+    """Raise DataError, naming the first wrong value, unless all values are integers from `low` to `high`."""
+    good = (values >= low) & (values <= high) & (values == np.floor(values))  # false for NaN
     if good.all():
         return
     place = np.unravel_index(int(good.argmin()), values.shape)
     row, *position = map(int, place)
     where = f"row {row if rows is None else rows[row]}" + "".join(f", position {number}" for number in position)
-    raise DataError(f"{what} must be whole numbers from {low} to {high}: {where} holds {values[place]:g}")
+    raise DataError(f"{what} must be integers from {low} to {high}: {where} holds {values[place]:g}")

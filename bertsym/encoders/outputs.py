@@ -1,4 +1,4 @@
-"""What of the encoder a head can read: one chosen, named output node."""
+"""Outputs of the encoder: one chosen, named output node, which a head can read."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bertsym.symbol.recorder import sym
 
 
 def output_symbol(config: BertConfig, output: str, form: Form = Form()) -> Any:
-    """`output_graph` as an ``mx.sym.Symbol``."""
+    """Build `output_graph` as an ``mx.sym.Symbol``."""
     return mx.sym.load_json(output_graph(config, output, form).to_json())
 
 
 def output_graph(config: BertConfig, output: str, form: Form = Form()) -> SymbolGraph:
-    """The encoder's graph ending in a node that is named as `output` (a key of ``catalogue.OUTPUTS``).
+    """Build the encoder's graph, ending in a node named `output` (a key of ``catalogue.OUTPUTS``).
 
     Shapes: ``cls``, ``pooled`` and ``mean`` (N, U); ``sequence`` (N, T, U); float32.
     """
@@ -34,7 +34,7 @@ def record_output(config: BertConfig, output: str, form: Form) -> Any:
 
 
 def output_parameters(config: BertConfig, output: str) -> list[str]:
-    """Names of the parameters that `output_symbol(config, output)` takes."""
+    """List the names of the parameters of `output_symbol(config, output)`."""
     return list(parameter_shapes(config, pooler=output == "pooled"))
 
 

@@ -7,7 +7,7 @@ from bertsym.encoders.config import BertConfig
 Shape = tuple[int, ...]
 
 # Names as a GluonNLP 0.10 export writes them for the first model of a process. "{i}" is the layer;
-# a shape is written in fields of BertConfig.
+# shapes are fields of BertConfig.
 EMBEDDINGS = {
     "bertmodel0_word_embed_embedding0_weight": ("vocab_size", "units"),
     "bertmodel0_token_type_embed_embedding0_weight": ("token_type_vocab_size", "units"),
@@ -40,12 +40,12 @@ POOLER = {
 
 
 def expand(template: str, num_layers: int) -> list[str]:
-    """The names that a template stands for: one, or one a layer where it holds ``{i}``."""
+    """Expand a template to names: one name, or one for each layer when it contains ``{i}``."""
     return [template.format(i=i) for i in range(num_layers)] if "{i}" in template else [template]
 
 
 def parameter_shapes(config: BertConfig, pooler: bool = True) -> dict[str, Shape]:
-    """Name -> shape of every parameter of the encoder (and the pooler), in the order of the graph."""
+    """Return name -> shape of every parameter of the encoder (and the pooler), in the order of the graph."""
 
     def shape(fields: tuple[str, ...]) -> Shape:
         return tuple(getattr(config, field) for field in fields)

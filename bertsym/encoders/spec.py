@@ -1,4 +1,4 @@
-"""What an encoder's graph is made from: its numbers, its inputs, and the names of its parameters."""
+"""The specification of an encoder's graph: configuration, inputs, and names of parameters."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ ACTIVATIONS = ("gelu", "relu")
 class EncoderSpec:
     """An encoder that any form can express.
 
-    ``token_types`` and ``valid_length`` are None where the encoder reads none; the table of token types is then no
-    parameter, and its size in the config stands for nothing.
+    ``token_types`` and ``valid_length`` are None when the encoder does not read them. Without token types, there is no
+    segment embedding, and its size in the config has no meaning.
     """
 
     config: BertConfig
     token_ids: str = INPUT_NAMES[0]
     token_types: str | None = INPUT_NAMES[1]
     valid_length: str | None = INPUT_NAMES[2]
-    #: names of parameters that are not those of `bert.parameters`: the latter -> the graph's
+    #: name in `encoders.parameters` -> name in the graph, where they differ
     names: Mapping[str, str] = field(default_factory=dict)
-    activation: str = "gelu"  #: of the feed-forward layers, one of ACTIVATIONS
-    #: GluonNLP 0.9 joined the biases of query, key and value one after the other, but their weights head by head,
-    #: so that a head's bias lies in another place than its name says
+    activation: str = "gelu"  #: one of ACTIVATIONS, in the feed-forward layers
+    #: GluonNLP 0.9 concatenated the biases of query, key and value one after the other, but interleaved their weights
+    #: head by head, so a head gets another bias than its name says
     biases_in_turn: bool = False
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """Name -> shape of the parameters, in the names of `bert.parameters`, without the pooler."""
+        """Name in `encoders.parameters` -> shape of the parameters, without the pooler."""
         shapes = parameter_shapes(self.config, pooler=False)
         if self.token_types is None:
             del shapes[TOKEN_TYPES]
         return shapes
 
     def name(self, parameter: str) -> str:
-        """The graph's name of a parameter."""
+        """Return the name of a parameter in the graph."""
         return self.names.get(parameter, parameter)

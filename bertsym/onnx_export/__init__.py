@@ -1,4 +1,4 @@
-"""ONNX files of MXNet symbols: a table of operators, the graph that they make, and the check in onnxruntime.
+"""Convert MXNet symbols to ONNX files: converters of operators, the graph builder, and the check in onnxruntime.
 
-onnx and onnxruntime are imported when a file is made.
+onnx and onnxruntime are imported when a file is written.
 """

@@ -1,4 +1,4 @@
-"""An ONNX graph under construction: nodes that are named after the MXNet nodes that they are made of."""
+"""Build an ONNX graph whose nodes are named after the MXNet nodes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from bertsym.errors import ModelError
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.params import Array
 
-#: an end of a slice, and of a range of axes, that is beyond every axis
+#: end of a slice that is beyond the end of every axis
 TO_THE_END = int(np.iinfo(np.int64).max)
 
 
 class Builder:
-    """Adds the ONNX nodes of one MXNet node after the other.
+    """Adds ONNX nodes for one MXNet node after the other.
 
-    The last ONNX node of an MXNet node ``X`` is named ``X`` and gives ``X_output``, the tensor that MXNet lists so;
-    the others are ``X/PART``. Tensors are float32 but for `integers`, which are int64.
+    The last ONNX node of an MXNet node ``X`` is named ``X``, and its output ``X_output``, as MXNet lists it; the others
+    are named ``X/PART``. Tensors are float32, except `integers`, which are int64.
     """
 
     def __init__(
@@ -37,36 +37,36 @@ class Builder:
         self.parameters = frozenset(parameters)
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, Array] = {}
-        self.transposed: dict[str, str] = {}  #: parameter -> the name that it has transposed
+        self.transposed: dict[str, str] = {}  #: parameter -> name of the transposed parameter
         self.integers: set[str] = set()
         self._ranks = ranks
-        self._names = set(names)  # of tensors, which must differ
-        self._ends = dict(ends)  # outputs of the graph, whose names no other node's tensor gets -> their nodes
+        self._names = set(names)  # of tensors, which must be unique
+        self._ends = dict(ends)  # name of an output of the graph, reserved for it -> its node
         self._made: dict[tuple[str, str], str] = {}
         self._begun: set[str] = set()
         self._node, self._base = Node("", ""), ""
 
     def begin(self, node: Node) -> None:
-        """What is added from here on belongs to this MXNet node."""
+        """Start the conversion of an MXNet node."""
         self._node, self._base = node, _differing(node.name, self._begun)
         self._begun.add(self._base)
 
     def refuse(self, why: str) -> NoReturn:
-        """Raise ModelError about the current MXNet node; the advice ends the message."""
+        """Raise ModelError for the current MXNet node, with the advice at the end of the message."""
         raise ModelError(f"{self.where}: node {self._node.name!r} ({self._node.op}) {why}{self._advice}")
 
     def rank(self, output: Output) -> int:
-        """Number of axes of an MXNet tensor."""
+        """Return the number of axes of an MXNet tensor."""
         if output not in self._ranks:
-            self.refuse(f"reads {output}, whose shape is unknown: give those of the inputs with --shape NAME=SIZES")
+            self.refuse(f"reads {output}, whose shape is unknown: give the shapes of inputs with --shape NAME=SIZES")
         return self._ranks[output]
 
     def add(self, op: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
-        """Add an ONNX node and return its output; without `part` it is the last of the current MXNet node."""
+        """Add an ONNX node and return its output; without `part`, it is the last one of the current MXNet node."""
         return self.add_many(op, inputs, 1, part, **attributes)[0]
 
     def add_many(self, op: str, inputs: Sequence[str], count: int, part: str = "", **attributes: Any) -> list[str]:
-        """The same of a node with several outputs, ``X_output0``, ``X_output1`` and so on."""
+        """Add an ONNX node with several outputs, ``X_output0``, ``X_output1`` and so on."""
         name = f"{self._base}/{part}" if part else self._base
         tensor = name if part else f"{self._base}_output"
         outputs = [self._unique(tensor if count == 1 else f"{tensor}{i}") for i in range(count)]
@@ -90,19 +90,19 @@ class Builder:
         return found
 
     def ints(self, *values: int) -> str:
-        """An int64 vector; equal constants are stored once."""
+        """Add an int64 vector; equal constants are stored once."""
         return self._constant(f"ints {list(values)}", np.array(values, np.int64))
 
     def scalar(self, value: int) -> str:
-        """An int64 scalar."""
+        """Add an int64 scalar."""
         return self._constant(f"int {value}", np.array(value, np.int64))
 
     def number(self, value: float) -> str:
-        """A float32 scalar."""
+        """Add a float32 scalar."""
         return self._constant(f"float {value!r}", np.array(value, np.float32))
 
     def array(self, values: Array) -> str:
-        """A constant of the current MXNet node."""
+        """Add a constant for the current MXNet node."""
         return self._constant(f"{self._base}/values", values)
 
     def _constant(self, name: str, values: Array) -> str:
@@ -110,23 +110,23 @@ class Builder:
         return name
 
     def shape(self, x: str) -> str:
-        """The shape of a tensor, an int64 vector."""
+        """Add the shape of a tensor, an int64 vector."""
         return self._once("Shape", x, "shape")
 
     def sizes(self, x: str, start: int, end: int, part: str) -> str:
-        """Some sizes of a tensor's shape, as an int64 vector; `start` and `end` may count from its end."""
+        """Add a range of a tensor's shape, an int64 vector; `start` and `end` may be negative."""
         return self.add("Slice", [self.shape(x), self.ints(start), self.ints(end)], part)
 
     def as_index(self, x: str) -> str:
-        """A tensor of whole numbers as int64."""
+        """Cast a tensor of integers to int64."""
         return x if x in self.integers else self._once("Cast", x, "int64", to=TensorProto.INT64)
 
     def as_float(self, x: str) -> str:
-        """An input that is int64 as the float32 numbers that MXNet computes with."""
+        """Cast an int64 input to float32, in which MXNet computes."""
         return self._once("Cast", x, "float32", to=TensorProto.FLOAT) if x in self.integers else x
 
     def transpose_of(self, entry: Output, x: str) -> str:
-        """A matrix transposed; a parameter is stored so."""
+        """Transpose a matrix; a parameter is stored transposed."""
         if not entry.node.is_variable or x not in self.parameters:
             return self._once("Transpose", x, "transposed", perm=[1, 0])
         self.transposed[x] = f"{x}/transposed"
@@ -141,7 +141,7 @@ class Builder:
 
 
 def _differing(name: str, taken: Container[str]) -> str:
-    """MXNet takes two operators of one name, ONNX no two nodes and no two tensors."""
+    """Make a name unique: names of operators may repeat in MXNet, but not in ONNX."""
     found, number = name, 2
     while found in taken:
         found, number = f"{name}#{number}", number + 1

@@ -1,4 +1,4 @@
-"""From a symbol graph to an ONNX model, operator by operator."""
+"""Convert a symbol graph to an ONNX model, operator by operator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
 
 
 def needed_nodes(graph: SymbolGraph) -> list[Node]:
-    """The nodes that the outputs depend on, in order."""
+    """List the nodes that the outputs depend on, in order."""
     needed = graph.ancestors(*(output.node for output in graph.outputs))
     return [node for node in graph.nodes if node in needed]
 
@@ -30,11 +30,11 @@ def check_operators(graph: SymbolGraph, where: str, advice: str = "") -> None:
     """Raise ModelError for the first node whose operator does not convert; `advice` ends the message."""
     for node in needed_nodes(graph):
         if not node.is_variable and node.op not in CONVERTERS:
-            raise ModelError(f"{where}: node {node.name!r} ({node.op}) has no ONNX form here{advice}")
+            raise ModelError(f"{where}: node {node.name!r} ({node.op}) does not convert to ONNX{advice}")
 
 
 def integer_inputs(graph: SymbolGraph, inputs: Sequence[str]) -> set[str]:
-    """Inputs that an operator reads as indices or lengths."""
+    """Find the inputs that operators read as indices or lengths."""
     return {
         entry.node.name
         for node in graph.nodes
@@ -54,10 +54,10 @@ def convert(
     where: str,
     advice: str = "",
 ) -> ModelProto:
-    """The ONNX model of a graph: opset 13, float32 inside, parameters stored once.
+    """Convert a graph to an ONNX model: opset 13, float32 inside, parameters stored once.
 
     `ranks` are the numbers of axes of the graph's tensors. `inputs` of dtype ``int64`` are cast where MXNet
-    computes with their numbers. Dense layers on more than two axes read their weight transposed, as NAME/transposed.
+    computes with their elements. Dense layers on more than two axes read their weight transposed, as NAME/transposed.
 
     Raises ModelError, naming the node, for what does not convert; `advice` ends the message.
     """
@@ -87,7 +87,7 @@ def convert(
 
 
 def _add_nodes(builder: Builder, needed: Sequence[Node], ends: Sequence[Output], names: Sequence[str]) -> None:
-    """The ONNX nodes of all MXNet nodes, and the names of the outputs."""
+    """Add the ONNX nodes of all MXNet nodes and name the outputs."""
     tensors: dict[Output, str] = {}
     for node in needed:
         builder.begin(node)
@@ -97,7 +97,7 @@ def _add_nodes(builder: Builder, needed: Sequence[Node], ends: Sequence[Output],
         arguments = []
         for place, entry in enumerate(node.inputs):
             if entry not in tensors:
-                builder.refuse(f"reads {entry}, which has no ONNX form")
+                builder.refuse(f"reads {entry}, which does not convert to ONNX")
             name = tensors[entry]
             arguments.append(name if place in INTEGER_INPUTS.get(node.op, ()) else builder.as_float(name))
         found = CONVERTERS[node.op](builder, node, arguments)
@@ -106,13 +106,13 @@ def _add_nodes(builder: Builder, needed: Sequence[Node], ends: Sequence[Output],
     for end, name in zip(ends, names):
         builder.begin(end.node)
         if end.node.is_variable or end not in tensors:
-            builder.refuse("is an output, which has no ONNX form")
+            builder.refuse("is an output, which does not convert to ONNX")
         if tensors[end] != name:
             builder.name_output(tensors[end], name)
 
 
 def _add_parameters(graph: GraphProto, builder: Builder, params: Parameters, where: str) -> None:
-    """Those that an ONNX node reads; one array at a time is copied."""
+    """Add the parameters that ONNX nodes read; arrays are copied one at a time."""
     read = {name for node in builder.nodes for name in node.input}
     for name in (name for name in params if name in builder.parameters):
         turned = builder.transposed.get(name)
@@ -127,7 +127,7 @@ def _add_parameters(graph: GraphProto, builder: Builder, params: Parameters, whe
 
 
 def _add_parameter(graph: GraphProto, name: str, array: Array) -> None:
-    # In place, since a TensorProto that is appended is copied.
+    # In place: an appended TensorProto would be copied.
     graph.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=array.shape, raw_data=array.tobytes())
 
 

@@ -1,4 +1,4 @@
-"""The operators of MXNet that convert, and the ONNX nodes of opset 13 that compute the same at inference.
+"""Converters of MXNet operators to ONNX nodes of opset 13 that compute the same at inference.
 
 A converter takes the builder, the MXNet node and the names of its inputs, and returns the names of its outputs.
 Sources: the operators' documentation and shape functions in MXNet 1.9.1 (src/operator), ONNX's Operators.md.
@@ -27,13 +27,13 @@ def _renamed(op: str, **attributes: Any) -> Converter:
 
 
 def _identity(b: Builder, node: Node, x: list[str]) -> Result:
-    """Its first input, at inference."""
+    """The operator returns its first input at inference."""
     return x[0]
 
 
 def _dropout(b: Builder, node: Node, x: list[str]) -> Result:
     if node.attrs.get("mode") == "always":
-        b.refuse("drops at inference too (mode=always)")
+        b.refuse("also drops at inference (mode=always), which does not convert")
     return x[0]
 
 
@@ -62,7 +62,7 @@ def _layer_norm(b: Builder, node: Node, x: list[str]) -> Result:
     rank = b.rank(node.inputs[0])
     axis = integer_of(node, "axis") % rank
     if axis != rank - 1:
-        b.refuse(f"normalises axis {axis} of {rank}, only the last one converts")
+        b.refuse(f"normalizes axis {axis} of {rank}, only the last one converts")
     centred = b.add("Sub", [data, b.add("ReduceMean", [data], "mean", axes=[-1])], "centred")
     square = b.add("Pow", [centred, b.number(2.0)], "square")
     variance = b.add("ReduceMean", [square], "variance", axes=[-1])
@@ -95,7 +95,7 @@ def _leaky_relu(b: Builder, node: Node, x: list[str]) -> Result:
         return b.add({"leaky": "LeakyRelu", "elu": "Elu"}[kind], x, alpha=slope)
     if kind != "gelu":
         b.refuse(f"has the activation {kind!r}, which does not convert")
-    # x/2 * (1 + erf(x / sqrt(2))), in the order of operations that onnxruntime knows as gelu.
+    # x/2 * (1 + erf(x / sqrt(2))), in the order that onnxruntime recognizes and fuses as gelu.
     error = b.add("Erf", [b.add("Div", [x[0], b.number(math.sqrt(2))], "divided")], "erf")
     raised = b.add("Add", [error, b.number(1.0)], "raised")
     return b.add("Mul", [b.add("Mul", [x[0], raised], "product"), b.number(0.5)])
@@ -128,7 +128,7 @@ def _sequence_mask(b: Builder, node: Node, x: list[str]) -> Result:
     rank, axis = b.rank(node.inputs[0]), integer_of(node, "axis")
     length = b.add("Gather", [b.shape(x[0]), b.scalar(axis)], "length", axis=0)
     positions = b.add("Range", [b.scalar(0), length, b.scalar(1)], "positions")
-    # The lengths along the texts' axis, the positions along the tokens', both against all that follow.
+    # Lengths along the batch axis, positions along the token axis; both are broadcast to the axes that follow.
     across = b.add("Unsqueeze", [positions, b.ints(1 - axis, *range(2, rank))], "tokens")
     lengths = b.add("Unsqueeze", [b.as_index(x[1]), b.ints(axis, *range(2, rank))], "lengths")
     valid = b.add("Less", [across, lengths], "valid")
@@ -152,7 +152,7 @@ def _div_sqrt_dim(b: Builder, node: Node, x: list[str]) -> Result:
     return b.add("Div", [x[0], b.add("Sqrt", [size], "root")])
 
 
-# Numbers
+# Arithmetic
 
 
 def _reduce(op: str) -> Converter:
@@ -163,9 +163,9 @@ def _reduce(op: str) -> Converter:
         if flag_of(node, "exclude"):
             axes = [axis for axis in range(rank) if axis not in axes]
         axes = axes or list(range(rank))
-        bare = len(axes) == rank and not keep  # MXNet has no tensors without axes
+        bare = len(axes) == rank and not keep  # MXNet does not have tensors without axes
         part = "all" if bare else ""
-        if op == "ReduceSum":  # the only one whose axes are an input in opset 13
+        if op == "ReduceSum":  # the only reduction whose axes are an input in opset 13
             found = b.add(op, [x[0], b.ints(*axes)], part, keepdims=int(keep))
         else:
             found = b.add(op, x, part, axes=axes, keepdims=int(keep))
@@ -175,7 +175,7 @@ def _reduce(op: str) -> Converter:
 
 
 def _with_scalar(op: str, *, first: bool = False) -> Converter:
-    """An operation with a number, which stands `first` in ``_rminus_scalar`` and ``_rdiv_scalar``."""
+    """Arithmetic with a number, which is the `first` operand of ``_rminus_scalar`` and ``_rdiv_scalar``."""
 
     def convert(b: Builder, node: Node, x: list[str]) -> Result:
         operands = [x[0], b.number(decimal_of(node, "scalar"))]
@@ -202,6 +202,12 @@ def _where(b: Builder, node: Node, x: list[str]) -> Result:
     if b.rank(node.inputs[0]) != b.rank(node.inputs[1]):
         b.refuse("chooses whole rows, which does not convert")
     return b.add("Where", [b.add("Cast", x[:1], "bool", to=TensorProto.BOOL), *x[1:]])
+
+
+def _cast(b: Builder, node: Node, x: list[str]) -> Result:
+    if node.attrs.get("dtype") != "float32":
+        b.refuse(f"casts to {node.attrs.get('dtype')}: only float32 converts")
+    return x[0]
 
 
 CONVERTERS: dict[str, Converter] = {

@@ -1,4 +1,4 @@
-"""Write a symbol as an ONNX file that is verified against MXNet in onnxruntime."""
+"""Write a symbol as an ONNX file, verified in onnxruntime against MXNet."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ from bertsym.symbol.params import Array
 from bertsym.verifier import reference_outputs
 
 SUFFIX = ".onnx"
-#: batch size and length of the runs that are compared, as far as the model takes them
+#: batch sizes and lengths of the runs that are compared, where the model allows them
 CHECKED = ((2, 16), (3, 7))
-# A protobuf message ends at 2 GiB; beyond this, parameters go into a file of their own.
+# A protobuf message is limited to 2 GiB; above this size, parameters go into a file of their own.
 _LARGEST = 2_000_000_000
 
 
 @dataclass(frozen=True)
 class OnnxCheck:
-    """One output compared: what onnxruntime computes from the file, and MXNet from the symbol."""
+    """The comparison of one output: onnxruntime with the file, MXNet with the symbol."""
 
     inputs: dict[str, Shape]
     difference: Difference
@@ -59,7 +59,7 @@ class OnnxCheck:
 
 @dataclass(frozen=True)
 class OnnxExportResult:
-    """An ONNX file that was written, its inputs and outputs, the comparisons that it passed, notes on the source."""
+    """A written ONNX file, its inputs and outputs, the comparisons that it passed, and notes on the source."""
 
     path: Path
     inputs: list[Tensor]
@@ -69,7 +69,7 @@ class OnnxExportResult:
 
     @property
     def files(self) -> list[Path]:
-        """The file, and that of its parameters where they are apart."""
+        """The file, and the file of its parameters if they are separate."""
         return [path for path in (self.path, _data_path(self.path)) if path.exists()]
 
 
@@ -86,8 +86,8 @@ def export_onnx(
 
     Inputs keep their names. Token ids, token types and valid_length are int64, (batch, length) and (batch,), any
     other input is float32 as in MXNet. Outputs are float32 and named as MXNet lists them. Batch and length are
-    free where they are in the symbol; `shapes` are those of the inputs whose shape the graph does not
-    determine, and are fixed. More than 2 GB of parameters go into ``OUT.data`` beside it.
+    free where they are free in the symbol; `shapes` fixes the shapes of inputs that the graph does not imply. More than
+    2 GB of parameters go into ``OUT.data`` beside it.
 
     onnx checks the file and onnxruntime runs it beside MXNet on random inputs of two sizes, with padding: each
     output may differ by 1e-5 of its scale. Raises UsageError, ModelError (of a node that does not convert) or
@@ -98,7 +98,7 @@ def export_onnx(
     _require_packages()
     model = open_model(symbol, params, epoch=epoch)
     require_params(model)
-    # Imported here, since onnx may be missing.
+    # Imported here because onnx may be missing.
     from bertsym.onnx_export.conversion import check_operators, integer_inputs
 
     check_operators(model.graph, model.name, _advice(model))
@@ -140,7 +140,7 @@ def _advice(model: Model) -> str:
 
 
 def _samples(model: Model, shapes: Mapping[str, Shape] | None) -> list[dict[str, Array]]:
-    """Random inputs of two sizes; of one, where the free axes are unknown."""
+    """Random inputs of two sizes, or of one where the graph does not show which axes are free."""
     axes = input_axes(model)
     if not axes:
         return [sample_inputs(model, shapes)]
@@ -154,7 +154,7 @@ def _samples(model: Model, shapes: Mapping[str, Shape] | None) -> list[dict[str,
             if name in known:
                 told = ", ".join(map(str, axes[name]))
                 raise UsageError(
-                    f"{model.name}: the graph determines the shape of {name}, ({told}): leave it out of --shape"
+                    f"{model.name}: the graph implies the shape ({told}) of {name}: remove it from --shape"
                 )
         samples.append(sample_inputs(model, {**(shapes or {}), **known}, seed))
     return samples
@@ -163,7 +163,7 @@ def _samples(model: Model, shapes: Mapping[str, Shape] | None) -> list[dict[str,
 def _tensors(
     model: Model, shapes: Mapping[str, Shape] | None, sample: Mapping[str, Array], whole: set[str]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Inputs and outputs, with free axes as ``batch`` and ``length``."""
+    """List inputs and outputs, with free axes as ``batch`` and ``length``."""
     known = known_shapes(model, shapes)
     meanings = input_meanings(model)
 
@@ -186,9 +186,9 @@ def _tensors(
 
 @contextlib.contextmanager
 def _staged(target: Path, force: bool) -> Iterator[Path]:
-    """Yield a path in a temporary folder beside `target`; what was written there moves to it on success."""
+    """Yield a path in a temporary folder beside `target`; on success, the files there are moved to `target`."""
     try:
-        # The parameters first: a model never lacks them.
+        # Parameters first: a model is never without them.
         with work_folder(target, [_data_path(target).name, target.name]) as folder:
             yield folder.new / target.name
             _check_target(target, force)
@@ -198,7 +198,7 @@ def _staged(target: Path, force: bool) -> Iterator[Path]:
 
 
 def _write(model: Model, sample: Mapping[str, Array], inputs: list[Tensor], outputs: list[Tensor], path: Path) -> None:
-    """Convert, write and check a file; the copy of the parameters in memory ends here."""
+    """Convert, write and check a file; the copy of the parameters in memory is freed on return."""
     import onnx
 
     from bertsym.onnx_export.conversion import convert
@@ -224,7 +224,7 @@ def _write(model: Model, sample: Mapping[str, Array], inputs: list[Tensor], outp
         with open(file, "rb") as written:
             os.fsync(written.fileno())
     del converted
-    with _onnx_errors(model.name, "onnx refuses what it was converted to"):
+    with _onnx_errors(model.name, "onnx refuses the converted model"):
         onnx.checker.check_model(str(path), full_check=True)
 
 
@@ -233,15 +233,15 @@ def _compare(
 ) -> list[OnnxCheck]:
     """Run the file beside MXNet; raises VerificationError for an output that differs."""
     assert model.params is not None
-    with quiet_stderr(), _onnx_errors(model.name, "onnxruntime can't load what it was converted to"):
+    with quiet_stderr(), _onnx_errors(model.name, "onnxruntime cannot load the converted model"):
         session = _session(path)
     names = [output.name for output in session.get_outputs()]
     dtypes = {tensor.name: tensor.dtype for tensor in inputs}
     checks = []
     for sample in samples:
-        # MXNet first: what is wrong with the symbol itself it says better.
-        expected = _expected(model, sample)
-        with _onnx_errors(model.name, "onnxruntime can't run what it was converted to"):
+        # MXNet first: its error about a wrong symbol is clearer.
+        expected = model_values(model, sample)
+        with _onnx_errors(model.name, "onnxruntime cannot run the converted model"):
             answers = session.run(names, {name: array.astype(dtypes[name]) for name, array in sample.items()})
         differences = [difference(name, one, two) for name, one, two in zip(names, expected, answers)]
         check_equal(differences, where)
@@ -267,13 +267,13 @@ def _session(path: Path) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong it raises too
+    options.log_severity_level = 4  # errors are raised anyway
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 @contextlib.contextmanager
 def _onnx_errors(where: str, what: str) -> Iterator[None]:
-    """Turn what onnx and onnxruntime raise, for which they have no common class, into a ModelError of one line."""
+    """Turn the exceptions of onnx and onnxruntime, which share no class, into a ModelError of one line."""
     try:
         yield
     except (BertsymError, OSError, MemoryError):

@@ -1,4 +1,4 @@
-"""The metadata of an ONNX file, with which it can be used alone."""
+"""Metadata in an ONNX file, with which it can be used without its bundle."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 from bertsym.bundle import VOCAB_TXT
 from bertsym.model import Model
 
-#: keys of a signature that are kept: how texts become inputs, and of a BERT what it answers
+#: keys of a signature that are kept: the preprocessing of texts, and the classes of a classifier
 _TEXTS = ("family", "max_length", "pair", "pad_id", "special_tokens", "tokenizer")
 _ANSWER = ("encoder_output", "task", "dataset", "class_names", "encoder_trained")
 
 
 def input_meanings(model: Model) -> dict[str, str]:
-    """What a bundle says of its inputs, by name."""
+    """Return the meanings of a bundle's inputs by name."""
     return {tensor.name: tensor.meaning for tensor in model.bundle.signature.inputs} if model.bundle else {}
 
 
 def metadata(model: Model) -> dict[str, str]:
-    """``metadata_props``: of a BERT how texts become its inputs, and its classes; of all where it comes from.
+    """Build ``metadata_props``: the origin, and for a BERT also the preprocessing of texts and the classes.
 
     ``tokenizer_json`` and ``vocabulary`` are the texts of tokenizer.json and vocab.txt, every other value is JSON.
-    ``sha256`` are the digests of the files that it was made of, ``source`` is that of the bundle's manifest.
+    ``sha256`` has the digests of the source files, ``source`` is copied from the bundle's manifest.
     """
     found: dict[str, Any] = {"sha256": model.digests}
     if model.bundle is not None:
         signature = model.bundle.signature.to_json()
         found.update((key, signature[key]) for key in ("kind", "trained"))
-        if signature["kind"] == "symbol":  # what it answers is no longer what its origin did
+        if signature["kind"] == "symbol":  # its outputs are no longer those of its origin
             found.update((key, value) for key, value in (signature["origin"] or {}).items() if key in _TEXTS)
         else:
             found.update((key, signature[key]) for key in (*_TEXTS, *_ANSWER))

@@ -138,8 +138,9 @@ def _reads_only_first(rest: SymbolGraph, placeholder: Node) -> bool:
 
 
 def _masks_padding(node: Node, source: Node) -> bool:
-    along = integer_of(node, "axis") == 1 and flag_of(node, "use_sequence_length")
-    return node.op == "SequenceMask" and node.inputs[0].node is source and along
+    if node.op != "SequenceMask" or node.inputs[0].node is not source:
+        return False
+    return integer_of(node, "axis") == 1 and flag_of(node, "use_sequence_length")
 
 
 def _rename_duplicates(encoder: SymbolGraph, rest: SymbolGraph) -> None:

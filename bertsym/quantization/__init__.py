@@ -1,1 +1,1 @@
-"""A trained classifier with its matrix products in int8, by mxnet's own quantization."""
+"""Quantize trained classifiers to int8 with mxnet's own quantization."""

@@ -1,4 +1,4 @@
-"""The ranges of a model's tensors on real texts, by which they are quantized."""
+"""Calibrate: find the ranges of a model's tensors on real texts, for quantization."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _LEVELS = 255  # of int8, symmetric
 
 class _Collector(Protocol):
     def add(self, values: Array) -> None:
-        """Take note of values of the tensor."""
+        """Record elements of the tensor."""
 
     def range(self) -> Range:
-        """Between which values it is quantized."""
+        """Return the range for quantization."""
 
 
 class _Extremes:
-    """The least and the greatest value: nothing is cut off."""
+    """The range from the smallest to the largest element: nothing is clipped."""
 
     def __init__(self) -> None:
         self._least, self._greatest = np.inf, -np.inf
@@ -39,10 +39,10 @@ class _Extremes:
 
 
 class _Entropy:
-    """The range that keeps the distribution of the values best: large ones that are rare are cut off.
+    """The range with the least loss of information (KL divergence): rare large elements are clipped.
 
-    Source: Migacz 2017, "8-bit inference with TensorRT". As mxnet.contrib.quantization does it, but with a histogram
-    of constant size: mxnet's grows with the outliers, and the search with its square.
+    Source: Migacz 2017, "8-bit inference with TensorRT". Like mxnet.contrib.quantization, but with a histogram of
+    constant size: mxnet's histogram grows with the outliers, and its search time with the square of the histogram.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class _Entropy:
     def range(self) -> Range:
         if self._limit == 0:
             return 0.0, 0.0
-        # All of uint8 is for positive values, where there are no others.
+        # Tensors without negative elements use the whole range of uint8.
         levels = 2 * _LEVELS + 1 if self._least >= 0 else _LEVELS
         edges = np.linspace(-self._limit, self._limit, _BINS + 1)
         threshold, _ = mx.nd.contrib.calibrate_entropy(
@@ -76,7 +76,7 @@ class _Entropy:
         return (0.0 if self._least >= 0 else -found), found
 
 
-#: name -> how the range of a tensor follows from its values
+#: name -> class that computes the range of a tensor
 CALIBRATIONS: dict[str, type[_Collector]] = {"entropy": _Entropy, "naive": _Extremes}
 
 
@@ -87,10 +87,9 @@ def tensor_ranges(
     batches: Iterable[tuple[Array, Array, Array]],
     calibration: str,
 ) -> dict[str, Range]:
-    """The range of each tensor that `symbol`, a float32 graph, computes from `batches` of its three inputs.
+    """Find the range of each tensor of `symbol`, a float32 graph, on `batches` of its three inputs.
 
-    `tensors` are names of its internal outputs. Values at padding don't count: nothing that is answered depends
-    on them.
+    `tensors` are names of its internal outputs. Elements at padding are ignored, because no output depends on them.
     """
     internals = symbol.get_internals()
     outputs = mx.sym.Group([internals[name] for name in tensors])
@@ -102,7 +101,7 @@ def tensor_ranges(
             module = mx.mod.Module(outputs, INPUT_NAMES, None)
             module.bind(input_shapes(*shape), for_training=False)
             module.set_params(arg_params, {}, allow_extra=True)
-            modules = {shape: module}  # one at a time: all tensors of a batch are held in memory
+            modules = {shape: module}  # one at a time: all tensors of a batch are in memory
         modules[shape].forward(mx.io.DataBatch([mx.nd.array(array) for array in inputs]), is_train=False)
         tokens = np.arange(shape[1]) < inputs[2][:, None]
         for collector, output in zip(collectors, modules[shape].get_outputs()):

@@ -1,4 +1,4 @@
-"""Which layers stay in float32, so that an int8 model answers well enough."""
+"""Select the layers that stay in float32 to keep an int8 model accurate."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 
 def fewest_kept(layers: Sequence[str], holds: Callable[[Sequence[str]], bool]) -> Sequence[str] | None:
-    """A short beginning of `layers`, the most sensitive first, with which in float32 a model is good enough.
+    """Find a short prefix of `layers`, the most sensitive first, that must stay in float32.
 
-    `holds` says whether a model is, in which these layers stay float32; it is not where none does. Asked about 1, 2,
-    4, ... layers, and between the last two. None where even all but one are too few.
+    `holds` tests a model in which some layers stay in float32; it is false for no layers. It is called for 1, 2, 4, ...
+    layers, then for numbers between the last two. None when even all layers except one are not enough.
     """
     most = max(len(layers) - 1, 0)
     low, high = 0, min(1, most)  # `low` layers are too few

@@ -1,4 +1,4 @@
-"""What a classifier answers on a table, and how fast."""
+"""Measure accuracy and speed of classifiers on a table."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ Forward = Callable[[Features], Array]
 
 @dataclass(frozen=True)
 class Measured:
-    """A model on the rows of a table."""
+    """Measurements of a model on the rows of a table."""
 
     metrics: dict[str, float]
-    agreement: float  #: part of the rows that get the label which the float32 model gives
+    agreement: float  #: fraction of the rows whose predicted label equals that of the float32 model
     rows_per_second: float
     params_bytes: int
 
 
 def metrics_of(bundle: Bundle, probabilities: Array, rows: Rows) -> dict[str, float]:
-    """The metrics of the classifier's task, the deciding metric first."""
-    task = find_task(bundle.signature)
+    """Compute the metrics of the classifier's task, the decisive one first."""
+    task = task_of(bundle.signature)
     return evaluate_probabilities(
         probabilities, rows.classes, bundle.signature.class_names, task.metrics, task.positive_label
     )
 
 
 def measure(models: Sequence[tuple[Bundle, Forward]], rows: Rows) -> list[Measured]:
-    """Answers of all models, and their speed: in turn, the median of three rounds on up to 512 rows.
+    """Measure models on all rows; speed is the median of three rounds, in turn, on up to 512 rows.
 
-    The others should agree with the first model.
+    The first model is the reference for the agreement.
     """
     probabilities = [forward(rows.features) for _, forward in models]
     sample = rows.sample(_TIMED_ROWS)
     for _, forward in models:
-        forward(sample)  # binds what it needs
+        forward(sample)  # binds its executors
     seconds: list[list[float]] = [[] for _ in models]
     for _ in range(_ROUNDS):
         for (_, forward), each in zip(models, seconds):

@@ -1,4 +1,4 @@
-"""Quantize: a trained classifier -> the same in int8, as far as it stays good."""
+"""Quantize a trained classifier to int8, within a limit on the loss of accuracy."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from bertsym.text.reading import Rows
 from bertsym.text.tables import TableFormat
 
 GRANULARITIES = ("channel-wise", "tensor-wise")
-_CALIBRATION_BATCH = 8  # all calibrated tensors of a batch are held in memory
+_CALIBRATION_BATCH = 8  # all calibrated tensors of a batch are in memory
 _SENSITIVITY_ROWS = 32
 
-_OUTSIDE = "outside of the encoder: one row a text, nothing to gain"
-_SENSITIVE = "sensitive: with it in int8 too much was lost"
+_OUTSIDE = "outside the encoder: one row per text, int8 gains nothing"
+_SENSITIVE = "sensitive: in int8 it costs too much accuracy"
 
 
 @dataclass(frozen=True)
 class QuantizeResult:
-    """A written int8 classifier, what it and its original answer on the dev rows, and which layers are int8."""
+    """A written int8 classifier, measurements of it and its original on the dev rows, and its int8 layers."""
 
     bundle: Bundle
     float32: Measured
     int8: Measured
-    metric: str  #: the metric that must not fall
-    layers: tuple[str, ...]  #: FullyConnecteds in int8
-    kept: dict[str, str]  #: those in float32 -> why
+    metric: str  #: the metric that max_drop limits
+    layers: tuple[str, ...]  #: names of the FullyConnecteds in int8
+    kept: dict[str, str]  #: layer in float32 -> reason
 
 
 def quantize(
@@ -69,11 +69,11 @@ def quantize(
 ) -> QuantizeResult:
     """Write the trained classifier at `prefix` with its matrix products in int8, as a bundle at `out`.
 
-    Ranges of activations are found on up to `rows` rows of the table `calibrate`: the extremes (``naive``), or what
-    keeps their distribution best (``entropy``). Weights have a scale for each output (``channel-wise``; mxnet keeps
-    these in float32 in the file) or one each (``tensor-wise``; int8 in the file). The table `dev`, by default the
-    same one, decides: where the first metric of the task falls by more than `max_drop`, the layers that change the
-    answers most stay in float32, as few as possible. `on_bad_row` is that of `inference.evaluate.evaluate`.
+    Up to `rows` rows of the table `calibrate` determine the ranges of activations: the extremes (``naive``), or the
+    range with the least loss of information (``entropy``). A weight has a scale for each output (``channel-wise``; the
+    file stores it in float32) or one scale (``tensor-wise``; the file stores it in int8). If the first metric of the
+    task on the table `dev`, by default `calibrate`, falls by more than `max_drop`, the most sensitive layers stay in
+    float32, as few as possible. `on_bad_row` is that of `inference.evaluate.evaluate`.
 
     Raises UsageError, DataError or ModelError, and VerificationError when no choice of layers holds the metric;
     nothing is left at `out` then.
@@ -82,7 +82,7 @@ def quantize(
     with stage_bundle(out, force) as stage:
         bundle = open_classifier(prefix)
         if bundle.signature.precision != "float32":
-            raise ModelError(f"{prefix}: is {bundle.signature.precision} already: quantize the float32 bundle")
+            raise ModelError(f"{prefix}: is already {bundle.signature.precision}: quantize the float32 bundle")
         calibration_rows = read_encoded(bundle, calibrate, table_format, dev is None, on_bad_row, progress)
         dev_rows = calibration_rows
         if dev is not None:
@@ -106,7 +106,7 @@ def quantize(
             "float32_layers": kept,
         }
         staged = stage.write(chosen.content(kept, how, command))
-        progress(f"measuring both on {len(dev_rows)} rows")
+        progress(f"measuring both models on {len(dev_rows)} rows")
         models = [(each, Predictor.from_bundle(each)) for each in (bundle, staged)]
         float32, int8 = measure(models, dev_rows)
         metric = next(iter(float32.metrics))
@@ -124,11 +124,11 @@ def _check(calibration: str, granularity: str, rows: int, max_drop: float, prefi
     if not 0 <= max_drop <= 1:
         raise UsageError(f"max_drop is {max_drop}, a number from 0 to 1 is needed")
     if Path(out).resolve() == Path(prefix).resolve():
-        raise UsageError(f"{out} is the float32 model itself: choose another place for the int8 one")
+        raise UsageError(f"{out} is the float32 model itself: choose another path for the int8 model")
 
 
 class _Choice:
-    """The int8 graphs that can be made of a classifier, and which of them is good enough."""
+    """Selects which layers of a classifier to quantize."""
 
     def __init__(self, bundle: Bundle, granularity: str, calibration: Rows, dev: Rows, max_drop: float) -> None:
         self._bundle, self._calibration, self._dev, self._max_drop = bundle, calibration, dev, max_drop
@@ -142,14 +142,14 @@ class _Choice:
         self._candidates = tuple(name for name in self.quantizer.layers if name in products)
 
     def batches(self, features: Features) -> Iterator[tuple[Array, Array, Array]]:
-        """Inputs of rows of like length."""
+        """Yield the inputs of batches of rows with similar lengths."""
         signature, lengths = self._bundle.signature, features.lengths
         for rows in inference_batches(lengths, lambda longest: _CALIBRATION_BATCH):
             length = signature.length or bucket_length(int(lengths[rows].max()), signature.max_length)
             yield features.batch(rows, length, self._pad_id, self._bundle.config)
 
     def kept(self, progress: Callable[[str], object]) -> dict[str, str]:
-        """Layers that stay in float32 -> why; raises VerificationError when no choice holds the metric."""
+        """Return layer that stays in float32 -> reason; raises VerificationError when no choice keeps the metric."""
         expected = self._metrics(self._predictor_float32)
         metric = next(iter(expected))
         drops: dict[int, float] = {}
@@ -158,7 +158,7 @@ class _Choice:
             found = self._metrics(self._predictor([*self._outside, *kept]))[metric]
             drops[len(kept)] = expected[metric] - found
             progress(f"{len(kept)} layers of the encoder in float32: {metric} {found:.4f}, was {expected[metric]:.4f}")
-            # With room for how floats are rounded.
+            # With a tolerance for rounding.
             return drops[len(kept)] <= self._max_drop + 1e-9
 
         if holds(()):
@@ -174,7 +174,7 @@ class _Choice:
         return {**dict.fromkeys(self._outside, _OUTSIDE), **dict.fromkeys(sensitive, _SENSITIVE)}
 
     def _by_sensitivity(self, progress: Callable[[str], object]) -> list[str]:
-        """The layers of the encoder, first those that alone in int8 change the answers most."""
+        """Sort the layers of the encoder by how much each alone in int8 changes the outputs, largest first."""
         progress(f"trying each of {len(self._candidates)} layers alone in int8")
         sample = self._calibration.sample(_SENSITIVITY_ROWS)
         expected = self._predictor_float32(sample)
@@ -197,7 +197,7 @@ class _Choice:
         return predictor
 
     def content(self, kept: Collection[str], how: dict[str, Any], command: list[str] | None) -> BundleContent:
-        """What is written."""
+        """Build the contents of the int8 bundle."""
         bundle, manifest = self._bundle, self._bundle.manifest
         graph, arg_params = self.quantizer.quantized(kept)
         if bundle.signature.guarded:
@@ -220,7 +220,7 @@ class _Choice:
 
 
 def _prepared(bundle: Bundle) -> tuple[SymbolGraph, dict[str, Array]]:
-    """The float32 graph that is quantized: for inference only, query, key and value of a layer as one product."""
+    """Prepare the float32 graph: without dropout, query, key and value of a layer folded."""
     arg_params = dict(bundle.params())
     graph = accelerate_graph(bundle.graph(), shapes_of(arg_params), "fast")
     with graph.edit():
@@ -228,5 +228,5 @@ def _prepared(bundle: Bundle) -> tuple[SymbolGraph, dict[str, Array]]:
             graph.remove(node, bypass=True)
     encoder = require_encoder(graph, shapes_of(arg_params))
     if bundle.is_folded or len(encoder.layers) == 1:
-        return graph, arg_params  # nothing to fold: the query of a last layer is that of position 0 alone
+        return graph, arg_params  # nothing to fold: the only layer computes the query of position 0 alone
     return graph, fold_qkv(graph, arg_params, encoder).arg_params

@@ -1,4 +1,4 @@
-"""mxnet's quantization of one float32 graph, calibrated once, with any of its layers left out."""
+"""Quantize one float32 graph with mxnet, calibrated once, with any subset of its layers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _BACKEND = "MKLDNN_QUANTIZE"
 
 
 class Quantizer:
-    """Makes int8 graphs of a float32 one, whose FullyConnecteds are `layers`.
+    """Makes int8 graphs from a float32 graph, whose FullyConnecteds are `layers`.
 
-    With `channel_wise` every output of a layer has a scale of its own; mxnet then keeps the weights in float32 and
-    makes int8 of them when the graph is bound. Without, a weight is int8 in the file and has one scale.
+    With `channel_wise`, every output of a layer has its own scale; mxnet then keeps the weights in float32 and
+    quantizes them when it binds the graph. Without, a weight has one scale and is int8 in the file.
     """
 
     def __init__(self, graph: SymbolGraph, arg_params: Mapping[str, Array], channel_wise: bool = True) -> None:
@@ -35,14 +35,14 @@ class Quantizer:
         self._ranges: dict[str, Range] = {}
 
     def calibrate(self, batches: Iterable[tuple[Array, Array, Array]], calibration: str) -> None:
-        """Find the ranges of all tensors that are quantized; `calibration` is a key of CALIBRATIONS."""
+        """Find the ranges of all quantized tensors; `calibration` is a key of CALIBRATIONS."""
         tensors = sorted(self._quantize(())[2].include_layer)
         self._ranges = tensor_ranges(self._symbol, self._arg_params, tensors, batches, calibration)
 
     def quantized(self, kept: Collection[str]) -> tuple[SymbolGraph, dict[str, Array]]:
-        """The graph whose layers are int8 but those of `kept`, and its parameters; after `calibrate`."""
+        """Return the graph with all layers in int8 except `kept`, and its parameters. Call `calibrate` first."""
         symbol, arg_params, _ = self._quantize(kept)
-        # Ranges that were computed elsewhere: mxnet's collectors compute them again for each choice of layers.
+        # Use our own ranges: mxnet's collectors would recompute them for each subset of layers.
         ranges = SimpleNamespace(min_max_dict=self._ranges)
         with quiet_stderr():
             symbol, arg_params, _ = mx.contrib.quantization.calib_graph(
@@ -54,7 +54,7 @@ class Quantizer:
         return graph, {name: arg_params[name].asnumpy() for name in graph.variables if name in arg_params}
 
     def _quantize(self, kept: Collection[str]) -> tuple[Any, Any, Any]:
-        """Symbol, parameters and collector, not yet calibrated."""
+        """Return the uncalibrated symbol, its parameters and the collector."""
         with quiet_stderr():
             symbol, arg_params, _, collector = mx.contrib.quantization.quantize_graph(
                 self._symbol,

@@ -135,7 +135,7 @@ def _find_place(model: Model, at: str | None) -> Output:
 def _find_axes(model: Model, place: Output, shapes: Mapping[str, Shape] | None) -> Axes:
     known = known_shapes(model, shapes, [place])
     if place not in known:
-        raise UsageError(f"the shape of {place} is unknown: give those of the inputs with --shape NAME=SIZES")
+        raise UsageError(f"the shape of {place} is unknown: give the shapes of inputs with --shape NAME=SIZES")
     return known[place]
 
 

@@ -1,4 +1,4 @@
-"""The header of a ``.params`` file: name, kind, shape, dtype and place of every array, without reading the arrays.
+"""The header of a ``.params`` file: name, kind, shape, dtype and offset of every array, without reading the arrays.
 
 Layout (src/ndarray/ndarray.cc and include/mxnet/tuple.h of MXNet 1.9.1, little-endian)::
 
@@ -33,19 +33,18 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
-#: dtypes by their number in a file
+#: number in a file -> dtype
 DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8", 7: "?"}
-#: of one file; DenseNet-201, the deepest of the networks of MXNet's model zoo that were counted, has 1,006, and a BERT
-#: has 16 a layer
+#: in one file; DenseNet-201, the deepest network counted in MXNet's model zoo, has 1,006, and a BERT has 16 per layer
 MAX_ARRAYS = 1 << 14
-#: bytes of all sparse arrays of a file when they are made dense; a word embedding of 250,000 x 1024 takes half of it
+#: of all sparse arrays of a file, converted to dense ones; a token embedding of 250,000 x 1024 takes half of it
 MAX_DENSE_BYTES = 1 << 31
 
 _MAX_NDIM = 32
 _MAX_NAME = 4096
 _ROW_SPARSE, _CSR = 1, 2
 _STORAGE = {_ROW_SPARSE: "row_sparse", _CSR: "csr"}
-# Of an array that only MXNet's numpy operators can read.
+# Advice for an array that only MXNet's numpy operators can read.
 _SCALAR = (
     "; a parameter of a symbol has at least one axis and one element: reshape a scalar to (1,), then save it again"
 )
@@ -54,20 +53,20 @@ _INDEX_ARRAYS = {_ROW_SPARSE: 1, _CSR: 2}
 
 @dataclass(frozen=True)
 class Place:
-    """Where elements lie in a file."""
+    """The location of elements in a file."""
 
     shape: tuple[int, ...]
     dtype: str
     offset: int
 
     def read(self, data: mmap.mmap) -> Array:
-        """The elements, as a view of the file."""
+        """Return the elements as a view of the file."""
         return np.frombuffer(data, np.dtype(self.dtype), math.prod(self.shape), self.offset).reshape(self.shape)
 
 
 @dataclass(frozen=True)
 class Sparse:
-    """The parts of a sparse array: its elements, and where they belong."""
+    """The parts of a sparse array: its elements and their indices."""
 
     storage: str  #: ``row_sparse`` or ``csr``
     elements: Place
@@ -76,11 +75,11 @@ class Sparse:
 
 @dataclass(frozen=True)
 class ArrayInfo:
-    """One array of a file: its name without ``arg:``, shape, numpy dtype, place and size in bytes."""
+    """One array of a file: its name without ``arg:``, shape, numpy dtype, offset and size in bytes."""
 
     name: str
-    #: ``arg``, ``aux``, or empty, as the file says; gluon's save_parameters writes none, and some programs a wrong one:
-    #: what a variable is, its graph says (`symbol.variable_roles.auxiliary_states`)
+    #: ``arg``, ``aux``, or empty, as in the file. Gluon's save_parameters writes none, and some programs a wrong one:
+    #: the graph decides (`symbol.variable_roles.auxiliary_states`).
     kind: str
     shape: tuple[int, ...]
     dtype: str
@@ -90,12 +89,12 @@ class ArrayInfo:
 
 
 def read_header(path: Path, data: mmap.mmap) -> list[ArrayInfo]:
-    """All arrays of a mapped file; raises ModelError, naming `path`, for one that is damaged or not a model's."""
+    """Read the header of a mapped file; raises ModelError, naming `path`, for a damaged or wrong file."""
     return _Reader(path, data).array_infos()
 
 
 def read_array(data: mmap.mmap, info: ArrayInfo) -> Array:
-    """One array: a view of the file, or of a sparse one a dense array of its own; read-only."""
+    """Return one array, read-only: a view of the file, or a new dense array for a sparse one."""
     if info.sparse is None:
         return Place(info.shape, info.dtype, info.offset).read(data)
     elements, indices = info.sparse.elements.read(data), [place.read(data) for place in info.sparse.indices]
@@ -153,7 +152,7 @@ class _Reader:
         return list(infos.values())
 
     def array_header(self, what: str) -> tuple[Place, int, Sparse | None]:
-        """The place of an array (unset for a sparse one), its size when dense, and the parts of a sparse one."""
+        """Read the location of an array (unset for a sparse one), its dense size, and the parts of a sparse one."""
         (magic,) = self.unpack("I", what)
         (storage,) = self.unpack("i", what) if magic in (V2, V3) else (0,)
         if storage not in (0, *_STORAGE) or (storage and magic == V3):
@@ -192,7 +191,7 @@ class _Reader:
         return DTYPES[flag]
 
     def sparse(self, storage: int, stored: Place, shape: tuple[int, ...], nbytes: int, what: str) -> Sparse:
-        """The parts of a sparse array, which fit its `shape` and each other."""
+        """Read the parts of a sparse array and check that they fit its `shape` and each other."""
         what = f"{what}, which is {_STORAGE[storage]},"
         headers = []
         for _ in range(_INDEX_ARRAYS[storage]):
@@ -211,7 +210,7 @@ class _Reader:
             or stored.shape != elements
             or [each for each, _ in headers] != expected
         ):
-            raise self.error(f"{what} has parts that don't fit its shape {shape}")
+            raise self.error(f"{what} has parts that do not fit its shape {shape}")
         places = []
         for part, dtype in ((stored.shape, stored.dtype), *headers):
             places.append(Place(part, dtype, self.skip(math.prod(part) * np.dtype(dtype).itemsize, what)))
@@ -233,7 +232,7 @@ class _Reader:
 
 
 def _are_indices(indices: list[Array], shape: tuple[int, ...]) -> bool:
-    """Whether row numbers, or row starts and columns, are inside of `shape` and ascend, so that none is there twice."""
+    """Whether row numbers, or row starts and columns, are inside `shape` and strictly ascending."""
     *starts, places = (array.astype(np.int64) for array in indices)
     limit = shape[len(starts)]
     if places.size and not (places.min() >= 0 and places.max() < limit):

@@ -1,7 +1,7 @@
-"""Building a graph with the calling interface of ``mx.sym``, without mxnet.
+"""Build a graph with the interface of ``mx.sym``, without mxnet.
 
-``sym.FullyConnected(x, weight, bias, num_hidden=8, name="fc")`` records a node; the JSON is that which MXNet 1.9.1
-writes for the same calls, byte for byte.
+``sym.FullyConnected(x, weight, bias, num_hidden=8, name="fc")`` records a node. The JSON is byte-identical to
+that which MXNet 1.9.1 writes for the same calls.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ _OUTPUTS = {"Dropout": 2, "LayerNorm": 3}  # hidden ones included
 
 
 class RecordedSymbol:
-    """What recorded nodes end in; it is called like an ``mx.sym.Symbol``, as far as builders of graphs need it."""
+    """Outputs of recorded nodes, with the part of the interface of ``mx.sym.Symbol`` that graph builders use."""
 
     def __init__(self, outputs: Iterable[Output]) -> None:
         self.outputs = tuple(outputs)
 
     def get_internals(self) -> dict[str, RecordedSymbol]:
-        """The variables by name."""
+        """Return the variables by name."""
         return {node.name: RecordedSymbol([Output(node)]) for node in self._nodes() if node.is_variable}
 
     def graph(self) -> SymbolGraph:
-        """The graph of all nodes that the outputs depend on."""
+        """Return the graph of all nodes that the outputs depend on."""
         graph = SymbolGraph(self._nodes(), self.outputs)
         graph.check()
         return graph
 
     def tojson(self) -> str:
-        """The symbol JSON."""
+        """Return the symbol JSON."""
         return self.graph().to_json()
 
     def _nodes(self) -> list[Node]:
-        """In the order of nnvm's depth-first search: a node's inputs come before it, from the first to the last."""
+        """List nodes in the order of nnvm's depth-first search: the inputs of a node, in order, before the node."""
         found: dict[Node, None] = {}
         for output in self.outputs:
             waiting = [(output.node, 0)]
@@ -55,7 +55,7 @@ class RecordedSymbol:
 
 
 class _Operators:
-    """Functions that record a node of the operator whose name they have after a prefix."""
+    """A namespace of functions that record nodes; a prefix and the function's name give the operator."""
 
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix
@@ -81,12 +81,12 @@ class _Symbols(_Operators):
 
     @staticmethod
     def var(name: str, shape: tuple[int, ...] | None = None) -> RecordedSymbol:
-        """An input or a parameter."""
+        """Record an input or a parameter."""
         return _recorded(VARIABLE, name, {} if shape is None else {"__shape__": str(shape)}, ())
 
     @staticmethod
     def Group(symbols: Iterable[RecordedSymbol]) -> RecordedSymbol:
-        """Several symbols as one with all their outputs."""
+        """Group symbols into one with all their outputs."""
         return RecordedSymbol([output for symbol in symbols for output in symbol.outputs])
 
 

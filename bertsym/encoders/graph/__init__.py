@@ -1,4 +1,4 @@
-"""The encoder's graph, in any of its forms; all of them take the same parameters.
+"""Build the encoder's graph in any of its forms; all forms take the same parameters.
 
 Source: Devlin et al. 2018 and GluonNLP 0.10's BERTEncoder, whose parameters they take unchanged.
 """
@@ -33,7 +33,7 @@ _ENCODERS: dict[str, type[Encoder]] = {
 def encoder_graph(
     spec: EncoderSpec, form: Form = Form(), places: Sequence[int] | None = None, *, first_only: bool = False
 ) -> SymbolGraph:
-    """The encoder's graph; its arguments and outputs are those of `record_encoder`."""
+    """Build the encoder's graph; arguments and outputs are those of `record_encoder`."""
     graph: SymbolGraph = record_encoder(spec, form, places, first_only=first_only).graph()
     return graph
 
@@ -41,11 +41,10 @@ def encoder_graph(
 def record_encoder(
     spec: EncoderSpec, form: Form = Form(), places: Sequence[int] | None = None, *, first_only: bool = False
 ) -> Any:
-    """The encoder as a RecordedSymbol of shape (N, T, U), padding not yet zeroed.
+    """Build the encoder as a RecordedSymbol of shape (N, T, U); padding is not zeroed.
 
-    It ends in the outputs `places`, by default of the last layer: place 0 is what the first layer reads, i the output
-    of layer i - 1. Where only position 0 of the last is wanted, `first_only`, forms that can (`Form.first_only`)
-    compute no other in it: (N, 1, U).
+    `places` selects the outputs, by default the last layer: 0 is the input of the first layer, i the output of layer
+    i - 1. With `first_only`, forms that can (`Form.first_only`) compute only position 0 in the last layer: (N, 1, U).
     """
     encoder = _ENCODERS[form.name](spec, form)
     outputs = encoder.build(first_only and form.first_only)

@@ -1,6 +1,6 @@
-"""What the forms of the encoder share: embeddings, residuals, the feed-forward layers.
+"""The base of all forms of the encoder: embeddings, residuals, feed-forward layers.
 
-N is the batch size, T the length, U the units, H the heads; T may be anything up to config.max_length. Every node has
+N is the batch size, T the length, U the units, H the heads; T is at most config.max_length. Every node has
 an explicit name, so that the same specification gives the same JSON in every process.
 """
 
@@ -24,8 +24,8 @@ class Encoder(abc.ABC):
         self.spec = spec
         self.config = spec.config
         self.form = form
-        # With shapes, since the position table's can't be inferred from its use in slice_like; one variable for each
-        # name of the graph, since layers may share theirs.
+        # With shapes: MXNet cannot infer that of the position table from slice_like. One variable for each name of the
+        # graph, because layers may share parameters.
         own = {spec.name(name): sym.var(spec.name(name), shape=shape) for name, shape in spec.shapes.items()}
         self.variables = {name: own[spec.name(name)] for name in spec.shapes}
         self.token_ids = sym.var(spec.token_ids)
@@ -33,13 +33,13 @@ class Encoder(abc.ABC):
         self.valid_length = sym.var(spec.valid_length) if spec.valid_length else None
 
     def build(self, first_only: bool = False) -> list[Any]:
-        """What the first layer reads, before dropout, and the output of each layer; (N, T, U) or (T, N, U).
+        """Build the input of the first layer, before dropout, and the output of each layer; (N, T, U) or (T, N, U).
 
-        With `first_only` the last one is (N, 1, U), position 0.
+        With `first_only`, the last output is (N, 1, U), position 0.
         """
         mask = self.mask() if self.valid_length is not None else None
         embedded = self.layer_norm(self.embeddings(), "bertencoder0_layernorm0")
-        # Normalised, then dropped, as BERT was pretrained; GluonNLP drops first.
+        # Normalization before dropout, as BERT was pretrained; GluonNLP applies dropout first.
         x = self.dropout(embedded, self.config.dropout, "bertencoder0_embed_dropout")
         outputs = [embedded]
         for i in range(self.config.num_layers):
@@ -49,18 +49,18 @@ class Encoder(abc.ABC):
 
     @abc.abstractmethod
     def mask(self) -> Any:
-        """What `attention` needs to leave out the padding."""
+        """Build the mask that `attention` needs to ignore padding."""
 
     @abc.abstractmethod
     def positions(self, tokens: Any) -> Any:
-        """The first T rows of the position table, to be added to `tokens` by broadcasting."""
+        """Take the first T rows of the position table, to be added to `tokens` by broadcasting."""
 
     @abc.abstractmethod
     def attention(self, i: int, x: Any, mask: Any, queries: Any) -> Any:
-        """Multi-head attention of layer i from `queries` to `x`, in the axes of `queries`."""
+        """Multi-head attention of layer i from `queries` to `x`, in the layout of `queries`."""
 
     def dense(self, x: Any, units: int, name: str, node: str) -> Any:
-        """The layer whose parameters are ``name_weight`` and ``name_bias``, applied to the last axis."""
+        """Apply the dense layer with parameters ``name_weight`` and ``name_bias`` to the last axis."""
         weight, bias = (self.variables[f"{name}_{part}"] for part in ("weight", "bias"))
         return sym.FullyConnected(x, weight, bias, num_hidden=units, flatten=False, name=node)
 
@@ -70,19 +70,19 @@ class Encoder(abc.ABC):
         return sym.LayerNorm(x, gamma, beta, eps=self.config.layer_norm_eps, name=f"{name}_fwd")
 
     def dropout(self, x: Any, p: float, name: str) -> Any:
-        """Dropout, where there is any."""
+        """Dropout, if its probability is above 0."""
         return sym.Dropout(x, p=p, name=name) if p else x
 
     def embedding(self, ids: Any, table: str, rows: int, node: str) -> Any:
-        """Rows of a table, (N, T, U)."""
+        """Look up rows of a table, (N, T, U)."""
         return sym.Embedding(ids, self.variables[table], input_dim=rows, output_dim=self.config.units, name=node)
 
     def zeros(self, node: str) -> Any:
-        """(N, T), float32, also where a caller binds integer token ids."""
+        """Zeros (N, T), float32 even for integer token ids."""
         return sym.Cast(sym.zeros_like(self.token_ids, name=f"{node}_zeros"), dtype="float32", name=f"{node}_float")
 
     def tokens(self) -> Any:
-        """Sum of word and token type embeddings, (N, T, U)."""
+        """Sum of token and segment embeddings, (N, T, U)."""
         config = self.config
         words = self.embedding(
             self.token_ids, "bertmodel0_word_embed_embedding0_weight", config.vocab_size, "bertmodel0_word_embed"
@@ -95,12 +95,12 @@ class Encoder(abc.ABC):
         return sym.elemwise_add(words, types, name="bertmodel0_embed")
 
     def embeddings(self) -> Any:
-        """Sum of word, token type and position embeddings."""
+        """Sum of token, segment and position embeddings."""
         tokens = self.tokens()
         return sym.broadcast_add(tokens, self.positions(tokens), name="bertencoder0_embed")
 
     def gelu(self, x: Any, node: str) -> Any:
-        """The exact one, x * Phi(x) (Hendrycks and Gimpel 2016)."""
+        """Exact gelu, x * Phi(x) (Hendrycks and Gimpel 2016)."""
         if not self.form.erf:
             return sym.LeakyReLU(x, act_type="gelu", name=node)
         y = sym._internal._div_scalar(x, scalar=math.sqrt(2), name=f"{node}_scaled")
@@ -108,14 +108,14 @@ class Encoder(abc.ABC):
         return sym.elemwise_mul(sym._internal._mul_scalar(x, scalar=0.5, name=f"{node}_half"), y, name=node)
 
     def activation(self, x: Any, prefix: str) -> Any:
-        """That between the two products of the feed-forward layers."""
+        """The activation of the feed-forward layers."""
         kind = self.spec.activation
         if kind == "gelu":
             return self.gelu(x, f"{prefix}gelu")
         return sym.Activation(x, act_type=kind, name=f"{prefix}{kind}")
 
     def layer(self, i: int, x: Any, mask: Any, first_only: bool) -> Any:
-        """One transformer layer, in the axes of `x`; with `first_only` (N, 1, U)."""
+        """One transformer layer, in the layout of `x`; with `first_only` (N, 1, U)."""
         config, prefix = self.config, f"bertencoder0_transformer{i}_"
         queries = sym.slice_axis(x, axis=1, begin=0, end=1, name=f"{prefix}first") if first_only else x
         y = self.dense(self.attention(i, x, mask, queries), config.units, f"{prefix}proj", f"{prefix}proj")

@@ -1,4 +1,4 @@
-"""GluonNLP 0.10's form: interleaved attention, arange_like and softmax's use_length, all new in MXNet 1.6."""
+"""GluonNLP 0.10's form: interleaved attention, arange_like and softmax's use_length, which MXNet 1.6 added."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PARTS = ("query", "key", "value")
 
 
 class GluonNLPEncoder(Encoder):
-    """Time-major, (T, N, U); the weights of query, key and value interleaved head by head in the graph.
+    """Layers on (T, N, U); the graph interleaves the weights of query, key and value head by head.
 
     Source: BERTEncoder and DotProductSelfAttentionCell of GluonNLP 0.10.
     """
@@ -33,7 +33,7 @@ class GluonNLPEncoder(Encoder):
         return sym.expand_dims(rows, axis=1, name="bertencoder0_position_embed")
 
     def mask(self) -> Any:
-        """The length of every row of scores, int32 (N*H, T)."""
+        """The valid length of every row of scores, int32 (N*H, T)."""
         lengths = sym.reshape(self.valid_length, shape=(-1, 1), name="bertencoder0_mask_lengths")
         lengths = sym.broadcast_add(lengths, self.zeros("bertencoder0_mask"), name="bertencoder0_mask_queries")
         lengths = sym.Cast(lengths, dtype="int32", name="bertencoder0_mask_integers")
@@ -42,7 +42,7 @@ class GluonNLPEncoder(Encoder):
         return sym.reshape(lengths, shape=(-1, 0), reverse=True, name="bertencoder0_mask")
 
     def attention(self, i: int, x: Any, mask: Any, queries: Any) -> Any:
-        """All of `x` asks: `queries` are the same."""
+        """Self-attention of all positions: `queries` equals `x`."""
         config, prefix = self.config, f"bertencoder0_transformer{i}_"
         both = sym.FullyConnected(
             x, *self._interleaved(i), num_hidden=3 * config.units, flatten=False, name=f"{prefix}query_key_value"
@@ -58,7 +58,7 @@ class GluonNLPEncoder(Encoder):
         )
 
     def _interleaved(self, i: int) -> tuple[Any, Any]:
-        """Weight (3U, U) and bias (3U,), of each head the query's rows, the key's and the value's."""
+        """Weight (3U, U) and bias (3U,): for each head the rows of query, key and value."""
         heads, prefix = self.config.num_heads, f"bertencoder0_transformer{i}_"
         cell = f"{prefix}dotproductselfattentioncell0_"
 

@@ -1,4 +1,4 @@
-"""Forms that are run here for inference on a CPU and never written: their parameters are made of the others'."""
+"""The base of forms that only run inference on this CPU, with parameters computed from those of the other forms."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ PARTS = ("query", "key", "value")
 
 
 class InferenceEncoder(FastEncoder):
-    """What the forms for inference share: no dropout."""
+    """The base of the forms for inference: no dropout."""
 
     def __init__(self, spec: EncoderSpec, form: Form) -> None:
-        # Dropout, which does nothing here, copies what it reads.
+        # Dropout copies its input even at inference.
         config = dataclasses.replace(spec.config, dropout=0.0, attention_dropout=0.0)
         super().__init__(dataclasses.replace(spec, config=config), form)
 
 
 def inference_parameters(spec: EncoderSpec, params: Mapping[str, Array], wanted: Container[str]) -> dict[str, Array]:
-    """The arrays, float32, that a form for inference reads instead of `params`; of its variables those `wanted`.
+    """Compute the `wanted` float32 arrays that a form for inference reads instead of `params`.
 
-    Weights are views of `params` in other shapes, but for those that are joined or scaled.
+    They are views of `params` in other shapes, except those that are concatenated or scaled.
     """
     config, wanted_arrays = spec.config, {}
     heads, scale = config.num_heads, np.float32(1 / np.sqrt(config.units // config.num_heads))
@@ -60,16 +60,16 @@ def inference_parameters(spec: EncoderSpec, params: Mapping[str, Array], wanted:
 
 
 def _interleaved(arrays: Sequence[Array], heads: int) -> Array:
-    """Of each head its part of the first array, then that of the next one: (U, ...) each -> (len * U, ...)."""
+    """Interleave arrays head by head: (U, ...) each -> (len * U, ...)."""
     by_head = np.concatenate([array.reshape(heads, -1, *array.shape[1:]) for array in arrays], 1)
     joined: Array = by_head.reshape(-1, *arrays[0].shape[1:])
     return joined
 
 
 def variable(name: str) -> Any:
-    """A parameter that `inference_parameters` makes."""
+    """Name a parameter that `inference_parameters` computes."""
     return sym.var(_derived(name))
 
 
 def _derived(name: str) -> str:
-    return f"{name}: for inference"  # no parameter of a file is named so
+    return f"{name}: for inference"  # no parameter of a file has such a name

@@ -1,4 +1,4 @@
-"""The form for inference on many tokens."""
+"""The form for inference on many tokens: interleaved query, key and value."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bertsym.symbol.recorder import sym
 class InterleavedEncoder(InferenceEncoder):
     """Layers on (T, N, U), with one product for query, key and value.
 
-    oneDNN multiplies their heads by strides, so that nothing is transposed. The last layer, for position 0 alone, needs
-    no keys and values of all tokens: ``q (X K)^T = (q K^T) X^T`` and ``w (X V) = (w X) V``.
+    oneDNN multiplies the heads by strides, so nothing is transposed. A last layer for position 0 alone needs no
+    keys and values of all tokens: ``q (X K)^T = (q K^T) X^T`` and ``w (X V) = (w X) V``.
     """
 
     def build(self, first_only: bool = False) -> list[Any]:
-        """As all forms, (N, T, U) after the layers that run on (T, N, U)."""
+        """Build the outputs, (N, T, U) as in all forms, although the layers run on (T, N, U)."""
         *outputs, last = super().build(first_only)
         outputs = [_exchanged(x, f"batch_major{i}") for i, x in enumerate(outputs)]
         return [*outputs, last if first_only else _exchanged(last, f"batch_major{len(outputs)}")]
@@ -27,14 +27,17 @@ class InterleavedEncoder(InferenceEncoder):
         return _exchanged(super().embeddings(), "embed_time_major")
 
     def layer(self, i: int, x: Any, mask: Any, first_only: bool) -> Any:
-        """(T, N, U) -> the same, and with `first_only` (N, 1, U)."""
+        """(T, N, U) -> (T, N, U), or (N, 1, U) with `first_only`."""
         if first_only:
             mask = None if mask is None else self.additive_mask()
             return Encoder.layer(self, i, _exchanged(x, "last_batch_major"), mask, True)
         return Encoder.layer(self, i, x, mask, False)
 
     def attention(self, i: int, x: Any, mask: Any, queries: Any) -> Any:
-        """Of `x` (T, N, U) to itself, or of `queries` (N, 1, U) to `x` (N, T, U); in the axes of `queries`."""
+        """Attention of `x` (T, N, U) to itself, or of `queries` (N, 1, U) to `x` (N, T, U).
+
+        The result has the layout of `queries`.
+        """
         if queries is not x:
             return self._first_attention(i, x, mask, queries)
         prefix, config = f"bertencoder0_transformer{i}_", self.config
@@ -49,13 +52,13 @@ class InterleavedEncoder(InferenceEncoder):
         )
 
     def _first_attention(self, i: int, x: Any, mask: Any, first: Any) -> Any:
-        """Of position 0, (N, 1, U), to `x` (N, T, U); the mask is (N, T)."""
+        """Attention of position 0, (N, 1, U), to `x` (N, T, U); the mask is (N, T)."""
         prefix, heads = f"bertencoder0_transformer{i}_", self.config.num_heads
         query = sym.reshape(self.projection(i, "query", first), shape=(0, heads, -1), name=f"{prefix}query_split")
         query = sym.transpose(query, axes=(1, 0, 2), name=f"{prefix}query_heads")
         asked = sym.batch_dot(query, variable(f"{prefix}key_by_head"), name=f"{prefix}query_key")
         asked = sym.transpose(asked, axes=(1, 0, 2), name=f"{prefix}query_key_samples")
-        # The key's bias adds the same to all scores of a query, which softmax takes away again.
+        # The key's bias adds the same number to all scores of a query; softmax cancels it.
         scores = sym.batch_dot(asked, x, transpose_b=True, name=f"{prefix}scores")
         if mask is not None:
             mask = sym.expand_dims(mask, axis=1, name="bertencoder0_mask_first")
@@ -66,7 +69,7 @@ class InterleavedEncoder(InferenceEncoder):
         context = sym.batch_dot(read, variable(f"{prefix}value_by_head"), transpose_b=True, name=f"{prefix}context")
         context = sym.transpose(context, axes=(1, 0, 2), name=f"{prefix}context_samples")
         context = sym.reshape(context, shape=(0, 1, -1), name=f"{prefix}context_joined")
-        # The weights' sum is one.
+        # The attention weights sum to one.
         bias = sym.reshape(self.parameters(i, "value")[1], shape=(1, 1, -1), name=f"{prefix}value_bias_token")
         return sym.broadcast_add(context, bias, name=f"{prefix}context_biased")
 

@@ -1,4 +1,4 @@
-"""The form for inference on a few tokens."""
+"""The form for inference on a few tokens: pointwise convolutions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from bertsym.symbol.recorder import sym
 
 
 class PixelsEncoder(InferenceEncoder):
-    """Matrix products as convolutions of one pixel, on (1, U, T, N), between LayerNorms on (1, T, N, U).
+    """Matrix products as 1x1 convolutions on (1, U, T, N), between LayerNorms on (1, T, N, U).
 
-    MXNet 1.9.1's FullyConnected repacks its weight in every forward, its Convolution once, which takes longer: it
-    pays where a few tokens are computed again and again. oneDNN multiplies the heads of query, key, value by strides.
+    MXNet 1.9.1's FullyConnected repacks its weight in every forward. Its Convolution packs the weight once, which takes
+    longer but pays off for many forwards of few tokens. oneDNN multiplies the heads of query, key, value by strides.
     """
 
     def build(self, first_only: bool = False) -> list[Any]:
-        """As all forms, (N, T, U)."""
+        """Build the outputs, (N, T, U) as in all forms."""
         *outputs, last = super().build(first_only)
         outputs = [_batch_major(x, f"batch_major{i}") for i, x in enumerate(outputs)]
         return [*outputs, last if first_only else _batch_major(last, f"batch_major{len(outputs)}")]
@@ -27,7 +27,7 @@ class PixelsEncoder(InferenceEncoder):
         return sym.expand_dims(embedded, axis=0, name="bertencoder0_embed_rows")
 
     def layer(self, i: int, x: Any, mask: Any, first_only: bool) -> Any:
-        """(1, T, N, U) -> the same, and with `first_only` (N, 1, U)."""
+        """(1, T, N, U) -> (1, T, N, U), or (N, 1, U) with `first_only`."""
         if first_only:
             return _batch_major(super().layer(i, x, mask, True), "first")
         config, prefix = self.config, f"bertencoder0_transformer{i}_"
@@ -45,7 +45,10 @@ class PixelsEncoder(InferenceEncoder):
         return self.layer_norm(y, f"{ffn}layernorm0")
 
     def attention(self, i: int, x: Any, mask: Any, queries: Any) -> Any:
-        """Of `x` (1, U, T, N) to itself, or of `queries` (1, 1, N, U) to `x` (1, T, N, U); in the axes of `queries`."""
+        """Attention of `x` (1, U, T, N) to itself, or of `queries` (1, 1, N, U) to `x` (1, T, N, U).
+
+        The result has the layout of `queries`.
+        """
         prefix, heads, units = f"bertencoder0_transformer{i}_", self.config.num_heads, self.config.units
         ops = sym.contrib
         if queries is x:
@@ -63,13 +66,13 @@ class PixelsEncoder(InferenceEncoder):
         return _pixels(context, f"{prefix}context_pixels") if queries is x else context
 
     def _heads(self, pixels: Any, width: int, name: str) -> Any:
-        """What is read of each token, interleaved head by head, (1, U, T, N) -> (T, N, width)."""
+        """Project each token, interleaved head by head, (1, U, T, N) -> (T, N, width)."""
         rows = _rows(self._convolution(pixels, width, name), f"{name}_rows")
         return sym.squeeze(rows, axis=0, name=f"{name}_tokens")
 
     @staticmethod
     def _convolution(x: Any, width: int, name: str) -> Any:
-        """A layer on each token, (1, U, T, N) -> (1, width, T, N)."""
+        """Apply a dense layer to each token, (1, U, T, N) -> (1, width, T, N)."""
         weight, bias = variable(f"{name}_pixel_weight"), variable(f"{name}_bias")
         return sym.Convolution(x, weight, bias, num_filter=width, kernel=(1, 1), name=name)
 

@@ -12,17 +12,17 @@ _MASKED_SCORE = -1e9  # exp() of it is 0 in float32, and it stays finite
 
 
 class PortableEncoder(Encoder):
-    """Attention by batch_dot on (N*H, T, U/H), padding left out by a mask that is added to the scores."""
+    """Attention by batch_dot on (N*H, T, U/H), with a mask of the padding that is added to the scores."""
 
     def positions(self, tokens: Any) -> Any:
-        """(1, T, U), T taken from the tokens: no length is written into the graph."""
+        """(1, T, U) with T from the tokens: the graph has no fixed length."""
         table = sym.expand_dims(
             self.variables["bertencoder0_position_weight"], axis=0, name="bertencoder0_position_table"
         )
         return sym.slice_like(table, tokens, axes=(1,), name="bertencoder0_position_embed")
 
     def additive_mask(self) -> Any:
-        """(N, T): 0 where a token is, a large negative number at padding."""
+        """(N, T): 0 at tokens, a large negative number at padding."""
         return sym.SequenceMask(
             self.zeros("bertencoder0_mask"),
             self.valid_length,
@@ -38,7 +38,7 @@ class PortableEncoder(Encoder):
         return sym.expand_dims(mask, axis=1, name="bertencoder0_mask")
 
     def add_mask(self, i: int, scores: Any, mask: Any) -> Any:
-        """The scores (N*H, T, T), large and negative at padding, with the axes that `attention` gives to softmax."""
+        """Mask the scores, (N*H, T, T), in the shape that `attention` gives to softmax."""
         prefix = f"bertencoder0_transformer{i}_"
         scores = self.per_sample(scores, f"{prefix}scores_heads")
         return sym.broadcast_add(scores, mask, name=f"{prefix}scores_masked")
@@ -74,7 +74,7 @@ class PortableEncoder(Encoder):
         return self.variables[f"{name}_weight"], bias
 
     def bias_in_turn(self, i: int, part: str) -> Any:
-        """The bias (U,) that GluonNLP 0.9 added to query, key or value: q, k, v in turn, read head by head."""
+        """The bias (U,) that GluonNLP 0.9 added to query, key or value: concatenated as q, k, v, read head by head."""
         prefix, parts = f"bertencoder0_transformer{i}_", ("query", "key", "value")
         cell = f"{prefix}dotproductselfattentioncell0_"
         place = parts.index(part)
@@ -86,7 +86,7 @@ class PortableEncoder(Encoder):
         return sym.reshape(own, shape=(-1,), name=f"{prefix}{part}_bias")
 
     def attention(self, i: int, x: Any, mask: Any, queries: Any) -> Any:
-        """(N, T, U), and (N, 1, U) where `queries` are that."""
+        """Attention, (N, T, U), or (N, 1, U) for such `queries`."""
         prefix = f"bertencoder0_transformer{i}_"
         query = self.split_heads(i, "query", queries)
         key, value = (self.split_heads(i, part, x) for part in ("key", "value"))

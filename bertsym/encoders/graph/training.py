@@ -1,4 +1,4 @@
-"""The form that is run here on a CPU and never written: the fast one, with less work in a last layer of one query."""
+"""The form for training on this CPU, never written: the fast form with less work in a last layer of one query."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from bertsym.symbol.recorder import sym
 
 
 class TrainingEncoder(FastEncoder):
-    """Where position 0 alone asks, its layer needs no keys and values of all tokens.
+    """A last layer for position 0 alone needs no keys and values of all tokens.
 
-    With one query for each sample and head, ``q (X K)^T = (q K^T) X^T`` and ``w (X V) = (w X) V`` need products of
-    (N, H, U) instead of (N, T, U).
+    With one query for each sample and head, ``q (X K)^T = (q K^T) X^T`` and ``w (X V) = (w X) V`` need products
+    of (N, H, U) instead of (N, T, U).
     """
 
     def attention(self, i: int, x: Any, mask: Any, queries: Any) -> Any:
-        """As the fast form's, but for `queries` (N, 1, U) that are not `x` (N, T, U)."""
+        """Attention as in the fast form, except for `queries` (N, 1, U) that are not `x` (N, T, U)."""
         if queries is x:
             return super().attention(i, x, mask, queries)
         prefix, heads = f"bertencoder0_transformer{i}_", self.config.num_heads
@@ -41,7 +41,7 @@ class TrainingEncoder(FastEncoder):
         read = sym.transpose(read, axes=(1, 0, 2), name=f"{prefix}attended_heads")
         context = sym.batch_dot(read, value_weight, transpose_b=True, name=f"{prefix}context")
         context = sym.transpose(context, axes=(1, 0, 2), name=f"{prefix}context_samples")
-        # Dropped weights do not sum to one.
+        # After dropout, the attention weights do not sum to one.
         total = sym.sum(weights, axis=2, keepdims=True, name=f"{prefix}attention_total")
         offset = sym.broadcast_mul(total, value_bias, name=f"{prefix}context_bias")
         context = sym.elemwise_add(context, offset, name=f"{prefix}context_biased")
