@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from bertsym.diagnosis import DoctorResult, Finding, doctor
     from bertsym.drawing.of_model import draw
     from bertsym.encoders.config import BertConfig
-    from bertsym.encoders.heads import finished_head, graft, graft_for_inference
     from bertsym.encoders.outputs import output_symbol
+    from bertsym.encoders.symbol_heads import finished_head, graft, graft_for_inference
     from bertsym.errors import (
         BertsymError,
         DataError,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from bertsym.surgery.diff import DiffResult, diff
     from bertsym.surgery.edit import EditResult, Edits, edit
     from bertsym.surgery.extract import extract
-    from bertsym.surgery.heads import graft_head
+    from bertsym.surgery.graft import graft_head
     from bertsym.surgery.lower import lower
     from bertsym.surgery.writing import SurgeryResult
     from bertsym.symbol.graph import SymbolGraph
@@ -59,9 +59,9 @@ install_repairs()
 
 _HOME = {
     "BertConfig": "encoders.config",
-    "finished_head": "encoders.heads",
-    "graft": "encoders.heads",
-    "graft_for_inference": "encoders.heads",
+    "finished_head": "encoders.symbol_heads",
+    "graft": "encoders.symbol_heads",
+    "graft_for_inference": "encoders.symbol_heads",
     "output_symbol": "encoders.outputs",
     "Bundle": "bundle",
     "SymbolBundle": "bundle",
@@ -101,7 +101,7 @@ _HOME = {
     "Edits": "surgery.edit",
     "edit": "surgery.edit",
     "extract": "surgery.extract",
-    "graft_head": "surgery.heads",
+    "graft_head": "surgery.graft",
     "lower": "surgery.lower",
     "SurgeryResult": "surgery.writing",
     "SymbolGraph": "symbol.graph",

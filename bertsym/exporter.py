@@ -11,9 +11,9 @@ from typing import Any
 from bertsym.bundle import Bundle, BundleContent, json_text, stage_bundle
 from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
 from bertsym.encoders.forms import Form, choose_form
-from bertsym.encoders.heads import finished_graph, finished_shapes, initial_parameters
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.encoders.outputs import output_graph, output_parameters
+from bertsym.encoders.symbol_heads import finished_graph, finished_shapes, initial_parameters
 from bertsym.errors import ModelError, UsageError
 from bertsym.passes.input_guard import add_input_guard
 from bertsym.signature import Signature

@@ -16,10 +16,10 @@ from bertsym.acceleration.mask_sampling import sample_dropout_mask
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.forms import Form
 from bertsym.encoders.graph import encoder_graph
-from bertsym.encoders.heads import graft
 from bertsym.encoders.outputs import output_symbol
 from bertsym.encoders.parameters import parameter_shapes
 from bertsym.encoders.spec import EncoderSpec
+from bertsym.encoders.symbol_heads import graft
 from bertsym.passes.dropout_masks import feed_dropout_masks
 from bertsym.passes.layer_norm import decompose_layer_norm
 from bertsym.runtime import mx

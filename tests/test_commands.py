@@ -13,7 +13,7 @@ from refusals import refusal
 
 from bertsym.cli.group import COMMANDS, cli
 from bertsym.encoders.catalogue import FINISHED_HEADS
-from bertsym.encoders.head_grafting import HEADS
+from bertsym.encoders.graph_heads import HEADS
 from bertsym.text.tasks import TASK_KINDS, TASKS
 
 Cli = Callable[..., Result]

@@ -16,9 +16,9 @@ from test_acceleration import BERT, SHAPES, UNITS
 
 from bertsym.acceleration.graphs import build_training_symbol
 from bertsym.encoders.config import BertConfig
-from bertsym.encoders.heads import graft
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.encoders.outputs import output_symbol
+from bertsym.encoders.symbol_heads import graft
 from bertsym.errors import DataError
 from bertsym.passes.embedding_rows import UsedRows, keep_used_rows
 from bertsym.runtime import mx, share_threads

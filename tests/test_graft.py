@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bertsym import UsageError, graft, graft_for_inference
-from bertsym.encoders.heads import head_parameters
 from bertsym.encoders.inputs import input_shapes
+from bertsym.encoders.symbol_heads import head_parameters
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 

@@ -28,7 +28,7 @@ from bertsym import (
     quantize,
 )
 from bertsym.acceleration.graphs import accelerate_graph
-from bertsym.acceleration.inference import FastInference
+from bertsym.acceleration.inference_symbols import FastInference
 from bertsym.analysis.input_clips import is_guarded
 from bertsym.bundle import SYMBOL, TRAIN_SYMBOL
 from bertsym.passes.input_guard import add_input_guard, remove_input_guard

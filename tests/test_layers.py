@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "encoders.spec": {"encoders.config", "encoders.inputs", "encoders.parameters"},
     "analysis": {"errors", "symbol", "analysis", "encoders.config", "encoders.inputs"},
     "analysis.encoder_extraction": {"errors", "symbol", "analysis", "encoders.config", "encoders.spec"},
-    "encoders.head_grafting": {"symbol", "encoders.catalogue"},
+    "encoders.graph_heads": {"symbol", "encoders.catalogue"},
     "passes": {"errors", "symbol", "analysis", "encoders", "passes"},
     "signature": {"json_reader", "text", "encoders.forms", "encoders.inputs"},
     "bundle": {
@@ -239,7 +239,7 @@ ALLOWED: dict[str, set[str]] = {
         "text",
         "encoders.catalogue",
         "encoders.forms",
-        "encoders.head_grafting",
+        "encoders.graph_heads",
         "bundle",
         "sources",
     }
@@ -251,7 +251,7 @@ ALLOWED: dict[str, set[str]] = {
 # Nothing of these may lead to mxnet, however far the way is.
 WITHOUT_MXNET = (
     *("errors", "files", "json_reader", "atomic", "forking", "address_space", "symbol", "text", "bundle"),
-    *("encoders.config", "encoders.inputs", "encoders.catalogue", "encoders.parameters", "encoders.head_grafting"),
+    *("encoders.config", "encoders.inputs", "encoders.catalogue", "encoders.parameters", "encoders.graph_heads"),
     *("encoders.forms", "encoders.spec", "encoders.graph", "passes"),
     *("reference", "analysis", "model", "inference.bundle_tokenizer"),
     *("drawing.drawing", "drawing.netron"),
@@ -350,7 +350,7 @@ def test_imports_run_downwards_only() -> None:
         ("text.features", "encoders.graph"),
         ("text.features", "bundle"),
         ("encoders.config", "runtime"),
-        ("encoders.heads", "bundle"),
+        ("encoders.symbol_heads", "bundle"),
         ("bundle", "runtime"),
         ("bundle", "encoders.outputs"),
         ("bundle", "training.options"),

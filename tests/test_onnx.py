@@ -23,8 +23,8 @@ from tools import needs
 from bertsym import Classifier, export, export_onnx, extract, graft_for_inference, graft_head, lower, output_symbol
 from bertsym.bundle import file_digest
 from bertsym.encoders.config import BertConfig
-from bertsym.encoders.heads import head_parameters
 from bertsym.encoders.inputs import INPUT_NAMES, INPUTS, input_shapes
+from bertsym.encoders.symbol_heads import head_parameters
 from bertsym.onnx_export import exporter
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph

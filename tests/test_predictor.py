@@ -13,7 +13,7 @@ from conftest import CONFIG, VOCABULARY, hugging_face_weights, write_hugging_fac
 from reference import bert_forward
 
 from bertsym import Classifier, FinetuneOptions, ModelError, export, finetune
-from bertsym.acceleration.inference import FastInference, InferenceSymbols
+from bertsym.acceleration.inference_symbols import FastInference, InferenceSymbols
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.inference import executors
 from bertsym.inference.predictor import Predictor

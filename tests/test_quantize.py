@@ -28,7 +28,7 @@ from bertsym import (
 )
 from bertsym.bundle import file_digest
 from bertsym.quantization.calibration import CALIBRATIONS
-from bertsym.quantization.choosing import fewest_kept
+from bertsym.quantization.layer_selection import fewest_kept
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 

@@ -14,9 +14,9 @@ from bertsym import BertConfig
 from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
 from bertsym.encoders.forms import FORMS, Form
 from bertsym.encoders.graph import record_encoder
-from bertsym.encoders.heads import record_finished
 from bertsym.encoders.outputs import record_output
 from bertsym.encoders.spec import EncoderSpec
+from bertsym.encoders.symbol_heads import record_finished
 from bertsym.runtime import mx
 from bertsym.symbol.recorder import sym
 

@@ -13,7 +13,7 @@ from bertsym import ModelError, SymbolGraph, output_symbol, quantize
 from bertsym.bundle import SYMBOL
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.forms import FORMS, Form
-from bertsym.encoders.head_grafting import add_head
+from bertsym.encoders.graph_heads import graft_onto_graph
 from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
 from bertsym.encoders.parameters import parameter_shapes
 from bertsym.execution import tensor_shapes
@@ -39,7 +39,7 @@ def test_shapes_are_those_that_mxnet_infers(form: str, output: str, guarded: boo
     graphs = [graph]
     known = {**parameter_shapes(CONFIG), **dict(input_shapes(3, 7))}
     if output != "sequence":
-        graphs += add_head(graph, graph.outputs[0], "classification", 5, 0.1, CONFIG.units)[:2]
+        graphs += graft_onto_graph(graph, graph.outputs[0], "classification", 5, 0.1, CONFIG.units)[:2]
         known.update({"fc-finetune_weight": (5, 8), "fc-finetune_bias": (5,), "softmax_label": (3,)})
     for each in graphs:
         check_alike(each, {name: shape for name, shape in known.items() if name in each.variables})

@@ -7,7 +7,7 @@ import shlex
 import click
 
 from bertsym.cli.options import TaskChoice, command_line, show_written, surgery_options
-from bertsym.encoders.head_grafting import HEADS
+from bertsym.encoders.graph_heads import HEADS
 
 
 @click.command("graft")
@@ -48,7 +48,7 @@ def command(
     Module.fit, here or in another binding; OUT-symbol.json for inference. --head none gives back the base of a
     fine-tuned symbol.
     """
-    from bertsym.surgery.heads import graft_head
+    from bertsym.surgery.graft import graft_head
 
     written = graft_head(
         model,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.acceleration.inference import InferenceSymbols
+from bertsym.acceleration.inference_symbols import InferenceSymbols
 from bertsym.acceleration.ndarray_views import memory_of
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.forking import no_fork

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bertsym.acceleration.graphs import to_symbol
-from bertsym.acceleration.inference import FastInference, InferenceSymbols
+from bertsym.acceleration.inference_symbols import FastInference, InferenceSymbols
 from bertsym.bundle import Bundle
 from bertsym.devices import contexts
 from bertsym.encoders.config import BertConfig

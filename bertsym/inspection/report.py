@@ -18,8 +18,8 @@ from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes
 from bertsym.bundle import Bundle
 from bertsym.model import Model, open_model
 from bertsym.symbol.attributes import integers
-from bertsym.symbol.names import references
 from bertsym.symbol.node import Node, Output
+from bertsym.symbol.node_names import references
 from bertsym.symbol.operator_versions import Oldest, oldest_mxnet
 from bertsym.symbol.params import ArrayInfo
 from bertsym.symbol.quantized_layers import quantized_layers

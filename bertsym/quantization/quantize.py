@@ -21,8 +21,8 @@ from bertsym.inference.rows import read_encoded
 from bertsym.passes.input_guard import add_input_guard
 from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.quantization.calibration import CALIBRATIONS
-from bertsym.quantization.choosing import fewest_kept
-from bertsym.quantization.measuring import Measured, measure, metrics_of
+from bertsym.quantization.layer_selection import fewest_kept
+from bertsym.quantization.measurement import Measured, measure, metrics_of
 from bertsym.quantization.quantizer import Quantizer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, shapes_of

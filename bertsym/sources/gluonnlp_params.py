@@ -11,8 +11,8 @@ from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import EMBEDDINGS, LAYER
 from bertsym.errors import ModelError, UsageError
 from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
-from bertsym.sources.names import GLUONNLP_EXPORT, GLUONNLP_STRUCTURED, NameTable
 from bertsym.sources.pretrained import Pretrained, TaskHead
+from bertsym.sources.weight_names import GLUONNLP_EXPORT, GLUONNLP_STRUCTURED, NameTable
 from bertsym.symbol.params import ParamsFile
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import check_fits, read_vocabulary

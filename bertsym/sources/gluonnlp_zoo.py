@@ -11,8 +11,8 @@ from typing import Any
 from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError, UsageError
 from bertsym.sources.mapping import map_weights, resolve_names
-from bertsym.sources.names import GLUONNLP_STRUCTURED
 from bertsym.sources.pretrained import Pretrained
+from bertsym.sources.weight_names import GLUONNLP_STRUCTURED
 from bertsym.text.tokenizer import WORDPIECE, TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 from bertsym.text.wordpiece import bert_document

@@ -12,10 +12,10 @@ from bertsym.json_reader import JsonValue, read_json
 from bertsym.sources.hugging_face_folder import find_folder, find_weights
 from bertsym.sources.hugging_face_tokenizer import read_tokenizer
 from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
-from bertsym.sources.names import HUGGING_FACE, printable
 from bertsym.sources.pretrained import Pretrained, TaskHead
 from bertsym.sources.safetensors_file import SafetensorsFiles
 from bertsym.sources.sentence_transformers import read_modules
+from bertsym.sources.weight_names import HUGGING_FACE, printable
 from bertsym.text.vocabulary import check_fits
 
 # our field -> (key of config.json, default; None where the key is required)

@@ -15,7 +15,7 @@ from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import EMBEDDINGS, LAYER, POOLER, expand, parameter_shapes
 from bertsym.errors import ModelError, UsageError
 from bertsym.reference import Checkpoint
-from bertsym.sources.names import TASK_HEAD, NameTable, list_names, printable
+from bertsym.sources.weight_names import TASK_HEAD, NameTable, list_names, printable
 from bertsym.symbol.params import Array, LazyParameters
 
 _CONSTANT, _BY_REQUEST = "constant", "ignored weights"

@@ -9,7 +9,7 @@ from typing import Any
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import POOLER
 from bertsym.reference import Checkpoint
-from bertsym.sources.names import list_names
+from bertsym.sources.weight_names import list_names
 from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertsym.json_reader import JsonValue, read_json, read_json_array
-from bertsym.sources.names import printable
 from bertsym.sources.pretrained import Pooling
+from bertsym.sources.weight_names import printable
 
 # pooling_mode_* of a Pooling module's config.json -> description, and our equivalent output
 _POOLING_MODES = {

@@ -20,8 +20,8 @@ from bertsym.surgery.comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.names import number_repeated, references
 from bertsym.symbol.node import Node
+from bertsym.symbol.node_names import number_repeated, references
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 from bertsym.errors import ModelError, UsageError
 from bertsym.files import read_bytes
 from bertsym.symbol.document import build_document, read_document
-from bertsym.symbol.names import find_node, find_output, references
 from bertsym.symbol.node import VARIABLE, Node, Output
+from bertsym.symbol.node_names import find_node, find_output, references
 
 
 class SymbolGraph:

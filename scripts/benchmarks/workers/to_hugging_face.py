@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from bertsym import Bundle
 from bertsym.encoders.parameters import expand
-from bertsym.sources.names import HUGGING_FACE
+from bertsym.sources.weight_names import HUGGING_FACE
 
 
 def main() -> None:

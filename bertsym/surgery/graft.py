@@ -12,7 +12,7 @@ from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes
 from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import FULLY_CONNECTED, LABEL_NAME
 from bertsym.encoders.config import INITIALIZER_RANGE
-from bertsym.encoders.head_grafting import HEADS, add_head
+from bertsym.encoders.graph_heads import HEADS, graft_onto_graph
 from bertsym.errors import ModelError, UsageError
 from bertsym.execution import Shape, known_shapes
 from bertsym.model import Model, open_model, require_params
@@ -49,7 +49,7 @@ def graft_head(
 ) -> SurgeryResult:
     """Put an untrained head on a symbol, so that another binding can fit it; or remove the head (``none``).
 
-    `head` is ``classification``, ``regression``, ``tagging``, ``qa`` (what they do: `head_grafting.add_head`) or
+    `head` is ``classification``, ``regression``, ``tagging``, ``qa`` (see `encoders.graph_heads`) or
     ``none``; `num_classes` the values that it gives (2 by default, 1 for regression). It reads the tensor `at`,
     by default the only output; with `cls_slice` its position 0. Weights are normal(0, 0.02) drawn from the seed
     `seed`, biases 0. The bundle at `out` has the inference graph and the training graph.
@@ -71,7 +71,7 @@ def graft_head(
     num_outputs = HEADS[head].num_outputs or num_classes or (1 if head == "regression" else 2)
     units = axes[-1]
     assert isinstance(units, int)
-    inference, training, same = add_head(
+    inference, training, same = graft_onto_graph(
         model.graph, place, head, num_outputs, dropout, units, cls_slice=cls_slice, time_major=time_major
     )
     changed = changed_model(model, inference, {**values, **_initialize(num_outputs, units, seed)})
