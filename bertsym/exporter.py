@@ -93,7 +93,7 @@ def export(
         checks = []
         if verify:
             progress("loading the files, comparing with the reference encoder")
-            source_params = _joined(content.arg_params, pretrained.arg_params)
+            source_params = _merge_parameters(content.arg_params, pretrained.arg_params)
             checks = verify_bundle(staged, source_params, rtol, _CHECK_LENGTHS, str(prefix), pretrained.checkpoint)
             staged = stage.add_facts(staged, {"verification": verification_record(checks, rtol)})
     return ExportResult(staged.moved_to(prefix), checks, (*pretrained.notes, *_left_out(pretrained, output, task)))
@@ -118,8 +118,8 @@ def _guarded(symbol_json: str) -> str:
     return graph.to_json()
 
 
-def _joined(first: Mapping[str, Array], second: Mapping[str, Array]) -> LazyParameters:
-    """Both, one array at a time; what is in both is the same."""
+def _merge_parameters(first: Mapping[str, Array], second: Mapping[str, Array]) -> LazyParameters:
+    """Merge parameters without reading them; arrays in both must be equal."""
     return LazyParameters(
         {**shapes_of(first), **shapes_of(second)}, lambda name: first[name] if name in first else second[name]
     )
@@ -161,7 +161,7 @@ def _content(
     if task:
         graph = finished_graph(config, task, num_classes, form=form)
         head = initial_parameters(finished_shapes(config, task, num_classes), seed)
-        arg_params = _joined(arg_params, head)
+        arg_params = _merge_parameters(arg_params, head)
     else:
         graph = output_graph(config, output, form)
     signature = Signature(

@@ -120,7 +120,7 @@ class JsonValue:
         self._check(dict, "an object")
         if key not in self.raw:
             raise self.fault(f"the key {_shown(key)} is missing")
-        return JsonValue(self.raw[key], self.where, _joined(self.path, key), self.error)
+        return JsonValue(self.raw[key], self.where, _join_path(self.path, key), self.error)
 
     def __contains__(self, key: str) -> bool:
         self._check(dict, "an object")
@@ -129,7 +129,7 @@ class JsonValue:
     def get(self, key: str, default: Any = None) -> JsonValue:
         """The value of a key of an object, or `default` where the key is missing."""
         self._check(dict, "an object")
-        return JsonValue(self.raw.get(key, default), self.where, _joined(self.path, key), self.error)
+        return JsonValue(self.raw.get(key, default), self.where, _join_path(self.path, key), self.error)
 
     def items(self) -> Iterator[tuple[str, JsonValue]]:
         """Keys and values of an object."""
@@ -227,7 +227,7 @@ class JsonValue:
 _LARGEST = 1.7976931348623157e308  # of float64
 
 
-def _joined(path: str, key: str) -> str:
+def _join_path(path: str, key: str) -> str:
     """The path of a key as one would write it in JavaScript: ``files["symbol.json"].size``."""
     if _IDENTIFIER.fullmatch(key):
         return f"{path}.{key}" if path else key
@@ -294,7 +294,7 @@ def _objects(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         yield path, value
         for key, inner in value.items():
-            yield from _objects(inner, _joined(path, key))
+            yield from _objects(inner, _join_path(path, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             yield from _objects(inner, f"{path}[{index}]")

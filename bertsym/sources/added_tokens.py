@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bertsym.json_reader import JsonValue
-from bertsym.text.wordpiece import added_token
+from bertsym.text.wordpiece import ADDED_TOKEN_FLAGS, added_token
 
 # Keys of special tokens, in the order in which transformers adds their tokens
 _KEYS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
 _MAX_ID = 1 << 31
 
@@ -61,7 +60,7 @@ class AddedTokens:
 
 def read_flags(token: JsonValue, **defaults: bool) -> dict[str, bool]:
     """Read the flags of an added token; without ``normalized``, it is normalized unless it is special."""
-    flags = {name: token.get(name, defaults.get(name, False)).boolean() for name in _FLAGS}
+    flags = {name: token.get(name, defaults.get(name, False)).boolean() for name in ADDED_TOKEN_FLAGS}
     if "normalized" not in token:
         flags["normalized"] = not flags["special"]
     return flags

@@ -17,6 +17,7 @@ from bertsym.files import read_bytes
 from bertsym.symbol.document import build_document, read_document
 from bertsym.symbol.node import VARIABLE, Node, Output
 from bertsym.symbol.node_names import find_node, find_output, references
+from bertsym.symbol.structure import check_structure, is_ordered, sort_nodes
 
 
 class SymbolGraph:
@@ -184,46 +185,7 @@ class SymbolGraph:
 
     def check(self, where: str = "symbol") -> None:
         """Raise ModelError when MXNet could not load the graph: order, names, inputs and outputs are checked."""
-        seen: set[Node] = set()
-        variables: set[str] = set()
-        for node in self.nodes:
-            label = f"{where}: node {node.name!r}"
-            if not node.name:
-                raise ModelError(f"{where}: a {node.op} has no name")
-            if node.is_variable:
-                if node.inputs:
-                    raise ModelError(f"{label}: a variable with inputs")
-                if node.name in variables:
-                    raise ModelError(f"{where}: two variables are named {node.name!r}")
-                variables.add(node.name)
-            if node.num_outputs < 1 or (node.is_variable and node.num_outputs > 1):
-                raise ModelError(f"{label}: a {node.op} with {node.num_outputs} outputs")
-            for entry in node.inputs:
-                if entry.node not in seen:
-                    raise ModelError(f"{label}: reads {entry}, which does not come before it")
-            for key, value in node.attrs.items():
-                if not isinstance(value, str):
-                    raise ModelError(f"{label}: attribute {key} is {value!r}, a string is needed")
-            for text in (node.op, node.name, *node.attrs, *node.attrs.values()):
-                # MXNet takes the JSON as a C string, which ends at a NUL.
-                if not text.isascii() or "\0" in text:
-                    _check_text(text, label)
-            seen.add(node)
-        if not self.outputs:
-            raise ModelError(f"{where}: no outputs")
-        for label, entries in self._labelled_entries():
-            for entry in entries:
-                if entry.node not in seen or not 0 <= entry.index < entry.node.num_outputs:
-                    raise ModelError(f"{where}: {label}: there is no output {entry}")
-
-    def _entries(self) -> Iterator[Output]:
-        for _, entries in self._labelled_entries():
-            yield from entries
-
-    def _labelled_entries(self) -> Iterator[tuple[str, tuple[Output, ...]]]:
-        for node in self.nodes:
-            yield f"node {node.name!r}", node.inputs
-        yield "heads", tuple(self.outputs)
+        check_structure(self.nodes, self.outputs, where)
 
     # Editing
 
@@ -313,7 +275,8 @@ class SymbolGraph:
         readers += ["the graph's outputs"] if any(entry.node is node for entry in self.outputs) else []
         if readers and not bypass:
             raise UsageError(f"{node.name} is read by {', '.join(readers[:3])}: it can't be removed")
-        if readers and (not node.inputs or any(entry.node is node and entry.index for entry in self._entries())):
+        entries = [*self.outputs, *(entry for reader in self.consumers(node) for entry in reader.inputs)]
+        if readers and (not node.inputs or any(entry.node is node and entry.index for entry in entries)):
             raise UsageError(f"{node.name} has no input that could be read instead of it")
         with self.edit():
             if readers:
@@ -406,28 +369,7 @@ class SymbolGraph:
 
         Raises ModelError for a cycle.
         """
-        order: dict[Node, bool] = {}  # False while its inputs are being visited
-        ours = set(self.nodes)
-        for root in [*map(_node_of, self.outputs), *self.nodes]:
-            waiting = [(root, iter(root.inputs))] if root not in order else []
-            order.setdefault(root, bool(not waiting))
-            while waiting:
-                node, inputs = waiting[-1]
-                for entry in inputs:
-                    if entry.node not in ours:
-                        raise ModelError(f"node {node.name!r} reads {entry}, which is not in this graph")
-                    if entry.node not in order:
-                        order[entry.node] = False
-                        waiting.append((entry.node, iter(entry.node.inputs)))
-                        break
-                    if not order[entry.node]:
-                        raise ModelError(f"node {entry.node.name!r} would depend on itself")
-                else:
-                    # Move it to the end: dictionaries keep the order of insertion.
-                    del order[node]
-                    order[node] = True
-                    waiting.pop()
-        self.nodes = list(order)
+        self.nodes = sort_nodes(self.nodes, self.outputs)
 
     @contextlib.contextmanager
     def edit(self) -> Iterator[None]:
@@ -443,7 +385,7 @@ class SymbolGraph:
         self._editing = True
         try:
             yield
-            if not self._is_ordered():
+            if not is_ordered(self.nodes):
                 self.toposort()
             self.check()
         except BaseException:
@@ -453,23 +395,6 @@ class SymbolGraph:
             raise
         finally:
             self._editing = False
-
-    def _is_ordered(self) -> bool:
-        seen: set[Node] = set()
-        for node in self.nodes:
-            if any(entry.node not in seen for entry in node.inputs):
-                return False
-            seen.add(node)
-        return True
-
-
-def _check_text(text: str, label: str) -> None:
-    if "\0" in text:
-        raise ModelError(f"{label}: {text[:80]!r} has a NUL character, which MXNet can't read")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ModelError(f"{label}: {text[:80]!r} is not valid Unicode") from None
 
 
 def _node_of(output: Output) -> Node:

@@ -13,7 +13,8 @@ from bertsym.text.vocabulary import Vocabulary
 
 BERT_PRE_TOKENIZER = {"type": "BertPreTokenizer"}
 MAX_WORD = 100  #: characters of a word; a longer one is [UNK]
-_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+#: flags of an added token in a tokenizer document
+ADDED_TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 def bert_normalizer(options: TokenizerOptions) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def bert_template(cls: int, sep: int) -> dict[str, Any]:
 
 def added_token(content: str, number: int, flags: Mapping[str, bool]) -> dict[str, Any]:
     """An element of ``added_tokens``; a flag that is absent is false."""
-    return {"id": number, "content": content, **{flag: flags.get(flag, False) for flag in _FLAGS}}
+    return {"id": number, "content": content, **{flag: flags.get(flag, False) for flag in ADDED_TOKEN_FLAGS}}
 
 
 def bert_document(vocabulary: Vocabulary, options: TokenizerOptions) -> dict[str, Any]:
