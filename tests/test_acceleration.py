@@ -120,7 +120,7 @@ def test_gradients_of_the_training_symbol_are_those_of_gluonnlp(output: str, len
         "fc-finetune_bias": np.zeros(2, np.float32),
     }
     still = BertConfig(**{**vars(BERT), "dropout": 0.0, "attention_dropout": 0.0})
-    config = BERT if cpu else still  # MXNet's own Dropout can't be told to keep everything
+    config = BERT if cpu else still  # MXNet's own Dropout has no switch to keep everything
     symbol = graft(output_symbol(config, output), 2, dropout=0.1 if cpu else 0.0)
     training = build_training_symbol(SymbolGraph.parse(symbol.tojson()), SHAPES, cpu=cpu)
     values = {**inputs, **params, **head, "softmax_label": LABELS}

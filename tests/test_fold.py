@@ -79,7 +79,7 @@ def test_a_folded_classifier_answers_as_before(classifier: Path, tables: Tables,
         assert mine.probabilities == pytest.approx(other.probabilities, abs=1e-6)
 
 
-def test_inspect_names_it_a_bert_and_says_what_is_one(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+def test_inspect_finds_the_encoder_and_the_folded_parameters(cli: Cli, classifier: Path, tmp_path: Path) -> None:
     result = cli("lower", classifier, tmp_path / "x", "--fold")
     assert result.code == 0, result.err
     report = json.loads(cli("inspect", tmp_path / "x", "--json").out)

@@ -190,7 +190,7 @@ def test_the_heads_of_gluonnlp_are_found_and_replaced(cli: Cli, tmp_path: Path, 
         assert "--at" in refusal(cli("graft", tmp_path / "base", tmp_path / "new"), code=2)
 
 
-def test_a_head_on_a_net_that_is_no_bert_keeps_its_auxiliary_states(cli: Cli, tmp_path: Path) -> None:
+def test_a_head_on_another_net_than_a_bert_keeps_its_auxiliary_states(cli: Cli, tmp_path: Path) -> None:
     net = conv_checkpoint(tmp_path)
     done = cli("graft", net, tmp_path / "new", "--at", "flat", "--num-classes", 5, "--shape", IMAGES)
     assert done.code == 0, done.err

@@ -70,7 +70,7 @@ def some_texts(rows: int = 2, length: int = LENGTH, seed: int = 0) -> dict[str, 
 
 
 def nearest(value: float, length: int) -> float:
-    """The length that stands for a bad one; NaN is no length at all, and so the shortest."""
+    """The length that stands for a bad one; NaN counts as the shortest."""
     return min(value, length) if value >= 1 else 1
 
 
@@ -164,7 +164,7 @@ def test_callers_may_bind_integers(guarded: dict[str, Path], dtype: str) -> None
 # What is said of it
 
 
-def test_inspect_signature_and_manifest_tell_it(guarded: dict[str, Path], bundles: dict[str, Path], cli: Cli) -> None:
+def test_inspect_signature_and_manifest_show_it(guarded: dict[str, Path], bundles: dict[str, Path], cli: Cli) -> None:
     for prefix, expected in ((guarded["cls"], True), (bundles["cls"], False)):
         bundle = Bundle.open(prefix)
         assert bundle.signature.guarded == bundle.manifest["guarded"] == expected
@@ -173,7 +173,7 @@ def test_inspect_signature_and_manifest_tell_it(guarded: dict[str, Path], bundle
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_what_reaches_the_output_is_found_behind_the_guard(
+def test_what_reaches_the_output_is_found_downstream_of_the_guard(
     guarded: dict[str, Path], bundles: dict[str, Path], output: str
 ) -> None:
     found, expected = inspect(guarded[output]), inspect(bundles[output])
@@ -279,7 +279,7 @@ def test_what_is_added_is_taken_out_again(bundles: dict[str, Path], output: str)
     assert graph.to_json() == before
 
 
-def test_a_clip_to_other_bounds_is_no_guard(bundles: dict[str, Path]) -> None:
+def test_a_clip_to_other_bounds_does_not_count_as_a_guard(bundles: dict[str, Path]) -> None:
     graph = graph_of(bundles["cls"])
     add_input_guard(graph, *NAMES)
     clip = next(node for node in graph.find(op="clip") if node.inputs[0].node.name == "data0")

@@ -1,4 +1,4 @@
-"""bertsym onnx: a file that stands alone, computes what MXNet does, and appears whole or not at all."""
+"""bertsym onnx: a file that stands alone, computes what MXNet does, and is written atomically."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_outputs_of_one_operator_keep_mxnets_names(tmp_path: Path) -> None:
     assert_as_mxnet(tmp_path / "two.onnx", prefix, {"x": np.arange(8, dtype=np.float32).reshape(2, 4)})
 
 
-# What the file tells
+# Metadata of the file
 
 
 def test_the_file_is_of_opset_13_and_names_what_it_reads_and_gives(bundles: dict[str, Path], tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_a_part_keeps_how_texts_are_read_but_not_what_was_answered(classifier: P
 def test_onnxruntime_refuses_what_is_outside_of_the_tables(
     bundles: dict[str, Path], tmp_path: Path, wrong: str
 ) -> None:
-    """MXNet takes the last row of the table of words instead, without a word."""
+    """MXNet takes the last row of the table of words instead, silently."""
     export_onnx(bundles["cls"], tmp_path / "cls.onnx")
     inputs = token_inputs(2, CONFIG["max_position_embeddings"] + (wrong == "length"), WORDS)
     if wrong == "token":
@@ -312,7 +312,7 @@ def test_onnxruntime_refuses_what_is_outside_of_the_tables(
 # The command
 
 
-def test_the_command_says_what_it_compared_and_nothing_else_and_writes_the_same_bytes(
+def test_the_command_prints_only_the_comparisons_and_writes_the_same_bytes(
     bundles: dict[str, Path], tmp_path: Path
 ) -> None:
     export_onnx(bundles["cls"], tmp_path / "one.onnx")
@@ -413,7 +413,7 @@ def test_what_can_not_be_written_is_said_in_one_line(cli: Cli, bundles: dict[str
 
 
 @pytest.mark.parametrize("shape", ["data0=16", "data0=2,9"])
-def test_a_shape_that_the_graph_tells_can_not_be_given(
+def test_a_shape_that_the_graph_implies_is_refused_as_an_option(
     cli: Cli, bundles: dict[str, Path], tmp_path: Path, shape: str
 ) -> None:
     line = refusal(cli("onnx", bundles["cls"], tmp_path / "o.onnx", "--shape", shape), tmp_path / "o.onnx", code=2)

@@ -134,7 +134,7 @@ def test_what_every_version_loads_needs_nothing() -> None:
     assert (oldest.version, oldest.requirements, oldest.unknown) == ("1.0.0", [], [])
 
 
-def test_the_graph_of_a_bert_loads_and_says_what_it_needs() -> None:
+def test_the_graph_of_a_bert_loads_and_lists_its_requirements() -> None:
     config = BertConfig(num_layers=1, units=8, hidden_size=16, num_heads=2, vocab_size=50, max_length=12)
     oldest = oldest_mxnet(SymbolGraph.parse(output_symbol(config, "cls").tojson()).nodes)
     assert oldest.unknown == []

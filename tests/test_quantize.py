@@ -84,7 +84,7 @@ def test_weights_have_one_scale_and_are_int8_in_the_file_or_a_scale_for_each_out
     assert made.int8.agreement > 0.9
 
 
-def test_the_bundle_says_what_it_is_and_how_it_was_made(
+def test_the_bundle_records_its_precision_and_quantization(
     quantized: QuantizeResult, tables: Tables, classifier: Path
 ) -> None:
     signature, manifest = quantized.bundle.signature, quantized.bundle.manifest
@@ -180,7 +180,7 @@ def test_of_the_layers_as_few_as_possible_stay_float32() -> None:
 
 
 @pytest.fixture
-def spoilt(monkeypatch: pytest.MonkeyPatch) -> None:
+def corrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tensor gets a range in which its values are all next to zero, as outliers would do."""
     quantizer = quantize.__globals__["Quantizer"]
     calibrated = quantizer.calibrate
@@ -192,8 +192,8 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantizer, "calibrate", calibrate)
 
 
-@pytest.mark.usefixtures("spoilt")
-def test_layers_that_spoil_the_metric_stay_float32(classifier: Path, tables: Tables, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("corrupted")
+def test_layers_that_lower_the_metric_stay_float32(classifier: Path, tables: Tables, tmp_path: Path) -> None:
     made = quantize(classifier, tmp_path / "q", tables.train, dev=tables.dev)
     outside, *sensitive = made.kept
     assert outside == "fc-finetune"
@@ -204,7 +204,7 @@ def test_layers_that_spoil_the_metric_stay_float32(classifier: Path, tables: Tab
     assert {graph.node(name).op for name in sensitive} == {"FullyConnected"}
 
 
-@pytest.mark.usefixtures("spoilt")
+@pytest.mark.usefixtures("corrupted")
 def test_what_lost_too_much_is_not_written(
     classifier: Path, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ def var(*names: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=label)
-def test_inputs_and_labels_are_told_without_a_parameter_file(path: Path) -> None:
+def test_inputs_and_labels_are_found_without_a_parameter_file(path: Path) -> None:
     graph = SymbolGraph.load(path)
     inputs, labels = ROLES[path.stem]
     assert input_variables(graph) == [name for name in inputs if name in graph.variables]
@@ -45,7 +45,7 @@ def test_inputs_and_labels_are_told_without_a_parameter_file(path: Path) -> None
 
 
 @pytest.mark.parametrize("path", BERTS, ids=label)
-def test_the_inputs_of_a_bert_are_told_with_and_without_its_parameters(path: Path) -> None:
+def test_the_inputs_of_a_bert_are_found_with_and_without_its_parameters(path: Path) -> None:
     graph = SymbolGraph.load(path)
     reads = expected(path)["reads"]
     assert set(input_variables(graph)) == {*reads}
@@ -126,7 +126,7 @@ def test_a_variable_that_is_read_as_label_and_as_data_is_an_input() -> None:
     assert input_variables(graph_of(both)) == ["data", "target"]
 
 
-def test_a_reshaped_variable_that_nothing_reads_is_no_label() -> None:
+def test_a_reshaped_variable_that_nothing_reads_does_not_count_as_a_label() -> None:
     graph = graph_of(mx.sym.Reshape(mx.sym.var("x"), shape=(-1,)))
     assert label_variables(graph) == []
     assert input_variables(graph) == ["x"]
@@ -148,18 +148,18 @@ def test_a_reshaped_variable_that_nothing_reads_is_no_label() -> None:
         (lambda a, b, c: mx.sym.FullyConnected(a, b * c, no_bias=True, num_hidden=2), ["a", "b", "c"]),
     ],
 )
-def test_a_parameter_is_told_by_the_place_at_which_it_is_read(symbol: Any, inputs: list[str]) -> None:
+def test_the_position_at_which_a_variable_is_read_makes_it_a_parameter(symbol: Any, inputs: list[str]) -> None:
     graph = graph_of(symbol(*var("a", "b", "c")))
     assert sorted(input_variables(graph)) == inputs
 
 
 @pytest.mark.parametrize("name", ["my_weight", "my_bias", "my_gamma", "my_beta", "my_moving_mean", "my_moving_var"])
-def test_a_parameter_that_is_computed_with_is_told_by_its_name(name: str) -> None:
+def test_a_parameter_that_is_computed_with_is_known_by_its_name(name: str) -> None:
     a, b = var("a", name)
     assert input_variables(graph_of(mx.sym.dot(a, mx.sym.Reshape(b, shape=(2, -1))))) == ["a"]
 
 
-def test_what_a_parameter_file_has_is_no_input() -> None:
+def test_variables_in_a_parameter_file_are_not_inputs() -> None:
     a, b = var("a", "position")
     graph = graph_of(mx.sym.broadcast_add(a, b))
     assert input_variables(graph) == ["a", "position"]

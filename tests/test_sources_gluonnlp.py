@@ -275,7 +275,7 @@ def test_of_a_token_that_occurs_twice_the_last_line_counts(saved: Path, vocab: P
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"idx_to_token": "abc"}', '{"token_to_idx": {}}'])
-def test_a_json_that_is_no_vocabulary_is_refused(export: Export, saved: Path, tmp_path: Path, text: str) -> None:
+def test_json_without_a_vocabulary_is_refused(export: Export, saved: Path, tmp_path: Path, text: str) -> None:
     path = tmp_path / "vocab.json"
     path.write_text(text)
     assert str(path) in export.refused(saved, "--vocab", path, "--num-heads", 4)
@@ -332,7 +332,7 @@ def test_wrong_weights_are_refused_by_name(export: Export, saved: Path, vocab: P
 # --- random: ---
 
 
-def test_random_weights_say_so_on_the_screen_and_in_the_manifest(cli: Cli, tmp_path: Path) -> None:
+def test_random_weights_are_reported_on_the_screen_and_in_the_manifest(cli: Cli, tmp_path: Path) -> None:
     result = cli("export", "random:bert_1_16_2", tmp_path / "base", "--seed", 3)
     assert result.code == 0
     assert "RANDOM WEIGHTS: nothing is pretrained" in result.out

@@ -626,7 +626,7 @@ def test_other_special_tokens_are_refused(cli: Cli, tmp_path: Path, token: str) 
         ({}, 'the key "vocab" is missing'),
     ],
 )
-def test_a_tokenizer_json_that_is_no_wordpiece_table_is_refused(
+def test_a_tokenizer_json_of_another_model_than_wordpiece_is_refused(
     cli: Cli, tmp_path: Path, model: dict[str, Any], words: str
 ) -> None:
     folder = write_hugging_face(tmp_path / "hf")

@@ -47,7 +47,7 @@ def run(graph: SymbolGraph, **more: Array) -> list[Array]:
 def inside(graph: SymbolGraph, *names: str) -> list[Array]:
     """What mxnet computes in the middle of a graph, one tensor at a time.
 
-    Where a graph ends in a FullyConnected and in its activation, oneDNN's fusion gives the one for the other.
+    Where a graph ends in a FullyConnected and in its activation, oneDNN's fusion confuses the two.
     """
     symbol: Any = load(graph.to_json())
     values = random_values(graph.to_json(), SHAPES)
@@ -215,7 +215,7 @@ def test_an_operator_is_replaced_under_its_name() -> None:
     assert_equal(inside(graph, "act_output"), [-first])
 
 
-def test_a_replaced_operator_leaves_its_subgraph_behind() -> None:
+def test_a_replaced_operator_loses_its_subgraph() -> None:
     path = next(path for path in FILES if label(path) == "mxnet-1.9.1/multi")
     graph = SymbolGraph.load(path)
     loop = graph.find(op="_foreach")[0]
@@ -377,7 +377,7 @@ def test_an_edit_of_a_wrong_name_is_refused(edit: Edit, why: str) -> None:
         (lambda g: g.set_outputs([]), "no outputs$"),
     ],
 )
-def test_an_edit_that_would_spoil_the_graph_is_refused(edit: Edit, why: str) -> None:
+def test_an_edit_that_would_corrupt_the_graph_is_refused(edit: Edit, why: str) -> None:
     graph = small()
     with refused(graph, ModelError, why):
         edit(graph)

@@ -21,7 +21,7 @@ Document = dict[str, Any]
 
 
 def small() -> Document:
-    """x, w, b -> fc -> relu, as a document that may be spoilt."""
+    """x, w, b -> fc -> relu, as a document that may be corrupted."""
     x, w, b = (mx.sym.var(name) for name in ("x", "w", "b"))
     dense = mx.sym.FullyConnected(x, w, b, num_hidden=4, name="fc")
     document: Document = json.loads(mx.sym.Activation(dense, act_type="relu", name="act").tojson())
@@ -203,7 +203,7 @@ def test_attributes_that_are_not_strings_are_refused_with_their_node(key: str, a
     ],
     ids=str,
 )
-def test_an_input_that_is_no_earlier_node_is_refused_with_its_node(entry: object) -> None:
+def test_an_input_that_does_not_come_earlier_is_refused_with_its_node(entry: object) -> None:
     """Neither beyond the list nor forward, so there are no cycles."""
     assert spoilt(put(3, "inputs", [[0, 0, 0], entry, [2, 0, 0]])).startswith("node 3 ('fc'): ")
 
@@ -213,17 +213,17 @@ def test_two_nodes_that_read_each_other_are_refused() -> None:
     assert message == "node 3 ('fc'): [4, 0, 0] does not name an earlier node"
 
 
-def test_an_output_that_a_variable_has_not_is_refused() -> None:
+def test_an_output_that_a_variable_does_not_have_is_refused() -> None:
     """A variable has one output; libmxnet reads beyond its memory when asked for another one."""
     assert spoilt(put(3, "inputs", [[0, 0, 0], [1, 7, 0], [2, 0, 0]])).startswith("node 3 ('fc'): ")
 
 
-def test_a_head_that_is_an_output_which_a_variable_has_not_is_refused() -> None:
+def test_a_head_that_is_an_output_which_a_variable_does_not_have_is_refused() -> None:
     assert spoilt(lambda document: document.update(heads=[[0, 1, 0]])).startswith("heads: ")
 
 
 @pytest.mark.parametrize("inputs", [None, {}, "0", 0])
-def test_inputs_that_are_no_list_are_refused_with_their_node(inputs: object) -> None:
+def test_inputs_that_are_not_a_list_are_refused_with_their_node(inputs: object) -> None:
     assert spoilt(put(3, "inputs", inputs)) == "node 3 ('fc'): no list of inputs or outputs"
 
 
@@ -259,7 +259,7 @@ def test_two_operators_may_have_one_name_as_a_block_that_is_called_twice() -> No
         ([["act", 0, 0]], "heads: ['act', 0, 0] does not name"),
     ],
 )
-def test_heads_that_are_no_nodes_are_refused(heads: object, why: str) -> None:
+def test_heads_that_are_not_nodes_are_refused(heads: object, why: str) -> None:
     assert spoilt(lambda document: document.update(heads=heads)).startswith(why)
     assert spoilt(lambda document: document.pop("heads")) == "the key 'heads' is missing"
 

@@ -131,7 +131,7 @@ def test_of_an_accepted_file_mxnet_loads_the_graph_that_was_parsed(text: str) ->
     try:
         theirs = mxnet_json(text)
     except mx.MXNetError:
-        return  # such as \u, which our text has not
+        return  # such as \u, which our text does not contain
     assert theirs == mxnet_json(ours)
 
 

@@ -82,7 +82,7 @@ def test_edits_that_are_taken_back_change_no_byte(path: Path) -> None:
     assert without_effect(SymbolGraph.load(path)).to_json().encode() == path.read_bytes()
 
 
-def test_the_version_that_wrote_a_file_is_told() -> None:
+def test_the_version_that_wrote_a_file_is_known() -> None:
     of_gluonnlp = {"0.6.0": "1.4.1", "0.7.1": "1.5.1", "0.8.3": "1.5.1", "0.9.2": "1.6.0", "0.10.0": "1.9.1"}
     for path in FILES:
         package, _, number = path.parent.name.partition("-")
@@ -90,7 +90,7 @@ def test_the_version_that_wrote_a_file_is_told() -> None:
 
 
 @every_file
-def test_the_graph_is_the_one_that_mxnet_sees(path: Path) -> None:
+def test_the_graph_equals_what_mxnet_reads(path: Path) -> None:
     graph = SymbolGraph.load(path)
     with quiet_stderr():
         symbol = mx.sym.load(str(path))

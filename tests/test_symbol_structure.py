@@ -184,7 +184,7 @@ def internals(path: Path) -> Iterator[tuple[str, int, str]]:
     + [path for path in FILES if label(path) == "gluonnlp-0.10.0/pretraining-symbol"],
     ids=label,
 )
-def test_cleanup_leaves_what_mxnet_finds_behind_an_internal_output(path: Path) -> None:
+def test_cleanup_keeps_what_mxnet_finds_upstream_of_an_internal_output(path: Path) -> None:
     for name, index, text in internals(path):
         graph = SymbolGraph.load(path)
         before = list(graph.nodes)

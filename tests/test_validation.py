@@ -41,7 +41,7 @@ def why(graph: SymbolGraph) -> str:
 # Operators
 
 
-def test_the_table_is_the_one_that_the_installed_mxnet_gives(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_equals_that_of_the_installed_mxnet(capsys: pytest.CaptureFixture[str]) -> None:
     spec = importlib.util.spec_from_file_location(
         "allowed_operators", ROOT / "scripts" / "maintenance" / "allowed_operators.py"
     )
@@ -99,7 +99,7 @@ def test_an_operator_is_allowed_by_its_name_for_a_while() -> None:
         ("stack", {"num_args": "-1"}, 2),
     ],
 )
-def test_a_number_of_inputs_that_an_operator_has_not_is_refused(op: str, attrs: dict[str, str], inputs: int) -> None:
+def test_a_wrong_number_of_inputs_is_refused(op: str, attrs: dict[str, str], inputs: int) -> None:
     assert why(graph_of(op, attrs, inputs)) == f"it: node 'node': a {op} with {inputs} inputs"
 
 
@@ -115,7 +115,7 @@ def test_a_number_of_inputs_that_an_operator_has_not_is_refused(op: str, attrs: 
         ("tanh", {}, 1),
     ],
 )
-def test_an_output_that_an_operator_has_not_is_refused(op: str, attrs: dict[str, str], count: int) -> None:
+def test_an_output_that_does_not_exist_is_refused(op: str, attrs: dict[str, str], count: int) -> None:
     graph = graph_of(op, attrs)
     node = graph.node("node")
     node.num_outputs = 9  # as a file may say
@@ -181,13 +181,13 @@ def test_an_attribute_has_a_value_of_its_type_and_range(op: str, key: str, bad: 
         ({"__storage_type__": "1"}, "x0 is sparse, only dense arrays are supported"),
     ],
 )
-def test_a_variable_tells_a_dtype_and_a_shape_that_can_be(attrs: dict[str, str], reason: str) -> None:
+def test_dtype_and_shape_of_a_variable_are_checked(attrs: dict[str, str], reason: str) -> None:
     graph = graph_of("tanh")
     graph.node("x0").attrs = attrs
     assert why(graph) == f"it: {reason}"
 
 
-def test_subgraphs_are_checked_alike() -> None:
+def test_subgraphs_are_checked_too() -> None:
     graph = graph_of("_sg_mkldnn_fully_connected", inputs=3)
     assert why(graph).endswith("a _sg_mkldnn_fully_connected without its subgraph")
     for inner in ("tanh", "_Native"):
@@ -211,13 +211,13 @@ def test_subgraphs_in_subgraphs_end() -> None:
 
 
 def params_of(graph: SymbolGraph, **others: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> NewParameters:
-    """Those that the graph tells, and others."""
+    """Shapes that the graph implies, and others."""
     shapes = validation.implied_shapes(graph)
     whole = {name: shape for name, shape in shapes.items() if 0 not in shape}
     return NewParameters({**{name: random_weight(name, shape) for name, shape in whole.items()}, **others})
 
 
-def test_parameters_have_the_shapes_that_the_graph_tells() -> None:
+def test_parameters_have_the_shapes_that_the_graph_implies() -> None:
     graph = some_graph()
     check_params(graph, params_of(graph), "it")
     spoilt = {

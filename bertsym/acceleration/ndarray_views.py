@@ -16,7 +16,7 @@ def memory_of(array: Any) -> Array:
 
     The NDArray must outlive the view. There is no synchronization with MXNet operations that use the memory.
 
-    mx.nd.from_numpy is no alternative: MXNet frees its arrays by a Python function in a thread of its own, and a fork,
+    Do not use mx.nd.from_numpy instead: MXNet frees its arrays by a Python function in a thread of its own, and a fork,
     before which MXNet waits until its threads are idle, then never ends (also the fork of `subprocess` in Python 3.9).
     """
     pointer = ctypes.c_void_p()

@@ -70,8 +70,8 @@ def _check_output(symbol: Any, whole_sequence: bool, shapes: _Shapes | None) -> 
     outputs = symbol.list_outputs()
     if len(outputs) != 1:
         raise UsageError(
-            f"the symbol has {len(outputs)} outputs ({', '.join(outputs)}): choose the output that the classifier "
-            "reads, symbol[NAME]"
+            f"the symbol has {len(outputs)} outputs ({', '.join(outputs)}): choose the output for the classifier, "
+            "symbol[NAME]"
         )
     arguments = symbol.list_arguments()
     if any(name.startswith(f"{FULLY_CONNECTED}_") for name in arguments):

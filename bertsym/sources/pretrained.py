@@ -40,11 +40,11 @@ class Pooling:
 class Pretrained:
     """Weights of one BERT under bertsym's parameter names (``encoders.parameters``), all float32.
 
-            ``arg_params`` reads arrays from their files on demand where the source allows it. ``tokenizer_document`` is the
-        whole tokenizer in the format of Hugging Face's ``tokenizers``; None when texts cannot be tokenized. ``checkpoint``
-        is the model as the source stores it, for the reference encoder. ``origin`` goes into the manifest; ``notes`` say
-        what was assumed and left out, one line each.
-        """
+    ``arg_params`` reads arrays from their files on demand where the source allows it. ``tokenizer_document`` is the
+    whole tokenizer in the format of Hugging Face's ``tokenizers``; None when texts cannot be tokenized. ``checkpoint``
+    is the model as the source stores it, for the reference encoder. ``origin`` goes into the manifest; ``notes`` list
+    assumptions and omissions, one line each.
+    """
 
     config: BertConfig
     arg_params: Mapping[str, Array]
