@@ -239,8 +239,8 @@ def test_a_length_beyond_the_position_table_is_refused() -> None:
     [
         ([], [], r"^valid_length must be integers from 1 to 6: row 7 holds 0$"),
         ([3, 99, 4], [0, 0, 0], r"^token ids must be integers from 0 to 49: row 7, position 1 holds 99$"),
-        ([3, 10**400, 4], [0, 0, 0], r"^row 7 holds what is no token id or type: int too large"),
-        ([3, "cat", 4], [0, 0, 0], r"^row 7 holds what is no token id or type: "),
+        ([3, 10**400, 4], [0, 0, 0], r"^row 7 holds a value that is not a token id or token type: int too large"),
+        ([3, "cat", 4], [0, 0, 0], r"^row 7 holds a value that is not a token id or token type: "),
         ([3, None, 4], [0, 0, 0], r"^token ids must be integers from 0 to 49: row 7, position 1 holds nan$"),
         ([3, 9, 4], [0, 0], r"^row 7 has 3 token ids and 2 token types, at most 6 fit$"),
         ([3] * 7, [0] * 7, r"^row 7 has 7 token ids and 7 token types, at most 6 fit$"),

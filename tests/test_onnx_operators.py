@@ -179,8 +179,8 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "codes that join axes": (of_x("Reshape", shape=(-3, 0, 0), name="it"), "has the shape '(-3, 0, 0)'"),
     "Dropout at inference": (of_x("Dropout", mode="always", name="it"), "also drops at inference"),
     "another dtype": (
-        lambda x, y: mx.sym.Cast(mx.sym.Cast(x, dtype="uint8", name="it"), dtype="float32"),
-        "gives uint8",
+        lambda x, y: mx.sym.Cast(mx.sym.Cast(x, dtype="int32", name="it"), dtype="float32"),
+        "casts to int32",
     ),
     "LayerNorm of another axis": (of_x("LayerNorm", axis=1, name="it"), "normalizes axis 1 of 4"),
     "slice backwards": (of_x("slice", begin=(None,), end=(None,), step=(-1,), name="it"), "goes backwards"),

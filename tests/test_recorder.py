@@ -27,7 +27,7 @@ MODULES = [
     for name in (
         "graph",
         "outputs",
-        "heads",
+        "symbol_heads",
         *(f"graph.{m.name}" for m in pkgutil.iter_modules(bertsym.encoders.graph.__path__)),
     )
 ]

@@ -10,9 +10,7 @@ from typing import Any
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers
-from bertsym.encoders.catalogue import FULLY_CONNECTED, LABEL_NAME, OUTPUTS
-from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
-from bertsym.encoders.symbol_heads import graft, graft_for_inference, head_parameters
+from bertsym.encoders.catalogue import LABEL_NAME
 from bertsym.errors import ModelError, UsageError
 from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.signature import Tensor, bert_inputs

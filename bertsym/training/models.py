@@ -11,8 +11,8 @@ from bertsym.acceleration.graphs import to_symbol
 from bertsym.bundle import Bundle
 from bertsym.devices import contexts
 from bertsym.encoders.catalogue import FULLY_CONNECTED, OUTPUTS
-from bertsym.encoders.heads import graft, graft_for_inference, head_parameters
 from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
+from bertsym.encoders.symbol_heads import graft, graft_for_inference, head_parameters
 from bertsym.inference.predictor import Predictor
 from bertsym.runtime import mx, mxnet_errors
 from bertsym.symbol.params import Array
