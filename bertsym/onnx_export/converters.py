@@ -204,12 +204,6 @@ def _where(b: Builder, node: Node, x: list[str]) -> Result:
     return b.add("Where", [b.add("Cast", x[:1], "bool", to=TensorProto.BOOL), *x[1:]])
 
 
-def _cast(b: Builder, node: Node, x: list[str]) -> Result:
-    if node.attrs.get("dtype") != "float32":
-        b.refuse(f"casts to {node.attrs.get('dtype')}: only float32 converts")
-    return x[0]
-
-
 CONVERTERS: dict[str, Converter] = {
     "Activation": _activation,
     "BlockGrad": _identity,

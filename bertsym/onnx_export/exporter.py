@@ -240,7 +240,7 @@ def _compare(
     checks = []
     for sample in samples:
         # MXNet first: its error about a wrong symbol is clearer.
-        expected = model_values(model, sample)
+        expected = _expected(model, sample)
         with _onnx_errors(model.name, "onnxruntime cannot run the converted model"):
             answers = session.run(names, {name: array.astype(dtypes[name]) for name, array in sample.items()})
         differences = [difference(name, one, two) for name, one, two in zip(names, expected, answers)]

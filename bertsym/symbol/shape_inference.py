@@ -298,7 +298,7 @@ _FURTHER: dict[str, Callable[[Node, Sequence[Shape]], list[Shape]]] = {
     **dict.fromkeys(("abs", "exp", "log", "log_softmax", "negative", "relu", "sigmoid", "sqrt", "square"), _same),
     **dict.fromkeys(("_maximum_scalar", "_minimum_scalar", "_minus_scalar", "_power_scalar", "tanh"), _same),
     **dict.fromkeys(("_rdiv_scalar", "_rminus_scalar"), _same),
-    **dict.fromkeys(("elemwise_div", "elemwise_sub"), _alike),
+    **dict.fromkeys(("elemwise_div", "elemwise_sub"), _equal),
     **dict.fromkeys(("broadcast_greater", "broadcast_lesser", "broadcast_maximum", "broadcast_mul"), _broadcast),
     **dict.fromkeys(("broadcast_power", "broadcast_sub"), _broadcast),
 }
@@ -354,13 +354,13 @@ def _parameter_shapes(node: Node, data: Shape) -> list[Shape]:
     """The shapes of the parameters of a layer that reads `data`, as MXNet infers them."""
     if node.op == "FullyConnected" and len(data) > 1:
         units = integer(node.attrs, "num_hidden", 0)
-        width = math.prod(data[1:]) if flag(node.attrs, "flatten", True) else data[-1]
+        width = math.prod(data[1:]) if flag_of(node, "flatten") else data[-1]
         return [(units, width), (units,)]
     if node.op == "LayerNorm":
-        return [data[integer(node.attrs, "axis", -1) : :][:1]] * 2
+        return [data[integer_of(node, "axis") : :][:1]] * 2
     if node.op == "Embedding":
         return [(integer(node.attrs, "input_dim", 0), integer(node.attrs, "output_dim", 0))]
     if node.op == "SoftmaxOutput":
-        multiple = flag(node.attrs, "multi_output", False)
+        multiple = flag_of(node, "multi_output")
         return [(data[0], *data[2:]) if multiple else data[:-1]]
     return [data] if node.op in _LOSSES else []
