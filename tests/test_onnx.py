@@ -359,7 +359,7 @@ def test_an_existing_file_is_only_overwritten_when_asked(cli: Cli, bundles: dict
 def test_a_graph_with_an_operator_that_does_not_convert_is_refused_with_the_node(cli: Cli, tmp_path: Path) -> None:
     prefix = gluonnlp_checkpoint(tmp_path, "classifier", "0.8.3")
     line = refusal(cli("onnx", prefix, tmp_path / "out.onnx"), tmp_path / "out.onnx")
-    assert "node 'bertencoder0__arange0' (_arange) ends where its reader does (infer_range)" in line
+    assert "node 'bertencoder0__arange0' (_arange) takes its length from its reader (infer_range)" in line
     assert line.endswith("bertsym lower makes a form of this BERT that converts")
 
 
