@@ -75,7 +75,7 @@ ALLOWED: dict[str, set[str]] = {
         "symbol",
         "signature",
         "onnx_export.conversion",
-        "onnx_export.operators",
+        "onnx_export.converters",
     }
     | {"execution.engines", "execution.loaders"},
     "execution": {
