@@ -34,7 +34,7 @@ BROKEN = "broken"  #: needed, and does not work
 _REQUIRED = {"click": (8, 1), "numpy": (1, 22), "tokenizers": (0, 19), "huggingface_hub": (0, 23), "tqdm": (4, 60)}
 _GIB = 1 << 30
 _LITTLE_MEMORY = 2 * _GIB  # fine-tuning MiniLM takes 1.9 GB
-_LITTLE_DISK = _GIB  # a bundle of BERT base takes 0.4 GB, and is written beside the one that it replaces
+_LITTLE_DISK = _GIB  # a bundle of BERT base takes 0.4 GB, and is written beside the bundle that it replaces
 _PROBE_SECONDS = 120
 
 # Program -> what needs it, Debian's package.
