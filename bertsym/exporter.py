@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from bertsym.bundle import Bundle, BundleContent, json_text, stage_bundle
-from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
+from bertsym.encoders.catalogue import FINISHED_HEADS, LABEL_NAME, OUTPUTS, TRAINED_HEADS
 from bertsym.encoders.forms import Form, choose_form
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.encoders.outputs import output_graph, output_parameters
 from bertsym.encoders.symbol_heads import finished_graph, finished_shapes, initial_parameters
+from bertsym.encoders.trained_heads import headed_graphs
 from bertsym.errors import ModelError, UsageError
 from bertsym.passes.input_guard import add_input_guard
-from bertsym.signature import Signature
+from bertsym.signature import Signature, Tensor
 from bertsym.sources import Pretrained, SourceOptions, load_source
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, LazyParameters, shapes_of
@@ -42,6 +43,7 @@ def export(
     task: str | None = None,
     num_classes: int | None = None,
     new_head: bool = False,
+    headless: bool = False,
     form: str | None = None,
     target: str | None = None,
     guard: bool = False,
@@ -56,38 +58,43 @@ def export(
 ) -> ExportResult:
     """Write a pretrained BERT as a bundle at `prefix`, after comparing it with the reference encoder.
 
-    `source` is ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``;
-    `output` is ``cls`` (the default), ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U). `task`
-    (``classification``, ``regression``, ``qa``) writes a finished, untrained head instead, of
-    `num_classes` outputs, drawn from `seed`; where the source has a trained head, only with `new_head`. `form` is
-    ``portable`` (the default), ``gluonnlp`` or ``fast``, written for the MXNet `target`, such as ``1.9``; as
-    `encoders.forms.choose_form` describes. With `guard` the symbol clips its inputs to valid ranges, for callers
-    that don't check them. With `literal_special_tokens`, words such as ``[SEP]`` in a text are text. Without
-    `verify` nothing is compared. `command` is noted in the manifest; `progress` is called with what is done.
+    `source` is ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``. The trained head of
+    an ``hf:`` source is exported with its encoder, unless `headless` or an `output` asks for the encoder alone: ``cls``
+    (the default), ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U). `task` (``classification``, ``regression``,
+    ``qa``) writes a finished, untrained head instead, of `num_classes` outputs, drawn from `seed`; where the source has
+    a trained head, only with `new_head`. `form` is ``portable`` (the default), ``gluonnlp`` or ``fast``, written for
+    the MXNet `target`, such as ``1.9``; as `encoders.forms.choose_form` describes. With `guard` the symbols clip their
+    inputs to valid ranges, for callers that don't check them. With `literal_special_tokens`, words such as ``[SEP]`` in
+    a text are text. Without `verify` nothing is compared. `command` is noted in the manifest; `progress` is called with
+    what is done.
 
     Raises UsageError, ModelError, DataError or VerificationError; no files remain then.
     """
     num_classes = _check_task(task, num_classes, new_head)
+    if task and headless:
+        raise UsageError(f"--headless exports the encoder alone: give no --task {task} with it")
     chosen = choose_form(form, target)
     if task and output:
         raise UsageError(f"task {task} decides what its head reads: give no output with it")
-    output = FINISHED_HEADS[task][0] if task else output or "cls"
-    if output not in OUTPUTS:
+    if output is not None and output not in OUTPUTS:
         raise UsageError(f"output {output!r} is not one of {', '.join(OUTPUTS)}")
     with stage_bundle(prefix, force) as stage:
         progress(f"reading {source}")
-        pretrained = load_source(source, options)
+        pretrained = load_source(source, options, with_head=not (task or output or headless))
+        head = pretrained.head
+        output = FINISHED_HEADS[task][0] if task else head.reads if head is not None else output or "cls"
         if task and pretrained.task_head and not new_head:
             raise UsageError(
                 f"{source} has a trained task head, {pretrained.task_head}, which --task {task} would replace by an "
-                "untrained one; give --new-head for that, or export the encoder alone, without --task"
+                "untrained one; give --new-head for that, or export the source as it is, without --task"
             )
         if output == "pooled" and not pretrained.has_pooler:
             raise ModelError(f"{source}: has no pooler; export --output cls, mean or sequence")
         how = {"source": source, "command": command, "literal_special_tokens": literal_special_tokens}
-        content = _content(pretrained, output, chosen, target, task, num_classes, seed, how)
+        end = _end(pretrained, output, chosen, task, num_classes, seed)
+        content = _content(pretrained, output, end, target, seed, how)
         if guard:
-            content = dataclasses.replace(content, symbol_json=_guarded(content.symbol_json))
+            content = _guarded(content)
         progress(f"writing a BERT of {pretrained.config}")
         staged = stage.write(content)
         checks = []
@@ -112,10 +119,18 @@ def _left_out(pretrained: Pretrained, output: str, task: str | None) -> list[str
     return notes
 
 
-def _guarded(symbol_json: str) -> str:
-    graph = SymbolGraph.parse(symbol_json)
-    add_input_guard(graph, *INPUT_NAMES)
-    return graph.to_json()
+def _guarded(content: BundleContent) -> BundleContent:
+    def guarded(symbol_json: str) -> str:
+        graph = SymbolGraph.parse(symbol_json)
+        add_input_guard(graph, *INPUT_NAMES)
+        return graph.to_json()
+
+    training = content.train_symbol_json
+    return dataclasses.replace(
+        content,
+        symbol_json=guarded(content.symbol_json),
+        train_symbol_json=None if training is None else guarded(training),
+    )
 
 
 def _merge_parameters(first: Mapping[str, Array], second: Mapping[str, Array]) -> LazyParameters:
@@ -143,32 +158,56 @@ def _check_task(task: str | None, num_classes: int | None, new_head: bool) -> in
     return num_classes
 
 
+@dataclass(frozen=True)
+class _End:
+    """What a bundle ends in: an output of the encoder, or a head on it."""
+
+    kind: str  #: as in the signature, like the fields with names of its own
+    graph: SymbolGraph
+    shape: tuple[int, ...]  #: of the output, after the axes of texts and tokens
+    arg_params: Mapping[str, Array]  #: of the head
+    task: str | None = None
+    class_names: tuple[str, ...] = ()
+    trained: bool = True
+    pair: bool | None = False
+    train_graph: SymbolGraph | None = None
+
+
+def _end(pretrained: Pretrained, output: str, form: Form, task: str | None, num_classes: int, seed: int) -> _End:
+    config, head = pretrained.config, pretrained.head
+    if head is not None:
+        graph, train_graph = headed_graphs(config, head.task, head.reads, head.num_outputs, head.dropout, form)
+        return _End(
+            TRAINED_HEADS[head.task],
+            graph,
+            (head.num_outputs,),
+            head.arg_params,
+            head.task,
+            head.class_names,
+            pair=None,
+            train_graph=train_graph,
+        )
+    if task:
+        graph = finished_graph(config, task, num_classes, form=form)
+        params = initial_parameters(finished_shapes(config, task, num_classes), seed)
+        return _End("logits", graph, (num_classes,), params, task, trained=False)
+    graph = output_graph(config, output, form)
+    return _End("encoder", graph, (config.units,), {}, trained=pretrained.trained)
+
+
 def _content(
-    pretrained: Pretrained,
-    output: str,
-    form: Form,
-    target: str | None,
-    task: str | None,
-    num_classes: int,
-    seed: int,
-    how: dict[str, Any],
+    pretrained: Pretrained, output: str, end: _End, target: str | None, seed: int, how: dict[str, Any]
 ) -> BundleContent:
     config = pretrained.config
     names = output_parameters(config, output)
     known = shapes_of(pretrained.arg_params)
-    arg_params = LazyParameters({name: known[name] for name in names}, pretrained.arg_params.__getitem__)
-    shape: tuple[Any, ...] = ("batch", "length") if output == "sequence" else ("batch",)
-    if task:
-        graph = finished_graph(config, task, num_classes, form=form)
-        head = initial_parameters(finished_shapes(config, task, num_classes), seed)
-        arg_params = _merge_parameters(arg_params, head)
-    else:
-        graph = output_graph(config, output, form)
+    encoder_params = LazyParameters({name: known[name] for name in names}, pretrained.arg_params.__getitem__)
+    axes: tuple[int | str, ...] = ("batch", "length") if output == "sequence" else ("batch",)
     signature = Signature(
-        kind="logits" if task else "encoder",
+        kind=end.kind,
         output=output,
-        output_name=f"{graph.output_names[0]}_output",
-        output_shape=(*shape, num_classes if task else config.units),
+        output_name=f"{end.graph.output_names[0]}_output",
+        output_shape=(*axes, *end.shape),
         max_length=config.max_length,
         tokenizer=dataclasses.replace(
             pretrained.tokenizer,
@@ -177,9 +216,12 @@ def _content(
         ),
         pad_id=pretrained.vocabulary.index("[PAD]"),
         special_tokens=pretrained.vocabulary.special_tokens,
-        task=task,
-        trained=pretrained.trained and task is None,
+        task=end.task,
+        class_names=end.class_names,
+        label_inputs=(Tensor(LABEL_NAME, ("batch",)),) if end.train_graph is not None else (),
+        trained=end.trained,
         encoder_trained=pretrained.trained,
+        pair=end.pair,
         target_mxnet=target,
     )
     facts = {
@@ -191,9 +233,10 @@ def _content(
     return BundleContent(
         config,
         signature,
-        graph.to_json(),
-        arg_params,
+        end.graph.to_json(),
+        _merge_parameters(encoder_params, end.arg_params),
         pretrained.vocabulary,
         facts,
-        tokenizer_json=None if document is None else json_text(document),
+        None if end.train_graph is None else end.train_graph.to_json(),
+        None if document is None else json_text(document),
     )

@@ -43,7 +43,7 @@ class Signature:
     """How the symbol of a BERT is called and what its output means, for clients in any language.
 
     ``kind`` is the kind of output: ``encoder``, an output of the encoder; ``classifier``, probabilities of
-    ``class_names``; ``logits``, what a finished head gives. docs/bundle-format.md describes every key.
+    ``class_names`` on the last axis; ``logits``, other outputs of a head. docs/bundle-format.md describes every key.
     """
 
     kind: str
@@ -72,6 +72,11 @@ class Signature:
     minimum_mxnet: str | None = None  #: the oldest MXNet that loads them
     guarded: bool = False  #: whether the symbols clip their inputs to the ranges that these may have; found as well
     precision: str = "float32"  #: in which most of it is computed; ``int8`` of a bundle that `quantize` wrote
+
+    @property
+    def is_single_label(self) -> bool:
+        """Whether the output is the probabilities (N, C) of classes of which each text has one."""
+        return self.kind == "classifier" and self.task == "classification"
 
     @property
     def length(self) -> int | None:

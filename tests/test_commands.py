@@ -55,7 +55,7 @@ def test_every_table_of_tasks_uses_the_names_of_the_signature() -> None:
     ("arguments", "line"),
     [
         (("export", "--task", "tagging"), "export does not support 'tagging' yet; it supports classification, "),
-        (("graft", "--head", "multilabel"), "graft does not support 'multilabel' yet; it supports classification, "),
+        (("graft", "--head", "masked_lm"), "graft does not support 'masked_lm' yet; it supports classification, "),
         (
             ("finetune", "--train", "t", "--dev", "d", "--task", "qa"),
             "finetune does not support 'qa' yet; it supports classification, mrpc",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,8 +35,8 @@ def shapes_beside(path: Path) -> Shapes:
 
 
 def ours(output: str = "sequence", **changes: int) -> tuple[SymbolGraph, BertConfig]:
-    sizes = {"num_layers": 2, "units": 8, "hidden_size": 16, "num_heads": 2, "vocab_size": 50, "max_length": 12}
-    config = BertConfig(**{**sizes, **changes})
+    sizes: dict[str, Any] = {"num_layers": 2, "units": 8, "hidden_size": 16, "num_heads": 2, "vocab_size": 50}
+    config = BertConfig(**{**sizes, "max_length": 12, **changes})
     return SymbolGraph.parse(output_symbol(config, output).tojson()), config
 
 

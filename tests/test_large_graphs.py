@@ -89,7 +89,7 @@ def test_as_many_steps_as_any_head_has_are_followed(cli: Cli, tmp_path: Path) ->
 def test_an_encoder_of_many_layers_is_found_in_moments_and_of_too_many_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shape = {"units": 4, "hidden_size": 4, "num_heads": 1, "vocab_size": 5, "max_length": 4}
+    shape: dict[str, Any] = {"units": 4, "hidden_size": 4, "num_heads": 1, "vocab_size": 5, "max_length": 4}
     text = output_symbol(BertConfig(num_layers=120, **shape), "cls", Form("portable", erf=False)).tojson()
     graph = SymbolGraph.parse(text)
     began = time.process_time()

@@ -264,9 +264,9 @@ def test_weights_that_layers_share_are_shared_afterwards(form: str, tmp_path: Pa
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("changes", [{"num_layers": 1}, {"num_heads": 1}, {"num_heads": 8}, {"max_length": 5}])
-def test_every_size_is_taken(form: str, changes: dict[str, int], tmp_path: Path) -> None:
-    sizes = {"num_layers": 2, "units": 8, "hidden_size": 12, "num_heads": 2, "vocab_size": 60, "max_length": 20}
-    config = BertConfig(**{**sizes, **changes})
+def test_every_size_is_taken(form: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"num_layers": 2, "units": 8, "hidden_size": 12, "num_heads": 2, "vocab_size": 60}
+    config = BertConfig(**{**sizes, "max_length": 20, **changes})
     old = checkpoint(tmp_path / "old", graph=some_graph(config=config), config=config)
     lower(old, tmp_path / "new", form=form)
     texts = random_texts(5, config)

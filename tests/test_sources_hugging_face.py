@@ -143,7 +143,7 @@ def test_heads_that_are_left_out_are_named_on_the_screen(cli: Cli, tmp_path: Pat
     heads = ["cls.predictions.bias", "cls.seq_relationship.weight", "classifier.weight", "qa_outputs.bias"]
     weights.update({name: np.ones(2, np.float32) for name in heads})
     weights["bert.embeddings.position_ids"] = np.arange(40)[None]
-    result = cli("export", f"hf:{write_hugging_face(tmp_path / 'heads', weights)}", tmp_path / "base")
+    result = cli("export", f"hf:{write_hugging_face(tmp_path / 'heads', weights)}", tmp_path / "base", "--headless")
     assert result.code == 0
     assert "not exported: pretraining heads cls.predictions.bias, cls.seq_relationship.weight\n" in result.out
     head = "classifier.weight, qa_outputs.bias"
@@ -333,21 +333,21 @@ def test_what_is_neither_a_folder_nor_a_repository_name_is_one_line(cli: Cli, tm
 # --- folders that are refused ---
 
 
-def assert_refused(cli: Cli, folder: Path, file: str, *words: str, options: tuple[str, ...] = ()) -> None:
-    """Exit code 1, one line that names the file and says `words`, and nothing at the target."""
+def assert_refused(cli: Cli, folder: Path, file: str, *words: str, options: tuple[str, ...] = ()) -> str:
+    """Exit code 1, one line (returned) that names the file and says `words`, and nothing at the target."""
     target = folder.parent / "out"
     line = refusal(cli("export", f"hf:{folder}", target / "base", *options), target)
     assert str(folder / file) in line
     for word in words:
         assert word in line
+    return line
 
 
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
         ("model_type", "roberta", ['model_type: "roberta" is not one of "bert"']),
-        ("hidden_act", "relu", ['hidden_act: "relu" is not one of "gelu"']),
-        ("hidden_act", "gelu_new", ['hidden_act: "gelu_new"']),
+        ("hidden_act", "swish", ['hidden_act: "swish" is not one of "gelu", "relu", "gelu_new", "gelu_pytorch_tanh"']),
         ("position_embedding_type", "relative_key", ['position_embedding_type: "relative_key"']),
         ("is_decoder", True, ["is_decoder: true"]),
         ("add_cross_attention", True, ["add_cross_attention: true"]),
@@ -420,7 +420,8 @@ def test_an_unknown_weight_with_a_line_break_in_its_name_is_still_one_line(cli: 
 def test_control_characters_in_the_name_of_a_head_do_not_reach_the_screen(cli: Cli, tmp_path: Path) -> None:
     extra = {"cls.one\rtwo": np.zeros(32, np.float32)}
     folder = write_hugging_face(tmp_path / "hf", {**hugging_face_weights(), **extra})
-    result = cli("export", f"hf:{folder}", tmp_path / "base")
+    assert "\r" not in assert_refused(cli, folder, "config.json", "cls.one")
+    result = cli("export", f"hf:{folder}", tmp_path / "base", "--headless")
     assert result.code == 0
     assert "cls.one" in result.out
     assert "\r" not in result.out

@@ -71,7 +71,7 @@ def test_a_new_head_needs_a_task(cli: Cli, tiny_hf: Path, tmp_path: Path) -> Non
 def test_the_settings_of_a_head_are_listed_with_it(cli: Cli, tmp_path: Path) -> None:
     settings = {"id2label": {"0": "neg\x1b", "1": "pos"}, "problem_type": "single_label_classification"}
     folder = write_fine_tuned(tmp_path / "hf", "classifier.weight", **settings)
-    result = cli("export", f"hf:{folder}", tmp_path / "x", "--no-verify")
+    result = cli("export", f"hf:{folder}", tmp_path / "x", "--headless", "--no-verify")
     assert result.code == 0, result.err
     listed = "id2label 0 'neg\\x1b', 1 'pos'; problem_type single_label_classification"
     assert f"not exported: task head classifier.weight (with {listed}); this bundle is the encoder alone" in result.out

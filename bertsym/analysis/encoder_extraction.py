@@ -20,8 +20,8 @@ from bertsym.analysis.encoder_detection import (
     skip_passthrough,
 )
 from bertsym.analysis.token_flow import value_ancestors, value_descendants
-from bertsym.encoders.config import BertConfig
-from bertsym.encoders.spec import ACTIVATIONS, TOKEN_TYPES, EncoderSpec
+from bertsym.encoders.config import ACTIVATIONS, BertConfig
+from bertsym.encoders.spec import TOKEN_TYPES, EncoderSpec
 from bertsym.errors import ModelError
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -35,7 +35,7 @@ _MASKS = operators_with(Effect.ADD, Effect.MULTIPLY) | {"where"}
 _MOST_TERMS = 16  # of a sum of embeddings; a BERT has three
 _SUM = "the sum of embeddings may only have token, segment and position embeddings"
 _INTERLEAVED_VALUES = "_contrib_interleaved_matmul_selfatt_valatt"
-_GELU_BY_ERF = operators_with(Effect.MULTIPLY) | with_aliases("_mul_scalar", "_div_scalar", "_plus_scalar", "erf")
+_GELU_FORMULAS = operators_with(Effect.MULTIPLY) | with_aliases("_mul_scalar", "_div_scalar", "_plus_scalar", "erf")
 
 
 def extract_spec(graph: SymbolGraph, encoder: DetectedEncoder, shapes: Mapping[str, tuple[int, ...]]) -> EncoderSpec:
@@ -85,6 +85,7 @@ class _Matcher:
             dropout=next(iter(self.dropout), 0.0),
             attention_dropout=next(iter(self.attention_dropout), 0.0),
             layer_norm_eps=encoder.layer_norm_eps,
+            activation=next(iter(self.activations)),
         )
         return EncoderSpec(
             config,
@@ -92,7 +93,7 @@ class _Matcher:
             encoder.token_types,
             encoder.valid_length,
             {parameter: name for parameter, name in self.names.items() if parameter != name},
-            next(iter(self.activations)),
+            config.activation,
             bool(self.biases_in_turn),
         )
 
@@ -200,7 +201,7 @@ class _LayerMatcher:
         """Match the activation; returns the first layer of the feed-forward network."""
         node = skip_passthrough(entry).node
         kind = node.attrs.get("act_type", "") if node.op in ("LeakyReLU", "Activation") else ""
-        if kind in ACTIVATIONS:
+        if kind in ("gelu", "relu"):
             self.matcher.activations.setdefault(kind, node)
             return skip_passthrough(node.inputs[0]).node
         found: dict[Node, None] = {}
@@ -209,11 +210,14 @@ class _LayerMatcher:
             other = waiting.pop()
             if other not in found:
                 found[other] = None
-                waiting += [source.node for source in other.inputs] if other.op in _GELU_BY_ERF else []
-        ends = [other for other in found if other.op not in _GELU_BY_ERF]
-        if len(ends) != 1 or sum(other.op == "erf" for other in found) != 1:
+                waiting += [source.node for source in other.inputs] if _in_gelu(other) else []
+        ends = [other for other in found if not _in_gelu(other)]
+        kinds = [
+            name for name, op in (("gelu", "erf"), ("gelu_tanh", "Activation")) for other in found if other.op == op
+        ]
+        if len(ends) != 1 or len(kinds) != 1 or node.op == "Activation":
             raise _unexpected(node, f"expected {' or '.join(ACTIVATIONS)} between the feed-forward layers")
-        self.matcher.activations.setdefault("gelu", node)
+        self.matcher.activations.setdefault(kinds[0], node)
         return ends[0]
 
     def attention(self, entry: Output) -> None:
@@ -327,3 +331,8 @@ def _required(value: _T | None, what: str) -> _T:
 
 def _unexpected(node: Node, why: str) -> ModelError:
     return ModelError(f"node {node.name} ({node.op if not node.is_variable else 'variable'}): {why}")
+
+
+def _in_gelu(node: Node) -> bool:
+    """Whether a node may be part of the formula of gelu by erf, or by tanh."""
+    return node.op in _GELU_FORMULAS or (node.op == "Activation" and node.attrs.get("act_type") == "tanh")

@@ -27,11 +27,11 @@ from bertsym.bundle.files import (
     bundle_paths,
     file_path,
 )
-from bertsym.encoders.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS
+from bertsym.encoders.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS, TRAINED_HEADS
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.folding import folded_shapes, is_folded
 from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
-from bertsym.encoders.parameters import parameter_shapes
+from bertsym.encoders.parameters import head_shapes, parameter_shapes
 from bertsym.errors import BertsymError, ModelError, join_names
 from bertsym.json_reader import json_object
 from bertsym.signature import Signature, SymbolSignature, Tensor, bert_inputs
@@ -213,7 +213,7 @@ def check_bert(
     labels = (Tensor(LABEL_NAME, ("batch",)),) if TRAIN_SYMBOL in graphs else ()
     _check_tensors("inputs", signature.inputs, bert_inputs(signature.length), path(SIGNATURE))
     _check_tensors("label inputs", signature.label_inputs, labels, path(SIGNATURE))
-    expected = folded_shapes(_expected_shapes(config, signature, path(SIGNATURE)), infos)
+    expected = folded_shapes(_expected_shapes(config, signature, infos, path(SIGNATURE)), infos)
     shapes = {name: info.shape for name, info in infos.items()}
     quantized = signature.precision == "int8"
     if quantized:
@@ -303,7 +303,9 @@ def _check_quantized(
             raise ModelError(f"{where}: not an int8 graph of an encoder with this config")
 
 
-def _expected_shapes(config: BertConfig, signature: Signature, where: object) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(
+    config: BertConfig, signature: Signature, infos: Mapping[str, ArrayInfo], where: object
+) -> dict[str, tuple[int, ...]]:
     if signature.output not in OUTPUTS or not 1 <= (signature.length or 1) <= signature.max_length:
         raise ModelError(f"{where}: encoder output {signature.output!r}, length {signature.length}")
     if signature.max_length > config.max_length:
@@ -311,21 +313,20 @@ def _expected_shapes(config: BertConfig, signature: Signature, where: object) ->
     shapes = parameter_shapes(config, pooler=signature.output == "pooled")
     if signature.kind == "encoder":
         return shapes
-    if signature.kind == "classifier":
-        prefix, outputs = FULLY_CONNECTED, len(signature.class_names)
-    elif signature.kind == "logits" and signature.task in FINISHED_HEADS:
-        prefix, outputs = FINISHED_HEADS[signature.task][1], _last_size(signature, where)
-    else:
+    task = signature.task
+    is_finished = signature.kind == "logits" and f"{FULLY_CONNECTED}_bias" not in infos
+    if task is None or (task not in FINISHED_HEADS if is_finished else TRAINED_HEADS.get(task) != signature.kind):
         raise ModelError(f"{where}: kind {signature.kind!r}, task {signature.task!r} is unknown")
-    width = config.units * (signature.length or 1)
-    return {**shapes, f"{prefix}_weight": (outputs, width), f"{prefix}_bias": (outputs,)}
-
-
-def _last_size(signature: Signature, where: object) -> int:
-    size = signature.output_shape[-1] if signature.output_shape else None
-    if not isinstance(size, int):
+    outputs = signature.output_shape[-1] if signature.output_shape else None
+    if not isinstance(outputs, int):
         raise ModelError(f"{where}: the shape of the output does not end in a number: {signature.output_shape}")
-    return size
+    if signature.kind == "classifier" and outputs != len(signature.class_names):
+        raise ModelError(f"{where}: {len(signature.class_names)} class names for {outputs} outputs")
+    width = config.units * (signature.length or 1)
+    if not is_finished:
+        return {**shapes, **head_shapes(task, outputs, config.units, width)}
+    prefix = FINISHED_HEADS[task][1]
+    return {**shapes, f"{prefix}_weight": (outputs, width), f"{prefix}_bias": (outputs,)}
 
 
 def recover_bundle(prefix: Path) -> None:

@@ -26,7 +26,7 @@ from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
     "--output",
     type=click.Choice(list(OUTPUTS)),
     help="What the symbol ends in: the [CLS] token (default), BERT's pooler, the mean of the valid tokens, each "
-    "(N, units); or the whole sequence (N, T, units).",
+    "(N, units); or the whole sequence (N, T, units). Implies --headless.",
 )
 @click.option("--cls-slice/--no-cls-slice", default=None, help="The same as --output cls, --output sequence.")
 @click.option(
@@ -36,6 +36,7 @@ from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
 )
 @click.option("--num-classes", type=click.IntRange(2), help="For --task classification.  [default: 2]")
 @click.option("--new-head", is_flag=True, help="With --task, replace a trained task head by an untrained one.")
+@click.option("--headless", is_flag=True, help="Export the encoder alone, without the trained head of SOURCE.")
 @form_options
 @engine_option
 @click.option("--guard", is_flag=True, help="Clip the inputs to their ranges in the graph, for callers that don't.")
@@ -70,6 +71,7 @@ def command(
     task: str | None,
     num_classes: int | None,
     new_head: bool,
+    headless: bool,
     form: str | None,
     target: str | None,
     guard: bool,
@@ -93,9 +95,11 @@ def command(
     The files are loaded and run by the engine and compared with a reference encoder, a BERT in numpy, float64,
     that reads SOURCE itself, before they appear at OUT, unless --no-verify; on any error nothing is left.
 
-    The bundle is the encoder alone, or with --task the encoder with an untrained head. A trained task head of
-    SOURCE (classifier.*, qa_outputs.*, score.*) is not exported: --task is refused where there is one, unless
-    --new-head asks for an untrained one in its place. --new-head has no effect on a SOURCE without a task head.
+    The trained head of an hf: model is exported with its encoder: BertForSequenceClassification, of one label, of
+    several or a regression; BertForTokenClassification, BertForQuestionAnswering, BertForMaskedLM. A head of another
+    class, or one that does not fit its config, is an error. --headless or --output exports the encoder alone and names
+    the head that is left out, as for params: always. --task puts an untrained head on the encoder; it is refused where
+    SOURCE has a trained task head, unless --new-head replaces that.
 
     Every weight of SOURCE must belong to the encoder or to a head, or match --ignore-weights. What is not
     exported is listed: weights, which the manifest names too, and the pooling, normalization, max_seq_length and
@@ -108,6 +112,7 @@ def command(
         output = meant
     from bertsym.exporter import export
     from bertsym.sources import SourceOptions
+    from bertsym.text.labels import abbreviated
     from bertsym.verifier import describe_verification
 
     if source.startswith("random:"):
@@ -121,6 +126,7 @@ def command(
         task=task,
         num_classes=num_classes,
         new_head=new_head,
+        headless=headless,
         form=form,
         target=target,
         guard=guard,
@@ -145,7 +151,11 @@ def command(
         f"it ends in {signature.output_name} ({shape}),"
     )
     if bundle.has_head:
-        click.echo(f"  an untrained {task} head on {OUTPUTS[signature.output]}")
+        state = "the trained" if signature.trained else "an untrained"
+        names = f", classes {abbreviated(signature.class_names)}" if signature.class_names else ""
+        click.echo(f"  {state} {signature.task} head on {OUTPUTS[signature.output]}{names}")
+        if signature.is_single_label and signature.trained:
+            click.echo(f'next: bertsym predict {shlex.quote(out)} --text "..."')
     else:
         click.echo(f"  {OUTPUTS[signature.output]}")
         whole = " --whole-sequence" if signature.output == "sequence" else ""

@@ -18,6 +18,19 @@ FINISHED_HEADS = {
 #: names of the layers that fine-tuning adds, and of the label
 FULLY_CONNECTED, SOFTMAX, LABEL_NAME = "fc-finetune", "softmax", "softmax_label"
 
+#: what a trained head may have before its last layer: a dense layer with an activation, and a LayerNorm
+HEAD_TRANSFORM, HEAD_NORM = "fc-finetune-transform", "fc-finetune-transform-norm"
+
+#: task of a head that ends in FULLY_CONNECTED -> ``kind`` of its bundle: probabilities of classes with names, or not
+TRAINED_HEADS = {
+    "classification": "classifier",
+    "multilabel": "classifier",
+    "tagging": "classifier",
+    "regression": "logits",
+    "qa": "logits",
+    "masked_lm": "logits",
+}
+
 #: the operators of all forms and their heads
 OPERATORS = frozenset(
     {

@@ -16,6 +16,7 @@ INITIALIZER_RANGE = 0.02  #: standard deviation of new weights (Devlin et al. 20
 _LARGEST = 1 << 24
 _HUGE = 1e300  # an int of hundreds of digits compares with a float, but does not convert to one
 MAX_LAYERS = 256
+ACTIVATIONS = ("gelu", "relu", "gelu_tanh")  #: gelu_tanh approximates gelu by tanh (Hendrycks and Gimpel 2016)
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,15 @@ class BertConfig:
     dropout: float = 0.1  #: after the embeddings, the attention projection and the feed-forward layer
     attention_dropout: float = 0.1  #: on the attention probabilities
     layer_norm_eps: float = 1e-12
+    activation: str = "gelu"  #: of the feed-forward layers, one of ACTIVATIONS
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type == "int":
+            if field.type == "str":
+                if value not in ACTIVATIONS:
+                    raise ModelError(f"BERT config: {field.name} is {value!r:.80}, not one of {', '.join(ACTIVATIONS)}")
+            elif field.type == "int":
                 if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
                     raise ModelError(f"BERT config: {field.name} is {value!r:.80}, a positive integer is needed")
             elif isinstance(value, bool) or not isinstance(value, (int, float)) or not -_HUGE < value < _HUGE:
@@ -70,8 +75,8 @@ class BertConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> BertConfig:
         """Create a config from the result of `to_dict`; raises ModelError on unknown or missing keys."""
         names = {field.name for field in dataclasses.fields(cls)}
-        if set(values) != names:
-            raise ModelError(f"BERT config: keys differ from the known ones: {sorted(set(values) ^ names)}")
+        if {"activation", *values} != names:  # the activation was added later
+            raise ModelError(f"BERT config: keys differ from the known ones: {sorted({'activation', *values} ^ names)}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:

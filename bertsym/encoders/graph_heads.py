@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bertsym.encoders.catalogue import FULLY_CONNECTED, LABEL_NAME, SOFTMAX
+from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_TRANSFORM, LABEL_NAME, SOFTMAX
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 
 DROPOUT = "dropout-finetune"
 REGRESSION, REGRESSION_LABEL = "regression", "regression_label"
+SIGMOID, SIGMOID_LABEL = "sigmoid", "sigmoid_label"
 SPANS = ("start", "end")  #: ends of an answer: names of the losses, prefixes of their labels
 IGNORED = -1  #: label of a token that the loss ignores
 
@@ -25,6 +26,7 @@ class HeadKind:
 
 HEADS = {
     "classification": HeadKind(False, None, ((LABEL_NAME, ("batch",)),)),
+    "multilabel": HeadKind(False, None, ((SIGMOID_LABEL, ("batch", "outputs")),)),
     "regression": HeadKind(False, None, ((REGRESSION_LABEL, ("batch", "outputs")),)),
     "tagging": HeadKind(True, None, ((LABEL_NAME, ("batch", "length")),)),
     "qa": HeadKind(True, 2, tuple((f"{name}_label", ("batch",)) for name in SPANS)),
@@ -49,6 +51,8 @@ def graft_onto_graph(
 
     - ``classification``: softmax ``softmax`` (N, C); in training SoftmaxOutput ``softmax``, label
       ``softmax_label`` (N,)
+    - ``multilabel``: sigmoid ``sigmoid`` (N, C); in training LogisticRegressionOutput ``sigmoid``, label
+      ``sigmoid_label`` (N, C)
     - ``regression``: the values (N, C); in training LinearRegressionOutput ``regression``, label ``regression_label``
       (N, C)
     - ``tagging``: softmax ``softmax`` (N, T, C); in training SoftmaxOutput ``softmax`` that ignores the label -1,
@@ -80,7 +84,36 @@ def graft_onto_graph(
     if head in ("classification", "tagging"):
         axis = {"axis": "-1"} if head == "tagging" else {}
         inference.set_outputs([inference.add("softmax", SOFTMAX, inference.outputs, axis)])
+    elif head == "multilabel":
+        inference.set_outputs([inference.add("Activation", SIGMOID, inference.outputs, {"act_type": "sigmoid"})])
     return inference, _training(base, head), Output(copies[place.node], place.index)
+
+
+def before_transform(output: Output) -> Output:
+    """What the layers of a head before its last one read, where `output` is their end; otherwise `output`."""
+    while output.node.name.startswith(HEAD_TRANSFORM) and output.node.inputs:
+        output = output.node.inputs[0]
+    return output
+
+
+def without_head(graph: SymbolGraph) -> SymbolGraph:
+    """A copy of a bundle's graph that ends in what its head reads; its last FullyConnected is that of the head."""
+    copy = graph.copy()
+    read = [node for node in copy.nodes if node.op == "FullyConnected"][-1].inputs[0]
+    while read.node.op == "Dropout":
+        read = read.node.inputs[0]
+    copy.set_outputs([before_transform(read)])
+    copy.cleanup()
+    return copy
+
+
+def add_cls_slice(graph: SymbolGraph, units: int) -> None:
+    """Let a graph that ends in the sequence output, (N, T, units), end in the [CLS] token, (N, units)."""
+    (sequence,) = graph.outputs
+    attrs = {"axis": "1", "begin": "0", "end": "1"}
+    sliced = graph.add("slice_axis", "cls_slice", [sequence], attrs)
+    graph.set_outputs([graph.add("Reshape", "cls", [sliced], {"shape": f"(-1, {units})"})])
+    graph.cleanup()
 
 
 def _training(base: SymbolGraph, head: str) -> SymbolGraph:
@@ -91,6 +124,8 @@ def _training(base: SymbolGraph, head: str) -> SymbolGraph:
         attrs = {"axis": "2", "num_outputs": "2", "squeeze_axis": "True"}
         spans = graph.add("SliceChannel", "spans", [logits], attrs, num_outputs=2)
         graph.set_outputs([_loss(graph, "SoftmaxOutput", name, Output(spans, i)) for i, name in enumerate(SPANS)])
+    elif head == "multilabel":
+        graph.set_outputs([_loss(graph, "LogisticRegressionOutput", SIGMOID, logits)])
     elif head == "regression":
         graph.set_outputs([_loss(graph, "LinearRegressionOutput", REGRESSION, logits)])
     else:

@@ -39,7 +39,7 @@ def output_parameters(config: BertConfig, output: str) -> list[str]:
 
 
 def _cls(config: BertConfig, form: Form) -> Any:
-    encoded = record_encoder(EncoderSpec(config), form, first_only=True)
+    encoded = record_encoder(EncoderSpec(config, activation=config.activation), form, first_only=True)
     first = sym.slice_axis(encoded, axis=1, begin=0, end=1, name="cls_slice")
     return sym.reshape(first, shape=(-1, config.units), name="cls")
 
@@ -53,7 +53,7 @@ def _pooled(config: BertConfig, form: Form) -> Any:
 
 
 def _sequence(config: BertConfig, form: Form) -> Any:
-    encoded = record_encoder(EncoderSpec(config), form)
+    encoded = record_encoder(EncoderSpec(config, activation=config.activation), form)
     valid_length = encoded.get_internals()["data2"]
     return sym.SequenceMask(encoded, valid_length, use_sequence_length=True, axis=1, name="sequence")
 

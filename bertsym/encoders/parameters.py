@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_NORM, HEAD_TRANSFORM
 from bertsym.encoders.config import BertConfig
 
 Shape = tuple[int, ...]
 
 # Names as a GluonNLP 0.10 export writes them for the first model of a process. "{i}" is the layer;
 # shapes are fields of BertConfig.
+TOKEN_EMBEDDING = "bertmodel0_word_embed_embedding0_weight"
 EMBEDDINGS = {
-    "bertmodel0_word_embed_embedding0_weight": ("vocab_size", "units"),
+    TOKEN_EMBEDDING: ("vocab_size", "units"),
     "bertmodel0_token_type_embed_embedding0_weight": ("token_type_vocab_size", "units"),
     "bertencoder0_position_weight": ("max_length", "units"),
     "bertencoder0_layernorm0_gamma": ("units",),
@@ -56,3 +58,20 @@ def parameter_shapes(config: BertConfig, pooler: bool = True) -> dict[str, Shape
     if pooler:
         shapes.update({name: shape(fields) for name, fields in POOLER.items()})
     return shapes
+
+
+def head_shapes(task: str, num_outputs: int, units: int, width: int) -> dict[str, Shape]:
+    """Name -> shape of the parameters of a trained head, whose last layer reads `width` elements.
+
+    That of masked language modelling has a layer and a LayerNorm before the last one, whose weight is TOKEN_EMBEDDING.
+    """
+    bias: dict[str, Shape] = {f"{FULLY_CONNECTED}_bias": (num_outputs,)}
+    if task != "masked_lm":
+        return {f"{FULLY_CONNECTED}_weight": (num_outputs, width), **bias}
+    return {
+        f"{HEAD_TRANSFORM}_weight": (units, units),
+        f"{HEAD_TRANSFORM}_bias": (units,),
+        f"{HEAD_NORM}_gamma": (units,),
+        f"{HEAD_NORM}_beta": (units,),
+        **bias,
+    }

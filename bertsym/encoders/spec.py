@@ -10,7 +10,6 @@ from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.encoders.parameters import Shape, parameter_shapes
 
 TOKEN_TYPES = "bertmodel0_token_type_embed_embedding0_weight"
-ACTIVATIONS = ("gelu", "relu")
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class EncoderSpec:
     valid_length: str | None = INPUT_NAMES[2]
     #: name in `encoders.parameters` -> name in the graph, where they differ
     names: Mapping[str, str] = field(default_factory=dict)
-    activation: str = "gelu"  #: one of ACTIVATIONS, in the feed-forward layers
+    activation: str = "gelu"  #: one of ``config.ACTIVATIONS``, in the feed-forward layers
     #: GluonNLP 0.9 concatenated the biases of query, key and value one after the other, but interleaved their weights
     #: head by head, so a head gets another bias than its name says
     biases_in_turn: bool = False

@@ -12,8 +12,8 @@ from bertsym.text.tables import Layout, TableFormat
 from bertsym.text.tasks import TASKS, Task
 
 
-def open_classifier(prefix: str | Path) -> Bundle:
-    """Open a bundle; raises ModelError unless it ends in a trained classifier."""
+def open_classifier(prefix: str | Path, command: str) -> Bundle:
+    """Open a bundle for `command`; raises ModelError unless it ends in a trained classifier of one label for a text."""
     bundle = Bundle.open(prefix)
     if bundle.signature.kind == "encoder":
         raise ModelError(
@@ -25,10 +25,8 @@ def open_classifier(prefix: str | Path) -> Bundle:
             f"{bundle.prefix}: untrained head: train it with MXNet and insert its parameters with bertsym edit "
             "--params, or remove it with bertsym graft --head none and use bertsym finetune"
         )
-    if bundle.signature.kind != "classifier":
-        raise ModelError(
-            f"{bundle.prefix}: a {bundle.signature.task} model that ends in logits is not supported: use a classifier"
-        )
+    if not bundle.signature.is_single_label:
+        raise ModelError(f"{bundle.prefix}: task {bundle.signature.task}: not supported by {command} yet")
     return bundle
 
 

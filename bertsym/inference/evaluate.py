@@ -57,7 +57,7 @@ def evaluate(
     Raises:
         UsageError, DataError, ModelError: An argument, the table or the bundle is invalid.
     """
-    bundle = open_classifier(prefix)
+    bundle = open_classifier(prefix, "evaluate")
     signature = bundle.signature
     judged = find_task(signature, task)
     if task:

@@ -32,7 +32,7 @@ class Classifier:
     """A fine-tuned bundle, opened for prediction; raises ModelError if `prefix` is not a trained classifier."""
 
     def __init__(self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE) -> None:
-        self.bundle: Bundle = open_classifier(prefix)
+        self.bundle: Bundle = open_classifier(prefix, "predict")
         self.class_names = self.bundle.signature.class_names
         self._tokenizer = BundleTokenizer(self.bundle.signature, self.bundle)
         self._predictor = open_predictor(self.bundle, device, batch_size)

@@ -80,7 +80,7 @@ def quantize(
     """
     _check(calibration, granularity, rows, max_drop, prefix, out)
     with stage_bundle(out, force) as stage:
-        bundle = open_classifier(prefix)
+        bundle = open_classifier(prefix, "quantize")
         if bundle.signature.precision != "float32":
             raise ModelError(f"{prefix}: is already {bundle.signature.precision}: quantize the float32 bundle")
         calibration_rows = read_encoded(bundle, calibrate, table_format, dev is None, on_bad_row, progress)

@@ -10,9 +10,19 @@ from collections.abc import Callable, Sequence
 
 from bertsym.reference.bert import bert_outputs
 from bertsym.reference.checkpoint import Checkpoint, Encodings, Inputs
-from bertsym.reference.heads import dense, softmax
+from bertsym.reference.heads import HUGGING_FACE_HEADS, Readable, bundle_head, probabilities
 
 #: family -> function from a checkpoint and batches of inputs to the encodings of each batch
 FAMILIES: dict[str, Callable[[Checkpoint, Sequence[Inputs]], list[Encodings]]] = {"bert": bert_outputs}
 
-__all__ = ["FAMILIES", "Checkpoint", "Encodings", "Inputs", "bert_outputs", "dense", "softmax"]
+__all__ = [
+    "FAMILIES",
+    "HUGGING_FACE_HEADS",
+    "Checkpoint",
+    "Encodings",
+    "Inputs",
+    "Readable",
+    "bert_outputs",
+    "bundle_head",
+    "probabilities",
+]

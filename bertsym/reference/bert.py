@@ -15,7 +15,7 @@ import numpy as np
 
 from bertsym.errors import ModelError
 from bertsym.reference.checkpoint import Checkpoint, Encodings, Float, Inputs
-from bertsym.reference.heads import dense, softmax
+from bertsym.reference.functions import ACTIVATIONS, dense, layer_norm, softmax
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class _Library:
     layers: str  #: key of the config: number of layers
     heads: str
     epsilon: str
-    activation: str | None = None  #: gelu where there is no key
+    activation: str  #: gelu where there is no key
 
 
 _CELLS = "encoder.transformer_cells.{i}."
@@ -88,6 +88,7 @@ LIBRARIES: Mapping[str, _Library] = {
         layers="num_layers",
         heads="num_heads",
         epsilon="layer_norm_eps",
+        activation="activation",
     ),
     "GluonNLP save_parameters": _Library(
         tables=("word_embed.0.weight", "encoder.position_weight", "token_type_embed.0.weight"),
@@ -107,23 +108,9 @@ LIBRARIES: Mapping[str, _Library] = {
         layers="num_layers",
         heads="num_heads",
         epsilon="layer_norm_eps",
+        activation="activation",
     ),
 }
-
-
-def _gelu(x: Float) -> Float:
-    """The exact one, x * Phi(x) (Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415)."""
-    # numpy has no erf.
-    errors = np.fromiter(map(math.erf, (x / math.sqrt(2)).ravel().tolist()), np.float64, x.size)
-    result: Float = x * 0.5 * (1 + errors.reshape(x.shape))
-    return result
-
-
-def _relu(x: Float) -> Float:
-    return np.maximum(x, 0.0)
-
-
-_ACTIVATIONS: Mapping[str, Callable[[Float], Float]] = {"gelu": _gelu, "relu": _relu}
 
 
 def bert_outputs(checkpoint: Checkpoint, batches: Sequence[Inputs]) -> list[Encodings]:
@@ -133,10 +120,10 @@ def bert_outputs(checkpoint: Checkpoint, batches: Sequence[Inputs]) -> list[Enco
     layer takes in float64. Raises ModelError for an activation that is not in the table.
     """
     library, config = LIBRARIES[checkpoint.library], checkpoint.config
-    name = config.get(library.activation, "gelu") if library.activation else "gelu"
-    if name not in _ACTIVATIONS:
-        raise ModelError(f"activation {name!r} is not one that the reference encoder has: {', '.join(_ACTIVATIONS)}")
-    encoder = _Bert(checkpoint, library, _ACTIVATIONS[name])
+    name = config.get(library.activation, "gelu")
+    if name not in ACTIVATIONS:
+        raise ModelError(f"activation {name!r} is not one that the reference encoder has: {', '.join(ACTIVATIONS)}")
+    encoder = _Bert(checkpoint, library, ACTIVATIONS[name])
     # Of each batch (N, 1, 1, T): whether a token is read.
     masks = [_is_token(inputs)[:, None, None, :] for inputs in batches]
     states = [encoder.embeddings(inputs) for inputs in batches]
@@ -206,9 +193,8 @@ class _Bert:
         return [dense(x, weight, bias) for x in states]
 
     def _layer_norm(self, states: list[Float], name: str) -> list[Float]:
-        scale, shift = (self._weights[name + ending].astype(np.float64) for ending in self._library.norm)
-        centred = [x - x.mean(axis=-1, keepdims=True) for x in states]
-        return [x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + self._epsilon) * scale + shift for x in centred]
+        scale, shift = (self._weights[name + ending] for ending in self._library.norm)
+        return [layer_norm(x, scale, shift, self._epsilon) for x in states]
 
     @staticmethod
     def _added(states: list[Float], others: list[Float]) -> list[Float]:

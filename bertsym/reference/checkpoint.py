@@ -23,6 +23,7 @@ class Checkpoint:
     library: str  #: ``Hugging Face``, ``GluonNLP export`` or ``GluonNLP save_parameters``
     weights: Mapping[str, Array]
     config: Mapping[str, Any]
+    head: str | None = None  #: class of Hugging Face whose head is among the weights
 
 
 @dataclass(frozen=True)

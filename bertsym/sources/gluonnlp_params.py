@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bertsym.bundle import file_digest
 from bertsym.encoders.config import BertConfig
@@ -72,7 +73,7 @@ def _infer_config(
 ) -> BertConfig:
     where, table = names.where, names.table
     shapes = {theirs: params.infos[name].shape for name, theirs in names.spelled.items()}
-    dimensions: dict[str, int] = {}
+    dimensions: dict[str, Any] = {}
     for template, fields in {**EMBEDDINGS, **LAYER}.items():
         name = table.names[template].format(i=0)
         shape = shapes.get(name)

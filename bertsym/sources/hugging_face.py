@@ -12,9 +12,10 @@ from bertsym.json_reader import JsonValue, read_json
 from bertsym.sources.hugging_face_folder import find_folder, find_weights
 from bertsym.sources.hugging_face_tokenizer import read_tokenizer
 from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
-from bertsym.sources.pretrained import Pretrained, TaskHead
+from bertsym.sources.pretrained import Pretrained, TaskHead, TrainedHead
 from bertsym.sources.safetensors_file import SafetensorsFiles
 from bertsym.sources.sentence_transformers import read_modules
+from bertsym.sources.task_heads import read_head
 from bertsym.sources.weight_names import HUGGING_FACE, printable
 from bertsym.text.vocabulary import check_fits
 
@@ -36,11 +37,12 @@ _NUMBERS: dict[str, tuple[str, float]] = {
 # key -> the only supported value, which is also the default of transformers; model_type has no default
 _SUPPORTED: dict[str, Any] = {
     "model_type": "bert",
-    "hidden_act": "gelu",
     "position_embedding_type": "absolute",
     "is_decoder": False,
     "add_cross_attention": False,
 }
+# hidden_act -> our name
+_ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
 # Keys of config.json that describe a task head
 _HEAD_SETTINGS = ("id2label", "problem_type", "finetuning_task", "classifier_dropout", "sentence_transformers")
 _SHOWN_CHARACTERS = 200
@@ -48,11 +50,14 @@ _SHOWN_CHARACTERS = 200
 _WRAPPERS = {"module", "model", "_orig_mod", "0", "auto_model"}
 
 
-def load_hugging_face(location: str, pad_vocab: bool = False, ignore_weights: Sequence[str] = ()) -> Pretrained:
+def load_hugging_face(
+    location: str, pad_vocab: bool = False, ignore_weights: Sequence[str] = (), with_head: bool = False
+) -> Pretrained:
     """Read a BERT from a folder, or from the hub (``ORG/NAME`` or ``ORG/NAME@REVISION``).
 
-    Weights that match a glob of `ignore_weights` are left out. Raises UsageError for a glob that matches no weight or
-    a weight of the encoder, and ModelError or DataError, naming the file, for anything that is missing, damaged or not
+    With `with_head`, its trained head too, where there is one; a folder of sentence-transformers has none. Weights
+    that match a glob of `ignore_weights` are left out. Raises UsageError for a glob that matches no weight or a weight
+    of the encoder, and ModelError or DataError, naming the file, for anything that is missing, damaged or not
     supported.
     """
     root, notes = find_folder(location)
@@ -69,6 +74,10 @@ def load_hugging_face(location: str, pad_vocab: bool = False, ignore_weights: Se
     names = resolve_names(weights, HUGGING_FACE, str(named), ignore_weights)
     type_notes = _check_type(document, names)
     arg_params = map_weights(weights, names, config)
+    head: TrainedHead | None = None
+    head_notes: tuple[str, ...] = ()
+    if with_head and modules is None:
+        head, names, head_notes = read_head(document, names, weights, config)
     tokenizer_class = document.get("tokenizer_class").optional(JsonValue.text)
     tokenizer = read_tokenizer(folder, config.vocab_size, config.max_length, tokenizer_class)
     vocabulary = tokenizer.vocabulary
@@ -92,8 +101,9 @@ def load_hugging_face(location: str, pad_vocab: bool = False, ignore_weights: Se
         tokenizer.document,
         origin,
         names.checkpoint(weights, document.object()),
-        (*notes, *type_notes, *weight_notes, *names.notes, *tokenizer.notes, *module_notes),
+        (*notes, *type_notes, *weight_notes, *names.notes, *head_notes, *tokenizer.notes, *module_notes),
         TaskHead(names.task_head, _head_settings(document)) if names.task_head else None,
+        head,
         modules.pooling if modules else None,
     )
 
@@ -110,8 +120,10 @@ def _read_config(document: JsonValue) -> BertConfig:
     numbers: dict[str, Any] = {
         field: document.get(key, default).number(0, 1) for field, (key, default) in _NUMBERS.items()
     }
+    activation = document.get("hidden_act")
+    name = "gelu" if activation.is_null else _ACTIVATIONS[activation.choice(*_ACTIVATIONS)]
     try:
-        return BertConfig(**sizes, **numbers)
+        return BertConfig(**sizes, **numbers, activation=name)
     except ModelError as error:
         raise ModelError(f"{document.where}: {error}") from None
 

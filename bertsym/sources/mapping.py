@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import EMBEDDINGS, LAYER, POOLER, expand, parameter_shapes
 from bertsym.errors import ModelError, UsageError
 from bertsym.reference import Checkpoint
-from bertsym.sources.weight_names import TASK_HEAD, NameTable, list_names, printable
+from bertsym.sources.weight_names import PRETRAINING_HEADS, TASK_HEAD, NameTable, list_names, printable
 from bertsym.symbol.params import Array, LazyParameters
 
 _CONSTANT, _BY_REQUEST = "constant", "ignored weights"
@@ -27,7 +28,8 @@ class WeightNames:
     """The names of a checkpoint's weights, by purpose.
 
     ``spelled``: name of a weight of the encoder -> name in the table, without ``prefix``; unknown names are included.
-    ``left_out``: name of another weight -> its purpose.
+    ``left_out``: name of another weight -> its purpose. ``head``: name of a weight of the head that is exported -> name
+    in the table; ``architecture``: the class of that head.
     """
 
     where: str
@@ -35,6 +37,35 @@ class WeightNames:
     prefix: str
     spelled: dict[str, str]
     left_out: dict[str, str] = field(default_factory=dict)
+    head: dict[str, str] = field(default_factory=dict)
+    architecture: str | None = None
+
+    @property
+    def heads(self) -> dict[str, str]:
+        """Weights of heads that are left out, but not by request: the table's name -> name.
+
+        Raises ModelError for two weights of one name.
+        """
+        found: dict[str, str] = {}
+        for name, purpose in self.left_out.items():
+            if purpose in (TASK_HEAD, PRETRAINING_HEADS):
+                spelled = self.table.spell(_relative(self.prefix, name))
+                if spelled in found:
+                    raise ModelError(
+                        f"{self.where}: {printable(found[spelled])} and {printable(name)} are both {spelled}"
+                    )
+                found[spelled] = name
+        return found
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether the weights of the pooler are there."""
+        return {self.table.names[name] for name in POOLER} <= {*self.spelled.values()}
+
+    def with_head(self, architecture: str, head: Mapping[str, str]) -> WeightNames:
+        """The same, where the weights `head` (name -> the table's name) are exported."""
+        left_out = {name: purpose for name, purpose in self.left_out.items() if name not in head}
+        return dataclasses.replace(self, left_out=left_out, head=dict(head), architecture=architecture)
 
     @property
     def task_head(self) -> tuple[str, ...]:
@@ -44,8 +75,10 @@ class WeightNames:
         )
 
     def checkpoint(self, weights: Mapping[str, Array], config: Mapping[str, Any]) -> Checkpoint:
-        """The encoder's weights under the names of the table, read on demand, and the source's own config."""
-        return Checkpoint(self.table.library, _Renamed(weights, self.spelled), config)
+        """The exported weights under the names of the table, read on demand, and the source's own config."""
+        return Checkpoint(
+            self.table.library, _Renamed(weights, {**self.spelled, **self.head}), config, self.architecture
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -160,7 +193,7 @@ def map_weights(weights: Mapping[str, Array], names: WeightNames, config: BertCo
         raise ModelError(f"{where}: not the weights of this BERT: {'; '.join(listings)}{advice}")
     shapes = {ours: shape for ours, shape in parameter_shapes(config).items() if ours in sources}
     for ours, shape in shapes.items():
-        _check(weights[sources[ours]], shape, f"{where}: {printable(sources[ours])}")
+        check_weight(weights[sources[ours]], shape, f"{where}: {printable(sources[ours])}")
     return LazyParameters(shapes, lambda ours: weights[sources[ours]].astype(np.float32, copy=False))
 
 
@@ -203,21 +236,27 @@ def _is_needed(table: NameTable, prefix: str, name: str) -> bool:
 
 def _purpose(table: NameTable, prefix: str, name: str) -> str | None:
     """Return the purpose of a weight outside the encoder; None when its name does not show it."""
-    patterns = table.ignored
-    if name.startswith(prefix):
-        name = name.removeprefix(prefix)
-    else:
-        patterns = {**table.ignored_beside, **patterns}
-        # A head beside `module.bert.` is `module.classifier`.
-        for part in re.findall(r"[^.]*\.", prefix):
-            if not name.startswith(part):
-                break
-            name = name.removeprefix(part)
-    spelled = table.spell(name)
+    patterns = table.ignored if name.startswith(prefix) else {**table.ignored_beside, **table.ignored}
+    spelled = table.spell(_relative(prefix, name))
     return next((why for pattern, why in patterns.items() if re.fullmatch(pattern, spelled)), None)
 
 
-def _check(array: Array, shape: tuple[int, ...], where: str) -> None:
+def _relative(prefix: str, name: str) -> str:
+    """A name without the encoder's prefix or, beside the encoder, what they have in common.
+
+    A head beside `module.bert.` is `module.classifier`.
+    """
+    if name.startswith(prefix):
+        return name.removeprefix(prefix)
+    for part in re.findall(r"[^.]*\.", prefix):
+        if not name.startswith(part):
+            break
+        name = name.removeprefix(part)
+    return name
+
+
+def check_weight(array: Array, shape: tuple[int, ...], where: str) -> None:
+    """Raise ModelError, beginning with `where`, unless an array has this shape and finite floating point elements."""
     if array.shape != shape:
         raise ModelError(f"{where} has shape {array.shape}, the config implies {shape}")
     if array.dtype.kind != "f":

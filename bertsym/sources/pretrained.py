@@ -17,7 +17,7 @@ from bertsym.text.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class TaskHead:
-    """The trained task head of a source, which is not exported."""
+    """The trained task head of a source, which is left out."""
 
     weights: tuple[str, ...]
     settings: tuple[str, ...] = ()  #: settings of the source that belong to the head, such as its class names
@@ -25,6 +25,20 @@ class TaskHead:
     def __str__(self) -> str:
         settings = f" (with {'; '.join(self.settings)})" if self.settings else ""
         return list_names(self.weights) + settings
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A trained head that is exported with its encoder, under bertsym's parameter names, all float32."""
+
+    architecture: str  #: the class of the source that has it
+    task: str  #: a key of ``text.tasks.TASK_KINDS``
+    reads: str  #: the output of ``encoders.catalogue.OUTPUTS`` that it reads
+    num_outputs: int  #: for a text or for a token
+    class_names: tuple[str, ...]  #: in the order of the outputs; empty where the outputs are not classes with names
+    dropout: float
+    arg_params: Mapping[str, Array]
+    notes: tuple[str, ...] = ()  #: what was assumed
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,8 @@ class Pretrained:
     origin: dict[str, Any]
     checkpoint: Checkpoint
     notes: tuple[str, ...] = ()
-    task_head: TaskHead | None = None
+    task_head: TaskHead | None = None  #: that is left out
+    head: TrainedHead | None = None  #: that is exported
     pooling: Pooling | None = None
 
     @property

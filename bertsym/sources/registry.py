@@ -36,16 +36,20 @@ _LOADERS: dict[str, tuple[Callable[..., Pretrained], tuple[str, ...]]] = {
     "random": (load_random, ("seed", "vocab")),
 }
 _REQUIRED = {"params": "vocab"}
+_WITH_HEADS = ("hf",)  # kinds whose trained heads can be exported
 
 
-def load_source(source: str, options: SourceOptions = SourceOptions()) -> Pretrained:
+def load_source(source: str, options: SourceOptions = SourceOptions(), *, with_head: bool = False) -> Pretrained:
     """Load ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``.
 
-    Raises UsageError for an unknown kind and for an option that the kind does not take, and the errors of the loader.
+    With `with_head`, the trained head of a model of Hugging Face is read too. Raises UsageError for an unknown kind and
+    for an option that the kind does not take, and the errors of the loader.
     """
     kind, colon, name = source.partition(":")
     if not colon or not name or kind not in _LOADERS:
-        raise UsageError(f"{source!r} is not a source; a source is one of {', '.join(f'{k}:...' for k in _LOADERS)}")
+        hint = f"; for a folder or a model of the Hugging Face hub, give hf:{source}" if not colon and source else ""
+        kinds = ", ".join(f"{kind}:..." for kind in _LOADERS)
+        raise UsageError(f"{source!r} is not a source; a source is one of {kinds}{hint}")
     loader, accepted = _LOADERS[kind]
     given: dict[str, Any] = {name: value for name, value in vars(options).items() if value is not None}
     for option in given:
@@ -54,4 +58,6 @@ def load_source(source: str, options: SourceOptions = SourceOptions()) -> Pretra
     required = _REQUIRED.get(kind)
     if required and required not in given:
         raise UsageError(f"{kind}: sources need --{required}")
+    if kind in _WITH_HEADS:
+        given["with_head"] = with_head
     return loader(name, **given)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bertsym.encoders.parameters import EMBEDDINGS, LAYER, POOLER
 
-TASK_HEAD = "task head"  #: purpose of weights that are not exported: a trained head, unlike the heads that export adds
+TASK_HEAD, PRETRAINING_HEADS = "task head", "pretraining heads"  #: purposes of weights beside the encoder
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ HUGGING_FACE = NameTable(
     spellings=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
     ignored={
         r"embeddings\.(position_ids|token_type_ids)": "constant",
-        r"cls\..*": "pretraining heads",
+        r"cls\..*": PRETRAINING_HEADS,
         r"(classifier|qa_outputs|score)\..*": TASK_HEAD,
     },
 )

@@ -12,7 +12,7 @@ from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes
 from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import FULLY_CONNECTED, LABEL_NAME
 from bertsym.encoders.config import INITIALIZER_RANGE
-from bertsym.encoders.graph_heads import HEADS, graft_onto_graph
+from bertsym.encoders.graph_heads import HEADS, before_transform, graft_onto_graph
 from bertsym.errors import ModelError, UsageError
 from bertsym.execution import Shape, known_shapes
 from bertsym.model import Model, open_model, require_params
@@ -193,7 +193,7 @@ def _remove_head(
     if not any(report.classifier for report in reports):
         raise ModelError(f"{model.name}: there is no head to remove, it ends in {', '.join(model.graph.output_names)}")
     graph, copies = model.graph.copied()
-    reads = list(dict.fromkeys(report.reads for report in reports))
+    reads = list(dict.fromkeys(before_transform(report.reads) for report in reports))
     values = require_params(model, part=model.graph.part(reads))
     graph.set_outputs([Output(copies[read.node], read.index) for read in reads])
     graph.cleanup()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 #: kinds of task, in the words of the signature, of every command and of the library; each supports some of them
-TASK_KINDS = ("classification", "multilabel", "regression", "tagging", "qa")
+TASK_KINDS = ("classification", "multilabel", "regression", "tagging", "qa", "masked_lm")
 
 
 @dataclass(frozen=True)

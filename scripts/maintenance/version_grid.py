@@ -149,12 +149,9 @@ def write_data(form: Form, folder: Path) -> None:
     named = {f"{case}{name}": array for case, arrays in cases.items() for name, array in arrays.items()}
     np.savez(folder / "cases.npz", **named)
     for part in PARTS:
-        signature = Bundle.open(form.folder / part).signature
+        bundle = Bundle.open(form.folder / part)
         encodings = bert_outputs(checkpoint, [Inputs(*arrays.values()) for arrays in cases.values()])
-        answers = {
-            case: apply_head(encoded[signature.output], signature, classifier.params())
-            for case, encoded in zip(cases, encodings)
-        }
+        answers = {case: apply_head(encoded, bundle, classifier.params()) for case, encoded in zip(cases, encodings)}
         np.savez(folder / f"{part}.npz", **answers)
     batches = [batch(8, 24) for _ in range(STEPS)]
     steps = {name: np.stack([each[name] for each in batches]) for name in batches[0]}

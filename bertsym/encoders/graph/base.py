@@ -99,20 +99,9 @@ class Encoder(abc.ABC):
         tokens = self.tokens()
         return sym.broadcast_add(tokens, self.positions(tokens), name="bertencoder0_embed")
 
-    def gelu(self, x: Any, node: str) -> Any:
-        """Exact gelu, x * Phi(x) (Hendrycks and Gimpel 2016)."""
-        if not self.form.erf:
-            return sym.LeakyReLU(x, act_type="gelu", name=node)
-        y = sym._internal._div_scalar(x, scalar=math.sqrt(2), name=f"{node}_scaled")
-        y = sym._internal._plus_scalar(sym.erf(y, name=f"{node}_erf"), scalar=1.0, name=f"{node}_plus")
-        return sym.elemwise_mul(sym._internal._mul_scalar(x, scalar=0.5, name=f"{node}_half"), y, name=node)
-
     def activation(self, x: Any, prefix: str) -> Any:
         """The activation of the feed-forward layers."""
-        kind = self.spec.activation
-        if kind == "gelu":
-            return self.gelu(x, f"{prefix}gelu")
-        return sym.Activation(x, act_type=kind, name=f"{prefix}{kind}")
+        return record_activation(self.spec.activation, x, f"{prefix}{self.spec.activation}", self.form)
 
     def layer(self, i: int, x: Any, mask: Any, first_only: bool) -> Any:
         """One transformer layer, in the layout of `x`; with `first_only` (N, 1, U)."""
@@ -130,3 +119,36 @@ class Encoder(abc.ABC):
         y = self.dropout(y, config.dropout, f"{ffn}dropout")
         y = sym.elemwise_add(y, attended, name=f"{ffn}residual")
         return self.layer_norm(y, f"{ffn}layernorm0")
+
+
+def record_activation(kind: str, x: Any, node: str, form: Form) -> Any:
+    """One of ``encoders.config.ACTIVATIONS`` of x, ending in a node of this name."""
+    if kind == "gelu":
+        return _record_gelu(x, node, form)
+    if kind == "gelu_tanh":
+        return _record_gelu_tanh(x, node)
+    return sym.Activation(x, act_type=kind, name=node)
+
+
+def _record_gelu_tanh(x: Any, node: str) -> Any:
+    """x/2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) (Hendrycks and Gimpel 2016)."""
+    square = sym.elemwise_mul(x, x, name=f"{node}_square")
+    y = sym._internal._plus_scalar(
+        sym._internal._mul_scalar(square, scalar=0.044715, name=f"{node}_cubic"), scalar=1.0, name=f"{node}_factor"
+    )
+    y = sym._internal._mul_scalar(
+        sym.elemwise_mul(x, y, name=f"{node}_inner"), scalar=math.sqrt(2 / math.pi), name=f"{node}_scaled"
+    )
+    y = sym._internal._plus_scalar(
+        sym.Activation(y, act_type="tanh", name=f"{node}_tanh"), scalar=1.0, name=f"{node}_plus"
+    )
+    return sym.elemwise_mul(sym._internal._mul_scalar(x, scalar=0.5, name=f"{node}_half"), y, name=node)
+
+
+def _record_gelu(x: Any, node: str, form: Form) -> Any:
+    """The exact gelu, x * Phi(x) (Hendrycks and Gimpel 2016), ending in a node of this name."""
+    if not form.erf:
+        return sym.LeakyReLU(x, act_type="gelu", name=node)
+    y = sym._internal._div_scalar(x, scalar=math.sqrt(2), name=f"{node}_scaled")
+    y = sym._internal._plus_scalar(sym.erf(y, name=f"{node}_erf"), scalar=1.0, name=f"{node}_plus")
+    return sym.elemwise_mul(sym._internal._mul_scalar(x, scalar=0.5, name=f"{node}_half"), y, name=node)
