@@ -149,7 +149,9 @@ def test_a_grafted_classifier_is_verified_but_not_used_before_it_is_fitted(
     assert cli("verify", tmp_path / "new").code == 0
     assert "untrained head" in refusal(cli("predict", tmp_path / "new", "--text", "the cat"))
     refused = cli("finetune", tmp_path / "new", "--train", tables.train, "--dev", tables.dev, tmp_path / "tuned")
-    assert "already has a head" in refusal(refused, tmp_path / "tuned-symbol.json", refused.code)
+    assert "has an untrained head, which finetune can't continue" in refusal(
+        refused, tmp_path / "tuned-symbol.json", refused.code
+    )
 
 
 def test_a_tuned_encoder_can_be_fine_tuned_on(classifier: Path, tables: Tables, tmp_path: Path) -> None:

@@ -329,7 +329,7 @@ def test_other_commands_take_it_or_say_why_not(
     prefix = quantized.bundle.prefix
     assert "is int8" in cli("verify", prefix).error_line
     finetuned = cli("finetune", prefix, "--train", tables.train, "--dev", tables.dev, tmp_path / "f")
-    assert "already has a head" in finetuned.error_line
+    assert "is int8; fine-tune the float32 bundle" in finetuned.error_line
     assert ": expected the " in cli("lower", prefix, tmp_path / "l").error_line
     assert "does not convert to ONNX" in cli("onnx", prefix, tmp_path / "o.onnx").error_line
     assert cli("extract", prefix, tmp_path / "e", "--output", "cls").code == 0

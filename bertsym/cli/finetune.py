@@ -45,7 +45,10 @@ from bertsym.cli.options import (
     "--weight-decay", type=float, default=0.01, show_default=True, help="Decoupled; not on bias, gamma, beta."
 )
 @click.option("--clip-norm", type=float, default=1.0, show_default=True, help="Global norm of gradients; 0: none.")
-@click.option("--dropout", type=float, default=0.1, show_default=True, help="In the head.")
+@click.option(
+    "--dropout", type=float, help="Dropout probability in the head.  [default: 0.1, or that of the continued head]"
+)
+@click.option("--new-head", is_flag=True, help="Replace the head of MODEL by a new one.")
 @click.option(
     "--max-length", type=int, help="Tokens; longer texts are truncated.  [default: 128, or the model's positions]"
 )
@@ -107,6 +110,9 @@ def command(
     **settings: Any,
 ) -> None:
     """Graft Dropout, FullyConnected fc-finetune and SoftmaxOutput softmax onto the bundle MODEL and fit.
+
+    A trained classifier MODEL is continued where its class names are the labels of the training table. Any other head
+    is an error, unless --new-head replaces it; a head that reads every token is replaced by one on the [CLS] token.
 
     Tables are TSV (as GLUE publishes it: no quoting), CSV or JSON Lines. Without --task and columns, the
     usual header names are found: text or sentence1, text_pair or sentence2, label. Both tables are read with the

@@ -18,7 +18,7 @@ from bertsym.symbol.recorder import sym
 def headed_graphs(
     config: BertConfig, task: str, reads: str, num_outputs: int, dropout: float, form: Form
 ) -> tuple[SymbolGraph, SymbolGraph | None]:
-    """The graph for inference of an encoder with a head for `task`, and the one for training.
+    """The graphs for inference and for training of an encoder with a head for `task`.
 
     The head reads the encoder's output `reads`. For ``classification`` both graphs are those that fine-tuning makes;
     other tasks have no graph for training yet. ``masked_lm`` ends in the logits (N, T, V) of the tokens, the others in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def reordered(self, class_names: tuple[str, ...]) -> Rows:
+        """The same rows with their class names in another order."""
+        places = np.array([class_names.index(name) for name in self.class_names], np.int64)
+        return dataclasses.replace(self, class_names=class_names, classes=places[self.classes])
 
     def sample(self, count: int) -> Features:
         """Up to `count` rows, always the same ones."""

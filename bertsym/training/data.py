@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +42,9 @@ def read_data(
     options: FinetuneOptions,
     tokenizer: Tokenizer,
     progress: Progress,
+    ordered: Callable[[Sequence[str], str], tuple[str, ...]] = lambda labels, table: tuple(labels),
 ) -> FinetuneData:
-    """Read and encode both tables.
+    """Read and encode both tables; `ordered` returns the labels of the training table in the order of the classes.
 
     Columns that the options' table format does not name are the task's, or else are found by common header names.
     Unreadable rows, and dev rows with a label that the training table does not have, are an error, or are left out with
@@ -60,7 +61,8 @@ def read_data(
     labels = train_rows.class_names
     if len(labels) < 2:
         raise DataError(f"{train}: every label is {labels[0]!r}; a classifier needs at least 2 labels")
-    layout = table.layout
+    train_rows = train_rows.reordered(ordered(labels, str(train)))
+    labels, layout = train_rows.class_names, table.layout
     _, dev_rows = read(dev, dataclasses.replace(table_format, trained=layout), labels)
     for rows in (train_rows, dev_rows):
         _describe(rows, tokenizer.max_length, progress)

@@ -11,11 +11,12 @@ from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers
 from bertsym.encoders.catalogue import LABEL_NAME
-from bertsym.errors import ModelError, UsageError
+from bertsym.errors import UsageError
 from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.signature import Tensor, bert_inputs
 from bertsym.text.tasks import TASKS, Task
 from bertsym.text.tokenizer import TokenizerOptions
+from bertsym.training.base import open_base
 from bertsym.training.checkpoints import Checkpoint, Checkpoints, checkpoint_folder, library_versions
 from bertsym.training.data import FinetuneData, read_data
 from bertsym.training.models import FrozenEncoderModel, FullModel, GraftedClassifier, Params, TrainableModel
@@ -133,14 +134,16 @@ def load_inputs(request: FinetuneRequest) -> FinetuneInputs:
     if options.task not in TASKS:
         raise UsageError(f"task {options.task!r} is not one of {', '.join(TASKS)}")
     task, base = TASKS[options.task], Bundle.open(request.prefix)
-    _check_base(base, options)
+    start = open_base(base, options)
     max_length = options.resolve_max_length(base.config.max_length)
     contexts(options.device)  # raises before the tables are read if the device does not exist
     tokenizer = base.tokenizer(_tokenizer_options(base, options), max_length)
-    data = read_data(request.train, request.dev, options, tokenizer, request.progress)
-    classifier = GraftedClassifier(base, len(data.class_names), options, max_length)
+    data = read_data(request.train, request.dev, options, tokenizer, request.progress, start.ordered)
+    if start.class_names is not None:
+        request.progress.note(f"continuing the trained head of {base.prefix}")
+    classifier = GraftedClassifier(start, len(data.class_names), options, max_length)
     request.progress.note(classifier.describe_input())
-    hyperparameters = {**options.to_dict(), "max_length": max_length}
+    hyperparameters = {**options.to_dict(), "max_length": max_length, "dropout": start.dropout}
     facts = {
         "options": hyperparameters,
         "task": task.kind,
@@ -200,31 +203,6 @@ def _tokenizer_options(base: Bundle, options: FinetuneOptions) -> TokenizerOptio
     return dataclasses.replace(base.signature.tokenizer, literal_special_tokens=literal)
 
 
-def _check_base(base: Bundle, options: FinetuneOptions) -> None:
-    signature = base.signature
-    if base.has_head:
-        raise ModelError(
-            f"{base.prefix}: already has a head ({signature.kind}); fine-tune a headless bundle: export without "
-            "--task, or remove the head with graft --head none"
-        )
-    if base.is_folded:
-        raise ModelError(
-            f"{base.prefix}: has fused QKV weights, for inference only; fine-tune the bundle that it was made from, "
-            "and apply bertsym lower --fold to the result"
-        )
-    if signature.output == "sequence" and not options.whole_sequence:
-        raise UsageError(
-            f"{base.prefix} ends in {signature.output_name}, the sequence output (N, T, {base.config.units}), which "
-            "would fix the classifier to one sequence length; export with --output cls, pooled or mean, or accept that "
-            "with --whole-sequence"
-        )
-    if options.whole_sequence and signature.output != "sequence":
-        raise UsageError(
-            f"{base.prefix} ends in {signature.output_name}, but --whole-sequence needs a bundle exported with "
-            "--output sequence"
-        )
-
-
 def _bundle_content(
     request: FinetuneRequest, inputs: FinetuneInputs, params: Params, result: TrainingResult
 ) -> BundleContent:
@@ -233,6 +211,7 @@ def _bundle_content(
     signature = dataclasses.replace(
         base.signature,
         kind="classifier",
+        output=classifier.output,
         output_name=classifier.inference_symbol.list_outputs()[0],
         output_shape=("batch", len(data.class_names)),
         max_length=classifier.max_length,

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from bertsym.acceleration.graphs import to_symbol
-from bertsym.bundle import Bundle
 from bertsym.devices import contexts
 from bertsym.encoders.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
@@ -17,6 +16,7 @@ from bertsym.inference.predictor import Predictor
 from bertsym.runtime import mx, mxnet_errors
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features
+from bertsym.training.base import Base
 from bertsym.training.batch_source import ENCODED, BatchSource, EncodedSource, TokenSource
 from bertsym.training.data import FinetuneData
 from bertsym.training.encodings import encode
@@ -29,31 +29,33 @@ _HEAD_ROWS = 1024  # encodings that a head classifies per call
 
 
 class GraftedClassifier:
-    """A base bundle's encoder with a new head: symbols and initial parameters."""
+    """A base's encoder with a new head, or with its own: symbols and initial parameters."""
 
-    def __init__(self, base: Bundle, num_classes: int, options: FinetuneOptions, max_length: int) -> None:
-        self.base, self.max_length = base, max_length
+    def __init__(self, base: Base, num_classes: int, options: FinetuneOptions, max_length: int) -> None:
+        self.base, self.max_length = base.bundle, max_length
+        self.output = base.output  #: of the encoder, which the head reads
         #: the only sequence length that the graph accepts; None if it accepts any
         self.length = max_length if options.whole_sequence else None
         self.head_settings: dict[str, Any] = {
             "num_classes": num_classes,
-            "dropout": options.dropout,
+            "dropout": base.dropout,
             "whole_sequence": options.whole_sequence,
         }
         self._device = options.device
-        with mxnet_errors(str(base.prefix)):
-            self.encoder_symbol = to_symbol(base.graph())
+        with mxnet_errors(str(base.bundle.prefix)):
+            self.encoder_symbol = to_symbol(base.graph)
         self.train_symbol = graft(self.encoder_symbol, **self.head_settings)
         self.inference_symbol = graft_for_inference(self.encoder_symbol, **self.head_settings)
-        self.base_params = base.params()
-        self.head_params = head_parameters(
+        self.base_params = base.params
+        self.head_params = base.head_params or head_parameters(
             self.train_symbol, [*INPUT_NAMES, *self.base_params], input_shapes(1, self.length or 1), options.seed
         )
 
     def describe_input(self) -> str:
         """Describe the classifier's input in one line."""
-        signature, units = self.base.signature, self.base.config.units
-        reads = f"{FULLY_CONNECTED} reads {signature.output_name}, {OUTPUTS[signature.output]}: "
+        units = self.base.config.units
+        name = self.encoder_symbol.list_outputs()[0]
+        reads = f"{FULLY_CONNECTED} reads {name}, {OUTPUTS[self.output]}: "
         if self.length is None:
             return f"{reads}{units} features"
         width = self.head_params[f"{FULLY_CONNECTED}_weight"].shape[1]

@@ -9,7 +9,7 @@ from typing import Any
 from bertsym.errors import UsageError
 from bertsym.text.tables import TableFormat
 
-LEARNING_RATE, FROZEN_LEARNING_RATE, MAX_LENGTH = 5e-5, 1e-3, 128
+LEARNING_RATE, FROZEN_LEARNING_RATE, MAX_LENGTH, DROPOUT_PROBABILITY = 5e-5, 1e-3, 128, 0.1
 _NOT_IN_MANIFEST = ("task", "table_format", "worker_timeout")  # recorded as read, or without influence on the result
 
 
@@ -28,7 +28,8 @@ class FinetuneOptions:
     weight_decay: float = 0.01  #: decoupled; not applied to bias, gamma, beta
     clip_norm: float = 1.0  #: limit of the global gradient norm; 0 disables clipping
     accumulate: int = 1  #: passes per batch, with summed gradients: less memory, the same step
-    dropout: float = 0.1  #: dropout probability in the head
+    dropout: float | None = None  #: dropout probability in the head; None: 0.1, or that of the head that is continued
+    new_head: bool = False  #: replace the head of the base by a new one
     max_length: int | None = None  #: tokens, longer texts are truncated; None: 128, or the model's limit if lower
     seed: int = 0
     literal_special_tokens: bool = False  #: tokenize ``[SEP]`` and the like in a text as ordinary text
@@ -54,7 +55,7 @@ class FinetuneOptions:
         _require(self, "warmup", 0 <= self.warmup <= 1, "a fraction from 0 to 1")
         _require(self, "weight_decay", 0 <= self.weight_decay < 1, "0 or more and below 1")
         _require(self, "clip_norm", 0 <= self.clip_norm < float("inf"), "finite and 0 or more")
-        _require(self, "dropout", 0 <= self.dropout < 1, "0 or more and below 1")
+        _require(self, "dropout", self.dropout is None or 0 <= self.dropout < 1, "0 or more and below 1")
         _require(self, "on_error", self.on_error in ("fail", "skip"), "fail or skip")
         _require(self, "patience", self.patience is None or self.patience >= 1, "1 or more")
         _require(self, "worker_timeout", self.worker_timeout > 0, "a number of seconds above 0")
