@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bertsym.quantization.quantize import QuantizeResult, quantize
     from bertsym.signature import Signature
     from bertsym.sources import Pretrained, SourceOptions, load_source
+    from bertsym.sources.description import SourceDescription, describe_source
     from bertsym.surgery.diff import DiffResult, diff
     from bertsym.surgery.edit import EditResult, Edits, edit
     from bertsym.surgery.extract import extract
@@ -95,6 +96,8 @@ _HOME = {
     "Pretrained": "sources",
     "SourceOptions": "sources",
     "load_source": "sources",
+    "SourceDescription": "sources.description",
+    "describe_source": "sources.description",
     "DiffResult": "surgery.diff",
     "diff": "surgery.diff",
     "EditResult": "surgery.edit",
@@ -152,6 +155,7 @@ __all__ = [
     "Pretrained",
     "QuantizeResult",
     "Signature",
+    "SourceDescription",
     "SourceOptions",
     "SurgeryResult",
     "SymbolBundle",
@@ -161,6 +165,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "allowing",
+    "describe_source",
     "diff",
     "doctor",
     "draw",

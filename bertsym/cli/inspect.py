@@ -42,8 +42,14 @@ def command(
     of a symbol file, with or without the one of its parameters. A symbol file is inspected without parameters, with
     a note, when the ones beside it can't be read. Nothing is run: mxnet is imported for --shapes and --shape only.
 
+    MODEL may also be hf:DIR or hf:ORG/NAME, a Hugging Face model: family, trained head with its task and class names,
+    tokenizer and lengths, and what export assumes or leaves out. Other options than --json have no effect then.
+
     Where several nodes have one name, NODE#2 is the second of them, here and in every command that takes a NODE.
     """
+    if model.startswith("hf:"):
+        _describe(model, as_json)
+        return
     from bertsym.inspection.formatting import array_lines, node_lines, operator_lines, summary
     from bertsym.inspection.report import inspect
 
@@ -66,3 +72,15 @@ def command(
         click.echo("\n".join(lines))
     if not lists:
         click.echo(summary(facts))
+
+
+def _describe(source: str, as_json: bool) -> None:
+    from bertsym.sources.description import describe_source
+
+    found = describe_source(source)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        return
+    for note in found.notes:
+        click.echo(escaped(f"note: {note}"), err=True)
+    click.echo("\n".join(map(escaped, found.lines())))

@@ -29,6 +29,8 @@ def _format_header(facts: InspectResult) -> Iterator[str]:
     written = f", written by MXNet {facts.written_by}" if facts.written_by else ""
     yield f"{facts.name}: {kind}{written}"
     yield from _format_task(facts)
+    if facts.texts is not None:
+        yield from _format_field("texts", facts.texts)
     yield from _format_field("graph", _format_graph(facts))
     yield from _format_field("inputs", *(_format_tensor(fact.name, fact.shape, fact.meaning) for fact in facts.inputs))
     if facts.label_inputs:

@@ -15,7 +15,7 @@ from bertsym.analysis.encoder_detection import DetectedEncoder
 from bertsym.analysis.formatting import classifier_sentence, form_text, step_text
 from bertsym.analysis.known_defects import Defect, known_defects
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes
-from bertsym.bundle import Bundle
+from bertsym.bundle import TOKENIZER, Bundle
 from bertsym.model import Model, open_model
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.node import Node, Output
@@ -108,6 +108,7 @@ class InspectResult:
     class_names: tuple[str, ...]
     encoder_trained: bool | None
     trained: bool | None  #: from the signature of any bundle
+    texts: str | None  #: how a BERT's bundle tokenizes texts
     written_by: str | None  #: version of MXNet that wrote the symbol
     encoder: DetectedEncoder | None
     inputs: list[TensorFact]
@@ -147,6 +148,7 @@ class InspectResult:
             "class_names": list(self.class_names),
             "trained": self.trained,
             "encoder_trained": self.encoder_trained,
+            "texts": self.texts,
             "written_by_mxnet": self.written_by,
             "bert": None
             if encoder is None
@@ -255,6 +257,7 @@ def report(
         class_names=signature.class_names if signature is not None else (),
         encoder_trained=signature.encoder_trained if signature is not None else None,
         trained=bundle.signature.trained if bundle is not None else None,
+        texts=_describe_texts(bundle) if isinstance(bundle, Bundle) else None,
         written_by=graph.mxnet_version,
         encoder=encoder,
         inputs=inputs,
@@ -281,6 +284,11 @@ def report(
         path=nodes_between,
         notes=list(model.notes),
     )
+
+
+def _describe_texts(bundle: Bundle) -> str:
+    signature = bundle.signature
+    return signature.tokenizer.describe(signature.max_length if bundle.has(TOKENIZER) else None)
 
 
 def _bundle_kind(bundle: Any) -> str:

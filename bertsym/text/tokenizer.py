@@ -54,6 +54,13 @@ class TokenizerOptions:
     segments: int = 2
     literal_special_tokens: bool = False
 
+    def describe(self, max_length: int | None) -> str:
+        """Describe in one line how texts are tokenized; `max_length` is the model's, None where it can't tokenize."""
+        case = f", {'lowercase' if self.lower_case else 'cased'}" if self.kind == WORDPIECE else ""
+        types = f"{self.segments} token type{'s' if self.segments > 1 else ''}"
+        limit = f"at most {max_length} tokens" if max_length is not None else "which bertsym does not have"
+        return f"{self.kind} tokenizer{case}, {types}, {limit}"
+
 
 @dataclass(frozen=True)
 class Encoded:

@@ -1,0 +1,90 @@
+"""What a source is, without exporting it and without mxnet."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from bertsym.encoders.config import BertConfig
+from bertsym.errors import ModelError
+from bertsym.signature import FAMILY
+from bertsym.sources.registry import load_source
+from bertsym.text.tokenizer import TokenizerOptions
+
+
+@dataclass(frozen=True)
+class SourceDescription:
+    """What `export` would read of a source; `to_json` is what ``inspect --json`` prints of it."""
+
+    source: str
+    family: str
+    config: BertConfig
+    architecture: str | None  #: class of transformers whose head is exported
+    task: str | None  #: of that head, like the next two
+    reads: str | None  #: output of the encoder
+    class_names: tuple[str, ...]
+    head_error: str | None  #: why a head can't be exported
+    tokenizer: TokenizerOptions
+    has_tokenizer: bool  #: whether texts can be tokenized
+    notes: tuple[str, ...]  #: what `export` assumes and leaves out
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert to JSON types."""
+        return {
+            "source": self.source,
+            "family": self.family,
+            "config": self.config.to_dict(),
+            "head": self.architecture,
+            "task": self.task,
+            "encoder_output": self.reads,
+            "class_names": list(self.class_names),
+            "head_error": self.head_error,
+            "tokenizer": dataclasses.asdict(self.tokenizer) if self.has_tokenizer else None,
+            "max_length": self.config.max_length,
+            "notes": list(self.notes),
+        }
+
+    def lines(self) -> list[str]:
+        """Describe the source for a terminal."""
+        head = "none, the encoder alone"
+        if self.head_error is not None:
+            head = f"can't be exported: {self.head_error}"
+        elif self.architecture is not None:
+            head = f"{self.architecture} on {self.reads}, trained: {self.task}"
+        fields = {
+            "encoder": f"{self.family}, {self.config}",
+            "head": head,
+            **({"classes": ", ".join(self.class_names)} if self.class_names else {}),
+            "texts": self.tokenizer.describe(self.config.max_length if self.has_tokenizer else None),
+        }
+        width = max(map(len, fields))
+        return [
+            f"{self.source}: a source, not a bundle; bertsym export {self.source} OUT writes a bundle",
+            *(f"{name:<{width}}  {value}" for name, value in fields.items()),
+        ]
+
+
+def describe_source(source: str) -> SourceDescription:
+    """Describe a source, such as ``hf:DIR``; raises what `load_source` raises."""
+    head_error = None
+    try:
+        pretrained = load_source(source, with_head=True)
+    except ModelError as error:
+        pretrained = load_source(source)  # raises too, unless the head is what is wrong
+        head_error = str(error)
+    head = pretrained.head
+    left_out = (f"not exported: task head {pretrained.task_head}",) if pretrained.task_head else ()
+    return SourceDescription(
+        source,
+        FAMILY,
+        pretrained.config,
+        head.architecture if head is not None else None,
+        head.task if head is not None else None,
+        head.reads if head is not None else None,
+        head.class_names if head is not None else (),
+        head_error,
+        dataclasses.replace(pretrained.tokenizer, segments=pretrained.config.token_type_vocab_size),
+        pretrained.tokenizer_document is not None,
+        (*pretrained.notes, *left_out),
+    )
