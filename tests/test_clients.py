@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from checkpoints import computed, gluonnlp_checkpoint, texts
 from conftest import Result, Tables
+from headed import write_headed
 from tools import is_missing
 
-from bertsym import Bundle, BundleTokenizer, Classifier, FinetuneOptions, finetune, graft_head, lower
+from bertsym import Bundle, BundleTokenizer, Classifier, FinetuneOptions, export, finetune, graft_head, lower
 from bertsym.inference.predictor import Predictor
 
 Cli = Callable[..., Result]
@@ -217,6 +218,13 @@ def test_an_untrained_head_is_refused(
     """Its probabilities would be noise."""
     prefix = graft_head(bundles["cls"], tmp_path / "grafted").bundle.prefix
     assert f"{prefix}: untrained head" in error_line(run(language, prefix, stdin=as_json_lines(rows)))
+
+
+@every_language
+def test_a_task_other_than_classification_is_refused(language: str, rows: list[Record], tmp_path: Path) -> None:
+    prefix = export(f"hf:{write_headed(tmp_path / 'hf', 'tagging')}", tmp_path / "x", verify=False).bundle.prefix
+    found = error_line(run(language, prefix, stdin=as_json_lines(rows)))
+    assert f"{prefix}: task tagging: not supported by predict yet" in found
 
 
 @every_language

@@ -154,7 +154,7 @@ static json_t *read_manifest(const char *prefix) {
     return manifest;
 }
 
-/* The signature; a head that was never trained is refused, its output is noise. */
+/* The signature; refuses a head that was never trained, whose output is noise, and tasks other than classification. */
 static json_t *read_signature(const char *prefix, json_t *manifest) {
     Bytes text = read_checked(prefix, "signature.json", manifest);
     json_t *signature = json_loadb(text.data, text.size, 0, NULL);
@@ -163,6 +163,8 @@ static json_t *read_signature(const char *prefix, json_t *manifest) {
     if (!kind) fail("%s-signature.json: has no kind", prefix);
     if (json_is_false(json_object_get(signature, "trained")) && strcmp(kind, "encoder") != 0)
         fail("%s: untrained head: train it first, for example with bertsym finetune", prefix);
+    const char *task = json_string_value(json_object_get(signature, "task"));
+    if (task && strcmp(task, "classification") != 0) fail("%s: task %s: not supported by predict yet", prefix, task);
     free(text.data);
     return signature;
 }

@@ -117,11 +117,14 @@ json read_manifest(const std::string &prefix) {
     return manifest;
 }
 
-// The signature; a head that was never trained is refused, its output is noise.
+// The signature; refuses a head that was never trained, whose output is noise, and tasks other than classification.
 json read_signature(const std::string &prefix, const json &manifest) {
     json signature = parsed(read_checked(prefix, "signature.json", manifest), prefix + "-signature.json");
     if (signature.at("trained") == false && signature.at("kind") != "encoder")
         throw Error(prefix + ": untrained head: train it first, for example with bertsym finetune");
+    const json task = signature.value("task", json());
+    if (task.is_string() && task != "classification")
+        throw Error(prefix + ": task " + task.get<std::string>() + ": not supported by predict yet");
     return signature;
 }
 

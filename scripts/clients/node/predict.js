@@ -48,12 +48,14 @@ function readManifest(prefix) {
   return manifest;
 }
 
-// The signature; a head that was never trained is refused, its output is noise.
+// The signature; refuses a head that was never trained, whose output is noise, and tasks other than classification.
 function readSignature(prefix, manifest) {
   const signature = parse(readChecked(prefix, "signature.json", manifest).toString(), `${prefix}-signature.json`);
   if (signature.trained === false && signature.kind !== "encoder") {
     throw new DataError(`${prefix}: untrained head: train it first, for example with bertsym finetune`);
   }
+  const task = signature.task ?? "classification";
+  if (task !== "classification") throw new DataError(`${prefix}: task ${task}: not supported by predict yet`);
   return signature;
 }
 

@@ -47,12 +47,14 @@ sub read_manifest {
     return $manifest;
 }
 
-# The signature; a head that was never trained is refused, its output is noise.
+# The signature; refuses a head that was never trained, whose output is noise, and tasks other than classification.
 sub read_signature {
     my ($prefix, $manifest) = @_;
     my $signature = parse(read_checked($prefix, 'signature.json', $manifest), "$prefix-signature.json");
     fail("$prefix: untrained head: train it first, for example with bertsym finetune")
         if $signature->{kind} ne 'encoder' && defined $signature->{trained} && !$signature->{trained};
+    my $task = $signature->{task} // 'classification';
+    fail("$prefix: task $task: not supported by predict yet") if $task ne 'classification';
     return $signature;
 }
 

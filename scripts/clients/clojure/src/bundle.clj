@@ -30,7 +30,7 @@
 
 (defn open
   "The signature of the bundle at a prefix, whose files are those of its manifest. A head that was never trained is
-  refused: its output is noise."
+  refused: its output is noise; so is one for several labels or tokens."
   [prefix]
   (let [{:strs [files format_version]} (read-json (str prefix "-manifest.json"))]
     (when-not (= 2 format_version)
@@ -40,6 +40,8 @@
       (check-all)
       (when (and (false? (signature "trained")) (not= "encoder" (signature "kind")))
         (fail prefix ": untrained head: train it first, for example with bertsym finetune"))
+      (when-not (contains? #{nil "classification"} (signature "task"))
+        (fail prefix ": task " (signature "task") ": not supported by predict yet"))
       (with-meta signature {:check check-all}))))
 
 (defn check-loaded

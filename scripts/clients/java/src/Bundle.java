@@ -56,6 +56,10 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
         if (!kind.equals("encoder") && !trained.isJsonNull() && !trained.getAsBoolean()) {
             throw new IOException(prefix + ": untrained head: train it first, for example with bertsym finetune");
         }
+        JsonElement task = signature.get("task");
+        if (task != null && !task.isJsonNull() && !task.getAsString().equals("classification")) {
+            throw new IOException(prefix + ": task " + task.getAsString() + ": not supported by predict yet");
+        }
         List<Input> inputs = new ArrayList<>();
         for (JsonElement element : signature.getAsJsonArray("inputs")) {
             JsonObject input = element.getAsJsonObject();
