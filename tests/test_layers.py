@@ -184,7 +184,7 @@ ALLOWED: dict[str, set[str]] = {
         "bundle",
         "inference.classifier",
     },
-    "inference.classifier": {"errors", "signature", "text", "bundle"},
+    "inference.classifier": {"errors", "signature", "text", "bundle", "symbol", "analysis"},
     "training.options": {"errors", "text"},
     "inference": {
         "errors",

@@ -14,6 +14,7 @@ from typing import IO
 
 import pytest
 from conftest import Result, Tables
+from signed_bundle import SignedBundle, bypass
 
 from bertsym import Classifier, DataError, UsageError
 
@@ -210,6 +211,18 @@ def test_an_encoder_without_a_head_is_not_a_classifier(cli: Cli, bundles: dict[s
     result = cli("predict", bundles["cls"], "--text", "happy")
     assert result.code == 1
     assert "has no classifier, it ends in cls_output; fine-tune it first" in result.error_line
+
+
+def test_a_graph_that_is_not_an_encoder_is_refused(cli: Cli, classifier: Path, tables: Tables, tmp_path: Path) -> None:
+    """Padding would change its answers, which then depend on the other rows of a batch."""
+    signed = SignedBundle(classifier)
+    for graph in signed.graphs:
+        bypass(graph, {next(i for i, node in enumerate(graph["nodes"]) if node["op"] == "softmax")})
+    signed.write(tmp_path / "x")
+    for arguments in (("predict", "--text", "the cat"), ("evaluate", tables.dev)):
+        line = cli(arguments[0], tmp_path / "x", *arguments[1:]).error_line
+        assert f"{tmp_path / 'x'}-symbol.json: " in line
+        assert line.endswith(f"; {arguments[0]} needs a BERT encoder")
 
 
 def test_library_refuses_what_the_command_line_refuses(classifier: Path) -> None:

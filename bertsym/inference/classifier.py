@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from bertsym.bundle import Bundle
+from bertsym.analysis.encoder_detection import require_encoder
+from bertsym.bundle import SYMBOL, Bundle
 from bertsym.errors import ModelError, UsageError
 from bertsym.signature import Signature
+from bertsym.symbol.params import shapes_of
 from bertsym.text.tables import Layout, TableFormat
 from bertsym.text.tasks import TASKS, Task
 
@@ -27,6 +29,11 @@ def open_classifier(prefix: str | Path, command: str) -> Bundle:
         )
     if not bundle.signature.is_single_label:
         raise ModelError(f"{bundle.prefix}: task {bundle.signature.task}: not supported by {command} yet")
+    try:
+        require_encoder(bundle.graph(), shapes_of(bundle.params()))
+    except ModelError as error:
+        # Batches are padded, and only an encoder is known to ignore padding.
+        raise ModelError(f"{bundle.path(SYMBOL)}: {error}; {command} needs a BERT encoder") from None
     return bundle
 
 
