@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     )
     from bertsym.execution.engines import using_engine, without_verification
     from bertsym.execution.sandbox import trusting
-    from bertsym.exporter import ExportResult, export
+    from bertsym.exporter import ExportOptions, ExportResult, export
     from bertsym.inference.bundle_tokenizer import BundleTokenizer
-    from bertsym.inference.evaluate import EvaluateResult, evaluate
+    from bertsym.inference.evaluate import EvaluateOptions, EvaluateResult, evaluate
     from bertsym.inference.predict import Classifier, Prediction
     from bertsym.inspection.report import InspectResult, inspect
-    from bertsym.model import Model, open_model
+    from bertsym.model import Model, ModelSource, open_model
     from bertsym.onnx_export.exporter import OnnxExportResult, export_onnx
-    from bertsym.quantization.quantize import QuantizeResult, quantize
+    from bertsym.quantization.quantize import QuantizeOptions, QuantizeResult, quantize
     from bertsym.signature import Signature
     from bertsym.sources import Pretrained, SourceOptions, load_source
     from bertsym.sources.description import SourceDescription, describe_source
     from bertsym.surgery.diff import DiffResult, diff
     from bertsym.surgery.edit import EditResult, Edits, edit
     from bertsym.surgery.extract import extract
-    from bertsym.surgery.graft import graft_head
+    from bertsym.surgery.graft import NewHead, graft_head, remove_head
     from bertsym.surgery.lower import lower
     from bertsym.surgery.writing import SurgeryResult
     from bertsym.symbol.graph import SymbolGraph
@@ -81,16 +81,20 @@ _HOME = {
     "export": "exporter",
     "BundleTokenizer": "inference.bundle_tokenizer",
     "EvaluateResult": "inference.evaluate",
+    "ExportOptions": "exporter",
+    "EvaluateOptions": "inference.evaluate",
     "evaluate": "inference.evaluate",
     "Classifier": "inference.predict",
     "Prediction": "inference.predict",
     "InspectResult": "inspection.report",
     "inspect": "inspection.report",
     "Model": "model",
+    "ModelSource": "model",
     "open_model": "model",
     "OnnxExportResult": "onnx_export.exporter",
     "export_onnx": "onnx_export.exporter",
     "QuantizeResult": "quantization.quantize",
+    "QuantizeOptions": "quantization.quantize",
     "quantize": "quantization.quantize",
     "Signature": "signature",
     "Pretrained": "sources",
@@ -104,7 +108,9 @@ _HOME = {
     "Edits": "surgery.edit",
     "edit": "surgery.edit",
     "extract": "surgery.extract",
+    "NewHead": "surgery.graft",
     "graft_head": "surgery.graft",
+    "remove_head": "surgery.graft",
     "lower": "surgery.lower",
     "SurgeryResult": "surgery.writing",
     "SymbolGraph": "symbol.graph",
@@ -138,7 +144,9 @@ __all__ = [
     "DoctorResult",
     "EditResult",
     "Edits",
+    "EvaluateOptions",
     "EvaluateResult",
+    "ExportOptions",
     "ExportResult",
     "Finding",
     "FinetuneOptions",
@@ -147,12 +155,15 @@ __all__ = [
     "InstallationError",
     "Model",
     "ModelError",
+    "ModelSource",
+    "NewHead",
     "Node",
     "OnnxExportResult",
     "Output",
     "ParamsFile",
     "Prediction",
     "Pretrained",
+    "QuantizeOptions",
     "QuantizeResult",
     "Signature",
     "SourceDescription",
@@ -186,6 +197,7 @@ __all__ = [
     "open_model",
     "output_symbol",
     "quantize",
+    "remove_head",
     "trusting",
     "using_engine",
     "verify",

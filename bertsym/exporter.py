@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bertsym.bundle import Bundle, BundleContent, json_text, stage_bundle
 from bertsym.encoders.catalogue import FINISHED_HEADS, LABEL_NAME, OUTPUTS, TRAINED_HEADS
-from bertsym.encoders.forms import Form, choose_form
+from bertsym.encoders.forms import choose_form
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.encoders.outputs import output_graph, output_parameters
 from bertsym.encoders.symbol_heads import finished_graph, finished_shapes, initial_parameters
@@ -24,6 +23,7 @@ from bertsym.symbol.params import Array, LazyParameters, shapes_of
 from bertsym.verifier import DEFAULT_RTOL, Check, verification_record, verify_bundle
 
 _CHECK_LENGTHS = (16, 40)
+_FIXED_OUTPUTS = {"regression": 1, "qa": 2}  # of finished heads
 
 
 @dataclass(frozen=True)
@@ -35,65 +35,101 @@ class ExportResult:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is written of a source, and in which form of the encoder.
+
+    The trained head of an ``hf:`` source is exported with its encoder, unless `task` asks for an untrained head, or
+    `headless` or `output` for the encoder alone.
+
+    Raises UsageError for a value that does not exist and for values that exclude each other.
+    """
+
+    output: str | None = None  #: ``cls`` (the default), ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U)
+    task: str | None = None  #: kind of a finished head that ends in logits: ``classification``, ``regression``, ``qa``
+    num_classes: int | None = None  #: of the head; None: 2 for classification
+    new_head: bool = False  #: write the untrained head even where the source has a trained one
+    headless: bool = False  #: export the encoder alone, as an `output` does too
+    form: str | None = None  #: a key of ``encoders.forms.FORMS``; None: ``portable``
+    target: str | None = None  #: release line of MXNet such as ``1.9``; None: as `encoders.forms.choose_form` has it
+    guard: bool = False  #: clip the inputs to their valid ranges in the graph
+    literal_special_tokens: bool = False  #: words such as ``[SEP]`` in a text are plain text
+    seed: int = 0  #: of the head's weights
+
+    def __post_init__(self) -> None:
+        choose_form(self.form, self.target)
+        if self.task is None and self.new_head:
+            raise UsageError("--new-head needs --task")
+        if self.task is None and self.num_classes is not None:
+            raise UsageError("--num-classes needs --task classification")
+        if self.task is not None:
+            self._check_head(self.task)
+        if self.output not in (None, *OUTPUTS):
+            raise UsageError(f"output {self.output!r} is not one of {', '.join(OUTPUTS)}")
+
+    def _check_head(self, task: str) -> None:
+        if self.headless:
+            raise UsageError(f"--headless exports the encoder alone: give no --task {task} with it")
+        if self.output is not None:
+            raise UsageError(f"task {task} decides what its head reads: give no output with it")
+        if task not in FINISHED_HEADS:
+            raise UsageError(f"task {task!r} is not one of {', '.join(FINISHED_HEADS)}")
+        fixed = _FIXED_OUTPUTS.get(task)
+        if fixed is not None and self.num_classes not in (None, fixed):
+            raise UsageError(f"--task {task} has {fixed} output{'s' if fixed > 1 else ''}, not {self.num_classes}")
+        if self.num_outputs < (fixed or 2):
+            raise UsageError(f"--num-classes must be at least 2, not {self.num_outputs}")
+
+    @property
+    def encoder_output(self) -> str:
+        """The output of the encoder that the symbol ends in, or that the untrained head reads."""
+        return FINISHED_HEADS[self.task][0] if self.task else self.output or "cls"
+
+    @property
+    def keeps_head(self) -> bool:
+        """Whether the trained head of a source is exported with its encoder."""
+        return not (self.task or self.output or self.headless)
+
+    @property
+    def num_outputs(self) -> int:
+        """The number of outputs of the head."""
+        if self.num_classes is not None:
+            return self.num_classes
+        return _FIXED_OUTPUTS.get(self.task or "", 2)
+
+
 def export(
     source: str,
-    prefix: str | Path,
+    out: str | Path,
+    options: ExportOptions = ExportOptions(),
     *,
-    output: str | None = None,
-    task: str | None = None,
-    num_classes: int | None = None,
-    new_head: bool = False,
-    headless: bool = False,
-    form: str | None = None,
-    target: str | None = None,
-    guard: bool = False,
-    literal_special_tokens: bool = False,
-    seed: int = 0,
-    options: SourceOptions = SourceOptions(),
+    source_options: SourceOptions = SourceOptions(),
     rtol: float = DEFAULT_RTOL,
     verify: bool = True,
     force: bool = False,
-    command: list[str] | None = None,
     progress: Callable[[str], object] = lambda text: None,
 ) -> ExportResult:
-    """Write a pretrained BERT as a bundle at `prefix`, after comparing it with the reference encoder.
+    """Write a pretrained BERT as a bundle at `out`, after comparing it with the reference encoder.
 
-    `source` is ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``. The trained head of
-    an ``hf:`` source is exported with its encoder, unless `headless` or an `output` asks for the encoder alone: ``cls``
-    (the default), ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U). `task` (``classification``, ``regression``,
-    ``qa``) writes a finished, untrained head instead, of `num_classes` outputs, drawn from `seed`; where the source has
-    a trained head, only with `new_head`. `form` is ``portable`` (the default), ``gluonnlp`` or ``fast``, written for
-    the MXNet `target`, such as ``1.9``; as `encoders.forms.choose_form` describes. With `guard` the symbols clip their
-    inputs to valid ranges, for callers that don't check them. With `literal_special_tokens`, words such as ``[SEP]`` in
-    a text are text. Without `verify` nothing is compared. `command` is noted in the manifest; `progress` is called with
-    what is done.
+    Args:
+        source: ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``.
+        out: prefix of the bundle's files.
+        options: what is written.
+        source_options: what the source needs besides its name.
+        rtol: largest difference from the reference encoder's outputs, relative to their scale.
+        verify: whether to compare at all.
+        force: whether to overwrite a bundle at `out`.
+        progress: called with each step before it begins.
 
     Raises UsageError, ModelError, DataError or VerificationError; no files remain then.
     """
-    num_classes = _check_task(task, num_classes, new_head)
-    if task and headless:
-        raise UsageError(f"--headless exports the encoder alone: give no --task {task} with it")
-    chosen = choose_form(form, target)
-    if task and output:
-        raise UsageError(f"task {task} decides what its head reads: give no output with it")
-    if output is not None and output not in OUTPUTS:
-        raise UsageError(f"output {output!r} is not one of {', '.join(OUTPUTS)}")
-    with stage_bundle(prefix, force) as stage:
+    with stage_bundle(out, force) as stage:
         progress(f"reading {source}")
-        pretrained = load_source(source, options, with_head=not (task or output or headless))
-        head = pretrained.head
-        output = FINISHED_HEADS[task][0] if task else head.reads if head is not None else output or "cls"
-        if task and pretrained.task_head and not new_head:
-            raise UsageError(
-                f"{source} has a trained task head, {pretrained.task_head}, which --task {task} would replace by an "
-                "untrained one; give --new-head for that, or export the source as it is, without --task"
-            )
-        if output == "pooled" and not pretrained.has_pooler:
-            raise ModelError(f"{source}: has no pooler; export --output cls, mean or sequence")
-        how = {"source": source, "command": command, "literal_special_tokens": literal_special_tokens}
-        end = _end(pretrained, output, chosen, task, num_classes, seed)
-        content = _content(pretrained, output, end, target, seed, how)
-        if guard:
+        pretrained = load_source(source, source_options, with_head=options.keeps_head)
+        output = options.encoder_output if pretrained.head is None else pretrained.head.reads
+        _check_source(source, pretrained, output, options)
+        content = _content(source, pretrained, output, options)
+        if options.guard:
             content = _guarded(content)
         progress(f"writing a BERT of {pretrained.config}")
         staged = stage.write(content)
@@ -101,20 +137,32 @@ def export(
         if verify:
             progress("loading the files, comparing with the reference encoder")
             source_params = _merge_parameters(content.arg_params, pretrained.arg_params)
-            checks = verify_bundle(staged, source_params, rtol, _CHECK_LENGTHS, str(prefix), pretrained.checkpoint)
+            checks = verify_bundle(staged, source_params, rtol, _CHECK_LENGTHS, str(out), pretrained.checkpoint)
             staged = stage.add_facts(staged, {"verification": verification_record(checks, rtol)})
-    return ExportResult(staged.moved_to(prefix), checks, (*pretrained.notes, *_left_out(pretrained, output, task)))
+    notes = (*pretrained.notes, *_left_out(pretrained, output, options))
+    return ExportResult(staged.moved_to(out), checks, notes)
 
 
-def _left_out(pretrained: Pretrained, output: str, task: str | None) -> list[str]:
+def _check_source(source: str, pretrained: Pretrained, output: str, options: ExportOptions) -> None:
+    """Raise an error where a source does not have what is asked of it, or has a head that would be lost."""
+    if options.task and pretrained.task_head and not options.new_head:
+        raise UsageError(
+            f"{source} has a trained task head, {pretrained.task_head}, which --task {options.task} would replace by "
+            "an untrained one; give --new-head for that, or export the source as it is, without --task"
+        )
+    if output == "pooled" and not pretrained.has_pooler:
+        raise ModelError(f"{source}: has no pooler; export --output cls, mean or sequence")
+
+
+def _left_out(pretrained: Pretrained, output: str, options: ExportOptions) -> list[str]:
     """Notes on what follows the encoder in the source and not in the bundle."""
     notes = []
     if pretrained.task_head:
-        rest = "the new head is untrained" if task else "this bundle is the encoder alone"
+        rest = "the new head is untrained" if options.task else "this bundle is the encoder alone"
         notes.append(f"not exported: task head {pretrained.task_head}; {rest}")
     pooling = pretrained.pooling
     if pooling and pooling.output != output:
-        advice = f"; export --output {pooling.output}" if pooling.output and not task else ""
+        advice = f"; export --output {pooling.output}" if pooling.output and not options.task else ""
         notes.append(f"{pooling.module}: {pooling.description}: not in this bundle{advice}")
     return notes
 
@@ -140,24 +188,6 @@ def _merge_parameters(first: Mapping[str, Array], second: Mapping[str, Array]) -
     )
 
 
-def _check_task(task: str | None, num_classes: int | None, new_head: bool) -> int:
-    if task is None:
-        if new_head:
-            raise UsageError("--new-head needs --task")
-        if num_classes is not None:
-            raise UsageError("--num-classes needs --task classification")
-        return 0
-    if task not in FINISHED_HEADS:
-        raise UsageError(f"task {task!r} is not one of {', '.join(FINISHED_HEADS)}")
-    fixed = {"regression": 1, "qa": 2}.get(task)
-    if fixed is not None and num_classes not in (None, fixed):
-        raise UsageError(f"--task {task} has {fixed} output{'s' if fixed > 1 else ''}, not {num_classes}")
-    num_classes = fixed or num_classes or 2
-    if num_classes < (fixed or 2):
-        raise UsageError(f"--num-classes must be at least 2, not {num_classes}")
-    return num_classes
-
-
 @dataclass(frozen=True)
 class _End:
     """What a bundle ends in: an output of the encoder, or a head on it."""
@@ -173,8 +203,9 @@ class _End:
     train_graph: SymbolGraph | None = None
 
 
-def _end(pretrained: Pretrained, output: str, form: Form, task: str | None, num_classes: int, seed: int) -> _End:
+def _end(pretrained: Pretrained, options: ExportOptions) -> _End:
     config, head = pretrained.config, pretrained.head
+    form = choose_form(options.form, options.target)
     if head is not None:
         graph, train_graph = headed_graphs(config, head.task, head.reads, head.num_outputs, head.dropout, form)
         return _End(
@@ -187,17 +218,16 @@ def _end(pretrained: Pretrained, output: str, form: Form, task: str | None, num_
             pair=None,
             train_graph=train_graph,
         )
-    if task:
-        graph = finished_graph(config, task, num_classes, form=form)
-        params = initial_parameters(finished_shapes(config, task, num_classes), seed)
-        return _End("logits", graph, (num_classes,), params, task, trained=False)
-    graph = output_graph(config, output, form)
+    if options.task:
+        graph = finished_graph(config, options.task, options.num_outputs, form=form)
+        params = initial_parameters(finished_shapes(config, options.task, options.num_outputs), options.seed)
+        return _End("logits", graph, (options.num_outputs,), params, options.task, trained=False)
+    graph = output_graph(config, options.encoder_output, form)
     return _End("encoder", graph, (config.units,), {}, trained=pretrained.trained)
 
 
-def _content(
-    pretrained: Pretrained, output: str, end: _End, target: str | None, seed: int, how: dict[str, Any]
-) -> BundleContent:
+def _content(source: str, pretrained: Pretrained, output: str, options: ExportOptions) -> BundleContent:
+    end = _end(pretrained, options)
     config = pretrained.config
     names = output_parameters(config, output)
     known = shapes_of(pretrained.arg_params)
@@ -212,7 +242,7 @@ def _content(
         tokenizer=dataclasses.replace(
             pretrained.tokenizer,
             segments=config.token_type_vocab_size,
-            literal_special_tokens=pretrained.tokenizer.literal_special_tokens or how["literal_special_tokens"],
+            literal_special_tokens=pretrained.tokenizer.literal_special_tokens or options.literal_special_tokens,
         ),
         pad_id=pretrained.vocabulary.index("[PAD]"),
         special_tokens=pretrained.vocabulary.special_tokens,
@@ -222,12 +252,11 @@ def _content(
         trained=end.trained,
         encoder_trained=pretrained.trained,
         pair=end.pair,
-        target_mxnet=target,
+        target_mxnet=options.target,
     )
     facts = {
-        "source": {"spec": how["source"], **pretrained.origin},
-        "command": how["command"],
-        "seed": seed,
+        "source": {"spec": source, **pretrained.origin},
+        "seed": options.seed,
     }
     document = pretrained.tokenizer_document
     return BundleContent(

@@ -38,6 +38,29 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
+class ModelSource:
+    """A model that is read by more than its path.
+
+    Everything that reads a model takes its path, or one of these.
+    """
+
+    path: str | Path  #: prefix of a bundle or checkpoint, or a symbol file
+    params: str | Path | None = None  #: the parameter file, where it is not beside the symbol
+    epoch: int | None = None  #: number of a checkpoint's parameter file; None: 0, or the only or last one
+    #: shapes of inputs, by name, that the graph does not declare; None: none are known
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+
+    @classmethod
+    def of(cls, model: str | Path | ModelSource) -> ModelSource:
+        """The source of a model that is given in either way."""
+        return model if isinstance(model, ModelSource) else cls(model)
+
+    def open(self, *, digests: bool = True, symbol_alone: bool = False) -> Model:
+        """Open the model, as `open_model`."""
+        return open_model(self.path, self.params, epoch=self.epoch, digests=digests, symbol_alone=symbol_alone)
+
+
+@dataclass(frozen=True)
 class Model:
     """A graph with its parameters, if any, and its bundle, if it has one."""
 

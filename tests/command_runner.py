@@ -11,7 +11,7 @@ from pathlib import Path
 
 # On processors, and by the clock: a machine may have other work.
 SECONDS, PATIENCE, MEMORY = 20, 90, 2 << 30
-UNFORESEEN = ("Traceback", "Segmentation fault", "--verbose shows where", "Warning", "out of memory")
+UNFORESEEN = ("Traceback", "Segmentation fault", "--verbose prints the traceback", "Warning", "out of memory")
 
 
 @dataclass(frozen=True)

@@ -247,13 +247,13 @@ _DEFAULTS = [("form", "portable"), ("target", None)]  # of `export`
 @pytest.fixture(scope="session")
 def exported(tiny_hf: Path, once: Once) -> Callable[..., Path]:
     """Prefix of a bundle of the tiny BERT, by options of `export`; no test may change its files."""
-    from bertsym import export
+    from bertsym import ExportOptions, export
 
     def prefix(**options: Any) -> Path:
         chosen = {key: value for key, value in sorted(options.items()) if (key, value) not in _DEFAULTS}
         folder = "-".join(["exported", *(f"{key}={value}" for key, value in chosen.items())])
         name = options.get("output") or options.get("task") or "cls"
-        return once(folder, lambda made: export(f"hf:{tiny_hf}", made / name, **options)) / name
+        return once(folder, lambda made: export(f"hf:{tiny_hf}", made / name, ExportOptions(**options))) / name
 
     return prefix
 

@@ -121,7 +121,7 @@ def test_the_graph_decides_the_kind_of_a_parameter_whatever_its_file_says(
     assert ", verified" in done.out
     assert {name for name in array_names(out) if name.startswith("aux:")} == STATES
     assert_loads(out, in_numpy(network_params(), ROWS)[1])
-    assert "the files compute the same through Module, SymbolBlock, C predict API" in done.out
+    assert "equal results through Module, SymbolBlock, C predict API" in done.out
     note = {
         "all arguments": "stored as arg:, but auxiliary states of the graph: bn_moving_mean, bn_moving_var",
         "all states": "stored as aux:, but arguments of the graph: fc0_weight, fc0_bias, bn_gamma",
@@ -205,7 +205,7 @@ def test_a_state_that_is_extracted_without_its_operator_is_an_argument(cli: Cli,
     done = cli("extract", tmp_path / "net", tmp_path / "added", "--output", "added", "--shape", "data=5,3")
     assert "not loaded through Module" in done.err
     assert "bn_moving_mean" in done.err
-    assert "the files compute the same through SymbolBlock" in done.out
+    assert "equal results through SymbolBlock" in done.out
     assert array_names(tmp_path / "added") == {"arg:bn_moving_mean"}
 
 

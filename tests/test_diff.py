@@ -19,7 +19,7 @@ from checkpoints import (
 from conftest import CONFIG, Result
 from refusals import refusal
 
-from bertsym import DataError, SourceOptions, UsageError, diff, edit, export, extract
+from bertsym import DataError, ExportOptions, ModelSource, SourceOptions, UsageError, diff, edit, export, extract
 from bertsym.runtime import mx
 from bertsym.surgery.edit import Edits
 from bertsym.symbol.params import Array
@@ -45,7 +45,7 @@ def add_half(array: Array) -> None:
 
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export("random:bert_12_16_2", tmp_path_factory.mktemp("deep") / "base", seed=3).bundle.prefix
+    return export("random:bert_12_16_2", tmp_path_factory.mktemp("deep") / "base", ExportOptions(seed=3)).bundle.prefix
 
 
 @pytest.fixture
@@ -172,7 +172,12 @@ def test_gluonnlps_own_symbol_and_the_portable_form_agree_layer_by_layer(tmp_pat
     used = {name: arguments[name] for name in symbol.list_arguments() if name in arguments}
     mx.nd.save(str(tmp_path / "bert.params"), used)
     options = SourceOptions(vocab=str(tmp_path / "vocab.txt"), num_heads=4)
-    portable = export(f"params:{tmp_path / 'bert.params'}", tmp_path / "portable", output="sequence", options=options)
+    portable = export(
+        f"params:{tmp_path / 'bert.params'}",
+        tmp_path / "portable",
+        ExportOptions(output="sequence"),
+        source_options=options,
+    )
     (run,) = diff(source, portable.bundle.prefix, run=True).runs
     assert [layer.name for layer in run.layers] == ["embeddings", "layer 0", "layer 1"]
     assert max(layer.relative for layer in run.layers) < 1e-5
@@ -183,7 +188,7 @@ def test_a_checkpoint_that_is_no_bert_needs_the_shape_of_its_input(cli: Cli, tmp
     net = conv_checkpoint(tmp_path)
     missing = refusal(cli("diff", net, net, "--run"), code=2)
     assert "give it with --shape data=" in missing
-    edit(net, tmp_path / "other", Edits(dropout="off"), epoch=3)
+    edit(ModelSource(net, epoch=3), tmp_path / "other", Edits(dropout="off"))
     done = cli("diff", net, tmp_path / "other", "--run", "--shape", IMAGES)
     assert done.code == 0, done.err
     assert "the first that differs is no encoder layer, at conv0" in done.out

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from conftest import Result, Tables, write_hugging_face
 
-from bertsym import Classifier, ParamsFile, UsageError, export
+from bertsym import Classifier, ExportOptions, ParamsFile, UsageError, export
 from bertsym.distributed.cluster import Cluster
 from bertsym.distributed.workers import Workers
 from bertsym.symbol.params import Array
@@ -108,7 +108,7 @@ def without_dropout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prefix of the tiny BERT without dropout: its steps do not depend on which worker computes which row."""
     folder = tmp_path_factory.mktemp("without_dropout")
     write_hugging_face(folder / "hf", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    return export(f"hf:{folder / 'hf'}", folder / "base", output="cls").bundle.prefix
+    return export(f"hf:{folder / 'hf'}", folder / "base", ExportOptions(output="cls")).bundle.prefix
 
 
 @pytest.fixture(scope="module")

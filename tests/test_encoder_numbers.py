@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from reference import Outputs, bert_forward
 from tools import is_missing
 
-from bertsym import export
+from bertsym import ExportOptions, export
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 
@@ -110,7 +110,7 @@ def test_the_sequence_is_exactly_zero_at_padding(bundles: dict[str, Path]) -> No
 def test_the_epsilon_of_layer_norm_and_the_number_of_heads_come_from_the_config(tmp_path: Path) -> None:
     changed: dict[str, Any] = {"layer_norm_eps": 0.3, "num_attention_heads": 2}
     folder = write_hugging_face(tmp_path / "hf", None, **changed)
-    prefix = export(f"hf:{folder}", tmp_path / "base", output="pooled").bundle.prefix
+    prefix = export(f"hf:{folder}", tmp_path / "base", ExportOptions(output="pooled")).bundle.prefix
     inputs = sample(LENGTHS[0])
     output = module_forward(prefix, inputs)
     expected = bert_forward(hugging_face_weights(), {**TINY, **changed}, *inputs)
@@ -163,7 +163,7 @@ def test_every_parameter_has_its_effect_but_the_bias_of_the_keys(bundles: dict[s
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_gradients_of_all_parameters_are_those_of_gluonnlp(tmp_path: Path, output: str) -> None:
     folder = write_hugging_face(tmp_path / "hf", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    prefix = export(f"hf:{folder}", tmp_path / "base", output=output).bundle.prefix
+    prefix = export(f"hf:{folder}", tmp_path / "base", ExportOptions(output=output)).bundle.prefix
     inputs = sample(LENGTHS[0])
     arrays = [mx.nd.array(array) for array in inputs]
     module = module_of(prefix, inputs[0].shape, training=True)
@@ -275,7 +275,7 @@ def test_real_weights_give_the_numbers_of_the_reference(real_model: Path, tmp_pa
     config = json.loads((real_model / "config.json").read_text())
     weights = load_file(real_model / "model.safetensors")
     prefixes = {
-        output: export(f"hf:{real_model}", tmp_path / output, output=output, verify=False).bundle.prefix
+        output: export(f"hf:{real_model}", tmp_path / output, ExportOptions(output=output), verify=False).bundle.prefix
         for output in OUTPUTS
     }
     for length in (16, 61):

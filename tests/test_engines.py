@@ -19,6 +19,7 @@ from bertsym import (
     Bundle,
     Classifier,
     DataError,
+    EvaluateOptions,
     ModelError,
     UsageError,
     evaluate,
@@ -92,7 +93,7 @@ def test_predictions_and_metrics_are_as_by_mxnet(classifier: Path, tables: Table
     for engine in ("mxnet", "onnxruntime"):
         with using_engine(engine):
             rows = Classifier(classifier).predict(texts)
-            metrics = evaluate(classifier, tables.dev, batch_size=5).metrics
+            metrics = evaluate(classifier, tables.dev, EvaluateOptions(batch_size=5)).metrics
             predicted[engine] = [list(row.probabilities.values()) for row in rows], metrics
     (expected, metrics), (found, same_metrics) = predicted["mxnet"], predicted["onnxruntime"]
     np.testing.assert_allclose(found, expected, atol=RTOL)

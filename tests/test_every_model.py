@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 from conftest import CONFIG, VOCABULARY, Tables, hugging_face_weights, write_hugging_face
 
-from bertsym import Bundle, Classifier, FinetuneOptions, export, finetune, graft_head, inspect, lower, verify
+from bertsym import (
+    Bundle,
+    Classifier,
+    ExportOptions,
+    FinetuneOptions,
+    NewHead,
+    export,
+    finetune,
+    graft_head,
+    inspect,
+    lower,
+    verify,
+)
 
 # What they have in common with the real ones is what a graph depends on; units are few, so that they are small.
 MODELS: dict[str, dict[str, Any]] = {
@@ -65,7 +77,7 @@ def test_every_output_is_exported_and_lowered(
     model: Path, output: str, form: str, target: str | None, tmp_path: Path
 ) -> None:
     """Export compares with GluonNLP's own BERTModel, lower with what it was made of."""
-    base = export(f"hf:{model}", tmp_path / "base", output=output).bundle
+    base = export(f"hf:{model}", tmp_path / "base", ExportOptions(output=output)).bundle
     written = lower(base.prefix, tmp_path / "lowered", form=form, target=target)
     assert written.verified
     assert isinstance(written.bundle, Bundle)
@@ -80,8 +92,8 @@ def test_every_head_reads_its_output(model: Path, tmp_path: Path) -> None:
         ("mean", "regression", "mean"),
         ("sequence", "qa", "tokens"),
     ):
-        export(f"hf:{model}", tmp_path / "base", output=output, force=True)
-        graft_head(tmp_path / "base", tmp_path / "headed", head=head, force=True)
+        export(f"hf:{model}", tmp_path / "base", ExportOptions(output=output), force=True)
+        graft_head(tmp_path / "base", tmp_path / "headed", NewHead(head), force=True)
         lowered = lower(tmp_path / "headed", tmp_path / "lowered", form="fast", force=True)
         assert lowered.verified
         assert inspect(lowered.bundle.prefix).classifiers[0].kind.value == kind
@@ -91,7 +103,7 @@ def test_every_head_reads_its_output(model: Path, tmp_path: Path) -> None:
     "model", ["MiniLM, 6 layers, 12 heads", "multilingual, 119547 words", "20 positions", "one segment"], indirect=True
 )
 def test_a_finished_head_is_written(model: Path, tmp_path: Path) -> None:
-    assert verify(export(f"hf:{model}", tmp_path / "finished", task="qa").bundle.prefix)
+    assert verify(export(f"hf:{model}", tmp_path / "finished", ExportOptions(task="qa")).bundle.prefix)
 
 
 def test_a_model_of_one_segment_takes_pairs(tmp_path: Path, tables: Tables) -> None:

@@ -109,7 +109,7 @@ class Originals:
 def fuzz_originals(
     tiny_hf: Path, classifier: Path, bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory
 ) -> Originals:
-    from bertsym import Classifier, lower, quantize
+    from bertsym import Classifier, QuantizeOptions, lower, quantize
 
     folder = tmp_path_factory.mktemp("fuzz")
     lower(classifier, folder / "guarded", guard=True)
@@ -117,7 +117,7 @@ def fuzz_originals(
     prefixes = {"classifier": classifier, "encoder": bundles["cls"], "pooled": bundles["pooled"]}
     prefixes.update({name: folder / name for name in ("guarded", "folded")})
     if LAST > FIRST_INT8:
-        quantize(classifier, folder / "int8", tables.dev, max_drop=1)
+        quantize(classifier, folder / "int8", tables.dev, QuantizeOptions(max_drop=1))
         prefixes["int8"] = folder / "int8"
     hugging_face = folder / "hf"
     shutil.copytree(tiny_hf, hugging_face)

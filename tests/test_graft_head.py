@@ -21,7 +21,17 @@ from checkpoints import (
 from conftest import CONFIG, Result, Tables
 from refusals import refusal
 
-from bertsym import Bundle, FinetuneOptions, ParamsFile, UsageError, evaluate, finetune, graft_head
+from bertsym import (
+    Bundle,
+    FinetuneOptions,
+    NewHead,
+    ParamsFile,
+    UsageError,
+    evaluate,
+    finetune,
+    graft_head,
+    remove_head,
+)
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 
@@ -92,7 +102,7 @@ def test_the_inference_symbol_is_the_head_on_the_base_in_numpy(
 ) -> None:
     base = bundles[HEADS[head]]
     classes = 2 if head == "qa" else 3
-    out = graft_head(base, tmp_path / "out", head=head, num_classes=classes, seed=4).bundle.prefix
+    out = graft_head(base, tmp_path / "out", NewHead(head, classes, seed=4)).bundle.prefix
     params = ParamsFile(f"{out}-0000.params")
     (encoded,) = computed(base, texts())
     expected = encoded @ params["fc-finetune_weight"].T + params["fc-finetune_bias"]
@@ -107,7 +117,7 @@ def test_the_inference_symbol_is_the_head_on_the_base_in_numpy(
 
 
 def test_the_training_symbol_of_answers_chooses_among_the_tokens(bundles: dict[str, Path], tmp_path: Path) -> None:
-    out = graft_head(bundles["sequence"], tmp_path / "out", head="qa").bundle.prefix
+    out = graft_head(bundles["sequence"], tmp_path / "out", NewHead("qa")).bundle.prefix
     symbol = mx.sym.load(f"{out}-train-symbol.json")
     assert symbol.list_outputs() == ["start_output", "end_output"]
     _, shapes, _ = symbol.infer_shape(data0=(3, 9), data1=(3, 9), data2=(3,))
@@ -155,7 +165,7 @@ def test_a_grafted_classifier_is_verified_but_not_used_before_it_is_fitted(
 
 
 def test_a_tuned_encoder_can_be_fine_tuned_on(classifier: Path, tables: Tables, tmp_path: Path) -> None:
-    base = graft_head(classifier, tmp_path / "base", head="none").bundle.prefix
+    base = remove_head(classifier, tmp_path / "base").bundle.prefix
     options = FinetuneOptions(epochs=2, batch_size=16, learning_rate=5e-3, max_length=24)
     finetune(base, tables.train, tables.dev, tmp_path / "again", options=options)
     assert evaluate(tmp_path / "again", tables.train).metrics["accuracy"] > 0.9
@@ -241,7 +251,7 @@ USAGE = {
     "one class": ("cls", ["--num-classes", "1"], "needs at least 2 values"),
     "no value": ("cls", ["--head", "regression", "--num-classes", "0"], "needs at least 1 values"),
     "three of two": ("sequence", ["--head", "qa", "--num-classes", "3"], "has 2 values for each token"),
-    "classes of none": ("cls", ["--head", "none", "--num-classes", "2"], "it takes no number of classes"),
+    "classes of none": ("cls", ["--head", "none", "--num-classes", "2"], "give no --num-classes with it"),
     "dropout of 1": ("cls", ["--dropout", "1"], "is not in [0, 1)"),
     "dropout no number": ("cls", ["--dropout", "nan"], "is not in [0, 1)"),
     "negative seed": ("cls", ["--seed", "-1"], "is not in the range"),
@@ -268,12 +278,12 @@ def test_a_second_head_and_a_head_that_is_not_there_are_one_line(
     with pytest.raises(UsageError, match="exists"):
         graft_head(bundles["cls"], classifier)
     with pytest.raises(UsageError, match="what the work is on"):
-        graft_head(classifier, classifier, head="none", force=True)
+        remove_head(classifier, classifier, force=True)
     assert not list(tmp_path.iterdir())
 
 
 def test_another_head_takes_the_place_of_the_old_one_where_it_is_asked_for(classifier: Path, tmp_path: Path) -> None:
-    graft_head(classifier, tmp_path / "five", at="cls", num_classes=5)
+    graft_head(classifier, tmp_path / "five", NewHead(num_classes=5), at="cls")
     tuned, five = (ParamsFile(f"{prefix}-0000.params") for prefix in (classifier, tmp_path / "five"))
     assert five["fc-finetune_weight"].shape == (5, UNITS)
     encoder = [name for name in tuned if not name.startswith("fc-finetune")]

@@ -19,6 +19,7 @@ from tools import needs
 from bertsym import (
     Bundle,
     FinetuneOptions,
+    QuantizeOptions,
     evaluate,
     export_onnx,
     finetune,
@@ -246,7 +247,7 @@ def test_lower_guards_what_another_program_wrote(tmp_path: Path, version: str) -
 
 
 def test_quantize_keeps_a_guard(guarded_classifier: Path, tables: Tables, tmp_path: Path) -> None:
-    bundle = quantize(guarded_classifier, tmp_path / "x", tables.dev, max_drop=1).bundle
+    bundle = quantize(guarded_classifier, tmp_path / "x", tables.dev, QuantizeOptions(max_drop=1)).bundle
     assert bundle.signature.guarded
     assert evaluate(tmp_path / "x", tables.dev).rows == 21
     inputs = {**some_texts(), "data2": np.array([-1, 99], np.float32)}

@@ -23,7 +23,7 @@ from foreign import checkpoint
 from refusals import refusal
 
 import bertsym
-from bertsym import ModelError, SymbolGraph, files
+from bertsym import ExportOptions, ModelError, SymbolGraph, files
 from bertsym.bundle.files import file_digest
 from bertsym.json_reader import MAX_DEPTH
 
@@ -297,7 +297,7 @@ def test_an_old_bundle_whose_base_is_not_told_is_taken(cli: Cli, bundle: Path) -
 def test_two_sets_of_attributes_do_not_reach_mxnet_behind_a_signature(tiny_hf: Path, tmp_path: Path) -> None:
     """Heads of 0 divide by zero in MXNet, and only the other set was checked: verify died by SIGFPE."""
     prefix = tmp_path / "m"
-    bertsym.export(f"hf:{tiny_hf}", prefix, form="gluonnlp", verify=False)
+    bertsym.export(f"hf:{tiny_hf}", prefix, ExportOptions(form="gluonnlp"), verify=False)
     path = Path(f"{prefix}-symbol.json")
     document = json.loads(path.read_text())
     for number, node in enumerate(document["nodes"]):

@@ -13,7 +13,7 @@ from conftest import VOCABULARY, Result
 from refusals import refusal
 from test_guard import BAD_LENGTHS, LENGTH, some_texts
 
-from bertsym import Bundle, DataError, diff, export, extract, open_model
+from bertsym import Bundle, DataError, ExportOptions, diff, export, extract, open_model
 from bertsym.execution import model_values
 from bertsym.inference.predictor import Predictor
 from bertsym.text.features import Features
@@ -28,7 +28,7 @@ WRONG = [*BAD_LENGTHS, 2.5, 0.999]
 def base(request: pytest.FixtureRequest, tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base in each form. What clips by itself is refused too: it would answer another question."""
     how: dict[str, Any] = {"guard": True} if request.param == "guarded" else {"form": request.param}
-    return export(f"hf:{tiny_hf}", tmp_path_factory.mktemp("base") / request.param, **how).bundle.prefix
+    return export(f"hf:{tiny_hf}", tmp_path_factory.mktemp("base") / request.param, ExportOptions(**how)).bundle.prefix
 
 
 def message(wrong: float) -> str:

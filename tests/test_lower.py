@@ -18,6 +18,7 @@ from bertsym import (
     Classifier,
     Edits,
     FinetuneOptions,
+    NewHead,
     SymbolBundle,
     SymbolGraph,
     edit,
@@ -187,7 +188,7 @@ def test_a_part_of_a_bundle_stays_a_symbol(bundles: dict[str, Path], tmp_path: P
 
 
 def test_other_heads_keep_their_training_symbol(bundles: dict[str, Path], tmp_path: Path) -> None:
-    graft_head(bundles["sequence"], tmp_path / "qa", head="qa")
+    graft_head(bundles["sequence"], tmp_path / "qa", NewHead("qa"))
     bundle = lower(tmp_path / "qa", tmp_path / "new", form="gluonnlp").bundle
     assert isinstance(bundle, SymbolBundle)
     assert [label.name for label in bundle.signature.label_inputs] == ["start_label", "end_label"]

@@ -13,7 +13,7 @@ from conftest import Result
 from foreign import CONFIG, checkpoint, random_weight, save, some_graph
 from symbol_values import BERTS, expected, label, values_for
 
-from bertsym import BertConfig, SymbolGraph, extract, lower
+from bertsym import BertConfig, ModelSource, SymbolGraph, extract, lower
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.runtime import mx, nlp
@@ -72,7 +72,7 @@ def test_gluonnlp_s_berts_compute_what_they_did(path: Path, form: str, target: s
     ]:
         target = "1.6"  # the decoder takes an operator of 1.6, see test_matching
     old = exactly(path, tmp_path)
-    written = lower(old, tmp_path / "new", form=form, target=target, shapes=shapes_of(path))
+    written = lower(ModelSource(old, shapes=shapes_of(path)), tmp_path / "new", form=form, target=target)
     assert written.verified
     assert written.notes == []
     new = tmp_path / "new"
@@ -143,7 +143,7 @@ def test_weights_that_were_fine_tuned_are_kept(tmp_path: Path) -> None:
 def test_the_file_of_an_epoch_and_arrays_that_nothing_reads(tmp_path: Path) -> None:
     old = gluonnlp_checkpoint(tmp_path / "old", "sequence")
     Path(f"{old}-0000.params").rename(f"{old}-0003.params")
-    bundle = lower(old, tmp_path / "new", epoch=3).bundle
+    bundle = lower(ModelSource(old, epoch=3), tmp_path / "new").bundle
     read = {name for name in SymbolGraph.load(f"{old}-symbol.json").variables if not name.startswith("data")}
     assert set(bundle.params()) == read < set(ParamsFile(f"{old}-0003.params"))
 
@@ -164,7 +164,7 @@ def test_names_are_not_what_an_encoder_is_found_by(path: Path, form: str, tmp_pa
     params = {name: array for name, array in values.items() if name not in inputs}
     old = save(tmp_path / "old", graph, params)
     shapes = {names[name]: shape for name, shape in shapes_of(path).items()}
-    assert lower(old, tmp_path / "new", form=form, shapes=shapes).verified
+    assert lower(ModelSource(old, shapes=shapes), tmp_path / "new", form=form).verified
     assert_close(computed(tmp_path / "new", inputs), computed(old, inputs))
     assert SymbolGraph.load(f"{tmp_path / 'new'}-symbol.json").output_names == graph.output_names
 
@@ -371,16 +371,16 @@ def test_the_command_says_what_it_wrote(cli: Cli, tmp_path: Path) -> None:
     assert "at length 16: max difference" in first
     assert "at length 7: max difference" in second
     assert wrote == f"wrote {out}-*, verified; 41 arrays of parameters"
-    assert reads == "  it reads data0 (batch, length), data1 (batch, length), data2 (batch)"
+    assert reads == "  inputs: data0 (batch, length), data1 (batch, length), data2 (batch)"
     assert ends.endswith("(batch, 3)")
-    assert same == "  the files compute the same through Module, SymbolBlock, C predict API"
-    assert loads == "  it loads in MXNet 1.4.0 and newer"
+    assert same == "  equal results through Module, SymbolBlock, C predict API"
+    assert loads == "  loads in MXNet 1.4.0 and later"
     assert loads_in(out, "1.4.1")
 
 
 @pytest.mark.parametrize("name", ["data0", "data1"])
 def test_they_are_compared_at_the_length_that_was_given(name: str, tmp_path: Path) -> None:
-    written = lower(checkpoint(tmp_path / "old"), tmp_path / "new", shapes={name: (2, 9)})
+    written = lower(ModelSource(checkpoint(tmp_path / "old"), shapes={name: (2, 9)}), tmp_path / "new")
     assert [check.name for check in written.checks] == ["cls at length 9"]
 
 

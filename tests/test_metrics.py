@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import Result, Tables
 
-from bertsym import Classifier, evaluate
+from bertsym import Classifier, EvaluateOptions, evaluate
 from bertsym.inference.metrics import accuracy, cross_entropy, evaluate_probabilities, f1, format_metrics
 from bertsym.text.tables import Table, TableFormat
 from bertsym.text.tasks import TASKS
@@ -141,7 +141,7 @@ def test_evaluation_counts_each_row_once_whatever_the_batch_size(
         "f1": 2 * hits / int((chosen == 1).sum() + (classes == 1).sum()),
         "loss": float(-np.log(probabilities[np.arange(len(classes)), classes]).mean()),
     }
-    result = evaluate(classifier, tables.dev, batch_size=batch_size)
+    result = evaluate(classifier, tables.dev, EvaluateOptions(batch_size=batch_size))
     assert (result.rows, result.truncated) == (21, 0)
     assert result.metrics == pytest.approx(expected, rel=1e-5)
 

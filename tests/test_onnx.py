@@ -20,7 +20,19 @@ from symbol_values import SYMBOLS
 from tokenizer_documents import document
 from tools import needs
 
-from bertsym import Classifier, export, export_onnx, extract, graft_for_inference, graft_head, lower, output_symbol
+from bertsym import (
+    Classifier,
+    ExportOptions,
+    ModelSource,
+    NewHead,
+    export,
+    export_onnx,
+    extract,
+    graft_for_inference,
+    graft_head,
+    lower,
+    output_symbol,
+)
 from bertsym.bundle import file_digest
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.inputs import INPUT_NAMES, INPUTS, input_shapes
@@ -65,7 +77,7 @@ def test_a_fine_tuned_classifier(classifier: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_grafted_head(bundles: dict[str, Path], tmp_path: Path, head: str) -> None:
-    prefix = graft_head(bundles[HEADS[head]], tmp_path / head, head=head, seed=3).bundle.prefix
+    prefix = graft_head(bundles[HEADS[head]], tmp_path / head, NewHead(head, seed=3)).bundle.prefix
     export_onnx(prefix, tmp_path / "out.onnx")
     for batch, length in SHAPES:
         assert_as_mxnet(tmp_path / "out.onnx", prefix, token_inputs(batch, length, WORDS))
@@ -73,9 +85,9 @@ def test_a_grafted_head(bundles: dict[str, Path], tmp_path: Path, head: str) -> 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_training_symbol_is_the_same_without_its_loss(bundles: dict[str, Path], tmp_path: Path, head: str) -> None:
-    prefix = graft_head(bundles[HEADS[head]], tmp_path / head, head=head, seed=3).bundle.prefix
+    prefix = graft_head(bundles[HEADS[head]], tmp_path / head, NewHead(head, seed=3)).bundle.prefix
     params = f"{prefix}-0000.params"
-    done = export_onnx(f"{prefix}-train-symbol.json", tmp_path / "train.onnx", params=params)
+    done = export_onnx(ModelSource(f"{prefix}-train-symbol.json", params), tmp_path / "train.onnx")
     export_onnx(prefix, tmp_path / "inference.onnx")
     assert [tensor.name for tensor in done.inputs] == list(INPUT_NAMES)
     inputs = token_inputs(4, 13, WORDS)
@@ -91,7 +103,7 @@ def test_a_training_symbol_is_the_same_without_its_loss(bundles: dict[str, Path]
 
 @pytest.mark.parametrize("task", ["classification", "regression", "qa"])
 def test_a_finished_head_of_export(tiny_hf: Path, tmp_path: Path, task: str) -> None:
-    prefix = export(f"hf:{tiny_hf}", tmp_path / task, task=task).bundle.prefix
+    prefix = export(f"hf:{tiny_hf}", tmp_path / task, ExportOptions(task=task)).bundle.prefix
     export_onnx(prefix, tmp_path / "out.onnx")
     for batch, length in SHAPES:
         assert_as_mxnet(tmp_path / "out.onnx", prefix, token_inputs(batch, length, WORDS))
@@ -151,7 +163,7 @@ def test_an_old_graph_of_gluonnlp_gives_what_the_version_that_wrote_it_did(tmp_p
 
 def test_outputs_of_one_operator_keep_mxnets_names(tmp_path: Path) -> None:
     prefix = split_checkpoint(tmp_path)
-    done = export_onnx(prefix, tmp_path / "two.onnx", shapes={"x": (2, 4)})
+    done = export_onnx(ModelSource(prefix, shapes={"x": (2, 4)}), tmp_path / "two.onnx")
     assert [tensor.name for tensor in done.outputs] == mx.sym.load(f"{prefix}-symbol.json").list_outputs()
     assert done.inputs[0].dtype == "float32"
     assert_as_mxnet(tmp_path / "two.onnx", prefix, {"x": np.arange(8, dtype=np.float32).reshape(2, 4)})
@@ -286,7 +298,7 @@ def test_the_file_names_the_digests_of_what_it_was_made_of(classifier: Path, tmp
 def test_a_part_keeps_how_texts_are_read_but_not_what_was_answered(classifier: Path, tmp_path: Path) -> None:
     extract(classifier, tmp_path / "part", ["cls"])
     export_onnx(tmp_path / "part", tmp_path / "part.onnx")
-    graft_head(tmp_path / "part", tmp_path / "other", head="regression")
+    graft_head(tmp_path / "part", tmp_path / "other", NewHead("regression"))
     export_onnx(tmp_path / "other", tmp_path / "other.onnx")
     told = session(tmp_path / "other.onnx").get_modelmeta().custom_metadata_map
     assert json.loads(told["tokenizer"])["lower_case"] is True
@@ -324,8 +336,8 @@ def test_the_command_prints_only_the_comparisons_and_writes_the_same_bytes(
     assert first.endswith("data0 (2, 16), data1 (2, 16), data2 (2,)")
     assert second.endswith("data0 (3, 7), data1 (3, 7), data2 (3,)")
     assert wrote.startswith(f"wrote {tmp_path / 'two.onnx'}")
-    assert reads == "  it reads data0 int64 (batch, length), data1 int64 (batch, length), data2 int64 (batch)"
-    assert ends == "  it ends in cls_output float32 (batch, 32)"
+    assert reads == "  inputs: data0 int64 (batch, length), data1 int64 (batch, length), data2 int64 (batch)"
+    assert ends == "  outputs: cls_output float32 (batch, 32)"
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.onnx", "two.onnx"]
 

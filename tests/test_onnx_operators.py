@@ -13,7 +13,7 @@ from onnx_files import assert_as_mxnet
 from refusals import refusal
 from tools import needs
 
-from bertsym import export_onnx
+from bertsym import ModelSource, export_onnx
 from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 
@@ -233,7 +233,7 @@ def saved(folder: Path, make: Make, shape: tuple[int, ...]) -> tuple[Path, dict[
 )
 def test_an_operator_gives_what_mxnet_gives(tmp_path: Path, make: Make, shape: tuple[int, ...]) -> None:
     prefix, inputs = saved(tmp_path, make, shape)
-    export_onnx(prefix, tmp_path / "net.onnx", shapes=inputs)
+    export_onnx(ModelSource(prefix, shapes=inputs), tmp_path / "net.onnx")
     rng = np.random.default_rng(3)
     values = {name: rng.normal(size=size).astype(np.float32) for name, size in inputs.items()}
     assert_as_mxnet(tmp_path / "net.onnx", prefix, values)

@@ -12,7 +12,7 @@ import pytest
 from conftest import CONFIG, VOCABULARY, hugging_face_weights, write_hugging_face
 from reference import bert_forward
 
-from bertsym import Classifier, FinetuneOptions, ModelError, export, finetune
+from bertsym import Classifier, ExportOptions, FinetuneOptions, ModelError, export, finetune
 from bertsym.acceleration.inference_symbols import FastInference, InferenceSymbols
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.inference import executors
@@ -105,7 +105,7 @@ def test_a_classifier_of_the_whole_sequence_takes_its_one_length(bundles: dict[s
 
 @pytest.mark.parametrize("form", ["gluonnlp", "fast"])
 def test_other_forms_compute_equal_outputs(tiny_hf: Path, tmp_path: Path, form: str) -> None:
-    bundle = export(f"hf:{tiny_hf}", tmp_path / "x", form=form).bundle
+    bundle = export(f"hf:{tiny_hf}", tmp_path / "x", ExportOptions(form=form)).bundle
     rows = features(MANY)
     np.testing.assert_allclose(Predictor.from_bundle(bundle)(rows), expected(rows, "cls"), atol=1e-5)
 

@@ -16,6 +16,7 @@ from bertsym import (
     Classifier,
     FinetuneOptions,
     ModelError,
+    QuantizeOptions,
     QuantizeResult,
     SymbolGraph,
     UsageError,
@@ -76,7 +77,7 @@ def test_normalisation_softmax_and_attention_stay_float32(quantized: QuantizeRes
 def test_weights_have_one_scale_and_are_int8_in_the_file_or_a_scale_for_each_output(
     granularity: str, types: set[str], classifier: Path, tables: Tables, tmp_path: Path
 ) -> None:
-    made = quantize(classifier, tmp_path / "q", tables.train, dev=tables.dev, granularity=granularity)
+    made = quantize(classifier, tmp_path / "q", tables.train, QuantizeOptions(granularity=granularity), dev=tables.dev)
     infos, before = made.bundle.params().infos, Bundle.open(classifier).params().infos
     assert {info.dtype for info in infos.values()} == types
     ratio = sum(info.nbytes for info in infos.values()) / sum(info.nbytes for info in before.values())
@@ -276,7 +277,7 @@ def test_a_bundle_of_one_layer_and_one_of_a_fixed_length_can_be_quantized(
 ) -> None:
     options = FinetuneOptions(epochs=1, batch_size=32, max_length=16, whole_sequence=True)
     finetune(bundles["sequence"], tables.train, tables.dev, tmp_path / "whole", options=options)
-    made = quantize(tmp_path / "whole", tmp_path / "q", tables.dev, max_drop=1)
+    made = quantize(tmp_path / "whole", tmp_path / "q", tables.dev, QuantizeOptions(max_drop=1))
     assert made.bundle.signature.length == 16
     assert evaluate(tmp_path / "q", tables.dev).metrics == made.int8.metrics
 
@@ -284,7 +285,7 @@ def test_a_bundle_of_one_layer_and_one_of_a_fixed_length_can_be_quantized(
     base = export(f"hf:{folder}", tmp_path / "one").bundle.prefix
     options = FinetuneOptions(epochs=1, batch_size=32, max_length=16)
     finetune(base, tables.train, tables.dev, tmp_path / "classifier", options=options)
-    made = quantize(tmp_path / "classifier", tmp_path / "q1", tables.dev, max_drop=1)
+    made = quantize(tmp_path / "classifier", tmp_path / "q1", tables.dev, QuantizeOptions(max_drop=1))
     assert len(made.layers) == 6
 
 
@@ -316,11 +317,11 @@ def test_what_can_not_be_quantized_is_refused(
     assert cli("quantize", classifier, out, "--calibrate", unlabelled, "--dev", tables.dev).code == 0
 
 
-def test_names_that_are_not_known_are_refused(classifier: Path, tables: Tables, tmp_path: Path) -> None:
+def test_names_that_are_not_known_are_refused() -> None:
     with pytest.raises(UsageError, match="calibration 'best' is not one of entropy, naive"):
-        quantize(classifier, tmp_path / "q", tables.dev, calibration="best")
+        QuantizeOptions(calibration="best")
     with pytest.raises(UsageError, match="granularity 'row' is not one of channel-wise, tensor-wise"):
-        quantize(classifier, tmp_path / "q", tables.dev, granularity="row")
+        QuantizeOptions(granularity="row")
 
 
 def test_other_commands_take_it_or_say_why_not(

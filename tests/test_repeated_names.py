@@ -86,14 +86,18 @@ def test_inspect_lists_what_can_be_written(cli: Cli, twice: Path) -> None:
 
 @pytest.mark.parametrize(("picked", "after"), [("#1", 1), ("#2", 2), ("#2_output", 2), ("#2:0", 2)])
 def test_extract_takes_the_picked_node(twice: Path, tmp_path: Path, picked: str, after: int) -> None:
-    written = bertsym.extract(twice, tmp_path / "part", [f"net_dense_relu_fwd{picked}"], shapes={"data": (2, 4)})
+    written = bertsym.extract(
+        bertsym.ModelSource(twice, shapes={"data": (2, 4)}), tmp_path / "part", [f"net_dense_relu_fwd{picked}"]
+    )
     assert written.verified
     assert names_of(tmp_path / "part").count("net_dense_fwd") == after
 
 
 def test_a_picked_tensor_becomes_an_input_with_a_name_of_its_own(twice: Path, tmp_path: Path) -> None:
     inputs = ["net_dense_relu_fwd#1"]
-    written = bertsym.extract(twice, tmp_path / "part", ["net_drop_fwd#2"], inputs, shapes={"data": (2, 4)})
+    written = bertsym.extract(
+        bertsym.ModelSource(twice, shapes={"data": (2, 4)}), tmp_path / "part", ["net_drop_fwd#2"], inputs
+    )
     assert written.verified
     assert [tensor["name"] for tensor in written.bundle.signature.to_json()["inputs"]] == ["net_dense_relu_fwd_input"]
     assert names_of(tmp_path / "part") == ["net_drop_fwd", "net_dense_fwd", "net_dense_relu_fwd", "net_drop_fwd"]
@@ -106,7 +110,7 @@ def test_two_outputs_of_one_name_have_their_own_shapes_and_values(twice: Path, t
     (tmp_path / "m-symbol.json").write_text(graph.to_json().replace('"expanded"', '"net_drop_fwd"'))
     (tmp_path / "m-0000.params").write_bytes(Path(f"{twice}-0000.params").read_bytes())
     ends = ["net_drop_fwd#3", "net_drop_fwd#2"]
-    written = bertsym.extract(tmp_path / "m", tmp_path / "two", ends, shapes={"data": (2, 4)})
+    written = bertsym.extract(bertsym.ModelSource(tmp_path / "m", shapes={"data": (2, 4)}), tmp_path / "two", ends)
     assert written.verified
     outputs = written.bundle.signature.to_json()["outputs"]
     assert [(tensor["name"], tensor["shape"]) for tensor in outputs] == [
@@ -151,7 +155,7 @@ def test_a_variable_keeps_the_name_without_a_number(cli: Cli, tmp_path: Path) ->
     graph = SymbolGraph.load(f"{tmp_path / 'out'}-symbol.json")
     assert graph.variables == ["data", "dense_weight", "dense_bias"]
     assert graph.output_names == ["dense_weight_2"]
-    facts = bertsym.inspect(tmp_path / "m", shapes={"data": (2, 4)})
+    facts = bertsym.inspect(bertsym.ModelSource(tmp_path / "m", shapes={"data": (2, 4)}))
     assert [fact.shape for fact in facts.outputs] == [(2, 3)]
 
 
@@ -186,14 +190,14 @@ def test_a_head_is_grafted_onto_an_output_whose_name_repeats_and_removed(
 def test_an_onnx_file_has_the_output_s_own_name(cli: Cli, twice: Path, tmp_path: Path) -> None:
     done = cli("onnx", twice, tmp_path / "m.onnx", *SHAPE)
     assert (done.code, "verified in onnxruntime" in done.out) == (0, True), done.err
-    assert "it ends in net_drop_fwd_output " in done.out
+    assert "outputs: net_drop_fwd_output " in done.out
 
 
 def test_two_outputs_of_one_name_have_no_onnx_form_until_they_are_numbered(
     cli: Cli, twice: Path, tmp_path: Path
 ) -> None:
     ends = ["net_dense_fwd#1", "net_dense_fwd#2"]
-    bertsym.extract(twice, tmp_path / "two", ends, shapes={"data": (2, 4)})
+    bertsym.extract(bertsym.ModelSource(twice, shapes={"data": (2, 4)}), tmp_path / "two", ends)
     line = refusal(cli("onnx", tmp_path / "two", tmp_path / "two.onnx"), tmp_path / "two.onnx")
     assert line.endswith("bertsym edit --rename net_dense_fwd=net_dense_fwd")
     assert cli("edit", tmp_path / "two", tmp_path / "one", "--rename", "net_dense_fwd=net_dense_fwd").code == 0

@@ -17,7 +17,7 @@ from commands import BERTSYM
 from conftest import VOCABULARY, Result, Tables, hugging_face_weights, write_hugging_face
 from runs import OPTIONS, Recorder, Run, checkpoints, files
 
-from bertsym import ModelError, ParamsFile, TableFormat, UsageError, export
+from bertsym import ExportOptions, ModelError, ParamsFile, TableFormat, UsageError, export
 from bertsym.symbol.params import Array, write_params
 from bertsym.text.features import Features
 from bertsym.training.checkpoints import Checkpoints
@@ -371,7 +371,7 @@ def test_a_different_base_is_refused(killed: Run, tiny_hf: Path, bundles: dict[s
     killed.base = bundles["pooled"]
     with pytest.raises(UsageError, match=r"other settings: base bundle's symbol\.json .* base bundle's 0000.params "):
         killed(resume=True)
-    killed.base = export(f"hf:{tiny_hf}", tmp_path / "fast", form="fast", target="1.9").bundle.prefix
+    killed.base = export(f"hf:{tiny_hf}", tmp_path / "fast", ExportOptions(form="fast", target="1.9")).bundle.prefix
     with pytest.raises(UsageError, match=r"other settings: base bundle's symbol\.json "):
         killed(resume=True)
 

@@ -11,7 +11,19 @@ import jsonschema
 import pytest
 from conftest import Tables
 
-from bertsym import Edits, FinetuneOptions, edit, extract, finetune, graft_head, lower, quantize
+from bertsym import (
+    Edits,
+    FinetuneOptions,
+    ModelSource,
+    NewHead,
+    QuantizeOptions,
+    edit,
+    extract,
+    finetune,
+    graft_head,
+    lower,
+    quantize,
+)
 from bertsym.bundle import FILE_NAMES, MANIFEST
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -59,14 +71,14 @@ def test_a_frozen_encoder(bundles: dict[str, Path], tables: Tables, tmp_path: Pa
 
 
 def test_quantize(classifier: Path, tables: Tables, tmp_path: Path) -> None:
-    quantize(classifier, tmp_path / "int8", tables.train, dev=tables.dev, rows=16, max_drop=1.0)
+    quantize(classifier, tmp_path / "int8", tables.train, QuantizeOptions(rows=16, max_drop=1.0), dev=tables.dev)
     check(tmp_path / "int8", precision="int8")
 
 
 def test_commands_on_graphs(bundles: dict[str, Path], classifier: Path, tmp_path: Path) -> None:
-    graft_head(bundles["cls"], tmp_path / "grafted", num_classes=3)
+    graft_head(bundles["cls"], tmp_path / "grafted", NewHead(num_classes=3))
     check(tmp_path / "grafted", kind="classifier")
-    graft_head(bundles["sequence"], tmp_path / "tagger", head="tagging", num_classes=3)
+    graft_head(bundles["sequence"], tmp_path / "tagger", NewHead("tagging", 3))
     check(tmp_path / "tagger", kind="symbol")
     extract(classifier, tmp_path / "head", outputs=["softmax"], inputs=["cls"])
     check(tmp_path / "head", kind="symbol")
@@ -77,7 +89,7 @@ def test_commands_on_graphs(bundles: dict[str, Path], classifier: Path, tmp_path
 def test_lower(bundles: dict[str, Path], tmp_path: Path) -> None:
     lower(bundles["cls"], tmp_path / "lowered", target="1.9", guard=True)
     check(tmp_path / "lowered", target_mxnet="1.9")
-    lower(OLD, tmp_path / "old", params=OLD.with_name("weights-0000.params"))
+    lower(ModelSource(OLD, OLD.with_name("weights-0000.params")), tmp_path / "old")
     check(tmp_path / "old", kind="symbol")
 
 

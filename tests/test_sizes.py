@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Tables
 
-from bertsym import ModelError, SymbolGraph, output_symbol, quantize
+from bertsym import ModelError, QuantizeOptions, SymbolGraph, output_symbol, quantize
 from bertsym.bundle import SYMBOL
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.forms import FORMS, Form
@@ -47,7 +47,7 @@ def test_shapes_are_those_that_mxnet_infers(form: str, output: str, guarded: boo
 
 @pytest.mark.parametrize("granularity", ["channel-wise", "tensor-wise"])
 def test_those_of_int8_layers_too(classifier: Path, tables: Tables, tmp_path: Path, granularity: str) -> None:
-    done = quantize(classifier, tmp_path / "m", tables.train, granularity=granularity, max_drop=1.0)
+    done = quantize(classifier, tmp_path / "m", tables.train, QuantizeOptions(granularity=granularity, max_drop=1.0))
     graph = SymbolGraph.load(done.bundle.path(SYMBOL))
     check_alike(graph, {**done.bundle.params().shapes, **dict(input_shapes(3, 7))})
 

@@ -46,7 +46,7 @@ def locked(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.Te
 def test_a_part_below_a_head_that_locks_the_length_takes_any_length(cli: Cli, locked: Path, tmp_path: Path) -> None:
     assert inspect(locked).classifiers[0].locked_length == 24
     done = cli("extract", locked, tmp_path / "part", "--output", "layer 1")
-    assert "it ends in bertencoder0_transformer1_positionwiseffn0_layernorm0_fwd_output (batch, length, 32)" in done.out
+    assert "outputs: bertencoder0_transformer1_positionwiseffn0_layernorm0_fwd_output (batch, length, 32)" in done.out
     symbol = mx.sym.load(f"{tmp_path / 'part'}-symbol.json")
     _, (shape,), _ = symbol.infer_shape(data0=(3, 11), data1=(3, 11), data2=(3,))
     assert shape == (3, 11, 32)
@@ -86,7 +86,7 @@ def test_a_head_on_a_layer_that_runs_time_major_gets_the_axes_exchanged(cli: Cli
     old, out = gluonnlp_checkpoint(tmp_path, "classifier"), tmp_path / "tagger"
     done = cli("graft", old, out, "--at", "layer 1", "--head", "tagging", "--num-classes", 3)
     assert done.code == 0, done.err
-    assert "it ends in softmax_output (batch, length, 3)" in done.out
+    assert "outputs: softmax_output (batch, length, 3)" in done.out
     report = inspect(out).classifiers[0]
     assert (report.kind, report.shape) == (InputKind.TOKENS, ("N", "T", 16))
 

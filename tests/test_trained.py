@@ -24,7 +24,7 @@ def random_encoder(tmp_path_factory: pytest.TempPathFactory, bundles: dict[str, 
 
     folder = tmp_path_factory.mktemp("random")
     options = SourceOptions(vocab=f"{bundles['cls']}-vocab.txt")
-    return export("random:bert_1_16_2", folder / "base", options=options).bundle.prefix
+    return export("random:bert_1_16_2", folder / "base", source_options=options).bundle.prefix
 
 
 def trained(cli: Cli, prefix: Path) -> tuple[bool | None, bool | None]:

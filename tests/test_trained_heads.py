@@ -14,7 +14,7 @@ from conftest import Result
 from headed import HEADS, LABELS, headed_weights, write_headed
 from refusals import refusal
 
-from bertsym import Bundle, export, load_source, verify
+from bertsym import Bundle, ExportOptions, export, load_source, verify
 from bertsym.bundle import SYMBOL, TRAIN_SYMBOL
 from bertsym.errors import VerificationError
 from bertsym.sources import Pretrained
@@ -64,7 +64,7 @@ def test_a_trained_head_is_exported_with_its_encoder_and_verified(headed: Headed
 @pytest.mark.parametrize("form", ["gluonnlp", "fast"])
 @pytest.mark.parametrize("task", ["classification", "masked_lm"])
 def test_a_trained_head_is_exported_in_every_form(tmp_path: Path, task: str, form: str) -> None:
-    export(f"hf:{write_headed(tmp_path / 'hf', task)}", tmp_path / "x", form=form, guard=True)
+    export(f"hf:{write_headed(tmp_path / 'hf', task)}", tmp_path / "x", ExportOptions(form=form, guard=True))
     assert Bundle.open(tmp_path / "x").signature.guarded
 
 
@@ -122,7 +122,7 @@ def test_activations_other_than_exact_gelu_are_exported_and_verified(cli: Cli, t
     """In the encoder, and in the head of masked language modelling."""
     folder = write_headed(tmp_path / "hf", "masked_lm", hidden_act=activation)
     for form in ("portable", "gluonnlp", "fast"):
-        export(f"hf:{folder}", tmp_path / form, form=form)
+        export(f"hf:{folder}", tmp_path / form, ExportOptions(form=form))
     assert Bundle.open(tmp_path / "fast").config.activation == ("relu" if activation == "relu" else "gelu_tanh")
     for name, *options in (("1.4", "--target-mxnet", "1.4"), ("fold", "--fold")):
         result = cli("lower", tmp_path / "gluonnlp", tmp_path / name, *options)

@@ -119,7 +119,7 @@ def test_the_command_line_prints_how_to_resume(run: Run, number: signal.Signals,
     step = kept.rpartition("-")[2]
     assert said == (
         f"Error: stopped by {number.name} after step {step} of 1800; newest checkpoint: {run.out}-checkpoints/{kept}; "
-        f"go on with: {shlex.join(['bertsym', *run.arguments, *options, '--resume'])}"
+        f"resume with: {shlex.join(['bertsym', *run.arguments, *options, '--resume'])}"
     )
 
 
@@ -133,7 +133,7 @@ def test_a_run_that_is_interrupted_at_its_end_prints_how_to_resume(
     result = cli(*run.arguments, "--epochs", 1)
     again = shlex.join(["bertsym", *run.arguments, "--epochs", "1", "--resume"])
     assert result.code == 130
-    said = [f"kept: {run.out}-checkpoints; go on with: {again}", "", "Error: interrupted"]
+    said = [f"kept: {run.out}-checkpoints; resume with: {again}", "", "Error: interrupted"]
     assert result.err.splitlines()[-3:] == said
 
 

@@ -17,7 +17,7 @@ import pytest
 from conftest import Result, Tables, hugging_face_weights, write_hugging_face
 from refusals import refusal
 
-from bertsym import Bundle, FinetuneOptions, ModelError, VerificationError, export, finetune, verify
+from bertsym import Bundle, ExportOptions, FinetuneOptions, ModelError, VerificationError, export, finetune, verify
 from bertsym.runtime import mx
 from bertsym.symbol.params import Array, write_params
 from bertsym.verifier import DEFAULT_RTOL, verify_bundle
@@ -454,6 +454,6 @@ def test_a_graph_that_would_crash_libmxnet_is_refused(copied: Path, edit: Callab
 
 def test_the_scale_is_that_of_all_forwards(tiny_hf: Path, tmp_path: Path) -> None:
     """Of one text alone, the one value of an untrained head may be next to zero."""
-    checks = export(f"hf:{tiny_hf}", tmp_path / "head", task="regression").checks
+    checks = export(f"hf:{tiny_hf}", tmp_path / "head", ExportOptions(task="regression")).checks
     assert len({check.length for check in checks}) == 2
     assert len({check.scale for check in checks}) == 1

@@ -32,6 +32,7 @@ from bertsym.bundle.opening import Bundle, SymbolBundle, open_any
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.forms import TARGETS
 from bertsym.errors import ModelError, UsageError
+from bertsym.provenance import current_command
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.operator_versions import oldest_mxnet
@@ -128,6 +129,7 @@ class Stage:
                 "format": "bertsym bundle",
                 "format_version": FORMAT_VERSION,
                 "files": {name: entries[name] for name in FILE_NAMES if name in entries},
+                "command": current_command(),
                 **facts,
                 "guarded": content.signature.guarded,
                 "versions": _installed_versions(),

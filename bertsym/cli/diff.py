@@ -3,54 +3,52 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
-from bertsym.cli.options import SHOWN, engine_option, foreign_options, shape_option
-from bertsym.terminal import escaped
-
-
-@click.command("diff")
-@click.argument("model", metavar="MODEL_A")
-@click.argument("other", metavar="MODEL_B")
-@click.option("--run", is_flag=True, help="Run both on the same random inputs and compare outputs and layers.")
-@click.option("--inputs", metavar="FILE.npz", help="Run both on these arrays, by input name.")
-@shape_option
-@foreign_options
-@engine_option
-@click.option(
-    "--rtol",
-    type=click.FloatRange(0, min_open=True),
-    default=1e-5,
-    show_default=True,
-    help="Largest difference of values that counts as none, as a part of a tensor's scale.",
+from bertsym.cli.command import Command, argument, collected, option
+from bertsym.cli.options import (
+    FILE,
+    MODEL,
+    engine_option,
+    json_option,
+    rtol_option,
+    sandbox_options,
+    shape_option,
 )
-@click.option("--all", "show_all", is_flag=True, help=f"List everything, not the first {SHOWN} of each kind.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--exit-code", is_flag=True, help="Exit with 1 if they differ.")
-def command(
-    model: str,
-    other: str,
-    run: bool,
-    inputs: str | None,
-    shape: dict[str, tuple[int, ...]],
-    rtol: float,
-    show_all: bool,
-    as_json: bool,
-    exit_code: bool,
-) -> int:
-    """Compare the symbols at A and B: nodes, parameters, and with --run what they compute.
+from bertsym.cli.output import SHOWN, note
 
-    A and B are PREFIXes of bundles or checkpoints, or symbol files. Nodes and parameters are compared by name;
-    - is only in A, + only in B, ~ in both and not the same. With --run the first encoder layer that differs is
-    named.
+
+@click.command("diff", cls=Command)
+@argument("model", "Prefix of a bundle or of an MXNet checkpoint, or the path of a symbol file.", type=MODEL)
+@argument("other", "Model to compare with, given in the same ways.", type=MODEL)
+@collected(
+    "how",
+    dict,
+    option("--run", is_flag=True, help="Run both models on the same random inputs, and compare outputs and layers."),
+    option("--inputs", metavar="FILE.npz", type=FILE, help="Run both models on these arrays, which have input names."),
+    shape_option,
+    rtol_option("between elements that count as equal"),
+)
+@engine_option
+@sandbox_options
+@option("--all", "show_all", group="Output", is_flag=True, help=f"List all differences, not {SHOWN} of each kind.")
+@json_option
+@option("--exit-code", group="Output", is_flag=True, help="Exit with code 1 if the models differ.")
+def command(model: str, other: str, how: dict[str, Any], show_all: bool, as_json: bool, exit_code: bool) -> int:
+    """Compare the nodes and parameters of two models, and with --run their outputs.
+
+    Nodes and parameters are compared by name.
+    In the list, - marks what only MODEL has, + what only OTHER has, and ~ what both have but differs. With --run, the
+    first encoder layer whose outputs differ is named.
     """
     from bertsym.surgery.diff import diff
     from bertsym.surgery.formatting import diff_lines
 
-    found = diff(model, other, run=run, inputs=inputs, shapes=shape, rtol=rtol)
-    for note in found.notes:
-        click.echo(escaped(f"note: {note}"), err=True)
+    found = diff(model, other, **how)
+    for text in found.notes:
+        note(text)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
     else:

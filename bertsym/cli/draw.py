@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from bertsym.cli.options import epoch_option, foreign_options, params_option, shape_option
-from bertsym.terminal import escaped
+from bertsym.cli.command import Command, argument, option
+from bertsym.cli.options import FILE, force_option, model_source, sandbox_options
+from bertsym.cli.output import note
+
+if TYPE_CHECKING:
+    from bertsym.model import ModelSource
 
 
-@click.command("draw")
-@click.argument("model")
-@click.argument("out", metavar="OUT.svg|png|html|netron")
-@click.option(
-    "--expand", multiple=True, metavar="LAYER", help="Open a layer: 3, 'layer 3' or all; in html from the start."
+@click.command("draw", cls=Command)
+@model_source
+@argument("out", "File that is written, whose suffix is .svg, .png, .html or .netron.", type=FILE)
+@option(
+    "--expand",
+    multiple=True,
+    metavar="LAYER",
+    help="Draw the nodes of an encoder layer: 3, 'layer 3' or all. In html, every layer can be opened later. "
+    "Repeatable.",
 )
-@params_option
-@epoch_option
-@shape_option
-@foreign_options
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def command(
-    model: str,
-    out: str,
-    expand: tuple[str, ...],
-    params: str | None,
-    epoch: int | None,
-    shape: dict[str, tuple[int, ...]],
-    force: bool,
-) -> None:
-    """Draw the symbol MODEL: what reaches its classifier, encoder layers folded, shapes on the edges.
+@sandbox_options
+@force_option
+def command(model: ModelSource, out: str, expand: tuple[str, ...], force: bool) -> None:
+    """Draw the symbol of MODEL: the path to its classifier, encoder layers folded, shapes on the edges.
 
-    svg, png and html are laid out by Graphviz. The html is one file without references, in which layers fold open
-    and a node shows its attributes. A .netron file is for Netron, which then shows the shape of every edge.
+    The suffix of OUT chooses the format: .svg and .png are pictures by Graphviz; .html is one self-contained page, in
+    which layers unfold and a click on a node shows its attributes; .netron is a model file for Netron with the shape
+    of every edge.
 
-    When PREFIX is the path of a symbol file, it is drawn without parameters, with a note, where the ones beside it
-    can't be read.
+    If MODEL is the path of a symbol file whose parameters can't be read, it is drawn without them, with a note.
     """
     from bertsym.drawing.of_model import draw
 
-    def report(note: str) -> None:
-        click.echo(escaped(f"note: {note}"), err=True)
-
-    path = draw(model, out, expand=expand, params=params, epoch=epoch, shapes=shape, force=force, on_note=report)
-    click.echo(f"wrote {path}")
+    click.echo(f"wrote {draw(model, out, expand=expand, force=force, on_note=note)}")

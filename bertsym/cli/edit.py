@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from bertsym.cli.command import Command, collected, option
 from bertsym.cli.options import (
-    SHOWN,
     OptionType,
-    command_line,
-    show_written,
-    surgery_options,
+    engine_option,
+    force_option,
+    model_source,
+    no_verify_option,
+    optional_out_argument,
+    sandbox_options,
 )
-from bertsym.terminal import escaped
+from bertsym.cli.output import SHOWN, print_lines, print_written
+
+if TYPE_CHECKING:
+    from bertsym.model import ModelSource
+    from bertsym.surgery.edit import Edits
 
 
 class _Pair(OptionType):
@@ -58,62 +65,71 @@ class _Dropout(OptionType):
             self.fail(f"{value!r} is neither a number nor off", param, ctx)
 
 
-@click.command("edit")
-@click.argument("model")
-@click.argument("out", required=False)
-@click.option(
-    "--rename",
-    "renames",
-    type=_Pair(),
-    multiple=True,
-    help="Rename nodes; OLD may hold *, as NEW then does. Nodes of one name are numbered: NEW, NEW_2.",
+def _edits(**values: Any) -> Edits:
+    from bertsym.surgery.edit import Edits
+
+    return Edits(**values)
+
+
+@click.command("edit", cls=Command)
+@model_source
+@optional_out_argument
+@collected(
+    "edits",
+    _edits,
+    option(
+        "--rename",
+        "renames",
+        type=_Pair(),
+        multiple=True,
+        help="Rename the node OLD, or the nodes that match a pattern with *, where NEW has as many *. Several nodes "
+        "with one new name are numbered: NEW, NEW_2. Repeatable.",
+    ),
+    option(
+        "--prefix",
+        "prefixes",
+        type=_Pair(),
+        multiple=True,
+        help="Replace the beginning OLD of all node names that have it by NEW. Repeatable.",
+    ),
+    option(
+        "--set",
+        "attributes",
+        type=_Attribute(),
+        multiple=True,
+        help="Set an attribute of a node. NODE may be a pattern with *. Repeatable.",
+    ),
+    option(
+        "--dropout",
+        type=_Dropout(),
+        metavar="P|off",
+        help="Set the probability P of all Dropout nodes, or remove them with off.",
+    ),
 )
-@click.option("--prefix", "prefixes", type=_Pair(), multiple=True, help="Rename all nodes whose name begins with OLD.")
-@click.option("--set", "attributes", type=_Attribute(), multiple=True, help="Set an attribute; NODE may be a pattern.")
-@click.option("--dropout", type=_Dropout(), help="Probability of all Dropout nodes; off takes them out.")
-@click.option("--dry-run", is_flag=True, help="Print what would change and write nothing.")
-@surgery_options
-def command(
-    model: str,
-    out: str | None,
-    renames: tuple[tuple[str, str], ...],
-    prefixes: tuple[tuple[str, str], ...],
-    attributes: tuple[tuple[str, str, str], ...],
-    dropout: float | str | None,
-    dry_run: bool,
-    params: str | None,
-    epoch: int | None,
-    shape: dict[str, tuple[int, ...]],
-    force: bool,
-) -> None:
-    """Change names, attributes or dropout of the symbol MODEL and write it as a bundle at OUT.
+@option("--dry-run", is_flag=True, help="Print the changes and write nothing; OUT is not needed.")
+@sandbox_options
+@force_option
+@engine_option
+@no_verify_option
+def command(model: ModelSource, out: str | None, edits: Edits, dry_run: bool, force: bool) -> None:
+    """Change node names, attributes, dropout or parameters of MODEL, and write the result as a bundle at OUT.
 
-    Parameters follow the names of their variables, and a training symbol is changed alike. Unless --set is given
-    the result must compute the same, and is compared with the original on random inputs.
+    Parameters follow the names of their variables. The training symbol is changed in the same way. Unless --set is
+    given, the outputs must stay equal: the result is run beside MODEL on random inputs before it is written.
 
-    Where several nodes have one name, OLD#2 is the second of them; --rename '*=*' numbers all names that repeat.
+    OLD#2 is the second node of a repeated name. --rename '*=*' numbers all repeated names.
 
-    --params and --epoch replace the parameters by others of the same names and shapes, such as those that Module or
-    another binding trained on the training symbol of a bundle.
+    --params and --epoch replace the parameters of MODEL by others with the same names and shapes, such as parameters
+    that another language binding trained on the training symbol of a bundle.
     """
     if out is None and not dry_run:
-        raise click.UsageError("Missing argument 'OUT'; --dry-run writes nothing.")
-    from bertsym.surgery.edit import Edits, edit
+        raise click.UsageError("Missing argument 'OUT'. Only --dry-run works without it.")
+    from bertsym.surgery.edit import edit
     from bertsym.surgery.formatting import first_lines
 
-    edited = edit(
-        model,
-        None if dry_run else out,
-        Edits(renames, prefixes, attributes, dropout),
-        params=params,
-        epoch=epoch,
-        shapes=shape,
-        force=force,
-        command=command_line(),
-    )
-    for change in first_lines(edited.changes, None if dry_run else SHOWN):
-        click.echo(escaped(change))
+    edited = edit(model, None if dry_run else out, edits, force=force)
+    print_lines(first_lines(edited.changes, None if dry_run else SHOWN))
     if edited.written is None:
         click.echo(f"{len(edited.changes)} changes, nothing written", err=True)
     else:
-        show_written(edited.written)
+        print_written(edited.written)

@@ -2,50 +2,57 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from bertsym.cli.options import command_line, show_written, surgery_options
+from bertsym.cli.command import Command, option
+from bertsym.cli.options import (
+    engine_option,
+    force_option,
+    model_source,
+    no_verify_option,
+    out_argument,
+    sandbox_options,
+)
+from bertsym.cli.output import print_written
+
+if TYPE_CHECKING:
+    from bertsym.model import ModelSource
 
 
-@click.command("extract")
-@click.argument("model")
-@click.argument("out")
-@click.option("--output", "outputs", multiple=True, required=True, metavar="NODE", help="A tensor that is an output.")
-@click.option(
+@click.command("extract", cls=Command)
+@model_source
+@out_argument
+@option(
+    "--output",
+    "outputs",
+    multiple=True,
+    required=True,
+    metavar="NODE",
+    help="Node that becomes an output of the new symbol. Repeatable.",
+)
+@option(
     "--input",
     "inputs",
     multiple=True,
     metavar="NODE[:SHAPE]",
-    help="A tensor that becomes an input; with a shape, as N,T,384, where it can't be inferred.",
+    help="Node that becomes an input of the new symbol, in place of its output. A shape such as N,T,384 is needed "
+    "where it can't be inferred. Repeatable.",
 )
-@surgery_options
-def command(
-    model: str,
-    out: str,
-    outputs: tuple[str, ...],
-    inputs: tuple[str, ...],
-    params: str | None,
-    epoch: int | None,
-    shape: dict[str, tuple[int, ...]],
-    force: bool,
-) -> None:
-    """Write the part of the symbol MODEL that computes the given nodes as a bundle at OUT.
+@sandbox_options
+@force_option
+@engine_option
+@no_verify_option
+def command(model: ModelSource, out: str, outputs: tuple[str, ...], inputs: tuple[str, ...], force: bool) -> None:
+    """Write the part of MODEL that computes some of its nodes as a bundle at OUT.
 
-    OUT-0000.params holds the parameters of this part only. The part is run beside the original on random
-    inputs before it is written. `bertsym inspect PREFIX --nodes` lists the nodes; NODE#2 is the
-    second node of a name that repeats.
+    OUT-0000.params holds only the parameters that this part reads. The part is run beside MODEL on random inputs and
+    compared before it is written.
+
+    `bertsym inspect MODEL --nodes` lists the nodes. NODE#2 is the second node of a repeated name, and 'layer 5' is the
+    output of encoder layer 5.
     """
     from bertsym.surgery.extract import extract
 
-    written = extract(
-        model,
-        out,
-        outputs,
-        inputs,
-        params=params,
-        epoch=epoch,
-        shapes=shape,
-        force=force,
-        command=command_line(),
-    )
-    show_written(written)
+    print_written(extract(model, out, outputs, inputs, force=force))

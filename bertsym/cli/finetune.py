@@ -3,182 +3,337 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from bertsym.cli.command import Command, collected, command_words, option
 from bertsym.cli.options import (
-    command_line,
+    FILE,
     device_option,
-    drop_label_option,
     force_option,
+    labelled_table_options,
     literal_special_tokens_option,
+    model_argument,
     on_error_option,
-    table_format,
-    table_options,
+    options_of,
+    out_argument,
     task_option,
     threads_option,
 )
 
+if TYPE_CHECKING:
+    from bertsym.text.tables import TableFormat
+    from bertsym.training.finetune import FinetuneResult
+    from bertsym.training.options import CheckpointOptions, FinetuneOptions
+    from bertsym.training.progress import ProgressGroup
 
-@click.command("finetune")
-@click.argument("model")
-@click.argument("out")
-@click.option("--train", required=True, metavar="FILE", help="Training table.")
-@click.option("--dev", required=True, metavar="FILE", help="Table that decides which epoch is kept.")
-@task_option("classification")
-@table_options
-@drop_label_option
-@on_error_option("At a row of either table that can't be read: stop, or report it and leave it out.")
-@click.option("--epochs", type=int, default=3, show_default=True, help="Number of passes over the training table.")
-@click.option("--batch-size", type=int, default=32, show_default=True, help="Rows per step.")
-@click.option(
-    "--accumulate", type=int, default=1, show_default=True, help="Passes for a batch: more of them need less memory."
+
+@dataclass(frozen=True)
+class _Tables:
+    """The tables of a run."""
+
+    train: str
+    dev: str
+
+
+@dataclass(frozen=True)
+class _Run:
+    """How a run is shared and logged."""
+
+    kvstore: str
+    log_json: str | None
+    force: bool
+
+
+def _options(**values: Any) -> FinetuneOptions:
+    from bertsym.training.options import FinetuneOptions
+
+    return FinetuneOptions(**values)
+
+
+def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bool) -> CheckpointOptions:
+    from bertsym.training.options import CheckpointOptions
+
+    return CheckpointOptions(checkpoint_steps, keep_checkpoints, resume)
+
+
+@click.command("finetune", cls=Command)
+@model_argument
+@out_argument
+@collected(
+    "tables",
+    _Tables,
+    option("--train", group="Data", required=True, metavar="FILE", type=FILE, help="Labelled training table."),
+    option(
+        "--dev",
+        group="Data",
+        required=True,
+        metavar="FILE",
+        type=FILE,
+        help="Labelled table on which every epoch is evaluated; the best epoch is kept.",
+    ),
 )
-@click.option(
-    "--lr", "learning_rate", type=float, help="Peak learning rate.  [default: 5e-5; 1e-3 with --freeze-encoder]"
+@labelled_table_options
+@options_of(
+    _options,
+    task_option("classification"),
+    on_error_option(),
+    option(
+        "--max-length",
+        group="Data",
+        type=int,
+        help="Maximum number of tokens of a text or pair; longer ones are truncated.  [default: 128, or the model's "
+        "maximum if that is less]",
+    ),
+    literal_special_tokens_option,
+    option(
+        "--epochs",
+        group="Optimisation",
+        type=int,
+        default=3,
+        show_default=True,
+        help="Number of passes over the training table.",
+    ),
+    option(
+        "--batch-size",
+        group="Optimisation",
+        type=int,
+        default=32,
+        show_default=True,
+        help="Number of rows per optimisation step.",
+    ),
+    option(
+        "--accumulate",
+        group="Optimisation",
+        type=int,
+        default=1,
+        show_default=True,
+        help="Number of parts in which a batch is computed. More parts need less memory and give the same step.",
+    ),
+    option(
+        "--lr",
+        "learning_rate",
+        group="Optimisation",
+        type=float,
+        help="Peak learning rate.  [default: 5e-5; 1e-3 with --freeze-encoder]",
+    ),
+    option(
+        "--warmup",
+        group="Optimisation",
+        type=float,
+        default=0.1,
+        show_default=True,
+        help="Fraction of the steps used for linear warm-up of the learning rate.",
+    ),
+    option(
+        "--weight-decay",
+        group="Optimisation",
+        type=float,
+        default=0.01,
+        show_default=True,
+        help="Decoupled weight decay of AdamW. It does not apply to biases and to the LayerNorms' gamma and beta.",
+    ),
+    option(
+        "--clip-norm",
+        group="Optimisation",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="Maximum global norm of the gradients; 0 disables clipping.",
+    ),
+    option(
+        "--dropout",
+        group="Optimisation",
+        type=float,
+        help="Dropout probability before the classifier.  [default: 0.1, or that of the continued head]",
+    ),
+    option(
+        "--seed",
+        group="Optimisation",
+        type=int,
+        default=0,
+        show_default=True,
+        help="Seed of the head's initial weights, the order of the rows, and dropout.",
+    ),
+    option(
+        "--patience",
+        group="Optimisation",
+        type=int,
+        help="Number of epochs without improvement on --dev after which training stops.  [default: all epochs are run]",
+    ),
+    option("--new-head", group="Head", is_flag=True, help="Replace the head of MODEL by a new one."),
+    option(
+        "--freeze-encoder",
+        group="Head",
+        is_flag=True,
+        help="Train only the classifier, on encodings that are computed once.",
+    ),
+    option(
+        "--whole-sequence",
+        group="Head",
+        is_flag=True,
+        help="Let the classifier read the encodings of all tokens, flattened, as MXNet's Clojure example does. Needs a "
+        "bundle of --output sequence, and locks the model to texts of --max-length.",
+    ),
+    device_option,
+    option(
+        "--worker-timeout",
+        group="Distributed training",
+        type=click.FloatRange(0, min_open=True),
+        default=60.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Time without a message from another process after which a dist_sync run is ended.",
+    ),
 )
-@click.option("--warmup", type=float, default=0.1, show_default=True, help="Part of the steps in which it rises.")
-@click.option(
-    "--weight-decay", type=float, default=0.01, show_default=True, help="Decoupled; not on bias, gamma, beta."
-)
-@click.option("--clip-norm", type=float, default=1.0, show_default=True, help="Global norm of gradients; 0: none.")
-@click.option(
-    "--dropout", type=float, help="Dropout probability in the head.  [default: 0.1, or that of the continued head]"
-)
-@click.option("--new-head", is_flag=True, help="Replace the head of MODEL by a new one.")
-@click.option(
-    "--max-length", type=int, help="Tokens; longer texts are truncated.  [default: 128, or the model's positions]"
-)
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of the head's weights, the row order and dropout."
-)
-@click.option("--patience", type=int, help="Stop after so many epochs that were not better on dev.")
-@literal_special_tokens_option
-@click.option("--freeze-encoder", is_flag=True, help="Train the head only, on encodings that are computed once.")
-@click.option(
-    "--whole-sequence",
-    is_flag=True,
-    help="Flatten the whole sequence into the classifier, as MXNet's Clojure example did: locked to --max-length.",
-)
-@device_option
 @threads_option
-@click.option(
-    "--checkpoint-steps", type=int, metavar="N", help="Write a checkpoint every N steps, besides each epoch's."
+@collected(
+    "checkpoints",
+    _checkpoints,
+    option(
+        "--checkpoint-steps",
+        group="Checkpoints",
+        type=int,
+        metavar="N",
+        help="Number of steps between checkpoints.  [default: a checkpoint after each epoch only]",
+    ),
+    option(
+        "--keep-checkpoints",
+        group="Checkpoints",
+        type=int,
+        default=1,
+        show_default=True,
+        metavar="K",
+        help="Number of checkpoints to keep; older ones are deleted.",
+    ),
+    option(
+        "--resume",
+        group="Checkpoints",
+        is_flag=True,
+        help="Resume from the newest checkpoint in OUT-checkpoints. The result is byte-identical to that of an "
+        "uninterrupted run.",
+    ),
 )
-@click.option(
-    "--keep-checkpoints", type=int, default=1, show_default=True, metavar="K", help="Of the newest checkpoints."
+@collected(
+    "run",
+    _Run,
+    option(
+        "--kvstore",
+        group="Distributed training",
+        type=click.Choice(["local", "dist_sync"]),
+        default="local",
+        show_default=True,
+        help="local: train in this process. dist_sync: train together with other processes, in the role that the "
+        "DMLC_* environment variables give this one (docs/how-to/several-machines.md).",
+    ),
+    option(
+        "--log-json",
+        group="Output",
+        metavar="FILE",
+        type=FILE,
+        help="File to which the progress is written, as one JSON object per line.",
+    ),
+    force_option,
 )
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in OUT-checkpoints, to the same bytes.")
-@click.option(
-    "--kvstore",
-    type=click.Choice(["local", "dist_sync"]),
-    default="local",
-    show_default=True,
-    help="dist_sync: train with other processes; the DMLC_* variables give the role of each "
-    "(docs/how-to/several-machines.md).",
-)
-@click.option(
-    "--worker-timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="With dist_sync: when a process that is not heard is given up, and the run.",
-)
-@click.option("--log-json", metavar="FILE", help="Write one JSON object a line, per step group and per epoch.")
-@force_option
 def command(
     model: str,
-    train: str,
-    dev: str,
     out: str,
-    kind: str | None,
-    header: bool | None,
-    text_column: str | None,
-    pair_column: str | None,
-    label_column: str | None,
-    drop_labels: tuple[str, ...],
-    checkpoint_steps: int | None,
-    keep_checkpoints: int,
-    resume: bool,
-    kvstore: str,
-    log_json: str | None,
-    force: bool,
-    **settings: Any,
+    tables: _Tables,
+    table_format: TableFormat,
+    options: FinetuneOptions,
+    checkpoints: CheckpointOptions,
+    run: _Run,
 ) -> None:
-    """Graft Dropout, FullyConnected fc-finetune and SoftmaxOutput softmax onto the bundle MODEL and fit.
+    """Fine-tune MODEL as a text classifier, and write it as a bundle at OUT.
+
+    A classifier is added to the encoder (Dropout, FullyConnected fc-finetune, SoftmaxOutput softmax) and trained with
+    it. The epoch with the best metric on --dev is kept; ties go to the lower loss.
 
     A trained classifier MODEL is continued where its class names are the labels of the training table. Any other head
     is an error, unless --new-head replaces it; a head that reads every token is replaced by one on the [CLS] token.
 
-    Tables are TSV (as GLUE publishes it: no quoting), CSV or JSON Lines. Without --task and columns, the
-    usual header names are found: text or sentence1, text_pair or sentence2, label. Both tables are read with the
-    same columns, and both with or both without a header: without one give --no-header and column numbers. Where
-    the first line contradicts that, the command stops. The manifest has the numbers of rows that were left out.
+    Tables are TSV without quoting, as GLUE publishes it, CSV or JSON Lines. Without column options the usual header
+    names are found: text or sentence1, text_pair or sentence2, label, and others. Both tables are read with the same
+    columns, and both have a header or neither has: without one, give --no-header and column numbers. If the first line
+    contradicts that, the command stops.
 
-    Checkpoints are written to OUT-checkpoints/checkpoint-STEP after each epoch, and after SIGINT or SIGTERM. They
-    are removed when the bundle is there.
+    A checkpoint is written to OUT-checkpoints/checkpoint-STEP after each epoch, and on SIGINT or SIGTERM. Checkpoints
+    are deleted when the bundle is written.
     """
-    from bertsym.training.options import CheckpointOptions, FinetuneOptions
-
-    tables = table_format(kind, header, text_column, pair_column, label_column, drop_labels)
-    options = FinetuneOptions(**settings, table_format=tables)
-    checkpoints = CheckpointOptions(checkpoint_steps, keep_checkpoints, resume)
-
-    from bertsym.bundle import bundle_paths
-    from bertsym.errors import TrainingStopped
-    from bertsym.inference.metrics import format_metrics
-    from bertsym.training.checkpoints import checkpoint_folder
     from bertsym.training.distributed import finetune_distributed
     from bertsym.training.finetune import finetune
+
+    progress = _progress(model, out, tables, run, append=checkpoints.resume)
+    with progress as receiver, _advising(out, run, receiver, is_resumed=checkpoints.resume):
+        result: FinetuneResult | None = (finetune if run.kvstore == "local" else finetune_distributed)(
+            model,
+            tables.train,
+            tables.dev,
+            out,
+            options=dataclasses.replace(options, table_format=table_format),
+            checkpoints=checkpoints,
+            progress=receiver,
+            force=run.force,
+        )
+    if result is not None:  # None of a server, and of a worker that is not the first
+        _print(result, out)
+
+
+@contextlib.contextmanager
+def _progress(model: str, out: str, tables: _Tables, run: _Run, append: bool) -> Iterator[ProgressGroup]:
+    """The progress on standard error, and in the log where one is wanted."""
     from bertsym.training.progress import JsonProgress, Progress, ProgressGroup, TextProgress
 
+    text = TextProgress()
+    receivers: list[Progress] = [text]
     with contextlib.ExitStack() as stack:
-        text = TextProgress()
-        receivers: list[Progress] = [text]
-        if log_json:
-            taken = [
-                Path(train),
-                Path(dev),
-                *(path for target in (model, out) if Path(target).name for path in bundle_paths(Path(target))),
-            ]
-            if Path(log_json).resolve() in [path.resolve() for path in taken]:
-                raise click.UsageError(f"--log-json {log_json} would overwrite a file of this run.")
-            log = JsonProgress(log_json, force, append=resume, on_failure=text.note)
+        if run.log_json:
+            _check_log(run.log_json, model, out, tables)
+            log = JsonProgress(run.log_json, run.force, append=append, on_failure=text.note)
             receivers.append(stack.enter_context(contextlib.closing(log)))
-        progress = ProgressGroup(receivers)
-        try:
-            result = (finetune if kvstore == "local" else finetune_distributed)(
-                model,
-                train,
-                dev,
-                out,
-                options=options,
-                checkpoints=checkpoints,
-                progress=progress,
-                force=force,
-                command=command_line(),
-            )
-        except TrainingStopped as stopped:
-            raise TrainingStopped(f"{stopped}; {_go_on(resume)}", stopped.exit_code - 128) from None
-        except BaseException as stopped:
-            # By a second signal, or one when all epochs were made.
-            if not isinstance(stopped, Exception) and kvstore == "local" and checkpoint_folder(out).exists():
-                text.note(f"kept: {checkpoint_folder(out)}; {_go_on(resume)}")
-            raise
-    if result is None:  # a server, or not the first worker
-        return
+        yield ProgressGroup(receivers)
+
+
+def _check_log(log_json: str, model: str, out: str, tables: _Tables) -> None:
+    """Raise UsageError if the log would overwrite a file of the run."""
+    from bertsym.bundle import bundle_paths
+
+    bundles = [path for prefix in (model, out) if Path(prefix).name for path in bundle_paths(Path(prefix))]
+    if Path(log_json).resolve() in [path.resolve() for path in (Path(tables.train), Path(tables.dev), *bundles)]:
+        raise click.UsageError(f"--log-json {log_json} would overwrite a file of this run.")
+
+
+@contextlib.contextmanager
+def _advising(out: str, run: _Run, progress: ProgressGroup, is_resumed: bool) -> Iterator[None]:
+    """Print how to resume a run that is stopped."""
+    from bertsym.errors import TrainingStopped
+    from bertsym.training.checkpoints import checkpoint_folder
+
+    words = [*command_words(click.get_current_context(), again=True), *([] if is_resumed else ["--resume"])]
+    advice = f"resume with: {shlex.join(words)}"
+    try:
+        yield
+    except TrainingStopped as stopped:
+        raise TrainingStopped(f"{stopped}; {advice}", stopped.exit_code - 128) from None
+    except BaseException as stopped:
+        # By a second signal, or one after the last epoch.
+        if not isinstance(stopped, Exception) and run.kvstore == "local" and checkpoint_folder(out).exists():
+            progress.note(f"kept: {checkpoint_folder(out)}; {advice}")
+        raise
+
+
+def _print(result: FinetuneResult, out: str) -> None:
+    from bertsym.inference.metrics import format_metrics
+
     pair = ' --text-pair "..."' if result.bundle.signature.pair else ""
     worst = max(result.checks, key=lambda check: check.relative_difference)
     click.echo(f"verified: {worst}")
     click.echo(f"wrote {result.bundle.prefix}-*: epoch {result.kept.epoch} of {len(result.epochs)}")
     click.echo(format_metrics(result.kept.metrics))
     click.echo(f'next: bertsym predict {shlex.quote(out)} --text "..."{pair}')
-
-
-def _go_on(resume: bool) -> str:
-    """How the run that was stopped goes on."""
-    return f"go on with: {shlex.join([*command_line(again=True), *([] if resume else ['--resume'])])}"

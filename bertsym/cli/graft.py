@@ -3,70 +3,100 @@
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bertsym.cli.options import TaskChoice, command_line, show_written, surgery_options
+from bertsym.cli.command import Command, collected, option
+from bertsym.cli.options import (
+    TaskChoice,
+    engine_option,
+    force_option,
+    model_source,
+    no_verify_option,
+    out_argument,
+    sandbox_options,
+)
+from bertsym.cli.output import print_written
 from bertsym.encoders.graph_heads import HEADS
+from bertsym.errors import UsageError
+
+if TYPE_CHECKING:
+    from bertsym.model import ModelSource
+    from bertsym.surgery.graft import NewHead
+
+_NO_HEAD = "none"
 
 
-@click.command("graft")
-@click.argument("model")
-@click.argument("out")
-@click.option(
-    "--head",
-    type=TaskChoice([*HEADS, "none"]),
-    default="classification",
-    show_default=True,
-    help="Kind of task that the head is for; none removes the head that is there.",
+def _new_head(kind: str, num_classes: int | None, **settings: Any) -> NewHead | None:
+    from bertsym.surgery.graft import NewHead
+
+    if kind != _NO_HEAD:
+        return NewHead(kind, num_classes, **settings)
+    if num_classes is not None:
+        raise UsageError("--head none removes a head: give no --num-classes with it")
+    return None
+
+
+@click.command("graft", cls=Command)
+@model_source
+@out_argument
+@collected(
+    "head",
+    _new_head,
+    option(
+        "--head",
+        "kind",
+        type=TaskChoice([*HEADS, _NO_HEAD]),
+        default="classification",
+        show_default=True,
+        help="Kind of task that the new head is for. none removes the head of MODEL.",
+    ),
+    option("--num-classes", type=int, help="Number of outputs of the head.  [default: 2; 1 for regression]"),
+    option(
+        "--dropout",
+        type=float,
+        default=0.1,
+        show_default=True,
+        help="Dropout probability before the head, in training.",
+    ),
+    option(
+        "--seed",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Seed of the head's random weights.",
+    ),
 )
-@click.option("--num-classes", type=int, help="Values that the head gives.  [default: 2; 1 for regression]")
-@click.option("--dropout", type=float, default=0.1, show_default=True, help="Before the head, in training.")
-@click.option(
-    "--at", metavar="NODE", help="What the head reads, as a node or as 'layer 5'.  [default: the only output]"
+@option(
+    "--at",
+    metavar="NODE",
+    help="Node that the head reads: its name, or 'layer 5' for the output of encoder layer 5.  [default: the only "
+    "output]",
 )
-@click.option("--cls-slice", is_flag=True, help="Read position 0 of NODE, whose shape is (N, T, units).")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the head's weights.")
-@surgery_options
-def command(
-    model: str,
-    out: str,
-    head: str,
-    num_classes: int | None,
-    dropout: float,
-    at: str | None,
-    cls_slice: bool,
-    seed: int,
-    params: str | None,
-    epoch: int | None,
-    shape: dict[str, tuple[int, ...]],
-    force: bool,
-) -> None:
-    """Put an untrained head on the symbol MODEL, or remove its head, and write a bundle at OUT.
+@option(
+    "--cls-slice",
+    is_flag=True,
+    help="Let the head read position 0 of the node, [CLS]. The node must have the shape (N, T, units).",
+)
+@sandbox_options
+@force_option
+@engine_option
+@no_verify_option
+def command(model: ModelSource, out: str, head: NewHead | None, at: str | None, cls_slice: bool, force: bool) -> None:
+    """Add an untrained head to MODEL, or remove its head, and write the result as a bundle at OUT.
 
-    The head is Dropout -> FullyConnected fc-finetune and what belongs to its kind. OUT-train-symbol.json is for
-    Module.fit, here or in another binding; OUT-symbol.json for inference. --head none gives back the base of a
-    fine-tuned symbol.
+    The head is Dropout, FullyConnected fc-finetune, and the activation or loss of its kind. OUT-train-symbol.json ends
+    in the loss and is for Module.fit, in Python or another language binding; OUT-symbol.json is for inference.
     """
-    from bertsym.surgery.graft import graft_head
+    from bertsym.surgery.graft import graft_head, remove_head
 
-    written = graft_head(
-        model,
-        out,
-        head=head,
-        num_classes=num_classes,
-        dropout=dropout,
-        at=at,
-        cls_slice=cls_slice,
-        seed=seed,
-        params=params,
-        epoch=epoch,
-        shapes=shape,
-        force=force,
-        command=command_line(),
-    )
-    show_written(written)
-    if head != "none":
-        at = shlex.quote(out)
-        click.echo(f"next: fit {at}-train-symbol.json with {at}-0000.params, and save under another PREFIX;")
-        click.echo(f"  bertsym edit {at} PREFIX --params TRAINED.params makes a bundle of the result")
+    if head is None:
+        if at is not None or cls_slice:
+            raise UsageError("--head none removes a head: give no --at and no --cls-slice with it")
+        print_written(remove_head(model, out, force=force))
+        return
+    print_written(graft_head(model, out, head, at=at, cls_slice=cls_slice, force=force))
+    out = shlex.quote(out)
+    click.echo(f"next: fit {out}-train-symbol.json with {out}-0000.params, and save the parameters under another name;")
+    click.echo(f"  bertsym edit {out} OUT --params TRAINED.params makes a bundle of the result")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import os
 import signal
@@ -19,39 +20,39 @@ from bertsym.terminal import one_line
 
 # name -> one line for the group's help; each is a module of this folder with a command `command`.
 COMMANDS = {
-    "export": "Write a pretrained BERT as a bundle of MXNet files.",
-    "inspect": "Tell what any MXNet symbol is, and what its classifier reads.",
-    "extract": "Write a part of a symbol: any node as output, any tensor as input.",
-    "graft": "Put an untrained head on a symbol, or remove its head.",
-    "edit": "Change names, attributes or dropout of a symbol.",
-    "lower": "Write a BERT for another MXNet, or in another form.",
-    "diff": "Compare two symbols: nodes, parameters, results.",
-    "draw": "Draw a symbol as svg, png, one html page, or for Netron.",
-    "onnx": "Write a symbol as an ONNX file, checked in onnxruntime.",
-    "verify": "Check a written bundle against a reference encoder.",
-    "finetune": "Graft a classifier onto an exported BERT and fit it.",
-    "quantize": "Write a classifier in int8, as far as it stays good.",
-    "evaluate": "Measure a classifier on a labelled table.",
+    "export": "Export a pretrained BERT as a bundle of MXNet files.",
+    "inspect": "Describe any MXNet symbol, and what its classifier reads.",
+    "extract": "Write a part of a model: chosen nodes as outputs and inputs.",
+    "graft": "Add an untrained head to a model, or remove its head.",
+    "edit": "Change node names, attributes, dropout or parameters of a model.",
+    "lower": "Rewrite a BERT for another MXNet version or in another form.",
+    "diff": "Compare nodes, parameters and outputs of two models.",
+    "draw": "Draw a symbol as svg, png, an html page, or for Netron.",
+    "onnx": "Convert a model to ONNX, verified in onnxruntime.",
+    "verify": "Compare the outputs of a bundle with a reference encoder.",
+    "finetune": "Fine-tune an exported BERT as a text classifier.",
+    "quantize": "Quantize a classifier to int8, within a limit of lost accuracy.",
+    "evaluate": "Compute the metrics of a classifier on a labelled table.",
     "predict": "Classify texts.",
-    "tokenize": "Print texts as the inputs of a model.",
+    "tokenize": "Print the model inputs of texts.",
     "demo": "Run the main commands on real weights and a small table.",
     "doctor": "Check this machine: libraries, engines, processor, tools.",
 }
 
 
 class _NoReaderError(Exception):
-    """Nobody reads what is printed."""
+    """The program that read the output has ended."""
 
 
 class LazyGroup(click.Group):
     """A group that imports a command's module only when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order of the work."""
+        """List the commands in the order in which they are used."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command's module is imported here."""
+        """Import the module of a command."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"bertsym.cli.{cmd_name}").command
@@ -59,8 +60,18 @@ class LazyGroup(click.Group):
             command.params.append(verbose_option)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one is refused with the names that are close to it."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], COMMANDS)
+            hint = f" Did you mean {' or '.join(close)}?" if close else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a broken pipe as an error that click does not take for a failure."""
+        """Run the command; turn a broken pipe into an error that click does not handle as a failure."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -77,19 +88,21 @@ def _announce(context: click.Context, option: click.Parameter, verbose: bool) ->
         context.find_root().meta[_VERBOSE] = True
         from bertsym.runtime import prepare_environment
 
-        for setting in prepare_environment() or ["nothing: all of it was set"]:
+        for setting in prepare_environment() or ["nothing, all variables were set"]:
             click.echo(f"set {setting}", err=True)
 
 
 _VERBOSE = "bertsym.verbose"
+_COMPLETION = "_BERTSYM_COMPLETE"  # set by the shell that asks for completions, which click then prints
 _CLEARING_UP = 1.0  # seconds after a signal in which another one changes nothing
-# Understood before and after the command's name.
+# Accepted before and after the name of the command.
 verbose_option = click.Option(
     ["-v", "--verbose"],
     is_flag=True,
     expose_value=False,
     callback=_announce,
-    help="Say what is set before mxnet is imported; show where an unexpected error came from.",
+    help="Print the environment variables that are set before mxnet is imported, and the traceback of an unexpected "
+    "error.",
 )
 
 
@@ -100,7 +113,7 @@ verbose_option = click.Option(
 )
 @click.version_option(package_name="bertsym")
 def cli() -> None:
-    """Export a BERT as an Apache MXNet symbol, choose what its classifier reads, fine-tune it, use it.
+    """Export pretrained BERT models to Apache MXNet, inspect and edit them, fine-tune them, and predict.
 
     \b
     bertsym export hf:DIR out/base
@@ -110,7 +123,7 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0, 1 for data or model faults, 2 for usage, 130 or 143 when stopped."""
+    """Run the command line and exit: 0; 1 for an error of data or model; 2 for usage; 130 or 143 for a signal."""
     _open_closed_streams()
     with _stoppable():
         code = run(sys.argv[1:])
@@ -119,7 +132,7 @@ def main() -> NoReturn:
 
 
 def _open_closed_streams() -> None:
-    """Let no file get the number of a stream that the caller closed: libmxnet would print into it."""
+    """Keep the numbers of streams that the caller closed from other files: libmxnet would print into these."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
@@ -128,7 +141,7 @@ def _open_closed_streams() -> None:
 
 
 def _drop_unwritable_output() -> None:
-    """Drop output that can't be written: Python would try again at exit, and then exit with 120."""
+    """Drop output that can't be written: Python would try to write it again at exit, and then exit with 120."""
     for number, stream in enumerate((sys.stdout, sys.stderr), 1):
         try:
             stream.flush()
@@ -138,7 +151,7 @@ def _drop_unwritable_output() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors are printed, one line each."""
-    if not arguments:
+    if not arguments and _COMPLETION not in os.environ:
         with click.Context(cli, info_name="bertsym") as context:
             click.echo(cli.get_help(context), err=True)
         return 2
@@ -159,7 +172,7 @@ def run(arguments: list[str]) -> int:
     except _Stopped as stopped:
         return _fail(str(stopped), stopped.exit_code)
     except (_NoReaderError, BrokenPipeError):
-        # The reader has enough; what Python flushes at exit must not complain.
+        # The reader has ended; Python must not fail when it flushes the output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MemoryError:
@@ -172,7 +185,7 @@ def run(arguments: list[str]) -> int:
         lines = str(error).strip().splitlines() or [""]
         # libmxnet's message ends its own traceback.
         reason = lines[-1].strip() if type(error).__name__ == "MXNetError" else lines[0]
-        return _fail(f"unexpected {type(error).__name__}: {reason} (bertsym --verbose shows where)", 1)
+        return _fail(f"unexpected {type(error).__name__}: {reason} (bertsym --verbose prints the traceback)", 1)
 
 
 def _fail(message: str, code: int) -> int:

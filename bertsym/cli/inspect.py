@@ -3,84 +3,82 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bertsym.cli.options import epoch_option, foreign_options, params_option, shape_option
-from bertsym.terminal import escaped
+from bertsym.cli.command import Command, collected, option
+from bertsym.cli.options import json_option, model_source, sandbox_options
+from bertsym.cli.output import note, print_lines
+
+if TYPE_CHECKING:
+    from bertsym.inspection.report import InspectResult
+    from bertsym.model import ModelSource
 
 
-@click.command("inspect")
-@click.argument("model")
-@params_option
-@epoch_option
-@click.option("--nodes", is_flag=True, help="List all nodes.")
-@click.option("--arrays", is_flag=True, help="List all arrays of the parameter file.")
-@click.option("--ops", is_flag=True, help="List the operators with their counts.")
-@click.option("--path", nargs=2, metavar="A B", help="List the nodes through which data gets from node A to node B.")
-@click.option("--shapes", is_flag=True, help="Let MXNet compute the shapes of all tensors.")
-@shape_option
-@foreign_options
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object, as docs/inspect.schema.json describes it."
+@click.command("inspect", cls=Command)
+@model_source
+@collected(
+    "lists",
+    dict,
+    option("--nodes", is_flag=True, help="List all nodes with their shapes."),
+    option("--arrays", is_flag=True, help="List all arrays of the parameter file."),
+    option("--ops", is_flag=True, help="List the operators and how often each occurs."),
 )
+@option("--path", nargs=2, metavar="A B", help="List the nodes on the way of the data from node A to node B.")
+@option("--shapes", "infer_shapes", is_flag=True, help="Compute the shapes of all tensors with MXNet.")
+@sandbox_options
+@json_option
 def command(
-    model: str,
-    params: str | None,
-    epoch: int | None,
-    nodes: bool,
-    arrays: bool,
-    ops: bool,
-    path: tuple[str, str] | None,
-    shapes: bool,
-    shape: dict[str, tuple[int, ...]],
-    as_json: bool,
+    model: ModelSource, lists: dict[str, bool], path: tuple[str, str] | None, infer_shapes: bool, as_json: bool
 ) -> None:
-    """Tell what the symbol MODEL is, and what reaches its classifier.
+    """Describe the symbol of MODEL: what it is, and what its classifier reads.
 
-    PREFIX is that of a bundle or of any MXNet checkpoint (PREFIX-symbol.json, PREFIX-0000.params), or the path
-    of a symbol file, with or without the one of its parameters. A symbol file is inspected without parameters, with
-    a note, when the ones beside it can't be read. Nothing is run: mxnet is imported for --shapes and --shape only.
+    Every symbol of MXNet is accepted. A symbol file whose parameters can't be read is described without them, with a
+    note. The graph is not run; mxnet is only imported for --shapes and --shape.
 
     MODEL may also be hf:DIR or hf:ORG/NAME, a Hugging Face model: family, trained head with its task and class names,
     tokenizer and lengths, and what export assumes or leaves out. Other options than --json have no effect then.
 
-    Where several nodes have one name, NODE#2 is the second of them, here and in every command that takes a NODE.
+    NODE#2 is the second node of a repeated name, here and in every command that takes a NODE. docs/inspect.schema.json
+    describes the output of --json.
     """
-    if model.startswith("hf:"):
-        _describe(model, as_json)
+    if str(model.path).startswith("hf:"):
+        _describe_source(str(model.path), as_json)
         return
-    from bertsym.inspection.formatting import array_lines, node_lines, operator_lines, summary
     from bertsym.inspection.report import inspect
 
-    facts = inspect(model, params, epoch=epoch, path=path or None, shapes=shape if shapes or shape else None)
+    facts = inspect(model, path=path or None, infer_shapes=infer_shapes)
     if as_json:
-        click.echo(json.dumps(facts.to_json(nodes=nodes, params=arrays), indent=2, ensure_ascii=False))
+        _print_json(facts.to_json(nodes=lists["nodes"], params=lists["arrays"]))
         return
-    for note in facts.notes:
-        click.echo(escaped(f"note: {note}"), err=True)
-    lists = []
-    if nodes:
-        lists.append(node_lines(facts.nodes))
-    if arrays:
-        lists.append(array_lines(facts))
-    if ops:
-        lists.append(operator_lines(facts))
-    if facts.path is not None:
-        lists.append(node_lines(facts.path) or [f"no way leads from {path[0]} to {path[1]}" if path else ""])
-    for lines in lists:
-        click.echo("\n".join(lines))
-    if not lists:
-        click.echo(summary(facts))
+    for text in facts.notes:
+        note(text)
+    click.echo("\n".join(_lines(facts, path, **lists)))
 
 
-def _describe(source: str, as_json: bool) -> None:
+def _print_json(document: dict[str, Any]) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _describe_source(source: str, as_json: bool) -> None:
     from bertsym.sources.description import describe_source
 
     found = describe_source(source)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        _print_json(found.to_json())
         return
-    for note in found.notes:
-        click.echo(escaped(f"note: {note}"), err=True)
-    click.echo("\n".join(map(escaped, found.lines())))
+    for text in found.notes:
+        note(text)
+    print_lines(found.lines())
+
+
+def _lines(facts: InspectResult, path: tuple[str, str] | None, nodes: bool, arrays: bool, ops: bool) -> list[str]:
+    """The lists that were asked for, or the summary."""
+    from bertsym.inspection.formatting import array_lines, node_lines, operator_lines, summary
+
+    lines = [*(node_lines(facts.nodes) if nodes else ()), *(array_lines(facts) if arrays else ())]
+    lines += operator_lines(facts) if ops else ()
+    if facts.path is not None and path is not None:
+        lines += node_lines(facts.path) or [f"no data flows from {path[0]} to {path[1]}"]
+    return lines if nodes or arrays or ops or path else [summary(facts)]

@@ -2,55 +2,54 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from bertsym.cli.options import command_line, form_options, show_written, surgery_options
-
-
-@click.command("lower")
-@click.argument("model")
-@click.argument("out")
-@form_options
-@click.option(
-    "--fold", is_flag=True, help="For inference: query, key and value of a layer as one parameter and one product."
+from bertsym.cli.command import Command, option
+from bertsym.cli.options import (
+    engine_option,
+    force_option,
+    form_options,
+    model_source,
+    no_verify_option,
+    out_argument,
+    sandbox_options,
 )
-@click.option(
+from bertsym.cli.output import print_written
+
+if TYPE_CHECKING:
+    from bertsym.model import ModelSource
+
+
+@click.command("lower", cls=Command)
+@model_source
+@out_argument
+@form_options
+@option(
+    "--fold",
+    is_flag=True,
+    help="Fuse query, key and value of each layer into one matrix product with one weight. For inference only.",
+)
+@option(
     "--guard/--no-guard",
     default=None,
-    help="Clip the inputs to their ranges in the graph, for callers that don't.  [default: as it is]",
+    help="Clip the inputs to their valid ranges in the graph, for programs that do not check them.  [default: as in "
+    "MODEL]",
 )
-@surgery_options
+@sandbox_options
+@force_option
+@engine_option
+@no_verify_option
 def command(
-    model: str,
-    out: str,
-    form: str | None,
-    target: str | None,
-    fold: bool,
-    guard: bool | None,
-    params: str | None,
-    epoch: int | None,
-    shape: dict[str, tuple[int, ...]],
-    force: bool,
+    model: ModelSource, out: str, form: str | None, target: str | None, fold: bool, guard: bool | None, force: bool
 ) -> None:
-    """Write the BERT MODEL for another MXNet, or in another form, as a bundle at OUT.
+    """Rewrite the encoder of a BERT for another MXNet version or in another form, as a bundle at OUT.
 
-    PREFIX is a bundle, or any BERT that GluonNLP 0.6 to 0.10 exported, whatever stands on it. Its encoder is
-    found by its graph and replaced; what stands on it and all parameters stay. Both are run on random texts
-    and compared before anything is written.
+    MODEL is a bundle, or any BERT that GluonNLP 0.6 to 0.10 exported, with any head. The encoder is detected in the
+    graph and replaced; the head and all parameters stay. MODEL and the result are run on random texts and compared
+    before anything is written.
     """
     from bertsym.surgery.lower import lower
 
-    written = lower(
-        model,
-        out,
-        target=target,
-        form=form,
-        fold=fold,
-        guard=guard,
-        params=params,
-        epoch=epoch,
-        shapes=shape,
-        force=force,
-        command=command_line(),
-    )
-    show_written(written)
+    print_written(lower(model, out, target=target, form=form, fold=fold, guard=guard, force=force))

@@ -2,57 +2,50 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+from bertsym.cli.command import Command, argument
 from bertsym.cli.options import (
+    FILE,
     engine_option,
-    epoch_option,
-    foreign_options,
+    force_option,
+    model_source,
     no_verify_option,
-    params_option,
-    shape_option,
+    sandbox_options,
 )
-from bertsym.terminal import escaped
+from bertsym.cli.output import note, print_lines, print_tensors
+
+if TYPE_CHECKING:
+    from bertsym.model import ModelSource
 
 
-@click.command("onnx")
-@click.argument("model")
-@click.argument("out", metavar="OUT.onnx")
-@params_option
-@epoch_option
-@shape_option
-@foreign_options
+@click.command("onnx", cls=Command)
+@model_source
+@argument("out", "File that is written, such as out/model.onnx.", type=FILE)
+@sandbox_options
+@force_option
 @engine_option
 @no_verify_option
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def command(
-    model: str,
-    out: str,
-    params: str | None,
-    epoch: int | None,
-    shape: dict[str, tuple[int, ...]],
-    force: bool,
-) -> None:
-    """Write the symbol MODEL and its parameters as an ONNX file, opset 13, for life without MXNet.
+def command(model: ModelSource, out: str, force: bool) -> None:
+    """Convert MODEL to an ONNX file at OUT (opset 13), verified in onnxruntime.
 
-    Inputs and outputs keep MXNet's names. Token ids (data0), token types (data1) and valid_length (data2) are
-    int64; any other input, and every output, is float32. Batch and length are free, unless the symbol is locked to
-    one length; a shape given with --shape is fixed. The file's metadata holds labels, the tokenizer's settings and
-    the vocabulary.
+    Inputs and outputs keep their MXNet names. Token ids (data0), token types (data1) and valid_length (data2) are
+    int64; every other input, and every output, is float32. Batch size and length stay free, unless MODEL is locked to
+    one length or --shape gives a shape. The metadata of the file holds class names, the tokenizer and the vocabulary.
 
-    The file is run by onnxruntime beside MXNet, or without mxnet beside the reference encoder (the bundle of a
-    BERT only), on random inputs of two sizes with padding, before it appears.
-    Needs onnx and onnxruntime: pip install "bertsym[onnx]".
+    onnxruntime runs the file beside MXNet, or without mxnet beside the reference encoder (bundles of BERTs only), on
+    random inputs of two sizes, with padding, before it is written. Needs
+    onnx and onnxruntime: pip install "bertsym[onnx]".
     """
     from bertsym.onnx_export.exporter import export_onnx
 
-    done = export_onnx(model, out, params=params, epoch=epoch, shapes=shape, force=force)
-    for note in done.notes:
-        click.echo(escaped(f"note: {note}"), err=True)
-    for check in done.checks:
-        click.echo(escaped(f"  {check}"))
+    done = export_onnx(model, out, force=force)
+    for text in done.notes:
+        note(text)
+    print_lines(done.checks, "  ")
     size = sum(path.stat().st_size for path in done.files)
     click.echo(f"wrote {out}, {size / 1e6:.1f} MB, {'verified in onnxruntime' if done.checks else 'not verified'}")
-    for verb, tensors in (("reads", done.inputs), ("ends in", done.outputs)):
-        shown = [f"{one.name} {one.dtype} ({', '.join(map(str, one.shape or '?'))})" for one in tensors]
-        click.echo(escaped(f"  it {verb} {', '.join(shown)}"))
+    for what, tensors in (("inputs", done.inputs), ("outputs", done.outputs)):
+        print_tensors(what, [(f"{tensor.name} {tensor.dtype}", tensor.shape) for tensor in tensors])

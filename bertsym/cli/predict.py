@@ -9,80 +9,63 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bertsym.cli.command import Command, option
 from bertsym.cli.options import (
-    check_texts,
     device_option,
     engine_option,
     inference_batch_size_option,
+    model_argument,
     on_error_option,
-    row_bar,
-    show_truncated,
-    table_format,
-    table_source,
-    text_options,
     threads_option,
-    warn,
 )
+from bertsym.cli.output import print_truncated, row_bar, warn
+from bertsym.cli.texts import Texts, text_options
 from bertsym.errors import DataError
 
 if TYPE_CHECKING:
-    from bertsym.inference.predict import Prediction
+    from bertsym.inference.predict import Classifier, Prediction
+    from bertsym.text.tables import TableFormat
 
 
-@click.command("predict")
-@click.argument("model")
+@click.command("predict", cls=Command)
+@model_argument
 @text_options
-@click.option(
-    "--output-format",
-    type=click.Choice(["tsv", "jsonl"]),
-    default="tsv",
-    show_default=True,
-    help="Format of the output.",
-)
-@on_error_option(
-    "At a row that can't be read: stop, leave it out, or print a line without an answer. Each row is named.", "blank"
-)
+@on_error_option("blank", labelled=False)
 @inference_batch_size_option
 @device_option
 @threads_option
 @engine_option
+@option(
+    "--output-format",
+    group="Output",
+    type=click.Choice(["tsv", "jsonl"]),
+    default="tsv",
+    show_default=True,
+    help="Format of the answers: tab-separated with a header, or one JSON object per line.",
+)
 def command(
     model: str,
-    file: str | None,
-    text: str | None,
-    text_pair: str | None,
-    kind: str | None,
-    header: bool | None,
-    text_column: str | None,
-    pair_column: str | None,
-    label_column: str | None,
-    output_format: str,
+    texts: Texts,
+    table_format: TableFormat,
     on_error: str,
     batch_size: int,
     device: str,
+    output_format: str,
 ) -> None:
-    """Print the label and the probability of each label, a line for each text, in the order of the input.
+    """Print the most probable class and the probability of each class, one line per text, in the order of the texts.
 
-    FILE is a table with the header and columns of the training unless others are given. Without --text, and with
-    - or nothing as FILE, standard input is read: a text a line, the second text after a tab.
+    FILE is a table, read with the header and columns of the training unless options say otherwise. Without FILE and
+    --text, or with - as FILE, texts come from standard input: one per line, the second text of a pair after a tab.
     """
-    check_texts(file, text, text_pair)
-    tables = table_format(kind, header, text_column, pair_column, label_column)
-
     from bertsym.inference.predict import Classifier
     from bertsym.text.bad_rows import BadRows
 
     classifier = Classifier(model, device, batch_size)
-    predictions: Iterator[Prediction | DataError]
-    if text is not None:
-        predictions = iter(classifier.predict([text], None if text_pair is None else [text_pair]))
-    else:
-        predictions = classifier.predict_each(table_source(file), tables, warn)
     bad_rows = BadRows(on_error, warn, shown=None)
     rows = truncated = 0
-    # The lines themselves are the progress where they go to the terminal.
-    with row_bar(shown=text is None and not sys.stdout.isatty()) as on_rows:
-        for rows, prediction in enumerate(predictions, 1):
+    # Lines that go to the terminal are the progress themselves.
+    with row_bar(shown=texts.text is None and not sys.stdout.isatty()) as on_rows:
+        for rows, prediction in enumerate(_predictions(classifier, texts, table_format), 1):
             if isinstance(prediction, DataError):
                 bad_rows(prediction)
             else:
@@ -92,8 +75,15 @@ def command(
             if on_error == "blank" or not isinstance(prediction, DataError):
                 click.echo(_line(prediction, classifier.class_names, output_format))
             on_rows(1)
-    show_truncated(truncated, rows, classifier.bundle.signature.max_length)
+    print_truncated(truncated, rows, classifier.bundle.signature.max_length)
     bad_rows.finish(rows)
+
+
+def _predictions(classifier: Classifier, texts: Texts, table_format: TableFormat) -> Iterator[Prediction | DataError]:
+    """A prediction for each text; in the place of a row that can't be read, its error."""
+    if texts.text is not None:
+        return iter(classifier.predict([texts.text], texts.pairs))
+    return classifier.predict_each(texts.source(), table_format, warn)
 
 
 def _line(prediction: Prediction | DataError, labels: Sequence[str], output_format: str) -> str:

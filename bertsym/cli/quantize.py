@@ -3,51 +3,90 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from bertsym.cli.command import Command, option
 from bertsym.cli.options import (
-    command_line,
-    drop_label_option,
+    FILE,
     force_option,
+    labelled_table_options,
+    model_argument,
     on_error_option,
-    table_format,
-    table_options,
+    options_of,
+    out_argument,
     threads_option,
-    warn,
 )
-from bertsym.terminal import escaped
+from bertsym.cli.output import print_lines
 
 if TYPE_CHECKING:
-    from bertsym.quantization.quantize import QuantizeResult
+    from bertsym.quantization.quantize import QuantizeOptions, QuantizeResult
+    from bertsym.text.tables import TableFormat
 
 
-@click.command("quantize")
-@click.argument("model")
-@click.argument("out")
-@click.option("--calibrate", required=True, metavar="FILE", help="Table of texts as those that will be classified.")
-@click.option("--dev", metavar="FILE", help="Labelled table that decides.  [default: the one of --calibrate]")
-@table_options
-@drop_label_option
-@on_error_option("At a row that can't be read or has an unknown label: stop, or report it and leave it out.")
-@click.option(
-    "--calibration",
-    type=click.Choice(["naive", "entropy"]),
-    default="naive",
-    show_default=True,
-    help="Ranges of activations: their extremes, or such that their distribution is kept best.",
+def _options(**values: Any) -> QuantizeOptions:
+    from bertsym.quantization.quantize import QuantizeOptions
+
+    return QuantizeOptions(**values)
+
+
+@click.command("quantize", cls=Command)
+@model_argument
+@out_argument
+@option(
+    "--calibrate",
+    group="Data",
+    required=True,
+    metavar="FILE",
+    type=FILE,
+    help="Table of texts like those that will be classified, on which activation ranges are found.",
 )
-@click.option(
-    "--granularity",
-    type=click.Choice(["channel-wise", "tensor-wise"]),
-    default="channel-wise",
-    show_default=True,
-    help="A scale for each output of a layer, or one for all: less exact, and a smaller file.",
+@option(
+    "--dev",
+    group="Data",
+    metavar="FILE",
+    type=FILE,
+    help="Labelled table on which MODEL and the int8 model are compared.  [default: the table of --calibrate]",
 )
-@click.option("--rows", type=int, default=256, show_default=True, help="Of the table, that ranges are found on.")
-@click.option(
-    "--max-drop", type=float, default=0.01, show_default=True, help="Largest loss of the task's first metric."
+@labelled_table_options
+@options_of(
+    _options,
+    on_error_option(),
+    option(
+        "--calibration",
+        group="Quantization",
+        type=click.Choice(["naive", "entropy"]),
+        default="naive",
+        show_default=True,
+        help="Ranges of the activations. naive: their minimum and maximum; entropy: the ranges that keep their "
+        "distribution best.",
+    ),
+    option(
+        "--granularity",
+        group="Quantization",
+        type=click.Choice(["channel-wise", "tensor-wise"]),
+        default="channel-wise",
+        show_default=True,
+        help="Scales of the weights. channel-wise: one per output of a layer; tensor-wise: one per weight array, which "
+        "is less accurate and gives a smaller file.",
+    ),
+    option(
+        "--rows",
+        group="Quantization",
+        type=int,
+        default=256,
+        show_default=True,
+        help="Maximum number of rows of the --calibrate table on which ranges are found.",
+    ),
+    option(
+        "--max-drop",
+        group="Quantization",
+        type=float,
+        default=0.01,
+        show_default=True,
+        help="Largest allowed drop of the task's first metric on the --dev table, such as 0.01 of accuracy.",
+    ),
 )
 @threads_option
 @force_option
@@ -56,51 +95,29 @@ def command(
     out: str,
     calibrate: str,
     dev: str | None,
-    kind: str | None,
-    header: bool | None,
-    text_column: str | None,
-    pair_column: str | None,
-    label_column: str | None,
-    drop_labels: tuple[str, ...],
-    on_error: str,
-    calibration: str,
-    granularity: str,
-    rows: int,
-    max_drop: float,
+    table_format: TableFormat,
+    options: QuantizeOptions,
     force: bool,
 ) -> None:
-    """Write the classifier MODEL in int8, as a bundle at OUT, and measure both on the dev table.
+    """Quantize the classifier MODEL to int8, and write it as a bundle at OUT.
 
-    Layers stay in float32 where too much would be lost otherwise; where that doesn't help, nothing is written.
-    It is for MXNet on CPUs, quick on those with AVX-512 VNNI.
+    The accuracy and speed of both are measured on the --dev table and printed. If the metric drops by more than
+    --max-drop, the layers that change the output most stay in float32; if that does not help, nothing is written. int8
+    models are for MXNet on CPUs, and fast on CPUs with AVX-512 VNNI.
     """
-    tables = table_format(kind, header, text_column, pair_column, label_column, drop_labels)
-
     from bertsym.quantization.quantize import quantize
-    from bertsym.text.bad_rows import BadRows
     from bertsym.training.progress import TextProgress
 
+    progress = TextProgress().note
     result = quantize(
-        model,
-        out,
-        calibrate,
-        dev=dev,
-        calibration=calibration,
-        granularity=granularity,
-        rows=rows,
-        max_drop=max_drop,
-        table_format=tables,
-        on_bad_row=BadRows(on_error, warn),
-        force=force,
-        command=command_line(),
-        progress=TextProgress().note,
+        model, out, calibrate, options, dev=dev, table_format=table_format, force=force, progress=progress
     )
-    _show(result)
+    _print(result)
     pair = ' --text-pair "..."' if result.bundle.signature.pair else ""
     click.echo(f'next: bertsym predict {shlex.quote(out)} --text "..."{pair}')
 
 
-def _show(result: QuantizeResult) -> None:
+def _print(result: QuantizeResult) -> None:
     both = (result.float32, result.int8)
     rows = [
         *((name, *(f"{each.metrics[name]:.4f}" for each in both)) for name in result.float32.metrics),
@@ -115,6 +132,5 @@ def _show(result: QuantizeResult) -> None:
     ratio = result.int8.rows_per_second / result.float32.rows_per_second
     total = len(result.layers) + len(result.kept)
     click.echo(f"{ratio:.2f}x of float32's speed; {len(result.layers)} of {total} FullyConnecteds are int8")
-    for name, why in result.kept.items():
-        click.echo(escaped(f"  {name} stays float32, {why}"))
-    click.echo(f"wrote {result.bundle.prefix}-*; it loads in MXNet {result.bundle.signature.minimum_mxnet} and newer")
+    print_lines((f"{name} stays float32, {why}" for name, why in result.kept.items()), "  ")
+    click.echo(f"wrote {result.bundle.prefix}-*; loads in MXNet {result.bundle.signature.minimum_mxnet} and later")

@@ -4,51 +4,71 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
-from bertsym.cli.options import check_texts, row_bar, show_truncated, table_format, table_source, text_options, warn
+from bertsym.cli.command import Command
+from bertsym.cli.options import model_argument, on_error_option
+from bertsym.cli.output import print_truncated, row_bar, warn
+from bertsym.cli.texts import Texts, text_options
+from bertsym.errors import DataError
+
+if TYPE_CHECKING:
+    from bertsym.inference.bundle_tokenizer import BundleTokenizer
+    from bertsym.text.tables import TableFormat
+    from bertsym.text.tokenizer import Encoded
 
 
-@click.command("tokenize")
-@click.argument("model")
+@click.command("tokenize", cls=Command)
+@model_argument
 @text_options
-def command(
-    model: str,
-    file: str | None,
-    text: str | None,
-    text_pair: str | None,
-    kind: str | None,
-    header: bool | None,
-    text_column: str | None,
-    pair_column: str | None,
-    label_column: str | None,
-) -> None:
-    """Print the inputs of the model MODEL, a JSON object for each text, in the order of the input.
+@on_error_option("blank", labelled=False)
+def command(model: str, texts: Texts, table_format: TableFormat, on_error: str) -> None:
+    """Print the model inputs of each text, as one JSON object per line, in the order of the texts.
 
     \b
     {"data0": [101, 2023, 102], "data1": [0, 0, 0], "data2": 3}
 
-    They are those that predict feeds, before the padding: token ids, token types, valid_length. PREFIX is a
-    classifier, an encoder, or a BERT with another head. FILE and standard input are read as by predict; pairs
-    for an encoder come from a table that has two columns of texts, or from --text-pair.
-    """
-    check_texts(file, text, text_pair)
-    tables = table_format(kind, header, text_column, pair_column, label_column)
+    The inputs are those of `bertsym predict` before padding: token ids, token types and valid_length. A blank line of
+    --on-error is null.
 
+    MODEL is a classifier, an encoder, or a BERT with another head. FILE is read as by `bertsym predict`. Pairs for an
+    encoder come from a table with two text columns, or from --text-pair.
+    """
     from bertsym.inference.bundle_tokenizer import BundleTokenizer
+    from bertsym.text.bad_rows import BadRows
 
     tokenizer = BundleTokenizer.open(model)
-    if text is not None:
-        encoded = tokenizer.encode([text], None if text_pair is None else [text_pair])
-    else:
-        encoded = tokenizer.encode_table(table_source(file), tables, warn)
+    bad_rows = BadRows(on_error, warn, shown=None)
     rows = truncated = 0
-    with row_bar(shown=text is None and not sys.stdout.isatty()) as on_rows:
-        for features in encoded:
-            for inputs in features.inputs():
-                click.echo(json.dumps(inputs))
-            rows += len(features)
-            truncated += features.truncated
-            on_rows(len(features))
-    show_truncated(truncated, rows, tokenizer.signature.max_length)
+    with row_bar(shown=texts.text is None and not sys.stdout.isatty()) as on_rows:
+        for example in _encoded(tokenizer, texts, table_format):
+            rows += 1
+            if isinstance(example, DataError):
+                bad_rows(example)
+            else:
+                truncated += example.truncated
+            if on_error == "blank" or not isinstance(example, DataError):
+                click.echo(_line(example))
+            on_rows(1)
+    print_truncated(truncated, rows, tokenizer.signature.max_length)
+    bad_rows.finish(rows)
+
+
+def _line(example: Encoded | DataError) -> str:
+    """One line of output, null for an error."""
+    from bertsym.text.features import Features
+
+    return json.dumps(None if isinstance(example, DataError) else next(Features([example]).inputs()))
+
+
+def _encoded(tokenizer: BundleTokenizer, texts: Texts, table_format: TableFormat) -> Iterator[Encoded | DataError]:
+    """Each text encoded; in the place of a row that can't be read, its error."""
+    if texts.text is not None:
+        for features in tokenizer.encode([texts.text], texts.pairs):
+            yield from features.examples
+        return
+    for rows in tokenizer.encode_each(texts.source(), table_format, warn):
+        yield from rows

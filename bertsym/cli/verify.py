@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import click
 
-from bertsym.cli.options import engine_option
-
-
-@click.command("verify")
-@click.argument("model")
-@click.option(
-    "--rtol",
-    type=click.FloatRange(0, min_open=True),
-    default=1e-5,
-    show_default=True,
-    help="Largest difference allowed, as a fraction of the output's scale.",
+from bertsym.cli.command import Command
+from bertsym.cli.options import (
+    engine_option,
+    model_argument,
+    rtol_option,
 )
-@engine_option
-def command(model: str, rtol: float) -> None:
-    """Check the digests of the bundle MODEL and compare its outputs with a reference encoder.
+from bertsym.cli.output import print_lines
 
-    The reference is a BERT in numpy, float64. The files run at two batch sizes and two lengths, with padded rows: by
-    mxnet through Module and SymbolBlock, or converted to ONNX by onnxruntime. With mxnet and gluonnlp, GluonNLP's
-    BERTModel is compared with the reference too.
+
+@click.command("verify", cls=Command)
+@model_argument
+@engine_option
+@rtol_option("from the outputs of the reference encoder")
+def command(model: str, rtol: float) -> None:
+    """Check the SHA-256 digests of the bundle MODEL, and compare its outputs with a reference encoder.
+
+    The reference encoder is a BERT in numpy, in float64. The bundle is run at two batch sizes and two lengths, with
+    padded rows: by mxnet through Module and SymbolBlock, or by onnxruntime after conversion to ONNX. With mxnet and
+    gluonnlp, GluonNLP's BERTModel is compared with the reference encoder too.
     """
     from bertsym.verifier import describe_verification, verify
 
     checks = verify(model, rtol=rtol)
-    for check in checks:
-        click.echo(f"  {check}")
+    print_lines(checks, "  ")
     click.echo(f"{model}: {describe_verification(checks)}")
     click.echo(f"{model}: digests and outputs are right")

@@ -13,29 +13,26 @@ from bertsym.drawing.netron import netron_text
 from bertsym.drawing.picture import Group, Picture
 from bertsym.errors import ModelError, UsageError
 from bertsym.execution import Shape, all_shapes
-from bertsym.model import Model, open_model
+from bertsym.model import Model, ModelSource
 from bertsym.symbol.node import Node, Output
 
 NETRON = ".netron"
 
 
 def draw(
-    symbol: str | Path,
+    source: str | Path | ModelSource,
     out: str | Path,
     *,
     expand: Iterable[str] = (),
-    params: str | Path | None = None,
-    epoch: int | None = None,
-    shapes: Mapping[str, Shape] | None = None,
     force: bool = False,
     on_note: Callable[[str], object] = lambda note: None,
 ) -> Path:
     """Draw a symbol as an ``.svg``, ``.png`` or ``.html`` file, or as a ``.netron`` file for Netron.
 
-    The layers of a BERT are folded into one box each; `expand` are those to open (``3``, ``layer 3``, ``all``).
-    The shapes on the edges are MXNet's, of a BERT with the batch size N and the length T free, otherwise for the
-    inputs' `shapes`. A symbol that is named by its own path is drawn alone where the files beside it can't be read;
-    `on_note` is called with the reason.
+    The layers of a BERT are folded into one box each; `expand` lists those to open (``3``, ``layer 3``, ``all``).
+    MXNet computes the shapes on the edges: of a BERT with the batch size N and the length T free, otherwise for the
+    shapes of inputs that the source gives. A symbol that is named by its own path is drawn alone where the files beside
+    it can't be read; `on_note` is called with the reason.
 
     Returns the path. Raises UsageError for another suffix, an unknown layer, and a file that exists unless `force`
     is given, and ModelError when Graphviz is missing or the file can't be written.
@@ -48,7 +45,9 @@ def draw(
         raise UsageError(f"{out} is a folder")
     if path.exists() and not force:
         raise UsageError(f"{out} exists: choose another name, or overwrite with --force")
-    model = open_model(symbol, params, epoch=epoch, digests=False, symbol_alone=True)
+    source = ModelSource.of(source)
+    shapes = source.shapes
+    model = source.open(digests=False, symbol_alone=True)
     for note in model.notes:
         on_note(note)
     if path.exists() and path.resolve() in _files(model):

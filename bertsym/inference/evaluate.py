@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertsym.errors import DataError
 from bertsym.inference.classifier import find_task, open_classifier
 from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.inference.predictor import BATCH_SIZE
 from bertsym.inference.rows import read_encoded
 from bertsym.inference.session_predictor import open_predictor
+from bertsym.text.bad_rows import BadRows
 from bertsym.text.tables import TableFormat
 
 
@@ -27,44 +27,51 @@ class EvaluateResult:
     dropped_labels: dict[str, int]  #: label whose rows were dropped -> number of rows
 
 
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """How a classifier is evaluated."""
+
+    task: str | None = None  #: a key of ``text.tasks.TASKS``; None: the task of the training
+    device: str = "cpu"
+    batch_size: int = BATCH_SIZE  #: most rows that are computed together
+    #: at a row that can't be read or has an unknown label: ``fail``, or ``skip`` to leave it out
+    on_error: str = "fail"
+
+
 def evaluate(
-    prefix: str | Path,
-    path: str | Path,
+    model: str | Path,
+    table: str | Path,
+    options: EvaluateOptions = EvaluateOptions(),
     *,
     table_format: TableFormat = TableFormat(),
-    task: str | None = None,
-    device: str = "cpu",
-    batch_size: int = BATCH_SIZE,
-    on_bad_row: Callable[[DataError], object] | None = None,
     on_rows: Callable[[int], object] = lambda count: None,
     warn: Callable[[str], object] = lambda text: None,
 ) -> EvaluateResult:
-    """Compute the metrics of a classifier on a table.
+    """Compute the metrics of the classifier `model` on a table whose labels are among the classifier's.
 
-    Rows with a label that the training or `table_format` drops are not counted.
+    Rows with a dropped label do not count.
 
     Args:
-        prefix: The classifier's bundle.
-        path: The table; its labels must be among the classifier's.
-        table_format: Format and columns; by default those of the training table.
-        task: A key of ``text.tasks.TASKS``, for its metrics and columns; by default the task of the training.
-        device: ``cpu``, ``gpu:0`` or ``gpu:0,1``.
-        batch_size: Largest number of rows per batch.
-        on_bad_row: Called with the error of an unreadable row or an unknown label; by default the error is raised.
-        on_rows: Called with the number of rows in each finished batch.
-        warn: Called with a message about a suspicious table.
+        model: prefix of the classifier's bundle.
+        table: the table; its labels must be among the classifier's.
+        options: task, device, batch size, and what happens at an unreadable row.
+        table_format: format and columns; by default those of the training table.
+        on_rows: called with the number of rows in each finished batch.
+        warn: called with each warning about the table, and with each row that is left out.
 
     Raises:
-        UsageError, DataError, ModelError: An argument, the table or the bundle is invalid.
+        UsageError, DataError, ModelError: an argument, the table or the bundle is invalid.
     """
-    bundle = open_classifier(prefix, "evaluate")
+    bundle = open_classifier(model, "evaluate")
     signature = bundle.signature
-    judged = find_task(signature, task)
-    if task:
+    judged = find_task(signature, options.task)
+    if options.task:
         table_format = dataclasses.replace(table_format, columns=table_format.columns.or_else(judged.columns))
-    rows = read_encoded(bundle, path, table_format, True, on_bad_row, warn)
-    probabilities = open_predictor(bundle, device, batch_size)(rows.features, on_rows)
+    bad_rows = BadRows(options.on_error, warn)
+    rows = read_encoded(bundle, table, table_format, True, bad_rows, warn)
+    probabilities = open_predictor(bundle, options.device, options.batch_size)(rows.features, on_rows)
     metrics = evaluate_probabilities(
         probabilities, rows.classes, signature.class_names, judged.metrics, judged.positive_label
     )
+    bad_rows.finish(len(rows) + rows.left_out)
     return EvaluateResult(metrics, len(rows), rows.features.truncated, rows.left_out, dict(rows.dropped))

@@ -16,7 +16,7 @@ from bertsym.analysis.formatting import classifier_sentence, form_text, step_tex
 from bertsym.analysis.known_defects import Defect, known_defects
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes
 from bertsym.bundle import TOKENIZER, Bundle
-from bertsym.model import Model, open_model
+from bertsym.model import Model, ModelSource
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.node_names import references
@@ -202,23 +202,24 @@ class InspectResult:
 
 
 def inspect(
-    symbol: str | Path,
-    params: str | Path | None = None,
+    source: str | Path | ModelSource,
     *,
-    epoch: int | None = None,
     path: tuple[str, str] | None = None,
-    shapes: Mapping[str, Shape] | None = None,
+    infer_shapes: bool = False,
 ) -> InspectResult:
-    """Inspect the symbol of a bundle, of a checkpoint's PREFIX, or of a symbol file.
+    """Inspect the symbol of a bundle, of a checkpoint, or of a symbol file.
 
-    `path` are two nodes; the result lists the nodes between them. With `shapes`, those of the inputs, MXNet infers the
-    shapes of all tensors; an empty mapping keeps the batch size N and the length T of a BERT free. Without `shapes`
-    mxnet is not imported. The digests of a bundle's large files are not compared; `verify` compares them. If `symbol`
-    is a symbol file and its parameters can't be read, the symbol is inspected without them; `notes` state the reason.
+    `path` are two nodes; the result lists the nodes between them. With `infer_shapes`, or where the source gives shapes
+    of inputs, MXNet infers the shapes of all tensors; without given shapes the batch size N and the length T of a BERT
+    stay free. Otherwise mxnet is not imported. The digests of a bundle's large files are not compared; `verify`
+    compares them. If the source is a symbol file and its parameters can't be read, the symbol is inspected without
+    them; `notes` state the reason.
 
     Raises UsageError and ModelError.
     """
-    return report(open_model(symbol, params, epoch=epoch, digests=False, symbol_alone=True), path=path, shapes=shapes)
+    source = ModelSource.of(source)
+    model = source.open(digests=False, symbol_alone=True)
+    return report(model, path=path, shapes=source.shapes or {} if source.shapes or infer_shapes else None)
 
 
 def report(

@@ -29,7 +29,7 @@ from bertsym.execution import (
     tensor_shapes,
 )
 from bertsym.execution.engines import engine_name, is_verifying
-from bertsym.model import Model, open_model, require_params
+from bertsym.model import Model, ModelSource, require_params
 from bertsym.onnx_export.metadata import input_meanings, metadata
 from bertsym.runtime import quiet_stderr
 from bertsym.signature import Tensor
@@ -73,21 +73,13 @@ class OnnxExportResult:
         return [path for path in (self.path, _data_path(self.path)) if path.exists()]
 
 
-def export_onnx(
-    symbol: str | Path,
-    out: str | Path,
-    *,
-    params: str | Path | None = None,
-    epoch: int | None = None,
-    shapes: Mapping[str, Shape] | None = None,
-    force: bool = False,
-) -> OnnxExportResult:
+def export_onnx(source: str | Path | ModelSource, out: str | Path, *, force: bool = False) -> OnnxExportResult:
     """Write a symbol and its parameters as an ONNX file, opset 13, at `out`; needs the extra ``bertsym[onnx]``.
 
     Inputs keep their names. Token ids, token types and valid_length are int64, (batch, length) and (batch,), any
     other input is float32 as in MXNet. Outputs are float32 and named as MXNet lists them. Batch and length are
-    free where they are free in the symbol; `shapes` fixes the shapes of inputs that the graph does not imply. More than
-    2 GB of parameters go into ``OUT.data`` beside it.
+    free where they are free in the symbol; the shapes of inputs that `source` gives are fixed. More than 2 GB of
+    parameters go into ``OUT.data`` beside it.
 
     onnx checks the file and onnxruntime runs it beside MXNet on random inputs of two sizes, with padding: each
     output may differ by 1e-5 of its scale. Raises UsageError, ModelError (of a node that does not convert) or
@@ -96,7 +88,9 @@ def export_onnx(
     target = Path(out)
     _check_target(target, force)
     _require_packages()
-    model = open_model(symbol, params, epoch=epoch)
+    source = ModelSource.of(source)
+    shapes = source.shapes
+    model = source.open()
     require_params(model)
     # Imported here because onnx may be missing.
     from bertsym.onnx_export.conversion import check_operators, integer_inputs

@@ -14,7 +14,7 @@ from bertsym.acceleration.graphs import accelerate_graph, to_symbol
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.encoders.inputs import INPUT_NAMES
-from bertsym.errors import DataError, ModelError, UsageError, VerificationError
+from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.inference.classifier import open_classifier
 from bertsym.inference.predictor import Predictor
 from bertsym.inference.rows import read_encoded
@@ -26,6 +26,7 @@ from bertsym.quantization.measurement import Measured, measure, metrics_of
 from bertsym.quantization.quantizer import Quantizer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, shapes_of
+from bertsym.text.bad_rows import BadRows
 from bertsym.text.batches import bucket_length, inference_batches
 from bertsym.text.features import Features
 from bertsym.text.reading import Rows
@@ -51,80 +52,90 @@ class QuantizeResult:
     kept: dict[str, str]  #: layer in float32 -> reason
 
 
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How a classifier is quantized, and how much of its quality may be lost.
+
+    Raises UsageError for a value that does not exist or is out of range.
+    """
+
+    #: ranges of the activations: their extremes (``naive``), or those that keep their distribution best (``entropy``)
+    calibration: str = "naive"
+    #: scales of the weights: one for each output (``channel-wise``, float32 in the file), or one for each weight array
+    #: (``tensor-wise``, int8 in the file)
+    granularity: str = "channel-wise"
+    rows: int = 256  #: most rows of the calibration table on which ranges are found
+    max_drop: float = 0.01  #: largest loss of the first metric of the task, absolute
+    #: at a row that can't be read or has an unknown label: ``fail``, or ``skip`` to leave it out
+    on_error: str = "fail"
+
+    def __post_init__(self) -> None:
+        if self.calibration not in CALIBRATIONS:
+            raise UsageError(f"calibration {self.calibration!r} is not one of {', '.join(CALIBRATIONS)}")
+        if self.granularity not in GRANULARITIES:
+            raise UsageError(f"granularity {self.granularity!r} is not one of {', '.join(GRANULARITIES)}")
+        if self.rows < 1:
+            raise UsageError(f"rows is {self.rows}, at least 1 is needed")
+        if not 0 <= self.max_drop <= 1:
+            raise UsageError(f"max_drop is {self.max_drop}, a number from 0 to 1 is needed")
+
+
 def quantize(
-    prefix: str | Path,
+    model: str | Path,
     out: str | Path,
     calibrate: str | Path,
+    options: QuantizeOptions = QuantizeOptions(),
     *,
     dev: str | Path | None = None,
-    calibration: str = "naive",
-    granularity: str = "channel-wise",
-    rows: int = 256,
-    max_drop: float = 0.01,
     table_format: TableFormat = TableFormat(),
-    on_bad_row: Callable[[DataError], object] | None = None,
     force: bool = False,
-    command: list[str] | None = None,
     progress: Callable[[str], object] = lambda text: None,
 ) -> QuantizeResult:
-    """Write the trained classifier at `prefix` with its matrix products in int8, as a bundle at `out`.
+    """Write the trained classifier `model` with its matrix products in int8, as a bundle at `out`.
 
-    Up to `rows` rows of the table `calibrate` determine the ranges of activations: the extremes (``naive``), or the
-    range with the least loss of information (``entropy``). A weight has a scale for each output (``channel-wise``; the
-    file stores it in float32) or one scale (``tensor-wise``; the file stores it in int8). If the first metric of the
-    task on the table `dev`, by default `calibrate`, falls by more than `max_drop`, the most sensitive layers stay in
-    float32, as few as possible. `on_bad_row` is that of `inference.evaluate.evaluate`.
+    Rows of the table `calibrate` determine the ranges of activations. If the first metric of the task on the table
+    `dev`, by default `calibrate`, falls by more than ``max_drop``, the most sensitive layers stay in float32, as few as
+    possible.
 
     Raises UsageError, DataError or ModelError, and VerificationError when no choice of layers holds the metric;
     nothing is left at `out` then.
     """
-    _check(calibration, granularity, rows, max_drop, prefix, out)
+    if Path(out).resolve() == Path(model).resolve():
+        raise UsageError(f"{out} is the float32 model itself: choose another path for the int8 model")
     with stage_bundle(out, force) as stage:
-        bundle = open_classifier(prefix, "quantize")
+        bundle = open_classifier(model, "quantize")
         if bundle.signature.precision != "float32":
-            raise ModelError(f"{prefix}: is already {bundle.signature.precision}: quantize the float32 bundle")
-        calibration_rows = read_encoded(bundle, calibrate, table_format, dev is None, on_bad_row, progress)
+            raise ModelError(f"{model}: is already {bundle.signature.precision}: quantize the float32 bundle")
+        bad_rows = BadRows(options.on_error, progress)
+        calibration_rows = read_encoded(bundle, calibrate, table_format, dev is None, bad_rows, progress)
         dev_rows = calibration_rows
         if dev is not None:
-            dev_rows = read_encoded(bundle, dev, table_format, True, on_bad_row, progress)
+            dev_rows = read_encoded(bundle, dev, table_format, True, bad_rows, progress)
             progress(calibration_rows.describe(bundle.signature.max_length))
         progress(dev_rows.describe(bundle.signature.max_length))
-        chosen = _Choice(bundle, granularity, calibration_rows, dev_rows, max_drop)
-        sample = calibration_rows.sample(rows)
+        chosen = _Choice(bundle, options.granularity, calibration_rows, dev_rows, options.max_drop)
+        sample = calibration_rows.sample(options.rows)
         progress(f"calibrating on {len(sample)} of {len(calibration_rows)} rows")
-        chosen.quantizer.calibrate(chosen.batches(sample), calibration)
+        chosen.quantizer.calibrate(chosen.batches(sample), options.calibration)
         kept = chosen.kept(progress)
         how = {
             "calibration": {
-                "kind": calibration,
-                "granularity": granularity,
+                "kind": options.calibration,
+                "granularity": options.granularity,
                 **calibration_rows.facts(),
                 "rows": len(sample),
             },
             "dev": dev_rows.facts(),
-            "max_drop": max_drop,
+            "max_drop": options.max_drop,
             "float32_layers": kept,
         }
-        staged = stage.write(chosen.content(kept, how, command))
+        staged = stage.write(chosen.content(kept, how))
         progress(f"measuring both models on {len(dev_rows)} rows")
         models = [(each, Predictor.from_bundle(each)) for each in (bundle, staged)]
         float32, int8 = measure(models, dev_rows)
         metric = next(iter(float32.metrics))
         layers = tuple(name for name in chosen.quantizer.layers if name not in kept)
     return QuantizeResult(staged.moved_to(out), float32, int8, metric, layers, kept)
-
-
-def _check(calibration: str, granularity: str, rows: int, max_drop: float, prefix: str | Path, out: str | Path) -> None:
-    if calibration not in CALIBRATIONS:
-        raise UsageError(f"calibration {calibration!r} is not one of {', '.join(CALIBRATIONS)}")
-    if granularity not in GRANULARITIES:
-        raise UsageError(f"granularity {granularity!r} is not one of {', '.join(GRANULARITIES)}")
-    if rows < 1:
-        raise UsageError(f"rows is {rows}, at least 1 is needed")
-    if not 0 <= max_drop <= 1:
-        raise UsageError(f"max_drop is {max_drop}, a number from 0 to 1 is needed")
-    if Path(out).resolve() == Path(prefix).resolve():
-        raise UsageError(f"{out} is the float32 model itself: choose another path for the int8 model")
 
 
 class _Choice:
@@ -196,7 +207,7 @@ class _Choice:
         predictor.set_params(arg_params)
         return predictor
 
-    def content(self, kept: Collection[str], how: dict[str, Any], command: list[str] | None) -> BundleContent:
+    def content(self, kept: Collection[str], how: dict[str, Any]) -> BundleContent:
         """Build the contents of the int8 bundle."""
         bundle, manifest = self._bundle, self._bundle.manifest
         graph, arg_params = self.quantizer.quantized(kept)
@@ -212,7 +223,6 @@ class _Choice:
                 "source": manifest["source"],
                 "base": {"files": manifest["files"], "command": manifest["command"]},
                 "seed": manifest.get("seed"),
-                "command": command,
                 "quantization": how,
             },
             tokenizer_json=bundle.tokenizer_json(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import numpy as np
 from bertsym.bundle import Bundle, has_bundle
 from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError, UsageError, join_names
-from bertsym.execution import Shape, listed_outputs
-from bertsym.model import Model, open_model, require_params, suggest_export
+from bertsym.execution import listed_outputs
+from bertsym.model import Model, ModelSource, require_params, suggest_export
 from bertsym.signature import Signature
 from bertsym.surgery.comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
@@ -49,21 +49,16 @@ class EditResult:
 
 
 def edit(
-    symbol: str | Path,
+    source: str | Path | ModelSource,
     out: str | Path | None,
     edits: Edits,
     *,
-    params: str | Path | None = None,
-    epoch: int | None = None,
-    shapes: Mapping[str, Shape] | None = None,
     force: bool = False,
-    command: list[str] | None = None,
 ) -> EditResult:
     """Change a symbol and write it as a bundle at `out`; with `out` None nothing is written (a dry run).
 
-    Parameters follow the names of their variables. The parameters of another file, `params` or those of `epoch`,
-    replace the symbol's own where all names and shapes are the same: a head whose parameters they change counts as
-    trained.
+    Parameters follow the names of their variables. A source with ``params`` or ``epoch`` replaces the symbol's own
+    parameters, where all names and shapes are the same: a head whose parameters this changes counts as trained.
 
     Unless attributes are set, what the symbol computes must stay the same, and is compared with the original on
     random inputs; when they are, the difference is reported.
@@ -71,12 +66,13 @@ def edit(
     Raises UsageError for a name or pattern that fits nothing, for names that collide and for nothing to do, and
     ModelError or VerificationError; nothing is left at `out` then.
     """
-    given = params is not None or epoch is not None
+    source = ModelSource.of(source)
+    given = source.params is not None or source.epoch is not None
     if edits == Edits() and not given:
         raise UsageError("nothing to change: give a rename, a prefix, an attribute, dropout, or other parameters")
-    model = open_model(symbol, params, epoch=epoch)
+    model = source.open()
     if given:
-        model = _replace_params(symbol, model)
+        model = _replace_params(source.path, model)
     train = model.train_graph()
     graphs = [model.graph.copy(), *([train] if train is not None else [])]
     renamed = _match_names(graphs, edits)
@@ -118,17 +114,17 @@ def edit(
         config=config,
         trained=trained,
         is_bert=config is not None or not isinstance(model.bundle, Bundle),
-        shapes=end_shapes(changed, {names.get(name, name): shape for name, shape in (shapes or {}).items()}),
+        shapes=end_shapes(changed, {names.get(name, name): shape for name, shape in (source.shapes or {}).items()}),
     )
 
     def check() -> list[Difference]:
         pairs = list(zip(model.graph.outputs, changed.graph.outputs))
-        differences = compare(model, changed, pairs, renamed=names, shapes=shapes)
+        differences = compare(model, changed, pairs, renamed=names, shapes=source.shapes)
         if not edits.attributes:
             check_equal(differences, str(out))
         return differences
 
-    return EditResult(changes, write(model, result, out, check, force=force, command=command))
+    return EditResult(changes, write(model, result, out, check, force=force))
 
 
 def _replace_params(symbol: str | Path, model: Model) -> Model:
@@ -137,7 +133,7 @@ def _replace_params(symbol: str | Path, model: Model) -> Model:
     Raises ModelError, listing the arrays, unless they have the names and shapes of the graph's parameters.
     """
     try:
-        own = open_model(symbol)
+        own = ModelSource(symbol).open()
     except ModelError:
         if has_bundle(Path(symbol)):
             raise

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bertsym.analysis.symbolic_shapes import Axes
 from bertsym.errors import ModelError, UsageError
-from bertsym.execution import Shape, known_shapes
-from bertsym.model import Model, open_model, require_params
+from bertsym.execution import known_shapes
+from bertsym.model import Model, ModelSource, require_params
 from bertsym.surgery.comparison import Difference, NotComparableError, check_equal, compare
 from bertsym.surgery.writing import Changed, SurgeryResult, changed_model, write
 from bertsym.symbol.graph import SymbolGraph
@@ -18,23 +18,19 @@ from bertsym.symbol.validation import check_symbol
 
 
 def extract(
-    symbol: str | Path,
+    source: str | Path | ModelSource,
     out: str | Path,
     outputs: Sequence[str],
     inputs: Sequence[str] = (),
     *,
-    params: str | Path | None = None,
-    epoch: int | None = None,
-    shapes: Mapping[str, Shape] | None = None,
     force: bool = False,
-    command: list[str] | None = None,
 ) -> SurgeryResult:
     """Write the part of a symbol that computes `outputs`, with the parameters that it needs, as a bundle.
 
     `outputs` are names of nodes (``NODE``, ``NODE:INDEX``, ``NODE_output`` as MXNet lists them, ``NODE#2`` for the
     second node of a name that repeats, or ``layer 5`` of a BERT). `inputs` are internal tensors that become inputs,
     named in the same way, or ``NODE:SHAPE`` with a shape such as ``2,16,384`` or ``N,T,384`` where it can't be
-    inferred; what they were computed from is left out. `shapes` are those of the symbol's own inputs, needed to
+    inferred; what they were computed from is left out. The shapes of the symbol's own inputs are needed to
     compare results when it is not a BERT.
 
     The written part is run beside the original on random inputs. Operators that MXNet must not be given may be cut
@@ -43,7 +39,9 @@ def extract(
     """
     if not outputs or isinstance(outputs, str) or isinstance(inputs, str):
         raise UsageError("name at least one output, and give outputs and inputs as lists")
-    model = open_model(symbol, params, epoch=epoch)
+    source = ModelSource.of(source)
+    shapes = source.shapes
+    model = source.open()
     originals = [model.output(name) for name in outputs]
     if len(set(originals)) < len(originals):
         raise UsageError(f"an output is named twice: {', '.join(map(str, originals))}")
@@ -92,7 +90,7 @@ def extract(
         check_equal(differences, str(out))
         return differences
 
-    return write(model, Changed(changed, shapes=ends), out, check, force=force, command=command)
+    return write(model, Changed(changed, shapes=ends), out, check, force=force)
 
 
 def _unsafe(model: Model, outputs: Sequence[Output]) -> str | None:

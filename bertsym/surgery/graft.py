@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from bertsym.encoders.config import INITIALIZER_RANGE
 from bertsym.encoders.graph_heads import HEADS, before_transform, graft_onto_graph
 from bertsym.errors import ModelError, UsageError
 from bertsym.execution import Shape, known_shapes
-from bertsym.model import Model, open_model, require_params
+from bertsym.model import Model, ModelSource, require_params
 from bertsym.signature import Signature, Tensor
 from bertsym.surgery.comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import (
@@ -31,58 +32,79 @@ from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
 
 
+@dataclass(frozen=True)
+class NewHead:
+    """An untrained head. Raises UsageError for a value that does not exist or is out of range."""
+
+    #: kind of task: ``classification``, ``regression``, ``tagging`` or ``qa``; see `encoders.graph_heads`
+    kind: str = "classification"
+    num_classes: int | None = None  #: outputs of the head; None: 2, or 1 for regression
+    dropout: float = 0.1  #: probability of the Dropout before it
+    seed: int = 0  #: of its weights, normal(0, 0.02); biases are 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in HEADS:
+            raise UsageError(f"head {self.kind!r} is not one of {', '.join(HEADS)}")
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"dropout {self.dropout} is not in [0, 1)")
+        fixed, least = HEADS[self.kind].num_outputs, 1 if self.kind == "regression" else 2
+        if fixed is not None and self.num_classes not in (None, fixed):
+            raise UsageError(f"head {self.kind} has {fixed} values for each token, not {self.num_classes}")
+        if self.num_outputs < least:
+            raise UsageError(f"head {self.kind} needs at least {least} values, not {self.num_classes}")
+
+    @property
+    def num_outputs(self) -> int:
+        """The number of outputs, of a head on tokens for each token."""
+        if self.num_classes is not None:
+            return self.num_classes
+        return HEADS[self.kind].num_outputs or (1 if self.kind == "regression" else 2)
+
+
 def graft_head(
-    symbol: str | Path,
+    source: str | Path | ModelSource,
     out: str | Path,
+    head: NewHead = NewHead(),
     *,
-    head: str = "classification",
-    num_classes: int | None = None,
-    dropout: float = 0.1,
     at: str | None = None,
     cls_slice: bool = False,
-    seed: int = 0,
-    params: str | Path | None = None,
-    epoch: int | None = None,
-    shapes: Mapping[str, Shape] | None = None,
     force: bool = False,
-    command: list[str] | None = None,
 ) -> SurgeryResult:
-    """Put an untrained head on a symbol, so that another binding can fit it; or remove the head (``none``).
+    """Put an untrained head on a symbol, so that any language binding of MXNet can fit it.
 
-    `head` is ``classification``, ``regression``, ``tagging``, ``qa`` (see `encoders.graph_heads`) or
-    ``none``; `num_classes` the values that it gives (2 by default, 1 for regression). It reads the tensor `at`,
-    by default the only output; with `cls_slice` its position 0. Weights are normal(0, 0.02) drawn from the seed
-    `seed`, biases 0. The bundle at `out` has the inference graph and the training graph.
+    The head reads the tensor `at`, by default the only output; with `cls_slice` its position 0. The bundle at `out` has
+    the inference graph and the training graph.
 
     What the head reads is compared with the original's on random inputs. Raises UsageError, ModelError or
     VerificationError; nothing is left at `out` then.
     """
-    _check(head, num_classes, dropout, at, cls_slice)
-    model = open_model(symbol, params, epoch=epoch)
-    if head == "none":
-        return _remove_head(model, out, shapes, force, command)
+    if cls_slice and HEADS[head.kind].reads_tokens:
+        raise UsageError(f"head {head.kind} reads every token: it takes no slice of [CLS]")
+    source = ModelSource.of(source)
+    shapes = source.shapes
+    model = source.open()
     place = _find_place(model, at)
     values = require_params(model, part=model.graph.part([place]))
     axes = _find_axes(model, place, shapes)
     time_major = axes[:2] == (LENGTH, BATCH)
     if time_major:
         axes = (BATCH, LENGTH, *axes[2:])
-    _check_place(model, place, axes, head, cls_slice)
-    num_outputs = HEADS[head].num_outputs or num_classes or (1 if head == "regression" else 2)
+    _check_place(model, place, axes, head.kind, cls_slice)
+    num_outputs = head.num_outputs
     units = axes[-1]
     assert isinstance(units, int)
     inference, training, same = graft_onto_graph(
-        model.graph, place, head, num_outputs, dropout, units, cls_slice=cls_slice, time_major=time_major
+        model.graph, place, head.kind, num_outputs, head.dropout, units, cls_slice=cls_slice, time_major=time_major
     )
-    changed = changed_model(model, inference, {**values, **_initialize(num_outputs, units, seed)})
+    changed = changed_model(model, inference, {**values, **_initialize(num_outputs, units, head.seed)})
     result = Changed(
         changed,
         training,
         label_inputs=tuple(
             Tensor(name, tuple(num_outputs if size == "outputs" else size for size in sizes))
-            for name, sizes in HEADS[head].label_inputs
+            for name, sizes in HEADS[head.kind].label_inputs
         ),
-        signature=_build_signature(model, changed, num_outputs) if head == "classification" else None,
+        signature=_build_signature(model, changed, num_outputs) if head.kind == "classification" else None,
         trained=False,
         shapes=end_shapes(changed, shapes),
     )
@@ -92,24 +114,8 @@ def graft_head(
         check_equal(differences, str(out))
         return differences
 
-    facts = {"head": {"kind": head, "num_outputs": num_outputs, "dropout": dropout, "seed": seed}}
-    return write(model, result, out, check, force=force, command=command, facts=facts)
-
-
-def _check(head: str, num_classes: int | None, dropout: float, at: str | None, cls_slice: bool) -> None:
-    if head not in (*HEADS, "none"):
-        raise UsageError(f"head {head!r} is not one of {', '.join([*HEADS, 'none'])}")
-    if not 0 <= dropout < 1:
-        raise UsageError(f"dropout {dropout} is not in [0, 1)")
-    if head == "none" and (num_classes is not None or at is not None or cls_slice):
-        raise UsageError("head none removes a head: it takes no number of classes and no place")
-    fixed = HEADS[head].num_outputs if head != "none" else None
-    if fixed is not None and num_classes not in (None, fixed):
-        raise UsageError(f"head {head} has {fixed} values for each token, not {num_classes}")
-    if num_classes is not None and num_classes < (1 if head == "regression" else 2):
-        raise UsageError(f"head {head} needs at least {1 if head == 'regression' else 2} values, not {num_classes}")
-    if cls_slice and HEADS[head].reads_tokens:
-        raise UsageError(f"head {head} reads every token: it takes no slice of [CLS]")
+    facts = {"head": {"kind": head.kind, "num_outputs": num_outputs, "dropout": head.dropout, "seed": head.seed}}
+    return write(model, result, out, check, force=force, facts=facts)
 
 
 def _find_place(model: Model, at: str | None) -> Output:
@@ -185,10 +191,15 @@ def _build_signature(model: Model, changed: Model, num_classes: int) -> Signatur
     )
 
 
-def _remove_head(
-    model: Model, out: str | Path, shapes: Mapping[str, Shape] | None, force: bool, command: list[str] | None
-) -> SurgeryResult:
-    """Write the symbol without its classifiers; it ends in the tensors that they read."""
+def remove_head(source: str | Path | ModelSource, out: str | Path, *, force: bool = False) -> SurgeryResult:
+    """Remove the classifiers of a symbol, and write what they read as a bundle at `out`.
+
+    What is left is compared with the original's on random inputs. Raises UsageError, ModelError or VerificationError;
+    nothing is left at `out` then.
+    """
+    source = ModelSource.of(source)
+    shapes = source.shapes
+    model = source.open()
     reports = model.classifier_reports
     if not any(report.classifier for report in reports):
         raise ModelError(f"{model.name}: there is no head to remove, it ends in {', '.join(model.graph.output_names)}")
@@ -204,4 +215,4 @@ def _remove_head(
         check_equal(differences, str(out))
         return differences
 
-    return write(model, Changed(changed, shapes=end_shapes(changed, shapes)), out, check, force=force, command=command)
+    return write(model, Changed(changed, shapes=end_shapes(changed, shapes)), out, check, force=force)

@@ -14,7 +14,7 @@ from bertsym.bundle import Bundle
 from bertsym.encoders.forms import TARGETS, choose_form
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.execution import Shape, UnknownShapeError, fixed_length, sample_inputs
-from bertsym.model import Model, open_model, require_params
+from bertsym.model import Model, ModelSource, require_params
 from bertsym.passes.encoder_replacement import replace_encoder
 from bertsym.passes.input_guard import add_input_guard, remove_input_guard
 from bertsym.passes.qkv_folding import fold_qkv
@@ -28,34 +28,38 @@ _LENGTHS = (16, 7)
 
 
 def lower(
-    symbol: str | Path,
+    source: str | Path | ModelSource,
     out: str | Path,
     *,
     target: str | None = None,
     form: str | None = None,
     fold: bool = False,
     guard: bool | None = None,
-    params: str | Path | None = None,
-    epoch: int | None = None,
-    shapes: Mapping[str, Shape] | None = None,
     force: bool = False,
-    command: list[str] | None = None,
 ) -> SurgeryResult:
     """Replace the encoder of a BERT by one in another form, and write the result as a bundle at `out`.
 
-    Any BERT that GluonNLP 0.6 to 0.10 exported or that bertsym wrote, with any head. `form` is ``portable`` (the
-    default), ``gluonnlp`` or ``fast``, `target` the MXNet that it is for, ``1.4`` to ``1.9``; without one the
-    portable form is for all of them. Parameters keep their names and values, the rest of the graph its nodes;
-    `shapes` are those of further inputs, which the graph does not determine. With `fold` query, key and value of a
-    layer are one parameter, for inference: there is no training symbol then. With `guard` the graph clips its
-    inputs to the ranges that they may have; by default it does if the original does.
+    Args:
+        source: any BERT that GluonNLP 0.6 to 0.10 exported or that bertsym wrote, with whatever head; with the shapes
+            of further inputs that the graph does not declare. Parameters keep their names and values, and the graph
+            after the encoder its nodes.
+        out: prefix of the bundle's files.
+        target: release line of MXNet that the result is for, ``1.4`` to ``1.9``; without one the portable form is for
+            all of them.
+        form: ``portable`` (the default), ``gluonnlp`` or ``fast``.
+        fold: whether query, key and value of a layer become one parameter, for inference: there is no training symbol
+            then.
+        guard: whether the graph clips its inputs to their valid ranges; None: if the original does.
+        force: whether to overwrite a bundle at `out`.
 
     Both are run on random texts of two lengths, with padding, where the original takes more than one. Raises
     UsageError, ModelError (naming the node that is not a BERT's, or that the target does not load) or
     VerificationError; nothing is left at `out` then.
     """
     chosen = choose_form(form, target)
-    model = open_model(symbol, params, epoch=epoch)
+    source = ModelSource.of(source)
+    shapes = source.shapes
+    model = source.open()
     encoder = model.require_encoder()
     values = require_params(model)
     for info in values.infos.values():
@@ -93,9 +97,7 @@ def lower(
     except ModelError as error:
         raise ModelError(f"{model.name}: {error}") from None
     facts = {"lowered": {"form": chosen.name, "target_mxnet": target, "fold": fold}}
-    written = write(
-        model, result, out, lambda: _compare(model, changed, shapes), force=force, command=command, facts=facts
-    )
+    written = write(model, result, out, lambda: _compare(model, changed, shapes), force=force, facts=facts)
     unread = sum(name not in model.graph.variables for name in values)
     if unread:
         written.notes.append(f"{unread} arrays of parameters that nothing reads are left out")

@@ -104,7 +104,6 @@ def write(
     check: Callable[[], list[Difference]],
     *,
     force: bool = False,
-    command: list[str] | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> SurgeryResult:
     """Write a changed model as a bundle at `out`, after `check` has compared it with the original.
@@ -130,7 +129,7 @@ def write(
             notes.append(f"MXNet 1.9.1 computes {name} wrong here unless MXNET_SUBGRAPH_BACKEND=NONE is set")
         same = all(found.relative <= DEFAULT_RTOL for found in checks)
         origin = _bert_origin(original.bundle) if same and changed.is_bert else None
-        every = {**_provenance(original, origin), "command": command, **(facts or {})}
+        every = {**_provenance(original, origin), **(facts or {})}
         content = _as_bert(origin, changed, every)
         bundle: Bundle | SymbolBundle
         if content is not None:

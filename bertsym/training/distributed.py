@@ -22,7 +22,6 @@ def finetune_distributed(
     checkpoints: CheckpointOptions = CheckpointOptions(),
     progress: Progress | None = None,
     force: bool = False,
-    command: list[str] | None = None,
 ) -> FinetuneResult | None:
     """Take part in a `finetune` with several processes, in the role given by the environment's DMLC_* variables.
 
@@ -39,7 +38,7 @@ def finetune_distributed(
         return None
     with join(cluster, options.worker_timeout) as workers:
         if workers.rank == 0:
-            request = FinetuneRequest(prefix, train, dev, options, progress or SilentProgress(), workers, command)
+            request = FinetuneRequest(prefix, train, dev, options, progress or SilentProgress(), workers)
             return train_and_write(request, out, checkpoints, force)
         train_without_writing(FinetuneRequest(prefix, train, dev, options, SilentProgress(), workers))
         return None

@@ -47,7 +47,6 @@ def finetune(
     checkpoints: CheckpointOptions = CheckpointOptions(),
     progress: Progress | None = None,
     force: bool = False,
-    command: list[str] | None = None,
 ) -> FinetuneResult:
     """Graft a classifier onto a headless bundle, train it, and write it as a bundle.
 
@@ -69,7 +68,7 @@ def finetune(
         UsageError, DataError, ModelError, VerificationError: No bundle is written; an existing one is unchanged.
         TrainingStopped: A signal was received.
     """
-    request = FinetuneRequest(prefix, train, dev, options, progress or SilentProgress(), command=command)
+    request = FinetuneRequest(prefix, train, dev, options, progress or SilentProgress())
     return train_and_write(request, out, checkpoints, force)
 
 
@@ -83,7 +82,6 @@ class FinetuneRequest:
     options: FinetuneOptions
     progress: Progress
     workers: Workers = ALONE
-    command: list[str] | None = None
 
 
 def train_and_write(
@@ -233,7 +231,6 @@ def _bundle_content(
         "source": manifest["source"],
         "base": {"files": manifest["files"], "command": manifest["command"]},
         "seed": options.seed,
-        "command": request.command,
         "training": {
             **inputs.facts,
             "workers": request.workers.count,

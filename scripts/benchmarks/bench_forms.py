@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bertsym import export
+from bertsym import ExportOptions, export
 from bertsym.runtime import mx, quiet_stderr
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -57,7 +57,7 @@ def main() -> None:
     source = parser.parse_args().source
     with tempfile.TemporaryDirectory() as folder:
         for name, options in FORMS.items():
-            export(source, Path(folder) / name, **options)
+            export(source, Path(folder) / name, ExportOptions(**options))
         print(f"mxnet {mx.__version__}, {os.cpu_count()} CPUs, {platform.processor() or platform.machine()}\n")
         print("| form |" + "".join(f" {batch} x {length}, ms | ratio |" for batch, length in SHAPES))
         print("|---|" + "---|---|" * len(SHAPES))

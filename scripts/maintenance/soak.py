@@ -51,7 +51,7 @@ def tiny_classifier(folder: Path) -> Path:
     with (folder / "bert.params").open("wb") as file:
         write_params(file, params)
     source = SourceOptions(vocab=str(folder / "vocab.txt"), num_heads=4)
-    encoder = export(f"params:{folder / 'bert.params'}", folder / "encoder", options=source).bundle.prefix
+    encoder = export(f"params:{folder / 'bert.params'}", folder / "encoder", source_options=source).bundle.prefix
     tables = TableFormat(columns=Columns(text="sentence1", label="label"))
     options = FinetuneOptions(epochs=1, max_length=MAX_LENGTH, table_format=tables)
     train, dev = DATA / "train.tsv", DATA / "dev.tsv"

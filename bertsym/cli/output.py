@@ -1,0 +1,72 @@
+"""What commands print: notes, progress, and what was written."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from bertsym.terminal import escaped
+
+if TYPE_CHECKING:
+    from bertsym.surgery.writing import SurgeryResult
+
+SHOWN = 20  #: lines of a kind, where more is rarely read
+
+
+def warn(text: str) -> None:
+    """Print a line on standard error."""
+    click.echo(escaped(text), err=True)
+
+
+def note(text: str) -> None:
+    """Print a note on standard error."""
+    warn(f"note: {text}")
+
+
+def print_lines(lines: Iterable[object], indent: str = "") -> None:
+    """Print lines on standard output, escaped."""
+    for line in lines:
+        click.echo(escaped(f"{indent}{line}"))
+
+
+def print_truncated(truncated: int, rows: int, limit: int) -> None:
+    """Print how many texts were truncated, if any."""
+    if truncated:
+        warn(f"{truncated} of {rows} texts truncated to {limit} tokens")
+
+
+def print_written(written: SurgeryResult) -> None:
+    """Print what was written, what it was compared with, and what it needs."""
+    signature = written.bundle.signature.to_json()
+    for text in written.notes:
+        note(text)
+    print_lines(written.checks, "  ")
+    compared = "not compared"
+    if written.checks:
+        compared = "verified" if written.verified else "its outputs differ from the original's"
+    click.echo(f"wrote {written.bundle.prefix}-*, {compared}; {len(written.bundle.params())} arrays of parameters")
+    for what in ("inputs", "outputs"):
+        print_tensors(what, [(tensor["name"], tensor["shape"]) for tensor in signature[what]])
+    if written.loaders:
+        click.echo(f"  equal results through {', '.join(written.loaders)}")
+    if signature["minimum_mxnet"]:
+        click.echo(f"  loads in MXNet {signature['minimum_mxnet']} and later")
+
+
+def print_tensors(what: str, tensors: Iterable[tuple[str, Iterable[object] | None]]) -> None:
+    """Print the names and shapes of inputs or outputs in one line."""
+    shown = [f"{name} ({', '.join(map(str, shape or '?'))})" for name, shape in tensors]
+    print_lines([f"{what}: {', '.join(shown)}"], "  ")
+
+
+@contextlib.contextmanager
+def row_bar(shown: bool = True) -> Iterator[Callable[[int], object]]:
+    """Show the number of rows and their speed on a terminal, nothing elsewhere; yields what advances it."""
+    from tqdm import tqdm
+
+    with tqdm(unit=" rows", leave=False, disable=not (shown and sys.stderr.isatty())) as bar:
+        yield bar.update
