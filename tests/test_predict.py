@@ -225,6 +225,20 @@ def test_a_graph_that_is_not_an_encoder_is_refused(cli: Cli, classifier: Path, t
         assert line.endswith(f"; {arguments[0]} needs a BERT encoder")
 
 
+def test_an_output_of_another_shape_than_the_signature_says_is_refused(
+    cli: Cli, classifier: Path, tmp_path: Path
+) -> None:
+    signed = SignedBundle(classifier)
+    for graph in signed.graphs:
+        index, name = [(i, n["name"]) for i, n in enumerate(graph["nodes"]) if n["op"] == "LayerNorm"][-1]
+        graph["heads"] = [[index, 0, 0]]
+    signed.signature["outputs"][0]["name"] = f"{name}_output"
+    signed.write(tmp_path / "x")
+    line = cli("predict", tmp_path / "x", "--text", "the cat").error_line
+    assert f"{tmp_path / 'x'}-" in line
+    assert "the output has the shape" in line
+
+
 def test_library_refuses_what_the_command_line_refuses(classifier: Path) -> None:
     happy = Classifier(classifier)
     with pytest.raises(UsageError, match="single texts"):

@@ -221,7 +221,7 @@ def test_an_output_of_another_shape_is_found(cli: Cli, copied: Path) -> None:
         node_of(symbol, "cls")["attrs"]["shape"] = "(1, -1, 32)"
 
     change_symbol(copied, cut)
-    assert "has shape" in refusal(cli("verify", copied))
+    assert "the output has the shape" in refusal(cli("verify", copied))
 
 
 def test_a_training_symbol_that_computes_something_else_is_found(cli: Cli, classifier: Path, tmp_path: Path) -> None:

@@ -275,11 +275,18 @@ def _check_addresses(graph: SymbolGraph, config: BertConfig, where: object) -> N
 def _check_sizes(
     graph: SymbolGraph, config: BertConfig, signature: Signature, shapes: Mapping[str, tuple[int, ...]], where: object
 ) -> None:
-    """Raise ModelError unless the shapes of all tensors fit, for any batch size and length."""
+    """Raise ModelError unless all shapes fit, and the output's is the signature's, for any batch size and length."""
     for batch, length in _TRIED:
         length = signature.length or min(length, config.max_length)
         known = {**shapes, **dict(input_shapes(batch, length)), LABEL_NAME: (batch,)}
-        for output, shape in infer_tensor_shapes(graph, known, str(where)).items():
+        found = infer_tensor_shapes(graph, known, str(where))
+        free = {"batch": batch, "length": length}
+        expected = tuple(free.get(str(size), size) for size in signature.output_shape)
+        if found[graph.outputs[0]] != expected:
+            raise ModelError(
+                f"{where}: the output has the shape {found[graph.outputs[0]]}, the signature says {expected}"
+            )
+        for output, shape in found.items():
             if math.prod(shape) > MAX_ELEMENTS:
                 raise ModelError(f"{where}: {output} has the shape {shape} for inputs of {batch} x {length}")
 
