@@ -1,6 +1,7 @@
 """The first line of a table: a header that is read as a row, or a row that is read as the header, is found.
 
-A right table is never stopped: where the two can't be told apart there is a warning at most.
+A table with labels is never stopped where the two can't be told apart: there is a warning at most. A table without labels
+and without any known column name is stopped: its first row would be missing.
 """
 
 from __future__ import annotations
@@ -326,6 +327,24 @@ def test_a_header_that_resembles_a_row_is_a_header(
     assert (len(found.rows), len(found.warnings)) == (6, warned)
 
 
+@pytest.mark.parametrize("row", [TEXT, "the cat", f"{TEXT}\t17", "the cat\t17"], ids=repr)
+def test_a_first_row_without_a_label_is_not_taken_as_the_header(tmp_path: Path, row: str) -> None:
+    lines, trained = [row, row, row], Layout(Columns("1", None, "2"), names=Columns("remark", None, "toxic"))
+    message = refusal(tmp_path / "t.tsv", lines, TableFormat(trained=trained), ["0", "1"], labelled=False)
+    assert message.startswith(", line 1: read as the header, but ")
+    assert message.endswith("; give --no-header if it is a row, --header if it is not")
+    for header, rows in ((True, 2), (False, 3)):
+        given = TableFormat(header=header, trained=trained)
+        assert len(read(tmp_path / "t.tsv", lines, given, ["0", "1"], labelled=False).rows) == rows
+
+
+@pytest.mark.parametrize("header", ["remark", "remark\tid", "What do you think?\tid", "0", "sentence"])
+def test_a_header_without_a_label_is_one_if_it_has_a_known_name(tmp_path: Path, header: str) -> None:
+    trained = TableFormat(trained=Layout(Columns("1", None, "3"), names=Columns("remark", None, "toxic")))
+    row = "\t".join([TEXT, "17"][: header.count("\t") + 1])
+    assert len(read(tmp_path / "t.tsv", [header, row, row], trained, ["0", "1"], labelled=False).rows) == 2
+
+
 def test_header_takes_any_first_line_as_the_header(tmp_path: Path) -> None:
     found = read(tmp_path / "t.tsv", COLA_TRAIN, numbered(4, 2, header=True))
     assert len(found.rows) == 7
@@ -343,6 +362,20 @@ def test_a_numbered_column_with_another_name_is_read_with_a_warning(tmp_path: Pa
 
 
 # The commands
+
+
+@pytest.mark.parametrize("command", ["predict", "tokenize"])
+def test_no_row_of_a_table_without_labels_and_header_is_lost(
+    cli: Cli, classifier: Path, tmp_path: Path, command: str
+) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text(f"{TEXT}\nthe cat\n")
+    arguments = (command, classifier, table, "--text-column", 1)
+    stopped = cli(*arguments)
+    assert (stopped.code, stopped.out) == (1, "")
+    assert "read as the header" in stopped.error_line
+    counts = [len(cli(*arguments, given).out.splitlines()) for given in ("--header", "--no-header")]
+    assert counts == ([2, 3] if command == "predict" else [1, 2])
 
 
 def test_predict_stops_at_a_header_that_the_training_tables_did_not_have(

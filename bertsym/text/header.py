@@ -71,28 +71,40 @@ def check_first_line(
     """
     where = f"{name}, line {first.line}"
     if first.is_header:
-        _check_header(first, where, classes, warn)
+        _check_header(first, where, classes, labelled, warn)
         _check_trained_names(first, name, warn)
     else:
         _check_row(first, where, classes, labelled, warn)
 
 
-def _check_header(first: FirstLine, where: str, classes: Mapping[str, int], warn: Callable[[str], object]) -> None:
-    """A row that is read as the header would be missing from the table."""
+def _check_header(
+    first: FirstLine, where: str, classes: Mapping[str, int], labelled: bool, warn: Callable[[str], object]
+) -> None:
+    """A row that is read as the header would be missing from the table.
+
+    In a table without labels only a known column name proves a header: a line without one is an error.
+    """
     texts, label = first.texts(), first.cell("label")
     if first.named or any(text.casefold() in _TEXT_NAMES for text in texts) or _counts_columns(first.cells):
         return
-    if any(first.cell(part) == trained for part, trained in vars(first.trained_names).items() if trained is not None):
+    trained_names = {part: name for part, name in vars(first.trained_names).items() if name is not None}
+    if any(first.cell(part) == name for part, name in trained_names.items()):
         return
     longest = max(texts, key=len, default="")
     is_text = len(longest.split()) > _NAME_WORDS or len(longest.encode()) > _NAME_BYTES
     is_class = label is not None and label in classes
     found = [f"its label {label!r} is a class"] if is_class else []
     found += [f"its text is {shown_cells([longest])}"] if is_text else []
+    has_known_name = has_usual_names(first.cells) or not {cell.strip() for cell in first.cells}.isdisjoint(
+        trained_names.values()
+    )
+    must_choose = len(found) == 2 or not (labelled or has_known_name)
+    if must_choose and not found:
+        found = [f"no cell of it is a usual column name: {shown_cells(first.cells)}"]
     if not found:
         return
     reads = f"{where}: read as the header, but {' and '.join(found)}"
-    if len(found) == 2 and not first.is_given:
+    if must_choose and not first.is_given:
         raise DataError(f"{reads}; give --no-header if it is a row, --header if it is not")
     if len(found) == 2 or not first.is_given:
         warn(f"warning: {reads}; give --no-header if it is a row")
