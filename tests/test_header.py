@@ -1,7 +1,7 @@
 """The first line of a table: a header that is read as a row, or a row that is read as the header, is found.
 
-A table with labels is never stopped where the two can't be told apart: there is a warning at most. A table without labels
-and without any known column name is stopped: its first row would be missing.
+A table with labels is never stopped where the two can't be told apart: there is a warning at most. A table without
+labels and without any known column name is stopped: its first row would be missing.
 """
 
 from __future__ import annotations

@@ -611,3 +611,24 @@ def test_every_option_of_finetune_is_a_field_of_its_options() -> None:
     classes = (bertsym.FinetuneOptions, bertsym.CheckpointOptions)
     fields = {field.name for options in classes for field in dataclasses.fields(options)}
     assert fields - parameters == {"table_format"}  # made from several options
+
+
+# Sizes
+
+
+def test_no_public_function_has_more_than_8_parameters() -> None:
+    functions = {name: value for name in bertsym.__all__ if inspect.isfunction(value := getattr(bertsym, name))}
+    counts = {name: len(inspect.signature(function).parameters) for name, function in functions.items()}
+    assert "finetune" in counts
+    assert {name: count for name, count in counts.items() if count > 8} == {}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_body_of_a_command_has_at_most_20_lines(name: str) -> None:
+    tree = ast.parse((PACKAGE / "cli" / f"{name}.py").read_text())
+    (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "command")
+    body = function.body[1:]
+    assert ast.get_docstring(function)
+    end = body[-1].end_lineno
+    assert end is not None
+    assert end - body[0].lineno + 1 <= 20

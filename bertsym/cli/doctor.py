@@ -6,13 +6,13 @@ import json
 
 import click
 
+from bertsym.cli.command import Command
+from bertsym.cli.options import json_option
 from bertsym.terminal import escaped
 
 
-@click.command("doctor")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object with every finding's name, status, text, fix."
-)
+@click.command("doctor", cls=Command)
+@json_option
 def command(as_json: bool) -> int:
     """Check this machine: Python, libraries, engines, processor, memory, disk, optional tools.
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
 from bertsym.cli.command import argument, collected, option
 from bertsym.cli.options import FILE, table_options
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
