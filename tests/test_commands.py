@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,3 +72,38 @@ def test_a_kind_of_task_without_support_is_refused_by_its_name(
 ) -> None:
     out = tmp_path / "out"
     assert line in refusal(cli(arguments[0], "hf:x", out, *arguments[1:]), out, code=2)
+
+
+# Shell completion, by the protocol of click's scripts
+
+
+def asked(shell: str, **variables: str) -> str:
+    environment = {**os.environ, "_BERTSYM_COMPLETE": shell, **variables}
+    command = [sys.executable, "-m", "bertsym"]
+    return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def completed(shell: str, *words: str) -> list[str]:
+    """What a shell gets for a line whose last word is being typed."""
+    word = words[-1] if shell == "fish" else str(len(words))
+    lines = asked(f"{shell}_complete", COMP_WORDS=" ".join(["bertsym", *words]), COMP_CWORD=word).splitlines()
+    # zsh: type, value and help on three lines; others: type,value and perhaps help
+    return lines[1::3] if shell == "zsh" else [line.partition(",")[2].partition("\t")[0] for line in lines]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_commands_options_and_models_are_completed(tmp_path: Path, shell: str) -> None:
+    (tmp_path / "base-symbol.json").touch()
+    (tmp_path / "base-train-symbol.json").touch()
+    assert completed(shell, "fine") == ["finetune"]
+    assert completed(shell, "finetune", "--freeze") == ["--freeze-encoder"]
+    assert completed(shell, "predict", f"{tmp_path}/b") == [f"{tmp_path}/base"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_a_shell_asks_bertsym_for_completions(shell: str) -> None:
+    assert f"_BERTSYM_COMPLETE={shell}_complete" in asked(f"{shell}_source")
+
+
+def test_a_misspelt_command_is_answered_with_close_names(cli: Cli) -> None:
+    assert "No such command 'finetun'. Did you mean finetune?" in cli("finetun").error_line
