@@ -271,3 +271,19 @@ def test_the_memory_for_a_row_does_not_grow_with_the_row(bundles: dict[str, Path
     assert done.returncode == 0, done.stderr
     assert [len(json.loads(line)["data0"]) for line in done.stdout.splitlines()] == [40 if "." in text else 3, 4]
     assert mib < 400
+
+
+@pytest.mark.parametrize("policy", ["fail", "skip", "blank"])
+def test_a_row_that_can_not_be_read_stops_is_left_out_or_is_null(
+    cli: Cli, classifier: Path, tmp_path: Path, policy: str
+) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text("text\tlabel\nthe cat\t0\nthe\nthe dog\t1\n")
+    result = cli("tokenize", classifier, table, "--on-error", policy)
+    lengths = [record and record["data2"] for record in map(json.loads, result.out.splitlines())]
+    error = f"{table}, line 3: 1 columns, 2 expected"
+    assert (result.code, lengths, result.err) == {
+        "fail": (1, [4], f"Error: {error}; --on-error skip leaves such rows out\n"),
+        "skip": (0, [4, 4], f"{error}: left out\n1 of 3 rows left out\n"),
+        "blank": (0, [4, None, 4], f"{error}: left blank\n1 of 3 rows left blank\n"),
+    }[policy]
