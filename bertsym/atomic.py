@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bertsym.errors import BertsymError, ModelError
+from bertsym.files import CAN_MOVE_OPEN
+from bertsym.locking import lock_file
 
 _LOCK = "lock"
 _POLL = 0.01  # seconds between looks at a lock that another process has
@@ -53,8 +54,10 @@ def write_text(path: Path, text: str) -> dict[str, Any]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Sync the entries of a folder to disk."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Sync the entries of a folder to disk; Windows, which has no call for that, does so in the journal of NTFS."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
     finally:
@@ -125,7 +128,7 @@ def work_folder(target: Path, names: Sequence[str] = ()) -> Iterator[WorkFolder]
     has the folder.
     """
     path = _work_path(target)
-    with _locked(path, target):
+    with _locked(path, target) as release:
         folder = WorkFolder(path, names or [target.name])
         folder.settle()
         folder.clear()
@@ -136,7 +139,7 @@ def work_folder(target: Path, names: Sequence[str] = ()) -> Iterator[WorkFolder]
             # Where this fails the next process does it.
             with contextlib.suppress(OSError):
                 folder.settle()
-                shutil.rmtree(path)
+                _remove(folder, release)
 
 
 def recover(target: Path, names: Sequence[str]) -> None:
@@ -159,17 +162,17 @@ def recover(target: Path, names: Sequence[str]) -> None:
 
 def _finish(path: Path, names: Sequence[str]) -> None:
     try:
-        handle = _lock(path)
+        release = _lock(path)
     except FileNotFoundError:
         # Created only where it is missing: otherwise it could stop the next process that writes.
-        handle = _lock(path, os.O_CREAT) if (path / "old").is_dir() else None
-    if handle is None:
+        release = _lock(path, create=True) if (path / "old").is_dir() else None
+    if release is None:
         return
-    try:
-        WorkFolder(path, names).settle()
-        shutil.rmtree(path)
-    finally:
-        os.close(handle)
+    with contextlib.ExitStack() as stack:
+        stack.callback(release)
+        folder = WorkFolder(path, names)
+        folder.settle()
+        _remove(folder, stack.close)
 
 
 def is_replacing(target: Path) -> bool:
@@ -191,38 +194,40 @@ def _work_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.writing")
 
 
+def _remove(folder: WorkFolder, release: Callable[[], None]) -> None:
+    """Remove a locked folder with its lock, and release the lock."""
+    if CAN_MOVE_OPEN:
+        # Before the release: a process that waits for the lock must find it removed.
+        shutil.rmtree(folder.path)
+        release()
+        return
+    folder.clear()
+    release()
+    # Windows keeps the file where another process has opened it meanwhile, which then has the folder.
+    with contextlib.suppress(OSError):
+        (folder.path / _LOCK).unlink()
+        folder.path.rmdir()
+
+
 @contextlib.contextmanager
-def _locked(path: Path, target: Path) -> Iterator[None]:
-    """Have a folder, which is made, for this process alone; the lock ends with the process."""
-    handle = None
-    while handle is None:
+def _locked(path: Path, target: Path) -> Iterator[Callable[[], None]]:
+    """Have a folder, which is made, for this process alone; yields what releases it early."""
+    release = None
+    while release is None:
         path.mkdir(exist_ok=True)
         try:
-            handle = _lock(path, os.O_CREAT)
+            release = _lock(path, create=True)
         except FileNotFoundError:  # its last owner has just removed the folder
             continue
         except BlockingIOError:
             raise BertsymError(f"{target}: another process is writing there") from None
-    try:
-        yield
-    finally:
-        os.close(handle)
+    with contextlib.ExitStack() as stack:
+        stack.callback(release)
+        yield stack.close
 
 
-def _lock(path: Path, create: int = 0) -> int | None:
-    """Lock a folder: the descriptor of the lock, or None if its last owner has just removed it.
-
-    With `create` O_CREAT, the file is created. Raises BlockingIOError when another process has the lock, and OSError.
-    """
+def _lock(path: Path, create: bool = False) -> Callable[[], None] | None:
+    """Lock a folder, as `lock_file` locks a file in it; raises OSError for a link."""
     if path.is_symlink():
         raise OSError(errno.ELOOP, f"{path} is a link")
-    handle = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | create, 0o666)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(handle).st_nlink:
-            return handle
-    except BaseException:
-        os.close(handle)
-        raise
-    os.close(handle)
-    return None
+    return lock_file(path / _LOCK, create)

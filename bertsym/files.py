@@ -12,13 +12,17 @@ from typing import BinaryIO
 from bertsym.errors import ModelError
 
 MAX_TEXT = 1 << 26  #: bytes of a text or JSON file; the vocabulary of the largest multilingual BERT has a 30th of it
+#: Whether the system moves and removes open files, as POSIX systems do; Windows refuses
+CAN_MOVE_OPEN = hasattr(os, "fork")
 
+# O_NONBLOCK: the open must not wait for the writer of a pipe. Windows has neither the flag nor pipes in folders.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def open_regular(path: str | Path) -> BinaryIO:
     """Open a file for reading; raises OSError, and ModelError for a pipe or device, on which reading might not end."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = os.open(path, _READ)
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)

@@ -7,6 +7,7 @@ import hashlib
 import math
 import mmap
 import os
+import shutil
 import struct
 import tempfile
 import weakref
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bertsym.errors import ModelError
-from bertsym.files import open_regular, refuse_lfs_pointer
+from bertsym.files import CAN_MOVE_OPEN, open_regular, refuse_lfs_pointer
 from bertsym.symbol.params_header import (
     DTYPES,
     LIST_MAGIC,
@@ -63,9 +64,9 @@ class ParamsFile(Parameters):
     is converted to a dense one on each access. The pages of an array are released when the next one is read, and read
     again when the array is used later.
 
-    The file stays open, so replacing the file at the path has no effect. With the `descriptor` of an open file, the
-    path appears in messages only. Raises ModelError when the file is missing, truncated, damaged or not a parameter
-    file.
+    The file stays open, so replacing the file at the path has no effect. Windows can't replace open files: the whole
+    file is read into memory there. With the `descriptor` of an open file, the path appears in messages only. Raises
+    ModelError when the file is missing, truncated, damaged or not a parameter file.
     """
 
     def __init__(self, path: str | Path, descriptor: int | None = None) -> None:
@@ -74,9 +75,13 @@ class ParamsFile(Parameters):
             with contextlib.ExitStack() as stack:
                 if descriptor is None:
                     descriptor = stack.enter_context(open_regular(self.path)).fileno()
-                self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-                self._descriptor = os.dup(descriptor)
-                weakref.finalize(self, os.close, self._descriptor)
+                self._map: mmap.mmap | bytes
+                if CAN_MOVE_OPEN:
+                    self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+                    self._descriptor = os.dup(descriptor)
+                    weakref.finalize(self, os.close, self._descriptor)
+                else:
+                    self._map, self._descriptor = _read(descriptor), -1
         except ValueError:
             raise ModelError(f"{self.path}: empty file") from None
         except OSError as error:
@@ -86,7 +91,7 @@ class ParamsFile(Parameters):
 
     def __getitem__(self, name: str) -> Array:
         info = self.infos[name]
-        self._map.madvise(mmap.MADV_DONTNEED)
+        self._release_pages()
         return read_array(self._map, info)
 
     @property
@@ -101,24 +106,42 @@ class ParamsFile(Parameters):
 
     @contextlib.contextmanager
     def at_path(self) -> Iterator[Path]:
-        """A path to this open file for other readers, even when `path` was replaced."""
-        link = Path(f"/proc/{os.getpid()}/fd/{self._descriptor}")
-        if link.exists():
-            yield link
+        """A path to this open file for other readers, even when `path` was replaced; without /proc, to a copy of it."""
+        link = f"/proc/{os.getpid()}/fd/{self._descriptor}"
+        if os.access(link, os.R_OK):
+            yield Path(link)
             return
-        with tempfile.NamedTemporaryFile(suffix=".params") as copy:
-            for start in range(0, len(self._map), 1 << 20):
-                copy.write(self._map[start : start + (1 << 20)])
-            copy.flush()
-            yield Path(copy.name)
+        folder = tempfile.mkdtemp(prefix="bertsym-")
+        try:
+            copy = Path(folder, "copy.params")
+            with open(copy, "wb") as file:  # closed before it is read: Windows opens some files only once
+                for start in range(0, len(self._map), 1 << 20):
+                    file.write(self._map[start : start + (1 << 20)])
+            yield copy
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def digest(self) -> str:
         """SHA-256 of the file, in hexadecimal."""
         digest = hashlib.sha256()
         for start in range(0, len(self._map), 1 << 20):
             digest.update(self._map[start : start + (1 << 20)])
-            self._map.madvise(mmap.MADV_DONTNEED)
+            self._release_pages()
         return digest.hexdigest()
+
+    def _release_pages(self) -> None:
+        """Give back the memory of pages that were read, which are read again when they are used."""
+        if isinstance(self._map, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def _read(descriptor: int) -> bytes:
+    with open(os.dup(descriptor), "rb") as file:
+        file.seek(0)
+        content = file.read()
+    if not content:
+        raise ValueError("empty")  # as mmap does
+    return content
 
 
 class NewParameters(Parameters):

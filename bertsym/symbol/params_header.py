@@ -59,7 +59,7 @@ class Place:
     dtype: str
     offset: int
 
-    def read(self, data: mmap.mmap) -> Array:
+    def read(self, data: mmap.mmap | bytes) -> Array:
         """Return the elements as a view of the file."""
         return np.frombuffer(data, np.dtype(self.dtype), math.prod(self.shape), self.offset).reshape(self.shape)
 
@@ -88,12 +88,12 @@ class ArrayInfo:
     sparse: Sparse | None = None
 
 
-def read_header(path: Path, data: mmap.mmap) -> list[ArrayInfo]:
+def read_header(path: Path, data: mmap.mmap | bytes) -> list[ArrayInfo]:
     """Read the header of a mapped file; raises ModelError, naming `path`, for a damaged or wrong file."""
     return _Reader(path, data).array_infos()
 
 
-def read_array(data: mmap.mmap, info: ArrayInfo) -> Array:
+def read_array(data: mmap.mmap | bytes, info: ArrayInfo) -> Array:
     """Return one array, read-only: a view of the file, or a new dense array for a sparse one."""
     if info.sparse is None:
         return Place(info.shape, info.dtype, info.offset).read(data)
@@ -111,7 +111,7 @@ def read_array(data: mmap.mmap, info: ArrayInfo) -> Array:
 class _Reader:
     """Walks the header with bounds checks."""
 
-    def __init__(self, path: Path, data: mmap.mmap) -> None:
+    def __init__(self, path: Path, data: mmap.mmap | bytes) -> None:
         self.path, self.data, self.position = path, data, 0
         self.dense_bytes = 0
 
