@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import mmap
 import os
-import resource
+import sys
 from pathlib import Path
 
 from bertsym.errors import BertsymError
+from bertsym.processors import processor_count
+
+try:
+    import resource
+except ImportError:  # Windows, which has no such limits
+    resource = None  # type: ignore[assignment]
 
 _MIB = 1 << 20
 # Measured with mxnet 1.9.1: the lowest limits under which a model of a few KB is exported, predicted and trained.
@@ -23,9 +29,14 @@ _ARENA = 64 * _MIB  # that glibc reserves for each thread, up to eight for each 
 _ARENAS_PER_PROCESSOR = 8
 _STACK = 2 * _MIB  # of a thread where stacks are not limited
 
+#: Whether the system enforces a limit of address space; macOS takes RLIMIT_AS and does not heed it
+CAN_LIMIT = resource is not None and sys.platform != "darwin"
+
 
 def check_address_space(needed: int, threads: int) -> None:
     """Raise BertsymError where the limit leaves less than `needed` bytes, which depend on the OpenMP threads."""
+    if not CAN_LIMIT:
+        return
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
         return
@@ -39,7 +50,7 @@ def check_address_space(needed: int, threads: int) -> None:
 
 def import_bytes(threads: int) -> int:
     """What an import of mxnet maps, enough to infer shapes."""
-    return _LIBRARIES + _BLAS_THREAD * (min(threads, len(os.sched_getaffinity(0))) - 1)
+    return _LIBRARIES + _BLAS_THREAD * (min(threads, processor_count()) - 1)
 
 
 def engine_bytes(workers: int, threads: int) -> int:
@@ -50,10 +61,29 @@ def engine_bytes(workers: int, threads: int) -> int:
 def thread_bytes(workers: int, threads: int) -> int:
     """What the threads of MXNet's engine and their OpenMP threads map."""
     count = _ENGINE_THREADS + workers * threads
-    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0] if CAN_LIMIT else _STACK
     most = os.environ.get("MALLOC_ARENA_MAX", "")
     arenas = int(most) - 1 if most.isdigit() and int(most) else _ARENAS_PER_PROCESSOR * (os.cpu_count() or 1)
-    return count * (_STACK if stack == resource.RLIM_INFINITY else stack) + min(count, arenas) * _ARENA
+    if CAN_LIMIT and stack == resource.RLIM_INFINITY:
+        stack = _STACK
+    return count * stack + min(count, arenas) * _ARENA
+
+
+def limit_growth(nbytes: int) -> None:
+    """Let this process map so many bytes more than it has, where the system can limit that.
+
+    Raises OSError or ValueError when the system refuses the limit.
+    """
+    if CAN_LIMIT:
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        wanted = mapped_bytes() + nbytes
+        resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+def forbid_core_dumps() -> None:
+    """Let a crash of this process write no core file; Windows writes none by itself."""
+    if resource is not None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def mapped_bytes(statm: str = "/proc/self/statm") -> int:

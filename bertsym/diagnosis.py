@@ -16,6 +16,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from bertsym.address_space import CAN_LIMIT
 from bertsym.analysis.known_defects import release_defects
 from bertsym.compat.installing import (
     install_command,
@@ -25,6 +26,7 @@ from bertsym.compat.installing import (
     mxnet_has_wheel,
     system_packages,
 )
+from bertsym.processors import processor_count
 
 OK = "ok"
 NOTE = "note"  #: works, and is worth knowing
@@ -156,9 +158,8 @@ def _mxnet() -> list[Finding]:
         slow = kernel in ("Prescott", "Core2", "Nehalem") and "avx2" in _flags()
         text = f"OpenBLAS kernel {kernel}" + (", slower than this processor allows" if slow else "")
         findings.append(Finding("blas", NOTE if slow else OK, text, "set OPENBLAS_CORETYPE=Haswell" if slow else ""))
-    text = (
-        f"{found['workers']} workers of MXNet's engine, {found['threads']} OpenMP threads, {_processors()} processors"
-    )
+    text = f"{found['workers']} workers of MXNet's engine, {found['threads']} OpenMP threads, "
+    text += f"{processor_count()} processors"
     findings.append(Finding("threads", OK, text))
     findings += [Finding("mxnet fault", NOTE, defect, fix) for defect, fix in release_defects(version)]
     return findings
@@ -211,6 +212,8 @@ def _space() -> Iterator[Finding]:
         text = f"{memory / _GIB:.1f} GiB available"
         fix = "use a smaller batch (finetune --accumulate) where it is not enough"
         yield Finding("memory", NOTE if little else OK, text, fix if little else "")
+    if not CAN_LIMIT:
+        yield Finding("sandbox", NOTE, "this system can't limit its memory", "open untrusted files on Linux")
     for name, folder in (("disk", Path.cwd()), ("temporary files", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free
         little = free < _LITTLE_DISK
@@ -257,12 +260,6 @@ def _flags() -> set[str]:
         return set()
     match = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
     return set(match[1].split()) if match else set()
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _available_memory() -> int | None:

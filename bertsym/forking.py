@@ -11,7 +11,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 _changed = threading.Condition()
@@ -46,6 +46,12 @@ def no_fork() -> Iterator[None]:
 def renew_after_fork(owner: _Renewable) -> None:
     """Call `owner.renew()` in every forked child, as long as the owner lives."""
     _renewables.add(owner)
+
+
+def call_in_children(function: Callable[[], object]) -> None:
+    """Call a function in every forked child; nothing happens on Windows, where no process forks."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)
 
 
 class ForkSafeLock:
@@ -91,4 +97,5 @@ def _after_in_child() -> None:
         owner.renew()
 
 
-os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

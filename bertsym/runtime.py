@@ -21,7 +21,8 @@ from bertsym.address_space import check_address_space, engine_bytes, import_byte
 from bertsym.compat.imports import repair
 from bertsym.compat.installing import library_errors
 from bertsym.errors import ModelError
-from bertsym.forking import no_fork
+from bertsym.forking import call_in_children, no_fork
+from bertsym.processors import processor_count
 
 _PATIENCE = 10.0  # seconds until a worker of MXNet's engine is given up
 
@@ -51,7 +52,7 @@ def prepare_environment() -> list[str]:
     if not _prepared:
         _prepared = True
         # Unset, MXNet takes half of the processors.
-        _set_default("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+        _set_default("OMP_NUM_THREADS", str(processor_count()))
         if "mxnet" not in sys.modules:
             # Executors that run at the same time; each may have several OpenMP threads.
             _set_default("MXNET_CPU_WORKER_NTHREADS", "2")
@@ -81,7 +82,7 @@ def openmp_threads() -> int:
     prepare_environment()
     # One number, or one for each level of nesting; libgomp ignores what is not a number.
     first = os.environ["OMP_NUM_THREADS"].partition(",")[0].strip()
-    return int(first) if first.isdigit() and int(first) else len(os.sched_getaffinity(0))
+    return int(first) if first.isdigit() and int(first) else processor_count()
 
 
 def share_threads(executors: int) -> None:
@@ -111,7 +112,7 @@ def _after_in_child() -> None:
         _sharing, _worker_count = None, "MXNET_MP_WORKER_NTHREADS"
 
 
-os.register_at_fork(after_in_child=_after_in_child)
+call_in_children(_after_in_child)
 
 
 def _on_each_worker(workers: int, call: Callable[[], object]) -> None:

@@ -3,20 +3,26 @@
 libmxnet traps its own segmentation faults and exits with 255; a graph that passed the validator can still cause one.
 The process is started once and reused until it dies. Nothing that it returns is unpickled: answers are JSON, arrays
 are .params files.
+
+SIGALRM limits the time of a call, on Windows a timer of this process. Where the system can't limit memory (macOS,
+Windows), a warning is logged when the sandbox process starts.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
@@ -24,9 +30,10 @@ from typing import IO, Any
 import numpy as np
 
 from bertsym import errors
+from bertsym.address_space import CAN_LIMIT
 from bertsym.errors import BertsymError, ModelError
 from bertsym.execution.engines import ENGINES, STATIC, STATIC_ENGINE, engine_name, find_engine, load_engine
-from bertsym.forking import ForkSafeLock
+from bertsym.forking import ForkSafeLock, call_in_children
 from bertsym.symbol.params import Array, ParamsFile, write_params
 
 #: limits of one call: memory beyond that of the idle process, and seconds
@@ -45,11 +52,16 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
 #: those whose result is a list of arrays
 COMPUTING = ("compute", "compute_loaded")
 
+#: Whether the sandbox process can limit its own time
+HAS_ALARM = hasattr(signal, "SIGALRM")
+
 _TRAPPED = 255  # the exit code of libmxnet's own handler of SIGSEGV and the like
+_NTSTATUS_ERRORS = 0xC0000000  # exit codes of Windows from here on are crashes
 _START = (
     "import sys; engine = sys.argv[1]; sys.path[:] = sys.argv[2:]; "
     "from bertsym.execution.sandbox_worker import main; main(engine)"
 )
+_logger = logging.getLogger(__name__)
 _trusting: ContextVar[bool] = ContextVar("_trusting", default=False)
 
 
@@ -82,6 +94,8 @@ class _Worker:
     """The sandbox process, and the folder that arrays pass through."""
 
     def __init__(self, engine: str) -> None:
+        if not CAN_LIMIT:
+            _warn_of_memory()
         self.engine = engine
         # No TemporaryDirectory, which a forked child would remove when it ends.
         self._folder = tempfile.mkdtemp(prefix="bertsym-")
@@ -95,8 +109,10 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors_file,
-                start_new_session=True,  # an interrupt is for this process, which then ends the other
-                text=True,
+                # An interrupt is for this process, which then ends the other.
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+                encoding="utf-8",
             )
         self._is_ready = False
         self._kept: tuple[Mapping[str, Array] | None, Path] = (None, Path())
@@ -146,14 +162,24 @@ class _Worker:
     def _ask(self, request: Mapping[str, Any], where: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+        seconds, timed_out = request["seconds"], threading.Event()
+
+        def end() -> None:
+            timed_out.set()
+            self._process.kill()
+
+        with _timer(seconds, end):
+            try:
+                self._process.stdin.write(json.dumps(request) + "\n")
+                self._process.stdin.flush()
+                line = self._process.stdout.readline()
+            except OSError:  # BrokenPipeError, and EINVAL on Windows
+                line = ""
         if not line.endswith("\n"):
-            raise ModelError(f"{where}: {_end(self._process.wait(), request['seconds'], ENGINES[self.engine].label)}")
+            code, label = self._process.wait(), ENGINES[self.engine].label
+            if timed_out.is_set() or (HAS_ALARM and code == -signal.SIGALRM):
+                raise ModelError(f"{where}: {label} did not end within {seconds} seconds; --trust sets no limit")
+            raise ModelError(f"{where}: {_end(code, label)}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -227,14 +253,31 @@ def _abandon() -> None:
         _abandoned[-1].abandon()
 
 
-os.register_at_fork(after_in_child=_abandon)
+call_in_children(_abandon)
 
 
-def _end(code: int, seconds: int, engine: str) -> str:
+@functools.cache
+def _warn_of_memory() -> None:
+    _logger.warning("note: this system can't limit the memory of the sandbox; a hostile file may use all of it")
+
+
+@contextlib.contextmanager
+def _timer(seconds: float, function: Callable[[], object]) -> Iterator[None]:
+    """Call a function, in a thread, unless the block ends in time; nothing where the sandbox process has an alarm."""
+    if HAS_ALARM:
+        yield
+        return
+    timer = threading.Timer(seconds, function)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end(code: int, engine: str) -> str:
     """Why the process ended."""
-    if code == -signal.SIGALRM:
-        return f"{engine} did not end within {seconds} seconds; --trust sets no limit"
-    if code >= 0 and code != _TRAPPED:
+    if 0 <= code < _NTSTATUS_ERRORS and code != _TRAPPED:
         return f"the sandbox process ended ({_how(code)}); --trust runs the graph without a sandbox"
     return f"{engine} crashed on it ({_how(code)}): the file is damaged or hostile"
 

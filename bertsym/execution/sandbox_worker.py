@@ -5,26 +5,26 @@ from __future__ import annotations
 import functools
 import json
 import os
-import resource
 import signal
 import sys
 from collections.abc import Mapping
 from typing import Any
 
-from bertsym.address_space import check_address_space, engine_bytes, mapped_bytes, thread_bytes
+from bertsym.address_space import check_address_space, engine_bytes, forbid_core_dumps, limit_growth, thread_bytes
 from bertsym.errors import BertsymError, ModelError
 from bertsym.execution.engines import ENGINES, load_engine
-from bertsym.execution.sandbox import COMPUTING, FUNCTIONS
+from bertsym.execution.sandbox import COMPUTING, FUNCTIONS, HAS_ALARM
 from bertsym.runtime import engine_workers, openmp_threads
 from bertsym.symbol.params import ParamsFile, write_params
 
 
 def main(name: str) -> None:
     """Load an engine and answer requests, one after the other, on what was standard output: mxnet prints there too."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    answers = os.fdopen(os.dup(1), "w")
+    if HAS_ALARM:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     os.dup2(2, 1)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    forbid_core_dumps()
 
     def send(answer: dict[str, Any]) -> None:
         answers.write(json.dumps(answer) + "\n")
@@ -48,12 +48,14 @@ def _answer(engine: str, request: Mapping[str, Any]) -> dict[str, Any]:
     assert name in FUNCTIONS
     function = getattr(load_engine(engine), name)
     try:
-        _limit_memory(request["bytes"])
+        # Besides the threads that MXNet may still start.
+        limit_growth(thread_bytes(engine_workers(), openmp_threads()) + request["bytes"])
     except (OSError, ValueError) as error:
         return _error(
             BertsymError(f"the sandbox can't limit its memory: {error}; --trust runs the graph without limits")
         )
-    signal.alarm(request["seconds"])
+    if HAS_ALARM:  # elsewhere the parent ends this process
+        signal.alarm(request["seconds"])
     try:
         if FUNCTIONS[name] and engine == "mxnet":
             _check_engine()
@@ -73,7 +75,8 @@ def _answer(engine: str, request: Mapping[str, Any]) -> dict[str, Any]:
         what = f"{ENGINES[engine].label} can't run it: {type(error).__name__}: {reason}"
         return _error(ModelError(f"{arguments['where']}: {what}"))
     finally:
-        signal.alarm(0)
+        if HAS_ALARM:
+            signal.alarm(0)
 
 
 @functools.cache
@@ -85,10 +88,3 @@ def _check_engine() -> None:
 
 def _error(error: BertsymError) -> dict[str, Any]:
     return {"error": type(error).__name__, "message": str(error)}
-
-
-def _limit_memory(nbytes: int) -> None:
-    """Let the process grow by so much from where it is, besides the threads that MXNet may still start."""
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    wanted = mapped_bytes() + thread_bytes(engine_workers(), openmp_threads()) + nbytes
-    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
