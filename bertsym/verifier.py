@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib.metadata
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -314,9 +315,11 @@ def _loadings(bundle: Bundle, symbol: str) -> Iterator[tuple[str, str, Callable[
 
 
 def _keep_freed_blocks(size: int) -> None:
-    """Let the C library keep what is freed for the next one up to this size only, and give larger blocks back."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # of glibc
-    if mallopt:
+    """Let glibc keep what is freed for the next one up to this size only, and give larger blocks back.
+
+    Other C libraries have no such setting; more memory may stay in use there.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(_MMAP_THRESHOLD, size)
 
 

@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -94,6 +95,7 @@ def _announce(context: click.Context, option: click.Parameter, verbose: bool) ->
 
 _VERBOSE = "bertsym.verbose"
 _COMPLETION = "_BERTSYM_COMPLETE"  # set by the shell that asks for completions, which click then prints
+_RETRY = 0.01  # seconds until a signal that arrived in a destructor is handled
 _CLEARING_UP = 1.0  # seconds after a signal in which another one changes nothing
 # Accepted before and after the name of the command.
 verbose_option = click.Option(
@@ -205,6 +207,7 @@ class _Stopped(BaseException):
 def _stoppable() -> Iterator[None]:
     pending: list[int] = []
     raised = -_CLEARING_UP
+    has_alarm = hasattr(signal, "SIGALRM")
 
     def stop(number: int, frame: Any) -> None:
         nonlocal raised
@@ -213,8 +216,11 @@ def _stoppable() -> Iterator[None]:
         # Python drops an exception that is raised in a destructor, and mxnet's arrays have one: try again later.
         while frame is not None:
             if frame.f_code.co_name == "__del__":
-                pending[:] = [number]
-                signal.setitimer(signal.ITIMER_REAL, 0.01)
+                if has_alarm:
+                    pending[:] = [number]
+                    signal.setitimer(signal.ITIMER_REAL, _RETRY)
+                else:  # Windows
+                    threading.Timer(_RETRY, signal.raise_signal, [number]).start()
                 return
             frame = frame.f_back
         raised = time.monotonic()
@@ -223,14 +229,17 @@ def _stoppable() -> Iterator[None]:
     def retry(_: int, frame: Any) -> None:
         stop(pending[0], frame)
 
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # by nohup
-        numbers.remove(signal.SIGHUP)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # nohup ignores SIGHUP; Windows has none.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     previous = {number: signal.signal(number, stop) for number in numbers}
-    previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, retry)
+    if has_alarm:
+        previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, retry)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if has_alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -215,7 +215,7 @@ def _write(model: Model, sample: Mapping[str, Array], inputs: list[Tensor], outp
     onnx.save(converted, str(path), save_as_external_data=large, location=_data_path(path).name)
     for file in filter(Path.exists, (path, _data_path(path))):
         shutil.copymode(path, file)  # onnx lets only the owner read the parameters
-        with open(file, "rb") as written:
+        with open(file, "r+b") as written:  # Windows syncs what is open for writing
             os.fsync(written.fileno())
     del converted
     with _onnx_errors(model.name, "onnx refuses the converted model"):

@@ -28,10 +28,20 @@ def encode(predict: Callable[[Features], Array], features: Features) -> Array:
             if chunk[0].nbytes * len(features) > _MAX_IN_MEMORY:
                 with tempfile.TemporaryFile() as file:  # exists as long as it is mapped
                     # On a full disk this raises an error; writing to a mapped page would raise SIGBUS.
-                    os.posix_fallocate(file.fileno(), 0, chunk[0].nbytes * len(features))
+                    _allocate(file.fileno(), chunk[0].nbytes * len(features))
                     encodings = np.memmap(file, np.float32, "w+", shape=shape)
             else:
                 encodings = np.empty(shape, np.float32)
         encodings[start : start + len(chunk)] = chunk
     assert encodings is not None
     return encodings
+
+
+def _allocate(file: int, size: int) -> None:
+    """Reserve the blocks of an empty file; macOS and Windows have no call for that, so zeros are written."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+        return
+    block = bytes(1 << 20)
+    while size > 0:
+        size -= os.write(file, block[:size])

@@ -195,7 +195,7 @@ class JsonProgress:
             return
         try:
             if self._stream is None:
-                self._stream = self._path.open("a" if self._append else "w", encoding="utf-8")
+                self._stream = self._path.open("a" if self._append else "w", encoding="utf-8", newline="\n")
             print(json.dumps(record), file=self._stream, flush=True)
         except OSError as error:
             self._has_failed = True

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+_SIGNALS = [number for number in (signal.SIGINT, signal.SIGTERM, _HANGUP) if number is not None]
 
 
 class StopRequest:
@@ -45,7 +46,7 @@ def deferred_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
             # nohup makes a process ignore SIGHUP; that is left as it is.
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            if number != _HANGUP or signal.getsignal(number) is not signal.SIG_IGN:
                 previous[number] = signal.signal(number, record)
     try:
         yield request
