@@ -11,7 +11,7 @@ class_path() {
     build=$(build_folder "$(basename "$1")") || exit 3
     shift
     need java "apt-get install openjdk-17-jdk-headless"
-    stamp=$(cat "$pom" "$@" | sha256sum)
+    stamp=$(cat "$pom" "$@" | cksum)
     if [ "$(cat "$build/stamp" 2>/dev/null)" != "$stamp" ]; then
         need mvn "apt-get install maven"
         [ $# = 0 ] || need javac "apt-get install openjdk-17-jdk-headless"
