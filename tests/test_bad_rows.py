@@ -30,7 +30,7 @@ BAD = {
         (b"\x01\x02\tx", "a text without any token (only control characters?)"),
     ],
     "csv": [
-        (b'the cat,"x', "not valid CSV: unexpected end of data"),
+        (b'the cat,"x', "not valid CSV: unexpected end of data (the quoted cell that begins on line 4 never ends)"),
         (b'"the \xff cat",x', "not UTF-8 text (byte 5 of the line)"),
         (b'"the "cat" sat",x', "not valid CSV: ',' expected after '\"'"),
         (b"the cat", "1 columns, 2 expected"),

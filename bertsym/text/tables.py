@@ -71,6 +71,20 @@ def _without_end(line: str) -> str:
     return line.removesuffix("\n").removesuffix("\r")
 
 
+def _last_opened_quote(lines: Sequence[str]) -> int:
+    """Find the line, by its index, on which the CSV cell begins that never ends; -1 if every cell ends."""
+    opened = -1
+    for i, line in enumerate(lines):
+        position = 0
+        while found := re.compile(r'(?:^|,)"' if opened < 0 else r'""|"').search(line, position):
+            position = found.end()
+            if opened < 0:
+                opened = i
+            elif found[0] == '"':
+                opened = -1
+    return opened
+
+
 class Table:
     """The rows of one file or stream, read lazily.
 
@@ -181,22 +195,26 @@ class Table:
 
     def _csv_fields(self, lines: Iterable[tuple[int, str | DataError]]) -> Iterator[tuple[int, list[str] | DataError]]:
         errors: list[DataError] = []  # in the lines of a row
+        taken: list[str] = []  # lines of the row
 
         def texts() -> Iterator[str]:
             for _, line in lines:
                 if isinstance(line, DataError):
                     errors.append(line)
-                yield "\n" if isinstance(line, DataError) else line
+                taken.append("\n" if isinstance(line, DataError) else line)
+                yield taken[-1]
 
         csv.field_size_limit(_LONGEST_LINE)
         reader = csv.reader(texts(), strict=True)
         while True:
             start = reader.line_num + 1
+            taken.clear()
             try:
                 fields = next(reader, None)
             except csv.Error as error:
-                lines_lost = reader.line_num - start + 1
-                lost = f" (a quotation mark that is not closed, over {lines_lost} lines)" if lines_lost > 1 else ""
+                lost = f" (a quotation mark that is not closed, over {len(taken)} lines)" if len(taken) > 1 else ""
+                if str(error) == "unexpected end of data":
+                    lost = f" (the quoted cell that begins on line {start + _last_opened_quote(taken)} never ends)"
                 yield start, self.error(start, f"not valid CSV: {error}{lost}")
                 continue
             if fields is None:
