@@ -1,7 +1,7 @@
-"""The address space that MXNet needs, compared with its limit (``ulimit -v``) before MXNet is imported.
+"""Check the limit of the address space (``ulimit -v``) before MXNet is imported.
 
-Where its threads can't start, or their first allocation fails, MXNet ends the process by SIGSEGV or SIGABRT, or waits
-for ever.
+If MXNet can't start its threads, or their first allocation fails, it kills the process with SIGSEGV or SIGABRT, or
+hangs.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ except ImportError:  # Windows, which has no such limits
     resource = None  # type: ignore[assignment]
 
 _MIB = 1 << 20
-# Measured with mxnet 1.9.1: the lowest limits under which a model of a few KB is exported, predicted and trained.
-_LIBRARIES = 380 * _MIB  # mxnet and what it loads
-_BLAS_THREAD = 130 * _MIB  # for each thread of its OpenBLAS but the first
-_MODEL = 250 * _MIB  # graphs, and arrays of a tiny model
-_ENGINE_THREADS = 6  # besides the workers
-_ARENA = 64 * _MIB  # that glibc reserves for each thread, up to eight for each processor
+# Measured with mxnet 1.9.1: the lowest limits under which export, predict and finetune work with a model of a few KB.
+_LIBRARIES = 380 * _MIB  # mxnet and the libraries that it loads
+_BLAS_THREAD = 130 * _MIB  # per thread of OpenBLAS, except the first
+_MODEL = 250 * _MIB  # graphs and arrays of a tiny model
+_ENGINE_THREADS = 6  # in addition to the workers
+_ARENA = 64 * _MIB  # reserved by glibc per thread, up to eight per processor
 _ARENAS_PER_PROCESSOR = 8
-_STACK = 2 * _MIB  # of a thread where stacks are not limited
+_STACK = 2 * _MIB  # stack of a thread if the size of stacks is unlimited
 
 #: Whether the system enforces a limit of address space; macOS takes RLIMIT_AS and does not heed it
 CAN_LIMIT = resource is not None and sys.platform != "darwin"
 
 
 def check_address_space(needed: int, threads: int) -> None:
-    """Raise BertsymError where the limit leaves less than `needed` bytes, which depend on the OpenMP threads."""
+    """Raise BertsymError if the limit leaves fewer than the `needed` bytes for this number of OpenMP threads."""
     if not CAN_LIMIT:
         return
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
@@ -49,17 +49,17 @@ def check_address_space(needed: int, threads: int) -> None:
 
 
 def import_bytes(threads: int) -> int:
-    """What an import of mxnet maps, enough to infer shapes."""
+    """Return the bytes that an import of mxnet maps; they suffice to infer shapes."""
     return _LIBRARIES + _BLAS_THREAD * (min(threads, processor_count()) - 1)
 
 
 def engine_bytes(workers: int, threads: int) -> int:
-    """What is mapped besides when a tiny model is computed, with so many workers and OpenMP threads of each."""
+    """Return the bytes that are mapped in addition to run a tiny model; `threads` is per worker."""
     return _MODEL + thread_bytes(workers, threads)
 
 
 def thread_bytes(workers: int, threads: int) -> int:
-    """What the threads of MXNet's engine and their OpenMP threads map."""
+    """Return the bytes that the threads of MXNet's engine and their OpenMP threads map."""
     count = _ENGINE_THREADS + workers * threads
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0] if CAN_LIMIT else _STACK
     most = os.environ.get("MALLOC_ARENA_MAX", "")
@@ -87,7 +87,7 @@ def forbid_core_dumps() -> None:
 
 
 def mapped_bytes(statm: str = "/proc/self/statm") -> int:
-    """Address space of this process; found by trying limits where /proc is absent."""
+    """Return the size of this process's address space; without /proc, by bisecting the limit."""
     try:
         return int(Path(statm).read_text(encoding="ascii").split()[0]) * mmap.PAGESIZE
     except OSError:

@@ -1,4 +1,4 @@
-"""Reading files that others made: regular ones, of a sensible size, that lie where they seem to."""
+"""Read untrusted files: only regular files of limited size, without path traversal by links."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from bertsym.errors import ModelError
 
-MAX_TEXT = 1 << 26  #: bytes of a text or JSON file; the vocabulary of the largest multilingual BERT has a 30th of it
+MAX_TEXT = 1 << 26  #: bytes of a text or JSON file; 30 times the vocabulary of the largest multilingual BERT
 #: Whether the system moves and removes open files, as POSIX systems do; Windows refuses
 CAN_MOVE_OPEN = hasattr(os, "fork")
 
@@ -21,7 +21,7 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def open_regular(path: str | Path) -> BinaryIO:
-    """Open a file for reading; raises OSError, and ModelError for a pipe or device, on which reading might not end."""
+    """Open a regular file for reading; raises OSError, and ModelError for a pipe or device, which might never end."""
     handle = os.open(path, _READ)
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
@@ -33,7 +33,7 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 
 def refuse_lfs_pointer(path: str | Path, start: bytes) -> None:
-    """Raise ModelError if a file that begins with `start` is a Git LFS pointer, which a clone without LFS leaves."""
+    """Raise ModelError if a file that begins with `start` is a Git LFS pointer, as in a clone without Git LFS."""
     if start.startswith(_LFS_POINTER):
         raise ModelError(
             f"{path}: a Git LFS pointer instead of the file; run `git lfs pull` in its repository, or download the file"
@@ -41,18 +41,18 @@ def refuse_lfs_pointer(path: str | Path, start: bytes) -> None:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Read a text file whole; raises OSError, and ModelError for more than MAX_TEXT bytes and for a Git LFS pointer."""
+    """Read all bytes of a text file; raises OSError, and ModelError for over MAX_TEXT bytes or a Git LFS pointer."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_TEXT:
             raise ModelError(f"{path}: more than {MAX_TEXT >> 20} MiB")
-        content = file.read(size)  # no more, where it grows, and no larger buffer
+        content = file.read(size)  # bounded, in case the file grows
     refuse_lfs_pointer(path, content)
     return content
 
 
 def check_inside(path: Path, folders: Iterable[Path]) -> None:
-    """Raise ModelError for a link that escapes all `folders`; a missing file passes."""
+    """Raise ModelError for a link that escapes all `folders`; a missing file is accepted."""
     target = path.resolve()
     if not any(target.is_relative_to(folder.resolve()) for folder in folders):
         raise ModelError(f"{path}: a link that escapes its folder, to {target}")

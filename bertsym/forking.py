@@ -1,8 +1,8 @@
-"""Forks of a process whose other threads use MXNet or hold locks.
+"""Make fork() safe while other threads use MXNet or hold locks.
 
-A fork copies the forking thread alone: what another thread has locked, here or inside of libmxnet, stays locked for
-ever in the child. And MXNet 1.9.1, which stops its engine for a fork, drops operators that another thread pushes
-meanwhile. So a fork waits until no other thread is within `no_fork`, and no thread enters it during a fork.
+A fork copies only the forking thread: locks that another thread holds, in Python or in libmxnet, stay locked forever in
+the child. And MXNet 1.9.1, which stops its engine for a fork, drops operators that another thread pushes meanwhile.
+So a fork waits until no other thread is inside `no_fork`, and no thread enters `no_fork` during a fork.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 _changed = threading.Condition()
-_sections: dict[int, int] = {}  # thread -> number of `no_fork` that it is within
-_forks = 0  # threads that fork, or wait to
+_sections: dict[int, int] = {}  # thread -> depth of its nested `no_fork` blocks
+_forks = 0  # number of threads that fork or wait to fork
 
 
 class _Renewable(Protocol):
@@ -28,7 +28,7 @@ _renewables: weakref.WeakSet[_Renewable] = weakref.WeakSet()
 
 @contextlib.contextmanager
 def no_fork() -> Iterator[None]:
-    """Let forks by other threads wait, and wait for one that has begun; may be nested."""
+    """Delay forks by other threads, after waiting for a fork that has begun; may be nested."""
     thread = threading.get_ident()
     with _changed:
         _changed.wait_for(lambda: not _forks or thread in _sections)
@@ -44,7 +44,7 @@ def no_fork() -> Iterator[None]:
 
 
 def renew_after_fork(owner: _Renewable) -> None:
-    """Call `owner.renew()` in every forked child, as long as the owner lives."""
+    """Call `owner.renew()` in every forked child while `owner` is alive; holds a weak reference."""
     _renewables.add(owner)
 
 
@@ -55,7 +55,7 @@ def call_in_children(function: Callable[[], object]) -> None:
 
 
 class ForkSafeLock:
-    """A lock, for ``with``, that is free in a forked child unless the forking thread holds it."""
+    """A lock, used by ``with``, that a forked child finds released unless the forking thread holds it."""
 
     def __init__(self) -> None:
         self._lock, self._owner = threading.Lock(), 0
@@ -70,7 +70,7 @@ class ForkSafeLock:
         self._lock.release()
 
     def renew(self) -> None:
-        """Forget a thread that the child does not have."""
+        """Release the lock if a thread held it that does not exist in the child."""
         if self._owner != threading.get_ident():
             self._lock, self._owner = threading.Lock(), 0
 

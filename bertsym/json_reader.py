@@ -1,4 +1,4 @@
-"""JSON that others wrote: parsed without ambiguity, and read by type, with the file and the key in every error."""
+"""Parse untrusted JSON without ambiguity and read it by type; every error names the file and the key."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 from bertsym.errors import BertsymError, ModelError
 from bertsym.files import read_bytes
 
-MAX_DEPTH = 64  #: nested arrays and objects; deeper ones would exhaust Python's stack where code recurses
-MAX_DIGITS = 1000  #: of a number; Python's own limit is 4300 and depends on the environment
+MAX_DEPTH = 64  #: levels of nesting; more would exhaust Python's stack in recursive code
+MAX_DIGITS = 1000  #: digits of a number; Python's own limit is 4300 and depends on the environment
 MAX_FILE_NAME = 255  #: bytes
-MAX_INTEGER = 2**53  #: every JSON parser reads integers up to it exactly
+MAX_INTEGER = 2**53  #: the largest integer that every JSON parser reads exactly
 
 _SHOWN = 60  # characters of a value in a message
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON that no other parser can read differently; control characters in strings are allowed.
+    """Parse JSON and refuse what parsers read differently; control characters in strings are allowed.
 
-    Raises ValueError for text that is not JSON, a repeated key, half of a surrogate pair in a string, NaN or an
-    infinity, a number of more than MAX_DIGITS digits, and more than MAX_DEPTH levels.
+    Raises ValueError for text that is not JSON, a repeated key, a lone surrogate in a string, NaN or an infinity, a
+    number of more than MAX_DIGITS digits, and more than MAX_DEPTH levels of nesting.
     """
     repeated: list[tuple[dict[str, Any], str]] = []
 
@@ -60,22 +60,22 @@ def parse_json(text: str) -> Any:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise ValueError("a string has half of a surrogate pair, which is not valid Unicode") from None
+            raise ValueError("a string has a lone surrogate, which is not valid Unicode") from None
     return value
 
 
 def read_json(path: str | Path, error: type[BertsymError] = ModelError) -> JsonValue:
-    """Read the JSON object of a file; raises `error`, naming the file, also where it does not exist."""
+    """Read a file that holds a JSON object; raises `error`, which names the file, also if the file does not exist."""
     return json_object(_read_text(path, error), str(path), error)
 
 
 def read_json_array(path: str | Path, error: type[BertsymError] = ModelError) -> JsonValue:
-    """Read the JSON array of a file; raises `error` as `read_json` does."""
+    """Read a file that holds a JSON array; raises `error` as `read_json` does."""
     return _parse(_read_text(path, error), str(path), error, list, "a JSON array")
 
 
 def json_object(text: str, where: str, error: type[BertsymError] = ModelError) -> JsonValue:
-    """Parse the text of a JSON object; raises `error`, which begins with `where`."""
+    """Parse a text that holds a JSON object; raises `error`, whose message begins with `where`."""
     return _parse(text, where, error, dict, "a JSON object")
 
 
@@ -110,13 +110,13 @@ class JsonValue:
     The methods that read a type raise `error` for a value of another type.
     """
 
-    raw: Any  #: as Python's json module represents it
+    raw: Any  #: the value in the types of Python's json module
     where: str
     path: str = ""
     error: type[BertsymError] = ModelError
 
     def __getitem__(self, key: str) -> JsonValue:
-        """The value of a key of an object; raises `error` where the key is missing."""
+        """Return the value of an object's key; raises `error` if the key is missing."""
         self._check(dict, "an object")
         if key not in self.raw:
             raise self.fault(f"the key {_shown(key)} is missing")
@@ -127,17 +127,17 @@ class JsonValue:
         return key in self.raw
 
     def get(self, key: str, default: Any = None) -> JsonValue:
-        """The value of a key of an object, or `default` where the key is missing."""
+        """Return the value of an object's key, or `default` if the key is missing."""
         self._check(dict, "an object")
         return JsonValue(self.raw.get(key, default), self.where, _join_path(self.path, key), self.error)
 
     def items(self) -> Iterator[tuple[str, JsonValue]]:
-        """Keys and values of an object."""
+        """Iterate over the keys and values of an object."""
         self._check(dict, "an object")
         return ((key, self[key]) for key in self.raw)
 
     def elements(self, least: int = 0, most: int | None = None) -> list[JsonValue]:
-        """Elements of an array of `least` to `most` elements."""
+        """Return the elements of an array of `least` to `most` elements."""
         self._check(list, "an array")
         if not least <= len(self.raw) <= (len(self.raw) if most is None else most):
             raise self.fault(f"{len(self.raw)} elements, expected {_range(least, most)}")
@@ -157,56 +157,56 @@ class JsonValue:
         return isinstance(self.raw, str)
 
     def optional(self, read: Callable[[JsonValue], T]) -> T | None:
-        """What `read` makes of the value; None for null."""
+        """Return `read(value)`, or None for null."""
         return None if self.is_null else read(self)
 
     def object(self) -> dict[str, Any]:
-        """An object as a dictionary, whose values are not checked."""
+        """Return an object as a dictionary; its values are not checked."""
         self._check(dict, "an object")
         found: dict[str, Any] = self.raw
         return found
 
     def text(self) -> str:
-        """A string."""
+        """Return a string."""
         self._check(str, "a string")
         found: str = self.raw
         return found
 
     def texts(self) -> tuple[str, ...]:
-        """An array of strings."""
+        """Return an array of strings."""
         self._check(list, "an array")
         if not all(type(element) is str for element in self.raw):
             return tuple(element.text() for element in self.elements())  # which names the element
         return tuple(self.raw)
 
     def choice(self, *choices: T) -> T:
-        """One of several values: strings, numbers, booleans or None, which stands for null."""
+        """Return the value, which must be one of `choices`: strings, numbers, booleans or None for null."""
         for choice in choices:
             if type(choice) is type(self.raw) and choice == self.raw:
                 return choice
         raise self.fault(f"{_shown(self.raw)} is not one of {', '.join(map(_shown, choices))}")
 
     def file_name(self) -> str:
-        """A string that names a file in the same folder."""
+        """Return a file name: a string without a path."""
         name = self.text()
         if name in ("", ".", "..") or set(name) & set("/\\\0") or len(name.encode()) > MAX_FILE_NAME:
             raise self.fault(f"{_shown(name)} is not a file name")
         return name
 
     def boolean(self) -> bool:
-        """True or false."""
+        """Return a boolean."""
         self._check(bool, "true or false")
         return bool(self.raw)
 
     def integer(self, least: int = -MAX_INTEGER, most: int = MAX_INTEGER) -> int:
-        """An integer from `least` to `most`; 1.0 is not one."""
+        """Return an integer from `least` to `most`; 1.0 is not an integer."""
         self._check(int, "an integer")
         if not least <= self.raw <= most:
             raise self.fault(f"{_shown(self.raw)} is not in the range {least} to {most}")
         return int(self.raw)
 
     def number(self, least: float = -math.inf, most: float = math.inf) -> float:
-        """A finite number from `least` to `most`; an integer stays an int."""
+        """Return a finite number from `least` to `most`; an integer stays an int."""
         if type(self.raw) not in (int, float):
             raise self.fault(f"{_shown(self.raw)} is not a number")
         # An int of hundreds of digits compares with a float, but does not convert to one.
@@ -216,7 +216,7 @@ class JsonValue:
         return found
 
     def fault(self, message: str) -> BertsymError:
-        """An error about the value, to be raised; its text begins with the file and the path of the key."""
+        """Return an error about the value, whose message begins with the file and the path of the key."""
         return self.error(": ".join(part for part in (self.where, self.path, message) if part))
 
     def _check(self, kind: type, name: str) -> None:
@@ -224,18 +224,18 @@ class JsonValue:
             raise self.fault(f"{_shown(self.raw)} is not {name}")
 
 
-_LARGEST = 1.7976931348623157e308  # of float64
+_LARGEST = 1.7976931348623157e308  # the largest finite float64
 
 
 def _join_path(path: str, key: str) -> str:
-    """The path of a key as one would write it in JavaScript: ``files["symbol.json"].size``."""
+    """Append a key to a path, in JavaScript's notation: ``files["symbol.json"].size``."""
     if _IDENTIFIER.fullmatch(key):
         return f"{path}.{key}" if path else key
     return f"{path}[{_shown(key)}]"
 
 
 def _shown(value: Any) -> str:
-    """A value in a message: as JSON, on one line, and not long."""
+    """Format a value for a message: as JSON on one line, shortened."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "an array"
     value = value[: 2 * _SHOWN] if isinstance(value, str) else value
@@ -290,7 +290,7 @@ def _check_depth(value: Any) -> None:
 
 
 def _objects(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """All objects in a value, with their paths."""
+    """Yield every object in a value, with its path."""
     if isinstance(value, dict):
         yield path, value
         for key, inner in value.items():

@@ -1,6 +1,7 @@
-"""What must happen before mxnet is imported; ``mx`` and ``nlp`` of this module do it when they are first used.
+"""Import mxnet and gluonnlp lazily, in a prepared environment.
 
-So ``--help`` and usage errors do not pay for the import. Variables that the user has set are never overridden.
+``mx`` and ``nlp`` import the libraries on first use, so that ``--help`` and usage errors do not pay for the import.
+Environment variables that the user has set are never overridden.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from bertsym.errors import ModelError
 from bertsym.forking import call_in_children, no_fork
 from bertsym.processors import processor_count
 
-_PATIENCE = 10.0  # seconds until a worker of MXNet's engine is given up
+_PATIENCE = 10.0  # seconds to wait for the workers of MXNet's engine
 
 _settings: list[str] = []
 _prepared = False
-_sharing: int | None = None  # executors among which the threads are divided
-_sharing_lock = threading.Lock()  # tasks of two calls would wait for each other's workers
+_sharing: int | None = None  # number of executors that share the threads
+_sharing_lock = threading.Lock()  # without it, tasks of two calls wait for each other's workers
 _worker_count = "MXNET_CPU_WORKER_NTHREADS"  # the variable that MXNet reads
 
 
@@ -39,32 +40,32 @@ def is_installed(name: str) -> bool:
         return True
     try:
         return importlib.util.find_spec(name) is not None
-    except ImportError:  # an import hook forbids it
+    except ImportError:  # raised by an import hook
         return False
 
 
 def prepare_environment() -> list[str]:
-    """Set threads and BLAS kernel for mxnet and restore names of numpy; return what was set, one ``NAME=value`` each.
+    """Set threads and BLAS kernel for mxnet and restore removed names of numpy; return the settings as ``NAME=value``.
 
-    Does nothing the second time, and cannot change libraries that are already loaded.
+    A second call changes nothing. Libraries that are already loaded are not affected.
     """
     global _prepared
     if not _prepared:
         _prepared = True
-        # Unset, MXNet takes half of the processors.
+        # MXNet's own default is half of the processors.
         _set_default("OMP_NUM_THREADS", str(processor_count()))
         if "mxnet" not in sys.modules:
             # Executors that run at the same time; each may have several OpenMP threads.
             _set_default("MXNET_CPU_WORKER_NTHREADS", "2")
-        # Short spinning: the threads of one operator are awake when the next one begins, and idle ones give their
-        # processor back. Without the policy, libgomp spins next to nothing where it has more threads than processors,
-        # as with several workers of the engine.
+        # Spin briefly: threads are still awake when the next operator begins, and idle threads free their processor.
+        # Without the active policy, libgomp hardly spins if it has more threads than processors, as it does with
+        # several workers of the engine.
         _set_default("OMP_WAIT_POLICY", "active")
         _set_default("GOMP_SPINCOUNT", "20000")
         if _has_avx2():
-            # The OpenBLAS inside mxnet's wheel falls back to a slow kernel on processors newer than itself.
+            # The OpenBLAS in mxnet's wheel falls back to a slow kernel on processors that are newer than OpenBLAS.
             _set_default("OPENBLAS_CORETYPE", "Haswell")
-        # "Subgraph backend MKLDNN is activated" at every bind.
+        # Otherwise MXNet prints "Subgraph backend MKLDNN is activated" at every bind.
         _set_default("MXNET_SUBGRAPH_VERBOSE", "0")
         if repaired := repair():
             _settings.append("restored " + ", ".join(repaired))
@@ -72,24 +73,24 @@ def prepare_environment() -> list[str]:
 
 
 def engine_workers() -> int:
-    """How many executors MXNet runs at a time on the CPU."""
+    """Return the number of executors that MXNet runs at a time on the CPU."""
     prepare_environment()
     return int(os.environ.get(_worker_count, "1"))
 
 
 def openmp_threads() -> int:
-    """The OpenMP threads of one of these workers."""
+    """Return the number of OpenMP threads of one of MXNet's workers."""
     prepare_environment()
-    # One number, or one for each level of nesting; libgomp ignores what is not a number.
+    # One number, or one per level of nesting; libgomp ignores a value that is not a number.
     first = os.environ["OMP_NUM_THREADS"].partition(",")[0].strip()
     return int(first) if first.isdigit() and int(first) else processor_count()
 
 
 def share_threads(executors: int) -> None:
-    """Divide the OpenMP threads, OMP_NUM_THREADS, among so many executors that run at the same time on the CPU.
+    """Divide the OpenMP threads, OMP_NUM_THREADS, among `executors` that run at the same time on the CPU.
 
-    MXNet counts them for each worker of its engine, so that the number can be changed while it is idle. Nothing
-    changes where there is one worker, as after an import of mxnet before bertsym.
+    Each worker of MXNet's engine has its own number of threads, which can be changed while the worker is idle.
+    Nothing changes if there is one worker, as when mxnet is imported before bertsym.
     """
     global _sharing
     with no_fork(), _sharing_lock:
@@ -98,7 +99,7 @@ def share_threads(executors: int) -> None:
             return
         try:
             openmp = ctypes.CDLL("libgomp.so.1")
-        except OSError:  # an mxnet with another OpenMP
+        except OSError:  # this mxnet uses another OpenMP
             return
         threads = max(1, openmp_threads() // executors)
         _on_each_worker(workers, lambda: openmp.omp_set_num_threads(threads))
@@ -106,7 +107,7 @@ def share_threads(executors: int) -> None:
 
 
 def _after_in_child() -> None:
-    """Follow MXNet, which restarts its engine in a forked child with another number of workers."""
+    """Read the variable that MXNet uses in a forked child, where it restarts its engine."""
     global _sharing, _worker_count
     if "mxnet" in sys.modules:
         _sharing, _worker_count = None, "MXNET_MP_WORKER_NTHREADS"
@@ -116,8 +117,8 @@ call_in_children(_after_in_child)
 
 
 def _on_each_worker(workers: int, call: Callable[[], object]) -> None:
-    """Call something once on each worker of the engine for the CPU, when nothing else runs there."""
-    # None ends before all have begun, so each worker takes one.
+    """Call `call` once on each CPU worker of the idle engine."""
+    # No task ends before all have begun, so each worker takes one task.
     together, ended = threading.Barrier(workers, timeout=_PATIENCE), threading.Semaphore(0)
 
     def task(context: object, parameter: object) -> None:
@@ -138,19 +139,19 @@ def _on_each_worker(workers: int, call: Callable[[], object]) -> None:
 
 @contextlib.contextmanager
 def mxnet_errors(where: str) -> Iterator[None]:
-    """Use libmxnet: what it raises on a graph becomes a ModelError of one line, and forks by other threads wait."""
+    """Convert errors of libmxnet to one-line ModelErrors, and delay forks by other threads."""
     try:
         with no_fork():
             yield
     except Exception as error:
-        # Module's bind makes a RuntimeError of it.
+        # Module.bind raises a RuntimeError instead.
         if type(error).__name__ != "MXNetError" and not str(error).startswith("simple_bind error"):
             raise
         raise ModelError(f"{where}: MXNet can't run it: {_reason(str(error))}") from None
 
 
 def _reason(message: str) -> str:
-    """What MXNet says, in one line: without its stack, time stamps, places in its sources and lists of arguments."""
+    """Shorten MXNet's message to one line, without stack trace, time stamps, source lines and lists of arguments."""
     lines = [line.strip() for line in message.splitlines() if line.strip()] or [message]
     text = lines[-1]
     if text.startswith(", in operator") and "MXNetError: " in message:
@@ -162,7 +163,7 @@ def _reason(message: str) -> str:
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Drop what libmxnet itself prints, such as "Loading symbol saved by previous version"."""
+    """Silence the messages that libmxnet prints, such as "Loading symbol saved by previous version"."""
     try:
         sys.stderr.flush()
         kept = os.dup(2)
@@ -170,7 +171,7 @@ def quiet_stderr() -> Iterator[None]:
         yield
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    with no_fork():  # a child would keep the stream silenced
+    with no_fork():  # otherwise a child would stay silenced
         try:
             os.dup2(nowhere, 2)
             yield
@@ -182,13 +183,13 @@ def quiet_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_fusion() -> Iterator[None]:
-    """Bind operators one by one instead of fused by oneDNN.
+    """Bind without oneDNN's operator fusion.
 
-    Where a graph ends in a FullyConnected and in its activation too, MXNet 1.9.1 fuses them nevertheless and
-    gives the first for both.
+    If both a FullyConnected and its activation are outputs of a graph, MXNet 1.9.1 fuses them nevertheless and
+    returns the FullyConnected for both.
     """
     name = "MXNET_SUBGRAPH_BACKEND"
-    with no_fork():  # a child would keep the variable
+    with no_fork():  # otherwise a child would keep the variable
         kept = os.environ.get(name)
         os.environ[name] = "NONE"
         try:
@@ -216,7 +217,7 @@ def _has_avx2() -> bool:
 
 @contextlib.contextmanager
 def _as_worker() -> Iterator[None]:
-    """Keep the import of mxnet from starting a parameter server of its own, which unpickles what it is sent."""
+    """Keep the import of mxnet from starting a parameter server, which would unpickle untrusted data."""
     role = os.environ.get("DMLC_ROLE")
     if role is not None:
         os.environ["DMLC_ROLE"] = "worker"
@@ -230,8 +231,8 @@ def _as_worker() -> Iterator[None]:
 def import_library(name: str, *, computes: bool = True) -> Any:
     """Import mxnet or gluonnlp in a prepared environment.
 
-    Raises BertsymError where the address space is too small for what is needed: shapes only, unless it `computes`;
-    InstallationError where the library is missing or can't be loaded.
+    Raises BertsymError if the address space is too small to infer shapes or, with `computes`, to run a model;
+    InstallationError if the library is missing or can't be loaded.
     """
     if name not in sys.modules:
         prepare_environment()
@@ -240,13 +241,13 @@ def import_library(name: str, *, computes: bool = True) -> Any:
             needed = import_bytes(threads) + (engine_bytes(engine_workers(), threads) if computes else 0)
             check_address_space(needed, threads)
     with no_fork(), warnings.catch_warnings(), _as_worker(), library_errors():
-        # Deprecations inside mxnet and gluonnlp, which have had their last release.
+        # mxnet and gluonnlp, which are no longer maintained, raise DeprecationWarnings.
         warnings.simplefilter("ignore")
         return importlib.import_module(name)
 
 
 class _Lazy:
-    """A library that is imported, in a prepared environment, when an attribute of it is first used."""
+    """A library that is imported, in a prepared environment, when one of its attributes is first used."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -14,8 +14,8 @@ from bertsym.json_reader import JsonValue
 from bertsym.text.tasks import Columns
 from bertsym.text.tokenizer import TokenizerOptions
 
-ROLES = ("pad", "unk", "cls", "sep", "mask")  #: that a special token may have
-KINDS = ("encoder", "classifier", "logits")  #: of a BERT's signature; any other symbol's is ``symbol``
+ROLES = ("pad", "unk", "cls", "sep", "mask")  #: roles of special tokens
+KINDS = ("encoder", "classifier", "logits")  #: kinds of a BERT; any other symbol has the kind ``symbol``
 FAMILY = "bert"  #: the only family of encoders so far
 
 
@@ -30,7 +30,7 @@ class Tensor:
 
 
 def bert_inputs(length: int | None = None) -> tuple[Tensor, ...]:
-    """The inputs of a BERT's symbol, of one length only if that is given."""
+    """Return the inputs of a BERT's symbol, for any length or for one fixed `length`."""
     names = {0: "batch", -1: "length"}
     return tuple(
         Tensor(name, tuple(names.get(size, size) for size in shape), meaning=INPUTS[name])
@@ -47,45 +47,45 @@ class Signature:
     """
 
     kind: str
-    output: str  #: the output of the encoder that the symbol ends in, or that its head reads
+    output: str  #: the encoder output that the symbol returns or its head reads
     output_name: str
     output_shape: tuple[int | str, ...]
     max_length: int
     tokenizer: TokenizerOptions
     pad_id: int
     special_tokens: Mapping[str, str]  #: role, one of ROLES -> token
-    inputs: tuple[Tensor, ...] = field(default_factory=bert_inputs)  #: in the order in which they are fed
+    inputs: tuple[Tensor, ...] = field(default_factory=bert_inputs)  #: in the order of the arguments
     family: str = FAMILY
     task: str | None = None  #: kind of task of the head, such as ``classification``; None without a head
-    dataset: str | None = None  #: known data set that the head was trained on, such as ``mrpc``
+    dataset: str | None = None  #: known dataset that the head was trained on, such as ``mrpc``
     class_names: tuple[str, ...] = ()
     label_inputs: tuple[Tensor, ...] = ()  #: inputs that only the training symbol has
     trained: bool = True  #: whether the head was trained or, without a head, the encoder
     encoder_trained: bool = True  #: whether the encoder was pretrained or fine-tuned
-    pair: bool | None = False  #: whether it was trained on pairs of texts; None where that is unknown
+    pair: bool | None = False  #: whether it was trained on pairs of texts; None if unknown
     columns: Columns = Columns()
-    header: bool = True  #: whether the training tables had one
-    column_names: Columns = Columns()  #: header names of the columns that `columns` gives by number
+    header: bool = True  #: whether the training tables had a header
+    column_names: Columns = Columns()  #: header names of the columns that `columns` has by number
     dropped_labels: tuple[str, ...] = ()  #: labels of the training tables whose rows were dropped
     target_mxnet: str | None = None  #: the release line that the symbols were written for, such as ``1.5``
-    form: str | None = None  #: a key of `bert.forms.FORMS`; found, as the next, when the symbols are written
-    minimum_mxnet: str | None = None  #: the oldest MXNet that loads them
-    guarded: bool = False  #: whether the symbols clip their inputs to the ranges that these may have; found as well
-    precision: str = "float32"  #: in which most of it is computed; ``int8`` of a bundle that `quantize` wrote
+    form: str | None = None  #: a key of `encoders.forms.FORMS`; set when the symbols are written
+    minimum_mxnet: str | None = None  #: the oldest MXNet that loads the symbols; set when they are written
+    guarded: bool = False  #: whether the symbols clip inputs to their ranges; set when they are written
+    precision: str = "float32"  #: of most computations; ``int8`` for a bundle that `quantize` wrote
 
     @property
     def is_single_label(self) -> bool:
-        """Whether the output is the probabilities (N, C) of classes of which each text has one."""
+        """Whether the output is (N, C) probabilities of classes, one class per text."""
         return self.kind == "classifier" and self.task == "classification"
 
     @property
     def length(self) -> int | None:
-        """The only length that the symbol takes, None where it takes any up to ``max_length``."""
+        """The fixed length of the inputs; None if the symbol takes any length up to ``max_length``."""
         sizes = [size for tensor in self.inputs for size in (tensor.shape or ())[1:]]
         return next((size for size in sizes if isinstance(size, int)), None)
 
     def to_json(self) -> dict[str, Any]:
-        """The documented JSON form; free dimensions are the strings ``batch`` and ``length``."""
+        """Convert to the documented JSON; free dimensions are the strings ``batch`` and ``length``."""
         return {
             "kind": self.kind,
             "family": self.family,
@@ -120,11 +120,11 @@ class Signature:
 
     @classmethod
     def from_json(cls, document: JsonValue) -> Signature:
-        """The inverse of `to_json`; raises ModelError, naming the key, for anything else."""
+        """Convert from the JSON of `to_json`; raises ModelError, which names the key, for any other JSON."""
         columns, tokenizer = document["columns"], document["tokenizer"]
         for key in ("pooling", "thresholds"):
             if not document[key].is_null:
-                raise document[key].fault("a value is not supported, null is needed")
+                raise document[key].fault("only null is supported")
         (output,) = document["outputs"].elements(1, 1)
         return cls(
             kind=document["kind"].choice(*KINDS),
@@ -164,7 +164,7 @@ class Signature:
 
 
 def _read_class_names(values: JsonValue) -> tuple[str, ...]:
-    """Class names as labels of tables have them; others would garble what is printed."""
+    """Read distinct printable class names; others would garble the printed predictions."""
     names: dict[str, None] = {}
     for value in values.elements():
         name = value.text()
@@ -205,7 +205,6 @@ def _read_tensors(values: JsonValue) -> tuple[Tensor, ...]:
 
 
 def _read_shape(sizes: JsonValue) -> tuple[int | str, ...]:
-    """A shape as a Tensor has it."""
     return tuple(map(_read_size, sizes.elements()))
 
 
@@ -217,34 +216,34 @@ def _read_size(size: JsonValue) -> int | str:
     return size.text()
 
 
-MAX_SIZE = 1 << 31  #: of an axis of an input or output
+MAX_SIZE = 1 << 31  #: largest size of an axis of an input or output
 _FREE = re.compile(r"([A-Za-z?]{1,32}'?|\d{1,9})(\*([A-Za-z?]{1,32}'?|\d{1,9})){0,7}")  # such as ``12*batch``
 
 
 def _read_origin(document: JsonValue) -> Mapping[str, Any]:
-    """The JSON of a Signature; raises what `Signature.from_json` does."""
+    """Read the JSON of a Signature as a dictionary; raises the errors of `Signature.from_json`."""
     Signature.from_json(document)
     return document.object()
 
 
 @dataclass(frozen=True)
 class SymbolSignature:
-    """How any other symbol is called: a part of a BERT, a BERT with another head, or no BERT at all.
+    """How any other symbol is called: part of a BERT, a BERT with another head, or another network.
 
-    ``origin`` is the signature, in JSON, of the bundle that it was made from.
+    ``origin`` is the signature, in JSON, of the bundle from which the symbol was made.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     label_inputs: tuple[Tensor, ...] = ()  #: inputs that only the training symbol has
     trained: bool | None = None  #: whether its head or, without a head, its encoder was trained; None if unknown
-    max_length: int | None = None  #: of a BERT that takes any length up to it
+    max_length: int | None = None  #: longest length, for a BERT that takes several lengths
     minimum_mxnet: str | None = None
-    guarded: bool = False  #: of a BERT, as in `Signature`
+    guarded: bool = False  #: whether a BERT clips its inputs, as in `Signature`
     origin: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The documented JSON form, as far as it goes like that of `Signature`."""
+        """Convert to the documented JSON; shared keys are those of `Signature`."""
         return {
             "kind": "symbol",
             **{name: _tensors_json(getattr(self, name)) for name in ("inputs", "outputs", "label_inputs")},
@@ -257,7 +256,7 @@ class SymbolSignature:
 
     @classmethod
     def from_json(cls, document: JsonValue) -> SymbolSignature:
-        """The inverse of `to_json`; raises what `Signature.from_json` does."""
+        """Convert from the JSON of `to_json`; raises the errors of `Signature.from_json`."""
         document["kind"].choice("symbol")
         return cls(
             inputs=_read_tensors(document["inputs"]),
