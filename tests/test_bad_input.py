@@ -36,7 +36,7 @@ BAD_TABLES = {
     "empty text": (GOOD + b" \tyes\n", 1, "t.tsv, line 4: the text is empty"),
     "empty label": (GOOD + b"the cat\t\n", 1, "t.tsv, line 4: the label is empty"),
     "invalid UTF-8": (GOOD + b"the \xff\tyes\n", 1, "t.tsv, line 4: not UTF-8"),
-    "control characters only": (GOOD + b"\x01\x02\tyes\n", 1, "t.tsv, line 4: a text without any token"),
+    "control characters only": (GOOD + b"\x01\x02\tyes\n", 1, "t.tsv, line 4: a text without tokens"),
 }
 
 

@@ -27,7 +27,7 @@ BAD = {
         (b" \tx", "the text is empty"),
         (b"", "an empty line"),
         (b"the \xff cat\tx", "not UTF-8 text (byte 4 of the line)"),
-        (b"\x01\x02\tx", "a text without any token (only control characters?)"),
+        (b"\x01\x02\tx", "a text without tokens (only control characters?)"),
     ],
     "csv": [
         (b'the cat,"x', "not valid CSV: unexpected end of data (the quoted cell that begins on line 4 never ends)"),
@@ -39,7 +39,7 @@ BAD = {
         (b"{", "not a JSON value"),
         (b"[1]", "not a JSON object"),
         (b'{"other": "the cat"}', "no key 'text'"),
-        (b'{"text": 3}', "'text' is not a text"),
+        (b'{"text": 3}', "'text' is not a string"),
         (b'{"text": "\\ud800"}', "the text is not valid Unicode"),
         (b"  ", "an empty line"),
     ],
@@ -81,7 +81,7 @@ def test_by_default_the_good_rows_before_it_are_printed_and_the_bad_one_ends_it(
 ) -> None:
     path, message = spoilt
     result = cli("predict", classifier, path)
-    expected = f"Error: {message}; --on-error skip leaves such rows out\n"
+    expected = f"Error: {message}; --on-error skip leaves out rows that can't be read\n"
     assert (result.code, labels(result.out), result.err) == (1, ["yes", "no"], expected)
 
 
@@ -262,10 +262,10 @@ def test_finetune_stops_at_a_bad_row_and_names_the_option_that_leaves_it_out(
     cli: Cli, bundles: dict[str, Path], tables: Tables, ragged: Tables, tmp_path: Path
 ) -> None:
     stopped = trained(cli, bundles, ragged, tmp_path / "x")
-    hint = "--on-error skip leaves such rows out"
+    hint = "--on-error skip leaves out rows that can't be read"
     assert stopped.error_line == f"Error: {ragged.train}, line 92: 1 columns, 2 expected; {hint}"
     stopped = trained(cli, bundles, Tables(tables.train, ragged.dev), tmp_path / "x")
-    why = "a text without any token (only control characters?)"
+    why = "a text without tokens (only control characters?)"
     assert stopped.error_line == f"Error: {ragged.dev}, line 23: {why}; {hint}"
     assert not list(tmp_path.glob("x*"))
 
@@ -297,7 +297,7 @@ def test_quantize_leaves_bad_rows_out_when_it_is_told_to(
     cli: Cli, classifier: Path, ragged: Tables, tmp_path: Path
 ) -> None:
     arguments = ("quantize", classifier, tmp_path / "int8", "--calibrate", ragged.dev, "--max-drop", 1)
-    assert cli(*arguments).error_line.endswith("; --on-error skip leaves such rows out")
+    assert cli(*arguments).error_line.endswith("; --on-error skip leaves out rows that can't be read")
     done = cli(*arguments, "--on-error", "skip")
     assert done.code == 0, done.err
     how = json.loads(Path(f"{tmp_path}/int8-manifest.json").read_text())["quantization"]
@@ -309,7 +309,7 @@ def test_quantize_leaves_bad_rows_out_when_it_is_told_to(
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_table_goes_on_behind_every_bad_row(tmp_path: Path, kind: str) -> None:
-    rows = [row for row, why in BAD[kind] if "end of data" not in why and "without any token" not in why]
+    rows = [row for row, why in BAD[kind] if "end of data" not in why and "without tokens" not in why]
     path = table(tmp_path, kind, line(kind, HAPPY), *(row + b"\n" + line(kind, SAD) for row in rows))
     found = list(Table(path, TableFormat(), need_label=False).each())
     kinds: Iterator[type] = map(type, found)

@@ -218,10 +218,10 @@ def notes(folder: Path, files: Files, rows: int = ROWS) -> tuple[str, ...]:
             [6, ROWS - 2, ROWS - 1],
         ),
         ([*TOKENS, "", ""], None, []),
-        (["\ufeff[PAD]", *TOKENS[1:]], "vocab.txt: the byte order mark is left out", []),
+        (["\ufeff[PAD]", *TOKENS[1:]], "vocab.txt: the byte order mark is ignored", []),
         (
             [*TOKENS[:-1], "dog \u3000"],
-            f"vocab.txt: white space at the end of token 'dog' of line {ROWS} is left out, as in transformers 5",
+            f"vocab.txt: trailing white space of token 'dog' of line {ROWS} is removed, as in transformers 5",
             [],
         ),
     ],
@@ -270,7 +270,7 @@ def test_a_vocabulary_that_transformers_loads_is_loaded_with_a_note(
         ),
         (
             {"vocab.txt": vocabulary(*(each.replace("[MASK]", "[X]") for each in TOKENS)), **LOWER},
-            "mask_token '[MASK]' has no row in the word embedding: it is left out",
+            "mask_token '[MASK]' has no row in the token embedding: it is left out",
         ),
         (
             {"tokenizer.json": document(vocab={each: i for i, each in enumerate(TOKENS) if i != 9})},

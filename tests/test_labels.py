@@ -26,12 +26,12 @@ Cli = Callable[..., Result]
         ({"1": 1, "1.0": 1, "+1": 1, "1e0": 1}, ["the labels '+1' (1 row), '1' (1 row), '1.0' (1 row), '1e0' (1 row)"]),
         ({"1e999999999": 1, "1": 1, "9" * 5000: 1}, []),
         ({"a": 1, "A": 1, "0": 1, "0.5": 1}, []),
-        ({"a": 9, "b": 9, "-": 2}, ["the label '-' (2 rows) is a class"]),
+        ({"a": 9, "b": 9, "-": 2}, ["the label '-' (2 rows) is used as a class"]),
         ({"+": 9, "-": 9}, []),
-        ({"0": 9, "1": 9, "2": 9, "-1": 1}, ["the label '-1' (1 row) is a class"]),
+        ({"0": 9, "1": 9, "2": 9, "-1": 1}, ["the label '-1' (1 row) is used as a class"]),
         ({"-1": 9, "1": 9}, []),
         ({"-2": 9, "-1": 9, "0": 9, "1": 9}, []),
-        ({"yes": 9, "no": 9, "NaN": 1}, ["the label 'NaN' (1 row) is a class"]),
+        ({"yes": 9, "no": 9, "NaN": 1}, ["the label 'NaN' (1 row) is used as a class"]),
     ],
 )
 def test_labels_that_are_one_number_or_no_label_are_reported_with_counts(
@@ -94,8 +94,8 @@ def test_a_label_that_marks_rows_without_one_is_reported_in_training(
 ) -> None:
     done = trained(cli, bundles["cls"], snli, tmp_path / "model")
     assert (
-        f"warning: {snli}: the label '-' (2 rows) is a class; if it marks rows without a label, --drop-label - leaves "
-        "them out\n"
+        f"warning: {snli}: the label '-' (2 rows) is used as a class; if it marks rows without a label, "
+        "--drop-label - leaves them out\n"
     ) in done.err
 
 
@@ -118,7 +118,7 @@ def test_evaluate_names_the_option_that_leaves_unlabelled_rows_out(cli: Cli, cla
     ("dropped", "message"),
     [
         (["a", "b", "-"], "no rows but 4 with the dropped label 'a' and 4 with the dropped label 'b' and 2 with the"),
-        (["a", "-"], "every label is 'b', a classifier needs at least 2"),
+        (["a", "-"], "every label is 'b'; a classifier needs at least 2"),
     ],
 )
 def test_too_few_rows_that_are_left_are_an_error(

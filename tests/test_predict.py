@@ -150,7 +150,7 @@ def test_a_bad_row_ends_it_though_more_may_come(classifier: Path) -> None:
         assert process.wait(60) == 1
         assert printed.read().count(b"\n") == 1024
         message = b"Error: standard input, line 1024: not UTF-8 text (byte 0 of the line); "
-        assert said.read() == message + b"--on-error skip leaves such rows out\n"
+        assert said.read() == message + b"--on-error skip leaves out rows that can't be read\n"
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_library_refuses_what_the_command_line_refuses(classifier: Path) -> None
     happy = Classifier(classifier)
     with pytest.raises(UsageError, match="single texts"):
         happy.predict(["a"], ["b"])
-    with pytest.raises(DataError, match="without any token"):
+    with pytest.raises(DataError, match="without tokens"):
         happy.predict(["\x07"])
     with pytest.raises(UsageError, match="a list of texts"):
         happy.predict("cat")

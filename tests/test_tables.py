@@ -13,7 +13,7 @@ import pytest
 from conftest import tiny_tokenizer
 
 from bertsym import Columns, DataError, TableFormat, UsageError
-from bertsym.text.labels import classes_of, sorted_labels
+from bertsym.text.labels import class_indices, sorted_labels
 from bertsym.text.reading import read_encoded_rows
 from bertsym.text.tables import Row, Table
 from bertsym.text.tasks import TASKS
@@ -298,13 +298,13 @@ def test_json_values_that_are_not_read_may_be_anything(tmp_path: Path) -> None:
 @pytest.mark.parametrize("label", ["null", "[1]", '{"a": 1}'])
 def test_other_json_values_are_no_labels(tmp_path: Path, label: str) -> None:
     path = written(tmp_path, "t.jsonl", f'{{"text": "a", "label": 1}}\n{{"text": "a", "label": {label}}}\n')
-    assert error_of(path) == ", line 2: 'label' is not a text or a number"
+    assert error_of(path) == ", line 2: 'label' is not a string or a number"
 
 
 @pytest.mark.parametrize("text", ["3", "null", "true", '["a"]'])
 def test_a_json_text_is_a_string(tmp_path: Path, text: str) -> None:
     path = written(tmp_path, "t.jsonl", f'{{"text": {text}, "label": 1}}\n')
-    assert error_of(path) == ", line 1: 'text' is not a text"
+    assert error_of(path) == ", line 1: 'text' is not a string"
 
 
 def test_a_missing_json_key_is_named_with_its_line(tmp_path: Path) -> None:
@@ -395,7 +395,7 @@ def test_spaces_around_a_label_do_not_make_another_label(tmp_path: Path) -> None
 
 def test_a_suffix_that_says_nothing_needs_a_format(tmp_path: Path) -> None:
     path = written(tmp_path, "t.data", "text\tlabel\na\tyes\n")
-    with pytest.raises(UsageError, match=re.escape(f"{path}: the format is not clear from the name; give --format")):
+    with pytest.raises(UsageError, match=re.escape(f"{path}: unknown suffix '.data'; give --format")):
         list(Table(path, TableFormat()))
     assert rows_of(path, TableFormat("tsv")) == [Row(2, "a", None, "yes")]
 
@@ -458,8 +458,8 @@ def test_any_label_can_be_sorted(odd: str) -> None:
 def test_a_label_that_is_not_known_is_named_with_its_line() -> None:
     rows = [Row(2, "a", None, "yes"), Row(5, "b", None, "maybe")]
     with pytest.raises(DataError, match=r"^dev\.tsv, line 5: label 'maybe' is not one of the labels no, yes$"):
-        classes_of(rows, ("no", "yes"), "dev.tsv")
-    assert classes_of(rows[:1], ("no", "yes"), "dev.tsv").tolist() == [1]
+        class_indices(rows, ("no", "yes"), "dev.tsv")
+    assert class_indices(rows[:1], ("no", "yes"), "dev.tsv").tolist() == [1]
 
 
 # MRPC

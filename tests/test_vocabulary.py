@@ -11,7 +11,7 @@ from conftest import VOCABULARY
 
 from bertsym import DataError, ModelError
 from bertsym.runtime import nlp
-from bertsym.text.vocabulary import Vocabulary, check_fits
+from bertsym.text.vocabulary import Vocabulary, check_vocabulary_size
 
 ODD_TOKENS = ("é", "e\u0301", "中", "##😀", "a b", " ", "\u2028", "\u0085", "\v", "\u00a0", '"', "\\", "\ufeff", "[X]")
 
@@ -102,21 +102,21 @@ def test_a_token_that_stands_twice_is_named_with_both_ids(tmp_path: Path) -> Non
     path = tmp_path / "vocab.txt"
     path.write_text("\n".join([*VOCABULARY, "new", "cat"]) + "\n")
     first, second = VOCABULARY.index("cat"), len(VOCABULARY) + 1
-    assert error_of(path) == f"vocabulary: token 'cat' stands at ids {first} and {second}"
+    assert error_of(path) == f"vocabulary: token 'cat' is repeated, at ids {first} and {second}"
 
 
 def test_a_token_that_stands_twice_in_the_json_is_refused(tmp_path: Path) -> None:
     """GluonNLP's own reader takes it."""
     path = tmp_path / "vocab.json"
     path.write_text(json.dumps({"idx_to_token": [*VOCABULARY, "cat"]}))
-    assert "token 'cat' stands at ids" in error_of(path)
+    assert "token 'cat' is repeated, at ids" in error_of(path)
 
 
 @pytest.mark.parametrize("missing", ["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
 def test_a_missing_special_token_is_named(tmp_path: Path, missing: str) -> None:
     path = tmp_path / "vocab.txt"
     path.write_text("".join(f"{token}\n" for token in VOCABULARY if token != missing))
-    assert error_of(path) == f"vocabulary: no {missing} among the {len(VOCABULARY) - 1} tokens"
+    assert error_of(path) == f"vocabulary: {missing} missing from the {len(VOCABULARY) - 1} tokens"
 
 
 def test_a_vocabulary_may_lack_the_mask() -> None:
@@ -125,7 +125,7 @@ def test_a_vocabulary_may_lack_the_mask() -> None:
 
 
 def test_a_token_with_a_line_feed_is_refused() -> None:
-    with pytest.raises(DataError, match=f"token {len(VOCABULARY)} holds a line break"):
+    with pytest.raises(DataError, match=f"token {len(VOCABULARY)} contains a line break"):
         vocabulary("two\nlines")
 
 
@@ -191,10 +191,10 @@ def test_padding_never_shortens() -> None:
 def test_a_vocabulary_must_have_a_token_for_each_row_of_the_embedding() -> None:
     words = vocabulary()
     size = len(words)
-    check_fits(words, size, "v")
-    too_few = f"v: {size} tokens, but the word embedding has {size + 3} rows"
+    check_vocabulary_size(words, size, "v")
+    too_few = f"v: {size} tokens, but the token embedding has {size + 3} rows"
     with pytest.raises(ModelError, match=f"^{re.escape(too_few)}; .*--pad-vocab"):
-        check_fits(words, size + 3, "v")
-    too_many = f"v: {size} tokens, but the word embedding has {size - 1} rows"
+        check_vocabulary_size(words, size + 3, "v")
+    too_many = f"v: {size} tokens, but the token embedding has {size - 1} rows"
     with pytest.raises(ModelError, match=f"^{re.escape(too_many)}$"):
-        check_fits(words, size - 1, "v")
+        check_vocabulary_size(words, size - 1, "v")

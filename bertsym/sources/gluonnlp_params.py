@@ -16,7 +16,7 @@ from bertsym.sources.pretrained import Pretrained, TaskHead
 from bertsym.sources.weight_names import GLUONNLP_EXPORT, GLUONNLP_STRUCTURED, NameTable
 from bertsym.symbol.params import ParamsFile
 from bertsym.text.tokenizer import TokenizerOptions
-from bertsym.text.vocabulary import check_fits, read_vocabulary
+from bertsym.text.vocabulary import check_vocabulary_size, read_vocabulary
 from bertsym.text.wordpiece import bert_document
 
 # Shapes do not show the number of heads; it is known for these (layers, units) of GluonNLP's zoo.
@@ -48,7 +48,7 @@ def load_params(
     vocabulary = found.vocabulary
     if pad_vocab:
         vocabulary = vocabulary.padded_to(config.vocab_size)
-    check_fits(vocabulary, config.vocab_size, vocab)
+    check_vocabulary_size(vocabulary, config.vocab_size, vocab)
     options = TokenizerOptions(not vocabulary.looks_cased if lower_case is None else lower_case)
     origin = {
         "kind": "params",

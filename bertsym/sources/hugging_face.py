@@ -17,7 +17,7 @@ from bertsym.sources.safetensors_file import SafetensorsFiles
 from bertsym.sources.sentence_transformers import read_modules
 from bertsym.sources.task_heads import read_head
 from bertsym.sources.weight_names import HUGGING_FACE, printable
-from bertsym.text.vocabulary import check_fits
+from bertsym.text.vocabulary import check_vocabulary_size
 
 # our field -> (key of config.json, default; None where the key is required)
 _SIZES: dict[str, tuple[str, int | None]] = {
@@ -83,7 +83,7 @@ def load_hugging_face(
     vocabulary = tokenizer.vocabulary
     if pad_vocab:
         vocabulary = vocabulary.padded_to(config.vocab_size)
-    check_fits(vocabulary, config.vocab_size, str(tokenizer.files[0]))
+    check_vocabulary_size(vocabulary, config.vocab_size, str(tokenizer.files[0]))
     files = [config_path, *weight_files, *tokenizer.files, *(modules.files if modules else ())]
     origin = {
         "kind": "hf",

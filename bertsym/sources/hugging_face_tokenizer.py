@@ -215,7 +215,7 @@ def _add_tokens(
         if token.content in added.tokens or not token.content:
             continue
         if token.key.endswith("_token") and added.next_id(token.content) >= rows:
-            notes.append(f"{token.key} {token.content!r:.60} has no row in the word embedding: it is left out")
+            notes.append(f"{token.key} {token.content!r:.60} has no row in the token embedding: it is left out")
             continue
         added.add(token.content, token.flags)
     return added

@@ -1,4 +1,4 @@
-"""What is done at a row of a table that can't be read: ``--on-error``."""
+"""Handle rows of a table that can't be read, as ``--on-error`` says."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ SHOWN_BAD_ROWS = 20
 
 
 class BadRows:
-    """Handles the errors of rows one after the other, when it is called with them, and counts them.
+    """A handler that is called with the error of each bad row, and counts the errors.
 
-    With `on_error` ``fail`` the first error is raised, with ``skip`` and ``blank`` each is reported, the first `shown`
-    of them at most.
+    With `on_error` ``fail`` the first error is raised; with ``skip`` and ``blank`` at most `shown` errors are reported.
     """
 
     def __init__(self, on_error: str, report: Callable[[str], object], shown: int | None = SHOWN_BAD_ROWS) -> None:
@@ -22,15 +21,15 @@ class BadRows:
         self.count = 0
 
     def __call__(self, error: DataError) -> None:
-        """Raise DataError, or report what is wrong with a row."""
+        """Raise or report the error of a row, and count it."""
         if self._on_error == "fail":
-            raise DataError(f"{error}; --on-error skip leaves such rows out")
+            raise DataError(f"{error}; --on-error skip leaves out rows that can't be read")
         self.count += 1
         if self._shown is None or self.count <= self._shown:
             self._report(f"{error}: {ON_ERROR[self._on_error]}")
 
     def finish(self, rows: int) -> None:
-        """Report how many of all `rows` were bad, if any; raises DataError where all were."""
+        """Report how many of all `rows` were bad, if any; raises DataError if all were."""
         if self.count:
             self._report(f"{self.count} of {rows} rows {ON_ERROR[self._on_error]}")
         if self.count and self.count == rows:

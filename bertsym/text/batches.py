@@ -1,4 +1,4 @@
-"""Which rows go together: shuffled between and sorted within windows, padded to a bucket's length."""
+"""Group rows into batches by length: shuffled in windows for training, sorted for inference, padded to buckets."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-BUCKET_STEP = 4  #: bucket lengths are multiples of it
-_WINDOW = 50  # batches that are sorted by length together
-_CACHED_TOKENS = 1024
-FEW_TOKENS = 256  #: of which a forward takes not much more time than repacking the weights
-_SHORTEST = 16  # which takes hardly more time than a single token
+BUCKET_STEP = 4  #: bucket lengths are multiples of this number
+_WINDOW = 50  # number of batches whose rows are sorted by length together
+_CACHED_TOKENS = 1024  # tokens of a batch whose activations stay in the CPU's cache
+FEW_TOKENS = 256  #: a forward of so few tokens takes hardly more time than repacking the weights
+_SHORTEST = 16  # padded length that takes hardly more time than a single token
 
 
 def bucket_length(longest: int, max_length: int) -> int:
-    """The length to which a batch is padded whose longest row has `longest` tokens."""
+    """Return the padded length of a training batch whose longest row has `longest` tokens."""
     return min(-(-longest // BUCKET_STEP) * BUCKET_STEP, max_length)
 
 
 def inference_length(longest: int, max_length: int) -> int:
-    """As `bucket_length`; with steps that grow with the length, for a few per cent of padding at most."""
+    """Return the padded length of an inference batch; buckets grow with the length, so that padding stays small."""
     step = 4 if longest <= 64 else 8 if longest <= 128 else 16
     return min(-(-longest // step) * step, max_length)
 
 
 def few_length(longest: int, max_length: int, graphs: int) -> int:
-    """The length to which one text is padded, or a few: of `graphs` lengths at most up to FEW_TOKENS.
+    """Return the padded length of a batch of one or few texts; up to FEW_TOKENS there are at most `graphs` lengths.
 
-    With more of them there would be a graph to bind for nearly every text, which takes longer than the padding.
+    With more lengths, nearly every text would need another graph to be bound, which takes longer than the padding.
     """
     if longest > FEW_TOKENS:
         return inference_length(longest, max_length)
     doublings = math.ceil(math.log2(max(1, min(FEW_TOKENS, max_length) / _SHORTEST)))
     shortest = _SHORTEST << max(0, doublings - graphs + 1)
-    steps = max(1, (graphs - 1) // max(1, doublings))  # for each doubling
+    steps = max(1, (graphs - 1) // max(1, doublings))  # per doubling of the length
     step = max(0, math.ceil(steps * math.log2(longest / shortest)))
     return bucket_length(math.ceil(shortest * 2 ** (step / steps)), max_length)
 
 
 def training_batches(lengths: Array, batch_size: int, seed: int, epoch: int) -> list[Array]:
-    """Row indices of each batch of an epoch; every row occurs once, only one batch may be short.
+    """Return the row indices of each batch of an epoch; every row occurs once, at most one batch is short.
 
-    The order depends on (seed, epoch) alone.
+    The order depends only on (seed, epoch).
     """
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(lengths))
@@ -61,14 +61,14 @@ def training_batches(lengths: Array, batch_size: int, seed: int, epoch: int) -> 
 
 
 def cached_rows(length: int) -> int:
-    """How many rows of a length a CPU computes together, so that their values stay in its cache: a power of two."""
+    """Return the batch size, a power of two, at which activations of rows of a length stay in the CPU's cache."""
     return 1 << max(1, _CACHED_TOKENS // length).bit_length() - 1
 
 
 def inference_batches(lengths: Array, rows_of: Callable[[int], int]) -> list[Array]:
-    """Row indices of each batch, sorted by length over all rows, the longest first: least padding.
+    """Return the row indices of each batch, sorted by length, longest first, for the least padding.
 
-    `rows_of` says how many rows go together of which the longest has so many tokens.
+    `rows_of` returns the batch size for a batch whose longest row has the given number of tokens.
     """
     order = np.argsort(-lengths, kind="stable")
     batches = []

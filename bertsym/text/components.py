@@ -1,4 +1,4 @@
-"""The components of a tokenizer document: which are supported, and where they let a text be cut."""
+"""Components of a tokenizer document: which are supported, and where a text may be cut before them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import enum
 
 from bertsym.json_reader import JsonValue
 
-# Kinds of components, by what is needed to cut a text without changing its tokens.
+# Components -> the Locality that they allow.
 _NORMALIZERS = {
-    # One character at a time, apart from the order of combining marks.
+    # Normalise one character at a time, apart from the order of combining marks.
     "BertNormalizer": "characters",
     "Lowercase": "characters",
     "NFD": "characters",
     "NFKD": "characters",
     "StripAccents": "characters",
-    # Characters may combine with their neighbours, but not with white space.
+    # Characters may combine with their neighbours, except white space.
     "NFC": "words",
     "NFKC": "words",
-    # Not looked into.
+    # May depend on the whole text.
     "ByteLevel": "text",
     "Nmt": "text",
     "Precompiled": "text",
@@ -43,10 +43,10 @@ _MODELS = ("WordPiece", "WordLevel", "BPE", "Unigram")
 
 
 class Locality(enum.Enum):
-    """Where a pipeline lets a text be cut."""
+    """Where a text may be cut without changing its tokens."""
 
-    CHARACTERS = "characters"  #: beside white space, and beside characters that are words of their own
-    WORDS = "words"  #: beside white space
+    CHARACTERS = "characters"  #: next to white space and to characters that are words of their own
+    WORDS = "words"  #: next to white space
     TEXT = "text"  #: nowhere
 
 
@@ -65,7 +65,7 @@ def read_locality(document: JsonValue) -> Locality:
 
 
 def _steps(component: JsonValue, key: str, known: dict[str, str]) -> list[str]:
-    """The types of a component's steps, those of a Sequence one after the other."""
+    """List the type of a component, or the types of the steps of a Sequence."""
     if component.is_null:
         return []
     kind = component["type"].choice("Sequence", *known)

@@ -1,17 +1,17 @@
-"""Long texts as pieces that give the same tokens, in memory that does not grow with the text.
+"""Cut long texts into pieces that give the same tokens, in memory that does not grow with the text.
 
 A cut between two characters changes nothing if the pipeline splits the text there anyway, and no added token spans the
-cut. `Cutter` finds out by asking the installed ``tokenizers`` about each character, so that the tables of Unicode are
-always its own:
+cut. `Cutter` classifies each character by running the installed ``tokenizers`` on it, so that the Unicode tables are
+always those of ``tokenizers``:
 
-* A *space* separates words and is in none of them.
-* An *isolated* character, such as a punctuation mark or a Chinese character, is a word of its own beside any other.
+* A *space* separates words and belongs to no word.
+* An *isolated* character, such as a punctuation mark or a Chinese character, is always a word of its own.
 * A *vanishing* character, such as a control character or an accent, is removed.
-* A *word* character is part of the word before and after it, and stays there.
+* A *word* character belongs to the same word as its neighbours.
 
 Runs of spaces or of vanishing characters are shortened to their ends, and so is a word that is longer than WordPiece's
-longest: it is the unknown token either way. The ends that are kept are as long as the longest added token, so that what
-matched across an end still does, and nothing new matches across the middle.
+limit: it is the unknown token either way. The ends that are kept are as long as the longest added token, so that the
+same added tokens match as before.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Any
 
 from bertsym.text.components import Locality
 
-PIECE = 4096  #: characters; no text is cut that is shorter
-LONGEST = 1 << 18  #: characters without a place to cut; `tokenizers` needs some 600 bytes for each
+PIECE = 4096  #: characters; shorter texts are not cut
+LONGEST = 1 << 18  #: most characters without a place to cut; `tokenizers` needs about 600 bytes for each
 _BLOCK = 1 << 20  # characters that are classified together
-_LONGEST_WORD = 1 << 12  # characters; a longer limit of WordPiece is not made use of
+_LONGEST_WORD = 1 << 12  # characters; if WordPiece's limit is longer, words are not shortened
 _SPACE, _ISOLATED, _VANISHING, _WORD, _OTHER = "sivwo"
 
 
@@ -39,11 +39,11 @@ class Cutter:
     """Cuts the texts of one pipeline of ``tokenizers`` into pieces."""
 
     def __init__(self, pipeline: Any, locality: Locality, longest_word: int | None) -> None:
-        """`longest_word` is the number of characters beyond which a word is one unknown token, None: there is none."""
+        """`longest_word` is the number of characters above which a word is an unknown token; None without a limit."""
         self._locality = locality
         self._kinds = _Kinds(pipeline, locality)
         tokens = pipeline.get_added_tokens_decoder().values()
-        # A token is looked for in the text as it is, or with its own text normalised in the normalised text.
+        # An added token is matched in the raw text or, if it is normalised itself, in the normalised text.
         raw = [token.content for token in tokens if not token.normalized]
         normalized = [self._kinds.normalize(token.content) for token in tokens if token.normalized]
         self._raw_pairs = _pairs(raw)
@@ -51,16 +51,16 @@ class Cutter:
         self._after = {character for token in normalized for character in token[1:]}
         self._before = {character for token in normalized for character in token[:-1]}
         contents = [content for content in (*raw, *normalized) if content]
-        #: such a token is matched only where no word continues: a cut must not end one
+        #: a single-word token matches only at word boundaries, which a cut must not add
         self._single_word = any(token.single_word for token in tokens)
         if self._single_word and any(content != content.strip() for content in contents):
             self._locality = Locality.TEXT
         self._shortenings = list(self._find_shortenings(contents, longest_word))
 
     def pieces(self, text: str, size: int = PIECE) -> Iterator[str]:
-        """Pieces of about `size` characters, whose tokens one after the other are those of the text.
+        """Yield pieces of about `size` characters, whose concatenated tokens are those of the text.
 
-        Raises UncutError, after the pieces before, where LONGEST characters have no place to cut.
+        Raises UncutError, after the preceding pieces, if LONGEST characters have no place to cut.
         """
         if len(text) <= size:
             yield text
@@ -71,7 +71,7 @@ class Cutter:
             yield text
             return
         rest = ""
-        searched = 0  # up to which there is no place to cut after the first `size` characters of the rest
+        searched = 0  # the rest has no place to cut between `size` and this position
         for block in self._shortened(text, 2 * size):
             rest += block
             start = 0
@@ -86,7 +86,7 @@ class Cutter:
         yield rest
 
     def _cut(self, text: str, start: int, size: int, searched: int) -> int | None:
-        """The last place to cut in `size` characters from `start`, or the first place after them."""
+        """Return the last place to cut within `size` characters from `start`, or else the first place after them."""
         middle = start + size
         places = chain(range(middle, start, -1) if not searched else (), range(max(middle + 1, searched), len(text)))
         for place in places:
@@ -108,7 +108,7 @@ class Cutter:
             return False
         if not self._pairs:
             return True
-        # What is beside the cut in the normalised text, where that is known.
+        # The normalised characters on both sides of the cut, if they are known.
         ends = kinds.normalize(left)[-1] if stable_left else ""
         begins = kinds.normalize(right)[0] if stable_right else ""
         if stable_left and stable_right:
@@ -116,7 +116,7 @@ class Cutter:
         return ends not in self._before and begins not in self._after
 
     def _find_shortenings(self, contents: list[str], longest_word: int | None) -> Iterator[tuple[re.Pattern[str], int]]:
-        """Runs that may be shortened, and how many characters of their beginning and of their end to keep."""
+        """Yield patterns of runs that may be shortened, and the number of characters to keep at each end."""
         longest = max(map(len, contents), default=1)
 
         def no_token_within(kinds: str) -> bool:
@@ -133,11 +133,11 @@ class Cutter:
             return
         yield run(_VANISHING, longest)
         if longest_word is not None and longest_word <= _LONGEST_WORD and no_token_within(_WORD + _VANISHING):
-            # After the shortening before, at least one character in 2 * longest + 1 is a word's.
+            # Vanishing runs are shortened already: at least one of 2 * longest + 1 characters is a word character.
             yield run(_WORD + _VANISHING, max(longest, longest_word + 1) * (2 * longest + 1))
 
     def _shortened(self, text: str, size: int) -> Iterator[str]:
-        """The text in blocks, the runs in each shortened."""
+        """Yield the text in blocks, with shortened runs."""
         start = 0
         while start < len(text):
             block = text[start : start + size]
@@ -157,11 +157,11 @@ class _Kinds(dict[int, str]):
         super().__init__()
         self._normalizer, self._pre_tokenizer = pipeline.normalizer, pipeline.pre_tokenizer
         self._locality = locality
-        #: whether combining marks change places, as in NFD
+        #: whether combining marks are reordered, as in NFD
         self._reorders = self.normalize("\u0301\u0323") != "\u0301\u0323"
 
     def normalize(self, text: str) -> str:
-        """The normalised text."""
+        """Normalise a text."""
         return str(self._normalizer.normalize_str(text)) if self._normalizer is not None else text
 
     def __missing__(self, number: int) -> str:
@@ -173,7 +173,7 @@ class _Kinds(dict[int, str]):
             return _OTHER
         normalized = self.normalize(f"a{character}{character}a")
         words = [word for word, _ in self._pre_tokenizer.pre_tokenize_str(normalized)]
-        # Twice: a character that joins its like is not isolated.
+        # The character is repeated: an isolated character does not form a word with its copy.
         if words == ["a", "a"]:
             return _SPACE
         if self._locality is Locality.WORDS:
@@ -188,12 +188,12 @@ class _Kinds(dict[int, str]):
 
 
 def _pairs(contents: Iterable[str]) -> set[str]:
-    """All pairs of neighbouring characters."""
+    """Return all pairs of adjacent characters."""
     return {content[i : i + 2] for content in contents for i in range(len(content) - 1)}
 
 
 def _without(text: str, places: list[tuple[int, int]]) -> str:
-    """The text without the characters at some places."""
+    """Remove the characters in some ranges."""
     starts = [0, *(end for _, end in places)]
     ends = [*(start for start, _ in places), len(text)]
     return "".join(text[start:end] for start, end in zip(starts, ends))

@@ -1,4 +1,4 @@
-"""Rows as token ids, and padded batches of them."""
+"""Encode rows as token ids, and pad them to batches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Features:
 
     @property
     def lengths(self) -> Array:
-        """Tokens of each example, special tokens counted: (rows,) int64."""
+        """Number of tokens of each example, with special tokens: (rows,) int64."""
         return np.array([len(example.token_ids) for example in self.examples], np.int64)
 
     @property
@@ -37,20 +37,20 @@ class Features:
         return sum(example.truncated for example in self.examples)
 
     @property
-    def unknown_share(self) -> float:
-        """Share of tokens that are [UNK]; a high one means a vocabulary or lower-casing that doesn't fit."""
+    def unknown_fraction(self) -> float:
+        """Fraction of [UNK] tokens; a high fraction means that the vocabulary or the lower-casing doesn't fit."""
         return sum(example.unknown for example in self.examples) / max(1, int(self.lengths.sum()))
 
     def inputs(self) -> Iterator[dict[str, list[int] | int]]:
-        """The unpadded data0 and data1, lists of one length, and data2, their length, of each example."""
+        """Yield the unpadded data0 and data1, and data2, their length, of each example."""
         for example in self.examples:
             values = (example.token_ids, example.token_types, len(example.token_ids))
             yield dict(zip(INPUT_NAMES, values))
 
     def batch(self, rows: Array, length: int, pad_id: int, config: BertConfig) -> tuple[Array, Array, Array]:
-        """The inputs data0, data1 (N, length) and data2 (N,) of the given rows, float32.
+        """Return the inputs data0, data1 (N, length) float32 and data2 (N,) float32 of the given rows.
 
-        Raises DataError, naming the row and the value, for an example that MXNet must not see.
+        Raises DataError, which names the row and the value, for an input outside of its range.
         """
         token_ids = np.full((len(rows), length), pad_id, np.float32)
         token_types = np.zeros((len(rows), length), np.float32)
@@ -72,7 +72,7 @@ class Features:
 
 
 def encode_each(rows: Iterable[Row | DataError], tokenizer: Tokenizer, where: str) -> list[Encoded | DataError]:
-    """Tokenise rows; in the place of one that can't be tokenised, or that is an error already, its error."""
+    """Tokenise rows; a row that can't be tokenised is replaced by its error, and errors are kept."""
     found = [_unicode_row(row, where) for row in rows]
     good = [row for row in found if isinstance(row, Row)]
     pairs = [row.pair or "" for row in good] if good and good[0].pair is not None else None
@@ -90,5 +90,5 @@ def _checked(example: Encoded | DataError, row: Row, where: str) -> Encoded | Da
     if isinstance(example, DataError):
         return DataError(f"{where}, line {row.line}: {example}")
     if example.empty:
-        return DataError(f"{where}, line {row.line}: a text without any token (only control characters?)")
+        return DataError(f"{where}, line {row.line}: a text without tokens (only control characters?)")
     return example

@@ -1,4 +1,4 @@
-"""Labels of tables: their spelling, the classes that they are, and what is suspicious about them."""
+"""Labels of tables: their order, their classes, and warnings about suspicious labels."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bertsym.text.tables import Row
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_NO_LABEL = ("-", "-1", "nan")  #: how data sets mark a row without a label, in lower case
+_NO_LABEL = ("-", "-1", "nan")  #: labels, in lower case, by which datasets mark a row without a label
 
 
 def sorted_labels(rows: Sequence[Row]) -> tuple[str, ...]:
-    """The distinct labels of some rows, as numbers if all are whole numbers, else as words."""
+    """Sort the distinct labels of rows, as numbers if all are integers, else as strings."""
     labels = {row.label for row in rows if row.label is not None}
 
     if all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels):
@@ -28,14 +28,14 @@ def sorted_labels(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(sorted(labels))
 
 
-def abbreviated(labels: Sequence[str]) -> str:
-    """Labels for a message: all of a few, the first of many."""
+def abbreviate_labels(labels: Sequence[str]) -> str:
+    """Format labels for a message; those after the first 20 are counted."""
     more = f" and {len(labels) - 20} more" if len(labels) > 20 else ""
     return ", ".join(label if len(label) <= 30 else f"{label[:30]}..." for label in labels[:20]) + more
 
 
-def classes_of(rows: Sequence[Row], labels: Sequence[str], where: str) -> Array:
-    """The rows' labels as indices into `labels`: (rows,) int64; raises DataError, with the line, for another label."""
+def class_indices(rows: Sequence[Row], labels: Sequence[str], where: str) -> Array:
+    """Return the labels of rows as indices into `labels`, (rows,) int64; raises DataError for an unknown label."""
     index = {label: i for i, label in enumerate(labels)}
     for row in rows:
         if row.label not in index:
@@ -44,17 +44,17 @@ def classes_of(rows: Sequence[Row], labels: Sequence[str], where: str) -> Array:
 
 
 def unknown_label(row: Row, labels: Sequence[str], where: str) -> DataError:
-    """The error of a row whose label is not one of `labels`."""
-    hint = f"; --drop-label {row.label} leaves such rows out" if str(row.label).lower() in _NO_LABEL else ""
+    """Return the error for a row whose label is not one of `labels`."""
+    hint = f"; --drop-label {row.label} leaves out its rows" if str(row.label).lower() in _NO_LABEL else ""
     return DataError(
-        f"{where}, line {row.line}: label {row.label!r} is not one of the labels {abbreviated(labels)}{hint}"
+        f"{where}, line {row.line}: label {row.label!r} is not one of the labels {abbreviate_labels(labels)}{hint}"
     )
 
 
 def suspicious_labels(counts: Mapping[str, int]) -> Iterator[str]:
-    """A warning for labels that are the same number, and for labels that usually mark a row without a label.
+    """Yield warnings about labels that are the same number, and labels that usually mark a row without a label.
 
-    `counts` are the labels of a training table with their numbers of rows.
+    `counts` maps the labels of a training table to their numbers of rows.
     """
     spellings = defaultdict(list)
     for label in counts:
@@ -68,8 +68,8 @@ def suspicious_labels(counts: Mapping[str, int]) -> Iterator[str]:
         others = {other for other in counts if other != label}
         if {"-": "+" not in others, "-1": _are_classes(others)}.get(label, label.lower() in _NO_LABEL):
             yield (
-                f"the label {label!r} ({_rows(count)}) is a class; if it marks rows without a label, --drop-label "
-                f"{label} leaves them out"
+                f"the label {label!r} ({_rows(count)}) is used as a class; if it marks rows without a label, "
+                f"--drop-label {label} leaves them out"
             )
 
 

@@ -1,4 +1,4 @@
-"""A model's whole tokenizer, run by Hugging Face's ``tokenizers`` from a document in its format."""
+"""Run a tokenizer document (``tokenizer.json``) with Hugging Face's ``tokenizers``."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from bertsym.text.cutting import PIECE, Cutter
 from bertsym.text.template import Template, read_template
 from bertsym.text.vocabulary import Vocabulary
 
-_LONGEST_WORD = 1000  # characters; WordPiece's time for a word grows with the cube of its length
-_FEW = 8  # texts that are encoded sooner one by one than by the threads of `tokenizers`
-_TOGETHER = 1 << 17  # characters that are encoded at the same time; an encoding holds much more than the ids
+_LONGEST_WORD = 1000  # characters; the time of WordPiece grows with the cube of a word's length
+_FEW = 8  # fewer texts are encoded faster one by one than by the threads of `tokenizers`
+_TOGETHER = 1 << 17  # characters that are encoded at the same time; an encoding is much larger than its ids
 
 
 class Pipeline:
-    """Token ids of texts, without the special tokens that a `template` adds.
+    """Encodes texts as token ids, without the special tokens that the `template` adds.
 
-    `literal` takes words such as ``[SEP]`` in a text as text.
+    With `literal`, names of special tokens such as ``[SEP]`` in a text are plain text.
     """
 
     def __init__(self, source: str | dict[str, Any], where: str, literal: bool = False) -> None:
-        """Read a document or its text; raises ModelError, naming the file, for one that can't be run."""
+        """Read a document or its text; raises ModelError, which names the file, if it can't be run."""
         text = source if isinstance(source, str) else json.dumps(source)
         document = json_object(text, where)
         locality = read_locality(document)
@@ -48,7 +48,7 @@ class Pipeline:
         self._cutter = Cutter(self._pipeline, locality, longest_word)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts of at most PIECE characters each."""
+        """Encode texts of at most PIECE characters each."""
         if len(texts) < _FEW:
             return [self._ids(text) for text in texts]
         found: list[list[int]] = []
@@ -61,9 +61,9 @@ class Pipeline:
         return found + self._batch(texts[start:])
 
     def encode_start(self, text: str, count: int) -> list[int]:
-        """The first token ids of a text of any length, at least `count` or all; in bounded memory.
+        """Encode a text of any length, in bounded memory; return all token ids or at least the first `count`.
 
-        Raises UncutError where the text has LONGEST characters that can't be distinguished from a single word.
+        Raises UncutError if the text has LONGEST characters without a place to cut.
         """
         found: list[int] = []
         for piece in self._cutter.pieces(text):
@@ -85,7 +85,7 @@ class Pipeline:
 
 
 def is_short(text: str) -> bool:
-    """Whether a text is encoded as it is, without cutting."""
+    """Whether a text is encoded without cutting."""
     return len(text) <= PIECE
 
 
@@ -99,16 +99,17 @@ def check_vocabulary(document: JsonValue, vocabulary: Vocabulary) -> None:
     tokens = [*model.object().items(), *((token["content"].text(), token["id"].integer(0)) for token in added)]
     for token, number in tokens:
         if type(number) is not int or not 0 <= number < len(vocabulary) or vocabulary.tokens[number] != token:
-            raise document.fault(f"token {token!r} has the id {number!r:.80}, which the vocabulary does not give it")
+            raise document.fault(f"token {token!r} has the id {number!r:.80}, which differs from the vocabulary")
     template = read_template(document["post_processor"])
     for piece in (*template.single, *template.pair):
         if not isinstance(piece.content, int) and max(piece.content, default=0) >= len(vocabulary):
-            raise document["post_processor"].fault(f"id {max(piece.content)}, the vocabulary has {len(vocabulary)}")
+            found = max(piece.content)
+            raise document["post_processor"].fault(f"id {found} is not in the vocabulary of {len(vocabulary)} tokens")
 
 
 @contextmanager
 def _errors_of_tokenizers(failure: str) -> Iterator[None]:
-    """Raise ModelError, which begins with `failure`, for an error of ``tokenizers``."""
+    """Convert an error of ``tokenizers`` to a ModelError whose message begins with `failure`."""
     try:
         yield
     except BaseException as error:
@@ -120,7 +121,7 @@ def _errors_of_tokenizers(failure: str) -> Iterator[None]:
 
 
 def _check_added_tokens(document: JsonValue, pipeline: Any) -> None:
-    """Raise ModelError unless ``tokenizers`` gives added tokens the ids that the document says."""
+    """Raise ModelError unless ``tokenizers`` assigns the document's ids to added tokens."""
     found = {token.content: number for number, token in pipeline.get_added_tokens_decoder().items()}
     for token in document["added_tokens"].elements():
         number = token["id"].integer(0)
@@ -130,14 +131,14 @@ def _check_added_tokens(document: JsonValue, pipeline: Any) -> None:
 
 
 def _unknown_id(model: JsonValue) -> int:
-    """The id of the unknown token; -1 for a model that has none."""
+    """Return the id of the unknown token; -1 if the model has no unknown token."""
     if model["type"].raw == "Unigram":
         number = model.get("unk_id")
         return -1 if number.is_null else number.integer(0)
     token = model.get("unk_token")
     if token.is_null and model["type"].raw == "BPE":
         return -1
-    # Of the model itself: an added token is none that a word can become.
+    # It must be in the model's own vocabulary: a word never becomes an added token.
     if token.text() not in model["vocab"]:
         raise token.fault(f"{token.raw!r} is not in the vocabulary")
     return model["vocab"][token.text()].integer(0)

@@ -13,7 +13,7 @@ import numpy as np
 from bertsym.errors import DataError
 from bertsym.text.features import Features, encode_each
 from bertsym.text.header import check_first_line
-from bertsym.text.labels import classes_of, sorted_labels, suspicious_labels, unknown_label
+from bertsym.text.labels import class_indices, sorted_labels, suspicious_labels, unknown_label
 from bertsym.text.tables import Row, Table
 from bertsym.text.tokenizer import Encoded, Tokenizer
 
@@ -109,7 +109,7 @@ def read_encoded_rows(
         class_names = sorted_labels(rows)
         for text in suspicious_labels(Counter(str(row.label) for row in rows)):
             warn(f"warning: {table.name}: {text}")
-    classes = classes_of(rows, class_names, table.name)
+    classes = class_indices(rows, class_names, table.name)
     return Rows(table.name, Features(examples), tuple(class_names), classes, table.sha256, left_out, dropped)
 
 

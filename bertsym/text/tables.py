@@ -1,4 +1,4 @@
-"""Reading tables: TSV as GLUE publishes it, CSV, JSON Lines; a row at a time, errors with line numbers."""
+"""Read tables row by row, with line numbers in errors: TSV in the format of GLUE, CSV, JSON Lines."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from bertsym.text.tasks import Columns, usual_columns
 
 FORMATS = ("tsv", "csv", "jsonl")
 _SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
-_LONGEST_LINE = 1 << 24  # bytes: a row, and its tokens, must fit into memory
+_LONGEST_LINE = 1 << 24  # bytes; a row and its tokens must fit into memory
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the training tables have their texts and labels."""
+    """Columns and header of the training tables."""
 
     columns: Columns = Columns()
     header: bool = True
@@ -35,12 +35,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class TableFormat:
-    """How a table is read.
+    """Options for reading a table.
 
     ``kind`` is ``tsv``, ``csv``, ``jsonl``, ``lines`` (one text per line) or ``pairs`` (two texts per line, separated
-    by a tab); None: by the suffix of the file. ``header`` and ``columns`` that are None are those of ``trained``;
-    before any training there is a header, and columns are found by their usual names. Rows with one of the labels
-    ``drop_labels`` are left out.
+    by a tab); None chooses by the suffix of the file. If ``header`` or a column is None, that of ``trained`` applies,
+    by default a header and columns with usual names. Rows whose label is in ``drop_labels`` are left out.
     """
 
     kind: str | None = None
@@ -88,10 +87,10 @@ def _last_opened_quote(lines: Sequence[str]) -> int:
 class Table:
     """The rows of one file or stream, read lazily.
 
-    ``columns`` are known once it is open (of JSON Lines after the first row), ``sha256`` is the digest of all bytes
-    once it is read. With `need_label` False the label column may be absent, and an empty line is an error.
+    ``columns`` are known when the table is open (JSON Lines: after the first row); ``sha256`` is the digest of all
+    bytes when the table is read. With `need_label` False the label column may be absent, and an empty line is an error.
 
-    Raises DataError, with file and line, for anything that can't be read; UsageError for an unknown suffix.
+    Raises DataError, which names the file and the line, if a row can't be read; UsageError for an unknown suffix.
     """
 
     def __init__(self, source: str | Path | BinaryIO, table_format: TableFormat, need_label: bool = True) -> None:
@@ -127,7 +126,7 @@ class Table:
 
     @property
     def layout(self) -> Layout:
-        """How the table was read, for tables that are read in the same way."""
+        """Columns and header of this table, to read further tables in the same way."""
         first = self.first_line
         if first is None or not self.header:
             return Layout(self.columns, self.header)
@@ -136,27 +135,27 @@ class Table:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of what was read so far, in hexadecimal."""
+        """SHA-256, in hexadecimal, of the bytes read so far."""
         return self._digest.hexdigest()
 
     def close(self) -> None:
-        """Close the file, if it was opened here; a table that was read to its end is closed."""
+        """Close the file unless the caller opened it; a table that was read to its end is closed already."""
         if self._is_ours:
             self._file.close()
 
     def _kind_by_suffix(self) -> str:
         suffix = Path(self.name).suffix.lower()
         if suffix not in _SUFFIXES:
-            raise UsageError(f"{self.name}: the format is not clear from the name; give --format {'|'.join(FORMATS)}")
+            raise UsageError(f"{self.name}: unknown suffix {suffix!r}; give --format {'|'.join(FORMATS)}")
         return _SUFFIXES[suffix]
 
     def error(self, line: int, why: str) -> DataError:
-        """A DataError that names the file and the line."""
+        """Return a DataError that names the file and the line."""
         return DataError(f"{self.name}, line {line}: {why}")
 
     # Lines end at \n only: a text may hold U+2028, U+0085 or a vertical tab.
     def _lines(self) -> Iterator[tuple[int, str | DataError]]:
-        """Each line, or why it can't be read; raises DataError where the file can't be read at all."""
+        """Yield each line, or the error of a line; raises DataError if the file can't be read at all."""
         try:
             for number in itertools.count(1):
                 raw = self._file.readline(_LONGEST_LINE)
@@ -185,7 +184,7 @@ class Table:
             return self.error(number, f"not UTF-8 text (byte {error.start} of the line)")
 
     def _tsv_fields(self, lines: Iterable[tuple[int, str | DataError]]) -> Iterator[tuple[int, list[str] | DataError]]:
-        # No quoting: GLUE's files hold quotation marks that are plain text.
+        # No quoting: GLUE's files contain quotation marks that are plain text.
         for number, line in lines:
             if isinstance(line, DataError):
                 yield number, line
@@ -194,8 +193,8 @@ class Table:
                 yield number, stripped.split("\t") if stripped else []
 
     def _csv_fields(self, lines: Iterable[tuple[int, str | DataError]]) -> Iterator[tuple[int, list[str] | DataError]]:
-        errors: list[DataError] = []  # in the lines of a row
-        taken: list[str] = []  # lines of the row
+        errors: list[DataError] = []  # errors in the lines of the current row
+        taken: list[str] = []  # lines of the current row
 
         def texts() -> Iterator[str]:
             for _, line in lines:
@@ -232,7 +231,7 @@ class Table:
         return {"text": texts[0], "pair": texts[1]}
 
     def _without_blanks(self, records: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
-        """Skip an empty line; where each line needs an answer, an empty line is an error."""
+        """Skip empty lines; without labels they are errors, because each line needs a prediction."""
         for number, record in records:
             if record or not self.need_label:
                 yield number, record or self.error(number, "an empty line")
@@ -264,7 +263,7 @@ class Table:
         columns, trained, known = vars(self.columns), vars(table_format.trained.names), dict(places)
         label = self.columns.label
         if not self.need_label and label is not None:
-            # A label that is not read still shows what the first line is.
+            # A label that is not read still shows whether the first line is a header.
             with contextlib.suppress(DataError):
                 known["label"] = self._place("label", label, cells)
         numbered = {part: name for part, name in trained.items() if vars(table_format.columns)[part] is None}
@@ -279,7 +278,7 @@ class Table:
         )
 
     def _choose(self, names: list[str], wanted: Columns, first: Sequence[str] | None = None) -> Columns:
-        """The wanted columns, and the usual ones for those that nobody named."""
+        """Return the wanted columns; columns that are not named are found by their usual names."""
         chosen = wanted.or_else(usual_columns(names))
         needed = [("text", chosen.text), ("label", chosen.label)][: 2 if self.need_label else 1]
         for what, name in needed:
@@ -305,7 +304,7 @@ class Table:
         raise DataError(f"{self.name}: {found}{self._header_hint(first, part)}")
 
     def _header_hint(self, first: Sequence[str], part: str | None = None) -> str:
-        """How to fix that a column is missing, where the header may be the reason."""
+        """Return a hint for a missing column if the header may be the reason, else an empty string."""
         looks_like_header = has_usual_names(first)
         if self.header and not looks_like_header:
             return "; if the first line is a row, give --no-header and column numbers"
@@ -321,9 +320,9 @@ class Table:
             yield row
 
     def each(self) -> Iterator[Row | DataError]:
-        """The rows, and in the place of a row that can't be read its error; reading resumes after it.
+        """Yield the rows; the error of a row that can't be read takes its place, and reading continues.
 
-        Raises DataError where the table as a whole can't be read.
+        Raises DataError if the table as a whole can't be read.
         """
         try:
             for number, record in self._records:
@@ -376,12 +375,12 @@ class Table:
             if part == "label" and isinstance(value, (bool, int, float)):
                 value = self._json_label(number, value)
             if not isinstance(value, str):
-                raise self.error(number, f"{key!r} is not a text{' or a number' if part == 'label' else ''}")
+                raise self.error(number, f"{key!r} is not a string{' or a number' if part == 'label' else ''}")
             row[part] = value
         return row
 
     def _json_label(self, number: int, value: bool | int | float) -> str:
-        """A JSON number, true or false as a label: in the spelling of JSON, 1.0 as 1."""
+        """Convert a JSON number, true or false to a label, as JSON writes it; 1.0 becomes 1."""
         if isinstance(value, float):
             if not math.isfinite(value):
                 raise self.error(number, f"the label {json.dumps(value)} is not a finite number")
@@ -395,7 +394,7 @@ class Table:
 
 
 class _JsonObject(dict[str, Any]):
-    """A JSON object that knows which of its keys are there more than once."""
+    """A JSON object, with the set of its repeated keys."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -404,10 +403,10 @@ class _JsonObject(dict[str, Any]):
 
 
 def _json_integer(digits: str) -> int | float:
-    """An integer; -0 keeps its sign."""
+    """Parse an integer; -0 keeps its sign."""
     return int(digits) if digits != "-0" else -0.0
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8; half a surrogate pair, which JSON can spell, can't."""
+    """Whether a text can be encoded as UTF-8; a lone surrogate, which JSON can express, can't."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)

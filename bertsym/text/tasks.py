@@ -1,24 +1,24 @@
-"""Kinds of task and known data sets, with their columns, metrics and positive label."""
+"""Kinds of task and known datasets, with their columns, metrics and positive label."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: kinds of task, in the words of the signature, of every command and of the library; each supports some of them
+#: kinds of task, as named in signatures, options and the library; a command may support only some
 TASK_KINDS = ("classification", "multilabel", "regression", "tagging", "qa", "masked_lm")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a row keeps its text, second text and label: header names, or column numbers from 1 as text."""
+    """Columns of the text, second text and label: header names, or column numbers from 1 as strings."""
 
     text: str | None = None
     pair: str | None = None
     label: str | None = None
 
     def or_else(self, other: Columns) -> Columns:
-        """These columns, and `other`'s where these are None; a second text only together with its text."""
+        """Fill in columns that are None from `other`; the second text only if the text is filled in too."""
         pair = self.pair or (None if self.text else other.pair)
         return Columns(self.text or other.text, pair, self.label or other.label)
 
@@ -29,10 +29,10 @@ class Columns:
 
 @dataclass(frozen=True)
 class Task:
-    """A kind of task, or a known data set of one: the columns of its published files, and its metrics.
+    """A kind of task, or a known dataset: the columns of its published files, and its metrics.
 
-    `metrics` are names of ``training.metrics``; the first one decides which epoch is kept.
-    `positive_label` is the class that F1 is about; None takes the last of two labels.
+    `metrics` are names of ``training.metrics``; the first metric decides which epoch is kept.
+    `positive_label` is the positive class of F1; None means the last of two labels.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Task:
 
     @property
     def dataset(self) -> str | None:
-        """The name of the data set; None of a task that takes any table."""
+        """Name of the dataset; None for a task that takes any table."""
         return self.name if self.name != self.kind else None
 
 
@@ -62,7 +62,7 @@ TASKS = {
     )
 }
 
-# What tables call the text and the second text, most usual first; a pair is only found as such.
+# Usual header names of text and second text, most usual first; both names of a pair must be present.
 USUAL_PAIRS = (
     ("text", "text_pair"),
     ("sentence1", "sentence2"),
@@ -76,7 +76,7 @@ USUAL_LABELS = ("label", "labels", "class", "category", "target", "gold_label")
 
 
 def usual_columns(names: Sequence[str]) -> Columns:
-    """The columns among `names` that are usually the text, the second text and the label; None where there is none."""
+    """Find the usual columns of text, second text and label among `names`; None for a column that is not found."""
     label = next((name for name in USUAL_LABELS if name in names), None)
     for text, pair in USUAL_PAIRS:
         if text in names and pair in names:

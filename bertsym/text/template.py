@@ -1,4 +1,4 @@
-"""The post-processor of a tokenizer document as a template: where the texts and the special tokens of an input go."""
+"""Read the post-processor of a tokenizer document as a template of texts and special tokens."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from bertsym.json_reader import JsonValue
 
 _TEXTS = {"A": 0, "B": 1}
-_MAX_TYPE = 1  # the second segment; models with one segment take it as the first
+_MAX_TYPE = 1  # the second segment; models with one segment replace it by the first
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Special tokens, or all tokens of text 0 or 1, with the token type that they get."""
+    """Special tokens, or all tokens of text 0 or 1, and their token type."""
 
     content: tuple[int, ...] | int  #: ids of special tokens, or the index of a text
     token_type: int
@@ -27,15 +27,15 @@ class Template:
     pair: tuple[Piece, ...]
 
     def layout(self, texts: int) -> tuple[Piece, ...]:
-        """The pieces for one text or two."""
+        """Return the pieces for one text or two."""
         return self.single if texts == 1 else self.pair
 
     def special_tokens(self, texts: int) -> int:
-        """Number of special tokens beside one text or two."""
+        """Count the special tokens of an input with one text or two."""
         return sum(len(piece.content) for piece in self.layout(texts) if not isinstance(piece.content, int))
 
-    def join(self, texts: Sequence[list[int]]) -> tuple[list[int], list[int]]:
-        """Token ids and token types of one text or two, given as token ids without special tokens."""
+    def fill(self, texts: Sequence[list[int]]) -> tuple[list[int], list[int]]:
+        """Insert one text or two, as token ids, between the special tokens; return token ids and token types."""
         token_ids: list[int] = []
         token_types: list[int] = []
         for piece in self.layout(len(texts)):
@@ -46,12 +46,12 @@ class Template:
 
 
 def read_template(processor: JsonValue) -> Template:
-    """The template of a ``post_processor``; raises an error that names the file and the key for any other layout."""
+    """Read a ``post_processor``; raises an error that names the file and the key if it is not supported."""
     if processor.is_null:
         return Template((Piece(0, 0),), (Piece(0, 0), Piece(1, 1)))
     kind = processor["type"].choice("TemplateProcessing", "BertProcessing", "RobertaProcessing", "Sequence")
     if kind == "Sequence":
-        # ByteLevel changes offsets only, which nobody reads here.
+        # ByteLevel changes only offsets, which are not used.
         steps = [step for step in processor["processors"].elements() if step["type"].raw != "ByteLevel"]
         if len(steps) != 1:
             raise processor.fault(f"{len(steps)} post-processors that add special tokens, expected 1")
@@ -81,7 +81,7 @@ def _usual_template(cls: int, sep: int, roberta: bool) -> Template:
 
 
 def _pieces(layout: JsonValue, special: dict[str, tuple[int, ...]], texts: str) -> tuple[Piece, ...]:
-    """The pieces of a layout with each of `texts` once, in their order."""
+    """Read the pieces of a layout, which must have each of `texts` once, in order."""
     pieces = []
     for element in layout.elements():
         ((kind, entry),) = element.items() if len(element.object()) == 1 else [("", element)]

@@ -1,4 +1,4 @@
-"""Texts and pairs of texts as the token ids and token types of a model."""
+"""Encode texts and pairs of texts as token ids and token types."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bertsym.text.pipeline import Pipeline, is_short
 
 WORDPIECE, TOKENIZER_JSON = "wordpiece", "tokenizer.json"
 _T = TypeVar("_T")
-_CHUNK = 1024  # texts that are worked on at a time, among which a Predictor batches those of like length
-_CHUNK_CHARACTERS = 1 << 20  # with which there are enough
-_TOGETHER = 256  # texts whose ids are all kept until they are truncated
+_CHUNK = 1024  # texts of a chunk, within which a Predictor batches texts of similar length
+_CHUNK_CHARACTERS = 1 << 20  # characters of a chunk
+_TOGETHER = 256  # texts whose untruncated ids are in memory at the same time
 
 
 def chunks(items: Iterable[_T], characters: Callable[[_T], int]) -> Iterator[list[_T]]:
-    """Items as they come, as many at a time as memory is meant for; those before an error come before it."""
+    """Group items into chunks of bounded size; items before an error are yielded before it is raised."""
     chunk: list[_T] = []
     size = 0
     try:
@@ -38,13 +38,13 @@ def chunks(items: Iterable[_T], characters: Callable[[_T], int]) -> Iterator[lis
 
 @dataclass(frozen=True)
 class TokenizerOptions:
-    """How text is normalised before WordPiece.
+    """Kind and normalisation of a tokenizer.
 
-    ``kind`` is WORDPIECE, BERT's own pipeline, which a vocabulary and these options describe; TOKENIZER_JSON, another
-    pipeline, which only its document describes; or the name of a tokenizer that bertsym does not have.
-    ``strip_accents`` None means: as ``lower_case``, as in the original BERT. ``segments`` is the number of token types
-    that the model has: with one, the second text has that of the first. With ``literal_special_tokens``, words such as
-    ``[SEP]`` in a text are text.
+    ``kind`` is WORDPIECE for BERT's own pipeline, which the vocabulary and these options define; TOKENIZER_JSON for a
+    pipeline that its document defines; or the name of a tokenizer that bertsym does not support. ``strip_accents`` None
+    means the value of ``lower_case``, as in the original BERT. ``segments`` is the number of token types of the model:
+    with one, the second text has the token type of the first. With ``literal_special_tokens``, names of special tokens
+    such as ``[SEP]`` in a text are plain text.
     """
 
     lower_case: bool
@@ -64,30 +64,30 @@ class TokenizerOptions:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one text or pair with its special tokens, and its token types, of one length."""
+    """Token ids and token types of one text or pair, with special tokens."""
 
     token_ids: list[int]
     token_types: list[int]
     truncated: bool
-    unknown: int  #: number of [UNK]
-    empty: bool = False  #: whether a text has no token
+    unknown: int  #: number of [UNK] tokens
+    empty: bool = False  #: whether one of the texts has no token
 
 
 class Tokenizer:
-    """Texts and pairs to token ids, truncated longest first to `max_length` tokens."""
+    """Encodes texts and pairs, truncated longest first to `max_length` tokens."""
 
     def __init__(self, document: str, where: str, options: TokenizerOptions, max_length: int) -> None:
-        """Read the text of a tokenizer document; raises ModelError, naming the file, for one that can't be run."""
+        """Read the text of a tokenizer document; raises ModelError, which names the file, if it can't be run."""
         self.max_length = max_length
         self._segments = options.segments
         self._pipeline = Pipeline(document, where, options.literal_special_tokens)
         self._template = self._pipeline.template
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
-        """Encode texts, or pairs of them.
+        """Encode texts, or pairs of texts.
 
-        Raises UsageError when they can't fit (`max_length` below 3 for a text, 5 for a pair, with BERT's special
-        tokens), DataError for a text that is too long to be tokenised in bounded memory.
+        Raises UsageError if `max_length` has no room for a token of each text (below 3 for a text, 5 for a pair, with
+        BERT's special tokens), DataError for a text that is too long to be tokenised in bounded memory.
         """
         encoded = []
         for example in self.encode_each(texts, pairs):
@@ -97,12 +97,12 @@ class Tokenizer:
         return encoded
 
     def encode_each(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded | DataError]:
-        """As `encode`, with the error in the place of an example that can't be encoded."""
+        """Encode as `encode` does, but return an error in the place of an example that can't be encoded."""
         columns = [texts] if pairs is None else [texts, pairs]
         room = self.max_length - self._template.special_tokens(len(columns))
         if room < len(columns):
             shortest = self.max_length - room + len(columns)
-            raise UsageError(f"max length {self.max_length} is too short, {shortest} is the least")
+            raise UsageError(f"max length {self.max_length} is too short: the minimum is {shortest}")
         found: list[Encoded | DataError] = []
         for start in range(0, len(texts), _TOGETHER):
             ids = [self._ids(column[start : start + _TOGETHER], room + 1) for column in columns]
@@ -110,7 +110,7 @@ class Tokenizer:
         return found
 
     def _ids(self, texts: Sequence[str], count: int) -> list[list[int] | DataError]:
-        """Token ids of each text: all of them, or at least `count`."""
+        """Return all token ids of each text, or at least the first `count`."""
         if all(map(is_short, texts)):
             return list(self._pipeline.encode(texts))
         short = iter(self._pipeline.encode([text for text in texts if is_short(text)]))
@@ -121,12 +121,12 @@ class Tokenizer:
             return self._pipeline.encode_start(text, count)
         except UncutError:
             return DataError(
-                f"a text of {len(text)} characters that this tokenizer can't process in parts, at most {LONGEST} "
-                "are supported: shorten it"
+                f"a text of {len(text)} characters is too long for this tokenizer, which can't process it in parts: "
+                f"shorten it to {LONGEST} characters"
             )
 
     def _example(self, texts: Sequence[list[int] | DataError], room: int) -> Encoded | DataError:
-        """The special tokens and the texts, the longer one shortened where both do not fit into `room`."""
+        """Build an example of the texts and special tokens; shorten the longer text if both do not fit into `room`."""
         found: list[list[int]] = []
         for ids in texts:
             if isinstance(ids, DataError):
@@ -136,12 +136,12 @@ class Tokenizer:
         if len(found) == 1:
             found = [found[0][:room]]
         elif tokens > room:
-            # What remains when tokens are taken from the longer one in turn, from the second one first. A text of
-            # more than `room` tokens counts as one of room + 1, which gives the same.
+            # The same as removing tokens one by one from the longer text, on ties from the second. The ids of a long
+            # text may stop after room + 1 tokens, which gives the same result.
             first, second = found
             first = first[: max(room - room // 2, room - len(second))]
             found = [first, second[: room - len(first)]]
-        token_ids, token_types = self._template.join(found)
+        token_ids, token_types = self._template.fill(found)
         if self._segments == 1:
             token_types = [0] * len(token_types)
         unknown = sum(ids.count(self._pipeline.unknown_id) for ids in found)

@@ -1,4 +1,4 @@
-"""WordPiece vocabularies: a list of tokens, as ``vocab.txt`` and as GluonNLP's JSON."""
+"""WordPiece vocabularies, in the formats ``vocab.txt`` and GluonNLP's JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REQUIRED = _SPECIAL[:4]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens by id. Raises DataError on duplicates, on line breaks in a token, on a missing special token."""
+    """Tokens by id. Raises DataError for a repeated token, a line break in a token, a missing special token."""
 
     tokens: tuple[str, ...]
 
@@ -26,9 +26,9 @@ class Vocabulary:
         seen: dict[str, int] = {}
         for index, token in enumerate(self.tokens):
             if token in seen:
-                raise DataError(f"vocabulary: token {token!r} stands at ids {seen[token]} and {index}")
+                raise DataError(f"vocabulary: token {token!r} is repeated, at ids {seen[token]} and {index}")
             if "\n" in token or token.endswith("\r"):
-                raise DataError(f"vocabulary: token {index} holds a line break")
+                raise DataError(f"vocabulary: token {index} contains a line break")
             seen[token] = index
         try:
             "".join(self.tokens).encode()
@@ -36,37 +36,37 @@ class Vocabulary:
             raise DataError("vocabulary: a token is not valid Unicode") from None
         missing = [token for token in _REQUIRED if token not in seen]
         if missing:
-            raise DataError(f"vocabulary: no {', '.join(missing)} among the {len(self.tokens)} tokens")
+            raise DataError(f"vocabulary: {', '.join(missing)} missing from the {len(self.tokens)} tokens")
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def index(self, token: str) -> int:
-        """The id of a token that the vocabulary has."""
+        """Return the id of a token, which must be in the vocabulary."""
         return self.tokens.index(token)
 
     @property
     def special_tokens(self) -> dict[str, str]:
-        """Role (``pad``, ``unk``, ``cls``, ``sep``, ``mask``) -> token, of those that the vocabulary has."""
+        """Role (``pad``, ``unk``, ``cls``, ``sep``, ``mask``) -> token, for tokens in the vocabulary."""
         return {role: token for role, token in _ROLES.items() if token in self.tokens}
 
     @property
     def looks_cased(self) -> bool:
-        """Whether some token has a capital letter, which an uncased vocabulary never has."""
+        """Whether a token, other than ``[...]``, has a capital letter: an uncased vocabulary has none."""
         return any(token != token.lower() for token in self.tokens if not token.startswith("["))
 
     def padded_to(self, size: int) -> Vocabulary:
-        """The vocabulary with ``[unused row N]`` appended up to `size` tokens."""
+        """Append tokens ``[unused row N]`` up to `size` tokens."""
         return Vocabulary((*self.tokens, *(unused_row(i) for i in range(len(self.tokens), size))))
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
-        """Read ``vocab.txt`` (a token a line) or a GluonNLP vocabulary JSON; raises DataError."""
+        """Read ``vocab.txt`` (one token per line) or a GluonNLP vocabulary JSON; raises DataError."""
         return cls.parse(_decoded(_read(path), path), path)
 
     @classmethod
     def parse(cls, text: str, path: str | Path) -> Vocabulary:
-        """Parse the text of such a file; the suffix of `path` decides its format. Raises DataError."""
+        """Parse the text of a vocabulary file; the suffix of `path` decides the format. Raises DataError."""
         if Path(path).suffix == ".json":
             tokens = json_object(text, str(path), DataError)["idx_to_token"].texts()
         else:
@@ -77,11 +77,11 @@ class Vocabulary:
             raise DataError(f"{path}: {error}") from None
 
     def to_text(self) -> str:
-        """The content of a ``vocab.txt``."""
+        """Format as ``vocab.txt``."""
         return "\n".join(self.tokens) + "\n"
 
     def to_gluonnlp_json(self) -> str:
-        """The JSON that ``gluonnlp.vocab.BERTVocab.from_json`` and the Clojure BERT example read."""
+        """Format as the JSON that ``gluonnlp.vocab.BERTVocab.from_json`` and the Clojure BERT example read."""
         special = [token for token in _SPECIAL if token in self.tokens]
         identifiers = {
             f"{kind}_token": token
@@ -102,7 +102,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class FoundVocabulary:
-    """A vocabulary that others wrote, what was assumed of it, and the number of its different lines."""
+    """A vocabulary read from a third-party file, with notes on assumptions and the number of distinct lines."""
 
     vocabulary: Vocabulary
     notes: tuple[str, ...]
@@ -112,20 +112,20 @@ class FoundVocabulary:
 def read_vocabulary(path: Path, rows: int, strip: bool = False) -> FoundVocabulary:
     """Read a ``vocab.txt`` as transformers does, or a GluonNLP vocabulary JSON.
 
-    The last of repeated lines counts, and blank lines are not tokens: their rows of the word embedding are named
-    ``[unused row N]``. Blank lines at the end are left out where there are no `rows` for them. With `strip`, white
-    space at the end of a token is left out. Raises DataError.
+    The last of repeated lines counts, and blank lines are not tokens; the other rows of the token embedding are named
+    ``[unused row N]``. Blank lines at the end are dropped if the embedding has fewer `rows`. With `strip`, trailing
+    white space of tokens is removed. Raises DataError.
     """
     if path.suffix == ".json":
         vocabulary = Vocabulary.load(path)
         return FoundVocabulary(vocabulary, (), len(vocabulary))
     text = _decoded(_read(path), path)
-    notes = ["the byte order mark is left out"] if text.startswith("\ufeff") else []
+    notes = ["the byte order mark is ignored"] if text.startswith("\ufeff") else []
     lines = _lines(text.removeprefix("\ufeff"))
     stripped = [line.rstrip() for line in lines] if strip else lines
     changed = [number for number, (line, token) in enumerate(zip(lines, stripped)) if line != token and token]
     if changed:
-        notes.append(f"white space at the end of {_some('token', stripped, changed)} is left out, as in transformers 5")
+        notes.append(f"trailing white space of {_some('token', stripped, changed)} is removed, as in transformers 5")
     lines = stripped
     different = len({*lines})
     while len(lines) > rows and not lines[-1]:
@@ -150,7 +150,7 @@ def read_vocabulary(path: Path, rows: int, strip: bool = False) -> FoundVocabula
 
 
 def unused_row(number: int) -> str:
-    """The name of a row of the word embedding that has no token."""
+    """Name a row of the token embedding that has no token."""
     return f"[unused row {number}]"
 
 
@@ -161,7 +161,7 @@ def _row_names(numbers: Sequence[int]) -> str:
 
 
 def _some(what: str, tokens: Sequence[str], numbers: Sequence[int]) -> str:
-    """Some tokens, the first of which is named with its line."""
+    """Describe some tokens, and name the first with its line."""
     first = f"{tokens[numbers[0]]!r:.60} of line {numbers[0] + 1}"
     return f"{what} {first}" if len(numbers) == 1 else f"each of {len(numbers)} {what}s, the first {first},"
 
@@ -181,17 +181,17 @@ def _decoded(content: bytes, path: str | Path) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines, which end at a line feed and nowhere else: a token may hold U+2028, U+0085 or a form feed."""
+    """Split at line feeds only: a token may contain U+2028, U+0085 or a form feed."""
     return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
 
 
-def check_fits(vocabulary: Sequence[str] | Vocabulary, rows: int, where: str) -> None:
-    """Raise ModelError unless there is one token for each row of the word embedding."""
+def check_vocabulary_size(vocabulary: Sequence[str] | Vocabulary, rows: int, where: str) -> None:
+    """Raise ModelError unless there is one token for each row of the token embedding."""
     if len(vocabulary) == rows:
         return
-    mend = (
-        "; where the rows were padded on purpose, --pad-vocab names the rest [unused row N]"
+    hint = (
+        "; if the rows were padded on purpose, --pad-vocab names the rest [unused row N]"
         if len(vocabulary) < rows
         else ""
     )
-    raise ModelError(f"{where}: {len(vocabulary)} tokens, but the word embedding has {rows} rows{mend}")
+    raise ModelError(f"{where}: {len(vocabulary)} tokens, but the token embedding has {rows} rows{hint}")

@@ -1,4 +1,4 @@
-"""BERT's pipeline as a tokenizer document, the format of Hugging Face's ``tokenizers``, and what a document says."""
+"""Convert between BERT's tokenizer options and tokenizer documents, the format of Hugging Face's ``tokenizers``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bertsym.text.tokenizer import TOKENIZER_JSON, WORDPIECE, TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 
 BERT_PRE_TOKENIZER = {"type": "BertPreTokenizer"}
-MAX_WORD = 100  #: characters of a word; a longer one is [UNK]
+MAX_WORD = 100  #: characters of a word; a longer word is [UNK]
 #: flags of an added token in a tokenizer document
 ADDED_TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 def bert_normalizer(options: TokenizerOptions) -> dict[str, Any]:
-    """BERT's normalizer."""
+    """Return BERT's normalizer."""
     return {
         "type": "BertNormalizer",
         "clean_text": True,
@@ -29,7 +29,7 @@ def bert_normalizer(options: TokenizerOptions) -> dict[str, Any]:
 
 
 def bert_template(cls: int, sep: int) -> dict[str, Any]:
-    """BERT's post-processor: ``[CLS] A [SEP]`` and ``[CLS] A [SEP] B [SEP]``."""
+    """Return BERT's post-processor: ``[CLS] A [SEP]`` and ``[CLS] A [SEP] B [SEP]``."""
 
     def special(token: str, token_type: int) -> dict[str, Any]:
         return {"SpecialToken": {"id": token, "type_id": token_type}}
@@ -47,12 +47,12 @@ def bert_template(cls: int, sep: int) -> dict[str, Any]:
 
 
 def added_token(content: str, number: int, flags: Mapping[str, bool]) -> dict[str, Any]:
-    """An element of ``added_tokens``; a flag that is absent is false."""
+    """Return an element of ``added_tokens``; absent flags are false."""
     return {"id": number, "content": content, **{flag: flags.get(flag, False) for flag in ADDED_TOKEN_FLAGS}}
 
 
 def bert_document(vocabulary: Vocabulary, options: TokenizerOptions) -> dict[str, Any]:
-    """The document that transformers' BertTokenizer makes of a vocabulary, whose special tokens are added tokens."""
+    """Return the document that transformers' BertTokenizer creates for a vocabulary."""
     index = {token: i for i, token in enumerate(vocabulary.tokens)}
     special = sorted((index[token], token) for token in vocabulary.special_tokens.values())
     return {
@@ -75,7 +75,7 @@ def bert_document(vocabulary: Vocabulary, options: TokenizerOptions) -> dict[str
 
 
 def read_options(document: JsonValue, vocabulary: Vocabulary, literal_special_tokens: bool) -> TokenizerOptions:
-    """What a document says of the normalisation, for programs that know BERT's own pipeline only."""
+    """Read the tokenizer options of a document, for programs that know only BERT's own pipeline."""
     steps = _steps(document["normalizer"])
     bert = [step for step in steps if step["type"].raw == "BertNormalizer"]
     kinds = [step["type"].raw for step in steps]
@@ -92,7 +92,7 @@ def read_options(document: JsonValue, vocabulary: Vocabulary, literal_special_to
 
 
 def differences(document: JsonValue, vocabulary: Vocabulary, options: TokenizerOptions) -> list[str]:
-    """The parts of a WordPiece document that are not those of BERT's pipeline with these options."""
+    """List the parts of a WordPiece document that differ from BERT's pipeline with these options."""
     bert = JsonValue(bert_template(vocabulary.index("[CLS]"), vocabulary.index("[SEP]")), document.where)
     same = {
         "normalizer": document["normalizer"].raw == bert_normalizer(options),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bertsym.errors import DataError
 from bertsym.text.bad_rows import BadRows
-from bertsym.text.labels import abbreviated
+from bertsym.text.labels import abbreviate_labels
 from bertsym.text.reading import Rows, read_encoded_rows, warn_of_absent_labels
 from bertsym.text.tables import Layout, Table, TableFormat
 from bertsym.text.tasks import TASKS
@@ -17,7 +17,7 @@ from bertsym.text.tokenizer import Tokenizer
 from bertsym.training.options import FinetuneOptions
 from bertsym.training.progress import Progress
 
-_MAX_UNKNOWN_SHARE = 0.2
+_MAX_UNKNOWN_FRACTION = 0.2
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def read_data(
     for rows in (train_rows, dev_rows):
         _describe(rows, tokenizer.max_length, progress)
     warn_of_absent_labels(table_format.drop_labels, [train_rows, dev_rows], progress.note)
-    progress.note(f"columns: {layout.columns}; labels: {abbreviated(labels)}")
+    progress.note(f"columns: {layout.columns}; labels: {abbreviate_labels(labels)}")
     if len(labels) > len(train_rows) // 2:
         progress.note(
             f"warning: {len(labels)} distinct labels in {len(train_rows)} rows: does the column "
@@ -78,9 +78,9 @@ def read_data(
 
 def _describe(rows: Rows, max_length: int, progress: Progress) -> None:
     progress.note(rows.describe(max_length))
-    unknown_share = rows.features.unknown_share
-    if unknown_share > _MAX_UNKNOWN_SHARE:
+    unknown_fraction = rows.features.unknown_fraction
+    if unknown_fraction > _MAX_UNKNOWN_FRACTION:
         progress.note(
-            f"warning: {unknown_share:.0%} of the tokens of {rows.name} are [UNK]: check that the vocabulary and its "
-            "lowercasing fit this text"
+            f"warning: {unknown_fraction:.0%} of the tokens of {rows.name} are [UNK]: check that the vocabulary and "
+            "its lowercasing fit this text"
         )
