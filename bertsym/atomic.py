@@ -1,4 +1,4 @@
-"""Write files atomically: make them in a folder beside their place, and move them when they are safe on the disk."""
+"""Write files atomically: in a work folder next to the target, from which they are moved when synced to disk."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from bertsym.files import CAN_MOVE_OPEN
 from bertsym.locking import lock_file
 
 _LOCK = "lock"
-_POLL = 0.01  # seconds between looks at a lock that another process has
+_POLL = 0.01  # seconds between attempts to take a lock that another process holds
 
 
 class DigestFile:
-    """A binary file that is written once, with the SHA-256 of the written bytes."""
+    """A binary file that computes the SHA-256 of the bytes as they are written."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._digest, self._size = file, hashlib.sha256(), 0
@@ -33,12 +33,12 @@ class DigestFile:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """SHA-256 in hexadecimal, and size, of what was written so far."""
+        """SHA-256 in hexadecimal and size of the bytes written so far."""
         return {"sha256": self._digest.hexdigest(), "size": self._size}
 
 
 def write_file(path: Path, write: Callable[[DigestFile], object]) -> dict[str, Any]:
-    """Write a file and sync it to disk; returns its manifest entry. Raises OSError."""
+    """Write a file and sync it to disk; return its manifest entry. Raises OSError."""
     with open(path, "wb") as file:
         digesting = DigestFile(file)
         write(digesting)
@@ -49,7 +49,7 @@ def write_file(path: Path, write: Callable[[DigestFile], object]) -> dict[str, A
 
 def write_text(path: Path, text: str) -> dict[str, Any]:
     """Write a text as `write_file` does."""
-    content = text.encode("utf-8", "backslashreplace")  # a path in it may not be UTF-8
+    content = text.encode("utf-8", "backslashreplace")  # a path in the text may not be UTF-8
     return write_file(path, lambda file: file.write(content))
 
 
@@ -65,20 +65,20 @@ def sync_folder(folder: Path) -> None:
 
 
 class WorkFolder:
-    """Where files are made that take the places of `names` in its parent folder, all at once.
+    """A folder in which files are written before they replace the files `names` of its parent folder, atomically.
 
-    The steps of `replace` leave, whenever the process dies, enough to decide on which side of it the files are:
-    ``new`` holds what was made; ``old`` what was there; ``new`` is called ``moving`` from the moment when ``old`` is
-    complete, and empty when all is done.
+    After the process died, `settle` decides by the subfolders whether to finish or to undo `replace`: ``new`` holds
+    the new files and ``old`` the replaced files. When ``old`` is complete, ``new`` is renamed to ``moving``; when
+    ``moving`` is empty, all files are replaced.
     """
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         self.path, self._names = path, names
-        self.new = path / "new"  #: files here get the places
+        self.new = path / "new"  #: the caller writes the new files here
         self._old, self._moving = path / "old", path / "moving"
 
     def replace(self) -> None:
-        """Move the files of ``new`` to their places, and away what was there; on any exception all is as before."""
+        """Replace the files of the parent folder by those in ``new``; roll back on any exception."""
         sync_folder(self.new)
         self._old.mkdir()
         parent = self.path.parent
@@ -92,9 +92,9 @@ class WorkFolder:
             raise
 
     def settle(self) -> None:
-        """Finish, or undo, what a process left that died while it replaced files; raises OSError."""
+        """Finish or undo a `replace` during which the process died; raises OSError."""
         if self._moving.is_dir() and not any(self._moving.iterdir()):
-            # Before `moving`, without which these would be taken for files that have to go back.
+            # Remove `old` before `moving`: `old` alone would be rolled back.
             shutil.rmtree(self._old, ignore_errors=True)
         else:
             self._roll_back()
@@ -122,10 +122,10 @@ class WorkFolder:
 
 @contextlib.contextmanager
 def work_folder(target: Path, names: Sequence[str] = ()) -> Iterator[WorkFolder]:
-    """The WorkFolder of `target` (of `names`, or itself), for this process alone; it is gone afterwards.
+    """Lock the WorkFolder of `target` (for `names` or for `target` itself); remove the folder at the end.
 
-    What a process left that died is recovered first. Raises OSError, and BertsymError at once when another process
-    has the folder.
+    First recovers from a process that died while it replaced files. Raises OSError, and BertsymError without waiting
+    if another process has locked the folder.
     """
     path = _work_path(target)
     with _locked(path, target) as release:
@@ -136,16 +136,16 @@ def work_folder(target: Path, names: Sequence[str] = ()) -> Iterator[WorkFolder]
         try:
             yield folder
         finally:
-            # Where this fails the next process does it.
+            # If this fails, the next process cleans up.
             with contextlib.suppress(OSError):
                 folder.settle()
                 _remove(folder, release)
 
 
 def recover(target: Path, names: Sequence[str]) -> None:
-    """Finish or undo what a process left that died while it replaced files at `target`; waits for one that is running.
+    """Finish or undo a replacement at `target` during which the process died; wait for a process that still runs.
 
-    Raises ModelError when that can't be done.
+    Raises ModelError if that fails.
     """
     path = _work_path(target)
     while is_replacing(target):
@@ -156,7 +156,7 @@ def recover(target: Path, names: Sequence[str]) -> None:
         except OSError as error:
             if is_replacing(target):
                 raise ModelError(
-                    f"{target}: half replaced by a process that died, can't be recovered: {error.strerror or error}"
+                    f"{target}: half replaced by a process that died, recovery failed: {error.strerror or error}"
                 ) from None
 
 
@@ -164,7 +164,7 @@ def _finish(path: Path, names: Sequence[str]) -> None:
     try:
         release = _lock(path)
     except FileNotFoundError:
-        # Created only where it is missing: otherwise it could stop the next process that writes.
+        # Create the lock only for a recovery: otherwise it could stop the next process that writes.
         release = _lock(path, create=True) if (path / "old").is_dir() else None
     if release is None:
         return
@@ -176,17 +176,17 @@ def _finish(path: Path, names: Sequence[str]) -> None:
 
 
 def is_replacing(target: Path) -> bool:
-    """Whether files at `target` are being replaced, by a process that is running or by one that died."""
+    """Whether a process is replacing files at `target`, or died while it did."""
     return (_work_path(target) / "old").is_dir()
 
 
-def write_whole(target: Path, content: bytes) -> None:
-    """Make or replace one file; raises OSError, and BertsymError when another process is writing it."""
+def write_atomically(target: Path, content: bytes) -> None:
+    """Create or replace one file; raises OSError, and BertsymError if another process is writing it."""
     with work_folder(target) as folder:
         path = folder.new / target.name
         write_file(path, lambda file: file.write(content))
         if path.read_bytes() != content:
-            raise OSError(errno.EIO, "what is on the disk is not what was written")
+            raise OSError(errno.EIO, "the file on disk differs from the bytes that were written")
         folder.replace()
 
 
@@ -211,7 +211,7 @@ def _remove(folder: WorkFolder, release: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path, target: Path) -> Iterator[Callable[[], None]]:
-    """Have a folder, which is made, for this process alone; yields what releases it early."""
+    """Create and lock a folder; yield a function that releases the lock early."""
     release = None
     while release is None:
         path.mkdir(exist_ok=True)
@@ -220,7 +220,7 @@ def _locked(path: Path, target: Path) -> Iterator[Callable[[], None]]:
         except FileNotFoundError:  # its last owner has just removed the folder
             continue
         except BlockingIOError:
-            raise BertsymError(f"{target}: another process is writing there") from None
+            raise BertsymError(f"{target}: locked by another process, which is writing it") from None
     with contextlib.ExitStack() as stack:
         stack.callback(release)
         yield stack.close

@@ -17,7 +17,7 @@ from commands import BERTSYM, FULL_DISK, beginning_with
 from conftest import Result, Tables
 
 from bertsym import BertsymError, ModelError, draw, export
-from bertsym.atomic import recover, work_folder, write_text, write_whole
+from bertsym.atomic import recover, work_folder, write_atomically, write_text
 from bertsym.bundle import stage_bundle
 
 Cli = Callable[..., Result]
@@ -125,7 +125,7 @@ def test_a_second_writer_is_refused_and_the_first_one_not_disturbed(
     before = tree(tmp_path)
     for command in (["export", f"hf:{tiny_hf}", prefix, "--force"], ["lower", bundles["mean"], prefix, "--force"]):
         refused = cli(*command)
-        assert refused.error_line == f"Error: {prefix}: another process is writing there"
+        assert refused.error_line == f"Error: {prefix}: locked by another process, which is writing it"
         assert refused.code == 1
     assert tree(tmp_path) == before
     assert cli("inspect", prefix).code == 0
@@ -168,7 +168,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / ".x.writing").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="is a link"):
-        write_whole(tmp_path / "x", b"content")
+        write_atomically(tmp_path / "x", b"content")
     assert tree(tmp_path / "elsewhere") == {}
 
 
@@ -281,7 +281,7 @@ def test_a_half_replaced_bundle_on_a_read_only_disk_is_one_line(
     half_replaced(prefix, bundles["mean"])
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     assert cli("inspect", prefix).error_line == (
-        f"Error: {prefix}: half replaced by a process that died, can't be recovered: Read-only file system"
+        f"Error: {prefix}: half replaced by a process that died, recovery failed: Read-only file system"
     )
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     assert cli("inspect", prefix).code == 0

@@ -12,7 +12,7 @@ import pytest
 from drawings import HOSTILE, LAYERS, bert_picture, plain_picture
 from tools import needs
 
-from bertsym.drawing.dot import dot_text
+from bertsym.drawing.dot import graph_to_dot
 from bertsym.drawing.drawing import draw_picture, expanded_keys
 from bertsym.drawing.look import KINDS, kind_of, shape_text, visible
 from bertsym.drawing.picture import Picture, Shape
@@ -52,8 +52,8 @@ def box(svg: ElementTree.Element, picture: Picture, name: str) -> ElementTree.El
 
 
 def test_the_text_is_the_same_every_time_and_names_no_node_but_in_labels(bert: Picture) -> None:
-    text = dot_text(bert, {"layer 1"})
-    assert text == dot_text(bert_picture(), {"layer 1"})
+    text = graph_to_dot(bert, {"layer 1"})
+    assert text == graph_to_dot(bert_picture(), {"layer 1"})
     assert set(re.findall(r"^(\w+) \[", text, re.MULTILINE)) - {"graph", "node", "edge"}
     outside = re.sub(r"label=<.*?>(?=[,\];])|\"[^\"]*\"", "", text)
     assert "bertencoder0" not in outside
@@ -64,7 +64,7 @@ def test_an_output_that_many_layers_read_gets_a_stub_at_each_instead_of_long_edg
     mask = Output(bert.graph.node("bertencoder0_mask"))
     assert bert.shared == {mask}
     number = bert.index[mask.node]
-    text = dot_text(bert)
+    text = graph_to_dot(bert)
     assert len(re.findall(rf"^i\d+_{number}_0 -> g\d+ ", text, re.MULTILINE)) == LAYERS
     assert f"n{number} -> g" not in text
     assert "to layer 0 … layer 4" in text
@@ -74,13 +74,14 @@ def test_with_few_layers_the_mask_has_edges(bert: Picture) -> None:
     few = replace(bert, groups=bert.groups[:3])
     assert not few.shared
     assert (
-        len(re.findall(rf"^n{few.index[few.graph.node('bertencoder0_mask')]} -> g", dot_text(few), re.MULTILINE)) == 3
+        len(re.findall(rf"^n{few.index[few.graph.node('bertencoder0_mask')]} -> g", graph_to_dot(few), re.MULTILINE))
+        == 3
     )
 
 
 def test_parameters_stand_in_the_box_of_their_reader_with_their_shape(bert: Picture) -> None:
     assert [node.name for node in bert.drawn if node.is_variable] == ["data0", "data1", "data2", "softmax_label"]
-    text = dot_text(bert)
+    text = graph_to_dot(bert)
     assert "weight 30 × 8" in text
     assert "gamma, beta 8" in text
     assert bert.count_of(bert.groups[0].nodes) == "37 operators, 600 parameters"
@@ -227,7 +228,7 @@ def test_edges_show_shapes_and_the_path_is_stronger(bert: Picture) -> None:
 
 def test_what_enters_an_open_layer_enters_it_once(bert: Picture) -> None:
     before = bert.index[bert.graph.node("bertencoder0_transformer0_positionwiseffn0_layernorm0_fwd")]
-    text = dot_text(bert, {"layer 0", "layer 1"})
+    text = graph_to_dot(bert, {"layer 0", "layer 1"})
     assert len(re.findall(rf"^n{before} -> ", text, re.MULTILINE)) == 1
     assert len(re.findall(rf"^j1_{before}_0 -> ", text, re.MULTILINE)) == 4  # query, key, value and around them
 

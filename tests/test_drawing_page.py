@@ -250,7 +250,7 @@ def test_search_finds_and_opens_a_node_by_its_name_or_its_parameter(visit: Visit
 @in_a_browser
 def test_search_says_when_there_is_nothing_and_how_much_more_there_is(visit: Visit) -> None:
     visit.page.get_by_role("searchbox").fill("nothing like it")
-    assert visit.page.locator("#found").inner_text() == "nothing has this in its name"
+    assert visit.page.locator("#found").inner_text() == "no name contains this text"
     visit.page.get_by_role("searchbox").fill("transformer")
     assert re.search(r"and \d+ more$", visit.page.locator("#found").inner_text())
     visit.page.keyboard.press("Escape")

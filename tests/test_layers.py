@@ -139,7 +139,7 @@ ALLOWED: dict[str, set[str]] = {
         "onnx_export",
     },
     "drawing": {"errors", "symbol", "drawing"},
-    "drawing.of_model": {"errors", "atomic", "symbol", "analysis.formatting", "model", "execution", "drawing"},
+    "drawing.model_drawing": {"errors", "atomic", "symbol", "analysis.formatting", "model", "execution", "drawing"},
     "reference": {"errors", "reference"},
     "sources": {
         "errors",

@@ -20,7 +20,7 @@ class Card:
 
 
 def cards_of(picture: Picture) -> list[Card]:
-    """The cards from the inputs to the outputs; every drawn node is in exactly one."""
+    """Return the cards from the inputs to the outputs; every drawn node is in exactly one card."""
     if not picture.groups:
         return [Card("The graph", picture.count_of(picture.drawn), picture.drawn)]
     between = _places_between(picture)
@@ -66,7 +66,7 @@ def _places_between(picture: Picture) -> Mapping[Node, int]:
 
 
 def arrows_of(picture: Picture, cards: list[Card]) -> tuple[list[list[Output]], list[list[Output]]]:
-    """For each card: the outputs that it reads from the card above, and those from other cards."""
+    """Return, for each card, the outputs that it reads from the card above and from other cards."""
     card_of = {node: number for number, card in enumerate(cards) for node in card.nodes}
     above: list[list[Output]] = []
     elsewhere: list[list[Output]] = []

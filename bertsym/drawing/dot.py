@@ -1,4 +1,4 @@
-"""A picture as text for Graphviz's ``dot``: the whole graph, or a part of it with stubs to the rest."""
+"""Convert a picture to DOT text for Graphviz: the whole graph, or some nodes with stubs to the rest."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from bertsym.drawing.look import (
     MUTED,
     PATH_LINE,
     common_prefix,
+    describe_attributes,
     kind_of,
     parameter_lines,
     sentence_parts,
     shape_text,
-    telling_attributes,
     visible,
 )
 from bertsym.drawing.picture import Group, Picture
 from bertsym.symbol.node import Node, Output
 
-# Graphviz measures with the first of these that is there, a browser draws with the same.
+# Graphviz measures texts with the first font that is installed; browsers draw with the same list.
 _FONT = "Helvetica,Arial,sans-serif"
 _HIGHLIGHT = KINDS["highlight"]
 
 
-def dot_text(picture: Picture, expanded: Collection[str] = ()) -> str:
-    """The whole graph; the groups whose keys are in `expanded` show their nodes."""
+def graph_to_dot(picture: Picture, expanded: Collection[str] = ()) -> str:
+    """Convert the whole graph; the groups whose titles are in `expanded` show their nodes."""
     canvas = _Canvas(picture)
     canvas.heading()
     folded = [group for group in picture.groups if group.title not in expanded]
@@ -50,10 +50,10 @@ def dot_text(picture: Picture, expanded: Collection[str] = ()) -> str:
                 continue
             seen.add((entry, target))
             reader = picture.group_of.get(node)
-            comes_in = reader is not None and reader is not picture.group_of.get(entry.node)
-            if reader is not None and comes_in and entry in picture.shared:
+            enters_group = reader is not None and reader is not picture.group_of.get(entry.node)
+            if reader is not None and enters_group and entry in picture.shared:
                 canvas.stub_in(f"i{canvas.number(reader)}", entry, node, target, inside=node not in boxes)
-            elif reader is not None and comes_in and node not in boxes and _is_read_twice(picture, entry, reader):
+            elif reader is not None and enters_group and node not in boxes and _is_read_twice(picture, entry, reader):
                 canvas.fan_in(source, entry, node, reader)
             else:
                 canvas.edge(source, target, entry, [node])
@@ -64,10 +64,10 @@ def dot_text(picture: Picture, expanded: Collection[str] = ()) -> str:
     return canvas.text()
 
 
-def part_text(picture: Picture, nodes: Collection[Node], number: int, place: Callable[[Node], str]) -> str:
-    """Only `nodes`, with a stub for all that comes in and goes out; `number` keeps the ids of parts apart.
+def nodes_to_dot(picture: Picture, nodes: Collection[Node], number: int, place: Callable[[Node], str]) -> str:
+    """Convert only `nodes`, with a stub for each input and output; `number` makes the ids unique among such texts.
 
-    `place` describes where another node is, such as ``layer 3``.
+    `place` returns the title of another node's card, such as ``layer 3``.
     """
     canvas = _Canvas(picture)
     canvas.prefix = common_prefix(nodes)
@@ -93,7 +93,7 @@ def part_text(picture: Picture, nodes: Collection[Node], number: int, place: Cal
 
 
 def _first_weight(picture: Picture, node: Node) -> str:
-    # Heavier than what follows, so that all ways through a group begin side by side.
+    # Heavier than later edges, so that all paths through a group start side by side.
     return "weight=9" if len(picture.data_inputs(node)) == 1 else ""
 
 
@@ -108,11 +108,11 @@ def _reading_groups(picture: Picture, entry: Output) -> list[str]:
 
 
 class _Canvas:
-    """The lines of a DOT text under construction. Ids are made of numbers, since names hold any character."""
+    """The lines of a DOT text under construction. Ids are numbers, because names may contain any character."""
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
-        self.prefix = ""  # left out at the beginning of names
+        self.prefix = ""  # removed from names
         self._made: set[str] = set()
         self._lines = [
             "digraph picture {",
@@ -124,19 +124,19 @@ class _Canvas:
         ]
 
     def text(self) -> str:
-        """All of it."""
+        """Return the DOT text."""
         return "\n".join([*self._lines, "}\n"])
 
     def id(self, node: Node) -> str:
-        """The id of a node."""
+        """Return the id of a node."""
         return f"n{self.picture.index[node]}"
 
     def number(self, group: Group) -> int:
-        """The place of a group in the picture."""
+        """Return the index of a group in the picture."""
         return self.picture.groups.index(group)
 
     def heading(self) -> None:
-        """Title, sentence and the colours that the picture uses, above it."""
+        """Add a heading with title, sentence and legend."""
         picture = self.picture
         rows = [_font(f"<B>{_escaped(picture.title, 120)}</B>", 17, INK)] if picture.title else []
         if picture.sentence:
@@ -159,14 +159,14 @@ class _Canvas:
         self._lines.append(f'labelloc="t"; label=<{table}>;')
 
     def node(self, node: Node) -> None:
-        """A box with operator, name and parameters."""
+        """Add a box with operator, name and parameters."""
         picture, kind = self.picture, kind_of(node)
         name = node.name[len(self.prefix) :] if node.name.startswith(self.prefix) else node.name
         if node.is_variable:
             lines = [f"<B>{_escaped(node.name)}</B>", _small(shape_text(picture.shape(Output(node))))]
         else:
-            telling = telling_attributes(node)
-            lines = [f"<B>{_escaped(node.op)}</B>{'&#160; ' + _escaped(telling) if telling else ''}"]
+            attributes = describe_attributes(node)
+            lines = [f"<B>{_escaped(node.op)}</B>{'&#160; ' + _escaped(attributes) if attributes else ''}"]
             lines.append(_font(_escaped(name or node.name), 10, INK))
             lines += [_small(line) for line in parameter_lines(picture, node)]
         highlighted = node in picture.highlighted
@@ -179,7 +179,7 @@ class _Canvas:
         self._lines.append(f'{self.id(node)} [id="{self.id(node)}", label=<{_label(lines)}>, {options}];')
 
     def folded_group(self, name: str, group: Group) -> None:
-        """A group as one box."""
+        """Add a group as one box."""
         highlighted = group.nodes & self.picture.highlighted
         look = KINDS["group"]
         lines = [_font(f"<B>{_escaped(group.title)}</B>", 15, INK), _font(_escaped(group.subtitle, 100), 10, INK)]
@@ -191,7 +191,7 @@ class _Canvas:
         )
 
     def cluster(self, group: Group) -> None:
-        """A group with its nodes."""
+        """Add a group with its nodes."""
         number = self.number(group)
         self.prefix = common_prefix(group.nodes)
         lines = [_font(f"<B>{_escaped(group.title)}</B>", 15, INK), _small(group.subtitle)]
@@ -209,9 +209,9 @@ class _Canvas:
         self.prefix = ""
 
     def edge(self, source: str, target: str, entry: Output, readers: Collection[Node], more: str = "") -> None:
-        """An arrow with the shape of what is read."""
+        """Add an arrow, labelled with the shape of the output."""
         picture = self.picture
-        # Skip connections bend, so that the chain beside them stays straight.
+        # Skip connections bend, so that the chain next to them stays straight.
         skips = len(picture.readers.get(entry, ())) > 1 and any(len(picture.data_inputs(node)) > 1 for node in readers)
         options = [f'label="{self._shape(entry)}"', f"weight={2 if skips else 8}"]
         on_path = entry.node in picture.path and any(reader in picture.path for reader in readers)
@@ -226,7 +226,7 @@ class _Canvas:
         self._lines.append(f"{source} -> {target} [{', '.join(options)}];")
 
     def fan_in(self, source: str, entry: Output, node: Node, group: Group) -> None:
-        """One arrow into a group for all of its nodes that read an output, which then branches."""
+        """Add one arrow into a group for an output that several of its nodes read; the arrow branches inside."""
         number = self.number(group)
         name = f"j{number}_{self.picture.index[entry.node]}_{entry.index}"
         if name not in self._made:
@@ -239,7 +239,7 @@ class _Canvas:
     def stub_in(
         self, prefix: str, entry: Output, node: Node, target: str, *, where: str = "", inside: bool = False
     ) -> None:
-        """A small label with the name of what a node reads from afar."""
+        """Add a stub for an input: a small label with the name of a distant output."""
         name = f"{prefix}_{self.picture.index[entry.node]}_{entry.index}"
         if name not in self._made:
             cluster = f"subgraph cluster_{self.number(self.picture.group_of[node])} " if inside else ""
@@ -253,7 +253,7 @@ class _Canvas:
     def stub_out(
         self, prefix: str, entry: Output, places: list[str], box: str | None, target: Node | None = None
     ) -> None:
-        """A small label with the places that read an output from afar."""
+        """Add a stub for an output: a small label with the distant groups that read it."""
         reader = "" if target is None else self.picture.index[target]
         name = f"{prefix}_{reader}_{self.picture.index[entry.node]}_{entry.index}"
         where = ", ".join(places) if len(places) < 4 else f"{places[0]} … {places[-1]}"
@@ -265,7 +265,7 @@ class _Canvas:
             self.edge(source, name, entry, [target])
 
     def end(self, entry: Output, box: str | None) -> None:
-        """The mark of an output of the graph."""
+        """Mark an output of the graph."""
         name = f"e_{self.picture.index[entry.node]}_{entry.index}"
         if name in self._made:
             return
@@ -279,7 +279,7 @@ class _Canvas:
         self.edge(box or self.id(entry.node), name, entry, [entry.node])
 
     def _stub(self, name: str, entry: Output | None, lines: list[str]) -> str:
-        # Without a box, so that it isn't taken for a node.
+        # Without a box, because it is not a node.
         shown = [_small(line) for line in lines]
         if entry is not None:
             shown.append(_font(f"<I>{_escaped(str(entry))}</I>", 9, INK))
@@ -287,7 +287,7 @@ class _Canvas:
 
     def _shape(self, entry: Output) -> str:
         text = _escaped(shape_text(self.picture.shape(entry)))
-        return f"  {text} " if text else ""  # away from the line
+        return f"  {text} " if text else ""  # spaces keep the text off the line
 
     def _classes(self, what: str, nodes: Collection[Node], kind: str) -> str:
         picture = self.picture
@@ -297,7 +297,7 @@ class _Canvas:
 
 
 def _label(lines: Iterable[str], align: str = "CENTER") -> str:
-    # Rows of a table: plain lines of different sizes touch.
+    # Rows of a table, because plain lines of different sizes touch.
     rows = "".join(f'<TR><TD ALIGN="{align}">{line}</TD></TR>' for line in lines if line)
     return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="1">{rows}</TABLE>'
 
@@ -307,10 +307,10 @@ def _small(text: str) -> str:
 
 
 def _font(markup: str, size: int, colour: str) -> str:
-    # Graphviz takes an empty element for a syntax error.
+    # An empty element is a syntax error in Graphviz.
     return f'<FONT POINT-SIZE="{size}" COLOR="{colour}">{markup}</FONT>' if markup else ""
 
 
 def _escaped(text: str, limit: int = 64) -> str:
-    # Graphviz replaces \N by the id, in HTML too.
+    # Graphviz replaces \N with the id, even in HTML labels.
     return html.escape(visible(text, limit)).replace("\\", "\\\\")

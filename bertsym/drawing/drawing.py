@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bertsym.drawing.dot import dot_text
-from bertsym.drawing.page import page_text
+from bertsym.drawing.dot import graph_to_dot
+from bertsym.drawing.page import render_page
 from bertsym.drawing.picture import Picture
 from bertsym.drawing.render import render_png, render_svg
 from bertsym.errors import UsageError
 
 SUFFIXES = (".svg", ".png", ".html")
-ALL = "all"  #: in `expand`: every group
+ALL = "all"  #: value of `expand` for every group
 
 
 def draw_picture(picture: Picture, suffix: str, expand: Iterable[str] = ()) -> bytes:
-    """The content of an ``.svg``, ``.png`` or ``.html`` file.
+    """Return the content of an ``.svg``, ``.png`` or ``.html`` file.
 
     `expand` names the groups that show their nodes: ``layer 3``, ``3`` or ``all``. Raises UsageError for another
-    suffix and for an unknown group, ModelError when Graphviz is missing or fails.
+    suffix and for an unknown group, ModelError if Graphviz is missing or fails.
     """
     if suffix.lower() not in SUFFIXES:
         raise UsageError(
@@ -26,8 +26,8 @@ def draw_picture(picture: Picture, suffix: str, expand: Iterable[str] = ()) -> b
         )
     expanded = expanded_keys(picture, expand)
     if suffix.lower() == ".html":
-        return page_text(picture, expanded).encode()
-    text = dot_text(picture, expanded)
+        return render_page(picture, expanded).encode()
+    text = graph_to_dot(picture, expanded)
     if suffix.lower() == ".png":
         return render_png(text)
     titles = {f"n{picture.index[node]}": node.name for node in picture.drawn}

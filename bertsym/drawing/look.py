@@ -1,4 +1,4 @@
-"""Appearance of nodes: kind of operator, colours, and texts in the box."""
+"""Appearance of nodes: kind of operator, colours, texts in the box."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertsym.symbol.node import Node, Output
 
 @dataclass(frozen=True)
 class Kind:
-    """Colours of a kind of node, on white and on a dark page."""
+    """Label and colours of a kind of node, for light and dark pages."""
 
     label: str
     fill: str
@@ -54,8 +54,8 @@ _ARITHMETIC = re.compile(
     r"(elemwise|broadcast)_(add|sub|mul|div|plus|minus|power|maximum|minimum)|_\w+_scalar|_(plus|mul|div|minus)"
 )
 
-# The attributes that describe what an operator does; with the name where the value alone is unclear.
-_TELLING = {
+# Attributes that are shown with the operator; with their name if the value alone is unclear.
+_SHOWN_ATTRIBUTES = {
     "Dropout": "{p}",
     "LeakyReLU": "{act_type}",
     "Activation": "{act_type}",
@@ -80,14 +80,14 @@ _TELLING = {
 
 
 def kind_of(node: Node) -> str:
-    """A key of KINDS for a node."""
+    """Return the key in KINDS of a node."""
     if node.is_variable:
         return "input"
     return _KIND_OF.get(node.op) or ("arithmetic" if _ARITHMETIC.fullmatch(node.op) else "other")
 
 
 def visible(text: str, limit: int = 72) -> str:
-    """Text as a picture can show it: control characters and lone surrogates escaped, the middle of a long one cut."""
+    """Escape control characters and lone surrogates, and cut the middle of a long text."""
     text = re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", _escape, text)
     if len(text) > limit:
         text = f"{text[: limit // 2]}…{text[-(limit - limit // 2 - 1) :]}"
@@ -99,22 +99,22 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def shape_text(shape: Shape | None) -> str:
-    """``N × T × 768``; nothing for an unknown shape."""
+    """Format a shape as ``N × T × 768``; empty if unknown."""
     if shape is None:
         return ""
     return " × ".join(visible(str(dimension), 24) for dimension in shape) or "scalar"
 
 
-def telling_attributes(node: Node) -> str:
-    """What an operator does here, in a few characters: ``gelu``, ``axis 1, 0 to 1``."""
+def describe_attributes(node: Node) -> str:
+    """Format the most important attributes of an operator: ``gelu``, ``axis 1, 0 to 1``."""
     try:
-        return visible(_TELLING.get(node.op, "").format_map(node.attrs), 32)
-    except KeyError:  # left at its default, so that there is nothing to show
+        return visible(_SHOWN_ATTRIBUTES.get(node.op, "").format_map(node.attrs), 32)
+    except KeyError:  # the attribute has its default
         return ""
 
 
 def parameter_lines(picture: Picture, node: Node) -> list[str]:
-    """``weight 768 × 768``: the parameters of a node, those of one shape together."""
+    """List the parameters of a node, grouped by shape: ``weight 768 × 768``."""
     names: dict[str, list[str]] = {}
     for parameter in picture.parameters_of(node):
         names.setdefault(shape_text(picture.shape(Output(parameter))), []).append(parameter_role(parameter.name))
@@ -122,13 +122,13 @@ def parameter_lines(picture: Picture, node: Node) -> list[str]:
 
 
 def parameter_role(name: str) -> str:
-    """``weight`` for ``bertencoder0_transformer3_proj_weight``."""
+    """Return the last part of a parameter's name: ``weight`` for ``bertencoder0_transformer3_proj_weight``."""
     match = re.search(r"(?:^|[_.])((?:running_|moving_)?[A-Za-z]+)$", name)
     return visible(match[1] if match else name, 32)
 
 
 def common_prefix(nodes: Iterable[Node]) -> str:
-    """Common prefix of the names of all operators, up to an underscore; empty if it is short."""
+    """Return the common prefix of the operators' names, up to an underscore; empty if it is short."""
     names = [node.name for node in nodes if not node.is_variable]
     if len(names) < 2:
         return ""
@@ -139,6 +139,6 @@ def common_prefix(nodes: Iterable[Node]) -> str:
 
 
 def sentence_parts(sentence: str) -> list[tuple[str, bool]]:
-    """Split a sentence at its backticks; each piece comes with whether it is a name."""
+    """Split a sentence at its backticks; return each piece and whether it is a name."""
     pieces = sentence.split("`")
     return [(piece, number % 2 == 1) for number, piece in enumerate(pieces) if piece]

@@ -1,7 +1,7 @@
 """Write a picture in Netron's own format, in which every edge has a shape.
 
-For a ``-symbol.json`` Netron shows the shapes of parameters only. Its format ``.netron`` is the JSON of what it
-draws (source/message.js of Netron, read with 9.3.3; it calls the format experimental).
+For a ``-symbol.json`` Netron shows only the shapes of parameters. The format ``.netron`` is JSON of the drawn graph
+(source/message.js of Netron, verified with 9.3.3; Netron calls the format experimental).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bertsym.symbol.node import Node, Output
 
 
 def netron_text(picture: Picture, format_name: str, producer: str) -> str:
-    """The content of a ``.netron`` file; `format_name` is shown as that of the model, such as ``MXNet v1.9.1``."""
+    """Return the content of a ``.netron`` file; Netron shows `format_name`, such as ``MXNet v1.9.1``."""
     values: list[dict[str, Any]] = []
     places: dict[Output, int] = {}
 
@@ -54,7 +54,7 @@ def netron_text(picture: Picture, format_name: str, producer: str) -> str:
 
 
 def _value(picture: Picture, output: Output) -> dict[str, Any]:
-    # Netron leaves out labels of over 16 characters: 12N and not 12*N.
+    # Netron omits labels of more than 16 characters, so write 12N instead of 12*N.
     shape = picture.shape(output)
     dimensions = (
         None if shape is None else [str(size).replace("*N", "N") if isinstance(size, str) else size for size in shape]
@@ -74,6 +74,6 @@ def _slot(picture: Picture, entry: Output, position: int) -> str:
 
 
 def _shown_outputs(picture: Picture, node: Node) -> int:
-    """Outputs that something reads, and the first."""
+    """Return the number of outputs up to the last that is read, at least 1."""
     read = [entry.index for entry in (*picture.readers, *picture.graph.outputs) if entry.node is node]
     return max([0, *read]) + 1

@@ -7,7 +7,7 @@
   const found = document.getElementById("found");
   let chosen = null;
 
-  // Names go into the page as text only, never as markup.
+  // Insert names only as text, never as markup.
   const make = (tag, text, className) => {
     const element = document.createElement(tag);
     if (text !== undefined) element.textContent = text;
@@ -74,7 +74,7 @@
     describe(number);
   };
 
-  /** Open the card of a node, bring it into view, and describe it. */
+  /** Open the card of a node, scroll to the node, and describe it. */
   const show = (number) => {
     const box = document.getElementById(`n${number}`);
     box.closest("details").open = true;
@@ -83,18 +83,18 @@
     box.scrollIntoView({ block: "center", inline: "center" });
   };
 
-  const act = (event) => {
+  const activate = (event) => {
     const box = event.target.closest("[data-node]");
     if (!box) return;
     event.preventDefault();
     const number = Number(box.dataset.node);
-    // A stub leads to where its data comes from, or goes to.
+    // A stub links to the node at its other end.
     if (box.classList.contains("stub")) show(number); else choose(number);
   };
   const main = document.querySelector("main");
-  main.addEventListener("click", act);
+  main.addEventListener("click", activate);
   main.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" || event.key === " ") act(event);
+    if (event.key === "Enter" || event.key === " ") activate(event);
   });
   main.addEventListener("focusin", (event) => {
     const box = event.target.closest("g.box[data-node]");
@@ -133,7 +133,7 @@
       found.append(li);
     }
     if (hits.length !== found.childElementCount) found.append(make("li", `and ${hits.length - 10} more`, "none"));
-    if (!hits.length) found.append(make("li", "nothing has this in its name", "none"));
+    if (!hits.length) found.append(make("li", "no name contains this text", "none"));
     found.hidden = false;
   });
   search.addEventListener("keydown", (event) => {

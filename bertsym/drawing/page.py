@@ -1,6 +1,6 @@
 """Render a picture as an HTML page: a column of cards that fold open, a panel for the chosen node, a search box.
 
-The page refers to nothing outside of itself. Without JavaScript the cards still fold; panel and search need it.
+The page is self-contained. Without JavaScript the cards still fold; panel and search need JavaScript.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from importlib import resources
 from typing import Any
 
 from bertsym.drawing.cards import Card, arrows_of, cards_of
-from bertsym.drawing.dot import part_text
+from bertsym.drawing.dot import nodes_to_dot
 from bertsym.drawing.look import KINDS, kind_of, sentence_parts, shape_text, visible
 from bertsym.drawing.picture import Picture
 from bertsym.drawing.render import render_svgs
 from bertsym.symbol.node import Node, Output
 
-# What is not the colour of a kind of node: on white, on a dark page.
+# Colours of the page, light and dark; those of nodes are in KINDS.
 _COLOURS = {
     "page": ("#f4f6f9", "#0b0e13"),
     "raised": ("#ffffff", "#141920"),
@@ -34,19 +34,19 @@ _COLOURS = {
 }
 
 
-def page_text(picture: Picture, opened: Collection[str] = ()) -> str:
-    """The HTML; the groups whose keys are in `opened` are open when it is loaded."""
+def render_page(picture: Picture, opened: Collection[str] = ()) -> str:
+    """Return the HTML; the groups whose titles are in `opened` are open when the page is loaded."""
     cards = cards_of(picture)
     card_of = {node: number for number, card in enumerate(cards) for node in card.nodes}
     texts = [
-        part_text(picture, card.nodes, number, lambda node: cards[card_of[node]].title)
+        nodes_to_dot(picture, card.nodes, number, lambda node: cards[card_of[node]].title)
         for number, card in enumerate(cards)
     ]
     titles = {f"n{picture.index[node]}": node.name for node in picture.drawn}
     drawings = [_for_page(svg, picture) for svg in render_svgs(texts, titles)]
     script = _resource("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _filled(
+    return _fill(
         _resource("page.html"),
         {
             "title": _escaped(picture.title, 200),
@@ -62,8 +62,8 @@ def page_text(picture: Picture, opened: Collection[str] = ()) -> str:
     )
 
 
-def _filled(template: str, values: Mapping[str, str]) -> str:
-    """The template with its places filled, in one pass: a value may look like a place."""
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    """Fill the placeholders in one pass, because a value may look like a placeholder."""
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
 
 
@@ -93,7 +93,7 @@ def _legend(picture: Picture) -> str:
 
 
 def _colours() -> str:
-    """The palette as variables for both schemes, and the boxes of each kind by their class."""
+    """Return CSS: the palette as variables for both colour schemes, and the colours of each kind of node."""
     schemes = []
     for dark in (False, True):
         lines = [f"--{name}: {values[dark]};" for name, values in _COLOURS.items()]
@@ -106,22 +106,22 @@ def _colours() -> str:
 
 
 def _for_page(svg: str, picture: Picture) -> str:
-    """Make the boxes and stubs of a drawing things that can be clicked and reached with the keyboard."""
+    """Make the boxes and stubs of a drawing clickable and focusable."""
 
     def labelled(match: re.Match[str]) -> str:
         kind, number, classes = match[1], int(match[2]), match[3]
         role = 'tabindex="0" role="button"'
-        # Graphviz puts its own "node" in front of the class.
+        # Graphviz adds its own class "node" first.
         classes = classes.replace("node node", "box", 1) if kind == "n" else "stub"
         name = html.escape(visible(picture.graph.nodes[number].name, 400))
         what = "" if kind == "n" else f' aria-label="go to {name}"'
         return f'<g id="{match[0].split(chr(34))[1]}" class="{classes}" data-node="{number}" {role}{what}>'
 
-    # Of a node its number, of a stub (i3_12_0: into part 3, from node 12) that of the node that it leads to.
+    # The id of a node has its number; the id of a stub (i3_12_0: into card 3, from node 12) that of the linked node.
     svg = re.sub(r'<g id="(n|[io]\d+_)(\d+)(?:_\d+)*" class="([^"]*)">', labelled, svg)
     svg = re.sub(r'<g id="edge\d+" class="edge edge', '<g class="edge', svg)
     svg = re.sub(r'<g id="[^"]*graph0" class="graph"', "<g", svg)
-    # The page's style says these for all texts and paths.
+    # The page's style sets the font for all texts.
     svg = re.sub(r' font-family="Helvetica,Arial,sans-serif"', "", svg)
     return svg.replace('xmlns:xlink="http://www.w3.org/1999/xlink"', "").replace(
         "<svg ", '<svg font-family="Helvetica,Arial,sans-serif" ', 1
@@ -163,7 +163,7 @@ def _shape(picture: Picture, entry: Output) -> str:
 
 
 def _data(picture: Picture, cards: list[Card], card_of: Mapping[Node, int]) -> dict[str, Any]:
-    """What the panel and the search know; parameters have no entry of their own."""
+    """Return the data of panel and search; parameters are listed with their readers."""
     drawn = set(picture.drawn)
     readers: dict[Node, dict[int, None]] = {}
     for entry, nodes in picture.readers.items():
@@ -197,6 +197,6 @@ def _node_data(picture: Picture, node: Node, card: int, readers: list[int]) -> d
 
 
 def _json(data: object) -> str:
-    """JSON that no name in it can end, or turn into markup."""
+    """Convert to JSON in which no name can close the script element or become markup."""
     text = json.dumps(data, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -12,7 +12,7 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 
 Shape = tuple[Union[int, str], ...]
-#: groups that must read an output before it gets stubs instead of edges
+#: number of reading groups from which an output gets stubs instead of edges
 SHARED_BY = 4
 
 
@@ -28,40 +28,40 @@ class Group:
 
 @dataclass(frozen=True)
 class Picture:
-    """A graph with all that its picture shows.
+    """A graph with everything that is drawn.
 
-    `parameters` are listed in the box of the node that reads them instead of being drawn as nodes.
+    `parameters` are listed in the box of the node that reads them and have no box of their own.
     """
 
     title: str
-    sentence: str = ""  #: what the classifiers read; names stand between backticks
+    sentence: str = ""  #: description of the classifiers, with names in backticks
     graph: SymbolGraph = field(default_factory=lambda: SymbolGraph([], []))
     groups: tuple[Group, ...] = ()  #: disjoint, from the inputs to the outputs
     shapes: Mapping[Output, Shape] = field(default_factory=dict)
-    highlighted: frozenset[Node] = frozenset()  #: in colour: the [CLS] slice
-    path: frozenset[Node] = frozenset()  #: drawn stronger: the way from the inputs to the head
+    highlighted: frozenset[Node] = frozenset()  #: nodes in the highlight colour: the [CLS] slice
+    path: frozenset[Node] = frozenset()  #: nodes with thicker lines: the path from the inputs to the head
     parameters: frozenset[str] = frozenset()
-    dtype: str = "?"  #: of the numbers, where all parameters have one
+    dtype: str = "?"  #: dtype, if all parameters have the same
 
     @cached_property
     def index(self) -> Mapping[Node, int]:
-        """The place of each node in the graph, by which files refer to it: names hold any character."""
+        """The index of each node in the graph, used in ids, because names may contain any character."""
         return {node: number for number, node in enumerate(self.graph.nodes)}
 
     @cached_property
     def group_of(self) -> Mapping[Node, Group]:
-        """The group of each node that is in one."""
+        """The group of each grouped node."""
         return {node: group for group in self.groups for node in group.nodes}
 
     @cached_property
     def drawn(self) -> tuple[Node, ...]:
-        """The nodes that get a box of their own, in the order of the graph."""
+        """The nodes with a box of their own, in the order of the graph."""
         ends = {entry.node for entry in self.graph.outputs}
         return tuple(node for node in self.graph.nodes if node in ends or not self._is_parameter(node))
 
     @cached_property
     def readers(self) -> Mapping[Output, tuple[Node, ...]]:
-        """The drawn nodes that read each output, each once."""
+        """The distinct drawn nodes that read each output."""
         found: dict[Output, dict[Node, None]] = {}
         for node in self.drawn:
             for entry in node.inputs:
@@ -70,7 +70,7 @@ class Picture:
 
     @cached_property
     def shared(self) -> frozenset[Output]:
-        """Outputs that so many groups read (the attention mask) that edges to all of them would hide the rest."""
+        """Outputs that SHARED_BY groups or more read, such as the attention mask; edges would hide the rest."""
         return frozenset(
             entry
             for entry, nodes in self.readers.items()
@@ -78,24 +78,24 @@ class Picture:
         )
 
     def data_inputs(self, node: Node) -> tuple[Output, ...]:
-        """What a node reads besides its parameters, each once."""
+        """Return the distinct inputs of a node other than its parameters."""
         drawn = self._drawn_set
         return tuple(dict.fromkeys(entry for entry in node.inputs if entry.node in drawn))
 
     def parameters_of(self, node: Node) -> tuple[Node, ...]:
-        """The parameters that are listed in the box of a node."""
+        """Return the parameters that are listed in the box of a node."""
         drawn = self._drawn_set
         return tuple(dict.fromkeys(entry.node for entry in node.inputs if entry.node not in drawn))
 
     def shape(self, output: Output) -> Shape | None:
-        """The shape of an output, for a variable that of its own attribute; None when unknown."""
+        """Return the shape of an output, or of a variable's ``__shape__``; None if unknown."""
         known = self.shapes.get(output)
         if known is None and output.node.is_variable:
             known = sizes(output.node.attrs, "__shape__")
         return known
 
     def count_of(self, nodes: Iterable[Node]) -> str:
-        """``27 operators, 7.1 M parameters``; the parameters only where all their shapes are known."""
+        """Format counts as ``27 operators, 7.1 M parameters``; without parameters if a shape is unknown."""
         nodes = list(nodes)
         operators = sum(not node.is_variable for node in nodes)
         text = f"{operators} operator{'' if operators == 1 else 's'}"
@@ -114,7 +114,7 @@ class Picture:
 
 
 def _size(shape: Shape | None) -> int:
-    """The number of values; 0 when it isn't known."""
+    """Return the number of elements; 0 if unknown."""
     if shape is None:
         return 0
     size = 1

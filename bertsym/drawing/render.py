@@ -14,38 +14,38 @@ from bertsym.errors import ModelError
 _TIMEOUT = 120  # seconds
 _TEXT = r'<text text-anchor="start" x="[^"]*" y="([^"]*)"([^>]*)>([^<]*)</text>'
 _BOX = r'<g id="[^"]*" class="node [^>]*>\n(?:<title>[^<]*</title>\n)?<path [^>]*d="([^"]*)"/>\n'
-_DPI = 144  # twice the screen's, so that small text stays sharp
+_DPI = 144  # twice that of a usual screen, so that small text stays sharp
 
 
 def render_svg(text: str, titles: Mapping[str, str]) -> bytes:
-    """An SVG file; `titles` are what a viewer shows above each id."""
+    """Render an SVG file; `titles` are the tooltips of element ids."""
     svg = "".join(render_svgs([text], titles))
     return f'<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n{svg}\n'.encode()
 
 
 def render_png(text: str) -> bytes:
-    """A PNG file."""
+    """Render a PNG file."""
     return _run(["-Tpng", f"-Gdpi={_DPI}"], text)
 
 
 def render_svgs(texts: Sequence[str], titles: Mapping[str, str]) -> list[str]:
-    """``<svg>`` elements, one for each text; one run of dot, which takes longer to start than to draw a layer."""
+    """Render an ``<svg>`` element per text, in one run of dot, because dot takes longer to start than to draw."""
     if not texts:
         return []
     output = _run(["-Tsvg"], "".join(texts)).decode()
-    # Doctype and comments, which name the version of Graphviz, stand before the element or between its children;
-    # names can't look like either, since they are escaped.
+    # Remove doctype and comments, which name the version of Graphviz; names can't look like them, since they are
+    # escaped.
     output = re.sub(r"<!--.*?-->\s*|<!DOCTYPE.*?>\s*|<\?xml.*?\?>\s*", "", output, flags=re.DOTALL)
     pieces = [piece.strip() + "</svg>" for piece in output.split("</svg>")[:-1]]
     if len(pieces) != len(texts):
-        raise ModelError(f"dot drew {len(pieces)} pictures of {len(texts)}")
+        raise ModelError(f"dot drew only {len(pieces)} of {len(texts)} pictures")
     return [_centred(_titled(piece, titles)) for piece in pieces]
 
 
 def _centred(svg: str) -> str:
     """Centre the lines of text in each box.
 
-    Graphviz places every text by its left end, as wide as it took it to be; another program's letters are wider.
+    Graphviz aligns each text left, by the width that it measured; the fonts of other programs are wider.
     """
 
     def box(match: re.Match[str]) -> str:
@@ -53,7 +53,7 @@ def _centred(svg: str) -> str:
         middle = f"{(min(across) + max(across)) / 2:.2f}".rstrip("0").rstrip(".")
         lines: dict[str, list[str]] = {}
         for y, attributes, text in re.findall(_TEXT, match[3]):
-            # The attributes of a text mean the same on a part of it.
+            # A tspan takes the same attributes as a text.
             lines.setdefault(y, []).append(f"<tspan{attributes}>{text}</tspan>")
         texts = (
             f'<text text-anchor="middle" x="{middle}" y="{y}">{"".join(spans)}</text>\n' for y, spans in lines.items()
@@ -64,7 +64,7 @@ def _centred(svg: str) -> str:
 
 
 def _titled(svg: str, titles: Mapping[str, str]) -> str:
-    """Replace the titles, which are Graphviz's ids, with those of `titles`, and drop the others."""
+    """Replace the titles, which are ids of Graphviz, by `titles`, and remove the others."""
 
     def title(match: re.Match[str]) -> str:
         known = titles.get(html.unescape(match[1]))

@@ -1,4 +1,4 @@
-"""Draw a symbol, with the layers of its encoder and what its classifiers read."""
+"""Draw a symbol, with the layers of its encoder and the inputs of its classifiers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bertsym.analysis.formatting import classifier_sentence
-from bertsym.atomic import write_whole
+from bertsym.atomic import write_atomically
 from bertsym.drawing.drawing import SUFFIXES, draw_picture, expanded_keys
 from bertsym.drawing.netron import netron_text
 from bertsym.drawing.picture import Group, Picture
@@ -29,18 +29,18 @@ def draw(
 ) -> Path:
     """Draw a symbol as an ``.svg``, ``.png`` or ``.html`` file, or as a ``.netron`` file for Netron.
 
-    The layers of a BERT are folded into one box each; `expand` lists those to open (``3``, ``layer 3``, ``all``).
-    MXNet computes the shapes on the edges: of a BERT with the batch size N and the length T free, otherwise for the
-    shapes of inputs that the source gives. A symbol that is named by its own path is drawn alone where the files beside
-    it can't be read; `on_note` is called with the reason.
+    Each layer of a BERT is folded into one box; `expand` lists the layers to open (``3``, ``layer 3``, ``all``). The
+    shapes on the edges are inferred by MXNet: for a BERT with free batch size N and length T, for other symbols from
+    the source's `shapes`. If the source is the path of a symbol file and the files next to it can't be read, only
+    the symbol is drawn, and `on_note` is called with the reason.
 
-    Returns the path. Raises UsageError for another suffix, an unknown layer, and a file that exists unless `force`
-    is given, and ModelError when Graphviz is missing or the file can't be written.
+    Returns the path. Raises UsageError for another suffix, an unknown layer, and an existing file unless `force` is
+    given, and ModelError if Graphviz is missing or the file can't be written.
     """
     path = Path(out)
     if path.suffix.lower() not in (*SUFFIXES, NETRON):
         kinds = ", ".join(SUFFIXES)
-        raise UsageError(f"{out}: a picture is one of {kinds}, or {NETRON}: end its name so")
+        raise UsageError(f"{out}: unknown suffix {path.suffix!r}: use one of {kinds}, {NETRON}")
     if path.is_dir():
         raise UsageError(f"{out} is a folder")
     if path.exists() and not force:
@@ -54,7 +54,7 @@ def draw(
         raise UsageError(f"{out} is a file of the symbol itself: choose another name")
     picture = picture_of(model, shapes)
     if path.suffix.lower() == NETRON:
-        expanded_keys(picture, expand)  # which draw_picture checks itself
+        expanded_keys(picture, expand)  # draw_picture does so for the other formats
         written = model.graph.mxnet_version or "1.9.1"
         content = netron_text(picture, f"MXNet v{written}", f"bertsym {version('bertsym')}").encode()
     else:
@@ -64,7 +64,7 @@ def draw(
 
 
 def picture_of(model: Model, shapes: Mapping[str, Shape] | None = None) -> Picture:
-    """Describe a model for drawing: its layers, what its classifiers read, its shapes."""
+    """Build the picture of a model: layers, inputs of classifiers, shapes."""
     graph, encoder = model.graph, model.encoder
     reports = model.classifier_reports
     title = str(encoder) if encoder is not None else f"{Path(model.name).name}, {len(graph.nodes)} nodes"
@@ -81,7 +81,7 @@ def picture_of(model: Model, shapes: Mapping[str, Shape] | None = None) -> Pictu
             )
             for i, layer in enumerate(encoder.layers)
         )
-        # Not by way of the mask.
+        # Without the nodes that compute the mask.
         path.update(
             node
             for node in graph.between(encoder.token_embedding, encoder.embedding_output.node)
@@ -122,7 +122,7 @@ def _shapes(model: Model, shapes: Mapping[str, Shape] | None) -> Mapping[Output,
     except ModelError:
         if shapes:
             raise
-        # A graph that MXNet doesn't take can still be looked at.
+        # A graph that MXNet can't load can still be drawn.
         return {output: trace.axes for output, trace in model.traces.items()}
 
 
@@ -132,6 +132,6 @@ def _files(model: Model) -> set[Path]:
 
 def _write(path: Path, content: bytes) -> None:
     try:
-        write_whole(path, content)
+        write_atomically(path, content)
     except OSError as error:
         raise ModelError(f"{path}: can't write the picture: {error.strerror or error}") from None
