@@ -129,7 +129,7 @@ def test_gradients_of_the_training_symbol_are_those_of_gluonnlp(output: str, len
     assert bool(training.masks) == cpu
 
 
-@pytest.mark.parametrize("spec", [EncoderSpec(BERT), EncoderSpec(BERT, biases_in_turn=True)])
+@pytest.mark.parametrize("spec", [EncoderSpec(BERT), EncoderSpec(BERT, concatenated_biases=True)])
 def test_the_last_layer_of_one_query_computes_position_0(spec: EncoderSpec) -> None:
     """Without its keys and values, and with biases in either order; drawn weights that do not sum to one too."""
     rng = np.random.default_rng(1)

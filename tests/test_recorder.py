@@ -64,7 +64,7 @@ def test_every_finished_head(name: str, task: str, monkeypatch: pytest.MonkeyPat
     "spec",
     [
         EncoderSpec(CONFIG, "words", None, None, {}, "relu"),
-        EncoderSpec(CONFIG, biases_in_turn=True),
+        EncoderSpec(CONFIG, concatenated_biases=True),
         EncoderSpec(CONFIG, names={"bertencoder0_position_weight": "positions"}),
     ],
     ids=["token ids alone", "biases in turn", "another name"],

@@ -1,7 +1,7 @@
 """Extract the specification of a detected encoder, operator by operator, so that another form can replace it.
 
-An encoder that an `EncoderSpec` cannot describe is refused, with the node that differs. Values (scales, masks, the
-order of positions) are not checked here: callers that replace an encoder run both forms and compare.
+An encoder that an `EncoderSpec` cannot describe is refused, with the node that differs. Scales,
+masks and the order of positions are not checked: callers that replace an encoder run both forms and compare.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SHAPES = with_aliases("Reshape")
 _RESHAPES = _SHAPES | {"expand_dims"} | PASSING
 _SCALES = with_aliases("_mul_scalar", "_div_scalar") | {"_contrib_div_sqrt_dim"}
 _MASKS = operators_with(Effect.ADD, Effect.MULTIPLY) | {"where"}
-_MOST_TERMS = 16  # of a sum of embeddings; a BERT has three
+_MOST_TERMS = 16  # summands of embeddings; a BERT has three
 _SUM = "the sum of embeddings may only have token, segment and position embeddings"
 _INTERLEAVED_VALUES = "_contrib_interleaved_matmul_selfatt_valatt"
 _GELU_FORMULAS = operators_with(Effect.MULTIPLY) | with_aliases("_mul_scalar", "_div_scalar", "_plus_scalar", "erf")
@@ -41,7 +41,7 @@ _GELU_FORMULAS = operators_with(Effect.MULTIPLY) | with_aliases("_mul_scalar", "
 def extract_spec(graph: SymbolGraph, encoder: DetectedEncoder, shapes: Mapping[str, tuple[int, ...]]) -> EncoderSpec:
     """Extract the specification of a graph's encoder. `shapes` are the shapes of the parameters.
 
-    Raises ModelError, naming the node, if no specification describes the encoder.
+    Raises ModelError, which names the node, if no specification describes the encoder.
     """
     matcher = _Matcher(graph, encoder, shapes)
     inside = encoder.embedding_nodes.union(*(layer.nodes for layer in encoder.layers))
@@ -67,7 +67,7 @@ class _Matcher:
     dropout: list[float] = field(default_factory=list)
     attention_dropout: list[float] = field(default_factory=list)
     activations: dict[str, Node] = field(default_factory=dict)
-    biases_in_turn: bool | None = None  #: None before the first layer
+    concatenated_biases: bool | None = None  #: None before the first layer
 
     def spec(self) -> EncoderSpec:
         encoder = self.encoder
@@ -77,8 +77,8 @@ class _Matcher:
         config = BertConfig(
             num_layers=len(encoder.layers),
             units=_required(encoder.units, "the number of units"),
-            hidden_size=_required(encoder.hidden_size, "one width of all feed-forward layers"),
-            num_heads=_required(encoder.num_heads, "one number of heads of all layers"),
+            hidden_size=_required(encoder.hidden_size, "the same width for all feed-forward layers"),
+            num_heads=_required(encoder.num_heads, "the same number of heads for all layers"),
             vocab_size=_required(encoder.vocab_size, "the size of the vocabulary"),
             token_type_vocab_size=encoder.token_type_vocab_size or 1,
             max_length=_required(encoder.max_length, "the position table"),
@@ -94,7 +94,7 @@ class _Matcher:
             encoder.valid_length,
             {parameter: name for parameter, name in self.names.items() if parameter != name},
             config.activation,
-            bool(self.biases_in_turn),
+            bool(self.concatenated_biases),
         )
 
     def embeddings(self) -> None:
@@ -125,7 +125,7 @@ class _Matcher:
         return [other for other in self.graph.nodes if other in reached and other.is_variable]
 
     def parameters(self, node: Node) -> list[Node]:
-        """The variables that are not inputs."""
+        """Variables that a node depends on and that are not inputs."""
         inputs = {self.encoder.token_ids, self.encoder.token_types, self.encoder.valid_length}
         return [other for other in self.variables(node) if other.name not in inputs]
 
@@ -222,14 +222,16 @@ class _LayerMatcher:
 
     def attention(self, entry: Output) -> None:
         """Match the attention, from the input of its projection back to query, key and value."""
-        product = self.back(entry, _RESHAPES).node
+        product = self.follow_back(entry, _RESHAPES).node
         if product.op not in ("batch_dot", _INTERLEAVED_VALUES):
             raise _unexpected(product, "expected the product of attention weights and values here")
         interleaved = product.op == _INTERLEAVED_VALUES
-        softmax = self.back(product.inputs[1 if interleaved else 0], _RESHAPES | _MASKS, self.matcher.attention_dropout)
+        softmax = self.follow_back(
+            product.inputs[1 if interleaved else 0], _RESHAPES | _MASKS, self.matcher.attention_dropout
+        )
         if softmax.node is not self.layer.softmax:
             raise _unexpected(softmax.node, f"expected {self.layer.softmax.name}, the softmax of the attention, here")
-        scores = self.back(softmax.node.inputs[0], _RESHAPES | _MASKS | _SCALES).node
+        scores = self.follow_back(softmax.node.inputs[0], _RESHAPES | _MASKS | _SCALES).node
         if scores.op != (INTERLEAVED if interleaved else "batch_dot"):
             raise _unexpected(scores, "expected the product of queries and keys here")
         if interleaved:
@@ -238,14 +240,14 @@ class _LayerMatcher:
             self.match_fused_qkv(scores.inputs[0].node)
             return
         for part, source in (("query", scores.inputs[0]), ("key", scores.inputs[1]), ("value", product.inputs[1])):
-            node = self.back(source, _RESHAPES | _SCALES).node
+            node = self.follow_back(source, _RESHAPES | _SCALES).node
             self.matcher.check_dense(node, self.role(part))
             self.check_reads(node)
             weight, bias = node.inputs[1:]
             self.matcher.names[f"{self.role(part)}_weight"] = self.matcher.variable(weight, node)
             if bias.node.is_variable:
                 self.matcher.names[f"{self.role(part)}_bias"] = bias.node.name
-                self.biases_are(False, node)
+                self.note_biases(False, node)
             else:
                 self.match_concatenation(node, "bias", _without(bias, _SHAPES | {"slice_axis"}).node)
 
@@ -256,21 +258,21 @@ class _LayerMatcher:
         for kind, entry in zip(("weight", "bias"), node.inputs[1:]):
             self.match_concatenation(node, kind, _without(entry, _SHAPES).node)
 
-    def match_concatenation(self, reader: Node, kind: str, join: Node) -> None:
+    def match_concatenation(self, reader: Node, kind: str, concat: Node) -> None:
         """Match concatenated weights or biases of query, key and value; `reader` reads them or a slice."""
-        if join.op not in operators_with(Effect.CONCATENATE) or len(join.inputs) != 3:
+        if concat.op not in operators_with(Effect.CONCATENATE) or len(concat.inputs) != 3:
             raise _unexpected(reader, f"its {kind} is not a concatenation of query, key and value")
-        for part, source in zip(("query", "key", "value"), join.inputs):
-            variable = self.matcher.variable(_without(source, _SHAPES), join)
+        for part, source in zip(("query", "key", "value"), concat.inputs):
+            variable = self.matcher.variable(_without(source, _SHAPES), concat)
             self.matcher.names[f"{self.role(part)}_{kind}"] = variable
         if kind == "bias":
-            self.biases_are(all(source.node.is_variable for source in join.inputs), join)
+            self.note_biases(all(source.node.is_variable for source in concat.inputs), concat)
 
-    def biases_are(self, in_turn: bool, node: Node) -> None:
-        """Note how the biases of query, key and value are concatenated; all layers must do it equally."""
-        if self.matcher.biases_in_turn not in (None, in_turn):
+    def note_biases(self, concatenated: bool, node: Node) -> None:
+        """Note whether biases are concatenated instead of interleaved; raises ModelError if layers differ."""
+        if self.matcher.concatenated_biases not in (None, concatenated):
             raise _unexpected(node, "its biases are concatenated differently from those of previous layers")
-        self.matcher.biases_in_turn = in_turn
+        self.matcher.concatenated_biases = concatenated
 
     def role(self, part: str) -> str:
         return f"{self.prefix}dotproductselfattentioncell0_{part}"
@@ -280,17 +282,17 @@ class _LayerMatcher:
             raise _unexpected(node, f"it does not read {self.state}, the input of its layer")
 
     def is_state(self, output: Output) -> bool:
-        """Whether an output is the layer's input, or position 0 of it."""
+        """Whether an output is the layer's input or position 0 of the input."""
         if self.layer.first_only and selects_first_token(output.node):
             output = skip_passthrough(output.node.inputs[0])
         return output == self.state
 
     def summand(self, entry: Output) -> Output:
-        """Follow a summand of a residual back through its dropout, and note the probability."""
-        return self.back(entry, PASSING, self.matcher.dropout)
+        """Follow a summand of a residual upstream of its dropout, and note the probability."""
+        return self.follow_back(entry, PASSING, self.matcher.dropout)
 
-    def back(self, output: Output, through: Set[str], dropout: list[float] | None = None) -> Output:
-        """Follow an output back through `through`; append the p of Dropout to `dropout`."""
+    def follow_back(self, output: Output, through: Set[str], dropout: list[float] | None = None) -> Output:
+        """Follow an output upstream through the operators `through`; append the p of Dropout to `dropout`."""
         while output.node.op in through and output != self.state:
             node = output.node
             data = [entry for entry in node.inputs if entry.node in self.downstream]

@@ -27,9 +27,9 @@ class EncoderSpec:
     #: name in `encoders.parameters` -> name in the graph, where they differ
     names: Mapping[str, str] = field(default_factory=dict)
     activation: str = "gelu"  #: one of ``config.ACTIVATIONS``, in the feed-forward layers
-    #: GluonNLP 0.9 concatenated the biases of query, key and value one after the other, but interleaved their weights
-    #: head by head, so a head gets another bias than its name says
-    biases_in_turn: bool = False
+    #: GluonNLP 0.9 concatenated the biases of query, key and value, but interleaved their weights head by head, so that
+    #: heads get the biases of other heads
+    concatenated_biases: bool = False
 
     @property
     def shapes(self) -> dict[str, Shape]:

@@ -69,7 +69,7 @@ class GluonNLPEncoder(Encoder):
         weights = [by_head(part, "weight", (heads, -1, 0)) for part in _PARTS]
         weight = sym.concat(*weights, dim=-2, name=f"{prefix}weights")
         weight = sym.reshape(weight, shape=(-1, 0), reverse=True, name=f"{prefix}weights_joined")
-        if self.spec.biases_in_turn:
+        if self.spec.concatenated_biases:
             biases = [self.variables[f"{cell}{part}_bias"] for part in _PARTS]
             return weight, sym.concat(*biases, dim=0, name=f"{prefix}biases_joined")
         bias = sym.stack(*(by_head(part, "bias", (heads, -1)) for part in _PARTS), axis=1, name=f"{prefix}biases")

@@ -39,7 +39,7 @@ def inference_parameters(spec: EncoderSpec, params: Mapping[str, Array], wanted:
         cell = f"{prefix}dotproductselfattentioncell0_"
         made = {}
         biases = [params[spec.name(f"{cell}{part}_bias")] for part in PARTS]
-        if spec.biases_in_turn:
+        if spec.concatenated_biases:
             biases = list(np.concatenate(biases).reshape(heads, 3, -1).swapaxes(0, 1).reshape(3, -1))
         weights = [params[spec.name(f"{cell}{part}_weight")] for part in PARTS]
         if _derived(f"{prefix}key_by_head") in wanted:

@@ -70,18 +70,18 @@ class PortableEncoder(Encoder):
     def parameters(self, i: int, part: str) -> tuple[Any, Any]:
         """Weight (U, U) and bias (U,) of query, key or value of layer i."""
         name = f"bertencoder0_transformer{i}_dotproductselfattentioncell0_{part}"
-        bias = self.bias_in_turn(i, part) if self.spec.biases_in_turn else self.variables[f"{name}_bias"]
+        bias = self.concatenated_bias(i, part) if self.spec.concatenated_biases else self.variables[f"{name}_bias"]
         return self.variables[f"{name}_weight"], bias
 
-    def bias_in_turn(self, i: int, part: str) -> Any:
+    def concatenated_bias(self, i: int, part: str) -> Any:
         """The bias (U,) that GluonNLP 0.9 added to query, key or value: concatenated as q, k, v, read head by head."""
         prefix, parts = f"bertencoder0_transformer{i}_", ("query", "key", "value")
         cell = f"{prefix}dotproductselfattentioncell0_"
         place = parts.index(part)
-        joined = sym.concat(
+        concatenated = sym.concat(
             *(self.variables[f"{cell}{name}_bias"] for name in parts), dim=0, name=f"{prefix}{part}_biases"
         )
-        by_head = sym.reshape(joined, shape=(self.config.num_heads, 3, -1), name=f"{prefix}{part}_biases_heads")
+        by_head = sym.reshape(concatenated, shape=(self.config.num_heads, 3, -1), name=f"{prefix}{part}_biases_heads")
         own = sym.slice_axis(by_head, axis=1, begin=place, end=place + 1, name=f"{prefix}{part}_bias_heads")
         return sym.reshape(own, shape=(-1,), name=f"{prefix}{part}_bias")
 
