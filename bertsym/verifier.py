@@ -194,7 +194,7 @@ def verify_bundle(
     MXNet can't run the graph, UsageError for an `rtol` that is not a tolerance.
     """
     if not 0 < rtol < np.inf:
-        raise UsageError(f"rtol is {rtol}, a number above 0 is needed")
+        raise UsageError(f"rtol {rtol} is not a finite number above 0")
     with mxnet_errors(name):
         checks = _run_checks(bundle, lengths, arg_params, checkpoint)
     for check in checks:

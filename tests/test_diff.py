@@ -67,7 +67,7 @@ def test_one_other_weight_in_layer_seven_names_layer_seven(cli: Cli, deep: Path,
     other = with_weight(deep, tmp_path / "other", name, add_half)
     done = cli("diff", deep, other, "--run")
     assert done.code == 0, done.err
-    assert "the first that differs is layer 7, at bertencoder0_transformer7_" in done.out
+    assert "first difference: layer 7, at bertencoder0_transformer7_" in done.out
     assert "graph: the same" in done.out
     assert f"~ {name}: max difference 5.0e-01" in done.out
 
@@ -107,7 +107,7 @@ def test_outputs_that_differ_behind_equal_nodes_are_said_to_differ(
 ) -> None:
     done = cli("diff", bundles["cls"], bundles[other], "--run", "--exit-code")
     assert done.code == 1
-    assert "the first that differs is the output cls" in done.out
+    assert "first difference: output cls" in done.out
     assert "results are the same" not in done.out
     assert "no difference" not in done.out
 
@@ -151,7 +151,7 @@ def test_nodes_of_one_name_are_told_apart(cli: Cli, tmp_path: Path) -> None:
     done = cli("diff", tmp_path / "a", tmp_path / "b")
     assert "  ~ times#2: scalar 2 -> 3" in done.out
     assert done.out.count("  ~ ") == 1
-    assert "not compared, one of them has no file" in done.out
+    assert "not compared, because one symbol has no parameter file" in done.out
 
 
 def test_a_node_that_reads_another_node_of_the_same_name_has_changed(cli: Cli, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_checkpoint_that_is_no_bert_needs_the_shape_of_its_input(cli: Cli, tmp
     edit(ModelSource(net, epoch=3), tmp_path / "other", Edits(dropout="off"))
     done = cli("diff", net, tmp_path / "other", "--run", "--shape", IMAGES)
     assert done.code == 0, done.err
-    assert "the first that differs is no encoder layer, at conv0" in done.out
+    assert "first difference: no encoder layer, at conv0" in done.out
     two = split_checkpoint(tmp_path)
     (run,) = diff(two, two, run=True, shapes={"x": (2, 4)}).runs
     assert [output.name for output in run.outputs] == ["cut:2", "cut"]
@@ -233,8 +233,8 @@ UNSAFE: dict[str, tuple[dict[str, object], str]] = {
     "words": ({"data0": np.full((3, 9), "cat")}, "data0 is not an array of numbers"),
     "complex": ({"data0": np.ones((3, 9), complex)}, "data0 is not an array of numbers"),
     "objects": ({"data0": np.full((3, 9), None)}, "not an .npz file of plain arrays"),
-    "one missing": ({"data1": None}, "it must hold the inputs data0, data1, data2; differing: data1"),
-    "one too many": ({"data3": np.ones(3)}, "differing: data3"),
+    "one missing": ({"data1": None}, "the arrays must be data0, data1, data2; missing or unknown: data1"),
+    "one too many": ({"data3": np.ones(3)}, "missing or unknown: data3"),
 }
 
 
@@ -272,7 +272,7 @@ def test_inputs_are_checked_against_both(cli: Cli, bundles: dict[str, Path], tmp
     assert f"{small}: token ids must be integers from 0 to 49" in refused
     done = cli("diff", bundles["sequence"], small, "--run")
     assert done.code == 0, done.err
-    assert "shape (2, 16, 32) against (2, 16, 16)" in done.out
+    assert "shapes (2, 16, 32) and (2, 16, 16)" in done.out
 
 
 def test_positions_of_masked_words_are_checked_too(cli: Cli, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_other_parameter_names_make_a_symbol_that_is_not_fine_tuned(
     cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
 ) -> None:
     done = cli("edit", bundles["cls"], tmp_path / "new", "--prefix", "bertencoder0_=encoder_")
-    assert "no longer one of export's BERTs" in done.err
+    assert "no longer an exported BERT" in done.err
     assert cli("inspect", tmp_path / "new").code == 0
     arguments = ["--train", tables.train, "--dev", tables.dev, tmp_path / "tuned"]
     refused = refusal(cli("finetune", tmp_path / "new", *arguments), tmp_path / "tuned-symbol.json")
@@ -296,10 +296,10 @@ USAGE = {
     "collision of prefixes": (["--prefix", "bertencoder0_=bertmodel0_"], "can't be renamed to bertmodel0_embed"),
     "two names at once": (["--rename", "cls=a", "--rename", "cl*=b*"], "would be renamed twice, to a and to bs"),
     "two to one": (["--rename", "cls=a", "--rename", "cls_slice=a"], "another node has that name"),
-    "no match": (["--rename", "pooler*=p*"], "pooler*=p*: no node has such a name"),
-    "no prefix": (["--prefix", "gpt_=x_"], "gpt_=x_: no node has such a name"),
-    "no node to set": (["--set", "clss.x=1"], "clss: no node has such a name"),
-    "stars": (["--rename", "*=x"], "as many * are needed on both sides"),
+    "no match": (["--rename", "pooler*=p*"], "pooler*=p*: no node matches"),
+    "no prefix": (["--prefix", "gpt_=x_"], "gpt_=x_: no node matches"),
+    "no node to set": (["--set", "clss.x=1"], "clss: no node matches"),
+    "stars": (["--rename", "*=x"], "both sides need the same number of *"),
     "no new name": (["--rename", "cls="], "a rename is OLD=NEW"),
     "empty name": (["--prefix", "cls_slice="], "needs a name"),
     "no equals sign": (["--rename", "cls"], "is not of the form OLD=NEW"),
@@ -324,7 +324,7 @@ def test_the_target_is_needed_and_is_never_the_original(cli: Cli, bundles: dict[
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     for given in (source, f"{source}-symbol.json"):
         refused = refusal(cli("edit", given, source, "--dropout", "off", "--force"), code=2)
-        assert "is what the work is on" in refused
+        assert "is the input of this command" in refused
     assert "exists" in refusal(cli("edit", bundles["cls"], source, "--dropout", "off"), code=2)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     Path(f"{source}-0000.params").unlink()

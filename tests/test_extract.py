@@ -96,7 +96,7 @@ def test_the_encoder_of_a_classifier_can_be_trained_again(cli: Cli, classifier: 
 
 def test_another_part_is_inspected_but_not_trained_on(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     done = cli("extract", bundles["cls"], tmp_path / "part", "--output", "layer 0")
-    assert "no longer one of export's BERTs" in done.err
+    assert "no longer an exported BERT" in done.err
     assert cli("inspect", tmp_path / "part").code == 0
     data = tmp_path / "data.tsv"
     data.write_text("label\ttext\na\tthe cat\nb\tthe dog\n")
@@ -201,7 +201,7 @@ def test_the_original_is_never_overwritten(cli: Cli, tmp_path: Path, given: str)
     net = conv_checkpoint(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     refused = cli("extract", tmp_path / given, net, "--output", "flat", "--force", "--shape", IMAGES)
-    assert "is what the work is on" in refusal(refused, code=2)
+    assert "is the input of this command" in refusal(refused, code=2)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -211,11 +211,11 @@ USAGE = {
     "no such layer": (["--output", "layer 9"], "has the layers 0 to 1"),
     "no such output": (["--output", "cls:1"], "there is no cls:1"),
     "no output": ([], "Missing option '--output'"),
-    "output twice": (["--output", "cls", "--output", "cls_output"], "named twice"),
+    "output twice": (["--output", "cls", "--output", "cls_output"], "an output is repeated"),
     "not needed": (["--output", "layer 0", "--input", "cls_slice"], "no output needs cls_slice"),
     "both": (["--output", "cls", "--input", "cls"], "both an input and an output"),
     "a variable": (["--output", "cls", "--input", "data0"], "is a variable already"),
-    "input twice": (["--output", "cls", "--input", "layer 0", "--input", LAYER.format(0)], "named twice as an input"),
+    "input twice": (["--output", "cls", "--input", "layer 0", "--input", LAYER.format(0)], "repeated as an input"),
     "input of another shape": (["--output", "cls", "--input", "layer 0:N,T,33"], "has the shape (N, T, 32)"),
     "input of another rank": (["--output", "cls", "--input", "layer 0:N,32"], "has the shape (N, T, 32)"),
     "shape of no input": (["--output", "cls", "--shape", "words=2,3"], "has no input 'words'"),

@@ -240,17 +240,17 @@ USAGE = {
     "rank for a classifier": ("sequence", [], "FullyConnected would flatten it"),
     "rank for tags": ("cls", ["--head", "tagging"], "head tagging needs (N, T, units)"),
     "rank for answers": ("pooled", ["--head", "qa"], "head qa needs (N, T, units)"),
-    "rank for the slice": ("cls", ["--cls-slice"], "the slice of [CLS] needs (N, T, units)"),
-    "slice for tags": ("sequence", ["--head", "tagging", "--cls-slice"], "takes no slice"),
+    "rank for the slice": ("cls", ["--cls-slice"], "--cls-slice needs (N, T, units)"),
+    "slice for tags": ("sequence", ["--head", "tagging", "--cls-slice"], "cls_slice can't be given"),
     "free last axis": ("cls", ["--at", "data0"], "a last axis of a fixed size"),
     "a parameter": ("cls", ["--at", "bertencoder0_position_weight"], "depends on no input"),
     "heads of the attention": ("cls", ["--at", "bertencoder0_transformer0_query_batched"], "the first axis"),
     "unknown node": ("cls", ["--at", "clss"], "did you mean cls or cls_slice?"),
     "unknown layer": ("cls", ["--at", "layer 2"], "has the layers 0 to 1"),
     "unknown head": ("cls", ["--head", "ranking"], "is not one of 'classification'"),
-    "one class": ("cls", ["--num-classes", "1"], "needs at least 2 values"),
-    "no value": ("cls", ["--head", "regression", "--num-classes", "0"], "needs at least 1 values"),
-    "three of two": ("sequence", ["--head", "qa", "--num-classes", "3"], "has 2 values for each token"),
+    "one class": ("cls", ["--num-classes", "1"], "needs at least 2 outputs"),
+    "no value": ("cls", ["--head", "regression", "--num-classes", "0"], "needs at least 1 outputs"),
+    "three of two": ("sequence", ["--head", "qa", "--num-classes", "3"], "has 2 outputs per token"),
     "classes of none": ("cls", ["--head", "none", "--num-classes", "2"], "give no --num-classes with it"),
     "dropout of 1": ("cls", ["--dropout", "1"], "is not in [0, 1)"),
     "dropout no number": ("cls", ["--dropout", "nan"], "is not in [0, 1)"),
@@ -269,9 +269,9 @@ def test_a_second_head_and_a_head_that_is_not_there_are_one_line(
     cli: Cli, bundles: dict[str, Path], classifier: Path, tmp_path: Path
 ) -> None:
     second = refusal(cli("graft", classifier, tmp_path / "x"), tmp_path / "x-symbol.json", code=2)
-    assert "ends in a head, fc-finetune" in second
+    assert "already has the head fc-finetune" in second
     assert "reads cls" in second
-    assert "is a part of a head, fc-finetune" in refusal(
+    assert "is part of the head fc-finetune" in refusal(
         cli("graft", classifier, tmp_path / "x", "--at", "softmax"), code=2
     )
     assert "no head to remove" in refusal(cli("graft", bundles["mean"], tmp_path / "x", "--head", "none"))

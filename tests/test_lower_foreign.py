@@ -366,7 +366,7 @@ def test_a_net_that_gluonnlp_exports_is_lowered(kind: str, form: str, tmp_path: 
 def test_the_command_says_what_it_wrote(cli: Cli, tmp_path: Path) -> None:
     old, out = gluonnlp_checkpoint(tmp_path, "classifier"), tmp_path / "new"
     done = cli("lower", old, out, "--target-mxnet", "1.4", "--form", "fast")
-    assert (done.code, done.err) == (0, "note: 13 arrays of parameters that nothing reads are left out\n")
+    assert (done.code, done.err) == (0, "note: 13 parameters that the graph does not read are left out\n")
     first, second, wrote, reads, ends, same, loads = done.out.splitlines()
     assert "at length 16: max difference" in first
     assert "at length 7: max difference" in second

@@ -94,12 +94,12 @@ def test_the_config_has_the_dropout_that_the_graph_has(cli: Cli, bundles: dict[s
     config = Bundle.open(still).config
     assert (config.dropout, config.attention_dropout) == (0, 0)
     line = refusal(cli("edit", still, tmp_path / "back", "--dropout", "0.1"), tmp_path / "back-symbol.json", 2)
-    assert line == "Error: there is no Dropout whose probability could be set"
+    assert line == "Error: the symbol has no Dropout whose probability could be set"
     assert cli("edit", bundles["cls"], some, "--set", "*attention_dropout.p=0.5").code == 0
     config = Bundle.open(some).config
     assert (config.dropout, config.attention_dropout) == (0.1, 0.5)
     done = cli("edit", bundles["cls"], tmp_path / "mixed", "--set", "*0_attention_dropout.p=0.5")
-    assert "no longer one of export's BERTs" in done.err
+    assert "no longer an exported BERT" in done.err
 
 
 def test_an_edit_that_changes_nothing_is_refused(bundles: dict[str, Path], tmp_path: Path) -> None:

@@ -38,9 +38,9 @@ class Difference:
 
     def __str__(self) -> str:
         if self.shapes is not None:
-            return f"{self.name}: shape {self.shapes[0]} against {self.shapes[1]}"
+            return f"{self.name}: shapes {self.shapes[0]} and {self.shapes[1]}"
         if any(self.not_finite):
-            return f"{self.name}: {self.not_finite[0]} values are not finite, {self.not_finite[1]} of the other"
+            return f"{self.name}: {self.not_finite[0]} and {self.not_finite[1]} elements are not finite"
         return f"{self.name}: max difference {self.max_difference:.1e} ({self.relative:.1e} of scale {self.scale:.3g})"
 
 
@@ -48,16 +48,16 @@ def difference(name: str, one: Array, other: Array) -> Difference:
     """Compare two arrays; equal infinities and NaNs do not differ."""
     if one.shape != other.shape:
         return Difference(name, np.inf, 1.0, (one.shape, other.shape))
-    lost = (int(np.count_nonzero(~np.isfinite(one))), int(np.count_nonzero(~np.isfinite(other))))
+    not_finite = (int(np.count_nonzero(~np.isfinite(one))), int(np.count_nonzero(~np.isfinite(other))))
     scale = float(np.abs(one).max(initial=0, where=np.isfinite(one))) or 1.0
-    unlike = ~((one == other) | (np.isnan(one) & np.isnan(other)))
-    if not unlike.any():
-        return Difference(name, 0.0, scale, not_finite=lost)
+    differing = ~((one == other) | (np.isnan(one) & np.isnan(other)))
+    if not differing.any():
+        return Difference(name, 0.0, scale, not_finite=not_finite)
     with np.errstate(invalid="ignore"):  # infinite minus infinite
-        largest = float(np.abs(one[unlike].astype(np.float64) - other[unlike]).max())
+        largest = float(np.abs(one[differing].astype(np.float64) - other[differing]).max())
     # The difference of large integers may vanish in float64.
     largest = largest or float(np.finfo(np.float32).tiny)
-    return Difference(name, largest if np.isfinite(largest) else np.inf, scale, not_finite=lost)
+    return Difference(name, largest if np.isfinite(largest) else np.inf, scale, not_finite=not_finite)
 
 
 def compare(
@@ -69,12 +69,19 @@ def compare(
     renamed: Mapping[str, str] | None = None,
     shapes: Mapping[str, Shape] | None = None,
 ) -> list[Difference]:
-    """Run both models on the same random inputs and compare `pairs`, tensors of the one and of the other.
+    """Run both models on the same random inputs and compare `pairs` of tensors.
 
-    `fed` are inputs of the changed model that are tensors of the original, `renamed` its inputs' new names;
-    `shapes` are those of inputs whose shape the graph does not determine.
+    Args:
+        original: the first model.
+        changed: the second model.
+        pairs: tensors of the original and of the changed model.
+        fed: inputs of the changed model -> tensors of the original that are fed to them.
+        renamed: inputs of the original -> their names in the changed model.
+        shapes: shapes of inputs whose shape the graph does not determine.
 
-    Raises UnknownShapeError for an input of unknown shape, and ModelError when MXNet can't run one of the graphs.
+    Raises:
+        UnknownShapeError: the shape of an input is unknown.
+        ModelError: MXNet can't run one of the graphs.
     """
     fed, renamed = fed or {}, renamed or {}
     assert original.params is not None
@@ -93,13 +100,13 @@ def check_equal(differences: Sequence[Difference], where: str, rtol: float = DEF
     for found in differences:
         # Written so that NaN fails too.
         if not found.relative <= rtol:
-            raise VerificationError(f"{where}: does not compute what it was made from: {found}")
+            raise VerificationError(f"{where}: the outputs differ from those of the original: {found}")
 
 
-def spoilt_by_fusion(model: Model, shapes: Mapping[str, Shape] | None = None) -> list[str]:
-    """Outputs that MXNet computes wrong unless fusion of operators is switched off.
+def find_fusion_faults(model: Model, shapes: Mapping[str, Shape] | None = None) -> list[str]:
+    """Return the outputs that MXNet computes wrong unless operator fusion is switched off.
 
-    MXNet 1.9.1 does so where a graph ends in a FullyConnected and in its activation too.
+    MXNet 1.9.1 does so if both a FullyConnected and its activation are outputs of a graph.
     """
     if len(model.graph.outputs) < 2 or engine_name() != "mxnet":
         return []
@@ -107,15 +114,15 @@ def spoilt_by_fusion(model: Model, shapes: Mapping[str, Shape] | None = None) ->
         inputs = sample_inputs(model, shapes)
     except UsageError:
         return []
-    right, usual = (model_values(model, inputs, fused=fused) for fused in (False, True))
+    unfused, fused = (model_values(model, inputs, fused=fuse) for fuse in (False, True))
     names = [str(output) for output in model.graph.outputs]
     return [
-        name for name, one, two in zip(names, right, usual) if not difference(name, one, two).relative <= DEFAULT_RTOL
+        name for name, one, two in zip(names, unfused, fused) if not difference(name, one, two).relative <= DEFAULT_RTOL
     ]
 
 
 def _values(model: Model, inputs: Mapping[str, Array], outputs: Sequence[Output]) -> list[Array]:
-    """Compute the values of outputs; some may be inputs."""
+    """Compute the values of outputs, some of which may be inputs."""
     assert model.params is not None
     computed = list(dict.fromkeys(output for output in outputs if not output.node.is_variable))
     values: dict[Output, Array] = {}

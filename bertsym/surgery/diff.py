@@ -1,4 +1,4 @@
-"""Diff: two symbols compared by graph, by parameters, and by what they compute."""
+"""Compare two symbols by graph, by parameters, and by their outputs on the same inputs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Change:
-    """A node of both graphs that is not the same, or a parameter; ``what`` says how."""
+    """A node or a parameter that both symbols have and that differs; ``what`` describes the difference."""
 
     name: str
     what: str
@@ -35,12 +35,12 @@ class Change:
 
 @dataclass(frozen=True)
 class GraphDiff:
-    """Nodes by name: only in the one, only in the other, in both but changed."""
+    """Names of nodes only in the first graph, only in the second, and in both but changed."""
 
     removed: list[str]
     added: list[str]
     changed: list[Change]
-    outputs: tuple[list[str], list[str]]  #: what the graphs end in
+    outputs: tuple[list[str], list[str]]  #: output names of both graphs
 
     @property
     def same(self) -> bool:
@@ -50,12 +50,12 @@ class GraphDiff:
 
 @dataclass(frozen=True)
 class ParamsDiff:
-    """Parameters by name: only in the one, only in the other, of another shape or dtype, of other values."""
+    """Names of parameters only in the first file, only in the second, and in both but with other content."""
 
     removed: list[str]
     added: list[str]
     changed: list[Change]
-    values: list[Difference]  #: those that differ, in the order of the first file
+    values: list[Difference]  #: parameters with other values, in the order of the first file
     compared: int
 
     @property
@@ -66,38 +66,38 @@ class ParamsDiff:
 
 @dataclass(frozen=True)
 class RunDiff:
-    """Values on the same inputs: of the outputs, of the encoder's layers, and of the nodes that both have."""
+    """Comparison of outputs, of encoder layers and of common nodes, computed on the same inputs."""
 
-    inputs: str  #: which inputs: ``random``, or the file's name
+    inputs: str  #: ``random``, or the name of the file of inputs
     outputs: list[Difference]
     layers: list[Difference]
-    first_layer: str | None  #: the first that differs by more than rtol
+    first_layer: str | None  #: the first layer that differs by more than rtol
     first_node: str | None
 
     @property
     def compared(self) -> list[Difference]:
-        """All that was compared and is to be shown."""
+        """The comparisons of layers and outputs."""
         return [*self.layers, *self.outputs]
 
 
 @dataclass(frozen=True)
 class DiffResult:
-    """What `diff` finds; `same` if no node and no parameter differs, and no result by more than rtol."""
+    """Result of `diff`; `same` if nodes and parameters are equal, and outputs and layers equal within rtol."""
 
     graph: GraphDiff
     params: ParamsDiff | None
     runs: list[RunDiff]
     rtol: float
-    notes: list[str]  #: how the files of either were read
+    notes: list[str]  #: notes on how the files were read
 
     @property
     def same(self) -> bool:
-        """Whether graphs, parameters and results are the same."""
+        """Whether graphs and parameters are equal, and outputs and layers equal within rtol."""
         equal = all(found.relative <= self.rtol for run in self.runs for found in run.compared)
         return self.graph.same and (self.params is None or self.params.same) and equal
 
     def to_json(self) -> dict[str, Any]:
-        """The whole result, for JSON; a difference that is not finite is null."""
+        """Convert to JSON; a difference that is not finite is null."""
         return {"same": self.same, **_replace_non_finite(dataclasses.asdict(self))}
 
 
@@ -120,20 +120,19 @@ def diff(
 ) -> DiffResult:
     """Compare two symbols, each a bundle, a checkpoint's PREFIX or a symbol file.
 
-    Nodes are compared by name: operator, attributes, inputs. With `run` both are run on the same random inputs,
-    and on those of `inputs` (an .npz file of arrays by input name): per output, and per encoder layer where both
-    are BERTs with as many layers, so that the first layer that differs is named. `rtol` is relative to a tensor's
-    scale.
+    Nodes of the same name are compared by operator, attributes and inputs. With `run`, MXNet runs both symbols on the
+    same random inputs; with `inputs`, on the arrays of an .npz file, by input name. Outputs are compared and, for two
+    BERTs with the same number of layers, the output of each layer. `rtol` is relative to a tensor's scale.
 
     Raises UsageError, DataError and ModelError.
     """
     if not 0 < rtol < np.inf:
-        raise UsageError(f"rtol is {rtol}, a number above 0 is needed")
+        raise UsageError(f"rtol {rtol} is not a finite number above 0")
     mine, theirs = open_model(one), open_model(other)
     params = _compare_params(mine, theirs) if mine.params is not None and theirs.params is not None else None
     runs = []
     if run or inputs is not None:
-        # Numbers that are not finite are a difference too.
+        # Elements that are not finite are reported as differences.
         require_params(mine, finite=False)
         require_params(theirs, finite=False)
         if run:
@@ -146,7 +145,7 @@ def diff(
 
 
 def compare_graphs(one: SymbolGraph, other: SymbolGraph) -> GraphDiff:
-    """Nodes of two graphs by name; of several of one name, in their order."""
+    """Compare the nodes of two graphs by name; nodes with a repeated name in their order."""
     mine, theirs = _number_nodes(one), _number_nodes(other)
     before, after = ({key: node for node, key in keys.items()} for keys in (mine, theirs))
     changed = [
@@ -163,7 +162,7 @@ def compare_graphs(one: SymbolGraph, other: SymbolGraph) -> GraphDiff:
 
 
 def _number_nodes(graph: SymbolGraph) -> dict[Node, _Key]:
-    """Name and number of each node: 1, or 2 of the second node of a name, and so on."""
+    """Map each node to its name and to its number among the nodes of that name, from 1."""
     count: collections.Counter[str] = collections.Counter()
     found = {}
     for node in graph.nodes:
@@ -173,7 +172,7 @@ def _number_nodes(graph: SymbolGraph) -> dict[Node, _Key]:
 
 
 def _format_key(key: _Key) -> str:
-    """The first of a name by its name, in both graphs, whether the name repeats in one of them or not."""
+    """Format a node as ``NAME``, or as ``NAME#2`` for the second node of that name."""
     name, number = key
     return name if number == 1 else f"{name}#{number}"
 
@@ -222,22 +221,22 @@ def _compare_params(one: Model, other: Model) -> ParamsDiff:
 
 
 def _choose_length(one: Model, other: Model) -> int | None:
-    """The length of random texts, where it is not free: one that both take."""
+    """Choose a length of random texts that both models take."""
     fixed = [length for length in map(fixed_length, (one, other)) if length is not None]
     if len(set(fixed)) > 1:
         raise UsageError(
-            f"{one.name} takes length {fixed[0]} only and {other.name} {fixed[1]}: they can't be run on the same inputs"
+            f"{one.name} takes only length {fixed[0]}, {other.name} only {fixed[1]}: they can't run on the same inputs"
         )
     longest = min(BertLimits.of(model).max_length for model in (one, other))
     if fixed and fixed[0] > longest:
         raise UsageError(
-            f"one takes length {fixed[0]} only, the other {longest} at most: they can't be run on the same inputs"
+            f"one symbol takes only length {fixed[0]}, the other at most {longest}: they can't run on the same inputs"
         )
     return fixed[0] if fixed else min(16, longest)
 
 
 def _limit_ids(inputs: Mapping[str, Array], one: Model, other: Model) -> dict[str, Array]:
-    """Limit random token ids and types of one model to the smaller vocabulary of the other."""
+    """Reduce random token ids and token types to the ranges of the second model."""
     found = dict(inputs)
     if one.encoder is not None and other.encoder is not None:
         limits = BertLimits.of(other)
@@ -248,7 +247,7 @@ def _limit_ids(inputs: Mapping[str, Array], one: Model, other: Model) -> dict[st
 
 def _read_inputs(model: Model, path: str | Path) -> dict[str, Array]:
     try:
-        # Not np.load: it takes other files than .npz too, and says of them what is not so.
+        # np.load takes other files too, and describes them wrongly.
         zipfile.ZipFile(path).close()
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -256,32 +255,30 @@ def _read_inputs(model: Model, path: str | Path) -> dict[str, Array]:
         raise DataError(f"{path}: {error.strerror or error}") from None
     except (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not an .npz file of plain arrays: {error}") from None
-    unlike = set(arrays) ^ set(model.inputs)
-    if unlike:
+    differing = set(arrays) ^ set(model.inputs)
+    if differing:
         raise DataError(
-            f"{path}: it must hold the inputs {', '.join(model.inputs)}; differing: {', '.join(sorted(unlike))}"
+            f"{path}: the arrays must be {', '.join(model.inputs)}; missing or unknown: {', '.join(sorted(differing))}"
         )
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
             raise DataError(f"{path}: {name} is not an array of numbers")
         if not array.ndim or not array.size:
-            raise DataError(f"{path}: {name} has the shape {array.shape}, there is nothing in it to run")
+            raise DataError(f"{path}: {name} is empty: its shape is {array.shape}")
     with np.errstate(over="ignore"):
         return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
 def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, rtol: float) -> RunDiff:
-    """Run two models on the same `inputs`, by the names of the first, and compare outputs and layers.
+    """Run two models on the same `inputs`, named as in the first model, and compare outputs and layers.
 
-    `name` describes the inputs. Raises UsageError, DataError or ModelError for inputs that one of them can't take.
+    `name` describes the inputs. Raises UsageError, DataError or ModelError for inputs that one model can't take.
     """
     theirs = {_find_counterpart(one, other, key): array for key, array in inputs.items()}
     missing = [key for key in other.inputs if key not in theirs]
     if missing:
-        raise UsageError(
-            f"{other.name} has an input {missing[0]!r} that {one.name} lacks: give the same inputs to both"
-        )
-    check_model_inputs(other, theirs)  # before one of them runs
+        raise UsageError(f"{other.name} has an input {missing[0]!r} that {one.name} lacks: both need the same inputs")
+    check_model_inputs(other, theirs)  # before either model runs
     places = _pair_layers(one, other)
     nodes = _pair_nodes(one.graph, other.graph)
     mine = _evaluate(one, inputs, [*(a for _, a, _ in places), *(a for a, _ in nodes)])
@@ -309,7 +306,7 @@ def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, r
 
 
 def _find_counterpart(one: Model, other: Model, name: str) -> str:
-    """The name of the same input in the other graph: the same, or that of the same part in a BERT."""
+    """Return the name of the same input in the other model; inputs of BERTs are matched by their role."""
     if one.encoder is None or other.encoder is None:
         return name
     for part in ("token_ids", "token_types", "valid_length"):
@@ -319,7 +316,7 @@ def _find_counterpart(one: Model, other: Model, name: str) -> str:
 
 
 def _pair_layers(one: Model, other: Model) -> list[tuple[str, Output, Output]]:
-    """The embeddings and the layers of two BERTs, if they have as many."""
+    """Pair the embeddings and layers of two BERTs with the same number of layers."""
     if one.encoder is None or other.encoder is None or len(one.encoder.layers) != len(other.encoder.layers):
         return []
     pairs = [("embeddings", one.encoder.embedding_output, other.encoder.embedding_output)]
@@ -330,7 +327,7 @@ def _pair_layers(one: Model, other: Model) -> list[tuple[str, Output, Output]]:
 
 
 def _pair_nodes(one: SymbolGraph, other: SymbolGraph) -> list[tuple[Output, Output]]:
-    """First outputs of operators of one name and one kind, in the order of the first graph."""
+    """Pair the first outputs of nodes with the same name and operator, in the order of the first graph."""
     theirs = {key: node for node, key in _number_nodes(other).items()}
     return [
         (Output(node), Output(theirs[key]))
@@ -340,14 +337,14 @@ def _pair_nodes(one: SymbolGraph, other: SymbolGraph) -> list[tuple[Output, Outp
 
 
 def _evaluate(model: Model, inputs: Mapping[str, Array], outputs: Sequence[Output]) -> dict[Output, Array]:
-    """The values of these tensors and of the graph's own outputs."""
+    """Compute `outputs` and the graph's own outputs."""
     wanted = list(dict.fromkeys(entry for entry in (*model.graph.outputs, *outputs) if not entry.node.is_variable))
     require_params(model, finite=False)
     return dict(zip(wanted, model_values(model, inputs, wanted)))
 
 
 def _to_batch_major(model: Model, array: Array) -> Array:
-    """(N, T, U) of an encoder that may run as (T, N, U)."""
+    """Transpose the output of a time-major (TNC) encoder to (N, T, U)."""
     if model.encoder is not None and array.ndim == 3 and is_time_major(model.graph, model.encoder):
         return array.swapaxes(0, 1)
     return array

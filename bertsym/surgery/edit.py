@@ -26,11 +26,11 @@ from bertsym.symbol.node_names import number_repeated, references
 
 @dataclass(frozen=True)
 class Edits:
-    """What to change: names, then attributes, then dropout.
+    """Changes to a symbol, made in this order: names, attributes, dropout.
 
-    ``renames`` and ``prefixes`` are pairs of old and new; a rename may be a pattern with as many ``*`` on both
-    sides. Where a rule hits several nodes of one name, the second and further ones are numbered: ``NEW``, ``NEW_2``.
-    ``OLD#2`` is the second node named ``OLD`` only. ``attributes`` are triples of a node or pattern, attribute and
+    ``renames`` and ``prefixes`` are pairs of old and new; a rename may be a pattern with the same number of ``*`` on
+    both sides. If a rule matches several nodes with the same name, their new names are numbered: ``NEW``, ``NEW_2``.
+    ``OLD#2`` matches only the second node named ``OLD``. ``attributes`` are triples of a node or pattern, attribute and
     value. ``dropout`` is the new probability of all Dropout nodes, or ``off``, which removes them.
     """
 
@@ -55,16 +55,16 @@ def edit(
     *,
     force: bool = False,
 ) -> EditResult:
-    """Change a symbol and write it as a bundle at `out`; with `out` None nothing is written (a dry run).
+    """Change a symbol and write it as a bundle at `out`; if `out` is None, nothing is written (a dry run).
 
-    Parameters follow the names of their variables. A source with ``params`` or ``epoch`` replaces the symbol's own
-    parameters, where all names and shapes are the same: a head whose parameters this changes counts as trained.
+    Parameters are renamed with their variables. A source with ``params`` or ``epoch`` replaces the symbol's own
+    parameters; all names and shapes must be equal. A head whose parameters change counts as trained.
 
-    Unless attributes are set, what the symbol computes must stay the same, and is compared with the original on
-    random inputs; when they are, the difference is reported.
+    Outputs are compared with those of the original on random inputs. They must be equal within tolerance unless
+    attributes are set, in which case the difference is reported.
 
-    Raises UsageError for a name or pattern that fits nothing, for names that collide and for nothing to do, and
-    ModelError or VerificationError; nothing is left at `out` then.
+    Raises UsageError for a name or pattern that matches no node, for names that collide and if there is nothing to
+    change, and ModelError or VerificationError; `out` is then unchanged.
     """
     source = ModelSource.of(source)
     given = source.params is not None or source.epoch is not None
@@ -84,7 +84,7 @@ def edit(
             if node in new_names
         )
     )
-    # Of inputs, labels and parameters, which both graphs share
+    # new names of inputs, labels and parameters, which both graphs share
     names = {node.name: new for new_names in renamed for node, new in new_names.items() if node.is_variable}
     for graph, new_names in zip(graphs, renamed):
         graph.rename(new_names)
@@ -128,16 +128,16 @@ def edit(
 
 
 def _replace_params(symbol: str | Path, model: Model) -> Model:
-    """Give the model at `symbol`, with its bundle, the parameters that `model` was opened with.
+    """Return the model at `symbol`, with its bundle, but with the parameters of `model`.
 
-    Raises ModelError, listing the arrays, unless they have the names and shapes of the graph's parameters.
+    Raises ModelError, which lists the arrays, unless their names and shapes are those of the graph's parameters.
     """
     try:
         own = ModelSource(symbol).open()
     except ModelError:
         if has_bundle(Path(symbol)):
             raise
-        own = dataclasses.replace(model, params=None, params_path=None)  # its own file is unreadable
+        own = dataclasses.replace(model, params=None, params_path=None)  # the symbol's own file is unreadable
     assert model.params is not None
     assert model.params_path is not None
     found, read = model.param_shapes, set(model.graph.variables)
@@ -148,7 +148,7 @@ def _replace_params(symbol: str | Path, model: Model) -> Model:
         for name, shape in expected.items()
         if found.get(name, shape) != shape
     ]
-    # A file beside the symbol may serve other symbols too.
+    # The symbol's own file may have parameters of other symbols too.
     is_own = own.params_path is not None and own.params_path.resolve() == model.params_path.resolve()
     faults = {
         "missing": missing,
@@ -185,7 +185,7 @@ def _match_names(graphs: Sequence[SymbolGraph], edits: Edits) -> list[dict[Node,
                         raise UsageError(f"{node.name} would be renamed twice, to {names[node]} and to {new}")
                     names[node] = new
         if not hit:
-            raise UsageError(f"{text}: no node has such a name")
+            raise UsageError(f"{text}: no node matches")
     numbered = (number_repeated(graph.nodes, names) for graph, names in zip(graphs, found))
     return [{node: new for node, new in names.items() if new != node.name} for names in numbered]
 
@@ -194,7 +194,7 @@ def _compile_rename(old: str, new: str) -> tuple[re.Pattern[str], str]:
     if not old or not new:
         raise UsageError(f"{old}={new}: a rename is OLD=NEW")
     if old.count("*") != new.count("*"):
-        raise UsageError(f"{old}={new}: as many * are needed on both sides")
+        raise UsageError(f"{old}={new}: both sides need the same number of *")
     pattern = "(.*)".join(re.escape(part) for part in old.split("*"))
     parts = new.split("*")
     template = _escape_template(parts[0]) + "".join(
@@ -211,7 +211,7 @@ def _set_attributes(graphs: Sequence[SymbolGraph], attributes: Sequence[tuple[st
     changes: dict[str, None] = {}
     for pattern, key, value in attributes:
         if not any(graph.find(pattern) for graph in graphs):
-            raise UsageError(f"{pattern}: no node has such a name")
+            raise UsageError(f"{pattern}: no node matches")
         for graph in graphs:
             names = references(graph.nodes)
             with graph.edit():
@@ -229,7 +229,7 @@ def _set_dropout(graphs: Sequence[SymbolGraph], dropout: float | str | None) -> 
         raise UsageError(f"dropout {dropout} is neither off nor in [0, 1)")
     changes: dict[str, None] = {}
     if dropout != "off" and not any(graph.find(op="Dropout") for graph in graphs):
-        raise UsageError("there is no Dropout whose probability could be set")
+        raise UsageError("the symbol has no Dropout whose probability could be set")
     for graph in graphs:
         names = references(graph.nodes)
         with graph.edit():
@@ -244,7 +244,7 @@ def _set_dropout(graphs: Sequence[SymbolGraph], dropout: float | str | None) -> 
 
 
 def _update_signature(model: Model, changed: Model, trained: bool, encoder_trained: bool) -> Signature | None:
-    """The signature of the original, with the new name of its output and the new state of training."""
+    """Update the signature with the new name of the output and the new state of training."""
     if not isinstance(model.bundle, Bundle):
         return None
     signature = model.bundle.signature
@@ -253,13 +253,13 @@ def _update_signature(model: Model, changed: Model, trained: bool, encoder_train
         output_name=f"{changed.graph.output_names[0]}_output",
         trained=trained,
         encoder_trained=encoder_trained,
-        # It is unknown which texts the head was trained on.
+        # Whether the head was trained on pairs of texts is unknown.
         pair=None if model.bundle.has_head and trained and not signature.trained else signature.pair,
     )
 
 
 def _find_training_state(model: Model) -> tuple[bool | None, bool]:
-    """``trained`` and ``encoder_trained`` for the signature; parameters that replace the bundle's count as trained."""
+    """Return ``trained`` and ``encoder_trained`` of the signature; replaced parameters count as trained."""
     if model.bundle is None:
         return None, False
     assert model.params is not None

@@ -1,4 +1,4 @@
-"""Extract a part of a symbol between any tensors, with its parameters."""
+"""Extract the subgraph between any tensors of a symbol, with its parameters."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def extract(
     *,
     force: bool = False,
 ) -> SurgeryResult:
-    """Write the part of a symbol that computes `outputs`, with the parameters that it needs, as a bundle.
+    """Write the subgraph that computes `outputs`, with its parameters, as a bundle.
 
     `outputs` are names of nodes (``NODE``, ``NODE:INDEX``, ``NODE_output`` as MXNet lists them, ``NODE#2`` for the
     second node of a name that repeats, or ``layer 5`` of a BERT). `inputs` are internal tensors that become inputs,
-    named in the same way, or ``NODE:SHAPE`` with a shape such as ``2,16,384`` or ``N,T,384`` where it can't be
-    inferred; what they were computed from is left out. The shapes of the symbol's own inputs are needed to
-    compare results when it is not a BERT.
+    named in the same way, or ``NODE:SHAPE`` with a shape such as ``2,16,384`` or ``N,T,384`` if it can't be
+    inferred; nodes upstream of them are left out. The shapes of the symbol's own inputs are needed to compare outputs
+    if the symbol is not a BERT.
 
-    The written part is run beside the original on random inputs. Operators that MXNet must not be given may be cut
-    away; where `inputs` depend on them, the original can't be run and a note says that nothing was compared. Raises
-    UsageError, ModelError or VerificationError; nothing is left at `out` then.
+    The outputs are compared with those of the original on random inputs. Forbidden operators may be cut away; if
+    `inputs` depend on forbidden operators, the original can't run, nothing is compared, and a note reports it. Raises
+    UsageError, ModelError or VerificationError; `out` is then unchanged.
     """
     if not outputs or isinstance(outputs, str) or isinstance(inputs, str):
         raise UsageError("name at least one output, and give outputs and inputs as lists")
@@ -44,13 +44,13 @@ def extract(
     model = source.open()
     originals = [model.output(name) for name in outputs]
     if len(set(originals)) < len(originals):
-        raise UsageError(f"an output is named twice: {', '.join(map(str, originals))}")
+        raise UsageError(f"an output is repeated: {', '.join(map(str, originals))}")
     cuts: dict[Output, Axes | None] = {}
     for text in inputs:
         name, shape = _parse_input(text, model)
         old = model.output(name)
         if old in cuts:
-            raise UsageError(f"{name} is named twice as an input")
+            raise UsageError(f"{name} is repeated as an input")
         if old.node.is_variable:
             raise UsageError(f"{name} is a variable already")
         if old in originals:
@@ -102,7 +102,7 @@ def _unsafe(model: Model, outputs: Sequence[Output]) -> str | None:
     return None
 
 
-_NEW = "new input: "  # MXNet gives no node such a name
+_NEW = "new input: "  # a prefix that no node of MXNet has
 
 
 def _name_inputs(graph: SymbolGraph, places: Mapping[Output, Node], variables: Iterable[str]) -> None:
@@ -116,7 +116,7 @@ def _name_inputs(graph: SymbolGraph, places: Mapping[Output, Node], variables: I
 
 
 def _parse_input(text: str, model: Model) -> tuple[str, Axes | None]:
-    """Parse ``NODE`` or ``NODE:SHAPE``; a shape has a comma or brackets, the index of an output does not."""
+    """Parse ``NODE`` or ``NODE:SHAPE``; a shape has a comma or brackets, an output index does not."""
     match = re.fullmatch(r"(.+):([\[(]?[^:()\[\]]*[,\[(][^:()\[\]]*[\])]?|[\[(][^:()\[\]]*[\])])", text)
     if not match or text in {node.name for node in model.graph.nodes}:
         return text, None

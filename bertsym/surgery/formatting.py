@@ -1,4 +1,4 @@
-"""What surgery found and did, as text for a terminal."""
+"""Format the results of `diff` for a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bertsym.terminal import escaped
 
 
 def diff_lines(found: DiffResult, limit: int | None) -> list[str]:
-    """A difference a line; of each kind at most `limit`."""
+    """Format one difference per line, at most `limit` of each kind."""
     graph, params = found.graph, found.params
     counts = f"{len(graph.removed)} nodes only in A, {len(graph.added)} only in B, {len(graph.changed)} changed"
     lines = [f"graph: {'the same' if graph.same else counts}"]
@@ -19,7 +19,7 @@ def diff_lines(found: DiffResult, limit: int | None) -> list[str]:
     if graph.outputs[0] != graph.outputs[1]:
         lines.append(f"  A ends in {', '.join(graph.outputs[0])}, B in {', '.join(graph.outputs[1])}")
     if params is None:
-        lines.append("parameters: not compared, one of them has no file")
+        lines.append("parameters: not compared, because one symbol has no parameter file")
     else:
         counts = (
             f"{len(params.removed)} only in A, {len(params.added)} only in B, {len(params.changed)} of another shape "
@@ -36,17 +36,17 @@ def diff_lines(found: DiffResult, limit: int | None) -> list[str]:
         differing = [value for value in run.compared if not value.relative <= found.rtol]
         if run.first_layer or run.first_node:
             node = f", at {run.first_node}" if run.first_node else ""
-            behind = "after the layers" if run.layers else "no encoder layer"
-            lines.append(f"  the first that differs is {run.first_layer or behind}{node}")
+            outside = "after the layers" if run.layers else "no encoder layer"
+            lines.append(f"  first difference: {run.first_layer or outside}{node}")
         elif differing:
-            lines.append(f"  the first that differs is the output {differing[0].name}")
+            lines.append(f"  first difference: output {differing[0].name}")
         elif run.outputs:
             lines.append("  no difference above the tolerance")
     return [*map(escaped, lines)]
 
 
 def first_lines(lines: Sequence[str], limit: int | None) -> list[str]:
-    """The first of many lines, and how many more there are."""
+    """Return the first `limit` lines and a line with the number of the others."""
     if limit is None or len(lines) <= limit:
         return list(lines)
     return [*lines[:limit], f"  ... and {len(lines) - limit} more"]

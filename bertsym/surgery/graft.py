@@ -38,9 +38,9 @@ class NewHead:
 
     #: kind of task: ``classification``, ``regression``, ``tagging`` or ``qa``; see `encoders.graph_heads`
     kind: str = "classification"
-    num_classes: int | None = None  #: outputs of the head; None: 2, or 1 for regression
-    dropout: float = 0.1  #: probability of the Dropout before it
-    seed: int = 0  #: of its weights, normal(0, 0.02); biases are 0
+    num_classes: int | None = None  #: outputs of the head; None means 2, or 1 for regression
+    dropout: float = 0.1  #: probability of the Dropout before the head
+    seed: int = 0  #: seed of the weights, normal(0, 0.02); biases are 0
 
     def __post_init__(self) -> None:
         if self.kind not in HEADS:
@@ -49,13 +49,13 @@ class NewHead:
             raise UsageError(f"dropout {self.dropout} is not in [0, 1)")
         fixed, least = HEADS[self.kind].num_outputs, 1 if self.kind == "regression" else 2
         if fixed is not None and self.num_classes not in (None, fixed):
-            raise UsageError(f"head {self.kind} has {fixed} values for each token, not {self.num_classes}")
+            raise UsageError(f"head {self.kind} has {fixed} outputs per token, not {self.num_classes}")
         if self.num_outputs < least:
-            raise UsageError(f"head {self.kind} needs at least {least} values, not {self.num_classes}")
+            raise UsageError(f"head {self.kind} needs at least {least} outputs, not {self.num_classes}")
 
     @property
     def num_outputs(self) -> int:
-        """The number of outputs, of a head on tokens for each token."""
+        """Number of outputs, or of outputs per token."""
         if self.num_classes is not None:
             return self.num_classes
         return HEADS[self.kind].num_outputs or (1 if self.kind == "regression" else 2)
@@ -70,16 +70,16 @@ def graft_head(
     cls_slice: bool = False,
     force: bool = False,
 ) -> SurgeryResult:
-    """Put an untrained head on a symbol, so that any language binding of MXNet can fit it.
+    """Graft an untrained head onto a symbol, to be trained in any language binding of MXNet.
 
-    The head reads the tensor `at`, by default the only output; with `cls_slice` its position 0. The bundle at `out` has
+    The head reads the tensor `at`, by default the only output; with `cls_slice`, its position 0. The bundle at `out` has
     the inference graph and the training graph.
 
-    What the head reads is compared with the original's on random inputs. Raises UsageError, ModelError or
-    VerificationError; nothing is left at `out` then.
+    The tensor that the head reads is compared with the original on random inputs. Raises UsageError, ModelError or
+    VerificationError; `out` is then unchanged.
     """
     if cls_slice and HEADS[head.kind].reads_tokens:
-        raise UsageError(f"head {head.kind} reads every token: it takes no slice of [CLS]")
+        raise UsageError(f"head {head.kind} reads every token: cls_slice can't be given")
     source = ModelSource.of(source)
     shapes = source.shapes
     model = source.open()
@@ -122,19 +122,19 @@ def _find_place(model: Model, at: str | None) -> Output:
     if at is not None:
         place = model.output(at)
         if any(node.name == FULLY_CONNECTED for node in model.graph.ancestors(place.node)):
-            raise UsageError(f"{place} is a part of a head, {FULLY_CONNECTED}: remove it with --head none first")
+            raise UsageError(f"{place} is part of the head {FULLY_CONNECTED}: remove the head first, with --head none")
         return place
     classifier, read = next(
         ((report.classifier, report.reads) for report in model.classifier_reports if report.classifier), (None, None)
     )
     if classifier is not None:
         raise UsageError(
-            f"{model.name} ends in a head, {classifier.name}: remove it with --head none first, or say with --at "
-            f"what the new one reads (the old one reads {read})"
+            f"{model.name} already has the head {classifier.name}: remove it first, with --head none, or choose the "
+            f"input of the new head with --at (the old head reads {read})"
         )
     if len(model.graph.outputs) > 1:
         names = ", ".join(str(output) for output in model.graph.outputs)
-        raise UsageError(f"{model.name} has several outputs ({names}): say with --at which one the head reads")
+        raise UsageError(f"{model.name} has several outputs ({names}): choose the output that the head reads with --at")
     return model.graph.outputs[0]
 
 
@@ -149,19 +149,19 @@ def _check_place(model: Model, place: Output, axes: Axes, head: str, cls_slice: 
     shape = f"({', '.join(map(str, axes))})"
     read = {node.name for node in model.graph.ancestors(place.node) if node.is_variable}
     if not read & set(model.inputs):
-        raise UsageError(f"{place} depends on no input: a head on it would always say the same")
+        raise UsageError(f"{place} depends on no input: the output of a head would be constant")
     if model.encoder is not None and axes[0] != BATCH:
-        raise UsageError(f"{place} has the shape {shape}: a head needs the texts on the first axis, (N, ...)")
+        raise UsageError(f"{place} has the shape {shape}: a head needs the batch on the first axis, (N, ...)")
     if not isinstance(axes[-1], int):
         raise UsageError(f"{place} has the shape {shape}: a head needs a last axis of a fixed size")
     if HEADS[head].reads_tokens or cls_slice:
         if len(axes) != 3 or (model.encoder is not None and axes[1] != LENGTH and model.encoder.length is None):
-            what = "the slice of [CLS]" if cls_slice else f"head {head}"
+            what = "--cls-slice" if cls_slice else f"head {head}"
             raise UsageError(f"{place} has the shape {shape}: {what} needs (N, T, units)")
     elif len(axes) != 2:
         raise UsageError(
-            f"{place} has the shape {shape}: FullyConnected would flatten it and lock the length; choose a node of "
-            "shape (N, units) with --at, or take position 0 of this one with --cls-slice"
+            f"{place} has the shape {shape}: FullyConnected would flatten it and fix the length; choose a node of "
+            "shape (N, units) with --at, or read only position 0 with --cls-slice"
         )
 
 
@@ -192,17 +192,17 @@ def _build_signature(model: Model, changed: Model, num_classes: int) -> Signatur
 
 
 def remove_head(source: str | Path | ModelSource, out: str | Path, *, force: bool = False) -> SurgeryResult:
-    """Remove the classifiers of a symbol, and write what they read as a bundle at `out`.
+    """Remove the classifiers of a symbol, and write the graph that ends in their inputs as a bundle at `out`.
 
-    What is left is compared with the original's on random inputs. Raises UsageError, ModelError or VerificationError;
-    nothing is left at `out` then.
+    The outputs are compared with the original on random inputs. Raises UsageError, ModelError or VerificationError;
+    `out` is then unchanged.
     """
     source = ModelSource.of(source)
     shapes = source.shapes
     model = source.open()
     reports = model.classifier_reports
     if not any(report.classifier for report in reports):
-        raise ModelError(f"{model.name}: there is no head to remove, it ends in {', '.join(model.graph.output_names)}")
+        raise ModelError(f"{model.name}: no head to remove: the outputs are {', '.join(model.graph.output_names)}")
     graph, copies = model.graph.copied()
     reads = list(dict.fromkeys(before_transform(report.reads) for report in reports))
     values = require_params(model, part=model.graph.part(reads))

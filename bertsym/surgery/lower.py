@@ -1,4 +1,4 @@
-"""Lower: the encoder of any BERT written in another form, for an MXNet of one's choice, with the same parameters."""
+"""Lower the encoder of any BERT to another form, for a chosen MXNet release, with the same parameters."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def lower(
     """Replace the encoder of a BERT by one in another form, and write the result as a bundle at `out`.
 
     Args:
-        source: any BERT that GluonNLP 0.6 to 0.10 exported or that bertsym wrote, with whatever head; with the shapes
-            of further inputs that the graph does not declare. Parameters keep their names and values, and the graph
-            after the encoder its nodes.
+        source: any BERT that GluonNLP 0.6 to 0.10 exported or that bertsym wrote, with any head; with the shapes of
+            further inputs that the graph does not declare. Parameters keep their names and values, and the graph
+            downstream of the encoder its nodes.
         out: prefix of the bundle's files.
-        target: release line of MXNet that the result is for, ``1.4`` to ``1.9``; without one the portable form is for
-            all of them.
+        target: release line of MXNet for the result, ``1.4`` to ``1.9``; without target, the portable form runs in all
+            of them.
         form: ``portable`` (the default), ``gluonnlp`` or ``fast``.
-        fold: whether query, key and value of a layer become one parameter, for inference: there is no training symbol
-            then.
-        guard: whether the graph clips its inputs to their valid ranges; None: if the original does.
+        fold: whether query, key and value of a layer become one parameter, for inference, without a training
+            symbol.
+        guard: whether the graph clips its inputs to their valid ranges; None means: if the original does.
         force: whether to overwrite a bundle at `out`.
 
-    Both are run on random texts of two lengths, with padding, where the original takes more than one. Raises
-    UsageError, ModelError (naming the node that is not a BERT's, or that the target does not load) or
-    VerificationError; nothing is left at `out` then.
+    Both graphs are run on random texts with padding, of two lengths if the original takes several. Raises UsageError,
+    ModelError (which names the node that is not part of a BERT, or that the target does not load) or
+    VerificationError; `out` is then unchanged.
     """
     chosen = choose_form(form, target)
     source = ModelSource.of(source)
@@ -65,7 +65,7 @@ def lower(
     for info in values.infos.values():
         if info.name in model.graph.variables and info.dtype != "<f4":
             raise ModelError(
-                f"{model.name}: parameter {info.name} is {np.dtype(info.dtype)}: only float32 models are lowered"
+                f"{model.name}: parameter {info.name} is {np.dtype(info.dtype)}: only float32 models can be lowered"
             )
     guarded = encoder.guarded if guard is None else guard
     try:
@@ -100,10 +100,10 @@ def lower(
     written = write(model, result, out, lambda: _compare(model, changed, shapes), force=force, facts=facts)
     unread = sum(name not in model.graph.variables for name in values)
     if unread:
-        written.notes.append(f"{unread} arrays of parameters that nothing reads are left out")
+        written.notes.append(f"{unread} parameters that the graph does not read are left out")
     before, after = _list_dropout(model.graph), _list_dropout(changed.graph)
     if before != after:
-        note = f"training differs: Dropout of {', '.join(before) or 'none'} before, of {', '.join(after) or 'none'} now"
+        note = f"training differs: Dropout {', '.join(before) or 'none'} before, {', '.join(after) or 'none'} now"
         written.notes.append(note)
     return written
 
@@ -118,9 +118,9 @@ def _list_dropout(graph: SymbolGraph) -> list[str]:
 
 
 def _compare(model: Model, changed: Model, shapes: Mapping[str, Shape] | None) -> list[Difference]:
-    """The outputs of both; raises VerificationError, naming the first layer that differs.
+    """Compare the outputs of both; raises VerificationError, which names the first layer that differs.
 
-    Also UsageError where the shape of an input is unknown: unlike other surgery, this is not to be trusted unseen.
+    Raises UsageError if the shape of an input is unknown: unlike other surgery, lowering is never left unverified.
     """
     assert model.encoder is not None
     tokens = (model.encoder.token_ids, model.encoder.token_types)
@@ -138,12 +138,12 @@ def _compare(model: Model, changed: Model, shapes: Mapping[str, Shape] | None) -
     differences = []
     for length, found in runs.items():
         for place, output in enumerate(found.outputs):
-            # The scale of all runs: of one alone, the values of a regression may be next to zero.
+            # The scale of all runs: in one run, the outputs of a regression may be close to zero.
             scale = max(run.outputs[place].scale for run in runs.values())
             compared = dataclasses.replace(output, name=f"{output.name} at length {length}", scale=scale)
             # Written so that NaN fails too.
             if not compared.relative <= DEFAULT_RTOL:
-                where = f"; {found.first_layer} is the first that differs" if found.first_layer else ""
-                raise VerificationError(f"{model.name}: another form would not compute the same: {compared}{where}")
+                where = f"; the first difference is in {found.first_layer}" if found.first_layer else ""
+                raise VerificationError(f"{model.name}: the outputs of the new form differ: {compared}{where}")
             differences.append(compared)
     return differences

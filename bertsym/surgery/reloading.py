@@ -21,13 +21,13 @@ C_PREDICT = "C predict API"
 def reload_written(
     bundle: Bundle | SymbolBundle, model: Model, shapes: Mapping[str, Shape], where: str
 ) -> tuple[list[str], list[str]]:
-    """Compare what MXNet loads from a bundle's files with the `model` that they were written from.
+    """Load the files of a bundle through MXNet's loaders and compare with the `model` that was written.
 
-    Every loader runs on the same random inputs, one after the other; where `shapes` leave one of an input unknown, only
-    the names and elements of the parameters are compared. Returns the loaders that computed the same, and notes: why
-    one of them could not load or run the symbol, which is an error for a BERT.
+    Every loader runs on the same random inputs; if the shape of an input is unknown, only the names and elements of
+    the parameters are compared. Returns the loaders whose outputs are equal within tolerance, and notes on loaders that
+    could not load or run the symbol, which is an error for a BERT.
 
-    Raises VerificationError, naming `where`, for parameters or outputs that differ.
+    Raises VerificationError, which names `where`, for parameters or outputs that differ.
     """
     symbol = bundle.graph().to_json()
     params, labels = bundle.params(), model.label_inputs
@@ -61,7 +61,7 @@ def _choose_loaders(model: Model, inputs: Mapping[str, Array], size: int) -> tup
     """Choose the loaders, and note if the C predict API is needed but can't load the parameters."""
     assert model.params is not None
     engine = engine_name()
-    # With auxiliary states the C predict API too, which ignores one that is stored as an argument.
+    # Auxiliary states need the C predict API too: it ignores an auxiliary state that is stored as an argument.
     loaders, has_states = [*ENGINES[engine].loaders], engine == "mxnet" and bool(auxiliary_states(model.graph))
     if has_states and C_PREDICT not in loaders:
         loaders.append(C_PREDICT)
@@ -69,4 +69,4 @@ def _choose_loaders(model: Model, inputs: Mapping[str, Array], size: int) -> tup
     if C_PREDICT not in loaders or (dtypes <= {"<f4"} and size <= MAX_C_PREDICT):
         return loaders, []
     loaders.remove(C_PREDICT)
-    return loaders, [f"not loaded through the {C_PREDICT}, which takes float32 below 2 GiB only"] if has_states else []
+    return loaders, [f"not loaded through the {C_PREDICT}, which takes only float32 below 2 GiB"] if has_states else []

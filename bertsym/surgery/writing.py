@@ -1,4 +1,4 @@
-"""Writing what surgery made: as a BERT's bundle where it is one, as that of a symbol otherwise."""
+"""Write the result of surgery: as a BERT bundle if it still is an exported BERT, as a symbol bundle otherwise."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from bertsym.execution.engines import engine_name, engine_version, is_verifying
 from bertsym.json_reader import JsonValue
 from bertsym.model import Model
 from bertsym.signature import Signature, SymbolSignature, Tensor, bert_inputs
-from bertsym.surgery.comparison import DEFAULT_RTOL, Difference, NotComparableError, spoilt_by_fusion
+from bertsym.surgery.comparison import DEFAULT_RTOL, Difference, NotComparableError, find_fusion_faults
 from bertsym.surgery.reloading import reload_written
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
@@ -53,7 +53,7 @@ class Changed:
     #: signature for a BERT bundle; form, oldest MXNet and guard are taken from the graph
     signature: Signature | None = None
     config: BertConfig | None = None
-    #: as in a SymbolSignature; None: as in the original
+    #: as in `SymbolSignature`; None keeps the value of the original
     trained: bool | None = None
     is_bert: bool = True  #: False if the result can't be a BERT bundle
     target: str | None = None  #: MXNet release that the graph was adapted to, a key of `encoders.forms.TARGETS`
@@ -108,15 +108,15 @@ def write(
 ) -> SurgeryResult:
     """Write a changed model as a bundle at `out`, after `check` has compared it with the original.
 
-    A `check` that raises UnknownShapeError or NotComparableError is noted and not fatal. What computes something else
-    than the original is not an exported BERT.
+    UnknownShapeError and NotComparableError of `check` become notes. A model whose outputs differ from those of the
+    original is no longer an exported BERT.
 
-    Raises UsageError, ModelError or VerificationError; nothing is left at `out` then.
+    Raises UsageError, ModelError or VerificationError; `out` is then unchanged.
     """
     notes = [*original.notes]
     with stage_bundle(out, force) as stage:
         if {path.resolve() for path in bundle_paths(Path(out))} & _files(original):
-            raise UsageError(f"{out} is what the work is on: choose another PREFIX")
+            raise UsageError(f"{out} is the input of this command: choose another PREFIX")
         names = listed_outputs(changed.model.graph, str(out), trusted=original.trusted)
         if changed.train_graph is not None:
             listed_outputs(changed.train_graph, str(out), trusted=original.trusted)
@@ -125,8 +125,8 @@ def write(
         except (UnknownShapeError, NotComparableError) as error:
             checks = []
             notes.append(f"not compared with the original: {error}")
-        for name in spoilt_by_fusion(changed.model, _sizes(changed)) if is_verifying() else ():
-            notes.append(f"MXNet 1.9.1 computes {name} wrong here unless MXNET_SUBGRAPH_BACKEND=NONE is set")
+        for name in find_fusion_faults(changed.model, _sizes(changed)) if is_verifying() else ():
+            notes.append(f"MXNet 1.9.1 computes {name} wrong unless MXNET_SUBGRAPH_BACKEND=NONE is set")
         same = all(found.relative <= DEFAULT_RTOL for found in checks)
         origin = _bert_origin(original.bundle) if same and changed.is_bert else None
         every = {**_provenance(original, origin), **(facts or {})}
@@ -137,18 +137,18 @@ def write(
         else:
             bundle = stage.write_symbol(_as_symbol(original, changed, names, every))
             if isinstance(original.bundle, Bundle):
-                notes.append("no longer one of export's BERTs: finetune, evaluate, predict and verify don't take it")
+                notes.append("no longer an exported BERT: finetune, evaluate, predict and verify don't take it")
         if is_verifying():
             loaders, reasons = reload_written(bundle, changed.model, _sizes(changed), str(out))
             if checks or loaders:
                 bundle = stage.add_facts(bundle, {"verification": _record(checks, loaders)})
         else:
-            loaders, reasons = [], ["not verified: nothing was computed and compared"]
+            loaders, reasons = [], ["not verified: the outputs were not computed"]
     return SurgeryResult(bundle.moved_to(out), checks, [*notes, *reasons], loaders)
 
 
 def _record(checks: Sequence[Difference], loaders: Sequence[str]) -> dict[str, Any]:
-    """The comparisons, for the manifest."""
+    """Describe the comparisons for the manifest."""
     return {
         "engine": engine_version(engine_name()),
         "reference": "the original" if checks else None,
@@ -186,7 +186,7 @@ def _bert_origin(bundle: Bundle | SymbolBundle | None) -> _BertOrigin | None:
 
 
 def _provenance(original: Model, origin: _BertOrigin | None) -> dict[str, Any]:
-    """The manifest's facts about the origin of the symbol."""
+    """Describe the origin of the symbol for the manifest."""
     if original.bundle is not None:
         manifest = original.bundle.manifest
         config = origin.config.to_dict() if origin is not None else None
@@ -196,7 +196,7 @@ def _provenance(original: Model, origin: _BertOrigin | None) -> dict[str, Any]:
 
 
 def _as_bert(source: _BertOrigin | None, changed: Changed, facts: Mapping[str, Any]) -> BundleContent | None:
-    """The content of a BERT's bundle, or None when the result is none."""
+    """Return the content of a BERT bundle, or None if the result is not an exported BERT."""
     model = changed.model
     if source is None or model.encoder is None or model.params is None:
         return None
@@ -230,14 +230,14 @@ def _as_bert(source: _BertOrigin | None, changed: Changed, facts: Mapping[str, A
 
 
 def known_output(model: Model) -> str | None:
-    """What of export's outputs the one classifier of a model reads, or the model ends in; None for anything else."""
+    """Return the key in `OUTPUTS` of the model's only output, or of its classifier's input; None for another tensor."""
     if len(model.classifier_reports) != 1:
         return None
     (report,) = model.classifier_reports
     output, trace = report.kind.value, model.traces.get(report.reads)
     if output not in OUTPUTS or trace is None:
         return None
-    # Of the whole sequence export's has the padding zeroed, and the mean is that of the valid tokens.
+    # The exported sequence has its padding zeroed, and the exported mean is over the valid tokens.
     if (output == "sequence" and not trace.masked) or (output == "mean" and not trace.counted):
         return None
     return None if report.steps and output != "pooled" else output
@@ -293,7 +293,7 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
     outputs = tuple(
         Tensor(name, _shape(changed.shapes.get(output))) for name, output in zip(names, model.graph.outputs)
     )
-    # A training symbol of another program has its label in the only graph.
+    # A training symbol of another program has its label in its only graph.
     known = {tensor.name for tensor in changed.label_inputs}
     label_inputs = (*changed.label_inputs, *(Tensor(name) for name in model.label_inputs if name not in known))
     longest = (
