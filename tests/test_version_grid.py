@@ -131,7 +131,7 @@ def test_the_mxnet_that_answers_must_be_the_one_that_was_asked(tmp_path: Path) -
     said = {"mxnet": "1.5.1", "library": str(tmp_path / "mxnet" / "libmxnet.so")}
     grid.check_library("1.5.1.post0", tmp_path, said)
     for version, folder in (("1.4.1", tmp_path), ("1.5.1.post0", tmp_path / "other")):
-        with pytest.raises(grid.GridError, match=r"was asked, 1\.5\.1 of"):
+        with pytest.raises(grid.GridError, match=r"was requested, but 1\.5\.1 of"):
             grid.check_library(version, folder, said)
 
 
@@ -139,7 +139,7 @@ def test_a_wheel_that_cannot_be_had_leaves_nothing(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(grid.DownloadError, match=r"can't download mxnet 1\.4\.1: "):
-        grid.unpacked("1.4.1", tmp_path / "cache")
+        grid.unpack_wheel("1.4.1", tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -150,7 +150,7 @@ def test_a_wheel_that_cannot_be_had_leaves_nothing(tmp_path: Path, monkeypatch: 
 def test_every_form_does_in_every_mxnet_what_is_said_of_it(tiny_hf: Path) -> None:
     try:
         for version in grid.VERSIONS:
-            grid.unpacked(version, grid.CACHE)
+            grid.unpack_wheel(version, grid.CACHE)
     except grid.DownloadError as error:
         is_missing(f"needs the wheels of older MXNets: {error}")
     call = [sys.executable, str(SCRIPTS / "version_grid.py"), "--model", f"hf:{tiny_hf}"]

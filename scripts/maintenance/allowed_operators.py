@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""The operators that a symbol may have, bertsym/symbol/allowed_operators.json, written from the installed MXNet.
+"""Write the operators that a symbol may have, bertsym/symbol/allowed_operators.json, from the installed MXNet.
 
     scripts/maintenance/allowed_operators.py >bertsym/symbol/allowed_operators.json
 
-For each: how many inputs and outputs it has, and the types of its attributes. What runs Python, reads files or
-pointers, has a subgraph, changes its inputs, draws random numbers or needs MXNet's numpy mode is left out.
+Each entry has the number of inputs and outputs and the types of attributes. Operators that run Python, read files or
+pointers, have a subgraph, change their inputs, draw random numbers or need MXNet's numpy mode are left out.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ LEFT_OUT = re.compile(
     r"_sg_mkldnn_(conv|selfatt)|choose_element|fill_element|_zeros_without|_square_sum|"
     r"preloaded|.*_like_rhs|.*uniform_like"
 )
-# Inputs that an attribute adds or removes; the library does not list them without the attribute.
+# Inputs that exist only with an attribute; libmxnet lists them only then.
 OPTIONAL = ("bias", "length", "sequence_length", "state_cell", "data_lengths", "label_lengths", "weight_lengths")
-# Facts that MXNet does not report, or crashes on when it is asked.
+# Facts that MXNet does not report, or on which a query crashes it.
 EXCEPTIONS = {"_sg_mkldnn_fully_connected": {"inputs": [1, None]}}
-# Their auxiliary states, which the library does not list among the inputs.
+# Number of auxiliary states that libmxnet does not list among the inputs.
 STATES = {"BatchNorm_v1": 2, "IdentityAttachKLSparseReg": 1}
 KINDS = {"float": "float", "double": "float", "real_t": "float", "boolean": "bool", "string": "string"}
 
@@ -44,7 +44,7 @@ def names() -> list[str]:
 
 
 def described(operator: str) -> tuple[str, list[tuple[str, str]]]:
-    """The operator that a name stands for, and its arguments with their types as the library writes them."""
+    """Return the operator of a name or alias, and its arguments with their types as libmxnet writes them."""
     from mxnet.base import _LIB, check_call
 
     handle = ctypes.c_void_p()
@@ -59,7 +59,7 @@ def described(operator: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def kind(described: str) -> Any:
-    """Of an attribute: a word, or the values that it may have."""
+    """Return the type of an attribute, or its possible values."""
     values = re.match(r"\{(.*?)\}", described)
     if values:
         return sorted({value.strip().strip("'") for value in values[1].split(",")})
@@ -92,11 +92,11 @@ EXAMPLES = {"int": "1", "ints": "(1,)", "float": "0.5", "bool": "1", "floats": "
 
 
 def output_count(operator: str, inputs: list[Any], arguments: list[tuple[str, str]]) -> int:
-    """With the attributes' defaults, those that MXNet hides among them; 1 where it does not load the operator so."""
+    """Count outputs with default attributes, including hidden outputs; 1 if MXNet does not load the operator so."""
     required = {name: kind(text) for name, text in arguments if text.endswith("required")}
     attrs = {name: EXAMPLES[what] if isinstance(what, str) else what[0] for name, what in required.items()}
     least, most = inputs
-    # Some need an input that only an attribute would add.
+    # Some operators need an input that exists only with an attribute.
     for count in range(least, (most or least) + 1):
         if most is None:
             attrs["num_args"] = str(count)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Check a built site: check_site.py FOLDER. Links inside it must lead somewhere, and a reader must fetch nothing else.
+"""Check the links and resources of a built site: check_site.py FOLDER.
 
-A link's file must exist in the folder, and its fragment as an id of that page. Style sheets, scripts, images, fonts and
-frames must come from the folder; links that a reader may click can lead elsewhere.
+The file of a link must exist in the folder, and its fragment must be an id of that page. Style sheets, scripts, images,
+fonts and frames must come from the folder; other links may be external.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-#: attributes that a browser fetches by itself, by tag; None: any tag
+#: tags and attributes whose URLs a browser fetches by itself
 FETCHED = {
     ("link", "href"),
     ("script", "src"),
@@ -62,7 +62,7 @@ class Page(HTMLParser):
 
 
 def check(folder: Path) -> list[str]:
-    """What is wrong, one line each."""
+    """Return the faults, one line each."""
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.html"))}
     faults = []
     for path, page in pages.items():
@@ -92,7 +92,7 @@ def check(folder: Path) -> list[str]:
 
 
 def main() -> int:
-    """Print what is wrong; the exit code is 1 if anything is."""
+    """Print the faults; the exit code is 1 if there are any."""
     folder = Path(sys.argv[1]).resolve()
     faults = check(folder)
     print(*faults, sep="\n", end="\n" if faults else "")

@@ -26,13 +26,13 @@ def main() -> None:
     for lower in (True, False):
         one, other = ours.BasicTokenizer(lower), theirs.BasicTokenizer(lower)
         for name, some in (("code points", alone), ("random texts", texts)):
-            unlike = [text for text in some if one.tokenize(text) != other.tokenize(text)]
-            print(f"BasicTokenizer(lower={lower}): {len(some)} {name}, {len(unlike)} differences {unlike[:3]}")
-            differences += len(unlike)
+            differing = [text for text in some if one.tokenize(text) != other.tokenize(text)]
+            print(f"BasicTokenizer(lower={lower}): {len(some)} {name}, {len(differing)} differences {differing[:3]}")
+            differences += len(differing)
     one, other = ours.WordpieceTokenizer(vocabulary), theirs.WordpieceTokenizer(vocabulary)
-    unlike = [word for word in words if one.tokenize(word) != other.tokenize(word)]
-    print(f"WordpieceTokenizer: {len(words)} words, {len(unlike)} differences {unlike[:3]}")
-    sys.exit(1 if differences or unlike else 0)
+    differing = [word for word in words if one.tokenize(word) != other.tokenize(word)]
+    print(f"WordpieceTokenizer: {len(words)} words, {len(differing)} differences {differing[:3]}")
+    sys.exit(1 if differences or differing else 0)
 
 
 if __name__ == "__main__":

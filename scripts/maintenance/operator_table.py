@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""The table of MXNet's operators by version, bertsym/symbol/operators.json.
+"""Write the table of MXNet's operators by version, bertsym/symbol/operators.json.
 
-    operator_table.py dump >DUMP            under each mxnet: what its library takes; runs on Python 3.6
-    operator_table.py merge DUMP... >TABLE  under any Python: the dumps as one table
+    operator_table.py dump >DUMP            under each mxnet: what libmxnet accepts; runs on Python 3.6
+    operator_table.py merge DUMP... >TABLE  under any Python: merge the dumps to one table
 
-A merge starts from nothing: it needs a dump of every release line that the table shall have.
+A merge needs a dump of every release line of the table.
 
-The library's own descriptions don't say everything (an operator without parameters takes any attribute, some
-parameters are required although no type lists them), so a dump also loads a graph of one node for each question.
+The descriptions of libmxnet are incomplete (an operator without parameters takes any attribute, some parameters are
+required although no type lists them), so a dump also loads many graphs of one node.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ INPUTS = ("NDArray", "Symbol")
 ENUM = re.compile(r"\{(.*?)\}")
 FIELD = re.compile(r"^(\w+) : (.+)$", re.MULTILINE)
 MADE_UP = "no_such_attribute"
-# Kinds of value that some versions take and others don't, each by an example.
+# Examples of the kinds of values that only some versions accept.
 EXAMPLES = ("None", "-1", "(-1,)", "(None,)")
 
 
@@ -36,7 +36,7 @@ def dump():
 
 
 def registered():
-    """Sorted names of all that a node's "op" may be, aliases and internal operators included."""
+    """Return the sorted possible values of a node's "op", including aliases and internal operators."""
     from mxnet.base import _LIB, check_call
 
     size = ctypes.c_uint()
@@ -46,7 +46,7 @@ def registered():
 
 
 def parameters(operator):
-    """Attribute -> its type as the library writes it: "int, required", "{'elu', 'gelu'},optional, default='elu'"."""
+    """Map attributes to types as libmxnet writes them: "int, required", "{'elu', 'gelu'},optional, default='elu'"."""
     from mxnet.base import _LIB, check_call
 
     # Creators are listed without aliases, but an alias has the handle of its operator.
@@ -62,19 +62,19 @@ def parameters(operator):
 
 
 def enum_values(kind):
-    """The values of an enum's type, else None."""
+    """Return the values of an enum type, or None for another type."""
     found = ENUM.match(kind)
     return sorted(value.strip().strip("'") for value in found.group(1).split(",")) if found else None
 
 
 def describe(operator):
-    """What a node of the operator may and must have.
+    """Describe the attributes of an operator.
 
-    open: any attribute; attributes: the names; required: those without which it doesn't load;
-    values: of enums; refused: attribute -> those of EXAMPLES that it isn't.
+    open: any attribute is accepted; attributes: names; required: attributes without which a node doesn't load;
+    values: values of enums; refused: attribute -> the EXAMPLES that it does not accept.
     """
     kinds = parameters(operator)
-    # The descriptions leave some out, such as num_args of add_n; the refusal of a stranger has them all.
+    # Descriptions omit some, such as num_args of add_n; the error for an unknown attribute lists all.
     fields = load(operator, [{MADE_UP: "1"}])[0].partition("Possible Arguments")[2]
     for name, kind in FIELD.findall(fields):
         kinds.setdefault(name, kind)
@@ -88,19 +88,19 @@ def describe(operator):
     graphs += [dict(needed, **{name: example}) for name in plain for example in EXAMPLES]
     answers = load(operator, graphs)
 
-    good, stranger = answers.pop(0), answers.pop(0)
+    good, unknown = answers.pop(0), answers.pop(0)
     without = dict(zip(needed, answers))
     example_answers = iter(answers[len(answers) - len(plain) * len(EXAMPLES) :])
     refused = {name: [example for example in EXAMPLES if next(example_answers) != ""] for name in plain}
     if good != "":
-        # Such as Custom, which wants the name of an operator that somebody has registered.
-        sys.stderr.write(f"{operator}: taken at its word: {good[-100:]}\n")
-        return described("Cannot find argument" not in stranger, kinds, list(needed), values, {})
+        # Such as Custom, which needs the name of a registered operator.
+        sys.stderr.write(f"{operator}: not loaded, described by libmxnet alone: {good[-100:]}\n")
+        return described("Cannot find argument" not in unknown, kinds, list(needed), values, {})
     enum_answers = iter(answers[len(needed) :])
-    # Some are declared, but nobody has made them: take mode=raise before 1.3.
+    # Some values are declared but not implemented, such as mode=raise of take before 1.3.
     values = {name: [value for value in values[name] if next(enum_answers) == ""] for name in values}
     required = [name for name in needed if without[name] != ""]
-    return described(stranger == "", kinds, required, values, {name: kind for name, kind in refused.items() if kind})
+    return described(unknown == "", kinds, required, values, {name: kind for name, kind in refused.items() if kind})
 
 
 def described(is_open, kinds, required, values, refused):

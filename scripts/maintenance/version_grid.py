@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Every emitted form in every MXNet from 1.4 to 1.9.
+"""Run every form in every MXNet from 1.4 to 1.9.
 
-Each form has a headless base with the [CLS] output, a classifier grafted onto it, and its training symbol. Each wheel
+Each form has a headless base with the [CLS] output, a classifier grafted onto it, and its training symbol. Each MXNet
 runs them through Module, SymbolBlock and the C predict API, at two lengths with padded rows, and trains with Module.
 Outputs are compared with the reference encoder, training with the gluonnlp form in the installed MXNet, each relative
-to the reference's scale. An MXNet that is older than the oldest that the symbol is said to load in must refuse it.
+to the scale of the reference. An MXNet older than the minimum version of the symbol must refuse to load it.
 
-The wheels are unpacked once, side by side, and run under this Python, each in a process of its own.
+The wheels are unpacked once, next to each other, and run under this Python, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class GridError(Exception):
 
 
 class DownloadError(GridError):
-    """A wheel can't be had."""
+    """A wheel can't be downloaded."""
 
 
 # Files
@@ -72,23 +72,23 @@ class DownloadError(GridError):
 
 @dataclass(frozen=True)
 class Form:
-    """The bundles of one form: base, classifier, and a copy of it without dropout to train."""
+    """The bundles of one form: base, classifier, and a copy of the classifier without dropout for training."""
 
     name: str
     folder: Path
 
     def requirements(self, symbol: str) -> list[tuple[str, str]]:
-        """(version, reason) for each thing that some node of a symbol needs of MXNet."""
+        """Return (version, reason) for each requirement of a symbol's nodes."""
         nodes = SymbolGraph.load(self.folder / symbol).nodes
         return sorted({(each.version, each.reason) for node in nodes for each in oldest_mxnet([node]).requirements})
 
     def signature(self, part: str) -> dict[str, Any]:
-        """The signature of a bundle: the oldest MXNet that loads it, and the MXNet that it was made for, if any."""
+        """Return the signature of a bundle, with its minimum and target MXNet."""
         document: dict[str, Any] = json.loads((self.folder / f"{part}-signature.json").read_text())
         return document
 
     def jobs(self, data: Path) -> Iterator[dict[str, Any]]:
-        """What each MXNet does with it."""
+        """Yield the jobs of each MXNet."""
         for part, api in itertools.product(PARTS, APIS):
             yield self._job(api, part, f"{part}-symbol.json", data / "cases.npz", data / f"{part}.npz")
         yield self._job("training", STILL, f"{STILL}-train-symbol.json", data / "steps.npz", data / "training.npz")
@@ -110,12 +110,12 @@ class Form:
 
 
 def command(*arguments: object) -> None:
-    """Run a command of bertsym, quietly; raises GridError with what it said."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    """Run a command of bertsym silently; raises GridError with its message."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         code = bertsym([str(argument) for argument in arguments])
     if code:
-        raise GridError(f"bertsym {' '.join(map(str, arguments))}: {said.getvalue().strip().splitlines()[-1]}")
+        raise GridError(f"bertsym {' '.join(map(str, arguments))}: {printed.getvalue().strip().splitlines()[-1]}")
 
 
 def write_form(model: str, name: str, folder: Path) -> Form:
@@ -125,13 +125,13 @@ def write_form(model: str, name: str, folder: Path) -> Form:
     base, classifier, still = (form.folder / part for part in (*PARTS, STILL))
     command("export", model, base, *FORMS[name])
     command("graft", base, classifier, "--num-classes", 2)
-    # Dropout draws from a generator, which no two versions share.
+    # Without dropout, whose random numbers differ between versions.
     command("edit", classifier, still, "--dropout", "off")
     return form
 
 
 def write_data(form: Form, folder: Path) -> None:
-    """Inputs at two lengths with padded rows, what the reference encoder answers to them, and batches to train on."""
+    """Write inputs at two lengths with padded rows, the outputs of the reference encoder, and training batches."""
     classifier = Bundle.open(form.folder / "classifier")
     config = classifier.config
     checkpoint = Checkpoint("GluonNLP export", classifier.params(), config.to_dict())
@@ -162,8 +162,8 @@ def write_data(form: Form, folder: Path) -> None:
 # Wheels
 
 
-def unpacked(version: str, cache: Path) -> Path:
-    """A folder with mxnet of that version and nothing else, downloaded once; raises DownloadError."""
+def unpack_wheel(version: str, cache: Path) -> Path:
+    """Return a folder with this version of mxnet, downloaded once; raises DownloadError."""
     place = cache / f"mxnet-{version}"
     if place.is_dir():
         return place
@@ -181,9 +181,9 @@ def unpacked(version: str, cache: Path) -> Path:
 
 
 def answers(version: str, library: Path | None, jobs: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """What one MXNet answers to each job; after a crash, a new process goes on with the job that follows.
+    """Run the jobs in one MXNet and return their results; after a crash, a new process continues with the next job.
 
-    Without a `library`, the installed MXNet.
+    Without a `library`, the installed MXNet runs.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("MXNET_SUBGRAPH_BACKEND", None)  # before 1.6, any value makes a bind fail
@@ -210,18 +210,18 @@ def answers(version: str, library: Path | None, jobs: list[dict[str, Any]], fold
     return found
 
 
-def check_library(version: str, library: Path | None, said: dict[str, str]) -> None:
-    """Check that the MXNet of the wheel was imported, and not another."""
-    right = library is None or Path(said["library"]).is_relative_to(library)
-    if not right or line_of(said["mxnet"]) != line_of(version):
-        raise GridError(f"mxnet {version} was asked, {said['mxnet']} of {said['library']} answered")
+def check_library(version: str, library: Path | None, imported: dict[str, str]) -> None:
+    """Raise GridError if another MXNet than that of the wheel was imported."""
+    right = library is None or Path(imported["library"]).is_relative_to(library)
+    if not right or line_of(imported["mxnet"]) != line_of(version):
+        raise GridError(f"mxnet {version} was requested, but {imported['mxnet']} of {imported['library']} was imported")
 
 
 # Table
 
 
 def cells(version: str, jobs: list[dict[str, Any]], found: list[dict[str, Any]]) -> dict[tuple[str, str], Cell]:
-    """(form, column) -> cell of one version."""
+    """Map (form, column) to the cell of one version."""
     squares: dict[tuple[str, str], list[Cell]] = {}
     for job, answer in zip(jobs, found):
         expected = expectation(version, job["minimum"], job["requirements"], job["target"])
@@ -232,7 +232,7 @@ def cells(version: str, jobs: list[dict[str, Any]], found: list[dict[str, Any]])
 
 
 def show(forms: list[Form], grid: dict[str, dict[tuple[str, str], Cell]]) -> bool:
-    """Print a table for each form and the verdict; return whether all cells are as they should be."""
+    """Print a table for each form and the verdict; return whether no cell failed."""
     for form in forms:
         export = " ".join(("bertsym export SOURCE OUT", *FORMS[form.name]))
         print(f"### {form.name}\n\n`{export}`: loads from MXNet {form.signature(STILL)['minimum_mxnet']} on\n")
@@ -244,10 +244,10 @@ def show(forms: list[Form], grid: dict[str, dict[tuple[str, str], Cell]]) -> boo
 
 
 def run(model: str, versions: list[str], names: list[str], cache: Path, folder: Path) -> bool:
-    """Run the grid with files in `folder`; return whether all is as it should be."""
-    libraries = {version: unpacked(version, cache) for version in versions}
+    """Run the grid with files in `folder`; return whether no cell failed."""
+    libraries = {version: unpack_wheel(version, cache) for version in versions}
     print("writing the bundles", file=sys.stderr)
-    # The reference is always there, also where it is not asked for.
+    # The reference form is needed even if it was not requested.
     forms = {name: write_form(model, name, folder) for name in dict.fromkeys([*names, REFERENCE_FORM])}
     reference = forms[REFERENCE_FORM]
     write_data(reference, folder)
@@ -261,7 +261,7 @@ def run(model: str, versions: list[str], names: list[str], cache: Path, folder: 
         found = {version: pool.submit(answers, version, libraries[version], jobs, folder) for version in versions}
         for version, future in found.items():
             grid[version] = cells(version, jobs, future.result())
-            print(f"mxnet {version} has answered", file=sys.stderr)
+            print(f"mxnet {version} has finished", file=sys.stderr)
     return show([forms[name] for name in names], grid)
 
 
@@ -273,10 +273,14 @@ def main() -> int:
         metavar="SOURCE",
         default=weights and f"hf:{weights}",
         required=not weights,
-        help="of bertsym export [the pretrained weights of .venv]; faults need weights under which gelu is not linear",
+        help="source of bertsym export [the pretrained weights in .venv]; small weights would hide faults of gelu",
     )
-    parser.add_argument("--versions", nargs="+", choices=VERSIONS, default=VERSIONS, metavar="V", help="of mxnet")
-    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, metavar="F", help=", ".join(FORMS))
+    parser.add_argument(
+        "--versions", nargs="+", choices=VERSIONS, default=VERSIONS, metavar="V", help="versions of mxnet"
+    )
+    parser.add_argument(
+        "--forms", nargs="+", choices=FORMS, default=FORMS, metavar="F", help=f"forms: {', '.join(FORMS)}"
+    )
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the wheels [.grid in the clone]")
     options = parser.parse_args()
     versions, forms, cache = list(options.versions), list(options.forms), options.cache.resolve()

@@ -1,4 +1,4 @@
-"""What the answers of one MXNet say: a cell each, as it should be or FAILED, and the table of them."""
+"""Judge the results of one MXNet, and format them as a table of cells."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: what is measured -> the largest that is right
+#: measure -> tolerance
 TOLERANCES = {"outputs": 1e-5, "gradients": 1e-4, "losses": 1e-5, "parameters": 1e-4}
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What an MXNet does wrong with a node that it loads: of the MXNet, not of the file."""
+    """A known fault of an MXNet with a node that it loads."""
 
-    reason: str  #: what the node has, as `oldest_mxnet` names it
-    measures: frozenset[str]  #: which are wrong
-    most: float  #: no difference is larger
+    reason: str  #: what the node uses, as `oldest_mxnet` names it
+    measures: frozenset[str]  #: wrong measures
+    most: float  #: largest difference that the fault explains
 
     def shows(self, measure: str) -> bool:
-        """Whether a difference above the tolerance is sure; later in training it may also drown."""
+        """Whether the fault must show as a difference above the tolerance; later in training it need not."""
         return measure in self.measures & {"outputs", "gradients"}
 
 
 TRAINING = ("gradients", "losses", "parameters")
 #: by release line
 FAULTS = {
-    # The backward pass reads the input without keeping it: by then other values are in its place.
+    # The backward pass reads the input without keeping it: by then the memory has other values.
     (1, 5): Fault("LeakyReLU act_type=gelu", frozenset(TRAINING), math.inf),
     # oneDNN's gelu was the approximation by tanh.
     (1, 7): Fault("LeakyReLU act_type=gelu", frozenset(TOLERANCES), 0.05),
@@ -37,7 +37,7 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a symbol must do in one MXNet."""
+    """Expected behaviour of a symbol in one MXNet."""
 
     loads: bool
     blamed: frozenset[str] = frozenset()  #: operators, attributes or values, one of which a refusal must name
@@ -61,10 +61,10 @@ def line_of(version: str) -> tuple[int, int]:
 def expectation(
     version: str, minimum: str, requirements: Iterable[tuple[str, str]], target: str | None = None
 ) -> Expectation:
-    """What a symbol must do in an MXNet: load from `minimum` on, and below name what of its nodes is missing.
+    """Return the expected behaviour: load from `minimum` on; in older versions, an error that names what is missing.
 
-    `requirements` are those of its nodes, (version, reason) as `oldest_mxnet` gives them. In the MXNet `target` for
-    which the symbol was made, nothing may be wrong.
+    `requirements` are the (version, reason) of the nodes that `oldest_mxnet` returns. In the `target` MXNet of the
+    symbol, no fault is excused.
     """
     needed = list(requirements)
     line = line_of(version)
@@ -78,7 +78,7 @@ def expectation(
 
 
 def judge(answer: Mapping[str, Any], measure: str, expected: Expectation) -> Cell:
-    """The cell of one `measure`, a key of TOLERANCES, in the answer of a job."""
+    """Return the cell of one `measure`, a key of TOLERANCES, of the result of a job."""
     for kind in ("crashed", "error"):
         if kind in answer:
             return Cell(f"FAILED: {kind}: {_short(answer[kind])}", failed=True)
@@ -111,7 +111,7 @@ def _refusal(message: str, expected: Expectation) -> Cell:
 
 
 def _short(message: str) -> str:
-    """The first line with words in it, without time stamps, places in sources and what would end a cell."""
+    """Return the first line with words, without time stamps and source lines, escaped for a cell."""
     text = message.replace("Traceback (most recent call last):", "").replace("MXNetError:", "")
     text = re.sub(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ", "", text)
     lines = [line.strip() for line in text.splitlines() if re.search("[A-Za-z]{2}", line)] or [text.strip()]
@@ -119,7 +119,7 @@ def _short(message: str) -> str:
 
 
 def worst(cells: Iterable[Cell]) -> Cell:
-    """The cell of several that stands for all: a failure, otherwise the largest number."""
+    """Return the worst of several cells: a failure, or else the largest number."""
     ordered = sorted(cells, key=lambda cell: (cell.failed, _number(cell.text)))
     return ordered[-1]
 
@@ -130,7 +130,7 @@ def _number(text: str) -> float:
 
 
 def markdown(columns: Iterable[str], rows: Mapping[str, Iterable[Cell]]) -> str:
-    """A table with a row for each version."""
+    """Format a table with a row per version."""
     header = ["MXNet", *columns]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     lines += [f"| {version} | " + " | ".join(cell.text for cell in cells) + " |" for version, cells in rows.items()]
@@ -138,7 +138,7 @@ def markdown(columns: Iterable[str], rows: Mapping[str, Iterable[Cell]]) -> str:
 
 
 def verdict(cells: Iterable[Cell]) -> str:
-    """One line on all cells."""
+    """Summarise all cells in one line."""
     every = list(cells)
     failed = sum(cell.failed for cell in every)
     refused = sum(cell.text.startswith("refused") for cell in every)

@@ -3,9 +3,8 @@
 
     version_grid_worker.py JOBS.json ANSWERS
 
-JOBS.json is a list of jobs. ANSWERS gets one line of JSON about this MXNet and then one for each job: what was
-measured, "refused" (why this MXNet does not load the file) or "error". A crash leaves the jobs from there on without
-an answer.
+JOBS.json is a list of jobs. The first line of ANSWERS is JSON about this MXNet; one line for each job follows: the
+measures, "refused" (why this MXNet does not load the file) or "error". After a crash, lines are missing.
 """
 
 import ctypes
@@ -40,7 +39,7 @@ class Refused(Exception):
     """This MXNet does not load the file."""
 
 
-# Each takes a job and gives a function from the inputs to the output.
+# Each of these functions takes a job and returns a function from inputs to output.
 
 
 def module(job):
@@ -119,7 +118,7 @@ LOADERS = {"Module": module, "SymbolBlock": symbol_block, "C predict": c_predict
 
 
 def outputs(job):
-    """The largest difference from the reference, as a part of its scale, over all cases."""
+    """Return the largest difference from the reference, relative to its scale, over all cases."""
     forward = LOADERS[job["api"]](job)
     differences = []
     with np.load(job["cases"]) as cases, np.load(job["reference"]) as reference:
@@ -129,9 +128,9 @@ def outputs(job):
 
 
 def training(job):
-    """Adam steps with Module: how gradients of the first, losses of all and parameters after the last differ.
+    """Train with Module and Adam; return the differences of first gradients, all losses and final parameters.
 
-    With "save" they are written there instead, as the reference.
+    With "save", they are written to that file as the reference.
     """
     symbol, arg_params, aux_params = read(job)
     with np.load(job["cases"]) as file:
@@ -166,8 +165,8 @@ def compare_training(measured, reference, before):
         raise RuntimeError(f"other parameters than the reference: {set(measured) ^ set(reference.files)}")
     gradients, moved, apart = [], 0.0, 0.0
     for name, start in before.items():
-        # A key's bias adds the same to all scores of a query, which softmax does not see. So its gradient is rounding
-        # alone: measured by that of the query's, and where Adam then takes the bias means nothing.
+        # A bias of the keys adds the same to all scores of a query, which softmax ignores. Its gradient is rounding
+        # noise: it is compared at the scale of the query bias, and the trained bias is not compared.
         scale = reference["gradient:" + name.replace("key_bias", "query_bias")]
         gradients.append(relative(measured["gradient:" + name], reference["gradient:" + name], scale))
         if not name.endswith("key_bias"):
@@ -177,7 +176,7 @@ def compare_training(measured, reference, before):
     return {
         "gradients": float(np.max(gradients)),
         "losses": relative(measured["losses"], reference["losses"]),
-        # As a part of what the steps changed.
+        # Relative to the change of the parameters.
         "parameters": float(np.sqrt(apart / moved)),
     }
 
@@ -196,7 +195,7 @@ def loading(load, *arguments, **options):
 
 
 def relative(array, expected, scale=None):
-    """The largest difference as a part of the largest value of `scale`, by default of the expected; NaN stays NaN."""
+    """Return the largest difference, relative to the largest element of `scale` or `expected`; NaN stays NaN."""
     if array.shape != expected.shape:
         raise RuntimeError(f"shape {array.shape}, not {expected.shape}")
     return float(np.abs(array.astype(np.float64) - expected).max() / np.abs(expected if scale is None else scale).max())
@@ -212,7 +211,7 @@ def answer(job):
 
 
 def main(jobs_path, answers_path):
-    # Warnings of files from a newer version and of types that the parameters then decide.
+    # Warnings about files of a newer version, and about dtypes that the parameters decide.
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     with open(jobs_path) as file:
