@@ -228,7 +228,7 @@ def command(
 
 
 def _print(result: ExportResult, out: str) -> None:
-    from bertsym.text.labels import abbreviated
+    from bertsym.text.labels import abbreviate_labels
     from bertsym.verifier import describe_verification
 
     signature = result.bundle.signature
@@ -239,7 +239,7 @@ def _print(result: ExportResult, out: str) -> None:
     click.echo(f"wrote {result.bundle.prefix}-*, {verified}; output {signature.output_name} ({shape}):")
     if result.bundle.has_head:
         state = "the trained" if signature.trained else "an untrained"
-        names = f", classes {abbreviated(signature.class_names)}" if signature.class_names else ""
+        names = f", classes {abbreviate_labels(signature.class_names)}" if signature.class_names else ""
         click.echo(f"  {state} {signature.task} head on {OUTPUTS[signature.output]}{names}")
         if signature.is_single_label and signature.trained:
             click.echo(f'next: bertsym predict {shlex.quote(out)} --text "..."')

@@ -12,7 +12,7 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
-from bertsym.text.labels import abbreviated
+from bertsym.text.labels import abbreviate_labels
 from bertsym.training.options import DROPOUT_PROBABILITY, FinetuneOptions
 
 _HEAD_PARAMETERS = (f"{FULLY_CONNECTED}_weight", f"{FULLY_CONNECTED}_bias")
@@ -43,8 +43,9 @@ class Base:
         if names is None or set(names) == set(labels):
             return names or tuple(labels)
         raise ModelError(
-            f"{self.bundle.prefix}: its trained head has the classes {abbreviated(names)}, but {table} has the labels "
-            f"{abbreviated(labels)}; --new-head replaces the head, export --headless exports the encoder alone"
+            f"{self.bundle.prefix}: its trained head has the classes {abbreviate_labels(names)}, but {table} has "
+            f"the labels {abbreviate_labels(labels)}; --new-head replaces the head, export --headless exports the "
+            "encoder alone"
         )
 
 
