@@ -1,4 +1,4 @@
-"""Files spoilt at random, always the same for one seed: what a disk, a careless script or an attacker makes of them."""
+"""Files corrupted at random, reproducibly for a seed, as by a disk, a careless script or an attacker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-Spoil = Callable[[bytes, random.Random], bytes]
+Corruption = Callable[[bytes, random.Random], bytes]
 
 NUMBERS = (-(2**63), -(2**31) - 1, -2, -1, 0, 1, 2, 7, 2**16, 2**24 + 1, 2**31, 2**32 + 1, 2**62, 2**63, 10**30)
 VALUES: tuple[Any, ...] = (
@@ -74,19 +74,19 @@ ATTRIBUTE_NAMES = (
 
 def bytes_changed(content: bytes, rng: random.Random) -> bytes:
     """A few bytes flipped, taken out or put in."""
-    spoilt = bytearray(content)
+    corrupted = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 8))):
-        place = rng.randrange(len(spoilt) or 1)
-        change = rng.randrange(4) if spoilt else 3
+        place = rng.randrange(len(corrupted) or 1)
+        change = rng.randrange(4) if corrupted else 3
         if change == 0:
-            spoilt[place] ^= 1 << rng.randrange(8)
+            corrupted[place] ^= 1 << rng.randrange(8)
         elif change == 1:
-            spoilt[place] = rng.choice((0, 255, ord('"'), ord("["), ord("9"), ord("-")))
+            corrupted[place] = rng.choice((0, 255, ord('"'), ord("["), ord("9"), ord("-")))
         elif change == 2:
-            del spoilt[place : place + rng.choice((1, 4, 100))]
+            del corrupted[place : place + rng.choice((1, 4, 100))]
         else:
-            spoilt[place:place] = rng.randbytes(rng.choice((1, 4, 100)))
-    return bytes(spoilt)
+            corrupted[place:place] = rng.randbytes(rng.choice((1, 4, 100)))
+    return bytes(corrupted)
 
 
 def truncated(content: bytes, rng: random.Random) -> bytes:
@@ -142,7 +142,9 @@ def json_deep(content: bytes, rng: random.Random) -> bytes:
 # Symbols
 
 
-def _spoil_symbol(content: bytes, rng: random.Random, change: Callable[[dict[str, Any], random.Random], None]) -> bytes:
+def _corrupt_symbol(
+    content: bytes, rng: random.Random, change: Callable[[dict[str, Any], random.Random], None]
+) -> bytes:
     document = json.loads(content)
     change(document, rng)
     return json.dumps(document, indent=2).encode()
@@ -199,22 +201,22 @@ def _operators(document: dict[str, Any], rng: random.Random) -> None:
 
 def symbol_indices(content: bytes, rng: random.Random) -> bytes:
     """An index of an input, an output or a list that is another one."""
-    return _spoil_symbol(content, rng, _indices)
+    return _corrupt_symbol(content, rng, _indices)
 
 
 def symbol_structure(content: bytes, rng: random.Random) -> bytes:
     """Nodes out of order, missing, twice, or with other inputs."""
-    return _spoil_symbol(content, rng, _structure)
+    return _corrupt_symbol(content, rng, _structure)
 
 
 def symbol_attributes(content: bytes, rng: random.Random) -> bytes:
     """An attribute with another value."""
-    return _spoil_symbol(content, rng, _attributes)
+    return _corrupt_symbol(content, rng, _attributes)
 
 
 def symbol_operators(content: bytes, rng: random.Random) -> bytes:
     """A node of another operator."""
-    return _spoil_symbol(content, rng, _operators)
+    return _corrupt_symbol(content, rng, _operators)
 
 
 # Parameters
@@ -284,21 +286,21 @@ def safetensors_header(content: bytes, rng: random.Random) -> bytes:
     return struct.pack("<Q", said) + header + content[8 + length :]
 
 
-ANY: tuple[Spoil, ...] = (bytes_changed, truncated)
-JSON: tuple[Spoil, ...] = (*ANY, json_changed, json_changed, json_deep)
-SYMBOL: tuple[Spoil, ...] = (
+ANY: tuple[Corruption, ...] = (bytes_changed, truncated)
+JSON: tuple[Corruption, ...] = (*ANY, json_changed, json_changed, json_deep)
+SYMBOL: tuple[Corruption, ...] = (
     *JSON,
     *(symbol_indices, symbol_structure, symbol_attributes, symbol_attributes, symbol_operators),
 )
-PARAMS: tuple[Spoil, ...] = (*ANY, params_header, params_lengths, params_values, params_names)
-VOCABULARY: tuple[Spoil, ...] = (*ANY, lines_changed)
-SAFETENSORS: tuple[Spoil, ...] = (*ANY, safetensors_header)
+PARAMS: tuple[Corruption, ...] = (*ANY, params_header, params_lengths, params_values, params_names)
+VOCABULARY: tuple[Corruption, ...] = (*ANY, lines_changed)
+SAFETENSORS: tuple[Corruption, ...] = (*ANY, safetensors_header)
 
 
-def spoilt(content: bytes, spoils: tuple[Spoil, ...], rng: random.Random) -> tuple[str, bytes]:
+def corrupt(content: bytes, corruptions: tuple[Corruption, ...], rng: random.Random) -> tuple[str, bytes]:
     """The name of a change, and what it made of a file: something else."""
     while True:
-        spoil = rng.choice(spoils)
-        changed = spoil(content, rng)
+        corruption = rng.choice(corruptions)
+        changed = corruption(content, rng)
         if changed != content:
-            return spoil.__name__, changed
+            return corruption.__name__, changed

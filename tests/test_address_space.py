@@ -33,7 +33,7 @@ def assert_too_little(done: subprocess.CompletedProcess[str]) -> None:
 
 
 @pytest.mark.parametrize("mebibytes", [300, 500, 650])
-def test_too_little_for_mxnet_is_one_line_and_leaves_nothing_behind(
+def test_too_little_address_space_is_a_one_line_error_without_files(
     mebibytes: int, classifier: Path, bundles: dict[str, Path], tiny_hf: Path, tmp_path: Path
 ) -> None:
     commands = {
@@ -45,7 +45,7 @@ def test_too_little_for_mxnet_is_one_line_and_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_enough_for_one_thread_may_be_too_little_for_many(classifier: Path) -> None:
+def test_more_threads_need_more_address_space(classifier: Path) -> None:
     arguments = ("predict", classifier, "--text", "a happy cat")
     assert_too_little(limited(1000, *arguments, OMP_NUM_THREADS="64"))
     done = limited(1000, *arguments)

@@ -118,7 +118,7 @@ def test_an_index_of_several_values_is_not_one_token() -> None:
     assert ask(head, {"index": np.array([0, 2], np.float32)}).kind == "unknown"
 
 
-def test_a_length_that_is_split_into_single_tokens_is_locked() -> None:
+def test_splitting_a_sequence_into_tokens_fixes_the_length() -> None:
     net = NETS["ours"]()
     for position in (0, 3):
         tokens = mx.sym.split(net.sequence, num_outputs=LENGTH, axis=1, squeeze_axis=True, name="tokens")
@@ -170,7 +170,7 @@ POSITIONS: dict[str, tuple[Head, int]] = {
 
 
 @pytest.mark.parametrize("way", POSITIONS)
-def test_another_position_is_told_by_its_number(way: str) -> None:
+def test_another_position_is_reported_by_its_number(way: str) -> None:
     head, position = POSITIONS[way]
     subject = ask(classified(head(NETS["ours"]())))
     assert (subject.kind, subject.report.position) == ("position", position)
@@ -248,7 +248,7 @@ BETWEEN: dict[str, tuple[Head, str, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("net", ALL_NETS)
 @pytest.mark.parametrize("way", BETWEEN)
-def test_layers_before_the_classifier_are_told(net: str, way: str) -> None:
+def test_layers_before_the_classifier_are_reported(net: str, way: str) -> None:
     head, kind, steps = BETWEEN[way]
     subject = ask(classified(head(ALL_NETS[net]())))
     assert (subject.kind, subject.report.position, subject.steps) == (kind, 0, steps)

@@ -60,7 +60,7 @@ def test_a_masked_sum_over_the_count_is_the_mean_of_the_valid_tokens(net: str, w
     check(subject, subject.report)
 
 
-def test_a_mean_that_counts_padding_is_not_one_of_the_valid_tokens() -> None:
+def test_a_mean_that_counts_padding_is_not_the_mean_of_valid_tokens() -> None:
     for net, said in (("ours", "the mean over the tokens:"), ("ours, masked", "the tokens, zeroed at padding:")):
         subject = ask(classified(mx.sym.mean(NETS[net]().sequence, axis=1)))
         assert subject.kind == "mean"
@@ -68,7 +68,7 @@ def test_a_mean_that_counts_padding_is_not_one_of_the_valid_tokens() -> None:
         check(subject, subject.report)
 
 
-def test_a_sum_over_something_else_than_the_count_is_no_mean() -> None:
+def test_a_sum_that_is_not_divided_by_the_count_is_not_a_mean() -> None:
     net = NETS["ours, masked"]()
     total = mx.sym.sum(net.sequence, axis=1)
     for scale in (mx.sym.broadcast_div(total, mx.sym.ones((1, 1)) * 3), mx.sym.broadcast_div(total, total + 1)):
@@ -84,7 +84,7 @@ def test_a_sum_over_something_else_than_the_count_is_no_mean() -> None:
 @pytest.mark.parametrize("net", ALL_NETS)
 @pytest.mark.parametrize("kind", ["sum", "max", "mean"])
 @pytest.mark.parametrize("axis", [1, -2, (1,)])
-def test_reductions_over_the_tokens_are_told(net: str, kind: str, axis: Any) -> None:
+def test_reductions_over_the_tokens_are_reported(net: str, kind: str, axis: Any) -> None:
     subject = ask(classified(getattr(mx.sym, kind)(ALL_NETS[net]().sequence, axis=axis)))
     assert subject.kind == kind
     assert subject.report.shape == ("N", UNITS)
@@ -92,7 +92,7 @@ def test_reductions_over_the_tokens_are_told(net: str, kind: str, axis: Any) -> 
 
 
 @pytest.mark.parametrize("kind", ["sum", "max", "mean"])
-def test_layers_before_and_after_a_reduction_are_told_in_their_order(kind: str) -> None:
+def test_layers_before_and_after_a_reduction_are_reported_in_order(kind: str) -> None:
     each = mx.sym.relu(mx.sym.FullyConnected(NETS["ours"]().sequence, num_hidden=5, flatten=False, name="each"))
     pooled = mx.sym.FullyConnected(getattr(mx.sym, kind)(each, axis=1), num_hidden=7, name="after")
     subject = ask(classified(pooled))
@@ -120,7 +120,7 @@ WHOLE: dict[str, Head] = {
 
 @pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("way", WHOLE)
-def test_the_whole_sequence_locks_the_length(net: str, way: str) -> None:
+def test_a_classifier_on_the_sequence_fixes_the_length(net: str, way: str) -> None:
     subject = ask(classified(WHOLE[way](NETS[net]())))
     assert (subject.kind, subject.report.position, subject.report.locked_length) == ("whole_sequence", None, LENGTH)
     assert subject.sentence == (
@@ -130,7 +130,7 @@ def test_the_whole_sequence_locks_the_length(net: str, way: str) -> None:
     check(subject, subject.report)
 
 
-def test_a_hidden_layer_on_the_whole_sequence_locks_the_length_too() -> None:
+def test_a_hidden_layer_on_the_sequence_fixes_the_length_too() -> None:
     hidden = mx.sym.FullyConnected(NETS["ours"]().sequence, num_hidden=2 * UNITS, name="hidden")
     subject = ask(classified(mx.sym.relu(hidden)))
     assert (subject.kind, subject.report.locked_length) == ("whole_sequence", LENGTH)
@@ -173,7 +173,7 @@ def test_question_answering_has_one_answer_for_both_of_its_outputs(net: str) -> 
     check(subject, subject.report)
 
 
-def test_scores_of_every_token_of_which_one_is_kept_are_told_as_that_one() -> None:
+def test_scores_of_a_selected_token_are_reported_for_that_token() -> None:
     scores = mx.sym.FullyConnected(NETS["ours"]().sequence, num_hidden=3, flatten=False, name="fc")
     subject = ask(mx.sym.softmax(mx.sym.Flatten(mx.sym.slice_axis(scores, axis=1, begin=0, end=1, name="kept"))))
     assert (subject.kind, subject.report.position) == ("tokens", None)
@@ -212,7 +212,7 @@ ENDS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_losses_and_functions_behind_the_classifier_are_not_the_classifier(end: str) -> None:
+def test_losses_and_functions_after_the_classifier_are_not_the_classifier(end: str) -> None:
     scores = mx.sym.FullyConnected(mx.sym.Dropout(first(NETS["ours"]())), num_hidden=3, name="fc")
     subject = ask(ENDS[end](scores))
     assert (subject.kind, subject.classifier, subject.report.num_outputs) == ("cls", "fc", 3)
@@ -308,7 +308,7 @@ FOLLOWED_ALL_THE_SAME = {"the shape of the sequence": "not_the_encoder"}
 
 
 @pytest.mark.parametrize("way", OTHERS)
-def test_what_is_not_followed_is_unknown_and_never_wrong(way: str) -> None:
+def test_an_untraceable_output_is_reported_as_unknown(way: str) -> None:
     subject = ask(classified(OTHERS[way](NETS["ours"]())))
     assert subject.kind in ("unknown", FOLLOWED_ALL_THE_SAME.get(way))
     assert subject.kind != "unknown" or subject.report.position is None
@@ -334,14 +334,14 @@ def test_one_token_scaled_by_a_parameter_is_still_that_token(scale: str) -> None
     assert ask(head, {scale: np.ones((1, LENGTH, 1), np.float32)}).kind == "unknown"
 
 
-def test_two_classifiers_that_are_added_are_not_told_as_one() -> None:
+def test_the_sum_of_two_classifiers_is_not_reported_as_one_classifier() -> None:
     net = NETS["ours"]()
     one = mx.sym.FullyConnected(first(net), num_hidden=3, name="one")
     other = mx.sym.FullyConnected(mx.sym.mean(net.sequence, axis=1), num_hidden=3, name="other")
     assert ask(mx.sym.softmax(one + other)).kind == "unknown"
 
 
-def test_an_inner_layer_is_not_said_to_be_none_of_the_encoder() -> None:
+def test_an_inner_layer_is_recognised_as_part_of_the_encoder() -> None:
     net = NETS["ours"]()
     report = ask(mx.sym.Group([classified(mx.sym.mean(net.layers[0], axis=1)), net.sequence])).reports[0]
     assert report.kind.value == "unknown"

@@ -105,7 +105,7 @@ def test_the_next_command_finds_the_old_bundle_where_a_writer_was_killed(
     assert tree(tmp_path) == before
 
 
-def test_what_a_killed_writer_left_is_cleared_by_the_next_one(
+def test_files_of_a_killed_writer_are_removed_by_the_next_writer(
     cli: Cli, tiny_hf: Path, tmp_path: Path, writer: subprocess.Popen[str]
 ) -> None:
     writer.send_signal(signal.SIGKILL)
@@ -175,7 +175,9 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 # No room
 
 
-def test_a_picture_on_a_full_disk_is_one_line_and_the_old_one_stays(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_picture_on_a_full_disk_is_a_one_line_error_and_keeps_the_old_picture(
+    bundles: dict[str, Path], tmp_path: Path
+) -> None:
     picture = tmp_path / "picture.netron"
     picture.write_text("old")
     result = subprocess.run(
@@ -189,7 +191,7 @@ def test_a_picture_on_a_full_disk_is_one_line_and_the_old_one_stays(bundles: dic
     assert tree(tmp_path) == {picture.name: b"old"}
 
 
-def test_a_checkpoint_on_a_full_disk_is_one_line_and_the_old_bundle_stays(
+def test_a_checkpoint_on_a_full_disk_is_a_one_line_error_and_keeps_the_old_bundle(
     bundles: dict[str, Path], tables: Tables, tmp_path: Path
 ) -> None:
     prefix = copied(bundles["cls"], tmp_path)
@@ -209,7 +211,7 @@ def test_a_checkpoint_on_a_full_disk_is_one_line_and_the_old_bundle_stays(
 
 
 @pytest.mark.parametrize("command", ["inspect", "inspect --json", "predict --text happy", "tokenize --text happy"])
-def test_an_output_that_has_no_room_is_one_line(classifier: Path, command: str) -> None:
+def test_a_full_disk_for_the_output_is_a_one_line_error(classifier: Path, command: str) -> None:
     name, *options = command.split()
     with open("/dev/full", "w") as full:
         result = subprocess.run(
@@ -235,7 +237,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_small_disk_that_fills_up_is_one_line_each(
+def test_a_disk_that_fills_up_is_a_one_line_error(
     cli: Cli, tiny_hf: Path, bundles: dict[str, Path], tables: Tables, small_disk: Path
 ) -> None:
     prefix = copied(bundles["cls"], small_disk)
@@ -254,7 +256,7 @@ def test_a_small_disk_that_fills_up_is_one_line_each(
     assert tree(small_disk) == before
 
 
-def test_a_disk_that_is_read_only_is_one_line_each(
+def test_a_read_only_disk_is_a_one_line_error(
     cli: Cli, tiny_hf: Path, bundles: dict[str, Path], tables: Tables, small_disk: Path
 ) -> None:
     prefix = copied(bundles["cls"], small_disk)
@@ -274,7 +276,7 @@ def test_a_disk_that_is_read_only_is_one_line_each(
     assert tree(small_disk) == before
 
 
-def test_a_half_replaced_bundle_on_a_read_only_disk_is_one_line(
+def test_a_half_replaced_bundle_on_a_read_only_disk_is_a_one_line_error(
     cli: Cli, bundles: dict[str, Path], small_disk: Path
 ) -> None:
     prefix = copied(bundles["cls"], small_disk)
@@ -287,7 +289,7 @@ def test_a_half_replaced_bundle_on_a_read_only_disk_is_one_line(
     assert cli("inspect", prefix).code == 0
 
 
-def test_a_folder_that_goes_away_is_one_line(tiny_hf: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_folder_that_disappears_is_a_one_line_error(tiny_hf: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "out"
     with pytest.raises(ModelError, match="can't write the bundle: No such file or directory"):
         export(f"hf:{tiny_hf}", folder / "model", progress=lambda text: shutil.rmtree(folder, ignore_errors=True))

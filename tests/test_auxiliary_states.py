@@ -219,7 +219,7 @@ def test_other_operators_have_states_too(cli: Cli, tmp_path: Path) -> None:
     assert_loads(tmp_path / "out", 1 / (1 + np.exp(-ROWS.astype(np.float64))))
 
 
-def test_a_variable_of_two_kinds_has_no_place_in_one_file() -> None:
+def test_a_variable_that_is_argument_and_auxiliary_state_is_refused() -> None:
     state = mx.sym.var("bn_moving_mean")
     as_argument = SymbolGraph.parse(mx.sym.exp(state, name="e").tojson())
     as_state = SymbolGraph.parse(network().tojson())

@@ -56,7 +56,9 @@ def test_bad_tables(cli: Cli, bundles: dict[str, Path], make: Make, tmp_path: Pa
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_dev_label_that_training_never_saw(cli: Cli, bundles: dict[str, Path], make: Make, tmp_path: Path) -> None:
+def test_an_unknown_label_in_the_dev_table_is_refused(
+    cli: Cli, bundles: dict[str, Path], make: Make, tmp_path: Path
+) -> None:
     dev = make("dev.tsv", GOOD + b"the cat\tmaybe\n")
     result = cli(
         *("finetune", bundles["cls"], "--train", make("train.tsv", GOOD), "--dev", dev),
@@ -66,7 +68,7 @@ def test_dev_label_that_training_never_saw(cli: Cli, bundles: dict[str, Path], m
     assert "dev.tsv, line 4: label 'maybe' is not one of the labels no, yes" in result.error_line
 
 
-def test_a_single_label_is_nothing_to_learn(cli: Cli, bundles: dict[str, Path], make: Make, tmp_path: Path) -> None:
+def test_a_single_label_is_refused(cli: Cli, bundles: dict[str, Path], make: Make, tmp_path: Path) -> None:
     table = make("t.tsv", b"text\tlabel\nthe cat\tyes\nthe dog\tyes\n")
     result = cli("finetune", bundles["cls"], "--train", table, "--dev", table, tmp_path / "x", "--max-length", 16)
     assert result.code == 1
@@ -121,7 +123,7 @@ def test_a_finished_head_is_not_a_base_to_graft_on(cli: Cli, tiny_hf: Path, tabl
     assert "has an untrained head, which finetune can't continue" in result.error_line
 
 
-def test_finetuning_what_is_no_bundle(cli: Cli, tables: Tables, tmp_path: Path) -> None:
+def test_finetuning_a_file_that_is_not_a_bundle_is_refused(cli: Cli, tables: Tables, tmp_path: Path) -> None:
     out = tmp_path / "x"
     result = cli("finetune", tmp_path / "none", "--train", tables.train, "--dev", tables.dev, out)
     assert result.code == 1

@@ -61,7 +61,7 @@ def table(folder: Path, kind: str, *rows: bytes) -> Path:
 
 
 @pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[2]}")
-def spoilt(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
+def corrupt(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
     """Two good rows, a bad one, and a good one unless nothing can follow; and the message."""
     kind, row, why = request.param
     good, last = [line(kind, HAPPY), line(kind, SAD)], [line(kind, HAPPY)]
@@ -77,24 +77,24 @@ def labels(printed: str) -> list[str]:
 
 
 def test_by_default_the_good_rows_before_it_are_printed_and_the_bad_one_ends_it(
-    cli: Cli, classifier: Path, spoilt: tuple[Path, str]
+    cli: Cli, classifier: Path, corrupted: tuple[Path, str]
 ) -> None:
-    path, message = spoilt
+    path, message = corrupted
     result = cli("predict", classifier, path)
     expected = f"Error: {message}; --on-error skip leaves out rows that can't be read\n"
     assert (result.code, labels(result.out), result.err) == (1, ["yes", "no"], expected)
 
 
-def test_a_row_that_is_skipped_is_named_and_counted(cli: Cli, classifier: Path, spoilt: tuple[Path, str]) -> None:
-    path, message = spoilt
+def test_a_row_that_is_skipped_is_named_and_counted(cli: Cli, classifier: Path, corrupted: tuple[Path, str]) -> None:
+    path, message = corrupted
     result = cli("predict", classifier, path, "--on-error", "skip")
     rest = [] if "end of data" in message else ["yes"]
     assert (result.code, labels(result.out)) == (0, ["yes", "no", *rest])
     assert result.err == f"{message}: left out\n1 of {3 + len(rest)} rows left out\n"
 
 
-def test_a_row_that_is_left_blank_keeps_its_line(cli: Cli, classifier: Path, spoilt: tuple[Path, str]) -> None:
-    path, message = spoilt
+def test_a_row_that_is_left_blank_keeps_its_line(cli: Cli, classifier: Path, corrupted: tuple[Path, str]) -> None:
+    path, message = corrupted
     result = cli("predict", classifier, path, "--on-error", "blank")
     rest = [] if "end of data" in message else ["yes"]
     assert (result.code, labels(result.out)) == (0, ["yes", "no", "", *rest])
@@ -111,13 +111,13 @@ def test_in_json_lines_a_blank_is_null(cli: Cli, classifier: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("policy", ["skip", "blank"])
-def test_when_no_row_is_good_it_is_a_failure(cli: Cli, classifier: Path, tmp_path: Path, policy: str) -> None:
+def test_a_table_without_a_good_row_is_an_error(cli: Cli, classifier: Path, tmp_path: Path, policy: str) -> None:
     result = cli("predict", classifier, table(tmp_path, "tsv", b"\n", b"x\n"), "--on-error", policy)
     assert result.code == 1
     assert result.err.splitlines()[-1] == "Error: no row can be read"
 
 
-def test_what_is_wrong_with_the_whole_table_is_no_bad_row(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+def test_an_error_of_the_table_is_not_a_bad_row(cli: Cli, classifier: Path, tmp_path: Path) -> None:
     path = tmp_path / "t.tsv"
     path.write_text("a\tb\nx\ty\n")
     result = cli("predict", classifier, path, "--on-error", "skip")
@@ -126,7 +126,7 @@ def test_what_is_wrong_with_the_whole_table_is_no_bad_row(cli: Cli, classifier: 
 
 
 @pytest.mark.parametrize("before", [0, 1, 1023, 1024, 1025])
-def test_wherever_the_bad_row_stands_all_before_it_are_printed(classifier: Path, before: int) -> None:
+def test_all_rows_before_a_bad_row_are_printed(classifier: Path, before: int) -> None:
     stream = io.BytesIO(f"{HAPPY}\n".encode() * before + b"\xff\n" + f"{SAD}\n".encode())
     found = Classifier(classifier).predict_table(stream)
     assert [next(found).label for _ in range(before)] == ["yes"] * before
@@ -134,7 +134,7 @@ def test_wherever_the_bad_row_stands_all_before_it_are_printed(classifier: Path,
         next(found)
 
 
-def test_in_the_library_an_error_stands_in_the_place_of_its_row(classifier: Path) -> None:
+def test_the_library_yields_the_error_in_place_of_its_row(classifier: Path) -> None:
     stream = io.BytesIO(f"{HAPPY}\n \n{SAD}\n".encode())
     first, second, third = Classifier(classifier).predict_each(stream)
     assert not isinstance(first, DataError)
@@ -153,7 +153,7 @@ class Failing(io.BytesIO):
         return found
 
 
-def test_a_stream_that_fails_gives_what_it_had(classifier: Path) -> None:
+def test_a_failing_stream_yields_the_rows_before_the_failure(classifier: Path) -> None:
     found = Classifier(classifier).predict_each(Failing(f"{HAPPY}\n{SAD}\n".encode()))
     assert [prediction.label for prediction in (next(found), next(found)) if not isinstance(prediction, DataError)] == [
         "yes",
@@ -176,7 +176,7 @@ def test_a_million_characters_and_a_nul_are_texts(cli: Cli, classifier: Path, tm
     assert result.err == "1 of 4 texts truncated to 24 tokens\n"
 
 
-def test_a_line_that_fits_into_no_memory_is_a_bad_row(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+def test_a_line_that_is_too_long_is_a_bad_row(cli: Cli, classifier: Path, tmp_path: Path) -> None:
     rows = [line("tsv", HAPPY), b"a" * (1 << 24) + b"\tx\n", b"b" * (2 << 24) + b"\tx\n", line("tsv", SAD)]
     path = table(tmp_path, "tsv", *rows)
     result = cli("predict", classifier, path, "--on-error", "skip")
@@ -184,7 +184,7 @@ def test_a_line_that_fits_into_no_memory_is_a_bad_row(cli: Cli, classifier: Path
     assert result.err.splitlines()[:2] == [f"{path}, line {n}: longer than 16 MiB: left out" for n in (3, 4)]
 
 
-def test_a_reader_that_has_enough_is_no_failure(classifier: Path) -> None:
+def test_a_closed_pipe_is_not_a_failure(classifier: Path) -> None:
     command = f"set -o pipefail; {sys.executable} -m bertsym predict {classifier} | head -n 1"
     stdin = f"{HAPPY}\n".encode() * 5000
     result = subprocess.run(["bash", "-c", command], input=stdin, capture_output=True, check=False, timeout=120)
@@ -224,9 +224,7 @@ def test_long_rows_are_worked_on_few_at_a_time() -> None:
 # evaluate
 
 
-def test_evaluate_leaves_rows_out_when_it_is_told_to(
-    cli: Cli, classifier: Path, tables: Tables, tmp_path: Path
-) -> None:
+def test_evaluate_skips_bad_rows_with_on_error_skip(cli: Cli, classifier: Path, tables: Tables, tmp_path: Path) -> None:
     path = tmp_path / "dev.tsv"
     path.write_bytes(tables.dev.read_bytes() + b"maybe\tthe cat\nyes\n" + b"no\t\xff\n" + b"yes\t\x01\n")
     stopped = cli("evaluate", classifier, path)
@@ -258,7 +256,7 @@ def trained(cli: Cli, bundles: dict[str, Path], tables: Tables, out: Path, *more
     return cli("finetune", bundles["cls"], *files, "--epochs", 1, "--max-length", 24, *more)
 
 
-def test_finetune_stops_at_a_bad_row_and_names_the_option_that_leaves_it_out(
+def test_finetune_stops_at_a_bad_row_and_names_the_option_to_skip_it(
     cli: Cli, bundles: dict[str, Path], tables: Tables, ragged: Tables, tmp_path: Path
 ) -> None:
     stopped = trained(cli, bundles, ragged, tmp_path / "x")
@@ -270,7 +268,7 @@ def test_finetune_stops_at_a_bad_row_and_names_the_option_that_leaves_it_out(
     assert not list(tmp_path.glob("x*"))
 
 
-def test_finetune_leaves_bad_rows_out_of_both_tables_and_counts_them(
+def test_finetune_skips_and_counts_bad_rows_of_both_tables(
     cli: Cli, bundles: dict[str, Path], tables: Tables, ragged: Tables, tmp_path: Path
 ) -> None:
     done = trained(cli, bundles, ragged, tmp_path / "x", "--on-error", "skip")
@@ -293,9 +291,7 @@ def test_finetune_leaves_bad_rows_out_of_both_tables_and_counts_them(
     assert Path(f"{tmp_path}/x-0000.params").read_bytes() == Path(f"{tmp_path}/y-0000.params").read_bytes()
 
 
-def test_quantize_leaves_bad_rows_out_when_it_is_told_to(
-    cli: Cli, classifier: Path, ragged: Tables, tmp_path: Path
-) -> None:
+def test_quantize_skips_bad_rows_with_on_error_skip(cli: Cli, classifier: Path, ragged: Tables, tmp_path: Path) -> None:
     arguments = ("quantize", classifier, tmp_path / "int8", "--calibrate", ragged.dev, "--max-drop", 1)
     assert cli(*arguments).error_line.endswith("; --on-error skip leaves out rows that can't be read")
     done = cli(*arguments, "--on-error", "skip")
@@ -308,7 +304,7 @@ def test_quantize_leaves_bad_rows_out_when_it_is_told_to(
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_table_goes_on_behind_every_bad_row(tmp_path: Path, kind: str) -> None:
+def test_a_table_continues_after_every_bad_row(tmp_path: Path, kind: str) -> None:
     rows = [row for row, why in BAD[kind] if "end of data" not in why and "without tokens" not in why]
     path = table(tmp_path, kind, line(kind, HAPPY), *(row + b"\n" + line(kind, SAD) for row in rows))
     found = list(Table(path, TableFormat(), need_label=False).each())
@@ -316,7 +312,7 @@ def test_a_table_goes_on_behind_every_bad_row(tmp_path: Path, kind: str) -> None
     assert list(kinds) == [Row, *[DataError, Row] * len(rows)]
 
 
-def test_a_quotation_mark_that_is_never_closed_takes_no_more_than_a_row_may_have(tmp_path: Path) -> None:
+def test_an_unclosed_quotation_mark_takes_at_most_one_row_s_memory(tmp_path: Path) -> None:
     path = table(tmp_path, "csv", line("csv", HAPPY), b'"the cat,x\n', b"more\n" * (1 << 22))
     found = Table(path, TableFormat(), need_label=False).each()
     assert isinstance(next(found), Row)

@@ -99,7 +99,7 @@ def test_inference_batches_hold_each_row_once_by_falling_length(rows: int, batch
 
 @pytest.mark.parametrize("max_length", [12, 20, 40, 128, 512])
 @pytest.mark.parametrize("graphs", [1, 2, 3, 4, 5, 9, 24])
-def test_a_few_texts_have_no_more_lengths_than_there_are_graphs(graphs: int, max_length: int) -> None:
+def test_few_texts_have_at_most_as_many_lengths_as_graphs(graphs: int, max_length: int) -> None:
     lengths = [few_length(longest, max_length, graphs) for longest in range(1, min(max_length, FEW_TOKENS) + 1)]
     assert len(set(lengths)) <= graphs
     assert all(longest <= length <= max_length for longest, length in enumerate(lengths, 1))
@@ -220,7 +220,7 @@ def test_a_token_id_outside_of_the_vocabulary_is_refused(wrong: float) -> None:
 
 
 @pytest.mark.parametrize("wrong", [2, -1, 0.5, float("nan")])
-def test_a_token_type_that_the_model_has_not_is_refused(wrong: float) -> None:
+def test_an_unknown_token_type_is_refused(wrong: float) -> None:
     token_types = np.zeros((2, 6))
     token_types[0, 3] = wrong
     with pytest.raises(DataError, match=r"^token types must be integers from 0 to 1: row 0, position 3 holds "):
@@ -246,7 +246,7 @@ def test_a_length_beyond_the_position_table_is_refused() -> None:
         ([3] * 7, [0] * 7, r"^row 7 has 7 token ids and 7 token types, at most 6 fit$"),
     ],
 )
-def test_a_wrong_example_is_named_by_its_row(ids: Any, types: list[int], message: str) -> None:
+def test_an_invalid_example_is_named_by_its_row(ids: Any, types: list[int], message: str) -> None:
     examples = [Encoded([3, 7, 4], [0, 0, 0], False, 0)] * 7 + [Encoded(ids, types, False, 0)]
     with pytest.raises(DataError, match=message):
         Features(examples).batch(np.array([2, 7]), 6, 0, CONFIG)

@@ -152,7 +152,7 @@ def test_force_never_replaces_a_folder(cli: Cli, tiny_hf: Path, tmp_path: Path) 
     assert "is a folder" in result.error_line
 
 
-def test_a_link_that_leads_nowhere_is_not_replaced_without_force(cli: Cli, tiny_hf: Path, tmp_path: Path) -> None:
+def test_a_dangling_link_is_not_replaced_without_force(cli: Cli, tiny_hf: Path, tmp_path: Path) -> None:
     link = tmp_path / "model-symbol.json"
     link.symlink_to("/nonexistent")
     result = cli("export", f"hf:{tiny_hf}", tmp_path / "model")
@@ -168,7 +168,7 @@ def test_files_that_appear_meanwhile_are_not_overwritten_without_force(tmp_path:
     assert theirs.read_text() == "theirs"
 
 
-def test_force_replaces_a_bundle_and_the_files_that_the_new_one_has_not(
+def test_force_replaces_a_bundle_and_removes_its_other_files(
     cli: Cli, tiny_hf: Path, classifier: Path, tmp_path: Path
 ) -> None:
     prefix = copied(classifier, tmp_path / "old")
@@ -279,7 +279,7 @@ def test_folders_that_could_be_made_only_in_part_are_removed_too(cli: Cli, tiny_
         "file name too long",
     ],
 )
-def test_a_target_that_can_t_be_is_one_line(
+def test_an_impossible_target_is_a_one_line_error(
     cli: Cli, tiny_hf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, code: int, why: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -298,7 +298,9 @@ def test_a_bundle_whose_files_are_folders_is_not_taken_for_free(cli: Cli, tiny_h
     assert tree(tmp_path) == {f"model-{SYMBOL}": None}
 
 
-def test_a_full_disk_is_one_line_and_harms_nothing(tiny_hf: Path, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_full_disk_is_a_one_line_error_and_keeps_the_old_files(
+    tiny_hf: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
     assert bundles["cls"].with_name(f"{bundles['cls'].name}-{PARAMS}").stat().st_size > 20_000
     prefix = copied(bundles["cls"], tmp_path / "old")
     before = tree(tmp_path)
@@ -429,7 +431,9 @@ def test_a_stop_before_the_folder_is_safe_on_the_disk_brings_the_old_bundle_back
 
 
 @pytest.mark.parametrize("error", [ValueError("any"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
-def test_whatever_ends_the_work_nothing_is_left(bundles: dict[str, Path], tmp_path: Path, error: BaseException) -> None:
+def test_no_temporary_files_are_left_after_any_exception(
+    bundles: dict[str, Path], tmp_path: Path, error: BaseException
+) -> None:
     content = content_of(bundles["cls"])
 
     def work() -> None:
@@ -443,7 +447,7 @@ def test_whatever_ends_the_work_nothing_is_left(bundles: dict[str, Path], tmp_pa
     assert tree(tmp_path) == {}
 
 
-def test_a_bundle_is_nowhere_to_be_seen_before_it_is_whole(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_an_incomplete_bundle_is_never_visible(bundles: dict[str, Path], tmp_path: Path) -> None:
     content = content_of(bundles["cls"])
     prefix = tmp_path / "model"
     with stage_bundle(prefix) as stage:

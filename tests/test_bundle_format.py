@@ -108,7 +108,7 @@ def test_the_signature_of_a_classifier_holds_every_key_of_the_format(classifier:
     }
 
 
-def test_a_task_and_its_data_set_are_told_apart(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_task_and_dataset_are_distinguished(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     rows = "".join(f"{i % 2}\t1\t2\tthe {'happy' if i % 2 else 'sad'} cat\tthe dog\n" for i in range(16))
     table = tmp_path / "mrpc.tsv"
     table.write_text("Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n" + rows)
@@ -143,7 +143,7 @@ HEAD = ("task", "dataset", "class_names", "trained", "pair", "columns", "dropped
     ],
     ids=lambda value: None if isinstance(value, tuple) else str(value),
 )
-def test_a_command_passes_on_all_that_it_does_not_change(
+def test_a_command_keeps_all_fields_that_it_does_not_change(
     cli: Cli, mrpc: Path, encoder: Path, tables: Tables, tmp_path: Path, command: str, arguments: list[Any], keys: Any
 ) -> None:
     """A symbol that is no longer a BERT of export's has the signature as its origin."""

@@ -111,7 +111,7 @@ def expected(prefix: Path, table: Path) -> str:
 
 @pytest.fixture
 def copy(classifier: Path, tmp_path: Path) -> Path:
-    """A bundle of its own, which a test may spoil."""
+    """A bundle of its own, which a test may corrupt."""
     for path in classifier.parent.glob(f"{classifier.name}-*"):
         shutil.copy(path, tmp_path)
     return tmp_path / classifier.name
@@ -139,7 +139,9 @@ def test_probabilities_are_those_of_python(
 
 
 @every_language
-def test_what_an_encoder_ends_in_is_printed_as_numbers(language: str, bundles: dict[str, Path], tables: Tables) -> None:
+def test_the_output_of_an_encoder_is_printed_as_numbers(
+    language: str, bundles: dict[str, Path], tables: Tables
+) -> None:
     prefix = bundles["pooled"]
     features = next(BundleTokenizer.open(prefix).encode_table(tables.dev))
     printed = output(run(language, prefix, stdin=as_json_lines(list(features.inputs()))))
@@ -192,7 +194,7 @@ def test_a_changed_file_is_refused(language: str, name: str, copy: Path, rows: l
 
 @every_language
 @pytest.mark.parametrize("wrong", [0, 25, 1.5, None])
-def test_a_valid_length_that_would_read_outside_of_memory_is_refused(
+def test_an_out_of_bounds_valid_length_is_refused(
     language: str, wrong: float | None, classifier: Path, rows: list[Record]
 ) -> None:
     result = run(language, classifier, stdin=as_json_lines([rows[0], {**rows[1], "data2": wrong}]))
@@ -207,7 +209,7 @@ def test_a_negative_id_is_refused(language: str, classifier: Path, rows: list[Re
 
 @every_language
 @pytest.mark.parametrize("stdin", ["", "not JSON\n", '{"data0": [4]}\n'])
-def test_what_is_no_input_is_refused(language: str, stdin: str, classifier: Path) -> None:
+def test_invalid_inputs_are_refused(language: str, stdin: str, classifier: Path) -> None:
     error_line(run(language, classifier, stdin=stdin))
 
 
@@ -243,13 +245,13 @@ def test_another_format_of_bundles_is_refused(language: str, copy: Path, rows: l
 
 
 @every_language
-def test_a_bundle_that_is_not_there_is_named(language: str, tmp_path: Path, rows: list[Record]) -> None:
+def test_a_missing_bundle_is_named(language: str, tmp_path: Path, rows: list[Record]) -> None:
     missing = tmp_path / "missing"
     assert str(missing) in error_line(run(language, missing, stdin=as_json_lines(rows)))
 
 
 @each_of_the_c_api
-def test_an_error_of_mxnet_is_its_first_line(language: str, copy: Path, rows: list[Record]) -> None:
+def test_an_error_of_mxnet_is_shortened_to_its_first_line(language: str, copy: Path, rows: list[Record]) -> None:
     symbol, manifest = beside(copy, "symbol.json"), beside(copy, "manifest.json")
     content = symbol.read_text().replace('"op": "LayerNorm"', '"op": "NoSuchOperator"').encode()
     symbol.write_bytes(content)
@@ -263,7 +265,7 @@ def test_an_error_of_mxnet_is_its_first_line(language: str, copy: Path, rows: li
 
 @each_of_the_c_api
 @pytest.mark.parametrize(("content", "what"), [(None, "is no file"), ("a text", "is no libmxnet.so")])
-def test_what_is_missing_is_one_line_and_exit_code_3(
+def test_a_missing_program_is_a_one_line_error_with_exit_code_3(
     language: str, content: str | None, what: str, tmp_path: Path, classifier: Path
 ) -> None:
     """So that it is skipped and not failed."""

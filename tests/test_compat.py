@@ -129,7 +129,7 @@ def test_an_import_of_mxnet_where_it_is_missing_names_the_command(monkeypatch: p
         import_library("mxnet")
 
 
-def test_other_machines_than_linux_x86_64_are_told_that_mxnet_has_no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_wheel_for_the_platform_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "arm64")
     monkeypatch.setattr("platform.system", lambda: "Darwin")
     assert missing_mxnet().startswith("mxnet is not installed, and has no wheel for Darwin on arm64")

@@ -155,7 +155,7 @@ def test_a_text_without_a_place_to_cut_is_an_error(
     ],
     ids=["Metaspace", "ByteLevel", "none"],
 )
-def test_a_pipeline_that_looks_at_the_whole_text_is_never_cut(
+def test_texts_of_a_pipeline_that_depends_on_the_whole_text_are_not_cut(
     monkeypatch: pytest.MonkeyPatch, pre_tokenizer: Any
 ) -> None:
     monkeypatch.setattr(cutting, "LONGEST", 1000)

@@ -240,7 +240,7 @@ def test_places_of_ids_are_those_in_the_smaller_table() -> None:
     assert rows.restore(np.ones((2, 2)), 0.5).tolist() == [[0, 0.5], [1, 1], [2, 2.5], [3, 3.5], [1, 1]]
 
 
-def test_a_table_that_something_else_reads_stays_whole() -> None:
+def test_an_embedding_table_with_another_reader_is_kept_whole() -> None:
     graph = graph_of()
     table = next(node.inputs[1].node for node in graph.find(op="Embedding") if node.inputs[0].node.name == "data0")
     graph.set_outputs([*graph.outputs, graph.add("sum", "total", [table])])

@@ -62,7 +62,7 @@ def inputs(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("part", ["proj_weight", "positionwiseffn0_ffn_2_bias", "layernorm0_gamma"])
-def test_one_other_weight_in_layer_seven_names_layer_seven(cli: Cli, deep: Path, tmp_path: Path, part: str) -> None:
+def test_a_changed_weight_in_layer_7_names_layer_7(cli: Cli, deep: Path, tmp_path: Path, part: str) -> None:
     name = f"bertencoder0_transformer7_{part}"
     other = with_weight(deep, tmp_path / "other", name, add_half)
     done = cli("diff", deep, other, "--run")
@@ -102,9 +102,7 @@ def test_a_bundle_is_the_same_as_itself(cli: Cli, bundles: dict[str, Path]) -> N
 
 
 @pytest.mark.parametrize("other", ["pooled", "mean", "sequence"])
-def test_outputs_that_differ_behind_equal_nodes_are_said_to_differ(
-    cli: Cli, bundles: dict[str, Path], other: str
-) -> None:
+def test_outputs_that_differ_with_equal_nodes_are_reported(cli: Cli, bundles: dict[str, Path], other: str) -> None:
     done = cli("diff", bundles["cls"], bundles[other], "--run", "--exit-code")
     assert done.code == 1
     assert "first difference: output cls" in done.out
@@ -112,7 +110,7 @@ def test_outputs_that_differ_behind_equal_nodes_are_said_to_differ(
     assert "no difference" not in done.out
 
 
-def test_nodes_that_came_went_and_changed(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_added_removed_and_changed_nodes(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     edits = Edits((("cls", "first"),), (), (("bertencoder0_layernorm0_fwd", "eps", "1e-3"),))
     edit(bundles["cls"], tmp_path / "other", edits)
     done = cli("diff", bundles["cls"], tmp_path / "other", "--json", "--run")
@@ -126,7 +124,7 @@ def test_nodes_that_came_went_and_changed(cli: Cli, bundles: dict[str, Path], tm
     assert not found["same"]
 
 
-def test_parameters_that_came_went_and_have_another_shape_or_dtype(cli: Cli, tmp_path: Path) -> None:
+def test_added_removed_and_changed_parameters(cli: Cli, tmp_path: Path) -> None:
     x = mx.sym.var("x")
     for name, width, dtype in (("a", 3, "float32"), ("b", 4, "float16")):
         net = mx.sym.FullyConnected(mx.sym.FullyConnected(x, num_hidden=width, name="one"), num_hidden=2, name=name)
@@ -142,7 +140,7 @@ def test_parameters_that_came_went_and_have_another_shape_or_dtype(cli: Cli, tmp
     assert "  ~ one: num_hidden 3 -> 4" in lines
 
 
-def test_nodes_of_one_name_are_told_apart(cli: Cli, tmp_path: Path) -> None:
+def test_nodes_with_the_same_name_are_distinguished(cli: Cli, tmp_path: Path) -> None:
     for name, slope in (("a", 2), ("b", 3)):
         net = mx.sym.var("x")
         for factor in (5, slope, 7):
@@ -184,7 +182,7 @@ def test_gluonnlps_own_symbol_and_the_portable_form_agree_layer_by_layer(tmp_pat
     assert run.first_layer is None
 
 
-def test_a_checkpoint_that_is_no_bert_needs_the_shape_of_its_input(cli: Cli, tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_not_a_bert_needs_the_shape_of_its_input(cli: Cli, tmp_path: Path) -> None:
     net = conv_checkpoint(tmp_path)
     missing = refusal(cli("diff", net, net, "--run"), code=2)
     assert "give it with --shape data=" in missing
@@ -198,7 +196,9 @@ def test_a_checkpoint_that_is_no_bert_needs_the_shape_of_its_input(cli: Cli, tmp
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_numbers_that_are_not_finite(cli: Cli, bundles: dict[str, Path], tmp_path: Path, value: float) -> None:
+def test_elements_that_are_not_finite_are_counted(
+    cli: Cli, bundles: dict[str, Path], tmp_path: Path, value: float
+) -> None:
     def change(array: Array) -> None:
         array.flat[3] = value
 
@@ -239,7 +239,7 @@ UNSAFE: dict[str, tuple[dict[str, object], str]] = {
 
 
 @pytest.mark.parametrize("case", UNSAFE)
-def test_inputs_that_mxnet_must_not_see_are_one_line(
+def test_out_of_range_inputs_are_a_one_line_error(
     cli: Cli, bundles: dict[str, Path], inputs: Callable[..., Path], case: str
 ) -> None:
     changed, message = UNSAFE[case]
@@ -249,9 +249,7 @@ def test_inputs_that_mxnet_must_not_see_are_one_line(
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "uint16", "float64", "bool"])
-def test_whole_numbers_of_any_type_are_inputs(
-    bundles: dict[str, Path], inputs: Callable[..., Path], dtype: str
-) -> None:
+def test_integers_of_any_dtype_are_inputs(bundles: dict[str, Path], inputs: Callable[..., Path], dtype: str) -> None:
     changed = {"data0": np.ones((3, 9), dtype)}
     (run,) = diff(bundles["cls"], bundles["cls"], inputs=inputs(**changed)).runs
     (expected,) = computed(bundles["cls"], {**texts(), "data0": np.ones((3, 9))})
@@ -289,7 +287,9 @@ def test_positions_of_masked_words_are_checked_too(cli: Cli, tmp_path: Path) -> 
             assert "positions data3 must be integers from 0 to 8" in refusal(result)
 
 
-def test_lengths_are_checked_in_a_part_that_is_no_bert_too(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_lengths_are_checked_in_a_part_that_is_not_a_bert_too(
+    cli: Cli, bundles: dict[str, Path], tmp_path: Path
+) -> None:
     rest = extract(bundles["mean"], tmp_path / "rest", ["mean"], ["layer 1"]).bundle.prefix
     fed = LAYER.format(1)
     done = cli("diff", rest, rest, "--run", "--shape", f"{fed}=2,5,32", "--shape", "data2=2")
@@ -306,7 +306,7 @@ def test_lengths_are_checked_in_a_part_that_is_no_bert_too(cli: Cli, bundles: di
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 and no more", None])
-def test_a_file_that_is_no_npz_is_one_line(
+def test_a_file_that_is_not_npz_is_a_one_line_error(
     cli: Cli, bundles: dict[str, Path], inputs: Callable[..., Path], tmp_path: Path, content: bytes | None
 ) -> None:
     whole = inputs().read_bytes()
@@ -330,13 +330,13 @@ def test_random_texts_have_a_length_that_both_take(cli: Cli, bundles: dict[str, 
 
 
 @pytest.mark.parametrize("rtol", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_tolerance_that_is_none(cli: Cli, bundles: dict[str, Path], rtol: float) -> None:
+def test_an_invalid_tolerance_is_refused(cli: Cli, bundles: dict[str, Path], rtol: float) -> None:
     refusal(cli("diff", bundles["cls"], bundles["mean"], "--run", "--rtol", rtol), code=2)
     with pytest.raises(UsageError, match="rtol"):
         diff(bundles["cls"], bundles["mean"], rtol=rtol)
 
 
-def test_what_can_not_be_compared_is_one_line(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_incomparable_symbols_are_a_one_line_error(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     nothing = refusal(cli("diff", bundles["cls"], tmp_path / "nothing"), code=2)
     assert "no nothing-symbol.json" in nothing
     source = gluonnlp_checkpoint(tmp_path, "sequence")

@@ -118,7 +118,7 @@ def numbers_aside(text: str) -> str:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(block.language in RUN for block in blocks(page))])
-def test_the_examples_of_a_page_run_and_print_what_it_shows(
+def test_the_examples_of_a_page_print_the_shown_output(
     page: str, cli: Cli, folder: Path, done: dict[str, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder / "readme" if page == "README.md" else folder)

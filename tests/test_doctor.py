@@ -72,7 +72,7 @@ def test_a_library_that_crashes_at_import_is_broken_and_does_not_end_the_command
     assert found["onnxruntime"]["fix"].endswith("onnxruntime --force-reinstall")
 
 
-def test_what_is_missing_and_optional_is_no_fault() -> None:
+def test_a_missing_optional_package_is_not_a_fault() -> None:
     result = DoctorResult((Finding("dot", "missing", "Graphviz", "apt-get install graphviz"),))
     assert result.broken == ()
     assert result.to_json()["ok"] is True

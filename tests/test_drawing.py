@@ -145,7 +145,7 @@ def test_an_unknown_layer_and_suffix_are_usage_errors_that_name_the_possible_one
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png", ".html"])
-def test_without_graphviz_one_line_says_how_to_get_it(
+def test_a_missing_graphviz_is_a_one_line_error_with_the_fix(
     bert: Picture, suffix: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -153,9 +153,7 @@ def test_without_graphviz_one_line_says_how_to_get_it(
         draw_picture(bert, suffix)
 
 
-def test_what_dot_says_when_it_fails_is_the_error(
-    bert: Picture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_message_of_dot_is_the_error(bert: Picture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "dot"
     program.write_text("#!/bin/sh\necho 'Format: \"svg\" not recognized' >&2\necho more >&2\nexit 1\n")
     program.chmod(0o755)
@@ -226,7 +224,7 @@ def test_edges_show_shapes_and_the_path_is_stronger(bert: Picture) -> None:
     assert len(strong) < len(edges)
 
 
-def test_what_enters_an_open_layer_enters_it_once(bert: Picture) -> None:
+def test_an_input_of_an_expanded_layer_is_one_arrow(bert: Picture) -> None:
     before = bert.index[bert.graph.node("bertencoder0_transformer0_positionwiseffn0_layernorm0_fwd")]
     text = graph_to_dot(bert, {"layer 0", "layer 1"})
     assert len(re.findall(rf"^n{before} -> ", text, re.MULTILINE)) == 1

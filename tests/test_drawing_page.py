@@ -73,7 +73,7 @@ def test_a_label_is_in_the_card_of_the_head_and_the_length_with_the_inputs(bert:
     ]
 
 
-def test_what_stands_between_two_groups_has_a_card_there() -> None:
+def test_nodes_between_two_groups_have_a_card_of_their_own() -> None:
     picture = plain_picture("first", "between", "second")
     groups = tuple(
         Group(i, name, "", frozenset({picture.graph.node(name)})) for i, name in enumerate(("first", "second"))
@@ -199,7 +199,7 @@ def test_all_layers_open_and_fold(visit: Visit, bert: Picture) -> None:
 
 
 @in_a_browser
-def test_a_node_that_is_clicked_shows_what_it_is(visit: Visit, bert: Picture) -> None:
+def test_clicking_a_node_shows_its_details(visit: Visit, bert: Picture) -> None:
     visit.node(bert, "cls_slice").click()
     panel = visit.panel()
     assert panel.startswith("slice_axis cls_slice in output and head [CLS] slice")
@@ -248,7 +248,7 @@ def test_search_finds_and_opens_a_node_by_its_name_or_its_parameter(visit: Visit
 
 
 @in_a_browser
-def test_search_says_when_there_is_nothing_and_how_much_more_there_is(visit: Visit) -> None:
+def test_search_reports_no_matches_and_the_number_of_further_matches(visit: Visit) -> None:
     visit.page.get_by_role("searchbox").fill("nothing like it")
     assert visit.page.locator("#found").inner_text() == "no name contains this text"
     visit.page.get_by_role("searchbox").fill("transformer")

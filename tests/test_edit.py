@@ -50,7 +50,7 @@ def test_names_that_gluons_counters_made_are_taken_back(cli: Cli, tmp_path: Path
     np.testing.assert_array_equal(computed(tmp_path / "new", texts())[0], computed(source, texts())[0])
 
 
-def test_a_pattern_renames_all_that_fit_and_keeps_what_its_stars_held(
+def test_a_pattern_renames_all_matches_and_keeps_the_text_of_its_stars(
     cli: Cli, bundles: dict[str, Path], tmp_path: Path
 ) -> None:
     done = cli("edit", bundles["cls"], tmp_path / "new", "--rename", "*transformer*_proj_weight=*layer*_out")
@@ -112,7 +112,7 @@ def test_dropout_is_set_or_taken_out_and_stays_a_bert(
         assert cli("verify", tmp_path / name).code == 0
 
 
-def test_dropout_goes_from_the_training_symbol_too_which_then_draws_nothing(classifier: Path, tmp_path: Path) -> None:
+def test_dropout_is_removed_from_the_training_symbol_too(classifier: Path, tmp_path: Path) -> None:
     edit(classifier, tmp_path / "new", Edits(dropout="off"))
     symbol = mx.sym.load(f"{tmp_path / 'new'}-train-symbol.json")
     _, arguments, _ = mx.model.load_checkpoint(str(tmp_path / "new"), 0)
@@ -133,7 +133,7 @@ def test_an_attribute_that_changes_nothing_keeps_the_bert(cli: Cli, bundles: dic
 @pytest.mark.parametrize(
     "setting", ["*layernorm0_fwd.eps=0.1", "cls.shape=(-1, 64)", "*query_scaled.scalar=1000", "cls_slice.end=2"]
 )
-def test_an_attribute_that_changes_results_is_said_and_makes_no_bert_of_exports(
+def test_an_attribute_that_changes_outputs_is_reported_and_ends_the_exported_bert(
     cli: Cli, bundles: dict[str, Path], tmp_path: Path, setting: str
 ) -> None:
     done = cli("edit", bundles["cls"], tmp_path / "new", "--set", setting)
@@ -179,15 +179,13 @@ def test_an_attribute_that_mxnet_does_not_take_is_refused_before_anything_is_wri
     assert len(result.err.splitlines()) == 1
 
 
-def test_also_where_nothing_can_be_compared(cli: Cli, tmp_path: Path) -> None:
+def test_an_edit_without_comparison(cli: Cli, tmp_path: Path) -> None:
     net = conv_checkpoint(tmp_path)
     refused = cli("edit", net, tmp_path / "x", "--set", "conv0.kernels=9")
     assert "Cannot find argument 'kernels'" in refusal(refused, tmp_path / "x-symbol.json")
 
 
-def test_a_dry_run_says_what_would_change_and_writes_nothing(
-    cli: Cli, bundles: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_dry_run_prints_the_changes_and_writes_nothing(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     arguments = ["--rename", "cls=first", "--set", "cls_slice.end=2", "--dropout", "off"]
     done = cli("edit", bundles["cls"], tmp_path / "new", *arguments, "--dry-run")
     assert done.code == 0
@@ -269,7 +267,7 @@ def test_an_unreadable_file_beside_the_symbol_does_not_stop_other_parameters(cli
     assert cli("edit", net, tmp_path / "new", "--epoch", 3, "--shape", IMAGES).code == 0
 
 
-def test_an_array_that_nothing_reads_does_not_take_the_place_of_a_renamed_one(tmp_path: Path) -> None:
+def test_an_unread_array_does_not_replace_a_renamed_array(tmp_path: Path) -> None:
     source = split_checkpoint(tmp_path)
     arrays = dict(mx.nd.load(f"{source}-0000.params"))
     mx.nd.save(f"{source}-0000.params", {**arrays, "arg:w": mx.nd.zeros((3, 4))})
@@ -312,7 +310,7 @@ USAGE = {
 
 
 @pytest.mark.parametrize("case", USAGE)
-def test_a_wrong_call_is_one_line(cli: Cli, bundles: dict[str, Path], tmp_path: Path, case: str) -> None:
+def test_a_usage_error_is_one_line(cli: Cli, bundles: dict[str, Path], tmp_path: Path, case: str) -> None:
     arguments, message = USAGE[case]
     result = cli("edit", bundles["cls"], tmp_path / "out" / "x", *arguments)
     assert message in refusal(result, tmp_path / "out", code=2)

@@ -111,7 +111,7 @@ def test_names_do_not_matter(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in FIXTURES if path.name.startswith("sequence")], ids=str)
-def test_the_encoder_s_end_is_what_gluonnlp_returns(path: Path) -> None:
+def test_the_output_of_the_encoder_is_that_of_gluonnlp(path: Path) -> None:
     graph = SymbolGraph.load(path)
     params = ParamsFile(path.parent / "weights-0000.params")
     encoder = found(graph, params.shapes)
@@ -153,7 +153,7 @@ def test_our_encoders_have_their_numbers(output: str) -> None:
     ],
     ids=str,
 )
-def test_every_size_is_told_as_it_is(changes: dict[str, int]) -> None:
+def test_sizes_are_formatted(changes: dict[str, int]) -> None:
     graph, config = ours("sequence", **changes)
     encoder = found(graph)
     assert (len(encoder.layers), encoder.num_heads, encoder.hidden_size) == (
@@ -201,7 +201,7 @@ def test_the_layers_divide_the_encoder_among_them(output: str) -> None:
 # Whether the batch or the time comes first
 
 
-def test_the_order_of_the_axes_is_told_by_the_graph() -> None:
+def test_the_layout_is_found_in_the_graph() -> None:
     for name, axes in (("ours", ("N", "T", UNITS)), ("gluonnlp", ("T", "N", UNITS))):
         subject = ask(classified(NETS[name]().sequence))
         assert trace_tokens(subject.graph, subject.encoder)[subject.encoder.output].axes == axes
@@ -242,17 +242,17 @@ def norm(graph: SymbolGraph, layer: int) -> None:
     graph.rewire(Output(node), node.inputs[0])
 
 
-@pytest.mark.parametrize("spoil", [residual, attention, norm])
-def test_the_encoder_ends_before_a_layer_that_is_none(spoil: Callable[[SymbolGraph, int], None]) -> None:
+@pytest.mark.parametrize("corrupt", [residual, attention, norm])
+def test_the_encoder_ends_before_a_subgraph_that_is_not_a_layer(corrupt: Callable[[SymbolGraph, int], None]) -> None:
     for layer in (0, 1, 2):
         graph, _ = ours(num_layers=3)
-        spoil(graph, layer)
+        corrupt(graph, layer)
         graph.cleanup()
         encoder = detect_encoder(graph)
         assert (0 if encoder is None else len(encoder.layers)) == layer
 
 
-def test_without_any_layer_norm_there_is_no_bert() -> None:
+def test_a_graph_without_layer_norm_is_not_a_bert() -> None:
     graph, _ = ours()
     for node in graph.find(op="LayerNorm"):
         graph.rewire(Output(node), node.inputs[0])

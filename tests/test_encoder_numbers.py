@@ -203,7 +203,7 @@ def test_gradients_of_all_parameters_are_those_of_gluonnlp(tmp_path: Path, outpu
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_padding_and_what_stands_there_change_nothing(bundles: dict[str, Path], output: str) -> None:
+def test_padding_and_its_ids_change_nothing(bundles: dict[str, Path], output: str) -> None:
     token_ids, token_types, valid_length = sample(12)
     valid_length = np.array([12, 5, 8, 1])
     short = module_forward(bundles[output], (token_ids, token_types, valid_length))

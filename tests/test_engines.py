@@ -84,7 +84,7 @@ def test_every_finished_head_is_as_by_mxnet(exported: Callable[..., Path], task:
 
 
 @pytest.mark.parametrize("version", ["0.6.0", "0.9.2", "0.10.0"])
-def test_what_gluonnlp_exported_is_as_by_mxnet(tmp_path: Path, version: str) -> None:
+def test_exports_of_gluonnlp_have_the_shapes_of_mxnet(tmp_path: Path, version: str) -> None:
     assert_as_mxnet(gluonnlp_checkpoint(tmp_path, "classifier", version))
 
 
@@ -179,7 +179,7 @@ def test_an_untrusted_graph_runs_in_the_sandbox_with_its_limits(tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("onnxruntime")
-def test_what_does_not_convert_is_refused_with_the_node(tmp_path: Path) -> None:
+def test_an_unconvertible_graph_is_refused_with_the_node(tmp_path: Path) -> None:
     model = open_model(conv_checkpoint(tmp_path))
     said = r"node 'conv0' \(Convolution\) does not convert to ONNX; the engine mxnet runs it"
     with pytest.raises(ModelError, match=said):

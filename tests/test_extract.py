@@ -58,7 +58,7 @@ def test_layer_six_of_twelve_is_mxnets_own_internal_and_has_the_layers_up_to_six
     assert all(np.array_equal(part[name], original[name]) for name in part)
 
 
-def test_an_internal_tensor_becomes_an_input_and_what_made_it_is_left_out(deep: Path, tmp_path: Path) -> None:
+def test_an_internal_tensor_becomes_an_input_without_its_ancestors(deep: Path, tmp_path: Path) -> None:
     extract(deep, tmp_path / "rest", ["cls"], ["layer 6"])
     (fed,) = computed(deep, texts(), f"{LAYER.format(6)}_output")
     (expected,) = computed(deep, texts())
@@ -76,7 +76,7 @@ def test_an_internal_tensor_becomes_an_input_and_what_made_it_is_left_out(deep: 
 
 
 @pytest.mark.parametrize(("made_of", "output"), [("mean", "sequence"), ("pooled", "cls"), ("cls", "cls")])
-def test_a_part_that_is_one_of_exports_outputs_is_exports_bundle_of_it(
+def test_a_part_that_ends_in_an_output_of_export_is_an_exported_bundle(
     cli: Cli, bundles: dict[str, Path], tmp_path: Path, made_of: str, output: str
 ) -> None:
     assert cli("extract", bundles[made_of], tmp_path / "part", "--output", output).code == 0
@@ -173,7 +173,7 @@ def test_any_output_of_an_operator_with_several(cli: Cli, tmp_path: Path) -> Non
     assert mx.sym.load(f"{tmp_path / 'part'}-symbol.json").list_outputs() == [name for name, _ in outputs]
 
 
-def test_without_the_shape_of_an_input_it_says_that_nothing_was_compared(cli: Cli, tmp_path: Path) -> None:
+def test_an_unknown_input_shape_is_noted_as_not_compared(cli: Cli, tmp_path: Path) -> None:
     done = cli("extract", conv_checkpoint(tmp_path), tmp_path / "part", "--output", "flat")
     assert done.code == 0
     assert "not compared with the original: the shape of data is unknown" in done.err
@@ -227,14 +227,14 @@ USAGE = {
 
 
 @pytest.mark.parametrize("case", USAGE)
-def test_a_wrong_call_is_one_line(cli: Cli, bundles: dict[str, Path], tmp_path: Path, case: str) -> None:
+def test_a_usage_error_is_one_line(cli: Cli, bundles: dict[str, Path], tmp_path: Path, case: str) -> None:
     arguments, message = USAGE[case]
     result = cli("extract", bundles["cls"], tmp_path / "out" / "part", *arguments)
     assert message in refusal(result, tmp_path / "out", code=2)
     assert len(result.err.splitlines()) == 1
 
 
-def test_parameters_that_are_missing_or_do_not_fit_are_one_line(
+def test_missing_or_misshapen_parameters_are_a_one_line_error(
     cli: Cli, bundles: dict[str, Path], tmp_path: Path
 ) -> None:
     source = gluonnlp_checkpoint(tmp_path, "sequence")

@@ -46,7 +46,7 @@ def test_the_scale_of_the_queries_is_in_their_rows(bundles: dict[str, Path], tmp
     np.testing.assert_array_equal(rows[64:], before[f"{CELL}_value_weight"])
 
 
-def test_what_is_unfolded_is_what_was_folded(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_unfolding_restores_the_folded_parameters(bundles: dict[str, Path], tmp_path: Path) -> None:
     bundle = folded(bundles["pooled"], tmp_path / "x")
     before, after = Bundle.open(bundles["pooled"]).params(), unfold_parameters(bundle.params(), bundle.config)
     assert {name: array.shape for name, array in after.items()} == before.shapes

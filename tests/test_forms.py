@@ -119,7 +119,7 @@ Written = dict[tuple[str, str, "str | None"], Path]
 @pytest.mark.parametrize("length", [1, 9, 40])
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize(("form", "target"), WRITTEN)
-def test_every_form_computes_what_the_reference_does(
+def test_every_form_computes_the_same_as_the_reference(
     forms: Written, form: str, target: str | None, output: str, length: int
 ) -> None:
     inputs = texts(length)
@@ -131,7 +131,7 @@ def test_every_form_computes_what_the_reference_does(
 
 
 @pytest.mark.parametrize(("form", "target"), WRITTEN)
-def test_every_form_computes_what_gluonnlp_does(forms: Written, form: str, target: str | None) -> None:
+def test_every_form_computes_the_same_as_gluonnlp(forms: Written, form: str, target: str | None) -> None:
     inputs = texts(13)
     encoded, pooled = bert_model(CONFIG, hugging_face_weights())(*map(mx.nd.array, inputs.values()))
     assert np.abs(computed(forms["cls", form, target], inputs)[0] - encoded[:, 0].asnumpy()).max() < ATOL
@@ -144,7 +144,7 @@ def test_every_form_computes_what_gluonnlp_does(forms: Written, form: str, targe
 
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize(("form", "target"), WRITTEN)
-def test_what_stands_at_the_padding_does_not_matter(forms: Written, form: str, target: str | None, output: str) -> None:
+def test_ids_in_the_padding_do_not_matter(forms: Written, form: str, target: str | None, output: str) -> None:
     inputs = texts(9)
     other = {name: array.copy() for name, array in inputs.items()}
     padding = np.arange(9) >= inputs["data2"][:, None]
@@ -302,7 +302,7 @@ def test_all_forms_have_the_same_parameter_file(forms: Written, output: str) -> 
 
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize(("form", "target"), [("portable", None), ("portable", "1.4"), ("fast", "1.4")])
-def test_what_is_written_for_1_4_is_in_1_4(forms: Written, form: str, target: str | None, output: str) -> None:
+def test_symbols_for_1_4_use_only_operators_of_1_4(forms: Written, form: str, target: str | None, output: str) -> None:
     graph = SymbolGraph.load(f"{forms[output, form, target]}-symbol.json")
     used = {(node.op, attribute) for node in graph.nodes for attribute in (*node.attrs, "")}
     known = {(op, attribute) for op, attributes in MXNET_1_4.items() for attribute in (*attributes, "")}
@@ -397,7 +397,7 @@ def test_export_takes_form_and_target_from_the_command_line(
 
 
 @pytest.mark.parametrize(("form", "target"), [("gluonnlp", "1.7"), ("fast", "1.4"), ("portable", None)])
-def test_a_bundle_of_any_form_goes_all_the_way(
+def test_a_bundle_of_any_form_can_be_finetuned_evaluated_and_predicted(
     forms: Written, tables: Tables, form: str, target: str | None, tmp_path: Path
 ) -> None:
     base = forms["cls", form, target]
@@ -446,7 +446,7 @@ print(code, sorted({"mxnet", "gluonnlp"} & set(sys.modules)))
         (["--target-mxnet", "2.0"], "'2.0' is not one of '1.4'"),
     ],
 )
-def test_what_can_t_be_written_is_a_usage_error_at_once(
+def test_an_unwritable_output_is_a_usage_error_before_any_work(
     command: str, options: list[str], why: str, tiny_hf: Path, bundles: dict[str, Path], tmp_path: Path
 ) -> None:
     source = f"hf:{tiny_hf}" if command == "export" else str(bundles["cls"])

@@ -56,7 +56,7 @@ def test_names_that_other_nodes_have_are_left_to_them() -> None:
 @pytest.mark.parametrize(
     ("node", "scalar"), [("gelu_half", "0.4"), ("gelu_plus", "2.0"), ("gelu_scaled", "1.5"), ("gelu_half", "x")]
 )
-def test_what_only_looks_like_gelu_is_left_alone(node: str, scalar: str) -> None:
+def test_a_subgraph_that_is_not_quite_gelu_is_unchanged(node: str, scalar: str) -> None:
     graph = one_operator()
     decompose_gelu(graph)
     graph.set_attribute(graph.node(node), "scalar", scalar)

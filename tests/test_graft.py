@@ -48,12 +48,12 @@ def test_head_on_a_two_dimensional_output_has_one_weight_per_unit_and_class(
     assert shapes["fc-finetune_weight"] == (3, 32)
 
 
-def test_the_whole_sequence_is_refused_unless_it_is_asked_for(bundles: dict[str, Path]) -> None:
+def test_a_head_on_the_sequence_is_refused_unless_requested(bundles: dict[str, Path]) -> None:
     with pytest.raises(UsageError, match="locked to one length"):
         graft(load(bundles["sequence"]), num_classes=2)
 
 
-def test_the_whole_sequence_makes_the_head_as_wide_as_length_times_units(bundles: dict[str, Path]) -> None:
+def test_a_head_on_the_sequence_has_a_weight_of_length_times_units(bundles: dict[str, Path]) -> None:
     symbol = graft(load(bundles["sequence"]), num_classes=2, whole_sequence=True)
     shapes = dict(zip(symbol.list_arguments(), symbol.infer_shape(**dict(input_shapes(2, 12)))[0]))
     assert shapes["fc-finetune_weight"] == (2, 12 * 32)

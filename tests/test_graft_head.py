@@ -259,13 +259,13 @@ USAGE = {
 
 
 @pytest.mark.parametrize("case", USAGE)
-def test_a_wrong_call_is_one_line(cli: Cli, bundles: dict[str, Path], tmp_path: Path, case: str) -> None:
+def test_a_usage_error_is_one_line(cli: Cli, bundles: dict[str, Path], tmp_path: Path, case: str) -> None:
     output, arguments, message = USAGE[case]
     result = cli("graft", bundles[output], tmp_path / "out" / "x", *arguments)
     assert message in refusal(result, tmp_path / "out", code=2)
 
 
-def test_a_second_head_and_a_head_that_is_not_there_are_one_line(
+def test_a_second_head_and_a_missing_head_are_one_line_errors(
     cli: Cli, bundles: dict[str, Path], classifier: Path, tmp_path: Path
 ) -> None:
     second = refusal(cli("graft", classifier, tmp_path / "x"), tmp_path / "x-symbol.json", code=2)

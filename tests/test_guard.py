@@ -106,7 +106,7 @@ def jobs_of_mxnet(
     return [{"api": api, **paths, **data} for api in APIS]
 
 
-def test_a_bad_length_gives_what_the_nearest_good_one_gives(guarded: dict[str, Path], tmp_path: Path) -> None:
+def test_an_out_of_range_length_is_clipped(guarded: dict[str, Path], tmp_path: Path) -> None:
     """A hundred forwards of each and more: what is corrupted may only show later."""
     jobs = []
     for name in (*OUTPUTS, "gluonnlp", "fast"):
@@ -138,7 +138,7 @@ def test_without_a_guard_a_length_of_zero_is_divided_by(bundles: dict[str, Path]
 
 
 @pytest.mark.parametrize(("name", "limit"), [("data0", len(VOCABULARY) - 1), ("data1", 1)])
-def test_bad_ids_give_what_the_nearest_good_ones_give(guarded: dict[str, Path], name: str, limit: int) -> None:
+def test_out_of_range_ids_are_clipped(guarded: dict[str, Path], name: str, limit: int) -> None:
     for bad, good in ((-5, 0), (1e9, limit), (limit + 1, limit), (NAN, 0), (INFINITY, limit), (-INFINITY, 0)):
         wrong, right = some_texts(), some_texts()
         wrong[name][1, 2], right[name][1, 2] = bad, good
@@ -147,7 +147,7 @@ def test_bad_ids_give_what_the_nearest_good_ones_give(guarded: dict[str, Path], 
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_good_inputs_give_what_they_give_without_a_guard(
+def test_valid_inputs_give_the_same_outputs_with_a_guard(
     guarded: dict[str, Path], bundles: dict[str, Path], output: str
 ) -> None:
     inputs = texts(9, len(VOCABULARY))
@@ -174,7 +174,7 @@ def test_inspect_signature_and_manifest_show_it(guarded: dict[str, Path], bundle
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_what_reaches_the_output_is_found_downstream_of_the_guard(
+def test_the_input_of_the_classifier_is_found_downstream_of_the_guard(
     guarded: dict[str, Path], bundles: dict[str, Path], output: str
 ) -> None:
     found, expected = inspect(guarded[output]), inspect(bundles[output])
@@ -234,7 +234,7 @@ def test_lower_adds_a_guard_and_takes_it_out(cli: Cli, bundles: dict[str, Path],
 
 
 @pytest.mark.parametrize("version", ["0.10.0", "0.6.0"])
-def test_lower_guards_what_another_program_wrote(tmp_path: Path, version: str) -> None:
+def test_lower_guards_a_symbol_of_another_program(tmp_path: Path, version: str) -> None:
     original = gluonnlp_checkpoint(tmp_path / "old", "pooled", version)
     lower(original, tmp_path / "x", guard=True)
     encoder = open_model(tmp_path / "x").encoder
@@ -267,7 +267,7 @@ def test_the_onnx_file_clips_too(guarded: dict[str, Path], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_what_is_added_is_taken_out_again(bundles: dict[str, Path], output: str) -> None:
+def test_an_added_guard_can_be_removed(bundles: dict[str, Path], output: str) -> None:
     graph = graph_of(bundles[output])
     before = graph.to_json()
     add_input_guard(graph, *NAMES)
@@ -290,7 +290,7 @@ def test_a_clip_to_other_bounds_does_not_count_as_a_guard(bundles: dict[str, Pat
     assert [node.name for node in graph.find(op="clip")] == [clip.name]
 
 
-def test_a_length_that_is_read_beside_the_guard_is_seen(bundles: dict[str, Path]) -> None:
+def test_a_length_that_is_read_next_to_the_guard_is_found(bundles: dict[str, Path]) -> None:
     graph = graph_of(bundles["mean"])
     add_input_guard(graph, *NAMES)
     count: Any = graph.node("mean_count_float")

@@ -297,7 +297,7 @@ def test_a_missing_column_may_be_due_to_a_missing_header(tmp_path: Path, name: s
     assert len(message) < 200
 
 
-def test_a_class_in_a_short_header_is_no_proof(tmp_path: Path) -> None:
+def test_a_class_name_in_a_short_header_proves_nothing(tmp_path: Path) -> None:
     lines = ["remark\ttoxic", *(f"{TEXT}\t{'toxic' if i % 2 else 'harmless'}" for i in range(6))]
     found = read(tmp_path / "t.tsv", lines, numbered(1, 2))
     assert len(found.rows) == 6

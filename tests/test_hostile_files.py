@@ -46,7 +46,7 @@ def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(SOURCES[0].parent)))
-def test_no_module_runs_what_it_reads(path: Path) -> None:
+def test_no_module_executes_its_input(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -84,7 +84,7 @@ def mark(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_a_pickle_is_no_parameter_file(cli: Cli, tmp_path: Path, mark: Path, protocol: int) -> None:
+def test_a_pickle_is_refused_as_a_parameter_file(cli: Cli, tmp_path: Path, mark: Path, protocol: int) -> None:
     prefix = checkpoint(tmp_path / "m")
     payload = tmp_path / "m-0001.params"
     payload.write_bytes(pickle.dumps({"arg:x": Payload(mark)}, protocol))
@@ -226,7 +226,7 @@ def test_json_has_a_depth(cli: Cli, tmp_path: Path, depth: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "reason"),
+    ("corrupted", "reason"),
     [
         ({"name": "n" * 5000}, "node 1 has a name of more than 4096 characters"),
         ({"op": "n" * 5000}, "node 1 has a name of more than 4096 characters"),
@@ -234,9 +234,9 @@ def test_json_has_a_depth(cli: Cli, tmp_path: Path, depth: int) -> None:
         ({"attrs": {"a" * 5000: "1"}}, "an attribute is longer than 65536 characters"),
     ],
 )
-def test_names_and_attributes_have_a_length(spoilt: dict[str, object], reason: str) -> None:
+def test_names_and_attributes_have_a_length(corrupted: dict[str, object], reason: str) -> None:
     x = {"op": "null", "name": "x", "inputs": []}
-    node = {"op": "exp", "name": "e", "inputs": [[0, 0, 0]], **spoilt}
+    node = {"op": "exp", "name": "e", "inputs": [[0, 0, 0]], **corrupted}
     with pytest.raises(ModelError) as caught:
         SymbolGraph.parse(json.dumps({"nodes": [x, node], "arg_nodes": [0], "heads": [[1, 0, 0]]}), "it")
     assert reason in str(caught.value)
@@ -277,7 +277,9 @@ def change_json(prefix: Path, name: str, *keys: str | int, value: object) -> Non
         ("base", {"config": "x"}),
     ],
 )
-def test_a_manifest_holds_what_is_made_of_it(cli: Cli, bundle: Path, tables: Tables, key: str, value: object) -> None:
+def test_a_manifest_has_the_origin_of_the_symbol(
+    cli: Cli, bundle: Path, tables: Tables, key: str, value: object
+) -> None:
     """And is refused before the work: not when the fitted classifier is to be written."""
     change_json(bundle, "manifest.json", key, value=value)
     out = bundle.with_name("out")
@@ -289,12 +291,12 @@ def test_a_manifest_holds_what_is_made_of_it(cli: Cli, bundle: Path, tables: Tab
         assert re.search(rf"m-manifest.json: .*{key}.* is (missing|not an)", refusal(cli(*command)))
 
 
-def test_an_old_bundle_whose_base_is_not_told_is_taken(cli: Cli, bundle: Path) -> None:
+def test_an_old_bundle_without_a_base_is_accepted(cli: Cli, bundle: Path) -> None:
     change_json(bundle, "manifest.json", "base", value={})
     assert cli("inspect", bundle).code == 0
 
 
-def test_two_sets_of_attributes_do_not_reach_mxnet_behind_a_signature(tiny_hf: Path, tmp_path: Path) -> None:
+def test_two_sets_of_attributes_with_a_signature_are_refused(tiny_hf: Path, tmp_path: Path) -> None:
     """Heads of 0 divide by zero in MXNet, and only the other set was checked: verify died by SIGFPE."""
     prefix = tmp_path / "m"
     bertsym.export(f"hf:{tiny_hf}", prefix, ExportOptions(form="gluonnlp"), verify=False)
@@ -360,7 +362,7 @@ def test_the_signature_of_a_part_is_checked_too(
         assert f"part-signature.json: {keys[0]}" in refusal(cli(*command))
 
 
-def test_a_vocabulary_has_as_many_tokens_as_the_config_says(cli: Cli, labelled: Path) -> None:
+def test_the_size_of_the_vocabulary_must_match_the_config(cli: Cli, labelled: Path) -> None:
     vocabulary = Path(f"{labelled}-vocab.txt")
     lines = vocabulary.read_text().splitlines()
     vocabulary.write_text("\n".join([*lines[:10], *lines[11:]]) + "\n")
@@ -448,7 +450,7 @@ def test_lengths_of_a_row_that_is_shorter_than_the_text_are_refused(cli: Cli, ti
     assert f"node '{softmax.name}' reads lengths that are not computed from data2" in said
 
 
-def test_what_an_error_quotes_does_not_reach_the_terminal_as_it_is(cli: Cli, tmp_path: Path) -> None:
+def test_control_characters_in_errors_are_escaped(cli: Cli, tmp_path: Path) -> None:
     hostile = "\x1b]0;title\x07\u202e\u2028" + "x" * 5000
     folder = write_hugging_face(tmp_path / "hf", model_type=hostile)
     for source in (f"hf:{folder}", f"hf:{hostile}"):

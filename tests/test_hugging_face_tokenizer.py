@@ -294,7 +294,7 @@ def test_a_vocabulary_that_transformers_loads_is_loaded_with_a_note(
         ),
     ],
 )
-def test_what_is_assumed_or_ignored_is_noted(tmp_path: Path, files: Files, note: str | None) -> None:
+def test_assumptions_and_ignored_settings_are_noted(tmp_path: Path, files: Files, note: str | None) -> None:
     rows = ROWS if "no row" in str(note) else ROWS + 3
     assert notes(tmp_path / "hf", files, rows) == (() if note is None else (note,))
 
@@ -332,9 +332,7 @@ def test_the_document_of_vocab_txt_is_what_transformers_saves(tmp_path: Path) ->
         (FOLDERS["split_special_tokens"], "wordpiece"),
     ],
 )
-def test_the_options_say_whether_they_and_the_vocabulary_describe_the_pipeline(
-    tmp_path: Path, files: Files, kind: str
-) -> None:
+def test_the_options_state_whether_they_define_the_pipeline(tmp_path: Path, files: Files, kind: str) -> None:
     options = read_tokenizer(make_folder(tmp_path, files), ROWS + 3).options
     assert options.kind == kind
     assert options.literal_special_tokens is (files is FOLDERS["split_special_tokens"])

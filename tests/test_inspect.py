@@ -64,7 +64,7 @@ def test_our_outputs_with_a_head(cli: Command, bundles: dict[str, Path], output:
         assert found["sentence"].endswith("flattened to T x 32: length locked by its weight")
 
 
-def test_a_head_on_the_whole_sequence_is_locked_by_its_weight(
+def test_the_weight_of_a_head_on_the_sequence_fixes_the_length(
     cli: Command, bundles: dict[str, Path], tmp_path: Path
 ) -> None:
     symbol = graft(mx.sym.load(f"{bundles['sequence']}-symbol.json"), 2, whole_sequence=True)
@@ -158,7 +158,7 @@ def test_the_summary_of_a_bundle(cli: Command, classifier: Path) -> None:
     assert field(lines, "loads in") == ["MXNet 1.4.0 and newer: it needs erf"]
 
 
-def test_what_a_release_computes_wrong(cli: Command, classifier: Path, tmp_path: Path) -> None:
+def test_known_faults_of_a_release(cli: Command, classifier: Path, tmp_path: Path) -> None:
     """1.5.1 takes wrong gradients of LeakyReLU's gelu, 1.7.0 approximates it."""
     assert cli("lower", classifier, tmp_path / "new", "--target-mxnet", "1.9").code == 0
     assert field(as_text(cli, tmp_path / "new"), "loads in") == [
@@ -223,7 +223,7 @@ def test_inputs_and_labels_that_are_no_bert_s_have_the_shapes_they_carry(cli: Co
     assert [(fact["name"], fact["shape"]) for fact in document["label_inputs"]] == [("label", ["?", 4, 5])]
 
 
-def test_a_label_is_no_input(cli: Command, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_label_is_not_an_input(cli: Command, bundles: dict[str, Path], tmp_path: Path) -> None:
     graft(mx.sym.load(f"{bundles['cls']}-symbol.json"), 2).save(str(tmp_path / "train-symbol.json"))
     document = as_json(cli, tmp_path / "train")
     assert [fact["name"] for fact in document["label_inputs"]] == ["softmax_label"]
@@ -254,7 +254,7 @@ def test_operators_are_counted(cli: Command, classifier: Path) -> None:
     assert as_text(cli, classifier, "--ops")[0].split() == [next(iter(operators)), str(next(iter(operators.values())))]
 
 
-def test_random_weights_are_said(cli: Command, tmp_path: Path) -> None:
+def test_random_weights_are_reported(cli: Command, tmp_path: Path) -> None:
     result = export("random:bert_1_8_2", tmp_path / "random")
     document = as_json(cli, result.bundle.prefix)
     assert (document["trained"], document["encoder_trained"]) == (False, False)
@@ -318,7 +318,7 @@ def test_inspect_is_a_function_too(classifier: Path) -> None:
     assert set(document) >= {"nodes", "arrays", "path"}
 
 
-def test_what_python_returns_is_what_the_schema_describes(classifier: Path) -> None:
+def test_results_in_python_match_the_schema(classifier: Path) -> None:
     facts = inspect(classifier)
     for options in ({}, {"nodes": True}, {"params": True}):
         valid(json.loads(json.dumps(facts.to_json(**options))))

@@ -46,7 +46,7 @@ def test_the_symbol_file_may_have_any_name(cli: Command, tmp_path: Path) -> None
     assert as_json(cli, tmp_path / "net.json")["params"] is None
 
 
-def test_the_symbol_of_training_is_one_of_the_bundle(cli: Command, classifier: Path) -> None:
+def test_the_training_symbol_belongs_to_the_bundle(cli: Command, classifier: Path) -> None:
     document = as_json(cli, f"{classifier}-train-symbol.json")
     assert [fact["name"] for fact in document["label_inputs"]] == ["softmax_label"]
     assert document["params"] == f"{classifier}-0000.params"

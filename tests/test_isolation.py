@@ -58,7 +58,7 @@ def test_a_bundle_whose_digests_were_checked_is_trusted(bundles: dict[str, Path]
     assert not open_model(f"{bundles['cls']}-symbol.json", f"{bundles['cls']}-0000.params").trusted
 
 
-def test_a_crash_is_one_line_and_the_next_call_works() -> None:
+def test_a_crash_is_a_one_line_error_and_the_next_call_works() -> None:
     for _ in range(2):
         with pytest.raises(
             ModelError, match=r"^it: MXNet crashed on it \((exit code 255|SIG\w+)\): the file is damaged"
@@ -69,7 +69,7 @@ def test_a_crash_is_one_line_and_the_next_call_works() -> None:
     np.testing.assert_array_equal(values, np.ones((2, 2)))
 
 
-def test_what_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_takes_too_long_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "MAX_SECONDS", 1)
     symbol = mx.sym.var("x")
     for i in range(400):
@@ -78,14 +78,14 @@ def test_what_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
         isolated(symbol.tojson(), x=np.zeros((2000, 2000), np.float32))
 
 
-def test_what_takes_too_much_memory_is_refused() -> None:
+def test_a_call_that_needs_too_much_memory_is_refused() -> None:
     symbol = mx.sym.broadcast_to(mx.sym.var("x"), shape=(40_000, 40_000), name="b")
     with pytest.raises(ModelError, match=r"^it: ") as caught:
         isolated(symbol.tojson(), x=np.ones((1, 1), np.float32))
     assert "\n" not in str(caught.value)
 
 
-def test_errors_come_back_as_what_they_are(tmp_path: Path) -> None:
+def test_errors_keep_their_class(tmp_path: Path) -> None:
     graph = SymbolGraph.parse(mx.sym.dot(mx.sym.var("x"), mx.sym.var("y"), name="d").tojson())
     inputs = {"x": np.ones((2, 3), np.float32), "y": np.ones((2, 3), np.float32)}
     with pytest.raises(ModelError, match=r"^it: MXNet can't run it: ") as caught:
@@ -168,7 +168,7 @@ def test_a_sandbox_that_fails_blames_no_file(program: str, reason: str, monkeypa
 # From the command line
 
 
-def test_a_command_whose_graph_crashes_mxnet_says_so_in_one_line(cli: Cli, tmp_path: Path) -> None:
+def test_a_graph_that_crashes_mxnet_is_a_one_line_error(cli: Cli, tmp_path: Path) -> None:
     """Indices that are far outside: what a graph computes of its inputs no validator can tell."""
     indices = mx.sym.broadcast_mul(mx.sym.var("y"), mx.sym.var("w_weight"), name="indices")
     graph = SymbolGraph.parse(mx.sym.scatter_nd(mx.sym.var("x"), indices, shape=(4,), name="scatter").tojson())

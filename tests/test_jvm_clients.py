@@ -77,7 +77,7 @@ def test_clojure_fine_tunes_to_a_falling_loss(fitted: Fitted) -> None:
     assert fitted.losses[-1] < 0.5
 
 
-def test_what_clojure_has_fitted_gives_the_same_in_python(
+def test_a_classifier_fitted_in_clojure_gives_the_same_in_python(
     fitted: Fitted, bundles: dict[str, Path], tables: Tables, cli: Cli, tmp_path: Path
 ) -> None:
     assert cli("graft", bundles["cls"], tmp_path / "untrained", "--num-classes", 2).code == 0
@@ -102,7 +102,7 @@ def test_clojure_takes_no_base_that_a_classifier_would_misread(
 
 
 @pytest.mark.parametrize("label", [None, -1, 0.5, "yes"])
-def test_clojure_names_the_line_of_a_label_that_is_no_class(
+def test_clojure_names_the_line_of_an_unknown_label(
     label: object, bundles: dict[str, Path], tables: Tables, tmp_path: Path
 ) -> None:
     first, second, *_ = labelled(bundles["cls"], tables.train)
@@ -120,30 +120,36 @@ def test_usage_of_fine_tuning(tmp_path: Path) -> None:
 
 
 @every_language
-def test_an_error_of_mxnet_is_its_first_line(language: str, classifier: Path, tables: Tables, tmp_path: Path) -> None:
+def test_an_error_of_mxnet_is_shortened_to_its_first_line(
+    language: str, classifier: Path, tables: Tables, tmp_path: Path
+) -> None:
     for path in classifier.parent.glob(f"{classifier.name}-*"):
         shutil.copy(path, tmp_path)
-    spoilt = tmp_path / classifier.name
-    content = beside(spoilt, "symbol.json").read_text().replace('"op": "LayerNorm"', '"op": "NoSuchOperator"').encode()
-    beside(spoilt, "symbol.json").write_bytes(content)
-    manifest = json.loads(beside(spoilt, "manifest.json").read_text())
+    corrupted = tmp_path / classifier.name
+    content = (
+        beside(corrupted, "symbol.json").read_text().replace('"op": "LayerNorm"', '"op": "NoSuchOperator"').encode()
+    )
+    beside(corrupted, "symbol.json").write_bytes(content)
+    manifest = json.loads(beside(corrupted, "manifest.json").read_text())
     manifest["files"]["symbol.json"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    beside(spoilt, "manifest.json").write_text(json.dumps(manifest))
-    line = error_line(run(language, spoilt, stdin=as_json_lines(tokenized(classifier, tables.dev))))
+    beside(corrupted, "manifest.json").write_text(json.dumps(manifest))
+    line = error_line(run(language, corrupted, stdin=as_json_lines(tokenized(classifier, tables.dev))))
     assert line.startswith("error: MXNet")
     assert "NoSuchOperator" in line
 
 
 @every_language
 @pytest.mark.parametrize("wrong", [[3, 4.5], [3, None], 3, "3"])
-def test_ids_that_are_no_list_of_whole_numbers_are_named(language: str, wrong: object, classifier: Path) -> None:
+def test_ids_that_are_not_a_list_of_integers_are_named(language: str, wrong: object, classifier: Path) -> None:
     row = {"data0": wrong, "data1": [0, 0], "data2": 2}
     line = error_line(run(language, classifier, stdin=f"\n{json.dumps(row)}\n"))
     assert line.startswith("error: line 2: data0 must be a list of ")
 
 
 @every_language
-def test_a_missing_library_is_one_line_and_exit_code_3(language: str, tmp_path: Path, classifier: Path) -> None:
+def test_a_missing_library_is_a_one_line_error_with_exit_code_3(
+    language: str, tmp_path: Path, classifier: Path
+) -> None:
     """So that it is skipped and not failed."""
     output(run(language, classifier, stdin='{"data0": [3, 4], "data1": [0, 0], "data2": 2}'))
     command = [str(CLIENTS / language / "run"), str(classifier)]

@@ -32,7 +32,7 @@ def chain(length: int, heads: int = 1, op: str = "negative", reads: int = 1) -> 
     return {"nodes": nodes, "arg_nodes": [0], "heads": [[length - i, 0, 0] for i in range(heads)]}
 
 
-def behind_the_encoder(count: int) -> SymbolGraph:
+def downstream_of_the_encoder(count: int) -> SymbolGraph:
     """A BERT, and behind it sums of each with itself."""
     graph = json.loads(some_graph().to_json())
     head = graph["heads"][0][0]
@@ -63,15 +63,15 @@ def test_a_graph_has_limits(document: dict[str, Any], why: str) -> None:
     [chain(60_000), chain(8000, 2000), chain(10_000, op="elemwise_add", reads=2)],
     ids=["deep", "many outputs", "many ways"],
 )
-def test_what_is_within_them_is_told_in_moments(cli: Cli, tmp_path: Path, document: dict[str, Any]) -> None:
+def test_limits_are_checked_quickly(cli: Cli, tmp_path: Path, document: dict[str, Any]) -> None:
     (tmp_path / "m-symbol.json").write_text(json.dumps(document))
     began = time.process_time()
     assert cli("inspect", tmp_path / "m").code == 0
     assert time.process_time() - began < 10
 
 
-def test_many_steps_behind_the_encoder_cost_no_memory(cli: Cli, tmp_path: Path) -> None:
-    graph = behind_the_encoder(6000)
+def test_many_steps_after_the_encoder_cost_no_memory(cli: Cli, tmp_path: Path) -> None:
+    graph = downstream_of_the_encoder(6000)
     (tmp_path / "m-symbol.json").write_text(graph.to_json())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = cli("inspect", tmp_path / "m")
@@ -81,12 +81,12 @@ def test_many_steps_behind_the_encoder_cost_no_memory(cli: Cli, tmp_path: Path) 
 
 
 def test_as_many_steps_as_any_head_has_are_followed(cli: Cli, tmp_path: Path) -> None:
-    graph = behind_the_encoder(token_flow.MAX_STEPS)
+    graph = downstream_of_the_encoder(token_flow.MAX_STEPS)
     (tmp_path / "m-symbol.json").write_text(graph.to_json())
     assert "[CLS], position 0 of the sequence" in cli("inspect", tmp_path / "m").out
 
 
-def test_an_encoder_of_many_layers_is_found_in_moments_and_of_too_many_none(
+def test_an_encoder_of_many_layers_is_found_and_one_of_too_many_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shape: dict[str, Any] = {"units": 4, "hidden_size": 4, "num_heads": 1, "vocab_size": 5, "max_length": 4}
@@ -122,7 +122,7 @@ def test_embeddings_are_no_endless_sum(cli: Cli, tmp_path: Path, count: int) -> 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e400"])
 @pytest.mark.parametrize("op", ["take", "pick"])
-def test_an_index_that_is_no_number_is_not_followed(cli: Cli, tmp_path: Path, op: str, value: str) -> None:
+def test_an_index_that_is_not_a_number_is_not_followed(cli: Cli, tmp_path: Path, op: str, value: str) -> None:
     graph = some_graph("sequence")
     index = graph.add("_full", "index", [], {"shape": "(1,)", "value": value})
     graph.set_outputs([graph.add(op, "chosen", [graph.node("sequence"), index], {"axis": "1"})])

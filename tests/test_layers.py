@@ -441,7 +441,7 @@ def run_python(code: str) -> object:
 HEAVY = "sorted({'mxnet', 'gluonnlp'} & set(sys.modules))"
 
 
-def test_the_modules_that_need_no_mxnet_import_none() -> None:
+def test_modules_that_do_not_need_mxnet_do_not_import_mxnet() -> None:
     modules = [f"bertsym.{name}" for name in MODULES if any(within(name, area) for area in WITHOUT_MXNET)]
     assert len(modules) > 10
     code = (
@@ -581,7 +581,7 @@ def test_errors_are_of_one_family_and_usage_errors_exit_with_2() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_says_what_it_does_and_is_documented_in_the_group(name: str) -> None:
+def test_every_command_has_help_and_is_listed_in_the_group(name: str) -> None:
     context = click.Context(cli)
     command = cli.get_command(context, name)
     assert command is not None

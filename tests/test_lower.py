@@ -151,7 +151,7 @@ def test_position_0_alone_is_computed_where_nothing_else_is_read(exported: Expor
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_layer_that_is_read_too_is_computed_whole(exported: Exported, form: str, tmp_path: Path) -> None:
+def test_a_layer_with_another_reader_is_computed_for_all_tokens(exported: Exported, form: str, tmp_path: Path) -> None:
     extract(exported(output="cls", form="portable"), tmp_path / "both", ["cls", "layer 1"])
     lower(tmp_path / "both", tmp_path / "new", form=form)
     rng = np.random.default_rng(0)
@@ -163,7 +163,9 @@ def test_a_layer_that_is_read_too_is_computed_whole(exported: Exported, form: st
 
 
 @pytest.mark.parametrize("form", ["portable", "gluonnlp"])
-def test_what_was_position_0_alone_is_cut_out_of_the_whole(exported: Exported, form: str, tmp_path: Path) -> None:
+def test_an_output_of_position_0_alone_is_sliced_from_the_sequence(
+    exported: Exported, form: str, tmp_path: Path
+) -> None:
     """Where the last layer of the fast form itself is the output, (N, 1, U)."""
     extract(exported(output="cls", form="fast"), tmp_path / "part", ["layer 1"])
     lower(tmp_path / "part", tmp_path / "new", form=form)
@@ -211,7 +213,7 @@ def test_dropout_is_kept_where_it_was(bundles: dict[str, Path], form: str, tmp_p
 # Usage
 
 
-def test_the_manifest_tells_what_it_was_made_from(bundles: dict[str, Path], cli: Cli, tmp_path: Path) -> None:
+def test_the_manifest_has_the_origin(bundles: dict[str, Path], cli: Cli, tmp_path: Path) -> None:
     assert cli("lower", bundles["cls"], tmp_path / "new", "--form", "fast", "--target-mxnet", "1.9").code == 0
     manifest = json.loads(Path(f"{tmp_path / 'new'}-manifest.json").read_text())
     assert manifest["lowered"] == {"form": "fast", "target_mxnet": "1.9", "fold": False}

@@ -66,7 +66,9 @@ def random_texts(length: int, config: BertConfig = CONFIG) -> dict[str, Array]:
 
 @pytest.mark.parametrize(("form", "target"), [("portable", "1.4"), ("fast", "1.7"), ("gluonnlp", None)])
 @pytest.mark.parametrize("path", BERTS, ids=label)
-def test_gluonnlp_s_berts_compute_what_they_did(path: Path, form: str, target: str | None, tmp_path: Path) -> None:
+def test_berts_of_gluonnlp_compute_the_recorded_outputs(
+    path: Path, form: str, target: str | None, tmp_path: Path
+) -> None:
     if (path.parent.name, path.name, target) in [
         (f"gluonnlp-{version}", "pretraining-symbol.json", "1.4") for version in ("0.9.2", "0.10.0")
     ]:
@@ -155,7 +157,7 @@ def test_the_file_of_an_epoch_and_arrays_that_nothing_reads(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "path", [path for path in BERTS if "classifier" in path.name or "pretraining" in path.name], ids=label
 )
-def test_names_are_not_what_an_encoder_is_found_by(path: Path, form: str, tmp_path: Path) -> None:
+def test_an_encoder_is_found_without_its_names(path: Path, form: str, tmp_path: Path) -> None:
     graph = SymbolGraph.load(path)
     names = {node.name: f"n{i}" for i, node in enumerate(graph.nodes)}
     graph.rename(names)
@@ -275,7 +277,7 @@ def test_every_size_is_taken(form: str, changes: dict[str, Any], tmp_path: Path)
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
-def test_inputs_that_an_encoder_does_not_read_are_none_afterwards(form: str, activation: str, tmp_path: Path) -> None:
+def test_inputs_that_an_encoder_does_not_read_are_dropped(form: str, activation: str, tmp_path: Path) -> None:
     from bertsym.encoders.graph import encoder_graph
 
     spec = EncoderSpec(CONFIG, "words", None, None, {}, activation)
@@ -286,7 +288,7 @@ def test_inputs_that_an_encoder_does_not_read_are_none_afterwards(form: str, act
     assert_close(computed(tmp_path / "new", texts), computed(old, texts))
 
 
-def test_what_a_newer_mxnet_writes_without_need_is_left_out_for_an_older_one(tmp_path: Path) -> None:
+def test_superfluous_attributes_of_a_newer_mxnet_are_removed_for_an_older_one(tmp_path: Path) -> None:
     """And a gelu of the head is one that the target computes right."""
 
     def add_head(graph: SymbolGraph) -> None:
@@ -363,7 +365,7 @@ def test_a_net_that_gluonnlp_exports_is_lowered(kind: str, form: str, tmp_path: 
 # From the command line
 
 
-def test_the_command_says_what_it_wrote(cli: Cli, tmp_path: Path) -> None:
+def test_the_command_prints_the_written_files(cli: Cli, tmp_path: Path) -> None:
     old, out = gluonnlp_checkpoint(tmp_path, "classifier"), tmp_path / "new"
     done = cli("lower", old, out, "--target-mxnet", "1.4", "--form", "fast")
     assert (done.code, done.err) == (0, "note: 13 parameters that the graph does not read are left out\n")

@@ -42,7 +42,7 @@ def match_with_shapes(graph: SymbolGraph) -> EncoderSpec:
     return extract_spec(graph, require_encoder(graph, shapes), shapes)
 
 
-def test_without_dropout_there_is_none() -> None:
+def test_a_spec_without_dropout_adds_no_dropout() -> None:
     config = BertConfig(1, 8, 12, 2, 30, max_length=20, dropout=0.0, attention_dropout=0.0)
     assert match_with_shapes(some_graph(config=config)).config == config
 
@@ -210,7 +210,7 @@ def skip_attention(graph: SymbolGraph) -> None:
         (skip_attention, f"{LAYER}positionwiseffn0_ffn_1", "does not read"),
     ],
 )
-def test_what_no_form_computes_is_refused_at_its_node(
+def test_an_encoder_that_no_form_computes_is_refused_at_its_node(
     cli: Cli, tmp_path: Path, change: Change, node: str, why: str
 ) -> None:
     old = checkpoint(tmp_path / "old", change, graph=some_graph("sequence"))
@@ -278,7 +278,7 @@ def test_other_numbers_are_refused_at_the_first_layer(cli: Cli, tmp_path: Path, 
     assert line.endswith(f"; the first difference is in {first}")
 
 
-def test_query_and_key_are_told_apart_by_the_graph(tmp_path: Path) -> None:
+def test_query_and_key_are_distinguished_by_the_graph(tmp_path: Path) -> None:
     """Which FullyConnected is which follows from what the scores multiply."""
     old = checkpoint(tmp_path / "old", exchange_query_and_key, graph=some_graph("sequence"))
     written = lower(old, tmp_path / "new", form="gluonnlp")
@@ -317,7 +317,7 @@ def test_the_parameters_are_needed(cli: Cli, tmp_path: Path) -> None:
     assert line == f"Error: {old}: there are no parameters beside old-symbol.json; name their file"
 
 
-def test_what_cannot_be_compared_is_not_written(cli: Cli, tmp_path: Path) -> None:
+def test_an_output_that_can_t_be_compared_is_not_written(cli: Cli, tmp_path: Path) -> None:
     """Scales and masks are told by the numbers alone."""
     old = gluonnlp_checkpoint(tmp_path / "old", "pretraining")
     line = refusal(cli("lower", old, tmp_path / "new"), tmp_path / "new-symbol.json", code=2)

@@ -83,7 +83,7 @@ def test_f1_of_two_labels_is_that_of_the_last_one() -> None:
     assert evaluated(("no", "yes"))["f1"] == pytest.approx(F1_OF_1)
 
 
-def test_f1_is_that_of_the_positive_label_wherever_it_stands() -> None:
+def test_f1_is_of_the_positive_label_in_any_order() -> None:
     assert evaluated(("1", "2"), positive_label="1")["f1"] == pytest.approx(F1_OF_0)
     assert evaluated(("0", "1"), positive_label="1")["f1"] == pytest.approx(F1_OF_1)
 

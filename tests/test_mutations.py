@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from command_runner import Run, Runner
 from foreign import CONFIG, checkpoint, some_graph
-from mutations import JSON, PARAMS, SAFETENSORS, SYMBOL, VOCABULARY, Spoil, spoilt
+from mutations import JSON, PARAMS, SAFETENSORS, SYMBOL, VOCABULARY, Corruption, corrupt
 
 FIRST, LAST = map(int, os.environ.get("BERTSYM_MUTATIONS", "0:60").split(":"))
 SEED, WORKERS = 6, 2
@@ -29,11 +29,11 @@ TINY = dataclasses.replace(CONFIG, vocab_size=60)
 
 @dataclass(frozen=True)
 class Kind:
-    """A file to spoil, and what is then done with it."""
+    """A file to corrupt, and the command that reads it."""
 
     files: str  #: the folder of `originals`
     name: str
-    spoils: tuple[Spoil, ...]
+    corruptions: tuple[Corruption, ...]
     commands: tuple[str, ...]
     resigned: bool = False  #: whether the manifest is made to fit it
     weight: int = 2
@@ -44,8 +44,8 @@ KINDS = (
     Kind("foreign", "m-symbol.json", SYMBOL, ("inspect", "shapes", "lower"), weight=12),
     Kind("foreign", "m-0000.params", PARAMS, ("inspect", "lower"), weight=6),
     *(
-        Kind("bundle", f"m-{name}", spoils, ON_A_BUNDLE, resigned, weight)
-        for name, spoils, resigned, weight in (
+        Kind("bundle", f"m-{name}", corruptions, ON_A_BUNDLE, resigned, weight)
+        for name, corruptions, resigned, weight in (
             ("symbol.json", SYMBOL, False, 2),
             ("0000.params", PARAMS, False, 2),
             ("signature.json", JSON, False, 2),
@@ -74,7 +74,7 @@ ARGUMENTS = {
 
 @pytest.fixture(scope="session")
 def originals(tiny_hf: Path, classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders with the files before they are spoilt."""
+    """Folders with the intact files."""
     folder = tmp_path_factory.mktemp("originals")
     shutil.copytree(tiny_hf, folder / "hf")
     (folder / "bundle").mkdir()
@@ -90,7 +90,7 @@ def mutation(number: int, originals: Path, folder: Path) -> tuple[Kind, str, str
     kind = rng.choices(KINDS, [kind.weight for kind in KINDS])[0]
     shutil.copytree(originals / kind.files, folder)
     path = folder / kind.name
-    change, content = spoilt(path.read_bytes(), kind.spoils, rng)
+    change, content = corrupt(path.read_bytes(), kind.corruptions, rng)
     path.write_bytes(content)
     if kind.resigned:
         manifest = json.loads((folder / "m-manifest.json").read_text())
@@ -107,7 +107,7 @@ def fault(run: Run, under_digest: bool) -> str | None:
     return run.fault
 
 
-def test_spoilt_files_are_refused_in_one_line_or_work(originals: Path, tmp_path: Path) -> None:
+def test_corrupt_files_work_or_are_refused_in_one_line(originals: Path, tmp_path: Path) -> None:
     runners: queue.Queue[Runner] = queue.Queue()
     for _ in range(WORKERS):
         runners.put(Runner())

@@ -150,7 +150,7 @@ def test_a_part_of_a_bert_reads_encodings_as_float32_and_lengths_as_int64(
 
 
 @pytest.mark.parametrize("name", ["classifier", "pooled", "qa", "regression", "sequence", "sequence_no_length"])
-def test_an_old_graph_of_gluonnlp_gives_what_the_version_that_wrote_it_did(tmp_path: Path, name: str) -> None:
+def test_an_old_graph_of_gluonnlp_computes_the_recorded_outputs(tmp_path: Path, name: str) -> None:
     prefix = gluonnlp_checkpoint(tmp_path, name, "0.6.0")
     export_onnx(prefix, tmp_path / "out.onnx")
     told = json.loads((SYMBOLS / "gluonnlp-0.6.0" / "expected.json").read_text())[name]
@@ -172,7 +172,7 @@ def test_outputs_of_one_operator_keep_mxnets_names(tmp_path: Path) -> None:
 # Metadata of the file
 
 
-def test_the_file_is_of_opset_13_and_names_what_it_reads_and_gives(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_the_file_has_opset_13_and_names_inputs_and_outputs(bundles: dict[str, Path], tmp_path: Path) -> None:
     import onnx
 
     export_onnx(bundles["mean"], tmp_path / "mean.onnx")
@@ -285,7 +285,7 @@ def test_the_recipe_of_the_documentation_classifies_as_predict_does(
     assert variables["encoding"].ids.count(ODD_VOCABULARY.index("[SEP]")) == 2
 
 
-def test_the_file_names_the_digests_of_what_it_was_made_of(classifier: Path, tmp_path: Path) -> None:
+def test_the_file_has_the_digests_of_its_sources(classifier: Path, tmp_path: Path) -> None:
     export_onnx(classifier, tmp_path / "a.onnx")
     told = session(tmp_path / "a.onnx").get_modelmeta().custom_metadata_map
     digests = json.loads(told["sha256"])
@@ -295,7 +295,7 @@ def test_the_file_names_the_digests_of_what_it_was_made_of(classifier: Path, tmp
     assert json.loads(told["kind"]) == "classifier"
 
 
-def test_a_part_keeps_how_texts_are_read_but_not_what_was_answered(classifier: Path, tmp_path: Path) -> None:
+def test_an_extracted_part_keeps_the_tokenizer_and_drops_the_classes(classifier: Path, tmp_path: Path) -> None:
     extract(classifier, tmp_path / "part", ["cls"])
     export_onnx(tmp_path / "part", tmp_path / "part.onnx")
     graft_head(tmp_path / "part", tmp_path / "other", NewHead("regression"))
@@ -307,9 +307,7 @@ def test_a_part_keeps_how_texts_are_read_but_not_what_was_answered(classifier: P
 
 
 @pytest.mark.parametrize("wrong", ["length", "token", "type"])
-def test_onnxruntime_refuses_what_is_outside_of_the_tables(
-    bundles: dict[str, Path], tmp_path: Path, wrong: str
-) -> None:
+def test_onnxruntime_refuses_out_of_range_ids(bundles: dict[str, Path], tmp_path: Path, wrong: str) -> None:
     """MXNet takes the last row of the table of words instead, silently."""
     export_onnx(bundles["cls"], tmp_path / "cls.onnx")
     inputs = token_inputs(2, CONFIG["max_position_embeddings"] + (wrong == "length"), WORDS)
@@ -342,7 +340,7 @@ def test_the_command_prints_only_the_comparisons_and_writes_the_same_bytes(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.onnx", "two.onnx"]
 
 
-def test_parameters_beyond_what_a_file_holds_go_beside_it(
+def test_large_parameters_are_written_to_a_separate_file(
     bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, data = tmp_path / "large.onnx", tmp_path / "large.onnx.data"
@@ -400,7 +398,7 @@ def test_a_result_that_differs_leaves_no_file(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", [["onnx"], ["onnxruntime"], ["onnx", "onnxruntime"]])
-def test_without_its_packages_the_command_says_how_to_get_them(
+def test_missing_packages_are_an_error_with_the_fix(
     cli: Cli, bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: list[str]
 ) -> None:
     for name in missing:
@@ -409,7 +407,7 @@ def test_without_its_packages_the_command_says_how_to_get_them(
     assert line == f'Error: {" and ".join(missing)} must be installed: pip install "bertsym[onnx]"'
 
 
-def test_what_can_not_be_written_is_said_in_one_line(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_an_unwritable_output_is_a_one_line_error(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     assert "ends in .onnx" in refusal(cli("onnx", bundles["cls"], tmp_path / "model"), tmp_path / "model", code=2)
     (tmp_path / "folder.onnx").mkdir()
     assert "is a folder" in refusal(cli("onnx", bundles["cls"], tmp_path / "folder.onnx"), code=2)

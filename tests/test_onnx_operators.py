@@ -231,7 +231,7 @@ def saved(folder: Path, make: Make, shape: tuple[int, ...]) -> tuple[Path, dict[
     ("make", "shape"),
     [pytest.param(make, shape, id=name) for shape, cases in CASES.items() for name, make in cases.items()],
 )
-def test_an_operator_gives_what_mxnet_gives(tmp_path: Path, make: Make, shape: tuple[int, ...]) -> None:
+def test_an_operator_computes_the_same_as_mxnet(tmp_path: Path, make: Make, shape: tuple[int, ...]) -> None:
     prefix, inputs = saved(tmp_path, make, shape)
     export_onnx(ModelSource(prefix, shapes=inputs), tmp_path / "net.onnx")
     rng = np.random.default_rng(3)
@@ -240,7 +240,7 @@ def test_an_operator_gives_what_mxnet_gives(tmp_path: Path, make: Make, shape: t
 
 
 @pytest.mark.parametrize(("make", "why"), REFUSED.values(), ids=REFUSED)
-def test_what_does_not_convert_is_refused_with_its_node(cli: Cli, tmp_path: Path, make: Make, why: str) -> None:
+def test_an_unconvertible_graph_is_refused_with_its_node(cli: Cli, tmp_path: Path, make: Make, why: str) -> None:
     prefix, inputs = saved(tmp_path, make, FOUR)
     shapes = [word for name, shape in inputs.items() for word in ("--shape", f"{name}={','.join(map(str, shape))}")]
     line = refusal(cli("onnx", prefix, tmp_path / "net.onnx", *shapes), tmp_path / "net.onnx")

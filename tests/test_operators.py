@@ -100,7 +100,7 @@ def test_one_node_needs_the_first_version_whose_load_json_takes_it(
     assert (oldest.version, oldest.unknown) == (version, [])
 
 
-def test_the_most_demanding_nodes_decide_and_say_why() -> None:
+def test_the_most_demanding_nodes_decide_with_their_reason() -> None:
     nodes = [
         Op("erf", name="e"),
         Op("LeakyReLU", {"act_type": "gelu"}, "g"),
@@ -124,12 +124,12 @@ def test_a_new_operator_is_a_reason_without_its_attributes() -> None:
     assert requirement.reason == "_contrib_interleaved_matmul_selfatt_qk"
 
 
-def test_leaving_out_what_older_versions_required_is_a_reason() -> None:
+def test_omitting_an_attribute_that_older_versions_require_is_a_reason() -> None:
     (requirement,) = oldest_mxnet([Op("Pooling", {"global_pool": "True", "kernel": "(1, 1)"})]).requirements
     assert requirement.reason == "Pooling without pool_type"
 
 
-def test_what_every_version_loads_needs_nothing() -> None:
+def test_a_graph_that_every_version_loads_has_no_requirements() -> None:
     oldest = oldest_mxnet([Op("FullyConnected", {"num_hidden": "4"})])
     assert (oldest.version, oldest.requirements, oldest.unknown) == ("1.0.0", [], [])
 
@@ -174,12 +174,12 @@ def test_an_operator_without_parameters_takes_any() -> None:
         ("FullyConnected", {}, "FullyConnected without num_hidden"),
     ],
 )
-def test_what_no_version_loads_is_unknown_and_decides_nothing(op: str, attrs: dict[str, str], reason: str) -> None:
+def test_a_node_that_no_version_loads_is_ignored_as_unknown(op: str, attrs: dict[str, str], reason: str) -> None:
     oldest = oldest_mxnet([Op(op, attrs, "odd")])
     assert (oldest.version, oldest.unknown) == ("1.0.0", [Unknown("odd", reason)])
 
 
-def test_what_was_removed_before_the_rest_came_is_unknown() -> None:
+def test_an_operator_removed_before_another_was_added_is_unknown() -> None:
     oldest = oldest_mxnet([Op("_np_ones_like", name="old"), Op("_npi_pad", {"pad_width": "((0,0),)"}, "new")])
     assert oldest.version == "1.7.0"
     assert oldest.unknown == [Unknown("old", "_np_ones_like (until 1.6.0)")]
@@ -194,7 +194,7 @@ def test_operators_and_their_aliases_are_known(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["null", "", "softmaxx", "_backward_Activation", "_np_ones_like"])
-def test_variables_gradients_and_removed_operators_are_none(name: str) -> None:
+def test_variables_gradients_and_removed_operators_are_not_operators(name: str) -> None:
     assert not is_operator(name)
 
 

@@ -92,7 +92,7 @@ def test_gradients_that_are_not_finite_change_nothing(bad: float, clip_norm: flo
     np.testing.assert_array_equal(weights.arrays["x_weight"].asnumpy(), [1, 1])
 
 
-def test_default_learning_rate_depends_on_what_is_trained() -> None:
+def test_the_default_learning_rate_depends_on_freeze_encoder() -> None:
     assert FinetuneOptions().peak_learning_rate == 5e-5
     assert FinetuneOptions(freeze_encoder=True).peak_learning_rate == 1e-3
     assert FinetuneOptions(freeze_encoder=True, learning_rate=0.2).peak_learning_rate == 0.2

@@ -70,7 +70,7 @@ def test_mxnet_reads_what_was_written(tmp_path: Path) -> None:
         np.testing.assert_array_equal(loaded[f"arg:{name}"].asnumpy(), value)
 
 
-def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+def test_written_params_are_read_back(tmp_path: Path) -> None:
     arrays = some_arrays()
     content = io.BytesIO()
     write_params(content, arrays)
@@ -378,7 +378,7 @@ def test_a_git_lfs_pointer_is_reported_as_such(tmp_path: Path) -> None:
     assert "a Git LFS pointer instead of the file; run `git lfs pull`" in refused(tmp_path, pointer)
 
 
-def test_a_file_that_can_t_be_opened_is_one_line(tmp_path: Path) -> None:
+def test_a_file_that_can_t_be_opened_is_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"absent\.params: No such file or directory$"):
         ParamsFile(tmp_path / "absent.params")
     with pytest.raises(ModelError, match=r"Is a directory$"):

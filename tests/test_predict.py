@@ -201,7 +201,7 @@ def test_truncated_texts_are_counted(cli: Cli, classifier: Path) -> None:
         (["--text", "happy", "--device", "gpu:0"], 1, "MXNet sees 0 GPUs"),
     ],
 )
-def test_what_is_refused(cli: Cli, classifier: Path, arguments: list[str], code: int, message: str) -> None:
+def test_invalid_calls_are_refused(cli: Cli, classifier: Path, arguments: list[str], code: int, message: str) -> None:
     result = cli("predict", classifier, *arguments)
     assert (result.code, result.out) == (code, "")
     assert message in result.err.strip().splitlines()[-1]

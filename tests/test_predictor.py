@@ -274,7 +274,7 @@ def test_an_output_that_is_not_finite_is_refused_and_the_next_is_computed(classi
 # Reading ahead
 
 
-def test_what_is_read_ahead_keeps_its_order_and_its_error_comes_in_its_place() -> None:
+def test_rows_read_ahead_keep_their_order_and_errors_their_place() -> None:
     def values() -> Iterator[int]:
         yield from range(5)
         raise ModelError("at the end")

@@ -134,7 +134,9 @@ def shapes_of(inputs: Sequence[Array]) -> list[tuple[str, tuple[int, ...]]]:
     return [(f"data{i}", array.shape) for i, array in enumerate(inputs)]
 
 
-def test_every_length_gives_what_it_gives_alone(quantized: QuantizeResult, classifier: Path) -> None:
+def test_the_output_of_each_length_does_not_depend_on_other_lengths(
+    quantized: QuantizeResult, classifier: Path
+) -> None:
     """oneDNN's operators keep weights and primitives from one forward to the next: none of another length."""
     symbol, arg_params, _ = mx.model.load_checkpoint(str(quantized.bundle.prefix), 0)
     names = ("data0", "data1", "data2")
@@ -206,7 +208,7 @@ def test_layers_that_lower_the_metric_stay_float32(classifier: Path, tables: Tab
 
 
 @pytest.mark.usefixtures("corrupted")
-def test_what_lost_too_much_is_not_written(
+def test_a_bundle_that_lost_too_much_accuracy_is_not_written(
     classifier: Path, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(quantize.__globals__["_Choice"].kept.__globals__, "fewest_kept", lambda layers, good: None)
@@ -218,7 +220,7 @@ def test_what_lost_too_much_is_not_written(
 # Calibration
 
 
-def test_naive_ranges_are_the_extremes_and_entropy_cuts_off_what_is_rare() -> None:
+def test_naive_ranges_are_the_extremes_and_entropy_cuts_off_rare_elements() -> None:
     values = np.random.default_rng(0).normal(size=(4, 5000)).astype(np.float32)
     values[3, 0] = 100
     found = {}
@@ -263,7 +265,7 @@ def test_the_command_prints_both_side_by_side(
     assert cli("evaluate", tmp_path / "q", tables.dev).out.strip().endswith(f"loss {lines['loss'][1]}")
 
 
-def test_inspect_says_that_it_is_int8_and_what_it_reads(cli: Cli, quantized: QuantizeResult) -> None:
+def test_inspect_reports_int8_and_the_inputs(cli: Cli, quantized: QuantizeResult) -> None:
     out = cli("inspect", quantized.bundle.prefix).out
     assert "BERT of 2 layers, 32 units, 4 heads" in out
     assert "10 of 11 layers in int8" in out
@@ -292,7 +294,7 @@ def test_a_bundle_of_one_layer_and_one_of_a_fixed_length_can_be_quantized(
 # What is refused
 
 
-def test_what_can_not_be_quantized_is_refused(
+def test_a_bundle_that_can_t_be_quantized_is_refused(
     cli: Cli, bundles: dict[str, Path], quantized: QuantizeResult, classifier: Path, tables: Tables, tmp_path: Path
 ) -> None:
     def error(*arguments: object, code: int = 1) -> str:
@@ -324,7 +326,7 @@ def test_names_that_are_not_known_are_refused() -> None:
         QuantizeOptions(granularity="row")
 
 
-def test_other_commands_take_it_or_say_why_not(
+def test_other_commands_accept_the_bundle_or_explain_the_refusal(
     cli: Cli, quantized: QuantizeResult, tables: Tables, tmp_path: Path, classifier: Path
 ) -> None:
     prefix = quantized.bundle.prefix

@@ -65,7 +65,7 @@ def outputs_of(prefix: Path) -> list[Array]:
 # Picking one
 
 
-def test_a_name_that_repeats_is_refused_with_what_to_write(cli: Cli, twice: Path, tmp_path: Path) -> None:
+def test_a_repeated_name_is_refused_with_the_reference_to_use(cli: Cli, twice: Path, tmp_path: Path) -> None:
     line = refusal(cli("extract", twice, tmp_path / "x", "--output", "net_dense_fwd"), tmp_path / "x", code=2)
     assert "2 nodes are named 'net_dense_fwd'" in line
     assert "choose one of net_dense_fwd#1 to net_dense_fwd#2" in line
@@ -73,7 +73,7 @@ def test_a_name_that_repeats_is_refused_with_what_to_write(cli: Cli, twice: Path
     assert "there is no net_dense_fwd#3: 2 nodes are named 'net_dense_fwd'" in line
 
 
-def test_inspect_lists_what_can_be_written(cli: Cli, twice: Path) -> None:
+def test_inspect_lists_the_possible_exports(cli: Cli, twice: Path) -> None:
     lines = cli("inspect", twice, "--nodes").out.splitlines()
     assert any(line.startswith("net_dense_fwd#2 ") and "<- net_drop_fwd#1, net_dense_weight" in line for line in lines)
     facts = bertsym.inspect(twice).to_json(nodes=True)
@@ -193,9 +193,7 @@ def test_an_onnx_file_has_the_output_s_own_name(cli: Cli, twice: Path, tmp_path:
     assert "outputs: net_drop_fwd_output " in done.out
 
 
-def test_two_outputs_of_one_name_have_no_onnx_form_until_they_are_numbered(
-    cli: Cli, twice: Path, tmp_path: Path
-) -> None:
+def test_two_outputs_of_one_name_are_numbered_for_onnx(cli: Cli, twice: Path, tmp_path: Path) -> None:
     ends = ["net_dense_fwd#1", "net_dense_fwd#2"]
     bertsym.extract(bertsym.ModelSource(twice, shapes={"data": (2, 4)}), tmp_path / "two", ends)
     line = refusal(cli("onnx", tmp_path / "two", tmp_path / "two.onnx"), tmp_path / "two.onnx")
@@ -205,7 +203,7 @@ def test_two_outputs_of_one_name_have_no_onnx_form_until_they_are_numbered(
     assert (done.code, "net_dense_fwd_2_output" in done.out) == (0, True), done.err
 
 
-def test_diff_and_draw_tell_them_apart(cli: Cli, twice: Path, tmp_path: Path) -> None:
+def test_diff_and_draw_distinguish_repeated_names(cli: Cli, twice: Path, tmp_path: Path) -> None:
     assert cli("diff", twice, twice, "--run", *SHAPE).code == 0
     assert cli("draw", twice, tmp_path / "m.netron", *SHAPE).code == 0
     graph = json.loads((tmp_path / "m.netron").read_text())["graphs"][0]

@@ -95,7 +95,9 @@ MODEL_USES: dict[str, Callable[[Model], object]] = {
 
 
 @pytest.mark.parametrize("use", USES)
-def test_an_opened_bundle_is_what_was_opened(use: str, classifier: Path, other: Path, tmp_path: Path) -> None:
+def test_an_opened_bundle_does_not_change_when_its_files_do(
+    use: str, classifier: Path, other: Path, tmp_path: Path
+) -> None:
     target = tmp_path / "model"
     put(classifier, target)
     bundle = Bundle.open(target)
@@ -107,7 +109,9 @@ def test_an_opened_bundle_is_what_was_opened(use: str, classifier: Path, other: 
 
 
 @pytest.mark.parametrize("use", MODEL_USES)
-def test_an_opened_model_is_what_was_opened(use: str, classifier: Path, other: Path, tmp_path: Path) -> None:
+def test_an_opened_model_does_not_change_when_its_files_do(
+    use: str, classifier: Path, other: Path, tmp_path: Path
+) -> None:
     """The digests of large files are not compared, and so the model is not trusted: its graph runs in the sandbox."""
     target = tmp_path / "model"
     put(classifier, target)
@@ -135,7 +139,7 @@ def test_fine_tuning_writes_the_vocabulary_of_the_base_that_it_opened(
 
 
 @pytest.mark.parametrize("digests", [True, False])
-def test_a_bundle_that_is_being_replaced_is_opened_as_one_of_the_two(
+def test_a_bundle_that_is_being_replaced_is_opened_as_old_or_new(
     digests: bool, classifier: Path, other: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "model"

@@ -72,7 +72,7 @@ def test_the_auxiliary_states_are_mxnet_s(path: Path) -> None:
         lambda x: mx.sym.IdentityAttachKLSparseReg(x, name="n"),
     ],
 )
-def test_what_an_operator_changes_is_an_auxiliary_state_and_no_input(symbol: Any) -> None:
+def test_a_variable_that_an_operator_changes_is_an_auxiliary_state(symbol: Any) -> None:
     made = symbol(mx.sym.var("x"))
     graph = graph_of(made)
     assert auxiliary_states(graph) == made.list_auxiliary_states() != []

@@ -92,7 +92,7 @@ def test_shapes_that_fit_are_not(op: str, attrs: dict[str, object], shapes: list
     assert np.isfinite(value_of(op, attrs, shapes)).all()
 
 
-def test_the_environment_is_left_as_it_was_and_nothing_is_said(
+def test_the_environment_is_unchanged_and_nothing_is_printed(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     graph = SymbolGraph.parse(mx.sym.exp(mx.sym.var("x"), name="e").tojson())
@@ -117,7 +117,7 @@ def test_the_environment_is_left_as_it_was_and_nothing_is_said(
         ("foo", "1", "Cannot find argument 'foo', in operator Reshape("),
     ],
 )
-def test_what_mxnet_says_is_told_in_one_line_without_its_stack(
+def test_an_error_of_mxnet_is_one_line_without_its_stack_trace(
     classifier: Path, attribute: str, value: str, message: str
 ) -> None:
     graph = SymbolGraph.load(f"{classifier}-symbol.json")

@@ -242,7 +242,7 @@ def test_a_bert_without_model_type_is_known_by_other_evidence(
         ("", {"pad_token_id": 1}),
     ],
 )
-def test_without_model_type_what_may_be_another_model_is_refused(
+def test_a_config_without_model_type_is_refused_if_ambiguous(
     export: Callable[..., Result], tmp_path: Path, prefix: str, changes: dict[str, Any]
 ) -> None:
     sizes = {key: value for key, value in changes.items() if key == "type_vocab_size"}

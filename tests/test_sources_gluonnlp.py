@@ -365,7 +365,7 @@ def test_random_weights_are_drawn_as_bert_is_initialised() -> None:
 
 
 @pytest.mark.parametrize("name", ["bert", "bert_2_64", "roberta_2_64_4", "bert_0_64_4", "bert_2_64_5", "bert_2_64_4 "])
-def test_a_random_model_of_another_name_is_one_line(cli: Cli, tmp_path: Path, name: str) -> None:
+def test_an_unknown_random_model_is_a_one_line_error(cli: Cli, tmp_path: Path, name: str) -> None:
     refusal(cli("export", f"random:{name}", tmp_path / "out" / "base"), tmp_path / "out")
 
 
@@ -553,7 +553,7 @@ def test_a_damaged_file_in_the_cache_is_downloaded_again(repository: Repository,
 
 
 @pytest.mark.parametrize("fault", ["absent", "changed"])
-def test_a_download_that_fails_is_one_line(cli: Cli, repository: Repository, tmp_path: Path, fault: str) -> None:
+def test_a_failed_download_is_a_one_line_error(cli: Cli, repository: Repository, tmp_path: Path, fault: str) -> None:
     (archive,) = (repository.files / "gluon" / "models").iterdir()
     if fault == "absent":
         archive.unlink()
@@ -578,7 +578,7 @@ def test_mxnets_download_is_left_as_it_was(repository: Repository) -> None:
     assert gluon_utils.requests is before
 
 
-def test_a_vocabulary_that_gluonnlp_cannot_read_is_one_line(
+def test_a_vocabulary_that_gluonnlp_can_t_read_is_a_one_line_error(
     cli: Cli, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, content = "kobert_news_wiki_ko_cased", b"not a model of sentencepiece, which may not even be installed"

@@ -151,7 +151,7 @@ def test_heads_that_are_left_out_are_named_on_the_screen(cli: Cli, tmp_path: Pat
     assert "position_ids" not in result.out
 
 
-def test_nothing_is_said_to_be_left_out_of_a_plain_encoder(tiny_hf: Path) -> None:
+def test_no_note_is_printed_for_a_plain_encoder(tiny_hf: Path) -> None:
     assert load(tiny_hf).notes == ()
 
 
@@ -203,9 +203,7 @@ def test_lower_casing_is_taken_from_tokenizer_config_first(tmp_path: Path, lower
 
 
 @pytest.mark.parametrize("lower_case", [True, False])
-def test_lower_casing_is_taken_from_tokenizer_json_where_the_class_says_nothing(
-    tmp_path: Path, lower_case: bool
-) -> None:
+def test_lower_casing_is_read_from_tokenizer_json_if_the_class_is_unknown(tmp_path: Path, lower_case: bool) -> None:
     folder = write_hugging_face(tmp_path / "hf")
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
     write_fast_tokenizer(folder, {"lowercase": lower_case, "strip_accents": False, "handle_chinese_chars": False})
@@ -315,7 +313,7 @@ def test_a_cached_revision_is_read_when_the_hub_is_not_to_be_reached(hub_home: P
 
 
 @pytest.mark.parametrize("name", ["org/absent", "org/tiny@absent"])
-def test_an_unknown_repository_is_one_line(hub_home: Path, tmp_path: Path, name: str) -> None:
+def test_an_unknown_repository_is_a_one_line_error(hub_home: Path, tmp_path: Path, name: str) -> None:
     prefix = tmp_path / "out" / "base"
     result = run_python(hub_home, ["-m", "bertsym", "export", f"hf:{name}", str(prefix)], HF_HUB_OFFLINE="1")
     line = refusal(Result(result.returncode, result.stdout, result.stderr), prefix.parent)
@@ -325,7 +323,7 @@ def test_an_unknown_repository_is_one_line(hub_home: Path, tmp_path: Path, name:
 @pytest.mark.parametrize(
     "name", ["no/such/folder", "../absent", "/absent/folder", "a b", "org/", ".hidden/x", "~no-user/x"]
 )
-def test_what_is_neither_a_folder_nor_a_repository_name_is_one_line(cli: Cli, tmp_path: Path, name: str) -> None:
+def test_neither_a_folder_nor_a_repository_name_is_a_one_line_error(cli: Cli, tmp_path: Path, name: str) -> None:
     line = refusal(cli("export", f"hf:{name}", tmp_path / "out" / "base"), tmp_path / "out")
     assert f"{name}: neither a folder nor a repository name like ORG/NAME" in line
 
@@ -411,7 +409,7 @@ def test_an_unknown_weight_is_refused(cli: Cli, tmp_path: Path) -> None:
     assert_refused(cli, folder, "", "1 unknown", *extra)
 
 
-def test_an_unknown_weight_with_a_line_break_in_its_name_is_still_one_line(cli: Cli, tmp_path: Path) -> None:
+def test_a_line_break_in_a_weight_name_is_escaped_in_the_error(cli: Cli, tmp_path: Path) -> None:
     extra = {"one\ntwo": np.zeros(32, np.float32)}
     folder = write_hugging_face(tmp_path / "hf", {**hugging_face_weights(), **extra})
     assert_refused(cli, folder, "", "1 unknown", "one", "two")

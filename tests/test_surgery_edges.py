@@ -36,7 +36,7 @@ def saved(folder: Path, symbol: object, **shapes: tuple[int, ...]) -> Path:
 # Inputs that mxnet can bear
 
 
-def test_an_index_is_drawn_so_that_mxnet_stays_in_its_memory(cli: Cli, tmp_path: Path) -> None:
+def test_random_indices_are_within_the_table(cli: Cli, tmp_path: Path) -> None:
     data, index, new = (mx.sym.var(name) for name in ("data", "index", "new"))
     symbol = mx.sym.relu(mx.sym.contrib.index_copy(data, index, new), name="r")
     net = saved(tmp_path, symbol, data=(4, 3), index=(2,), new=(2, 3))
@@ -67,7 +67,7 @@ def head(classifier: Path, tmp_path: Path) -> Path:
     return extract(classifier, tmp_path / "head", ["softmax"], ["cls"]).bundle.prefix
 
 
-def test_a_part_is_edited_grafted_and_compared_without_being_told_its_shapes(
+def test_an_extracted_part_is_edited_grafted_and_compared_with_known_shapes(
     cli: Cli, head: Path, tmp_path: Path
 ) -> None:
     assert "verified" in cli("edit", head, tmp_path / "still", "--dropout", "off").out
@@ -112,13 +112,13 @@ def test_many_edits_are_checked_as_one_and_undone_as_one(bundles: dict[str, Path
     graph = SymbolGraph.load(f"{bundles['cls']}-symbol.json")
     before = graph.to_json()
 
-    def spoil() -> None:
+    def corrupt() -> None:
         with graph.edit():
             graph.set_attribute(graph.node("cls"), "shape", "(1, 2)")
             graph.add("relu", "cls", [graph.node("cls_slice")])
 
     with pytest.raises(UsageError, match="the name 'cls' is taken"):
-        spoil()
+        corrupt()
     assert graph.to_json() == before
     with graph.edit():
         for node in graph.find(op="Dropout"):
@@ -136,7 +136,7 @@ def test_a_node_whose_second_output_is_read_is_not_bypassed() -> None:
 
 
 @pytest.mark.parametrize("shape", ["0,1,32", "1_000,1,32", "²,1,32", "-1,1,32", "(,)"])
-def test_a_size_that_is_none_is_refused(cli: Cli, classifier: Path, tmp_path: Path, shape: str) -> None:
+def test_an_invalid_size_is_refused(cli: Cli, classifier: Path, tmp_path: Path, shape: str) -> None:
     done = cli("extract", classifier, tmp_path / "out", "--output", "softmax", "--input", f"cls_slice:{shape}")
     assert "is not a shape, such as 2,16,384 or N,T,384" in refusal(done, tmp_path / "out-symbol.json", 2)
 
@@ -153,7 +153,7 @@ def test_a_size_that_is_none_is_refused(cli: Cli, classifier: Path, tmp_path: Pa
         ([1.0, 2.0], [1.0, np.inf], np.inf),
     ],
 )
-def test_only_what_is_unlike_counts(one: list[float], other: list[float], expected: float) -> None:
+def test_only_differing_elements_count(one: list[float], other: list[float], expected: float) -> None:
     assert difference("x", np.array(one), np.array(other)).max_difference == expected
 
 
@@ -173,7 +173,7 @@ def test_draw_refuses_shapes_that_do_not_fit(cli: Cli, bundles: dict[str, Path],
     assert [2, 16, 32] in [value["type"]["shape"]["dimensions"] for value in graph["values"]]
 
 
-def test_a_deep_graph_before_an_index_is_no_recursion(cli: Cli, tmp_path: Path) -> None:
+def test_a_deep_graph_before_an_index_is_handled_without_recursion(cli: Cli, tmp_path: Path) -> None:
     symbol = mx.sym.var("data")
     for i in range(1500):
         symbol = mx.sym.relu(symbol, name=f"r{i}")

@@ -91,7 +91,7 @@ def test_a_head_on_a_layer_that_runs_time_major_gets_the_axes_exchanged(cli: Cli
     assert (report.kind, report.shape) == (InputKind.TOKENS, ("N", "T", 16))
 
 
-def test_a_head_is_no_place_for_a_head(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+def test_grafting_a_head_onto_a_head_is_refused(cli: Cli, classifier: Path, tmp_path: Path) -> None:
     line = refusal(cli("graft", classifier, tmp_path / "out", "--at", "softmax"), tmp_path / "out-symbol.json", 2)
     assert line == "Error: softmax is part of the head fc-finetune: remove the head first, with --head none"
 
@@ -151,7 +151,7 @@ def test_the_file_of_an_epoch_stands_for_the_checkpoint(cli: Cli, trained: tuple
     assert "39 of 39 with other values" in done.out
 
 
-def test_a_bundle_that_was_written_over_tells_how_to_read_it(cli: Cli, trained: tuple[Path, Path]) -> None:
+def test_an_overwritten_bundle_is_reported_with_the_fix(cli: Cli, trained: tuple[Path, Path]) -> None:
     """Module.save_checkpoint writes PREFIX-symbol.json, too."""
     grafted, params = trained
     shutil.copy(params.with_name("trained-symbol.json"), f"{grafted}-symbol.json")
@@ -169,7 +169,7 @@ def test_values_that_are_no_numbers_are_counted() -> None:
     assert difference("x", one, one).relative == 0
 
 
-def test_outputs_that_mxnet_s_fusion_spoils_are_named(cli: Cli, tmp_path: Path) -> None:
+def test_outputs_that_operator_fusion_corrupts_are_named(cli: Cli, tmp_path: Path) -> None:
     layer = mx.sym.FullyConnected(mx.sym.var("x"), num_hidden=4, name="layer")
     symbol = mx.sym.FullyConnected(mx.sym.Activation(layer, act_type="tanh", name="act"), num_hidden=2, name="last")
     shapes = dict(zip(symbol.list_arguments(), symbol.infer_shape(x=(2, 3))[0]))
@@ -182,7 +182,7 @@ def test_outputs_that_mxnet_s_fusion_spoils_are_named(cli: Cli, tmp_path: Path) 
     assert "MXNet 1.9.1 computes act wrong unless MXNET_SUBGRAPH_BACKEND=NONE is set" in done.err
 
 
-def test_the_parameters_of_another_model_are_seen(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_the_parameters_of_another_model_are_detected(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     mx.nd.save(str(tmp_path / "other.params"), {"arg:a": mx.nd.ones((2,)), "arg:b": mx.nd.ones((2,))})
     done = cli("inspect", f"{bundles['cls']}-symbol.json", "--params", tmp_path / "other.params")
     assert "2 arrays, none of which the graph reads" in done.out
@@ -195,7 +195,7 @@ def test_the_parameters_of_another_model_are_seen(cli: Cli, bundles: dict[str, P
     assert f"of another shape than the graph says: {table}" in done.out
 
 
-def test_an_empty_prefix_is_no_folder(cli: Cli) -> None:
+def test_an_empty_prefix_is_not_a_folder(cli: Cli) -> None:
     assert cli("inspect", "").error_line == "Error: the PREFIX is empty"
 
 

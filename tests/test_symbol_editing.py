@@ -118,7 +118,7 @@ def test_a_graph_can_be_built_from_nothing() -> None:
 # Inserting
 
 
-def test_what_is_inserted_is_read_by_all_that_read_the_output_before() -> None:
+def test_all_readers_of_the_output_read_the_inserted_node() -> None:
     graph = small()
     node = graph.insert_after(graph.node("first"), "tanh", "squashed")
     assert names(graph.producers(node)) == ["first"]
@@ -129,7 +129,7 @@ def test_what_is_inserted_is_read_by_all_that_read_the_output_before() -> None:
     assert_equal([act, total], [np.maximum(squashed, 0), second + squashed])
 
 
-def test_what_is_inserted_after_an_output_of_the_graph_takes_its_place() -> None:
+def test_a_node_inserted_after_a_graph_output_becomes_the_output() -> None:
     graph = small()
     product, part = run(graph)
     graph.insert_after(graph.node("product"), "tanh", "squashed")
@@ -139,7 +139,7 @@ def test_what_is_inserted_after_an_output_of_the_graph_takes_its_place() -> None
     assert_equal([same], [part])
 
 
-def test_only_readers_of_the_output_itself_read_what_is_inserted() -> None:
+def test_only_readers_of_the_output_read_the_inserted_node() -> None:
     graph = small()
     graph.insert_after(graph.output("parts:1"), "negative", "negated")
     product, part = run(small())
@@ -289,7 +289,7 @@ def test_a_tensor_that_was_cut_is_an_input_that_gives_the_old_output() -> None:
     assert inside(small(), "sum_output")[0].shape == (2, 4)
 
 
-def test_what_only_a_cut_tensor_needed_is_cleaned_up() -> None:
+def test_nodes_upstream_of_a_cut_are_removed() -> None:
     graph = small()
     total = inside(graph, "sum_output")[0]
     graph.cut(graph.node("sum"), "total")
@@ -432,7 +432,7 @@ def test_a_node_of_another_graph_is_not_edited(edit: Callable[[SymbolGraph, Node
     assert other.to_json() == small().to_json()
 
 
-def test_an_edit_that_is_refused_in_its_midst_leaves_no_trace() -> None:
+def test_a_refused_edit_is_rolled_back() -> None:
     """The first nodes of the other graph are joined already when the name that is taken is met."""
     graph = small()
     other = SymbolGraph.parse(mx.sym.tanh(mx.sym.exp(mx.sym.var("y"), name="e"), name="sum").tojson())

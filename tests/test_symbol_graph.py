@@ -137,7 +137,7 @@ def test_a_symbol_without_nodes_is_refused() -> None:
     assert refused({"nodes": [], "arg_nodes": [], "heads": []}) == "0 nodes"
 
 
-def spoilt(change: Callable[[Document], object]) -> str:
+def corrupt(change: Callable[[Document], object]) -> str:
     """Why the small symbol is refused after a change; it's good before."""
     document = small()
     SymbolGraph.parse(json.dumps(document))
@@ -165,7 +165,7 @@ def drop(node: int, key: str) -> Callable[[Document], object]:
     ],
 )
 def test_a_node_without_operator_or_name_is_named_by_its_number(change: Callable[[Document], object]) -> None:
-    assert spoilt(change) == "node 3 has no op or no name"
+    assert corrupt(change) == "node 3 has no op or no name"
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_attributes_that_are_not_strings_are_refused_with_their_node(key: str, a
         del document["nodes"][3]["attrs"]
         document["nodes"][3][key] = attrs
 
-    assert spoilt(change) == "node 3 ('fc'): attributes are not strings"
+    assert corrupt(change) == "node 3 ('fc'): attributes are not strings"
 
 
 @pytest.mark.parametrize(
@@ -205,30 +205,30 @@ def test_attributes_that_are_not_strings_are_refused_with_their_node(key: str, a
 )
 def test_an_input_that_does_not_come_earlier_is_refused_with_its_node(entry: object) -> None:
     """Neither beyond the list nor forward, so there are no cycles."""
-    assert spoilt(put(3, "inputs", [[0, 0, 0], entry, [2, 0, 0]])).startswith("node 3 ('fc'): ")
+    assert corrupt(put(3, "inputs", [[0, 0, 0], entry, [2, 0, 0]])).startswith("node 3 ('fc'): ")
 
 
 def test_two_nodes_that_read_each_other_are_refused() -> None:
-    message = spoilt(put(3, "inputs", [[4, 0, 0], [1, 0, 0], [2, 0, 0]]))
+    message = corrupt(put(3, "inputs", [[4, 0, 0], [1, 0, 0], [2, 0, 0]]))
     assert message == "node 3 ('fc'): [4, 0, 0] does not name an earlier node"
 
 
 def test_an_output_that_a_variable_does_not_have_is_refused() -> None:
     """A variable has one output; libmxnet reads beyond its memory when asked for another one."""
-    assert spoilt(put(3, "inputs", [[0, 0, 0], [1, 7, 0], [2, 0, 0]])).startswith("node 3 ('fc'): ")
+    assert corrupt(put(3, "inputs", [[0, 0, 0], [1, 7, 0], [2, 0, 0]])).startswith("node 3 ('fc'): ")
 
 
 def test_a_head_that_is_an_output_which_a_variable_does_not_have_is_refused() -> None:
-    assert spoilt(lambda document: document.update(heads=[[0, 1, 0]])).startswith("heads: ")
+    assert corrupt(lambda document: document.update(heads=[[0, 1, 0]])).startswith("heads: ")
 
 
 @pytest.mark.parametrize("inputs", [None, {}, "0", 0])
 def test_inputs_that_are_not_a_list_are_refused_with_their_node(inputs: object) -> None:
-    assert spoilt(put(3, "inputs", inputs)) == "node 3 ('fc'): no list of inputs or outputs"
+    assert corrupt(put(3, "inputs", inputs)) == "node 3 ('fc'): no list of inputs or outputs"
 
 
 def test_a_variable_with_inputs_is_refused() -> None:
-    assert spoilt(put(2, "inputs", [[0, 0, 0]])) == "node 2 ('b'): a variable with inputs"
+    assert corrupt(put(2, "inputs", [[0, 0, 0]])) == "node 2 ('b'): a variable with inputs"
 
 
 def test_variables_of_one_name_and_different_attributes_are_refused() -> None:
@@ -260,8 +260,8 @@ def test_two_operators_may_have_one_name_as_a_block_that_is_called_twice() -> No
     ],
 )
 def test_heads_that_are_not_nodes_are_refused(heads: object, why: str) -> None:
-    assert spoilt(lambda document: document.update(heads=heads)).startswith(why)
-    assert spoilt(lambda document: document.pop("heads")) == "the key 'heads' is missing"
+    assert corrupt(lambda document: document.update(heads=heads)).startswith(why)
+    assert corrupt(lambda document: document.pop("heads")) == "the key 'heads' is missing"
 
 
 # Files
@@ -274,7 +274,7 @@ def test_a_file_is_read_by_its_path(tmp_path: Path) -> None:
     assert facts(SymbolGraph.load(path)) == facts(SymbolGraph.load(str(path))) == facts(parsed)
 
 
-def test_a_file_that_can_t_be_read_is_one_line_with_its_name(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_a_one_line_error_with_its_name(tmp_path: Path) -> None:
     path = tmp_path / "m-symbol.json"
     for content, why in ((None, "No such file or directory"), (b"\xff{}", "not UTF-8 text"), (b"[]", "not an MXNet")):
         if content is not None:

@@ -73,12 +73,12 @@ def test_a_file_of_mxnet_is_written_byte_for_byte(path: Path) -> None:
 
 @every_file
 @pytest.mark.parametrize("change", [SymbolGraph.copy, sorted_again, renamed], ids=["copy", "toposort", "rename"])
-def test_what_changes_nothing_changes_no_byte(path: Path, change: Callable[[SymbolGraph], SymbolGraph]) -> None:
+def test_an_edit_without_effect_changes_no_byte(path: Path, change: Callable[[SymbolGraph], SymbolGraph]) -> None:
     assert change(SymbolGraph.load(path)).to_json().encode() == path.read_bytes()
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.stem != "resnet50"], ids=label)
-def test_edits_that_are_taken_back_change_no_byte(path: Path) -> None:
+def test_reverted_edits_change_no_byte(path: Path) -> None:
     assert without_effect(SymbolGraph.load(path)).to_json().encode() == path.read_bytes()
 
 
@@ -105,7 +105,7 @@ def test_the_graph_equals_what_mxnet_reads(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", BERTS, ids=label)
-def test_a_bert_computes_what_it_did_where_it_was_written(path: Path) -> None:
+def test_a_symbol_of_each_gluonnlp_computes_the_recorded_outputs(path: Path) -> None:
     outputs = compute(renamed(SymbolGraph.load(path)).to_json(), values_for(path))
     for output, values in zip(outputs, expected(path)["outputs"]):
         np.testing.assert_allclose(output, np.asarray(values), atol=2e-5)
@@ -271,7 +271,7 @@ def pairs(text: str) -> object:
         if layout is not of_mxnet_0_8 or "subgraphs" not in path.read_text()
     ],
 )
-def test_another_layout_keeps_what_it_says_and_what_it_computes(path: Path, layout: Callable[[Document], str]) -> None:
+def test_another_json_layout_keeps_content_and_outputs(path: Path, layout: Callable[[Document], str]) -> None:
     text = layout(json.loads(path.read_text()))
     graph = SymbolGraph.parse(text)
     written = graph.to_json()
@@ -349,7 +349,7 @@ def test_a_subgraph_of_another_form_is_written_as_it_was_read(subgraphs: object)
     assert json.loads(SymbolGraph.parse(json.dumps(document)).to_json()) == document
 
 
-def test_a_file_without_a_version_has_none() -> None:
+def test_the_version_of_a_file_without_version_is_none() -> None:
     document = normalised()
     del document["attrs"]
     assert SymbolGraph.parse(json.dumps(document)).mxnet_version is None

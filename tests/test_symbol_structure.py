@@ -68,7 +68,7 @@ def test_an_output_is_named_by_node_and_number(text: str, name: str, index: int)
     assert graph.output(text) == Output(graph.node(name), index)
 
 
-def test_a_node_s_own_name_counts_before_what_it_might_mean() -> None:
+def test_an_exact_name_takes_precedence_over_other_references() -> None:
     x = mx.sym.var("x")
     group = mx.sym.Group([mx.sym.exp(x, name="e"), mx.sym.exp(x, name="e:0"), mx.sym.exp(x, name="e_output")])
     graph = SymbolGraph.parse(group.tojson())
@@ -87,7 +87,7 @@ def test_a_node_s_own_name_counts_before_what_it_might_mean() -> None:
         ("", "^no node is named ''$"),
     ],
 )
-def test_an_unknown_output_is_refused_with_what_may_be_meant(text: str, why: str) -> None:
+def test_an_unknown_output_is_refused_with_suggestions(text: str, why: str) -> None:
     with pytest.raises(UsageError, match=why):
         graph_of("mxnet-1.9.1/ssd").output(text)
 
@@ -121,7 +121,7 @@ def test_consumers_of_one_output_of_several() -> None:
     assert len(graph.consumers(target)) == 4
 
 
-def test_what_a_node_depends_on_and_what_depends_on_it() -> None:
+def test_ancestors_and_descendants_of_a_node() -> None:
     graph = diamond()
 
     def of(*wanted: str) -> set[Node]:

@@ -134,7 +134,7 @@ def test_a_column_number_beyond_the_table_is_an_error(tmp_path: Path, number: st
     assert error_of(path, columns(number)) == f": no column {number}, there are 2: 'text', 'label'"
 
 
-def test_a_column_that_is_not_there_is_said_with_those_that_are(tmp_path: Path) -> None:
+def test_a_missing_column_is_reported_with_the_existing_columns(tmp_path: Path) -> None:
     path = written(tmp_path, "t.tsv", "id\tlabel\na\tyes\n")
     assert error_of(path, columns("body")) == ": no column 'body' (the columns are 'id', 'label')"
 
@@ -206,7 +206,7 @@ def test_two_columns_of_the_wanted_name_are_an_error(tmp_path: Path, kind: str) 
     assert error_of(path) == ": 2 columns are named 'text'"
 
 
-def test_two_columns_of_a_name_that_is_not_read_are_nobody_s_business(tmp_path: Path) -> None:
+def test_repeated_names_of_unread_columns_are_ignored(tmp_path: Path) -> None:
     path = written(tmp_path, "t.tsv", "id\tid\ttext\tlabel\n1\t2\ta\tyes\n")
     assert rows_of(path) == [Row(2, "a", None, "yes")]
 
@@ -312,7 +312,7 @@ def test_a_missing_json_key_is_named_with_its_line(tmp_path: Path) -> None:
     assert error_of(path) == ", line 3: no key 'label'"
 
 
-def test_a_column_number_is_no_json_key(tmp_path: Path) -> None:
+def test_a_column_number_is_not_a_json_key(tmp_path: Path) -> None:
     path = written(tmp_path, "t.jsonl", '{"text": "a", "label": 1}\n')
     assert error_of(path, columns("2")) == (
         ", line 1: no key '2' (JSON Lines have no numbered columns: give --text-column KEY)"
@@ -331,12 +331,12 @@ def test_a_column_number_is_no_json_key(tmp_path: Path) -> None:
     ],
     ids=["array", "string", "tsv", "cut", "deep", "digits"],
 )
-def test_a_line_that_is_no_json_object_is_named(tmp_path: Path, line: str, why: str) -> None:
+def test_a_line_that_is_not_a_json_object_is_named(tmp_path: Path, line: str, why: str) -> None:
     path = written(tmp_path, "t.jsonl", f'{{"text": "a", "label": 1}}\n{line}\n')
     assert error_of(path) == f", line 2: {why}"
 
 
-def test_half_a_surrogate_pair_is_no_text(tmp_path: Path) -> None:
+def test_a_lone_surrogate_is_not_a_valid_text(tmp_path: Path) -> None:
     """JSON can spell it, but no UTF-8 file and no tokenizer can hold it."""
     path = written(tmp_path, "t.jsonl", '{"text": "a", "label": 1}\n{"text": "a \\ud83d b", "label": 1}\n')
     assert error_of(path).startswith(", line 2: ")
@@ -393,7 +393,7 @@ def test_spaces_around_a_label_do_not_make_another_label(tmp_path: Path) -> None
     assert {row.label for row in rows_of(path)} == {"yes"}
 
 
-def test_a_suffix_that_says_nothing_needs_a_format(tmp_path: Path) -> None:
+def test_an_unknown_suffix_needs_a_format(tmp_path: Path) -> None:
     path = written(tmp_path, "t.data", "text\tlabel\na\tyes\n")
     with pytest.raises(UsageError, match=re.escape(f"{path}: unknown suffix '.data'; give --format")):
         list(Table(path, TableFormat()))
@@ -405,7 +405,7 @@ def test_a_given_format_wins_over_the_suffix(tmp_path: Path) -> None:
     assert rows_of(path, TableFormat("tsv")) == [Row(2, "a, b", None, "yes")]
 
 
-def test_a_file_that_can_t_be_opened_is_one_line(tmp_path: Path) -> None:
+def test_a_file_that_can_t_be_opened_is_a_one_line_error(tmp_path: Path) -> None:
     assert error_of(tmp_path / "absent.tsv") == ": No such file or directory"
     folder = tmp_path / "folder.tsv"
     folder.mkdir()
@@ -442,11 +442,11 @@ def test_a_table_is_closed_when_it_was_read_and_when_it_could_not_be(tmp_path: P
 # Labels
 
 
-def test_labels_that_are_all_whole_numbers_are_sorted_as_numbers() -> None:
+def test_integer_labels_are_sorted_as_numbers() -> None:
     assert sorted_labels([Row(1, "a", None, label) for label in ("10", "9", "-1", "10", "0")]) == ("-1", "0", "9", "10")
 
 
-def test_labels_that_are_words_are_sorted_as_words() -> None:
+def test_other_labels_are_sorted_as_strings() -> None:
     assert sorted_labels([Row(1, "a", None, label) for label in ("10", "9", "x")]) == ("10", "9", "x")
 
 

@@ -56,7 +56,7 @@ def test_a_pair_has_types_0_and_1(cli: Cli, paraphrases: Path) -> None:
     assert record["data2"] == 8
 
 
-def test_they_are_the_inputs_that_predict_feeds(
+def test_tokenize_prints_the_inputs_of_predict(
     cli: Cli, classifier: Path, tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bertsym.inference.executors import Executors
@@ -96,7 +96,7 @@ def test_a_table_is_read_as_the_training_table_was(cli: Cli, paraphrases: Path, 
     assert records(cli("tokenize", paraphrases, other, *columns)) == first[1:]
 
 
-def test_truncation_is_told_on_standard_error_as_predict_does(cli: Cli, classifier: Path) -> None:
+def test_truncation_is_reported_on_standard_error_as_by_predict(cli: Cli, classifier: Path) -> None:
     text = ["--text", "happy " * 100]
     result = cli("tokenize", classifier, *text)
     (record,) = records(result)
@@ -115,7 +115,9 @@ def test_an_encoder_takes_texts_and_pairs(cli: Cli, bundles: dict[str, Path], tm
     assert records(cli("tokenize", bundles[output], table)) == pair
 
 
-def test_a_bert_with_another_head_is_told_as_its_origin_was(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_bert_with_another_head_is_tokenised_like_its_origin(
+    cli: Cli, bundles: dict[str, Path], tmp_path: Path
+) -> None:
     tagger = tmp_path / "tagger"
     assert cli("graft", bundles["sequence"], tagger, "--head", "tagging", "--num-classes", 3).code == 0
     text = ["--text", "the cat sat"]
@@ -153,7 +155,7 @@ def test_standard_input_is_a_text_a_line_or_two_for_pairs(classifier: Path, para
         (["none.tsv"], 1, "none.tsv: No such file"),
     ],
 )
-def test_what_is_refused(cli: Cli, classifier: Path, arguments: list[str], code: int, message: str) -> None:
+def test_invalid_calls_are_refused(cli: Cli, classifier: Path, arguments: list[str], code: int, message: str) -> None:
     result = cli("tokenize", classifier, *arguments)
     assert (result.code, result.out) == (code, "")
     assert message in result.error_line
@@ -176,7 +178,7 @@ def test_the_library_does_the_same(classifier: Path, tables: Tables) -> None:
 # The tokenizer of the source
 
 
-def test_texts_are_tokenised_by_the_whole_tokenizer_of_the_source(cli: Cli, tmp_path: Path) -> None:
+def test_texts_are_tokenised_by_the_tokenizer_of_the_source(cli: Cli, tmp_path: Path) -> None:
     """Its added tokens, its pre-tokenizer, its longest word; a long text too."""
     tokens = [*VOCABULARY, "1", "2", "12"]
     described = tokenizer_document(

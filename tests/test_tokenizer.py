@@ -148,7 +148,7 @@ def test_the_vocabulary_of_these_tests_knows_most_of_their_tokens() -> None:
 # The form of an example
 
 
-def test_a_text_stands_between_cls_and_sep() -> None:
+def test_a_text_is_between_cls_and_sep() -> None:
     example = encoded("The cats sat.")
     assert tokens(example) == ["[CLS]", "the", "cat", "##s", "sat", ".", "[SEP]"]
     assert example == Encoded(example.token_ids, [0] * 7, truncated=False, unknown=0)
@@ -259,14 +259,14 @@ def test_of_two_equally_long_texts_the_second_is_shortened_as_in_google_s_bert_a
 
 
 @pytest.mark.parametrize("max_length", [0, 1, 2])
-def test_a_length_without_room_for_a_token_is_an_error(max_length: int) -> None:
+def test_a_length_without_space_for_a_token_is_an_error(max_length: int) -> None:
     with pytest.raises(UsageError, match=f"^max length {max_length} is too short: the minimum is 3$"):
         tokenizer(max_length).encode(["cat"])
     assert tokens(encoded("cat dog", max_length=3)) == ["[CLS]", "cat", "[SEP]"]
 
 
 @pytest.mark.parametrize("max_length", [2, 3, 4])
-def test_a_length_without_room_for_a_token_of_each_text_is_an_error(max_length: int) -> None:
+def test_a_length_without_space_for_a_token_of_each_text_is_an_error(max_length: int) -> None:
     """GluonNLP fails with an IndexError or gives a pair with an empty text."""
     with pytest.raises(UsageError, match=f"^max length {max_length} is too short: the minimum is 5$"):
         tokenizer(max_length).encode(["cat"], ["dog"])
@@ -384,7 +384,7 @@ TWICE = {
     ],
     ids=["RoBERTa", "Sequence", "BERT", "template", "none"],
 )
-def test_texts_and_special_tokens_stand_as_the_template_says(
+def test_texts_and_special_tokens_follow_the_template(
     processor: Any, single: tuple[str, str], pair: tuple[str, str] | None
 ) -> None:
     ids = {"A": TOKENS.index("the"), "B": TOKENS.index("cat"), "C": 3, "S": 4, "M": 5}
@@ -395,7 +395,7 @@ def test_texts_and_special_tokens_stand_as_the_template_says(
             assert example.token_types == [int(number) for number in layout[1].split()]
 
 
-def test_the_room_for_texts_is_what_the_template_leaves() -> None:
+def test_special_tokens_of_the_template_count_towards_the_length() -> None:
     example = templated(ROBERTA, 9).encode(["the cat the cat"], ["cat " * 9])[0]
     assert example.token_types == [0] * 9
     assert example.token_ids.count(4) == 3
@@ -475,6 +475,6 @@ def test_a_pair_without_any_token_on_one_side_is_named_with_its_line(first: str,
     assert failures(rows, tokenizer())[0].startswith("t.tsv, line 4: a text without tokens")
 
 
-def test_half_a_surrogate_pair_is_refused_with_its_line() -> None:
+def test_a_lone_surrogate_is_refused_with_its_line() -> None:
     """It comes from ``--text`` when the terminal's bytes are no UTF-8, and from JSON."""
     assert failures([Row(2, "the cat"), Row(4, "a \udce9 b")], tokenizer())[0].startswith("t.tsv, line 4: ")

@@ -71,7 +71,7 @@ def test_a_finished_head_is_not_trained(cli: Cli, tiny_hf: Path, tmp_path: Path,
         assert f"Error: {prefix}: untrained head: " in refusal(cli(*command))
 
 
-def test_a_grafted_head_is_not_trained_and_the_encoder_below_it_stays_what_it_was(
+def test_a_grafted_head_is_untrained_and_keeps_the_state_of_the_encoder(
     cli: Cli, bundles: dict[str, Path], random_encoder: Path, tmp_path: Path
 ) -> None:
     for name, encoder in (("pretrained", True), ("random", False)):
@@ -96,7 +96,9 @@ def test_a_head_of_another_kind_is_not_trained_even_when_it_is_renamed(
     assert trained(cli, renamed) == (False, None)
 
 
-def test_fine_tuning_trains_what_is_not_frozen(cli: Cli, random_encoder: Path, tables: Tables, tmp_path: Path) -> None:
+def test_fine_tuning_marks_the_unfrozen_parts_as_trained(
+    cli: Cli, random_encoder: Path, tables: Tables, tmp_path: Path
+) -> None:
     for name, options in (("all", []), ("head", ["--freeze-encoder"])):
         out = tmp_path / name
         arguments = ("--train", tables.train, "--dev", tables.dev, "--epochs", 1)

@@ -58,7 +58,7 @@ def test_every_form_and_head_that_is_written_is_allowed() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=label)
-def test_what_mxnet_and_gluonnlp_wrote_is_allowed(path: Path) -> None:
+def test_symbols_of_mxnet_and_gluonnlp_are_allowed(path: Path) -> None:
     graph = SymbolGraph.load(path)
     with allowing("_foreach"):
         check_symbol(graph, "it")
@@ -68,7 +68,7 @@ def test_what_mxnet_and_gluonnlp_wrote_is_allowed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("op", ["_Native", "_NDArray", "Custom", "_CustomFunction", "_CachedOp", "_cvimread"])
-def test_what_could_run_code_or_read_any_memory_is_never_allowed(op: str) -> None:
+def test_operators_that_run_code_or_read_arbitrary_memory_are_forbidden(op: str) -> None:
     assert why(graph_of(op, {"info": "0x41414141"})) == f"it: node 'node' has the operator {op!r}, which is not allowed"
     with pytest.raises(UsageError, match="can't be allowed"), allowing(op):
         pass
@@ -135,7 +135,7 @@ def test_an_output_that_does_not_exist_is_refused(op: str, attrs: dict[str, str]
         ("log_softmax", {"use_length": "True"}, "a log_softmax without the lengths that it uses"),
     ],
 )
-def test_what_mxnet_takes_and_then_reads_elsewhere_is_refused(op: str, attrs: dict[str, str], why_not: str) -> None:
+def test_graphs_that_make_mxnet_read_out_of_bounds_are_refused(op: str, attrs: dict[str, str], why_not: str) -> None:
     assert why(graph_of(op, attrs)) == f"it: node 'node': {why_not}"
 
 
@@ -220,12 +220,12 @@ def params_of(graph: SymbolGraph, **others: np.ndarray[tuple[int, ...], np.dtype
 def test_parameters_have_the_shapes_that_the_graph_implies() -> None:
     graph = some_graph()
     check_params(graph, params_of(graph), "it")
-    spoilt = {
+    corrupted = {
         "bertencoder0_transformer0_proj_weight": ((9, 8), "(8, 8)"),
         "bertencoder0_transformer0_proj_bias": ((8, 1), "(8)"),
         "bertmodel0_word_embed_embedding0_weight": ((30521, 8), "(30522, 8)"),
     }
-    for name, (shape, told) in spoilt.items():
+    for name, (shape, told) in corrupted.items():
         with pytest.raises(ModelError) as caught:
             check_params(graph, params_of(graph, **{name: random_weight(name, shape)}), "it")
         assert str(caught.value).startswith(f"it: parameter {name} has shape {shape}, the graph implies ({told[1:-1]}")

@@ -132,7 +132,7 @@ def test_every_output_is_verified_with_its_shapes_and_differences(
     assert last == f"{bundles[output]}: digests and outputs are right"
 
 
-def test_the_manifest_says_what_was_compared_with_what(bundles: dict[str, Path]) -> None:
+def test_the_manifest_has_the_comparison_and_its_reference(bundles: dict[str, Path]) -> None:
     assert Bundle.open(bundles["cls"]).manifest["verification"] == {
         "engine": "mxnet 1.9.1",
         "reference": "bertsym float64",
@@ -167,7 +167,7 @@ def test_a_classifier_is_verified_with_its_training_symbol(cli: Cli, classifier:
     assert loaders.count("train symbol") == 4
 
 
-def test_a_position_table_shorter_than_the_lengths_of_the_check_is_no_obstacle(tmp_path: Path, tables: Tables) -> None:
+def test_a_short_position_table_can_be_verified(tmp_path: Path, tables: Tables) -> None:
     weights = hugging_face_weights()
     name = "embeddings.position_embeddings.weight"
     weights[name] = np.ascontiguousarray(weights[name][:12])
@@ -240,7 +240,7 @@ def test_weights_that_are_not_the_sources_are_found_where_the_source_is_known(bu
         verify_bundle(bundle, params, DEFAULT_RTOL, (16, 40), "here")
 
 
-def test_an_export_is_compared_with_its_source_and_not_with_what_was_written(
+def test_an_export_is_compared_with_its_source_and_not_with_its_own_file(
     cli: Cli, tiny_hf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query, key = (f"{LAYER}_dotproductselfattentioncell0_{part}_weight" for part in ("query", "key"))
@@ -281,7 +281,7 @@ def test_a_missing_file_is_named(cli: Cli, copied: Path, name: str) -> None:
     assert str(file_of(copied, name)) in refusal(cli("verify", copied))
 
 
-def test_a_prefix_without_a_manifest_is_no_bundle(cli: Cli, copied: Path) -> None:
+def test_a_prefix_without_a_manifest_is_not_a_bundle(cli: Cli, copied: Path) -> None:
     file_of(copied, "manifest.json").unlink()
     assert f"{copied} is not a bundle: {copied.name}-manifest.json does not exist" in refusal(cli("verify", copied))
 

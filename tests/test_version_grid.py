@@ -63,7 +63,7 @@ def test_a_refusal_must_name_what_is_missing() -> None:
     assert arange == table.Cell("refused: _contrib_arange_like")
 
 
-def test_a_crash_is_no_refusal() -> None:
+def test_a_crash_does_not_count_as_a_refusal() -> None:
     assert cell("1.4.1", "outputs", crashed="exit code 255").failed
 
 
@@ -85,7 +85,7 @@ def test_a_known_fault_excuses_nothing_else() -> None:
     assert table.judge({"outputs": 4e-4}, "outputs", without_gelu).failed
 
 
-def test_nothing_is_excused_in_the_mxnet_that_a_symbol_was_made_for() -> None:
+def test_no_fault_is_excused_in_the_target_mxnet() -> None:
     assert cell("1.5.1", "gradients", target="1.5", gradients=160.0).failed
     assert not cell("1.7.0", "outputs", target="1.5", outputs=4e-4).failed
 
@@ -104,7 +104,7 @@ def test_a_square_shows_its_worst_cell_and_the_verdict_counts_the_squares() -> N
 # The processes
 
 
-def test_a_crash_is_told_and_the_next_job_still_answered(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_crash_is_reported_and_the_next_job_runs(bundles: dict[str, Path], tmp_path: Path) -> None:
     symbol = Path(f"{bundles['cls']}-symbol.json")
     document = json.loads(symbol.read_text())
     document["heads"][0][1] = 100_000  # MXNet reads an output that the node does not have
@@ -127,7 +127,7 @@ def test_a_crash_is_told_and_the_next_job_still_answered(bundles: dict[str, Path
     assert found[4]["outputs"] > 0
 
 
-def test_the_mxnet_that_answers_must_be_the_one_that_was_asked(tmp_path: Path) -> None:
+def test_the_imported_mxnet_must_be_the_requested_one(tmp_path: Path) -> None:
     said = {"mxnet": "1.5.1", "library": str(tmp_path / "mxnet" / "libmxnet.so")}
     grid.check_library("1.5.1.post0", tmp_path, said)
     for version, folder in (("1.4.1", tmp_path), ("1.5.1.post0", tmp_path / "other")):
@@ -135,7 +135,7 @@ def test_the_mxnet_that_answers_must_be_the_one_that_was_asked(tmp_path: Path) -
             grid.check_library(version, folder, said)
 
 
-def test_a_wheel_that_cannot_be_had_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_of_a_wheel_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(grid.DownloadError, match=r"can't download mxnet 1\.4\.1: "):
@@ -147,7 +147,7 @@ def test_a_wheel_that_cannot_be_had_leaves_nothing(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.slow
-def test_every_form_does_in_every_mxnet_what_is_said_of_it(tiny_hf: Path) -> None:
+def test_every_form_behaves_as_documented_in_every_mxnet(tiny_hf: Path) -> None:
     try:
         for version in grid.VERSIONS:
             grid.unpack_wheel(version, grid.CACHE)

@@ -98,14 +98,14 @@ def test_a_vocabulary_that_gluonnlp_wrote_is_read_with_its_ids(tmp_path: Path) -
 # What is refused
 
 
-def test_a_token_that_stands_twice_is_named_with_both_ids(tmp_path: Path) -> None:
+def test_a_repeated_token_is_named_with_both_ids(tmp_path: Path) -> None:
     path = tmp_path / "vocab.txt"
     path.write_text("\n".join([*VOCABULARY, "new", "cat"]) + "\n")
     first, second = VOCABULARY.index("cat"), len(VOCABULARY) + 1
     assert error_of(path) == f"vocabulary: token 'cat' is repeated, at ids {first} and {second}"
 
 
-def test_a_token_that_stands_twice_in_the_json_is_refused(tmp_path: Path) -> None:
+def test_a_repeated_token_in_the_json_is_refused(tmp_path: Path) -> None:
     """GluonNLP's own reader takes it."""
     path = tmp_path / "vocab.json"
     path.write_text(json.dumps({"idx_to_token": [*VOCABULARY, "cat"]}))
@@ -160,7 +160,7 @@ def test_another_json_is_refused(tmp_path: Path, content: str, why: str) -> None
     assert error_of(path).startswith(why)
 
 
-def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_file_is_a_one_line_error(tmp_path: Path) -> None:
     assert error_of(tmp_path / "vocab.txt") == "No such file or directory"
 
 
