@@ -264,7 +264,7 @@ def test_an_error_of_mxnet_is_shortened_to_its_first_line(language: str, copy: P
 
 
 @each_of_the_c_api
-@pytest.mark.parametrize(("content", "what"), [(None, "is no file"), ("a text", "is no libmxnet.so")])
+@pytest.mark.parametrize(("content", "what"), [(None, "is not a file"), ("a text", "is not a libmxnet.so")])
 def test_a_missing_program_is_a_one_line_error_with_exit_code_3(
     language: str, content: str | None, what: str, tmp_path: Path, classifier: Path
 ) -> None:

@@ -156,7 +156,7 @@ def test_a_missing_library_is_a_one_line_error_with_exit_code_3(
     variables = {**os.environ, "LIBMXNET": str(tmp_path / "libmxnet.so")}
     result = subprocess.run(command, input="", capture_output=True, text=True, check=False, env=variables, timeout=60)
     assert (result.returncode, result.stdout) == (3, "")
-    assert result.stderr == f"error: missing: LIBMXNET={tmp_path}/libmxnet.so is no file\n"
+    assert result.stderr == f"error: missing: LIBMXNET={tmp_path}/libmxnet.so is not a file\n"
 
 
 def test_clojure_replaces_no_bundle(bundles: dict[str, Path], train_rows: Path) -> None:

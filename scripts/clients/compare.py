@@ -1,4 +1,4 @@
-"""Compare what a client printed with the expected table: compare.py PRINTED EXPECTED; says how much it differs."""
+"""Compare the output of a client with the expected table and print the difference: compare.py PRINTED EXPECTED."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TOLERANCE = 1e-5
 
 
 def compare(printed: str, expected: str) -> float:
-    """The largest difference of a probability; raises ValueError when anything else differs."""
+    """Return the largest difference of a probability; raises ValueError if anything else differs."""
     rows, expected_rows = ([line.split("\t") for line in text.splitlines()] for text in (printed, expected))
     if len(rows) != len(expected_rows):
         raise ValueError(f"{len(rows)} lines, expected {len(expected_rows)}")

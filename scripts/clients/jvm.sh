@@ -1,10 +1,10 @@
-# Sourced by the clients on the JVM: jars from Maven Central, classes, and java with the libmxnet.so that was found.
+# Sourced by the JVM clients: fetches jars from Maven Central, builds classes, and starts java with libmxnet.so.
 
 . "$(dirname "${BASH_SOURCE[0]}")/libmxnet.sh"
 
 COPY_JARS=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
 
-# class_path FOLDER [SOURCE.java...]: the jars of FOLDER/pom.xml and the classes of the sources. Both are made once,
+# class_path FOLDER [SOURCE.java...]: the jars of FOLDER/pom.xml and the classes of the sources. Both are built once,
 # and again when one of these files has changed.
 class_path() {
     local build pom=$1/pom.xml stamp error
@@ -31,8 +31,8 @@ start_java() {
     home=$(dirname "$(dirname "$(realpath "$(command -v java)")")")
     LIBMXNET=$(find_libmxnet) || exit 3
     export LIBMXNET
-    # MXNet 1.4 takes the JVM's handler of SIGSEGV away, which the JVM needs; libjsig keeps both.
+    # MXNet 1.4 replaces the SIGSEGV handler that the JVM needs; libjsig keeps both.
     [ ! -f "$home/lib/libjsig.so" ] || export LD_PRELOAD="$home/lib/libjsig.so"
-    # Quick to start, which matters more here than the JVM's best code.
+    # A fast start matters more here than optimised code.
     exec java -XX:TieredStopAtLevel=1 -Djna.encoding=UTF-8 -Dfile.encoding=UTF-8 -cp "$@"
 }

@@ -4,13 +4,13 @@
 
 _clients=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-# missing TEXT: say what is missing and how to get it.
+# missing TEXT: report what is missing and how to get it.
 missing() {
     echo "error: missing: $*" >&2
     exit 3
 }
 
-# need COMMAND HOW: stop unless a command is there.
+# need COMMAND HOW: exit unless a command exists.
 need() {
     command -v "$1" >/dev/null 2>&1 || missing "$1; $2"
 }
@@ -25,14 +25,14 @@ build_folder() {
 find_libmxnet() {
     local python found
     if [ -n "${LIBMXNET:-}" ]; then
-        [ -f "$LIBMXNET" ] || missing "LIBMXNET=$LIBMXNET is no file"
-        # A plain word here, before each language says it in its own way.
-        grep -aq MXGetLastError "$LIBMXNET" || missing "LIBMXNET=$LIBMXNET is no libmxnet.so"
+        [ -f "$LIBMXNET" ] || missing "LIBMXNET=$LIBMXNET is not a file"
+        # Checked here, so that every language has the same message.
+        grep -aq MXGetLastError "$LIBMXNET" || missing "LIBMXNET=$LIBMXNET is not a libmxnet.so"
         realpath "$LIBMXNET"
         return
     fi
     for python in "$_clients/../../.venv/bin/python" python3; do
-        # Found and not imported: an old mxnet fails on a new numpy, its library does not.
+        # Found without import, because an old mxnet can't be imported with a new numpy.
         found=$("$python" 2>/dev/null -c '
 import importlib.util, os
 print(os.path.join(importlib.util.find_spec("mxnet").submodule_search_locations[0], "libmxnet.so"))') || continue
@@ -48,7 +48,7 @@ fetch_libmxnet() {
     [ -x "$python" ] || python=python3
     folder=$(build_folder "libmxnet-$1") || exit 3
     if [ ! -f "$folder/libmxnet.so" ]; then
-        # With .*, since some releases have only a .postN. A folder appears whole or not at all.
+        # With .*, because some releases exist only as .postN. The folder is created atomically.
         (
             download=$(mktemp -d "$folder.XXXXXX") && trap 'rm -rf "$download"' EXIT &&
                 "$python" -m pip --disable-pip-version-check download --quiet --no-deps --only-binary :all: \

@@ -1,10 +1,10 @@
-/* Predict with a bundle of bertsym by MXNet's C predict API: predict MODEL [INPUTS]
+/* Predict with a bertsym bundle through MXNet's C predict API: predict MODEL [INPUTS]
  *
- * INPUTS is what `bertsym tokenize` prints, a JSON object a line. The library is the one that the environment
- * variable LIBMXNET names; it is opened at run time, so that one program works with every MXNet from 1.4 on.
+ * INPUTS is the output of `bertsym tokenize`, one JSON object per line. The environment variable LIBMXNET names the
+ * library, which is opened at run time, so that one program works with every MXNet from 1.4 on.
  */
 #define _POSIX_C_SOURCE 200809L
-/* The header of MXNet >= 1.6 needs these three before it. */
+/* The header of MXNet >= 1.6 needs these three includes before it. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,7 +33,7 @@ static struct {
     int (*output_shape)(PredictorHandle, mx_uint index, mx_uint **shape, mx_uint *dimensions);
     int (*output)(PredictorHandle, mx_uint index, mx_float *data, mx_uint size);
     int (*release)(PredictorHandle);
-    int (*wait_all)(void); /* of c_api.h */
+    int (*wait_all)(void); /* in c_api.h */
 } mxnet;
 
 typedef struct {
@@ -70,7 +70,7 @@ static char *joined(const char *prefix, const char *name) {
     return path;
 }
 
-/* MXNet's message holds its stack after the first line. */
+/* MXNet's message has a stack trace after the first line. */
 static void check(int code, const char *what) {
     if (code != 0) {
         const char *message = mxnet.last_error();
@@ -129,20 +129,20 @@ static json_t *read_json(const char *prefix, const char *name) {
     return document;
 }
 
-/* The content of a file that has the size and the SHA-256 of the manifest. */
+/* Read a file whose size and SHA-256 must be those of the manifest. */
 static Bytes read_checked(const char *prefix, const char *name, json_t *manifest) {
     char *path = joined(prefix, name), hexadecimal[2 * EVP_MAX_MD_SIZE + 1];
     const char *expected;
     json_int_t size;
     if (json_unpack(manifest, "{s:{s:{s:s, s:I}}}", "files", name, "sha256", &expected, "size", &size) != 0)
-        fail("%s-manifest.json: does not tell size and SHA-256 of %s", prefix, name);
+        fail("%s-manifest.json: does not have size and SHA-256 of %s", prefix, name);
     Bytes bytes = read_file(path);
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned int length;
     if (!EVP_Digest(bytes.data, bytes.size, digest, &length, EVP_sha256(), NULL)) fail("SHA-256 is not available");
     for (unsigned int i = 0; i < length; i++) snprintf(hexadecimal + 2 * i, 3, "%02x", digest[i]);
     if ((json_int_t)bytes.size != size || strcmp(hexadecimal, expected) != 0)
-        fail("%s: not the file of the manifest: size or SHA-256 differ", path);
+        fail("%s: differs from the manifest in size or SHA-256", path);
     free(path);
     return bytes;
 }
@@ -154,7 +154,7 @@ static json_t *read_manifest(const char *prefix) {
     return manifest;
 }
 
-/* The signature; refuses a head that was never trained, whose output is noise, and tasks other than classification. */
+/* Read the signature; refuse an untrained head, whose output is noise, and tasks other than classification. */
 static json_t *read_signature(const char *prefix, json_t *manifest) {
     Bytes text = read_checked(prefix, "signature.json", manifest);
     json_t *signature = json_loadb(text.data, text.size, 0, NULL);
@@ -188,15 +188,15 @@ static json_t *read_rows(const char *path) {
     return rows;
 }
 
-/* A whole number from low on; MXNet computes with float32. */
-static json_int_t whole_number(json_t *value, json_int_t low, json_int_t high, const char *name, size_t row) {
+/* Check an integer; MXNet computes with float32. */
+static json_int_t check_integer(json_t *value, json_int_t low, json_int_t high, const char *name, size_t row) {
     if (!json_is_integer(value) || json_integer_value(value) < low || json_integer_value(value) > high)
-        fail("row %zu: %s holds something else than whole numbers from %lld to %lld", row + 1, name, (long long)low,
+        fail("row %zu: %s must have integers from %lld to %lld", row + 1, name, (long long)low,
              (long long)high);
     return json_integer_value(value);
 }
 
-/* The length of a row's lists, which valid_length must not exceed: MXNet would read outside of its memory. */
+/* The length of a row's lists; a larger valid_length would make MXNet read out of bounds. */
 static size_t check_row(json_t *row, size_t number, const Input *inputs, size_t count) {
     size_t length = 0;
     for (size_t i = 0; i < count; i++) {
@@ -209,12 +209,12 @@ static size_t check_row(json_t *row, size_t number, const Input *inputs, size_t 
             if (size == 0 || (length && size != length))
                 fail("row %zu: lists of different lengths, or empty", number + 1);
             length = size;
-            json_array_foreach(value, position, item) whole_number(item, 0, 1 << 24, inputs[i].name, number);
+            json_array_foreach(value, position, item) check_integer(item, 0, 1 << 24, inputs[i].name, number);
         }
     }
     for (size_t i = 0; i < count; i++)
         if (!inputs[i].is_list)
-            whole_number(json_object_get(row, inputs[i].name), 1, (json_int_t)length, inputs[i].name, number);
+            check_integer(json_object_get(row, inputs[i].name), 1, (json_int_t)length, inputs[i].name, number);
     return length;
 }
 
@@ -233,7 +233,7 @@ static size_t read_inputs(json_t *signature, Input *inputs, size_t *fixed_length
     return json_array_size(tensors);
 }
 
-/* Fill float arrays (rows, length) with zeros at the padding, and (rows). */
+/* Fill float arrays (rows, length) with zeros in the padding, and (rows). */
 static void fill(Input *input, json_t *rows, size_t length) {
     size_t number, position;
     json_t *row, *item;
@@ -267,7 +267,7 @@ static PredictorHandle create(Bytes symbol, Bytes params, const Input *inputs, s
     return predictor;
 }
 
-/* Only of a classifier the columns have names. */
+/* Only the columns of a classifier have names. */
 static void print_rows(json_t *signature, const float *values, size_t rows, size_t columns) {
     json_t *names = json_object_get(signature, "class_names"), *name;
     const char *kind = json_string_value(json_object_get(signature, "kind"));
@@ -329,7 +329,7 @@ int main(int argc, char **argv) {
     check(mxnet.output(predictor, 0, values, size), "MXPredGetOutput");
     print_rows(signature, values, batch, size / batch);
     check(mxnet.release(predictor), "MXPredFree");
-    /* MXNet frees in threads of its own: an exit meanwhile would now and then abort or hang. */
+    /* MXNet frees memory in its own threads: an exit meanwhile would sometimes abort or hang. */
     check(mxnet.wait_all(), "MXNDArrayWaitAll");
     if (fflush(stdout) != 0) fail("standard output: %s", strerror(errno));
     return 0;

@@ -1,9 +1,9 @@
-// Predict with a bundle of bertsym by MXNet's C predict API, from C++17: predict MODEL [INPUTS]
+// Predict with a bertsym bundle through MXNet's C predict API, from C++17: predict MODEL [INPUTS]
 //
-// INPUTS is what `bertsym tokenize` prints, a JSON object a line. The library is the one that the environment
-// variable LIBMXNET names; it is opened at run time, so that one program works with every MXNet from 1.4 on.
+// INPUTS is the output of `bertsym tokenize`, one JSON object per line. The environment variable LIBMXNET names the
+// library, which is opened at run time, so that one program works with every MXNet from 1.4 on.
 
-// The header of MXNet >= 1.6 needs these three before it.
+// The header of MXNet >= 1.6 needs these three includes before it.
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -53,12 +53,12 @@ public:
     decltype(&MXPredFree) release = find<decltype(&MXPredFree)>("MXPredFree");
     int (*wait_all)() = find<int (*)()>("MXNDArrayWaitAll");  // of c_api.h
 
-    // MXNet frees in threads of its own: an exit meanwhile would now and then abort or hang.
+    // MXNet frees memory in its own threads: an exit meanwhile would sometimes abort or hang.
     ~Library() { wait_all(); }
     Library(const Library &) = delete;
     Library &operator=(const Library &) = delete;
 
-    // MXNet's message holds its stack after the first line.
+    // MXNet's message has a stack trace after the first line.
     void check(int code, const char *what) const {
         if (code == 0) return;
         std::string message = last_error();
@@ -100,12 +100,12 @@ std::string sha256(const std::string &bytes) {
     return text;
 }
 
-// The content of a file that has the size and the SHA-256 of the manifest.
+// Read a file whose size and SHA-256 must be those of the manifest.
 std::string read_checked(const std::string &prefix, const std::string &name, const json &manifest) {
     const json &entry = manifest.at("files").at(name);
     std::string bytes = read_file(prefix + "-" + name);
     if (bytes.size() != entry.at("size") || sha256(bytes) != entry.at("sha256"))
-        throw Error(prefix + "-" + name + ": not the file of the manifest: size or SHA-256 differ");
+        throw Error(prefix + "-" + name + ": differs from the manifest in size or SHA-256");
     return bytes;
 }
 
@@ -117,7 +117,7 @@ json read_manifest(const std::string &prefix) {
     return manifest;
 }
 
-// The signature; refuses a head that was never trained, whose output is noise, and tasks other than classification.
+// Read the signature; refuse an untrained head, whose output is noise, and tasks other than classification.
 json read_signature(const std::string &prefix, const json &manifest) {
     json signature = parsed(read_checked(prefix, "signature.json", manifest), prefix + "-signature.json");
     if (signature.at("trained") == false && signature.at("kind") != "encoder")
@@ -132,7 +132,7 @@ json read_signature(const std::string &prefix, const json &manifest) {
 struct Input {
     std::string name;
     bool is_list;
-    std::size_t fixed_length;  // 0 where it is free
+    std::size_t fixed_length;  // 0 if it is free
     std::vector<mx_uint> shape{};
     std::vector<float> values{};
 };
@@ -161,11 +161,11 @@ std::vector<json> read_rows(std::istream &stream) {
 
 void check_number(const json &value, std::size_t low, std::size_t high, const std::string &name) {
     if (!value.is_number_unsigned() || value.get<std::size_t>() < low || value.get<std::size_t>() > high)
-        throw Error(name + " holds something else than whole numbers from " + std::to_string(low) + " to " +
+        throw Error(name + " must have integers from " + std::to_string(low) + " to " +
                     std::to_string(high));
 }
 
-// The length of a row's lists, which valid_length must not exceed: MXNet would read outside of its memory.
+// The length of a row's lists; a larger valid_length would make MXNet read out of bounds.
 std::size_t check_row(const json &row, const std::vector<Input> &inputs) {
     std::size_t length = 0;
     for (const Input &input : inputs) {
@@ -182,7 +182,7 @@ std::size_t check_row(const json &row, const std::vector<Input> &inputs) {
     return length;
 }
 
-// The length of the batch: of its longest row, or the only one that the symbol takes.
+// The length of the batch: that of its longest row, or the fixed length of the symbol.
 std::size_t batch_length(const std::vector<json> &rows, const std::vector<Input> &inputs, const json &signature) {
     std::size_t fixed = 0, longest = 0;
     for (const Input &input : inputs) fixed = std::max(fixed, input.fixed_length);
@@ -200,7 +200,7 @@ std::size_t batch_length(const std::vector<json> &rows, const std::vector<Input>
     return fixed ? fixed : longest;
 }
 
-// Give the input its values, with zeros at the padding.
+// Fill the input, with zeros in the padding.
 void fill(Input &input, const std::vector<json> &rows, std::size_t length) {
     input.shape = {static_cast<mx_uint>(rows.size())};
     if (input.is_list) input.shape.push_back(static_cast<mx_uint>(length));
@@ -215,7 +215,7 @@ void fill(Input &input, const std::vector<json> &rows, std::size_t length) {
     }
 }
 
-// The numbers of the first output.
+// The elements of the first output.
 std::vector<float> forward(const Library &mxnet, const std::string &symbol, const std::string &params,
                            const std::vector<Input> &inputs) {
     std::vector<const char *> names;
@@ -247,7 +247,7 @@ std::vector<float> forward(const Library &mxnet, const std::string &symbol, cons
 void print_rows(const json &signature, const std::vector<float> &values, std::size_t rows) {
     std::size_t columns = values.size() / rows;
     std::vector<std::string> names;
-    // Only of a classifier the columns have names.
+    // Only the columns of a classifier have names.
     if (signature.at("kind") == "classifier") {
         names = signature.at("class_names").get<std::vector<std::string>>();
         if (names.size() != columns)

@@ -1,7 +1,7 @@
-// Predict with a bundle of bertsym by MXNet's C predict API: node predict.js MODEL [INPUTS]
+// Predict with a bertsym bundle through MXNet's C predict API: node predict.js MODEL [INPUTS]
 //
-// INPUTS is what `bertsym tokenize` prints, a JSON object a line. The library is the one that the environment
-// variable LIBMXNET names; koffi calls its functions.
+// INPUTS is the output of `bertsym tokenize`, one JSON object per line. The environment variable LIBMXNET names the
+// library; koffi calls its functions.
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import koffi from "koffi";
@@ -29,13 +29,13 @@ function parse(text, where) {
   return document;
 }
 
-// The content of a file that has the size and the SHA-256 of the manifest.
+// Read a file whose size and SHA-256 must be those of the manifest.
 function readChecked(prefix, name, manifest) {
   const entry = manifest.files?.[name];
   if (!entry) throw new DataError(`${prefix}-manifest.json: does not list ${name}`);
   const bytes = readFile(`${prefix}-${name}`);
   if (bytes.length !== entry.size || createHash("sha256").update(bytes).digest("hex") !== entry.sha256) {
-    throw new DataError(`${prefix}-${name}: not the file of the manifest: size or SHA-256 differ`);
+    throw new DataError(`${prefix}-${name}: differs from the manifest in size or SHA-256`);
   }
   return bytes;
 }
@@ -48,7 +48,7 @@ function readManifest(prefix) {
   return manifest;
 }
 
-// The signature; refuses a head that was never trained, whose output is noise, and tasks other than classification.
+// Read the signature; refuse an untrained head, whose output is noise, and tasks other than classification.
 function readSignature(prefix, manifest) {
   const signature = parse(readChecked(prefix, "signature.json", manifest).toString(), `${prefix}-signature.json`);
   if (signature.trained === false && signature.kind !== "encoder") {
@@ -68,11 +68,11 @@ function readRows(path) {
 
 function checkNumbers(values, low, high, name) {
   if (!values.every((value) => Number.isInteger(value) && value >= low && value <= high)) {
-    throw new DataError(`${name} holds something else than whole numbers from ${low} to ${high}`);
+    throw new DataError(`${name} must have integers from ${low} to ${high}`);
   }
 }
 
-// The length of a row's lists, which valid_length must not exceed: MXNet would read outside of its memory.
+// The length of a row's lists; a larger valid_length would make MXNet read out of bounds.
 function checkRow(row, inputs) {
   let length = 0;
   for (const { name, isList } of inputs) {
@@ -91,7 +91,7 @@ function checkRow(row, inputs) {
   return length;
 }
 
-// The length of the batch: of its longest row, or the only one that the symbol takes.
+// The length of the batch: that of its longest row, or the fixed length of the symbol.
 function batchLength(rows, inputs, signature) {
   const fixed = inputs.map(({ shape }) => shape[1]).find(Number.isInteger);
   const limit = fixed ?? signature.max_length ?? Infinity;
@@ -108,7 +108,7 @@ function batchLength(rows, inputs, signature) {
   return fixed ?? lengths.reduce((longest, length) => Math.max(longest, length));
 }
 
-// The input's float32 values, with zeros at the padding.
+// The float32 elements of the input, with zeros in the padding.
 function filled({ name, isList }, rows, length) {
   if (!isList) return Float32Array.from(rows, (row) => row[name]);
   const values = new Float32Array(rows.length * length);
@@ -125,7 +125,7 @@ function openMxnet(path) {
       const native = library.func(prototype);
       return (...values) => {
         if (native(...values) === 0) return;
-        // MXNet's message holds its stack after the first line.
+        // MXNet's message has a stack trace after the first line.
         throw new DataError(`${native.info.name}: ${lastError().split("\n")[0]}`);
       };
     };
@@ -148,14 +148,14 @@ function openMxnet(path) {
   }
 }
 
-// The numbers of the first output.
+// The elements of the first output.
 function forward(symbol, params, inputs, rows, length) {
   if (params.length >= 2 ** 31) throw new DataError("MXPredCreate takes no more than 2 GiB of parameters");
   const mxnet = openMxnet(process.env.LIBMXNET);
   try {
     return outputOf(mxnet, symbol, params, inputs, rows, length);
   } finally {
-    // MXNet frees in threads of its own: an exit meanwhile would now and then abort or hang.
+    // MXNet frees memory in its own threads: an exit meanwhile would sometimes abort or hang.
     mxnet.waitAll();
   }
 }
@@ -203,7 +203,7 @@ function shown(value) {
 
 function printRows(signature, values, count) {
   const columns = values.length / count;
-  // Only of a classifier the columns have names.
+  // Only the columns of a classifier have names.
   const names = signature.kind === "classifier" ? signature.class_names : null;
   if (names && names.length !== columns) {
     throw new DataError(`${names.length} class names but ${columns} probabilities`);

@@ -1,8 +1,8 @@
 #!/usr/bin/env perl
-# Predict with a bundle of bertsym by MXNet's C predict API: predict.pl MODEL [INPUTS]
+# Predict with a bertsym bundle through MXNet's C predict API: predict.pl MODEL [INPUTS]
 #
-# INPUTS is what `bertsym tokenize` prints, a JSON object a line. The library is the one that the environment
-# variable LIBMXNET names. AI::MXNet is not needed.
+# INPUTS is the output of `bertsym tokenize`, one JSON object per line. The environment variable LIBMXNET names the
+# library. AI::MXNet is not needed.
 use v5.20;
 use strict;
 use warnings;
@@ -29,12 +29,12 @@ sub parse {
     return $document;
 }
 
-# The content of a file that has the size and the SHA-256 of the manifest.
+# Read a file whose size and SHA-256 must be those of the manifest.
 sub read_checked {
     my ($prefix, $name, $manifest) = @_;
     my $entry = $manifest->{files}{$name} or fail("$prefix-manifest.json: does not list $name");
     my $bytes = read_file("$prefix-$name");
-    fail("$prefix-$name: not the file of the manifest: size or SHA-256 differ")
+    fail("$prefix-$name: differs from the manifest in size or SHA-256")
         if length($bytes) != $entry->{size} || sha256_hex($bytes) ne $entry->{sha256};
     return $bytes;
 }
@@ -47,7 +47,7 @@ sub read_manifest {
     return $manifest;
 }
 
-# The signature; refuses a head that was never trained, whose output is noise, and tasks other than classification.
+# Read the signature; refuse an untrained head, whose output is noise, and tasks other than classification.
 sub read_signature {
     my ($prefix, $manifest) = @_;
     my $signature = parse(read_checked($prefix, 'signature.json', $manifest), "$prefix-signature.json");
@@ -70,12 +70,12 @@ sub read_rows {
 sub check_numbers {
     my ($row, $name, $low, $high, @values) = @_;
     for (@values) {
-        fail("row $row: $name holds something else than whole numbers from $low to $high")
+        fail("row $row: $name must have integers from $low to $high")
             unless defined && !ref && /^[0-9]{1,9}\z/a && $_ >= $low && $_ <= $high;
     }
 }
 
-# The length of a row's lists, which valid_length must not exceed: MXNet would read outside of its memory.
+# The length of a row's lists; a larger valid_length would make MXNet read out of bounds.
 sub check_row {
     my ($row, $number, $inputs) = @_;
     my $length;
@@ -92,7 +92,7 @@ sub check_row {
     return $length;
 }
 
-# The length of the batch: of its longest row, or the only one that the symbol takes.
+# The length of the batch: that of its longest row, or the fixed length of the symbol.
 sub batch_length {
     my ($rows, $inputs, $signature) = @_;
     my ($fixed) = grep { defined && /^[0-9]+\z/a } map { $_->{shape}[1] } @$inputs;
@@ -105,7 +105,7 @@ sub batch_length {
     return $fixed // max(@lengths);
 }
 
-# The input's float32 values, with zeros at the padding.
+# The float32 elements of the input, with zeros in the padding.
 sub packed {
     my ($input, $rows, $length) = @_;
     my @values = map { $_->{ $input->{name} } } @$rows;
@@ -132,7 +132,7 @@ sub open_mxnet {
         my $name = $_;
         $name => eval { $ffi->function($name, @{ $types{$name} }) } // fail("$path: has no $name, or can't be loaded")
     } keys %types;
-    # MXNet's message holds its stack after the first line.
+    # MXNet's message has a stack trace after the first line.
     my $call = sub {
         my ($name, @arguments) = @_;
         return if $functions{$name}->call(@arguments) == 0;
@@ -146,7 +146,7 @@ sub open_mxnet {
 # The address of a string's bytes, which it must outlive.
 sub address { return (scalar_to_buffer($_[0]))[0] }
 
-# The numbers of the first output.
+# The elements of the first output.
 sub forward {
     my ($symbol, $params, $inputs, $rows, $length) = @_;
     my ($ffi, $call) = open_mxnet();
@@ -172,7 +172,7 @@ sub forward {
     my $output = "\0" x (4 * $size);
     $call->('MXPredGetOutput', $predictor, 0, address($output), $size);
     $call->('MXPredFree', $predictor);
-    # MXNet frees in threads of its own: an exit meanwhile would now and then abort or hang.
+    # MXNet frees memory in its own threads: an exit meanwhile would sometimes abort or hang.
     $call->('MXNDArrayWaitAll');
     return unpack('f*', $output);
 }
@@ -180,7 +180,7 @@ sub forward {
 sub print_rows {
     my ($signature, $count, @values) = @_;
     my $columns = @values / $count;
-    # Only of a classifier the columns have names.
+    # Only the columns of a classifier have names.
     my @names = $signature->{kind} eq 'classifier' ? @{ $signature->{class_names} } : ();
     fail(scalar(@names), " class names but $columns probabilities") if @names && @names != $columns;
     binmode STDOUT, ':encoding(UTF-8)';

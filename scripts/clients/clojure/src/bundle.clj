@@ -26,7 +26,7 @@
     (when-not (.isFile file)
       (fail file ": no such file"))
     (when-not (and (= (.length file) (expected "size")) (= (sha256 file) (expected "sha256")))
-      (fail file ": is not the file of " prefix "-manifest.json"))))
+      (fail file ": differs from " prefix "-manifest.json"))))
 
 (defn open
   "The signature of the bundle at a prefix, whose files are those of its manifest. A head that was never trained is
@@ -67,14 +67,14 @@
         (fault "the lists differ in length"))
       (when (> (first lengths) longest)
         (fault (first lengths) " tokens, but the model takes no more than " longest))
-      ;; MXNet reads outside of its memory otherwise.
+      ;; Otherwise MXNet reads out of bounds.
       (doseq [{:strs [name]} (remove sequence-input? inputs)]
         (when-not (<= 1 (row name) (first lengths))
           (fault name " is " (row name) ", not from 1 to " (first lengths)))))
     (with-meta row {:line number})))
 
 (defn rows
-  "The rows of JSON Lines, checked; their metadata tell the line."
+  "The checked rows of JSON Lines; their metadata have the line."
   [reader signature]
   (let [parse (fn [number line]
                 (let [row (try (json/read-str line)
@@ -102,7 +102,7 @@
   (String/format java.util.Locale/ROOT "%.9g" (to-array [(double value)])))
 
 (defn print-table
-  "Labels and probabilities as `bertsym predict` prints them; without class names the numbers alone."
+  "Labels and probabilities as `bertsym predict` prints them; without class names only the numbers."
   [class-names outputs]
   (when (seq class-names)
     (println (string/join "\t" (cons "label" (map #(str "p(" % ")") class-names)))))

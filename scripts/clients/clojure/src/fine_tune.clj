@@ -16,7 +16,7 @@
     (sym/softmax-output "softmax" {:data data})))
 
 (defn- check-base
-  "What the classifier would misread: another head, or every token of the sequence, flattened."
+  "Refuses an unsuitable base: one with a head, or with the output sequence, which would be flattened."
   [signature prefix]
   (when-not (and (= "encoder" (signature "kind"))
                  (= 2 (count (get-in signature ["outputs" 0 "shape"]))))
@@ -28,7 +28,7 @@
     (bundle/fail "line " (:line (meta row)) ": label must be a number from 0")))
 
 (defn batches
-  "Batches of rows with their labels, all padded to one length."
+  "Batches of rows with their labels, padded to the same length."
   [signature rows]
   (let [length (apply max (map #(count (% "data0")) rows))]
     (for [part (partition-all batch-size rows)]

@@ -22,14 +22,14 @@ final class Predict {
         try (Model model = Model.newInstance(name, "MXNet")) {
             bundle.check();
             model.load(prefix.getParent(), name, Map.of("epoch", "0"));
-            // Again: another process may have replaced the files.
+            // Checked again: another process may have replaced the files.
             bundle.check();
             NDManager manager = model.getNDManager();
             NDList arrays = new NDList();
             for (Bundle.Batch input : inputs) {
                 Shape shape = new Shape(IntStream.of(input.shape()).asLongStream().toArray());
                 NDArray array = manager.create(input.values(), shape);
-                // By its name and not by its place DJL finds the input of the symbol.
+                // DJL finds the input of the symbol by its name, not by its position.
                 array.setName(input.name());
                 arrays.add(array);
             }

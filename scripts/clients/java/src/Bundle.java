@@ -18,25 +18,25 @@ import java.util.HexFormat;
 import java.util.List;
 import java.util.Locale;
 
-/** A bundle whose symbol and parameters are those of its manifest, and what its signature says. */
+/** A bundle with its signature; the files are checked against the manifest. */
 record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> classNames, int maxLength) {
 
-    /** An input of the symbol: {@code length} is null where it is free, and 0 where an input is one number per row. */
+    /** An input of the symbol: {@code length} is null if it is free, and 0 for an input with one number per row. */
     record Input(String name, Integer length) {
         boolean isSequence() {
             return length == null || length > 0;
         }
     }
 
-    /** An input's values for all rows, padded with 0. */
+    /** The elements of an input for all rows, padded with 0. */
     record Batch(String name, int[] shape, float[] values) {}
 
-    /** The content of a file, which has the size and the SHA-256 of the manifest. */
+    /** Reads a file whose size and SHA-256 must be those of the manifest. */
     byte[] read(String part) throws IOException {
         return read(prefix, part, files);
     }
 
-    /** Checks the files against the manifest that was read, for a caller that has loaded them by their paths. */
+    /** Checks the files against the manifest, for a caller that loads them by path. */
     void check() throws IOException {
         read("symbol.json");
         read("0000.params");
@@ -69,7 +69,7 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
             inputs.add(new Input(input.get("name").getAsString(), length));
         }
         List<String> classNames = new ArrayList<>();
-        // Only of a classifier the columns have names.
+        // Only the columns of a classifier have names.
         if (kind.equals("classifier")) {
             signature.getAsJsonArray("class_names").forEach(name -> classNames.add(name.getAsString()));
         }
@@ -77,14 +77,14 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
         return new Bundle(prefix, files, inputs, classNames, maxLength);
     }
 
-    /** The second argument as a file, or else standard input. */
+    /** Opens the second argument, or else standard input. */
     static BufferedReader lines(String[] arguments) throws IOException {
         return arguments.length > 1
                 ? Files.newBufferedReader(existing(Path.of(arguments[1])))
                 : new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
     }
 
-    /** The rows of JSON Lines as one batch, an array for each input. */
+    /** Reads the rows of JSON Lines as one batch, with an array per input. */
     List<Batch> batches(BufferedReader lines) throws IOException {
         List<int[][]> rows = new ArrayList<>();
         int number = 0;
@@ -108,7 +108,7 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
         return batches;
     }
 
-    /** The numbers of a row for each input, checked. */
+    /** Checks a row; returns its numbers for each input. */
     private int[][] row(String line) throws IOException {
         JsonObject object;
         try {
@@ -134,7 +134,7 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
             throw new IOException(length + " tokens, but the model takes no more than " + maxLength);
         }
         for (int i = 0; i < row.length; i++) {
-            // MXNet reads outside of its memory otherwise.
+            // Otherwise MXNet reads out of bounds.
             if (!inputs.get(i).isSequence() && (row[i][0] < 1 || row[i][0] > length)) {
                 throw new IOException(inputs.get(i).name() + " is " + row[i][0] + ", not from 1 to " + length);
             }
@@ -157,7 +157,7 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
             }
             return numbers;
         } catch (RuntimeException e) {
-            String kind = input.isSequence() ? "a list of whole numbers" : "a whole number";
+            String kind = input.isSequence() ? "a list of integers" : "an integer";
             throw new IOException(input.name() + " must be " + kind);
         }
     }
@@ -177,7 +177,7 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
         return new Batch(input.name(), shape, values);
     }
 
-    /** Prints a line per row, as {@code bertsym predict} does; without class names the numbers alone. */
+    /** Prints a line per row, as {@code bertsym predict} does; without class names only the numbers. */
     void print(float[] outputs, int rows) {
         if (!classNames.isEmpty()) {
             System.out.println("label\tp(" + String.join(")\tp(", classNames) + ")");
@@ -219,7 +219,7 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
         boolean same = content.length == expected.get("size").getAsLong()
                 && sha256(content).equals(expected.get("sha256").getAsString());
         if (!same) {
-            throw new IOException(path + ": is not the file of the manifest");
+            throw new IOException(path + ": differs from the manifest");
         }
         return content;
     }

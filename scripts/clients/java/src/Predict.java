@@ -9,10 +9,10 @@ import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.List;
 
-/** Labels and probabilities of a bundle, by MXNet's prediction API (include/mxnet/c_predict_api.h). */
+/** Labels and probabilities of a bundle, computed with MXNet's C predict API (include/mxnet/c_predict_api.h). */
 final class Predict {
 
-    /** The functions of libmxnet.so that are called here; each returns 0 when all went well. */
+    /** The functions of libmxnet.so that are used; each returns 0 on success. */
     interface MXNet extends Library {
         int CPU = 1;
 
@@ -57,9 +57,9 @@ final class Predict {
         int[] shapes = inputs.stream().flatMapToInt(input -> Arrays.stream(input.shape())).toArray();
         byte[] parameters = bundle.read("0000.params");
 
-        // MXNet computes and frees in threads of its own: an exit meanwhile could abort or hang.
+        // MXNet computes and frees memory in its own threads: an exit meanwhile could abort or hang.
         Runtime.getRuntime().addShutdownHook(new Thread(mxnet::MXNDArrayWaitAll));
-        // MXNet registers its older operators, and what infers their shapes, when it first lists them.
+        // MXNet registers its older operators and their shape inference when it first lists them.
         check(mxnet.MXListAllOpNames(new IntByReference(), new PointerByReference()));
         PointerByReference created = new PointerByReference();
         check(mxnet.MXPredCreate(

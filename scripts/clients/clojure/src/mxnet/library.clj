@@ -8,9 +8,9 @@
   (delay
     (let [library (NativeLibrary/getInstance (or (System/getenv "LIBMXNET")
                                                  (throw (ex-info "LIBMXNET must name a libmxnet.so" {}))))]
-      ;; MXNet registers its older operators and what infers their shapes when it first lists them.
+      ;; MXNet registers its older operators and their shape inference when it first lists them.
       (.invokeInt (.getFunction library "MXListAllOpNames") (object-array [(IntByReference.) (PointerByReference.)]))
-      ;; MXNet computes and frees in threads of its own: an exit meanwhile could abort or hang.
+      ;; MXNet computes and frees memory in its own threads: an exit meanwhile could abort or hang.
       (.addShutdownHook (Runtime/getRuntime)
                         (Thread. #(.invokeInt (.getFunction library "MXNDArrayWaitAll") (object-array 0))))
       library)))
@@ -25,13 +25,13 @@
       first))
 
 (defn call
-  "Calls a function of the C API; throws MXNet's own words when it fails."
+  "Calls a function of the C API; throws MXNet's message if it fails."
   [name & arguments]
   (when-not (zero? (.invokeInt (function name) (object-array arguments)))
     (throw (ex-info (str "MXNet: " (last-error)) {:function name}))))
 
 (defn handle
-  "The handle that a function writes to its last argument."
+  "Returns the handle that a function writes to its last argument."
   [name & arguments]
   (let [out (PointerByReference.)]
     (apply call name (concat arguments [out]))
@@ -48,7 +48,7 @@
   (into-array String texts))
 
 (defn listed-strings
-  "What a function that ends in (mx_uint* size, const char*** texts) lists."
+  "Calls a function whose last arguments are (mx_uint* size, const char*** texts); returns the list."
   [name & arguments]
   (let [size (IntByReference.)
         texts (PointerByReference.)]
@@ -58,7 +58,7 @@
       (vec (.getStringArray (.getValue texts) 0 (.getValue size))))))
 
 (defn listed-handles
-  "What a function that ends in (mx_uint* size, void*** handles) lists."
+  "Calls a function whose last arguments are (mx_uint* size, void*** handles); returns the list."
   [name & arguments]
   (let [size (IntByReference.)
         handles (PointerByReference.)]

@@ -38,7 +38,7 @@
                                                   (update-keys (aux-params model) #(str "aux:" %))))))
 
 (defn bind
-  "An executor for batches of these shapes. With gradients, which it takes from no input, it can train."
+  "An executor for batches of these shapes; with gradients, but not of inputs, it can train."
   [model input-shapes & {:keys [gradients]}]
   (let [names (sym/list-arguments (symbol model))
         inputs (update-vals input-shapes ndarray/empty-array)
@@ -56,7 +56,7 @@
                                (int (count states)) (library/pointers states) nil)}))
 
 (defn forward
-  "Runs a batch; the first output as rows."
+  "Runs a batch; returns the first output as rows."
   [{:keys [executor inputs]} batch & {:keys [is-train]}]
   (doseq [[name array] inputs]
     (ndarray/copy-from! array (:values (batch name))))
@@ -66,7 +66,7 @@
     (mapv vec (partition (reduce * row-shape) (ndarray/->floats output)))))
 
 (defn init-params
-  "The given parameters, copied, and random ones for the arguments that have none: only `new-names` may lack them."
+  "Copies of the parameters, and random ones for missing arguments, which must be in `new-names`."
   [model batch {:keys [arg-params new-names seed]}]
   (let [shapes (sym/infer-shapes (symbol model) (update-vals batch :shape))
         random (java.util.Random. seed)

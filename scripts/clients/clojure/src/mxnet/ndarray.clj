@@ -10,7 +10,7 @@
   (library/handle "MXNDArrayCreateEx" (int-array shape) (int (count shape)) cpu (int 0) (int 0) float32))
 
 (defn copy-from!
-  "Writes floats, as many as the array has."
+  "Writes floats to all elements of the array."
   [array floats]
   (library/call "MXNDArraySyncCopyFromCPU" array floats (long (alength ^floats floats))))
 

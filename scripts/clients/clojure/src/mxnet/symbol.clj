@@ -50,7 +50,7 @@
            (int-array (reductions + 0 (map count (vals input-shapes)))) (int-array (apply concat (vals input-shapes)))
            (concat (flatten references) [complete]))
     (when (zero? (.getValue complete))
-      (throw (ex-info "the shapes of the inputs leave others open" {})))
+      (throw (ex-info "the shapes of the inputs do not determine all shapes" {})))
     (zipmap (list-arguments symbol)
             (map (fn [pointer n] (vec (.getIntArray pointer 0 n)))
                  (.getPointerArray (.getValue sizes) 0 (.getValue size))
