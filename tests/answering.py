@@ -57,7 +57,7 @@ def our_masked_sequence() -> Net:
 
 
 def gluonnlp_trace() -> Net:
-    """GluonNLP 0.10's, which computes as (T, N, U) and exchanges the axes at its end."""
+    """The encoder of GluonNLP 0.10, which computes in layout TNC and transposes its output."""
     symbol = mx.sym.load(str(SYMBOLS / "gluonnlp-0.10.0" / "sequence-symbol.json"))
     inside = symbol.get_internals()
     norms = [name for name in inside.list_outputs() if "positionwiseffn0_layernorm0_layernorm0_output" in name]
@@ -194,7 +194,7 @@ def check(subject: Subject, report: ClassifierReport, *, exact: bool = True) -> 
 
 
 class _Cut:
-    """The graph behind the encoder, on random encodings, up to what the classifier reads."""
+    """The graph from random encodings to the input of the classifier."""
 
     def __init__(self, subject: Subject, report: ClassifierReport) -> None:
         graph = subject.graph.copy()

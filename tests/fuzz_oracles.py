@@ -38,7 +38,7 @@ def printed_inputs(run: Run) -> list[dict[str, Any]]:
 def differing_ids(tokenizer: Path, texts: Sequence[str], tokenized: Run, limit: int) -> str | None:
     """Which text the tokenizers library encodes otherwise; texts that reach `limit` tokens are not compared.
 
-    Of the file, what has no part in encoding without truncation and padding is left out.
+    The parts of the file that do not affect encoding without truncation and padding are ignored.
     """
     from tokenizers import Tokenizer
 

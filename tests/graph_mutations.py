@@ -1,4 +1,4 @@
-"""Changes of a signed bundle's graphs, alike in the inference and the training symbol, and in what describes them."""
+"""Change a signed bundle: inference symbol, training symbol and signature in the same way."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def bytes_changed(content: bytes, rng: random.Random) -> bytes:
 
 
 def truncated(content: bytes, rng: random.Random) -> bytes:
-    """The beginning, a file that goes on, or nothing."""
+    """A truncated, an extended or an empty file."""
     cut = rng.choice((0, 1, 8, len(content) // 2, len(content) - 1, rng.randrange(len(content))))
     return rng.choice((content[:cut], content[:cut], content + content[:100], content + bytes(8)))
 
@@ -298,7 +298,7 @@ SAFETENSORS: tuple[Corruption, ...] = (*ANY, safetensors_header)
 
 
 def corrupt(content: bytes, corruptions: tuple[Corruption, ...], rng: random.Random) -> tuple[str, bytes]:
-    """The name of a change, and what it made of a file: something else."""
+    """Corrupt a file; return the name of the change and the changed content."""
     while True:
         corruption = rng.choice(corruptions)
         changed = corruption(content, rng)

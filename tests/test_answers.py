@@ -38,9 +38,9 @@ CLS: dict[str, Head] = {
         net.sequence, begin=(None, 0, None), end=(None, 1, None), step=(1, 1, 1)
     ),
     "slice_axis": first,
-    "slice_axis from behind": lambda net: mx.sym.slice_axis(net.sequence, axis=-2, begin=0, end=1),
+    "slice_axis with negative axis": lambda net: mx.sym.slice_axis(net.sequence, axis=-2, begin=0, end=1),
     "squeeze of its axis": lambda net: mx.sym.squeeze(first(net), axis=1),
-    "squeeze of its axis from behind": lambda net: mx.sym.squeeze(first(net), axis=-2),
+    "squeeze of its axis with negative axis": lambda net: mx.sym.squeeze(first(net), axis=-2),
     "squeeze of every axis": lambda net: mx.sym.squeeze(first(net)),
     "reshape to rows": lambda net: mx.sym.reshape(first(net), shape=(-1, UNITS)),
     "reshape keeping the batch": lambda net: mx.sym.reshape(first(net), shape=(0, -1)),
@@ -72,7 +72,7 @@ CLS: dict[str, Head] = {
     "SwapAxis, then slice_axis": lambda net: mx.sym.reshape(
         mx.sym.slice_axis(mx.sym.SwapAxis(net.sequence, dim1=0, dim2=1), axis=0, begin=0, end=1), shape=(-1, UNITS)
     ),
-    "SwapAxis from behind": lambda net: mx.sym.reshape(
+    "SwapAxis with negative axis": lambda net: mx.sym.reshape(
         mx.sym.slice_axis(mx.sym.SwapAxis(net.sequence, dim1=-3, dim2=-2), axis=0, begin=0, end=1), shape=(-1, UNITS)
     ),
     "transpose, then take": lambda net: mx.sym.squeeze(
@@ -130,9 +130,9 @@ def test_splitting_a_sequence_into_tokens_fixes_the_length() -> None:
 
 
 STATIC: dict[str, tuple[Head, int | None]] = {
-    "a slice from behind": (lambda net: mx.sym.slice_axis(net.sequence, axis=1, begin=-8, end=-7), 0),
+    "a slice with negative begin": (lambda net: mx.sym.slice_axis(net.sequence, axis=1, begin=-8, end=-7), 0),
     "a part of a split": (lambda net: mx.sym.split(net.sequence, num_outputs=8, axis=1, name="tokens")[0], 0),
-    "another slice from behind": (lambda net: mx.sym.slice_axis(net.sequence, axis=1, begin=-3, end=-2), 5),
+    "another slice with negative begin": (lambda net: mx.sym.slice_axis(net.sequence, axis=1, begin=-3, end=-2), 5),
     "all positions": (lambda net: mx.sym.slice_axis(net.sequence, axis=1, begin=0, end=8), None),
     "a flat row": (lambda net: mx.sym.reshape(net.sequence, shape=(-1, 8 * UNITS)), None),
     "a flat row with its batch": (lambda net: mx.sym.reshape(net.sequence, shape=(0, 8 * UNITS)), None),

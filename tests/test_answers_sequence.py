@@ -1,4 +1,4 @@
-"""What reaches the classifier when it is more than one token, or can't be told; claims are compared with the truth."""
+"""The classifier's input if it is more than one token, or unknown; reports are compared with computed outputs."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_each_of_several_outputs_has_its_answer() -> None:
         check(subject, report)
 
 
-# What is not followed must not be told wrong
+# Unsupported subgraphs must not be reported wrongly
 
 OTHERS: dict[str, Head] = {
     "concat of [CLS] and mean": lambda net: mx.sym.concat(first(net), mx.sym.mean(net.sequence, axis=1), dim=1),

@@ -172,7 +172,7 @@ def test_a_batch_is_padded_with_the_id_of_pad_and_type_zero() -> None:
     assert input_shapes(3, 6) == [("data0", (3, 6)), ("data1", (3, 6)), ("data2", (3,))]
 
 
-# What may reach libmxnet, which reads and writes outside of its memory on a wrong valid_length
+# Ranges of inputs: a wrong valid_length makes libmxnet access memory out of bounds
 
 
 def checked(
@@ -212,7 +212,7 @@ def test_a_valid_length_that_mxnet_would_misread_is_refused(wrong: float, place:
 
 @pytest.mark.parametrize("wrong", [50, -1, 1e9, 3.5, float("nan"), float("inf")])
 def test_a_token_id_outside_of_the_vocabulary_is_refused(wrong: float) -> None:
-    """mxnet takes another row of the embedding without a word."""
+    """mxnet silently takes another row of the embedding."""
     token_ids = np.ones((2, 6))
     token_ids[1, 5] = wrong
     with pytest.raises(DataError, match=r"^token ids must be integers from 0 to 49: row 1, position 5 holds "):

@@ -1,4 +1,4 @@
-"""A bundle is written whole or not at all, always the same bytes, and an old one is never harmed."""
+"""A bundle is written atomically, with reproducible bytes, and an old bundle is never damaged."""
 
 from __future__ import annotations
 
@@ -326,7 +326,7 @@ def test_a_full_disk_is_a_one_line_error_and_keeps_the_old_files(
         (signal.SIGINT, 130, "Error: interrupted"),
     ],
 )
-def test_a_signal_during_an_export_leaves_nothing(
+def test_a_signal_during_an_export_leaves_no_files(
     tiny_hf: Path, tmp_path: Path, number: signal.Signals, code: int, said_last: str
 ) -> None:
     target = tmp_path / "new" / "model"
@@ -364,7 +364,7 @@ class Moves:
 
 
 def moves_of(monkeypatch: pytest.MonkeyPatch, prefix: Path, content: BundleContent) -> int:
-    """How many files are moved to write a bundle over the one at prefix."""
+    """Count the files that are moved to replace the bundle at `prefix`."""
     moves = Moves(0, AssertionError())
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", moves)

@@ -1,4 +1,4 @@
-"""Edit: names, attributes and dropout change in graphs and parameters alike; what it computes only when asked."""
+"""edit changes names, attributes and dropout in all graphs and parameters, and outputs only if attributes are set."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_an_attribute_that_changes_outputs_is_reported_and_ends_the_exported_ber
     assert renamed.verified
 
 
-def test_the_epsilon_that_was_set_is_the_one_that_is_used(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_changed_epsilon_is_used(bundles: dict[str, Path], tmp_path: Path) -> None:
     node = "bertencoder0_layernorm0_fwd"
     edit(bundles["cls"], tmp_path / "new", Edits(attributes=((node, "eps", "0.5"),)))
     (x,) = computed(bundles["cls"], texts(), "bertencoder0_embed_output")

@@ -47,7 +47,7 @@ def found(graph: SymbolGraph, shapes: Shapes | None = None) -> DetectedEncoder:
 
 
 def numbers(encoder: DetectedEncoder) -> tuple[object, ...]:
-    """What is told of a BERT, but for names."""
+    """The detected facts of a BERT, without names."""
     sizes = (
         len(encoder.layers),
         encoder.units,
@@ -216,7 +216,7 @@ def test_exchanged_token_ids_leave_the_encoder_as_it_is() -> None:
     assert trace_tokens(graph, encoder)[encoder.output].axes == ("N", "T", UNITS)
 
 
-# What is no BERT
+# Graphs that are not a BERT
 
 
 @pytest.mark.parametrize(
@@ -260,14 +260,14 @@ def test_a_graph_without_layer_norm_is_not_a_bert() -> None:
     assert detect_encoder(graph) is None
 
 
-def test_embeddings_alone_are_no_bert() -> None:
+def test_embeddings_alone_are_not_a_bert() -> None:
     graph, _ = ours()
     graph.set_outputs([graph.node("bertencoder0_embed_dropout")])
     graph.cleanup()
     assert detect_encoder(graph) is None
 
 
-def test_layers_without_a_word_embedding_are_no_bert() -> None:
+def test_layers_without_a_token_embedding_are_not_a_bert() -> None:
     graph, _ = ours()
     graph.cut(graph.node("bertencoder0_embed_dropout"), "embeddings")
     graph.cleanup()

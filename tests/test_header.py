@@ -1,7 +1,7 @@
 """The first line of a table: a header that is read as a row, or a row that is read as the header, is found.
 
-A table with labels is never stopped where the two can't be told apart: there is a warning at most. A table without
-labels and without any known column name is stopped: its first row would be missing.
+A table with labels is never refused if header and row can't be distinguished: there is at most a warning. A table
+without labels and without any known column name is refused: its first row would be missing.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def test_a_label_that_only_the_first_line_has_is_reported(tmp_path: Path) -> Non
             ["question\tnoun", "sat\tverb", "ran\tverb"],
             [", line 1: 'question', 'noun' is read as a row; give --header"],
         ),
-        # A label that is not a word is no name of a column.
+        # A label that is not a word is not the name of a column.
         (["question\t?", "sat\t0", "ran\t1"], [", line 1: 'question', '?' is read as a row; give --header"]),
     ],
     ids=["a known class", "rare classes", "a word", "no word as label"],

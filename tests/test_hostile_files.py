@@ -150,7 +150,7 @@ def test_a_download_stays_in_its_folder_and_must_have_its_digest(
     assert not [path for path in tmp_path.rglob("escaped") if cache not in path.parents]
 
 
-# Names, links, and what is no file
+# Names, links, and paths that are not files
 
 
 @pytest.fixture
@@ -372,7 +372,7 @@ def test_the_size_of_the_vocabulary_must_match_the_config(cli: Cli, labelled: Pa
 
 
 def losing_numbers(graph: SymbolGraph) -> None:
-    """A Reshape that MXNet runs, though it loses numbers, and then writes outside of its memory."""
+    """A Reshape that drops elements, which MXNet runs, and then writes out of bounds."""
     graph.set_attribute(graph.node("cls"), "shape", "(-1, 31)")
 
 
@@ -425,7 +425,7 @@ def too_large(graph: SymbolGraph) -> None:
 def test_a_bundle_with_right_digests_is_checked_too(
     cli: Cli, bundle: Path, change: Callable[[SymbolGraph], object], why: str
 ) -> None:
-    """Whoever makes a graph that leads MXNet out of its memory can make digests as well."""
+    """An attacker whose graph makes MXNet access memory out of bounds can forge digests as well."""
     symbol = Path(f"{bundle}-symbol.json")
     graph = SymbolGraph.load(symbol)
     change(graph)

@@ -60,7 +60,7 @@ def test_our_outputs_with_a_head(cli: Command, bundles: dict[str, Path], output:
     found = answer(cli, tmp_path / "model")
     assert (found["kind"], found["reads"]) == ("whole_sequence" if whole else output, output)
     assert (found["classifier"], found["num_outputs"], found["output"]) == ("fc-finetune", 3, "softmax")
-    if whole:  # without parameters nothing tells the length
+    if whole:  # without parameters the length is unknown
         assert found["sentence"].endswith("flattened to T x 32: length locked by its weight")
 
 
@@ -217,7 +217,7 @@ def test_a_symbol_without_parameters(cli: Command, tmp_path: Path) -> None:
     assert field(as_text(cli, prefix), "params") == ["no file"]
 
 
-def test_inputs_and_labels_that_are_no_bert_s_have_the_shapes_they_carry(cli: Command) -> None:
+def test_inputs_and_labels_of_other_networks_have_their_own_shapes(cli: Command) -> None:
     document = as_json(cli, SYMBOLS / "mxnet-1.9.1" / "ssd.json")
     assert [(fact["name"], fact["shape"]) for fact in document["inputs"]] == [("data", None)]
     assert [(fact["name"], fact["shape"]) for fact in document["label_inputs"]] == [("label", ["?", 4, 5])]

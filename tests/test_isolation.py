@@ -1,4 +1,4 @@
-"""Foreign graphs run in a process of their own: the same values, and whatever happens there is one line here."""
+"""Untrusted graphs run in a sandbox: outputs are identical, and every failure there is a one-line error here."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_sandbox_that_fails_blames_no_file(program: str, reason: str, monkeypa
 
 
 def test_a_graph_that_crashes_mxnet_is_a_one_line_error(cli: Cli, tmp_path: Path) -> None:
-    """Indices that are far outside: what a graph computes of its inputs no validator can tell."""
+    """Indices far out of range, which no validator can find because the graph computes them from its inputs."""
     indices = mx.sym.broadcast_mul(mx.sym.var("y"), mx.sym.var("w_weight"), name="indices")
     graph = SymbolGraph.parse(mx.sym.scatter_nd(mx.sym.var("x"), indices, shape=(4,), name="scatter").tojson())
     prefix = save(tmp_path / "m", graph, {"w_weight": np.full((1, 1), 1e8, np.float32)})
@@ -178,7 +178,7 @@ def test_a_graph_that_crashes_mxnet_is_a_one_line_error(cli: Cli, tmp_path: Path
 
 
 def test_a_bundle_of_any_symbol_runs_apart_whatever_its_digests(cli: Cli, tmp_path: Path) -> None:
-    """They tell that it is what somebody wrote, and not who."""
+    """Digests prove that the files are intact, not who wrote them."""
     indices = mx.sym.broadcast_mul(mx.sym.var("y"), mx.sym.var("w_weight"), name="indices")
     graph = SymbolGraph.parse(mx.sym.scatter_nd(mx.sym.var("x"), indices, shape=(4,), name="scatter").tojson())
     prefix, out = save(tmp_path / "m", graph, {"w_weight": np.zeros((1, 1), np.float32)}), tmp_path / "out"

@@ -1,4 +1,4 @@
-"""Graphs that are made to take for ever, gigabytes or Python's whole stack: followed in moments, or refused."""
+"""Graphs that are built to take forever, gigabytes or Python's stack are analysed within seconds or refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def chain(length: int, heads: int = 1, op: str = "negative", reads: int = 1) -> 
 
 
 def downstream_of_the_encoder(count: int) -> SymbolGraph:
-    """A BERT, and behind it sums of each with itself."""
+    """A BERT, followed by sums of each tensor with itself."""
     graph = json.loads(some_graph().to_json())
     head = graph["heads"][0][0]
     for i in range(count):
@@ -103,7 +103,7 @@ def test_an_encoder_of_many_layers_is_found_and_one_of_too_many_is_not(
 
 
 @pytest.mark.parametrize("count", [60, 3000])
-def test_embeddings_are_no_endless_sum(cli: Cli, tmp_path: Path, count: int) -> None:
+def test_a_sum_of_too_many_embeddings_is_refused(cli: Cli, tmp_path: Path, count: int) -> None:
     """Of each with itself: there are more ways through 60 of them than anybody can follow."""
 
     def change(graph: SymbolGraph) -> None:

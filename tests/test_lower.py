@@ -179,7 +179,7 @@ def test_an_output_of_position_0_alone_is_sliced_from_the_sequence(
     assert np.abs(one - other).max() < 1e-5 * np.abs(one).max()
 
 
-# Bundles that are no exports
+# Bundles that are not exported BERTs
 
 
 def test_a_part_of_a_bundle_stays_a_symbol(bundles: dict[str, Path], tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_static_bert_takes_any_length_afterwards(path: Path, form: str, tmp_pa
     outputs = computed(tmp_path / "new", {**longer, "data2": inputs["data2"]})
     wanted = computed(old, inputs)
     if outputs[0].ndim == 3:
-        # A token's scores: those at padding are no concern.
+        # Scores of tokens: the scores at padding are not compared.
         outputs[0], wanted[0] = outputs[0][1:, :5], wanted[0][1:, :5]
     assert_close(outputs, wanted)
 
@@ -215,7 +215,7 @@ def test_a_head_can_read_several_layers(form: str, version: str, tmp_path: Path)
 
 @pytest.mark.parametrize("form", FORMS)
 def test_names_that_the_rest_has_already_are_left_to_it(form: str, tmp_path: Path) -> None:
-    """A head whose operators are named as those of the new encoder, the one that it ends in too."""
+    """A head whose operators, including its output, have the names of operators of the new encoder."""
     path = next(path for path in BERTS if label(path) == "gluonnlp-0.8.3/classifier-symbol")
     old = exactly(path, tmp_path)
     graph = SymbolGraph.load(f"{old}-symbol.json")
@@ -248,7 +248,7 @@ def test_variables_keep_their_attributes(tmp_path: Path) -> None:
     assert mx.sym.load(f"{tmp_path / 'new'}-symbol.json").attr_dict()["bertclassifier0_dense0_weight"]["__init__"]
 
 
-# Graphs that nobody's exporter wrote
+# Graphs that no exporter writes
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -233,7 +233,7 @@ def test_layers_that_differ_in_heads_are_refused(cli: Cli, tmp_path: Path) -> No
     assert line.endswith("the graph does not determine one number of heads of all layers")
 
 
-# What only the numbers tell
+# Changes that only a comparison of outputs finds
 
 
 def change_scale(graph: SymbolGraph) -> None:
@@ -287,7 +287,7 @@ def test_query_and_key_are_distinguished_by_the_graph(tmp_path: Path) -> None:
     assert [entry.node.inputs[0].node.name.split("_")[-2] for entry in joined.inputs] == ["key", "query", "value"]
 
 
-# What is no BERT, or not all of it
+# Graphs that are not a BERT, or only part of one
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_the_parameters_are_needed(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_an_output_that_can_t_be_compared_is_not_written(cli: Cli, tmp_path: Path) -> None:
-    """Scales and masks are told by the numbers alone."""
+    """Scales and masks are only checked by comparing outputs."""
     old = gluonnlp_checkpoint(tmp_path / "old", "pretraining")
     line = refusal(cli("lower", old, tmp_path / "new"), tmp_path / "new-symbol.json", code=2)
     assert line.startswith(f"Error: {old} can't be compared")

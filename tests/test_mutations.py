@@ -1,6 +1,6 @@
-"""Spoilt files of every kind are refused in one line, or work: no crash, no hang, no gigabytes, no traceback.
+"""Corrupt files of every kind work or are refused in one line: no crash, no hang, no gigabytes, no traceback.
 
-BERTSYM_MUTATIONS says which are tried, 0:60 by default; a number always stands for the same one.
+BERTSYM_MUTATIONS is the range of mutations, by default 0:60; each number is the seed of one mutation.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Kind:
 
 ON_A_BUNDLE = ("inspect", "verify", "predict", "lower")
 KINDS = (
-    Kind("foreign", "m-symbol.json", SYMBOL, ("inspect", "shapes", "lower"), weight=12),
-    Kind("foreign", "m-0000.params", PARAMS, ("inspect", "lower"), weight=6),
+    Kind("checkpoint", "m-symbol.json", SYMBOL, ("inspect", "shapes", "lower"), weight=12),
+    Kind("checkpoint", "m-0000.params", PARAMS, ("inspect", "lower"), weight=6),
     *(
         Kind("bundle", f"m-{name}", corruptions, ON_A_BUNDLE, resigned, weight)
         for name, corruptions, resigned, weight in (
@@ -80,7 +80,7 @@ def originals(tiny_hf: Path, classifier: Path, tmp_path_factory: pytest.TempPath
     (folder / "bundle").mkdir()
     for path in classifier.parent.glob(f"{classifier.name}-*"):
         shutil.copy(path, folder / "bundle" / path.name.replace(classifier.name, "m", 1))
-    checkpoint(folder / "foreign" / "m", graph=some_graph(config=TINY), config=TINY)
+    checkpoint(folder / "checkpoint" / "m", graph=some_graph(config=TINY), config=TINY)
     return folder
 
 
@@ -103,7 +103,7 @@ def mutation(number: int, originals: Path, folder: Path) -> tuple[Kind, str, str
 def fault(run: Run, under_digest: bool) -> str | None:
     """What is wrong with how a command ended."""
     if run.code == 0 and under_digest:
-        return "a file was accepted whose digest is not the one in the manifest"
+        return "a file was accepted whose digest differs from the manifest"
     return run.fault
 
 

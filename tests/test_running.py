@@ -69,7 +69,7 @@ def value_of(op: str, attrs: dict[str, object], shapes: list[tuple[int, ...]]) -
         ("contrib.interleaved_matmul_encdec_qk", {"heads": 3}, [(5, 2, 8), (6, 2, 16)], "can't have 3 heads"),
     ],
 )
-def test_shapes_that_lead_mxnet_out_of_its_memory_are_refused(
+def test_shapes_that_make_mxnet_access_out_of_bounds_are_refused(
     op: str, attrs: dict[str, object], shapes: list[tuple[int, ...]], why: str
 ) -> None:
     """It runs each of them."""

@@ -1,4 +1,4 @@
-"""What people do with old exports: unlock a length, go on from an inner layer, train elsewhere and come back."""
+"""Typical uses of old exports: free a fixed length, use an inner layer, train elsewhere and return."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_parameters_that_were_trained_elsewhere_make_a_classifier(
     assert classifier.predict(["the cat"], ["a dog"])[0].label in ("0", "1")
 
 
-def test_parameters_of_another_model_are_no_replacement(
+def test_parameters_of_another_model_are_refused(
     cli: Cli, trained: tuple[Path, Path], bundles: dict[str, Path], tmp_path: Path
 ) -> None:
     done = cli("edit", trained[0], tmp_path / "model", "--params", f"{bundles['cls']}-0000.params")
@@ -163,7 +163,7 @@ def test_an_overwritten_bundle_is_reported_with_the_fix(cli: Cli, trained: tuple
 # What the numbers say
 
 
-def test_values_that_are_no_numbers_are_counted() -> None:
+def test_elements_that_are_nan_are_counted() -> None:
     one, other = np.array([1.0, 2.0, np.nan]), np.array([1.0, np.inf, np.nan])
     assert str(difference("x", one, other)) == "x: 1 and 2 elements are not finite"
     assert difference("x", one, one).relative == 0

@@ -296,7 +296,7 @@ def test_json_values_that_are_not_read_may_be_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("label", ["null", "[1]", '{"a": 1}'])
-def test_other_json_values_are_no_labels(tmp_path: Path, label: str) -> None:
+def test_other_json_values_are_not_labels(tmp_path: Path, label: str) -> None:
     path = written(tmp_path, "t.jsonl", f'{{"text": "a", "label": 1}}\n{{"text": "a", "label": {label}}}\n')
     assert error_of(path) == ", line 2: 'label' is not a string or a number"
 

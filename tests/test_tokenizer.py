@@ -242,7 +242,7 @@ def test_truncated_pairs_are_as_long_as_they_may_be_and_balanced() -> None:
                 kept = counts(first, second, max_length)
                 room = max_length - 3
                 assert sum(kept) == min(first + second, room)
-                # A text is cut only if what is left of it is no shorter than the other one, give or take one.
+                # A truncated text is at most one token shorter than the other text.
                 assert kept[0] == first or kept[0] >= kept[1] - 1
                 assert kept[1] == second or kept[1] >= kept[0] - 1
 
@@ -476,5 +476,5 @@ def test_a_pair_without_any_token_on_one_side_is_named_with_its_line(first: str,
 
 
 def test_a_lone_surrogate_is_refused_with_its_line() -> None:
-    """It comes from ``--text`` when the terminal's bytes are no UTF-8, and from JSON."""
+    """Lone surrogates come from JSON, and from ``--text`` if the terminal does not send UTF-8."""
     assert failures([Row(2, "the cat"), Row(4, "a \udce9 b")], tokenizer())[0].startswith("t.tsv, line 4: ")

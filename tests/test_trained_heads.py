@@ -414,7 +414,7 @@ def test_surgery_takes_a_trained_head(cli: Cli, headed: Headed, tmp_path: Path, 
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """Rows of three classes that their first word tells."""
+    """Rows of three classes, distinguished by their first word."""
     words = {"neutral": "the cat", "entailment": "happy dog", "contradiction": "sad bird"}
     path = tmp_path / "train.tsv"
     path.write_text("text\tlabel\n" + "".join(f"{words[name]}\t{name}\n" for name in LABELS.values()) * 16)

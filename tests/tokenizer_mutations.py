@@ -11,7 +11,7 @@ from typing import Any
 Document = dict[str, Any]
 Mutation = Callable[[Document, random.Random], None]
 
-#: Texts that tell tokenizers apart; each is a row.
+#: Texts on which tokenizers differ; each is a row.
 TEXTS = (
     "the happy cat",
     "The HAPPY dogs ran quickly!",
