@@ -133,7 +133,7 @@ def test_activations_other_than_exact_gelu_are_exported_and_verified(cli: Cli, t
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "hidden_act": "gelu"}))
     export(f"hf:{folder}", tmp_path / "gelu")
-    assert "the first that differs is layer 0" in cli("diff", tmp_path / "gelu", tmp_path / "portable", "--run").out
+    assert "first difference: layer 0" in cli("diff", tmp_path / "gelu", tmp_path / "portable", "--run").out
     assert cli("onnx", tmp_path / "portable", tmp_path / "x.onnx").code == 0
 
 

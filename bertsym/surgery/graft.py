@@ -72,8 +72,8 @@ def graft_head(
 ) -> SurgeryResult:
     """Graft an untrained head onto a symbol, to be trained in any language binding of MXNet.
 
-    The head reads the tensor `at`, by default the only output; with `cls_slice`, its position 0. The bundle at `out` has
-    the inference graph and the training graph.
+    The head reads the tensor `at`, by default the only output; with `cls_slice`, its position 0. The bundle at `out`
+    has the inference graph and the training graph.
 
     The tensor that the head reads is compared with the original on random inputs. Raises UsageError, ModelError or
     VerificationError; `out` is then unchanged.
