@@ -230,7 +230,7 @@ def test_layers_that_differ_in_heads_are_refused(cli: Cli, tmp_path: Path) -> No
 
     old = checkpoint(tmp_path / "old", change)
     line = refusal(cli("lower", old, tmp_path / "new"), tmp_path / "new-symbol.json")
-    assert line.endswith("the graph does not determine one number of heads of all layers")
+    assert line.endswith("the graph does not determine a single number of heads of all layers")
 
 
 # Changes that only a comparison of outputs finds

@@ -77,8 +77,8 @@ class _Matcher:
         config = BertConfig(
             num_layers=len(encoder.layers),
             units=_required(encoder.units, "the number of units"),
-            hidden_size=_required(encoder.hidden_size, "the same width for all feed-forward layers"),
-            num_heads=_required(encoder.num_heads, "the same number of heads for all layers"),
+            hidden_size=_required(encoder.hidden_size, "a single width of all feed-forward layers"),
+            num_heads=_required(encoder.num_heads, "a single number of heads of all layers"),
             vocab_size=_required(encoder.vocab_size, "the size of the vocabulary"),
             token_type_vocab_size=encoder.token_type_vocab_size or 1,
             max_length=_required(encoder.max_length, "the position table"),

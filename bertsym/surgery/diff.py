@@ -264,7 +264,7 @@ def _read_inputs(model: Model, path: str | Path) -> dict[str, Array]:
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
             raise DataError(f"{path}: {name} is not an array of numbers")
         if not array.ndim or not array.size:
-            raise DataError(f"{path}: {name} is empty: its shape is {array.shape}")
+            raise DataError(f"{path}: {name} has the shape {array.shape}: at least one row is needed")
     with np.errstate(over="ignore"):
         return {name: array.astype(np.float32) for name, array in arrays.items()}
 
