@@ -277,7 +277,7 @@ def test_a_second_head_and_a_missing_head_are_one_line_errors(
     assert "no head to remove" in refusal(cli("graft", bundles["mean"], tmp_path / "x", "--head", "none"))
     with pytest.raises(UsageError, match="exists"):
         graft_head(bundles["cls"], classifier)
-    with pytest.raises(UsageError, match="what the work is on"):
+    with pytest.raises(UsageError, match="the input of this command"):
         remove_head(classifier, classifier, force=True)
     assert not list(tmp_path.iterdir())
 
