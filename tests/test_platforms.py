@@ -243,7 +243,10 @@ def test_the_lock_excludes_another_writer_and_ends_with_its_process(tmp_path: Pa
     with subprocess.Popen(elsewhere(WRITER, target, "wait"), stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "locked\n"
-        assert run_elsewhere(WRITER, target, "second").stdout == f"{target}: another process is writing there\n"
+        assert (
+            run_elsewhere(WRITER, target, "second").stdout
+            == f"{target}: locked by another process, which is writing it\n"
+        )
         assert not target.exists()
         first.kill()
     assert run_elsewhere(WRITER, target, "third").stdout == ""
