@@ -29,7 +29,7 @@ from bertsym.cli.output import SHOWN, note
     option("--run", is_flag=True, help="Run both models on the same random inputs, and compare outputs and layers."),
     option("--inputs", metavar="FILE.npz", type=FILE, help="Run both models on these arrays, which have input names."),
     shape_option,
-    rtol_option("between elements that count as equal"),
+    rtol_option("Largest difference between equal elements, relative to the largest absolute value of the tensor."),
 )
 @engine_option
 @sandbox_options

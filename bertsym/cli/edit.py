@@ -9,12 +9,12 @@ import click
 from bertsym.cli.command import Command, collected, option
 from bertsym.cli.options import (
     OptionType,
-    engine_option,
     force_option,
     model_source,
     no_verify_option,
     optional_out_argument,
     sandbox_options,
+    verification_engine_option,
 )
 from bertsym.cli.output import SHOWN, print_lines, print_written
 
@@ -109,7 +109,7 @@ def _edits(**values: Any) -> Edits:
 @option("--dry-run", is_flag=True, help="Print the changes and write nothing; OUT is not needed.")
 @sandbox_options
 @force_option
-@engine_option
+@verification_engine_option
 @no_verify_option
 def command(model: ModelSource, out: str | None, edits: Edits, dry_run: bool, force: bool) -> None:
     """Change node names, attributes, dropout or parameters of MODEL, and write the result as a bundle at OUT.

@@ -13,13 +13,13 @@ from bertsym.cli.command import Command, argument, collected, option
 from bertsym.cli.options import (
     FILE,
     TaskChoice,
-    engine_option,
     force_option,
     form_options,
     literal_special_tokens_option,
     options_of,
     out_argument,
     rtol_option,
+    verification_engine_option,
 )
 from bertsym.cli.output import print_lines
 from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
@@ -59,7 +59,14 @@ class _Source(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gene
         return [click.shell_completion.CompletionItem(kind) for kind in kinds if kind.startswith(incomplete)]
 
 
-@click.command("export", cls=Command)
+_EXAMPLES = """\b
+Examples:
+  bertsym export hf:google-bert/bert-base-uncased out/base --headless
+  bertsym export hf:ORG/FINE-TUNED out/classifier
+"""
+
+
+@click.command("export", cls=Command, epilog=_EXAMPLES)
 @argument("source", "Pretrained BERT, as above.", type=_Source())
 @out_argument
 @options_of(
@@ -69,31 +76,32 @@ class _Source(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gene
         type=click.Choice(list(OUTPUTS)),
         help="Output of the encoder that the symbol ends in. cls: the encoding of [CLS]; pooled: BERT's pooler; mean: "
         "the mean of the valid tokens' encodings; each (N, units). sequence: the encodings of all tokens, "
-        "(N, T, units). Implies --headless.  [default: cls, if SOURCE has no trained head]",
+        "(N, T, units). Implies --headless.  [default: cls, if no head is exported]",
     ),
     option(
         "--cls-slice/--no-cls-slice",
         default=None,
-        help="Synonyms of --output cls and --output sequence.",
+        help="Same as --output cls / --output sequence.",
     ),
     option(
         "--task",
         group="Head",
         type=TaskChoice(list(FINISHED_HEADS)),
-        help="Add a finished but untrained head for this kind of task, which ends in logits, as GluonNLP's export.py "
-        "does.",
+        help="Add a complete head with random weights, which ends in logits, as GluonNLP's export.py does. Do not "
+        "use it before finetune, which adds its own head.",
     ),
     option(
         "--num-classes",
         group="Head",
         type=click.IntRange(2),
-        help="Number of classes of --task classification.  [default: 2]",
+        help="Number of classes for --task classification; the other tasks have a fixed number of outputs.  [default: "
+        "2]",
     ),
     option(
         "--new-head",
         group="Head",
         is_flag=True,
-        help="Allow --task where SOURCE has a trained task head, which is then replaced by the untrained one.",
+        help="Let --task replace the trained head of SOURCE by an untrained one.",
     ),
     option(
         "--headless",
@@ -105,7 +113,8 @@ class _Source(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gene
     option(
         "--guard",
         is_flag=True,
-        help="Clip the inputs to their valid ranges in the graph, for programs that do not check them.",
+        help="Clip token ids, token types and valid_length to their valid ranges in the graph. Without this, values "
+        "out of range can make MXNet access memory out of bounds in programs that do not check them.",
     ),
     literal_special_tokens_option,
     option(
@@ -113,7 +122,7 @@ class _Source(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gene
         type=click.IntRange(0),
         default=0,
         show_default=True,
-        help="Seed of random weights: those of random: sources and of the head of --task.",
+        help="Seed of the random weights of --task and of random: sources.",
     ),
 )
 @collected(
@@ -142,16 +151,16 @@ class _Source(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gene
         "--lower-case/--cased",
         group="Source",
         default=None,
-        help="Whether the texts of a params: source are lower-cased.  [default: lower-cased, unless the vocabulary has "
-        "capital letters]",
+        help="Whether to lower-case texts; for a params: source only.  [default: --lower-case, "
+        "unless the vocabulary has capital letters]",
     ),
     option(
         "--pad-vocab",
         group="Source",
         is_flag=True,
         default=None,
-        help="Accept a vocabulary with fewer tokens than the word embedding has rows: name the other rows "
-        "[unused row N].",
+        help="Accept an hf: or params: source whose vocabulary has fewer tokens than the token embedding has rows. The "
+        "other rows become the tokens [unused row N].",
     ),
     option(
         "--ignore-weights",
@@ -169,7 +178,10 @@ class _Source(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gene
         help="Folder of the downloads of gluonnlp: sources.  [default: ~/.mxnet/models]",
     ),
 )
-@rtol_option("from the outputs of the reference encoder")
+@rtol_option(
+    "Largest allowed difference of an output from the reference encoder's, relative to the largest absolute value of "
+    "that output. Above it, nothing is written."
+)
 @option(
     "--verify/--no-verify",
     group="Verification",
@@ -178,7 +190,7 @@ class _Source(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gene
     help="Whether to compare the bundle with the reference encoder before it is written.",
 )
 @force_option
-@engine_option
+@verification_engine_option
 def command(
     source: str,
     out: str,
@@ -188,7 +200,15 @@ def command(
     verify: bool,
     force: bool,
 ) -> None:
-    """Export a pretrained BERT as a bundle: OUT-symbol.json, OUT-0000.params and more files.
+    """Export a pretrained BERT as a bundle at OUT.
+
+    \b
+    A bundle is a set of files. The main ones are
+      OUT-symbol.json      graph for inference
+      OUT-0000.params      parameters
+      OUT-tokenizer.json   tokenizer; its vocabulary is in OUT-vocab.txt and OUT-vocab.json too
+      OUT-signature.json   inputs, outputs, task and class names
+      OUT-manifest.json    digests of the files, origin and settings
 
     \b
     SOURCE is one of
@@ -197,17 +217,25 @@ def command(
       params:FILE              a GluonNLP .params file, with --vocab
       random:MODEL             random weights for benchmarks: random:bert_12_768_12
 
-    The files are loaded and run by the engine and compared with a reference encoder, a BERT in numpy that reads SOURCE
-    itself, before they appear at OUT. On any error nothing is written.
+    \b
+    What is exported
+      no options    the encoder and, from an hf: source, its trained head
+      --output X    the encoder alone, ending in X; not together with --task
+      --headless    the encoder alone, ending in [CLS]; finetune starts from this
+      --task T      the encoder and an untrained head, which reads the pooler (qa: every token);
+                    an error if SOURCE has a trained head for a task
+      --new-head    with --task, replaces that trained head
 
-    The trained head of an hf: model is exported with its encoder: BertForSequenceClassification, of one label, of
-    several or a regression; BertForTokenClassification, BertForQuestionAnswering, BertForMaskedLM. A head of another
-    class, or one that does not fit its config, is an error. --headless or --output exports the encoder alone and names
-    the head that is left out, as params: always does. --task puts an untrained head on the encoder; it is refused
-    where SOURCE has a trained task head, unless --new-head replaces that head.
+    Trained heads are those of BertForSequenceClassification (single-label, multi-label or regression),
+    BertForTokenClassification, BertForQuestionAnswering and BertForMaskedLM. A head of another class, or a head that
+    does not fit its config, is an error.
 
-    Every weight of SOURCE must belong to the encoder or to a head, or match --ignore-weights. What is not exported is
-    listed: weights, and the pooling, normalization, max_seq_length and prompts of a sentence-transformers folder.
+    Every weight of SOURCE must belong to the encoder or to a head, or match --ignore-weights. The command lists the
+    heads and other weights that it leaves out. It also lists four settings of a sentence-transformers folder that it
+    does not export: pooling, normalization, max_seq_length and prompts.
+
+    MXNet, or the library of --engine, runs the bundle with its head before it is written. The outputs are compared with
+    a reference encoder, a BERT in numpy that reads SOURCE itself. On any error nothing is written.
     """
     from bertsym.exporter import export
 

@@ -8,12 +8,12 @@ import click
 
 from bertsym.cli.command import Command, option
 from bertsym.cli.options import (
-    engine_option,
     force_option,
     model_source,
     no_verify_option,
     out_argument,
     sandbox_options,
+    verification_engine_option,
 )
 from bertsym.cli.output import print_written
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 )
 @sandbox_options
 @force_option
-@engine_option
+@verification_engine_option
 @no_verify_option
 def command(model: ModelSource, out: str, outputs: tuple[str, ...], inputs: tuple[str, ...], force: bool) -> None:
     """Write the part of MODEL that computes some of its nodes as a bundle at OUT.

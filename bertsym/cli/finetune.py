@@ -17,7 +17,6 @@ from bertsym.cli.options import (
     FILE,
     device_option,
     force_option,
-    labelled_table_options,
     literal_special_tokens_option,
     model_argument,
     on_error_option,
@@ -25,6 +24,7 @@ from bertsym.cli.options import (
     out_argument,
     task_option,
     threads_option,
+    training_table_options,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +63,14 @@ def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bo
     return CheckpointOptions(checkpoint_steps, keep_checkpoints, resume)
 
 
-@click.command("finetune", cls=Command)
+_EXAMPLES = """\b
+Examples:
+  bertsym finetune out/base out/classifier --train train.tsv --dev dev.tsv
+  bertsym finetune out/base out/mrpc --task mrpc --train MRPC/train.tsv --dev MRPC/dev.tsv
+"""
+
+
+@click.command("finetune", cls=Command, epilog=_EXAMPLES)
 @model_argument
 @out_argument
 @collected(
@@ -76,10 +83,10 @@ def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bo
         required=True,
         metavar="FILE",
         type=FILE,
-        help="Labelled table on which every epoch is evaluated; the best epoch is kept.",
+        help="Labelled table on which every epoch is evaluated; the epoch with the best accuracy is kept.",
     ),
 )
-@labelled_table_options
+@training_table_options
 @options_of(
     _options,
     task_option("classification"),
@@ -106,7 +113,7 @@ def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bo
         type=int,
         default=32,
         show_default=True,
-        help="Number of rows per optimisation step.",
+        help="Number of rows per optimisation step, in total over all devices and processes.",
     ),
     option(
         "--accumulate",
@@ -114,7 +121,8 @@ def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bo
         type=int,
         default=1,
         show_default=True,
-        help="Number of parts in which a batch is computed. More parts need less memory and give the same step.",
+        help="Split each batch of --batch-size rows into this many parts and add up their gradients. Saves memory; "
+        "does not change the batch size.",
     ),
     option(
         "--lr",
@@ -137,7 +145,7 @@ def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bo
         type=float,
         default=0.01,
         show_default=True,
-        help="Decoupled weight decay of AdamW. It does not apply to biases and to the LayerNorms' gamma and beta.",
+        help="Decoupled weight decay of AdamW. It does not apply to biases or to the LayerNorms' gamma and beta.",
     ),
     option(
         "--clip-norm",
@@ -151,7 +159,7 @@ def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bo
         "--dropout",
         group="Optimisation",
         type=float,
-        help="Dropout probability before the classifier.  [default: 0.1, or that of the continued head]",
+        help="Dropout probability before the classifier.  [default: 0.1; if training continues a head, that head's]",
     ),
     option(
         "--seed",
@@ -165,9 +173,10 @@ def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bo
         "--patience",
         group="Optimisation",
         type=int,
-        help="Number of epochs without improvement on --dev after which training stops.  [default: all epochs are run]",
+        help="Stop after this many epochs without a better accuracy on --dev, or an equal one with a lower loss.  "
+        "[default: all epochs are run]",
     ),
-    option("--new-head", group="Head", is_flag=True, help="Replace the head of MODEL by a new one."),
+    option("--new-head", group="Head", is_flag=True, help="Replace any head of MODEL by a new classifier."),
     option(
         "--freeze-encoder",
         group="Head",
@@ -179,7 +188,8 @@ def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bo
         group="Head",
         is_flag=True,
         help="Let the classifier read the encodings of all tokens, flattened, as MXNet's Clojure example does. Needs a "
-        "bundle of --output sequence, and locks the model to texts of --max-length.",
+        "bundle of export --output sequence, or --new-head on a head that reads every token. All texts are padded to "
+        "exactly --max-length.",
     ),
     device_option,
     option(
@@ -189,7 +199,7 @@ def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bo
         default=60.0,
         show_default=True,
         metavar="SECONDS",
-        help="Time without a message from another process after which a dist_sync run is ended.",
+        help="Stop a dist_sync run after this time without a message from another process.",
     ),
 )
 @threads_option
@@ -201,7 +211,7 @@ def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bo
         group="Checkpoints",
         type=int,
         metavar="N",
-        help="Number of steps between checkpoints.  [default: a checkpoint after each epoch only]",
+        help="Write a checkpoint every N steps, in addition to the checkpoint after each epoch.",
     ),
     option(
         "--keep-checkpoints",
@@ -216,8 +226,8 @@ def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bo
         "--resume",
         group="Checkpoints",
         is_flag=True,
-        help="Resume from the newest checkpoint in OUT-checkpoints. The result is byte-identical to that of an "
-        "uninterrupted run.",
+        help="Resume from the newest checkpoint in OUT-checkpoints. Needs the same MODEL, tables and options. The "
+        "result is byte-identical to that of an uninterrupted run.",
     ),
 )
 @collected(
@@ -229,8 +239,9 @@ def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bo
         type=click.Choice(["local", "dist_sync"]),
         default="local",
         show_default=True,
-        help="local: train in this process. dist_sync: train together with other processes, in the role that the "
-        "DMLC_* environment variables give this one (docs/how-to/several-machines.md).",
+        help="local: train in this process alone. dist_sync: train together with other processes; DMLC_ROLE and other "
+        "environment variables make this process the scheduler, a server or a worker "
+        "(docs/how-to/several-machines.md).",
     ),
     option(
         "--log-json",
@@ -253,15 +264,24 @@ def command(
     """Fine-tune MODEL as a text classifier, and write it as a bundle at OUT.
 
     A classifier is added to the encoder (Dropout, FullyConnected fc-finetune, SoftmaxOutput softmax) and trained with
-    it. The epoch with the best metric on --dev is kept; ties go to the lower loss.
+    it. The epoch with the best accuracy on --dev is kept; ties go to the lower loss. Each text or pair has one label:
+    multi-label classification, regression, tagging and question answering can't be trained with this command.
 
-    A trained classifier MODEL is continued where its class names are the labels of the training table. Any other head
-    is an error, unless --new-head replaces it; a head that reads every token is replaced by one on the [CLS] token.
+    \b
+    Head of MODEL                                What is trained
+      none (export --headless or --output)       a new classifier
+      trained single-label classifier            this classifier, if its class names are exactly
+                                                 the labels of --train; otherwise an error
+      other or untrained (export --task, graft)  an error
+      any of these heads, with --new-head        a new classifier in its place
 
-    Tables are TSV without quoting, as GLUE publishes it, CSV or JSON Lines. Without column options the usual header
-    names are found: text or sentence1, text_pair or sentence2, label, and others. Both tables are read with the same
-    columns, and both have a header or neither has: without one, give --no-header and column numbers. If the first line
-    contradicts that, the command stops.
+    The new classifier reads what the old head read. In place of a head that reads every token, it reads [CLS], or with
+    --whole-sequence all tokens.
+
+    Tables are TSV without quoting (as in GLUE), CSV or JSON Lines. By default, columns are found by their names in the
+    header: text or sentence1, text_pair or sentence2, label and other usual names. For tables without a header give
+    --no-header and column numbers. Both tables must have the same columns, and both a header or neither. It is an error
+    if a first line that is read as a header is clearly a row, or the reverse.
 
     A checkpoint is written to OUT-checkpoints/checkpoint-STEP after each epoch, and on SIGINT or SIGTERM. Checkpoints
     are deleted when the bundle is written.

@@ -10,12 +10,12 @@ import click
 from bertsym.cli.command import Command, collected, option
 from bertsym.cli.options import (
     TaskChoice,
-    engine_option,
     force_option,
     model_source,
     no_verify_option,
     out_argument,
     sandbox_options,
+    verification_engine_option,
 )
 from bertsym.cli.output import print_written
 from bertsym.encoders.graph_heads import HEADS
@@ -50,15 +50,19 @@ def _new_head(kind: str, num_classes: int | None, **settings: Any) -> NewHead | 
         type=TaskChoice([*HEADS, _NO_HEAD]),
         default="classification",
         show_default=True,
-        help="Kind of task that the new head is for. none removes the head of MODEL.",
+        help="Kind of the new head, as in the table above. none removes the head of MODEL.",
     ),
-    option("--num-classes", type=int, help="Number of outputs of the head.  [default: 2; 1 for regression]"),
+    option(
+        "--num-classes",
+        type=int,
+        help="Number of outputs of the head; always 2 for qa.  [default: 2; 1 for regression]",
+    ),
     option(
         "--dropout",
         type=float,
         default=0.1,
         show_default=True,
-        help="Dropout probability before the head, in training.",
+        help="Probability of the Dropout in the head, which is active in training only.",
     ),
     option(
         "--seed",
@@ -71,23 +75,38 @@ def _new_head(kind: str, num_classes: int | None, **settings: Any) -> NewHead | 
 @option(
     "--at",
     metavar="NODE",
-    help="Node that the head reads: its name, or 'layer 5' for the output of encoder layer 5.  [default: the only "
-    "output]",
+    help="Node whose output the head reads: a name, as inspect --nodes lists them, NAME:1 for its second output, or "
+    "'layer 5' for the output of encoder layer 5, counted from 0.  [default: the output of MODEL; an error if it has "
+    "several]",
 )
 @option(
     "--cls-slice",
     is_flag=True,
-    help="Let the head read position 0 of the node, [CLS]. The node must have the shape (N, T, units).",
+    help="Let a classification, multilabel or regression head read position 0, [CLS], of a node of shape (N, T, "
+    "units). Without this, these heads need a node of shape (N, units).",
 )
 @sandbox_options
 @force_option
-@engine_option
+@verification_engine_option
 @no_verify_option
 def command(model: ModelSource, out: str, head: NewHead | None, at: str | None, cls_slice: bool, force: bool) -> None:
     """Add an untrained head to MODEL, or remove its head, and write the result as a bundle at OUT.
 
-    The head is Dropout, FullyConnected fc-finetune, and the activation or loss of its kind. OUT-train-symbol.json ends
-    in the loss and is for Module.fit, in Python or another language binding; OUT-symbol.json is for inference.
+    The head is Dropout, FullyConnected fc-finetune, and what the table shows. OUT-symbol.json is for inference.
+    OUT-train-symbol.json ends in the loss, for Module.fit in Python or another language binding.
+
+    \b
+    --head          reads            inference        loss in training          label
+    classification  (N, units)       softmax (N, C)   SoftmaxOutput             softmax_label (N,)
+    multilabel      (N, units)       sigmoid (N, C)   LogisticRegressionOutput  sigmoid_label (N, C)
+    regression      (N, units)       values (N, C)    LinearRegressionOutput    regression_label (N, C)
+    tagging         (N, T, units)    softmax          SoftmaxOutput, ignores    softmax_label (N, T)
+                                     (N, T, C)        the label -1
+    qa              (N, T, units)    logits           SoftmaxOutput for start   start_label (N,),
+                                     (N, T, 2)        and end, over tokens      end_label (N,)
+
+    N texts, T tokens, C outputs (--num-classes). A MODEL that has a head already is an error: remove the head first
+    with --head none, or name a node upstream of it with --at.
     """
     from bertsym.surgery.graft import graft_head, remove_head
 

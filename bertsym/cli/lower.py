@@ -8,13 +8,13 @@ import click
 
 from bertsym.cli.command import Command, option
 from bertsym.cli.options import (
-    engine_option,
     force_option,
     form_options,
     model_source,
     no_verify_option,
     out_argument,
     sandbox_options,
+    verification_engine_option,
 )
 from bertsym.cli.output import print_written
 
@@ -29,17 +29,18 @@ if TYPE_CHECKING:
 @option(
     "--fold",
     is_flag=True,
-    help="Fuse query, key and value of each layer into one matrix product with one weight. For inference only.",
+    help="Fuse query, key and value of each layer into one matrix product with one weight. OUT is for inference: it "
+    "can be quantized, but not fine-tuned.",
 )
 @option(
     "--guard/--no-guard",
     default=None,
-    help="Clip the inputs to their valid ranges in the graph, for programs that do not check them.  [default: as in "
-    "MODEL]",
+    help="Clip token ids, token types and valid_length to their valid ranges in the graph. Without this, values out of "
+    "range can make MXNet access memory out of bounds in programs that do not check them.  [default: as in MODEL]",
 )
 @sandbox_options
 @force_option
-@engine_option
+@verification_engine_option
 @no_verify_option
 def command(
     model: ModelSource, out: str, form: str | None, target: str | None, fold: bool, guard: bool | None, force: bool
@@ -47,8 +48,8 @@ def command(
     """Rewrite the encoder of a BERT for another MXNet version or in another form, as a bundle at OUT.
 
     MODEL is a bundle, or any BERT that GluonNLP 0.6 to 0.10 exported, with any head. The encoder is detected in the
-    graph and replaced; the head and all parameters stay. MODEL and the result are run on random texts and compared
-    before anything is written.
+    graph and replaced. The head and all parameters stay the same; only --fold changes parameters. MODEL and the result
+    are run on random texts and compared before anything is written.
     """
     from bertsym.surgery.lower import lower
 

@@ -9,11 +9,11 @@ import click
 from bertsym.cli.command import Command, argument
 from bertsym.cli.options import (
     FILE,
-    engine_option,
     force_option,
     model_source,
     no_verify_option,
     sandbox_options,
+    verification_engine_option,
 )
 from bertsym.cli.output import note, print_lines, print_tensors
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @argument("out", "File that is written, such as out/model.onnx.", type=FILE)
 @sandbox_options
 @force_option
-@engine_option
+@verification_engine_option
 @no_verify_option
 def command(model: ModelSource, out: str, force: bool) -> None:
     """Convert MODEL to an ONNX file at OUT (opset 13), verified in onnxruntime.

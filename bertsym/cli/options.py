@@ -54,9 +54,11 @@ def _prefixes(incomplete: str) -> Iterator[str]:
 
 MODEL = _ModelType()
 model_argument = argument(
-    "model", "Prefix of a bundle, such as out/model: a folder and the beginning of the files' names.", type=MODEL
+    "model",
+    "Prefix of a bundle that bertsym wrote: out/model stands for out/model-symbol.json and so on.",
+    type=MODEL,
 )
-_OUT = "Prefix of the bundle that is written, such as out/model, whose files are then out/model-*."
+_OUT = "Prefix of the bundle to write: out/model stands for out/model-symbol.json and so on."
 out_argument = argument("out", _OUT, type=FILE)
 optional_out_argument = argument("out", _OUT, type=FILE, required=False)
 
@@ -94,7 +96,7 @@ force_option = option("--force", group="Output", is_flag=True, help="Overwrite t
 json_option = option("--json", "as_json", group="Output", is_flag=True, help="Print one JSON object.")
 
 
-def rtol_option(compared: str) -> Decorator[Any]:
+def rtol_option(described: str) -> Decorator[Any]:
     """``--rtol``: the largest difference of what is compared."""
     return option(
         "--rtol",
@@ -102,7 +104,7 @@ def rtol_option(compared: str) -> Decorator[Any]:
         type=click.FloatRange(0, min_open=True),
         default=RTOL,
         show_default=True,
-        help=f"Largest difference {compared}, relative to the largest absolute value of the tensor.",
+        help=described,
     )
 
 
@@ -120,7 +122,8 @@ shape_option = option(
     type=_ShapeType(),
     multiple=True,
     callback=_as_dict,
-    help="Shape of an input that the graph does not declare, such as data0=2,16. Repeatable.",
+    help="Shape of an input that the graph does not declare, such as data0=2,16, for shape inference and verification. "
+    "Repeatable.",
 )
 
 
@@ -146,8 +149,9 @@ def sandbox_options(function: Any) -> Any:
         is_flag=True,
         expose_value=False,
         callback=_trust,
-        help="Run MODEL in this process even if it is not a BERT that bertsym wrote. Without this option such a symbol "
-        "runs in a sandbox with limited memory and time.",
+        help="Run MODEL without the sandbox. By default only the bundle of a BERT whose files match its manifest runs "
+        "in this process; other symbols run in a separate process, limited to 2 GiB and 15 seconds per call, and more "
+        "for large parameters.",
     )
     allow = option(
         "--allow-op",
@@ -156,7 +160,8 @@ def sandbox_options(function: Any) -> Any:
         multiple=True,
         expose_value=False,
         callback=_allow,
-        help="Accept symbols with the operator NAME, which bertsym does not know. Repeatable.",
+        help="Accept the MXNet operator NAME without checks. Without this option, a symbol with an operator that "
+        "bertsym can't check is refused. Repeatable.",
     )
     return trust(allow(function))
 
@@ -183,8 +188,8 @@ model_source = collected(
         "--epoch",
         group="Reading MODEL",
         type=click.IntRange(0),
-        help="Number of the checkpoint whose parameter file, MODEL-EPOCH.params, is read.  [default: 0 if it exists, "
-        "otherwise the last]",
+        help="Number of an MXNet checkpoint: 3 reads MODEL-0003.params.  [default: 0 if that file exists, otherwise "
+        "the last]",
     ),
     shape_option,
 )
@@ -195,20 +200,22 @@ model_source = collected(
 
 def form_options(function: Any) -> Any:
     """Add the form of the encoder that is written, and the MXNet that it is for."""
-    described = "; ".join(f"{name}: {text}" for name, text in FORMS.items())
+    described = " ".join(f"{name}: {text}." for name, text in FORMS.items())
     form = option(
         "--form",
         group="Encoder form",
         type=click.Choice(list(FORMS)),
-        help=f"Operators that the encoder is written with. {described}.  [default: portable]",
+        help=f"Operators that the encoder is written with. {described} All forms accept texts of any length up to the "
+        "model's maximum.  [default: portable]",
     )
     target = option(
         "--target-mxnet",
         "target",
         group="Encoder form",
         type=click.Choice(list(TARGETS)),
-        help="MXNet version that must load the symbol.  [default: 1.4 and later; with --form gluonnlp or fast 1.6, 1.8 "
-        "and 1.9]",
+        help="MXNet version that the symbol is for; --form gluonnlp is refused for 1.4 and 1.5.  [default: every "
+        "version from 1.4 to 1.9; with --form gluonnlp or fast: 1.6, 1.8 and 1.9, as the GELU operator that these use "
+        "is inaccurate in 1.7]",
     )
     return form(target(function))
 
@@ -239,6 +246,17 @@ def _column_option(part: str, described: str) -> Decorator[Any]:
     )
 
 
+def _header_option(default: str) -> Decorator[Any]:
+    return option(
+        "--header/--no-header",
+        group="Data",
+        default=None,
+        help=f"Whether the first line of a table is a header. Tables without one need column numbers.  "
+        f"[default: {default}]",
+    )
+
+
+_TRAINED_HEADER = _header_option("as in the table that MODEL was trained on, otherwise --header")
 _TABLE = (
     option(
         "--format",
@@ -247,28 +265,38 @@ _TABLE = (
         type=click.Choice(["tsv", "csv", "jsonl"]),
         help="Format of the tables.  [default: by the suffix of the file]",
     ),
-    option(
-        "--header/--no-header",
-        group="Data",
-        default=None,
-        help="Whether the first line of a table is a header. Tables without one need column numbers.  "
-        "[default: as in the training of MODEL, otherwise --header]",
-    ),
     _column_option("text", "the text"),
     _column_option("pair", "the second text of a pair"),
     _column_option("label", "the label"),
 )
-_DROP_LABEL = option(
-    "--drop-label",
-    "drop_labels",
-    group="Data",
-    metavar="VALUE",
-    multiple=True,
-    help="Leave out rows with the label VALUE, such as - in SNLI. Repeatable. Labels that the training dropped are "
-    "also left out of evaluation.",
+
+
+def _drop_label_option(addition: str) -> Decorator[Any]:
+    return option(
+        "--drop-label",
+        "drop_labels",
+        group="Data",
+        metavar="VALUE",
+        multiple=True,
+        help=f"Leave out rows with the label VALUE, such as - in SNLI. {addition} Repeatable.",
+    )
+
+
+table_options = collected("table_format", _table_format, _TRAINED_HEADER, *_TABLE)
+labelled_table_options = collected(
+    "table_format",
+    _table_format,
+    _TRAINED_HEADER,
+    *_TABLE,
+    _drop_label_option("Labels that were given to finetune --drop-label are left out too."),
 )
-table_options = collected("table_format", _table_format, *_TABLE)
-labelled_table_options = collected("table_format", _table_format, *_TABLE, _DROP_LABEL)
+training_table_options = collected(
+    "table_format",
+    _table_format,
+    _header_option("--header"),
+    *_TABLE,
+    _drop_label_option("OUT records VALUE, and evaluate and quantize leave out these rows too."),
+)
 
 
 def task_option(default: str | None = None) -> Decorator[Any]:
@@ -281,7 +309,7 @@ def task_option(default: str | None = None) -> Decorator[Any]:
         group="Data",
         type=TaskChoice(list(TASKS)),
         default=default,
-        help=f"Kind of task, or a known data set, which implies its kind and its columns. {known}.  "
+        help=f"Kind of task, or a known data set, which presets the columns and the class of F1. {known}.  "
         f"[default: {default or 'as in training'}]",
     )
 
@@ -304,7 +332,8 @@ literal_special_tokens_option = option(
     "--literal-special-tokens",
     group="Data",
     is_flag=True,
-    help="Treat words such as [SEP] or [MASK] in a text as plain text, not as special tokens.",
+    help="Treat words such as [SEP] or [MASK] in a text as plain text, not as special tokens. OUT records this, and "
+    "every command follows it.  [default: as in the pretrained tokenizer]",
 )
 
 
@@ -318,13 +347,20 @@ def _use_engine(context: click.Context, parameter: click.Parameter, name: str | 
         context.with_resource(using_engine(name))
 
 
-engine_option = option(
-    "--engine",
-    group="Running",
-    type=click.Choice(["mxnet", "onnxruntime"]),
-    expose_value=False,
-    callback=_use_engine,
-    help="Library that computes the graphs.  [default: mxnet, or onnxruntime where mxnet is not installed]",
+def _engine_option(described: str, group: str) -> Decorator[Any]:
+    return option(
+        "--engine",
+        group=group,
+        type=click.Choice(["mxnet", "onnxruntime"]),
+        expose_value=False,
+        callback=_use_engine,
+        help=f"{described}  [default: mxnet, or onnxruntime where mxnet is not installed]",
+    )
+
+
+engine_option = _engine_option("Library that runs the models.", "Running")
+verification_engine_option = _engine_option(
+    "Library that runs the models to compare them; the model that is written does not depend on it.", "Verification"
 )
 
 
@@ -341,7 +377,7 @@ no_verify_option = option(
     is_flag=True,
     expose_value=False,
     callback=_skip_verification,
-    help="Write OUT without computing and comparing anything; needs no engine.",
+    help="Write OUT without running the models and comparing their outputs; needs neither mxnet nor onnxruntime.",
 )
 
 device_option = option(
@@ -349,7 +385,7 @@ device_option = option(
     group="Running",
     default="cpu",
     show_default=True,
-    help="Device to compute on: cpu, gpu:0, or several GPUs as gpu:0,1.",
+    help="Device to compute on: cpu, a GPU such as gpu:0, or several such as gpu:0,1, which share the rows.",
 )
 inference_batch_size_option = option(
     "--batch-size",

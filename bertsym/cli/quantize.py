@@ -47,7 +47,8 @@ def _options(**values: Any) -> QuantizeOptions:
     group="Data",
     metavar="FILE",
     type=FILE,
-    help="Labelled table on which MODEL and the int8 model are compared.  [default: the table of --calibrate]",
+    help="Labelled table on which MODEL and the int8 model are compared.  [default: the table of --calibrate, which "
+    "then needs labels]",
 )
 @labelled_table_options
 @options_of(
@@ -77,7 +78,8 @@ def _options(**values: Any) -> QuantizeOptions:
         type=int,
         default=256,
         show_default=True,
-        help="Maximum number of rows of the --calibrate table on which ranges are found.",
+        help="Size of the random sample of --calibrate rows on which activation ranges are found, always the same "
+        "rows.",
     ),
     option(
         "--max-drop",
@@ -85,7 +87,7 @@ def _options(**values: Any) -> QuantizeOptions:
         type=float,
         default=0.01,
         show_default=True,
-        help="Largest allowed drop of the task's first metric on the --dev table, such as 0.01 of accuracy.",
+        help="Largest allowed drop in accuracy on the --dev table, absolute: 0.01 allows a drop from 0.90 to 0.89.",
     ),
 )
 @threads_option
@@ -101,9 +103,15 @@ def command(
 ) -> None:
     """Quantize the classifier MODEL to int8, and write it as a bundle at OUT.
 
-    The accuracy and speed of both are measured on the --dev table and printed. If the metric drops by more than
-    --max-drop, the layers that change the output most stay in float32; if that does not help, nothing is written. int8
-    models are for MXNet on CPUs, and fast on CPUs with AVX-512 VNNI.
+    MODEL must be the bundle of a trained single-label classifier: from finetune, or from export of a
+    BertForSequenceClassification.
+
+    The accuracy and speed of MODEL and of the int8 model are measured on the --dev table and printed. If the accuracy
+    drops by more than --max-drop, the layers that change the output most stay in float32, no more than needed. If that
+    does not help, the command fails with exit code 1 and writes nothing.
+
+    The int8 model needs MXNet 1.9 on a CPU. It is faster than float32 on CPUs with AVX-512 VNNI; compare the printed
+    speeds on others.
     """
     from bertsym.quantization.quantize import quantize
     from bertsym.training.progress import TextProgress

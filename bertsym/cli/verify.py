@@ -16,7 +16,10 @@ from bertsym.cli.output import print_lines
 @click.command("verify", cls=Command)
 @model_argument
 @engine_option
-@rtol_option("from the outputs of the reference encoder")
+@rtol_option(
+    "Largest allowed difference of an output from the reference encoder's, relative to the largest absolute value of "
+    "that output."
+)
 def command(model: str, rtol: float) -> None:
     """Check the SHA-256 digests of the bundle MODEL, and compare its outputs with a reference encoder.
 

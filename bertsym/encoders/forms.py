@@ -8,9 +8,10 @@ from bertsym.errors import UsageError
 
 #: form -> purpose
 FORMS = {
-    "portable": "operators of MXNet 1.4, any length: for every version and language binding",
-    "gluonnlp": "GluonNLP 0.10's own trace with interleaved attention, which MXNet before 1.6 does not load",
-    "fast": "quicker at inference on a CPU; under a [CLS] slice its last layer computes position 0 only",
+    "portable": "operators of MXNet 1.4 only, which every later version and every language binding loads",
+    "gluonnlp": "the graph that GluonNLP 0.10 itself exports, with interleaved attention; needs MXNet 1.6 or later",
+    "fast": "faster at inference on a CPU; if only [CLS] is used, the last layer is computed for that position alone "
+    "(same result)",
 }
 
 
