@@ -45,7 +45,7 @@ def _options(**values: Any) -> EvaluateOptions:
 def command(model: str, file: str, table_format: TableFormat, options: EvaluateOptions, as_json: bool) -> None:
     """Print the metrics of the classifier MODEL on the labelled table FILE, computed over all rows.
 
-    Task, header, columns and dropped labels are those of the training unless options say otherwise.
+    By default, task, header, columns and dropped labels are those that MODEL was trained with.
     """
     from bertsym.inference.evaluate import evaluate
     from bertsym.inference.metrics import format_metrics

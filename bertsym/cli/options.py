@@ -257,14 +257,14 @@ def _header_option(default: str) -> Decorator[Any]:
 
 
 _TRAINED_HEADER = _header_option("as in the table that MODEL was trained on, otherwise --header")
-_TABLE = (
-    option(
-        "--format",
-        "kind",
-        group="Data",
-        type=click.Choice(["tsv", "csv", "jsonl"]),
-        help="Format of the tables.  [default: by the suffix of the file]",
-    ),
+_FORMAT = option(
+    "--format",
+    "kind",
+    group="Data",
+    type=click.Choice(["tsv", "csv", "jsonl"]),
+    help="Format of the tables.  [default: by the suffix of the file]",
+)
+_COLUMNS = (
     _column_option("text", "the text"),
     _column_option("pair", "the second text of a pair"),
     _column_option("label", "the label"),
@@ -282,19 +282,21 @@ def _drop_label_option(addition: str) -> Decorator[Any]:
     )
 
 
-table_options = collected("table_format", _table_format, _TRAINED_HEADER, *_TABLE)
+table_options = collected("table_format", _table_format, _FORMAT, _TRAINED_HEADER, *_COLUMNS)
 labelled_table_options = collected(
     "table_format",
     _table_format,
+    _FORMAT,
     _TRAINED_HEADER,
-    *_TABLE,
+    *_COLUMNS,
     _drop_label_option("Labels that were given to finetune --drop-label are left out too."),
 )
 training_table_options = collected(
     "table_format",
     _table_format,
+    _FORMAT,
     _header_option("--header"),
-    *_TABLE,
+    *_COLUMNS,
     _drop_label_option("OUT records VALUE, and evaluate and quantize leave out these rows too."),
 )
 
@@ -310,7 +312,7 @@ def task_option(default: str | None = None) -> Decorator[Any]:
         type=TaskChoice(list(TASKS)),
         default=default,
         help=f"Kind of task, or a known data set, which presets the columns and the class of F1. {known}.  "
-        f"[default: {default or 'as in training'}]",
+        f"[default: {default or 'the task that MODEL was trained on'}]",
     )
 
 
