@@ -61,7 +61,7 @@ def table(folder: Path, kind: str, *rows: bytes) -> Path:
 
 
 @pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[2]}")
-def corrupt(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
+def corrupted(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
     """Two good rows, a bad one, and a good one unless nothing can follow; and the message."""
     kind, row, why = request.param
     good, last = [line(kind, HAPPY), line(kind, SAD)], [line(kind, HAPPY)]
