@@ -47,7 +47,7 @@ class ModelSource:
     path: str | Path  #: prefix of a bundle or checkpoint, or a symbol file
     params: str | Path | None = None  #: the parameter file, where it is not beside the symbol
     epoch: int | None = None  #: number of a checkpoint's parameter file; None: 0, or the only or last one
-    #: shapes of inputs, by name, that the graph does not declare; None: none are known
+    #: shapes of inputs by name, for inputs whose shapes the graph does not declare, or None
     shapes: Mapping[str, tuple[int, ...]] | None = None
 
     @classmethod

@@ -36,7 +36,7 @@ from bertsym.symbol.params import Array
 class NewHead:
     """An untrained head. Raises UsageError for a value that does not exist or is out of range."""
 
-    #: kind of task: ``classification``, ``regression``, ``tagging`` or ``qa``; see `encoders.graph_heads`
+    #: ``classification``, ``regression``, ``tagging`` or ``qa``; see `encoders.graph_heads`
     kind: str = "classification"
     num_classes: int | None = None  #: outputs of the head; None means 2, or 1 for regression
     dropout: float = 0.1  #: probability of the Dropout before the head
