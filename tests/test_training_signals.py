@@ -46,6 +46,15 @@ def test_a_signal_stops_the_run_after_its_step_with_a_checkpoint(run: Run, numbe
     assert files(run.out) == run.uninterrupted()[1]
 
 
+@pytest.fixture
+def sigint_interrupts() -> Iterator[None]:
+    """Handle SIGINT as Python does by default, even in a background process, which ignores it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("sigint_interrupts")
 def test_a_second_signal_stops_the_run_at_once(run: Run) -> None:
     def twice() -> None:
         deferring = signal.getsignal(signal.SIGINT)
