@@ -136,7 +136,7 @@ def test_a_picture_is_written_by_one_process_at_a_time(
     bundles: dict[str, Path], tmp_path: Path, writer: subprocess.Popen[str]
 ) -> None:
     (tmp_path / "model.netron").write_text("old")
-    with work_folder(tmp_path / "model.netron"), pytest.raises(BertsymError, match="another process is writing"):
+    with work_folder(tmp_path / "model.netron"), pytest.raises(BertsymError, match="locked by another process"):
         draw(bundles["cls"], tmp_path / "model.netron", force=True)
     assert (tmp_path / "model.netron").read_text() == "old"
 

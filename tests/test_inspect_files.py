@@ -136,8 +136,8 @@ def test_the_path_from_one_node_to_another(cli: Command, classifier: Path) -> No
     assert "nodes" not in document
 
 
-def test_where_no_way_leads_the_path_is_empty(cli: Command, classifier: Path) -> None:
-    assert as_text(cli, classifier, "--path", "softmax", "data0") == ["no way leads from softmax to data0"]
+def test_the_path_is_empty_where_no_data_flows(cli: Command, classifier: Path) -> None:
+    assert as_text(cli, classifier, "--path", "softmax", "data0") == ["no data flows from softmax to data0"]
     assert as_json(cli, classifier, "--path", "softmax", "data0")["path"] == []
 
 
@@ -233,12 +233,16 @@ def base_bundle(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     sparse_params(Path(f"{prefix}-0000.params"), {name: shapes[name] for name in output_parameters(config, "cls")})
     words = [*VOCABULARY, *(f"word{i}" for i in range(config.vocab_size - len(VOCABULARY)))]
     Path(f"{prefix}-vocab.txt").write_text("\n".join(words) + "\n")
+    signature_path = Path(f"{prefix}-signature.json")
+    signature = json.loads(signature_path.read_text())
+    signature["outputs"][0]["shape"] = ["batch", config.units]
+    signature_path.write_text(json.dumps(signature))
     manifest_path = Path(f"{prefix}-manifest.json")
     manifest = json.loads(manifest_path.read_text())
     manifest["config"] = config.to_dict()
     for name, entry in manifest["files"].items():
         entry["size"] = Path(f"{prefix}-{name}").stat().st_size
-    for name in ("symbol.json", "vocab.txt"):
+    for name in ("symbol.json", "vocab.txt", "signature.json"):
         manifest["files"][name]["sha256"] = file_digest(Path(f"{prefix}-{name}"))
     manifest_path.write_text(json.dumps(manifest))
     return prefix
