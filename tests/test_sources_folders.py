@@ -120,7 +120,7 @@ def test_a_head_beside_a_prefixed_encoder_is_known(export: Callable[..., Result]
         "module.cls.predictions.bias": np.ones(8),
     }
     weights = {**with_prefix("module.bert.", hugging_face_weights()), **head}
-    result = export(write_hugging_face(tmp_path / "hf", weights))
+    result = export(write_hugging_face(tmp_path / "hf", weights), "--headless")
     assert result.code == 0, result.err
     assert "not exported: task head module.classifier.weight; this bundle is the encoder alone" in result.out
     assert "not exported: pretraining heads module.cls.predictions.bias" in result.out

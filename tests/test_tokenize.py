@@ -229,7 +229,7 @@ def test_the_names_of_special_tokens_are_text_when_that_is_asked_for(
     [
         (
             {"added_tokens": [added_token(6, "bird")]},
-            "token 'bird' has the id 6, which the vocabulary",
+            "token 'bird' has the id 6, which differs from the vocabulary",
         ),
         ({"post_processor": {"type": "BertProcessing", "sep": ["", 4], "cls": ["", 99]}}, "post_processor: id 99"),
         ({"normalizer": {"type": "Foo"}}, 'normalizer.type: "Foo" is not one of'),
@@ -285,7 +285,7 @@ def test_a_row_that_can_not_be_read_stops_is_left_out_or_is_null(
     lengths = [record and record["data2"] for record in map(json.loads, result.out.splitlines())]
     error = f"{table}, line 3: 1 columns, 2 expected"
     assert (result.code, lengths, result.err) == {
-        "fail": (1, [4], f"Error: {error}; --on-error skip leaves such rows out\n"),
+        "fail": (1, [4], f"Error: {error}; --on-error skip leaves out rows that can't be read\n"),
         "skip": (0, [4, 4], f"{error}: left out\n1 of 3 rows left out\n"),
         "blank": (0, [4, None, 4], f"{error}: left blank\n1 of 3 rows left blank\n"),
     }[policy]
