@@ -116,7 +116,7 @@ def test_a_run_under_nohup_ignores_sighup(run: Run) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_the_command_line_prints_how_to_resume(run: Run, number: signal.Signals, code: int) -> None:
-    options = ["--epochs", "300", "--batch-size", "16", "--max-length", "24"]
+    options = ["--max-length", "24", "--epochs", "300", "--batch-size", "16"]  # in the order of --help
     with process_in_epoch_2(run, options, HEED_HANG_UP) as process:
         process.send_signal(number)
         _, rest = process.communicate(timeout=DEADLOCK)
