@@ -80,6 +80,7 @@ ALLOWED: dict[str, set[str]] = {
         "signature",
         "onnx_export.conversion",
         "onnx_export.converters",
+        "onnx_export.library_errors",
     }
     | {"execution.engines", "execution.loaders"},
     "execution": {

@@ -30,6 +30,7 @@ from bertsym.execution import (
 )
 from bertsym.execution.engines import engine_name, is_verifying
 from bertsym.model import Model, ModelSource, require_params
+from bertsym.onnx_export.library_errors import onnx_errors
 from bertsym.onnx_export.metadata import input_meanings, metadata
 from bertsym.runtime import quiet_stderr
 from bertsym.signature import Tensor
@@ -218,7 +219,7 @@ def _write(model: Model, sample: Mapping[str, Array], inputs: list[Tensor], outp
         with open(file, "r+b") as written:  # Windows syncs what is open for writing
             os.fsync(written.fileno())
     del converted
-    with _onnx_errors(model.name, "onnx refuses the converted model"):
+    with onnx_errors(model.name, "onnx refuses the converted model"):
         onnx.checker.check_model(str(path), full_check=True)
 
 
@@ -227,7 +228,7 @@ def _compare(
 ) -> list[OnnxCheck]:
     """Run the file beside MXNet; raises VerificationError for an output that differs."""
     assert model.params is not None
-    with quiet_stderr(), _onnx_errors(model.name, "onnxruntime cannot load the converted model"):
+    with quiet_stderr(), onnx_errors(model.name, "onnxruntime cannot load the converted model"):
         session = _session(path)
     names = [output.name for output in session.get_outputs()]
     dtypes = {tensor.name: tensor.dtype for tensor in inputs}
@@ -235,7 +236,7 @@ def _compare(
     for sample in samples:
         # MXNet first: its error about a wrong symbol is clearer.
         expected = _expected(model, sample)
-        with _onnx_errors(model.name, "onnxruntime cannot run the converted model"):
+        with onnx_errors(model.name, "onnxruntime cannot run the converted model"):
             answers = session.run(names, {name: array.astype(dtypes[name]) for name, array in sample.items()})
         differences = [difference(name, one, two) for name, one, two in zip(names, expected, answers)]
         check_equal(differences, where)
@@ -263,15 +264,3 @@ def _session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised anyway
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-@contextlib.contextmanager
-def _onnx_errors(where: str, what: str) -> Iterator[None]:
-    """Turn the exceptions of onnx and onnxruntime, which share no class, into a ModelError of one line."""
-    try:
-        yield
-    except (BertsymError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{where}: {what}: {lines[0]}") from None

@@ -6,19 +6,19 @@ and, of operators that have none there, by running the operator on zeros.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import math
 import os
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bertsym.errors import BertsymError, DataError, ModelError, VerificationError
+from bertsym.errors import DataError, ModelError, VerificationError
 from bertsym.execution.engines import Forward, Shape
+from bertsym.onnx_export.library_errors import onnx_errors
 from bertsym.runtime import is_installed, openmp_threads, quiet_stderr
 from bertsym.signature import Tensor
 from bertsym.symbol.attributes import sizes
@@ -131,7 +131,7 @@ class Session:
         fed = {name: np.asarray(inputs[name]).astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
         values: dict[Output, Array] = {}
         if self._session is not None:
-            with _errors(self._where, "onnxruntime can't run it"), np.errstate(all="ignore"):
+            with onnx_errors(self._where, "onnxruntime can't run it"), np.errstate(all="ignore"):
                 values = dict(zip(self._computed, self._session.run(None, fed)))
         for output in self._graph.outputs:
             if output.node.is_variable:
@@ -184,7 +184,7 @@ def _load(model: Any, where: str) -> Any:
     options.log_severity_level = 4  # what is wrong it raises too
     options.intra_op_num_threads = openmp_threads()
     settings = {"sess_options": options, "providers": ["CPUExecutionProvider"]}
-    with quiet_stderr(), _errors(where, "onnxruntime can't load it"):
+    with quiet_stderr(), onnx_errors(where, "onnxruntime can't load it"):
         if sum(len(tensor.raw_data) for tensor in model.graph.initializer) < _LARGEST:
             content = model.SerializeToString()
             model.Clear()
@@ -233,7 +233,7 @@ def _run_operator(graph: SymbolGraph, inputs: Mapping[str, Array]) -> list[Array
     model = convert(graph, NewParameters({}), ranks, tensors, names, metadata={}, where="shapes")
     session = _load(model, "shapes")
     fed = {tensor.name for tensor in session.get_inputs()}
-    with _errors("shapes", "onnxruntime can't run it"):
+    with onnx_errors("shapes", "onnxruntime can't run it"):
         arrays = {name: array.astype(dtypes[name]) for name, array in inputs.items() if name in fed}
         found: list[Array] = session.run(None, arrays)
         return found
@@ -245,15 +245,3 @@ def _output_name(output: Output) -> str:
         return node.name
     numbered = output.index or (node.op in _SPLITS and node.num_outputs > 1)
     return f"{node.name}_output{output.index if numbered else ''}"
-
-
-@contextlib.contextmanager
-def _errors(where: str, what: str) -> Iterator[None]:
-    """Turn what onnx and onnxruntime raise, for which they have no common class, into a ModelError of one line."""
-    try:
-        yield
-    except (BertsymError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{where}: {what}: {lines[0]}") from None
