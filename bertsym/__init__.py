@@ -13,7 +13,7 @@ from bertsym.compat.imports import install_repairs
 if TYPE_CHECKING:
     from bertsym.bundle import Bundle, SymbolBundle
     from bertsym.diagnosis import DoctorResult, Finding, doctor
-    from bertsym.drawing.model_drawing import draw
+    from bertsym.drawing.draw import draw
     from bertsym.encoders.config import BertConfig
     from bertsym.encoders.outputs import output_symbol
     from bertsym.encoders.symbol_heads import finished_head, graft, graft_for_inference
@@ -69,7 +69,7 @@ _HOME = {
     "DoctorResult": "diagnosis",
     "Finding": "diagnosis",
     "doctor": "diagnosis",
-    "draw": "drawing.model_drawing",
+    "draw": "drawing.draw",
     "BertsymError": "errors",
     "DataError": "errors",
     "InstallationError": "errors",

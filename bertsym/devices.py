@@ -16,7 +16,7 @@ def contexts(device: str) -> list[Any]:
     match = re.fullmatch(r"cpu|gpu:(\d+(?:,\d+)*)", device)
     if not match:
         raise UsageError(f"device {device!r} is not one of cpu, gpu:0, gpu:0,1 ...")
-    from bertsym.runtime import mx
+    from bertsym.mxnet_runtime import mx
 
     if device == "cpu":
         return [mx.cpu()]

@@ -56,7 +56,7 @@ sys.path[:] = json.loads(sys.argv[1])
 found = {}
 try:
     if sys.argv[2] in ("mxnet", "gluonnlp"):
-        from bertsym.runtime import engine_workers, import_library, openmp_threads
+        from bertsym.mxnet_runtime import engine_workers, import_library, openmp_threads
         library = import_library(sys.argv[2])
     else:
         library = __import__(sys.argv[2])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bertsym.errors import BertsymError, ModelError
-from bertsym.files import read_bytes
+from bertsym.file_reader import read_bytes
 
 MAX_DEPTH = 64  #: levels of nesting; more would exhaust Python's stack in recursive code
 MAX_DIGITS = 1000  #: digits of a number; Python's own limit is 4300 and depends on the environment

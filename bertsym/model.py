@@ -26,7 +26,7 @@ from bertsym.bundle import (
     open_any,
 )
 from bertsym.errors import ModelError, UsageError, join_names
-from bertsym.files import read_bytes
+from bertsym.file_reader import read_bytes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import VARIABLE, Output
 from bertsym.symbol.params import Parameters, ParamsFile

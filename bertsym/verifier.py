@@ -22,6 +22,7 @@ from bertsym.encoders.parameters import POOLER, parameter_shapes
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.execution.engines import Forward, engine_name, load_engine
 from bertsym.execution.loaders import check_params, load_module, load_symbol_block
+from bertsym.mxnet_runtime import is_installed, mx, mxnet_errors, nlp, quiet_stderr
 from bertsym.reference import (
     FAMILIES,
     HUGGING_FACE_HEADS,
@@ -31,7 +32,6 @@ from bertsym.reference import (
     bundle_head,
     probabilities,
 )
-from bertsym.runtime import is_installed, mx, mxnet_errors, nlp, quiet_stderr
 from bertsym.signature import Signature
 from bertsym.symbol.params import Array
 

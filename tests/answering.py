@@ -19,7 +19,7 @@ from bertsym.encoders.graph import encoder_graph
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.execution import tensor_shapes
 from bertsym.execution.values import tensor_values
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array

@@ -12,7 +12,7 @@ from bertsym import BertConfig, output_symbol
 from bertsym.analysis.encoder_detection import declared_shapes
 from bertsym.encoders.forms import Form
 from bertsym.encoders.parameters import parameter_shapes
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
 

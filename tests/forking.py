@@ -21,7 +21,7 @@ from typing import Any
 
 from bertsym.cli import main
 from bertsym.cli.group import COMMANDS, cli
-from bertsym.runtime import import_library
+from bertsym.mxnet_runtime import import_library
 
 for name in COMMANDS:
     importlib.import_module(f"bertsym.cli.{name}")

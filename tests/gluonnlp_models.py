@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertsym.runtime import mx, nlp
+from bertsym.mxnet_runtime import mx, nlp
 
 # Hugging Face's name -> attribute path in gluonnlp's BERTModel; "#" is the layer.
 _PATHS = {

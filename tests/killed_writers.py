@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from bertsym.atomic import recover, work_folder, write_text
+from bertsym.atomic_writing import recover, work_folder, write_text
 
 NAMES = ["x-a", "x-b", "x-c", "x-d", "x-manifest"]
 OLD = {"x-a": "old a", "x-b": "old b", "x-c": "old c", "x-manifest": "old"}

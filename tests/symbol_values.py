@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bertsym.runtime import mx, quiet_stderr
+from bertsym.mxnet_runtime import mx, quiet_stderr
 from bertsym.symbol.params import Array
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -20,9 +20,9 @@ from bertsym.encoders.outputs import output_symbol
 from bertsym.encoders.parameters import parameter_shapes
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.encoders.symbol_heads import graft
+from bertsym.mxnet_runtime import mx
 from bertsym.passes.dropout_masks import feed_dropout_masks
 from bertsym.passes.layer_norm import decompose_layer_norm
-from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 
 Array = NDArray[Any]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from answering import ALL_NETS, LENGTH, NETS, UNITS, Net, ask, check, classified
 
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 
 Head = Callable[[Net], Any]
 

@@ -10,7 +10,7 @@ import pytest
 from answering import ALL_NETS, CONFIG, LENGTH, NETS, UNITS, Net, ask, check, classified
 
 from bertsym.analysis.formatting import classifier_sentence
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 
 Head = Callable[[Net], Any]
 

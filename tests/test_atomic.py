@@ -17,7 +17,7 @@ from commands import BERTSYM, FULL_DISK, beginning_with
 from conftest import Result, Tables
 
 from bertsym import BertsymError, ModelError, draw, export
-from bertsym.atomic import recover, work_folder, write_atomically, write_text
+from bertsym.atomic_writing import recover, work_folder, write_atomically, write_text
 from bertsym.bundle import stage_bundle
 
 Cli = Callable[..., Result]
@@ -25,7 +25,7 @@ Cli = Callable[..., Result]
 WRITER = """
 import sys, time
 from pathlib import Path
-from bertsym.atomic import work_folder
+from bertsym.atomic_writing import work_folder
 with work_folder(Path(sys.argv[1])) as folder:
     (folder.new / "half").write_text("a half")
     print("writing", flush=True)

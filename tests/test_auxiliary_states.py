@@ -17,7 +17,7 @@ from refusals import refusal
 from bertsym import ModelError, ParamsFile, SymbolGraph, VerificationError
 from bertsym.bundle import Bundle, file_digest
 from bertsym.execution.loaders import LOADERS, check_params, load_c_predictor
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.symbol.variable_roles import shared_auxiliary_states
 

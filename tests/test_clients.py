@@ -21,7 +21,7 @@ from headed import write_headed
 from tools import is_missing
 
 from bertsym import Bundle, BundleTokenizer, Classifier, FinetuneOptions, export, finetune, graft_head, lower
-from bertsym.inference.predictor import Predictor
+from bertsym.inference.mxnet_predictor import MXNetPredictor
 
 Cli = Callable[..., Result]
 Record = dict[str, Any]
@@ -146,7 +146,7 @@ def test_the_output_of_an_encoder_is_printed_as_numbers(
     features = next(BundleTokenizer.open(prefix).encode_table(tables.dev))
     printed = output(run(language, prefix, stdin=as_json_lines(list(features.inputs()))))
     values = np.array([[float(value) for value in line.split("\t")] for line in printed.splitlines()])
-    assert values == pytest.approx(Predictor.from_bundle(Bundle.open(prefix))(features), abs=1e-5)
+    assert values == pytest.approx(MXNetPredictor.from_bundle(Bundle.open(prefix))(features), abs=1e-5)
 
 
 @every_language

@@ -16,7 +16,7 @@ from bertsym.compat import bert_tokenizer
 from bertsym.compat.installing import install_command, library_errors, missing_library, missing_mxnet
 from bertsym.compat.numpy_names import restore_numpy_names
 from bertsym.errors import InstallationError
-from bertsym.runtime import import_library
+from bertsym.mxnet_runtime import import_library
 
 
 def run_python(code: str, directory: Path) -> subprocess.CompletedProcess[str]:

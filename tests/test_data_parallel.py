@@ -20,8 +20,8 @@ from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.encoders.outputs import output_symbol
 from bertsym.encoders.symbol_heads import graft
 from bertsym.errors import DataError
+from bertsym.mxnet_runtime import mx, share_threads
 from bertsym.passes.embedding_rows import UsedRows, keep_used_rows
-from bertsym.runtime import mx, share_threads
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
@@ -175,7 +175,7 @@ def test_a_fork_does_not_deadlock_with_arrays_that_are_freed() -> None:
 
 _CHILD = """
 import bertsym, {first}
-from bertsym.runtime import engine_workers, mx, share_threads
+from bertsym.mxnet_runtime import engine_workers, mx, share_threads
 for executors in (2, 1, 2):
     share_threads(executors)
     mx.nd.ones((3,)).wait_to_read()

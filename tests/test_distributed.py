@@ -334,7 +334,7 @@ def connected(cluster: Cluster) -> socket.socket:
 
 
 def test_other_commands_ignore_the_role_of_a_server() -> None:
-    code = "from bertsym.runtime import mx; print(mx.nd.ones(2).sum().asscalar())"
+    code = "from bertsym.mxnet_runtime import mx; print(mx.nd.ones(2).sum().asscalar())"
     environment = {**os.environ, **VARIABLES, **QUIET, "DMLC_ROLE": "server"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=DEADLOCK

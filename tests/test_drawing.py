@@ -13,8 +13,8 @@ from drawings import HOSTILE, LAYERS, bert_picture, plain_picture
 from tools import needs
 
 from bertsym.drawing.dot import graph_to_dot
-from bertsym.drawing.drawing import draw_picture, expanded_keys
-from bertsym.drawing.look import KINDS, kind_of, shape_text, visible
+from bertsym.drawing.formats import draw_picture, expanded_keys
+from bertsym.drawing.node_style import KINDS, kind_of, shape_text, visible
 from bertsym.drawing.picture import Picture, Shape
 from bertsym.errors import ModelError, UsageError
 from bertsym.symbol.graph import SymbolGraph

@@ -16,8 +16,8 @@ from tools import needs
 
 from bertsym import BertConfig, output_symbol
 from bertsym.drawing.cards import cards_of
-from bertsym.drawing.drawing import draw_picture
-from bertsym.drawing.look import KINDS
+from bertsym.drawing.formats import draw_picture
+from bertsym.drawing.node_style import KINDS
 from bertsym.drawing.picture import Group, Picture, Shape
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output

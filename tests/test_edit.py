@@ -23,7 +23,7 @@ from conftest import Result, Tables
 from refusals import refusal
 
 from bertsym import Bundle, ModelError, ModelSource, ParamsFile, SymbolBundle, UsageError, edit, evaluate
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.surgery.edit import Edits
 
 Cli = Callable[..., Result]

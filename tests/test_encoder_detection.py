@@ -15,7 +15,7 @@ from bertsym import BertConfig, output_symbol
 from bertsym.analysis.encoder_detection import DetectedEncoder, DetectedForm, detect_encoder
 from bertsym.analysis.token_flow import trace_tokens
 from bertsym.execution.values import tensor_values
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.params import ParamsFile

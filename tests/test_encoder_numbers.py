@@ -17,7 +17,7 @@ from reference import Outputs, bert_forward
 from tools import is_missing
 
 from bertsym import ExportOptions, export
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 
 TINY: dict[str, Any] = {**CONFIG}

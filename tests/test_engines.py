@@ -35,8 +35,8 @@ from bertsym.errors import InstallationError
 from bertsym.execution import model_values, sample_inputs, sandbox, tensor_shapes
 from bertsym.execution.engines import ENGINES, engine_name, load_engine
 from bertsym.execution.engines.onnxruntime import Session
+from bertsym.mxnet_runtime import mx
 from bertsym.reference.functions import ACTIVATIONS
-from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import shapes_of
 

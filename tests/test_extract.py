@@ -23,7 +23,7 @@ from conftest import CONFIG, Result
 from refusals import refusal
 
 from bertsym import Bundle, ExportOptions, ModelError, ParamsFile, SymbolBundle, UsageError, export, extract
-from bertsym.runtime import mx, quiet_stderr
+from bertsym.mxnet_runtime import mx, quiet_stderr
 
 Cli = Callable[..., Result]
 

@@ -25,8 +25,8 @@ from bertsym import (
     finetune,
     graft,
 )
-from bertsym.inference.predictor import Predictor
-from bertsym.runtime import mx
+from bertsym.inference.mxnet_predictor import MXNetPredictor
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features
 from bertsym.text.reading import read_encoded_rows
@@ -356,11 +356,11 @@ def test_a_predictor_uses_the_parameters_that_were_set_last(
     """mxnet 1.9.1's inference Module keeps its first FullyConnected weight after a forward."""
     bundle = Bundle.open(classifier)
     features = encoded(bundle, tables.dev)
-    reused = Predictor.from_bundle(bundle)
+    reused = MXNetPredictor.from_bundle(bundle)
     reused(features)
     changed = {name: np.array(array) * np.float32(0.5) for name, array in bundle.params().items()}
     reused.set_params(changed)
-    fresh = Predictor.from_bundle(bundle)
+    fresh = MXNetPredictor.from_bundle(bundle)
     fresh.set_params(changed)
     np.testing.assert_array_equal(reused(features), fresh(features))
 

@@ -19,7 +19,7 @@ import pytest
 from test_data_parallel import batch, make_executor
 
 from bertsym import BertsymError, Classifier, Prediction
-from bertsym.runtime import engine_workers, mxnet_errors
+from bertsym.mxnet_runtime import engine_workers, mxnet_errors
 
 FEW = ["the cat is happy", "a small bird was sad"]
 MANY = [f"the {word} dog {'ran very ' * (i % 5)}on the mat" for i in range(40) for word in ("happy", "sad")]

@@ -39,7 +39,7 @@ from bertsym import (
 )
 from bertsym.analysis.classifier_report import InputKind
 from bertsym.encoders.forms import TARGETS, Form, choose_form
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.operator_versions import oldest_mxnet
 from bertsym.symbol.params import Array
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bertsym.acceleration.graphs import accelerate_graph
+from bertsym.mxnet_runtime import mx
 from bertsym.passes.gelu import decompose_gelu, fuse_gelu
-from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 
 X = np.linspace(-6, 6, 97, dtype=np.float32).reshape(1, -1)

@@ -11,7 +11,7 @@ import pytest
 from bertsym import UsageError, graft, graft_for_inference
 from bertsym.encoders.inputs import input_shapes
 from bertsym.encoders.symbol_heads import head_parameters
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
 
 

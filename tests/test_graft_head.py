@@ -32,7 +32,7 @@ from bertsym import (
     graft_head,
     remove_head,
 )
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]

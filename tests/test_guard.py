@@ -32,8 +32,8 @@ from bertsym.acceleration.graphs import accelerate_graph
 from bertsym.acceleration.inference_symbols import FastInference
 from bertsym.analysis.input_clips import is_guarded
 from bertsym.bundle import SYMBOL, TRAIN_SYMBOL
+from bertsym.mxnet_runtime import mx
 from bertsym.passes.input_guard import add_input_guard, remove_input_guard
-from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
 

@@ -23,7 +23,7 @@ from foreign import checkpoint
 from refusals import refusal
 
 import bertsym
-from bertsym import ExportOptions, ModelError, SymbolGraph, files
+from bertsym import ExportOptions, ModelError, SymbolGraph, file_reader
 from bertsym.bundle.files import file_digest
 from bertsym.json_reader import MAX_DEPTH
 
@@ -210,7 +210,7 @@ def test_a_text_is_not_read_beyond_a_limit(cli: Cli, tmp_path: Path) -> None:
     folder = write_hugging_face(tmp_path / "hf")
     for name in ("vocab.txt", "config.json"):
         kept = (folder / name).read_bytes()
-        os.truncate(folder / name, files.MAX_TEXT + 1)
+        os.truncate(folder / name, file_reader.MAX_TEXT + 1)
         assert f"{name}: more than 64 MiB" in refusal(cli("export", f"hf:{folder}", tmp_path / "x"))
         (folder / name).write_bytes(kept)
 

@@ -15,7 +15,7 @@ from test_guard import BAD_LENGTHS, LENGTH, some_texts
 
 from bertsym import Bundle, DataError, ExportOptions, diff, export, extract, open_model
 from bertsym.execution import model_values
-from bertsym.inference.predictor import Predictor
+from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
 from bertsym.training.batch_source import TokenSource
@@ -78,7 +78,7 @@ def test_before_diff_runs_two_on_given_inputs(cli: Cli, bundles: dict[str, Path]
 def test_before_a_forward_for_prediction_and_for_training(bundles: dict[str, Path], ids: list[int], why: str) -> None:
     bundle = Bundle.open(bundles["cls"])
     features = Features([Encoded([3, 7, 4], [0] * 3, False, 0), Encoded(ids, [0] * len(ids), False, 0)])
-    predictor = Predictor.from_bundle(bundle)
+    predictor = MXNetPredictor.from_bundle(bundle)
     source = TokenSource(features, np.zeros(2), bundle.config, 0, bundle.config.max_length)
     for run in (lambda: predictor(features), lambda: source.inputs(np.arange(2))):
         with pytest.raises(DataError, match=f"^{why}"):

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from bertsym import export, graft, inspect
 from bertsym.analysis.classifier_report import InputKind
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 
 
 def answer(cli: Command, *arguments: object) -> Any:

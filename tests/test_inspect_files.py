@@ -19,7 +19,7 @@ from bertsym import BertConfig, output_symbol
 from bertsym.bundle.files import file_digest
 from bertsym.encoders.outputs import output_parameters
 from bertsym.encoders.parameters import parameter_shapes
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 
 WEIGHTS = SYMBOLS / "gluonnlp-0.10.0" / "weights-0000.params"
 STATIC = SYMBOLS / "gluonnlp-0.6.0"

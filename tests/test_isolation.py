@@ -22,7 +22,7 @@ from bertsym import BertsymError, ModelError, SymbolGraph, open_model, trusting
 from bertsym.bundle import file_digest
 from bertsym.execution import sample_inputs, sandbox
 from bertsym.execution.values import tensor_values
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]

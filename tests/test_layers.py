@@ -24,23 +24,23 @@ PACKAGE = Path(bertsym.__file__).parent
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "terminal": set(),
-    "files": {"errors"},
-    "json_reader": {"errors", "files"},
+    "file_reader": {"errors"},
+    "json_reader": {"errors", "file_reader"},
     "provenance": set(),
     "locking": set(),
-    "atomic": {"errors", "files", "locking"},
+    "atomic_writing": {"errors", "file_reader", "locking"},
     "forking": set(),
     "processors": set(),
     "address_space": {"errors", "processors"},
     "compat": {"errors", "compat"},
-    "runtime": {"errors", "address_space", "compat", "forking", "processors"},
+    "mxnet_runtime": {"errors", "address_space", "compat", "forking", "processors"},
     "demo": {"errors", "compat"},
     "diagnosis": {"address_space", "compat", "processors", "analysis.known_defects"},
-    "devices": {"errors", "runtime"},
-    "symbol": {"errors", "files", "json_reader", "symbol"},
-    "text": {"errors", "files", "json_reader", "text"},
+    "devices": {"errors", "mxnet_runtime"},
+    "symbol": {"errors", "file_reader", "json_reader", "symbol"},
+    "text": {"errors", "file_reader", "json_reader", "text"},
     "text.features": {"errors", "text", "encoders.config", "encoders.inputs"},
-    "encoders": {"errors", "runtime", "symbol", "encoders"},
+    "encoders": {"errors", "mxnet_runtime", "symbol", "encoders"},
     "encoders.config": {"errors"},
     "encoders.inputs": {"errors", "encoders.config"},
     "encoders.parameters": {"errors", "encoders.catalogue", "encoders.config"},
@@ -56,9 +56,9 @@ ALLOWED: dict[str, set[str]] = {
     "bundle": {
         "errors",
         "provenance",
-        "files",
+        "file_reader",
         "json_reader",
-        "atomic",
+        "atomic_writing",
         "bundle",
         "signature",
         "symbol",
@@ -71,15 +71,15 @@ ALLOWED: dict[str, set[str]] = {
         "encoders.forms",
         "encoders.parameters",
     },
-    "model": {"errors", "files", "symbol", "analysis", "bundle"},
+    "model": {"errors", "file_reader", "symbol", "analysis", "bundle"},
     "execution.engines": {
         "errors",
         "compat",
-        "runtime",
+        "mxnet_runtime",
         "symbol",
         "signature",
-        "onnx_export.conversion",
-        "onnx_export.converters",
+        "onnx_export.graph_conversion",
+        "onnx_export.operator_converters",
         "onnx_export.library_errors",
     }
     | {"execution.engines", "execution.loaders"},
@@ -87,7 +87,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "address_space",
         "forking",
-        "runtime",
+        "mxnet_runtime",
         "symbol",
         "encoders.inputs",
         "analysis",
@@ -107,7 +107,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "surgery": {
         "errors",
-        "files",
+        "file_reader",
         "json_reader",
         "signature",
         "symbol",
@@ -122,12 +122,12 @@ ALLOWED: dict[str, set[str]] = {
         "text",
     },
     "onnx_export": {"errors", "symbol", "onnx_export"},
-    "onnx_export.conversion": {"errors", "signature", "symbol", "onnx_export"},
+    "onnx_export.graph_conversion": {"errors", "signature", "symbol", "onnx_export"},
     "onnx_export.metadata": {"bundle", "model"},
     "onnx_export.exporter": {
         "errors",
-        "atomic",
-        "runtime",
+        "atomic_writing",
+        "mxnet_runtime",
         "signature",
         "symbol",
         "analysis.symbolic_shapes",
@@ -135,17 +135,17 @@ ALLOWED: dict[str, set[str]] = {
         "encoders.folding",
         "model",
         "execution",
-        "surgery.comparison",
+        "surgery.output_comparison",
         "verifier",
         "onnx_export",
     },
     "drawing": {"errors", "symbol", "drawing"},
-    "drawing.model_drawing": {"errors", "atomic", "symbol", "analysis.formatting", "model", "execution", "drawing"},
+    "drawing.draw": {"errors", "atomic_writing", "symbol", "analysis.formatting", "model", "execution", "drawing"},
     "reference": {"errors", "reference"},
     "sources": {
         "errors",
         "reference",
-        "files",
+        "file_reader",
         "json_reader",
         "symbol",
         "text",
@@ -156,13 +156,13 @@ ALLOWED: dict[str, set[str]] = {
         "bundle",
         "sources",
     },
-    "sources.gluonnlp_zoo": {"errors", "runtime", "text", "encoders.config", "sources"},
+    "sources.gluonnlp_zoo": {"errors", "mxnet_runtime", "text", "encoders.config", "sources"},
     "verifier": {
         "errors",
         "reference",
-        "files",
+        "file_reader",
         "signature",
-        "runtime",
+        "mxnet_runtime",
         "symbol",
         "encoders",
         "bundle",
@@ -172,7 +172,7 @@ ALLOWED: dict[str, set[str]] = {
     "exporter": {"errors", "signature", "symbol", "encoders", "passes", "bundle", "sources", "verifier"},
     "acceleration": {
         "errors",
-        "runtime",
+        "mxnet_runtime",
         "symbol",
         "encoders",
         "analysis",
@@ -195,7 +195,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "execution.engines",
         "forking",
-        "runtime",
+        "mxnet_runtime",
         "devices",
         "acceleration",
         "symbol",
@@ -205,15 +205,15 @@ ALLOWED: dict[str, set[str]] = {
         "bundle",
         "inference",
     },
-    "distributed": {"errors", "runtime", "symbol", "distributed", "terminal"},
+    "distributed": {"errors", "mxnet_runtime", "symbol", "distributed", "terminal"},
     "training": {
         "errors",
         "forking",
-        "files",
+        "file_reader",
         "json_reader",
-        "atomic",
+        "atomic_writing",
         "signature",
-        "runtime",
+        "mxnet_runtime",
         "devices",
         "symbol",
         "text",
@@ -228,7 +228,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "quantization": {
         "errors",
-        "runtime",
+        "mxnet_runtime",
         "symbol",
         "text",
         "encoders.inputs",
@@ -242,7 +242,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         "errors",
         "terminal",
-        "runtime",
+        "mxnet_runtime",
         "provenance",
         "model",
         "text",
@@ -259,12 +259,12 @@ ALLOWED: dict[str, set[str]] = {
 }
 # Nothing of these may lead to mxnet, however far the way is.
 WITHOUT_MXNET = (
-    *("errors", "files", "json_reader", "atomic", "forking", "address_space", "symbol", "text", "bundle"),
+    *("errors", "file_reader", "json_reader", "atomic_writing", "forking", "address_space", "symbol", "text", "bundle"),
     *("encoders.config", "encoders.inputs", "encoders.catalogue", "encoders.parameters", "encoders.graph_heads"),
     *("encoders.forms", "encoders.spec", "encoders.graph", "passes"),
     *("reference", "analysis", "model", "inference.bundle_tokenizer"),
-    *("drawing.drawing", "drawing.netron"),
-    *("onnx_export.conversion", "onnx_export.metadata"),
+    *("drawing.formats", "drawing.netron"),
+    *("onnx_export.graph_conversion", "onnx_export.metadata"),
 )
 
 Imports = Mapping[str, set[str]]
@@ -352,24 +352,24 @@ def test_imports_run_downwards_only() -> None:
     ("module", "target"),
     [
         ("symbol.graph", "bundle"),
-        ("symbol.params", "runtime"),
+        ("symbol.params", "mxnet_runtime"),
         ("symbol.params", "text.tables"),
         ("errors", "symbol.graph"),
         ("text.tables", "encoders.inputs"),
         ("text.features", "encoders.graph"),
         ("text.features", "bundle"),
-        ("encoders.config", "runtime"),
+        ("encoders.config", "mxnet_runtime"),
         ("encoders.symbol_heads", "bundle"),
-        ("bundle", "runtime"),
+        ("bundle", "mxnet_runtime"),
         ("bundle", "encoders.outputs"),
         ("bundle", "training.options"),
-        ("sources.hugging_face", "runtime"),
-        ("onnx_export.conversion", "execution.values"),
+        ("sources.hugging_face", "mxnet_runtime"),
+        ("onnx_export.graph_conversion", "execution.values"),
         ("verifier", "exporter"),
         ("training.trainer", "exporter"),
         ("inference.metrics", "training.trainer"),
         ("inference", "training.trainer"),
-        ("runtime", "cli.group"),
+        ("mxnet_runtime", "cli.group"),
         ("training.finetune", "cli.options"),
         ("exporter", "cli"),
         ("", "cli"),
@@ -405,7 +405,7 @@ def test_there_are_no_import_cycles() -> None:
 
 
 def test_mxnet_and_gluonnlp_are_imported_through_runtime_alone() -> None:
-    """The zoo patches mxnet's download, after gluonnlp has been imported through runtime."""
+    """The zoo patches mxnet's download, after gluonnlp has been imported through mxnet_runtime."""
     direct = {name for name, path in MODULES.items() if {"mxnet", "gluonnlp"} & imports_of(path)[1]}
     assert direct <= {"sources.gluonnlp_zoo"}
 
@@ -426,8 +426,8 @@ def test_symbols_parameters_texts_and_bundles_never_lead_to_mxnet() -> None:
     """A hostile file is only looked at: none of these can reach libmxnet."""
     for area in WITHOUT_MXNET:
         for module in (name for name in MODULES if within(name, area)):
-            assert "runtime" not in reachable(IMPORTS, module), module
-    assert "runtime" in reachable(IMPORTS, "encoders.outputs")
+            assert "mxnet_runtime" not in reachable(IMPORTS, module), module
+    assert "mxnet_runtime" in reachable(IMPORTS, "encoders.outputs")
 
 
 # mxnet only when it is needed

@@ -16,7 +16,7 @@ from symbol_values import BERTS, expected, label, values_for
 from bertsym import BertConfig, ModelSource, SymbolGraph, extract, lower
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.encoders.spec import EncoderSpec
-from bertsym.runtime import mx, nlp
+from bertsym.mxnet_runtime import mx, nlp
 from bertsym.symbol.operator_versions import oldest_mxnet
 from bertsym.symbol.params import Array, ParamsFile
 

@@ -15,7 +15,7 @@ from conftest import Result
 from refusals import refusal
 
 from bertsym import ModelError, open_model
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.upgrading import add_auxiliary_states
 

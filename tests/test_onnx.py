@@ -37,8 +37,8 @@ from bertsym.bundle import file_digest
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.inputs import INPUT_NAMES, INPUTS, input_shapes
 from bertsym.encoders.symbol_heads import head_parameters
+from bertsym.mxnet_runtime import mx
 from bertsym.onnx_export import exporter
-from bertsym.runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ParamsFile, write_params
 

@@ -14,7 +14,7 @@ from refusals import refusal
 from tools import needs
 
 from bertsym import ModelSource, export_onnx
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 
 pytestmark = needs("onnx", "onnxruntime")
@@ -249,7 +249,7 @@ def test_an_unconvertible_graph_is_refused_with_its_node(cli: Cli, tmp_path: Pat
 
 
 def test_every_operator_of_the_table_is_tested() -> None:
-    from bertsym.onnx_export.converters import CONVERTERS
+    from bertsym.onnx_export.operator_converters import CONVERTERS
 
     tested = {"Embedding"}  # in every BERT
     for cases in CASES.values():

@@ -17,9 +17,9 @@ from bertsym import BertConfig, output_symbol
 from bertsym.analysis import token_flow_rules
 from bertsym.encoders import catalogue
 from bertsym.execution import bounds_checks
-from bertsym.onnx_export import converters
+from bertsym.mxnet_runtime import mx
+from bertsym.onnx_export import operator_converters
 from bertsym.passes import release_adaptation
-from bertsym.runtime import mx
 from bertsym.symbol import operator_traits, operator_versions, shape_inference, upgrading
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.operator_versions import Requirement, Unknown, is_operator, oldest_mxnet
@@ -296,8 +296,8 @@ def test_operators_that_the_code_names_exist(package: str) -> None:
     "operators",
     [
         catalogue.OPERATORS,
-        converters.CONVERTERS,
-        converters.INTEGER_INPUTS,
+        operator_converters.CONVERTERS,
+        operator_converters.INTEGER_INPUTS,
         bounds_checks.RULES,
         release_adaptation._NEUTRAL,
         shape_inference._RULES,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.training.flat_buffers import FlatArrays, split_into_blocks
 from bertsym.training.optimizer import AdamW, global_norm, warmup_linear

@@ -166,7 +166,7 @@ print(len(names))
 def test_threads_are_as_many_as_the_system_has_processors() -> None:
     program = """
 from bertsym.processors import processor_count
-from bertsym.runtime import openmp_threads, prepare_environment
+from bertsym.mxnet_runtime import openmp_threads, prepare_environment
 prepare_environment()
 print(processor_count(), openmp_threads(), os.environ["OMP_NUM_THREADS"])
 """
@@ -221,7 +221,7 @@ WRITER = """
 import time
 from pathlib import Path
 from bertsym import BertsymError
-from bertsym.atomic import recover, work_folder
+from bertsym.atomic_writing import recover, work_folder
 
 target, how = Path(sys.argv[1]), sys.argv[2]
 try:
@@ -258,7 +258,9 @@ def test_a_writer_that_died_while_it_replaced_is_undone(tmp_path: Path) -> None:
     target.write_text("old")
     run_elsewhere(WRITER, target, "die")
     assert not target.exists()
-    program = "from pathlib import Path\nfrom bertsym.atomic import recover\nrecover(Path(sys.argv[1]), ['file'])"
+    program = (
+        "from pathlib import Path\nfrom bertsym.atomic_writing import recover\nrecover(Path(sys.argv[1]), ['file'])"
+    )
     run_elsewhere(program, target)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "old")]
 

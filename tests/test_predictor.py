@@ -16,9 +16,9 @@ from bertsym import Classifier, ExportOptions, FinetuneOptions, ModelError, expo
 from bertsym.acceleration.inference_symbols import FastInference, InferenceSymbols
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.inference import executors
-from bertsym.inference.predictor import Predictor
+from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.inference.prefetch import prefetch
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.text.batches import inference_length
 from bertsym.text.features import Features
@@ -47,8 +47,8 @@ def expected(rows: Features, output: str) -> Array:
     return np.array(values) if output != "sequence" else np.concatenate(values)
 
 
-def predictor(prefix: Path, **settings: Any) -> Predictor:
-    return Predictor.from_bundle(Bundle.open(prefix), **settings)
+def predictor(prefix: Path, **settings: Any) -> MXNetPredictor:
+    return MXNetPredictor.from_bundle(Bundle.open(prefix), **settings)
 
 
 # What is computed
@@ -60,7 +60,7 @@ def test_every_output_is_that_of_a_bert_in_numpy(bundles: dict[str, Path], outpu
     bundle = Bundle.open(bundles[output])
     fixed = max(lengths) if output == "sequence" else None
     symbol = mx.sym.load(str(bundle.path(SYMBOL)))
-    mine = Predictor(symbol, bundle.config, 0, 40, fixed)
+    mine = MXNetPredictor(symbol, bundle.config, 0, 40, fixed)
     mine.set_params(bundle.params())
     rows = features(lengths)
     values = mine(rows)
@@ -89,7 +89,7 @@ def test_a_classifier_gives_what_its_symbol_gives(bundles: dict[str, Path], tmp_
     options = FinetuneOptions(epochs=1, max_length=24)
     bundle = finetune(bundles[output], table, table, tmp_path / "x", options=options).bundle
     rows = features(MANY)
-    np.testing.assert_allclose(Predictor.from_bundle(bundle)(rows), stock(bundle, rows), atol=1e-5)
+    np.testing.assert_allclose(MXNetPredictor.from_bundle(bundle)(rows), stock(bundle, rows), atol=1e-5)
 
 
 def test_a_classifier_of_the_whole_sequence_takes_its_one_length(bundles: dict[str, Path], tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_classifier_of_the_whole_sequence_takes_its_one_length(bundles: dict[s
 def test_other_forms_compute_equal_outputs(tiny_hf: Path, tmp_path: Path, form: str) -> None:
     bundle = export(f"hf:{tiny_hf}", tmp_path / "x", ExportOptions(form=form)).bundle
     rows = features(MANY)
-    np.testing.assert_allclose(Predictor.from_bundle(bundle)(rows), expected(rows, "cls"), atol=1e-5)
+    np.testing.assert_allclose(MXNetPredictor.from_bundle(bundle)(rows), expected(rows, "cls"), atol=1e-5)
 
 
 def test_a_bert_of_one_layer_is_all_last_layer(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_bert_of_one_layer_is_all_last_layer(tmp_path: Path) -> None:
     folder = write_hugging_face(tmp_path / "hf", weights, num_hidden_layers=1)
     bundle = export(f"hf:{folder}", tmp_path / "x").bundle
     rows = features(MANY)
-    np.testing.assert_allclose(Predictor.from_bundle(bundle)(rows), stock(bundle, rows), atol=1e-5)
+    np.testing.assert_allclose(MXNetPredictor.from_bundle(bundle)(rows), stock(bundle, rows), atol=1e-5)
 
 
 def test_nothing_is_masked_where_nothing_is_padded(classifier: Path) -> None:

@@ -28,9 +28,9 @@ from bertsym import (
     quantize,
 )
 from bertsym.bundle import file_digest
+from bertsym.mxnet_runtime import mx
 from bertsym.quantization.calibration import CALIBRATIONS
 from bertsym.quantization.layer_selection import fewest_kept
-from bertsym.runtime import mx
 from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
@@ -185,7 +185,7 @@ def test_of_the_layers_as_few_as_possible_stay_float32() -> None:
 @pytest.fixture
 def corrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tensor gets a range in which its values are all next to zero, as outliers would do."""
-    quantizer = quantize.__globals__["Quantizer"]
+    quantizer = quantize.__globals__["GraphQuantizer"]
     calibrated = quantizer.calibrate
 
     def calibrate(self: object, *arguments: object) -> None:

@@ -17,7 +17,7 @@ from bertsym.encoders.graph import record_encoder
 from bertsym.encoders.outputs import record_output
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.encoders.symbol_heads import record_finished
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.recorder import sym
 
 CONFIG = BertConfig(2, 8, 12, 2, 30)

@@ -14,7 +14,7 @@ from refusals import refusal
 
 import bertsym
 from bertsym import ModelError, SymbolGraph, UsageError
-from bertsym.runtime import mx, quiet_stderr
+from bertsym.mxnet_runtime import mx, quiet_stderr
 from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]

@@ -15,7 +15,7 @@ from conftest import VOCABULARY, Tables
 from bertsym import Bundle, BundleTokenizer, FinetuneOptions, finetune
 from bertsym.bundle import BundleContent, open_any, stage_bundle
 from bertsym.execution import model_values
-from bertsym.inference.predictor import Predictor
+from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.model import Model, open_model
 from bertsym.onnx_export.metadata import metadata
 from bertsym.text.features import Features
@@ -71,7 +71,7 @@ def predicted(bundle: Bundle) -> object:
     """Probabilities of a text, tokenised and predicted with what was opened."""
     tokenizer = BundleTokenizer(bundle.signature, bundle)
     features = Features([each for some in tokenizer.encode(["the cat was happy"]) for each in some.examples])
-    return Predictor.from_bundle(bundle)(features).round(5).tolist()
+    return MXNetPredictor.from_bundle(bundle)(features).round(5).tolist()
 
 
 def verified(bundle: Bundle) -> object:

@@ -183,7 +183,7 @@ def test_the_encodings_of_a_frozen_encoder_are_computed_once(run: Run, monkeypat
         encoded.append(len(features))
         return encode(predict, features)
 
-    monkeypatch.setattr("bertsym.training.models.encode", counting)
+    monkeypatch.setattr("bertsym.training.trainable_models.encode", counting)
     run(options=options, resume=True)
     assert encoded == [21]
     assert files(run.out) == run.uninterrupted(freeze_encoder=True)[1]

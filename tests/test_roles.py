@@ -9,7 +9,7 @@ import pytest
 from symbol_values import BERTS, FILES, OTHERS, expected, label, load
 
 from bertsym import ParamsFile
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.variable_roles import auxiliary_states, input_variables, label_variables
 

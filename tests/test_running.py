@@ -13,7 +13,7 @@ from symbol_values import FILES, compute, label, random_values, values_for
 
 from bertsym import ModelError, ParamsFile
 from bertsym.execution.values import tensor_values
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array

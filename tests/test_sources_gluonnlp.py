@@ -19,7 +19,7 @@ from gluonnlp_models import bert_model
 from refusals import refusal
 
 from bertsym import Bundle, ModelError, Pretrained, SourceOptions, UsageError, load_source
-from bertsym.runtime import mx, nlp
+from bertsym.mxnet_runtime import mx, nlp
 from bertsym.sources.gluonnlp_params import _ZOO_HEADS
 from bertsym.sources.gluonnlp_zoo import _SENTENCEPIECE, ZOO, load_zoo
 

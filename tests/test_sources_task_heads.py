@@ -13,7 +13,7 @@ from gluonnlp_models import bert_model
 from refusals import refusal
 
 from bertsym import Bundle
-from bertsym.runtime import mx, nlp
+from bertsym.mxnet_runtime import mx, nlp
 
 Cli = Callable[..., Result]
 

@@ -13,8 +13,8 @@ from refusals import refusal
 
 from bertsym import Bundle, Edits, SymbolGraph, UsageError, edit, extract, finetune, graft_head, inspect
 from bertsym.model import open_model
-from bertsym.runtime import mx
-from bertsym.surgery.comparison import difference
+from bertsym.mxnet_runtime import mx
+from bertsym.surgery.output_comparison import difference
 from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]

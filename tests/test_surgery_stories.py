@@ -26,8 +26,8 @@ from bertsym import (
 from bertsym.analysis.classifier_report import InputKind
 from bertsym.bundle import open_any
 from bertsym.model import open_model
-from bertsym.runtime import mx
-from bertsym.surgery.comparison import difference
+from bertsym.mxnet_runtime import mx
+from bertsym.surgery.output_comparison import difference
 
 Cli = Callable[..., Result]
 

@@ -11,7 +11,7 @@ import pytest
 from symbol_values import FILES, Shapes, assert_equal, compute, label, load, random_array, random_values
 
 from bertsym import BertsymError, ModelError, UsageError
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import VARIABLE, Node, Output
 from bertsym.symbol.params import Array

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bertsym import BertConfig, ModelError, UsageError, graft, graft_for_inference, output_symbol
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 

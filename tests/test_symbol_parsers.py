@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bertsym import ModelError
-from bertsym.runtime import mx, quiet_stderr
+from bertsym.mxnet_runtime import mx, quiet_stderr
 from bertsym.symbol.graph import SymbolGraph
 
 Facts = list[tuple[Any, ...]]

@@ -25,7 +25,7 @@ from symbol_values import (
 )
 
 from bertsym import BertConfig, ModelError, finished_head, graft, graft_for_inference, output_symbol
-from bertsym.runtime import mx, nlp, quiet_stderr
+from bertsym.mxnet_runtime import mx, nlp, quiet_stderr
 from bertsym.symbol.graph import SymbolGraph
 
 BERT = BertConfig(num_layers=2, units=8, hidden_size=16, num_heads=2, vocab_size=50, max_length=12)

@@ -11,7 +11,7 @@ import pytest
 from symbol_values import FILES, label, load
 
 from bertsym import ModelError, UsageError
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.validation import check_symbol

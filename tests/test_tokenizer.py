@@ -16,7 +16,7 @@ from tokenizer_documents import TOKENS, added_token, document, steps
 
 from bertsym import DataError, ModelError, UsageError
 from bertsym.json_reader import JsonValue
-from bertsym.runtime import nlp
+from bertsym.mxnet_runtime import nlp
 from bertsym.text import cutting
 from bertsym.text.features import encode_each
 from bertsym.text.pipeline import Pipeline, check_vocabulary

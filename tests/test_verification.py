@@ -18,7 +18,7 @@ from conftest import Result, Tables, hugging_face_weights, write_hugging_face
 from refusals import refusal
 
 from bertsym import Bundle, ExportOptions, FinetuneOptions, ModelError, VerificationError, export, finetune, verify
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array, write_params
 from bertsym.verifier import DEFAULT_RTOL, verify_bundle
 

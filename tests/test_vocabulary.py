@@ -10,7 +10,7 @@ import pytest
 from conftest import VOCABULARY
 
 from bertsym import DataError, ModelError
-from bertsym.runtime import nlp
+from bertsym.mxnet_runtime import nlp
 from bertsym.text.vocabulary import Vocabulary, check_vocabulary_size
 
 ODD_TOKENS = ("é", "e\u0301", "中", "##😀", "a b", " ", "\u2028", "\u0085", "\v", "\u00a0", '"', "\\", "\ufeff", "[X]")

@@ -11,13 +11,13 @@ from bertsym.analysis.encoder_extraction import extract_spec
 from bertsym.encoders.forms import Form
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
+from bertsym.mxnet_runtime import mx, quiet_stderr
 from bertsym.passes import apply_to_copy
 from bertsym.passes.dropout_masks import feed_dropout_masks
 from bertsym.passes.encoder_replacement import replace_encoder
 from bertsym.passes.gelu import fuse_gelu
 from bertsym.passes.input_guard import remove_input_guard
 from bertsym.passes.layer_norm import decompose_layer_norm
-from bertsym.runtime import mx, quiet_stderr
 from bertsym.symbol.graph import SymbolGraph
 
 Shapes = Mapping[str, tuple[int, ...]]

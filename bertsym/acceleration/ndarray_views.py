@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
 
 

@@ -25,7 +25,7 @@ from bertsym.bundle.files import (
 )
 from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError
-from bertsym.files import check_inside, read_bytes
+from bertsym.file_reader import check_inside, read_bytes
 from bertsym.json_reader import JsonValue, json_object
 from bertsym.symbol.params import ParamsFile
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bertsym.errors import ModelError
-from bertsym.files import open_regular, read_bytes
+from bertsym.file_reader import open_regular, read_bytes
 from bertsym.json_reader import JsonValue
 from bertsym.symbol.params import ParamsFile
 

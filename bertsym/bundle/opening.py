@@ -14,7 +14,7 @@ import numpy as np
 
 from bertsym.analysis.constants import reads_fed_lengths
 from bertsym.analysis.encoder_detection import require_encoder
-from bertsym.atomic import is_replacing, recover
+from bertsym.atomic_writing import is_replacing, recover
 from bertsym.bundle.contents import Contents, file_states, read_contents
 from bertsym.bundle.files import (
     MANIFEST,

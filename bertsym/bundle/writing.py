@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bertsym.analysis.encoder_detection import DetectedEncoder, require_encoder
-from bertsym.atomic import work_folder, write_file, write_text
+from bertsym.atomic_writing import work_folder, write_file, write_text
 from bertsym.bundle.contents import FORMAT_VERSION
 from bertsym.bundle.files import (
     FILE_NAMES,

@@ -35,6 +35,6 @@ def command(model: ModelSource, out: str, expand: tuple[str, ...], force: bool) 
 
     If MODEL is the path of a symbol file whose parameters can't be read, it is drawn without them, with a note.
     """
-    from bertsym.drawing.model_drawing import draw
+    from bertsym.drawing.draw import draw
 
     click.echo(f"wrote {draw(model, out, expand=expand, force=force, on_note=note)}")

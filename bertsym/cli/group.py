@@ -87,7 +87,7 @@ class LazyGroup(click.Group):
 def _announce(context: click.Context, option: click.Parameter, verbose: bool) -> None:
     if verbose and not context.find_root().meta.get(_VERBOSE):
         context.find_root().meta[_VERBOSE] = True
-        from bertsym.runtime import prepare_environment
+        from bertsym.mxnet_runtime import prepare_environment
 
         for setting in prepare_environment() or ["nothing, all variables were set"]:
             click.echo(f"set {setting}", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Collection, Iterable
 
-from bertsym.drawing.look import (
+from bertsym.drawing.node_style import (
     INK,
     KINDS,
     LINE,
@@ -170,8 +170,8 @@ class _Canvas:
             lines.append(_font(_escaped(name or node.name), 10, INK))
             lines += [_small(line) for line in parameter_lines(picture, node)]
         highlighted = node in picture.highlighted
-        look = KINDS["highlight" if highlighted else kind]
-        options = f'fillcolor="{look.fill}", color="{look.line}", class="{self._classes("node", [node], kind)}"'
+        style = KINDS["highlight" if highlighted else kind]
+        options = f'fillcolor="{style.fill}", color="{style.line}", class="{self._classes("node", [node], kind)}"'
         if highlighted or node in picture.path:
             options += f", penwidth={2.2 if highlighted else 1.6}"
         if node.is_variable:
@@ -181,13 +181,13 @@ class _Canvas:
     def folded_group(self, name: str, group: Group) -> None:
         """Add a group as one box."""
         highlighted = group.nodes & self.picture.highlighted
-        look = KINDS["group"]
+        style = KINDS["group"]
         lines = [_font(f"<B>{_escaped(group.title)}</B>", 15, INK), _font(_escaped(group.subtitle, 100), 10, INK)]
         lines.append(_small(self.picture.count_of(group.nodes)))
-        line, width = (_HIGHLIGHT.line, 2.2) if highlighted else (look.line, 1.6)
+        line, width = (_HIGHLIGHT.line, 2.2) if highlighted else (style.line, 1.6)
         self._lines.append(
-            f'{name} [id="{name}", label=<{_label(lines)}>, fillcolor="{look.fill}", color="{line}", penwidth={width}, '
-            f'margin="0.3,0.1", width=3.4, class="{self._classes("folded", group.nodes, "group")}"];'
+            f'{name} [id="{name}", label=<{_label(lines)}>, fillcolor="{style.fill}", color="{line}", '
+            f'penwidth={width}, margin="0.3,0.1", width=3.4, class="{self._classes("folded", group.nodes, "group")}"];'
         )
 
     def cluster(self, group: Group) -> None:
@@ -231,8 +231,8 @@ class _Canvas:
         name = f"j{number}_{self.picture.index[entry.node]}_{entry.index}"
         if name not in self._made:
             self._made.add(name)
-            look = f'shape=point, width=0.06, color="{PATH_LINE}", class="join"'
-            self._lines.append(f"subgraph cluster_{number} {{ {name} [{look}]; }}")
+            style = f'shape=point, width=0.06, color="{PATH_LINE}", class="join"'
+            self._lines.append(f"subgraph cluster_{number} {{ {name} [{style}]; }}")
             self.edge(source, name, entry, group.nodes, "arrowhead=none")
         self.edge(name, self.id(node), entry, [node], _first_weight(self.picture, node))
 
@@ -270,10 +270,10 @@ class _Canvas:
         if name in self._made:
             return
         self._made.add(name)
-        look, outputs = KINDS["input"], self.picture.graph.outputs
+        style, outputs = KINDS["input"], self.picture.graph.outputs
         title = f"output {outputs.index(entry)}" if len(outputs) > 1 else "output"
         self._lines.append(
-            f'{name} [id="{name}", label=<<B>{title}</B>>, fillcolor="{look.fill}", color="{look.line}", '
+            f'{name} [id="{name}", label=<<B>{title}</B>>, fillcolor="{style.fill}", color="{style.line}", '
             'margin="0.22,0.06", class="end"];'
         )
         self.edge(box or self.id(entry.node), name, entry, [entry.node])

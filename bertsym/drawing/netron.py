@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bertsym.drawing.look import parameter_role
+from bertsym.drawing.node_style import parameter_role
 from bertsym.drawing.picture import Picture
 from bertsym.symbol.node import Node, Output
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from bertsym.drawing.cards import Card, arrows_of, cards_of
 from bertsym.drawing.dot import nodes_to_dot
-from bertsym.drawing.look import KINDS, kind_of, sentence_parts, shape_text, visible
+from bertsym.drawing.node_style import KINDS, kind_of, sentence_parts, shape_text, visible
 from bertsym.drawing.picture import Picture
 from bertsym.drawing.render import render_svgs
 from bertsym.symbol.node import Node, Output

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from bertsym.drawing.look import visible
+from bertsym.drawing.node_style import visible
 from bertsym.errors import ModelError
 
 _TIMEOUT = 120  # seconds

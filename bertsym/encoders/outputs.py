@@ -9,7 +9,7 @@ from bertsym.encoders.forms import Form
 from bertsym.encoders.graph import record_encoder
 from bertsym.encoders.parameters import POOLER, parameter_shapes
 from bertsym.encoders.spec import EncoderSpec
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.recorder import sym
 

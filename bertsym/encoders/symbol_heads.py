@@ -13,7 +13,7 @@ from bertsym.encoders.forms import Form
 from bertsym.encoders.inputs import input_shapes
 from bertsym.encoders.outputs import record_output
 from bertsym.errors import UsageError
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.recorder import sym
 

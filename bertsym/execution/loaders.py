@@ -16,7 +16,7 @@ import numpy as np
 
 from bertsym.errors import BertsymError, ModelError, VerificationError
 from bertsym.execution.engines import Forward, Shape
-from bertsym.runtime import mx, mxnet_errors, quiet_stderr, without_fusion
+from bertsym.mxnet_runtime import mx, mxnet_errors, quiet_stderr, without_fusion
 from bertsym.symbol.params import Array, ParamsFile
 
 #: largest file that MXPredCreate takes: its size is an int

@@ -14,7 +14,7 @@ from bertsym.address_space import check_address_space, engine_bytes, forbid_core
 from bertsym.errors import BertsymError, ModelError
 from bertsym.execution.engines import ENGINES, load_engine
 from bertsym.execution.sandbox import COMPUTING, FUNCTIONS, HAS_ALARM
-from bertsym.runtime import engine_workers, openmp_threads
+from bertsym.mxnet_runtime import engine_workers, openmp_threads
 from bertsym.symbol.params import ParamsFile, write_params
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertsym.inference.classifier import find_task, open_classifier
+from bertsym.inference.engine_predictor import open_predictor
 from bertsym.inference.metrics import evaluate_probabilities
-from bertsym.inference.predictor import BATCH_SIZE
+from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.rows import read_encoded
-from bertsym.inference.session_predictor import open_predictor
 from bertsym.text.bad_rows import BadRows
 from bertsym.text.tables import TableFormat
 

@@ -14,7 +14,7 @@ from bertsym.acceleration.inference_symbols import InferenceSymbols
 from bertsym.acceleration.ndarray_views import memory_of
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.forking import no_fork
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.text.batches import FEW_TOKENS
 

@@ -11,9 +11,9 @@ from bertsym.bundle import Bundle
 from bertsym.errors import DataError
 from bertsym.inference.bundle_tokenizer import BundleTokenizer
 from bertsym.inference.classifier import open_classifier
-from bertsym.inference.predictor import BATCH_SIZE
+from bertsym.inference.engine_predictor import open_predictor
+from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.prefetch import prefetch
-from bertsym.inference.session_predictor import open_predictor
 from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
 from bertsym.text.tokenizer import Encoded

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, rename_axes
-from bertsym.atomic import work_folder
+from bertsym.atomic_writing import work_folder
 from bertsym.bundle import Bundle
 from bertsym.encoders.folding import unfold_parameters
 from bertsym.errors import BertsymError, ModelError, UsageError
@@ -30,11 +30,11 @@ from bertsym.execution import (
 )
 from bertsym.execution.engines import engine_name, is_verifying
 from bertsym.model import Model, ModelSource, require_params
+from bertsym.mxnet_runtime import quiet_stderr
 from bertsym.onnx_export.library_errors import onnx_errors
 from bertsym.onnx_export.metadata import input_meanings, metadata
-from bertsym.runtime import quiet_stderr
 from bertsym.signature import Tensor
-from bertsym.surgery.comparison import Difference, check_equal, difference
+from bertsym.surgery.output_comparison import Difference, check_equal, difference
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
 from bertsym.verifier import reference_outputs
@@ -94,7 +94,7 @@ def export_onnx(source: str | Path | ModelSource, out: str | Path, *, force: boo
     model = source.open()
     require_params(model)
     # Imported here because onnx may be missing.
-    from bertsym.onnx_export.conversion import check_operators, integer_inputs
+    from bertsym.onnx_export.graph_conversion import check_operators, integer_inputs
 
     check_operators(model.graph, model.name, _advice(model))
     samples = _samples(model, shapes)
@@ -196,7 +196,7 @@ def _write(model: Model, sample: Mapping[str, Array], inputs: list[Tensor], outp
     """Convert, write and check a file; the copy of the parameters in memory is freed on return."""
     import onnx
 
-    from bertsym.onnx_export.conversion import convert
+    from bertsym.onnx_export.graph_conversion import convert
 
     assert model.params is not None
     known = {**model.param_shapes, **{name: array.shape for name, array in sample.items()}}

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
 
 Range = tuple[float, float]

@@ -16,14 +16,14 @@ from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.inference.classifier import open_classifier
-from bertsym.inference.predictor import Predictor
+from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.inference.rows import read_encoded
 from bertsym.passes.input_guard import add_input_guard
 from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.quantization.calibration import CALIBRATIONS
+from bertsym.quantization.graph_quantizer import GraphQuantizer
 from bertsym.quantization.layer_selection import fewest_kept
 from bertsym.quantization.measurement import Measured, measure, metrics_of
-from bertsym.quantization.quantizer import Quantizer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.bad_rows import BadRows
@@ -131,7 +131,7 @@ def quantize(
         }
         staged = stage.write(chosen.content(kept, how))
         progress(f"measuring both models on {len(dev_rows)} rows")
-        models = [(each, Predictor.from_bundle(each)) for each in (bundle, staged)]
+        models = [(each, MXNetPredictor.from_bundle(each)) for each in (bundle, staged)]
         float32, int8 = measure(models, dev_rows)
         metric = next(iter(float32.metrics))
         layers = tuple(name for name in chosen.quantizer.layers if name not in kept)
@@ -145,8 +145,8 @@ class _Choice:
         self._bundle, self._calibration, self._dev, self._max_drop = bundle, calibration, dev, max_drop
         self._pad_id = bundle.signature.pad_id
         graph, arg_params = _prepared(bundle)
-        self.quantizer = Quantizer(graph, arg_params, granularity == "channel-wise")
-        self._predictor_float32 = Predictor.from_bundle(bundle)
+        self.quantizer = GraphQuantizer(graph, arg_params, granularity == "channel-wise")
+        self._predictor_float32 = MXNetPredictor.from_bundle(bundle)
         inside = {node for layer in require_encoder(graph, shapes_of(arg_params)).layers for node in layer.nodes}
         products = {node.name for node in inside if node.op == "FullyConnected"}
         self._outside = tuple(name for name in self.quantizer.layers if name not in products)
@@ -195,13 +195,13 @@ class _Choice:
             errors[name] = float(np.abs(self._predictor(others)(sample) - expected).mean())
         return sorted(errors, key=lambda name: -errors[name])
 
-    def _metrics(self, predictor: Predictor) -> dict[str, float]:
+    def _metrics(self, predictor: MXNetPredictor) -> dict[str, float]:
         return metrics_of(self._bundle, predictor(self._dev.features), self._dev)
 
-    def _predictor(self, kept: Collection[str]) -> Predictor:
+    def _predictor(self, kept: Collection[str]) -> MXNetPredictor:
         graph, arg_params = self.quantizer.quantized(kept)
         signature = self._bundle.signature
-        predictor = Predictor(
+        predictor = MXNetPredictor(
             to_symbol(graph), self._bundle.config, self._pad_id, signature.max_length, signature.length
         )
         predictor.set_params(arg_params)

@@ -52,7 +52,7 @@ def load_zoo(name: str, cache: str | None = None) -> Pretrained:
     if dataset not in ZOO.get(model, ()):
         known = [f"{known_model}/{known_dataset}" for known_model, sets in ZOO.items() for known_dataset in sets]
         raise UsageError(f"gluonnlp:{name} is not a BERT of GluonNLP's zoo; known are {', '.join(known)}")
-    from bertsym.runtime import nlp
+    from bertsym.mxnet_runtime import nlp
 
     root = cache or os.path.join(nlp.base.get_home_dir(), "models")
     try:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from bertsym.errors import ModelError
-from bertsym.files import check_inside
+from bertsym.file_reader import check_inside
 from bertsym.json_reader import read_json
 from bertsym.sources.hugging_face_tokenizer import TOKENIZER_FILES
 from bertsym.sources.safetensors_file import MAX_HEADER

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bertsym.errors import ModelError
-from bertsym.files import open_regular, refuse_lfs_pointer
+from bertsym.file_reader import open_regular, refuse_lfs_pointer
 from bertsym.json_reader import JsonValue, json_object
 from bertsym.sources.weight_names import printable
 from bertsym.symbol.params import Array

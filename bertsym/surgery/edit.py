@@ -16,7 +16,7 @@ from bertsym.errors import ModelError, UsageError, join_names
 from bertsym.execution import listed_outputs
 from bertsym.model import Model, ModelSource, require_params, suggest_export
 from bertsym.signature import Signature
-from bertsym.surgery.comparison import Difference, check_equal, compare
+from bertsym.surgery.output_comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph

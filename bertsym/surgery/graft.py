@@ -18,7 +18,7 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.execution import Shape, known_shapes
 from bertsym.model import Model, ModelSource, require_params
 from bertsym.signature import Signature, Tensor
-from bertsym.surgery.comparison import Difference, check_equal, compare
+from bertsym.surgery.output_comparison import Difference, check_equal, compare
 from bertsym.surgery.writing import (
     Changed,
     SurgeryResult,

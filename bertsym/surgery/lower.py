@@ -19,8 +19,8 @@ from bertsym.passes.encoder_replacement import replace_encoder
 from bertsym.passes.input_guard import add_input_guard, remove_input_guard
 from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.passes.release_adaptation import adapt_to_release
-from bertsym.surgery.comparison import DEFAULT_RTOL, Difference
 from bertsym.surgery.diff import run_both
+from bertsym.surgery.output_comparison import DEFAULT_RTOL, Difference
 from bertsym.surgery.writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
 from bertsym.symbol.graph import SymbolGraph
 

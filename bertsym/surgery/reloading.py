@@ -11,7 +11,7 @@ from bertsym.execution.engines import ENGINES, engine_name
 from bertsym.execution.loaders import MAX_C_PREDICT
 from bertsym.execution.sandbox import call
 from bertsym.model import Model
-from bertsym.surgery.comparison import check_equal, difference
+from bertsym.surgery.output_comparison import check_equal, difference
 from bertsym.symbol.params import Array
 from bertsym.symbol.variable_roles import auxiliary_states
 

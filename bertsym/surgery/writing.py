@@ -30,7 +30,7 @@ from bertsym.execution.engines import engine_name, engine_version, is_verifying
 from bertsym.json_reader import JsonValue
 from bertsym.model import Model
 from bertsym.signature import Signature, SymbolSignature, Tensor, bert_inputs
-from bertsym.surgery.comparison import DEFAULT_RTOL, Difference, NotComparableError, find_fusion_faults
+from bertsym.surgery.output_comparison import DEFAULT_RTOL, Difference, NotComparableError, find_fusion_faults
 from bertsym.surgery.reloading import reload_written
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsym.errors import ModelError, UsageError
-from bertsym.files import read_bytes
+from bertsym.file_reader import read_bytes
 from bertsym.symbol.document import build_document, read_document
 from bertsym.symbol.node import VARIABLE, Node, Output
 from bertsym.symbol.node_names import find_node, find_output, references

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bertsym.errors import ModelError
-from bertsym.files import CAN_MOVE_OPEN, open_regular, refuse_lfs_pointer
+from bertsym.file_reader import CAN_MOVE_OPEN, open_regular, refuse_lfs_pointer
 from bertsym.symbol.params_header import (
     DTYPES,
     LIST_MAGIC,

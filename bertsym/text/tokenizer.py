@@ -12,7 +12,7 @@ from bertsym.text.pipeline import Pipeline, is_short
 
 WORDPIECE, TOKENIZER_JSON = "wordpiece", "tokenizer.json"
 _T = TypeVar("_T")
-_CHUNK = 1024  # texts of a chunk, within which a Predictor batches texts of similar length
+_CHUNK = 1024  # texts of a chunk, within which a predictor batches texts of similar length
 _CHUNK_CHARACTERS = 1 << 20  # characters of a chunk
 _TOGETHER = 256  # texts whose untruncated ids are in memory at the same time
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertsym.errors import DataError, ModelError
-from bertsym.files import read_bytes
+from bertsym.file_reader import read_bytes
 from bertsym.json_reader import json_object
 
 _ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}

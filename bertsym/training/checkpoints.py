@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.atomic import sync_folder, write_file, write_text
+from bertsym.atomic_writing import sync_folder, write_file, write_text
 from bertsym.bundle import MANIFEST
 from bertsym.bundle.files import file_entry, json_text, open_params, read_checked
 from bertsym.errors import ModelError, UsageError
-from bertsym.files import check_inside
+from bertsym.file_reader import check_inside
 from bertsym.json_reader import json_object, read_json
 from bertsym.symbol.params import Array, write_params
 

@@ -13,7 +13,7 @@ from bertsym.distributed.workers import ALONE, Workers
 from bertsym.encoders.inputs import INPUT_NAMES, Limits, check_inputs
 from bertsym.errors import ModelError
 from bertsym.forking import renew_after_fork
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.training.checkpoints import check_float32
 from bertsym.training.flat_buffers import FlatArrays, split_into_blocks

@@ -16,12 +16,12 @@ from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.signature import Tensor, bert_inputs
 from bertsym.text.tasks import TASKS, Task
 from bertsym.text.tokenizer import TokenizerOptions
-from bertsym.training.base import open_base
+from bertsym.training.base_model import open_base
 from bertsym.training.checkpoints import Checkpoint, Checkpoints, checkpoint_folder, library_versions
 from bertsym.training.data import FinetuneData, read_data
-from bertsym.training.models import FrozenEncoderModel, FullModel, GraftedClassifier, Params, TrainableModel
 from bertsym.training.options import CheckpointOptions, FinetuneOptions
 from bertsym.training.progress import EpochReport, Progress, SilentProgress
+from bertsym.training.trainable_models import FrozenEncoderModel, FullModel, GraftedClassifier, Params, TrainableModel
 from bertsym.training.trainer import CPU_SHARDS, Trainer
 from bertsym.training.training_run import TrainingResult, TrainingRun
 from bertsym.verifier import DEFAULT_RTOL, Check, verification_record, verify_bundle

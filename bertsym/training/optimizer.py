@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bertsym.distributed.workers import ALONE, Workers
-from bertsym.runtime import mx
+from bertsym.mxnet_runtime import mx
 from bertsym.training.flat_buffers import Block, FlatArrays
 
 

@@ -19,9 +19,9 @@ from bertsym.encoders.catalogue import LABEL_NAME
 from bertsym.errors import ModelError
 from bertsym.forking import no_fork
 from bertsym.inference.metrics import cross_entropy
+from bertsym.mxnet_runtime import mx, share_threads
 from bertsym.passes.embedding_rows import keep_used_rows
 from bertsym.passes.input_guard import remove_input_guard
-from bertsym.runtime import mx, share_threads
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import training_batches

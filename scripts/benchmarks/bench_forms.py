@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bertsym import ExportOptions, export
-from bertsym.runtime import mx, quiet_stderr
+from bertsym.mxnet_runtime import mx, quiet_stderr
 
 FORMS: dict[str, dict[str, Any]] = {
     "gluonnlp": {"form": "gluonnlp"},

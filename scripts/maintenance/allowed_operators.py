@@ -14,7 +14,7 @@ import json
 import re
 from typing import Any
 
-from bertsym.runtime import mx, quiet_stderr
+from bertsym.mxnet_runtime import mx, quiet_stderr
 
 LEFT_OUT = re.compile(
     r"_?backward|.*_backward|_np|_sparse_|.*update|_image_|_cv|_?imdecode|.*Custom|_CachedOp|_Native|_NDArray|"

@@ -21,7 +21,7 @@ import numpy as np
 from bertsym import Bundle, export
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.execution.loaders import load_module
-from bertsym.runtime import quiet_stderr
+from bertsym.mxnet_runtime import quiet_stderr
 
 WORKER = Path(__file__).with_name("compare_transformers_worker.py")
 CLASSES = {

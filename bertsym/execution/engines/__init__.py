@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 from bertsym.compat.installing import install_command
 from bertsym.errors import InstallationError, UsageError
-from bertsym.runtime import is_installed
+from bertsym.mxnet_runtime import is_installed
 from bertsym.symbol.params import Array, Parameters
 
 Shape = tuple[int, ...]

@@ -13,7 +13,7 @@ import numpy as np
 from bertsym.errors import DataError
 from bertsym.execution.engines import Forward
 from bertsym.execution.loaders import check_params, compute_loaded, load_module
-from bertsym.runtime import import_library, mx, mxnet_errors, quiet_stderr, without_fusion
+from bertsym.mxnet_runtime import import_library, mx, mxnet_errors, quiet_stderr, without_fusion
 from bertsym.symbol.params import Array
 
 Shape = tuple[int, ...]

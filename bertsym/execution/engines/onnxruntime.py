@@ -18,8 +18,8 @@ import numpy as np
 
 from bertsym.errors import DataError, ModelError, VerificationError
 from bertsym.execution.engines import Forward, Shape
+from bertsym.mxnet_runtime import is_installed, openmp_threads, quiet_stderr
 from bertsym.onnx_export.library_errors import onnx_errors
-from bertsym.runtime import is_installed, openmp_threads, quiet_stderr
 from bertsym.signature import Tensor
 from bertsym.symbol.attributes import sizes
 from bertsym.symbol.graph import SymbolGraph
@@ -140,7 +140,7 @@ class Session:
         return [values[output] for output in self._graph.outputs]
 
     def _converted(self) -> Any:
-        from bertsym.onnx_export.conversion import check_operators, convert, integer_inputs, needed_nodes
+        from bertsym.onnx_export.graph_conversion import check_operators, convert, integer_inputs, needed_nodes
 
         where, graph = self._where, self._graph.part(self._computed)
         advice = "; the engine mxnet runs it"
@@ -207,7 +207,7 @@ def _shapes_on_zeros(node: Node, inputs: Sequence[Shape]) -> list[Shape] | None:
     """The shapes of an operator's outputs, found by running it; None where it does not convert."""
     if not (is_installed("onnx") and is_installed("onnxruntime")):
         return None
-    from bertsym.onnx_export.converters import CONVERTERS
+    from bertsym.onnx_export.operator_converters import CONVERTERS
 
     if node.op not in CONVERTERS or sum(map(math.prod, inputs)) > _MOST_ELEMENTS:
         return None
@@ -223,7 +223,7 @@ def _shapes_on_zeros(node: Node, inputs: Sequence[Shape]) -> list[Shape] | None:
 
 
 def _run_operator(graph: SymbolGraph, inputs: Mapping[str, Array]) -> list[Array]:
-    from bertsym.onnx_export.conversion import convert, integer_inputs
+    from bertsym.onnx_export.graph_conversion import convert, integer_inputs
 
     whole = integer_inputs(graph, list(inputs))
     dtypes = {name: "int64" if name in whole else "float32" for name in inputs}

@@ -12,11 +12,11 @@ from bertsym.devices import contexts
 from bertsym.encoders.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
 from bertsym.encoders.symbol_heads import graft, graft_for_inference, head_parameters
-from bertsym.inference.predictor import Predictor
-from bertsym.runtime import mx, mxnet_errors
+from bertsym.inference.mxnet_predictor import MXNetPredictor
+from bertsym.mxnet_runtime import mx, mxnet_errors
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features
-from bertsym.training.base import Base
+from bertsym.training.base_model import Base
 from bertsym.training.batch_source import ENCODED, BatchSource, EncodedSource, TokenSource
 from bertsym.training.data import FinetuneData
 from bertsym.training.encodings import encode
@@ -61,10 +61,10 @@ class GraftedClassifier:
         width = self.head_params[f"{FULLY_CONNECTED}_weight"].shape[1]
         return f"{reads}{self.length} x {units} = {width} features, which fixes the sequence length to {self.length}"
 
-    def predictor(self, symbol: Any) -> Predictor:
+    def predictor(self, symbol: Any) -> MXNetPredictor:
         """Return a predictor of the encoder's or the classifier's symbol, still without parameters."""
         pad_id, device = self.base.signature.pad_id, contexts(self._device)
-        return Predictor(symbol, self.base.config, pad_id, self.max_length, self.length, device)
+        return MXNetPredictor(symbol, self.base.config, pad_id, self.max_length, self.length, device)
 
 
 class TrainableModel(Protocol):

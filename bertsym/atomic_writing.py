@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bertsym.errors import BertsymError, ModelError
-from bertsym.files import CAN_MOVE_OPEN
+from bertsym.file_reader import CAN_MOVE_OPEN
 from bertsym.locking import lock_file
 
 _LOCK = "lock"

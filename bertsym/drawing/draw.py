@@ -7,8 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bertsym.analysis.formatting import classifier_sentence
-from bertsym.atomic import write_atomically
-from bertsym.drawing.drawing import SUFFIXES, draw_picture, expanded_keys
+from bertsym.atomic_writing import write_atomically
+from bertsym.drawing.formats import SUFFIXES, draw_picture, expanded_keys
 from bertsym.drawing.netron import netron_text
 from bertsym.drawing.picture import Group, Picture
 from bertsym.errors import ModelError, UsageError

@@ -10,7 +10,7 @@ from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, nu
 
 from bertsym.errors import ModelError
 from bertsym.onnx_export.builder import Builder
-from bertsym.onnx_export.converters import CONVERTERS, INTEGER_INPUTS
+from bertsym.onnx_export.operator_converters import CONVERTERS, INTEGER_INPUTS
 from bertsym.signature import Tensor
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from bertsym.acceleration.graphs import to_symbol
+from bertsym.mxnet_runtime import mx, quiet_stderr
 from bertsym.passes.unfusing import unfuse_float32_layers
 from bertsym.quantization.calibration import Range, tensor_ranges
-from bertsym.runtime import mx, quiet_stderr
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
 from bertsym.symbol.quantized_layers import fused_layers
@@ -17,7 +17,7 @@ from bertsym.symbol.quantized_layers import fused_layers
 _BACKEND = "MKLDNN_QUANTIZE"
 
 
-class Quantizer:
+class GraphQuantizer:
     """Makes int8 graphs from a float32 graph, whose FullyConnecteds are `layers`.
 
     With `channel_wise`, every output of a layer has its own scale; mxnet then keeps the weights in float32 and

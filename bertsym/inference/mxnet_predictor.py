@@ -17,7 +17,7 @@ from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import DataError, ModelError
 from bertsym.forking import ForkSafeLock, no_fork
 from bertsym.inference.executors import Executors, Weights
-from bertsym.runtime import engine_workers, mx, mxnet_errors, share_threads
+from bertsym.mxnet_runtime import engine_workers, mx, mxnet_errors, share_threads
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import cached_rows, few_length, inference_batches, inference_length
 from bertsym.text.features import Features
@@ -26,7 +26,7 @@ BATCH_SIZE = 32
 _FEW = 8  # rows that one executor with all threads computes faster than several with one thread each
 
 
-class Predictor:
+class MXNetPredictor:
     """Computes the first output of an inference symbol for encoded texts.
 
     On a CPU several executors compute many rows at a time, each with its share of the threads, because many MXNet
@@ -55,7 +55,7 @@ class Predictor:
         self._lock = ForkSafeLock()
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> Predictor:
+    def from_bundle(cls, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> MXNetPredictor:
         """Return a predictor with the bundle's symbol and parameters."""
         signature = bundle.signature
         with mxnet_errors(str(bundle.prefix)):

@@ -12,7 +12,7 @@ from bertsym.bundle import Bundle
 from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.execution.engines import engine_name, load_engine
-from bertsym.inference.predictor import BATCH_SIZE, Predictor
+from bertsym.inference.mxnet_predictor import BATCH_SIZE, MXNetPredictor
 from bertsym.symbol.params import Array
 from bertsym.text.batches import cached_rows, inference_batches, inference_length
 from bertsym.text.features import Features
@@ -28,11 +28,11 @@ class RowPredictor(Protocol):
 def open_predictor(bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> RowPredictor:
     """A predictor by the engine in use; raises UsageError for a device or a precision that it does not have."""
     if engine_name("no predictions") == "mxnet":
-        return Predictor.from_bundle(bundle, device, batch_size)
-    return SessionPredictor(bundle, device, batch_size)
+        return MXNetPredictor.from_bundle(bundle, device, batch_size)
+    return EnginePredictor(bundle, device, batch_size)
 
 
-class SessionPredictor:
+class EnginePredictor:
     """The output of a bundle, computed batch by batch, the longest texts first, by the engine in use."""
 
     def __init__(self, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> None:
