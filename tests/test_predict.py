@@ -239,6 +239,16 @@ def test_an_output_of_another_shape_than_the_signature_says_is_refused(
     assert "the output has the shape" in line
 
 
+def test_a_task_without_metrics_is_refused_by_the_name_of_the_bundle(
+    cli: Cli, classifier: Path, tables: Tables, tmp_path: Path
+) -> None:
+    signed = SignedBundle(classifier)
+    signed.signature.update(dataset="mrp")
+    signed.write(tmp_path / "x")
+    line = cli("evaluate", tmp_path / "x", tables.dev).error_line
+    assert line.startswith(f"Error: {tmp_path / 'x'}: the model's task 'mrp' is not one of ")
+
+
 def test_library_refuses_what_the_command_line_refuses(classifier: Path) -> None:
     happy = Classifier(classifier)
     with pytest.raises(UsageError, match="single texts"):

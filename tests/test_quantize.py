@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Result, Tables, hugging_face_weights, write_hugging_face
+from signed_bundle import SignedBundle
 
 from bertsym import (
     Bundle,
@@ -337,6 +338,21 @@ def test_other_commands_accept_the_bundle_or_explain_the_refusal(
     assert "does not convert to ONNX" in cli("onnx", prefix, tmp_path / "o.onnx").error_line
     assert cli("extract", prefix, tmp_path / "e", "--output", "cls").code == 0
     assert "layer 0: max difference" in cli("diff", classifier, prefix, "--run").out
+
+
+def test_a_graph_that_mxnet_can_t_bind_is_refused_in_one_line(
+    cli: Cli, classifier: Path, tables: Tables, tmp_path: Path
+) -> None:
+    """Biases declare float16, weights are float32."""
+    signed = SignedBundle(classifier)
+    for graph in signed.graphs:
+        for node in graph["nodes"]:
+            if node["name"].endswith("_bias"):
+                node.setdefault("attrs", {})["__dtype__"] = "2"
+    signed.write(tmp_path / "x")
+    result = cli("quantize", tmp_path / "x", tmp_path / "out", "--calibrate", tables.dev)
+    assert result.code == 1
+    assert result.err.splitlines()[-1].startswith(f"Error: {tmp_path / 'x'}: MXNet can't run it: ")
 
 
 @pytest.mark.parametrize(

@@ -37,16 +37,18 @@ def open_classifier(prefix: str | Path, command: str) -> Bundle:
     return bundle
 
 
-def find_task(signature: Signature, name: str | None = None) -> Task:
+def find_task(bundle: Bundle, name: str | None = None) -> Task:
     """Return the entry of TASKS with this name, or by default that of the classifier's training.
 
-    Raises UsageError for a name that is not in TASKS, and ModelError for a signature whose task is not.
+    Raises UsageError for a name that is not in TASKS, and ModelError for a bundle whose task is not.
     """
     if name is not None and name not in TASKS:
         raise UsageError(f"task {name!r} is not one of {', '.join(TASKS)}")
-    name = name or signature.dataset or signature.task or ""
+    name = name or bundle.signature.dataset or bundle.signature.task or ""
     if name not in TASKS:
-        raise ModelError(f"the model's task {name!r} is not one of {', '.join(TASKS)}: choose one of them with --task")
+        raise ModelError(
+            f"{bundle.prefix}: the model's task {name!r} is not one of {', '.join(TASKS)}: choose one with --task"
+        )
     return TASKS[name]
 
 

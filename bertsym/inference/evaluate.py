@@ -63,15 +63,14 @@ def evaluate(
         UsageError, DataError, ModelError: an argument, the table or the bundle is invalid.
     """
     bundle = open_classifier(model, "evaluate")
-    signature = bundle.signature
-    judged = find_task(signature, options.task)
+    judged = find_task(bundle, options.task)
     if options.task:
         table_format = dataclasses.replace(table_format, columns=table_format.columns.or_else(judged.columns))
     bad_rows = BadRows(options.on_error, warn)
     rows = read_encoded(bundle, table, table_format, True, bad_rows, warn)
     probabilities = open_predictor(bundle, options.device, options.batch_size)(rows.features, on_rows)
     metrics = evaluate_probabilities(
-        probabilities, rows.classes, signature.class_names, judged.metrics, judged.positive_label
+        probabilities, rows.classes, bundle.signature.class_names, judged.metrics, judged.positive_label
     )
     bad_rows.finish(len(rows) + rows.left_out)
     return EvaluateResult(metrics, len(rows), rows.features.truncated, rows.left_out, dict(rows.dropped))

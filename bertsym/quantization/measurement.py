@@ -33,7 +33,7 @@ class Measured:
 
 def metrics_of(bundle: Bundle, probabilities: Array, rows: Rows) -> dict[str, float]:
     """Compute the metrics of the classifier's task, the decisive one first."""
-    task = find_task(bundle.signature)
+    task = find_task(bundle)
     return evaluate_probabilities(
         probabilities, rows.classes, bundle.signature.class_names, task.metrics, task.positive_label
     )

@@ -18,6 +18,7 @@ from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.inference.classifier import open_classifier
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.inference.rows import read_encoded
+from bertsym.mxnet_runtime import mxnet_errors
 from bertsym.passes.input_guard import add_input_guard
 from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.quantization.calibration import CALIBRATIONS
@@ -116,7 +117,8 @@ def quantize(
         chosen = _Choice(bundle, options.granularity, calibration_rows, dev_rows, options.max_drop)
         sample = calibration_rows.sample(options.rows)
         progress(f"calibrating on {len(sample)} of {len(calibration_rows)} rows")
-        chosen.quantizer.calibrate(chosen.batches(sample), options.calibration)
+        with mxnet_errors(str(model)):
+            chosen.quantizer.calibrate(chosen.batches(sample), options.calibration)
         kept = chosen.kept(progress)
         how = {
             "calibration": {
