@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bertsym.bundle import TRAIN_SYMBOL, Bundle
-from bertsym.encoders.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME
+from bertsym.encoders.catalogue import FINISHED_HEADS, FULLY_CONNECTED, HEAD_TRANSFORM, LABEL_NAME
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.folding import unfold_parameters
 from bertsym.encoders.inputs import INPUT_NAMES, check_inputs
@@ -24,12 +24,12 @@ from bertsym.execution.engines import Forward, engine_name, load_engine
 from bertsym.execution.loaders import check_params, load_module, load_symbol_block
 from bertsym.mxnet_runtime import is_installed, mx, mxnet_errors, nlp, quiet_stderr
 from bertsym.reference import (
-    FAMILIES,
     HUGGING_FACE_HEADS,
     Checkpoint,
     Inputs,
     Readable,
     bundle_head,
+    encoder_outputs,
     probabilities,
 )
 from bertsym.signature import Signature
@@ -155,7 +155,9 @@ def apply_head(
         head, weights, config = HUGGING_FACE_HEADS[checkpoint.head], checkpoint.weights, checkpoint.config
     else:
         layer = FULLY_CONNECTED if f"{FULLY_CONNECTED}_bias" in params else FINISHED_HEADS[task][1]
-        head, weights, config = bundle_head(task, signature.output, layer), params, bundle.config.to_dict()
+        has_transform = f"{HEAD_TRANSFORM}_weight" in params
+        head = bundle_head(signature.family, task, signature.output, layer, has_transform)
+        weights, config = params, bundle.config.to_dict()
     values = head.values(encodings, weights, config)
     return values if signature.kind == "logits" else probabilities(task, values)
 
@@ -260,7 +262,7 @@ def reference_outputs(
     signature = bundle.signature
     checkpoint = checkpoint or Checkpoint("GluonNLP export", arg_params, bundle.config.to_dict())
     batches = [Inputs(*(inputs[name] for name in INPUT_NAMES)) for inputs in samples]
-    encodings = FAMILIES[signature.family](checkpoint, batches)
+    encodings = encoder_outputs(signature.family, checkpoint, batches)
     return [apply_head(found, bundle, arg_params, checkpoint) for found in encodings]
 
 

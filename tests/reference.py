@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bertsym.reference import Checkpoint, Inputs, bert_outputs
+from bertsym.reference import Checkpoint, Inputs, encoder_outputs
 from bertsym.reference import Encodings as Outputs
 
 __all__ = ["Outputs", "bert_forward"]
@@ -22,4 +22,4 @@ def bert_forward(
 ) -> Outputs:
     """All outputs for token ids (N, T), token types (N, T) and the number of tokens before the padding (N,)."""
     inputs = Inputs(token_ids, token_types, valid_length)
-    return bert_outputs(Checkpoint("Hugging Face", weights, config), [inputs])[0]
+    return encoder_outputs("bert", Checkpoint("Hugging Face", weights, config), [inputs])[0]

@@ -16,7 +16,7 @@ from bertsym import Bundle
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import ModelError
 from bertsym.execution.loaders import load_module
-from bertsym.reference import Checkpoint, Inputs, bert_outputs
+from bertsym.reference import Checkpoint, Inputs, encoder_outputs
 from bertsym.symbol.params import Array
 from bertsym.verifier import DEFAULT_RTOL, sample_inputs
 
@@ -44,7 +44,7 @@ class Computed:
     ) -> float:
         """The largest difference of the outputs from the reference, as a fraction of their scale."""
         batch = Inputs(*((inputs or self.inputs)[name] for name in INPUT_NAMES))
-        (expected,) = bert_outputs(Checkpoint("Hugging Face", weights, {**CONFIG, **config}), [batch])
+        (expected,) = encoder_outputs("bert", Checkpoint("Hugging Face", weights, {**CONFIG, **config}), [batch])
         return max(
             float(np.abs(self.answers[output] - expected[output]).max() / np.abs(expected[output]).max())
             for output in OUTPUTS
@@ -97,7 +97,7 @@ def test_a_mask_made_from_the_pad_id_is_noticed(computed: Computed) -> None:
     kept = ids[0] != computed.pad_id
     first = {"data0": ids[:1, kept], "data1": types[:1, kept], "data2": lengths[:1] - (~kept).sum()}
     batch = Inputs(*(first[name] for name in INPUT_NAMES))
-    (without,) = bert_outputs(Checkpoint("Hugging Face", WEIGHTS, CONFIG), [batch])
+    (without,) = encoder_outputs("bert", Checkpoint("Hugging Face", WEIGHTS, CONFIG), [batch])
     assert np.abs(without["pooled"][0] - computed.answers["pooled"][0]).max() > 100 * DEFAULT_RTOL
 
 

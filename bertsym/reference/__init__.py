@@ -6,14 +6,34 @@ time, so that a mistake in one place is found by the other. A family of encoders
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from bertsym.reference.bert import bert_outputs
-from bertsym.reference.checkpoint import Checkpoint, Encodings, Inputs
+from bertsym.reference.albert import albert
+from bertsym.reference.bert import bert, ernie
+from bertsym.reference.checkpoint import HUGGING_FACE, Checkpoint, Encodings, Inputs
+from bertsym.reference.distilbert import distilbert
+from bertsym.reference.electra import electra
+from bertsym.reference.gluonnlp_names import exported, saved
 from bertsym.reference.heads import HUGGING_FACE_HEADS, Readable, bundle_head, probabilities
+from bertsym.reference.mpnet import mpnet
+from bertsym.reference.roberta import roberta
+from bertsym.reference.transformer import Architecture, encode
 
-#: family -> function from a checkpoint and batches of inputs to the encodings of each batch
-FAMILIES: dict[str, Callable[[Checkpoint, Sequence[Inputs]], list[Encodings]]] = {"bert": bert_outputs}
+_Reader = Callable[[Mapping[str, Any]], Architecture]
+
+#: family -> what Hugging Face's config says of its encoder
+FAMILIES: Mapping[str, _Reader] = {
+    "bert": bert,
+    "roberta": roberta,
+    "distilbert": distilbert,
+    "electra": electra,
+    "ernie": ernie,
+    "albert": albert,
+    "mpnet": mpnet,
+}
+#: library whose names do not depend on the family -> what its config says of an encoder
+_LIBRARIES: Mapping[str, _Reader] = {"GluonNLP export": exported, "GluonNLP save_parameters": saved}
 
 __all__ = [
     "FAMILIES",
@@ -22,7 +42,16 @@ __all__ = [
     "Encodings",
     "Inputs",
     "Readable",
-    "bert_outputs",
     "bundle_head",
+    "encoder_outputs",
     "probabilities",
 ]
+
+
+def encoder_outputs(family: str, checkpoint: Checkpoint, batches: Sequence[Inputs]) -> list[Encodings]:
+    """The encodings of each batch; `family` is a key of FAMILIES.
+
+    Raises ModelError for a setting that the reference encoder does not have.
+    """
+    read = FAMILIES[family] if checkpoint.library == HUGGING_FACE else _LIBRARIES[checkpoint.library]
+    return encode(read(checkpoint.config), checkpoint.weights, batches)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+HUGGING_FACE = "Hugging Face"  #: library whose names and keys depend on the family
+
 Float = NDArray[np.float64]
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -20,7 +22,7 @@ class Checkpoint:
     One weight at a time is read from ``weights``.
     """
 
-    library: str  #: ``Hugging Face``, ``GluonNLP export`` or ``GluonNLP save_parameters``
+    library: str  #: HUGGING_FACE, ``GluonNLP export`` or ``GluonNLP save_parameters``
     weights: Mapping[str, Array]
     config: Mapping[str, Any]
     head: str | None = None  #: class of Hugging Face whose head is among the weights

@@ -59,10 +59,32 @@ def relu(x: Float) -> Float:
     return np.maximum(x, 0.0)
 
 
+def tanh(x: Float) -> Float:
+    """The hyperbolic tangent of each element."""
+    result: Float = np.tanh(x)
+    return result
+
+
+def relative_buckets(length: int, buckets: int, farthest: int = 128) -> NDArray[np.int64]:
+    """The bucket of each pair of positions, query and key, (T, T) (Raffel et al. 2020, https://arxiv.org/abs/1910.10683).
+
+    Half of the buckets are for keys after the query. The first half of these have one distance each, the others have
+    ranges that grow by a constant factor up to the distance `farthest`.
+    """
+    distance = np.arange(length)[:, None] - np.arange(length)
+    near, half = np.abs(distance), buckets // 2
+    exact = half // 2
+    growth = np.arange(1, half - exact) / (half - exact)
+    starts = np.round(exact * (farthest / exact) ** growth, 9)  # 16 to the power of 1/4 must be 2
+    bucket = np.where(near < exact, near, exact + np.searchsorted(starts, near, side="right"))
+    return np.asarray(bucket + half * (distance < 0), np.int64)
+
+
 #: name in a config -> function
 ACTIVATIONS: Mapping[str, Callable[[Float], Float]] = {
     "gelu": gelu,
     "relu": relu,
+    "tanh": tanh,
     "gelu_tanh": gelu_tanh,
     "gelu_new": gelu_tanh,
     "gelu_pytorch_tanh": gelu_tanh,

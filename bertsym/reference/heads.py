@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from bertsym.reference.distilbert import EPSILON
 from bertsym.reference.functions import ACTIVATIONS, Array, Float, dense, layer_norm, sigmoid, softmax
 
 Names = tuple[str, str]  # of a weight and a bias, or of a scale and a shift
@@ -24,8 +25,11 @@ class Head:
 
     reads: str
     last: Names  #: of the last dense layer
-    transform: Names | None = None  #: of a dense layer before it, followed by the activation of the config
+    transform: Names | None = None  #: of a dense layer before it, followed by an activation
+    activation: str | None = None  #: after the transform; None: that of the config
+    default_activation: str = "gelu"  #: where the config has none
     norm: Names | None = None  #: of a LayerNorm after that
+    epsilon: float | None = None  #: of the LayerNorm; None: that of the config
     is_flat: bool = False  #: whether all tokens of a text are read as one vector
 
     def values(self, encodings: Readable, weights: Mapping[str, Array], config: Mapping[str, Any]) -> Float:
@@ -35,42 +39,131 @@ class Head:
             x = x.reshape(len(x), -1)
         if self.transform is not None:
             x = dense(x, *(weights[name] for name in self.transform))
-            x = ACTIVATIONS[config.get("hidden_act", config.get("activation", "gelu"))](x)
+            named = config.get("hidden_act", config.get("activation", self.default_activation))
+            x = ACTIVATIONS[self.activation or named](x)
         if self.norm is not None:
             scale, shift = (weights[name] for name in self.norm)
-            x = layer_norm(x, scale, shift, float(config.get("layer_norm_eps", 1e-12)))
+            epsilon = float(config.get("layer_norm_eps", 1e-12)) if self.epsilon is None else self.epsilon
+            x = layer_norm(x, scale, shift, epsilon)
         return dense(x, *(weights[name] for name in self.last))
 
 
-_CLASSIFIER = ("classifier.weight", "classifier.bias")
-_PREDICTIONS = "cls.predictions"
+_TOKENS = "embeddings.word_embeddings.weight"  # what a head of masked language modelling multiplies with last
 
-#: class of transformers -> its head
-HUGGING_FACE_HEADS = {
-    "BertForSequenceClassification": Head("pooled", _CLASSIFIER),
-    "BertForTokenClassification": Head("sequence", _CLASSIFIER),
-    "BertForQuestionAnswering": Head("sequence", ("qa_outputs.weight", "qa_outputs.bias")),
-    "BertForMaskedLM": Head(
-        "sequence",
-        ("embeddings.word_embeddings.weight", f"{_PREDICTIONS}.bias"),
-        (f"{_PREDICTIONS}.transform.dense.weight", f"{_PREDICTIONS}.transform.dense.bias"),
-        (f"{_PREDICTIONS}.transform.LayerNorm.weight", f"{_PREDICTIONS}.transform.LayerNorm.bias"),
+
+def _layer(name: str) -> Names:
+    return f"{name}.weight", f"{name}.bias"
+
+
+_BERT_CLASSIFIER = Head("pooled", _layer("classifier"))
+_BERT_MASKED_LM = Head(
+    "sequence",
+    (_TOKENS, "cls.predictions.bias"),
+    transform=_layer("cls.predictions.transform.dense"),
+    norm=_layer("cls.predictions.transform.LayerNorm"),
+)
+_ROBERTA_CLASSIFIER = Head(
+    "cls", _layer("classifier.out_proj"), transform=_layer("classifier.dense"), activation="tanh"
+)
+_ROBERTA_MASKED_LM = Head(
+    "sequence",
+    (_TOKENS, "lm_head.bias"),
+    transform=_layer("lm_head.dense"),
+    activation="gelu",
+    norm=_layer("lm_head.layer_norm"),
+)
+
+#: family -> its heads of sequence classification and of masked language modelling
+_FAMILY_HEADS = {
+    "bert": (_BERT_CLASSIFIER, _BERT_MASKED_LM),
+    "ernie": (_BERT_CLASSIFIER, _BERT_MASKED_LM),
+    "roberta": (_ROBERTA_CLASSIFIER, _ROBERTA_MASKED_LM),
+    "mpnet": (_ROBERTA_CLASSIFIER, _ROBERTA_MASKED_LM),
+    "distilbert": (
+        Head("cls", _layer("classifier"), transform=_layer("pre_classifier"), activation="relu"),
+        Head(
+            "sequence",
+            (_TOKENS, "vocab_projector.bias"),
+            transform=_layer("vocab_transform"),
+            norm=_layer("vocab_layer_norm"),
+            epsilon=EPSILON,
+        ),
     ),
+    "electra": (
+        Head("cls", _layer("classifier.out_proj"), transform=_layer("classifier.dense"), activation="gelu"),
+        Head(
+            "sequence",
+            (_TOKENS, "generator_lm_head.bias"),
+            transform=_layer("generator_predictions.dense"),
+            activation="gelu",
+            norm=_layer("generator_predictions.LayerNorm"),
+        ),
+    ),
+    "albert": (
+        _BERT_CLASSIFIER,
+        Head(
+            "sequence",
+            (_TOKENS, "predictions.bias"),
+            transform=_layer("predictions.dense"),
+            default_activation="gelu_new",
+            norm=_layer("predictions.LayerNorm"),
+        ),
+    ),
+}
+#: how the names of transformers' classes begin -> family
+_CLASSES = {
+    "Bert": "bert",
+    "Ernie": "ernie",
+    "Roberta": "roberta",
+    "XLMRoberta": "roberta",
+    "Camembert": "roberta",
+    "MPNet": "mpnet",
+    "DistilBert": "distilbert",
+    "Electra": "electra",
+    "Albert": "albert",
 }
 
 
-def bundle_head(task: str, reads: str, layer: str) -> Head:
-    """The head of a bundle, with the names of its parameters; `layer` is that of its last layer."""
+def _heads(prefix: str, family: str) -> dict[str, Head]:
+    classification, masked_lm = _FAMILY_HEADS[family]
+    return {
+        f"{prefix}ForSequenceClassification": classification,
+        f"{prefix}ForTokenClassification": Head("sequence", _layer("classifier")),
+        f"{prefix}ForQuestionAnswering": Head("sequence", _layer("qa_outputs")),
+        f"{prefix}ForMaskedLM": masked_lm,
+    }
+
+
+#: class of transformers -> its head
+HUGGING_FACE_HEADS: Mapping[str, Head] = {
+    name: head for prefix, family in _CLASSES.items() for name, head in _heads(prefix, family).items()
+}
+
+
+def bundle_head(family: str, task: str, reads: str, layer: str, has_transform: bool = False) -> Head:
+    """The head of a bundle, with the names of its parameters.
+
+    `layer` is the name of its last layer; `has_transform`: whether there is a layer before it, as masked language
+    modelling always has.
+    """
+    classification, masked_lm = _FAMILY_HEADS[family]
+    transform, norm = f"{layer}-transform", f"{layer}-transform-norm"
+    transform_names = f"{transform}_weight", f"{transform}_bias"
     if task == "masked_lm":
-        transform, norm = f"{layer}-transform", f"{layer}-transform-norm"
         return Head(
             reads,
             ("bertmodel0_word_embed_embedding0_weight", f"{layer}_bias"),
-            (f"{transform}_weight", f"{transform}_bias"),
-            (f"{norm}_gamma", f"{norm}_beta"),
+            transform=transform_names,
+            activation=masked_lm.activation,
+            norm=(f"{norm}_gamma", f"{norm}_beta"),
         )
-    is_flat = reads == "sequence" and task == "classification"
-    return Head(reads, (f"{layer}_weight", f"{layer}_bias"), is_flat=is_flat)
+    return Head(
+        reads,
+        (f"{layer}_weight", f"{layer}_bias"),
+        transform=transform_names if has_transform else None,
+        activation=classification.activation,
+        is_flat=reads == "sequence" and task == "classification",
+    )
 
 
 def probabilities(task: str, values: Float) -> Float:

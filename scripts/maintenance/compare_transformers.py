@@ -1,9 +1,12 @@
 #!/usr/bin/env python
-"""Compare exported models with transformers: compare_transformers [HEAD ...], by default with every head.
+"""Compare models of transformers with the reference encoders and with exported bundles.
 
-transformers makes a small model of each class with large random weights, saves it and computes it; bertsym exports the
-folder, and MXNet computes the bundle on the same inputs. Exit code 1 where an output differs by more than 1e-5 of its
-scale.
+    compare_transformers [FAMILY ...]
+
+transformers makes a small model of each class with large random weights, saves it and computes it in float64. The
+reference encoder computes the saved weights, and MXNet computes the bundle that bertsym exports, on the same inputs.
+Exit code 1 where the reference differs by more than 1e-6 of an output's scale, a bundle by more than 1e-5, or a folder
+is not exported.
 """
 
 from __future__ import annotations
@@ -15,55 +18,129 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bertsym import Bundle, export
+from bertsym import export
 from bertsym.encoders.inputs import INPUT_NAMES
+from bertsym.errors import BertsymError
 from bertsym.execution.loaders import load_module
+from bertsym.exporter import ExportOptions
 from bertsym.mxnet_runtime import quiet_stderr
+from bertsym.reference import HUGGING_FACE_HEADS, Checkpoint, Inputs, encoder_outputs, probabilities
+from bertsym.sources.safetensors_file import SafetensorsFiles
+from bertsym.symbol.params import Array
 
 WORKER = Path(__file__).with_name("compare_transformers_worker.py")
-CLASSES = {
-    "classification": "BertForSequenceClassification",
-    "multilabel": "BertForSequenceClassification",
-    "regression": "BertForSequenceClassification",
-    "tagging": "BertForTokenClassification",
-    "qa": "BertForQuestionAnswering",
-    "masked_lm": "BertForMaskedLM",
+#: model_type -> family, and how the names of transformers' classes begin
+FAMILIES = {
+    "bert": ("bert", "Bert"),
+    "ernie": ("ernie", "Ernie"),
+    "roberta": ("roberta", "Roberta"),
+    "xlm-roberta": ("roberta", "XLMRoberta"),
+    "camembert": ("roberta", "Camembert"),
+    "distilbert": ("distilbert", "DistilBert"),
+    "electra": ("electra", "Electra"),
+    "albert": ("albert", "Albert"),
+    "mpnet": ("mpnet", "MPNet"),
 }
-TOLERANCE = 1e-5
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ernie": {"hidden_act": "relu", "type_vocab_size": 4},
+    "roberta": {"type_vocab_size": 1, "layer_norm_eps": 1e-5},
+    "electra": {"embedding_size": 24},
+    "albert": {"embedding_size": 24},
+}
+ENDINGS = {
+    "encoder": "Model",
+    "classification": "ForSequenceClassification",
+    "multilabel": "ForSequenceClassification",
+    "regression": "ForSequenceClassification",
+    "tagging": "ForTokenClassification",
+    "qa": "ForQuestionAnswering",
+    "masked_lm": "ForMaskedLM",
+}
+TOKENS = "embeddings.word_embeddings.weight"
+REFERENCE_TOLERANCE, TOLERANCE = 1e-6, 1e-5
 
 
-def compare(task: str, folder: Path) -> float:
-    """The largest difference of the outputs for `task`, as a fraction of their scale."""
-    job = {"folder": str(folder), "architecture": CLASSES[task], "task": task}
+def make_models(root: Path, model_types: list[str]) -> dict[Path, tuple[str, str]]:
+    """Write a folder for each class; returns their families and tasks."""
+    folders, jobs = {}, {}
+    for model_type in model_types:
+        family, prefix = FAMILIES[model_type]
+        for task, ending in ENDINGS.items():
+            folder = root / model_type / task
+            folder.mkdir(parents=True)
+            folders[folder] = family, task
+            jobs[str(folder)] = {
+                "architecture": prefix + ending,
+                "task": task,
+                "model_type": model_type,
+                "settings": SETTINGS.get(model_type, {}),
+            }
     python = os.environ.get("BENCH_TORCH_PYTHON", sys.executable)
-    subprocess.run([python, str(WORKER), json.dumps(job)], check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    bundle: Bundle = export(f"hf:{folder}", folder / "bundle", verify=False).bundle
-    with np.load(folder / "outputs.npz") as arrays:
-        inputs = {name: arrays[name].astype(np.float32) for name in INPUT_NAMES}
-        expected = arrays["output"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    subprocess.run([python, str(WORKER), json.dumps(jobs)], check=True, env=environment)
+    return folders
+
+
+def reference_output(folder: Path, family: str, task: str, inputs: dict[str, Array]) -> Array:
+    """What the reference computes of the weights in a folder."""
+    config = json.loads((folder / "config.json").read_text())
+    arrays = SafetensorsFiles([folder / "model.safetensors"])
+    prefix = next(name for name in arrays if name.endswith(TOKENS)).removesuffix(TOKENS)
+    weights = {name.removeprefix(prefix): arrays[name] for name in arrays}
+    checkpoint = Checkpoint("Hugging Face", weights, config)
+    (encodings,) = encoder_outputs(family, checkpoint, [Inputs(*(inputs[name] for name in INPUT_NAMES))])
+    if task == "encoder":
+        return encodings.sequence
+    values = HUGGING_FACE_HEADS[config["architectures"][0]].values(encodings, weights, config)
+    return probabilities(task, values) if task in ("classification", "tagging", "multilabel") else values
+
+
+def bundle_output(folder: Path, task: str, inputs: dict[str, Array]) -> Array:
+    """What MXNet computes of the exported bundle."""
+    options = ExportOptions(output="sequence") if task == "encoder" else ExportOptions()
+    bundle = export(f"hf:{folder}", folder / "bundle", options, verify=False).bundle
     with quiet_stderr():
-        found = load_module(bundle.graph().to_json(), bundle.params(), inputs, ())(inputs)[0]
-    if expected.ndim == 3:  # transformers computes something at padding too
-        is_token = np.arange(expected.shape[1]) < inputs[INPUT_NAMES[2]][:, None]
+        return load_module(bundle.graph().to_json(), bundle.params(), inputs, ())(inputs)[0]
+
+
+def largest_difference(found: Array, expected: Array, is_token: Array) -> float:
+    """As a fraction of the scale; transformers computes something at padding too, which is left out."""
+    if expected.ndim == 3:
         found, expected = found[is_token], expected[is_token]
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
+def compare(folder: Path, family: str, task: str) -> tuple[str, bool]:
+    """Differences of the reference and of the bundle from transformers, and whether both are small enough."""
+    with np.load(folder / "outputs.npz") as arrays:
+        inputs = {name: arrays[name].astype(np.float32) for name in INPUT_NAMES}
+        expected = arrays["output"]
+    is_token = np.arange(inputs[INPUT_NAMES[0]].shape[1]) < inputs[INPUT_NAMES[2]][:, None]
+    reference = largest_difference(reference_output(folder, family, task, inputs), expected, is_token)
+    try:
+        bundle = largest_difference(bundle_output(folder, task, inputs), expected, is_token)
+    except BertsymError as error:
+        return f"reference {reference:.1e}   not exported: {error}", False
+    is_equal = reference <= REFERENCE_TOLERANCE and bundle <= TOLERANCE
+    return f"reference {reference:.1e}   bundle {bundle:.1e}", is_equal
+
+
 def main() -> int:
-    """Print a line for each head; returns the exit code."""
+    """Print a line for each class; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("heads", nargs="*", metavar="HEAD", help=f"of {', '.join(CLASSES)}")
-    tasks = parser.parse_args().heads or list(CLASSES)
-    worst = 0.0
-    for task in tasks:
-        with tempfile.TemporaryDirectory() as folder:
-            difference = compare(task, Path(folder))
-        worst = max(worst, difference)
-        print(f"{task:<14} {CLASSES[task]:<30} largest difference {difference:.1e} of the scale", flush=True)
-    return int(not worst <= TOLERANCE)
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(FAMILIES)}; default: all")
+    model_types = parser.parse_args().families or list(FAMILIES)
+    failures = 0
+    with tempfile.TemporaryDirectory() as root:
+        for folder, (family, task) in make_models(Path(root), model_types).items():
+            line, is_equal = compare(folder, family, task)
+            failures += not is_equal
+            print(f"{folder.parent.name:<12} {task:<15} {line}", flush=True)
+    return int(failures > 0)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,41 @@
-"""Save a small model of a class of transformers with its outputs, under torch: one JSON argument, a job."""
+"""Save small models of transformers' classes with their outputs, under torch: one JSON argument, {folder: job}."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(95))]
-LENGTHS = (24, 1, 13, 7)
+LENGTHS = (140, 1, 33, 7)  # beyond all buckets of relative positions
 PROBLEMS = {"multilabel": "multi_label_classification", "classification": "single_label_classification"}
+SIZES = {
+    "bert": {
+        "hidden_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 96,
+        "max_position_embeddings": 160,
+    },
+    "distilbert": {"dim": 48, "n_layers": 3, "n_heads": 4, "hidden_dim": 96, "max_position_embeddings": 160},
+}
 
 
-def main(folder: Path, architecture: str, task: str) -> None:
-    """Write config.json, model.safetensors, vocab.txt and outputs.npz."""
+def main(folder: Path, architecture: str, task: str, model_type: str, settings: dict[str, Any]) -> None:
+    """Write config.json, model.safetensors, vocab.txt and outputs.npz, computed in float64 from the float32 weights."""
     torch.manual_seed(0)
-    config = transformers.BertConfig(
+    config = transformers.AutoConfig.for_model(
+        model_type,
         vocab_size=len(VOCABULARY),
-        hidden_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=96,
-        max_position_embeddings=32,
         num_labels={"regression": 1, "qa": 2}.get(task, 3),
         problem_type=PROBLEMS.get(task),
+        **SIZES.get(model_type, SIZES["bert"]),
+        **settings,
     )
     model = getattr(transformers, architecture)(config).eval()
     with torch.no_grad():
@@ -37,23 +46,30 @@ def main(folder: Path, architecture: str, task: str) -> None:
 
     rng = np.random.default_rng(0)
     shape = len(LENGTHS), max(LENGTHS)
-    token_ids, token_types = rng.integers(len(VOCABULARY), size=shape), rng.integers(2, size=shape)
+    first = (config.pad_token_id or 0) + 1  # RoBERTa counts positions without tokens that have the id of the padding
+    token_ids = rng.integers(first, len(VOCABULARY), size=shape)
+    token_types = rng.integers(getattr(config, "type_vocab_size", 1), size=shape)
     mask = np.arange(shape[1]) < np.array(LENGTHS)[:, None]
+    segments = {"token_type_ids": torch.tensor(token_types)} if hasattr(config, "type_vocab_size") else {}
     with torch.no_grad():
-        found = model(
-            input_ids=torch.tensor(token_ids),
-            token_type_ids=torch.tensor(token_types),
-            attention_mask=torch.tensor(mask.astype(np.int64)),
+        found = model.double()(
+            input_ids=torch.tensor(token_ids), attention_mask=torch.tensor(mask.astype(np.int64)), **segments
         )
-        is_span = task == "qa"
-        output = torch.stack([found.start_logits, found.end_logits], dim=-1) if is_span else found.logits
-        if task in ("classification", "tagging"):
-            output = output.softmax(-1)
-        if task == "multilabel":
-            output = output.sigmoid()
-    np.savez(folder / "outputs.npz", data0=token_ids, data1=token_types, data2=np.array(LENGTHS), output=output.numpy())
+    arrays = {"data0": token_ids, "data1": token_types, "data2": np.array(LENGTHS)}
+    np.savez(folder / "outputs.npz", output=_output(task, found).numpy(), **arrays)
+
+
+def _output(task: str, found: Any) -> torch.Tensor:
+    if task == "qa":
+        return torch.stack([found.start_logits, found.end_logits], dim=-1)
+    if task == "encoder":
+        return found.last_hidden_state
+    if task in ("classification", "tagging"):
+        return found.logits.softmax(-1)
+    return found.logits.sigmoid() if task == "multilabel" else found.logits
 
 
 if __name__ == "__main__":
-    job = json.loads(sys.argv[1])
-    main(Path(job["folder"]), job["architecture"], job["task"])
+    transformers.utils.logging.disable_progress_bar()
+    for folder, job in json.loads(sys.argv[1]).items():
+        main(Path(folder), **job)

@@ -31,7 +31,7 @@ from version_grid_table import TRAINING, Cell, expectation, judge, line_of, mark
 
 from bertsym import Bundle, SymbolGraph
 from bertsym.cli.group import run as bertsym
-from bertsym.reference import Checkpoint, Inputs, bert_outputs
+from bertsym.reference import Checkpoint, Inputs, encoder_outputs
 from bertsym.symbol.operator_versions import oldest_mxnet
 from bertsym.verifier import apply_head
 
@@ -150,7 +150,7 @@ def write_data(form: Form, folder: Path) -> None:
     np.savez(folder / "cases.npz", **named)
     for part in PARTS:
         bundle = Bundle.open(form.folder / part)
-        encodings = bert_outputs(checkpoint, [Inputs(*arrays.values()) for arrays in cases.values()])
+        encodings = encoder_outputs("bert", checkpoint, [Inputs(*arrays.values()) for arrays in cases.values()])
         answers = {case: apply_head(encoded, bundle, classifier.params()) for case, encoded in zip(cases, encodings)}
         np.savez(folder / f"{part}.npz", **answers)
     batches = [batch(8, 24) for _ in range(STEPS)]
