@@ -3,7 +3,8 @@
   (:require [clojure.data.json :as json]
             [clojure.java.io :as io]
             [clojure.string :as string])
-  (:import (java.io OutputStream)
+  (:import (java.nio.file Files)
+           (java.nio.file.attribute FileAttribute)
            (java.security DigestInputStream MessageDigest)))
 
 (defn fail [& words]
@@ -14,40 +15,38 @@
     (fail path ": no such file"))
   (json/read-str (slurp path)))
 
-(defn- sha256 [file]
-  (let [digest (MessageDigest/getInstance "SHA-256")]
-    (with-open [in (DigestInputStream. (io/input-stream file) digest)]
-      (.transferTo in (OutputStream/nullOutputStream)))
-    (apply str (map #(format "%02x" %) (.digest digest)))))
-
-(defn- check [prefix files part]
+(defn- copy-checked
+  "Copies a file of the bundle to the folder; the copy must be what the manifest says."
+  [prefix files folder part]
   (let [file (io/file (str prefix "-" part))
+        copy (doto (io/file folder (str "bundle-" part)) .deleteOnExit)
+        digest (MessageDigest/getInstance "SHA-256")
         expected (files part)]
     (when-not (.isFile file)
       (fail file ": no such file"))
-    (when-not (and (= (.length file) (expected "size")) (= (sha256 file) (expected "sha256")))
+    (with-open [in (DigestInputStream. (io/input-stream file) digest)]
+      (io/copy in copy))
+    (when-not (and (= (.length copy) (expected "size"))
+                   (= (apply str (map #(format "%02x" %) (.digest digest))) (expected "sha256")))
       (fail file ": differs from " prefix "-manifest.json"))))
 
 (defn open
-  "The signature of the bundle at a prefix, whose files are those of its manifest. A head that was never trained is
+  "The signature of the bundle at a prefix, whose files are those of its manifest; its metadata have the :prefix of
+  a checked copy, which another process does not replace, until the program ends. A head that was never trained is
   refused: its output is noise; so is one for several labels or tokens."
   [prefix]
-  (let [{:strs [files format_version]} (read-json (str prefix "-manifest.json"))]
+  (let [{:strs [files format_version]} (read-json (str prefix "-manifest.json"))
+        folder (doto (.toFile (Files/createTempDirectory "bertsym" (make-array FileAttribute 0))) .deleteOnExit)]
     (when-not (= 2 format_version)
       (fail prefix ": bundle format " format_version ", this program reads format 2"))
-    (let [signature (read-json (str prefix "-signature.json"))
-          check-all #(run! (partial check prefix files) ["symbol.json" "0000.params" "signature.json"])]
-      (check-all)
+    (run! (partial copy-checked prefix files folder) ["symbol.json" "0000.params" "signature.json"])
+    (let [copy (str (io/file folder "bundle"))
+          signature (read-json (str copy "-signature.json"))]
       (when (and (false? (signature "trained")) (not= "encoder" (signature "kind")))
         (fail prefix ": untrained head: train it first, for example with bertsym finetune"))
       (when-not (contains? #{nil "classification"} (signature "task"))
         (fail prefix ": task " (signature "task") ": not supported by predict yet"))
-      (with-meta signature {:check check-all}))))
-
-(defn check-loaded
-  "Checks the files again after they were loaded by their paths: another process may have replaced them."
-  [signature]
-  ((:check (meta signature))))
+      (with-meta signature {:prefix copy}))))
 
 (defn- sequence-input? [input]
   (= 2 (count (input "shape"))))

@@ -53,8 +53,7 @@
                (mapv check-label (bundle/rows reader signature)))
         labels (map #(% "label") rows)
         classes (range (max 2 (inc (apply max labels))))
-        base (m/load-checkpoint {:prefix base-prefix :epoch 0})
-        _ (bundle/check-loaded signature)
+        base (m/load-checkpoint {:prefix (:prefix (meta signature)) :epoch 0})
         model {:symbol (fine-tune-model (m/symbol base) {:num-classes (count classes) :dropout 0.1})}
         outputs (atom nil)
         fitted (m/fit model {:train-data (batches signature rows)

@@ -7,8 +7,7 @@
 (defn predict [prefix reader]
   (let [signature (bundle/open prefix)
         batch (bundle/batch signature (bundle/rows reader signature))
-        model (m/load-checkpoint {:prefix prefix :epoch 0})
-        _ (bundle/check-loaded signature)
+        model (m/load-checkpoint {:prefix (:prefix (meta signature)) :epoch 0})
         executor (m/bind model (update-vals batch :shape))]
     (bundle/print-table (when (= "classifier" (signature "kind")) (signature "class_names"))
                         (m/forward executor batch))))

@@ -17,13 +17,8 @@ final class Predict {
 
     /** The first output, row after row. */
     private static float[] run(Bundle bundle, List<Bundle.Batch> inputs) throws IOException, MalformedModelException {
-        Path prefix = Path.of(bundle.prefix()).toAbsolutePath();
-        String name = prefix.getFileName().toString();
-        try (Model model = Model.newInstance(name, "MXNet")) {
-            bundle.check();
-            model.load(prefix.getParent(), name, Map.of("epoch", "0"));
-            // Checked again: another process may have replaced the files.
-            bundle.check();
+        try (Model model = Model.newInstance("bundle", "MXNet")) {
+            model.load(bundle.checkedCopy("bundle"), "bundle", Map.of("epoch", "0"));
             NDManager manager = model.getNDManager();
             NDList arrays = new NDList();
             for (Bundle.Batch input : inputs) {

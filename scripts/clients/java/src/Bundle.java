@@ -36,10 +36,19 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
         return read(prefix, part, files);
     }
 
-    /** Checks the files against the manifest, for a caller that loads them by path. */
-    void check() throws IOException {
-        read("symbol.json");
-        read("0000.params");
+    /**
+     * Writes the checked symbol and parameters to a new folder, for a library that loads files by their paths: another
+     * process may replace those of the bundle at any time. The folder is deleted when the program ends.
+     */
+    Path checkedCopy(String name) throws IOException {
+        Path folder = Files.createTempDirectory("bertsym");
+        folder.toFile().deleteOnExit();
+        for (String part : List.of("symbol.json", "0000.params")) {
+            Path copy = file(folder.resolve(name).toString(), part);
+            copy.toFile().deleteOnExit();
+            Files.write(copy, read(part));
+        }
+        return folder;
     }
 
     /** Reads the manifest and the signature. */
