@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bertsym import Bundle, Classifier, FinetuneOptions, export, finetune, verify
-from bertsym.bundle import SYMBOL, BundleContent, stage_bundle
+from bertsym.bundle import SYMBOL, TRAIN_SYMBOL, BundleContent, stage_bundle
 
 TEXT = "a happy dog"
 #: labels of sad and happy texts; after sorting, happy has index 1 and 0
@@ -51,6 +51,7 @@ def replace(target: Path, sources: list[Path], count: int) -> None:
             bundle.params(),
             bundle.vocabulary(),
             facts,
+            bundle.text(TRAIN_SYMBOL),
             tokenizer_json=bundle.tokenizer_json(),
         )
         with stage_bundle(target, force=True) as stage:
