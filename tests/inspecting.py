@@ -47,7 +47,7 @@ def field(lines: list[str], label: str) -> list[str]:
     return [line[11:] for line in [lines[start], *more[:own]]]
 
 
-def foreign(folder: Path, version: str, name: str, weights: bool = True) -> Path:
+def exported_by_gluonnlp(folder: Path, version: str, name: str, weights: bool = True) -> Path:
     """PREFIX of a copy of a fixture that GluonNLP wrote, as MXNet's users have it."""
     source = SYMBOLS / f"gluonnlp-{version}"
     shutil.copy(source / f"{name}-symbol.json", folder / "old-symbol.json")

@@ -56,6 +56,7 @@ PHRASES = {
     r"for life without": "to run without",
     r"leaves? nothing": "write nothing",
     r"(?<=[.;:] )(?-i:Of) (?!course\b)\w+": "subject, verb, object: no fronted genitive",
+    r"(?-i:test of) \w+": "subject, verb, object: no fronted genitive",
 }
 PATTERN = re.compile("|".join(rf"(?P<p{i}>\b(?:{phrase}))(?!\w)" for i, phrase in enumerate(PHRASES)), re.IGNORECASE)
 ADVICE = list(PHRASES.values())
@@ -85,7 +86,7 @@ class Finding:
 
 
 def strings(path: Path) -> Iterator[Text]:
-    """Strings of a Python file, f-strings with {} for their values; names of tests as words."""
+    """Strings of a Python file, f-strings with {} for their values; names of functions and classes as words."""
     name = str(path.relative_to(ROOT))
     inside: set[int] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -95,7 +96,7 @@ def strings(path: Path) -> Iterator[Text]:
             yield Text(f"{name}:{node.lineno}", "".join(parts))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
             yield Text(f"{name}:{node.lineno}", node.value)
-        elif isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             yield Text(f"{name}:{node.lineno}", node.name.replace("_", " "))
 
 
@@ -139,7 +140,7 @@ def document_texts() -> Iterator[Text]:
                 line += paragraph.count("\n") + 2
 
 
-def texts(folders: Sequence[str] = ("bertsym", "scripts")) -> Iterator[Text]:
+def texts(folders: Sequence[str] = ("bertsym", "scripts", "tests")) -> Iterator[Text]:
     """The texts of the Python files in `folders`, of the pages, and of --help."""
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -162,7 +163,7 @@ def findings(text: Text) -> Iterator[Finding]:
 def main(place: str = "") -> int:
     """List the findings by package; the exit code is 1 if there are any."""
     by_package: dict[str, list[Finding]] = defaultdict(list)
-    for text in texts(("tests",) if place.startswith("tests") else ("bertsym", "scripts")):
+    for text in texts():
         for finding in findings(text) if text.place.startswith(place) else ():
             by_package[finding.place.rpartition("/")[0] or finding.place.partition(":")[0]].append(finding)
     for package, found in sorted(by_package.items()):

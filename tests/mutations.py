@@ -282,8 +282,8 @@ def safetensors_header(content: bytes, rng: random.Random) -> bytes:
     """A header of JSON that says something else, or of another length."""
     (length,) = struct.unpack_from("<Q", content)
     header = json_changed(content[8 : 8 + length], rng)
-    said = rng.choice((len(header), len(header), len(header), 0, 2**40, length))
-    return struct.pack("<Q", said) + header + content[8 + length :]
+    length_field = rng.choice((len(header), len(header), len(header), 0, 2**40, length))
+    return struct.pack("<Q", length_field) + header + content[8 + length :]
 
 
 ANY: tuple[Corruption, ...] = (bytes_changed, truncated)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from checkpoints import array_names, computed, texts
 from conftest import Result
-from foreign import checkpoint, save
 from refusals import refusal
+from third_party import checkpoint, save
 
 from bertsym import ModelError, ParamsFile, SymbolGraph, VerificationError
 from bertsym.bundle import Bundle, file_digest
@@ -209,7 +209,7 @@ def test_a_state_that_is_extracted_without_its_operator_is_an_argument(cli: Cli,
     assert array_names(tmp_path / "added") == {"arg:bn_moving_mean"}
 
 
-def test_other_operators_have_states_too(cli: Cli, tmp_path: Path) -> None:
+def test_auxiliary_states_of_other_operators_are_written(cli: Cli, tmp_path: Path) -> None:
     symbol = mx.sym.IdentityAttachKLSparseReg(mx.sym.sigmoid(mx.sym.var("data")), name="sparse")
     graph = SymbolGraph.parse(symbol.tojson())
     source = save(tmp_path / "net", graph, {"sparse_moving_avg": np.full(3, 0.5, np.float32)})
@@ -244,9 +244,7 @@ def test_a_file_whose_kinds_are_not_those_of_the_graph_is_refused_by_the_check(
     check_params(symbol, "it", ["data"], ParamsFile(tmp_path / "export.params"))
 
 
-def test_the_c_predict_api_computes_something_else_from_a_state_that_is_stored_as_an_argument(
-    net: Path, tmp_path: Path
-) -> None:
+def test_the_c_predict_api_computes_wrongly_with_a_state_stored_as_an_argument(net: Path, tmp_path: Path) -> None:
     """A fault of MXNet's, because of which every such file is refused."""
     expected = in_numpy(network_params(), ROWS)[1]
     for stored, right in (("export", True), ("all arguments", False)):

@@ -42,7 +42,9 @@ BAD_TABLES = {
 
 @pytest.mark.parametrize("case", BAD_TABLES)
 @pytest.mark.parametrize("role", ["--train", "--dev"])
-def test_bad_tables(cli: Cli, bundles: dict[str, Path], make: Make, tmp_path: Path, case: str, role: str) -> None:
+def test_a_bad_table_is_refused_with_its_line(
+    cli: Cli, bundles: dict[str, Path], make: Make, tmp_path: Path, case: str, role: str
+) -> None:
     content, code, message = BAD_TABLES[case]
     good = make("good.tsv", GOOD)
     bad = tmp_path / "t.tsv" if content is None else make("t.tsv", content)
@@ -130,7 +132,9 @@ def test_finetuning_a_file_that_is_not_a_bundle_is_refused(cli: Cli, tables: Tab
     assert "is not a bundle" in result.error_line
 
 
-def test_log_file_that_cannot_be_written(cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
+def test_a_log_file_that_cannot_be_written_is_refused(
+    cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
     result = cli(
         *("finetune", bundles["cls"], "--train", tables.train, "--dev", tables.dev, tmp_path / "x"),
         *("--log-json", tmp_path / "none" / "log"),
@@ -141,7 +145,7 @@ def test_log_file_that_cannot_be_written(cli: Cli, bundles: dict[str, Path], tab
 
 
 @pytest.mark.parametrize("source", ["model", "hf:", "tf:model", ":x"])
-def test_a_source_of_no_known_kind(cli: Cli, tmp_path: Path, source: str) -> None:
+def test_a_source_of_an_unknown_kind_is_refused(cli: Cli, tmp_path: Path, source: str) -> None:
     result = cli("export", source, tmp_path / "x")
     assert result.code == 2
     assert "is not a source; a source is one of gluonnlp:..., hf:..., params:..., random:..." in result.error_line
@@ -160,7 +164,7 @@ def test_a_source_of_no_known_kind(cli: Cli, tmp_path: Path, source: str) -> Non
         (["--rtol", "0"], "Invalid value for '--rtol'"),
     ],
 )
-def test_export_options_that_do_not_go_together(
+def test_contradictory_options_of_export_are_refused(
     cli: Cli, tiny_hf: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     result = cli("export", f"hf:{tiny_hf}", tmp_path / "x", *arguments)

@@ -1,4 +1,4 @@
-"""One bad row does not lose the others: what is printed, what is said, and in how much memory."""
+"""One bad row does not lose the others: what is printed, what is reported, and in how much memory."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def labels(printed: str) -> list[str]:
 # predict
 
 
-def test_by_default_the_good_rows_before_it_are_printed_and_the_bad_one_ends_it(
+def test_by_default_a_bad_row_ends_the_command_after_the_rows_before_it(
     cli: Cli, classifier: Path, corrupted: tuple[Path, str]
 ) -> None:
     path, message = corrupted
@@ -163,7 +163,7 @@ def test_a_failing_stream_yields_the_rows_before_the_failure(classifier: Path) -
         next(found)
 
 
-def test_a_million_characters_and_a_nul_are_texts(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+def test_texts_may_have_a_million_characters_and_nul(cli: Cli, classifier: Path, tmp_path: Path) -> None:
     rows = [
         line("tsv", HAPPY),
         line("tsv", "happy " * 170_000),
@@ -209,14 +209,14 @@ def peak_of_prediction(classifier: Path, path: Path, rows: int) -> int:
     return int(result.stderr.splitlines()[-1])
 
 
-def test_many_rows_need_no_more_memory_than_some(classifier: Path, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_rows(classifier: Path, tmp_path: Path) -> None:
     some = peak_of_prediction(classifier, tmp_path / "t.tsv", 5_000)
     many = peak_of_prediction(classifier, tmp_path / "t.tsv", 40_000)
     # Were they kept, 35,000 rows would need 20 MB and more.
     assert many - some < 8_000
 
 
-def test_long_rows_are_worked_on_few_at_a_time() -> None:
+def test_long_rows_are_processed_few_at_a_time() -> None:
     rows = [Row(i, "x" * size) for i, size in enumerate([10] * 2000 + [1 << 19] * 5 + [1 << 22])]
     assert [len(chunk) for chunk in chunks(rows, lambda row: len(row.text))] == [1024, 978, 2, 2]
 

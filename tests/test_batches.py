@@ -63,7 +63,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert in_order(training_batches(lengths, 16, seed=2, epoch=1)) != first
 
 
-def test_another_epoch_puts_other_rows_together() -> None:
+def test_batches_differ_between_epochs() -> None:
     lengths = lengths_of(2000)
     one, two = ({frozenset(rows.tolist()) for rows in training_batches(lengths, 8, 0, epoch)} for epoch in (1, 2))
     assert len(one & two) < 5
@@ -99,7 +99,7 @@ def test_inference_batches_hold_each_row_once_by_falling_length(rows: int, batch
 
 @pytest.mark.parametrize("max_length", [12, 20, 40, 128, 512])
 @pytest.mark.parametrize("graphs", [1, 2, 3, 4, 5, 9, 24])
-def test_few_texts_have_at_most_as_many_lengths_as_graphs(graphs: int, max_length: int) -> None:
+def test_a_few_texts_have_at_most_as_many_lengths_as_there_are_graphs(graphs: int, max_length: int) -> None:
     lengths = [few_length(longest, max_length, graphs) for longest in range(1, min(max_length, FEW_TOKENS) + 1)]
     assert len(set(lengths)) <= graphs
     assert all(longest <= length <= max_length for longest, length in enumerate(lengths, 1))
@@ -113,7 +113,7 @@ def test_the_more_graphs_there_are_the_less_a_few_texts_are_padded() -> None:
     assert padded[-1] < 1.1 * sum(range(1, 257))
 
 
-def test_the_longer_the_rows_the_fewer_go_together() -> None:
+def test_batches_of_longer_rows_have_fewer_rows() -> None:
     lengths = lengths_of(1000)
     batches = inference_batches(lengths, cached_rows)
     assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
@@ -123,7 +123,7 @@ def test_the_longer_the_rows_the_fewer_go_together() -> None:
 
 
 @pytest.mark.parametrize(("length", "rows"), [(4, 256), (16, 64), (56, 16), (64, 16), (65, 8), (512, 2), (2000, 1)])
-def test_some_thousand_tokens_are_computed_together(length: int, rows: int) -> None:
+def test_a_batch_has_some_thousand_tokens(length: int, rows: int) -> None:
     assert cached_rows(length) == rows
 
 

@@ -232,14 +232,14 @@ def test_a_forced_finetune_that_fails_leaves_the_old_bundle_as_it_was(
 # Places where nothing can be written
 
 
-def test_a_failing_run_takes_the_folders_that_it_made_with_it(cli: Cli, broken_hf: Path, tmp_path: Path) -> None:
+def test_a_failing_run_removes_the_folders_that_it_created(cli: Cli, broken_hf: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     result = cli("export", f"hf:{broken_hf}", tmp_path / "there" / "new" / "newer" / "model")
     assert result.code == 1
     assert tree(tmp_path) == {"there": None}
 
 
-def test_folders_that_could_be_made_only_in_part_are_removed_too(cli: Cli, tiny_hf: Path, tmp_path: Path) -> None:
+def test_folders_that_could_be_created_only_in_part_are_removed(cli: Cli, tiny_hf: Path, tmp_path: Path) -> None:
     result = cli("export", f"hf:{tiny_hf}", tmp_path / "new" / ("x" * 300) / "model")
     assert result.code == 1
     assert "File name too long" in result.error_line
@@ -292,7 +292,7 @@ def test_an_impossible_target_is_a_one_line_error(
     assert result.code == code
 
 
-def test_a_bundle_whose_files_are_folders_is_not_taken_for_free(cli: Cli, tiny_hf: Path, tmp_path: Path) -> None:
+def test_folders_named_like_bundle_files_are_not_overwritten(cli: Cli, tiny_hf: Path, tmp_path: Path) -> None:
     (tmp_path / f"model-{SYMBOL}").mkdir()
     assert cli("export", f"hf:{tiny_hf}", tmp_path / "model").code == 2
     assert tree(tmp_path) == {f"model-{SYMBOL}": None}

@@ -121,7 +121,7 @@ def beside(prefix: Path, name: str) -> Path:
     return prefix.with_name(f"{prefix.name}-{name}")
 
 
-def test_there_are_clients() -> None:
+def test_every_client_is_tested_and_has_a_readme() -> None:
     assert {parameter.values[0] for parameter in LANGUAGES} >= {"c", "cpp", "node", "perl"}
     for parameter in LANGUAGES:
         assert (CLIENTS / str(parameter.values[0]) / "README.md").exists()
@@ -297,7 +297,7 @@ def test_usage(language: str) -> None:
         ("label\tp(0)\tp(1)\n0\t0.6\n", "line 2"),
     ],
 )
-def test_a_difference_would_be_found(printed: str, message: str) -> None:
+def test_a_difference_between_probabilities_is_detected(printed: str, message: str) -> None:
     right = "label\tp(0)\tp(1)\n0\t0.6\t0.4\n"
     assert compare(right, right) == 0
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):

@@ -92,7 +92,7 @@ def test_names_that_numpy_has_are_left_alone() -> None:
         (" \n ", True, []),
     ],
 )
-def test_basic_tokenizer(text: str, lower: bool, words: list[str]) -> None:
+def test_basic_tokenizer_splits_texts_into_words(text: str, lower: bool, words: list[str]) -> None:
     assert bert_tokenizer.BasicTokenizer(lower).tokenize(text) == words
 
 
@@ -105,7 +105,7 @@ def test_basic_tokenizer(text: str, lower: bool, words: list[str]) -> None:
         ("", []),
     ],
 )
-def test_wordpiece_tokenizer(text: str, pieces: list[str]) -> None:
+def test_wordpiece_tokenizer_splits_words_into_pieces(text: str, pieces: list[str]) -> None:
     vocabulary = {"un", "##un", "##aff", "##able"}
     assert bert_tokenizer.WordpieceTokenizer(vocabulary, max_input_chars_per_word=9).tokenize(text) == pieces
 

@@ -249,14 +249,14 @@ def test_out_of_range_inputs_are_a_one_line_error(
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "uint16", "float64", "bool"])
-def test_integers_of_any_dtype_are_inputs(bundles: dict[str, Path], inputs: Callable[..., Path], dtype: str) -> None:
+def test_inputs_may_be_integers_of_any_dtype(bundles: dict[str, Path], inputs: Callable[..., Path], dtype: str) -> None:
     changed = {"data0": np.ones((3, 9), dtype)}
     (run,) = diff(bundles["cls"], bundles["cls"], inputs=inputs(**changed)).runs
     (expected,) = computed(bundles["cls"], {**texts(), "data0": np.ones((3, 9))})
     assert run.outputs[0].scale == pytest.approx(np.abs(expected).max())
 
 
-def test_inputs_are_checked_against_both(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_inputs_are_checked_against_both_symbols(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     """The second has fewer positions and words than the first."""
     rng = np.random.default_rng(0)
     small = gluonnlp_checkpoint(tmp_path, "sequence")  # 24 positions, 50 words
@@ -273,7 +273,7 @@ def test_inputs_are_checked_against_both(cli: Cli, bundles: dict[str, Path], tmp
     assert "shapes (2, 16, 32) and (2, 16, 16)" in done.out
 
 
-def test_positions_of_masked_words_are_checked_too(cli: Cli, tmp_path: Path) -> None:
+def test_positions_of_masked_tokens_are_checked(cli: Cli, tmp_path: Path) -> None:
     source = gluonnlp_checkpoint(tmp_path, "pretraining")
     done = cli("diff", source, source, "--run", "--shape", "data3=2,3")
     assert done.code == 0, done.err
@@ -287,9 +287,7 @@ def test_positions_of_masked_words_are_checked_too(cli: Cli, tmp_path: Path) -> 
             assert "positions data3 must be integers from 0 to 8" in refusal(result)
 
 
-def test_lengths_are_checked_in_a_part_that_is_not_a_bert_too(
-    cli: Cli, bundles: dict[str, Path], tmp_path: Path
-) -> None:
+def test_lengths_are_checked_in_a_part_that_is_not_a_bert(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     rest = extract(bundles["mean"], tmp_path / "rest", ["mean"], ["layer 1"]).bundle.prefix
     fed = LAYER.format(1)
     done = cli("diff", rest, rest, "--run", "--shape", f"{fed}=2,5,32", "--shape", "data2=2")
@@ -319,7 +317,7 @@ def test_a_file_that_is_not_npz_is_a_one_line_error(
         diff(bundles["cls"], bundles["cls"], inputs=tmp_path / "nothing.npz")
 
 
-def test_random_texts_have_a_length_that_both_take(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_random_texts_have_a_length_that_both_symbols_take(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     fixed = gluonnlp_checkpoint(tmp_path, "static_classifier", "0.8.3")  # length 8
     free = gluonnlp_checkpoint(tmp_path, "classifier")
     (run,) = diff(free, fixed, run=True).runs

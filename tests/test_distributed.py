@@ -197,7 +197,7 @@ def wait_for_line(launcher: subprocess.Popen[str], text: str) -> None:
     assert any(text in line for line in launcher.stdout), f"no {text!r}"
 
 
-def test_a_killed_scheduler_ends_all_with_the_reason(
+def test_a_killed_scheduler_ends_all_processes_with_the_reason(
     launch: Launch, without_dropout: Path, tables: Tables, tmp_path: Path
 ) -> None:
     run = launch(2, *in_cluster(*training(without_dropout, tables, tmp_path / "out", "--epochs", 5000)))
@@ -209,7 +209,7 @@ def test_a_killed_scheduler_ends_all_with_the_reason(
     assert {line.partition(" | ")[0] for line in reasons} == {"worker 0", "worker 1", "server 0"}
 
 
-def test_a_killed_worker_ends_all_and_the_run_resumes_after_the_last_step_with_identical_results(
+def test_a_killed_worker_ends_all_processes_and_the_run_resumes_with_identical_results(
     launch: Launch, without_dropout: Path, tables: Tables, tmp_path: Path
 ) -> None:
     def run(out: str, *more: object) -> subprocess.Popen[str]:
@@ -233,7 +233,7 @@ def test_a_killed_worker_ends_all_and_the_run_resumes_after_the_last_step_with_i
         np.testing.assert_array_equal(params(tmp_path / "stopped")[name], array, err_msg=name)
 
 
-def test_a_worker_with_other_data_ends_all_with_the_reason(
+def test_a_worker_with_different_data_ends_all_processes_with_the_reason(
     launch: Launch, without_dropout: Path, tables: Tables, tmp_path: Path
 ) -> None:
     first, second = tmp_path / "table0.tsv", tmp_path / "table1.tsv"

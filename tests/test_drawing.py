@@ -51,7 +51,7 @@ def box(svg: ElementTree.Element, picture: Picture, name: str) -> ElementTree.El
 # The DOT text
 
 
-def test_the_text_is_the_same_every_time_and_names_no_node_but_in_labels(bert: Picture) -> None:
+def test_dot_text_is_deterministic_and_names_nodes_in_labels_only(bert: Picture) -> None:
     text = graph_to_dot(bert, {"layer 1"})
     assert text == graph_to_dot(bert_picture(), {"layer 1"})
     assert set(re.findall(r"^(\w+) \[", text, re.MULTILINE)) - {"graph", "node", "edge"}
@@ -114,7 +114,7 @@ def test_every_operator_has_a_kind(op: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("shape", "text"), [(("N", "T", 768), "N × T × 768"), ((3,), "3"), ((), "scalar"), (None, "")])
-def test_shapes_as_text(shape: Shape | None, text: str) -> None:
+def test_shapes_are_formatted(shape: Shape | None, text: str) -> None:
     assert shape_text(shape) == text
 
 
@@ -192,7 +192,7 @@ def test_an_open_layer_shows_its_nodes_by_short_names(bert: Picture) -> None:
 
 
 @needs("dot")
-def test_the_cls_slice_is_in_colour_and_nothing_else_is(bert: Picture) -> None:
+def test_only_the_cls_slice_is_coloured(bert: Picture) -> None:
     svg = drawn(bert, "all")
     fills = {
         node.name: shape.get("fill")
@@ -232,7 +232,7 @@ def test_an_input_of_an_expanded_layer_is_one_arrow(bert: Picture) -> None:
 
 
 @needs("dot")
-def test_files_are_the_same_every_time_and_do_not_name_graphviz(bert: Picture) -> None:
+def test_files_are_deterministic_and_do_not_name_graphviz(bert: Picture) -> None:
     svg = draw_picture(bert, ".svg")
     assert svg == draw_picture(bert_picture(), ".svg")
     assert svg.startswith(b"<?xml")
@@ -243,7 +243,7 @@ def test_files_are_the_same_every_time_and_do_not_name_graphviz(bert: Picture) -
 
 
 @needs("dot")
-def test_a_png_is_a_picture_of_some_size(bert: Picture) -> None:
+def test_a_png_has_a_plausible_size(bert: Picture) -> None:
     data = draw_picture(bert, ".PNG")
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = struct.unpack(">II", data[16:24])

@@ -89,7 +89,7 @@ def test_a_graph_without_groups_is_one_card() -> None:
 
 
 @needs("dot")
-def test_the_page_refers_to_nothing_outside_and_is_the_same_every_time(bert: Picture) -> None:
+def test_the_page_is_deterministic_and_fetches_nothing(bert: Picture) -> None:
     page = draw_picture(bert, ".html").decode()
     assert set(re.findall(r"\w+=[\"']https?://[^\"']*", page)) == {'xmlns="http://www.w3.org/2000/svg'}
     assert page.count("://") == page.count('xmlns="http://www.w3.org/2000/svg"')
@@ -231,7 +231,7 @@ def test_the_names_in_the_panel_lead_to_their_nodes(visit: Visit, bert: Picture)
 
 
 @in_a_browser
-def test_a_stub_leads_to_where_its_data_comes_from(visit: Visit, bert: Picture) -> None:
+def test_a_stub_links_to_its_producer(visit: Visit, bert: Picture) -> None:
     visit.card("layer 2").locator("summary").click()
     visit.card("layer 2").locator(".stub", has_text="bertencoder0_mask").click()
     assert "expand_dims bertencoder0_mask in inputs and embeddings" in visit.panel()
@@ -287,7 +287,7 @@ def test_without_javascript_layers_still_open(browser: Any, bert: Picture, bert_
 
 
 @in_a_browser
-def test_hostile_names_run_nothing_and_are_found(browser: Any, tmp_path: Path) -> None:
+def test_hostile_names_execute_nothing_and_are_found(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "hostile.html"
     picture = replace(plain_picture(*HOSTILE), title=HOSTILE[0])
     path.write_bytes(draw_picture(picture, ".html"))

@@ -36,7 +36,7 @@ def nodes(prefix: Path, symbol: str = "symbol") -> list[dict[str, Any]]:
     return found
 
 
-def test_names_that_gluons_counters_made_are_taken_back(cli: Cli, tmp_path: Path) -> None:
+def test_prefixes_that_gluons_counters_made_are_renamed(cli: Cli, tmp_path: Path) -> None:
     source = gluonnlp_checkpoint(tmp_path, "classifier")
     arguments = ["--prefix", "bertencoder0_=encoder_", "--prefix", "bertmodel0_=bert_"]
     done = cli("edit", source, tmp_path / "new", *arguments, "--params", f"{source}-0000.params")
@@ -179,7 +179,7 @@ def test_an_attribute_that_mxnet_does_not_take_is_refused_before_anything_is_wri
     assert len(result.err.splitlines()) == 1
 
 
-def test_an_edit_without_comparison(cli: Cli, tmp_path: Path) -> None:
+def test_an_unknown_attribute_is_refused_where_outputs_are_not_compared(cli: Cli, tmp_path: Path) -> None:
     net = conv_checkpoint(tmp_path)
     refused = cli("edit", net, tmp_path / "x", "--set", "conv0.kernels=9")
     assert "Cannot find argument 'kernels'" in refusal(refused, tmp_path / "x-symbol.json")
@@ -201,7 +201,7 @@ def test_a_dry_run_prints_the_changes_and_writes_nothing(cli: Cli, bundles: dict
 @pytest.mark.parametrize(
     "arguments", [["--prefix", "bn0_=norm_"], ["--rename", "softmax_label=y"], ["--dropout", "off"]]
 )
-def test_a_checkpoint_of_module_fit_with_its_label_and_auxiliary_states(
+def test_a_checkpoint_of_module_fit_keeps_its_label_and_auxiliary_states(
     cli: Cli, tmp_path: Path, arguments: list[str]
 ) -> None:
     net = conv_checkpoint(tmp_path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from answering import NETS, SYMBOLS, UNITS, ask, classified
+from classifier_cases import NETS, SYMBOLS, UNITS, ask, classified
 
 from bertsym import BertConfig, output_symbol
 from bertsym.analysis.encoder_detection import DetectedEncoder, DetectedForm, detect_encoder

@@ -181,8 +181,8 @@ def test_an_untrusted_graph_runs_in_the_sandbox_with_its_limits(tmp_path: Path, 
 @pytest.mark.usefixtures("onnxruntime")
 def test_an_unconvertible_graph_is_refused_with_the_node(tmp_path: Path) -> None:
     model = open_model(conv_checkpoint(tmp_path))
-    said = r"node 'conv0' \(Convolution\) does not convert to ONNX; the engine mxnet runs it"
-    with pytest.raises(ModelError, match=said):
+    message = r"node 'conv0' \(Convolution\) does not convert to ONNX; the engine mxnet runs it"
+    with pytest.raises(ModelError, match=message):
         model_values(model, sample_inputs(model, {"data": (2, 1, 6, 6)}))
 
 
@@ -233,8 +233,8 @@ def test_every_engine_can_be_chosen(command: str) -> None:
 
 def test_an_engine_that_is_not_installed_is_refused_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bertsym.execution.engines.is_installed", lambda name: name != "onnx")
-    said = "engine onnxruntime is not installed; run: .* install onnxruntime onnx$"
-    with pytest.raises(InstallationError, match=said), using_engine("onnxruntime"):
+    message = "engine onnxruntime is not installed; run: .* install onnxruntime onnx$"
+    with pytest.raises(InstallationError, match=message), using_engine("onnxruntime"):
         pass
 
 

@@ -115,7 +115,7 @@ def test_the_part_loads_as_a_symbol_block(bundles: dict[str, Path], tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["pooled", "pretraining", "roberta"])
 @pytest.mark.parametrize("version", ["0.8.3", "0.10.0"])
-def test_of_gluonnlps_own_symbols_too(cli: Cli, tmp_path: Path, name: str, version: str) -> None:
+def test_layers_of_gluonnlps_own_symbols_are_extracted(cli: Cli, tmp_path: Path, name: str, version: str) -> None:
     if (version, name) == ("0.8.3", "pooled"):
         name = "classifier"
     source = gluonnlp_checkpoint(tmp_path, name, version)
@@ -251,7 +251,7 @@ def test_missing_or_misshapen_parameters_are_a_one_line_error(
     assert not list(tmp_path.glob("*x-*"))
 
 
-def test_of_a_part_a_smaller_part_can_be_taken(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_part_can_be_extracted_from_an_extracted_part(bundles: dict[str, Path], tmp_path: Path) -> None:
     extract(bundles["pooled"], tmp_path / "a", ["layer 1", "layer 0"])
     part = extract(tmp_path / "a", tmp_path / "b", ["layer 0"])
     assert isinstance(part.bundle, SymbolBundle)

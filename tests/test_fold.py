@@ -63,12 +63,12 @@ def test_a_folded_bundle_is_verified_against_gluonnlps_net(
     assert all(check.relative_difference <= 1e-4 for check in verify(bundle.prefix))
 
 
-def test_it_loads_in_the_same_versions(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_folded_bundle_loads_in_the_same_mxnet_versions(bundles: dict[str, Path], tmp_path: Path) -> None:
     before = Bundle.open(bundles["cls"]).signature
     assert folded(bundles["cls"], tmp_path / "x").signature.minimum_mxnet == before.minimum_mxnet
 
 
-def test_a_folded_classifier_answers_as_before(classifier: Path, tables: Tables, tmp_path: Path) -> None:
+def test_a_folded_classifier_gives_the_same_predictions(classifier: Path, tables: Tables, tmp_path: Path) -> None:
     bundle = folded(classifier, tmp_path / "x")
     assert not bundle.has(TRAIN_SYMBOL)
     assert evaluate(bundle.prefix, tables.dev).metrics == pytest.approx(
@@ -96,7 +96,7 @@ def test_finetune_refuses_a_folded_base(cli: Cli, bundles: dict[str, Path], tabl
     assert "has fused QKV weights, for inference only" in result.error_line
 
 
-def test_there_may_be_nothing_to_fold(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_bundle_without_anything_to_fold_is_refused(bundles: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nothing to fold"):
         lower(bundles["cls"], tmp_path / "x", form="gluonnlp", fold=True)
     bundle = folded(bundles["cls"], tmp_path / "x")

@@ -44,7 +44,7 @@ def test_fusing_undoes_decomposing() -> None:
     assert graph.to_json() == before
 
 
-def test_names_that_other_nodes_have_are_left_to_them() -> None:
+def test_names_of_other_nodes_are_kept() -> None:
     graph = one_operator()
     graph.rename({"end": "gelu_half"})
     decompose_gelu(graph)
@@ -73,7 +73,7 @@ def test_gelu_of_two_tensors_is_left_alone() -> None:
     assert graph.node("gelu").op == "elemwise_mul"
 
 
-def test_a_part_of_it_that_is_read_elsewhere_stays() -> None:
+def test_a_part_of_gelu_that_is_read_elsewhere_stays() -> None:
     graph = one_operator()
     decompose_gelu(graph)
     graph.set_outputs([graph.node("end"), graph.node("gelu_erf")])

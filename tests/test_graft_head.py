@@ -164,7 +164,7 @@ def test_a_grafted_classifier_is_verified_but_not_used_before_it_is_fitted(
     )
 
 
-def test_a_tuned_encoder_can_be_fine_tuned_on(classifier: Path, tables: Tables, tmp_path: Path) -> None:
+def test_a_fine_tuned_encoder_can_be_fine_tuned_again(classifier: Path, tables: Tables, tmp_path: Path) -> None:
     base = remove_head(classifier, tmp_path / "base").bundle.prefix
     options = FinetuneOptions(epochs=2, batch_size=16, learning_rate=5e-3, max_length=24)
     finetune(base, tables.train, tables.dev, tmp_path / "again", options=options)
@@ -228,7 +228,7 @@ def test_the_seed_decides_the_weights_and_the_same_command_writes_the_same_bytes
     assert one["-symbol.json"] == other["-symbol.json"]
 
 
-def test_of_several_outputs_one_is_to_be_chosen(cli: Cli, tmp_path: Path) -> None:
+def test_several_outputs_without_a_choice_are_a_usage_error(cli: Cli, tmp_path: Path) -> None:
     source = gluonnlp_checkpoint(tmp_path, "pooled")
     assert "several outputs" in refusal(cli("graft", source, tmp_path / "x"), tmp_path / "x-symbol.json", 2)
     assert cli("graft", source, tmp_path / "x", "--at", "bertmodel0_pooler_tanh_fwd").code == 0
@@ -282,7 +282,7 @@ def test_a_second_head_and_a_missing_head_are_one_line_errors(
     assert not list(tmp_path.iterdir())
 
 
-def test_another_head_takes_the_place_of_the_old_one_where_it_is_asked_for(classifier: Path, tmp_path: Path) -> None:
+def test_a_new_head_at_the_same_output_replaces_the_old_head(classifier: Path, tmp_path: Path) -> None:
     graft_head(classifier, tmp_path / "five", NewHead(num_classes=5), at="cls")
     tuned, five = (ParamsFile(f"{prefix}-0000.params") for prefix in (classifier, tmp_path / "five"))
     assert five["fc-finetune_weight"].shape == (5, UNITS)

@@ -162,7 +162,7 @@ def test_callers_may_bind_integers(guarded: dict[str, Path], dtype: str) -> None
     np.testing.assert_array_equal(bound(symbol, {**params, **whole}, {})[0], computed(guarded["mean"], inputs)[0])
 
 
-# What is said of it
+# What is reported about it
 
 
 def test_inspect_signature_and_manifest_show_it(guarded: dict[str, Path], bundles: dict[str, Path], cli: Cli) -> None:

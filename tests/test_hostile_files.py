@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from commands import BERTSYM
 from conftest import Result, Tables, write_hugging_face
-from foreign import checkpoint
 from refusals import refusal
+from third_party import checkpoint
 
 import bertsym
 from bertsym import ExportOptions, ModelError, SymbolGraph, file_reader
@@ -172,7 +172,7 @@ def test_a_manifest_names_only_files_of_the_bundle(cli: Cli, bundle: Path, name:
 
 
 @pytest.mark.parametrize("name", ["vocab.txt", "symbol.json", "0000.params", "signature.json"])
-def test_links_lead_nowhere_but_into_their_folder(cli: Cli, bundle: Path, name: str, tmp_path: Path) -> None:
+def test_links_that_escape_their_folder_are_refused(cli: Cli, bundle: Path, name: str, tmp_path: Path) -> None:
     path = Path(f"{bundle}-{name}")
     inside, outside = tmp_path / "data" / "file", tmp_path.parent / f"{tmp_path.name}-outside"
     inside.parent.mkdir()
@@ -186,7 +186,7 @@ def test_links_lead_nowhere_but_into_their_folder(cli: Cli, bundle: Path, name: 
 
 
 @pytest.mark.parametrize("name", ["config.json", "vocab.txt", "model.safetensors"])
-def test_the_links_of_a_hugging_face_folder_too(cli: Cli, tmp_path: Path, name: str) -> None:
+def test_links_that_escape_a_hugging_face_folder_are_refused(cli: Cli, tmp_path: Path, name: str) -> None:
     folder = write_hugging_face(tmp_path / "hf")
     (folder / name).rename(tmp_path / "secret")
     (folder / name).symlink_to(tmp_path / "secret")
@@ -194,7 +194,7 @@ def test_the_links_of_a_hugging_face_folder_too(cli: Cli, tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("name", ["symbol.json", "0000.params", "vocab.txt", "manifest.json", "signature.json"])
-def test_a_pipe_is_not_waited_for(cli: Cli, bundle: Path, name: str) -> None:
+def test_a_named_pipe_is_refused_without_waiting(cli: Cli, bundle: Path, name: str) -> None:
     path = Path(f"{bundle}-{name}")
     manifest = Path(f"{bundle}-manifest.json")
     if name != "manifest.json":
@@ -206,7 +206,7 @@ def test_a_pipe_is_not_waited_for(cli: Cli, bundle: Path, name: str) -> None:
     assert f"m-{name}: not a regular file" in refusal(cli("inspect", bundle))
 
 
-def test_a_text_is_not_read_beyond_a_limit(cli: Cli, tmp_path: Path) -> None:
+def test_a_text_file_beyond_the_limit_is_refused(cli: Cli, tmp_path: Path) -> None:
     folder = write_hugging_face(tmp_path / "hf")
     for name in ("vocab.txt", "config.json"):
         kept = (folder / name).read_bytes()
@@ -216,7 +216,7 @@ def test_a_text_is_not_read_beyond_a_limit(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 900, 100_000])
-def test_json_has_a_depth(cli: Cli, tmp_path: Path, depth: int) -> None:
+def test_json_nested_too_deeply_is_refused(cli: Cli, tmp_path: Path, depth: int) -> None:
     deep = "[" * depth + "]" * depth
     (tmp_path / "m-symbol.json").write_text(f'{{"nodes": {deep}}}')
     assert "m-symbol.json: more than 64 levels" in refusal(cli("inspect", tmp_path / "m"))
@@ -234,7 +234,7 @@ def test_json_has_a_depth(cli: Cli, tmp_path: Path, depth: int) -> None:
         ({"attrs": {"a" * 5000: "1"}}, "an attribute is longer than 65536 characters"),
     ],
 )
-def test_names_and_attributes_have_a_length(corrupted: dict[str, object], reason: str) -> None:
+def test_names_and_attributes_that_are_too_long_are_refused(corrupted: dict[str, object], reason: str) -> None:
     x = {"op": "null", "name": "x", "inputs": []}
     node = {"op": "exp", "name": "e", "inputs": [[0, 0, 0]], **corrupted}
     with pytest.raises(ModelError) as caught:
@@ -334,10 +334,10 @@ def test_labels_are_those_that_a_table_can_have(cli: Cli, labelled: Path, labels
     """predict prints them, between tabs."""
     change_json(labelled, "signature.json", "class_names", value=labels)
     for command in ("inspect", "predict"):
-        said = refusal(cli(command, labelled, *(("--text", "happy") if command == "predict" else ())))
-        assert "m-signature.json: class_names[" in said
-        assert said.isprintable()
-        assert why in said
+        message = refusal(cli(command, labelled, *(("--text", "happy") if command == "predict" else ())))
+        assert "m-signature.json: class_names[" in message
+        assert message.isprintable()
+        assert why in message
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_labels_are_those_that_a_table_can_have(cli: Cli, labelled: Path, labels
         (("outputs", 0, "shape"), ["a\nb"]),
     ],
 )
-def test_the_signature_of_a_part_is_checked_too(
+def test_the_signature_of_an_extracted_part_is_checked(
     cli: Cli, bundle: Path, keys: tuple[str | int, ...], value: object
 ) -> None:
     part = bundle.with_name("part")
@@ -367,8 +367,8 @@ def test_the_size_of_the_vocabulary_must_match_the_config(cli: Cli, labelled: Pa
     lines = vocabulary.read_text().splitlines()
     vocabulary.write_text("\n".join([*lines[:10], *lines[11:]]) + "\n")
     sign(labelled)
-    said = refusal(cli("predict", labelled, "--text", "happy"))
-    assert said.endswith(f"m-vocab.txt: {len(lines) - 1} tokens, but vocab_size is {len(lines)}")
+    message = refusal(cli("predict", labelled, "--text", "happy"))
+    assert message.endswith(f"m-vocab.txt: {len(lines) - 1} tokens, but vocab_size is {len(lines)}")
 
 
 def losing_numbers(graph: SymbolGraph) -> None:
@@ -422,7 +422,7 @@ def too_large(graph: SymbolGraph) -> None:
         (too_large, "wide has the shape (11, 16777216) for inputs of 11 x 5"),
     ],
 )
-def test_a_bundle_with_right_digests_is_checked_too(
+def test_a_bundle_with_right_digests_is_still_checked(
     cli: Cli, bundle: Path, change: Callable[[SymbolGraph], object], why: str
 ) -> None:
     """An attacker whose graph makes MXNet access memory out of bounds can forge digests as well."""
@@ -446,18 +446,18 @@ def test_lengths_of_a_row_that_is_shorter_than_the_text_are_refused(cli: Cli, ti
     graph.set_inputs(softmax, [first, softmax.inputs[1]])
     symbol.write_text(graph.to_json())
     sign(prefix)
-    said = refusal(cli("verify", prefix))
-    assert f"node '{softmax.name}' reads lengths that are not computed from data2" in said
+    message = refusal(cli("verify", prefix))
+    assert f"node '{softmax.name}' reads lengths that are not computed from data2" in message
 
 
 def test_control_characters_in_errors_are_escaped(cli: Cli, tmp_path: Path) -> None:
     hostile = "\x1b]0;title\x07\u202e\u2028" + "x" * 5000
     folder = write_hugging_face(tmp_path / "hf", model_type=hostile)
     for source in (f"hf:{folder}", f"hf:{hostile}"):
-        said = refusal(cli("export", source, tmp_path / "x"))
-        assert said.isprintable()
-        assert len(said) < 2100
-        assert "xxx..." in said
+        message = refusal(cli("export", source, tmp_path / "x"))
+        assert message.isprintable()
+        assert len(message) < 2100
+        assert "xxx..." in message
     x = {"op": "null", "name": "\x1b[2J\n\u202ex", "inputs": []}
     e = {"op": "exp", "name": "\x9b31m", "attrs": {"\x07": "\r"}, "inputs": [[0, 0, 0]]}
     for name, node in (("m", e), ("n", {**e, "name": "\x1bc"})):

@@ -332,7 +332,7 @@ def test_the_document_of_vocab_txt_is_what_transformers_saves(tmp_path: Path) ->
         (FOLDERS["split_special_tokens"], "wordpiece"),
     ],
 )
-def test_the_options_state_whether_they_define_the_pipeline(tmp_path: Path, files: Files, kind: str) -> None:
+def test_options_report_whether_they_define_the_whole_pipeline(tmp_path: Path, files: Files, kind: str) -> None:
     options = read_tokenizer(make_folder(tmp_path, files), ROWS + 3).options
     assert options.kind == kind
     assert options.literal_special_tokens is (files is FOLDERS["split_special_tokens"])

@@ -36,7 +36,7 @@ def message(wrong: float) -> str:
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_before_a_graph_is_run(base: Path, wrong: float) -> None:
+def test_inputs_are_checked_before_a_graph_is_run(base: Path, wrong: float) -> None:
     inputs = {**some_texts(), "data2": np.array([LENGTH, wrong], np.float32)}
     with pytest.raises(DataError, match=f"^{re.escape(f'{base}: {message(wrong)}')}$"):
         model_values(open_model(base), inputs)
@@ -45,7 +45,9 @@ def test_before_a_graph_is_run(base: Path, wrong: float) -> None:
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_before_a_part_of_a_bert_is_run(bundles: dict[str, Path], tmp_path: Path, wrong: float) -> None:
+def test_inputs_are_checked_before_a_part_of_a_bert_is_run(
+    bundles: dict[str, Path], tmp_path: Path, wrong: float
+) -> None:
     """Which has lengths, and nothing else of a BERT."""
     part = open_model(extract(bundles["mean"], tmp_path / "part", ["mean"], ["layer 1"]).bundle.prefix)
     states = next(name for name in part.inputs if name != "data2")
@@ -55,7 +57,9 @@ def test_before_a_part_of_a_bert_is_run(bundles: dict[str, Path], tmp_path: Path
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_before_diff_runs_two_on_given_inputs(cli: Cli, bundles: dict[str, Path], tmp_path: Path, wrong: float) -> None:
+def test_inputs_are_checked_before_diff_runs_two_graphs(
+    cli: Cli, bundles: dict[str, Path], tmp_path: Path, wrong: float
+) -> None:
     np.savez(tmp_path / "x.npz", **{**some_texts(), "data2": np.array([LENGTH, wrong], np.float32)})
     said = refusal(cli("diff", bundles["cls"], bundles["cls"], "--inputs", tmp_path / "x.npz"))
     assert said == f"Error: {bundles['cls']}: {message(wrong)}"
@@ -75,7 +79,9 @@ def test_before_diff_runs_two_on_given_inputs(cli: Cli, bundles: dict[str, Path]
         ([3, -1, 4], "token ids must be integers from 0 to "),
     ],
 )
-def test_before_a_forward_for_prediction_and_for_training(bundles: dict[str, Path], ids: list[int], why: str) -> None:
+def test_inputs_are_checked_before_a_forward_in_prediction_and_training(
+    bundles: dict[str, Path], ids: list[int], why: str
+) -> None:
     bundle = Bundle.open(bundles["cls"])
     features = Features([Encoded([3, 7, 4], [0] * 3, False, 0), Encoded(ids, [0] * len(ids), False, 0)])
     predictor = MXNetPredictor.from_bundle(bundle)

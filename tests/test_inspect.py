@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from answering import NETS, classified
-from inspecting import SCHEMA, SYMBOLS, Command, as_json, as_text, field, foreign, valid
+from classifier_cases import NETS, classified
+from inspecting import SCHEMA, SYMBOLS, Command, as_json, as_text, exported_by_gluonnlp, field, valid
 from jsonschema import Draft202012Validator
 
 from bertsym import export, graft, inspect
@@ -38,7 +38,7 @@ def test_the_schema_is_one_and_names_every_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "kind", "said"),
+    ("output", "kind", "sentence"),
     [
         ("cls", "cls", "`cls` = [CLS], position 0 of the sequence: (N, 32)"),
         ("pooled", "pooled", "`pooled` = the pooler, tanh(Dense) of [CLS], position 0 of the sequence: (N, 32)"),
@@ -46,14 +46,18 @@ def test_the_schema_is_one_and_names_every_kind() -> None:
         ("sequence", "sequence", "`sequence` = the whole sequence: (N, T, 32)"),
     ],
 )
-def test_our_outputs_without_a_head(cli: Command, bundles: dict[str, Path], output: str, kind: str, said: str) -> None:
+def test_every_output_without_a_head_is_reported(
+    cli: Command, bundles: dict[str, Path], output: str, kind: str, sentence: str
+) -> None:
     found = answer(cli, bundles[output])
     assert (found["kind"], found["classifier"], found["output"]) == (kind, None, output)
-    assert found["sentence"] == f"no head: ends in {said}"
+    assert found["sentence"] == f"no head: ends in {sentence}"
 
 
 @pytest.mark.parametrize("output", ["cls", "pooled", "mean", "sequence"])
-def test_our_outputs_with_a_head(cli: Command, bundles: dict[str, Path], output: str, tmp_path: Path) -> None:
+def test_the_input_of_a_head_is_reported_for_every_output(
+    cli: Command, bundles: dict[str, Path], output: str, tmp_path: Path
+) -> None:
     whole = output == "sequence"
     symbol = graft(mx.sym.load(f"{bundles[output]}-symbol.json"), 3, whole_sequence=whole)
     symbol.save(str(tmp_path / "model-symbol.json"))
@@ -81,7 +85,7 @@ def test_the_weight_of_a_head_on_the_sequence_fixes_the_length(
     )
 
 
-def test_a_classifier_that_finetune_wrote(cli: Command, classifier: Path) -> None:
+def test_a_classifier_of_finetune_is_reported(cli: Command, classifier: Path) -> None:
     document = as_json(cli, classifier)
     assert (document["bundle"], document["trained"], document["encoder_trained"]) == ("classifier", True, True)
     assert document["answers"][0]["sentence"] == (
@@ -112,19 +116,19 @@ GLUONNLP = {
         if (SYMBOLS / f"gluonnlp-{version}" / f"{name}-symbol.json").exists()
     ],
 )
-def test_gluonnlp_s_exports(cli: Command, version: str, name: str, tmp_path: Path) -> None:
-    kind, outputs, said = GLUONNLP[name]
+def test_exports_of_gluonnlp_are_reported(cli: Command, version: str, name: str, tmp_path: Path) -> None:
+    kind, outputs, sentence = GLUONNLP[name]
     for weights in (True, False):
         (tmp_path / str(weights)).mkdir()
-        found = answer(cli, foreign(tmp_path / str(weights), version, name, weights))
+        found = answer(cli, exported_by_gluonnlp(tmp_path / str(weights), version, name, weights))
         assert (found["kind"], found["num_outputs"], found["locked_length"]) == (kind, outputs, None)
-        assert said in found["sentence"]
+        assert sentence in found["sentence"]
         assert found["sentence"].startswith("no head: ends in" if outputs is None else f"`{found['classifier']}` reads")
 
 
 @pytest.mark.parametrize("version", ["0.8.3", "0.9.2", "0.10.0"])
-def test_the_pretraining_heads_have_an_answer_each(cli: Command, version: str, tmp_path: Path) -> None:
-    found = as_json(cli, foreign(tmp_path, version, "pretraining"))["answers"]
+def test_each_pretraining_head_has_its_report(cli: Command, version: str, tmp_path: Path) -> None:
+    found = as_json(cli, exported_by_gluonnlp(tmp_path, version, "pretraining"))["answers"]
     assert [entry["kind"] for entry in found] == ["sequence", "pooled", "pooled", "unknown"]
     assert [entry["num_outputs"] for entry in found] == [None, None, 2, 50]
     assert found[3]["sentence"].endswith(
@@ -135,7 +139,7 @@ def test_the_pretraining_heads_have_an_answer_each(cli: Command, version: str, t
 @pytest.mark.parametrize(
     "path", sorted(SYMBOLS.glob("mxnet-*/*.json")), ids=lambda path: f"{path.parent.name}/{path.stem}"
 )
-def test_a_symbol_with_no_bert_in_it(cli: Command, path: Path) -> None:
+def test_a_symbol_without_a_bert_is_reported(cli: Command, path: Path) -> None:
     document = as_json(cli, path, "--nodes")
     assert document["bert"] is None
     assert {entry["kind"] for entry in document["answers"]} == {"no_bert"}
@@ -147,7 +151,7 @@ def test_a_symbol_with_no_bert_in_it(cli: Command, path: Path) -> None:
 # The facts
 
 
-def test_the_summary_of_a_bundle(cli: Command, classifier: Path) -> None:
+def test_the_summary_of_a_bundle_is_printed(cli: Command, classifier: Path) -> None:
     lines = as_text(cli, classifier)
     assert lines[0] == f"{classifier}: bundle of bertsym, classifier, written by MXNet 1.9.1"
     assert field(lines, "graph")[0].startswith(
@@ -158,7 +162,7 @@ def test_the_summary_of_a_bundle(cli: Command, classifier: Path) -> None:
     assert field(lines, "loads in") == ["MXNet 1.4.0 and newer: it needs erf"]
 
 
-def test_known_faults_of_a_release(cli: Command, classifier: Path, tmp_path: Path) -> None:
+def test_known_faults_of_an_mxnet_release_are_reported(cli: Command, classifier: Path, tmp_path: Path) -> None:
     """1.5.1 takes wrong gradients of LeakyReLU's gelu, 1.7.0 approximates it."""
     assert cli("lower", classifier, tmp_path / "new", "--target-mxnet", "1.9").code == 0
     assert field(as_text(cli, tmp_path / "new"), "loads in") == [
@@ -186,13 +190,13 @@ def test_parameters_are_counted_by_part(cli: Command, classifier: Path) -> None:
 
 def test_the_pooler_is_a_part_of_its_own(cli: Command, tmp_path: Path) -> None:
     for version, name, parts in (("0.10.0", "classifier", ["pooler", "head"]), ("0.6.0", "pooled", ["pooler"])):
-        document = as_json(cli, foreign(tmp_path, version, name))
+        document = as_json(cli, exported_by_gluonnlp(tmp_path, version, name))
         names = [part["name"] for part in document["parameters"]["parts"]]
         assert names == ["embeddings", "layer 0", "layer 1", *parts]
 
 
 def test_missing_and_superfluous_parameters_are_named(cli: Command, tmp_path: Path) -> None:
-    prefix = foreign(tmp_path, "0.10.0", "classifier", weights=False)
+    prefix = exported_by_gluonnlp(tmp_path, "0.10.0", "classifier", weights=False)
     arrays = mx.nd.load(str(SYMBOLS / "gluonnlp-0.10.0" / "weights-0000.params"))
     needed = set(mx.sym.load(f"{prefix}-symbol.json").list_arguments())
     kept = {name: array for name, array in arrays.items() if name[4:] in needed}
@@ -209,8 +213,8 @@ def test_missing_and_superfluous_parameters_are_named(cli: Command, tmp_path: Pa
     assert line.split() == ["another_weight", "(2,", "3)", "float32", "24", "B", "arg", "not", "read"]
 
 
-def test_a_symbol_without_parameters(cli: Command, tmp_path: Path) -> None:
-    prefix = foreign(tmp_path, "0.10.0", "classifier", weights=False)
+def test_a_symbol_without_parameters_is_inspected(cli: Command, tmp_path: Path) -> None:
+    prefix = exported_by_gluonnlp(tmp_path, "0.10.0", "classifier", weights=False)
     document = as_json(cli, prefix, "--arrays")
     assert (document["params"], document["parameters"], document["arrays"]) == (None, None, [])
     assert document["bert"]["max_length"] == 24  # from the shape that GluonNLP's variable carries
@@ -234,7 +238,7 @@ def test_a_label_is_not_an_input(cli: Command, bundles: dict[str, Path], tmp_pat
 
 
 def test_only_a_static_bert_takes_one_length(cli: Command, tmp_path: Path) -> None:
-    prefix = foreign(tmp_path, "0.6.0", "classifier")
+    prefix = exported_by_gluonnlp(tmp_path, "0.6.0", "classifier")
     document = as_json(cli, prefix)
     assert document["bert"]["length"] == 8
     assert {fact["name"]: fact["shape"] for fact in document["inputs"]} == {
@@ -261,8 +265,8 @@ def test_random_weights_are_reported(cli: Command, tmp_path: Path) -> None:
     assert "RANDOM WEIGHTS" in field(as_text(cli, result.bundle.prefix), "graph")[0]
 
 
-def test_operators_of_one_name_do_not_matter(cli: Command, tmp_path: Path) -> None:
-    prefix = foreign(tmp_path, "0.10.0", "classifier")
+def test_repeated_operator_names_do_not_change_the_report(cli: Command, tmp_path: Path) -> None:
+    prefix = exported_by_gluonnlp(tmp_path, "0.10.0", "classifier")
     before = as_json(cli, prefix)
     document = json.loads(Path(f"{prefix}-symbol.json").read_text())
     for node in document["nodes"]:
@@ -279,7 +283,7 @@ def test_operators_of_one_name_do_not_matter(cli: Command, tmp_path: Path) -> No
 # The picture
 
 
-def test_the_picture_leads_from_the_inputs_to_the_classifier(cli: Command, classifier: Path) -> None:
+def test_the_path_leads_from_the_inputs_to_the_classifier(cli: Command, classifier: Path) -> None:
     lines = as_text(cli, classifier)
     picture = [" ".join(line.split()) for line in lines[lines.index("  data0 data1 data2") :]]
     assert picture[::2] == [
@@ -294,7 +298,7 @@ def test_the_picture_leads_from_the_inputs_to_the_classifier(cli: Command, class
     assert set(picture[1::2]) == {"|"}
 
 
-def test_each_answer_has_its_picture(cli: Command, tmp_path: Path) -> None:
+def test_each_report_has_its_path(cli: Command, tmp_path: Path) -> None:
     net = NETS["ours"]()
     first = mx.sym.slice_axis(net.sequence, axis=1, begin=3, end=4, name="third")
     mx.sym.Group([classified(first), mx.sym.mean(net.sequence, axis=1, name="mean")]).save(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import VOCABULARY
-from inspecting import SYMBOLS, Command, as_json, as_text, field, foreign
+from inspecting import SYMBOLS, Command, as_json, as_text, exported_by_gluonnlp, field
 from refusals import refusal
 
 from bertsym import BertConfig, output_symbol
@@ -29,7 +29,7 @@ STATIC = SYMBOLS / "gluonnlp-0.6.0"
 
 
 def test_the_symbol_file_itself_finds_its_parameters(cli: Command, tmp_path: Path) -> None:
-    prefix = foreign(tmp_path, "0.10.0", "classifier")
+    prefix = exported_by_gluonnlp(tmp_path, "0.10.0", "classifier")
     of_file, of_prefix = as_json(cli, f"{prefix}-symbol.json"), as_json(cli, prefix)
     assert of_file["params"] == of_prefix["params"] == f"{prefix}-0000.params"
     assert of_file["answers"] == of_prefix["answers"]
@@ -53,8 +53,8 @@ def test_the_training_symbol_belongs_to_the_bundle(cli: Command, classifier: Pat
     assert document["answers"][0]["kind"] == "cls"
 
 
-def test_of_several_epochs_the_asked_the_zeroth_or_the_last_is_taken(cli: Command, tmp_path: Path) -> None:
-    prefix = foreign(tmp_path, "0.10.0", "classifier", weights=False)
+def test_the_given_epoch_or_epoch_0_or_the_last_epoch_is_read(cli: Command, tmp_path: Path) -> None:
+    prefix = exported_by_gluonnlp(tmp_path, "0.10.0", "classifier", weights=False)
     for epoch in (3, 12):
         shutil.copy(WEIGHTS, f"{prefix}-{epoch:04d}.params")
     assert as_json(cli, prefix)["params"] == f"{prefix}-0012.params"
@@ -75,7 +75,7 @@ def test_wrong_files_are_refused_in_one_line(cli: Command, tmp_path: Path, optio
     (tmp_path / "half-symbol.json").write_text(symbol.read_text()[:2000])
     (tmp_path / "half.params").write_bytes(WEIGHTS.read_bytes()[:9000])
     (tmp_path / "binary-symbol.json").write_bytes(b"\xff\xfe\x00")
-    for arguments, code, said in (
+    for arguments, code, message in (
         (
             (tmp_path / "nothing",),
             2,
@@ -96,7 +96,7 @@ def test_wrong_files_are_refused_in_one_line(cli: Command, tmp_path: Path, optio
             "half.params: not a readable MXNet .params file: truncated",
         ),
     ):
-        assert said in refusal(cli("inspect", *arguments, *options), code=code)
+        assert message in refusal(cli("inspect", *arguments, *options), code=code)
 
 
 def test_a_bundle_whose_files_were_changed_in_size_is_refused(
@@ -178,7 +178,7 @@ def test_a_symbol_without_a_bert_takes_shapes_too(cli: Command) -> None:
 
 def test_wrong_shapes_are_refused_in_one_line(cli: Command, classifier: Path) -> None:
     static = (STATIC / "classifier-symbol.json", "--params", STATIC / "weights-0000.params")
-    for arguments, code, said in (
+    for arguments, code, message in (
         ((classifier, "--shape", "data9=2,8"), 2, "has no input 'data9'; its inputs are data0, data1, data2"),
         ((classifier, "--shape", "data0=2,x"), 2, "'data0=2,x' is not of the form NAME=2,16"),
         ((classifier, "--shape", "data0"), 2, "is not of the form NAME=2,16"),
@@ -186,7 +186,7 @@ def test_wrong_shapes_are_refused_in_one_line(cli: Command, classifier: Path) ->
         ((classifier, "--shape", "data0=2,8", "--shape", "data2=3"), 1, "MXNet can't run it"),
         ((*static, "--shape", "data0=2,9"), 1, "MXNet can't run it"),
     ):
-        assert said in refusal(cli("inspect", *arguments), code=code)
+        assert message in refusal(cli("inspect", *arguments), code=code)
 
 
 # What it costs
@@ -261,7 +261,7 @@ def test_a_bundle_of_440_mb_is_not_read_into_memory(base_bundle: Path) -> None:
 
 
 def test_mxnet_is_imported_for_shapes_of_trusted_files_only(tmp_path: Path) -> None:
-    prefix = foreign(tmp_path, "0.10.0", "classifier")
+    prefix = exported_by_gluonnlp(tmp_path, "0.10.0", "classifier")
     imports: dict[tuple[str, ...], list[str]] = {
         (): [],
         ("--json", "--nodes"): [],

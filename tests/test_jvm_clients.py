@@ -47,7 +47,7 @@ def labelled(prefix: Path, table: Path) -> list[Record]:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What Clojure made of the base that ends in [CLS], and what it said."""
+    """What Clojure made of the base that ends in [CLS], and what it printed."""
 
     prefix: Path
     params: Path

@@ -13,7 +13,14 @@ def test_no_text_has_a_phrase_to_avoid() -> None:
 
 def test_texts_come_from_code_pages_and_help() -> None:
     places = {text.place.partition(":")[0].partition(" ")[0] for text in texts()}
-    for place in ("bertsym/errors.py", "README.md", "docs/glossary.md", "bertsym", "scripts/benchmarks/common.py"):
+    for place in (
+        "bertsym/errors.py",
+        "README.md",
+        "docs/glossary.md",
+        "bertsym",
+        "scripts/benchmarks/common.py",
+        "tests/conftest.py",
+    ):
         assert place in places
     assert (ROOT / "bertsym").is_dir()
 
@@ -29,6 +36,7 @@ def test_texts_come_from_code_pages_and_help() -> None:
         ("{} is none of {}", "is none of"),
         ("the one that has it", "the one that"),
         ("go on from the newest", "go on"),
+        ("test of two tokens the last one counts", "test of two"),
     ],
 )
 def test_phrases_are_found(text: str, phrase: str) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from conftest import Result
-from foreign import checkpoint, some_graph
 from refusals import refusal
+from third_party import checkpoint, some_graph
 
 from bertsym import BertConfig, ModelError, SymbolGraph, output_symbol
 from bertsym.analysis import constants, encoder_detection, token_flow
@@ -52,7 +52,7 @@ def downstream_of_the_encoder(count: int) -> SymbolGraph:
         ({**chain(2), "node_row_ptr": [0, 1, 2, 10**9]}, f"node 2 has {10**9 - 2} outputs"),
     ],
 )
-def test_a_graph_has_limits(document: dict[str, Any], why: str) -> None:
+def test_graphs_beyond_the_limits_are_refused(document: dict[str, Any], why: str) -> None:
     with pytest.raises(ModelError) as caught:
         SymbolGraph.parse(json.dumps(document), "it")
     assert str(caught.value) == f"it: {why}"
@@ -80,7 +80,7 @@ def test_many_steps_after_the_encoder_cost_no_memory(cli: Cli, tmp_path: Path) -
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
-def test_as_many_steps_as_any_head_has_are_followed(cli: Cli, tmp_path: Path) -> None:
+def test_as_many_steps_as_max_steps_are_followed(cli: Cli, tmp_path: Path) -> None:
     graph = downstream_of_the_encoder(token_flow.MAX_STEPS)
     (tmp_path / "m-symbol.json").write_text(graph.to_json())
     assert "[CLS], position 0 of the sequence" in cli("inspect", tmp_path / "m").out
@@ -116,8 +116,8 @@ def test_a_sum_of_too_many_embeddings_is_refused(cli: Cli, tmp_path: Path, count
 
     prefix = checkpoint(tmp_path / "m", change)
     assert cli("inspect", prefix).code == 0
-    said = refusal(cli("lower", prefix, tmp_path / "out"))
-    assert "the sum of embeddings may only have token, segment and position embeddings" in said
+    message = refusal(cli("lower", prefix, tmp_path / "out"))
+    assert "the sum of embeddings may only have token, segment and position embeddings" in message
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e400"])
@@ -132,7 +132,7 @@ def test_an_index_that_is_not_a_number_is_not_followed(cli: Cli, tmp_path: Path,
     )
 
 
-def test_a_constant_is_followed_a_few_steps_only() -> None:
+def test_a_constant_is_followed_for_a_few_steps_only() -> None:
     nodes = chain(5000, op="identity")
     nodes["nodes"][0] = {"op": "_zeros", "name": "x", "attrs": {"shape": "(1,)"}, "inputs": []}
     graph = SymbolGraph.parse(json.dumps(nodes))

@@ -549,7 +549,7 @@ def test_public_names_stay_what_they_are_when_all_modules_are_imported() -> None
     assert run_python("\n".join(code)) == []
 
 
-def test_public_names_are_sorted_and_there_is_a_home_for_each() -> None:
+def test_public_names_are_sorted_and_each_has_a_module() -> None:
     namespace: dict[str, object] = {}
     exec("from bertsym import *", namespace)
     assert set(bertsym.__all__) <= set(namespace)
@@ -559,7 +559,7 @@ def test_public_names_are_sorted_and_there_is_a_home_for_each() -> None:
     assert [name for name, module in homes.items() if getattr(module, name) is not getattr(bertsym, name)] == []
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     name = "nothing"
     with pytest.raises(AttributeError, match="module 'bertsym' has no attribute 'nothing'"):
         getattr(bertsym, name)

@@ -139,9 +139,7 @@ def test_a_process_is_not_lost_while_it_sends_heartbeats(cluster: Cluster, coord
         assert not coordinator.ended.done()
 
 
-def test_a_process_that_was_suspended_itself_gives_up_no_other(
-    cluster: Cluster, coordinator: RunningCoordinator
-) -> None:
+def test_a_suspended_process_does_not_declare_others_lost(cluster: Cluster, coordinator: RunningCoordinator) -> None:
     """As on an overloaded machine, where no process could have sent a message."""
     with socket.create_connection((cluster.host, cluster.liveness_port)) as peer, peer.makefile() as messages:
         peer.sendall(json.dumps(HELLO).encode() + b"\n")
@@ -210,7 +208,9 @@ def test_unknown_and_unexpected_processes_do_not_affect_the_run(
     assert first.wait_for_start() == 1
 
 
-def test_if_not_all_connect_the_connected_ones_learn_it(cluster: Cluster, coordinator: RunningCoordinator) -> None:
+def test_if_not_all_connect_the_connected_processes_get_an_error(
+    cluster: Cluster, coordinator: RunningCoordinator
+) -> None:
     peer = connect(cluster)
     wait_until(lambda: len(coordinator._peers) == 1)
     coordinator.advance(liveness.START_TIMEOUT)

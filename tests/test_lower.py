@@ -60,7 +60,9 @@ def how(what: str) -> dict[str, str]:
     ("what", "old", "new"),
     [(what, *way) for what in (*OUTPUTS, *TASKS) for way in (WAYS if what in ("cls", "classification") else ROUND)],
 )
-def test_lowered_is_as_exported_in_that_form(exported: Exported, what: str, old: str, new: str, tmp_path: Path) -> None:
+def test_lowering_to_a_form_gives_what_export_writes_in_it(
+    exported: Exported, what: str, old: str, new: str, tmp_path: Path
+) -> None:
     written = lower(exported(form=old, **how(what)), tmp_path / "new", form=new)
     direct = exported(form=new, **how(what))
     assert written.verified
@@ -73,7 +75,9 @@ def test_lowered_is_as_exported_in_that_form(exported: Exported, what: str, old:
 
 @pytest.mark.parametrize("target", ["1.4", "1.7", "1.9"])
 @pytest.mark.parametrize("what", ["mean", "classification"])
-def test_a_target_is_as_exported_for_it(exported: Exported, what: str, target: str, tmp_path: Path) -> None:
+def test_lowering_to_a_target_gives_what_export_writes_for_it(
+    exported: Exported, what: str, target: str, tmp_path: Path
+) -> None:
     for form in FORMS:
         if form == "gluonnlp" and target in ("1.4", "1.5"):
             continue
@@ -83,12 +87,12 @@ def test_a_target_is_as_exported_for_it(exported: Exported, what: str, target: s
         assert (signature.form, signature.target_mxnet) == (form, target)
 
 
-def test_without_a_form_it_is_portable(exported: Exported, tmp_path: Path) -> None:
+def test_the_default_form_is_portable(exported: Exported, tmp_path: Path) -> None:
     lower(exported(output="cls", form="gluonnlp"), tmp_path / "new")
     assert graph_files(tmp_path / "new") == graph_files(exported(output="cls", form="portable"))
 
 
-def test_files_are_the_same_again(exported: Exported, tmp_path: Path) -> None:
+def test_the_same_command_writes_identical_files(exported: Exported, tmp_path: Path) -> None:
     for name in ("one", "other"):
         lower(exported(output="mean", form="portable"), tmp_path / name, form="fast", target="1.4")
     assert bundle_bytes(tmp_path / "one") == bundle_bytes(tmp_path / "other")
@@ -98,7 +102,7 @@ def test_files_are_the_same_again(exported: Exported, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_classifier_stays_one(classifier: Path, tables: Tables, form: str, tmp_path: Path) -> None:
+def test_a_classifier_stays_a_classifier(classifier: Path, tables: Tables, form: str, tmp_path: Path) -> None:
     written = lower(classifier, tmp_path / "new", form=form)
     assert isinstance(written.bundle, Bundle)
     assert verify(tmp_path / "new")
@@ -131,7 +135,7 @@ def test_a_lowered_base_can_be_fine_tuned(bundles: dict[str, Path], tables: Tabl
     assert (signature.form, signature.target_mxnet) == (form, "1.8")
 
 
-def test_a_classifier_that_is_locked_to_a_length(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
+def test_a_classifier_of_fixed_length_is_lowered(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
     options = FinetuneOptions(epochs=1, max_length=24, whole_sequence=True)
     old = finetune(bundles["sequence"], tables.train, tables.dev, tmp_path / "old", options=options).bundle
     written = lower(old.prefix, tmp_path / "new", form="fast")

@@ -32,7 +32,7 @@ def sure(predicted: Array, classes: int) -> Array:
 # By hand
 
 
-def test_accuracy_is_the_part_of_right_rows() -> None:
+def test_accuracy_is_the_fraction_of_right_rows() -> None:
     assert accuracy(PREDICTED, CLASSES) == pytest.approx(3 / 6)
     assert accuracy(CLASSES, CLASSES) == 1
 

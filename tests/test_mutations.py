@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 from command_runner import Run, Runner
-from foreign import CONFIG, checkpoint, some_graph
 from mutations import JSON, PARAMS, SAFETENSORS, SYMBOL, VOCABULARY, Corruption, corrupt
+from third_party import CONFIG, checkpoint, some_graph
 
 FIRST, LAST = map(int, os.environ.get("BERTSYM_MUTATIONS", "0:60").split(":"))
 SEED, WORKERS = 6, 2

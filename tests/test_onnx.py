@@ -61,7 +61,7 @@ def checkpoint(prefix: Path, graph: SymbolGraph, params: ParamsFile) -> Path:
 
 
 @pytest.mark.parametrize("output", ["cls", "pooled", "mean", "sequence"])
-def test_an_output_of_a_bert_at_any_batch_size_and_length(
+def test_an_output_of_a_bert_converts_for_any_batch_size_and_length(
     bundles: dict[str, Path], tmp_path: Path, output: str
 ) -> None:
     export_onnx(bundles[output], tmp_path / "out.onnx")
@@ -69,14 +69,14 @@ def test_an_output_of_a_bert_at_any_batch_size_and_length(
         assert_as_mxnet(tmp_path / "out.onnx", bundles[output], token_inputs(batch, length, WORDS))
 
 
-def test_a_fine_tuned_classifier(classifier: Path, tmp_path: Path) -> None:
+def test_a_fine_tuned_classifier_converts(classifier: Path, tmp_path: Path) -> None:
     export_onnx(classifier, tmp_path / "happy.onnx")
     for batch, length in SHAPES:
         assert_as_mxnet(tmp_path / "happy.onnx", classifier, token_inputs(batch, length, WORDS))
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_a_grafted_head(bundles: dict[str, Path], tmp_path: Path, head: str) -> None:
+def test_a_grafted_head_converts(bundles: dict[str, Path], tmp_path: Path, head: str) -> None:
     prefix = graft_head(bundles[HEADS[head]], tmp_path / head, NewHead(head, seed=3)).bundle.prefix
     export_onnx(prefix, tmp_path / "out.onnx")
     for batch, length in SHAPES:
@@ -102,7 +102,7 @@ def test_a_training_symbol_is_the_same_without_its_loss(bundles: dict[str, Path]
 
 
 @pytest.mark.parametrize("task", ["classification", "regression", "qa"])
-def test_a_finished_head_of_export(tiny_hf: Path, tmp_path: Path, task: str) -> None:
+def test_a_finished_head_converts(tiny_hf: Path, tmp_path: Path, task: str) -> None:
     prefix = export(f"hf:{tiny_hf}", tmp_path / task, ExportOptions(task=task)).bundle.prefix
     export_onnx(prefix, tmp_path / "out.onnx")
     for batch, length in SHAPES:
@@ -124,7 +124,7 @@ def test_a_classifier_on_the_whole_sequence_keeps_its_one_length(tmp_path: Path,
         assert_as_mxnet(tmp_path / "out.onnx", tmp_path / "whole", token_inputs(batch, length, WORDS))
 
 
-def test_gelu_as_one_operator(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_gelu_as_one_operator_converts(bundles: dict[str, Path], tmp_path: Path) -> None:
     prefix = lower(bundles["cls"], tmp_path / "one", target="1.9").bundle.prefix
     assert SymbolGraph.load(f"{prefix}-symbol.json").find(op="LeakyReLU")
     export_onnx(prefix, tmp_path / "erf.onnx")
@@ -153,11 +153,11 @@ def test_a_part_of_a_bert_reads_encodings_as_float32_and_lengths_as_int64(
 def test_an_old_graph_of_gluonnlp_computes_the_recorded_outputs(tmp_path: Path, name: str) -> None:
     prefix = gluonnlp_checkpoint(tmp_path, name, "0.6.0")
     export_onnx(prefix, tmp_path / "out.onnx")
-    told = json.loads((SYMBOLS / "gluonnlp-0.6.0" / "expected.json").read_text())[name]
-    inputs = {key: np.array(rows, np.float32) for key, rows in told["inputs"].items()}
+    recorded = json.loads((SYMBOLS / "gluonnlp-0.6.0" / "expected.json").read_text())[name]
+    inputs = {key: np.array(rows, np.float32) for key, rows in recorded["inputs"].items()}
     found = run(tmp_path / "out.onnx", inputs)
-    assert len(found) == len(told["outputs"])
-    for one, rows in zip(found, told["outputs"]):
+    assert len(found) == len(recorded["outputs"])
+    for one, rows in zip(found, recorded["outputs"]):
         np.testing.assert_allclose(one, np.array(rows), atol=1e-5)
 
 
@@ -181,7 +181,7 @@ def test_the_file_has_opset_13_and_names_inputs_and_outputs(bundles: dict[str, P
     assert (model.ir_version, [(one.domain, one.version) for one in model.opset_import]) == (7, [("", 13)])
     assert model.producer_name == "bertsym"
 
-    def told(tensor: Any) -> tuple[str, int, list[object], str]:
+    def description(tensor: Any) -> tuple[str, int, list[object], str]:
         kind = tensor.type.tensor_type
         return (
             tensor.name,
@@ -191,12 +191,14 @@ def test_the_file_has_opset_13_and_names_inputs_and_outputs(bundles: dict[str, P
         )
 
     whole = onnx.TensorProto.INT64
-    assert sorted(map(told, model.graph.input)) == [
+    assert sorted(map(description, model.graph.input)) == [
         ("data0", whole, ["batch", "length"], INPUTS["data0"]),
         ("data1", whole, ["batch", "length"], INPUTS["data1"]),
         ("data2", whole, ["batch"], INPUTS["data2"]),
     ]
-    assert [told(one)[:3] for one in model.graph.output] == [("mean_output", onnx.TensorProto.FLOAT, ["batch", 32])]
+    assert [description(one)[:3] for one in model.graph.output] == [
+        ("mean_output", onnx.TensorProto.FLOAT, ["batch", 32])
+    ]
 
 
 def test_nodes_and_parameters_keep_mxnets_names_and_are_stored_once(bundles: dict[str, Path], tmp_path: Path) -> None:
@@ -223,15 +225,15 @@ def test_the_file_alone_classifies_texts_as_predict_does(classifier: Path, tmp_p
     texts = ["the happy dog ran .", "a sad , very sad story", "the old tree was happy"]
     export_onnx(classifier, tmp_path / "happy.onnx")
     opened = session(tmp_path / "happy.onnx")
-    told = opened.get_modelmeta().custom_metadata_map
-    settings, labels = json.loads(told["tokenizer"]), json.loads(told["class_names"])
+    metadata = opened.get_modelmeta().custom_metadata_map
+    settings, labels = json.loads(metadata["tokenizer"]), json.loads(metadata["class_names"])
     tokenizer: Any = BertWordPieceTokenizer(
-        {token: i for i, token in enumerate(told["vocabulary"].split("\n")[:-1])},
+        {token: i for i, token in enumerate(metadata["vocabulary"].split("\n")[:-1])},
         lowercase=settings["lower_case"],
         strip_accents=settings["strip_accents"],
         handle_chinese_chars=settings["split_chinese"],
     )
-    tokenizer.enable_truncation(json.loads(told["max_length"]))
+    tokenizer.enable_truncation(json.loads(metadata["max_length"]))
     tokenizer.enable_padding()
     encoded = tokenizer.encode_batch(texts)
     inputs = {
@@ -262,8 +264,8 @@ def odd_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_vocabulary_in_the_file_has_the_tokens_of_the_model(odd_base: Path, tmp_path: Path) -> None:
     export_onnx(odd_base, tmp_path / "base.onnx")
-    told = session(tmp_path / "base.onnx").get_modelmeta().custom_metadata_map
-    assert told["vocabulary"].split("\n") == [*ODD_VOCABULARY, ""]
+    metadata = session(tmp_path / "base.onnx").get_modelmeta().custom_metadata_map
+    assert metadata["vocabulary"].split("\n") == [*ODD_VOCABULARY, ""]
 
 
 def test_the_recipe_of_the_documentation_classifies_as_predict_does(
@@ -287,12 +289,12 @@ def test_the_recipe_of_the_documentation_classifies_as_predict_does(
 
 def test_the_file_has_the_digests_of_its_sources(classifier: Path, tmp_path: Path) -> None:
     export_onnx(classifier, tmp_path / "a.onnx")
-    told = session(tmp_path / "a.onnx").get_modelmeta().custom_metadata_map
-    digests = json.loads(told["sha256"])
+    metadata = session(tmp_path / "a.onnx").get_modelmeta().custom_metadata_map
+    digests = json.loads(metadata["sha256"])
     for name in ("symbol.json", "0000.params", "manifest.json"):
         assert digests[name] == file_digest(Path(f"{classifier}-{name}"))
-    assert json.loads(told["source"]) == json.loads(Path(f"{classifier}-manifest.json").read_text())["source"]
-    assert json.loads(told["kind"]) == "classifier"
+    assert json.loads(metadata["source"]) == json.loads(Path(f"{classifier}-manifest.json").read_text())["source"]
+    assert json.loads(metadata["kind"]) == "classifier"
 
 
 def test_an_extracted_part_keeps_the_tokenizer_and_drops_the_classes(classifier: Path, tmp_path: Path) -> None:
@@ -300,10 +302,10 @@ def test_an_extracted_part_keeps_the_tokenizer_and_drops_the_classes(classifier:
     export_onnx(tmp_path / "part", tmp_path / "part.onnx")
     graft_head(tmp_path / "part", tmp_path / "other", NewHead("regression"))
     export_onnx(tmp_path / "other", tmp_path / "other.onnx")
-    told = session(tmp_path / "other.onnx").get_modelmeta().custom_metadata_map
-    assert json.loads(told["tokenizer"])["lower_case"] is True
-    assert json.loads(told["kind"]) == "symbol"
-    assert "class_names" not in told
+    metadata = session(tmp_path / "other.onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["tokenizer"])["lower_case"] is True
+    assert json.loads(metadata["kind"]) == "symbol"
+    assert "class_names" not in metadata
 
 
 @pytest.mark.parametrize("wrong", ["length", "token", "type"])

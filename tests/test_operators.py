@@ -154,7 +154,7 @@ def test_an_operator_may_have_any_attribute_in_double_underscores() -> None:
 
 
 @pytest.mark.parametrize("attribute", ["ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage", "__half"])
-def test_without_them_it_may_not(attribute: str) -> None:
+def test_an_unknown_attribute_without_double_underscores_is_reported(attribute: str) -> None:
     assert oldest_mxnet([Op("softmax", {attribute: "1"})]).unknown == [Unknown("node", f"softmax {attribute}")]
 
 
@@ -210,7 +210,7 @@ def script() -> ModuleType:
     return module
 
 
-def test_the_table_has_all_that_the_installed_mxnet_has() -> None:
+def test_the_table_has_all_operators_of_the_installed_mxnet() -> None:
     assert mx.__version__ == "1.9.1"
     library = script()
     names = {name for name in library.registered() if not name.startswith("_backward_")}

@@ -113,7 +113,7 @@ def test_every_dtype_survives_a_round_trip_through_a_file(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3)], ids=str)
-def test_an_array_without_dimensions_or_values_is_not_written(shape: tuple[int, ...]) -> None:
+def test_an_array_without_dimensions_or_elements_is_not_written(shape: tuple[int, ...]) -> None:
     """MXNet takes both for arrays whose shape it does not know, and no reader would find the next one."""
     with pytest.raises(ModelError, match=r"^parameter w has shape \(.*\), which MXNet takes for none$"):
         write_params(io.BytesIO(), {"w": np.zeros(shape, np.float32)})
@@ -230,7 +230,7 @@ def test_sparse_rows_of_any_rank_are_made_dense(tmp_path: Path) -> None:
         assert_same(ParamsFile(tmp_path / "x.params")["w"], dense)
 
 
-def test_the_files_that_these_tests_make_are_mxnet_s(tmp_path: Path) -> None:
+def test_the_files_made_by_these_tests_are_byte_identical_to_mxnets(tmp_path: Path) -> None:
     """Else what is refused below might be refused for another reason."""
     content = file_bytes(array_bytes(), array_bytes((3,), bytes(range(12))))
     params = opened(tmp_path, content)
@@ -358,7 +358,7 @@ def test_a_damaged_array_is_refused(tmp_path: Path, array: bytes, why: str) -> N
 
 
 @pytest.mark.parametrize("shape", [(0,), (2, 0, 3), (2**62, 0), (2**62, 2**62, 0)], ids=str)
-def test_an_array_without_values_is_refused_or_can_be_had(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_an_array_without_elements_is_refused_or_read(tmp_path: Path, shape: tuple[int, ...]) -> None:
     """Its bytes fit any file, but numpy can't make every such shape."""
     try:
         params = opened(tmp_path, file_bytes(array_bytes(shape, b"")))

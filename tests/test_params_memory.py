@@ -132,7 +132,7 @@ class Transposed(Mapping[str, Array]):
         return len(self.params)
 
 
-def test_of_arrays_in_another_order_there_is_one_copy_at_a_time(tmp_path: Path) -> None:
+def test_arrays_in_another_memory_order_are_copied_one_at_a_time(tmp_path: Path) -> None:
     arrays = Transposed(large_arrays(tmp_path))
     with open(tmp_path / "written.params", "wb") as file, no_more_objects_than(LARGE + LARGE // 8):
         write_params(file, arrays)

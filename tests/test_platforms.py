@@ -173,7 +173,7 @@ print(processor_count(), openmp_threads(), os.environ["OMP_NUM_THREADS"])
     assert run_elsewhere(program).stdout.split() == [str(os.cpu_count())] * 3
 
 
-def test_no_limit_of_address_space_is_checked_and_doctor_says_so() -> None:
+def test_no_limit_of_address_space_is_checked_and_doctor_reports_it() -> None:
     program = """
 from bertsym.address_space import check_address_space, engine_bytes, limit_growth
 check_address_space(1 << 60, 64)
@@ -185,7 +185,7 @@ print(*[finding for finding in _space() if finding.name in ("memory", "sandbox")
 
 
 @needs("onnx", "onnxruntime")
-def test_the_sandbox_limits_the_time_of_a_call_and_goes_on() -> None:
+def test_the_sandbox_limits_the_time_of_a_call_and_continues() -> None:
     """400 products of matrices, at 16 GFLOP each; then a small one."""
     program = f"""
 import numpy as np

@@ -37,7 +37,7 @@ def test_one_text_gives_its_label_and_the_probability_of_each(cli: Cli, classifi
     assert float(no) + float(yes) == pytest.approx(1, abs=2e-6)
 
 
-def test_json_lines_hold_the_same(cli: Cli, classifier: Path) -> None:
+def test_json_lines_have_the_same_predictions(cli: Cli, classifier: Path) -> None:
     record = json.loads(cli("predict", classifier, "--text", "the sad bird", "--output-format", "jsonl").out)
     assert record["label"] == "no"
     assert set(record["probabilities"]) == {"no", "yes"}
@@ -96,25 +96,25 @@ def test_a_table_without_rows_is_an_error(cli: Cli, classifier: Path, tmp_path: 
     assert "no rows" in cli("predict", classifier, table).error_line
 
 
-def test_a_closed_standard_input_does_not_matter_to_a_file(classifier: Path, tables: Tables) -> None:
+def test_a_file_is_predicted_with_standard_input_closed(classifier: Path, tables: Tables) -> None:
     command = f"{sys.executable} -m bertsym predict {classifier} {tables.dev} <&-"
     result = subprocess.run(["bash", "-c", command], capture_output=True, check=False, timeout=120)
     assert (result.returncode, result.stderr) == (0, b"")
 
 
-def test_longer_texts_after_shorter_ones_are_no_matter_for_the_log(classifier: Path) -> None:
+def test_longer_texts_after_shorter_texts_print_nothing(classifier: Path) -> None:
     lines = b"the happy cat\n" * 1024 + b"the happy cat sat on the old red mat in the park\n" * 64
     result = bertsym("predict", classifier, stdin=lines)
     assert (result.returncode, result.stderr) == (0, b"")
 
 
-def test_standard_input_of_json_lines(classifier: Path) -> None:
+def test_json_lines_are_read_from_standard_input(classifier: Path) -> None:
     stdin = b'{"text": "the happy cat"}\n{"text": "the sad cat"}\n'
     result = bertsym("predict", classifier, "--format", "jsonl", "--output-format", "jsonl", stdin=stdin)
     assert [json.loads(line)["label"] for line in result.stdout.splitlines()] == ["yes", "no"]
 
 
-def test_rows_before_a_bad_one_are_printed_and_the_bad_one_is_named(classifier: Path) -> None:
+def test_rows_before_a_bad_row_are_printed_and_the_bad_row_is_named(classifier: Path) -> None:
     good = b"the happy cat\n" * 1024
     result = bertsym("predict", classifier, stdin=good + b"\xff\xfe\n")
     assert result.returncode == 1
@@ -145,7 +145,7 @@ def reading(classifier: Path, stdin: bytes) -> Iterator[Reading]:
             process.kill()
 
 
-def test_a_bad_row_ends_it_though_more_may_come(classifier: Path) -> None:
+def test_a_bad_row_ends_a_stream_that_is_still_open(classifier: Path) -> None:
     with reading(classifier, b"the happy cat\n" * 1023 + b"\xff\n") as (process, printed, said):
         assert process.wait(60) == 1
         assert printed.read().count(b"\n") == 1024
@@ -157,7 +157,7 @@ def test_a_bad_row_ends_it_though_more_may_come(classifier: Path) -> None:
     ("number", "code", "last"),
     [(signal.SIGINT, 130, b"Error: interrupted"), (signal.SIGTERM, 143, b"Error: stopped by SIGTERM")],
 )
-def test_a_signal_ends_it_while_it_waits_for_rows(
+def test_a_signal_ends_predict_while_it_waits_for_rows(
     classifier: Path, number: signal.Signals, code: int, last: bytes
 ) -> None:
     with reading(classifier, b"the happy cat\n" * 1024) as (process, printed, said):
@@ -167,7 +167,7 @@ def test_a_signal_ends_it_while_it_waits_for_rows(
         assert said.read().split(b"\n")[-2:] == [last, b""]
 
 
-def test_a_reader_that_stops_early_gets_no_complaint(classifier: Path) -> None:
+def test_a_closed_output_pipe_prints_no_error(classifier: Path) -> None:
     command = f"{sys.executable} -m bertsym predict {classifier} | head -n 1"
     result = subprocess.run(
         ["bash", "-c", command], input=b"the happy cat\n" * 5000, capture_output=True, check=False, timeout=120
@@ -176,7 +176,7 @@ def test_a_reader_that_stops_early_gets_no_complaint(classifier: Path) -> None:
     assert result.stderr == b""
 
 
-def test_streams_are_read_as_they_come(classifier: Path) -> None:
+def test_a_stream_is_predicted_while_it_is_written(classifier: Path) -> None:
     """More rows than are held at a time, through the library."""
     stream = io.BytesIO(b"the happy cat\nthe sad cat\n" * 1100)
     labels = [prediction.label for prediction in Classifier(classifier).predict_table(stream)]

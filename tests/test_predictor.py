@@ -110,7 +110,7 @@ def test_other_forms_compute_equal_outputs(tiny_hf: Path, tmp_path: Path, form: 
     np.testing.assert_allclose(MXNetPredictor.from_bundle(bundle)(rows), expected(rows, "cls"), atol=1e-5)
 
 
-def test_a_bert_of_one_layer_is_all_last_layer(tmp_path: Path) -> None:
+def test_a_bert_of_one_layer_is_predicted(tmp_path: Path) -> None:
     weights = hugging_face_weights(num_hidden_layers=1)
     folder = write_hugging_face(tmp_path / "hf", weights, num_hidden_layers=1)
     bundle = export(f"hf:{folder}", tmp_path / "x").bundle
@@ -151,7 +151,9 @@ def test_the_step_of_padded_lengths_grows_with_the_length(longest: int, length: 
     assert inference_length(longest, longest) == longest
 
 
-def test_few_graphs_are_bound_and_those_used_last_are_kept(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limited_number_of_graphs_is_bound_and_the_last_used_are_kept(
+    classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(executors, "_MAX_GRAPHS", 3)
     mine = predictor(classifier)
     rows = features(MANY)
@@ -163,7 +165,7 @@ def test_few_graphs_are_bound_and_those_used_last_are_kept(classifier: Path, mon
 
 
 @pytest.mark.parametrize("graphs", [2, 3])
-def test_texts_of_any_length_one_by_one_need_no_graph_to_be_bound_again(
+def test_single_texts_of_any_length_bind_no_graph_again(
     classifier: Path, monkeypatch: pytest.MonkeyPatch, graphs: int
 ) -> None:
     monkeypatch.setattr(executors, "_MAX_GRAPHS", graphs)
@@ -184,7 +186,9 @@ def test_large_models_keep_fewer_graphs(classifier: Path, monkeypatch: pytest.Mo
     assert predictor(classifier)._executors[0].capacity < executors._MAX_GRAPHS
 
 
-def test_tables_are_not_counted_since_no_graph_copies_them(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedding_tables_do_not_count_towards_the_limit_of_graphs(
+    classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     params = Bundle.open(classifier).params()
     tables = sum(params[name].nbytes for name in params if "embedding0_weight" in name)
     products = sum(params[name].nbytes for name in params) - tables
@@ -286,7 +290,7 @@ def test_rows_read_ahead_keep_their_order_and_errors_their_place() -> None:
     assert list(prefetch([])) == []
 
 
-def test_the_next_is_made_while_one_is_used() -> None:
+def test_the_next_item_is_produced_while_one_is_used() -> None:
     made = [threading.Event() for _ in range(3)]
 
     def values() -> Iterator[int]:

@@ -113,7 +113,7 @@ def test_evaluate_finds_the_metrics_that_were_printed(quantized: QuantizeResult,
     assert quantized.float32.agreement == 1.0
 
 
-def test_it_answers_nearly_as_the_original_and_not_exactly(
+def test_int8_predictions_are_close_to_those_of_float32_but_not_equal(
     quantized: QuantizeResult, classifier: Path, tables: Tables
 ) -> None:
     texts = [line.split("\t")[1] for line in tables.dev.read_text().splitlines()[1:]]
@@ -168,7 +168,7 @@ def test_the_output_of_each_length_does_not_depend_on_other_lengths(
 # Layers that stay float32
 
 
-def test_of_the_layers_as_few_as_possible_stay_float32() -> None:
+def test_as_few_layers_as_possible_stay_float32() -> None:
     layers = [f"layer {i}" for i in range(10)]
     for needed in range(1, 10):
         asked: list[int] = []
@@ -239,7 +239,7 @@ def test_naive_ranges_are_the_extremes_and_entropy_cuts_off_rare_elements() -> N
     assert positive.range()[0] == 0.0
 
 
-def test_entropy_makes_a_model_that_answers_too(cli: Cli, classifier: Path, tables: Tables, tmp_path: Path) -> None:
+def test_entropy_calibration_writes_a_working_model(cli: Cli, classifier: Path, tables: Tables, tmp_path: Path) -> None:
     result = cli(
         *("quantize", classifier, tmp_path / "q", "--calibrate", tables.dev),
         *("--calibration", "entropy", "--rows", 8, "--max-drop", 0.2),

@@ -49,13 +49,17 @@ def check(build: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("erf", [False, True])
 @pytest.mark.parametrize("name", [*FORMS, *RUN_ONLY])
-def test_every_output_in_every_form(name: str, erf: bool, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_output_in_every_form_is_recorded_as_mxnet_writes_it(
+    name: str, erf: bool, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     check(lambda: record_output(CONFIG, output, Form(name, erf)), monkeypatch)
 
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("task", FINISHED_HEADS)
-def test_every_finished_head(name: str, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_finished_head_is_recorded_as_mxnet_writes_it(
+    name: str, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     check(lambda: record_finished(CONFIG, task, 3, 0.1, Form(name)), monkeypatch)
 
 
@@ -69,7 +73,7 @@ def test_every_finished_head(name: str, task: str, monkeypatch: pytest.MonkeyPat
     ],
     ids=["token ids alone", "biases in turn", "another name"],
 )
-def test_every_kind_of_encoder_and_outputs_of_layers(
+def test_encoders_of_any_size_and_outputs_of_layers_are_recorded_as_mxnet_writes_them(
     name: str, spec: EncoderSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(lambda: record_encoder(spec, Form(name), [0, 2, 1]), monkeypatch)

@@ -103,7 +103,7 @@ def test_a_picked_tensor_becomes_an_input_with_a_name_of_its_own(twice: Path, tm
     assert names_of(tmp_path / "part") == ["net_drop_fwd", "net_dense_fwd", "net_dense_relu_fwd", "net_drop_fwd"]
 
 
-def test_two_outputs_of_one_name_have_their_own_shapes_and_values(twice: Path, tmp_path: Path) -> None:
+def test_two_outputs_of_one_name_have_their_own_shapes_and_elements(twice: Path, tmp_path: Path) -> None:
     graph = SymbolGraph.load(f"{twice}-symbol.json")
     graph.add("expand_dims", "expanded", [graph.node("net_drop_fwd#1")], {"axis": "2"})
     graph.set_outputs([graph.node("expanded"), graph.node("net_drop_fwd#2")])

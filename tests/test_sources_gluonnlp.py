@@ -120,9 +120,7 @@ def test_an_export_of_hybrid_block_is_read(tmp_path: Path, vocab: Path, expected
     assert_same_weights(load(path, vocab), expected)
 
 
-def test_the_counters_of_a_second_model_in_the_process_do_not_matter(
-    tmp_path: Path, vocab: Path, expected: Pretrained
-) -> None:
+def test_names_with_the_counters_of_a_second_model_are_read(tmp_path: Path, vocab: Path, expected: Pretrained) -> None:
     with mx.name.NameManager():
         gluonnlp_net(prefixes=False)
         path = export_net(gluonnlp_net(prefixes=False), tmp_path / "second")
@@ -194,7 +192,7 @@ def test_the_parameters_of_a_bundle_are_a_source_that_gives_the_same_bundle(
         assert (tmp_path / f"again-{name}").read_bytes() == Path(f"{bundles['pooled']}-{name}").read_bytes()
 
 
-def test_lower_casing_is_as_the_vocabulary_looks_unless_given(tmp_path: Path, vocab: Path) -> None:
+def test_lower_casing_follows_the_vocabulary_unless_given(tmp_path: Path, vocab: Path) -> None:
     gluonnlp_net().save_parameters(str(tmp_path / "net.params"))
     assert load(tmp_path / "net.params", vocab).tokenizer.lower_case is True
     assert load(tmp_path / "net.params", vocab, lower_case=False).tokenizer.lower_case is False
@@ -235,7 +233,7 @@ def test_the_number_of_heads_must_be_given_where_it_is_not_known(export: Export,
     assert "2 layers of 32 units" in line
 
 
-def test_the_number_of_heads_that_is_known_is_gluonnlps() -> None:
+def test_known_numbers_of_heads_are_those_of_gluonnlps_zoo() -> None:
     hparams = [nlp.model.bert.bert_hparams[name] for name in MODELS]
     assert {(entry["num_layers"], entry["units"]): entry["num_heads"] for entry in hparams} == _ZOO_HEADS
 
@@ -267,7 +265,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(
     assert words in line
 
 
-def test_of_a_token_that_occurs_twice_the_last_line_counts(saved: Path, vocab: Path) -> None:
+def test_the_last_line_of_a_repeated_token_counts(saved: Path, vocab: Path) -> None:
     vocab.write_text("\n".join([*VOCABULARY[:-1], "cat"]) + "\n")
     first = VOCABULARY.index("cat")
     (note,) = load(saved, vocab).notes
@@ -373,7 +371,9 @@ def test_an_unknown_random_model_is_a_one_line_error(cli: Cli, tmp_path: Path, n
 
 
 @pytest.mark.parametrize("source", ["", "bert", "hf:", "zoo:bert", ":x"])
-def test_an_unknown_kind_of_source_lists_the_known_ones(cli: Cli, tmp_path: Path, source: str) -> None:
+def test_an_unknown_kind_of_source_is_an_error_that_lists_the_known_kinds(
+    cli: Cli, tmp_path: Path, source: str
+) -> None:
     line = refusal(cli("export", source, tmp_path / "out" / "base"), tmp_path / "out", code=2)
     for kind in ("gluonnlp:", "hf:", "params:", "random:"):
         assert kind in line
@@ -414,7 +414,7 @@ def test_every_dataset_of_the_zoo_has_a_vocabulary_in_gluonnlp() -> None:
 
 
 @pytest.mark.parametrize("name", ["bert_12_768_12", "bert_12_768_12/", "bert_24_1024_16/wiki_cn_cased", "x/y/z"])
-def test_an_unknown_name_lists_the_known_ones(cli: Cli, tmp_path: Path, name: str) -> None:
+def test_an_unknown_name_is_an_error_that_lists_the_known_names(cli: Cli, tmp_path: Path, name: str) -> None:
     line = refusal(cli("export", f"gluonnlp:{name}", tmp_path / "out" / "base"), tmp_path / "out", code=2)
     for model, datasets in ZOO.items():
         for dataset in datasets:
@@ -565,7 +565,7 @@ def test_a_failed_download_is_a_one_line_error(cli: Cli, repository: Repository,
     assert line.startswith(f"Error: gluonnlp:{repository.name}: gluonnlp can't load it (cache folder")
 
 
-def test_mxnets_download_is_left_as_it_was(repository: Repository) -> None:
+def test_mxnets_download_function_is_restored(repository: Repository) -> None:
     import mxnet.gluon.utils as gluon_utils
 
     before = gluon_utils.requests

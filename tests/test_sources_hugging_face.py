@@ -453,14 +453,14 @@ def test_a_wrong_shape_is_refused(cli: Cli, tmp_path: Path, shape: tuple[int, ..
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_refused(cli: Cli, tmp_path: Path, value: float) -> None:
+def test_elements_that_are_not_finite_are_refused(cli: Cli, tmp_path: Path, value: float) -> None:
     weights = hugging_face_weights()
     weights["encoder.layer.0.output.dense.weight"][3, 5] = value
     folder = write_hugging_face(tmp_path / "hf", weights)
     assert_refused(cli, folder, "", "encoder.layer.0.output.dense.weight", "not finite")
 
 
-def test_float64_values_that_float32_cannot_hold_are_refused(cli: Cli, tmp_path: Path) -> None:
+def test_float64_elements_beyond_the_range_of_float32_are_refused(cli: Cli, tmp_path: Path) -> None:
     changed = {**hugging_face_weights(), "pooler.dense.bias": np.full(32, 1e300)}
     folder = write_hugging_face(tmp_path / "hf", changed)
     assert_refused(cli, folder, "", "pooler.dense.bias", "not finite")
@@ -584,7 +584,7 @@ def test_a_vocabulary_longer_than_the_embedding_is_refused(cli: Cli, tmp_path: P
     assert_refused(cli, folder, "vocab.txt", f"{len(VOCABULARY) + 1} tokens", options=options)
 
 
-def test_of_a_token_that_occurs_twice_the_last_line_counts(cli: Cli, tmp_path: Path) -> None:
+def test_the_last_line_of_a_repeated_token_counts(cli: Cli, tmp_path: Path) -> None:
     folder = write_vocabulary(write_hugging_face(tmp_path / "hf"), [*VOCABULARY[:-1], "cat"])
     first, last = VOCABULARY.index("cat"), len(VOCABULARY) - 1
     result = cli("export", f"hf:{folder}", tmp_path / "base")

@@ -43,7 +43,7 @@ def locked(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.Te
 # An old head that locks the length
 
 
-def test_a_part_below_a_head_that_locks_the_length_takes_any_length(cli: Cli, locked: Path, tmp_path: Path) -> None:
+def test_the_part_upstream_of_a_head_of_fixed_length_takes_any_length(cli: Cli, locked: Path, tmp_path: Path) -> None:
     assert inspect(locked).classifiers[0].locked_length == 24
     done = cli("extract", locked, tmp_path / "part", "--output", "layer 1")
     assert "outputs: bertencoder0_transformer1_positionwiseffn0_layernorm0_fwd_output (batch, length, 32)" in done.out
@@ -52,7 +52,7 @@ def test_a_part_below_a_head_that_locks_the_length_takes_any_length(cli: Cli, lo
     assert shape == (3, 11, 32)
 
 
-def test_a_new_head_on_cls_takes_the_lock_away_and_is_a_bert_again(cli: Cli, locked: Path, tmp_path: Path) -> None:
+def test_a_new_head_on_cls_frees_the_length_and_gives_a_bert_bundle(cli: Cli, locked: Path, tmp_path: Path) -> None:
     out = tmp_path / "unlocked"
     done = cli("graft", locked, out, "--at", "sequence", "--cls-slice", "--num-classes", 5)
     assert (done.code, done.err) == (0, "")
@@ -76,12 +76,12 @@ def test_a_bert_of_the_first_layers_can_be_fine_tuned(
     assert cli("finetune", base, *train, tmp_path / "tuned").code == 0
 
 
-def test_the_embeddings_have_a_name_too(classifier: Path, tmp_path: Path) -> None:
+def test_the_embeddings_can_be_extracted_by_name(classifier: Path, tmp_path: Path) -> None:
     bundle = extract(classifier, tmp_path / "embeddings", ["embeddings"]).bundle
     assert bundle.signature.to_json()["outputs"][0]["name"] == "bertencoder0_layernorm0_fwd_output"
 
 
-def test_a_head_on_a_layer_that_runs_time_major_gets_the_axes_exchanged(cli: Cli, tmp_path: Path) -> None:
+def test_the_output_of_a_time_major_layer_is_transposed_for_its_head(cli: Cli, tmp_path: Path) -> None:
     """GluonNLP 0.10 runs its layers as (T, N, U)."""
     old, out = gluonnlp_checkpoint(tmp_path, "classifier"), tmp_path / "tagger"
     done = cli("graft", old, out, "--at", "layer 1", "--head", "tagging", "--num-classes", 3)
@@ -115,7 +115,7 @@ def trained(bundles: dict[str, Path], cli: Cli, tmp_path: Path) -> tuple[Path, P
     return out, tmp_path / "trained-0003.params"
 
 
-def test_parameters_that_were_trained_elsewhere_make_a_classifier(
+def test_parameters_trained_in_mxnet_make_a_trained_classifier(
     cli: Cli, trained: tuple[Path, Path], tmp_path: Path
 ) -> None:
     grafted, params = trained
@@ -142,7 +142,7 @@ def test_parameters_of_another_model_are_refused(
     assert not (tmp_path / "model-symbol.json").exists()
 
 
-def test_the_file_of_an_epoch_stands_for_the_checkpoint(cli: Cli, trained: tuple[Path, Path]) -> None:
+def test_a_params_file_of_an_epoch_names_the_checkpoint(cli: Cli, trained: tuple[Path, Path]) -> None:
     grafted, params = trained
     facts = inspect(params)
     assert (facts.params, facts.symbol) == (str(params), str(params.with_name("trained-symbol.json")))

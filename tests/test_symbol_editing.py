@@ -406,7 +406,7 @@ def test_an_edit_that_would_corrupt_the_graph_is_refused(edit: Edit, why: str) -
         ("parts", -1, r"^there is no parts:-1: the outputs of parts are 0 to 1$"),
     ],
 )
-def test_an_output_that_is_not_there_is_refused(
+def test_an_unknown_output_is_refused(
     edit: Callable[[SymbolGraph, Output], object], name: str | None, index: int, why: str
 ) -> None:
     graph, other = small(), small()

@@ -129,7 +129,7 @@ def test_a_file_that_is_not_json_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("document", [[], 3, None, "text", {}, {"nodes": {}}, {"nodes": None}, {"heads": [[0, 0, 0]]}])
-def test_another_json_is_refused(document: object) -> None:
+def test_json_of_another_kind_is_refused(document: object) -> None:
     assert refused(json.dumps(document)) == "not an MXNet symbol, there is no list of nodes"
 
 

@@ -125,7 +125,7 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize("text", ACCEPTED.values(), ids=list(ACCEPTED))
-def test_of_an_accepted_file_mxnet_loads_the_graph_that_was_parsed(text: str) -> None:
+def test_mxnet_loads_an_accepted_file_as_the_graph_that_was_parsed(text: str) -> None:
     ours = SymbolGraph.parse(text).to_json()
     assert facts(mxnet_json(ours)) == facts(text)
     try:

@@ -333,7 +333,7 @@ def test_characters_that_others_escape_can_be_read_by_mxnet_afterwards() -> None
     assert_equal(compute(SymbolGraph.parse(text).to_json(), values), compute(json.dumps(normalised()), values))
 
 
-def test_half_a_character_is_refused() -> None:
+def test_a_lone_surrogate_in_a_name_is_refused() -> None:
     document = normalised()
     document["nodes"][5]["name"] = "\ud83d"
     with pytest.raises(ModelError, match=r"^symbol: a string has a lone surrogate"):

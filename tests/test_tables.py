@@ -139,7 +139,7 @@ def test_a_missing_column_is_reported_with_the_existing_columns(tmp_path: Path) 
     assert error_of(path, columns("body")) == ": no column 'body' (the columns are 'id', 'label')"
 
 
-def test_a_name_means_nothing_without_a_header(tmp_path: Path) -> None:
+def test_a_column_name_without_a_header_is_an_error(tmp_path: Path) -> None:
     path = written(tmp_path, "t.tsv", "a\tyes\n")
     message = error_of(path, TableFormat(header=False, columns=Columns("text", None, "2")))
     assert message == ": no column 'text' (the columns are 2, without a header)"
@@ -176,17 +176,17 @@ def test_a_second_text_is_not_guessed_beside_a_text_that_was_given(tmp_path: Pat
     assert rows_of(path, columns("sentence2")) == [Row(2, "b", None, "yes")]
 
 
-def test_which_column_is_the_text_is_asked_with_the_columns(tmp_path: Path) -> None:
+def test_an_unknown_text_column_is_an_error_that_lists_the_columns(tmp_path: Path) -> None:
     path = written(tmp_path, "t.tsv", "body\tlabel\na\tyes\n")
     assert error_of(path) == ": which column is the text? Give --text-column (the columns are 'body', 'label')"
 
 
-def test_which_column_is_the_label_is_asked_with_the_columns(tmp_path: Path) -> None:
+def test_an_unknown_label_column_is_an_error_that_lists_the_columns(tmp_path: Path) -> None:
     path = written(tmp_path, "t.csv", "text,kind\na,yes\n")
     assert error_of(path) == ": which column is the label? Give --label-column (the columns are 'text', 'kind')"
 
 
-def test_which_column_is_the_text_is_asked_without_a_header_too(tmp_path: Path) -> None:
+def test_an_unknown_text_column_without_a_header_is_an_error(tmp_path: Path) -> None:
     path = written(tmp_path, "t.tsv", "a\tyes\n")
     assert error_of(path, TableFormat(header=False)) == (
         ": which column is the text? Give --text-column (there is no header)"

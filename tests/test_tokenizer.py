@@ -211,7 +211,7 @@ def test_a_long_text_keeps_its_beginning() -> None:
     assert example.truncated
 
 
-def test_a_text_that_just_fits_is_not_truncated() -> None:
+def test_a_text_of_exactly_the_maximum_length_is_not_truncated() -> None:
     example = encoded(" ".join(WORDS[:4]), max_length=6)
     assert (len(example.token_ids), example.truncated) == (6, False)
 
@@ -247,7 +247,7 @@ def test_truncated_pairs_are_as_long_as_they_may_be_and_balanced() -> None:
                 assert kept[1] == second or kept[1] >= kept[0] - 1
 
 
-def test_of_two_equally_long_texts_the_second_is_shortened_as_in_google_s_bert_and_gluonnlp(
+def test_the_second_of_two_equally_long_texts_is_truncated_as_in_google_s_bert_and_gluonnlp(
     gluonnlp_vocabulary: Any,
 ) -> None:
     for max_length in range(5, 16):
@@ -279,7 +279,7 @@ def test_a_length_without_space_for_a_token_of_each_text_is_an_error(max_length:
 CASED = Vocabulary((*VOCABULARY, "Café", "Cafe", "café", "cafe", "中文", "中", "文"))
 
 
-def test_a_cased_vocabulary_keeps_accents_where_gluonnlp_strips_them_all_the_same() -> None:
+def test_a_cased_vocabulary_keeps_accents_which_gluonnlp_strips() -> None:
     """Google's cased models were trained with accents; GluonNLP's ``lower=False`` still strips them."""
     example = encoded("Café", vocabulary=CASED, lower_case=False)
     assert tokens(example, CASED)[1:-1] == ["Café"]

@@ -121,7 +121,9 @@ def test_parameters_of_another_file_are_trained_where_they_differ(
     assert trained(cli, edited) == (changed == "head", changed == "encoder")
 
 
-def test_of_files_that_are_not_a_bundle_it_is_unknown(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_whether_files_without_a_bundle_are_trained_is_unknown(
+    cli: Cli, bundles: dict[str, Path], tmp_path: Path
+) -> None:
     for name in ("symbol.json", "0000.params"):
         shutil.copy(f"{bundles['cls']}-{name}", tmp_path / f"files-{name}")
     part = run(cli, "extract", tmp_path / "files", tmp_path / "part", "--output", "cls")

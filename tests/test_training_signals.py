@@ -100,8 +100,8 @@ def test_a_run_continues_if_its_output_cannot_be_written(run: Run, ends: str) ->
 def test_a_run_continues_if_its_log_cannot_be_written(cli: Callable[..., Result], run: Run) -> None:
     done = cli(*run.arguments, "--epochs", 1, "--max-length", 24, "--log-json", "/dev/full", "--force")
     assert done.code == 0
-    said = "/dev/full: cannot write the log: No space left on device; training continues without it"
-    assert done.err.splitlines().count(said) == 1
+    message = "/dev/full: cannot write the log: No space left on device; training continues without it"
+    assert done.err.splitlines().count(message) == 1
 
 
 def test_a_run_under_nohup_ignores_sighup(run: Run) -> None:
@@ -123,10 +123,10 @@ def test_the_command_line_prints_how_to_resume(run: Run, number: signal.Signals,
     assert process.returncode == code
     assert "Traceback" not in rest
     assert [path.name for path in run.folder.iterdir()] == ["x-checkpoints"]
-    said = rest.splitlines()[-1]
+    message = rest.splitlines()[-1]
     (kept,) = checkpoints(run.out)
     step = kept.rpartition("-")[2]
-    assert said == (
+    assert message == (
         f"Error: stopped by {number.name} after step {step} of 1800; newest checkpoint: {run.out}-checkpoints/{kept}; "
         f"resume with: {shlex.join(['bertsym', *run.arguments, *options, '--resume'])}"
     )
@@ -142,8 +142,8 @@ def test_a_run_that_is_interrupted_at_its_end_prints_how_to_resume(
     result = cli(*run.arguments, "--epochs", 1)
     again = shlex.join(["bertsym", *run.arguments, "--epochs", "1", "--resume"])
     assert result.code == 130
-    said = [f"kept: {run.out}-checkpoints; resume with: {again}", "", "Error: interrupted"]
-    assert result.err.splitlines()[-3:] == said
+    last = [f"kept: {run.out}-checkpoints; resume with: {again}", "", "Error: interrupted"]
+    assert result.err.splitlines()[-3:] == last
 
 
 def test_many_signals_are_handled_like_one(run: Run) -> None:

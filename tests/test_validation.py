@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from foreign import random_weight, some_graph
 from symbol_values import FILES, label
+from third_party import random_weight, some_graph
 
 from bertsym import ModelError, SymbolGraph, UsageError, allowing
 from bertsym.encoders.catalogue import OPERATORS

@@ -52,8 +52,8 @@ def test_a_symbol_that_loads_below_its_minimum_fails() -> None:
 
 
 def test_a_refusal_must_name_what_is_missing() -> None:
-    said = "Invalid Input: 'gelu', valid values are: {'elu', 'leaky'}, in operator LeakyReLU(name=\"gelu0\")"
-    assert cell("1.4.1", "outputs", refused=said) == table.Cell("refused: gelu")
+    message = "Invalid Input: 'gelu', valid values are: {'elu', 'leaky'}, in operator LeakyReLU(name=\"gelu0\")"
+    assert cell("1.4.1", "outputs", refused=message) == table.Cell("refused: gelu")
     other = cell("1.4.1", "outputs", refused="Operator softmax_gelus is not registered")
     assert other.failed
     assert "for another reason than gelu" in other.text
@@ -90,7 +90,7 @@ def test_no_fault_is_excused_in_the_target_mxnet() -> None:
     assert not cell("1.7.0", "outputs", target="1.5", outputs=4e-4).failed
 
 
-def test_a_square_shows_its_worst_cell_and_the_verdict_counts_the_squares() -> None:
+def test_a_table_cell_shows_its_worst_run_and_the_verdict_counts_the_cells() -> None:
     small, large = table.Cell("1.0e-07"), table.Cell("9.0e-08")
     failed = table.Cell("FAILED: crashed", failed=True)
     assert table.worst([large, small]) == small
@@ -128,11 +128,11 @@ def test_a_crash_is_reported_and_the_next_job_runs(bundles: dict[str, Path], tmp
 
 
 def test_the_imported_mxnet_must_be_the_requested_one(tmp_path: Path) -> None:
-    said = {"mxnet": "1.5.1", "library": str(tmp_path / "mxnet" / "libmxnet.so")}
-    grid.check_library("1.5.1.post0", tmp_path, said)
+    report = {"mxnet": "1.5.1", "library": str(tmp_path / "mxnet" / "libmxnet.so")}
+    grid.check_library("1.5.1.post0", tmp_path, report)
     for version, folder in (("1.4.1", tmp_path), ("1.5.1.post0", tmp_path / "other")):
         with pytest.raises(grid.GridError, match=r"was requested, but 1\.5\.1 of"):
-            grid.check_library(version, folder, said)
+            grid.check_library(version, folder, report)
 
 
 def test_a_failed_download_of_a_wheel_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

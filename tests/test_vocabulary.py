@@ -154,7 +154,7 @@ def test_a_file_that_is_not_utf_8_is_refused_with_the_place(tmp_path: Path) -> N
     ],
     ids=["cut", "deep", "list", "no tokens", "text", "number"],
 )
-def test_another_json_is_refused(tmp_path: Path, content: str, why: str) -> None:
+def test_json_of_another_kind_is_refused(tmp_path: Path, content: str, why: str) -> None:
     path = tmp_path / "vocab.json"
     path.write_text(content)
     assert error_of(path).startswith(why)
@@ -171,7 +171,7 @@ def test_a_missing_file_is_a_one_line_error(tmp_path: Path) -> None:
     ("more", "cased"),
     [((), False), (("Cat",), True), (("##S",), True), (("É",), True), (("[X]", "中", "1", "ß"), False)],
 )
-def test_a_capital_letter_outside_of_brackets_makes_a_vocabulary_cased(more: tuple[str, ...], cased: bool) -> None:
+def test_a_vocabulary_with_a_capital_letter_outside_of_brackets_is_cased(more: tuple[str, ...], cased: bool) -> None:
     assert vocabulary(*more).looks_cased is cased
 
 

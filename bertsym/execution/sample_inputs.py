@@ -94,8 +94,8 @@ def _sample(
         values = np.maximum(1, length - np.arange(batch) * (length // 3))
     else:
         node = model.graph.variable(name)
-        told = sizes_of(input_axes(model).get(name, ("?",)), _BATCH, _LENGTH)
-        shape = shapes.get(name) or declared_sizes(node.attrs, "__shape__") or told
+        known = sizes_of(input_axes(model).get(name, ("?",)), _BATCH, _LENGTH)
+        shape = shapes.get(name) or declared_sizes(node.attrs, "__shape__") or known
         if shape is None:
             raise UnknownShapeError(f"the shape of {name} is unknown: give it with --shape {name}=2,3,...")
         if _is_index(model.graph, node):

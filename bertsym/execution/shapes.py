@@ -107,8 +107,10 @@ def input_axes(model: Model) -> dict[str, Axes]:
     """The shapes of a BERT's inputs, or of a part of one as its signature lists them, by name."""
     encoder = model.encoder
     if encoder is None:
-        told = {output.node.name: axes for output, axes in model.signature_axes.items() if output.node.is_variable}
-        return {**told, **model.known_axes}
+        from_signature = {
+            output.node.name: axes for output, axes in model.signature_axes.items() if output.node.is_variable
+        }
+        return {**from_signature, **model.known_axes}
     axes = {name: (BATCH, LENGTH) for name in (encoder.token_ids, encoder.token_types) if name}
     return {**axes, encoder.valid_length: (BATCH,)} if encoder.valid_length else {**axes}
 

@@ -147,9 +147,9 @@ def _samples(model: Model, shapes: Mapping[str, Shape] | None) -> list[dict[str,
         known = {name: size for name, size in sizes.items() if size is not None and name in model.inputs}
         for name in shapes or {}:
             if name in known:
-                told = ", ".join(map(str, axes[name]))
+                text = ", ".join(map(str, axes[name]))
                 raise UsageError(
-                    f"{model.name}: the graph implies the shape ({told}) of {name}: remove it from --shape"
+                    f"{model.name}: the graph implies the shape ({text}) of {name}: remove it from --shape"
                 )
         samples.append(sample_inputs(model, {**(shapes or {}), **known}, seed))
     return samples

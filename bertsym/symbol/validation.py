@@ -117,12 +117,12 @@ def check_params(graph: SymbolGraph, params: Parameters, where: str, *, finite: 
 
     MXNet's shape inference later checks the shapes that the graph does not imply.
     """
-    told = implied_shapes(graph)
+    implied = implied_shapes(graph)
     for name in graph.variables:
         info = params.infos.get(name)
         if info is None:
             continue
-        expected = told.get(name, ())
+        expected = implied.get(name, ())
         if expected and (
             len(expected) != len(info.shape) or any(size not in (0, real) for size, real in zip(expected, info.shape))
         ):

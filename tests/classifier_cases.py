@@ -169,8 +169,8 @@ def check(subject: Subject, report: ClassifierReport, *, exact: bool = True) -> 
     lengths = subject.lengths
     run = _Cut(subject, report)
     truth = run.positions()
-    said = "valid tokens" in sentence or "zeroed at padding" in sentence
-    valid = said or (kind in _ALL_TOKENS and truth[1] == set(range(lengths[1])))
+    reported = "valid tokens" in sentence or "zeroed at padding" in sentence
+    valid = reported or (kind in _ALL_TOKENS and truth[1] == set(range(lengths[1])))
     for found, length in zip(truth, lengths):
         assert found <= set(range(lengths[0]))
         if kind == "not_the_encoder":
@@ -181,7 +181,7 @@ def check(subject: Subject, report: ClassifierReport, *, exact: bool = True) -> 
             assert found == {length - 1}
         elif kind in _ALL_TOKENS:
             assert found >= set(range(length))
-            assert not said or found == set(range(length))
+            assert not reported or found == set(range(length))
         else:
             assert report.position is not None
             assert found == {report.position % lengths[0]}

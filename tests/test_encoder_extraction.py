@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from checkpoints import bundle_bytes, gluonnlp_checkpoint
 from conftest import Result
-from foreign import CONFIG, Change, checkpoint, save, some_graph
 from refusals import refusal
 from symbol_values import SYMBOLS
+from third_party import CONFIG, Change, checkpoint, save, some_graph
 
 from bertsym import BertConfig, lower
 from bertsym.analysis.encoder_detection import require_encoder
@@ -47,7 +47,7 @@ def test_a_spec_without_dropout_adds_no_dropout() -> None:
     assert match_with_shapes(some_graph(config=config)).config == config
 
 
-def test_names_are_those_of_the_graph() -> None:
+def test_the_specification_has_the_names_of_the_graph() -> None:
     graph = some_graph()
     graph.rename({node.name: f"n{i}" for i, node in enumerate(graph.nodes)})
     spec = match_with_shapes(graph)
@@ -271,7 +271,9 @@ def shift_positions(graph: SymbolGraph) -> None:
         (shift_positions, "embeddings"),
     ],
 )
-def test_other_numbers_are_refused_at_the_first_layer(cli: Cli, tmp_path: Path, change: Change, first: str) -> None:
+def test_different_outputs_are_refused_naming_the_first_layer(
+    cli: Cli, tmp_path: Path, change: Change, first: str
+) -> None:
     old = checkpoint(tmp_path / "old", change, graph=some_graph("sequence"))
     line = refusal(cli("lower", old, tmp_path / "new"), tmp_path / "new-symbol.json")
     assert "the outputs of the new form differ" in line
@@ -304,7 +306,7 @@ def test_another_network_is_refused_at_its_beginning(cli: Cli, tmp_path: Path, n
     assert line == f"Error: {path}: no BERT: {why}"
 
 
-def test_the_parameters_are_needed(cli: Cli, tmp_path: Path) -> None:
+def test_missing_parameters_are_refused(cli: Cli, tmp_path: Path) -> None:
     old = checkpoint(tmp_path / "old")
     params = dict(ParamsFile(f"{old}-0000.params"))
     del params["bertencoder0_layernorm0_gamma"]
@@ -330,7 +332,7 @@ def test_a_shape_that_token_ids_cannot_have_is_refused(cli: Cli, tmp_path: Path)
     assert line.endswith("data0 can't have the shape (16,): token ids and types are (N, T), lengths (N,)")
 
 
-def test_a_rest_that_the_target_does_not_load_is_refused(cli: Cli, tmp_path: Path) -> None:
+def test_a_downstream_graph_that_the_target_does_not_load_is_refused(cli: Cli, tmp_path: Path) -> None:
     old = gluonnlp_checkpoint(tmp_path / "old", "pretraining")
     line = refusal(
         cli("lower", old, tmp_path / "new", "--target-mxnet", "1.4", "--shape", "data3=2,2"),
@@ -350,7 +352,7 @@ def test_a_refusal_leaves_the_old_bundle(cli: Cli, bundles: dict[str, Path], tmp
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
-def test_other_than_float32_is_refused(cli: Cli, tmp_path: Path, dtype: str) -> None:
+def test_parameters_other_than_float32_are_refused(cli: Cli, tmp_path: Path, dtype: str) -> None:
     old = checkpoint(tmp_path / "old", graph=some_graph())
     params = ParamsFile(f"{old}-0000.params")
     save(old, SymbolGraph.load(f"{old}-symbol.json"), {name: array.astype(dtype) for name, array in params.items()})

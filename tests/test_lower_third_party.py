@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from checkpoints import computed, gluonnlp_checkpoint
 from conftest import Result
-from foreign import CONFIG, checkpoint, random_weight, save, some_graph
 from symbol_values import BERTS, expected, label, values_for
+from third_party import CONFIG, checkpoint, random_weight, save, some_graph
 
 from bertsym import BertConfig, ModelSource, SymbolGraph, extract, lower
 from bertsym.analysis.encoder_detection import require_encoder
@@ -72,7 +72,7 @@ def test_berts_of_gluonnlp_compute_the_recorded_outputs(
     if (path.parent.name, path.name, target) in [
         (f"gluonnlp-{version}", "pretraining-symbol.json", "1.4") for version in ("0.9.2", "0.10.0")
     ]:
-        target = "1.6"  # the decoder takes an operator of 1.6, see test_matching
+        target = "1.6"  # the decoder takes an operator of 1.6, see test_encoder_extraction
     old = exactly(path, tmp_path)
     written = lower(ModelSource(old, shapes=shapes_of(path)), tmp_path / "new", form=form, target=target)
     assert written.verified
@@ -94,7 +94,7 @@ def test_berts_of_gluonnlp_compute_the_recorded_outputs(
             assert not any(node.attrs.get("act_type") == "gelu" for node in graphs[1].nodes)
 
 
-def test_there_are_symbols_to_try() -> None:
+def test_there_are_enough_symbols_of_gluonnlp() -> None:
     assert len(BERTS) > 35
 
 
@@ -142,7 +142,7 @@ def test_weights_that_were_fine_tuned_are_kept(tmp_path: Path) -> None:
     assert_close(computed(tmp_path / "new", inputs_of(path)), computed(old, inputs_of(path)))
 
 
-def test_the_file_of_an_epoch_and_arrays_that_nothing_reads(tmp_path: Path) -> None:
+def test_a_file_of_an_epoch_is_lowered_without_its_unread_arrays(tmp_path: Path) -> None:
     old = gluonnlp_checkpoint(tmp_path / "old", "sequence")
     Path(f"{old}-0000.params").rename(f"{old}-0003.params")
     bundle = lower(ModelSource(old, epoch=3), tmp_path / "new").bundle
@@ -173,7 +173,7 @@ def test_an_encoder_is_found_without_its_names(path: Path, form: str, tmp_path: 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("version", ["0.6.0", "0.8.3", "0.9.2", "0.10.0"])
-def test_layers_that_are_outputs_stay_so_under_their_names(form: str, version: str, tmp_path: Path) -> None:
+def test_layers_that_are_outputs_stay_outputs_under_their_names(form: str, version: str, tmp_path: Path) -> None:
     whole = gluonnlp_checkpoint(tmp_path / "whole", "sequence", version)
     words = SymbolGraph.load(f"{whole}-symbol.json").find("*word_embed_embedding0_fwd")[0].name
     extract(whole, tmp_path / "old", ["embeddings", "layer 0", "layer 1", words])
@@ -186,7 +186,7 @@ def test_layers_that_are_outputs_stay_so_under_their_names(form: str, version: s
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_time_major_mask_that_is_an_output_stays_so(form: str, tmp_path: Path) -> None:
+def test_a_time_major_mask_that_is_an_output_stays_an_output(form: str, tmp_path: Path) -> None:
     whole = gluonnlp_checkpoint(tmp_path / "whole", "sequence")
     extract(whole, tmp_path / "old", ["bertencoder0_sequencemask0"])
     lower(tmp_path / "old", tmp_path / "new", form=form)
@@ -214,7 +214,7 @@ def test_a_head_can_read_several_layers(form: str, version: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_names_that_the_rest_has_already_are_left_to_it(form: str, tmp_path: Path) -> None:
+def test_names_of_downstream_nodes_are_kept(form: str, tmp_path: Path) -> None:
     """A head whose operators, including its output, have the names of operators of the new encoder."""
     path = next(path for path in BERTS if label(path) == "gluonnlp-0.8.3/classifier-symbol")
     old = exactly(path, tmp_path)
@@ -252,7 +252,7 @@ def test_variables_keep_their_attributes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_weights_that_layers_share_are_shared_afterwards(form: str, tmp_path: Path) -> None:
+def test_weights_that_layers_share_stay_shared(form: str, tmp_path: Path) -> None:
     def share(graph: SymbolGraph) -> None:
         for name in graph.variables:
             if "transformer1" in name:
@@ -266,7 +266,7 @@ def test_weights_that_layers_share_are_shared_afterwards(form: str, tmp_path: Pa
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("changes", [{"num_layers": 1}, {"num_heads": 1}, {"num_heads": 8}, {"max_length": 5}])
-def test_every_size_is_taken(form: str, changes: dict[str, Any], tmp_path: Path) -> None:
+def test_encoders_of_any_size_are_lowered(form: str, changes: dict[str, Any], tmp_path: Path) -> None:
     sizes: dict[str, Any] = {"num_layers": 2, "units": 8, "hidden_size": 12, "num_heads": 2, "vocab_size": 60}
     config = BertConfig(**{**sizes, "max_length": 20, **changes})
     old = checkpoint(tmp_path / "old", graph=some_graph(config=config), config=config)
@@ -381,7 +381,7 @@ def test_the_command_prints_the_written_files(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["data0", "data1"])
-def test_they_are_compared_at_the_length_that_was_given(name: str, tmp_path: Path) -> None:
+def test_outputs_are_compared_at_the_given_length(name: str, tmp_path: Path) -> None:
     written = lower(ModelSource(checkpoint(tmp_path / "old"), shapes={name: (2, 9)}), tmp_path / "new")
     assert [check.name for check in written.checks] == ["cls at length 9"]
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from commands import BERTSYM
 from conftest import Result
-from foreign import checkpoint, save
 from refusals import refusal
+from third_party import checkpoint, save
 
 from bertsym import BertsymError, ModelError, SymbolGraph, open_model, trusting
 from bertsym.bundle import file_digest
@@ -41,7 +41,7 @@ def isolated(symbol: str, **arrays: np.ndarray[tuple[int, ...], np.dtype[np.floa
     return values[0]
 
 
-def test_the_values_are_those_of_this_process(tmp_path: Path) -> None:
+def test_the_sandbox_computes_the_same_elements(tmp_path: Path) -> None:
     model = open_model(checkpoint(tmp_path / "m"))
     assert not model.trusted
     assert model.params is not None
@@ -95,7 +95,7 @@ def test_errors_keep_their_class(tmp_path: Path) -> None:
     assert str(caught.value) == str(here.value)
 
 
-def test_several_threads_ask_one_after_the_other() -> None:
+def test_calls_of_several_threads_run_one_after_the_other() -> None:
     good = mx.sym.exp(mx.sym.var("x"), name="e").tojson()
     found: list[float] = []
 
@@ -168,7 +168,7 @@ def test_a_sandbox_that_fails_blames_no_file(program: str, reason: str, monkeypa
 # From the command line
 
 
-def test_a_graph_that_crashes_mxnet_is_a_one_line_error(cli: Cli, tmp_path: Path) -> None:
+def test_a_graph_that_crashes_mxnet_gives_a_one_line_error(cli: Cli, tmp_path: Path) -> None:
     """Indices far out of range, which no validator can find because the graph computes them from its inputs."""
     indices = mx.sym.broadcast_mul(mx.sym.var("y"), mx.sym.var("w_weight"), name="indices")
     graph = SymbolGraph.parse(mx.sym.scatter_nd(mx.sym.var("x"), indices, shape=(4,), name="scatter").tojson())
@@ -177,7 +177,7 @@ def test_a_graph_that_crashes_mxnet_is_a_one_line_error(cli: Cli, tmp_path: Path
     assert re.fullmatch(rf"Error: {prefix}: MXNet crashed on it \((exit code 255|SIG\w+)\): .* or hostile", said)
 
 
-def test_a_bundle_of_any_symbol_runs_apart_whatever_its_digests(cli: Cli, tmp_path: Path) -> None:
+def test_a_symbol_bundle_runs_in_the_sandbox_whatever_its_digests(cli: Cli, tmp_path: Path) -> None:
     """Digests prove that the files are intact, not who wrote them."""
     indices = mx.sym.broadcast_mul(mx.sym.var("y"), mx.sym.var("w_weight"), name="indices")
     graph = SymbolGraph.parse(mx.sym.scatter_nd(mx.sym.var("x"), indices, shape=(4,), name="scatter").tojson())

@@ -23,7 +23,7 @@ from bertsym.symbol.shape_inference import Shape, infer_tensor_shapes
 CONFIG = BertConfig(num_layers=2, units=8, hidden_size=12, num_heads=2, vocab_size=30, max_length=20)
 
 
-def check_alike(graph: SymbolGraph, known: dict[str, Shape]) -> None:
+def check_shapes_equal_mxnets(graph: SymbolGraph, known: dict[str, Shape]) -> None:
     """Each tensor has the shape that mxnet infers; outputs that nothing reads need none."""
     mine, theirs = infer_tensor_shapes(graph, known, "it"), tensor_shapes(graph, known, "it", trusted=True)
     assert {output: shape for output, shape in mine.items() if output in theirs} == theirs
@@ -42,14 +42,16 @@ def test_shapes_are_those_that_mxnet_infers(form: str, output: str, guarded: boo
         graphs += graft_onto_graph(graph, graph.outputs[0], "classification", 5, 0.1, CONFIG.units)[:2]
         known.update({"fc-finetune_weight": (5, 8), "fc-finetune_bias": (5,), "softmax_label": (3,)})
     for each in graphs:
-        check_alike(each, {name: shape for name, shape in known.items() if name in each.variables})
+        check_shapes_equal_mxnets(each, {name: shape for name, shape in known.items() if name in each.variables})
 
 
 @pytest.mark.parametrize("granularity", ["channel-wise", "tensor-wise"])
-def test_those_of_int8_layers_too(classifier: Path, tables: Tables, tmp_path: Path, granularity: str) -> None:
+def test_shapes_of_int8_layers_are_those_that_mxnet_infers(
+    classifier: Path, tables: Tables, tmp_path: Path, granularity: str
+) -> None:
     done = quantize(classifier, tmp_path / "m", tables.train, QuantizeOptions(granularity=granularity, max_drop=1.0))
     graph = SymbolGraph.load(done.bundle.path(SYMBOL))
-    check_alike(graph, {**done.bundle.params().shapes, **dict(input_shapes(3, 7))})
+    check_shapes_equal_mxnets(graph, {**done.bundle.params().shapes, **dict(input_shapes(3, 7))})
 
 
 def single(op: str, attrs: dict[str, str], shapes: Sequence[Shape]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from answering import ALL_NETS, CONFIG, LENGTH, NETS, UNITS, Net, ask, check, classified
+from classifier_cases import ALL_NETS, CONFIG, LENGTH, NETS, UNITS, Net, ask, check, classified
 
 from bertsym.analysis.formatting import classifier_sentence
 from bertsym.mxnet_runtime import mx
@@ -61,10 +61,10 @@ def test_a_masked_sum_over_the_count_is_the_mean_of_the_valid_tokens(net: str, w
 
 
 def test_a_mean_that_counts_padding_is_not_the_mean_of_valid_tokens() -> None:
-    for net, said in (("ours", "the mean over the tokens:"), ("ours, masked", "the tokens, zeroed at padding:")):
+    for net, sentence in (("ours", "the mean over the tokens:"), ("ours, masked", "the tokens, zeroed at padding:")):
         subject = ask(classified(mx.sym.mean(NETS[net]().sequence, axis=1)))
         assert subject.kind == "mean"
-        assert said in subject.sentence
+        assert sentence in subject.sentence
         check(subject, subject.report)
 
 
@@ -165,7 +165,7 @@ def test_a_tagger_reads_every_token_by_itself(net: str) -> None:
 
 
 @pytest.mark.parametrize("net", ALL_NETS)
-def test_question_answering_has_one_answer_for_both_of_its_outputs(net: str) -> None:
+def test_question_answering_has_one_report_for_both_outputs(net: str) -> None:
     scores = mx.sym.FullyConnected(ALL_NETS[net]().sequence, num_hidden=2, flatten=False, name="span")
     start, end = mx.sym.split(scores, num_outputs=2, axis=2, squeeze_axis=True, name="spans")
     subject = ask(mx.sym.Group([mx.sym.softmax(start), mx.sym.softmax(end)]))
@@ -219,7 +219,7 @@ def test_losses_and_functions_after_the_classifier_are_not_the_classifier(end: s
     check(subject, subject.report)
 
 
-def test_each_of_several_outputs_has_its_answer() -> None:
+def test_each_of_several_outputs_has_its_report() -> None:
     net = NETS["ours"]()
     mean = mx.sym.mean(net.sequence, axis=1, name="mean")
     subject = ask(mx.sym.Group([classified(first(net)), net.sequence, mean]))

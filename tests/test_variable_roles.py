@@ -54,7 +54,7 @@ def test_the_inputs_of_a_bert_are_found_with_and_without_its_parameters(path: Pa
 
 
 @pytest.mark.parametrize("path", FILES, ids=label)
-def test_the_auxiliary_states_are_mxnet_s(path: Path) -> None:
+def test_auxiliary_states_are_those_that_mxnet_lists(path: Path) -> None:
     symbol: Any = load(path.read_text())
     assert auxiliary_states(SymbolGraph.load(path)) == symbol.list_auxiliary_states()
 

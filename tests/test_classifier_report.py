@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from answering import ALL_NETS, LENGTH, NETS, UNITS, Net, ask, check, classified
+from classifier_cases import ALL_NETS, LENGTH, NETS, UNITS, Net, ask, check, classified
 
 from bertsym.mxnet_runtime import mx
 
@@ -140,7 +140,7 @@ STATIC: dict[str, tuple[Head, int | None]] = {
 
 
 @pytest.mark.parametrize("way", STATIC)
-def test_where_the_length_is_known_numbers_stand_for_it(way: str) -> None:
+def test_a_known_length_is_reported_as_a_number(way: str) -> None:
     head, position = STATIC[way]
     subject = ask(classified(head(ALL_NETS["static"]())))
     kind = {0: "cls", None: "whole_sequence"}.get(position, "position")
@@ -191,7 +191,7 @@ def test_sequence_last_is_the_last_valid_token(net: str) -> None:
         check(subject, subject.report)
 
 
-def test_several_tokens_are_a_part() -> None:
+def test_several_tokens_are_reported_as_a_subset_of_the_tokens() -> None:
     for begin, end in ((0, 3), (1, None), (0, -1), (0, 1 - LENGTH)):
         subject = ask(classified(mx.sym.slice_axis(NETS["ours"]().sequence, axis=1, begin=begin, end=end)))
         assert subject.kind == "some"
@@ -252,6 +252,6 @@ def test_layers_before_the_classifier_are_reported(net: str, way: str) -> None:
     head, kind, steps = BETWEEN[way]
     subject = ask(classified(head(ALL_NETS[net]())))
     assert (subject.kind, subject.report.position, subject.steps) == (kind, 0, steps)
-    said = "= the pooler, tanh(Dense) of [CLS]" if kind == "pooled" else f"{steps[0]} of [CLS], position 0"
-    assert said in subject.sentence
+    sentence = "= the pooler, tanh(Dense) of [CLS]" if kind == "pooled" else f"{steps[0]} of [CLS], position 0"
+    assert sentence in subject.sentence
     check(subject, subject.report)

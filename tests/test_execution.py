@@ -20,7 +20,7 @@ from bertsym.symbol.params import Array
 
 
 @pytest.mark.parametrize("act_type", ["relu", "tanh", "sigmoid"])
-def test_a_layer_and_its_activation_have_values_of_their_own(act_type: str) -> None:
+def test_a_layer_and_its_activation_have_their_own_elements(act_type: str) -> None:
     """Fused, mxnet gives the layer for both."""
     layer = mx.sym.FullyConnected(mx.sym.var("x"), num_hidden=4, name="layer")
     text = mx.sym.Activation(layer, act_type=act_type, name="act").tojson()
@@ -38,7 +38,7 @@ def test_a_layer_and_its_activation_have_values_of_their_own(act_type: str) -> N
 
 
 @pytest.mark.parametrize("name", ["gluonnlp-0.10.0/pooled-symbol", "mxnet-1.9.1/ssd", "mxnet-1.9.1/lstm"])
-def test_tensors_that_are_asked_for_together_are_those_that_are_asked_for_alone(name: str) -> None:
+def test_tensors_computed_together_equal_tensors_computed_one_by_one(name: str) -> None:
     path = next(path for path in FILES if label(path) == name)
     graph, values = SymbolGraph.load(path), values_for(path)
     inputs = {name: array for name, array in values.items() if name.startswith("data") or name == "label"}
@@ -88,7 +88,7 @@ def test_shapes_that_make_mxnet_access_out_of_bounds_are_refused(
         ("contrib.interleaved_matmul_encdec_valatt", {"heads": 2}, [(6, 2, 16), (4, 5, 6)]),
     ],
 )
-def test_shapes_that_fit_are_not(op: str, attrs: dict[str, object], shapes: list[tuple[int, ...]]) -> None:
+def test_shapes_within_bounds_are_not_refused(op: str, attrs: dict[str, object], shapes: list[tuple[int, ...]]) -> None:
     assert np.isfinite(value_of(op, attrs, shapes)).all()
 
 
