@@ -207,7 +207,9 @@ def _end(pretrained: Pretrained, options: ExportOptions) -> _End:
     config, head = pretrained.config, pretrained.head
     form = choose_form(options.form, options.target)
     if head is not None:
-        graph, train_graph = headed_graphs(config, head.task, head.reads, head.num_outputs, head.dropout, form)
+        graph, train_graph = headed_graphs(
+            config, head.task, head.reads, head.num_outputs, head.dropout, form, head.transform
+        )
         return _End(
             TRAINED_HEADS[head.task],
             graph,
@@ -241,11 +243,12 @@ def _content(source: str, pretrained: Pretrained, output: str, options: ExportOp
         max_length=config.max_length,
         tokenizer=dataclasses.replace(
             pretrained.tokenizer,
-            segments=config.token_type_vocab_size,
+            segments=config.segments,
             literal_special_tokens=pretrained.tokenizer.literal_special_tokens or options.literal_special_tokens,
         ),
         pad_id=pretrained.vocabulary.index("[PAD]"),
         special_tokens=pretrained.vocabulary.special_tokens,
+        family=config.family,
         task=end.task,
         class_names=end.class_names,
         label_inputs=(Tensor(LABEL_NAME, ("batch",)),) if end.train_graph is not None else (),

@@ -10,13 +10,13 @@ from typing import Any
 
 from bertsym.encoders.forms import TARGETS
 from bertsym.encoders.inputs import INPUTS, input_shapes
+from bertsym.families import BERT, FAMILIES
 from bertsym.json_reader import JsonValue
 from bertsym.text.tasks import Columns
 from bertsym.text.tokenizer import TokenizerOptions
 
 ROLES = ("pad", "unk", "cls", "sep", "mask")  #: roles of special tokens
 KINDS = ("encoder", "classifier", "logits")  #: kinds of a BERT; any other symbol has the kind ``symbol``
-FAMILY = "bert"  #: the only family of encoders so far
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Signature:
     pad_id: int
     special_tokens: Mapping[str, str]  #: role, one of ROLES -> token
     inputs: tuple[Tensor, ...] = field(default_factory=bert_inputs)  #: in the order of the arguments
-    family: str = FAMILY
+    family: str = BERT.name  #: a key of ``families.FAMILIES``
     task: str | None = None  #: kind of task of the head, such as ``classification``; None without a head
     dataset: str | None = None  #: known dataset that the head was trained on, such as ``mrpc``
     class_names: tuple[str, ...] = ()
@@ -128,7 +128,7 @@ class Signature:
         (output,) = document["outputs"].elements(1, 1)
         return cls(
             kind=document["kind"].choice(*KINDS),
-            family=document["family"].choice(FAMILY),
+            family=document["family"].choice(*FAMILIES),
             inputs=_read_tensors(document["inputs"]),
             output=document["encoder_output"].text(),
             output_name=output["name"].text(),

@@ -228,7 +228,7 @@ def test_an_unknown_token_type_is_refused(wrong: float) -> None:
 
 
 def test_a_length_beyond_the_position_table_is_refused() -> None:
-    with pytest.raises(DataError, match=r"^length 13 is outside the position table of 12 rows$"):
+    with pytest.raises(DataError, match=r"^length 13 is outside the 12 positions of the model$"):
         checked(length=13)
     with pytest.raises(DataError, match=r"^length 0 is outside"):
         checked(length=0)

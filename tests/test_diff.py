@@ -263,7 +263,7 @@ def test_inputs_are_checked_against_both_symbols(cli: Cli, bundles: dict[str, Pa
     arrays = {"data0": np.ones((1, 30)), "data1": np.zeros((1, 30)), "data2": np.array([30])}
     np.savez(tmp_path / "long.npz", **arrays)
     refused = refusal(cli("diff", bundles["sequence"], small, "--inputs", tmp_path / "long.npz"))
-    assert f"{small}: length 30 is outside the position table of 24 rows" in refused
+    assert f"{small}: length 30 is outside the 24 positions of the model" in refused
     arrays = {"data0": rng.integers(50, 53, size=(1, 9)), "data1": np.zeros((1, 9)), "data2": np.array([9])}
     np.savez(tmp_path / "words.npz", **arrays)
     refused = refusal(cli("diff", bundles["sequence"], small, "--inputs", tmp_path / "words.npz"))

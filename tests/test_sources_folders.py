@@ -236,7 +236,7 @@ def test_a_bert_without_model_type_is_known_by_other_evidence(
 @pytest.mark.parametrize(
     ("prefix", "changes"),
     [
-        ("", {"architectures": ["RobertaModel"]}),
+        ("", {"architectures": ["GPT2Model"]}),
         ("roberta.", {}),
         ("", {"type_vocab_size": 1}),
         ("", {"pad_token_id": 1}),

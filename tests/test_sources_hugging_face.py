@@ -344,7 +344,7 @@ def assert_refused(cli: Cli, folder: Path, file: str, *words: str, options: tupl
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("model_type", "roberta", ['model_type: "roberta" is not one of "bert"']),
+        ("model_type", "gpt2", ['model_type: "gpt2" is not one of "bert", "roberta", "xlm-roberta"', '"distilbert"']),
         ("hidden_act", "swish", ['hidden_act: "swish" is not one of "gelu", "relu", "gelu_new", "gelu_pytorch_tanh"']),
         ("position_embedding_type", "relative_key", ['position_embedding_type: "relative_key"']),
         ("is_decoder", True, ["is_decoder: true"]),

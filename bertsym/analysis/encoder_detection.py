@@ -15,10 +15,11 @@ from bertsym.analysis.input_clips import clipped_ids, is_guarded
 from bertsym.encoders.config import MAX_LAYERS
 from bertsym.encoders.inputs import INPUTS
 from bertsym.errors import ModelError
+from bertsym.families import BERT, DISTILBERT, FAMILIES, ROBERTA
 from bertsym.symbol.attributes import integer, integers, sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
-from bertsym.symbol.operator_traits import Effect, decimal_of, flag_of, operators_with, with_aliases
+from bertsym.symbol.operator_traits import Effect, decimal_of, flag_of, operators_with, traits, with_aliases
 from bertsym.symbol.variable_roles import input_variables
 
 ADDITIONS = operators_with(Effect.ADD)
@@ -26,6 +27,8 @@ ADDITIONS = operators_with(Effect.ADD)
 PASSING = operators_with(Effect.IDENTITY, Effect.DROPOUT, Effect.CAST, Effect.TRANSPOSE)
 INTERLEAVED = "_contrib_interleaved_matmul_selfatt_qk"  #: product of queries and keys, from (T, N, 3 * U)
 _PRODUCTS = operators_with(Effect.BATCHED_PRODUCT)
+_RESHAPES = operators_with(Effect.IDENTITY, Effect.CAST, Effect.RESHAPE)
+_ROBERTA_EPS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class DetectedEncoder:
     embedding_output: Output  #: the normalised sum of the embeddings, which the first layer reads
     units: int | None
     vocab_size: int | None
-    token_type_vocab_size: int | None
-    max_length: int | None  #: rows of the position table
+    token_type_vocab_size: int | None  #: 0 if there are token types, but no segment table: they change nothing
+    max_length: int | None  #: tokens of the longest text: rows of the position table, without those before the first
     length: int | None  #: the only length that the graph accepts, if it has a fixed one
     layer_norm_eps: float
     token_ids: str | None
@@ -68,6 +71,7 @@ class DetectedEncoder:
     valid_length: str | None
     form: DetectedForm
     guarded: bool = False  #: whether the graph clips these inputs to their ranges
+    position_offset: int = 0  #: row of the position table that the first token reads
 
     def mapped(self, copies: Mapping[Node, Node]) -> DetectedEncoder:
         """Return the same encoder in a copy of the graph; `copies` are those of `SymbolGraph.copied`."""
@@ -104,6 +108,16 @@ class DetectedEncoder:
         return {name: meaning for name, meaning in zip(names, INPUTS.values()) if name is not None}
 
     @property
+    def family(self) -> str:
+        """The family of ``families.FAMILIES`` that the graph is like.
+
+        GluonNLP cuts the position table of a RoBERTa when it converts one; only its epsilon is then not a DistilBERT's.
+        """
+        if self.position_offset or (not self.token_type_vocab_size and self.layer_norm_eps == _ROBERTA_EPS):
+            return ROBERTA.name
+        return BERT.name if self.token_type_vocab_size else DISTILBERT.name
+
+    @property
     def num_heads(self) -> int | None:
         """Attention heads of each layer; None if they differ or are unknown."""
         return _common(layer.num_heads for layer in self.layers)
@@ -120,7 +134,8 @@ class DetectedEncoder:
         layers = f"{len(self.layers)} layer{'s' if len(self.layers) > 1 else ''}"
         words = f"vocabulary {'?' if self.vocab_size is None else self.vocab_size}"
         longest = f"max length {'?' if self.max_length is None else self.max_length}"
-        return f"BERT of {layers}, {number(self.units, 'units')}, {number(self.num_heads, 'heads')}, {words}, {longest}"
+        sizes = f"{number(self.units, 'units')}, {number(self.num_heads, 'heads')}, {words}, {longest}"
+        return f"{FAMILIES[self.family].title} of {layers}, {sizes}"
 
 
 def detect_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> DetectedEncoder | None:
@@ -161,8 +176,11 @@ def require_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | 
     tables = [node for node in before if node.op == "Embedding" and node is not table]
     token_ids = _ids_variable(table)
     types = next((node for node in tables if _ids_variable(node) not in (None, token_ids)), None)
-    token_types = _ids_variable(types) if types else None
+    types = types or next((node for node in tables if _zeros_variable(node)), None)
+    token_types = (_ids_variable(types) or _zeros_variable(types)) if types else _find_unused(graph, inputs, before)
+    token_types = None if token_types == token_ids else token_types
     valid_length = _find_valid_length(graph, layers, inputs - {token_ids, token_types})
+    rows, offset = _find_positions(graph, first, table, types, shapes)
     return DetectedEncoder(
         layers=layers,
         embedding_nodes=embedding,
@@ -170,8 +188,8 @@ def require_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | 
         embedding_output=Output(first),
         units=_size(table.attrs, "output_dim"),
         vocab_size=_size(table.attrs, "input_dim"),
-        token_type_vocab_size=_size(types.attrs, "input_dim") if types else None,
-        max_length=_find_max_length(graph, first, table, types, shapes),
+        token_type_vocab_size=_size(types.attrs, "input_dim") if types else 0 if token_types else None,
+        max_length=None if rows is None else rows - offset,
         length=_find_fixed_length(embedding),
         layer_norm_eps=decimal_of(first, "eps"),
         token_ids=token_ids,
@@ -179,6 +197,7 @@ def require_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | 
         valid_length=valid_length,
         form=_detect_form(before | inside, layers),
         guarded=token_ids is not None and is_guarded(graph, token_ids, token_types, valid_length),
+        position_offset=offset,
     )
 
 
@@ -213,6 +232,25 @@ def _ids_variable(node: Node) -> str | None:
     """Name of the variable with the ids that a table is read at, clipped or not; None if the ids are computed."""
     entry = skip_passthrough(clipped_ids(node) or node.inputs[0])
     return entry.node.name if entry.node.is_variable else None
+
+
+def _zeros_variable(table: Node) -> str | None:
+    """Name of the variable whose shape alone a table's ids have: all ids are 0; None for other ids."""
+    source = skip_passthrough(table.inputs[0]).node
+    if source.op != "zeros_like" or not source.inputs[0].node.is_variable:
+        return None
+    return source.inputs[0].node.name
+
+
+def _find_unused(graph: SymbolGraph, inputs: Set[str], nodes: Set[Node]) -> str | None:
+    """Find the input among `nodes` of which only the shape is read: token types where there is no segment table."""
+    for node in graph.nodes:
+        if node in nodes and node.is_variable and node.name in inputs:
+            readers = graph.consumers(node)
+            read = [entry.node for reader in readers for entry in reader.inputs[: traits(reader.op).shape_only]]
+            if node not in read:
+                return node.name
+    return None
 
 
 def _find_layers(graph: SymbolGraph, first: Node, norms: list[Node]) -> tuple[Layer, ...]:
@@ -310,10 +348,13 @@ def _find_hidden_size(graph: SymbolGraph, attention: Node, feed_forward: Node) -
     return _size(dense[0].attrs, "num_hidden") if dense else None
 
 
-def _find_max_length(
+def _find_positions(
     graph: SymbolGraph, first: Node, tokens: Node, types: Node | None, shapes: Mapping[str, tuple[int, ...]]
-) -> int | None:
-    """Find the rows of the position table: a weight as wide as the token embedding that no other table uses."""
+) -> tuple[int | None, int]:
+    """Find the rows of the position table, and the row that the first token reads.
+
+    The table is a weight as wide as the token embedding that no other table uses.
+    """
     units = integer(tokens.attrs, "output_dim", 0)
     known = {entry.node for table in (tokens, types) if table for entry in table.inputs}
     before = graph.ancestors(first)
@@ -321,9 +362,26 @@ def _find_max_length(
         if node in before and node.is_variable and node not in known:
             shape = shapes.get(node.name, ())
             if len([size for size in shape if size != 1]) == 2 and shape[-1] == units:
-                return shape[-2]
+                return shape[-2], _find_offset(graph, node)
     tables = [node for node in before if node.op == "Embedding" and node not in (tokens, types)]
-    return _size(tables[0].attrs, "input_dim") if tables else None
+    return _size(tables[0].attrs, "input_dim") if tables else None, 0
+
+
+def _find_offset(graph: SymbolGraph, table: Node) -> int:
+    """Find the first row that is read of a position table: where a slice of it begins, or the counting of positions."""
+    readers = graph.consumers(table)
+    while len(readers) == 1 and readers[0].op in _RESHAPES:
+        readers = graph.consumers(readers[0])
+    if len(readers) != 1:
+        return 0
+    (reader,) = readers
+    if reader.op == "slice_axis" and integer(reader.attrs, "axis", -1) in (0, 1):
+        return max(integer(reader.attrs, "begin", 0), 0)
+    if reader.op == "slice":
+        return max((begin or 0 for begin in integers(reader.attrs, "begin")[:2]), default=0)
+    if reader.op == "Embedding" and reader.inputs[0].node.op == "_contrib_arange_like":
+        return integer(reader.inputs[0].node.attrs, "start", 0)
+    return 0
 
 
 def _find_fixed_length(embedding: frozenset[Node]) -> int | None:

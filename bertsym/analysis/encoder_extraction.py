@@ -21,7 +21,8 @@ from bertsym.analysis.encoder_detection import (
 )
 from bertsym.analysis.token_flow import value_ancestors, value_descendants
 from bertsym.encoders.config import ACTIVATIONS, BertConfig
-from bertsym.encoders.spec import TOKEN_TYPES, EncoderSpec
+from bertsym.encoders.parameters import POSITIONS, TOKEN_EMBEDDING, TOKEN_TYPES
+from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -80,12 +81,14 @@ class _Matcher:
             hidden_size=_required(encoder.hidden_size, "a single width of all feed-forward layers"),
             num_heads=_required(encoder.num_heads, "a single number of heads of all layers"),
             vocab_size=_required(encoder.vocab_size, "the size of the vocabulary"),
-            token_type_vocab_size=encoder.token_type_vocab_size or 1,
+            token_type_vocab_size=encoder.token_type_vocab_size or 0,
             max_length=_required(encoder.max_length, "the position table"),
             dropout=next(iter(self.dropout), 0.0),
             attention_dropout=next(iter(self.attention_dropout), 0.0),
             layer_norm_eps=encoder.layer_norm_eps,
             activation=next(iter(self.activations)),
+            family=encoder.family,
+            position_offset=encoder.position_offset,
         )
         return EncoderSpec(
             config,
@@ -104,20 +107,25 @@ class _Matcher:
             node = term.node
             parameters = self.parameters(node)
             if node is self.encoder.token_embedding:
-                role = "bertmodel0_word_embed_embedding0_weight"
-            elif node.op == "Embedding" and skip_passthrough(node.inputs[0]).node.name == self.encoder.token_types:
+                role = TOKEN_EMBEDDING
+            elif node.op == "Embedding" and self.reads_types(node):
                 role = TOKEN_TYPES
             elif parameters == self.variables(node) and [self.shapes.get(each.name) for each in parameters] == [
-                (self.encoder.max_length, self.encoder.units)
+                ((self.encoder.max_length or 0) + self.encoder.position_offset, self.encoder.units)
             ]:
-                role = "bertencoder0_position_weight"
+                role = POSITIONS
             else:
                 role = ""
             if not role or role in self.names or len(parameters) != 1:
                 raise _unexpected(node, _SUM)
             self.names[role] = parameters[0].name
-        if "bertencoder0_position_weight" not in self.names:
+        if POSITIONS not in self.names:
             raise _unexpected(self.encoder.embedding_output.node, "no position embedding is added before it")
+
+    def reads_types(self, table: Node) -> bool:
+        """Whether an embedding reads the token types, or is row 0 of a table for every token."""
+        ids = skip_passthrough(table.inputs[0]).node
+        return ids.op == "zeros_like" or ids.name == self.encoder.token_types
 
     def variables(self, node: Node, stop: Set[Node] = frozenset()) -> list[Node]:
         """Variables whose elements a node depends on, not counting those upstream of `stop`."""

@@ -27,7 +27,15 @@ from bertsym.bundle.files import (
     bundle_paths,
     file_path,
 )
-from bertsym.encoders.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, OPERATORS, OUTPUTS, TRAINED_HEADS
+from bertsym.encoders.catalogue import (
+    FINISHED_HEADS,
+    FULLY_CONNECTED,
+    HEAD_TRANSFORM,
+    LABEL_NAME,
+    OPERATORS,
+    OUTPUTS,
+    TRAINED_HEADS,
+)
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.folding import folded_shapes, is_folded
 from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
@@ -210,6 +218,8 @@ def check_bert(
 
     `graphs` are by file name (SYMBOL, TRAIN_SYMBOL); `path` returns the path of a file for messages.
     """
+    if signature.family != config.family:
+        raise ModelError(f"{path(SIGNATURE)}: family {signature.family}, but that of the config is {config.family}")
     labels = (Tensor(LABEL_NAME, ("batch",)),) if TRAIN_SYMBOL in graphs else ()
     _check_tensors("inputs", signature.inputs, bert_inputs(signature.length), path(SIGNATURE))
     _check_tensors("label inputs", signature.label_inputs, labels, path(SIGNATURE))
@@ -331,7 +341,8 @@ def _expected_shapes(
         raise ModelError(f"{where}: {len(signature.class_names)} class names for {outputs} outputs")
     width = config.units * (signature.length or 1)
     if not is_finished:
-        return {**shapes, **head_shapes(task, outputs, config.units, width)}
+        has_transform = f"{HEAD_TRANSFORM}_weight" in infos
+        return {**shapes, **head_shapes(config, task, outputs, width=width, has_transform=has_transform)}
     prefix = FINISHED_HEADS[task][1]
     return {**shapes, f"{prefix}_weight": (outputs, width), f"{prefix}_bias": (outputs,)}
 

@@ -1,5 +1,9 @@
 """Outputs, finished heads and operators that a bundle can have, as data."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 #: encoder output -> description; (N, U) float32, ``sequence`` (N, T, U)
 OUTPUTS = {
     "cls": "the encoding of the [CLS] token, position 0 of the sequence",
@@ -20,6 +24,15 @@ FULLY_CONNECTED, SOFTMAX, LABEL_NAME = "fc-finetune", "softmax", "softmax_label"
 
 #: what a trained head may have before its last layer: a dense layer with an activation, and a LayerNorm
 HEAD_TRANSFORM, HEAD_NORM = "fc-finetune-transform", "fc-finetune-transform-norm"
+
+
+@dataclass(frozen=True)
+class HeadTransform:
+    """The dense layer HEAD_TRANSFORM before the last layer of a head."""
+
+    activation: str  #: one of ``config.ACTIVATIONS``, or ``tanh``
+    dropout: float = 0.0  #: before it
+
 
 #: task of a head that ends in FULLY_CONNECTED -> ``kind`` of its bundle: probabilities of classes with names, or not
 TRAINED_HEADS = {

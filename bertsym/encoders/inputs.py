@@ -33,12 +33,12 @@ class Limits(Protocol):
         """Rows of the token embedding."""
 
     @property
-    def token_type_vocab_size(self) -> int:
-        """Rows of the segment embedding."""
+    def segments(self) -> int:
+        """Token types, from 1 on."""
 
     @property
     def max_length(self) -> int:
-        """Rows of the position embedding."""
+        """Tokens of the longest text."""
 
 
 def check_inputs(
@@ -60,9 +60,9 @@ def check_inputs(
         )
     length = token_ids.shape[1]
     if not 1 <= length <= config.max_length:
-        raise DataError(f"length {length} is outside the position table of {config.max_length} rows")
+        raise DataError(f"length {length} is outside the {config.max_length} positions of the model")
     check_whole("token ids", token_ids, 0, config.vocab_size - 1, rows)
-    check_whole("token types", token_types, 0, config.token_type_vocab_size - 1, rows)
+    check_whole("token types", token_types, 0, config.segments - 1, rows)
     check_whole("valid_length", valid_length, 1, length, rows)
 
 

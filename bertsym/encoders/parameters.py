@@ -1,6 +1,8 @@
-"""The parameters of a BERT encoder: GluonNLP's names with fixed prefixes, and their shapes."""
+"""The parameters of an encoder: GluonNLP's names with fixed prefixes, and their shapes."""
 
 from __future__ import annotations
+
+import re
 
 from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_NORM, HEAD_TRANSFORM
 from bertsym.encoders.config import BertConfig
@@ -8,15 +10,24 @@ from bertsym.encoders.config import BertConfig
 Shape = tuple[int, ...]
 
 # Names as a GluonNLP 0.10 export writes them for the first model of a process. "{i}" is the layer;
-# shapes are fields of BertConfig.
+# shapes are attributes of BertConfig.
 TOKEN_EMBEDDING = "bertmodel0_word_embed_embedding0_weight"
+TOKEN_TYPES = "bertmodel0_token_type_embed_embedding0_weight"  #: only with a segment table
+POSITIONS = "bertencoder0_position_weight"
 EMBEDDINGS = {
-    TOKEN_EMBEDDING: ("vocab_size", "units"),
-    "bertmodel0_token_type_embed_embedding0_weight": ("token_type_vocab_size", "units"),
-    "bertencoder0_position_weight": ("max_length", "units"),
-    "bertencoder0_layernorm0_gamma": ("units",),
-    "bertencoder0_layernorm0_beta": ("units",),
+    TOKEN_EMBEDDING: ("vocab_size", "embedding_width"),
+    TOKEN_TYPES: ("token_type_vocab_size", "embedding_width"),
+    POSITIONS: ("position_rows", "embedding_width"),
+    "bertencoder0_layernorm0_gamma": ("embedding_width",),
+    "bertencoder0_layernorm0_beta": ("embedding_width",),
 }
+#: the layer that projects the normalised embeddings to `units`, where they have another size
+PROJECTION = {
+    "bertencoder0_embed_projection_weight": ("units", "embedding_width"),
+    "bertencoder0_embed_projection_bias": ("units",),
+}
+#: biases that attention adds to its scores, by bucket of the relative position and by head; the same in all layers
+RELATIVE_POSITIONS = {"bertencoder0_relative_attention_bias_weight": ("relative_buckets", "num_heads")}
 LAYER = {
     "bertencoder0_transformer{i}_dotproductselfattentioncell0_query_weight": ("units", "units"),
     "bertencoder0_transformer{i}_dotproductselfattentioncell0_query_bias": ("units",),
@@ -47,31 +58,49 @@ def expand(template: str, num_layers: int) -> list[str]:
 
 
 def parameter_shapes(config: BertConfig, pooler: bool = True) -> dict[str, Shape]:
-    """Return name -> shape of every parameter of the encoder (and the pooler), in the order of the graph."""
+    """Return name -> shape of every parameter of the encoder (and the pooler), in the order of the graph.
 
-    def shape(fields: tuple[str, ...]) -> Shape:
-        return tuple(getattr(config, field) for field in fields)
-
-    shapes = {name: shape(fields) for name, fields in EMBEDDINGS.items()}
-    for i in range(config.num_layers):
-        shapes.update({name.format(i=i): shape(fields) for name, fields in LAYER.items()})
+    Layers that share their parameters have those of layer 0.
+    """
+    templates = {
+        name: fields for name, fields in EMBEDDINGS.items() if name != TOKEN_TYPES or config.token_type_vocab_size
+    }
+    if config.embedding_size is not None:
+        templates.update(PROJECTION)
+    if config.relative_buckets:
+        templates.update(RELATIVE_POSITIONS)
+    for i in range(own_layers(config)):
+        templates.update({name.format(i=i): fields for name, fields in LAYER.items()})
     if pooler:
-        shapes.update({name: shape(fields) for name, fields in POOLER.items()})
-    return shapes
+        templates.update(POOLER)
+    return {name: tuple(getattr(config, field) for field in fields) for name, fields in templates.items()}
 
 
-def head_shapes(task: str, num_outputs: int, units: int, width: int) -> dict[str, Shape]:
-    """Name -> shape of the parameters of a trained head, whose last layer reads `width` elements.
+def own_layers(config: BertConfig) -> int:
+    """The number of layers with parameters of their own."""
+    return 1 if config.shares_layers else config.num_layers
 
-    That of masked language modelling has a layer and a LayerNorm before the last one, whose weight is TOKEN_EMBEDDING.
+
+def shared_name(parameter: str) -> str:
+    """The parameter of layer 0 that a layer's parameter is where all layers share theirs."""
+    return re.sub(r"_transformer\d+_", "_transformer0_", parameter)
+
+
+def head_shapes(
+    config: BertConfig, task: str, num_outputs: int, *, width: int | None = None, has_transform: bool = False
+) -> dict[str, Shape]:
+    """Name -> shape of the parameters of a trained head, whose last layer reads `width` elements, by default the units.
+
+    That of masked language modelling has a layer and a LayerNorm before the last one, whose weight is TOKEN_EMBEDDING;
+    other heads may have such a layer without a LayerNorm.
     """
     bias: dict[str, Shape] = {f"{FULLY_CONNECTED}_bias": (num_outputs,)}
-    if task != "masked_lm":
-        return {f"{FULLY_CONNECTED}_weight": (num_outputs, width), **bias}
-    return {
-        f"{HEAD_TRANSFORM}_weight": (units, units),
-        f"{HEAD_TRANSFORM}_bias": (units,),
-        f"{HEAD_NORM}_gamma": (units,),
-        f"{HEAD_NORM}_beta": (units,),
-        **bias,
+    inner = config.embedding_width if task == "masked_lm" else config.units
+    transform: dict[str, Shape] = {
+        f"{HEAD_TRANSFORM}_weight": (inner, config.units),
+        f"{HEAD_TRANSFORM}_bias": (inner,),
     }
+    if task != "masked_lm":
+        last = {f"{FULLY_CONNECTED}_weight": (num_outputs, config.units if width is None else width), **bias}
+        return {**transform, **last} if has_transform else last
+    return {**transform, f"{HEAD_NORM}_gamma": (inner,), f"{HEAD_NORM}_beta": (inner,), **bias}

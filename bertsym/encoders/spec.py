@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.inputs import INPUT_NAMES
-from bertsym.encoders.parameters import Shape, parameter_shapes
-
-TOKEN_TYPES = "bertmodel0_token_type_embed_embedding0_weight"
+from bertsym.encoders.parameters import Shape, parameter_shapes, shared_name
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
     """An encoder that any form can express.
 
-    ``token_types`` and ``valid_length`` are None when the encoder does not read them. Without token types, there is no
-    segment embedding, and its size in the config has no meaning.
+    ``token_types`` and ``valid_length`` are None when the encoder does not read them. Without token types, every token
+    has the type 0. With token types and without a segment table, or one of a single row, the input changes nothing.
     """
 
     config: BertConfig
@@ -33,12 +32,10 @@ class EncoderSpec:
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """Name in `encoders.parameters` -> shape of the parameters, without the pooler."""
-        shapes = parameter_shapes(self.config, pooler=False)
-        if self.token_types is None:
-            del shapes[TOKEN_TYPES]
-        return shapes
+        """Name in `encoders.parameters` -> shape of the parameters of every layer, without the pooler."""
+        return parameter_shapes(dataclasses.replace(self.config, shares_layers=False), pooler=False)
 
     def name(self, parameter: str) -> str:
         """Return the name of a parameter in the graph."""
-        return self.names.get(parameter, parameter)
+        own = shared_name(parameter) if self.config.shares_layers else parameter
+        return self.names.get(parameter, own)

@@ -4,56 +4,65 @@ from __future__ import annotations
 
 from typing import Any
 
-from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_NORM, HEAD_TRANSFORM
+from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_NORM, HEAD_TRANSFORM, HeadTransform
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.forms import Form
 from bertsym.encoders.graph.base import record_activation
 from bertsym.encoders.graph_heads import graft_onto_graph
-from bertsym.encoders.outputs import output_graph, record_output
+from bertsym.encoders.outputs import record_output
 from bertsym.encoders.parameters import TOKEN_EMBEDDING, head_shapes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.recorder import sym
 
 
 def headed_graphs(
-    config: BertConfig, task: str, reads: str, num_outputs: int, dropout: float, form: Form
+    config: BertConfig,
+    task: str,
+    reads: str,
+    num_outputs: int,
+    dropout: float,
+    form: Form,
+    transform: HeadTransform | None = None,
 ) -> tuple[SymbolGraph, SymbolGraph | None]:
     """The graphs for inference and for training of an encoder with a head for `task`.
 
-    The head reads the encoder's output `reads`. For ``classification`` both graphs are those that fine-tuning makes;
-    other tasks have no graph for training yet. ``masked_lm`` ends in the logits (N, T, V) of the tokens, the others in
-    what `graft_onto_graph` adds.
+    The head reads the encoder's output `reads`, through a layer of its own where there is a `transform`. For
+    ``classification`` both graphs are those that fine-tuning makes; other tasks have no graph for training yet.
+    ``masked_lm`` ends in the logits (N, T, V) of the tokens, the others in what `graft_onto_graph` adds.
     """
+    read = record_output(config, reads, form)
+    if transform is not None:
+        read = _transformed(read, config, task, transform, form)
     if task == "masked_lm":
-        return _masked_lm(config, form), None
-    encoder = output_graph(config, reads, form)
-    inference, training, _ = graft_onto_graph(encoder, encoder.outputs[0], task, num_outputs, dropout, config.units)
+        return _masked_lm(read, config), None
+    graph = read.graph()
+    inference, training, _ = graft_onto_graph(graph, graph.outputs[0], task, num_outputs, dropout, config.units)
     return inference, training if task == "classification" else None
 
 
-def _masked_lm(config: BertConfig, form: Form) -> SymbolGraph:
-    """Dense, activation and LayerNorm of each token, then products with the token embedding (Devlin et al. 2018)."""
-    shapes = head_shapes("masked_lm", config.vocab_size, config.units, config.units)
+def _parameters(config: BertConfig, task: str, name: str, *parts: str) -> list[Any]:
+    shapes = head_shapes(config, task, config.vocab_size, has_transform=True)
+    return [sym.var(f"{name}_{part}", shape=shapes[f"{name}_{part}"]) for part in parts]
 
-    def parameters(name: str, *parts: str) -> list[Any]:
-        return [sym.var(f"{name}_{part}", shape=shapes[f"{name}_{part}"]) for part in parts]
 
-    encoded = record_output(config, "sequence", form)
-    dense = sym.FullyConnected(
-        encoded,
-        *parameters(HEAD_TRANSFORM, "weight", "bias"),
-        num_hidden=config.units,
-        flatten=False,
-        name=HEAD_TRANSFORM,
-    )
-    activated = record_activation(config.activation, dense, f"{HEAD_TRANSFORM}-{config.activation}", form)
-    normal = sym.LayerNorm(
-        activated, *parameters(HEAD_NORM, "gamma", "beta"), eps=config.layer_norm_eps, name=HEAD_NORM
-    )
+def _transformed(encoded: Any, config: BertConfig, task: str, transform: HeadTransform, form: Form) -> Any:
+    """A dense layer and its activation."""
+    if transform.dropout:
+        encoded = sym.Dropout(encoded, p=transform.dropout, name=f"{HEAD_TRANSFORM}-dropout")
+    weight, bias = _parameters(config, task, HEAD_TRANSFORM, "weight", "bias")
+    width = config.embedding_width if task == "masked_lm" else config.units
+    dense = sym.FullyConnected(encoded, weight, bias, num_hidden=width, flatten=False, name=HEAD_TRANSFORM)
+    return record_activation(transform.activation, dense, f"{HEAD_TRANSFORM}-{transform.activation}", form)
+
+
+def _masked_lm(transformed: Any, config: BertConfig) -> SymbolGraph:
+    """LayerNorm of each token, then products with the token embedding (Devlin et al. 2018)."""
+    gamma, beta = _parameters(config, "masked_lm", HEAD_NORM, "gamma", "beta")
+    normal = sym.LayerNorm(transformed, gamma, beta, eps=config.layer_norm_eps, name=HEAD_NORM)
     logits = sym.FullyConnected(
         normal,
-        encoded.get_internals()[TOKEN_EMBEDDING],
-        *parameters(FULLY_CONNECTED, "bias"),
+        transformed.get_internals()[TOKEN_EMBEDDING],
+        *_parameters(config, "masked_lm", FULLY_CONNECTED, "bias"),
         num_hidden=config.vocab_size,
         flatten=False,
         name=FULLY_CONNECTED,

@@ -127,7 +127,7 @@ class BertLimits:
     """The sizes of the tables of a detected BERT; a size that is not in the graph does not limit the inputs."""
 
     vocab_size: int
-    token_type_vocab_size: int
+    segments: int
     max_length: int
 
     @classmethod

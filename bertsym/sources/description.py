@@ -8,7 +8,6 @@ from typing import Any
 
 from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError
-from bertsym.signature import FAMILY
 from bertsym.sources.registry import load_source
 from bertsym.text.tokenizer import TokenizerOptions
 
@@ -77,14 +76,14 @@ def describe_source(source: str) -> SourceDescription:
     left_out = (f"not exported: task head {pretrained.task_head}",) if pretrained.task_head else ()
     return SourceDescription(
         source,
-        FAMILY,
+        pretrained.config.family,
         pretrained.config,
         head.architecture if head is not None else None,
         head.task if head is not None else None,
         head.reads if head is not None else None,
         head.class_names if head is not None else (),
         head_error,
-        dataclasses.replace(pretrained.tokenizer, segments=pretrained.config.token_type_vocab_size),
+        dataclasses.replace(pretrained.tokenizer, segments=pretrained.config.segments),
         pretrained.tokenizer_document is not None,
         (*pretrained.notes, *left_out),
     )

@@ -11,9 +11,10 @@ from bertsym.bundle import file_digest
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import EMBEDDINGS, LAYER
 from bertsym.errors import ModelError, UsageError
+from bertsym.families import NameTable
 from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
 from bertsym.sources.pretrained import Pretrained, TaskHead
-from bertsym.sources.weight_names import GLUONNLP_EXPORT, GLUONNLP_STRUCTURED, NameTable
+from bertsym.sources.weight_names import GLUONNLP_EXPORT, GLUONNLP_STRUCTURED
 from bertsym.symbol.params import ParamsFile
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import check_vocabulary_size, read_vocabulary
@@ -80,6 +81,7 @@ def _infer_config(
         if shape is None or len(shape) != len(fields):
             raise ModelError(f"{where}: not a GluonNLP BERT: no {name} with {len(fields)} dimensions")
         dimensions.update(zip(fields, shape))
+    del dimensions["embedding_width"]  # the units, which the layers have too
     layers = _count_layers(shapes, table)
     if num_heads is None:
         num_heads = _ZOO_HEADS.get((layers, dimensions["units"]))
@@ -91,6 +93,7 @@ def _infer_config(
     try:
         return BertConfig(
             num_layers=layers,
+            max_length=dimensions.pop("position_rows"),
             num_heads=num_heads,
             layer_norm_eps=_LAYER_NORM_EPS if layer_norm_eps is None else layer_norm_eps,
             **dimensions,

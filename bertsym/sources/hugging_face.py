@@ -1,13 +1,15 @@
-"""Hugging Face BERT: config.json, safetensors (one file or sharded), vocab.txt or tokenizer.json."""
+"""Encoders of Hugging Face: config.json, safetensors (one file or sharded), vocab.txt or tokenizer.json."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from bertsym.bundle import file_digest
 from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError
+from bertsym.families import ACTIVATIONS, BERT, FAMILIES, MODEL_TYPES, REQUIRED, Family, printable
 from bertsym.json_reader import JsonValue, read_json
 from bertsym.sources.hugging_face_folder import find_folder, find_weights
 from bertsym.sources.hugging_face_tokenizer import read_tokenizer
@@ -15,37 +17,13 @@ from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
 from bertsym.sources.pretrained import Pretrained, TaskHead, TrainedHead
 from bertsym.sources.safetensors_file import SafetensorsFiles
 from bertsym.sources.sentence_transformers import read_modules
-from bertsym.sources.task_heads import read_head
-from bertsym.sources.weight_names import HUGGING_FACE, printable
+from bertsym.sources.task_heads import architecture_of, read_head
 from bertsym.text.vocabulary import check_vocabulary_size
 
-# our field -> (key of config.json, default; None where the key is required)
-_SIZES: dict[str, tuple[str, int | None]] = {
-    "num_layers": ("num_hidden_layers", None),
-    "units": ("hidden_size", None),
-    "hidden_size": ("intermediate_size", None),
-    "num_heads": ("num_attention_heads", None),
-    "vocab_size": ("vocab_size", None),
-    "max_length": ("max_position_embeddings", 512),
-    "token_type_vocab_size": ("type_vocab_size", 2),
-}
-_NUMBERS: dict[str, tuple[str, float]] = {
-    "dropout": ("hidden_dropout_prob", 0.1),
-    "attention_dropout": ("attention_probs_dropout_prob", 0.1),
-    "layer_norm_eps": ("layer_norm_eps", 1e-12),
-}
-# key -> the only supported value, which is also the default of transformers; model_type has no default
-_SUPPORTED: dict[str, Any] = {
-    "model_type": "bert",
-    "position_embedding_type": "absolute",
-    "is_decoder": False,
-    "add_cross_attention": False,
-}
-# hidden_act -> our name
-_ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
 # Keys of config.json that describe a task head
 _HEAD_SETTINGS = ("id2label", "problem_type", "finetuning_task", "classifier_dropout", "sentence_transformers")
 _SHOWN_CHARACTERS = 200
+_FRACTIONS = ("dropout", "attention_dropout", "layer_norm_eps")  # fields of BertConfig in [0, 1]
 # Prefixes that wrappers of models add: DataParallel, torch.compile, sentence-transformers
 _WRAPPERS = {"module", "model", "_orig_mod", "0", "auto_model"}
 
@@ -53,7 +31,7 @@ _WRAPPERS = {"module", "model", "_orig_mod", "0", "auto_model"}
 def load_hugging_face(
     location: str, pad_vocab: bool = False, ignore_weights: Sequence[str] = (), with_head: bool = False
 ) -> Pretrained:
-    """Read a BERT from a folder, or from the hub (``ORG/NAME`` or ``ORG/NAME@REVISION``).
+    """Read an encoder of FAMILIES from a folder, or from the hub (``ORG/NAME`` or ``ORG/NAME@REVISION``).
 
     With `with_head`, its trained head too, where there is one; a folder of sentence-transformers has none. Weights
     that match a glob of `ignore_weights` are left out. Raises UsageError for a glob that matches no weight or a weight
@@ -68,16 +46,18 @@ def load_hugging_face(
     if inner and not config_path.exists():
         raise ModelError(f"{config_path}: no such file, but there is one in {inner.name}; export hf:{inner}")
     document = read_json(config_path)
-    config = _read_config(document)
+    declared = _declared_family(document)
+    family = declared or BERT
+    config = _read_config(document, family)
     weight_files, named, weight_notes = find_weights(folder)
     weights = SafetensorsFiles(weight_files)
-    names = resolve_names(weights, HUGGING_FACE, str(named), ignore_weights)
-    type_notes = _check_type(document, names)
+    names = resolve_names(weights, family.names, str(named), ignore_weights)
+    type_notes = _check_type(document, declared, names)
     arg_params = map_weights(weights, names, config)
     head: TrainedHead | None = None
     head_notes: tuple[str, ...] = ()
     if with_head and modules is None:
-        head, names, head_notes = read_head(document, names, weights, config)
+        head, names, head_notes = read_head(document, family, names, weights, config)
     tokenizer_class = document.get("tokenizer_class").optional(JsonValue.text)
     tokenizer = read_tokenizer(folder, config.vocab_size, config.max_length, tokenizer_class)
     vocabulary = tokenizer.vocabulary
@@ -108,37 +88,66 @@ def load_hugging_face(
     )
 
 
-def _read_config(document: JsonValue) -> BertConfig:
-    for key, supported in _SUPPORTED.items():
+def _read_config(document: JsonValue, family: Family) -> BertConfig:
+    for key, supported in family.supported.items():
         value = document.get(key)
         if not value.is_null:
             value.choice(supported)
-    sizes = {
-        field: (document[key] if default is None else document.get(key, default)).integer(1)
-        for field, (key, default) in _SIZES.items()
-    }
-    numbers: dict[str, Any] = {
-        field: document.get(key, default).number(0, 1) for field, (key, default) in _NUMBERS.items()
-    }
-    activation = document.get("hidden_act")
-    name = "gelu" if activation.is_null else _ACTIVATIONS[activation.choice(*_ACTIVATIONS)]
+    fields = {field: _read_key(document, field, *key) for field, key in family.keys.items()}
+    if family.starts_after_padding:
+        offset = pad_id(document, family) + 1
+        rows = fields["max_length"]
+        if rows <= offset:
+            raise document[family.keys["max_length"][0]].fault(
+                f"{rows} positions, but the first token has the position {offset}, pad_token_id + 1"
+            )
+        fields.update(position_offset=offset, max_length=rows - offset)
     try:
-        return BertConfig(**sizes, **numbers, activation=name)
+        return BertConfig(**{**fields, **family.settings, "family": family.name})
     except ModelError as error:
         raise ModelError(f"{document.where}: {error}") from None
 
 
-def _check_type(document: JsonValue, names: WeightNames) -> tuple[str, ...]:
-    """Raise ModelError for a config without model_type, unless there is other evidence that the model is a BERT.
+def _read_key(document: JsonValue, field: str, key: str, default: object) -> Any:
+    """Read the value of a field of BertConfig."""
+    value = document[key] if default is REQUIRED else document.get(key, default)
+    if field == "activation":
+        return ACTIVATIONS[value.choice(*ACTIVATIONS)]
+    return value.number(0, 1) if field in _FRACTIONS else value.integer(1)
+
+
+def pad_id(document: JsonValue, family: Family) -> int:
+    """The id of padding in config.json."""
+    return document.get("pad_token_id", family.pad_id).integer(0)
+
+
+def _declared_family(document: JsonValue) -> Family | None:
+    """The family that config.json names, by model_type or by a class; None where it names none.
+
+    Raises ModelError for a family that is not in the table.
+    """
+    model_type = document.get("model_type")
+    if not model_type.is_null:
+        return MODEL_TYPES[model_type.choice(*MODEL_TYPES)]
+    name = architecture_of(document) or ""
+    for family in FAMILIES.values():
+        for prefix in family.model_types.values():
+            if re.fullmatch(rf"{prefix}(For\w+|\w*Model)", name):
+                return family
+    return None
+
+
+def _check_type(document: JsonValue, family: Family | None, names: WeightNames) -> tuple[str, ...]:
+    """Raise ModelError for a config that names no `family`, unless there is other evidence that the model is a BERT.
 
     The names of the weights alone are none: RoBERTa has the same names, but counts positions from 2.
     """
     if not document.get("model_type").is_null:
         return ()
-    architectures = document.get("architectures").optional(JsonValue.texts) or ()
     parts = set(names.prefix.split(".")) - {""}
-    if architectures:
-        evidence = f"architectures {printable(architectures[0])}" if architectures[0].startswith("Bert") else None
+    architecture = architecture_of(document)
+    if architecture is not None:
+        evidence = f"architectures {printable(architecture)}" if family is not None else None
     elif parts & {"bert", "bert_model"}:
         evidence = f"names of weights that begin with {names.prefix}"
     elif (
@@ -151,7 +160,8 @@ def _check_type(document: JsonValue, names: WeightNames) -> tuple[str, ...]:
         evidence = None
     if evidence is None:
         raise document.fault('the key "model_type" is missing, and nothing else proves a BERT; add it if the model is')
-    return (f"config.json has no model_type: taken as bert, by {evidence}",)
+    name = BERT.name if family is None else family.name
+    return (f"config.json has no model_type: taken as {name}, by {evidence}",)
 
 
 def _head_settings(document: JsonValue) -> tuple[str, ...]:

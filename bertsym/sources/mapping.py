@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from bertsym.encoders.config import BertConfig
-from bertsym.encoders.parameters import EMBEDDINGS, LAYER, POOLER, expand, parameter_shapes
+from bertsym.encoders.parameters import expand, own_layers, parameter_shapes
 from bertsym.errors import ModelError, UsageError
+from bertsym.families import PRETRAINING_HEADS, TASK_HEAD, NameTable, list_names, printable
 from bertsym.reference import Checkpoint
-from bertsym.sources.weight_names import PRETRAINING_HEADS, TASK_HEAD, NameTable, list_names, printable
 from bertsym.symbol.params import Array, LazyParameters
 
 _CONSTANT, _BY_REQUEST = "constant", "ignored weights"
-_USUAL_PREFIXES = ("", "bert.")  # of a checkpoint of the encoder alone, and of one with heads
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class WeightNames:
     @property
     def has_pooler(self) -> bool:
         """Whether the weights of the pooler are there."""
-        return {self.table.names[name] for name in POOLER} <= {*self.spelled.values()}
+        return bool(self.table.pooler) and self.table.pooler <= {*self.spelled.values()}
 
     def with_head(self, architecture: str, head: Mapping[str, str]) -> WeightNames:
         """The same, where the weights `head` (name -> the table's name) are exported."""
@@ -84,7 +83,7 @@ class WeightNames:
     def notes(self) -> tuple[str, ...]:
         """Notes on assumptions and on weights that were left out, except a task head and constants."""
         notes = []
-        if self.prefix not in _USUAL_PREFIXES:
+        if self.prefix not in ("", self.table.prefix):  # of the encoder alone, and of a checkpoint with a head
             notes.append(f"names of weights: the encoder's begin with {printable(self.prefix)}")
         for purpose, names in self._by_purpose().items():
             if purpose not in (TASK_HEAD, _CONSTANT):
@@ -166,7 +165,7 @@ def map_weights(weights: Mapping[str, Array], names: WeightNames, config: BertCo
     targets = {
         theirs: ours
         for template, their_template in table.names.items()
-        for ours, theirs in zip(expand(template, config.num_layers), expand(their_template, config.num_layers))
+        for ours, theirs in zip(expand(template, own_layers(config)), expand(their_template, own_layers(config)))
     }
     sources: dict[str, str] = {}
     unknown: list[str] = []
@@ -179,7 +178,7 @@ def map_weights(weights: Mapping[str, Array], names: WeightNames, config: BertCo
             raise ModelError(f"{where}: {printable(sources[ours])} and {printable(name)} are both {theirs}")
         sources[ours] = name
     missing = [names.prefix + theirs for theirs, ours in targets.items() if ours not in sources]
-    pooler = {names.prefix + table.names[name] for name in POOLER}
+    pooler = {names.prefix + name for name in table.pooler}
     if pooler <= set(missing):
         missing = [name for name in missing if name not in pooler]
     if missing or unknown:
@@ -190,7 +189,7 @@ def map_weights(weights: Mapping[str, Array], names: WeightNames, config: BertCo
         ]
         # When weights are missing too, the unknown weights are more likely the same ones under other names.
         advice = "" if missing else "; leave weights that are not the encoder's out with --ignore-weights PATTERN"
-        raise ModelError(f"{where}: not the weights of this BERT: {'; '.join(listings)}{advice}")
+        raise ModelError(f"{where}: not the weights of this encoder: {'; '.join(listings)}{advice}")
     shapes = {ours: shape for ours, shape in parameter_shapes(config).items() if ours in sources}
     for ours, shape in shapes.items():
         check_weight(weights[sources[ours]], shape, f"{where}: {printable(sources[ours])}")
@@ -215,7 +214,7 @@ def _candidates(names: Iterable[str], table: NameTable) -> dict[str, bool]:
 
     Embeddings and the first layer identify an encoder. A prefix consists of whole parts of a dotted name.
     """
-    endings = [table.names[template].format(i=0) for template in (*EMBEDDINGS, *LAYER)]
+    endings = [name.format(i=0) for name in table.required.values()]
     found: dict[str, set[str]] = defaultdict(set)
     for name in map(table.spell, names):
         for ending in endings:
@@ -229,9 +228,10 @@ def _candidates(names: Iterable[str], table: NameTable) -> dict[str, bool]:
 def _is_needed(table: NameTable, prefix: str, name: str) -> bool:
     if not name.startswith(prefix):
         return False
-    templates = (table.names[template] for template in (*EMBEDDINGS, *LAYER))
     spelled = table.spell(name.removeprefix(prefix))
-    return any(re.fullmatch(re.escape(template).replace(r"\{i\}", r"\d+"), spelled) for template in templates)
+    return any(
+        re.fullmatch(re.escape(template).replace(r"\{i\}", r"\d+"), spelled) for template in table.required.values()
+    )
 
 
 def _purpose(table: NameTable, prefix: str, name: str) -> str | None:

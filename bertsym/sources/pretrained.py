@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bertsym.encoders.catalogue import HeadTransform
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import POOLER
+from bertsym.families import list_names
 from bertsym.reference import Checkpoint
-from bertsym.sources.weight_names import list_names
 from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
@@ -38,6 +39,7 @@ class TrainedHead:
     class_names: tuple[str, ...]  #: in the order of the outputs; empty where the outputs are not classes with names
     dropout: float
     arg_params: Mapping[str, Array]
+    transform: HeadTransform | None = None  #: its layer before the last
     notes: tuple[str, ...] = ()  #: what was assumed
 
 

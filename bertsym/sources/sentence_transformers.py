@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bertsym.families import printable
 from bertsym.json_reader import JsonValue, read_json, read_json_array
 from bertsym.sources.pretrained import Pooling
-from bertsym.sources.weight_names import printable
 
 # pooling_mode_* of a Pooling module's config.json -> description, and our equivalent output
 _POOLING_MODES = {

@@ -1,62 +1,24 @@
-"""Trained heads of Hugging Face checkpoints: the classes of transformers that a bundle can express, as a table."""
+"""Trained heads of Hugging Face checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 
-from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_NORM, HEAD_TRANSFORM, TRAINED_HEADS
+from bertsym.encoders.catalogue import FULLY_CONNECTED, TRAINED_HEADS, HeadTransform
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import head_shapes
 from bertsym.errors import BertsymError, ModelError
+from bertsym.families import TASK_HEAD, Family, HeadClass, list_names, printable
 from bertsym.json_reader import JsonValue
 from bertsym.sources.mapping import WeightNames, check_weight
 from bertsym.sources.pretrained import TrainedHead
-from bertsym.sources.weight_names import TASK_HEAD, list_names, printable
 from bertsym.symbol.params import Array, LazyParameters
 
 _MAX_LABELS = 1 << 16
 
 
-@dataclass(frozen=True)
-class HeadClass:
-    """The head of a class of transformers: its task, what it reads, and its weights."""
-
-    task: str | None  #: None: what ``problem_type`` and the number of labels say
-    reads: str  #: a key of ``encoders.catalogue.OUTPUTS``
-    weights: Mapping[str, str]  #: name in the checkpoint -> name of the parameter
-    has_dropout: bool = True
-    #: weight that a checkpoint may hold a second time -> the weight that it must be equal to
-    tied: Mapping[str, str] = field(default_factory=dict)
-
-
-def _dense(theirs: str, ours: str = FULLY_CONNECTED) -> dict[str, str]:
-    return {f"{theirs}.weight": f"{ours}_weight", f"{theirs}.bias": f"{ours}_bias"}
-
-
-#: class of transformers -> its head; the last weight is that of the last layer
-HEAD_CLASSES = {
-    "BertForSequenceClassification": HeadClass(None, "pooled", _dense("classifier")),
-    "BertForTokenClassification": HeadClass("tagging", "sequence", _dense("classifier")),
-    "BertForQuestionAnswering": HeadClass("qa", "sequence", _dense("qa_outputs"), has_dropout=False),
-    "BertForMaskedLM": HeadClass(
-        "masked_lm",
-        "sequence",
-        {
-            **_dense("cls.predictions.transform.dense", HEAD_TRANSFORM),
-            "cls.predictions.transform.LayerNorm.weight": f"{HEAD_NORM}_gamma",
-            "cls.predictions.transform.LayerNorm.bias": f"{HEAD_NORM}_beta",
-            "cls.predictions.bias": f"{FULLY_CONNECTED}_bias",
-        },
-        has_dropout=False,
-        tied={
-            "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
-            "cls.predictions.decoder.bias": "cls.predictions.bias",
-        },
-    ),
-}
 # problem_type -> task
 _PROBLEM_TYPES = {
     "single_label_classification": "classification",
@@ -66,7 +28,7 @@ _PROBLEM_TYPES = {
 
 
 def read_head(
-    document: JsonValue, names: WeightNames, weights: Mapping[str, Array], config: BertConfig
+    document: JsonValue, family: Family, names: WeightNames, weights: Mapping[str, Array], config: BertConfig
 ) -> tuple[TrainedHead | None, WeightNames, tuple[str, ...]]:
     """Read the trained head of a checkpoint: the head, the names of the weights with its own among them, and notes.
 
@@ -74,13 +36,15 @@ def read_head(
     of one. Raises ModelError, with the option that exports the encoder alone, for a head that a bundle can't express.
     """
     try:
-        architecture, notes = _architecture(document, names)
-        head = _read(architecture, document, names, weights, config, notes) if architecture is not None else None
+        architecture, notes = _architecture(document, family, names)
+        head = None
+        if architecture is not None:
+            head = _read(architecture, family.heads[architecture], document, names, weights, config, notes)
     except BertsymError as error:
         raise ModelError(f"{error}; --headless exports the encoder alone") from None
     if head is None:
         return None, names, notes
-    used = {weight: name for name, weight in names.heads.items() if name in _known(HEAD_CLASSES[head.architecture])}
+    used = {weight: name for name, weight in names.heads.items() if name in _known(family.heads[head.architecture])}
     return head, names.with_head(head.architecture, used), head.notes
 
 
@@ -99,20 +63,21 @@ def _known(head: HeadClass) -> set[str]:
     return {*head.weights, *head.tied}
 
 
-def _architecture(document: JsonValue, names: WeightNames) -> tuple[str | None, tuple[str, ...]]:
+def _architecture(document: JsonValue, family: Family, names: WeightNames) -> tuple[str | None, tuple[str, ...]]:
     """The class whose head the weights are, and notes; None where there is no head."""
     name, found = architecture_of(document), names.heads
-    if not found or (name == "BertModel" and not any(_is_trained(names, weight) for weight in found.values())):
+    has_no_head = (name or "").endswith("Model")
+    if not found or (has_no_head and not any(_is_trained(names, weight) for weight in found.values())):
         note = f"architectures {name}, but there are no weights of its head: this bundle is the encoder alone"
-        return None, (note,) if name in HEAD_CLASSES else ()
-    if name in HEAD_CLASSES:
+        return None, (note,) if name in family.heads else ()
+    if name in family.heads:
         return name, ()
-    listed, known = list_names(sorted(found.values())), ", ".join(HEAD_CLASSES)
+    listed, known = list_names(sorted(found.values())), ", ".join(family.heads)
     if name is not None:
         raise document["architectures"].fault(
             f"{printable(name)} is not one of {known}, so its head ({listed}) can't be exported"
         )
-    fitting = [known for known, head in HEAD_CLASSES.items() if {*head.weights} <= {*found} <= _known(head)]
+    fitting = [known for known, head in family.heads.items() if {*head.weights} <= {*found} <= _known(head)]
     if len(fitting) != 1:
         may_be = " or ".join(fitting) or "a class that is not one of " + known
         raise document.fault(f'the key "architectures" is missing, and the head ({listed}) may be that of {may_be}')
@@ -121,13 +86,14 @@ def _architecture(document: JsonValue, names: WeightNames) -> tuple[str | None, 
 
 def _read(
     architecture: str,
+    head: HeadClass,
     document: JsonValue,
     names: WeightNames,
     weights: Mapping[str, Array],
     config: BertConfig,
     notes: tuple[str, ...],
 ) -> TrainedHead:
-    head, found, where = HEAD_CLASSES[architecture], names.heads, names.where
+    found, where = names.heads, names.where
     missing = [name for name in head.weights if name not in found]
     if missing:
         raise ModelError(f"{where}: {architecture} needs {list_names(missing)}, missing in this file")
@@ -135,9 +101,10 @@ def _read(
     if others:
         raise ModelError(f"{where}: {architecture} does not have the weights {list_names(sorted(others))}")
     if head.reads == "pooled" and not names.has_pooler:
-        raise ModelError(f"{where}: no pooler (pooler.dense.weight, pooler.dense.bias), which {architecture} reads")
+        pooler = ", ".join(sorted(names.table.pooler, reverse=True))
+        raise ModelError(f"{where}: no pooler ({pooler}), which {architecture} reads")
     task, class_names, num_outputs, assumed = _outputs(head, document, config)
-    shapes = head_shapes(task, num_outputs, config.units, config.units)
+    shapes = head_shapes(config, task, num_outputs, has_transform=head.has_transform)
     params = {ours: found[theirs] for theirs, ours in head.weights.items()}
     for ours, name in params.items():
         array, label = weights[name], f"{where}: {printable(name)}"
@@ -148,16 +115,21 @@ def _read(
             )
         check_weight(array, shapes[ours], label)
     _check_tied(head, document, names, weights)
+    dropout = _dropout(head, document, config)
+    transform = None
+    if head.has_transform:
+        transform = HeadTransform(head.activation or config.activation, dropout if head.drops_input else 0.0)
     return TrainedHead(
         architecture,
         task,
         head.reads,
         num_outputs,
         class_names,
-        _dropout(document, config) if head.has_dropout else 0.0,
+        dropout,
         LazyParameters(
             {ours: shapes[ours] for ours in params}, lambda ours: weights[params[ours]].astype(np.float32, copy=False)
         ),
+        transform,
         (*notes, *assumed),
     )
 
@@ -227,8 +199,11 @@ def _class_names(labels: JsonValue, count: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _dropout(document: JsonValue, config: BertConfig) -> float:
-    value = document.get("classifier_dropout")
+def _dropout(head: HeadClass, document: JsonValue, config: BertConfig) -> float:
+    if head.dropout is None:
+        return 0.0
+    key, default = head.dropout
+    value = document.get(key, default)
     if value.is_null:
         return config.dropout
     dropout = value.number(0, 1)
@@ -248,5 +223,5 @@ def _check_tied(head: HeadClass, document: JsonValue, names: WeightNames, weight
                     f"{names.where}: {printable(sources[copy])} differs from {printable(sources[original])}, and only "
                     "a head that shares it can be exported"
                 )
-        elif copy.endswith("decoder.weight") and document.get("tie_word_embeddings").raw is False:
+        elif copy.endswith(".weight") and document.get("tie_word_embeddings").raw is False:
             raise document["tie_word_embeddings"].fault(f"false, but {copy} is missing in {names.where}")

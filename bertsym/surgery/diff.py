@@ -240,7 +240,7 @@ def _limit_ids(inputs: Mapping[str, Array], one: Model, other: Model) -> dict[st
     found = dict(inputs)
     if one.encoder is not None and other.encoder is not None:
         limits = BertLimits.of(other)
-        sizes = ((one.encoder.token_ids, limits.vocab_size), (one.encoder.token_types, limits.token_type_vocab_size))
+        sizes = ((one.encoder.token_ids, limits.vocab_size), (one.encoder.token_types, limits.segments))
         found.update({name: inputs[name] % size for name, size in sizes if name and name in inputs})
     return found
 

@@ -1,7 +1,7 @@
 """The base of all forms of the encoder: embeddings, residuals, feed-forward layers.
 
-N is the batch size, T the length, U the units, H the heads; T is at most config.max_length. Every node has
-an explicit name, so that the same specification gives the same JSON in every process.
+N is the batch size, T the length, U the units, E the width of the embeddings, H the heads; T is at most
+config.max_length. Every node has an explicit name, so that the same specification gives the same JSON in every process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import math
 from typing import Any
 
 from bertsym.encoders.forms import Form
-from bertsym.encoders.spec import TOKEN_TYPES, EncoderSpec
+from bertsym.encoders.parameters import POSITIONS, TOKEN_EMBEDDING, TOKEN_TYPES
+from bertsym.encoders.spec import EncoderSpec
 from bertsym.symbol.recorder import sym
 
 
@@ -74,25 +75,39 @@ class Encoder(abc.ABC):
         return sym.Dropout(x, p=p, name=name) if p else x
 
     def embedding(self, ids: Any, table: str, rows: int, node: str) -> Any:
-        """Look up rows of a table, (N, T, U)."""
-        return sym.Embedding(ids, self.variables[table], input_dim=rows, output_dim=self.config.units, name=node)
+        """Look up rows of a table, (N, T, E)."""
+        width = self.config.embedding_width
+        return sym.Embedding(ids, self.variables[table], input_dim=rows, output_dim=width, name=node)
 
     def zeros(self, node: str) -> Any:
-        """Zeros (N, T), float32 even for integer token ids."""
-        return sym.Cast(sym.zeros_like(self.token_ids, name=f"{node}_zeros"), dtype="float32", name=f"{node}_float")
+        """Zeros (N, T), float32 even for integer token ids.
+
+        Without a segment table they are made of the token types, which are then an input that changes nothing.
+        """
+        is_unused = self.token_types is not None and not self.config.token_type_vocab_size
+        source = self.token_types if is_unused else self.token_ids
+        return sym.Cast(sym.zeros_like(source, name=f"{node}_zeros"), dtype="float32", name=f"{node}_float")
 
     def tokens(self) -> Any:
-        """Sum of token and segment embeddings, (N, T, U)."""
+        """Sum of token and segment embeddings, (N, T, E)."""
         config = self.config
-        words = self.embedding(
-            self.token_ids, "bertmodel0_word_embed_embedding0_weight", config.vocab_size, "bertmodel0_word_embed"
-        )
-        if self.token_types is None:
+        words = self.embedding(self.token_ids, TOKEN_EMBEDDING, config.vocab_size, "bertmodel0_word_embed")
+        if not config.token_type_vocab_size:
             return words
-        types = self.embedding(
-            self.token_types, TOKEN_TYPES, config.token_type_vocab_size, "bertmodel0_token_type_embed"
-        )
-        return sym.elemwise_add(words, types, name="bertmodel0_embed")
+        types = self.token_types
+        if types is None or config.token_type_vocab_size == 1:
+            # One row for every token, whatever the input holds.
+            source = self.token_ids if types is None else types
+            types = sym.zeros_like(source, name="bertmodel0_token_type_zeros")
+        rows = self.embedding(types, TOKEN_TYPES, config.token_type_vocab_size, "bertmodel0_token_type_embed")
+        return sym.elemwise_add(words, rows, name="bertmodel0_embed")
+
+    def position_table(self) -> Any:
+        """The rows of the position table that tokens read, (max_length, E)."""
+        table, offset = self.variables[POSITIONS], self.config.position_offset
+        if not offset:
+            return table
+        return sym.slice_axis(table, axis=0, begin=offset, end=None, name="bertencoder0_position_cut")
 
     def embeddings(self) -> Any:
         """Sum of token, segment and position embeddings."""

@@ -26,9 +26,12 @@ class GluonNLPEncoder(Encoder):
         """(T, 1, U)."""
         config = self.config
         steps = sym.contrib.arange_like(tokens, axis=0, name="bertencoder0_arange")
-        table = self.variables["bertencoder0_position_weight"]
         rows = sym.Embedding(
-            steps, table, input_dim=config.max_length, output_dim=config.units, name="bertencoder0_position_rows"
+            steps,
+            self.position_table(),
+            input_dim=config.max_length,
+            output_dim=config.embedding_width,
+            name="bertencoder0_position_rows",
         )
         return sym.expand_dims(rows, axis=1, name="bertencoder0_position_embed")
 

@@ -16,9 +16,7 @@ class PortableEncoder(Encoder):
 
     def positions(self, tokens: Any) -> Any:
         """(1, T, U) with T from the tokens: the graph has no fixed length."""
-        table = sym.expand_dims(
-            self.variables["bertencoder0_position_weight"], axis=0, name="bertencoder0_position_table"
-        )
+        table = sym.expand_dims(self.position_table(), axis=0, name="bertencoder0_position_table")
         return sym.slice_like(table, tokens, axes=(1,), name="bertencoder0_position_embed")
 
     def additive_mask(self) -> Any:
