@@ -18,10 +18,12 @@ import pytest
 from checkpoints import computed, gluonnlp_checkpoint, texts
 from conftest import Result, Tables
 from headed import write_headed
+from signed_bundle import SignedBundle
 from tools import is_missing
 
 from bertsym import Bundle, BundleTokenizer, Classifier, FinetuneOptions, export, finetune, graft_head, lower
 from bertsym.inference.mxnet_predictor import MXNetPredictor
+from bertsym.mxnet_runtime import mx
 
 Cli = Callable[..., Result]
 Record = dict[str, Any]
@@ -150,6 +152,34 @@ def test_the_output_of_an_encoder_is_printed_as_numbers(
 
 
 @every_language
+@pytest.mark.parametrize("names", [("data0", "data1", "data2"), ("data0", "data2")])
+def test_the_inputs_of_the_signature_are_fed_and_token_ids_are_padded_with_pad_id(
+    language: str, names: tuple[str, ...], bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    """The symbol's output is what it was fed."""
+    lists = [mx.sym.var(name) for name in names[:-1]]
+    length = mx.sym.expand_dims(mx.sym.var("data2"), axis=1)
+    length = mx.sym.broadcast_mul(length, mx.sym.var("factor", shape=(1, 1)))
+    symbol = mx.sym.concat(*lists, length, dim=1, name="fed")
+    bundle = SignedBundle(bundles["cls"])
+    bundle.documents["symbol.json"] = json.loads(symbol.tojson())
+    bundle.params = {"factor": np.ones((1, 1), np.float32)}
+    kept = [tensor for tensor in bundle.signature["inputs"] if tensor["name"] in names]
+    bundle.signature.update(inputs=kept, pad_id=7)
+    bundle.write(tmp_path / "m")
+    records: list[Record] = [
+        {"data0": [3, 4], "data1": [0, 1], "data2": 2},
+        {"data0": [3, 5, 4], "data1": [1, 1, 1], "data2": 3},
+    ]
+    if names == ("data0", "data2"):
+        records = [{name: record[name] for name in names} for record in records]
+    printed = output(run(language, tmp_path / "m", stdin=as_json_lines(records)))
+    rows = [[float(value) for value in line.split("\t")] for line in printed.splitlines()]
+    types = [[0, 1, 0], [1, 1, 1]] if "data1" in names else [[], []]
+    assert rows == [[3, 4, 7, *types[0], 2], [3, 5, 4, *types[1], 3]]
+
+
+@every_language
 def test_a_second_run_builds_nothing(language: str, classifier: Path, rows: list[Record]) -> None:
     def built() -> dict[Path, int]:
         folder = Path(os.environ.get("BERTSYM_CLIENTS_BUILD", CLIENTS / ".build")) / language
@@ -208,9 +238,16 @@ def test_a_negative_id_is_refused(language: str, classifier: Path, rows: list[Re
 
 
 @every_language
-@pytest.mark.parametrize("stdin", ["", "not JSON\n", '{"data0": [4]}\n'])
-def test_invalid_inputs_are_refused(language: str, stdin: str, classifier: Path) -> None:
-    error_line(run(language, classifier, stdin=stdin))
+@pytest.mark.parametrize(
+    ("stdin", "found"),
+    [
+        ("", "no rows"),
+        ("a text\n", " 1: not a JSON object: the rows are the output of bertsym tokenize"),
+        ('{"data0": [4]}\n', "data1"),
+    ],
+)
+def test_invalid_inputs_are_refused(language: str, stdin: str, found: str, classifier: Path) -> None:
+    assert found in error_line(run(language, classifier, stdin=stdin))
 
 
 @every_language

@@ -44,6 +44,7 @@ typedef struct {
 typedef struct {
     const char *name;
     bool is_list; /* (batch, length), or (batch) */
+    float padding;
     float *data;
 } Input;
 
@@ -178,7 +179,8 @@ static json_t *read_rows(const char *path) {
     ssize_t size;
     while ((size = getline(&line, &room, file)) > 0) {
         json_t *row = json_loadb(line, (size_t)size, 0, NULL);
-        if (!json_is_object(row)) fail("row %zu: not a JSON object", json_array_size(rows) + 1);
+        if (!json_is_object(row))
+            fail("row %zu: not a JSON object: the rows are the output of bertsym tokenize", json_array_size(rows) + 1);
         json_array_append_new(rows, row);
     }
     if (ferror(file)) fail("%s: %s", path ? path : "standard input", strerror(errno));
@@ -227,22 +229,26 @@ static size_t read_inputs(json_t *signature, Input *inputs, size_t *fixed_length
         const char *name = json_string_value(json_object_get(tensor, "name"));
         if (!name || json_array_size(shape) < 1 || json_array_size(shape) > 2)
             fail("the signature has an input that is neither (batch, length) nor (batch)");
-        inputs[index] = (Input){name, json_array_size(shape) == 2, NULL};
+        /* The first input has the token ids. A symbol that is not a BERT has no pad_id. */
+        json_t *pad_id = index == 0 ? json_object_get(signature, "pad_id") : NULL;
+        inputs[index] = (Input){name, json_array_size(shape) == 2, (float)json_integer_value(pad_id), NULL};
         if (json_is_integer(length)) *fixed_length = (size_t)json_integer_value(length);
     }
     return json_array_size(tensors);
 }
 
-/* Fill float arrays (rows, length) with zeros in the padding, and (rows). */
+/* Fill float arrays (rows, length), padded, and (rows). */
 static void fill(Input *input, json_t *rows, size_t length) {
     size_t number, position;
-    json_t *row, *item;
+    json_t *row;
     input->data = allocate(json_array_size(rows) * (input->is_list ? length : 1), sizeof(float));
     json_array_foreach(rows, number, row) {
         json_t *value = json_object_get(row, input->name);
         if (input->is_list) {
-            json_array_foreach(value, position, item)
-                input->data[number * length + position] = (float)json_integer_value(item);
+            for (position = 0; position < length; position++) {
+                json_t *item = json_array_get(value, position);
+                input->data[number * length + position] = item ? (float)json_integer_value(item) : input->padding;
+            }
         } else {
             input->data[number] = (float)json_integer_value(value);
         }

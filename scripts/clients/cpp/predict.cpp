@@ -133,6 +133,7 @@ struct Input {
     std::string name;
     bool is_list;
     std::size_t fixed_length;  // 0 if it is free
+    float padding;
     std::vector<mx_uint> shape{};
     std::vector<float> values{};
 };
@@ -144,7 +145,9 @@ std::vector<Input> read_inputs(const json &signature) {
         if (shape.empty() || shape.size() > 2) throw Error("an input is neither (batch, length) nor (batch)");
         bool is_list = shape.size() == 2;
         std::size_t length = is_list && shape[1].is_number_unsigned() ? shape[1].get<std::size_t>() : 0;
-        inputs.push_back({tensor.at("name"), is_list, length});
+        // The first input has the token ids. A symbol that is not a BERT has no pad_id.
+        float padding = inputs.empty() ? signature.value("pad_id", 0.0f) : 0.0f;
+        inputs.push_back({tensor.at("name"), is_list, length, padding});
     }
     return inputs;
 }
@@ -153,7 +156,9 @@ std::vector<json> read_rows(std::istream &stream) {
     std::vector<json> rows;
     for (std::string line; std::getline(stream, line);) {
         rows.push_back(json::parse(line, nullptr, false));
-        if (!rows.back().is_object()) throw Error("row " + std::to_string(rows.size()) + ": not a JSON object");
+        if (!rows.back().is_object())
+            throw Error("row " + std::to_string(rows.size()) +
+                        ": not a JSON object: the rows are the output of bertsym tokenize");
     }
     if (rows.empty()) throw Error("no rows");
     return rows;
@@ -200,14 +205,14 @@ std::size_t batch_length(const std::vector<json> &rows, const std::vector<Input>
     return fixed ? fixed : longest;
 }
 
-// Fill the input, with zeros in the padding.
+// Fill the input, and pad its lists.
 void fill(Input &input, const std::vector<json> &rows, std::size_t length) {
     input.shape = {static_cast<mx_uint>(rows.size())};
     if (input.is_list) input.shape.push_back(static_cast<mx_uint>(length));
     for (const json &row : rows) {
         const json &value = row[input.name];
         if (input.is_list) {
-            auto begin = input.values.insert(input.values.end(), length, 0.0f);
+            auto begin = input.values.insert(input.values.end(), length, input.padding);
             std::transform(value.begin(), value.end(), begin, [](const json &item) { return item.get<float>(); });
         } else {
             input.values.push_back(value.get<float>());

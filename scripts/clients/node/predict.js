@@ -16,7 +16,7 @@ function readFile(path) {
   }
 }
 
-function parse(text, where) {
+function parse(text, where, hint = "") {
   let document;
   try {
     document = JSON.parse(text);
@@ -24,7 +24,7 @@ function parse(text, where) {
     document = null;
   }
   if (document === null || typeof document !== "object" || Array.isArray(document)) {
-    throw new DataError(`${where}: not a JSON object`);
+    throw new DataError(`${where}: not a JSON object${hint}`);
   }
   return document;
 }
@@ -63,7 +63,8 @@ function readRows(path) {
   const lines = readFile(path).toString().split("\n");
   if (lines.at(-1) === "") lines.pop();
   if (lines.length === 0) throw new DataError("no rows");
-  return lines.map((line, index) => parse(line, `row ${index + 1}`));
+  const hint = ": the rows are the output of bertsym tokenize";
+  return lines.map((line, index) => parse(line, `row ${index + 1}`, hint));
 }
 
 function checkNumbers(values, low, high, name) {
@@ -108,10 +109,10 @@ function batchLength(rows, inputs, signature) {
   return fixed ?? lengths.reduce((longest, length) => Math.max(longest, length));
 }
 
-// The float32 elements of the input, with zeros in the padding.
-function filled({ name, isList }, rows, length) {
+// The float32 elements of the input, with its lists padded.
+function filled({ name, isList, padding }, rows, length) {
   if (!isList) return Float32Array.from(rows, (row) => row[name]);
-  const values = new Float32Array(rows.length * length);
+  const values = new Float32Array(rows.length * length).fill(padding);
   rows.forEach((row, index) => values.set(row[name], index * length));
   return values;
 }
@@ -227,7 +228,13 @@ function main([prefix, file, ...more]) {
     const signature = readSignature(prefix, manifest);
     const symbol = readChecked(prefix, "symbol.json", manifest);
     const params = readChecked(prefix, "0000.params", manifest);
-    const inputs = signature.inputs.map(({ name, shape }) => ({ name, shape, isList: shape.length === 2 }));
+    // The first input has the token ids. A symbol that is not a BERT has no pad_id.
+    const inputs = signature.inputs.map(({ name, shape }, index) => ({
+      name,
+      shape,
+      isList: shape.length === 2,
+      padding: index === 0 ? (signature.pad_id ?? 0) : 0,
+    }));
     const rows = readRows(file ?? 0);
     const length = batchLength(rows, inputs, signature);
     printRows(signature, forward(symbol, params, inputs, rows, length), rows.length);

@@ -23,9 +23,9 @@ sub read_file {
 }
 
 sub parse {
-    my ($text, $where) = @_;
+    my ($text, $where, $hint) = @_;
     my $document = eval { decode_json($text) };
-    fail("$where: not a JSON object") unless ref $document eq 'HASH';
+    fail("$where: not a JSON object", $hint // '') unless ref $document eq 'HASH';
     return $document;
 }
 
@@ -63,7 +63,8 @@ sub read_rows {
     my $file = \*STDIN;
     open($file, '<:raw', $path) or fail("$path: $!") if defined $path;
     my @rows;
-    while (my $line = <$file>) { push @rows, parse($line, 'row ' . (@rows + 1)) }
+    my $hint = ': the rows are the output of bertsym tokenize';
+    while (my $line = <$file>) { push @rows, parse($line, 'row ' . (@rows + 1), $hint) }
     return @rows ? \@rows : fail('no rows');
 }
 
@@ -105,12 +106,12 @@ sub batch_length {
     return $fixed // max(@lengths);
 }
 
-# The float32 elements of the input, with zeros in the padding.
+# The float32 elements of the input, with its lists padded.
 sub packed {
     my ($input, $rows, $length) = @_;
     my @values = map { $_->{ $input->{name} } } @$rows;
     return pack('f*', @values) unless $input->{is_list};
-    return join '', map { pack('f*', @$_, (0) x ($length - @$_)) } @values;
+    return join '', map { pack('f*', @$_, ($input->{padding}) x ($length - @$_)) } @values;
 }
 
 sub open_mxnet {
@@ -201,7 +202,9 @@ my ($prefix, $file) = @ARGV;
 my $manifest = read_manifest($prefix);
 my $signature = read_signature($prefix, $manifest);
 my ($symbol, $params) = map { read_checked($prefix, $_, $manifest) } qw(symbol.json 0000.params);
-my @inputs = map { { %$_{qw(name shape)}, is_list => @{ $_->{shape} } == 2 } } @{ $signature->{inputs} };
+my @inputs = map { { %$_{qw(name shape)}, is_list => @{ $_->{shape} } == 2, padding => 0 } } @{ $signature->{inputs} };
+# The first input has the token ids. A symbol that is not a BERT has no pad_id.
+$inputs[0]{padding} = $signature->{pad_id} // 0;
 my $rows = read_rows($file);
 my $length = batch_length($rows, \@inputs, $signature);
 print_rows($signature, scalar(@$rows), forward($symbol, $params, \@inputs, $rows, $length));

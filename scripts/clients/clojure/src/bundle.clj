@@ -77,24 +77,26 @@
   [reader signature]
   (let [parse (fn [number line]
                 (let [row (try (json/read-str line)
-                               (catch Exception _ (fail "line " number ": not JSON")))]
+                               (catch Exception _))]
                   (when-not (map? row)
-                    (fail "line " number ": not an object"))
+                    (fail "line " number ": not a JSON object: the rows are the output of bertsym tokenize"))
                   (check-row row number signature)))]
     (or (seq (keep-indexed #(when-not (string/blank? %2) (parse (inc %1) %2)) (line-seq reader)))
         (fail "no rows"))))
 
 (defn batch
-  "Rows as one batch, {input {:shape [2 7] :values float-array}}; padded with 0 to `length` or to the longest row."
+  "Rows as one batch, {input {:shape [2 7] :values float-array}}; padded to `length` or to the longest row.
+  The first input has the token ids, which are padded with pad_id; a symbol that is not a BERT has none."
   [signature rows & {:keys [length]}]
   (into {} (for [{:strs [name shape] :as input} (signature "inputs")
                  :let [values (map #(% name) rows)
+                       padding (if (= input (first (signature "inputs"))) (get signature "pad_id" 0) 0)
                        columns (when (sequence-input? input)
                                  (let [size (second shape)]
                                    (if (number? size) size (or length (apply max (map count values))))))]]
              [name (if columns
                      {:shape [(count rows) columns]
-                      :values (float-array (mapcat #(take columns (concat % (repeat 0))) values))}
+                      :values (float-array (mapcat #(take columns (concat % (repeat padding))) values))}
                      {:shape [(count rows)] :values (float-array values)})])))
 
 (defn- number [value]

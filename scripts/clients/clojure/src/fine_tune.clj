@@ -30,7 +30,8 @@
 (defn batches
   "Batches of rows with their labels, padded to the same length."
   [signature rows]
-  (let [length (apply max (map #(count (% "data0")) rows))]
+  (let [token-ids (get-in signature ["inputs" 0 "name"])
+        length (apply max (map #(count (% token-ids)) rows))]
     (for [part (partition-all batch-size rows)]
       (assoc (bundle/batch signature part :length length)
              "softmax_label" {:shape [(count part)] :values (float-array (map #(% "label") part))}))))

@@ -21,14 +21,17 @@ import java.util.Locale;
 /** A bundle with its signature; the files are checked against the manifest. */
 record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> classNames, int maxLength) {
 
-    /** An input of the symbol: {@code length} is null if it is free, and 0 for an input with one number per row. */
-    record Input(String name, Integer length) {
+    /**
+     * An input of the symbol, whose lists are filled up with {@code padding}: {@code length} is null if it is free, and 0
+     * for an input with one number per row.
+     */
+    record Input(String name, Integer length, int padding) {
         boolean isSequence() {
             return length == null || length > 0;
         }
     }
 
-    /** The elements of an input for all rows, padded with 0. */
+    /** The elements of an input for all rows, padded. */
     record Batch(String name, int[] shape, float[] values) {}
 
     /** Reads a file whose size and SHA-256 must be those of the manifest. */
@@ -75,7 +78,10 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
             JsonArray shape = input.getAsJsonArray("shape");
             boolean fixed = shape.size() == 2 && shape.get(1).getAsJsonPrimitive().isNumber();
             Integer length = shape.size() == 1 ? Integer.valueOf(0) : fixed ? shape.get(1).getAsInt() : null;
-            inputs.add(new Input(input.get("name").getAsString(), length));
+            // The first input has the token ids. A symbol that is not a BERT has no pad_id.
+            boolean hasPadding = inputs.isEmpty() && signature.has("pad_id");
+            int padding = hasPadding ? signature.get("pad_id").getAsInt() : 0;
+            inputs.add(new Input(input.get("name").getAsString(), length, padding));
         }
         List<String> classNames = new ArrayList<>();
         // Only the columns of a classifier have names.
@@ -126,7 +132,7 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
             object = null;
         }
         if (object == null) {
-            throw new IOException("not a JSON object");
+            throw new IOException("not a JSON object: the rows are the output of bertsym tokenize");
         }
         int[][] row = new int[inputs.size()][];
         int length = -1;
@@ -178,8 +184,8 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
         float[] values = new float[rows.size() * width];
         for (int i = 0; i < rows.size(); i++) {
             int[] row = rows.get(i)[index];
-            for (int j = 0; j < row.length; j++) {
-                values[i * width + j] = row[j];
+            for (int j = 0; j < width; j++) {
+                values[i * width + j] = j < row.length ? row[j] : input.padding();
             }
         }
         int[] shape = input.isSequence() ? new int[] {rows.size(), width} : new int[] {rows.size()};
