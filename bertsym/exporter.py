@@ -9,14 +9,15 @@ from pathlib import Path
 
 from bertsym.bundle import Bundle, BundleContent, json_text, stage_bundle
 from bertsym.encoders.catalogue import FINISHED_HEADS, LABEL_NAME, OUTPUTS, TRAINED_HEADS
-from bertsym.encoders.forms import choose_form
-from bertsym.encoders.inputs import INPUT_NAMES
+from bertsym.encoders.forms import Form, choose_form
+from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_TYPES
 from bertsym.encoders.outputs import output_graph, output_parameters
 from bertsym.encoders.symbol_heads import finished_graph, finished_shapes, initial_parameters
 from bertsym.encoders.trained_heads import headed_graphs
 from bertsym.errors import ModelError, UsageError
 from bertsym.passes.input_guard import add_input_guard
-from bertsym.signature import Signature, Tensor
+from bertsym.passes.token_types import drop_token_types
+from bertsym.signature import Signature, Tensor, bert_inputs
 from bertsym.sources import Pretrained, SourceOptions, load_source
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, LazyParameters, shapes_of
@@ -24,6 +25,7 @@ from bertsym.verifier import DEFAULT_RTOL, Check, verification_record, verify_bu
 
 _CHECK_LENGTHS = (16, 40)
 _FIXED_OUTPUTS = {"regression": 1, "qa": 2}  # of finished heads
+_WITHOUT_TYPES = tuple(name for name in INPUT_NAMES if name != TOKEN_TYPES)
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,17 @@ class ExportOptions:
     form: str | None = None  #: a key of ``encoders.forms.FORMS``; None: ``portable``
     target: str | None = None  #: release line of MXNet such as ``1.9``; None: as `encoders.forms.choose_form` has it
     guard: bool = False  #: clip the inputs to their valid ranges in the graph
+    #: inputs of the symbol, by default all of ``encoders.inputs.INPUTS``; without ``data1``, all token types are 0
+    inputs: tuple[str, ...] = INPUT_NAMES
     literal_special_tokens: bool = False  #: words such as ``[SEP]`` in a text are plain text
     seed: int = 0  #: of the head's weights
 
     def __post_init__(self) -> None:
         choose_form(self.form, self.target)
+        if self.inputs not in (INPUT_NAMES, _WITHOUT_TYPES):
+            raise UsageError(
+                f"inputs {','.join(self.inputs)} are neither {','.join(INPUT_NAMES)} nor {','.join(_WITHOUT_TYPES)}"
+            )
         if self.task is None and self.new_head:
             raise UsageError("--new-head needs --task")
         if self.task is None and self.num_classes is not None:
@@ -129,8 +137,10 @@ def export(
         output = options.encoder_output if pretrained.head is None else pretrained.head.reads
         _check_source(source, pretrained, output, options)
         content = _content(source, pretrained, output, options)
+        if options.inputs != INPUT_NAMES:
+            content = _without_token_types(content, choose_form(options.form, options.target))
         if options.guard:
-            content = _guarded(content)
+            content = _with_graphs_changed(content, lambda graph: add_input_guard(graph, *INPUT_NAMES))
         progress(f"writing a BERT of {pretrained.config}")
         staged = stage.write(content)
         checks = []
@@ -150,6 +160,12 @@ def _check_source(source: str, pretrained: Pretrained, output: str, options: Exp
             f"{source} has a trained task head, {pretrained.task_head}, which --task {options.task} would replace by "
             "an untrained one; give --new-head for that, or export the source as it is, without --task"
         )
+    types = pretrained.config.segments
+    if TOKEN_TYPES not in options.inputs and types > 1:
+        raise UsageError(
+            f"{source} has {types} token types, which the input {TOKEN_TYPES} selects: export it with all inputs, "
+            f"without --inputs {','.join(options.inputs)}"
+        )
     if output == "pooled" and not pretrained.has_pooler:
         raise ModelError(f"{source}: has no pooler; export --output cls, mean or sequence")
 
@@ -167,18 +183,28 @@ def _left_out(pretrained: Pretrained, output: str, options: ExportOptions) -> li
     return notes
 
 
-def _guarded(content: BundleContent) -> BundleContent:
-    def guarded(symbol_json: str) -> str:
+def _with_graphs_changed(content: BundleContent, change: Callable[[SymbolGraph], object]) -> BundleContent:
+    """Apply `change` in place to the graph for inference and to that for training."""
+
+    def changed(symbol_json: str) -> str:
         graph = SymbolGraph.parse(symbol_json)
-        add_input_guard(graph, *INPUT_NAMES)
+        change(graph)
         return graph.to_json()
 
     training = content.train_symbol_json
     return dataclasses.replace(
         content,
-        symbol_json=guarded(content.symbol_json),
-        train_symbol_json=None if training is None else guarded(training),
+        symbol_json=changed(content.symbol_json),
+        train_symbol_json=None if training is None else changed(training),
     )
+
+
+def _without_token_types(content: BundleContent, form: Form) -> BundleContent:
+    """Let every token have the type 0, without an input for it."""
+    shapes = shapes_of(content.arg_params)
+    signature = dataclasses.replace(content.signature, inputs=bert_inputs(names=_WITHOUT_TYPES))
+    content = dataclasses.replace(content, signature=signature)
+    return _with_graphs_changed(content, lambda graph: drop_token_types(graph, shapes, form))
 
 
 def _merge_parameters(first: Mapping[str, Array], second: Mapping[str, Array]) -> LazyParameters:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bertsym.encoders.forms import TARGETS
-from bertsym.encoders.inputs import INPUTS, input_shapes
+from bertsym.encoders.inputs import INPUT_NAMES, INPUTS, input_shapes
 from bertsym.families import BERT, FAMILIES
 from bertsym.json_reader import JsonValue
 from bertsym.text.tasks import Columns
@@ -29,12 +29,12 @@ class Tensor:
     meaning: str = ""
 
 
-def bert_inputs(length: int | None = None) -> tuple[Tensor, ...]:
-    """Return the inputs of a BERT's symbol, for any length or for one fixed `length`."""
-    names = {0: "batch", -1: "length"}
+def bert_inputs(length: int | None = None, names: Sequence[str] = INPUT_NAMES) -> tuple[Tensor, ...]:
+    """Return the inputs that a BERT's symbol takes, by `names`, for any length or for one fixed `length`."""
+    free = {0: "batch", -1: "length"}
     return tuple(
-        Tensor(name, tuple(names.get(size, size) for size in shape), meaning=INPUTS[name])
-        for name, shape in input_shapes(0, length or -1)
+        Tensor(name, tuple(free.get(size, size) for size in shape), meaning=INPUTS[name])
+        for name, shape in input_shapes(0, length or -1, names)
     )
 
 
@@ -77,6 +77,11 @@ class Signature:
     def is_single_label(self) -> bool:
         """Whether the output is (N, C) probabilities of classes, one class per text."""
         return self.kind == "classifier" and self.task == "classification"
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs, in the order of the arguments."""
+        return tuple(tensor.name for tensor in self.inputs)
 
     @property
     def length(self) -> int | None:

@@ -17,7 +17,7 @@ from bertsym.bundle import TRAIN_SYMBOL, Bundle
 from bertsym.encoders.catalogue import FINISHED_HEADS, FULLY_CONNECTED, HEAD_TRANSFORM, LABEL_NAME
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.folding import unfold_parameters
-from bertsym.encoders.inputs import INPUT_NAMES, check_inputs
+from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_IDS, TOKEN_TYPES, VALID_LENGTH, check_inputs, named_inputs
 from bertsym.encoders.parameters import POOLER, parameter_shapes
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.execution.engines import Forward, engine_name, load_engine
@@ -211,7 +211,8 @@ class _Case:
     """Inputs, and what the reference answers."""
 
     length: int
-    inputs: dict[str, Array]
+    inputs: dict[str, Array]  #: all that a BERT can take
+    fed: dict[str, Array]  #: those that the symbol takes
     expected: Array
 
 
@@ -246,7 +247,10 @@ def _reference_cases(
         for batch_size in (1, 3)
     ]
     expected = reference_outputs(bundle, arg_params, [inputs for _, inputs in samples], checkpoint)
-    return [_Case(length, inputs, output) for (length, inputs), output in zip(samples, expected)]
+    return [
+        _Case(length, inputs, {name: inputs[name] for name in signature.input_names}, output)
+        for (length, inputs), output in zip(samples, expected)
+    ]
 
 
 def reference_outputs(
@@ -262,7 +266,11 @@ def reference_outputs(
     """
     signature = bundle.signature
     checkpoint = checkpoint or Checkpoint("GluonNLP export", arg_params, bundle.config.to_dict())
-    batches = [Inputs(*(inputs[name] for name in INPUT_NAMES)) for inputs in samples]
+    # A symbol that does not take token types has the type 0 for every token.
+    batches = [
+        Inputs(inputs[TOKEN_IDS], inputs.get(TOKEN_TYPES, np.zeros_like(inputs[TOKEN_IDS])), inputs[VALID_LENGTH])
+        for inputs in samples
+    ]
     encodings = encoder_outputs(signature.family, checkpoint, batches)
     return [apply_head(found, bundle, arg_params, checkpoint) for found in encodings]
 
@@ -276,7 +284,7 @@ def _compare_gluonnlp(
     for case in cases:
         encoded = model.encode(signature.output, case.inputs)
         if signature.output == "sequence":
-            is_token = np.arange(case.length) < case.inputs[INPUT_NAMES[2]][:, None]
+            is_token = np.arange(case.length) < case.inputs[VALID_LENGTH][:, None]
             encoded = encoded * is_token[:, :, None]
         answer = apply_head({signature.output: encoded}, bundle, arg_params)
         checks.append(_compare(GLUONNLP, "gluonnlp", signature, case, answer, scale))
@@ -291,19 +299,19 @@ def _compare_files(bundle: Bundle, cases: Sequence[_Case], scale: float) -> list
     if bundle.has(TRAIN_SYMBOL):
         graphs["train symbol"] = bundle.graph(TRAIN_SYMBOL)
     for name, graph in graphs.items():
-        forward = load_engine(engine).bind(graph.to_json(), str(bundle.prefix), bundle.params(), cases[0].inputs)
-        checks += [_compare(name, engine, bundle.signature, case, forward(case.inputs)[0], scale) for case in cases]
+        forward = load_engine(engine).bind(graph.to_json(), str(bundle.prefix), bundle.params(), cases[0].fed)
+        checks += [_compare(name, engine, bundle.signature, case, forward(case.fed)[0], scale) for case in cases]
     return checks
 
 
 def _compare_through_loaders(bundle: Bundle, cases: Sequence[_Case], scale: float) -> list[Check]:
     symbol = bundle.graph().to_json()
-    check_params(symbol, str(bundle.prefix), INPUT_NAMES, bundle.params())
+    check_params(symbol, str(bundle.prefix), bundle.signature.input_names, bundle.params())
     checks = []
     for name, text, load, labels in _loadings(bundle, symbol):
         with quiet_stderr():
-            forward = load(text, bundle.params(), cases[0].inputs, labels)
-        checks += [_compare(name, "mxnet", bundle.signature, case, forward(case.inputs)[0], scale) for case in cases]
+            forward = load(text, bundle.params(), cases[0].fed, labels)
+        checks += [_compare(name, "mxnet", bundle.signature, case, forward(case.fed)[0], scale) for case in cases]
         del forward
         gc.collect()
     return checks
@@ -338,8 +346,8 @@ def sample_inputs(config: BertConfig, batch_size: int, length: int, pad_id: int)
     valid_length = np.array([length, 1, (length + 1) // 2])[:batch_size]
     token_ids[0, length // 2] = pad_id
     check_inputs(token_ids, token_types, valid_length, config)
-    arrays = (token_ids, token_types, valid_length)
-    return {name: array.astype(np.float32) for name, array in zip(INPUT_NAMES, arrays)}
+    arrays = named_inputs(token_ids, token_types, valid_length)
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
 def _compare(loader: str, library: str, signature: Signature, case: _Case, output: Array, scale: float) -> Check:

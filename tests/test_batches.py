@@ -164,7 +164,8 @@ def test_batches_of_like_lengths_need_less_padding_than_batches_in_file_order() 
 
 def test_a_batch_is_padded_with_the_id_of_pad_and_type_zero() -> None:
     examples = [Encoded([3, 9, 4, 8, 4], [0, 0, 0, 1, 1], False, 0), Encoded([3, 7, 4], [0, 0, 0], False, 0)]
-    token_ids, token_types, valid_length = Features(examples).batch(np.array([1, 0, 1]), 6, 49, CONFIG)
+    batch = Features(examples).batch(np.array([1, 0, 1]), 6, 49, CONFIG)
+    token_ids, token_types, valid_length = batch.values()
     assert token_ids.tolist() == [[3, 7, 4, 49, 49, 49], [3, 9, 4, 8, 4, 49], [3, 7, 4, 49, 49, 49]]
     assert token_types.tolist() == [[0] * 6, [0, 0, 0, 1, 1, 0], [0] * 6]
     assert valid_length.tolist() == [3, 5, 3]

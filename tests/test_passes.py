@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -30,6 +31,7 @@ from bertsym.passes.input_guard import add_input_guard, remove_input_guard
 from bertsym.passes.layer_norm import decompose_layer_norm
 from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.passes.release_adaptation import adapt_to_release
+from bertsym.passes.token_types import drop_token_types
 from bertsym.symbol.graph import SymbolGraph
 
 SPEC = EncoderSpec(BertConfig(num_layers=2, units=8, hidden_size=16, num_heads=2, vocab_size=30, max_length=16))
@@ -52,6 +54,13 @@ def encoder(form: Form = PLAIN) -> SymbolGraph:
     return encoder_graph(SPEC, form)
 
 
+ONE_TYPE = dataclasses.replace(SPEC, config=dataclasses.replace(SPEC.config, token_type_vocab_size=1))
+
+
+def one_type() -> SymbolGraph:
+    return encoder_graph(ONE_TYPE, PLAIN)
+
+
 def guarded() -> SymbolGraph:
     return apply_to_copy(encoder(), lambda graph: add_input_guard(graph, *INPUT_NAMES))
 
@@ -68,6 +77,7 @@ RUNS: dict[Callable[..., Any], tuple[Callable[[], SymbolGraph], tuple[Any, ...],
     decompose_layer_norm: (encoder, (SHAPES,), int, 5),
     fold_qkv: (encoder, (PARAMS,), lambda result: result.layers, 2),
     adapt_to_release: (encoder, (ERF, "1.5.1"), int, 2),
+    drop_token_types: (one_type, (ONE_TYPE.shapes, PLAIN), int, 1),
 }
 
 
@@ -127,6 +137,7 @@ def read_inside() -> SymbolGraph:
     [
         (read_inside, partial(replace_encoder, shapes=SHAPES, spec=SPEC, form=PLAIN), "is inside the encoder but"),
         (too_new, partial(adapt_to_release, form=ERF, release="1.4.1"), "positions, outside the encoder: MXNet 1.4.1"),
+        (encoder, partial(drop_token_types, shapes=SHAPES, form=PLAIN), "2 token types, which data1 selects"),
         (folded, partial(fold_qkv, arg_params=PARAMS), "nothing to fold"),
     ],
 )

@@ -227,7 +227,7 @@ def test_an_unreported_error_of_a_forward_does_not_affect_the_next() -> None:
 
     def forward(value: float) -> Any:
         ids = np.full((1, 2), value, np.float32)
-        return mine.forward((ids, ids, np.array([2], np.float32)))
+        return mine.forward({"data0": ids, "data2": np.array([2], np.float32)})
 
     assert forward(1).asnumpy().tolist() == [[1, 1]]
     forward(13)

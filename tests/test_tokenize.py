@@ -73,7 +73,8 @@ def test_tokenize_prints_the_inputs_of_predict(
     assert len(printed) == len(fed) == len(predictions)
     # In which order they are fed does not matter.
     rows = []
-    for token_ids, token_types, (length,) in fed:
+    for inputs in fed:
+        token_ids, token_types, (length,) = inputs.values()
         size = int(length)
         rows.append(
             {

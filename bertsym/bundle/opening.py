@@ -38,7 +38,7 @@ from bertsym.encoders.catalogue import (
 )
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.folding import folded_shapes, is_folded
-from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
+from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_IDS, TOKEN_TYPES, VALID_LENGTH, input_shapes
 from bertsym.encoders.parameters import head_shapes, parameter_shapes
 from bertsym.errors import BertsymError, ModelError, join_names
 from bertsym.json_reader import json_object
@@ -221,7 +221,10 @@ def check_bert(
     if signature.family != config.family:
         raise ModelError(f"{path(SIGNATURE)}: family {signature.family}, but that of the config is {config.family}")
     labels = (Tensor(LABEL_NAME, ("batch",)),) if TRAIN_SYMBOL in graphs else ()
-    _check_tensors("inputs", signature.inputs, bert_inputs(signature.length), path(SIGNATURE))
+    # Without the input of token types, every token has the type 0.
+    all_type_0 = TOKEN_TYPES not in signature.input_names and config.segments < 2
+    taken = [name for name in INPUT_NAMES if name != TOKEN_TYPES or not all_type_0]
+    _check_tensors("inputs", signature.inputs, bert_inputs(signature.length, taken), path(SIGNATURE))
     _check_tensors("label inputs", signature.label_inputs, labels, path(SIGNATURE))
     expected = folded_shapes(_expected_shapes(config, signature, infos, path(SIGNATURE)), infos)
     shapes = {name: info.shape for name, info in infos.items()}
@@ -247,7 +250,7 @@ def check_bert(
         extra = {LABEL_NAME} if name == TRAIN_SYMBOL else set()
         check_symbol(graph, str(path(name)), OPERATORS | QUANTIZED_OPERATORS if quantized else OPERATORS)
         _check_addresses(graph, config, path(name))
-        unlike = set(graph.variables) ^ {*INPUT_NAMES, *extra, *shapes}
+        unlike = set(graph.variables) ^ {*signature.input_names, *extra, *shapes}
         if unlike:
             raise ModelError(
                 f"{path(name)}: variables differ from inputs and parameters: {join_names(sorted(unlike), 5)}"
@@ -271,15 +274,14 @@ def _check_tensors(what: str, found: Sequence[Tensor], expected: Sequence[Tensor
 
 def _check_addresses(graph: SymbolGraph, config: BertConfig, where: object) -> None:
     """Raise ModelError for lengths that are not checked, and for a Reshape to sizes that are not in the config."""
-    token_ids, _, valid_length = INPUT_NAMES
     for node in graph.nodes:
         if node.op == "Reshape":
             sizes = {*integers(node.attrs, "shape")}
             if not sizes <= {-1, 0, 1, config.num_heads, config.units} or "target_shape" in node.attrs:
                 raise ModelError(f"{where}: node {node.name!r} reshapes to sizes that are not in the config")
         has_lengths = node.op in ("SequenceMask", "softmax") and len(node.inputs) > 1
-        if has_lengths and not reads_fed_lengths(node, token_ids, valid_length):
-            raise ModelError(f"{where}: node {node.name!r} reads lengths that are not computed from {valid_length}")
+        if has_lengths and not reads_fed_lengths(node, TOKEN_IDS, VALID_LENGTH):
+            raise ModelError(f"{where}: node {node.name!r} reads lengths that are not computed from {VALID_LENGTH}")
 
 
 def _check_sizes(

@@ -29,9 +29,17 @@ if TYPE_CHECKING:
     from bertsym.sources import SourceOptions
 
 
-def _options(output: str | None, cls_slice: bool | None, **values: Any) -> ExportOptions:
+def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(name.strip() for name in value.split(","))
+
+
+def _options(
+    output: str | None, cls_slice: bool | None, inputs: tuple[str, ...] | None, **values: Any
+) -> ExportOptions:
     from bertsym.exporter import ExportOptions
 
+    if inputs is not None:
+        values["inputs"] = inputs
     if cls_slice is not None:
         meant = "cls" if cls_slice else "sequence"
         if output not in (None, meant):
@@ -115,6 +123,13 @@ Examples:
         is_flag=True,
         help="Clip token ids, token types and valid_length to their valid ranges in the graph. Without this, values "
         "out of range can make MXNet access memory out of bounds in programs that do not check them.",
+    ),
+    option(
+        "--inputs",
+        metavar="NAME,...",
+        callback=_split_names,
+        help="Inputs of the symbol: data0,data1,data2, or data0,data2 to leave out the token types of a model that has "
+        "one type or none.  [default: data0,data1,data2]",
     ),
     literal_special_tokens_option,
     option(

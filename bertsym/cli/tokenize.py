@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -31,8 +31,8 @@ def command(model: str, texts: Texts, table_format: TableFormat, on_error: str) 
     \b
     {"data0": [101, 2023, 102], "data1": [0, 0, 0], "data2": 3}
 
-    The inputs are those of `bertsym predict` before padding: token ids, token types and valid_length. A blank line of
-    --on-error is null.
+    The inputs are those of `bertsym predict` before padding, by the names in MODEL-signature.json: token ids, token
+    types unless the model was exported without them, and valid_length. A blank line of --on-error is null.
 
     MODEL is a classifier, an encoder, or a BERT with another head. FILE is read as by `bertsym predict`. Pairs for an
     encoder come from a table with two text columns, or from --text-pair.
@@ -51,17 +51,17 @@ def command(model: str, texts: Texts, table_format: TableFormat, on_error: str) 
             else:
                 truncated += example.truncated
             if on_error == "blank" or not isinstance(example, DataError):
-                click.echo(_line(example))
+                click.echo(_line(example, tokenizer.signature.input_names))
             on_rows(1)
     print_truncated(truncated, rows, tokenizer.signature.max_length)
     bad_rows.finish(rows)
 
 
-def _line(example: Encoded | DataError) -> str:
+def _line(example: Encoded | DataError, names: Sequence[str]) -> str:
     """One line of output, null for an error."""
     from bertsym.text.features import Features
 
-    return json.dumps(None if isinstance(example, DataError) else next(Features([example]).inputs()))
+    return json.dumps(None if isinstance(example, DataError) else next(Features([example]).inputs(names)))
 
 
 def _encoded(tokenizer: BundleTokenizer, texts: Texts, table_format: TableFormat) -> Iterator[Encoded | DataError]:

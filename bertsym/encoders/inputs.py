@@ -1,4 +1,4 @@
-"""The three inputs of every BERT symbol, and the checks that libmxnet omits."""
+"""The inputs of a BERT symbol, and the checks that libmxnet omits."""
 
 from __future__ import annotations
 
@@ -11,18 +11,28 @@ from bertsym.errors import DataError
 
 #: name -> meaning, in the order of every GluonNLP export
 INPUTS = {
-    "data0": "token ids, padded with the id of [PAD]",
+    "data0": "token ids, padded with pad_id",
     "data1": "token types: 0 in the first text, 1 in the second, 0 at padding",
     "data2": "valid_length: number of tokens that are not padding, from 1 to the length",
 }
 INPUT_NAMES = tuple(INPUTS)
+TOKEN_IDS, TOKEN_TYPES, VALID_LENGTH = INPUT_NAMES
 
 _Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def input_shapes(batch_size: int, length: int) -> list[tuple[str, tuple[int, ...]]]:
-    """Return (name, shape) of the inputs, as Module.bind takes them."""
-    return list(zip(INPUT_NAMES, [(batch_size, length), (batch_size, length), (batch_size,)]))
+def input_shapes(batch_size: int, length: int, names: Sequence[str] = INPUT_NAMES) -> list[tuple[str, tuple[int, ...]]]:
+    """Return (name, shape) of the inputs that a symbol takes, as Module.bind takes them."""
+    shapes = zip(INPUT_NAMES, [(batch_size, length), (batch_size, length), (batch_size,)])
+    return [(name, shape) for name, shape in shapes if name in names]
+
+
+def named_inputs(
+    token_ids: Any, token_types: Any, valid_length: Any, names: Sequence[str] = INPUT_NAMES
+) -> dict[str, Any]:
+    """Return those of the inputs that a symbol takes, by name."""
+    values = zip(INPUT_NAMES, (token_ids, token_types, valid_length))
+    return {name: value for name, value in values if name in names}
 
 
 class Limits(Protocol):
@@ -43,26 +53,28 @@ class Limits(Protocol):
 
 def check_inputs(
     token_ids: _Array,
-    token_types: _Array,
+    token_types: _Array | None,
     valid_length: _Array,
     config: Limits,
     rows: Sequence[int] | _Array | None = None,
 ) -> None:
-    """Raise DataError unless a forward with these arrays is safe: (N, T), (N, T) and (N,).
+    """Raise DataError unless a forward with these arrays is safe: (N, T), (N, T) or None, and (N,).
 
     mxnet 1.9.1 clips ids silently, and reads and writes out of bounds on a wrong valid_length. The error names the
     first wrong value, its position in the row, from 0, and the row: its number in `rows`, or else counted from 0.
     """
-    if token_ids.ndim != 2 or token_types.shape != token_ids.shape or valid_length.shape != token_ids.shape[:1]:
+    types_shape = token_ids.shape if token_types is None else token_types.shape
+    if token_ids.ndim != 2 or types_shape != token_ids.shape or valid_length.shape != token_ids.shape[:1]:
         raise DataError(
             "inputs need the shapes (N, T), (N, T) and (N,), "
-            f"not {token_ids.shape}, {token_types.shape} and {valid_length.shape}"
+            f"not {token_ids.shape}, {types_shape} and {valid_length.shape}"
         )
     length = token_ids.shape[1]
     if not 1 <= length <= config.max_length:
         raise DataError(f"length {length} is outside the {config.max_length} positions of the model")
     check_whole("token ids", token_ids, 0, config.vocab_size - 1, rows)
-    check_whole("token types", token_types, 0, config.segments - 1, rows)
+    if token_types is not None:
+        check_whole("token types", token_types, 0, config.segments - 1, rows)
     check_whole("valid_length", valid_length, 1, length, rows)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bertsym.bundle import TOKENIZER, Bundle, SymbolBundle, open_any
-from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.inference.classifier import check_pair, complete_table_format
 from bertsym.json_reader import JsonValue
@@ -20,7 +19,7 @@ from bertsym.text.tokenizer import Encoded, chunks
 
 
 class BundleTokenizer:
-    """Tokenizes texts into the inputs data0, data1 and data2 of a bundle, as `Classifier` does; create it by `open`."""
+    """Tokenizes texts into the inputs of a bundle, as `Classifier` does; create it by `open`."""
 
     def __init__(self, signature: Signature, bundle: Bundle | SymbolBundle) -> None:
         self.signature = signature
@@ -150,10 +149,11 @@ def _bert_signature(bundle: Bundle | SymbolBundle) -> Signature:
     if isinstance(bundle, Bundle):
         return bundle.signature
     origin = bundle.signature.origin
-    inputs = [tensor.name for tensor in bundle.signature.inputs]
-    if sorted(inputs) != sorted(INPUT_NAMES):
-        raise ModelError(f"{bundle.prefix}: its inputs are {', '.join(inputs)}, not those of a BERT")
     if origin is None or not bundle.has(TOKENIZER):
         raise ModelError(f"{bundle.prefix}: has no tokenizer, because the model that it was made from has none")
     # A head of its own was not trained on the origin's texts.
-    return dataclasses.replace(Signature.from_json(JsonValue(origin, "origin")), trained=False)
+    signature = dataclasses.replace(Signature.from_json(JsonValue(origin, "origin")), trained=False)
+    inputs = [tensor.name for tensor in bundle.signature.inputs]
+    if sorted(inputs) != sorted(signature.input_names):
+        raise ModelError(f"{bundle.prefix}: its inputs are {', '.join(inputs)}, not those of a BERT")
+    return signature

@@ -9,7 +9,7 @@ import numpy as np
 
 from bertsym.acceleration.graphs import accelerate_graph
 from bertsym.bundle import Bundle
-from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
+from bertsym.encoders.inputs import input_shapes
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.execution.engines import engine_name, load_engine
 from bertsym.inference.mxnet_predictor import BATCH_SIZE, MXNetPredictor
@@ -43,7 +43,7 @@ class EnginePredictor:
             raise UsageError(f"{bundle.prefix}: is {signature.precision}, which needs --engine mxnet")
         self._signature, self._config, self._batch_size = signature, bundle.config, batch_size
         graph = accelerate_graph(bundle.graph(), bundle.params().shapes, "portable")
-        shapes = input_shapes(1, signature.length or 1)
+        shapes = input_shapes(1, signature.length or 1, signature.input_names)
         sample: dict[str, Array] = {name: np.ones(shape, np.float32) for name, shape in shapes}
         self._forward = load_engine(engine).bind(graph.to_json(), str(bundle.prefix), bundle.params(), sample)
 
@@ -68,8 +68,8 @@ class EnginePredictor:
         parts = []
         for rows in batches:
             length = length_of(len(features.examples[rows[0]].token_ids))
-            inputs = features.batch(rows, length, signature.pad_id, self._config)
-            output = self._forward(dict(zip(INPUT_NAMES, inputs)))[0]
+            inputs = features.batch(rows, length, signature.pad_id, self._config, signature.input_names)
+            output = self._forward(inputs)[0]
             if not np.isfinite(output).all():
                 raise ModelError(f"an output of {signature.output_name} is not finite")
             parts.append(output)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from bertsym.acceleration.inference_symbols import InferenceSymbols
 from bertsym.acceleration.ndarray_views import memory_of
-from bertsym.encoders.inputs import INPUT_NAMES
+from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_IDS, VALID_LENGTH, input_shapes
 from bertsym.forking import no_fork
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
@@ -43,25 +43,24 @@ class _Bound:
 
     def __init__(self, executor: Any) -> None:
         self.executor = executor
-        self._feeds = [self._feed(executor.arg_dict.get(name)) for name in INPUT_NAMES]
+        self._feeds = {name: self._feed(executor.arg_dict[name]) for name in INPUT_NAMES if name in executor.arg_dict}
         self._outputs: list[Any] = []
 
-    def forward(self, inputs: Sequence[Array]) -> Any:
+    def forward(self, inputs: Mapping[str, Array]) -> Any:
         """Start a forward pass and return its first output without waiting."""
         # Wait until the previous forward has consumed its inputs; its own errors are reported elsewhere.
         for output in self._outputs:
             with contextlib.suppress(mx.base.MXNetError):
                 output.wait_to_read()
-        for feed, array in zip(self._feeds, inputs):
-            if feed is not None:
-                feed[:] = array
+        for name, feed in self._feeds.items():
+            feed[:] = inputs[name]
         self._outputs = self.executor.forward(is_train=False)
         return self._outputs[0]
 
     @staticmethod
     def _feed(array: Any) -> Any:
         """Return the array to write an input to: on a CPU a view, since a copy by MXNet waits for a worker twice."""
-        if array is None or array.context.device_type != "cpu":
+        if array.context.device_type != "cpu":
             return array
         return memory_of(array)
 
@@ -81,17 +80,17 @@ class Executors:
         #: largest number of executors that are bound at a time
         self.capacity = max(2, min(_MAX_GRAPHS, _MAX_WEIGHTS // max(1, nbytes)))
 
-    def forward(self, inputs: Sequence[Array]) -> Any:
-        """Return the first output for data0, data1 (N, T) and data2 (N,), an NDArray, without waiting for it.
+    def forward(self, inputs: Mapping[str, Array]) -> Any:
+        """Return the first output, an NDArray, for inputs by name, without waiting for it.
 
         The output is valid until the next forward of any shape, since all executors share memory.
         """
         return self.prepare(inputs).forward(inputs)
 
-    def prepare(self, inputs: Sequence[Array]) -> _Bound:
+    def prepare(self, inputs: Mapping[str, Array]) -> _Bound:
         """Return the executor for inputs of these shapes; binds it if necessary."""
-        rows, length = inputs[0].shape
-        symbol = self._symbol(rows * length, bool((inputs[2] < length).any()))
+        rows, length = inputs[TOKEN_IDS].shape
+        symbol = self._symbol(rows * length, bool((inputs[VALID_LENGTH] < length).any()))
         key = (rows, length, id(symbol))
         bound = self._bound.pop(key, None)
         if bound is None:
@@ -108,7 +107,7 @@ class Executors:
         return self._symbols.padded if padded else self._symbols.unpadded
 
     def _bind(self, symbol: Any, rows: int, length: int) -> Any:
-        inputs = dict(zip(INPUT_NAMES, ((rows, length), (rows, length), (rows,))))
+        inputs = dict(input_shapes(rows, length))
         arrays = {
             name: mx.nd.empty(inputs[name], self._device) if name in inputs else self._weights[name]
             for name in symbol.list_arguments()

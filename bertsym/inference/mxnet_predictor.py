@@ -47,6 +47,8 @@ class MXNetPredictor:
     ) -> None:
         self._symbol, self._config, self._pad_id = symbol, config, pad_id
         self._output_name: str = symbol.list_outputs()[0]
+        arguments = symbol.list_arguments()
+        self._input_names = [name for name in INPUT_NAMES if name in arguments]
         self._max_length, self._length = max_length, length
         self._batch_size = batch_size
         self._contexts = list(device or [mx.cpu()])
@@ -74,7 +76,7 @@ class MXNetPredictor:
 
     def set_params(self, arg_params: Mapping[str, Array]) -> None:
         """Set the parameters; raises ModelError if one of the symbol's parameters is missing."""
-        names = [name for name in self._symbol.list_arguments() if name not in INPUT_NAMES]
+        names = [name for name in self._symbol.list_arguments() if name not in self._input_names]
         missing = [name for name in names if name not in arg_params]
         if missing:
             raise ModelError(f"missing parameters: {', '.join(missing[:5])}")
@@ -176,11 +178,11 @@ class MXNetPredictor:
         """Return the number of rows of a padded batch: a power of two, up to the batch size."""
         return min(self._batch_size, 1 << (rows - 1).bit_length())
 
-    def _inputs(self, features: Features, rows: Array, length_of: Callable[[int], int]) -> tuple[Array, Array, Array]:
-        """Return data0, data1 and data2 for rows sorted by descending length, padded by repeating the last row."""
+    def _inputs(self, features: Features, rows: Array, length_of: Callable[[int], int]) -> dict[str, Array]:
+        """Return the inputs for rows sorted by descending length, padded by repeating the last row."""
         length = length_of(len(features.examples[rows[0]].token_ids))
         padded = np.concatenate([rows, np.repeat(rows[-1:], self._padded_size(len(rows)) - len(rows))])
-        return features.batch(padded, length, self._pad_id, self._config)
+        return features.batch(padded, length, self._pad_id, self._config, self._input_names)
 
     def _wait_for(self, output: Any, rows: int) -> Array:
         """Wait for an output and return its first rows."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
+from bertsym.encoders.inputs import TOKEN_IDS, VALID_LENGTH
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
 
@@ -84,10 +84,10 @@ def tensor_ranges(
     symbol: Any,
     arg_params: dict[str, Any],
     tensors: Sequence[str],
-    batches: Iterable[tuple[Array, Array, Array]],
+    batches: Iterable[Mapping[str, Array]],
     calibration: str,
 ) -> dict[str, Range]:
-    """Find the range of each tensor of `symbol`, a float32 graph, on `batches` of its three inputs.
+    """Find the range of each tensor of `symbol`, a float32 graph, on `batches` of its inputs by name.
 
     `tensors` are names of its internal outputs. Elements at padding are ignored, because no output depends on them.
     """
@@ -96,14 +96,14 @@ def tensor_ranges(
     collectors = [CALIBRATIONS[calibration]() for _ in tensors]
     modules: dict[tuple[int, ...], Any] = {}
     for inputs in batches:
-        shape = inputs[0].shape
+        shape = inputs[TOKEN_IDS].shape
         if shape not in modules:
-            module = mx.mod.Module(outputs, INPUT_NAMES, None)
-            module.bind(input_shapes(*shape), for_training=False)
+            module = mx.mod.Module(outputs, list(inputs), None)
+            module.bind([(name, array.shape) for name, array in inputs.items()], for_training=False)
             module.set_params(arg_params, {}, allow_extra=True)
             modules = {shape: module}  # one at a time: all tensors of a batch are in memory
-        modules[shape].forward(mx.io.DataBatch([mx.nd.array(array) for array in inputs]), is_train=False)
-        tokens = np.arange(shape[1]) < inputs[2][:, None]
+        modules[shape].forward(mx.io.DataBatch([mx.nd.array(array) for array in inputs.values()]), is_train=False)
+        tokens = np.arange(shape[1]) < inputs[VALID_LENGTH][:, None]
         for collector, output in zip(collectors, modules[shape].get_outputs()):
             values = output.asnumpy()
             collector.add(values[tokens] if values.shape[:2] == shape else values)

@@ -34,7 +34,7 @@ class GraphQuantizer:
         self.layers = tuple(self._nodes)
         self._ranges: dict[str, Range] = {}
 
-    def calibrate(self, batches: Iterable[tuple[Array, Array, Array]], calibration: str) -> None:
+    def calibrate(self, batches: Iterable[Mapping[str, Array]], calibration: str) -> None:
         """Find the ranges of all quantized tensors; `calibration` is a key of CALIBRATIONS."""
         tensors = sorted(self._quantize(())[2].include_layer)
         self._ranges = tensor_ranges(self._symbol, self._arg_params, tensors, batches, calibration)

@@ -154,12 +154,12 @@ class _Choice:
         self._outside = tuple(name for name in self.quantizer.layers if name not in products)
         self._candidates = tuple(name for name in self.quantizer.layers if name in products)
 
-    def batches(self, features: Features) -> Iterator[tuple[Array, Array, Array]]:
+    def batches(self, features: Features) -> Iterator[dict[str, Array]]:
         """Yield the inputs of batches of rows with similar lengths."""
         signature, lengths = self._bundle.signature, features.lengths
         for rows in inference_batches(lengths, lambda longest: _CALIBRATION_BATCH):
             length = signature.length or bucket_length(int(lengths[rows].max()), signature.max_length)
-            yield features.batch(rows, length, self._pad_id, self._bundle.config)
+            yield features.batch(rows, length, self._pad_id, self._bundle.config, signature.input_names)
 
     def kept(self, progress: Callable[[str], object]) -> dict[str, str]:
         """Return layer that stays in float32 -> reason; raises VerificationError when no choice keeps the metric."""

@@ -263,7 +263,7 @@ def encoder_signature(source: Signature) -> Signature:
     return dataclasses.replace(
         source,
         kind="encoder",
-        inputs=bert_inputs(),
+        inputs=bert_inputs(names=source.input_names),
         task=None,
         dataset=None,
         class_names=(),

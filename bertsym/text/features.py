@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bertsym.encoders.config import BertConfig
-from bertsym.encoders.inputs import INPUT_NAMES, check_inputs
+from bertsym.encoders.inputs import INPUT_NAMES, check_inputs, named_inputs
 from bertsym.errors import DataError
 from bertsym.text.tables import Row, is_unicode
 from bertsym.text.tokenizer import Encoded, Tokenizer
@@ -41,14 +41,15 @@ class Features:
         """Fraction of [UNK] tokens; a high fraction means that the vocabulary or the lower-casing doesn't fit."""
         return sum(example.unknown for example in self.examples) / max(1, int(self.lengths.sum()))
 
-    def inputs(self) -> Iterator[dict[str, list[int] | int]]:
-        """Yield the unpadded data0 and data1, and data2, their length, of each example."""
+    def inputs(self, names: Sequence[str] = INPUT_NAMES) -> Iterator[dict[str, list[int] | int]]:
+        """Yield the unpadded inputs of each example that a symbol takes, by `names`."""
         for example in self.examples:
-            values = (example.token_ids, example.token_types, len(example.token_ids))
-            yield dict(zip(INPUT_NAMES, values))
+            yield named_inputs(example.token_ids, example.token_types, len(example.token_ids), names)
 
-    def batch(self, rows: Array, length: int, pad_id: int, config: BertConfig) -> tuple[Array, Array, Array]:
-        """Return the inputs data0, data1 (N, length) float32 and data2 (N,) float32 of the given rows.
+    def batch(
+        self, rows: Array, length: int, pad_id: int, config: BertConfig, names: Sequence[str] = INPUT_NAMES
+    ) -> dict[str, Array]:
+        """Return the inputs that a symbol takes, by `names`: (N, length) and (N,) float32, of the given rows.
 
         Raises DataError, which names the row and the value, for an input outside of its range.
         """
@@ -68,7 +69,7 @@ class Features:
                 raise DataError(f"row {row} holds a value that is not a token id or token type: {error}") from None
             valid_length[position] = size
         check_inputs(token_ids, token_types, valid_length, config, rows)
-        return token_ids, token_types, valid_length
+        return named_inputs(token_ids, token_types, valid_length, names)
 
 
 def encode_each(rows: Iterable[Row | DataError], tokenizer: Tokenizer, where: str) -> list[Encoded | DataError]:

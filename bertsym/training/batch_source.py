@@ -26,12 +26,8 @@ class BatchSource(Protocol):
         """Class of each row, (rows,) int64."""
 
     @property
-    def input_names(self) -> tuple[str, ...]:
-        """Names of the symbol's inputs."""
-
-    @property
     def token_ids(self) -> Array | None:
-        """Distinct values of the first input, sorted; None if it does not hold token ids."""
+        """Distinct token ids, sorted; None if the inputs are not those of a BERT."""
 
     @property
     def limits(self) -> BertConfig | None:
@@ -41,8 +37,8 @@ class BatchSource(Protocol):
     def lengths(self) -> Array:
         """Length of each row, (rows,), for batches of similar lengths."""
 
-    def inputs(self, rows: Array) -> list[Array]:
-        """Return the inputs for some rows, in the order of `input_names`."""
+    def inputs(self, rows: Array) -> dict[str, Array]:
+        """Return the symbol's inputs for some rows, by name."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +51,7 @@ class TokenSource:
     pad_id: int
     max_length: int
     length: int | None = None
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """data0, data1, data2."""
-        return INPUT_NAMES
+    input_names: tuple[str, ...] = INPUT_NAMES
 
     @property
     def limits(self) -> BertConfig:
@@ -76,10 +68,10 @@ class TokenSource:
         """Number of tokens of each row, (rows,)."""
         return self.features.lengths
 
-    def inputs(self, rows: Array) -> list[Array]:
-        """Return data0, data1 (N, T) and data2 (N,)."""
+    def inputs(self, rows: Array) -> dict[str, Array]:
+        """Return the inputs of some rows: (N, T) and (N,)."""
         length = self.length or bucket_length(int(self.lengths[rows].max()), self.max_length)
-        return list(self.features.batch(rows, length, self.pad_id, self.config))
+        return self.features.batch(rows, length, self.pad_id, self.config, self.input_names)
 
 
 @dataclass(frozen=True)
@@ -88,11 +80,6 @@ class EncodedSource:
 
     encoded: Array
     classes: Array
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """The one input, ``encoded``."""
-        return (ENCODED,)
 
     @property
     def token_ids(self) -> None:
@@ -107,6 +94,6 @@ class EncodedSource:
         """Equal lengths: any rows may share a batch."""
         return self.classes * 0
 
-    def inputs(self, rows: Array) -> list[Array]:
-        """Return the encodings of some rows."""
-        return [self.encoded[rows]]
+    def inputs(self, rows: Array) -> dict[str, Array]:
+        """Return the encodings of some rows, the input ``encoded``."""
+        return {ENCODED: self.encoded[rows]}

@@ -10,7 +10,7 @@ import numpy as np
 
 from bertsym.acceleration.graphs import TrainingSymbol
 from bertsym.distributed.workers import ALONE, Workers
-from bertsym.encoders.inputs import INPUT_NAMES, Limits, check_inputs
+from bertsym.encoders.inputs import TOKEN_IDS, TOKEN_TYPES, VALID_LENGTH, Limits, check_inputs
 from bertsym.errors import ModelError
 from bertsym.forking import renew_after_fork
 from bertsym.mxnet_runtime import mx
@@ -106,8 +106,8 @@ class DataParallelExecutor:
         DataError for inputs that exceed the limits.
         """
         if self._limits is not None:
-            token_ids, token_types, valid_length = (_as_numpy(arrays[name]) for name in INPUT_NAMES)
-            check_inputs(token_ids, token_types, valid_length, self._limits)
+            token_types = _as_numpy(arrays[TOKEN_TYPES]) if TOKEN_TYPES in arrays else None
+            check_inputs(_as_numpy(arrays[TOKEN_IDS]), token_types, _as_numpy(arrays[VALID_LENGTH]), self._limits)
         rows = len(next(iter(arrays.values())))
         ends = [rows * i // self._num_shards for i in range(self._num_shards + 1)]
         slices = [(shard, start, end) for shard, start, end in zip(self._shards, ends, ends[1:]) if end > start]

@@ -48,7 +48,10 @@ class GraftedClassifier:
         self.inference_symbol = graft_for_inference(self.encoder_symbol, **self.head_settings)
         self.base_params = base.params
         self.head_params = base.head_params or head_parameters(
-            self.train_symbol, [*INPUT_NAMES, *self.base_params], input_shapes(1, self.length or 1), options.seed
+            self.train_symbol,
+            [*INPUT_NAMES, *self.base_params],
+            input_shapes(1, self.length or 1, self.base.signature.input_names),
+            options.seed,
         )
 
     def describe_input(self) -> str:
@@ -95,6 +98,7 @@ class FullModel:
             base.signature.pad_id,
             classifier.max_length,
             classifier.length,
+            base.signature.input_names,
         )
         self._predictor = classifier.predictor(classifier.inference_symbol)
         self._dev = data.dev.features

@@ -16,6 +16,7 @@ from bertsym.acceleration.graphs import build_training_symbol
 from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers, WorkersLost
 from bertsym.encoders.catalogue import LABEL_NAME
+from bertsym.encoders.inputs import TOKEN_IDS
 from bertsym.errors import ModelError
 from bertsym.forking import no_fork
 from bertsym.inference.metrics import cross_entropy
@@ -111,7 +112,7 @@ class Trainer:
         params, limits = dict(params), source.limits
         self._used_rows = None
         if source.token_ids is not None:
-            self._used_rows = keep_used_rows(graph, source.input_names[0], source.token_ids, params)
+            self._used_rows = keep_used_rows(graph, TOKEN_IDS, source.token_ids, params)
         if self._used_rows is not None:
             params[self._used_rows.name] = self._used_rows.initial
             if limits is not None:
@@ -141,9 +142,8 @@ class Trainer:
         """Return inputs and labels of some rows by name."""
         inputs = self._source.inputs(rows)
         if self._used_rows is not None:
-            inputs[0] = self._used_rows.remap(inputs[0])
-        classes = self._source.classes[rows].astype(np.float32)
-        return {**dict(zip(self._source.input_names, inputs)), LABEL_NAME: classes}
+            inputs[TOKEN_IDS] = self._used_rows.remap(inputs[TOKEN_IDS])
+        return {**inputs, LABEL_NAME: self._source.classes[rows].astype(np.float32)}
 
     def train_epoch(
         self, epoch: int, on_step: Callable[[StepReport], None], pause: Callable[[int], bool] = lambda step: False
