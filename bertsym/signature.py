@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from bertsym.encoders.forms import TARGETS
 from bertsym.encoders.inputs import INPUT_NAMES, INPUTS, input_shapes
@@ -14,8 +14,9 @@ from bertsym.families import BERT, FAMILIES
 from bertsym.json_reader import JsonValue
 from bertsym.text.tasks import Columns
 from bertsym.text.tokenizer import TokenizerOptions
+from bertsym.text.vocabulary import ROLES
 
-ROLES = ("pad", "unk", "cls", "sep", "mask")  #: roles of special tokens
+T = TypeVar("T")
 KINDS = ("encoder", "classifier", "logits")  #: kinds of a BERT; any other symbol has the kind ``symbol``
 
 
@@ -53,7 +54,8 @@ class Signature:
     max_length: int
     tokenizer: TokenizerOptions
     pad_id: int
-    special_tokens: Mapping[str, str]  #: role, one of ROLES -> token
+    special_tokens: Mapping[str, str]  #: role, one of ``text.vocabulary.ROLES`` -> token
+    special_ids: Mapping[str, int]  #: role -> id of the special token
     inputs: tuple[Tensor, ...] = field(default_factory=bert_inputs)  #: in the order of the arguments
     family: str = BERT.name  #: a key of ``families.FAMILIES``
     task: str | None = None  #: kind of task of the head, such as ``classification``; None without a head
@@ -115,6 +117,7 @@ class Signature:
             "dropped_labels": self.dropped_labels,
             "pad_id": self.pad_id,
             "special_tokens": dict(self.special_tokens),
+            "special_ids": dict(self.special_ids),
             "tokenizer": dataclasses.asdict(self.tokenizer),
             "form": self.form,
             "target_mxnet": self.target_mxnet,
@@ -151,7 +154,8 @@ class Signature:
             column_names=_read_columns(columns["names"]) if "names" in columns else Columns(),
             dropped_labels=document.get("dropped_labels", []).texts(),
             pad_id=document["pad_id"].integer(0, MAX_SIZE),
-            special_tokens=_read_special_tokens(document["special_tokens"]),
+            special_tokens=_read_roles(document["special_tokens"], JsonValue.text),
+            special_ids=_read_roles(document["special_ids"], lambda value: value.integer(0, MAX_SIZE)),
             tokenizer=TokenizerOptions(
                 lower_case=tokenizer["lower_case"].boolean(),
                 strip_accents=tokenizer["strip_accents"].optional(JsonValue.boolean),
@@ -159,6 +163,8 @@ class Signature:
                 kind=tokenizer["kind"].text(),
                 segments=tokenizer["segments"].integer(1, MAX_SIZE),
                 literal_special_tokens=tokenizer["literal_special_tokens"].boolean(),
+                model=tokenizer["model"].optional(JsonValue.text),
+                refused_id=tokenizer["refused_id"].optional(lambda value: value.integer(0, MAX_SIZE)),
             ),
             form=document["form"].optional(JsonValue.text),
             target_mxnet=document["target_mxnet"].optional(lambda value: value.choice(*TARGETS)),
@@ -185,12 +191,13 @@ def _read_columns(document: JsonValue) -> Columns:
     return Columns(*(document[part].optional(JsonValue.text) for part in ("text", "pair", "label")))
 
 
-def _read_special_tokens(document: JsonValue) -> dict[str, str]:
-    tokens = {role: token.text() for role, token in document.items()}
-    unknown = next((role for role in tokens if role not in ROLES), None)
+def _read_roles(document: JsonValue, read: Callable[[JsonValue], T]) -> dict[str, T]:
+    """Read an object with a value for some of the roles of special tokens."""
+    values = {role: read(value) for role, value in document.items()}
+    unknown = next((role for role in values if role not in ROLES), None)
     if unknown is not None:
         raise document.fault(f"role {unknown!r:.80} is not one of {', '.join(ROLES)}")
-    return {role: tokens[role] for role in ROLES if role in tokens}
+    return {role: values[role] for role in ROLES if role in values}
 
 
 def _tensors_json(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from bertsym import Bundle
 from bertsym.bundle import SYMBOL, TRAIN_SYMBOL, BundleContent, open_any, stage_bundle
 from bertsym.signature import bert_inputs
 from bertsym.text.tokenizer import TokenizerOptions
+from bertsym.text.vocabulary import Vocabulary
 
 Cli = Callable[..., Result]
 
@@ -94,6 +95,7 @@ def test_the_signature_of_a_classifier_holds_every_key_of_the_format(classifier:
         "dropped_labels": [],
         "pad_id": 0,
         "special_tokens": {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+        "special_ids": {"pad": 0, "unk": 2, "cls": 3, "sep": 4, "mask": 5},
         "tokenizer": {
             "kind": "wordpiece",
             "lower_case": True,
@@ -101,6 +103,8 @@ def test_the_signature_of_a_classifier_holds_every_key_of_the_format(classifier:
             "split_chinese": True,
             "segments": 2,
             "literal_special_tokens": False,
+            "model": "WordPiece",
+            "refused_id": None,
         },
         "target_mxnet": None,
         "guarded": False,
@@ -155,7 +159,7 @@ def test_a_command_keeps_all_fields_that_it_does_not_change(
     bundle = open_any(out)
     assert bundle.tokenizer_json() == TOKENIZER_JSON
     assert Path(f"{out}-tokenizer.json").read_bytes() == TOKENIZER_JSON.encode()
-    assert bundle.vocabulary().tokens == tuple(VOCABULARY)
+    assert bundle.vocabulary() == Vocabulary(tuple(VOCABULARY))
     found, expected = signature(out), signature(source)
     found = found["origin"] if found["kind"] == "symbol" else found
     assert {key: found[key] for key in keys} == {key: expected[key] for key in keys}
@@ -167,11 +171,16 @@ def test_a_command_keeps_all_fields_that_it_does_not_change(
         ({"pooling": {"kind": "mean"}}, "pooling: only null is supported"),
         ({"thresholds": [0.5, 0.5]}, "thresholds: only null is supported"),
         ({"target_mxnet": "2.0"}, 'target_mxnet: "2.0" is not one of "1.4", "1.5", "1.6", "1.7", "1.8", "1.9"'),
-        ({"family": "roberta"}, 'family: "roberta" is not one of "bert"'),
+        ({"family": "roberta"}, "family roberta, but that of the config is bert"),
         ({"pad_id": 1}, "pad_id 1 is not the id of the pad token"),
         ({"pad_id": 10**9}, "pad_id 1000000000 is not the id of the pad token"),
         ({"special_tokens": {"pad": "[PAD]", "cls": "<s>"}}, "special token '<s>' is not in the vocabulary"),
-        ({"special_tokens": {"pad": "[PAD]", "bos": "[CLS]"}}, "role 'bos' is not one of pad, unk, cls, sep, mask"),
+        (
+            {"special_tokens": {"pad": "[PAD]", "start": "[CLS]"}},
+            "role 'start' is not one of pad, unk, cls, sep, mask, bos, eos",
+        ),
+        ({"special_ids": {"pad": 0, "unk": 2, "cls": 4, "sep": 4, "mask": 5}}, "special_ids: cls is not 3, the id of"),
+        ({"special_ids": {"pad": 0, "unk": 2, "bos": 3, "sep": 4, "mask": 5}}, "special_ids: cls is not 3, the id of"),
         ({"inputs": []}, "the inputs are none, not data0 (batch, length) float32, data1 "),
         (
             {"inputs": [*SIGNED, TWICE]},

@@ -162,6 +162,10 @@ FOLDERS: dict[str, Files] = {
         "tokenizer.json": document(),
         "tokenizer_config.json": {"additional_special_tokens": ["[E1]", "cat"], "mask_token": "[unused1]"},
     },
+    "other special tokens": {
+        "vocab.txt": vocabulary(),
+        "tokenizer_config.json": {"cls_token": "<s>", "sep_token": "[unused1]", "unk_token": "a", "pad_token": "."},
+    },
     "split_special_tokens": {"vocab.txt": vocabulary(), "tokenizer_config.json": {"split_special_tokens": True}},
     "repeated lines": {"vocab.txt": vocabulary(*TOKENS[:-2], "cat", "[SEP]")},
     "blank lines": {"vocab.txt": vocabulary(*TOKENS[:20], "", *TOKENS[20:-3], "", "")},
@@ -250,7 +254,7 @@ def test_a_vocabulary_that_transformers_loads_is_loaded_with_a_note(
         (
             {"tokenizer.json": document(BERT, steps("BertPreTokenizer", digits()))},
             "tokenizer.json: pre_tokenizer taken from the file, as in transformers 4; for a BertTokenizer, "
-            "transformers 5 takes BERT's own instead",
+            "transformers 5 takes the class's own instead",
         ),
         (
             {"tokenizer.json": document(added=[("[E1]",)]), "vocab.txt": vocabulary(*TOKENS[:-2], "the", "cat")},
@@ -350,7 +354,7 @@ def test_options_report_whether_they_define_the_whole_pipeline(tmp_path: Path, f
         ({"tokenizer.json": document(type="BPE")}, 'tokenizer.json: model.type: "BPE" is not one of "WordPiece"'),
         (
             {"tokenizer.json": document(unk_token="<unk>")},
-            'tokenizer.json: model.unk_token: "<unk>" is not one of "[UNK]"',
+            "tokenizer.json: model.unk_token: '<unk>', but the unknown token of the class or of tokenizer_config.json",
         ),
         ({"tokenizer.json": document(vocab={"a": "1"})}, "tokenizer.json: model.vocab.a: '1' is not a token id"),
         ({"tokenizer.json": document(vocab={"a": 1, "b": 1})}, "tokenizer.json: 'a' and 'b' have one id, 1"),
@@ -377,8 +381,8 @@ def test_options_report_whether_they_define_the_whole_pipeline(tmp_path: Path, f
             f"vocab.txt: 'cat' and '[E1]' have one id, {ROWS}",
         ),
         (
-            {"vocab.txt": vocabulary(), "special_tokens_map.json": {"cls_token": "<s>"}},
-            "cls_token is '<s>', only '[CLS]' is supported",
+            {"vocab.txt": vocabulary(*TOKENS, "a b", "b c", "c d"), "special_tokens_map.json": {"cls_token": "<s>"}},
+            "special_tokens_map.json: cls_token is '<s>', which is not in the vocabulary and has no row in the token",
         ),
         (
             {"tokenizer.json": document(), "tokenizer_config.json": {"fast_tokenizer_files": ["tokenizer.4.0.0.json"]}},

@@ -82,7 +82,7 @@ def verified(bundle: Bundle) -> object:
 
 USES: dict[str, Callable[[Bundle], object]] = {
     "parameters": lambda bundle: bundle.params()[HEAD].tolist(),
-    "vocabulary": lambda bundle: bundle.vocabulary().tokens,
+    "vocabulary": lambda bundle: bundle.vocabulary(),
     "prediction": predicted,
     "verification": verified,
 }
@@ -134,8 +134,8 @@ def test_fine_tuning_writes_the_vocabulary_of_the_base_that_it_opened(
 
     options = FinetuneOptions(epochs=1)
     written = finetune(target, tables.train, tables.dev, tmp_path / "out", options=options, progress=Replacing())
-    assert Bundle.open(target).vocabulary().tokens == OTHER_VOCABULARY
-    assert written.bundle.vocabulary().tokens == tuple(VOCABULARY)
+    assert Bundle.open(target).vocabulary() == Vocabulary(OTHER_VOCABULARY)
+    assert written.bundle.vocabulary() == Vocabulary(tuple(VOCABULARY))
 
 
 @pytest.mark.parametrize("digests", [True, False])
@@ -147,7 +147,7 @@ def test_a_bundle_that_is_being_replaced_is_opened_as_old_or_new(
     def identity(bundle: object) -> tuple[object, ...]:
         assert isinstance(bundle, Bundle)
         head = bundle.params()[HEAD].tolist()
-        return bundle.signature.max_length, head, bundle.vocabulary().tokens, bundle.manifest["files"]
+        return bundle.signature.max_length, head, bundle.vocabulary(), bundle.manifest["files"]
 
     known = [identity(open_any(prefix)) for prefix in (classifier, other)]
     put(classifier, target)

@@ -608,7 +608,7 @@ def test_a_folder_without_a_vocabulary_is_refused(cli: Cli, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("token", ["unk_token", "sep_token", "pad_token", "cls_token"])
-def test_other_special_tokens_are_refused(cli: Cli, tmp_path: Path, token: str) -> None:
+def test_special_tokens_without_a_row_are_refused(cli: Cli, tmp_path: Path, token: str) -> None:
     folder = write_hugging_face(tmp_path / "hf")
     write_json(folder / "tokenizer_config.json", {token: {"content": "<x>"}})
     assert_refused(cli, folder, "tokenizer_config.json", f"{token} is '<x>'")

@@ -411,7 +411,7 @@ def test_a_model_of_one_segment_has_one_token_type() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": {"type": "Foo"}}, 'model.type: "Foo" is not one of "WordPiece", "WordLevel", "BPE", "Unigram"'),
+        ({"model": {"type": "Foo"}}, 'model.type: "Foo" is not one of "WordPiece", "BPE", "Unigram"'),
         ({"normalizer": {"type": "Foo"}}, 'normalizer.type: "Foo" is not one of'),
         ({"normalizer": steps("NFC", steps("Foo"))}, 'normalizer.normalizers[1].normalizers[0].type: "Foo" is not one'),
         ({"pre_tokenizer": {"type": "Foo"}}, 'pre_tokenizer.type: "Foo" is not one of'),
@@ -425,7 +425,7 @@ def test_a_model_of_one_segment_has_one_token_type() -> None:
         ({"post_processor": {"type": "Sequence", "processors": [ROBERTA, ROBERTA]}}, "2 post-processors that add"),
         ({"added_tokens": [added_token(7, "[E1]")]}, f"'[E1]' has the id 7, but tokenizers gives it {len(TOKENS)}"),
         ({"model": {**document()["model"], "unk_token": "<unk>"}}, "model.unk_token: '<unk>' is not in the vocabulary"),
-        ({"model": {**document()["model"], "vocab": {"a": -1}}}, "can't read it (version "),
+        ({"model": {**document()["model"], "vocab": {"[UNK]": -1}}}, "can't read it (version "),
         ({"model": {**document()["model"], "max_input_chars_per_word": 1001}}, "1001 is not in the range 1 to 1000"),
         ({"model": {**document()["model"], "dropout": 0.1}}, "model.dropout: random tokenization is not supported"),
     ],
@@ -448,8 +448,9 @@ def test_a_text_on_which_tokenizers_panics_is_an_error_that_names_the_file(count
     [
         ({}, None),
         ({"added_tokens": [added_token(len(TOKENS), "[E1]")]}, f"token '[E1]' has the id {len(TOKENS)},"),
-        ({"added_tokens": [added_token(7, "cat")]}, "token 'cat' has the id 7, which differs from the vocabulary"),
-        ({"model": {"vocab": {"cat": "x"}}}, "token 'cat' has the id 'x',"),
+        ({"added_tokens": [added_token(7, "cat")]}, "added_tokens[0]: 'cat' has the id 7, but "),
+        ({"model": {"type": "WordPiece", "vocab": {"cat": "x"}}}, "model.vocab.cat: 'x' is not a token id"),
+        ({"model": {"type": "WordPiece", "vocab": {"cat": 8}}}, "token 'cat' has the id 8, which differs from the "),
         ({"post_processor": {"type": "BertProcessing", "sep": ["", 4], "cls": ["", 9999]}}, "post_processor: id 9999"),
     ],
 )

@@ -15,6 +15,7 @@ from bertsym.bundle.files import (
     PARAMS,
     SIGNATURE,
     SYMBOL,
+    TOKENIZER,
     VOCAB_JSON,
     VOCAB_TXT,
     decoded,
@@ -53,7 +54,9 @@ def read_contents(prefix: Path, digests: bool) -> Contents:
     document = json_object(decoded(content, path), str(path))
     config = _check_manifest(document)
     manifest = document.object()
-    needed = (SYMBOL, PARAMS, SIGNATURE) if config is None else (SYMBOL, PARAMS, VOCAB_TXT, SIGNATURE)
+    needed = [SYMBOL, PARAMS, SIGNATURE]
+    if config is not None and TOKENIZER not in manifest["files"]:
+        needed.append(VOCAB_TXT)
     for name in needed:
         if name not in manifest["files"]:
             raise ModelError(f"{path}: does not list {name}")

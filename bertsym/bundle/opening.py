@@ -51,7 +51,7 @@ from bertsym.symbol.quantized_layers import fused_layers
 from bertsym.symbol.shape_inference import infer_tensor_shapes
 from bertsym.symbol.validation import check_symbol
 from bertsym.symbol.variable_roles import shared_auxiliary_states
-from bertsym.text.pipeline import check_vocabulary
+from bertsym.text.pipeline import check_ids, check_vocabulary
 from bertsym.text.tokenizer import Tokenizer, TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 
@@ -91,9 +91,9 @@ class _Files:
         """Parse the graph of SYMBOL or TRAIN_SYMBOL; raises ModelError."""
         return SymbolGraph.parse(self.text(name), str(self.path(name)))
 
-    def vocabulary(self) -> Vocabulary:
-        """Parse the vocabulary of a bundle that has one; raises DataError."""
-        return Vocabulary.parse(self.text(VOCAB_TXT), self.path(VOCAB_TXT))
+    def _parse_vocabulary(self, special_tokens: Mapping[str, str]) -> Vocabulary | None:
+        text = self.contents.texts.get(VOCAB_TXT)
+        return None if text is None else Vocabulary.parse(text, self.path(VOCAB_TXT), special_tokens)
 
     def tokenizer_json(self) -> str | None:
         """The text of PREFIX-tokenizer.json; None when there is none."""
@@ -112,6 +112,11 @@ class SymbolBundle(_Files):
     """A bundle of any symbol, such as a part of a BERT; `open_any` opens it."""
 
     signature: SymbolSignature
+
+    def vocabulary(self) -> Vocabulary | None:
+        """Parse the WordPiece vocabulary of the BERT that the symbol was made from; None without one."""
+        origin = self.signature.origin
+        return None if origin is None else self._parse_vocabulary(origin["special_tokens"])
 
     def moved_to(self, prefix: str | Path) -> SymbolBundle:
         """Return the bundle after its files were moved."""
@@ -155,6 +160,10 @@ class Bundle(_Files):
             )
         return bundle
 
+    def vocabulary(self) -> Vocabulary | None:
+        """Parse the WordPiece vocabulary; None for a model with another tokenizer. Raises DataError."""
+        return self._parse_vocabulary(self.signature.special_tokens)
+
     def check_content(self) -> None:
         """Raise ModelError unless signature, config, vocabulary, parameters and graphs are consistent."""
         names = [name for name in (SYMBOL, TRAIN_SYMBOL) if self.has(name)]
@@ -165,19 +174,33 @@ class Bundle(_Files):
         check_kinds(graphs, infos, self.path)
 
     def _check_vocabulary(self) -> None:
-        vocabulary, signature = self.vocabulary(), self.signature
-        tokens = vocabulary.tokens
-        if len(tokens) != self.config.vocab_size:
-            raise ModelError(
-                f"{self.path(VOCAB_TXT)}: {len(tokens)} tokens, but vocab_size is {self.config.vocab_size}"
-            )
-        document = self.tokenizer_json()
-        if document is not None:
-            check_vocabulary(json_object(document, str(self.path(TOKENIZER))), vocabulary)
-        unknown = [token for token in signature.special_tokens.values() if token not in tokens]
-        if unknown:
-            raise ModelError(f"{self.path(SIGNATURE)}: special token {unknown[0]!r} is not in the vocabulary")
-        if not 0 <= signature.pad_id < len(tokens) or tokens[signature.pad_id] != signature.special_tokens.get("pad"):
+        vocabulary, signature, rows = self._parse_vocabulary({}), self.signature, self.config.vocab_size
+        tokens: Mapping[str, int] = {}
+        if vocabulary is not None:
+            if len(vocabulary) != rows:
+                raise ModelError(f"{self.path(VOCAB_TXT)}: {len(vocabulary)} tokens, but vocab_size is {rows}")
+            tokens = {token: number for number, token in enumerate(vocabulary.tokens)}
+        text = self.tokenizer_json()
+        if text is not None:
+            document = json_object(text, str(self.path(TOKENIZER)))
+            if vocabulary is None:
+                tokens = check_ids(document, rows)
+            else:
+                check_vocabulary(document, vocabulary)
+        special = signature.special_tokens
+        for role, token in special.items():
+            if token not in tokens:
+                raise ModelError(f"{self.path(SIGNATURE)}: special token {token!r} is not in the vocabulary")
+            if signature.special_ids.get(role) != tokens[token]:
+                raise ModelError(
+                    f"{self.path(SIGNATURE)}: special_ids: {role} is not {tokens[token]}, the id of {token!r}"
+                )
+        for role in signature.special_ids.keys() | {"pad", "cls", "sep"}:
+            if role not in special:
+                raise ModelError(f"{self.path(SIGNATURE)}: special_tokens has no {role}")
+        if vocabulary is not None and "unk" not in special:
+            raise ModelError(f"{self.path(SIGNATURE)}: special_tokens has no unk")
+        if signature.pad_id != signature.special_ids["pad"]:
             raise ModelError(f"{self.path(SIGNATURE)}: pad_id {signature.pad_id} is not the id of the pad token")
 
     def moved_to(self, prefix: str | Path) -> Bundle:

@@ -53,7 +53,7 @@ class BundleContent:
     signature: Signature
     symbol_json: str
     arg_params: Mapping[str, Array]
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | None  #: None if the model has no WordPiece vocabulary
     facts: Mapping[str, Any]
     train_symbol_json: str | None = None
     tokenizer_json: str | None = None  #: written verbatim
@@ -114,8 +114,8 @@ class Stage:
         texts = {
             **symbols,
             TOKENIZER: content.tokenizer_json,
-            VOCAB_TXT: vocabulary.to_text() if vocabulary else None,
-            VOCAB_JSON: vocabulary.to_gluonnlp_json() if vocabulary else None,
+            VOCAB_TXT: vocabulary.to_text() if vocabulary and vocabulary.is_wordpiece else None,
+            VOCAB_JSON: vocabulary.to_gluonnlp_json() if vocabulary and vocabulary.is_wordpiece else None,
             SIGNATURE: json_text(content.signature.to_json()),
         }
         with _write_errors(self.target):

@@ -11,7 +11,7 @@ from bertsym.text.wordpiece import ADDED_TOKEN_FLAGS, added_token
 
 # Keys of special tokens, in the order in which transformers adds their tokens
 _KEYS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_LISTS = ("additional_special_tokens", "extra_special_tokens")
+LISTS = ("additional_special_tokens", "extra_special_tokens")
 _MAX_ID = 1 << 31
 
 Flags = Mapping[str, bool]
@@ -24,7 +24,7 @@ class SpecialToken:
     content: str
     key: str  #: such as ``mask_token``, or the key of a list
     flags: Flags
-    where: str  #: the file
+    where: str | None  #: the file; None for the default of the class
 
 
 @dataclass
@@ -112,11 +112,11 @@ def special_tokens(config: JsonValue, token_map: JsonValue | None, defaults: Map
     for key in (*_KEYS, *others):
         value = next((file[key] for file in reversed(files) if key in file), None)
         if value is None and key in defaults:
-            found.append(SpecialToken(defaults[key], key, {"special": True}, config.where))
+            found.append(SpecialToken(defaults[key], key, {"special": True}, None))
         elif value is not None and not value.is_null:
             found.append(_special_token(value, key))
     for file in files:
-        for key in _LISTS:
+        for key in LISTS:
             found += (_special_token(value, key) for value in _elements(file.get(key)))
     return found
 

@@ -59,8 +59,15 @@ def load_hugging_face(
     if with_head and modules is None:
         head, names, head_notes = read_head(document, family, names, weights, config)
     tokenizer_class = document.get("tokenizer_class").optional(JsonValue.text)
-    tokenizer = read_tokenizer(folder, config.vocab_size, config.max_length, tokenizer_class)
+    model_type = document.get("model_type").optional(JsonValue.text)
+    tokenizer = read_tokenizer(folder, config.vocab_size, config.max_length, tokenizer_class, model_type)
     vocabulary = tokenizer.vocabulary
+    padding = vocabulary.special_ids["pad"]
+    if config.position_offset and padding != config.position_offset - 1:
+        raise ModelError(
+            f"{config_path}: pad_token_id is {config.position_offset - 1}, but the pad token "
+            f"{vocabulary.special_tokens['pad']!r:.60} of {tokenizer.files[0].name} has the id {padding}"
+        )
     if pad_vocab:
         vocabulary = vocabulary.padded_to(config.vocab_size)
     check_vocabulary_size(vocabulary, config.vocab_size, str(tokenizer.files[0]))

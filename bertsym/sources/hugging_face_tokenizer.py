@@ -7,36 +7,29 @@ normalization of tokenizer_config.json and adds the tokens that several files na
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bertsym.errors import DataError, ModelError
 from bertsym.json_reader import JsonValue, read_json
-from bertsym.sources.added_tokens import AddedTokens, numbered_tokens, special_tokens
+from bertsym.sources.added_tokens import LISTS, AddedTokens, SpecialToken, numbered_tokens, special_tokens
+from bertsym.sources.tokenizer_classes import CLASS_OF_MODEL, CLASSES, bert_options, find_differences
 from bertsym.text.pipeline import Pipeline
 from bertsym.text.tokenizer import TokenizerOptions
-from bertsym.text.vocabulary import Vocabulary, read_vocabulary, unused_row
+from bertsym.text.tokenizer_model import MODELS, model_tokens
+from bertsym.text.vocabulary import ROLES, Vocabulary, read_vocabulary, unused_row
 from bertsym.text.wordpiece import (
-    BERT_PRE_TOKENIZER,
     MAX_WORD,
-    bert_document,
-    bert_normalizer,
-    bert_template,
-    differences,
     read_options,
+    wordpiece_document,
 )
 
 VOCAB, FAST, CONFIG = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
 TOKEN_MAP, ADDED = "special_tokens_map.json", "added_tokens.json"
 TOKENIZER_FILES = (VOCAB, FAST, CONFIG, TOKEN_MAP, ADDED)  #: the vocabulary first
-#: classes of transformers, without the suffix Fast, that are BERT's under other names
-_BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")
-#: classes that use tokenizer.json unchanged
-_PLAIN_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
-_REQUIRED = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
-_DEFAULTS = {**_REQUIRED, "mask_token": "[MASK]"}
+_NEEDED = ("pad", "unk", "cls", "sep")  # roles of special tokens that a model needs; unk only for WordPiece
 _WORDPIECE = {"continuing_subword_prefix", "max_input_chars_per_word"}
 _DOCUMENT = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder")
 
@@ -52,11 +45,17 @@ class FoundTokenizer:
     notes: tuple[str, ...]  #: what was assumed
 
 
-def read_tokenizer(folder: Path, rows: int, positions: int = 0, model_class: str | None = None) -> FoundTokenizer:
+def read_tokenizer(
+    folder: Path,
+    rows: int,
+    positions: int = 0,
+    model_class: str | None = None,
+    model_type: str | None = None,
+) -> FoundTokenizer:
     """Read the tokenizer of a model with `rows` rows in its token embedding and texts of at most `positions` tokens.
 
-    `model_class` is ``tokenizer_class`` of config.json, the default for tokenizer_config.json. Raises
-    DataError or ModelError, naming the file.
+    `model_class` and `model_type` are ``tokenizer_class`` and ``model_type`` of config.json, which decide the class
+    where tokenizer_config.json names none. Raises DataError or ModelError, naming the file.
     """
     paths = {name: folder / name for name in TOKENIZER_FILES if (folder / name).exists()}
     if not paths.keys() & {VOCAB, FAST}:
@@ -64,69 +63,70 @@ def read_tokenizer(folder: Path, rows: int, positions: int = 0, model_class: str
     files = {name: read_json(path) for name, path in paths.items() if name != VOCAB}
     config = files.get(CONFIG, JsonValue({}, str(folder / CONFIG)))
     name = config.get("tokenizer_class")
-    tokenizer_class = (model_class if name.is_null else name.text()) or "BertTokenizer"
-    is_known = tokenizer_class.removesuffix("Fast") in (*_BERT_CLASSES, *_PLAIN_CLASSES)
-    is_bert = tokenizer_class.removesuffix("Fast") in _BERT_CLASSES or FAST not in files
+    family_class = CLASS_OF_MODEL.get(model_type or "", "BertTokenizer")
+    tokenizer_class = (model_class if name.is_null else name.text()) or family_class
+    known, family = CLASSES.get(tokenizer_class.removesuffix("Fast")), CLASSES[family_class]
+    rule = known or dataclasses.replace(family, models=MODELS, build=None)
+    if FAST not in files and rule.build is None:
+        rule = dataclasses.replace(family, build=family.build if known else None)
     notes: list[str] = []
     _check_settings(config, positions, notes)
-    if not is_known:
+    defaults = {} if known and rule.build is None else rule.special_tokens
+    special = special_tokens(config, files.get(TOKEN_MAP), {f"{role}_token": defaults[role] for role in defaults})
+    if known is None:
         notes.append(f"{tokenizer_class} is not supported: texts can't be tokenised for this model")
-    options = _bert_options(config)
     if FAST in files:
-        document = _fast_document(files[FAST])
-        index: dict[str, int] = document["model"]["vocab"]
+        document = _fast_document(files[FAST], rule.models)
+        index = model_tokens(JsonValue(document["model"], str(paths[FAST]), "model"))
         different = len(index)
         if VOCAB in paths:
             _compare_vocabularies(paths[VOCAB], index, rows, notes)
     else:
-        found = read_vocabulary(paths[VOCAB], rows, strip=True)
+        found = read_vocabulary(paths[VOCAB], rows, strip=True, special_tokens={})
         notes += found.notes
-        document = bert_document(found.vocabulary, options)
+        unknown = next((token.content for token in special if token.key == "unk_token"), defaults["unk"])
+        document = wordpiece_document(found.vocabulary.tokens, unknown)
         index, different = document["model"]["vocab"], found.different
-    added = _add_tokens(AddedTokens(index, different), files, config, rows, is_bert, notes)
+    added = _add_tokens(AddedTokens(index, different), files, config, rows, special, rule.extra_tokens, notes)
     document["added_tokens"] = added.document()
     where = paths[FAST] if FAST in paths else paths[VOCAB]
-    vocabulary = _vocabulary(index, added, rows, where, notes)
+    roles = _roles(document["model"], index, added, special, family.special_tokens, where)
+    vocabulary = _vocabulary(index, added, roles, document["model"]["type"] == "WordPiece", rows, where, notes)
     read = sorted((paths[name] for name in TOKENIZER_FILES if name in paths), key=where.__ne__)
-    if not is_known:
-        options = dataclasses.replace(options, kind=tokenizer_class)
+    if known is None:
+        options = dataclasses.replace(bert_options(config), kind=tokenizer_class, model=None)
         return FoundTokenizer(vocabulary, options, None, tuple(read), tuple(notes))
-    if is_bert:
-        if "do_lower_case" not in config and _keeps_capitals(files.get(FAST), vocabulary):
-            notes.append(
-                f"{where.name} is of a cased model, but texts are lower-cased, as in transformers; if that is wrong, "
-                f"set do_lower_case to false in {CONFIG}"
-            )
-        _apply_options(document, vocabulary, options)
     value = JsonValue(document, str(where))
-    Pipeline(document, str(where))
-    if is_bert:
-        other = differences(value, vocabulary, options)
-        if other:
+    if rule.build is not None:
+        built = rule.build(config, vocabulary, document)
+        if document["model"]["type"] == "WordPiece" and "do_lower_case" not in config:
+            _note_capitals(files.get(FAST), vocabulary, where, notes)
+        _complete(document, built)
+        Pipeline(document, str(where))
+        different_parts = find_differences(value, built)
+        if different_parts:
             notes.append(
-                f"{FAST}: {', '.join(other)} taken from the file, as in transformers 4; for a {tokenizer_class}, "
-                "transformers 5 takes BERT's own instead"
+                f"{FAST}: {', '.join(different_parts)} taken from the file, as in transformers 4; for a "
+                f"{tokenizer_class}, transformers 5 takes the class's own instead"
             )
+    else:
+        Pipeline(document, str(where))
     options = read_options(value, vocabulary, config.get("split_special_tokens", False).boolean())
     return FoundTokenizer(vocabulary, options, document, tuple(read), tuple(notes))
 
 
-def _keeps_capitals(fast: JsonValue | None, vocabulary: Vocabulary) -> bool:
-    """Whether a tokenizer belongs to a cased model, by its normalizer or else by its vocabulary."""
+def _note_capitals(fast: JsonValue | None, vocabulary: Vocabulary, where: Path, notes: list[str]) -> None:
+    """Note that texts of a cased model are lower-cased; its normalizer, or else its vocabulary, shows the case."""
     normalizer = fast.get("normalizer").raw if fast is not None else None
     if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
-        return normalizer.get("lowercase") is False
-    return normalizer is None and vocabulary.looks_cased
-
-
-def _bert_options(config: JsonValue) -> TokenizerOptions:
-    """Read the options of BertTokenizer from tokenizer_config.json, with the defaults of transformers."""
-    strip = config.get("strip_accents")
-    return TokenizerOptions(
-        lower_case=config.get("do_lower_case", True).boolean(),
-        strip_accents=None if strip.is_null else strip.boolean(),
-        split_chinese=config.get("tokenize_chinese_chars", True).boolean(),
-    )
+        is_cased = normalizer.get("lowercase") is False
+    else:
+        is_cased = normalizer is None and vocabulary.looks_cased
+    if is_cased:
+        notes.append(
+            f"{where.name} is of a cased model, but texts are lower-cased, as in transformers; if that is wrong, "
+            f"set do_lower_case to false in {CONFIG}"
+        )
 
 
 def _check_settings(config: JsonValue, positions: int, notes: list[str]) -> None:
@@ -140,43 +140,44 @@ def _check_settings(config: JsonValue, positions: int, notes: list[str]) -> None
         notes.append(f"{CONFIG}: model_max_length {length} is ignored: texts are truncated at {positions} tokens")
 
 
-def _fast_document(fast: JsonValue) -> dict[str, Any]:
+def _fast_document(fast: JsonValue, models: Sequence[str]) -> dict[str, Any]:
     """Read tokenizer.json, which may lack keys that older versions of the library did not write."""
     document = {**fast.object(), "truncation": None, "padding": None}
     for key in _DOCUMENT:
         document.setdefault(key, None)
-    model = {
-        "type": "WordPiece",
-        "unk_token": "[UNK]",
-        "continuing_subword_prefix": "##",
-        "max_input_chars_per_word": MAX_WORD,
-        **fast["model"].object(),
-    }
-    document["model"] = model
+    fast["model"]["vocab"]
+    model = fast["model"].object()
+    if "type" not in model and _WORDPIECE.issubset(model):
+        model = {"type": "WordPiece", **model}
     checked = JsonValue(model, fast.where, "model")
-    checked["type"].choice("WordPiece")
-    checked["continuing_subword_prefix"].choice("##")
-    checked["unk_token"].choice("[UNK]")
-    for token, number in checked["vocab"].object().items():
-        if type(number) is not int:
-            raise checked["vocab"][token].fault(f"{number!r:.60} is not a token id")
-    if not _WORDPIECE.issubset(fast["model"].object()):
-        fast["model"]["type"].text()  # the library reads a model without a type and without these keys as WordLevel
+    # Without a type and without the keys of WordPiece, the library reads a model as WordLevel.
+    if checked["type"].choice(*models) == "WordPiece":
+        model = {
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": MAX_WORD,
+            **model,
+        }
+        JsonValue(model, fast.where, "model")["continuing_subword_prefix"].choice("##")
+    document["model"] = model
     return document
 
 
-def _apply_options(document: dict[str, Any], vocabulary: Vocabulary, options: TokenizerOptions) -> None:
-    """Set what BertTokenizer of transformers sets: its options, and its components where the document has none."""
-    own = bert_normalizer(options)
-    normalizer = document["normalizer"]
-    if normalizer is None:
-        document["normalizer"] = own
-    elif isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
+def _complete(document: dict[str, Any], built: Mapping[str, Any]) -> None:
+    """Set what the class of transformers sets: its options, and its components where the document has none."""
+    for key in ("normalizer", "pre_tokenizer", "post_processor"):
+        if document[key] is None:
+            document[key] = built[key]
+    normalizer, own = document["normalizer"], built["normalizer"]
+    if _has_type(normalizer, "BertNormalizer") and _has_type(own, "BertNormalizer"):
         document["normalizer"] = {**own, **normalizer, **{key: own[key] for key in own if key != "clean_text"}}
-    if document["pre_tokenizer"] is None:
-        document["pre_tokenizer"] = BERT_PRE_TOKENIZER
-    if document["post_processor"] is None:
-        document["post_processor"] = bert_template(vocabulary.index("[CLS]"), vocabulary.index("[SEP]"))
+    words, own = document["pre_tokenizer"], built["pre_tokenizer"]
+    if _has_type(words, "ByteLevel") and _has_type(own, "ByteLevel"):
+        document["pre_tokenizer"] = {**words, "add_prefix_space": own["add_prefix_space"]}
+
+
+def _has_type(component: Any, kind: str) -> bool:
+    return isinstance(component, dict) and component.get("type") == kind
 
 
 def _add_tokens(
@@ -184,15 +185,14 @@ def _add_tokens(
     files: Mapping[str, JsonValue],
     config: JsonValue,
     rows: int,
-    is_bert: bool,
+    special: list[SpecialToken],
+    extra: Sequence[str],
     notes: list[str],
 ) -> AddedTokens:
-    """Add the tokens of all files, in the order of transformers."""
-    special = special_tokens(config, files.get(TOKEN_MAP), _DEFAULTS if is_bert else {})
-    for token in special:
-        usual = _REQUIRED.get(token.key)
-        if usual is not None and token.content != usual:
-            raise ModelError(f"{token.where}: {token.key} is {token.content!r:.60}, only {usual!r} is supported")
+    """Add the tokens of all files and `special` tokens in the order of transformers.
+
+    The tokens `extra` are added unless a file lists others.
+    """
     fast = files.get(FAST)
     if fast is not None and fast.get("added_tokens").is_null:
         fast = None
@@ -215,10 +215,45 @@ def _add_tokens(
         if token.content in added.tokens or not token.content:
             continue
         if token.key.endswith("_token") and added.next_id(token.content) >= rows:
+            if token.where is not None and token.key.removesuffix("_token") in _NEEDED:
+                raise ModelError(
+                    f"{token.where}: {token.key} is {token.content!r:.60}, which is not in the vocabulary and has no "
+                    f"row in the token embedding of {rows} rows"
+                )
             notes.append(f"{token.key} {token.content!r:.60} has no row in the token embedding: it is left out")
             continue
         added.add(token.content, token.flags)
+    has_lists = any(key in file for file in (config, files.get(TOKEN_MAP, config)) for key in LISTS)
+    for content in () if has_lists else extra:
+        if added.next_id(content) < rows:
+            added.add(content, {"special": True})
     return added
+
+
+def _roles(
+    model: Mapping[str, Any],
+    index: Mapping[str, int],
+    added: AddedTokens,
+    special: list[SpecialToken],
+    family: Mapping[str, str],
+    where: Path,
+) -> dict[str, str]:
+    """Return the special tokens by role: those of the files or of the class, else those of the model's family."""
+    named = {token.key.removesuffix("_token"): token for token in special if token.key.endswith("_token")}
+    roles = {}
+    for role in ROLES:
+        token = named[role].content if role in named else family.get(role)
+        needed = role in _NEEDED and (role != "unk" or model["type"] == "WordPiece")
+        if token is not None and (needed or token in index or token in added.tokens):
+            roles[role] = token
+    if model["type"] == "WordPiece":
+        unknown = roles.setdefault("unk", model["unk_token"])
+        if unknown != model["unk_token"]:
+            raise ModelError(
+                f"{where}: model.unk_token: {model['unk_token']!r:.60}, but the unknown token of the class or of "
+                f"{CONFIG} is {unknown!r:.60}"
+            )
+    return roles
 
 
 def _compare_vocabularies(path: Path, index: Mapping[str, int], rows: int, notes: list[str]) -> None:
@@ -237,8 +272,19 @@ def _compare_vocabularies(path: Path, index: Mapping[str, int], rows: int, notes
             return
 
 
-def _vocabulary(index: Mapping[str, int], added: AddedTokens, rows: int, where: Path, notes: list[str]) -> Vocabulary:
-    """List all tokens by id; an id without a token is an unused row. Raises DataError when two tokens share an id."""
+def _vocabulary(
+    index: Mapping[str, int],
+    added: AddedTokens,
+    special: Mapping[str, str],
+    is_wordpiece: bool,
+    rows: int,
+    where: Path,
+    notes: list[str],
+) -> Vocabulary:
+    """List all tokens by id; an id without a token is an unused row.
+
+    Raises DataError when two tokens share an id, or when a special token that a model needs is missing.
+    """
     tokens: dict[int, str] = {}
     every = {**index, **{content: token["id"] for content, token in added.tokens.items()}}
     for token, number in every.items():
@@ -256,6 +302,7 @@ def _vocabulary(index: Mapping[str, int], added: AddedTokens, rows: int, where: 
     if missing:
         notes.append(f"{where.name}: ids without a token: {len(missing)}; the first is named {unused_row(missing[0])}")
     try:
-        return Vocabulary(tuple(tokens.get(number, unused_row(number)) for number in range(last + 1)))
+        rows_by_id = tuple(tokens.get(number, unused_row(number)) for number in range(last + 1))
+        return Vocabulary(rows_by_id, special, is_wordpiece)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None

@@ -13,7 +13,6 @@ from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, rename_axes
 from bertsym.bundle import (
     SYMBOL,
     TRAIN_SYMBOL,
-    VOCAB_TXT,
     Bundle,
     BundleContent,
     SymbolBundle,
@@ -169,14 +168,14 @@ class _BertOrigin:
 
     config: BertConfig
     signature: Signature
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | None
     tokenizer_json: str | None
 
 
 def _bert_origin(bundle: Bundle | SymbolBundle | None) -> _BertOrigin | None:
     if isinstance(bundle, Bundle):
         return _BertOrigin(bundle.config, bundle.signature, bundle.vocabulary(), bundle.tokenizer_json())
-    if bundle is None or bundle.signature.origin is None or not bundle.has(VOCAB_TXT):
+    if bundle is None or bundle.signature.origin is None:
         return None
     config = bundle.manifest.get("base", {}).get("config")
     if config is None:
@@ -307,7 +306,7 @@ def _as_symbol(original: Model, changed: Changed, names: list[str], facts: Mappi
         signature,
         model.graph.to_json(),
         model.params,
-        source.vocabulary() if source is not None and source.has(VOCAB_TXT) else None,
+        source.vocabulary() if source is not None else None,
         facts,
         changed.train_graph.to_json() if changed.train_graph is not None else None,
         source.tokenizer_json() if source is not None else None,

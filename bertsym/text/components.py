@@ -39,7 +39,6 @@ _PRE_TOKENIZERS = {
     "UnicodeScripts": "text",
 }
 _SPLITS_AT_SPACES = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
-_MODELS = ("WordPiece", "WordLevel", "BPE", "Unigram")
 
 
 class Locality(enum.Enum):
@@ -52,10 +51,6 @@ class Locality(enum.Enum):
 
 def read_locality(document: JsonValue) -> Locality:
     """Check that every component of a document is supported; raises an error that names the file and the key."""
-    model = document["model"]
-    model["type"].choice(*_MODELS)
-    if model.get("dropout").raw is not None:
-        raise model["dropout"].fault("random tokenization is not supported, expected null")
     normalizers = _steps(document["normalizer"], "normalizers", _NORMALIZERS)
     pre_tokenizers = _steps(document["pre_tokenizer"], "pretokenizers", _PRE_TOKENIZERS)
     found = {_NORMALIZERS[kind] for kind in normalizers} | {_PRE_TOKENIZERS[kind] for kind in pre_tokenizers}

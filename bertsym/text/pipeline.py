@@ -13,6 +13,7 @@ from bertsym.json_reader import JsonValue, json_object
 from bertsym.text.components import read_locality
 from bertsym.text.cutting import PIECE, Cutter
 from bertsym.text.template import Template, read_template
+from bertsym.text.tokenizer_model import check_model, model_tokens, unknown_id
 from bertsym.text.vocabulary import Vocabulary
 
 _LONGEST_WORD = 1000  # characters; the time of WordPiece grows with the cube of a word's length
@@ -30,6 +31,9 @@ class Pipeline:
         """Read a document or its text; raises ModelError, which names the file, if it can't be run."""
         text = source if isinstance(source, str) else json.dumps(source)
         document = json_object(text, where)
+        model = document["model"]
+        tokens = model_tokens(model)
+        check_model(model, tokens)
         locality = read_locality(document)
         self.template: Template = read_template(document["post_processor"])
         self._where = where
@@ -41,8 +45,7 @@ class Pipeline:
         self._pipeline.no_truncation()
         self._pipeline.no_padding()
         self._pipeline.encode_special_tokens = literal
-        model = document["model"]
-        self.unknown_id = _unknown_id(model)
+        self.unknown_id = unknown_id(model, tokens)
         is_wordpiece = model["type"].raw == "WordPiece"
         longest_word = model["max_input_chars_per_word"].integer(1, _LONGEST_WORD) if is_wordpiece else None
         self._cutter = Cutter(self._pipeline, locality, longest_word)
@@ -72,6 +75,10 @@ class Pipeline:
                 break
         return found
 
+    def token(self, number: int) -> str:
+        """Return the token of an id."""
+        return str(self._pipeline.id_to_token(number))
+
     def _ids(self, text: str) -> list[int]:
         with _errors_of_tokenizers(f"{self._where}: tokenizers can't encode a text"):
             ids: list[int] = self._pipeline.encode(text, add_special_tokens=False).ids
@@ -94,17 +101,41 @@ def check_vocabulary(document: JsonValue, vocabulary: Vocabulary) -> None:
 
     Special tokens of the post-processor are checked too; needs no ``tokenizers``.
     """
-    model = document["model"]["vocab"]
-    added = document["added_tokens"].elements()
-    tokens = [*model.object().items(), *((token["content"].text(), token["id"].integer(0)) for token in added)]
-    for token, number in tokens:
-        if type(number) is not int or not 0 <= number < len(vocabulary) or vocabulary.tokens[number] != token:
+    for token, number in document_tokens(document).items():
+        if not 0 <= number < len(vocabulary) or vocabulary.tokens[number] != token:
             raise document.fault(f"token {token!r} has the id {number!r:.80}, which differs from the vocabulary")
+    _check_template(document, len(vocabulary))
+
+
+def check_ids(document: JsonValue, rows: int) -> dict[str, int]:
+    """Return the document's tokens with their ids; raises an error that names the file for an id without a row.
+
+    Special tokens of the post-processor are checked too; needs no ``tokenizers``.
+    """
+    tokens = document_tokens(document)
+    for token, number in tokens.items():
+        if not 0 <= number < rows:
+            raise document.fault(f"token {token!r:.60} has the id {number}, but the token embedding has {rows} rows")
+    _check_template(document, rows)
+    return tokens
+
+
+def document_tokens(document: JsonValue) -> dict[str, int]:
+    """Return the tokens of the model and the added tokens, with their ids."""
+    tokens = model_tokens(document["model"])
+    for token in document["added_tokens"].elements():
+        number, content = token["id"].integer(0), token["content"].text()
+        if tokens.setdefault(content, number) != number:
+            raise token.fault(f"{content!r:.60} has the id {number}, but {tokens[content]} in the vocabulary")
+    return tokens
+
+
+def _check_template(document: JsonValue, rows: int) -> None:
     template = read_template(document["post_processor"])
     for piece in (*template.single, *template.pair):
-        if not isinstance(piece.content, int) and max(piece.content, default=0) >= len(vocabulary):
+        if not isinstance(piece.content, int) and max(piece.content, default=0) >= rows:
             found = max(piece.content)
-            raise document["post_processor"].fault(f"id {found} is not in the vocabulary of {len(vocabulary)} tokens")
+            raise document["post_processor"].fault(f"id {found} is not in the vocabulary of {rows} tokens")
 
 
 @contextmanager
@@ -128,17 +159,3 @@ def _check_added_tokens(document: JsonValue, pipeline: Any) -> None:
         given = found.get(token["content"].text())
         if given != number:
             raise token.fault(f"{token['content'].raw!r} has the id {number}, but tokenizers gives it {given}")
-
-
-def _unknown_id(model: JsonValue) -> int:
-    """Return the id of the unknown token; -1 if the model has no unknown token."""
-    if model["type"].raw == "Unigram":
-        number = model.get("unk_id")
-        return -1 if number.is_null else number.integer(0)
-    token = model.get("unk_token")
-    if token.is_null and model["type"].raw == "BPE":
-        return -1
-    # It must be in the model's own vocabulary: a word never becomes an added token.
-    if token.text() not in model["vocab"]:
-        raise token.fault(f"{token.raw!r} is not in the vocabulary")
-    return model["vocab"][token.text()].integer(0)

@@ -41,10 +41,12 @@ class TokenizerOptions:
     """Kind and normalisation of a tokenizer.
 
     ``kind`` is WORDPIECE for BERT's own pipeline, which the vocabulary and these options define; TOKENIZER_JSON for a
-    pipeline that its document defines; or the name of a tokenizer that bertsym does not support. ``strip_accents`` None
+    pipeline that its document defines; or the name of a tokenizer that bertsym does not support. ``model`` is the type
+    of the document's model, ``WordPiece``, ``BPE`` or ``Unigram``; None without a document. ``strip_accents`` None
     means the value of ``lower_case``, as in the original BERT. ``segments`` is the number of token types of the model:
     with one, the second text has the token type of the first. With ``literal_special_tokens``, names of special tokens
-    such as ``[SEP]`` in a text are plain text.
+    such as ``[SEP]`` in a text are plain text. A text with the token ``refused_id`` is an error: it is the padding of a
+    model that counts positions from the tokens that are not padding.
     """
 
     lower_case: bool
@@ -53,13 +55,16 @@ class TokenizerOptions:
     kind: str = WORDPIECE
     segments: int = 2
     literal_special_tokens: bool = False
+    model: str | None = "WordPiece"
+    refused_id: int | None = None
 
     def describe(self, max_length: int | None) -> str:
         """Describe in one line how texts are tokenized; `max_length` is the model's, None where it can't tokenize."""
         case = f", {'lowercase' if self.lower_case else 'cased'}" if self.kind == WORDPIECE else ""
         types = f"{self.segments} token type{'s' if self.segments > 1 else ''}"
         limit = f"at most {max_length} tokens" if max_length is not None else "which bertsym does not have"
-        return f"{self.kind} tokenizer{case}, {types}, {limit}"
+        name = f"{self.model} ({self.kind})" if self.kind == TOKENIZER_JSON else self.kind
+        return f"{name} tokenizer{case}, {types}, {limit}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Tokenizer:
     def __init__(self, document: str, where: str, options: TokenizerOptions, max_length: int) -> None:
         """Read the text of a tokenizer document; raises ModelError, which names the file, if it can't be run."""
         self.max_length = max_length
-        self._segments = options.segments
+        self._segments, self._refused_id = options.segments, options.refused_id
         self._pipeline = Pipeline(document, where, options.literal_special_tokens)
         self._template = self._pipeline.template
 
@@ -141,6 +146,12 @@ class Tokenizer:
             first, second = found
             first = first[: max(room - room // 2, room - len(second))]
             found = [first, second[: room - len(first)]]
+        if self._refused_id is not None and any(self._refused_id in ids for ids in found):
+            token = self._pipeline.token(self._refused_id)
+            return DataError(
+                f"the text contains the pad token {token!r}, and this model counts positions from the tokens that are "
+                "not padding: remove it from the text"
+            )
         token_ids, token_types = self._template.fill(found)
         if self._segments == 1:
             token_types = [0] * len(token_types)

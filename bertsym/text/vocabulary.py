@@ -1,42 +1,55 @@
-"""WordPiece vocabularies, in the formats ``vocab.txt`` and GluonNLP's JSON."""
+"""Vocabularies, and the formats ``vocab.txt`` and GluonNLP's JSON of WordPiece vocabularies."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bertsym.errors import DataError, ModelError
 from bertsym.file_reader import read_bytes
 from bertsym.json_reader import json_object
 
-_ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
-_SPECIAL = tuple(_ROLES.values())
-_REQUIRED = _SPECIAL[:4]
+#: roles of special tokens
+ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+#: role -> special token of BERT
+BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+_OPTIONAL_ROLES = ("mask", "bos", "eos")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens by id. Raises DataError for a repeated token, a line break in a token, a missing special token."""
+    """Tokens by id, and special tokens by role.
+
+    Roles ``mask``, ``bos`` and ``eos`` whose token is not in the vocabulary are left out. Raises DataError for a
+    repeated token, a special token of another role that is missing, and a line break in a token of WordPiece.
+    """
 
     tokens: tuple[str, ...]
+    special_tokens: Mapping[str, str] = field(default_factory=BERT_TOKENS.copy, hash=False)  #: by role, one of ROLES
+    is_wordpiece: bool = True  #: whether it is written as ``vocab.txt`` and GluonNLP's JSON
 
     def __post_init__(self) -> None:
         seen: dict[str, int] = {}
         for index, token in enumerate(self.tokens):
             if token in seen:
                 raise DataError(f"vocabulary: token {token!r} is repeated, at ids {seen[token]} and {index}")
-            if "\n" in token or token.endswith("\r"):
+            if self.is_wordpiece and ("\n" in token or token.endswith("\r")):
                 raise DataError(f"vocabulary: token {index} contains a line break")
             seen[token] = index
         try:
             "".join(self.tokens).encode()
         except UnicodeEncodeError:
             raise DataError("vocabulary: a token is not valid Unicode") from None
-        missing = [token for token in _REQUIRED if token not in seen]
+        special = {role: token for role, token in self.special_tokens.items() if token in seen}
+        missing = [
+            token for role, token in self.special_tokens.items() if role not in special and role not in _OPTIONAL_ROLES
+        ]
         if missing:
             raise DataError(f"vocabulary: {', '.join(missing)} missing from the {len(self.tokens)} tokens")
+        object.__setattr__(self, "special_tokens", special)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -46,9 +59,9 @@ class Vocabulary:
         return self.tokens.index(token)
 
     @property
-    def special_tokens(self) -> dict[str, str]:
-        """Role (``pad``, ``unk``, ``cls``, ``sep``, ``mask``) -> token, for tokens in the vocabulary."""
-        return {role: token for role, token in _ROLES.items() if token in self.tokens}
+    def special_ids(self) -> dict[str, int]:
+        """Role -> id of the special token."""
+        return {role: self.index(token) for role, token in self.special_tokens.items()}
 
     @property
     def looks_cased(self) -> bool:
@@ -57,7 +70,8 @@ class Vocabulary:
 
     def padded_to(self, size: int) -> Vocabulary:
         """Append tokens ``[unused row N]`` up to `size` tokens."""
-        return Vocabulary((*self.tokens, *(unused_row(i) for i in range(len(self.tokens), size))))
+        tokens = (*self.tokens, *(unused_row(i) for i in range(len(self.tokens), size)))
+        return dataclasses.replace(self, tokens=tokens)
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
@@ -65,14 +79,14 @@ class Vocabulary:
         return cls.parse(_decoded(_read(path), path), path)
 
     @classmethod
-    def parse(cls, text: str, path: str | Path) -> Vocabulary:
+    def parse(cls, text: str, path: str | Path, special_tokens: Mapping[str, str] = BERT_TOKENS) -> Vocabulary:
         """Parse the text of a vocabulary file; the suffix of `path` decides the format. Raises DataError."""
         if Path(path).suffix == ".json":
             tokens = json_object(text, str(path), DataError)["idx_to_token"].texts()
         else:
             tokens = tuple(_lines(text))
         try:
-            return cls(tokens)
+            return cls(tokens, special_tokens)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
 
@@ -82,19 +96,17 @@ class Vocabulary:
 
     def to_gluonnlp_json(self) -> str:
         """Format as the JSON that ``gluonnlp.vocab.BERTVocab.from_json`` and the Clojure BERT example read."""
-        special = [token for token in _SPECIAL if token in self.tokens]
-        identifiers = {
-            f"{kind}_token": token
-            for kind, token in zip(("padding", "mask", "sep", "cls"), ("[PAD]", "[MASK]", "[SEP]", "[CLS]"))
-            if token in special
-        }
+        special = self.special_tokens
+        kinds = {"padding": "pad", "mask": "mask", "sep": "sep", "cls": "cls"}
         return json.dumps(
             {
                 "idx_to_token": self.tokens,
                 "token_to_idx": {token: index for index, token in enumerate(self.tokens)},
-                "reserved_tokens": [token for token in special if token != "[UNK]"],
-                "unknown_token": "[UNK]",
-                "identifiers_to_tokens": identifiers,
+                "reserved_tokens": list(dict.fromkeys(token for role, token in special.items() if role != "unk")),
+                "unknown_token": special["unk"],
+                "identifiers_to_tokens": {
+                    f"{kind}_token": special[role] for kind, role in kinds.items() if role in special
+                },
             },
             ensure_ascii=False,
         )
@@ -109,7 +121,9 @@ class FoundVocabulary:
     different: int
 
 
-def read_vocabulary(path: Path, rows: int, strip: bool = False) -> FoundVocabulary:
+def read_vocabulary(
+    path: Path, rows: int, strip: bool = False, special_tokens: Mapping[str, str] = BERT_TOKENS
+) -> FoundVocabulary:
     """Read a ``vocab.txt`` as transformers does, or a GluonNLP vocabulary JSON.
 
     The last of repeated lines counts, and blank lines are not tokens; the other rows of the token embedding are named
@@ -144,7 +158,8 @@ def read_vocabulary(path: Path, rows: int, strip: bool = False) -> FoundVocabula
     unused = {*blank, *repeated}
     tokens = (unused_row(number) if number in unused else token for number, token in enumerate(lines))
     try:
-        return FoundVocabulary(Vocabulary(tuple(tokens)), tuple(f"{path.name}: {note}" for note in notes), different)
+        vocabulary = Vocabulary(tuple(tokens), special_tokens)
+        return FoundVocabulary(vocabulary, tuple(f"{path.name}: {note}" for note in notes), different)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bertsym.json_reader import JsonValue
 from bertsym.text.template import read_template
 from bertsym.text.tokenizer import TOKENIZER_JSON, WORDPIECE, TokenizerOptions
-from bertsym.text.vocabulary import Vocabulary
+from bertsym.text.vocabulary import BERT_TOKENS, Vocabulary
 
 BERT_PRE_TOKENIZER = {"type": "BertPreTokenizer"}
 MAX_WORD = 100  #: characters of a word; a longer word is [UNK]
@@ -28,20 +28,20 @@ def bert_normalizer(options: TokenizerOptions) -> dict[str, Any]:
     }
 
 
-def bert_template(cls: int, sep: int) -> dict[str, Any]:
+def bert_template(vocabulary: Vocabulary) -> dict[str, Any]:
     """Return BERT's post-processor: ``[CLS] A [SEP]`` and ``[CLS] A [SEP] B [SEP]``."""
+    cls, sep = (vocabulary.special_tokens[role] for role in ("cls", "sep"))
 
     def special(token: str, token_type: int) -> dict[str, Any]:
         return {"SpecialToken": {"id": token, "type_id": token_type}}
 
-    single = [special("[CLS]", 0), {"Sequence": {"id": "A", "type_id": 0}}, special("[SEP]", 0)]
+    single = [special(cls, 0), {"Sequence": {"id": "A", "type_id": 0}}, special(sep, 0)]
     return {
         "type": "TemplateProcessing",
         "single": single,
-        "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}, special("[SEP]", 1)],
+        "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}, special(sep, 1)],
         "special_tokens": {
-            token: {"id": token, "ids": [number], "tokens": [token]}
-            for token, number in (("[CLS]", cls), ("[SEP]", sep))
+            token: {"id": token, "ids": [vocabulary.index(token)], "tokens": [token]} for token in (cls, sep)
         },
     }
 
@@ -53,23 +53,33 @@ def added_token(content: str, number: int, flags: Mapping[str, bool]) -> dict[st
 
 def bert_document(vocabulary: Vocabulary, options: TokenizerOptions) -> dict[str, Any]:
     """Return the document that transformers' BertTokenizer creates for a vocabulary."""
-    index = {token: i for i, token in enumerate(vocabulary.tokens)}
-    special = sorted((index[token], token) for token in vocabulary.special_tokens.values())
+    special = sorted((number, vocabulary.tokens[number]) for number in {*vocabulary.special_ids.values()})
+    return {
+        **wordpiece_document(vocabulary.tokens, vocabulary.special_tokens["unk"]),
+        "added_tokens": [added_token(token, number, {"special": True}) for number, token in special],
+        "normalizer": bert_normalizer(options),
+        "pre_tokenizer": BERT_PRE_TOKENIZER,
+        "post_processor": bert_template(vocabulary),
+    }
+
+
+def wordpiece_document(tokens: Sequence[str], unknown: str) -> dict[str, Any]:
+    """Return a document with a WordPiece model, and without components and added tokens."""
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [added_token(token, number, {"special": True}) for number, token in special],
-        "normalizer": bert_normalizer(options),
-        "pre_tokenizer": BERT_PRE_TOKENIZER,
-        "post_processor": bert_template(index["[CLS]"], index["[SEP]"]),
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": None,
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
         "model": {
             "type": "WordPiece",
-            "unk_token": "[UNK]",
+            "unk_token": unknown,
             "continuing_subword_prefix": "##",
             "max_input_chars_per_word": MAX_WORD,
-            "vocab": index,
+            "vocab": {token: number for number, token in enumerate(tokens)},
         },
     }
 
@@ -81,26 +91,30 @@ def read_options(document: JsonValue, vocabulary: Vocabulary, literal_special_to
     kinds = [step["type"].raw for step in steps]
     strip = next((step["strip_accents"].raw for step in bert), "StripAccents" in kinds)
     options = TokenizerOptions(
+        model=document["model"]["type"].text(),
         lower_case="Lowercase" in kinds or any(step["lowercase"].boolean() for step in bert),
         strip_accents=strip,
         split_chinese=any(step["handle_chinese_chars"].boolean() for step in bert),
         literal_special_tokens=literal_special_tokens,
     )
     added = {token["content"].raw for token in document["added_tokens"].elements()}
-    is_plain = not differences(document, vocabulary, options) and added <= {*vocabulary.special_tokens.values()}
+    is_plain = added <= {*vocabulary.special_tokens.values()} and _is_bert(document, vocabulary, options)
     return dataclasses.replace(options, kind=WORDPIECE if is_plain else TOKENIZER_JSON)
 
 
-def differences(document: JsonValue, vocabulary: Vocabulary, options: TokenizerOptions) -> list[str]:
-    """List the parts of a WordPiece document that differ from BERT's pipeline with these options."""
-    bert = JsonValue(bert_template(vocabulary.index("[CLS]"), vocabulary.index("[SEP]")), document.where)
-    same = {
-        "normalizer": document["normalizer"].raw == bert_normalizer(options),
-        "pre_tokenizer": document["pre_tokenizer"].raw == BERT_PRE_TOKENIZER,
-        "post_processor": read_template(document["post_processor"]) == read_template(bert),
-        "max_input_chars_per_word": document["model"]["max_input_chars_per_word"].raw == MAX_WORD,
-    }
-    return [part for part, is_same in same.items() if not is_same]
+def _is_bert(document: JsonValue, vocabulary: Vocabulary, options: TokenizerOptions) -> bool:
+    """Whether a document is BERT's pipeline with these options."""
+    special, model = vocabulary.special_tokens, document["model"]
+    return (
+        model["type"].raw == "WordPiece"
+        and special == {role: BERT_TOKENS.get(role) for role in special}
+        and model["unk_token"].raw == special["unk"]
+        and model["max_input_chars_per_word"].raw == MAX_WORD
+        and document["normalizer"].raw == bert_normalizer(options)
+        and document["pre_tokenizer"].raw == BERT_PRE_TOKENIZER
+        and read_template(document["post_processor"])
+        == read_template(JsonValue(bert_template(vocabulary), document.where))
+    )
 
 
 def _steps(normalizer: JsonValue) -> list[JsonValue]:
