@@ -152,6 +152,7 @@ ALLOWED: dict[str, set[str]] = {
     "reference": {"errors", "reference"},
     "sources": {
         "errors",
+        "compat.installing",
         "reference",
         "file_reader",
         "json_reader",

@@ -537,22 +537,42 @@ class Payload:
         return (Path.touch, (self.path,))
 
 
-def test_a_pickle_is_refused_with_a_way_to_convert_it_and_never_loaded(cli: Cli, tmp_path: Path) -> None:
+@pytest.fixture
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an environment that does not have it."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+
+@pytest.mark.usefixtures("without_torch")
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model.bin.index.json"])
+def test_without_torch_a_pickle_is_refused_with_a_way_to_convert_it_and_never_loaded(
+    cli: Cli, tmp_path: Path, name: str
+) -> None:
     folder = write_hugging_face(tmp_path / "hf")
     (folder / "model.safetensors").unlink()
     pickled = pickle.dumps(Payload(tmp_path / "was loaded"))
-    (folder / "pytorch_model.bin").write_bytes(pickled)
-    assert_refused(cli, folder, "pytorch_model.bin", "is a pickle", "convert it", "safe_serialization=True")
+    (folder / name).write_bytes(pickled)
+    assert_refused(
+        cli, folder, f"{name}: a pickle", "install torch", "convert it with its head", f"{folder}-safetensors"
+    )
     assert not (tmp_path / "was loaded").exists()
     pickle.loads(pickled)  # it would have
     assert (tmp_path / "was loaded").exists()
 
 
-def test_a_pickle_is_not_even_opened(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("without_torch")
+def test_without_torch_a_pickle_is_not_even_opened(cli: Cli, tmp_path: Path) -> None:
     folder = write_hugging_face(tmp_path / "hf")
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").mkdir()  # opening it would be another error
-    assert_refused(cli, folder, "pytorch_model.bin", "is a pickle")
+    assert_refused(cli, folder, "pytorch_model.bin: a pickle")
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_a_folder_without_weights_is_refused(cli: Cli, tmp_path: Path) -> None:
+    folder = write_hugging_face(tmp_path / "hf")
+    (folder / "model.safetensors").unlink()
+    assert_refused(cli, folder, f"{folder}: no model.safetensors; a pytorch_model.bin is read where torch is installed")
 
 
 # --- vocabularies that are refused ---

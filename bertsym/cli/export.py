@@ -228,7 +228,7 @@ def command(
     \b
     SOURCE is one of
       gluonnlp:MODEL/DATASET   GluonNLP's zoo: gluonnlp:bert_12_768_12/book_corpus_wiki_en_uncased
-      hf:DIR or hf:ORG/NAME    a Hugging Face BERT with safetensors; ORG/NAME@REVISION for a revision
+      hf:DIR or hf:ORG/NAME    a Hugging Face BERT; ORG/NAME@REVISION for a revision
       params:FILE              a GluonNLP .params file, with --vocab
       random:MODEL             random weights for benchmarks: random:bert_12_768_12
 

@@ -1,4 +1,4 @@
-"""Encoders of Hugging Face: config.json, safetensors (one file or sharded), vocab.txt or tokenizer.json."""
+"""Encoders of Hugging Face: config.json, weights (safetensors or pickles), vocab.txt or tokenizer.json."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from bertsym.sources.hugging_face_folder import find_folder, find_weights
 from bertsym.sources.hugging_face_tokenizer import read_tokenizer
 from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
 from bertsym.sources.pretrained import Pretrained, TaskHead, TrainedHead
-from bertsym.sources.safetensors_file import SafetensorsFiles
 from bertsym.sources.sentence_transformers import read_modules
 from bertsym.sources.task_heads import architecture_of, read_head
 from bertsym.text.vocabulary import check_vocabulary_size
@@ -49,9 +48,9 @@ def load_hugging_face(
     declared = _declared_family(document)
     family = declared or BERT
     config = _read_config(document, family)
-    weight_files, named, weight_notes = find_weights(folder)
-    weights = SafetensorsFiles(weight_files)
-    names = resolve_names(weights, family.names, str(named), ignore_weights)
+    found = find_weights(folder)
+    weights = found.tensors
+    names = resolve_names(weights, family.names, str(found.where), ignore_weights)
     type_notes = _check_type(document, declared, names)
     arg_params = map_weights(weights, names, config)
     head: TrainedHead | None = None
@@ -71,7 +70,7 @@ def load_hugging_face(
     if pad_vocab:
         vocabulary = vocabulary.padded_to(config.vocab_size)
     check_vocabulary_size(vocabulary, config.vocab_size, str(tokenizer.files[0]))
-    files = [config_path, *weight_files, *tokenizer.files, *(modules.files if modules else ())]
+    files = [config_path, *found.files, *tokenizer.files, *(modules.files if modules else ())]
     origin = {
         "kind": "hf",
         "pretrained": True,
@@ -88,7 +87,7 @@ def load_hugging_face(
         tokenizer.document,
         origin,
         names.checkpoint(weights, document.object()),
-        (*notes, *type_notes, *weight_notes, *names.notes, *head_notes, *tokenizer.notes, *module_notes),
+        (*notes, *type_notes, *found.notes, *names.notes, *head_notes, *tokenizer.notes, *module_notes),
         TaskHead(names.task_head, _head_settings(document)) if names.task_head else None,
         head,
         modules.pooling if modules else None,

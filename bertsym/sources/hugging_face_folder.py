@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from bertsym.compat.installing import install_command
 from bertsym.errors import ModelError
 from bertsym.file_reader import check_inside
 from bertsym.json_reader import read_json
 from bertsym.sources.hugging_face_tokenizer import TOKENIZER_FILES
-from bertsym.sources.safetensors_file import MAX_HEADER
+from bertsym.sources.pytorch_files import PyTorchFiles, has_torch, missing_torch
+from bertsym.sources.safetensors_file import MAX_HEADER, SafetensorsFiles
+from bertsym.symbol.params import Array
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLE, _PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 _FILES = (
     *("config.json", "*.safetensors", _INDEX, *TOKENIZER_FILES, "tokenizer*.json"),
@@ -21,6 +27,8 @@ _FILES = (
 )
 # Each in the folder itself, and in the folders of sentence-transformers' modules: 0_Transformer, 1_Pooling.
 _PATTERNS = (*_FILES, *(f"[0-9]_*/{name}" for name in _FILES))
+# Pickles are fetched only where there are no safetensors.
+_PICKLES = tuple(f"{folder}{name}" for folder in ("", "[0-9]_*/") for name in ("pytorch_model*.bin", _PICKLE_INDEX))
 
 
 def find_folder(location: str) -> tuple[Path, tuple[str, ...]]:
@@ -32,7 +40,7 @@ def find_folder(location: str) -> tuple[Path, tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     if not folder.is_dir():
         folder, notes = _from_hub(location)
-    for path in (path for pattern in _PATTERNS for path in folder.glob(pattern)):
+    for path in (path for pattern in (*_PATTERNS, *_PICKLES) for path in folder.glob(pattern)):
         # In the cache of the hub, the files of a snapshot are links to its folder blobs.
         check_inside(path, [folder, folder.parent.parent / "blobs"])
     return folder, notes
@@ -45,11 +53,15 @@ def _from_hub(location: str) -> tuple[Path, tuple[str, ...]]:
     import huggingface_hub
 
     def fetch(local: bool) -> Path:
-        return Path(
-            huggingface_hub.snapshot_download(
-                repo, revision=revision or None, allow_patterns=list(_PATTERNS), local_files_only=local
+        for patterns in (_PATTERNS, (*_PATTERNS, *_PICKLES)):
+            folder = Path(
+                huggingface_hub.snapshot_download(
+                    repo, revision=revision or None, allow_patterns=list(patterns), local_files_only=local
+                )
             )
-        )
+            if local or not has_torch() or any(folder.rglob("*.safetensors")):
+                break
+        return folder
 
     try:
         return fetch(local=False), ()
@@ -65,29 +77,47 @@ def _from_hub(location: str) -> tuple[Path, tuple[str, ...]]:
             ) from None
 
 
-def find_weights(folder: Path) -> tuple[list[Path], Path, tuple[str, ...]]:
-    """Find the safetensors files of a folder; returns also the file to name in errors about weights, and notes.
+@dataclass(frozen=True)
+class FoundWeights:
+    """The weights of a folder by name, read on demand, and where they are."""
 
-    The files are model.safetensors, or the shards in its index, or all shards of one model without an index. Raises
-    ModelError for no file, for a missing shard, and for an index that names something else than files of the folder.
+    tensors: Mapping[str, Array]
+    files: tuple[Path, ...]
+    where: Path  #: the file to name in errors about weights
+    notes: tuple[str, ...] = ()
+
+
+def find_weights(folder: Path) -> FoundWeights:
+    """Find the weights of a folder: safetensors or, where there are none and torch is installed, pickles of PyTorch.
+
+    The files are model.safetensors, or the shards in its index, or all shards of one model without an index; else
+    pytorch_model.bin, or the shards in its index. Raises ModelError for no file, for a damaged file, for a missing
+    shard, and for an index that names something else than files of the folder.
     """
     if (folder / _WEIGHTS).exists():
-        return [folder / _WEIGHTS], folder / _WEIGHTS, ()
+        return _open_safetensors([folder / _WEIGHTS], folder / _WEIGHTS)
     if (folder / _INDEX).exists():
-        return _indexed_shards(folder / _INDEX), folder / _INDEX, ()
+        return _open_safetensors(_indexed_shards(folder / _INDEX, ".safetensors"), folder / _INDEX)
     shards = _shards_by_name(folder)
     if shards:
-        return shards, shards[0], (f"no {_INDEX}: read {shards[0].name} to {shards[-1].name}",)
-    pickle = folder / "pytorch_model.bin"
-    found = f"{pickle} is a pickle" if pickle.exists() else f"{folder}: no {_WEIGHTS}; a pytorch_model.bin is a pickle"
-    raise ModelError(
-        f"{found}, which can run code when it is loaded, and is not read; convert it where you trust it: python -c "
-        "\"from transformers import AutoModel; AutoModel.from_pretrained('DIR').save_pretrained('DIR', "
-        'safe_serialization=True)"'
-    )
+        note = f"no {_INDEX}: read {shards[0].name} to {shards[-1].name}"
+        return _open_safetensors(shards, shards[0], note)
+    pickle = next((folder / name for name in (_PICKLE, _PICKLE_INDEX) if (folder / name).exists()), None)
+    if pickle is not None and has_torch():
+        files = [pickle] if pickle.name == _PICKLE else _indexed_shards(pickle, ".bin")
+        opened = PyTorchFiles(files)
+        return FoundWeights(opened, tuple(files), pickle, (f"weights read by torch from {pickle.name}", *opened.notes))
+    if pickle is not None:
+        raise ModelError(f"{pickle}: a pickle, which can run code when it is loaded: {missing_torch(folder)}")
+    hint = "" if has_torch() else f"; a {_PICKLE} is read where torch is installed: {install_command('torch')}"
+    raise ModelError(f"{folder}: no {_WEIGHTS}{hint}")
 
 
-def _indexed_shards(index: Path) -> list[Path]:
+def _open_safetensors(files: list[Path], where: Path, *notes: str) -> FoundWeights:
+    return FoundWeights(SafetensorsFiles(files), tuple(files), where, notes)
+
+
+def _indexed_shards(index: Path, suffix: str) -> list[Path]:
     size = index.stat().st_size
     if size > MAX_HEADER:
         raise ModelError(f"{index}: {size} bytes, at most {MAX_HEADER} are supported")
@@ -95,8 +125,8 @@ def _indexed_shards(index: Path) -> list[Path]:
     names = set()
     for _, shard in weight_map.items():
         names.add(shard.file_name())
-        if not shard.text().endswith(".safetensors"):
-            raise shard.fault("the name of a shard must end in .safetensors")
+        if not shard.text().endswith(suffix):
+            raise shard.fault(f"the name of a shard must end in {suffix}")
     if not names:
         raise weight_map.fault("no weights")
     return [index.with_name(name) for name in sorted(names)]
