@@ -26,6 +26,7 @@ from bertsym.compat.installing import (
     mxnet_has_wheel,
     system_packages,
 )
+from bertsym.execution.engines import ENGINES
 from bertsym.processors import processor_count
 
 OK = "ok"
@@ -128,16 +129,17 @@ def _packages() -> Iterator[Finding]:
 
 
 def _libraries() -> Iterator[Finding]:
-    mxnet, onnxruntime = _mxnet(), _library("onnxruntime", "ONNX files are not checked, and not used as an engine")
-    yield from mxnet
-    yield _gluonnlp(mxnet[0].status)
-    yield _library("onnx", "bertsym onnx")
-    yield onnxruntime
-    engines = [finding.name for finding in (mxnet[0], onnxruntime) if finding.status == OK]
+    mxnet = _mxnet()
+    others = dict.fromkeys(package for engine in ENGINES.values() for package in engine.packages if package != "mxnet")
+    findings = [*mxnet, _gluonnlp(mxnet[0].status), *map(_library, others)]
+    yield from findings
+    working = {finding.name for finding in findings if finding.status == OK}
+    engines = [name for name, engine in ENGINES.items() if working.issuperset(engine.packages)]
     if engines:
         yield Finding("engines", OK, ", ".join(engines))
     else:
-        yield Finding("engines", BROKEN, "no engine works: nothing can be run", mxnet[0].fix or onnxruntime.fix)
+        fix = next((finding.fix for finding in findings if finding.fix), "")
+        yield Finding("engines", BROKEN, "no engine works: nothing can be run", fix)
 
 
 def _mxnet() -> list[Finding]:
@@ -178,10 +180,10 @@ def _gluonnlp(mxnet: str) -> Finding:
     return Finding("gluonnlp", OK, version + ("" if found["extension"] else ", with bertsym's tokenizer in Python"))
 
 
-def _library(name: str, without: str) -> Finding:
+def _library(name: str) -> Finding:
     version = installed_version(name)
     if version is None:
-        return Finding(name, MISSING, f"needed for: {without}", install_command(name))
+        return Finding(name, MISSING, "needed for bertsym onnx and the engine onnxruntime", install_command(name))
     found = _probe(name)
     if "error" in found:
         text = f"{version} is installed and can't be imported: {found['error']}"

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "compat": {"errors", "compat"},
     "mxnet_runtime": {"errors", "address_space", "compat", "forking", "processors"},
     "demo": {"errors", "compat"},
-    "diagnosis": {"address_space", "compat", "processors", "analysis.known_defects"},
+    "diagnosis": {"address_space", "compat", "processors", "analysis.known_defects", "execution.engines"},
     "devices": {"errors", "mxnet_runtime"},
     "symbol": {"errors", "file_reader", "json_reader", "symbol"},
     "text": {"errors", "file_reader", "json_reader", "text"},
@@ -88,7 +88,7 @@ ALLOWED: dict[str, set[str]] = {
         "signature",
         "onnx_export.graph_conversion",
         "onnx_export.operator_converters",
-        "onnx_export.library_errors",
+        "onnx_export.libraries",
     }
     | {"execution.engines", "execution.loaders"},
     "execution": {

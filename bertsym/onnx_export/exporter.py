@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, rename_axes
 from bertsym.atomic_writing import work_folder
@@ -31,7 +30,7 @@ from bertsym.execution import (
 from bertsym.execution.engines import engine_name, is_verifying
 from bertsym.model import Model, ModelSource, require_params
 from bertsym.mxnet_runtime import quiet_stderr
-from bertsym.onnx_export.library_errors import onnx_errors
+from bertsym.onnx_export.libraries import onnx_errors, open_session
 from bertsym.onnx_export.metadata import input_meanings, metadata
 from bertsym.signature import Tensor
 from bertsym.surgery.output_comparison import Difference, check_equal, difference
@@ -229,7 +228,7 @@ def _compare(
     """Run the file beside MXNet; raises VerificationError for an output that differs."""
     assert model.params is not None
     with quiet_stderr(), onnx_errors(model.name, "onnxruntime cannot load the converted model"):
-        session = _session(path)
+        session = open_session(path)
     names = [output.name for output in session.get_outputs()]
     dtypes = {tensor.name: tensor.dtype for tensor in inputs}
     checks = []
@@ -256,11 +255,3 @@ def _expected(model: Model, sample: Mapping[str, Array]) -> list[Array]:
             "reference encoder; install mxnet, or write without verifying by --no-verify"
         )
     return reference_outputs(bundle, unfold_parameters(bundle.params(), bundle.config), [sample])
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised anyway
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

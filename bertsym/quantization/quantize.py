@@ -146,13 +146,11 @@ class _Choice:
     def __init__(self, bundle: Bundle, granularity: str, calibration: Rows, dev: Rows, max_drop: float) -> None:
         self._bundle, self._calibration, self._dev, self._max_drop = bundle, calibration, dev, max_drop
         self._pad_id = bundle.signature.pad_id
-        graph, arg_params = _prepared(bundle)
+        graph, arg_params, outside = _prepared(bundle)
         self.quantizer = GraphQuantizer(graph, arg_params, granularity == "channel-wise")
         self._predictor_float32 = MXNetPredictor.from_bundle(bundle)
-        inside = {node for layer in require_encoder(graph, shapes_of(arg_params)).layers for node in layer.nodes}
-        products = {node.name for node in inside if node.op == "FullyConnected"}
-        self._outside = tuple(name for name in self.quantizer.layers if name not in products)
-        self._candidates = tuple(name for name in self.quantizer.layers if name in products)
+        self._outside = tuple(name for name in self.quantizer.layers if name in outside)
+        self._candidates = tuple(name for name in self.quantizer.layers if name not in outside)
 
     def batches(self, features: Features) -> Iterator[dict[str, Array]]:
         """Yield the inputs of batches of rows with similar lengths."""
@@ -231,14 +229,19 @@ class _Choice:
         )
 
 
-def _prepared(bundle: Bundle) -> tuple[SymbolGraph, dict[str, Array]]:
-    """Prepare the float32 graph: without dropout, query, key and value of a layer folded."""
+def _prepared(bundle: Bundle) -> tuple[SymbolGraph, dict[str, Array], set[str]]:
+    """Prepare the float32 graph: without dropout, query, key and value of a layer folded.
+
+    Also returns the names of the FullyConnecteds outside of the encoder's layers.
+    """
     arg_params = dict(bundle.params())
     graph = accelerate_graph(bundle.graph(), shapes_of(arg_params), "fast")
     with graph.edit():
         for node in graph.find(op="Dropout"):
             graph.remove(node, bypass=True)
     encoder = require_encoder(graph, shapes_of(arg_params))
-    if bundle.is_folded or len(encoder.layers) == 1:
-        return graph, arg_params  # nothing to fold: the only layer computes the query of position 0 alone
-    return graph, fold_qkv(graph, arg_params, encoder).arg_params
+    inside = {node for layer in encoder.layers for node in layer.nodes}
+    outside = {node.name for node in graph.find(op="FullyConnected") if node not in inside}
+    if not bundle.is_folded and len(encoder.layers) > 1:  # an only layer computes the query of position 0 alone
+        arg_params = fold_qkv(graph, arg_params, encoder).arg_params
+    return graph, arg_params, outside

@@ -19,7 +19,7 @@ import numpy as np
 from bertsym.errors import DataError, ModelError, VerificationError
 from bertsym.execution.engines import Forward, Shape
 from bertsym.mxnet_runtime import is_installed, openmp_threads, quiet_stderr
-from bertsym.onnx_export.library_errors import onnx_errors
+from bertsym.onnx_export.libraries import onnx_errors, open_session
 from bertsym.signature import Tensor
 from bertsym.symbol.attributes import sizes
 from bertsym.symbol.graph import SymbolGraph
@@ -153,7 +153,7 @@ class Session:
         known = _shapes(graph, {**shapes_of(self._params), **self._sizes}, where)
         whole = integer_inputs(graph, list(given))
         tensors = [
-            Tensor(name, (None,) * len(shape), "int64" if name in whole else "float32")  # type: ignore[arg-type]
+            Tensor(name, tuple(f"{name} {axis}" for axis in range(len(shape))), "int64" if name in whole else "float32")
             for name, shape in given.items()
         ]
         self._dtypes = {tensor.name: tensor.dtype for tensor in tensors}
@@ -178,21 +178,16 @@ def _read_variables(graph: SymbolGraph, nodes: Sequence[Node]) -> list[str]:
 def _load(model: Any, where: str) -> Any:
     """A session of onnxruntime of an ONNX model in memory, which is emptied: parameters are not held three times."""
     import onnx
-    import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong it raises too
-    options.intra_op_num_threads = openmp_threads()
-    settings = {"sess_options": options, "providers": ["CPUExecutionProvider"]}
     with quiet_stderr(), onnx_errors(where, "onnxruntime can't load it"):
         if sum(len(tensor.raw_data) for tensor in model.graph.initializer) < _LARGEST:
             content = model.SerializeToString()
             model.Clear()
-            return onnxruntime.InferenceSession(content, **settings)
+            return open_session(content, openmp_threads())
         with tempfile.TemporaryDirectory(prefix="bertsym-") as folder:
             path = Path(folder, "model.onnx")
             onnx.save(model, str(path), save_as_external_data=True, location="model.onnx.data")
-            return onnxruntime.InferenceSession(str(path), **settings)
+            return open_session(path, openmp_threads())
 
 
 def _shapes(graph: SymbolGraph, given: Mapping[str, Shape], where: str) -> dict[Output, Shape]:

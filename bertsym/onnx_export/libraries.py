@@ -1,0 +1,33 @@
+"""onnx and onnxruntime: their errors as ModelErrors, and sessions on the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bertsym.errors import BertsymError, ModelError
+
+
+@contextlib.contextmanager
+def onnx_errors(where: str, what: str) -> Iterator[None]:
+    """Turn the exceptions of onnx and onnxruntime, which share no class, into a ModelError of one line."""
+    try:
+        yield
+    except (BertsymError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"{where}: {what}: {lines[0]}") from None
+
+
+def open_session(model: Path | bytes, threads: int = 0) -> Any:
+    """Open a session of onnxruntime of a file or a serialized model; with 0 threads it uses one per core."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised anyway
+    options.intra_op_num_threads = threads
+    content = str(model) if isinstance(model, Path) else model
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
