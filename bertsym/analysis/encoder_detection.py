@@ -15,7 +15,7 @@ from bertsym.analysis.input_clips import clipped_ids, is_guarded
 from bertsym.encoders.config import MAX_LAYERS
 from bertsym.encoders.inputs import INPUTS
 from bertsym.errors import ModelError
-from bertsym.families import BERT, DISTILBERT, FAMILIES, ROBERTA
+from bertsym.families import ALBERT, BERT, DISTILBERT, ELECTRA, ERNIE, FAMILIES, ROBERTA
 from bertsym.symbol.attributes import integer, integers, sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -59,7 +59,7 @@ class DetectedEncoder:
     layers: tuple[Layer, ...]
     embedding_nodes: frozenset[Node]  #: nodes before the last layer that are in no layer: embeddings, mask
     token_embedding: Node
-    embedding_output: Output  #: the normalised sum of the embeddings, which the first layer reads
+    embedding_output: Output  #: the normalised sum of the embeddings, or its projection: what the first layer reads
     units: int | None
     vocab_size: int | None
     token_type_vocab_size: int | None  #: 0 if there are token types, but no segment table: they change nothing
@@ -72,6 +72,8 @@ class DetectedEncoder:
     form: DetectedForm
     guarded: bool = False  #: whether the graph clips these inputs to their ranges
     position_offset: int = 0  #: row of the position table that the first token reads
+    embedding_size: int | None = None  #: width of the embeddings, if a layer projects them to the units
+    shares_layers: bool = False  #: whether several layers have the same parameters, by those of their last LayerNorm
 
     def mapped(self, copies: Mapping[Node, Node]) -> DetectedEncoder:
         """Return the same encoder in a copy of the graph; `copies` are those of `SymbolGraph.copied`."""
@@ -113,9 +115,15 @@ class DetectedEncoder:
 
         GluonNLP cuts the position table of a RoBERTa when it converts one; only its epsilon is then not a DistilBERT's.
         """
+        if self.shares_layers:
+            return ALBERT.name
+        if self.embedding_size is not None:
+            return ELECTRA.name
         if self.position_offset or (not self.token_type_vocab_size and self.layer_norm_eps == _ROBERTA_EPS):
             return ROBERTA.name
-        return BERT.name if self.token_type_vocab_size else DISTILBERT.name
+        if not self.token_type_vocab_size:
+            return DISTILBERT.name
+        return ERNIE.name if any(_is_relu(node) for node in self.layers[0].nodes) else BERT.name
 
     @property
     def num_heads(self) -> int | None:
@@ -165,7 +173,10 @@ def require_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | 
     if first is None:
         reader = next((f": {node.name} ({node.op}) reads it" for node in graph.consumers(table)), "")
         raise ModelError(f"no BERT: no LayerNorm follows the token embedding {table.name}{reader}")
-    layers = _find_layers(graph, first, norms)
+    layers, projection = _find_layers(graph, Output(first), norms), None
+    if not layers:
+        projection = _find_projection(graph, first)
+        layers = _find_layers(graph, Output(projection), norms) if projection else ()
     if not layers:
         raise ModelError(
             f"no BERT: {first.name} is not followed by LayerNorm(x + attention(x)) and LayerNorm(x + feed-forward(x))"
@@ -185,8 +196,8 @@ def require_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | 
         layers=layers,
         embedding_nodes=embedding,
         token_embedding=table,
-        embedding_output=Output(first),
-        units=_size(table.attrs, "output_dim"),
+        embedding_output=Output(projection or first),
+        units=_size(projection.attrs, "num_hidden") if projection else _size(table.attrs, "output_dim"),
         vocab_size=_size(table.attrs, "input_dim"),
         token_type_vocab_size=_size(types.attrs, "input_dim") if types else 0 if token_types else None,
         max_length=None if rows is None else rows - offset,
@@ -198,6 +209,9 @@ def require_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | 
         form=_detect_form(before | inside, layers),
         guarded=token_ids is not None and is_guarded(graph, token_ids, token_types, valid_length),
         position_offset=offset,
+        embedding_size=_size(table.attrs, "output_dim") if projection else None,
+        # Of all parameters the LayerNorm's are not folded, and an int8 graph has them too.
+        shares_layers=len(layers) > 1 and len({layer.output.node.inputs[1] for layer in layers}) == 1,
     )
 
 
@@ -253,10 +267,26 @@ def _find_unused(graph: SymbolGraph, inputs: Set[str], nodes: Set[Node]) -> str 
     return None
 
 
-def _find_layers(graph: SymbolGraph, first: Node, norms: list[Node]) -> tuple[Layer, ...]:
+def _find_projection(graph: SymbolGraph, first: Node) -> Node | None:
+    """Find the FullyConnected on the normalised embeddings."""
+    waiting = [first]
+    while waiting:
+        for reader in graph.consumers(waiting.pop()):
+            if reader.op == "FullyConnected":
+                return reader
+            if reader.op in PASSING:
+                waiting.append(reader)
+    return None
+
+
+def _is_relu(node: Node) -> bool:
+    return node.op == "Activation" and node.attrs.get("act_type") == "relu"
+
+
+def _find_layers(graph: SymbolGraph, state: Output, norms: list[Node]) -> tuple[Layer, ...]:
+    """Find the layers downstream of `state`, the input of the first one; `norms` are in the order of the graph."""
     layers: list[Layer] = []
-    state = Output(first)
-    residuals, readers = _residuals(norms[norms.index(first) + 1 :]), _readers_by_node(graph)
+    residuals, readers = _residuals(norms), _readers_by_node(graph)
     while True:
         attention, read = residuals.get(state, (None, state))
         feed_forward, _ = residuals.get(Output(attention), (None, state)) if attention else (None, state)

@@ -21,7 +21,7 @@ from bertsym.analysis.encoder_detection import (
 )
 from bertsym.analysis.token_flow import value_ancestors, value_descendants
 from bertsym.encoders.config import ACTIVATIONS, BertConfig
-from bertsym.encoders.parameters import POSITIONS, TOKEN_EMBEDDING, TOKEN_TYPES
+from bertsym.encoders.parameters import EMBED_PROJECTION, POSITIONS, TOKEN_EMBEDDING, TOKEN_TYPES, shared_name
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
 from bertsym.symbol.graph import SymbolGraph
@@ -88,6 +88,9 @@ class _Matcher:
             layer_norm_eps=encoder.layer_norm_eps,
             activation=next(iter(self.activations)),
             family=encoder.family,
+            embedding_size=encoder.embedding_size,
+            shares_layers=encoder.shares_layers
+            and all(name == self.names[shared_name(role)] for role, name in self.names.items()),
             position_offset=encoder.position_offset,
         )
         return EncoderSpec(
@@ -102,8 +105,12 @@ class _Matcher:
 
     def embeddings(self) -> None:
         """Match the normalised sum of token, segment and position embeddings."""
-        self.norm(self.encoder.embedding_output.node, "bertencoder0_layernorm0")
-        for term in _summands(self.encoder.embedding_output.node.inputs[0]):
+        normed = self.encoder.embedding_output.node
+        if self.encoder.embedding_size is not None:
+            normed = skip_passthrough(self.dense(normed, EMBED_PROJECTION)).node
+        self.norm(normed, "bertencoder0_layernorm0")
+        width = self.encoder.embedding_size or self.encoder.units
+        for term in _summands(normed.inputs[0]):
             node = term.node
             parameters = self.parameters(node)
             if node is self.encoder.token_embedding:
@@ -111,7 +118,7 @@ class _Matcher:
             elif node.op == "Embedding" and self.reads_types(node):
                 role = TOKEN_TYPES
             elif parameters == self.variables(node) and [self.shapes.get(each.name) for each in parameters] == [
-                ((self.encoder.max_length or 0) + self.encoder.position_offset, self.encoder.units)
+                ((self.encoder.max_length or 0) + self.encoder.position_offset, width)
             ]:
                 role = POSITIONS
             else:
@@ -120,7 +127,7 @@ class _Matcher:
                 raise _unexpected(node, _SUM)
             self.names[role] = parameters[0].name
         if POSITIONS not in self.names:
-            raise _unexpected(self.encoder.embedding_output.node, "no position embedding is added before it")
+            raise _unexpected(normed, "no position embedding is added before it")
 
     def reads_types(self, table: Node) -> bool:
         """Whether an embedding reads the token types, or is row 0 of a table for every token."""

@@ -340,8 +340,9 @@ def _check_quantized(
             encoder = require_encoder(graph, shapes)
         except ModelError as error:
             raise ModelError(f"{where}: {error}") from None
-        found = (len(encoder.layers), encoder.units, encoder.vocab_size, encoder.max_length)
-        if not layers or found != (config.num_layers, config.units, config.vocab_size, config.max_length):
+        found = (len(encoder.layers), encoder.units, encoder.embedding_size, encoder.vocab_size, encoder.max_length)
+        expected = (config.num_layers, config.units, config.embedding_size, config.vocab_size, config.max_length)
+        if not layers or found != expected:
             raise ModelError(f"{where}: not an int8 graph of an encoder with this config")
 
 

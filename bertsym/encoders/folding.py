@@ -23,13 +23,17 @@ def is_folded(names: Collection[str]) -> bool:
 
 
 def folded_shapes(shapes: Mapping[str, Shape], names: Collection[str]) -> dict[str, Shape]:
-    """Return shapes of an encoder's parameters; query, key and value are folded where `names` has the folded name."""
+    """Return shapes of an encoder's parameters; query, key and value are folded where `names` has the folded name.
+
+    They may be there as well: where layers share them, the last layer may compute the query of position 0 alone.
+    """
     folded: dict[str, Shape] = {}
     for name, shape in shapes.items():
         new = _folded_name(name)
-        if new != name and new in names:
+        is_new = new != name and new in names
+        if is_new:
             folded[new] = (3 * shape[0], *shape[1:])
-        else:
+        if not is_new or name in names:
             folded[name] = shape
     return folded
 
@@ -43,7 +47,9 @@ def unfold_parameters(params: Mapping[str, Array], config: BertConfig) -> dict[s
             arrays[name] = array
             continue
         for part, rows in zip(_PARTS, np.split(array, 3)):
-            arrays[name.replace(FOLDED_NAME, part)] = rows * scale if part == "query" else rows
+            unfolded = name.replace(FOLDED_NAME, part)
+            if unfolded not in params:
+                arrays[unfolded] = rows * scale if part == "query" else rows
     return arrays
 
 

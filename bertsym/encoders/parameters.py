@@ -21,10 +21,11 @@ EMBEDDINGS = {
     "bertencoder0_layernorm0_gamma": ("embedding_width",),
     "bertencoder0_layernorm0_beta": ("embedding_width",),
 }
+EMBED_PROJECTION = "bertencoder0_embed_projection"
 #: the layer that projects the normalised embeddings to `units`, where they have another size
 PROJECTION = {
-    "bertencoder0_embed_projection_weight": ("units", "embedding_width"),
-    "bertencoder0_embed_projection_bias": ("units",),
+    f"{EMBED_PROJECTION}_weight": ("units", "embedding_width"),
+    f"{EMBED_PROJECTION}_bias": ("units",),
 }
 #: biases that attention adds to its scores, by bucket of the relative position and by head; the same in all layers
 RELATIVE_POSITIONS = {"bertencoder0_relative_attention_bias_weight": ("relative_buckets", "num_heads")}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bertsym.families.albert import ALBERT
 from bertsym.families.bert import BERT
 from bertsym.families.distilbert import DISTILBERT
+from bertsym.families.electra import ELECTRA
+from bertsym.families.ernie import ERNIE
 from bertsym.families.family import ACTIVATIONS, REQUIRED, Family, HeadClass, Key
 from bertsym.families.name_table import (
     PRETRAINING_HEADS,
@@ -16,15 +19,18 @@ from bertsym.families.name_table import (
 from bertsym.families.roberta import ROBERTA
 
 #: name -> family
-FAMILIES = {family.name: family for family in (BERT, ROBERTA, DISTILBERT)}
+FAMILIES = {family.name: family for family in (BERT, ROBERTA, DISTILBERT, ELECTRA, ERNIE, ALBERT)}
 
 #: ``model_type`` of config.json -> family
 MODEL_TYPES = {model_type: family for family in FAMILIES.values() for model_type in family.model_types}
 
 __all__ = [
     "ACTIVATIONS",
+    "ALBERT",
     "BERT",
     "DISTILBERT",
+    "ELECTRA",
+    "ERNIE",
     "FAMILIES",
     "MODEL_TYPES",
     "PRETRAINING_HEADS",

@@ -51,6 +51,18 @@ CONSTANTS = {r"embeddings\.(position_ids|token_type_ids)": "constant"}
 
 _PREDICTIONS = "cls.predictions"
 
+BERT_HEADS = {
+    "SequenceClassification": HeadClass(None, "pooled", dense("classifier")),
+    "TokenClassification": HeadClass("tagging", "sequence", dense("classifier")),
+    "QuestionAnswering": HeadClass("qa", "sequence", dense("qa_outputs"), dropout=None),
+    "MaskedLM": masked_lm(
+        f"{_PREDICTIONS}.transform.dense",
+        f"{_PREDICTIONS}.transform.LayerNorm",
+        f"{_PREDICTIONS}.bias",
+        f"{_PREDICTIONS}.decoder.weight",
+    ),
+}
+
 BERT = Family(
     "bert",
     "BERT",
@@ -62,19 +74,6 @@ BERT = Family(
         SPELLINGS,
         {**CONSTANTS, r"cls\..*": PRETRAINING_HEADS, r"(classifier|qa_outputs|score)\..*": TASK_HEAD},
     ),
-    heads(
-        "Bert",
-        {
-            "SequenceClassification": HeadClass(None, "pooled", dense("classifier")),
-            "TokenClassification": HeadClass("tagging", "sequence", dense("classifier")),
-            "QuestionAnswering": HeadClass("qa", "sequence", dense("qa_outputs"), dropout=None),
-            "MaskedLM": masked_lm(
-                f"{_PREDICTIONS}.transform.dense",
-                f"{_PREDICTIONS}.transform.LayerNorm",
-                f"{_PREDICTIONS}.bias",
-                f"{_PREDICTIONS}.decoder.weight",
-            ),
-        },
-    ),
+    heads("Bert", BERT_HEADS),
     SUPPORTED,
 )

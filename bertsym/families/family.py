@@ -51,6 +51,7 @@ class Family:
     supported: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)  #: fields of BertConfig that config.json does not have
     pad_id: int = 0  #: default of ``pad_token_id``
+    always_projects: bool = False  #: whether embeddings are projected even where they are as wide as the layers
     starts_after_padding: bool = False  #: whether the first token has the position ``pad_token_id`` + 1
 
 

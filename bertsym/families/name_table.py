@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from bertsym.encoders.parameters import EMBEDDINGS, LAYER, POOLER, TOKEN_TYPES
+from bertsym.encoders.parameters import EMBEDDINGS, LAYER, POOLER, PROJECTION, TOKEN_TYPES
 
 TASK_HEAD, PRETRAINING_HEADS = "task head", "pretraining heads"  #: purposes of weights beside the encoder
 
@@ -36,8 +36,8 @@ class NameTable:
 
     @property
     def required(self) -> dict[str, str]:
-        """The names of the weights that every encoder has: all but those of the pooler."""
-        return {ours: theirs for ours, theirs in self.names.items() if ours not in POOLER}
+        """The names of the weights that every encoder has: without pooler and projection of embeddings."""
+        return {ours: theirs for ours, theirs in self.names.items() if ours not in (*POOLER, *PROJECTION)}
 
     @property
     def pooler(self) -> set[str]:
@@ -52,6 +52,11 @@ def names_in_order(*names: str, segments: bool = True, pooler: bool = True) -> d
     if len(templates) != len(names):
         raise ValueError(f"{len(names)} names for {len(templates)} parameters")
     return dict(zip(templates, names))
+
+
+def projection_names(theirs: str) -> dict[str, str]:
+    """Our names of the layer that projects the embeddings -> its names in a checkpoint."""
+    return dict(zip(PROJECTION, (f"{theirs}.weight", f"{theirs}.bias")))
 
 
 def printable(name: str) -> str:

@@ -157,6 +157,8 @@ class InspectResult:
                 "units": encoder.units,
                 "heads": encoder.num_heads,
                 "hidden_size": encoder.hidden_size,
+                "embedding_size": encoder.embedding_size,
+                "shares_layers": encoder.shares_layers,
                 "vocab_size": encoder.vocab_size,
                 "token_type_vocab_size": encoder.token_type_vocab_size,
                 "max_length": encoder.max_length,

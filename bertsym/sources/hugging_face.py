@@ -100,6 +100,8 @@ def _read_config(document: JsonValue, family: Family) -> BertConfig:
         if not value.is_null:
             value.choice(supported)
     fields = {field: _read_key(document, field, *key) for field, key in family.keys.items()}
+    if fields.get("embedding_size") == fields["units"] and not family.always_projects:
+        del fields["embedding_size"]
     if family.starts_after_padding:
         offset = pad_id(document, family) + 1
         rows = fields["max_length"]

@@ -162,10 +162,12 @@ def map_weights(weights: Mapping[str, Array], names: WeightNames, config: BertCo
     floating point, or elements that are not finite.
     """
     where, table = names.where, names.table
+    parameters = parameter_shapes(config)
     targets = {
         theirs: ours
         for template, their_template in table.names.items()
         for ours, theirs in zip(expand(template, own_layers(config)), expand(their_template, own_layers(config)))
+        if ours in parameters
     }
     sources: dict[str, str] = {}
     unknown: list[str] = []
@@ -190,7 +192,7 @@ def map_weights(weights: Mapping[str, Array], names: WeightNames, config: BertCo
         # When weights are missing too, the unknown weights are more likely the same ones under other names.
         advice = "" if missing else "; leave weights that are not the encoder's out with --ignore-weights PATTERN"
         raise ModelError(f"{where}: not the weights of this encoder: {'; '.join(listings)}{advice}")
-    shapes = {ours: shape for ours, shape in parameter_shapes(config).items() if ours in sources}
+    shapes = {ours: shape for ours, shape in parameters.items() if ours in sources}
     for ours, shape in shapes.items():
         check_weight(weights[sources[ours]], shape, f"{where}: {printable(sources[ours])}")
     return LazyParameters(shapes, lambda ours: weights[sources[ours]].astype(np.float32, copy=False))

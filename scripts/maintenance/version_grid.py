@@ -141,7 +141,7 @@ def write_data(form: Form, folder: Path) -> None:
         valid = np.ceil(np.linspace(1, length, rows))
         padding = np.arange(length) >= valid[:, None]
         ids = rng.integers(config.vocab_size, size=(rows, length))
-        types = rng.integers(config.token_type_vocab_size, size=(rows, length))
+        types = rng.integers(config.segments, size=(rows, length))
         arrays = (np.where(padding, 0, ids), np.where(padding, 0, types), valid)
         return {f"data{i}": array.astype(np.float32) for i, array in enumerate(arrays)}
 
@@ -150,7 +150,7 @@ def write_data(form: Form, folder: Path) -> None:
     np.savez(folder / "cases.npz", **named)
     for part in PARTS:
         bundle = Bundle.open(form.folder / part)
-        encodings = encoder_outputs("bert", checkpoint, [Inputs(*arrays.values()) for arrays in cases.values()])
+        encodings = encoder_outputs(config.family, checkpoint, [Inputs(*arrays.values()) for arrays in cases.values()])
         answers = {case: apply_head(encoded, bundle, classifier.params()) for case, encoded in zip(cases, encodings)}
         np.savez(folder / f"{part}.npz", **answers)
     batches = [batch(8, 24) for _ in range(STEPS)]

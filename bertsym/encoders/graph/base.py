@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from bertsym.encoders.forms import Form
-from bertsym.encoders.parameters import POSITIONS, TOKEN_EMBEDDING, TOKEN_TYPES
+from bertsym.encoders.parameters import EMBED_PROJECTION, POSITIONS, TOKEN_EMBEDDING, TOKEN_TYPES
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.symbol.recorder import sym
 
@@ -34,7 +34,9 @@ class Encoder(abc.ABC):
         self.valid_length = sym.var(spec.valid_length) if spec.valid_length else None
 
     def build(self, first_only: bool = False) -> list[Any]:
-        """Build the input of the first layer, before dropout, and the output of each layer; (N, T, U) or (T, N, U).
+        """Build the input of the first layer and the output of each layer; (N, T, U) or (T, N, U).
+
+        The input is that before dropout, unless a layer projects it after dropout.
 
         With `first_only`, the last output is (N, 1, U), position 0.
         """
@@ -42,6 +44,8 @@ class Encoder(abc.ABC):
         embedded = self.layer_norm(self.embeddings(), "bertencoder0_layernorm0")
         # Normalization before dropout, as BERT was pretrained; GluonNLP applies dropout first.
         x = self.dropout(embedded, self.config.dropout, "bertencoder0_embed_dropout")
+        if self.config.embedding_size is not None:
+            x = embedded = self.dense(x, self.config.units, EMBED_PROJECTION, EMBED_PROJECTION)
         outputs = [embedded]
         for i in range(self.config.num_layers):
             x = self.layer(i, x, mask, first_only and i == self.config.num_layers - 1)

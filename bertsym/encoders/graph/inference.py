@@ -10,6 +10,7 @@ import numpy as np
 
 from bertsym.encoders.forms import Form
 from bertsym.encoders.graph.fast import FastEncoder
+from bertsym.encoders.parameters import own_layers, shared_name
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.symbol.recorder import sym
 
@@ -25,6 +26,14 @@ class InferenceEncoder(FastEncoder):
         # Dropout copies its input even at inference.
         config = dataclasses.replace(spec.config, dropout=0.0, attention_dropout=0.0)
         super().__init__(dataclasses.replace(spec, config=config), form)
+        self._computed: dict[str, Any] = {}
+
+    def computed(self, name: str) -> Any:
+        """The variable of a parameter that `inference_parameters` computes; layers that share theirs share it too."""
+        own = _derived(shared_name(name) if self.config.shares_layers else name)
+        if own not in self._computed:
+            self._computed[own] = sym.var(own)
+        return self._computed[own]
 
 
 def inference_parameters(spec: EncoderSpec, params: Mapping[str, Array], wanted: Container[str]) -> dict[str, Array]:
@@ -34,7 +43,7 @@ def inference_parameters(spec: EncoderSpec, params: Mapping[str, Array], wanted:
     """
     config, wanted_arrays = spec.config, {}
     heads, scale = config.num_heads, np.float32(1 / np.sqrt(config.units // config.num_heads))
-    for i in range(config.num_layers):
+    for i in range(own_layers(config)):
         prefix = f"bertencoder0_transformer{i}_"
         cell = f"{prefix}dotproductselfattentioncell0_"
         made = {}
@@ -64,11 +73,6 @@ def _interleaved(arrays: Sequence[Array], heads: int) -> Array:
     by_head = np.concatenate([array.reshape(heads, -1, *array.shape[1:]) for array in arrays], 1)
     joined: Array = by_head.reshape(-1, *arrays[0].shape[1:])
     return joined
-
-
-def variable(name: str) -> Any:
-    """Name a parameter that `inference_parameters` computes."""
-    return sym.var(_derived(name))
 
 
 def _derived(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bertsym.encoders.graph.base import Encoder
-from bertsym.encoders.graph.inference import InferenceEncoder, variable
+from bertsym.encoders.graph.inference import InferenceEncoder
 from bertsym.symbol.recorder import sym
 
 
@@ -42,7 +42,7 @@ class InterleavedEncoder(InferenceEncoder):
             return self._first_attention(i, x, mask, queries)
         prefix, config = f"bertencoder0_transformer{i}_", self.config
         name = f"{prefix}query_key_value"
-        weight, bias = variable(f"{name}_weight"), variable(f"{name}_bias")
+        weight, bias = self.computed(f"{name}_weight"), self.computed(f"{name}_bias")
         both = sym.FullyConnected(x, weight, bias, num_hidden=3 * config.units, flatten=False, name=name)
         scores = sym.contrib.interleaved_matmul_selfatt_qk(both, heads=config.num_heads, name=f"{prefix}scores")
         scores = self.add_mask(i, scores, mask) if mask is not None else scores
@@ -56,7 +56,7 @@ class InterleavedEncoder(InferenceEncoder):
         prefix, heads = f"bertencoder0_transformer{i}_", self.config.num_heads
         query = sym.reshape(self.projection(i, "query", first), shape=(0, heads, -1), name=f"{prefix}query_split")
         query = sym.transpose(query, axes=(1, 0, 2), name=f"{prefix}query_heads")
-        asked = sym.batch_dot(query, variable(f"{prefix}key_by_head"), name=f"{prefix}query_key")
+        asked = sym.batch_dot(query, self.computed(f"{prefix}key_by_head"), name=f"{prefix}query_key")
         asked = sym.transpose(asked, axes=(1, 0, 2), name=f"{prefix}query_key_samples")
         # The key's bias adds the same number to all scores of a query; softmax cancels it.
         scores = sym.batch_dot(asked, x, transpose_b=True, name=f"{prefix}scores")
@@ -66,7 +66,8 @@ class InterleavedEncoder(InferenceEncoder):
         weights = sym.softmax(scores, axis=-1, name=f"{prefix}attention")
         read = sym.batch_dot(weights, x, name=f"{prefix}attended")
         read = sym.transpose(read, axes=(1, 0, 2), name=f"{prefix}attended_heads")
-        context = sym.batch_dot(read, variable(f"{prefix}value_by_head"), transpose_b=True, name=f"{prefix}context")
+        values = self.computed(f"{prefix}value_by_head")
+        context = sym.batch_dot(read, values, transpose_b=True, name=f"{prefix}context")
         context = sym.transpose(context, axes=(1, 0, 2), name=f"{prefix}context_samples")
         context = sym.reshape(context, shape=(0, 1, -1), name=f"{prefix}context_joined")
         # The attention weights sum to one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bertsym.encoders.graph.inference import InferenceEncoder, variable
+from bertsym.encoders.graph.inference import InferenceEncoder
 from bertsym.symbol.recorder import sym
 
 
@@ -70,10 +70,9 @@ class PixelsEncoder(InferenceEncoder):
         rows = _rows(self._convolution(pixels, width, name), f"{name}_rows")
         return sym.squeeze(rows, axis=0, name=f"{name}_tokens")
 
-    @staticmethod
-    def _convolution(x: Any, width: int, name: str) -> Any:
+    def _convolution(self, x: Any, width: int, name: str) -> Any:
         """Apply a dense layer to each token, (1, U, T, N) -> (1, width, T, N)."""
-        weight, bias = variable(f"{name}_pixel_weight"), variable(f"{name}_bias")
+        weight, bias = self.computed(f"{name}_pixel_weight"), self.computed(f"{name}_bias")
         return sym.Convolution(x, weight, bias, num_filter=width, kernel=(1, 1), name=name)
 
 

@@ -1,0 +1,155 @@
+"""Each family of encoders is exported with its heads, recognised again, and rewritten in every form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Result
+from family_folders import write_family
+from family_models import CONFIGS, ENDINGS, UNITS, encoder_weights
+from refusals import refusal
+from safetensors.numpy import save_file
+
+from bertsym import Bundle, export, verify
+from bertsym.analysis.encoder_detection import require_encoder
+from bertsym.families import FAMILIES
+from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.params import shapes_of
+
+Cli = Callable[..., Result]
+MODEL_TYPES = [name for name in CONFIGS if name in FAMILIES]
+OUTPUTS = {"tagging": "sequence", "qa": "sequence", "masked_lm": "sequence"}
+READS_POOLED = ("bert", "ernie", "albert")
+
+
+@pytest.fixture(scope="session")
+def exported_family(once: Callable[..., Path]) -> Callable[..., Path]:
+    """Prefix of the bundle of a family, with the head for a task; no test may change its files."""
+
+    def make(model_type: str, task: str | None) -> Callable[[Path], object]:
+        return lambda folder: export(f"hf:{write_family(folder / 'hf', model_type, task)}", folder / "model")
+
+    return lambda model_type, task=None: once(f"{model_type}-{task}", make(model_type, task)) / "model"
+
+
+@pytest.mark.parametrize("task", ENDINGS)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_a_head_of_a_family_is_exported_and_equals_the_reference(
+    exported_family: Callable[..., Path], model_type: str, task: str
+) -> None:
+    """`export` compares the files with the source's own weights, `verify` with those of the bundle."""
+    bundle = Bundle.open(exported_family(model_type, task))
+    signature = bundle.signature
+    expected = OUTPUTS.get(task, "pooled" if model_type in READS_POOLED else "cls")
+    assert (signature.family, signature.task, signature.output) == (model_type, task, expected)
+    assert max(check.relative_difference for check in verify(bundle.prefix, rtol=2e-5)) > 0
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_a_family_is_recognised_by_its_graph_alone(exported_family: Callable[..., Path], model_type: str) -> None:
+    bundle = Bundle.open(exported_family(model_type))
+    config = bundle.config
+    graph = bundle.graph()
+    shapes = shapes_of(bundle.params())
+    numbered = {node.name: f"n{i}" for i, node in enumerate(graph.nodes)}
+    graph.rename(numbered)
+    found = require_encoder(graph, {numbered[name]: shape for name, shape in shapes.items()})
+    assert found.family == model_type
+    assert (found.units, found.embedding_size, found.shares_layers) == (
+        config.units,
+        config.embedding_size,
+        config.shares_layers,
+    )
+    assert (found.max_length, found.token_type_vocab_size) == (config.max_length, config.token_type_vocab_size)
+
+
+def nodes(prefix: Path) -> Any:
+    """The nodes of a symbol file, which names its target in another place."""
+    return json.loads(Path(f"{prefix}-symbol.json").read_text())["nodes"]
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_a_family_is_lowered_to_every_form_and_back(
+    cli: Cli, exported_family: Callable[..., Path], tmp_path: Path, model_type: str
+) -> None:
+    """`lower` compares the outputs of both forms; the parameters stay the same."""
+    base, again = exported_family(model_type), tmp_path / "portable"
+    for form, target in (("gluonnlp", "1.6"), ("fast", "1.9")):
+        out = tmp_path / form
+        assert cli("lower", base, out, "--form", form, "--target-mxnet", target).code == 0
+        assert cli("lower", out, again, "--form", "portable", "--force").code == 0
+        assert nodes(again) == nodes(base)
+        assert Path(f"{again}-0000.params").read_bytes() == Path(f"{base}-0000.params").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["portable", "fast"])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_a_family_is_folded(
+    cli: Cli, exported_family: Callable[..., Path], tmp_path: Path, model_type: str, form: str
+) -> None:
+    assert cli("lower", exported_family(model_type), tmp_path / "x", "--fold", "--form", form).code == 0
+    assert verify(tmp_path / "x")
+    graph = SymbolGraph.load(tmp_path / "x-symbol.json")
+    assert require_encoder(graph).family == model_type
+
+
+@pytest.mark.parametrize("task", [None, "classification", "masked_lm"])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_a_family_is_converted_to_onnx(
+    cli: Cli, exported_family: Callable[..., Path], tmp_path: Path, model_type: str, task: str | None
+) -> None:
+    assert cli("onnx", exported_family(model_type, task), tmp_path / "x.onnx").code == 0
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_inspect_names_the_family(cli: Cli, exported_family: Callable[..., Path], model_type: str) -> None:
+    prefix, title = exported_family(model_type), FAMILIES[model_type].title
+    assert f"{title} of 2 layers" in cli("inspect", prefix).out
+    document = json.loads(cli("inspect", prefix, "--json").out)
+    assert document["family"] == model_type
+    assert cli("inspect", f"hf:{prefix.parent / 'hf'}").out.count(model_type) > 0
+
+
+def refused_config(folder: Path, model_type: str, key: str, value: object) -> Path:
+    """A folder whose config.json has another value for a key, or without it."""
+    source = write_family(folder, model_type)
+    config = json.loads((source / "config.json").read_text())
+    del config[key]
+    (source / "config.json").write_text(json.dumps(config if value is None else {**config, key: value}))
+    return source
+
+
+@pytest.mark.parametrize(
+    ("model_type", "key", "value", "message"),
+    [
+        ("albert", "num_hidden_groups", 2, "num_hidden_groups: 2 is not one of 1"),
+        ("albert", "inner_group_num", 2, "inner_group_num: 2 is not one of 1"),
+        ("albert", "embedding_size", None, 'the key "embedding_size" is missing'),
+        ("electra", "embedding_size", None, 'the key "embedding_size" is missing'),
+        ("electra", "embedding_size", 0, "embedding_size"),
+        ("electra", "embedding_size", UNITS, "not the weights of this encoder: 2 unknown (embeddings_project."),
+        ("electra", "hidden_act", "silu", "hidden_act"),
+    ],
+)
+def test_what_a_family_can_not_express_is_refused(
+    cli: Cli, tmp_path: Path, model_type: str, key: str, value: object, message: str
+) -> None:
+    source = refused_config(tmp_path / "hf", model_type, key, value)
+    assert message in refusal(cli("export", f"hf:{source}", tmp_path / "x"))
+
+
+def test_the_task_embeddings_of_later_ernies_are_refused(cli: Cli, tmp_path: Path) -> None:
+    source = write_family(tmp_path / "hf", "ernie", use_task_id=True)
+    assert "use_task_id" in refusal(cli("export", f"hf:{source}", tmp_path / "x"))
+
+
+def test_an_electra_whose_embeddings_are_as_wide_as_its_layers_has_no_projection(tmp_path: Path) -> None:
+    source = write_family(tmp_path / "hf", "electra", embedding_size=UNITS)
+    weights = {name: array for name, array in encoder_weights("bert").items() if not name.startswith("pooler.")}
+    save_file(weights, source / "model.safetensors")
+    config = export(f"hf:{source}", tmp_path / "x").bundle.config
+    assert (config.family, config.embedding_size) == ("electra", None)
