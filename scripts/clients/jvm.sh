@@ -4,7 +4,28 @@
 
 COPY_JARS=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
 
-# class_path FOLDER [SOURCE.java...]: the jars of FOLDER/pom.xml and the classes of the sources. Both are built once,
+# compile JARS CLASSES SOURCE...: compile sources of Java, or of Clojure, the first of them in the root of its sources.
+compile() {
+    local jars=$1 classes=$2 folder=${3%/*} source
+    shift 2
+    mkdir -p "$classes"
+    case $1 in
+    *.java)
+        need javac "apt-get install openjdk-17-jdk-headless"
+        javac -encoding UTF-8 -cp "$jars" -d "$classes" "$@"
+        ;;
+    *.clj)
+        # Otherwise clojure.main compiles them at every start, which takes a second.
+        for source in "$@"; do
+            source=${source#"$folder"/}
+            echo "${source%.clj}"
+        done | tr /_ .- | xargs java -Dfile.encoding=UTF-8 -Dclojure.compile.path="$classes" \
+            -cp "$classes:$jars:$folder" clojure.lang.Compile
+        ;;
+    esac >&2
+}
+
+# class_path FOLDER [SOURCE...]: the jars of FOLDER/pom.xml and the classes of the sources. Both are built once,
 # and again when one of these files has changed.
 class_path() {
     local build pom=$1/pom.xml stamp error
@@ -14,12 +35,11 @@ class_path() {
     stamp=$(cat "$pom" "$@" | cksum)
     if [ "$(cat "$build/stamp" 2>/dev/null)" != "$stamp" ]; then
         need mvn "apt-get install maven"
-        [ $# = 0 ] || need javac "apt-get install openjdk-17-jdk-headless"
         rm -rf "${build:?}"/{stamp,lib,classes}
         echo "building, with jars from Maven Central" >&2
         error=$(mvn -q -B -f "$pom" "$COPY_JARS" "-DoutputDirectory=$build/lib" 2>&1) ||
             missing "jars from Maven Central; $(sed -n '/.*\[ERROR\] /{s///p;q}' <<<"$error")"
-        [ $# = 0 ] || javac -encoding UTF-8 -cp "$build/lib/*" -d "$build/classes" "$@" >&2 || return 1
+        compile "$build/lib/*" "$build/classes" "$@" || return 1
         echo "$stamp" >"$build/stamp"
     fi
     echo "$build/classes:$build/lib/*"
