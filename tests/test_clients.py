@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -24,6 +25,7 @@ from tools import is_missing
 from bertsym import Bundle, BundleTokenizer, Classifier, FinetuneOptions, export, finetune, graft_head, lower
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.mxnet_runtime import mx
+from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 Record = dict[str, Any]
@@ -103,6 +105,7 @@ def rows(classifier: Path, tables: Tables) -> list[Record]:
     return records
 
 
+@functools.cache
 def expected(prefix: Path, table: Path) -> str:
     model = Classifier(prefix)
     lines = [["label", *(f"p({label})" for label in model.class_names)]]
@@ -130,14 +133,20 @@ def test_every_client_is_tested_and_has_a_readme() -> None:
 
 
 @every_language
-def test_probabilities_are_those_of_python(
+def test_probabilities_are_those_of_python_and_a_second_run_builds_nothing(
     language: str, classifier: Path, tables: Tables, rows: list[Record], tmp_path: Path
 ) -> None:
+    """From a file, and then from standard input."""
+
+    def built() -> dict[Path, int]:
+        folder = Path(os.environ.get("BERTSYM_CLIENTS_BUILD", CLIENTS / ".build")) / language
+        return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
     inputs = tmp_path / "inputs.jsonl"
     inputs.write_text(as_json_lines(rows))
-    printed = output(run(language, classifier, inputs))
-    assert compare(printed, expected(classifier, tables.dev)) <= 1e-5
-    assert output(run(language, classifier, stdin=inputs.read_text())) == printed
+    first = output(run(language, classifier, inputs)), built()
+    assert compare(first[0], expected(classifier, tables.dev)) <= 1e-5
+    assert (output(run(language, classifier, stdin=inputs.read_text())), built()) == first
 
 
 @every_language
@@ -179,22 +188,16 @@ def test_the_inputs_of_the_signature_are_fed_and_token_ids_are_padded_with_pad_i
     assert rows == [[3, 4, 7, *types[0], 2], [3, 5, 4, *types[1], 3]]
 
 
-@every_language
-def test_a_second_run_builds_nothing(language: str, classifier: Path, rows: list[Record]) -> None:
-    def built() -> dict[Path, int]:
-        folder = Path(os.environ.get("BERTSYM_CLIENTS_BUILD", CLIENTS / ".build")) / language
-        return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-
-    first = output(run(language, classifier, stdin=as_json_lines(rows[:1]))), built()
-    assert (output(run(language, classifier, stdin=as_json_lines(rows[:1]))), built()) == first
-
-
-@every_language
-def test_a_symbol_that_takes_one_length_gets_it(
-    language: str, bundles: dict[str, Path], tables: Tables, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def locked(bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefix of a classifier whose symbol takes one length."""
     options = FinetuneOptions(epochs=1, max_length=20, whole_sequence=True)
-    locked = finetune(bundles["sequence"], tables.train, tables.dev, tmp_path / "locked", options=options).bundle.prefix
+    out = tmp_path_factory.mktemp("locked") / "locked"
+    return finetune(bundles["sequence"], tables.train, tables.dev, out, options=options).bundle.prefix
+
+
+@every_language
+def test_a_symbol_that_takes_one_length_gets_it(language: str, locked: Path, tables: Tables) -> None:
     printed = output(run(language, locked, stdin=as_json_lines(tokenized(locked, tables.dev))))
     assert compare(printed, expected(locked, tables.dev)) <= 1e-5
 
@@ -250,20 +253,28 @@ def test_invalid_inputs_are_refused(language: str, stdin: str, found: str, class
     assert found in error_line(run(language, classifier, stdin=stdin))
 
 
-@every_language
-def test_an_untrained_head_is_refused(
-    language: str, bundles: dict[str, Path], rows: list[Record], tmp_path: Path
-) -> None:
-    """Its probabilities would be noise."""
-    prefix = graft_head(bundles["cls"], tmp_path / "grafted").bundle.prefix
-    assert f"{prefix}: untrained head" in error_line(run(language, prefix, stdin=as_json_lines(rows)))
+@pytest.fixture(scope="module")
+def untrained(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefix of a classifier whose probabilities would be noise."""
+    return graft_head(bundles["cls"], tmp_path_factory.mktemp("untrained") / "grafted").bundle.prefix
 
 
 @every_language
-def test_a_task_other_than_classification_is_refused(language: str, rows: list[Record], tmp_path: Path) -> None:
-    prefix = export(f"hf:{write_headed(tmp_path / 'hf', 'tagging')}", tmp_path / "x", verify=False).bundle.prefix
-    found = error_line(run(language, prefix, stdin=as_json_lines(rows)))
-    assert f"{prefix}: task tagging: not supported by predict yet" in found
+def test_an_untrained_head_is_refused(language: str, untrained: Path, rows: list[Record]) -> None:
+    assert f"{untrained}: untrained head" in error_line(run(language, untrained, stdin=as_json_lines(rows)))
+
+
+@pytest.fixture(scope="module")
+def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefix of a bundle of the task tagging."""
+    folder = tmp_path_factory.mktemp("tagger")
+    return export(f"hf:{write_headed(folder / 'hf', 'tagging')}", folder / "x", verify=False).bundle.prefix
+
+
+@every_language
+def test_a_task_other_than_classification_is_refused(language: str, tagger: Path, rows: list[Record]) -> None:
+    found = error_line(run(language, tagger, stdin=as_json_lines(rows)))
+    assert f"{tagger}: task tagging: not supported by predict yet" in found
 
 
 @every_language
@@ -341,12 +352,21 @@ def test_a_difference_between_probabilities_is_detected(printed: str, message: s
         compare(printed, right)
 
 
+@pytest.fixture(scope="module")
+def lowered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Array], Array]:
+    """Prefix of a BERT that GluonNLP exported, lowered; inputs, and what the original computes from them."""
+    folder, inputs = tmp_path_factory.mktemp("lowered"), texts(9)
+    old = gluonnlp_checkpoint(folder / "old", "classifier")
+    (answers,) = computed(old, inputs)
+    return lower(old, folder / "new").bundle.prefix, inputs, answers
+
+
 @every_language
-def test_a_bert_that_gluonnlp_exported_runs_when_it_is_lowered(language: str, tmp_path: Path) -> None:
+def test_a_bert_that_gluonnlp_exported_runs_when_it_is_lowered(
+    language: str, lowered: tuple[Path, dict[str, Array], Array]
+) -> None:
     """Its signature has no labels, and its outputs are logits: the rows of numbers are printed."""
-    old = gluonnlp_checkpoint(tmp_path / "old", "classifier")
-    prefix = lower(old, tmp_path / "new").bundle.prefix
-    inputs = texts(9)
+    prefix, inputs, answers = lowered
     lengths = inputs["data2"].astype(int)
     records: list[Record] = [
         {"data0": ids[:n].astype(int).tolist(), "data1": types[:n].astype(int).tolist(), "data2": int(n)}
@@ -354,7 +374,6 @@ def test_a_bert_that_gluonnlp_exported_runs_when_it_is_lowered(language: str, tm
     ]
     printed = output(run(language, prefix, stdin=as_json_lines(records)))
     rows = np.array([[float(value) for value in line.split("\t")] for line in printed.splitlines()])
-    (answers,) = computed(old, inputs)
     np.testing.assert_allclose(rows, answers, rtol=0, atol=1e-5 * np.abs(answers).max())
     too_long: Record = {"data0": [1] * 25, "data1": [0] * 25, "data2": 25}
     assert "25" in error_line(run(language, prefix, stdin=as_json_lines([too_long])))
