@@ -53,12 +53,13 @@ class Runner:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
 
-    def run(self, folder: Path, *arguments: str) -> Run:
+    def run(self, folder: Path, *arguments: str, stdin: bytes = b"") -> Run:
         """Run ``bertsym ARGUMENTS`` in a folder."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         origin = folder / "origin"
         origin.unlink(missing_ok=True)
+        (folder / "stdin").write_bytes(stdin)
         job = {"folder": str(folder), "arguments": arguments, "seconds": PATIENCE}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()

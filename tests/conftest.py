@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import gc
+import itertools
 import json
 import os
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command_runner import Run, Runner
 from safetensors.numpy import save_file
 
 from bertsym.cli.group import run
@@ -23,6 +26,10 @@ from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import Tokenizer, TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 from bertsym.text.wordpiece import bert_document
+
+# Otherwise each of some hundred processes compiles bertsym anew, which is a fifth of the work of a command.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False  # which the sandbox's process inherits
 
 WORDS = [
     "the",
@@ -163,6 +170,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     print(f"skipped: {len(skipped)}" + (f" ({counted})" if counted else ""))
 
 
+def in_turn(cases: Iterable[Any], others: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Pair each case with one of the others in turn, for cases whose product would prove nothing more."""
+    pairs = zip(cases, itertools.cycle(others))
+    return [(case, *(other if isinstance(other, tuple) else (other,))) for case, other in pairs]
+
+
 def tiny_tokenizer(max_length: int = 24) -> Tokenizer:
     """The tokenizer of the tiny BERT."""
     options = TokenizerOptions(lower_case=True)
@@ -194,6 +207,25 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
         code = run([str(argument) for argument in arguments])
         out, err = capfd.readouterr()
         return Result(code, out, err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[Runner]:
+    """A process that has imported mxnet, and forks for each command."""
+    process = Runner()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def forked(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """Run a command line in a process of its own, without its imports: forked("predict", prefix, stdin=b"text")."""
+    folder = tmp_path_factory.mktemp("forked")
+
+    def call(*arguments: object, stdin: bytes = b"") -> Run:
+        return runner.run(folder, *map(str, arguments), stdin=stdin)
 
     return call
 
@@ -246,14 +278,23 @@ _DEFAULTS = [("form", "portable"), ("target", None)]  # of `export`
 
 @pytest.fixture(scope="session")
 def exported(tiny_hf: Path, once: Once) -> Callable[..., Path]:
-    """Prefix of a bundle of the tiny BERT, by options of `export`; no test may change its files."""
+    """Prefix of a bundle of the tiny BERT, by options of `export`; no test may change its files.
+
+    Forms other than the default, of which there are many, are not verified when they are exported: the tests that ask
+    for them compare what they compute.
+    """
     from bertsym import ExportOptions, export
 
     def prefix(**options: Any) -> Path:
         chosen = {key: value for key, value in sorted(options.items()) if (key, value) not in _DEFAULTS}
         folder = "-".join(["exported", *(f"{key}={value}" for key, value in chosen.items())])
         name = options.get("output") or options.get("task") or "cls"
-        return once(folder, lambda made: export(f"hf:{tiny_hf}", made / name, ExportOptions(**options))) / name
+        verify = not {"form", "target"} & chosen.keys()
+
+        def make(made: Path) -> None:
+            export(f"hf:{tiny_hf}", made / name, ExportOptions(**options), verify=verify)
+
+        return once(folder, make) / name
 
     return prefix
 

@@ -1,8 +1,9 @@
 """Runs command lines, each in a process of its own that forks from this one and so need not import mxnet again.
 
 Reads a line of JSON for each on standard input, {"folder": ..., "arguments": [...], "seconds": ...}, and answers in one
-on standard output. In the folder the command leaves the files stdout and stderr, and after an error the file origin:
-the functions of bertsym in which the error arose, the innermost first, as module:function.
+on standard output. The standard input of the command is the file stdin of the folder. There it leaves the files stdout
+and stderr, and after an error the file origin: the functions of bertsym in which the error arose, the innermost first,
+as module:function.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def run(folder: str, arguments: list[str]) -> None:
     """Run the command line as this process, which was forked for it."""
     os.chdir(folder)
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    os.dup2(os.open("stdin", os.O_RDONLY), 0)
     for file, descriptor in (("stdout", 1), ("stderr", 2)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.argv = ["bertsym", *arguments]

@@ -13,18 +13,14 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from command_runner import Run
 from conftest import Result, Tables
 from signed_bundle import SignedBundle, bypass
 
 from bertsym import Classifier, DataError, UsageError
 
 Cli = Callable[..., Result]
-
-
-def bertsym(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """The command line in a process of its own."""
-    command = [sys.executable, "-m", "bertsym", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=120)
+Forked = Callable[..., Run]
 
 
 def test_one_text_gives_its_label_and_the_probability_of_each(cli: Cli, classifier: Path) -> None:
@@ -64,30 +60,32 @@ def test_a_table_to_predict_needs_no_label_column(cli: Cli, classifier: Path, tm
     ]
 
 
-def test_standard_input_is_a_text_a_line(classifier: Path) -> None:
-    result = bertsym("predict", classifier, stdin=b"the happy cat\nthe sad cat\n")
-    assert result.returncode == 0, result.stderr
-    assert [line.split("\t")[0] for line in result.stdout.decode().splitlines()] == ["label", "yes", "no"]
+def test_standard_input_is_a_text_a_line(forked: Forked, classifier: Path) -> None:
+    result = forked("predict", classifier, stdin=b"the happy cat\nthe sad cat\n")
+    assert result.code == 0, result.error
+    assert [line.split("\t")[0] for line in result.out.splitlines()] == ["label", "yes", "no"]
 
 
-def test_a_tab_in_a_single_text_is_part_of_the_text(classifier: Path) -> None:
+def test_a_tab_in_a_single_text_is_part_of_the_text(forked: Forked, classifier: Path) -> None:
     with_tab, without = (
-        bertsym("predict", classifier, stdin=text).stdout.splitlines()[1]
+        forked("predict", classifier, stdin=text).out.splitlines()[1]
         for text in (b"the cat\thappy happy happy\n", b"the cat happy happy happy\n")
     )
     assert with_tab == without
 
 
 @pytest.mark.parametrize("arguments", [[], ["--format", "jsonl"]])
-def test_an_empty_line_would_shift_the_answers_and_is_an_error(classifier: Path, arguments: list[str]) -> None:
+def test_an_empty_line_would_shift_the_answers_and_is_an_error(
+    forked: Forked, classifier: Path, arguments: list[str]
+) -> None:
     text = b'{"text": "the cat"}' if arguments else b"the cat"
-    result = bertsym("predict", classifier, *arguments, stdin=text + b"\n\n" + text + b"\n")
-    assert result.returncode == 1
-    assert b"standard input, line 2: " in result.stderr
+    result = forked("predict", classifier, *arguments, stdin=text + b"\n\n" + text + b"\n")
+    assert result.code == 1
+    assert "standard input, line 2: " in result.error
 
 
-def test_a_dash_is_standard_input(classifier: Path) -> None:
-    assert bertsym("predict", classifier, "-", stdin=b"the happy cat\n").stdout.splitlines()[1].startswith(b"yes")
+def test_a_dash_is_standard_input(forked: Forked, classifier: Path) -> None:
+    assert forked("predict", classifier, "-", stdin=b"the happy cat\n").out.splitlines()[1].startswith("yes")
 
 
 def test_a_table_without_rows_is_an_error(cli: Cli, classifier: Path, tmp_path: Path) -> None:
@@ -102,24 +100,24 @@ def test_a_file_is_predicted_with_standard_input_closed(classifier: Path, tables
     assert (result.returncode, result.stderr) == (0, b"")
 
 
-def test_longer_texts_after_shorter_texts_print_nothing(classifier: Path) -> None:
+def test_longer_texts_after_shorter_texts_print_nothing(forked: Forked, classifier: Path) -> None:
     lines = b"the happy cat\n" * 1024 + b"the happy cat sat on the old red mat in the park\n" * 64
-    result = bertsym("predict", classifier, stdin=lines)
-    assert (result.returncode, result.stderr) == (0, b"")
+    result = forked("predict", classifier, stdin=lines)
+    assert (result.code, result.error) == (0, "")
 
 
-def test_json_lines_are_read_from_standard_input(classifier: Path) -> None:
+def test_json_lines_are_read_from_standard_input(forked: Forked, classifier: Path) -> None:
     stdin = b'{"text": "the happy cat"}\n{"text": "the sad cat"}\n'
-    result = bertsym("predict", classifier, "--format", "jsonl", "--output-format", "jsonl", stdin=stdin)
-    assert [json.loads(line)["label"] for line in result.stdout.splitlines()] == ["yes", "no"]
+    result = forked("predict", classifier, "--format", "jsonl", "--output-format", "jsonl", stdin=stdin)
+    assert [json.loads(line)["label"] for line in result.out.splitlines()] == ["yes", "no"]
 
 
-def test_rows_before_a_bad_row_are_printed_and_the_bad_row_is_named(classifier: Path) -> None:
+def test_rows_before_a_bad_row_are_printed_and_the_bad_row_is_named(forked: Forked, classifier: Path) -> None:
     good = b"the happy cat\n" * 1024
-    result = bertsym("predict", classifier, stdin=good + b"\xff\xfe\n")
-    assert result.returncode == 1
-    assert len(result.stdout.splitlines()) == 1025
-    assert b"standard input, line 1025: not UTF-8" in result.stderr
+    result = forked("predict", classifier, stdin=good + b"\xff\xfe\n")
+    assert result.code == 1
+    assert len(result.out.splitlines()) == 1025
+    assert "standard input, line 1025: not UTF-8" in result.error
 
 
 Reading = tuple["subprocess.Popen[bytes]", IO[bytes], IO[bytes]]
