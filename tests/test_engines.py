@@ -11,7 +11,7 @@ import click
 import numpy as np
 import pytest
 from checkpoints import conv_checkpoint, gluonnlp_checkpoint
-from conftest import Result, Tables
+from conftest import Result, Tables, in_turn
 from refusals import refusal
 from tools import needs
 
@@ -72,8 +72,7 @@ def assert_as_mxnet(prefix: Path, **shapes: tuple[int, ...]) -> None:
 # Numbers, names, shapes
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize(("output", "form"), in_turn([*OUTPUTS, "sequence"], FORMS))
 def test_every_output_in_every_form_is_as_by_mxnet(exported: Callable[..., Path], form: str, output: str) -> None:
     assert_as_mxnet(exported(output=output, form=form))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import bundle_bytes, computed
-from conftest import Result, Tables
+from conftest import Result, Tables, in_turn
 from refusals import refusal
 
 from bertsym import (
@@ -58,7 +58,7 @@ def how(what: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("what", "old", "new"),
-    [(what, *way) for what in (*OUTPUTS, *TASKS) for way in (WAYS if what in ("cls", "classification") else ROUND)],
+    [*(("cls", *way) for way in WAYS), *in_turn([*OUTPUTS, *TASKS, "sequence", "classification"], ROUND)],
 )
 def test_lowering_to_a_form_gives_what_export_writes_in_it(
     exported: Exported, what: str, old: str, new: str, tmp_path: Path
@@ -73,8 +73,7 @@ def test_lowering_to_a_form_gives_what_export_writes_in_it(
     assert signatures[0]["form"] == new
 
 
-@pytest.mark.parametrize("target", ["1.4", "1.7", "1.9"])
-@pytest.mark.parametrize("what", ["mean", "classification"])
+@pytest.mark.parametrize(("what", "target"), [("mean", "1.4"), ("classification", "1.7"), ("mean", "1.9")])
 def test_lowering_to_a_target_gives_what_export_writes_for_it(
     exported: Exported, what: str, target: str, tmp_path: Path
 ) -> None:

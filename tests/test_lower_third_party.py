@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import computed, gluonnlp_checkpoint
-from conftest import Result
+from conftest import Result, in_turn
 from symbol_values import BERTS, expected, label, values_for
 from third_party import CONFIG, checkpoint, random_weight, save, some_graph
 
@@ -24,6 +24,10 @@ Cli = Callable[..., Result]
 FORMS = ("portable", "fast", "gluonnlp")
 POSITIONS = {"data3": (2, 2)}
 LAYER_1 = "bertencoder0_transformer1_positionwiseffn0_layernorm0_fwd"
+
+
+def label_if_path(value: object) -> str | None:
+    return label(value) if isinstance(value, Path) else None
 
 
 def exactly(path: Path, folder: Path) -> Path:
@@ -64,8 +68,11 @@ def random_texts(length: int, config: BertConfig = CONFIG) -> dict[str, Array]:
 # Every symbol that GluonNLP 0.6 to 0.10 wrote
 
 
-@pytest.mark.parametrize(("form", "target"), [("portable", "1.4"), ("fast", "1.7"), ("gluonnlp", None)])
-@pytest.mark.parametrize("path", BERTS, ids=label)
+@pytest.mark.parametrize(
+    ("path", "form", "target"),
+    in_turn(BERTS, [("portable", "1.4"), ("fast", "1.7"), ("gluonnlp", None)]),
+    ids=label_if_path,
+)
 def test_berts_of_gluonnlp_compute_the_recorded_outputs(
     path: Path, form: str, target: str | None, tmp_path: Path
 ) -> None:
@@ -98,8 +105,11 @@ def test_there_are_enough_symbols_of_gluonnlp() -> None:
     assert len(BERTS) > 35
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("path", [path for path in BERTS if "-0.6" in str(path) or "static" in path.name], ids=label)
+@pytest.mark.parametrize(
+    ("path", "form"),
+    in_turn([path for path in BERTS if "-0.6" in str(path) or "static" in path.name], FORMS),
+    ids=label_if_path,
+)
 def test_a_static_bert_takes_any_length_afterwards(path: Path, form: str, tmp_path: Path) -> None:
     old = exactly(path, tmp_path)
     lower(old, tmp_path / "new", form=form)
@@ -128,9 +138,8 @@ def test_the_biases_of_gluonnlp_0_9_stay_where_they_are_added(form: str, tmp_pat
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
     nine, ten = (computed(tmp_path / name, inputs_of(path))[0] for name in ("nine", "ten"))
     assert np.abs(nine - ten).max() > 0.01
-    # And once more to another form and back.
-    for back in FORMS:
-        assert lower(tmp_path / "nine", tmp_path / "again", form=back, force=True).verified
+    # And once more to another form.
+    assert lower(tmp_path / "nine", tmp_path / "again", form=FORMS[FORMS.index(form) - 1]).verified
 
 
 def test_weights_that_were_fine_tuned_are_kept(tmp_path: Path) -> None:
@@ -153,9 +162,10 @@ def test_a_file_of_an_epoch_is_lowered_without_its_unread_arrays(tmp_path: Path)
 # Names
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    "path", [path for path in BERTS if "classifier" in path.name or "pretraining" in path.name], ids=label
+    ("path", "form"),
+    in_turn([path for path in BERTS if "classifier" in path.name or "pretraining" in path.name], FORMS),
+    ids=label_if_path,
 )
 def test_an_encoder_is_found_without_its_names(path: Path, form: str, tmp_path: Path) -> None:
     graph = SymbolGraph.load(path)
@@ -171,8 +181,7 @@ def test_an_encoder_is_found_without_its_names(path: Path, form: str, tmp_path: 
     assert SymbolGraph.load(f"{tmp_path / 'new'}-symbol.json").output_names == graph.output_names
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("version", ["0.6.0", "0.8.3", "0.9.2", "0.10.0"])
+@pytest.mark.parametrize(("version", "form"), in_turn(["0.6.0", "0.8.3", "0.9.2", "0.10.0"], FORMS))
 def test_layers_that_are_outputs_stay_outputs_under_their_names(form: str, version: str, tmp_path: Path) -> None:
     whole = gluonnlp_checkpoint(tmp_path / "whole", "sequence", version)
     words = SymbolGraph.load(f"{whole}-symbol.json").find("*word_embed_embedding0_fwd")[0].name
@@ -196,8 +205,7 @@ def test_a_time_major_mask_that_is_an_output_stays_an_output(form: str, tmp_path
     assert_close([answer], computed(tmp_path / "old", inputs_of(path)))
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("version", ["0.8.3", "0.10.0"])
+@pytest.mark.parametrize(("version", "form"), in_turn(["0.8.3", "0.10.0", "0.8.3"], FORMS))
 def test_a_head_can_read_several_layers(form: str, version: str, tmp_path: Path) -> None:
     old = gluonnlp_checkpoint(tmp_path, "sequence", version)
     graph = SymbolGraph.load(f"{old}-symbol.json")
@@ -264,8 +272,9 @@ def test_weights_that_layers_share_stay_shared(form: str, tmp_path: Path) -> Non
     assert Path(f"{tmp_path / 'new'}-0000.params").read_bytes() == Path(f"{old}-0000.params").read_bytes()
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("changes", [{"num_layers": 1}, {"num_heads": 1}, {"num_heads": 8}, {"max_length": 5}])
+@pytest.mark.parametrize(
+    ("changes", "form"), in_turn([{"num_layers": 1}, {"num_heads": 1}, {"num_heads": 8}, {"max_length": 5}], FORMS)
+)
 def test_encoders_of_any_size_are_lowered(form: str, changes: dict[str, Any], tmp_path: Path) -> None:
     sizes: dict[str, Any] = {"num_layers": 2, "units": 8, "hidden_size": 12, "num_heads": 2, "vocab_size": 60}
     config = BertConfig(**{**sizes, "max_length": 20, **changes})
@@ -338,8 +347,7 @@ NETS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", NETS)
+@pytest.mark.parametrize(("kind", "form"), in_turn(NETS, FORMS))
 def test_a_net_that_gluonnlp_exports_is_lowered(kind: str, form: str, tmp_path: Path) -> None:
     encoder = nlp.model.BERTEncoder(num_layers=3, units=12, hidden_size=20, max_length=30, num_heads=3)
     bert = nlp.model.BERTModel(
