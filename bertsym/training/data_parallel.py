@@ -112,17 +112,16 @@ class DataParallelExecutor:
         ends = [rows * i // self._num_shards for i in range(self._num_shards + 1)]
         slices = [(shard, start, end) for shard, start, end in zip(self._shards, ends, ends[1:]) if end > start]
         shards = [shard for shard, _, _ in slices]
-        for shard, start, end in slices:
-            shard.load({name: array[start:end] for name, array in arrays.items()})
+        bound = [shard.load({name: array[start:end] for name, array in arrays.items()}) for shard, start, end in slices]
         first = self._workers.rank * self._num_shards
         seeds = [(self._seed, pass_number, first + i) for i in range(len(shards))]
-        list(self._pool.map(ShardExecutor.draw_masks, shards, seeds))
-        for shard in shards:
-            shard.executor.forward(is_train=True)
-        for shard in shards:
-            shard.executor.backward()
+        list(self._pool.map(ShardExecutor.draw_masks, shards, bound, seeds))
+        for each in bound:
+            each.executor.forward(is_train=True)
+        for each in bound:
+            each.executor.backward()
         self._with_gradients = self._shards if self._accumulates else shards
-        outputs = [shard.executor.outputs[0].as_in_context(self._contexts[0]) for shard in shards]
+        outputs = [each.executor.outputs[0].as_in_context(self._contexts[0]) for each in bound]
         return mx.nd.concat(*outputs, dim=0)
 
     def update(self, rows: int, learning_rate: float) -> Any:

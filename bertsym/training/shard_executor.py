@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,16 @@ _Shape = tuple[int, ...]
 _MAX_EXECUTORS = 64  # bound at a time: they share the memory of their tensors, but each has operators of its own
 
 
+@dataclass(frozen=True)
+class BoundShard:
+    """An executor for the shapes of one shard, with the dropout probability and the elements of each mask."""
+
+    executor: Any
+    masks: list[tuple[float, Array]]
+
+
 class ShardExecutor:
-    """Computes one shard of each batch on one device; `executor` is bound for the shapes that were loaded last.
+    """Binds executors for one shard of each batch on one device, one per shape.
 
     `largest` are the shapes of inputs and labels in the largest shard, whose memory all executors share.
     """
@@ -45,44 +54,43 @@ class ShardExecutor:
         # The operators read the same memory that numpy writes.
         self._mask_array: Any = mx.nd.empty(size) if size else None
         self._mask_view = memory_of(self._mask_array) if size else np.empty(0, np.float32)
-        self._bound: OrderedDict[tuple[_Shape, ...], tuple[Any, list[tuple[float, Array]]]] = OrderedDict()
+        self._bound: OrderedDict[tuple[_Shape, ...], BoundShard] = OrderedDict()
         self._largest: Any = None
-        self.executor, self._mask_views = bound = self._bind(largest)
-        self._largest = self._previous = self.executor
+        bound = self._bind(largest)
+        self._largest = self._last = bound.executor  # the executor that read the masks last
         self._bound[tuple(largest.values())] = bound
 
-    def load(self, arrays: Mapping[str, Any]) -> None:
-        """Select the executor for these inputs and labels, MXNet or numpy arrays by name, and copy them in."""
+    def load(self, arrays: Mapping[str, Any]) -> BoundShard:
+        """Copy these inputs and labels, MXNet or numpy arrays by name, to the executor for their shapes; return it."""
         shapes = {name: arrays[name].shape for name in self._input_names}
         key = tuple(shapes.values())
-        self._previous = self.executor
-        bound = self._bound.pop(key, None) or self._bind(shapes)
-        self._bound[key] = self.executor, self._mask_views = bound
+        self._bound[key] = bound = self._bound.pop(key, None) or self._bind(shapes)
         if len(self._bound) > _MAX_EXECUTORS:
             self._bound.popitem(last=False)
         for name in self._input_names:
-            self.executor.arg_dict[name][:] = arrays[name]
+            bound.executor.arg_dict[name][:] = arrays[name]
+        return bound
 
-    def draw_masks(self, seed: tuple[int, ...]) -> None:
+    def draw_masks(self, bound: BoundShard, seed: tuple[int, ...]) -> None:
         """Draw the dropout masks once the previous forward and backward no longer read them."""
-        for array in (*self.gradients.flats, *self._previous.outputs):
+        for array in (*self.gradients.flats, *self._last.outputs):
             array.wait_to_read()
+        self._last = bound.executor
         generator = np.random.Generator(np.random.SFC64(seed))
-        for p, mask in self._mask_views:
+        for p, mask in bound.masks:
             sample_dropout_mask(generator, p, mask)
 
     def _argument_shapes(self, given: Mapping[str, _Shape]) -> dict[str, _Shape]:
         shapes, _, _ = self._symbol.infer_shape(**given)
         return dict(zip(self._arguments, shapes))
 
-    def _bind(self, given: Mapping[str, _Shape]) -> tuple[Any, list[tuple[float, Array]]]:
-        """Bind an executor for these shapes; returns it with the dropout probability and the view of each mask."""
-        start, mask_views, arguments = 0, [], {}
+    def _bind(self, given: Mapping[str, _Shape]) -> BoundShard:
+        start, masks, arguments = 0, [], {}
         for name, shape in self._argument_shapes(given).items():
             size = math.prod(shape)
             if name in self._masks:
                 arguments[name] = self._mask_array[start : start + size].reshape(shape)
-                mask_views.append((self._masks[name], self._mask_view[start : start + size].reshape(shape)))
+                masks.append((self._masks[name], self._mask_view[start : start + size].reshape(shape)))
                 start += size
             elif name in self._inputs:
                 arguments[name] = self._inputs[name][:size].reshape(shape)
@@ -97,4 +105,4 @@ class ShardExecutor:
             grad_req={name: self._grad_req if name in self.gradients.arrays else "null" for name in self._arguments},
             shared_exec=self._largest,
         )
-        return executor, mask_views
+        return BoundShard(executor, masks)

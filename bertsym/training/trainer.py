@@ -101,7 +101,7 @@ class Trainer:
         self._source, self.options, self._workers = source, options, workers
         self._batches_per_epoch = len(self._batches(1))
         self.total_steps = self._batches_per_epoch * options.epochs
-        self.position = Position()
+        self._position = Position()
         self._gradient_norm = math.nan
         devices = contexts(options.device)
         on_cpu = devices[0].device_type == "cpu"
@@ -127,6 +127,11 @@ class Trainer:
             limits=limits,
             workers=workers,
         )
+
+    @property
+    def steps_done(self) -> int:
+        """Number of completed steps."""
+        return self._position.step
 
     def _batches(self, epoch: int) -> list[Array]:
         options = self.options
@@ -156,7 +161,7 @@ class Trainer:
         """
         if self._cpu_shards:
             share_threads(self._cpu_shards)
-        position = self.position
+        position = self._position
         if epoch != position.epoch:
             position.epoch, position.batch, position.samples, position.loss = epoch, 0, 0, 0.0
         started, before = time.perf_counter(), position.samples
@@ -226,7 +231,7 @@ class Trainer:
         loss, norm = total / step.rows, float(step.norm.asscalar())
         if not (math.isfinite(norm) and math.isfinite(loss)):
             raise ModelError(
-                f"training diverged at step {self.position.step + 1} (epoch {self.position.epoch}): loss {loss}, "
+                f"training diverged at step {self._position.step + 1} (epoch {self._position.epoch}): loss {loss}, "
                 f"gradient norm {norm}, learning rate {step.rate:.2e}; try a lower learning rate"
             )
         self._gradient_norm = norm
@@ -244,7 +249,7 @@ class Trainer:
 
         Raises ModelError if an array is not finite, since a run could not continue from it.
         """
-        arrays, position = self._executor.optimizer_state(), self.position
+        arrays, position = self._executor.optimizer_state(), self._position
         bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
         if bad:
             raise ModelError(
@@ -257,7 +262,7 @@ class Trainer:
         """Continue from the `state` of a Trainer with equal arguments; raises ModelError for any other state."""
         if not self._is_reachable(position):
             raise ModelError("its position does not belong to this run")
-        self.position = position
+        self._position = position
         self._executor.restore(arrays, position.step)
 
     def _is_reachable(self, position: Position) -> bool:
@@ -284,5 +289,5 @@ class Trainer:
         """Return copies of the current parameters."""
         params = self._executor.params()
         if self._used_rows is not None:
-            params[self._used_rows.name] = self._used_rows.restore(params[self._used_rows.name], self.position.decay)
+            params[self._used_rows.name] = self._used_rows.restore(params[self._used_rows.name], self._position.decay)
         return params

@@ -158,7 +158,7 @@ class TrainingRun:
         return len(self._epochs) - best.epoch >= patience
 
     def _where(self) -> str:
-        return f"after step {self._trainer.position.step} of {self._trainer.total_steps}"
+        return f"after step {self._trainer.steps_done} of {self._trainer.total_steps}"
 
     def _kept(self) -> str:
         return f"; {self._checkpoints.describe_newest()}" if self._checkpoints is not None else ""
