@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from bertsym.cli.command import GROUPS, group_of
+
 project = "bertsym"
 author = "the bertsym developers"
 copyright = "the bertsym developers, Apache License 2.0"
@@ -41,9 +43,44 @@ def escape_markup(app: Any, context: Any, lines: list[str]) -> None:
     """Help texts are plain text; in reStructuredText ``*`` begins an emphasis and ``NAME_`` is a reference."""
     # A line that begins with | belongs to a block whose lines click leaves as they are.
     lines[:] = [re.sub(r"(\*|(?<!^)\||_(?!\w))", r"\\\1", line) for line in lines]
+    # These asterisks are sphinx-click's own.
+    lines[:] = [line.replace(r"\*\*Required\*\*", "**Required**") for line in lines]
+
+
+def split_declarations(lines: list[str]) -> list[list[str]]:
+    """The lines of each ``.. option::`` that sphinx-click wrote."""
+    blocks: list[list[str]] = []
+    for line in lines:
+        if line.startswith(".. option::"):
+            blocks.append([])
+        blocks[-1].append(line)
+    return blocks
+
+
+def group_options(app: Any, context: Any, lines: list[str]) -> None:
+    """List options in the groups of the long help, which sphinx-click doesn't know."""
+    declared = [option for option in context.command.params if option.param_type_name == "option" and not option.hidden]
+    groups: dict[str, list[str]] = {name: [] for name in ("Options", *GROUPS)}
+    for option, block in zip(declared, split_declarations(lines), strict=True):
+        groups[group_of(option)] += block
+    lines[:] = groups.pop("Options")
+    for name, blocks in groups.items():
+        if blocks:
+            lines += [f".. rubric:: {name}", "   :class: option-group", "", *blocks]
+
+
+def describe_arguments(app: Any, context: Any, lines: list[str]) -> None:
+    """Add the descriptions of the arguments, which click itself doesn't keep."""
+    declared = [argument for argument in context.command.params if argument.param_type_name == "argument"]
+    blocks = split_declarations(lines)
+    lines.clear()
+    for argument, block in zip(declared, blocks, strict=True):
+        lines += [*block, f"   {argument.described}", ""]
 
 
 def setup(app: Any) -> None:
     """Connect to sphinx-click."""
     for part in ("description", "options"):
         app.connect(f"sphinx-click-process-{part}", escape_markup)
+    app.connect("sphinx-click-process-options", group_options)
+    app.connect("sphinx-click-process-arguments", describe_arguments)

@@ -58,6 +58,12 @@ def option(*declarations: str, group: str | None = None, **settings: Any) -> Dec
     return click.option(*declarations, cls=Option, group=group, **settings)
 
 
+def group_of(option: click.Parameter) -> str:
+    """Return the section of the help that lists an option: a group, or ``Options`` for those of the command itself."""
+    general = "General" if {"--help", "--verbose"} & {*option.opts} else "Options"
+    return getattr(option, "group", None) or general
+
+
 class Command(click.Command):
     """A command whose options are listed in groups, and which records its command line in what it writes."""
 
@@ -68,8 +74,7 @@ class Command(click.Command):
             if isinstance(parameter, Argument):
                 sections["Arguments"].append((parameter.make_metavar(ctx), parameter.described))
             elif (record := parameter.get_help_record(ctx)) is not None:
-                general = "General" if {"--help", "--verbose"} & {*parameter.opts} else "Options"
-                sections[getattr(parameter, "group", None) or general].append(record)
+                sections[group_of(parameter)].append(record)
         for name, records in sections.items():
             if records:
                 with formatter.section(name):
