@@ -105,5 +105,9 @@ def test_the_script_of_a_shell_asks_bertsym_for_completions(shell: str) -> None:
     assert f"_BERTSYM_COMPLETE={shell}_complete" in asked(f"{shell}_source")
 
 
+def test_the_script_of_fish_keeps_commas_in_descriptions() -> None:
+    assert 'string split --max 1 ","' in asked("fish_source")
+
+
 def test_a_misspelt_command_is_answered_with_close_names(cli: Cli) -> None:
     assert "No such command 'finetun'. Did you mean finetune?" in cli("finetun").error_line

@@ -157,6 +157,10 @@ def run(arguments: list[str]) -> int:
         with click.Context(cli, info_name="bertsym") as context:
             click.echo(cli.get_help(context), err=True)
         return 2
+    if _COMPLETION in os.environ:
+        from bertsym.cli.completion import register_fish
+
+        register_fish()
     verbose = any(argument in ("-v", "--verbose") for argument in arguments)
     try:
         result = cli.main(arguments, prog_name="bertsym", standalone_mode=False)
