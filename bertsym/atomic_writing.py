@@ -220,7 +220,9 @@ def _locked(path: Path, target: Path) -> Iterator[Callable[[], None]]:
         except FileNotFoundError:  # its last owner has just removed the folder
             continue
         except BlockingIOError:
-            raise BertsymError(f"{target}: locked by another process, which is writing it") from None
+            raise BertsymError(
+                f"{target}: locked by another process, which is writing it: wait until it ends"
+            ) from None
     with contextlib.ExitStack() as stack:
         stack.callback(release)
         yield stack.close

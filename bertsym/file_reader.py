@@ -45,7 +45,7 @@ def read_bytes(path: str | Path) -> bytes:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_TEXT:
-            raise ModelError(f"{path}: more than {MAX_TEXT >> 20} MiB")
+            raise ModelError(f"{path}: more than {MAX_TEXT >> 20} MiB, the limit for files of text")
         content = file.read(size)  # bounded, in case the file grows
     refuse_lfs_pointer(path, content)
     return content

@@ -222,7 +222,7 @@ def _open_files(symbol: str | Path, params: str | Path | None, epoch: int | None
     name = str(symbol)
     path = Path(symbol)
     if not name:
-        raise UsageError("the PREFIX is empty")
+        raise UsageError("the PREFIX is empty: give a folder and the start of a file name, such as out/model")
     if path.is_dir() or not path.name:
         raise UsageError(f"{name} is a folder: give the PREFIX of the files in it, or a symbol file")
     stem = path.with_name(re.sub(r"-((train-)?symbol\.json|\d{4,}\.params)$", "", path.name) or path.name)

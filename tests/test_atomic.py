@@ -125,7 +125,9 @@ def test_a_second_writer_is_refused_and_the_first_one_not_disturbed(
     before = tree(tmp_path)
     for command in (["export", f"hf:{tiny_hf}", prefix, "--force"], ["lower", bundles["mean"], prefix, "--force"]):
         refused = cli(*command)
-        assert refused.error_line == f"Error: {prefix}: locked by another process, which is writing it"
+        assert (
+            refused.error_line == f"Error: {prefix}: locked by another process, which is writing it: wait until it ends"
+        )
         assert refused.code == 1
     assert tree(tmp_path) == before
     assert cli("inspect", prefix).code == 0

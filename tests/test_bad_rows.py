@@ -114,7 +114,8 @@ def test_in_json_lines_a_blank_is_null(cli: Cli, classifier: Path, tmp_path: Pat
 def test_a_table_without_a_good_row_is_an_error(cli: Cli, classifier: Path, tmp_path: Path, policy: str) -> None:
     result = cli("predict", classifier, table(tmp_path, "tsv", b"\n", b"x\n"), "--on-error", policy)
     assert result.code == 1
-    assert result.err.splitlines()[-1] == "Error: no row can be read"
+    done = {"skip": "left out", "blank": "left blank"}[policy]
+    assert result.err.splitlines()[-1] == f"Error: no row can be read: all 2 rows are {done}"
 
 
 def test_an_error_of_the_table_is_not_a_bad_row(cli: Cli, classifier: Path, tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def test_the_lock_excludes_another_writer_and_ends_with_its_process(tmp_path: Pa
         assert first.stdout.readline() == "locked\n"
         assert (
             run_elsewhere(WRITER, target, "second").stdout
-            == f"{target}: locked by another process, which is writing it\n"
+            == f"{target}: locked by another process, which is writing it: wait until it ends\n"
         )
         assert not target.exists()
         first.kill()

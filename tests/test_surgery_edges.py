@@ -94,7 +94,7 @@ def test_the_config_has_the_dropout_that_the_graph_has(cli: Cli, bundles: dict[s
     config = Bundle.open(still).config
     assert (config.dropout, config.attention_dropout) == (0, 0)
     line = refusal(cli("edit", still, tmp_path / "back", "--dropout", "0.1"), tmp_path / "back-symbol.json", 2)
-    assert line == "Error: the symbol has no Dropout whose probability could be set"
+    assert line == "Error: the symbol has no Dropout whose probability could be set to 0.1: omit --dropout"
     assert cli("edit", bundles["cls"], some, "--set", "*attention_dropout.p=0.5").code == 0
     config = Bundle.open(some).config
     assert (config.dropout, config.attention_dropout) == (0.1, 0.5)

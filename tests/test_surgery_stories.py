@@ -196,7 +196,10 @@ def test_the_parameters_of_another_model_are_detected(cli: Cli, bundles: dict[st
 
 
 def test_an_empty_prefix_is_not_a_folder(cli: Cli) -> None:
-    assert cli("inspect", "").error_line == "Error: the PREFIX is empty"
+    assert (
+        cli("inspect", "").error_line
+        == "Error: the PREFIX is empty: give a folder and the start of a file name, such as out/model"
+    )
 
 
 def test_free_axes_have_one_name_in_a_signature(classifier: Path, tmp_path: Path) -> None:

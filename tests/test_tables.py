@@ -203,7 +203,7 @@ def test_a_label_that_is_not_needed_may_be_absent(tmp_path: Path) -> None:
 def test_two_columns_of_the_wanted_name_are_an_error(tmp_path: Path, kind: str) -> None:
     separator = {"tsv": "\t", "csv": ","}[kind]
     path = written(tmp_path, f"t.{kind}", "text,text,label\na,b,yes\n".replace(",", separator))
-    assert error_of(path) == ": 2 columns are named 'text'"
+    assert error_of(path) == ": 2 columns are named 'text': give its number, from 1"
 
 
 def test_repeated_names_of_unread_columns_are_ignored(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def read_contents(prefix: Path, digests: bool) -> Contents:
         needed.append(VOCAB_TXT)
     for name in needed:
         if name not in manifest["files"]:
-            raise ModelError(f"{path}: does not list {name}")
+            raise ModelError(f"{path}: does not list {name}, which this bundle needs: write the bundle again")
     texts = {}
     for name, entry in manifest["files"].items():
         check_inside(file_path(prefix, name), [prefix.parent])

@@ -349,10 +349,14 @@ def _check_quantized(
 def _expected_shapes(
     config: BertConfig, signature: Signature, infos: Mapping[str, ArrayInfo], where: object
 ) -> dict[str, tuple[int, ...]]:
-    if signature.output not in OUTPUTS or not 1 <= (signature.length or 1) <= signature.max_length:
-        raise ModelError(f"{where}: encoder output {signature.output!r}, length {signature.length}")
+    if signature.output not in OUTPUTS:
+        raise ModelError(f"{where}: output {signature.output!r} is not one of {', '.join(OUTPUTS)}")
+    if not 1 <= (signature.length or 1) <= signature.max_length:
+        raise ModelError(f"{where}: length {signature.length} is not in 1 to {signature.max_length}, the max length")
     if signature.max_length > config.max_length:
-        raise ModelError(f"{where}: max length {signature.max_length}, the table has {config.max_length} positions")
+        raise ModelError(
+            f"{where}: max length {signature.max_length} exceeds the {config.max_length} positions of the config"
+        )
     shapes = parameter_shapes(config, pooler=signature.output == "pooled")
     if signature.kind == "encoder":
         return shapes

@@ -42,7 +42,7 @@ def draw(
         kinds = ", ".join(SUFFIXES)
         raise UsageError(f"{out}: unknown suffix {path.suffix!r}: use one of {kinds}, {NETRON}")
     if path.is_dir():
-        raise UsageError(f"{out} is a folder")
+        raise UsageError(f"{out} is a folder: give the name of a file in it")
     if path.exists() and not force:
         raise UsageError(f"{out} exists: choose another name, or overwrite with --force")
     source = ModelSource.of(source)

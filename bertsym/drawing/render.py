@@ -82,7 +82,7 @@ def _run(arguments: list[str], text: str) -> bytes:
     try:
         result = subprocess.run([program, *arguments], input=text.encode(), capture_output=True, timeout=_TIMEOUT)
     except subprocess.TimeoutExpired:
-        raise ModelError(f"dot did not draw the graph within {_TIMEOUT} seconds") from None
+        raise ModelError(f"dot did not draw the graph within {_TIMEOUT} seconds: expand fewer layers") from None
     except OSError as error:
         raise ModelError(f"{program}: {error.strerror}") from None
     if result.returncode != 0:

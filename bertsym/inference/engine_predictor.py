@@ -55,7 +55,7 @@ class EnginePredictor:
         Raises DataError for no rows, and ModelError when an output is not finite.
         """
         if not len(features):
-            raise DataError("no rows")
+            raise DataError("no rows: give at least one text")
         signature = self._signature
 
         def length_of(longest: int) -> int:
@@ -71,7 +71,9 @@ class EnginePredictor:
             inputs = features.batch(rows, length, signature.pad_id, self._config, signature.input_names)
             output = self._forward(inputs)[0]
             if not np.isfinite(output).all():
-                raise ModelError(f"an output of {signature.output_name} is not finite")
+                raise ModelError(
+                    f"an output of {signature.output_name} is not finite: check the model with bertsym verify"
+                )
             parts.append(output)
             on_rows(len(rows))
         values: Array = np.concatenate(parts)

@@ -107,7 +107,7 @@ class MXNetPredictor:
         ModelError if an output is not finite.
         """
         if not len(features):
-            raise DataError("no rows")
+            raise DataError("no rows: give at least one text")
         with self._lock:
             return self._outputs(features, on_rows)
 
@@ -188,5 +188,5 @@ class MXNetPredictor:
         """Wait for an output and return its first rows."""
         values = np.asarray(output.asnumpy())[:rows]
         if not np.isfinite(values).all():
-            raise ModelError(f"an output of {self._output_name} is not finite")
+            raise ModelError(f"an output of {self._output_name} is not finite: check the model with bertsym verify")
         return values

@@ -114,7 +114,7 @@ def _check_target(target: Path, force: bool) -> None:
         raise UsageError(f"{target}: the name of an ONNX file ends in {SUFFIX}")
     for path in (target, _data_path(target)):
         if path.is_dir():
-            raise UsageError(f"{path} is a folder")
+            raise UsageError(f"{path} is a folder: give the name of a file in it")
         if path.exists() and not force:
             raise UsageError(f"{path} exists: choose another name, or overwrite with --force")
 

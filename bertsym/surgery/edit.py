@@ -185,7 +185,7 @@ def _match_names(graphs: Sequence[SymbolGraph], edits: Edits) -> list[dict[Node,
                         raise UsageError(f"{node.name} would be renamed twice, to {names[node]} and to {new}")
                     names[node] = new
         if not hit:
-            raise UsageError(f"{text}: no node matches")
+            raise UsageError(f"{text}: no node matches: bertsym inspect --nodes lists the names")
     numbered = (number_repeated(graph.nodes, names) for graph, names in zip(graphs, found))
     return [{node: new for node, new in names.items() if new != node.name} for names in numbered]
 
@@ -211,7 +211,7 @@ def _set_attributes(graphs: Sequence[SymbolGraph], attributes: Sequence[tuple[st
     changes: dict[str, None] = {}
     for pattern, key, value in attributes:
         if not any(graph.find(pattern) for graph in graphs):
-            raise UsageError(f"{pattern}: no node matches")
+            raise UsageError(f"{pattern}: no node matches: bertsym inspect --nodes lists the names")
         for graph in graphs:
             names = references(graph.nodes)
             with graph.edit():
@@ -229,7 +229,7 @@ def _set_dropout(graphs: Sequence[SymbolGraph], dropout: float | str | None) -> 
         raise UsageError(f"dropout {dropout} is neither off nor in [0, 1)")
     changes: dict[str, None] = {}
     if dropout != "off" and not any(graph.find(op="Dropout") for graph in graphs):
-        raise UsageError("the symbol has no Dropout whose probability could be set")
+        raise UsageError(f"the symbol has no Dropout whose probability could be set to {dropout}: omit --dropout")
     for graph in graphs:
         names = references(graph.nodes)
         with graph.edit():

@@ -44,15 +44,15 @@ def extract(
     model = source.open()
     originals = [model.output(name) for name in outputs]
     if len(set(originals)) < len(originals):
-        raise UsageError(f"an output is repeated: {', '.join(map(str, originals))}")
+        raise UsageError(f"an output is repeated: {', '.join(map(str, originals))}: name each output once")
     cuts: dict[Output, Axes | None] = {}
     for text in inputs:
         name, shape = _parse_input(text, model)
         old = model.output(name)
         if old in cuts:
-            raise UsageError(f"{name} is repeated as an input")
+            raise UsageError(f"{name} is repeated as an input: name each input once")
         if old.node.is_variable:
-            raise UsageError(f"{name} is a variable already")
+            raise UsageError(f"{name} is a variable already: omit it, the part keeps the inputs that it reads")
         if old in originals:
             raise UsageError(f"{name} can't be both an input and an output")
         cuts[old] = shape

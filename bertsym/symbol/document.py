@@ -45,10 +45,12 @@ def read_document(text: str, where: str) -> Read:
     _check_version(document.get("attrs", {}), where)
     raw_nodes = document["nodes"]
     if not 1 <= len(raw_nodes) <= MAX_NODES:
-        raise ModelError(f"{where}: {len(raw_nodes)} nodes")
+        raise ModelError(f"{where}: {len(raw_nodes)} nodes, 1 to {MAX_NODES} are supported")
     counts = _output_counts(document.get("node_row_ptr"), len(raw_nodes))
     if counts is not None and max(counts) > MAX_OUTPUTS:
-        raise ModelError(f"{where}: node {counts.index(max(counts))} has {max(counts)} outputs")
+        raise ModelError(
+            f"{where}: node {counts.index(max(counts))} has {max(counts)} outputs, at most {MAX_OUTPUTS} are supported"
+        )
     nodes: list[Node] = []
     variables: dict[str, Node] = {}
     for raw in raw_nodes:

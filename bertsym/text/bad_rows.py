@@ -33,4 +33,4 @@ class BadRows:
         if self.count:
             self._report(f"{self.count} of {rows} rows {ON_ERROR[self._on_error]}")
         if self.count and self.count == rows:
-            raise DataError("no row can be read")
+            raise DataError(f"no row can be read: all {rows} rows are {ON_ERROR[self._on_error]}")

@@ -292,7 +292,7 @@ class Table:
         names = first if self.header else []
         if name in names:
             if names.count(name) > 1:
-                raise DataError(f"{self.name}: {names.count(name)} columns are named {name!r}")
+                raise DataError(f"{self.name}: {names.count(name)} columns are named {name!r}: give its number, from 1")
             return names.index(name)
         if re.fullmatch(r"[0-9]{1,20}", name):
             if 1 <= int(name) <= len(first):
