@@ -61,7 +61,7 @@ def group_options(app: Any, context: Any, lines: list[str]) -> None:
     """List options in the groups of the long help, which sphinx-click doesn't know."""
     declared = [option for option in context.command.params if option.param_type_name == "option" and not option.hidden]
     groups: dict[str, list[str]] = {name: [] for name in ("Options", *GROUPS)}
-    for option, block in zip(declared, split_declarations(lines), strict=True):
+    for option, block in zip(declared, split_declarations(lines)):
         groups[group_of(option)] += block
     lines[:] = groups.pop("Options")
     for name, blocks in groups.items():
@@ -74,7 +74,7 @@ def describe_arguments(app: Any, context: Any, lines: list[str]) -> None:
     declared = [argument for argument in context.command.params if argument.param_type_name == "argument"]
     blocks = split_declarations(lines)
     lines.clear()
-    for argument, block in zip(declared, blocks, strict=True):
+    for argument, block in zip(declared, blocks):
         lines += [*block, f"   {argument.described}", ""]
 
 
