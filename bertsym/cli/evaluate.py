@@ -14,14 +14,12 @@ from bertsym.cli.options import (
     engine_option,
     inference_batch_size_option,
     json_option,
-    labelled_table_options,
     model_argument,
-    on_error_option,
     options_of,
-    task_option,
     threads_option,
 )
 from bertsym.cli.output import row_bar, warn
+from bertsym.cli.table_options import labelled_table_options, on_error_option, task_option
 
 if TYPE_CHECKING:
     from bertsym.inference.evaluate import EvaluateOptions

@@ -19,13 +19,11 @@ from bertsym.cli.options import (
     force_option,
     literal_special_tokens_option,
     model_argument,
-    on_error_option,
     options_of,
     out_argument,
-    task_option,
     threads_option,
-    training_table_options,
 )
+from bertsym.cli.table_options import on_error_option, task_option, training_table_options
 
 if TYPE_CHECKING:
     from bertsym.text.tables import TableFormat
@@ -248,7 +246,8 @@ Examples:
         group="Output",
         metavar="FILE",
         type=FILE,
-        help="File to which the progress is written, as one JSON object per line.",
+        help="File to which the progress is written, as one JSON object per line. --resume appends to it; an existing "
+        "file is otherwise an error without --force.",
     ),
     force_option,
 )

@@ -15,7 +15,6 @@ from bertsym.encoders.forms import FORMS, TARGETS
 
 if TYPE_CHECKING:
     from bertsym.model import ModelSource
-    from bertsym.text.tables import TableFormat
 
 FILE = click.Path()  #: completed as a file by the shell; whether it exists is checked where it is read
 RTOL = 1e-5
@@ -213,121 +212,11 @@ def form_options(function: Any) -> Any:
         "target",
         group="Encoder form",
         type=click.Choice(list(TARGETS)),
-        help="MXNet version that the symbol is for; --form gluonnlp is refused for 1.4 and 1.5.  [default: every "
-        "version from 1.4 to 1.9; with --form gluonnlp or fast: 1.6, 1.8 and 1.9, as the GELU operator that these use "
-        "is inaccurate in 1.7]",
+        help="MXNet version that the symbol is for. For 1.6, 1.8 and 1.9, it has the fast GELU operator, which older "
+        "versions lack and 1.7 computes inaccurately. --form gluonnlp is refused for 1.4 and 1.5.  [default: every "
+        "version from 1.4 to 1.9; with --form gluonnlp or fast: 1.6, 1.8 and 1.9]",
     )
     return form(target(function))
-
-
-# Tables
-
-
-def _table_format(
-    kind: str | None,
-    header: bool | None,
-    text_column: str | None,
-    pair_column: str | None,
-    label_column: str | None,
-    drop_labels: tuple[str, ...] = (),
-) -> TableFormat:
-    from bertsym.text.tables import TableFormat
-    from bertsym.text.tasks import Columns
-
-    return TableFormat(kind, header, Columns(text_column, pair_column, label_column), drop_labels)
-
-
-def _column_option(part: str, described: str) -> Decorator[Any]:
-    return option(
-        f"--{part}-column",
-        group="Data",
-        metavar="COLUMN",
-        help=f"Column of {described}: its name in the header, or its number, counted from 1.",
-    )
-
-
-def _header_option(default: str) -> Decorator[Any]:
-    return option(
-        "--header/--no-header",
-        group="Data",
-        default=None,
-        help=f"Whether the first line of a table is a header. Tables without one need column numbers.  "
-        f"[default: {default}]",
-    )
-
-
-_TRAINED_HEADER = _header_option("as in the table that MODEL was trained on, otherwise --header")
-_FORMAT = option(
-    "--format",
-    "kind",
-    group="Data",
-    type=click.Choice(["tsv", "csv", "jsonl"]),
-    help="Format of the tables.  [default: by the suffix of the file]",
-)
-_COLUMNS = (
-    _column_option("text", "the text"),
-    _column_option("pair", "the second text of a pair"),
-    _column_option("label", "the label"),
-)
-
-
-def _drop_label_option(addition: str) -> Decorator[Any]:
-    return option(
-        "--drop-label",
-        "drop_labels",
-        group="Data",
-        metavar="VALUE",
-        multiple=True,
-        help=f"Leave out rows with the label VALUE, such as - in SNLI. {addition} Repeatable.",
-    )
-
-
-table_options = collected("table_format", _table_format, _FORMAT, _TRAINED_HEADER, *_COLUMNS)
-labelled_table_options = collected(
-    "table_format",
-    _table_format,
-    _FORMAT,
-    _TRAINED_HEADER,
-    *_COLUMNS,
-    _drop_label_option("Labels that were given to finetune --drop-label are left out too."),
-)
-training_table_options = collected(
-    "table_format",
-    _table_format,
-    _FORMAT,
-    _header_option("--header"),
-    *_COLUMNS,
-    _drop_label_option("OUT records VALUE, and evaluate and quantize leave out these rows too."),
-)
-
-
-def task_option(default: str | None = None) -> Decorator[Any]:
-    """``--task``: a kind of task, or a known data set, which implies its kind."""
-    from bertsym.text.tasks import TASKS
-
-    known = "; ".join(f"{task.name}: {task.description}" for task in TASKS.values())
-    return option(
-        "--task",
-        group="Data",
-        type=TaskChoice(list(TASKS)),
-        default=default,
-        help=f"Kind of task, or a known data set, which presets the columns and the class of F1. {known}.  "
-        f"[default: {default or 'the task that MODEL was trained on'}]",
-    )
-
-
-def on_error_option(*choices: str, labelled: bool = True) -> Decorator[Any]:
-    """``--on-error fail|skip``, and further choices."""
-    bad = "can't be read or whose label is unknown" if labelled else "can't be read"
-    blank = "; blank: report it and print a line without an answer" if "blank" in choices else ""
-    return option(
-        "--on-error",
-        group="Data",
-        type=click.Choice(["fail", "skip", *choices]),
-        default="fail",
-        show_default=True,
-        help=f"What to do with a row that {bad}. fail: stop; skip: report it and leave it out{blank}.",
-    )
 
 
 literal_special_tokens_option = option(

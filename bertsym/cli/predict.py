@@ -15,10 +15,10 @@ from bertsym.cli.options import (
     engine_option,
     inference_batch_size_option,
     model_argument,
-    on_error_option,
     threads_option,
 )
 from bertsym.cli.output import print_truncated, row_bar, warn
+from bertsym.cli.table_options import on_error_option
 from bertsym.cli.texts import Texts, text_options
 from bertsym.errors import DataError
 
@@ -56,6 +56,7 @@ def command(
 
     FILE is a table, read with the header and columns of the training unless options say otherwise. Without FILE and
     --text, or with - as FILE, texts come from standard input: one per line, the second text of a pair after a tab.
+    With --format, --header or a column, standard input is a table (TSV unless --format says otherwise).
     """
     from bertsym.inference.predict import Classifier
     from bertsym.text.bad_rows import BadRows

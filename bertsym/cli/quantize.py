@@ -11,14 +11,13 @@ from bertsym.cli.command import Command, option
 from bertsym.cli.options import (
     FILE,
     force_option,
-    labelled_table_options,
     model_argument,
-    on_error_option,
     options_of,
     out_argument,
     threads_option,
 )
 from bertsym.cli.output import print_lines
+from bertsym.cli.table_options import labelled_table_options, on_error_option
 
 if TYPE_CHECKING:
     from bertsym.quantization.quantize import QuantizeOptions, QuantizeResult

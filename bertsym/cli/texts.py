@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 import click
 
 from bertsym.cli.command import argument, collected, option
-from bertsym.cli.options import FILE, table_options
+from bertsym.cli.options import FILE
+from bertsym.cli.table_options import table_options
 
 
 @dataclass(frozen=True)

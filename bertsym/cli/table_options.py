@@ -1,0 +1,126 @@
+"""Options about tables: their format and columns, handed over as one TableFormat, their task and their bad rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bertsym.cli.command import Decorator, collected, option
+from bertsym.cli.options import TaskChoice
+
+if TYPE_CHECKING:
+    from bertsym.text.tables import TableFormat
+
+
+def _table_format(
+    kind: str | None,
+    header: bool | None,
+    text_column: str | None,
+    pair_column: str | None,
+    label_column: str | None,
+    drop_labels: tuple[str, ...] = (),
+) -> TableFormat:
+    from bertsym.text.tables import TableFormat
+    from bertsym.text.tasks import Columns
+
+    return TableFormat(kind, header, Columns(text_column, pair_column, label_column), drop_labels)
+
+
+def _column_options(default: str, label_use: str = "") -> tuple[Decorator[Any], ...]:
+    described = {"text": "the text", "pair": "the second text of a pair", "label": f"the label{label_use}"}
+    return tuple(
+        option(
+            f"--{part}-column",
+            group="Data",
+            metavar="COLUMN",
+            help=f"Column of {text}: its name in the header, or its number, counted from 1.  [default: {default}]",
+        )
+        for part, text in described.items()
+    )
+
+
+def _header_option(default: str) -> Decorator[Any]:
+    return option(
+        "--header/--no-header",
+        group="Data",
+        default=None,
+        help=f"Whether the first line of a table is a header. Tables without one need column numbers.  "
+        f"[default: {default}]",
+    )
+
+
+_TRAINED_HEADER = _header_option("as in the table that MODEL was trained on, otherwise --header")
+_FORMAT = option(
+    "--format",
+    "kind",
+    group="Data",
+    type=click.Choice(["tsv", "csv", "jsonl"]),
+    help="Format of the tables.  [default: by the suffix of the file]",
+)
+_TRAINED_COLUMN = "as in the table that MODEL was trained on"
+
+
+def _drop_label_option(addition: str) -> Decorator[Any]:
+    return option(
+        "--drop-label",
+        "drop_labels",
+        group="Data",
+        metavar="VALUE",
+        multiple=True,
+        help=f"Leave out rows with the label VALUE, such as - in SNLI. {addition} Repeatable.",
+    )
+
+
+table_options = collected(
+    "table_format",
+    _table_format,
+    _FORMAT,
+    _TRAINED_HEADER,
+    *_column_options(_TRAINED_COLUMN, ", which is not needed and only shows whether the first line is a header"),
+)
+labelled_table_options = collected(
+    "table_format",
+    _table_format,
+    _FORMAT,
+    _TRAINED_HEADER,
+    *_column_options(_TRAINED_COLUMN),
+    _drop_label_option("Labels that were given to finetune --drop-label are left out too."),
+)
+training_table_options = collected(
+    "table_format",
+    _table_format,
+    _FORMAT,
+    _header_option("--header"),
+    *_column_options("found by its usual names"),
+    _drop_label_option("OUT records VALUE, and evaluate and quantize leave out these rows too."),
+)
+
+
+def task_option(default: str | None = None) -> Decorator[Any]:
+    """``--task``: a kind of task, or a known data set, which implies its kind."""
+    from bertsym.text.tasks import TASKS
+
+    known = "; ".join(f"{task.name}: {task.description}" for task in TASKS.values())
+    return option(
+        "--task",
+        group="Data",
+        type=TaskChoice(list(TASKS)),
+        default=default,
+        help=f"Kind of task, or a known data set, which presets the columns and the class of F1. {known}.  "
+        f"[default: {default or 'the task that MODEL was trained on'}]",
+    )
+
+
+def on_error_option(*choices: str, labelled: bool = True) -> Decorator[Any]:
+    """``--on-error fail|skip``, and further choices."""
+    bad = "can't be read or whose label is unknown" if labelled else "can't be read"
+    blank = "; blank: report it and print a line without an answer" if "blank" in choices else ""
+    return option(
+        "--on-error",
+        group="Data",
+        type=click.Choice(["fail", "skip", *choices]),
+        default="fail",
+        show_default=True,
+        help=f"What to do with a row that {bad}. fail: stop; skip: report it and leave it out{blank}.",
+    )
