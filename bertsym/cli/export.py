@@ -151,6 +151,13 @@ Examples:
         help="Vocabulary of a params: or random: source: vocab.txt, or GluonNLP's vocabulary JSON.",
     ),
     option(
+        "--sentencepiece",
+        group="Source",
+        metavar="FILE",
+        type=FILE,
+        help="SentencePiece model of a params: source whose texts GluonNLP's BERTSPTokenizer splits, such as KoBERT.",
+    ),
+    option(
         "--num-heads",
         group="Source",
         type=click.IntRange(1),

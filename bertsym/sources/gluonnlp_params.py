@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.families import NameTable
 from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
 from bertsym.sources.pretrained import Pretrained, TaskHead
+from bertsym.sources.slow_tokenizers.gluonnlp import SENTENCEPIECE, convert_gluonnlp, looks_like_sentencepiece
 from bertsym.sources.weight_names import GLUONNLP_EXPORT, GLUONNLP_STRUCTURED
 from bertsym.symbol.params import ParamsFile
 from bertsym.text.tokenizer import TokenizerOptions
@@ -33,10 +35,12 @@ def load_params(
     lower_case: bool | None = None,
     pad_vocab: bool = False,
     ignore_weights: Sequence[str] = (),
+    sentencepiece: str | None = None,
 ) -> Pretrained:
     """Read weights from a ``.params`` file; the config comes from the shapes, the heads from `num_heads`.
 
-    With `lower_case` None, the vocabulary decides. Weights that match a glob of `ignore_weights` are left out. Raises
+    `sentencepiece` is the model of GluonNLP's BERTSPTokenizer; without one, the tokenizer is WordPiece. With
+    `lower_case` None, the vocabulary decides. Weights that match a glob of `ignore_weights` are left out. Raises
     ModelError, DataError, or UsageError when the number of heads is unknown, and for a glob that matches no weight or
     a weight of the encoder.
     """
@@ -51,18 +55,26 @@ def load_params(
         vocabulary = vocabulary.padded_to(config.vocab_size)
     check_vocabulary_size(vocabulary, config.vocab_size, vocab)
     options = TokenizerOptions(not vocabulary.looks_cased if lower_case is None else lower_case)
+    document: Mapping[str, Any] | None = None
+    notes = [*names.notes, *found.notes, *_sparse_notes(params)]
+    if sentencepiece is not None:
+        tokenizer = convert_gluonnlp(Path(sentencepiece), vocabulary, options.lower_case)
+        vocabulary, options, document = tokenizer.vocabulary, tokenizer.options, tokenizer.document
+    elif looks_like_sentencepiece(vocabulary):
+        options = dataclasses.replace(options, kind=SENTENCEPIECE, model=None)
+        notes.append(f"{vocab} has pieces of SentencePiece: texts can't be tokenised without --sentencepiece FILE")
+    else:
+        document = bert_document(vocabulary, options)
     origin = {
         "kind": "params",
         "pretrained": True,
         "names": table.library,
-        "files": {Path(name).name: file_digest(Path(name)) for name in (path, vocab)},
+        "files": {Path(name).name: file_digest(Path(name)) for name in (path, vocab, sentencepiece) if name},
         **names.facts,
     }
     head = TaskHead(names.task_head) if names.task_head else None
-    document = bert_document(vocabulary, options)
-    notes = (*names.notes, *found.notes, *_sparse_notes(params))
     checkpoint = names.checkpoint(params, config.to_dict())
-    return Pretrained(config, arg_params, vocabulary, options, document, origin, checkpoint, notes, head)
+    return Pretrained(config, arg_params, vocabulary, options, document, origin, checkpoint, tuple(notes), head)
 
 
 def _sparse_notes(params: ParamsFile) -> list[str]:

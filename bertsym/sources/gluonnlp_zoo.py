@@ -6,14 +6,16 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError, UsageError
 from bertsym.sources.mapping import map_weights, resolve_names
 from bertsym.sources.pretrained import Pretrained
+from bertsym.sources.slow_tokenizers.gluonnlp import VocabularyTokenizer, convert_gluonnlp
 from bertsym.sources.weight_names import GLUONNLP_STRUCTURED
-from bertsym.text.tokenizer import WORDPIECE, TokenizerOptions
+from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 from bertsym.text.wordpiece import bert_document
 
@@ -67,17 +69,21 @@ def load_zoo(name: str, cache: str | None = None) -> Pretrained:
     config = _config_of(net, len(vocab))
     names = resolve_names(weights, GLUONNLP_STRUCTURED, f"gluonnlp:{name}")
     arg_params = map_weights(weights, names, config)
-    is_wordpiece = dataset not in _SENTENCEPIECE
-    kind = WORDPIECE if is_wordpiece else "sentencepiece"
     vocabulary = Vocabulary(tuple(vocab.idx_to_token))
-    options = TokenizerOptions(lower_case=not dataset.endswith("_cased"), kind=kind)
+    options = TokenizerOptions(lower_case=not dataset.endswith("_cased"))
+    if dataset in _SENTENCEPIECE:
+        # gluonnlp has made the vocabulary of this file, whose digest it checks.
+        file, suffix, *_ = nlp.data.utils._get_vocab_tokenizer_info(dataset, root)
+        tokenizer = convert_gluonnlp(Path(root, file + suffix), vocabulary, options.lower_case)
+    else:
+        tokenizer = VocabularyTokenizer(vocabulary, options, bert_document(vocabulary, options))
     sha1 = nlp.model.bert.model_store._model_sha1[f"{model}_{dataset}"]
     return Pretrained(
         config,
         arg_params,
-        vocabulary,
-        options,
-        bert_document(vocabulary, options) if is_wordpiece else None,
+        tokenizer.vocabulary,
+        tokenizer.options,
+        tokenizer.document,
         {"kind": "gluonnlp", "pretrained": True, "sha1": sha1},
         names.checkpoint(weights, config.to_dict()),
     )

@@ -16,13 +16,14 @@ from bertsym.json_reader import read_json
 from bertsym.sources.hugging_face_tokenizer import TOKENIZER_FILES
 from bertsym.sources.pytorch_files import PyTorchFiles, has_torch, missing_torch
 from bertsym.sources.safetensors_file import MAX_HEADER, SafetensorsFiles
+from bertsym.sources.slow_tokenizers.families import SLOW_FILES
 from bertsym.symbol.params import Array
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLE, _PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 _FILES = (
-    *("config.json", "*.safetensors", _INDEX, *TOKENIZER_FILES, "tokenizer*.json"),
+    *("config.json", "*.safetensors", _INDEX, *TOKENIZER_FILES, "tokenizer*.json", *SLOW_FILES),
     *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
 )
 # Each in the folder itself, and in the folders of sentence-transformers' modules: 0_Transformer, 1_Pooling.

@@ -15,6 +15,7 @@ from typing import Any
 from bertsym.errors import DataError, ModelError
 from bertsym.json_reader import JsonValue, read_json
 from bertsym.sources.added_tokens import LISTS, AddedTokens, SpecialToken, numbered_tokens, special_tokens
+from bertsym.sources.slow_tokenizers.families import SLOW_FILES, add_class_steps, convert_slow
 from bertsym.sources.tokenizer_classes import CLASS_OF_MODEL, CLASSES, bert_options, find_differences
 from bertsym.text.pipeline import Pipeline
 from bertsym.text.tokenizer import TokenizerOptions
@@ -28,7 +29,7 @@ from bertsym.text.wordpiece import (
 
 VOCAB, FAST, CONFIG = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
 TOKEN_MAP, ADDED = "special_tokens_map.json", "added_tokens.json"
-TOKENIZER_FILES = (VOCAB, FAST, CONFIG, TOKEN_MAP, ADDED)  #: the vocabulary first
+TOKENIZER_FILES = (VOCAB, FAST, CONFIG, TOKEN_MAP, ADDED)  #: the vocabulary first; SLOW_FILES where both are missing
 _NEEDED = ("pad", "unk", "cls", "sep")  # roles of special tokens that a model needs; unk only for WordPiece
 _WORDPIECE = {"continuing_subword_prefix", "max_input_chars_per_word"}
 _DOCUMENT = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder")
@@ -58,8 +59,9 @@ def read_tokenizer(
     where tokenizer_config.json names none. Raises DataError or ModelError, naming the file.
     """
     paths = {name: folder / name for name in TOKENIZER_FILES if (folder / name).exists()}
-    if not paths.keys() & {VOCAB, FAST}:
-        raise DataError(f"{folder}: no {VOCAB} and no {FAST}")
+    is_slow = not paths.keys() & {VOCAB, FAST}
+    if is_slow and not any((folder / name).exists() for name in SLOW_FILES):
+        raise DataError(f"{folder}: no tokenizer: no {FAST}, {VOCAB}, {', '.join(SLOW_FILES)}")
     files = {name: read_json(path) for name, path in paths.items() if name != VOCAB}
     config = files.get(CONFIG, JsonValue({}, str(folder / CONFIG)))
     name = config.get("tokenizer_class")
@@ -70,6 +72,7 @@ def read_tokenizer(
     if FAST not in files and rule.build is None:
         rule = dataclasses.replace(family, build=family.build if known else None)
     notes: list[str] = []
+    extra_files: tuple[Path, ...] = ()
     _check_settings(config, positions, notes)
     defaults = {} if known and rule.build is None else rule.special_tokens
     special = special_tokens(config, files.get(TOKEN_MAP), {f"{role}_token": defaults[role] for role in defaults})
@@ -81,6 +84,12 @@ def read_tokenizer(
         different = len(index)
         if VOCAB in paths:
             _compare_vocabularies(paths[VOCAB], index, rows, notes)
+    elif is_slow:
+        classes = (tokenizer_class.removesuffix("Fast"), family_class)
+        slow = convert_slow(folder, classes, _special_roles(special, family.special_tokens))
+        document, extra_files = slow.document, slow.files
+        index = model_tokens(JsonValue(document["model"], str(extra_files[0]), "model"))
+        different = len(index)
     else:
         found = read_vocabulary(paths[VOCAB], rows, strip=True, special_tokens={})
         notes += found.notes
@@ -89,10 +98,10 @@ def read_tokenizer(
         index, different = document["model"]["vocab"], found.different
     added = _add_tokens(AddedTokens(index, different), files, config, rows, special, rule.extra_tokens, notes)
     document["added_tokens"] = added.document()
-    where = paths[FAST] if FAST in paths else paths[VOCAB]
+    where = extra_files[0] if is_slow else paths[FAST] if FAST in paths else paths[VOCAB]
     roles = _roles(document["model"], index, added, special, family.special_tokens, where)
     vocabulary = _vocabulary(index, added, roles, document["model"]["type"] == "WordPiece", rows, where, notes)
-    read = sorted((paths[name] for name in TOKENIZER_FILES if name in paths), key=where.__ne__)
+    read = sorted((*extra_files, *paths.values()), key=where.__ne__)
     if known is None:
         options = dataclasses.replace(bert_options(config), kind=tokenizer_class, model=None)
         return FoundTokenizer(vocabulary, options, None, tuple(read), tuple(notes))
@@ -101,9 +110,11 @@ def read_tokenizer(
         built = rule.build(config, vocabulary, document)
         if document["model"]["type"] == "WordPiece" and "do_lower_case" not in config:
             _note_capitals(files.get(FAST), vocabulary, where, notes)
+        if is_slow:
+            add_class_steps(document, built["normalizer"])
         _complete(document, built)
         Pipeline(document, str(where))
-        different_parts = find_differences(value, built)
+        different_parts = find_differences(value, built) if FAST in files else []
         if different_parts:
             notes.append(
                 f"{FAST}: {', '.join(different_parts)} taken from the file, as in transformers 4; for a "
@@ -113,6 +124,12 @@ def read_tokenizer(
         Pipeline(document, str(where))
     options = read_options(value, vocabulary, config.get("split_special_tokens", False).boolean())
     return FoundTokenizer(vocabulary, options, document, tuple(read), tuple(notes))
+
+
+def _special_roles(special: Sequence[SpecialToken], defaults: Mapping[str, str]) -> dict[str, str]:
+    """Return the special tokens by role: those that the files or the class name, else `defaults`."""
+    named = {token.key.removesuffix("_token"): token.content for token in special if token.key.endswith("_token")}
+    return {**defaults, **named}
 
 
 def _note_capitals(fast: JsonValue | None, vocabulary: Vocabulary, where: Path, notes: list[str]) -> None:

@@ -26,13 +26,17 @@ class SourceOptions:
     cache: str | None = None
     seed: int | None = None
     ignore_weights: tuple[str, ...] | None = None
+    sentencepiece: str | None = None
 
 
 # kind -> (loader, the options that it takes)
 _LOADERS: dict[str, tuple[Callable[..., Pretrained], tuple[str, ...]]] = {
     "gluonnlp": (load_zoo, ("cache",)),
     "hf": (load_hugging_face, ("pad_vocab", "ignore_weights")),
-    "params": (load_params, ("vocab", "num_heads", "layer_norm_eps", "lower_case", "pad_vocab", "ignore_weights")),
+    "params": (
+        load_params,
+        ("vocab", "num_heads", "layer_norm_eps", "lower_case", "pad_vocab", "ignore_weights", "sentencepiece"),
+    ),
     "random": (load_random, ("seed", "vocab")),
 }
 _REQUIRED = {"params": "vocab"}

@@ -1,0 +1,1 @@
+"""Tokenizers without a ``tokenizer.json``, converted to one: byte-level BPE and SentencePiece."""
