@@ -7,6 +7,7 @@ JOBS.json is a list of jobs. The first line of ANSWERS is JSON about this MXNet;
 measures, "refused" (why this MXNet does not load the file) or "error". After a crash, lines are missing.
 """
 
+import contextlib
 import ctypes
 import json
 import logging
@@ -15,17 +16,9 @@ import warnings
 
 import numpy as np
 
-# mxnet uses these; numpy 1.24 removed them.
-for _name, _type in (
-    ("bool", bool),
-    ("int", int),
-    ("float", float),
-    ("complex", complex),
-    ("object", object),
-    ("str", str),
-):
-    if _name not in np.__dict__:
-        setattr(np, _name, _type)
+# It restores what newer numpys removed. Old Pythons do not have it, and do not need it.
+with contextlib.suppress(ImportError):
+    import bertsym  # noqa: F401
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
