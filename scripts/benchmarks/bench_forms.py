@@ -3,6 +3,8 @@
 
 The forms alternate in one process; reported is the median of several rounds, for a headless bundle with the [CLS]
 output.
+
+Linux x86-64 only, since it runs MXNet.
 """
 
 from __future__ import annotations

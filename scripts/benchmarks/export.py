@@ -1,4 +1,7 @@
-"""Export of BERT-base (random weights) compared with GluonNLP's: time and peak memory; and small commands."""
+"""Export of BERT-base (random weights) compared with GluonNLP's: time and peak memory; and small commands.
+
+Linux x86-64 only, since it runs MXNet.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Fine-tuning speed compared with other libraries: rows per second, a BERT-base step, a frozen encoder."""
+"""Fine-tuning speed compared with other libraries: rows per second, a BERT-base step, a frozen encoder.
+
+Linux x86-64 only, since it runs MXNet.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Inference speed compared with other libraries, for a MiniLM classifier: a table, single texts, int8."""
+"""Inference speed compared with other libraries, for a MiniLM classifier: a table, single texts, int8.
+
+Linux x86-64 only, since it runs MXNet.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Fine-tune the same classifier under several Pythons and compare the files, byte by byte.
 
 python scripts/maintenance/compare_pythons.py ENV/bin/python ENV2/bin/python...   # each with bertsym and mxnet
+
+Linux x86-64 only, since it runs MXNet.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Kill export, lower and finetune at random times (SIGKILL): afterwards the old or the new bundle must be intact.
 
 finetune is also killed at random steps and resumed: the result must be byte-identical to an uninterrupted run.
+
+Linux x86-64 only, since it runs MXNet.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ A merge needs a dump of every release line of the table.
 
 The descriptions of libmxnet are incomplete (an operator without parameters takes any attribute, some parameters are
 required although no type lists them), so a dump also loads many graphs of one node.
+
+Linux x86-64 only, since it runs MXNet.
 """
 
 import ctypes

@@ -2,6 +2,8 @@
 
 Blocks of rows alternate between length distributions, and between `predict` and `predict_table`. After the first tenth
 of the rows, in which every executor is bound, resident memory may grow by at most 32 MiB.
+
+Linux x86-64 only, since it runs MXNet.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Two classifiers have different class names. The other process writes them in turn to one prefix; meanwhile this process
 predicts with, verifies and opens the bundle. The exit code is 1 if a result mixes both models, or for an error.
+
+Linux x86-64 only, since it runs MXNet.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ Outputs are compared with the reference encoder, training with the gluonnlp form
 to the scale of the reference. An MXNet older than the minimum version of the symbol must refuse to load it.
 
 The wheels are unpacked once, next to each other, and run under this Python, each in a process of its own.
+
+Linux x86-64 only, since it runs MXNet.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from version_grid_table import TRAINING, Cell, expectation, judge, line_of, mark
 
 from bertsym import Bundle, SymbolGraph
 from bertsym.cli.group import run as bertsym
+from bertsym.processors import processor_count
 from bertsym.reference import Checkpoint, Inputs, encoder_outputs
 from bertsym.symbol.operator_versions import oldest_mxnet
 from bertsym.verifier import apply_head
@@ -257,7 +260,7 @@ def run(model: str, versions: list[str], names: list[str], cache: Path, folder: 
         raise GridError(f"no reference for training: {answer}")
     jobs = [job for name in names for job in forms[name].jobs(folder)]
     grid = {}
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(processor_count()) as pool:
         found = {version: pool.submit(answers, version, libraries[version], jobs, folder) for version in versions}
         for version, future in found.items():
             grid[version] = cells(version, jobs, future.result())
