@@ -27,7 +27,7 @@ from bertsym.text.tokenizer import Tokenizer, TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 from bertsym.text.wordpiece import bert_document
 
-# Otherwise each of some hundred processes compiles bertsym anew, which is a fifth of the work of a command.
+# Otherwise each of some hundred processes compiles bertsym again, which is a fifth of the work of a command.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False  # which the sandbox's process inherits
 
