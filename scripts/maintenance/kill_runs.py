@@ -8,6 +8,8 @@ Linux x86-64 only, since it runs MXNet.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import random
 import shutil
 import subprocess
@@ -18,6 +20,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from bertsym.cli.group import run
 
 STEPS = 140  # number of steps below: 280 rows, 2 epochs, 4 rows per step
 DATA = Path(__file__).parents[2] / "bertsym" / "demo" / "data"
@@ -37,10 +41,12 @@ class Job:
 
 
 def bertsym(*arguments: object) -> None:
-    """Run a command; exits with its error if it fails."""
-    result = subprocess.run([*BERTSYM, *map(str, arguments)], capture_output=True, text=True)
-    if result.returncode:
-        sys.exit(f"bertsym {' '.join(map(str, arguments))}: {result.stderr}")
+    """Run a command in this process; exits with its error if it fails."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        code = run([str(argument) for argument in arguments])
+    if code:
+        sys.exit(f"bertsym {' '.join(map(str, arguments))}: {printed.getvalue()}")
 
 
 def files(prefix: Path) -> dict[str, bytes]:
