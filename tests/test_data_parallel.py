@@ -183,8 +183,9 @@ print(engine_workers())
 """
 
 
-@pytest.mark.parametrize(("first", "workers"), [("sys", 2), ("mxnet", 1)])
-@pytest.mark.parametrize("threads", ["1", "4", None])
+@pytest.mark.parametrize(
+    ("first", "workers", "threads"), [("sys", 2, None), ("sys", 2, "4"), ("mxnet", 1, None), ("mxnet", 1, "1")]
+)
 def test_the_engine_has_two_workers_unless_mxnet_was_imported_before(
     first: str, workers: int, threads: str | None
 ) -> None:
