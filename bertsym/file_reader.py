@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,16 +21,34 @@ CAN_MOVE_OPEN = hasattr(os, "fork")
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
+_opened: ContextVar[dict[str, tuple[int, ...]] | None] = ContextVar("opened files", default=None)
+
+
+@contextlib.contextmanager
+def unchanged_files() -> Iterator[None]:
+    """Let `open_regular` raise ModelError for a file that was changed or replaced since it was first opened here."""
+    token = _opened.set({})
+    try:
+        yield
+    finally:
+        _opened.reset(token)
+
 
 def open_regular(path: str | Path) -> BinaryIO:
     """Open a regular file for reading; raises OSError, and ModelError for a pipe or device, which might never end."""
     handle = os.open(path, _READ)
-    mode = os.fstat(handle).st_mode
+    status = os.fstat(handle)
+    mode = status.st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise ModelError(f"{path}: not a regular file")
+    opened = _opened.get()
+    stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    if opened is not None and opened.setdefault(os.path.abspath(path), stamp) != stamp:
+        os.close(handle)
+        raise ModelError(f"{path}: changed while it was read; run the command again when it is complete")
     return open(handle, "rb")
 
 

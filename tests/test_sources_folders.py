@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from refusals import refusal
 from safetensors.numpy import save_file
 
-from bertsym import Bundle
+from bertsym import Bundle, ModelError
+from bertsym.sources import hugging_face, load_source
 
 Cli = Callable[..., Result]
 Weights = dict[str, NDArray[Any]]
@@ -61,6 +62,25 @@ def test_a_git_lfs_pointer_in_place_of_a_file_is_named(
 
 
 # Shards without an index
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocab.txt", "model.safetensors"])
+def test_a_file_that_is_replaced_while_it_is_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The manifest would have the digest of a file that was not exported."""
+    folder = tmp_path / "hf"
+    write_hugging_face(folder, hugging_face_weights(0))
+
+    def replace(*arguments: Any) -> None:
+        other = tmp_path / "other"
+        other.write_bytes((folder / name).read_bytes())
+        other.replace(folder / name)
+
+    # The last step before the digests
+    monkeypatch.setattr(hugging_face, "check_vocabulary_size", replace)
+    with pytest.raises(ModelError, match=f"{name}: changed while it was read"):
+        load_source(f"hf:{folder}")
 
 
 def write_shards(folder: Path, stem: str = "model", count: int = 3, left_out: int = 0) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertsym.errors import UsageError
+from bertsym.file_reader import unchanged_files
 from bertsym.sources.gluonnlp_params import load_params
 from bertsym.sources.gluonnlp_zoo import load_zoo
 from bertsym.sources.hugging_face import load_hugging_face
@@ -64,4 +65,5 @@ def load_source(source: str, options: SourceOptions = SourceOptions(), *, with_h
         raise UsageError(f"{kind}: sources need --{required}")
     if kind in _WITH_HEADS:
         given["with_head"] = with_head
-    return loader(name, **given)
+    with unchanged_files():  # the digests for the manifest are of the bytes that were read
+        return loader(name, **given)
