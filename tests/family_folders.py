@@ -22,6 +22,9 @@ def write_family(folder: Path, model_type: str, task: str | None = None, **chang
     """A folder of an encoder, with the head for a `task` of ENDINGS; keywords change config.json."""
     config = CONFIGS[model_type]
     weights = encoder_weights(model_type)
+    segments = "embeddings.token_type_embeddings.weight"
+    if "type_vocab_size" in changes:
+        weights[segments] = weights[segments][: int(str(changes["type_vocab_size"]))]
     name = f"{CLASSES[model_type]}Model"
     if task is not None:
         weights = {f"{model_type}.{key}": array for key, array in weights.items()}

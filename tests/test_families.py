@@ -7,16 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from checkpoints import bound
 from conftest import Result
 from family_folders import write_family
 from family_models import CONFIGS, ENDINGS, UNITS, encoder_weights
 from refusals import refusal
 from safetensors.numpy import save_file
 
-from bertsym import Bundle, export, verify
+from bertsym import Bundle, ExportOptions, FinetuneOptions, export, finetune, verify
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.families import FAMILIES
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import shapes_of
 
@@ -114,6 +117,37 @@ def test_inspect_names_the_family(cli: Cli, exported_family: Callable[..., Path]
     assert cli("inspect", f"hf:{prefix.parent / 'hf'}").out.count(model_type) > 0
 
 
+@pytest.mark.parametrize("form", ["portable", "gluonnlp", "fast"])
+@pytest.mark.parametrize("model_type", ["roberta", "distilbert", "bert"])
+def test_token_types_change_nothing_in_a_model_with_one_type(tmp_path: Path, model_type: str, form: str) -> None:
+    changes = {} if model_type == "distilbert" else {"type_vocab_size": 1}
+    folder = write_family(tmp_path / "hf", model_type, **changes)
+    export(f"hf:{folder}", tmp_path / "model", ExportOptions(form=form))
+    symbol, params, _ = mx.model.load_checkpoint(str(tmp_path / "model"), 0)
+    inputs = {"data0": np.full((2, 5), 7.0), "data1": np.zeros((2, 5)), "data2": np.array([5.0, 3.0])}
+    (expected,) = bound(symbol, params, inputs)
+    for types in (np.ones((2, 5)), np.full((2, 5), np.nan)):
+        (found,) = bound(symbol, params, {**inputs, "data1": types})
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("model_type", ["roberta", "distilbert"])
+def test_finetune_continues_a_trained_head_of_two_layers(
+    exported_family: Callable[..., Path], tmp_path: Path, model_type: str
+) -> None:
+    start = exported_family(model_type, "classification")
+    table = tmp_path / "train.tsv"
+    table.write_text("label\ttext\n" + "".join(f"class {i % 3}\t{'abc'[i % 3]} d\n" for i in range(30)))
+    options = FinetuneOptions(epochs=2, batch_size=6, learning_rate=5e-3, max_length=8, dropout=0.0)
+    result = finetune(start, table, table, tmp_path / "more", options=options)
+    before, after = Bundle.open(start).params(), Bundle.open(tmp_path / "more").params()
+    assert {*before} == {*after}
+    assert before["fc-finetune-transform_weight"].shape == (UNITS, UNITS)
+    assert np.abs(before["fc-finetune-transform_weight"] - after["fc-finetune-transform_weight"]).max() > 1e-3
+    assert max(check.relative_difference for check in verify(tmp_path / "more")) < 1e-5
+    assert result.bundle.signature.family == model_type
+
+
 def refused_config(folder: Path, model_type: str, key: str, value: object) -> Path:
     """A folder whose config.json has another value for a key, or without it."""
     source = write_family(folder, model_type)
@@ -153,3 +187,50 @@ def test_an_electra_whose_embeddings_are_as_wide_as_its_layers_has_no_projection
     save_file(weights, source / "model.safetensors")
     config = export(f"hf:{source}", tmp_path / "x").bundle.config
     assert (config.family, config.embedding_size) == ("electra", None)
+
+
+REFUSED: dict[str, tuple[str, str | None, dict[str, object], tuple[str, ...], str]] = {
+    "no position left": (
+        "roberta",
+        None,
+        {"max_position_embeddings": 2},
+        (),
+        "max_position_embeddings: 2 positions, but the first token has the position 2, pad_token_id + 1",
+    ),
+    "other pad id": ("roberta", None, {"pad_token_id": 0}, (), "pad_token_id is 0, but the pad token '[PAD]'"),
+    "no pooler": (
+        "distilbert",
+        None,
+        {},
+        ("--output", "pooled"),
+        "has no pooler; export --output cls, mean or sequence",
+    ),
+    "head of another class": (
+        "roberta",
+        "tagging",
+        {"architectures": ["RobertaForSequenceClassification"]},
+        (),
+        "RobertaForSequenceClassification needs classifier.dense.weight, classifier.dense.bias, classifier.out_proj",
+    ),
+    "head of another size": (
+        "distilbert",
+        "classification",
+        {"id2label": {"0": "a", "1": "b"}},
+        (),
+        "describes 2 outputs: the head does not fit its config",
+    ),
+    "class of another family": (
+        "distilbert",
+        "tagging",
+        {"architectures": ["BertForTokenClassification"]},
+        (),
+        "BertForTokenClassification is not one of DistilBertForSequenceClassification",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_model_that_does_not_fit_its_family_is_refused_in_one_line(cli: Cli, tmp_path: Path, case: str) -> None:
+    model_type, task, changes, options, words = REFUSED[case]
+    folder = write_family(tmp_path / "hf", model_type, task, **changes)
+    assert words in refusal(cli("export", f"hf:{folder}", tmp_path / "out" / "x", *options), tmp_path / "out")

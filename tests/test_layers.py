@@ -48,7 +48,15 @@ ALLOWED: dict[str, set[str]] = {
     "encoders.catalogue": set(),
     "encoders.forms": {"errors"},
     "encoders.spec": {"encoders.config", "encoders.inputs", "encoders.parameters"},
-    "analysis": {"errors", "symbol", "analysis", "encoders.config", "encoders.inputs", "families"},
+    "analysis": {
+        "errors",
+        "symbol",
+        "analysis",
+        "encoders.catalogue",
+        "encoders.config",
+        "encoders.inputs",
+        "families",
+    },
     "analysis.encoder_extraction": {
         "errors",
         "symbol",

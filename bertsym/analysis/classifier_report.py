@@ -13,6 +13,7 @@ from bertsym.analysis.symbolic_shapes import LENGTH, Axes
 from bertsym.analysis.token_flow import Traces, value_descendants
 from bertsym.analysis.token_flow_rules import trace_dense_input
 from bertsym.analysis.trace import Step, StepKind, TokenSelection, Trace, dense_step, function_step
+from bertsym.encoders.catalogue import HEAD_TRANSFORM
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -194,7 +195,8 @@ def _input_kind(context: _Context, read: Output, classifier: Node | None, trace:
         return InputKind.UNKNOWN if read.node in context.from_tokens else InputKind.NOT_THE_ENCODER
     if trace.is_cls:
         pooler = (dense_step(context.encoder.units or 0), function_step("tanh"))
-        return InputKind.POOLED if trace.steps == pooler else InputKind.CLS
+        is_head = read.node.name.startswith(HEAD_TRANSFORM)  # a layer of the head, with the operators of a pooler
+        return InputKind.POOLED if trace.steps == pooler and not is_head else InputKind.CLS
     if trace.selection is TokenSelection.POSITION:
         return InputKind.POSITION
     if trace.selection is TokenSelection.ALL:

@@ -104,8 +104,10 @@ def is_valid_length(output: Output, valid_length: str | None) -> bool:
     return node.is_variable and valid_length in (None, node.name)
 
 
-def reads_fed_lengths(node: Node, token_ids: str, valid_length: str) -> bool:
+def reads_fed_lengths(node: Node, tokens: Container[str], valid_length: str) -> bool:
     """Whether a SequenceMask or a softmax reads the lengths of the input, clipped or not, and has rows of T elements.
+
+    `tokens` are the inputs of shape (N, T): token ids and token types.
 
     MXNet then makes no out-of-bounds access for lengths in [1, T].
     """
@@ -114,14 +116,14 @@ def reads_fed_lengths(node: Node, token_ids: str, valid_length: str) -> bool:
         reader = output.node
         if reader.op in _SPREADING or (reader.op == "Cast" and reader.attrs.get("dtype") in _WIDE):
             output = reader.inputs[0]
-        elif reader.op == "broadcast_add" and _is_zeros_like(reader.inputs[1], token_ids):
+        elif reader.op == "broadcast_add" and _is_zeros_like(reader.inputs[1], tokens):
             output, spread = reader.inputs[0], True
         else:
             break
     clip = clip_of_lengths(output)
     if clip is not None:
         lengths, counted = clip
-        output = lengths if counted.node.name == token_ids else output
+        output = lengths if counted.node.name in tokens else output
     if output.node.name != valid_length or not output.node.is_variable:
         return False
     if node.op == "SequenceMask":
@@ -134,11 +136,11 @@ _SPREADING = with_aliases("Reshape", "expand_dims", "broadcast_axis")
 _WIDE = frozenset({"float32", "float64", "int32", "int64"})  # dtypes that represent any length
 
 
-def _is_zeros_like(output: Output, name: str) -> bool:
+def _is_zeros_like(output: Output, names: Container[str]) -> bool:
     while output.node.op in ("Cast", "expand_dims"):
         output = output.node.inputs[0]
     node = output.node
-    return node.op == "zeros_like" and node.inputs[0].node.is_variable and node.inputs[0].node.name == name
+    return node.op == "zeros_like" and node.inputs[0].node.is_variable and node.inputs[0].node.name in names
 
 
 def is_mask(output: Output, valid_length: str | None, params: Mapping[str, Any] | None = None) -> bool:

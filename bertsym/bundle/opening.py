@@ -303,7 +303,7 @@ def _check_addresses(graph: SymbolGraph, config: BertConfig, where: object) -> N
             if not sizes <= {-1, 0, 1, config.num_heads, config.units} or "target_shape" in node.attrs:
                 raise ModelError(f"{where}: node {node.name!r} reshapes to sizes that are not in the config")
         has_lengths = node.op in ("SequenceMask", "softmax") and len(node.inputs) > 1
-        if has_lengths and not reads_fed_lengths(node, TOKEN_IDS, VALID_LENGTH):
+        if has_lengths and not reads_fed_lengths(node, (TOKEN_IDS, TOKEN_TYPES), VALID_LENGTH):
             raise ModelError(f"{where}: node {node.name!r} reads lengths that are not computed from {VALID_LENGTH}")
 
 

@@ -96,13 +96,16 @@ def before_transform(output: Output) -> Output:
     return output
 
 
-def without_head(graph: SymbolGraph) -> SymbolGraph:
-    """A copy of a bundle's graph that ends in what its head reads; its last FullyConnected is that of the head."""
+def without_head(graph: SymbolGraph, *, keep_transform: bool = False) -> SymbolGraph:
+    """A copy of a bundle's graph that ends in what its head reads; its last FullyConnected is that of the head.
+
+    With `keep_transform`, the layers of the head before that one are kept.
+    """
     copy = graph.copy()
     read = [node for node in copy.nodes if node.op == "FullyConnected"][-1].inputs[0]
     while read.node.op == "Dropout":
         read = read.node.inputs[0]
-    copy.set_outputs([before_transform(read)])
+    copy.set_outputs([read if keep_transform else before_transform(read)])
     copy.cleanup()
     return copy
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bertsym.bundle import Bundle
-from bertsym.encoders.catalogue import FULLY_CONNECTED
+from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_TRANSFORM
 from bertsym.encoders.graph_heads import DROPOUT, add_cls_slice, without_head
 from bertsym.errors import ModelError, UsageError
 from bertsym.symbol.attributes import decimal
@@ -75,7 +75,12 @@ def open_base(bundle: Bundle, options: FinetuneOptions) -> Base:
             if dropout is None:
                 dropouts = [node for node in graph.nodes if node.name == DROPOUT]
                 dropout = decimal(dropouts[0].attrs, "p", 0.5) if dropouts else 0.0
-        graph = without_head(graph)
+        if continues and options.freeze_encoder and f"{HEAD_TRANSFORM}_weight" in params:
+            raise UsageError(
+                f"{bundle.prefix}: --freeze-encoder trains one layer, and the trained head has two; train without "
+                "--freeze-encoder, or give --new-head for a new head of one layer"
+            )
+        graph = without_head(graph, keep_transform=continues)
         if output == "sequence" and not options.whole_sequence and not continues:
             output = "cls"
             add_cls_slice(graph, bundle.config.units)
