@@ -112,6 +112,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "inspection": {
         "errors",
+        "text.tokenizer",
         "symbol",
         "encoders.inputs",
         "analysis",

@@ -494,7 +494,7 @@ def test_inspect_describes_a_source_without_exporting_it(cli: Cli, tmp_path: Pat
     assert (found["max_length"], found["tokenizer"]["kind"]) == (40, "wordpiece")
     lines = cli("inspect", f"hf:{folder}").out
     assert f"head     {HEADS[task][0]} on {OUTPUTS[task][0]}, trained: {task}\n" in lines
-    assert "texts    wordpiece tokenizer, lowercase, 2 token types, at most 40 tokens\n" in lines
+    assert "texts    wordpiece tokenizer, lowercase, vocabulary 53, 2 token types, at most 40 tokens\n" in lines
 
 
 def test_inspect_describes_a_source_whose_head_can_not_be_exported(cli: Cli, tmp_path: Path) -> None:
@@ -509,4 +509,4 @@ def test_inspect_describes_a_source_whose_head_can_not_be_exported(cli: Cli, tmp
 def test_inspect_describes_the_texts_of_a_bundle(cli: Cli, headed: Headed) -> None:
     out = cli("inspect", headed("tagging")).out
     assert "task       tagging; classes neutral, entailment, contradiction\n" in out
-    assert "texts      wordpiece tokenizer, lowercase, 2 token types, at most 40 tokens\n" in out
+    assert "texts      wordpiece tokenizer, lowercase, vocabulary 53, 2 token types, at most 40 tokens\n" in out

@@ -11,6 +11,7 @@ from bertsym.analysis.symbolic_shapes import Axes
 from bertsym.inspection.report import InspectResult, NodeFact, PartKind
 from bertsym.symbol.node import Node
 from bertsym.terminal import escaped
+from bertsym.text.tokenizer import describe_special_tokens
 
 _INDENT = " " * 11
 
@@ -29,8 +30,11 @@ def _format_header(facts: InspectResult) -> Iterator[str]:
     written = f", written by MXNet {facts.written_by}" if facts.written_by else ""
     yield f"{facts.name}: {kind}{written}"
     yield from _format_task(facts)
-    if facts.texts is not None:
-        yield from _format_field("texts", facts.texts)
+    if facts.family is not None:
+        yield from _format_field("family", facts.family)
+    if facts.texts is not None and facts.special_tokens is not None and facts.special_ids is not None:
+        special = describe_special_tokens(facts.special_tokens, facts.special_ids)
+        yield from _format_field("texts", facts.texts, f"special tokens: {special}")
     yield from _format_field("graph", _format_graph(facts))
     yield from _format_field("inputs", *(_format_tensor(fact.name, fact.shape, fact.meaning) for fact in facts.inputs))
     if facts.label_inputs:

@@ -109,6 +109,8 @@ class InspectResult:
     encoder_trained: bool | None
     trained: bool | None  #: from the signature of any bundle
     texts: str | None  #: how a BERT's bundle tokenizes texts
+    special_tokens: Mapping[str, str] | None  #: role -> token, of a BERT's bundle
+    special_ids: Mapping[str, int] | None  #: role -> id of that token
     written_by: str | None  #: version of MXNet that wrote the symbol
     encoder: DetectedEncoder | None
     inputs: list[TensorFact]
@@ -149,6 +151,8 @@ class InspectResult:
             "trained": self.trained,
             "encoder_trained": self.encoder_trained,
             "texts": self.texts,
+            "special_tokens": None if self.special_tokens is None else dict(self.special_tokens),
+            "special_ids": None if self.special_ids is None else dict(self.special_ids),
             "written_by_mxnet": self.written_by,
             "bert": None
             if encoder is None
@@ -261,6 +265,8 @@ def report(
         encoder_trained=signature.encoder_trained if signature is not None else None,
         trained=bundle.signature.trained if bundle is not None else None,
         texts=_describe_texts(bundle) if isinstance(bundle, Bundle) else None,
+        special_tokens=signature.special_tokens if signature is not None else None,
+        special_ids=signature.special_ids if signature is not None else None,
         written_by=graph.mxnet_version,
         encoder=encoder,
         inputs=inputs,
@@ -291,7 +297,8 @@ def report(
 
 def _describe_texts(bundle: Bundle) -> str:
     signature = bundle.signature
-    return signature.tokenizer.describe(signature.max_length if bundle.has(TOKENIZER) else None)
+    max_length = signature.max_length if bundle.has(TOKENIZER) else None
+    return signature.tokenizer.describe(max_length, bundle.config.vocab_size)
 
 
 def _bundle_kind(bundle: Any) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError
 from bertsym.sources.registry import load_source
-from bertsym.text.tokenizer import TokenizerOptions
+from bertsym.text.tokenizer import TokenizerOptions, describe_special_tokens
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class SourceDescription:
     head_error: str | None  #: why a head can't be exported
     tokenizer: TokenizerOptions
     has_tokenizer: bool  #: whether texts can be tokenized
+    special_tokens: Mapping[str, str]  #: role -> token
+    special_ids: Mapping[str, int]  #: role -> id
     notes: tuple[str, ...]  #: what `export` assumes and leaves out
 
     def to_json(self) -> dict[str, Any]:
@@ -40,6 +43,8 @@ class SourceDescription:
             "class_names": list(self.class_names),
             "head_error": self.head_error,
             "tokenizer": dataclasses.asdict(self.tokenizer) if self.has_tokenizer else None,
+            "special_tokens": dict(self.special_tokens),
+            "special_ids": dict(self.special_ids),
             "max_length": self.config.max_length,
             "notes": list(self.notes),
         }
@@ -55,7 +60,10 @@ class SourceDescription:
             "encoder": f"{self.family}, {self.config}",
             "head": head,
             **({"classes": ", ".join(self.class_names)} if self.class_names else {}),
-            "texts": self.tokenizer.describe(self.config.max_length if self.has_tokenizer else None),
+            "texts": self.tokenizer.describe(
+                self.config.max_length if self.has_tokenizer else None, self.config.vocab_size
+            ),
+            "special": describe_special_tokens(self.special_tokens, self.special_ids),
         }
         width = max(map(len, fields))
         return [
@@ -85,5 +93,7 @@ def describe_source(source: str) -> SourceDescription:
         head_error,
         dataclasses.replace(pretrained.tokenizer, segments=pretrained.config.segments),
         pretrained.tokenizer_document is not None,
+        pretrained.vocabulary.special_tokens,
+        pretrained.vocabulary.special_ids,
         (*pretrained.notes, *left_out),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -58,13 +58,21 @@ class TokenizerOptions:
     model: str | None = "WordPiece"
     refused_id: int | None = None
 
-    def describe(self, max_length: int | None) -> str:
-        """Describe in one line how texts are tokenized; `max_length` is the model's, None where it can't tokenize."""
-        case = f", {'lowercase' if self.lower_case else 'cased'}" if self.kind == WORDPIECE else ""
+    def describe(self, max_length: int | None, rows: int) -> str:
+        """Describe in one line how texts are tokenized into ids of `rows` tokens.
+
+        `max_length` is the model's, None where its texts can't be tokenized.
+        """
+        case = f", {'lowercase' if self.lower_case else 'cased'}" if self.kind in (WORDPIECE, TOKENIZER_JSON) else ""
         types = f"{self.segments} token type{'s' if self.segments > 1 else ''}"
         limit = f"at most {max_length} tokens" if max_length is not None else "which bertsym does not have"
         name = f"{self.model} ({self.kind})" if self.kind == TOKENIZER_JSON else self.kind
-        return f"{name} tokenizer{case}, {types}, {limit}"
+        return f"{name} tokenizer{case}, vocabulary {rows}, {types}, {limit}"
+
+
+def describe_special_tokens(tokens: Mapping[str, str], ids: Mapping[str, int]) -> str:
+    """List special tokens by role, with their ids, in one line."""
+    return ", ".join(f"{role} {token} {ids[role]}" for role, token in tokens.items())
 
 
 @dataclass(frozen=True)
