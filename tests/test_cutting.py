@@ -7,7 +7,8 @@ import random
 from typing import Any
 
 import pytest
-from tokenizer_documents import BERT, CASED, WORDS, digits, document, random_text, steps
+from tokenizer_documents import BERT, CASED, WORDS, added_token, digits, document, random_text, steps
+from tokenizer_training import ALBERT, PRECOMPILED, SLOW, byte_level, metaspace, trained
 
 from bertsym.text import cutting
 from bertsym.text.cutting import UncutError
@@ -29,6 +30,26 @@ PIPELINES: dict[str, tuple[Any, Any]] = {
     "white space": (steps("NFKC", "Lowercase"), {"type": "WhitespaceSplit"}),
     "words": (BERT, {"type": "Whitespace"}),
 }
+# Pipelines in which a space begins the word after it: model, normalizer, pre-tokenizer.
+SPACES: dict[str, tuple[str, Any, Any]] = {
+    "bytes": ("BPE", None, byte_level()),
+    "bytes after a prefix space": ("BPE", None, byte_level(True)),
+    "digits and bytes": ("BPE", steps("NFC"), steps(digits(), byte_level(True))),
+    "pieces of words": ("Unigram", PRECOMPILED, steps("WhitespaceSplit", metaspace())),
+    "pieces": ("Unigram", steps(*SLOW), metaspace()),
+    "pieces without a prefix": ("Unigram", PRECOMPILED, metaspace("never")),
+    "pieces, the first with a prefix": ("Unigram", steps("NFKC", PRECOMPILED), metaspace("first")),
+    "pieces of words, the first with a prefix": ("Unigram", None, steps("WhitespaceSplit", metaspace("first"))),
+    "ALBERT": ("Unigram", steps(*ALBERT), steps("WhitespaceSplit", metaspace())),
+}
+SPACES_ADDED: list[Added] = [
+    [],
+    [("[MASK]", "lstrip", "special"), ("[SEP]", "special")],
+    [("[E1]", "rstrip"), ("--", "rstrip", "lstrip")],
+    [("foo", "single_word"), ("baŕ", "single_word", "normalized")],
+    [("a b",), (" x",), ("  ",)],
+    [("é", "normalized", "lstrip"), ("...", "normalized")],
+]
 ADDED: list[Added] = [
     [],
     [("[E1]", "normalized"), ("<subj>", "normalized", "rstrip")],
@@ -75,6 +96,18 @@ def pipeline(name: str = "BERT", added: Added | None = None, literal: bool = Fal
     return Pipeline(json.dumps(described), "tokenizer.json", literal)
 
 
+def spaces_pipeline(name: str, added: Added | None = None) -> Pipeline:
+    model, normalizer, pre_tokenizer = SPACES[name]
+    described = trained(model, normalizer=normalizer, pre_tokenizer=pre_tokenizer)
+    # A token of the vocabulary keeps its id as an added token; any other gets the next one.
+    tokens = [token if isinstance(token, str) else token[0] for token in described["model"]["vocab"]]
+    listed = list(described["added_tokens"])
+    for token, *flags in added or []:
+        tokens += [token] if token not in tokens else []
+        listed.append(added_token(tokens.index(token), token, *flags))
+    return Pipeline({**described, "added_tokens": sorted(listed, key=lambda each: int(each["id"]))}, "tokenizer.json")
+
+
 def ids(tokenizer: Pipeline, *texts: str) -> list[int]:
     """The ids of texts one after the other, each of which is tokenised as it is."""
     return [number for text in texts for number in tokenizer._ids(text)]
@@ -98,6 +131,28 @@ def test_pieces_of_random_texts_give_the_ids_of_the_whole_text(name: str) -> Non
             shortened += len("".join(found)) < len(text)
     assert cut > 50
     assert shortened > 0 or name in ("no normalizer", "NFC", "white space", "words")
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_text_is_cut_before_spaces_where_a_space_begins_a_word(name: str) -> None:
+    rng = random.Random(name)
+    cut = 0
+    for added in SPACES_ADDED:
+        tokenizer = spaces_pipeline(name, added)
+        for _ in range(15):
+            chunks = [*CHUNKS, "``", "'' ", "\n ", "\u0600", "\u00a8", "2.3 ", "\u3000 ", "'s"]
+            text = " ".join(random_text(rng, chunks)[:300] for _ in range(3))
+            found = pieces(tokenizer, text, 1)
+            assert "".join(found) == text
+            assert ids(tokenizer, *found) == ids(tokenizer, text), (added, text)
+            cut += len(found)
+    assert cut > 500
+
+
+@pytest.mark.parametrize("added", [[("foo", "normalized", "rstrip")], [("foo bar", "normalized")]])
+def test_a_normalised_token_that_may_include_a_space_prevents_cuts(added: Added) -> None:
+    text = "the foo bar. " * 100
+    assert pieces(spaces_pipeline("pieces", added), text, 10) == [text]
 
 
 def test_pieces_are_short_where_the_text_has_words() -> None:
@@ -149,8 +204,8 @@ def test_a_text_without_a_place_to_cut_is_an_error(
 @pytest.mark.parametrize(
     "pre_tokenizer",
     [
-        {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True},
-        {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        {**metaspace(), "split": False},
+        {**byte_level(), "use_regex": False},
         None,
     ],
     ids=["Metaspace", "ByteLevel", "none"],

@@ -230,7 +230,7 @@ def test_the_names_of_special_tokens_are_text_when_that_is_asked_for(
     [
         (
             {"added_tokens": [added_token(6, "bird")]},
-            "token 'bird' has the id 6, which differs from the vocabulary",
+            "added_tokens[0]: 'bird' has the id 6, but ",
         ),
         ({"post_processor": {"type": "BertProcessing", "sep": ["", 4], "cls": ["", 99]}}, "post_processor: id 99"),
         ({"normalizer": {"type": "Foo"}}, 'normalizer.type: "Foo" is not one of'),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import Result, Tables, hugging_face_weights, write_hugging_face
 from tokenizer_documents import TOKENS, document, random_text
-from tokenizer_training import CORPUS, SPECIAL, trained
+from tokenizer_training import CORPUS, SPECIAL, byte_level, trained
 
 from bertsym.sources.hugging_face_tokenizer import read_tokenizer
 from bertsym.text.tokenizer import Tokenizer
@@ -29,16 +29,6 @@ _MASK = {
 }
 
 
-def pieces(scheme: str = "always", split_words: bool = True) -> dict[str, Any]:
-    """SentencePiece's pre-tokenizer."""
-    spaces = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": scheme, "split": True}
-    return {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, spaces]} if split_words else spaces
-
-
-def bytes_(add_prefix_space: bool) -> dict[str, Any]:
-    return {"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": True, "use_regex": True}
-
-
 def mpnet() -> dict[str, Any]:
     names = {"[PAD]": "<pad>", "[CLS]": "<s>", "[SEP]": "</s>", "[MASK]": "<mask>"}
     described: dict[str, Any] = document(tokens=[names.get(token, token) for token in TOKENS])
@@ -53,7 +43,7 @@ FOLDERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"tokenizer_class": "RobertaTokenizerFast", "add_prefix_space": True, "mask_token": {**_MASK, "special": True}},
         "roberta",
     ),
-    "RoBERTa, prefix space of the file": (trained("BPE", pre_tokenizer=bytes_(True)), {}, "roberta"),
+    "RoBERTa, prefix space of the file": (trained("BPE", pre_tokenizer=byte_level(True)), {}, "roberta"),
     "XLM-R": (trained("Unigram"), {"tokenizer_class": "XLMRobertaTokenizer"}, "xlm-roberta"),
     "CamemBERT": (trained("Unigram"), {"tokenizer_class": "CamembertTokenizer"}, "camembert"),
 }

@@ -170,6 +170,7 @@ def _fast_document(fast: JsonValue, models: Sequence[str]) -> dict[str, Any]:
     # Without a type and without the keys of WordPiece, the library reads a model as WordLevel.
     if checked["type"].choice(*models) == "WordPiece":
         model = {
+            "type": "WordPiece",
             "unk_token": "[UNK]",
             "continuing_subword_prefix": "##",
             "max_input_chars_per_word": MAX_WORD,

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Mapping
+from typing import Union
 
 from bertsym.json_reader import JsonValue
 
+_Rule = Union[str, Callable[[JsonValue], str]]
+
+
+def _replace_locality(step: JsonValue) -> str:
+    """A pattern that does not match the end of a word and the space after it, together, allows to cut there."""
+    pattern = step["pattern"].object()
+    text = pattern.get("String")
+    is_local = isinstance(text, str) and text and not any(map(str.isspace, text))
+    return "spaces" if is_local or pattern == {"Regex": " {2,}"} else "text"
+
+
 # Components -> the Locality that they allow.
-_NORMALIZERS = {
+_NORMALIZERS: dict[str, _Rule] = {
     # Normalise one character at a time, apart from the order of combining marks.
     "BertNormalizer": "characters",
     "Lowercase": "characters",
@@ -17,28 +30,31 @@ _NORMALIZERS = {
     # Characters may combine with their neighbours, except white space.
     "NFC": "words",
     "NFKC": "words",
+    # Characters may combine with the white space after them.
+    "Precompiled": "spaces",
+    "Replace": _replace_locality,
+    "Strip": lambda step: "text" if step["strip_left"].boolean() else "spaces",
     # May depend on the whole text.
     "ByteLevel": "text",
     "Nmt": "text",
-    "Precompiled": "text",
     "Prepend": "text",
-    "Replace": "text",
-    "Strip": "text",
 }
-_PRE_TOKENIZERS = {
+_PRE_TOKENIZERS: dict[str, _Rule] = {
     "BertPreTokenizer": "characters",
     "Digits": "characters",
     "Punctuation": "characters",
     "Whitespace": "characters",
     "WhitespaceSplit": "characters",
-    "ByteLevel": "text",
+    # A space begins the word after it.
+    "ByteLevel": lambda step: "spaces" if step.get("use_regex", True).boolean() else "text",
+    "Metaspace": lambda step: "spaces" if step.get("split", True).boolean() else "text",
     "CharDelimiterSplit": "text",
     "FixedLength": "text",
-    "Metaspace": "text",
     "Split": "text",
     "UnicodeScripts": "text",
 }
-_SPLITS_AT_SPACES = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
+_SPLITS_AT_SPACES = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit", "ByteLevel", "Metaspace")
+_ORDER = ("text", "spaces", "words", "characters")  # the fewest places to cut first
 
 
 class Locality(enum.Enum):
@@ -46,6 +62,7 @@ class Locality(enum.Enum):
 
     CHARACTERS = "characters"  #: next to white space and to characters that are words of their own
     WORDS = "words"  #: next to white space
+    SPACES = "spaces"  #: before a space that follows another character
     TEXT = "text"  #: nowhere
 
 
@@ -53,17 +70,18 @@ def read_locality(document: JsonValue) -> Locality:
     """Check that every component of a document is supported; raises an error that names the file and the key."""
     normalizers = _steps(document["normalizer"], "normalizers", _NORMALIZERS)
     pre_tokenizers = _steps(document["pre_tokenizer"], "pretokenizers", _PRE_TOKENIZERS)
-    found = {_NORMALIZERS[kind] for kind in normalizers} | {_PRE_TOKENIZERS[kind] for kind in pre_tokenizers}
-    if "text" in found or not any(kind in _SPLITS_AT_SPACES for kind in pre_tokenizers):
+    found = {locality for _, locality in (*normalizers, *pre_tokenizers)}
+    if not any(kind in _SPLITS_AT_SPACES for kind, _ in pre_tokenizers):
         return Locality.TEXT
-    return Locality.WORDS if "words" in found else Locality.CHARACTERS
+    return Locality(next(locality for locality in _ORDER if locality in found))
 
 
-def _steps(component: JsonValue, key: str, known: dict[str, str]) -> list[str]:
-    """List the type of a component, or the types of the steps of a Sequence."""
+def _steps(component: JsonValue, key: str, known: Mapping[str, _Rule]) -> list[tuple[str, str]]:
+    """List the type and the locality of a component, or of the steps of a Sequence."""
     if component.is_null:
         return []
     kind = component["type"].choice("Sequence", *known)
     if kind != "Sequence":
-        return [kind]
+        rule = known[kind]
+        return [(kind, rule if isinstance(rule, str) else rule(component))]
     return [step for element in component[key].elements() for step in _steps(element, key, known)]

@@ -9,6 +9,11 @@ always those of ``tokenizers``:
 * A *vanishing* character, such as a control character or an accent, is removed.
 * A *word* character belongs to the same word as its neighbours.
 
+A pipeline in which a space begins the word after it (ByteLevel, Metaspace) splits the text before a space that follows
+another word. `Cutter` runs the pipeline on the characters before such a space, with and without it, since a normalizer
+may remove a character or join it with others: SentencePiece's table (Precompiled) maps a no-break space with an accent
+to a space.
+
 Runs of spaces or of vanishing characters are shortened to their ends, and so is a word that is longer than WordPiece's
 limit: it is the unknown token either way. The ends that are kept are as long as the longest added token, so that the
 same added tokens match as before.
@@ -26,6 +31,7 @@ from bertsym.text.components import Locality
 
 PIECE = 4096  #: characters; shorter texts are not cut
 LONGEST = 1 << 18  #: most characters without a place to cut; `tokenizers` needs about 600 bytes for each
+_CONTEXT = 32  # characters before a space on which the pipeline is run; longer sequences are normalised one by one
 _BLOCK = 1 << 20  # characters that are classified together
 _LONGEST_WORD = 1 << 12  # characters; if WordPiece's limit is longer, words are not shortened
 _SPACE, _ISOLATED, _VANISHING, _WORD, _OTHER = "sivwo"
@@ -51,6 +57,13 @@ class Cutter:
         self._after = {character for token in normalized for character in token[1:]}
         self._before = {character for token in normalized for character in token[:-1]}
         contents = [content for content in (*raw, *normalized) if content]
+        if locality is Locality.SPACES and (
+            any(token.normalized and token.rstrip for token in tokens)
+            or any(" " in content[1:] for content in normalized)
+        ):
+            self._locality = Locality.TEXT
+        #: last characters of tokens that include the white space after them
+        self._before_space = {token.content[-1:] for token in tokens if token.rstrip}
         #: a single-word token matches only at word boundaries, which a cut must not add
         self._single_word = any(token.single_word for token in tokens)
         if self._single_word and any(content != content.strip() for content in contents):
@@ -92,14 +105,19 @@ class Cutter:
         for place in places:
             if place - start > LONGEST:
                 raise UncutError
-            if self._may_cut(text[place - 1], text[place]):
+            if self._may_cut(text, place):
                 return place
         if len(text) - start > LONGEST:
             raise UncutError
         return None
 
-    def _may_cut(self, left: str, right: str) -> bool:
-        """Whether a text may be cut between two characters."""
+    def _may_cut(self, text: str, place: int) -> bool:
+        """Whether a text may be cut before the character at a place."""
+        left, right = text[place - 1], text[place]
+        if self._locality is Locality.SPACES:
+            if right != " " or left.isspace() or left in self._before_space or left + right in self._raw_pairs:
+                return False
+            return self._ends_word(text[max(0, place - _CONTEXT) : place])
         kinds = self._kinds
         stable_left, stable_right = (kinds[ord(each)] in (_SPACE, _ISOLATED) for each in (left, right))
         if left + right in self._raw_pairs or not (stable_left or stable_right):
@@ -115,6 +133,14 @@ class Cutter:
             return ends + begins not in self._pairs
         return ends not in self._before and begins not in self._after
 
+    def _ends_word(self, text: str) -> bool:
+        """Whether a text ends in a word that a space after it does not change."""
+        normalize, split = self._kinds.normalize, self._kinds.split
+        left, right = normalize(text), normalize("  a")
+        if left[-1:].strip() == "" or normalize(f"{text}  a") != left + right:
+            return False
+        return split(left) + split(right) == split(left + right)
+
     def _find_shortenings(self, contents: list[str], longest_word: int | None) -> Iterator[tuple[re.Pattern[str], int]]:
         """Yield patterns of runs that may be shortened, and the number of characters to keep at each end."""
         longest = max(map(len, contents), default=1)
@@ -125,7 +151,7 @@ class Cutter:
         def run(kinds: str, kept: int) -> tuple[re.Pattern[str], int]:
             return re.compile(f"[{kinds}]{{{2 * kept + 1},}}"), kept
 
-        if self._locality is Locality.TEXT:
+        if self._locality in (Locality.TEXT, Locality.SPACES):
             return
         if no_token_within(_SPACE):
             yield run(_SPACE, longest)
@@ -143,7 +169,7 @@ class Cutter:
             block = text[start : start + size]
             start += size
             size = min(2 * size, _BLOCK)
-            kinds = block.translate(self._kinds)
+            kinds = block.translate(self._kinds) if self._shortenings else ""
             for pattern, kept in self._shortenings:
                 middles = [(match.start() + kept, match.end() - kept) for match in pattern.finditer(kinds)]
                 block, kinds = _without(block, middles), _without(kinds, middles)
@@ -164,6 +190,10 @@ class _Kinds(dict[int, str]):
         """Normalise a text."""
         return str(self._normalizer.normalize_str(text)) if self._normalizer is not None else text
 
+    def split(self, text: str) -> list[str]:
+        """Split a normalised text into words."""
+        return [word for word, _ in self._pre_tokenizer.pre_tokenize_str(text)]
+
     def __missing__(self, number: int) -> str:
         self[number] = kind = self._kind(chr(number)) if self._locality is not Locality.TEXT else _OTHER
         return kind
@@ -172,7 +202,7 @@ class _Kinds(dict[int, str]):
         if "\ud800" <= character <= "\udfff":
             return _OTHER
         normalized = self.normalize(f"a{character}{character}a")
-        words = [word for word, _ in self._pre_tokenizer.pre_tokenize_str(normalized)]
+        words = self.split(normalized)
         # The character is repeated: an isolated character does not form a word with its copy.
         if words == ["a", "a"]:
             return _SPACE
