@@ -6,13 +6,18 @@ import pytest
 from language import PHRASES, ROOT, Text, findings, texts
 
 
-def test_no_text_has_a_phrase_to_avoid() -> None:
-    found = [finding for text in texts() for finding in findings(text)]
+@pytest.fixture(scope="module")
+def all_texts() -> list[Text]:
+    return list(texts())
+
+
+def test_no_text_has_a_phrase_to_avoid(all_texts: list[Text]) -> None:
+    found = [finding for text in all_texts for finding in findings(text)]
     assert not found, "\n".join(map(str, ["see tests/language.py", *found]))
 
 
-def test_texts_come_from_code_pages_and_help() -> None:
-    places = {text.place.partition(":")[0].partition(" ")[0] for text in texts()}
+def test_texts_come_from_code_pages_and_help(all_texts: list[Text]) -> None:
+    places = {text.place.partition(":")[0].partition(" ")[0] for text in all_texts}
     for place in (
         "bertsym/errors.py",
         "README.md",
