@@ -6,10 +6,7 @@ import contextlib
 import csv
 import hashlib
 import itertools
-import json
-import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any, BinaryIO
 
 from bertsym.errors import DataError, UsageError
 from bertsym.text.header import FirstLine, has_usual_names, shown_cells
+from bertsym.text.json_lines import format_label, parse_object
 from bertsym.text.tasks import Columns, usual_columns
 
 FORMATS = ("tsv", "csv", "jsonl")
@@ -355,11 +353,9 @@ class Table:
 
     def _json_record(self, number: int, line: str) -> dict[str, str]:
         try:
-            record = json.loads(line, object_pairs_hook=_JsonObject, parse_int=_json_integer)
-        except (ValueError, RecursionError):
-            raise self.error(number, "not a JSON value") from None
-        if not isinstance(record, _JsonObject):
-            raise self.error(number, "not a JSON object")
+            record = parse_object(line)
+        except ValueError as error:
+            raise self.error(number, str(error)) from None
         if self.columns.text is None or (self.columns.label is None and self.need_label):
             self.columns = self._choose(list(record), self.columns)
         row = {}
@@ -373,38 +369,14 @@ class Table:
                 raise self.error(number, f"the key {key!r} is repeated")
             value = record[key]
             if part == "label" and isinstance(value, (bool, int, float)):
-                value = self._json_label(number, value)
+                try:
+                    value = format_label(value)
+                except ValueError as error:
+                    raise self.error(number, str(error)) from None
             if not isinstance(value, str):
                 raise self.error(number, f"{key!r} is not a string{' or a number' if part == 'label' else ''}")
             row[part] = value
         return row
-
-    def _json_label(self, number: int, value: bool | int | float) -> str:
-        """Convert a JSON number, true or false to a label, as JSON writes it; 1.0 becomes 1."""
-        if isinstance(value, float):
-            if not math.isfinite(value):
-                raise self.error(number, f"the label {json.dumps(value)} is not a finite number")
-            if value == 0 and math.copysign(1, value) < 0:
-                raise self.error(number, "the label -0 is the same number as 0, write 0")
-            if abs(value) >= 2**53:
-                raise self.error(number, f"the label {json.dumps(value)} is too large, write it as a string")
-            if value.is_integer():
-                value = int(value)
-        return json.dumps(value)
-
-
-class _JsonObject(dict[str, Any]):
-    """A JSON object, with the set of its repeated keys."""
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(pairs)
-        counts = Counter(key for key, _ in pairs) if len(self) < len(pairs) else {}
-        self.repeated = {key for key, count in counts.items() if count > 1}  #: the last value of each is kept
-
-
-def _json_integer(digits: str) -> int | float:
-    """Parse an integer; -0 keeps its sign."""
-    return int(digits) if digits != "-0" else -0.0
 
 
 def is_unicode(text: str) -> bool:
