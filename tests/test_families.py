@@ -120,7 +120,7 @@ def test_inspect_names_the_family(cli: Cli, exported_family: Callable[..., Path]
 @pytest.mark.parametrize("form", ["portable", "gluonnlp", "fast"])
 @pytest.mark.parametrize("model_type", ["roberta", "distilbert", "bert"])
 def test_token_types_change_nothing_in_a_model_with_one_type(tmp_path: Path, model_type: str, form: str) -> None:
-    changes = {} if model_type == "distilbert" else {"type_vocab_size": 1}
+    changes: dict[str, Any] = {} if model_type == "distilbert" else {"type_vocab_size": 1}
     folder = write_family(tmp_path / "hf", model_type, **changes)
     export(f"hf:{folder}", tmp_path / "model", ExportOptions(form=form))
     symbol, params, _ = mx.model.load_checkpoint(str(tmp_path / "model"), 0)

@@ -103,7 +103,7 @@ def _read_config(document: JsonValue, family: Family) -> BertConfig:
     if fields.get("embedding_size") == fields["units"] and not family.always_projects:
         del fields["embedding_size"]
     if family.starts_after_padding:
-        offset = pad_id(document, family) + 1
+        offset = document.get("pad_token_id", family.pad_id).integer(0) + 1
         rows = fields["max_length"]
         if rows <= offset:
             raise document[family.keys["max_length"][0]].fault(
@@ -122,11 +122,6 @@ def _read_key(document: JsonValue, field: str, key: str, default: object) -> Any
     if field == "activation":
         return ACTIVATIONS[value.choice(*ACTIVATIONS)]
     return value.number(0, 1) if field in _FRACTIONS else value.integer(1)
-
-
-def pad_id(document: JsonValue, family: Family) -> int:
-    """The id of padding in config.json."""
-    return document.get("pad_token_id", family.pad_id).integer(0)
 
 
 def _declared_family(document: JsonValue) -> Family | None:

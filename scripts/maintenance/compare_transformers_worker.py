@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import transformers
 
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(95))]
+VOCABULARY = ["[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(95))]  # without the padding
 LENGTHS = (140, 1, 33, 7)  # beyond all buckets of relative positions
 PROBLEMS = {"multilabel": "multi_label_classification", "classification": "single_label_classification"}
 SIZES = {
@@ -27,11 +27,11 @@ SIZES = {
 
 
 def main(folder: Path, architecture: str, task: str, model_type: str, settings: dict[str, Any]) -> None:
-    """Write config.json, model.safetensors, vocab.txt and outputs.npz, computed in float64 from the float32 weights."""
+    """Write config.json, weights, a tokenizer and outputs.npz, computed in float64 from the float32 weights."""
     torch.manual_seed(0)
     config = transformers.AutoConfig.for_model(
         model_type,
-        vocab_size=len(VOCABULARY),
+        vocab_size=len(VOCABULARY) + 1,
         num_labels={"regression": 1, "qa": 2}.get(task, 3),
         problem_type=PROBLEMS.get(task),
         **SIZES.get(model_type, SIZES["bert"]),
@@ -42,12 +42,15 @@ def main(folder: Path, architecture: str, task: str, model_type: str, settings: 
         for parameter in model.parameters():
             parameter.normal_(0, 0.3)
     model.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    pad_id = config.pad_token_id or 0
+    tokens = [*VOCABULARY[:pad_id], "[PAD]", *VOCABULARY[pad_id:]]
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
 
     rng = np.random.default_rng(0)
     shape = len(LENGTHS), max(LENGTHS)
-    first = (config.pad_token_id or 0) + 1  # RoBERTa counts positions without tokens that have the id of the padding
-    token_ids = rng.integers(first, len(VOCABULARY), size=shape)
+    first = pad_id + 1  # RoBERTa counts positions without tokens that have the id of the padding
+    token_ids = rng.integers(first, len(tokens), size=shape)
     token_types = rng.integers(getattr(config, "type_vocab_size", 1), size=shape)
     mask = np.arange(shape[1]) < np.array(LENGTHS)[:, None]
     segments = {"token_type_ids": torch.tensor(token_types)} if hasattr(config, "type_vocab_size") else {}
