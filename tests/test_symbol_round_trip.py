@@ -77,7 +77,7 @@ def test_an_edit_without_effect_changes_no_byte(path: Path, change: Callable[[Sy
     assert change(SymbolGraph.load(path)).to_json().encode() == path.read_bytes()
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.stem != "resnet50"], ids=label)
+@pytest.mark.parametrize("path", [path for path in (*OTHERS, *BERTS[::4]) if path.stem != "resnet50"], ids=label)
 def test_reverted_edits_change_no_byte(path: Path) -> None:
     assert without_effect(SymbolGraph.load(path)).to_json().encode() == path.read_bytes()
 
@@ -249,6 +249,8 @@ LAYOUTS = [
     unused_nodes,
     variables_first,
 ]
+#: those that change more than the text
+REORDERED = (of_mxnet_0_8, unused_nodes, variables_first)
 ONE_OF_EACH = [path for path in OTHERS if path.parent.name == "mxnet-1.9.1"]
 ONE_OF_EACH += [SYMBOLS / "mxnet-0.11.0" / "multi.json"]
 ONE_OF_EACH += [SYMBOLS / "gluonnlp-0.6.0" / "pooled-symbol.json"]
@@ -268,7 +270,9 @@ def pairs(text: str) -> object:
         for path in ONE_OF_EACH
         for layout in LAYOUTS
         # 0.8 had no subgraphs, and mxnet adds inputs to a node that it takes for so old.
-        if layout is not of_mxnet_0_8 or "subgraphs" not in path.read_text()
+        if (layout is not of_mxnet_0_8 or "subgraphs" not in path.read_text())
+        # A large file has nothing else that a layout as text could change.
+        and (path.stem != "resnet50" or layout in REORDERED)
     ],
 )
 def test_another_json_layout_keeps_content_and_outputs(path: Path, layout: Callable[[Document], str]) -> None:
@@ -280,7 +284,8 @@ def test_another_json_layout_keeps_content_and_outputs(path: Path, layout: Calla
     values = values_for(path)
     before = compute(text, values)
     assert_equal(compute(written, values), before)
-    assert_equal(compute(sorted_again(graph.copy()).to_json(), values), before)
+    if layout in REORDERED:
+        assert_equal(compute(sorted_again(graph.copy()).to_json(), values), before)
     if path.stem != "resnet50":
         assert_equal(compute(without_effect(graph.copy()).to_json(), values), before)
 
