@@ -140,10 +140,11 @@ def write_hugging_face(folder: Path, weights: dict[str, Array] | None = None, **
 
 #: the files that take longest, which come first: with one of them last, one process of xdist would wait for the other
 SLOWEST = (
-    *("test_resume.py", "test_clients.py", "test_mutations.py", "test_training_signals.py", "test_forms.py"),
-    *("test_verification.py", "test_every_model.py", "test_lower_third_party.py", "test_version_grid.py"),
-    *("test_symbol_round_trip.py", "test_kill_runs.py", "test_guard.py", "test_lower.py"),
-    *("test_sources_hugging_face.py", "test_predict.py", "test_jvm_clients.py", "test_distributed.py"),
+    *("test_clients.py", "test_distributed.py", "test_version_grid.py", "test_every_model.py", "test_resume.py"),
+    *("test_trained_heads.py", "test_jvm_clients.py", "test_engines.py", "test_forms.py", "test_symbol_round_trip.py"),
+    *("test_lower.py", "test_lower_third_party.py", "test_mutations.py", "test_quantize.py", "test_bad_rows.py"),
+    *("test_sandbox.py", "test_onnx.py", "test_data_parallel.py", "test_export_memory.py", "test_fuzzing.py"),
+    *("test_finetune.py", "test_kill_runs.py", "test_guard.py", "test_platforms.py"),
 )
 
 
