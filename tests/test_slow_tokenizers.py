@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import random
 import shutil
@@ -361,6 +362,30 @@ def test_a_bundle_of_kobert_tokenises_texts(cli: Cli, tmp_path: Path, kobert: tu
     printed = json.loads(cli("tokenize", tmp_path / "ko", "--text", text).out)
     ids = vocabulary[["[CLS]", *theirs(text), "[SEP]"]]
     assert printed["data0"] == ids
+
+
+def test_kobert_of_the_zoo_tokenises_texts_with_the_model_in_its_cache(
+    cli: Cli, tmp_path: Path, kobert: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, _, model = kobert
+    name, dataset, cache = "bert_12_768_12", "kobert_news_wiki_ko_cased", tmp_path / "cache"
+    cache.mkdir()
+    digests = [hashlib.sha1(path.read_bytes()).hexdigest() for path in (params, model)]
+    shutil.copy(params, cache / f"{name}_{dataset}-{digests[0][:8]}.params")
+    shutil.copy(model, cache / f"{dataset}-{digests[1][:8]}.spiece")
+    sizes = {"num_layers": CONFIG["num_hidden_layers"], "hidden_size": CONFIG["intermediate_size"]}
+    sizes |= dict.fromkeys(("units", "embed_size"), CONFIG["hidden_size"])
+    sizes |= {"num_heads": CONFIG["num_attention_heads"], "max_length": CONFIG["max_position_embeddings"]}
+    hparams = {**sizes, "dropout": 0.1, "token_type_vocab_size": 2, "word_embed": None}
+    monkeypatch.setitem(nlp.model.bert.bert_hparams, name, hparams)
+    monkeypatch.setitem(nlp.model.bert.model_store._model_sha1, f"{name}_{dataset}", digests[0])
+    entry = [digests[1], ".spiece", {"padding_token": "[PAD]"}]
+    monkeypatch.setitem(nlp.data.utils._vocab_sha1, dataset, entry)
+    result = cli("export", f"gluonnlp:{name}/{dataset}", tmp_path / "ko", "--cache", cache)
+    assert result.code == 0, result.err
+    theirs, vocabulary = their_tokenizer(model)
+    printed = json.loads(cli("tokenize", tmp_path / "ko", "--text", "나는 학교에 갑니다…").out)
+    assert printed["data0"] == vocabulary[["[CLS]", *theirs("나는 학교에 갑니다…"), "[SEP]"]]
 
 
 def test_without_its_model_kobert_exports_and_says_that_texts_need_it(

@@ -131,9 +131,10 @@ def tokenizer_model(model: SentencePieceModel, tokens: Sequence[str], unknown: s
     }
 
 
-def _merges(piece: Piece, known: dict[str, float]) -> list[list[str]]:
+def _merges(piece: Piece, known: dict[str, float]) -> list[str]:
+    """Return the merges that make a piece, in the format that all versions of `tokenizers` read."""
     splits = ((piece.text[:place], piece.text[place:]) for place in range(1, len(piece.text)))
-    return [[left, right] for left, right in splits if left in known and right in known]
+    return [f"{left} {right}" for left, right in splits if left in known and right in known]
 
 
 def lower_scores(model: Component, is_avoided: Callable[[str], bool]) -> None:

@@ -110,12 +110,13 @@ def _byte_level_bpe(folder: Path) -> Component:
         raise DataError(f"{path}: not UTF-8 text at byte {error.start}") from None
     merges = []
     for number, line in enumerate(lines, 1):
-        parts = line.rstrip("\r").split(" ")
+        merge = line.rstrip("\r")
+        parts = merge.split(" ")
         if line.startswith("#version"):
             continue
         if len(parts) != 2 or not all(parts):
             raise DataError(f"{path}, line {number}: {line!r:.60} is not two tokens")
-        merges.append(parts)
+        merges.append(merge)  # which all versions of `tokenizers` read
     model = {
         "type": "BPE",
         "dropout": None,
