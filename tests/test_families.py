@@ -152,7 +152,7 @@ def refused_config(folder: Path, model_type: str, key: str, value: object) -> Pa
     """A folder whose config.json has another value for a key, or without it."""
     source = write_family(folder, model_type)
     config = json.loads((source / "config.json").read_text())
-    del config[key]
+    config.pop(key, None)
     (source / "config.json").write_text(json.dumps(config if value is None else {**config, key: value}))
     return source
 
@@ -162,6 +162,7 @@ def refused_config(folder: Path, model_type: str, key: str, value: object) -> Pa
     [
         ("albert", "num_hidden_groups", 2, "num_hidden_groups: 2 is not one of 1"),
         ("albert", "inner_group_num", 2, "inner_group_num: 2 is not one of 1"),
+        ("albert", "position_embedding_type", "relative_key", '"relative_key" is not one of "absolute"'),
         ("albert", "embedding_size", None, 'the key "embedding_size" is missing'),
         ("electra", "embedding_size", None, 'the key "embedding_size" is missing'),
         ("electra", "embedding_size", 0, "embedding_size"),

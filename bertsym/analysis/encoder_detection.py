@@ -210,7 +210,7 @@ def require_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | 
         guarded=token_ids is not None and is_guarded(graph, token_ids, token_types, valid_length),
         position_offset=offset,
         embedding_size=_size(table.attrs, "output_dim") if projection else None,
-        # Of all parameters the LayerNorm's are not folded, and an int8 graph has them too.
+        # By the LayerNorm: other parameters may be folded or int8 in some of the layers only.
         shares_layers=len(layers) > 1 and len({layer.output.node.inputs[1] for layer in layers}) == 1,
     )
 

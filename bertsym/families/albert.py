@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bertsym.families.bert import CONSTANTS, KEYS
+from bertsym.families.bert import CONSTANTS, KEYS, SUPPORTED
 from bertsym.families.family import REQUIRED, Family, HeadClass, dense, heads, masked_lm
 from bertsym.families.name_table import (
     PRETRAINING_HEADS,
@@ -72,7 +72,7 @@ ALBERT = Family(
             ),
         },
     ),
-    {"num_hidden_groups": 1, "inner_group_num": 1},
+    {**SUPPORTED, "num_hidden_groups": 1, "inner_group_num": 1},
     settings={"shares_layers": True},
     always_projects=True,
 )

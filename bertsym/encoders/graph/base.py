@@ -36,7 +36,7 @@ class Encoder(abc.ABC):
     def build(self, first_only: bool = False) -> list[Any]:
         """Build the input of the first layer and the output of each layer; (N, T, U) or (T, N, U).
 
-        The input is that before dropout, unless a layer projects it after dropout.
+        The input is taken before dropout, or after the projection of the embeddings.
 
         With `first_only`, the last output is (N, 1, U), position 0.
         """
