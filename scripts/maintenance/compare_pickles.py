@@ -93,8 +93,11 @@ def main() -> int:
     """Compare with the folder of the command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=os.environ.get("BERTSYM_MODEL_DIR"))
+    folder = parser.parse_args().folder
+    if folder is None:
+        parser.error("give FOLDER, or set BERTSYM_MODEL_DIR")
     with tempfile.TemporaryDirectory() as work:
-        return int(not compare(parser.parse_args().folder.resolve(), Path(work)))
+        return int(not compare(folder.resolve(), Path(work)))
 
 
 if __name__ == "__main__":
