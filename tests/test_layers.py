@@ -171,6 +171,7 @@ ALLOWED: dict[str, set[str]] = {
         "encoders.catalogue",
         "encoders.config",
         "encoders.parameters",
+        "encoders.relative_positions",
         "families",
         "bundle",
         "sources",

@@ -18,6 +18,7 @@ from bertsym.passes.encoder_replacement import replace_encoder
 from bertsym.passes.gelu import fuse_gelu
 from bertsym.passes.input_guard import remove_input_guard
 from bertsym.passes.layer_norm import decompose_layer_norm
+from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -30,6 +31,7 @@ class TrainingSymbol:
     symbol: Any
     #: inputs that are dropout masks -> probability of a zero; empty where the graph has Dropout operators
     masks: Mapping[str, float]
+    constants: frozenset[str] = frozenset()  #: parameters that are not trained, by their learning-rate multiplier 0
 
 
 def accelerate_graph(graph: SymbolGraph, shapes: Shapes, form: str) -> SymbolGraph:
@@ -58,12 +60,15 @@ def rewrite_encoder(
 
 def build_training_symbol(graph: SymbolGraph, shapes: Shapes, *, cpu: bool = True) -> TrainingSymbol:
     """The fastest symbol with the same outputs and gradients; other devices than a CPU keep MXNet's own operators."""
+    constants = frozenset(
+        node.name for node in graph.nodes if node.is_variable and decimal(node.attrs, "__lr_mult__", 1.0) == 0
+    )
     if not cpu:
-        return TrainingSymbol(to_symbol(apply_to_copy(graph, fuse_gelu)), {})
+        return TrainingSymbol(to_symbol(apply_to_copy(graph, fuse_gelu)), {}, constants)
     graph = accelerate_graph(graph, shapes, "training")
     decompose_layer_norm(graph, shapes)
     masks = feed_dropout_masks(graph)
-    return TrainingSymbol(to_symbol(graph), masks.probabilities)
+    return TrainingSymbol(to_symbol(graph), masks.probabilities, constants)
 
 
 def to_symbol(graph: SymbolGraph) -> Any:

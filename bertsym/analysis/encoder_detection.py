@@ -15,7 +15,7 @@ from bertsym.analysis.input_clips import clipped_ids, is_guarded
 from bertsym.encoders.config import MAX_LAYERS
 from bertsym.encoders.inputs import INPUTS
 from bertsym.errors import ModelError
-from bertsym.families import ALBERT, BERT, DISTILBERT, ELECTRA, ERNIE, FAMILIES, ROBERTA
+from bertsym.families import ALBERT, BERT, DISTILBERT, ELECTRA, ERNIE, FAMILIES, MPNET, ROBERTA
 from bertsym.symbol.attributes import integer, integers, sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
@@ -74,6 +74,7 @@ class DetectedEncoder:
     position_offset: int = 0  #: row of the position table that the first token reads
     embedding_size: int | None = None  #: width of the embeddings, if a layer projects them to the units
     shares_layers: bool = False  #: whether several layers have the same parameters, by those of their last LayerNorm
+    relative_bias: Node | None = None  #: Embedding of the biases of scores by relative position
 
     def mapped(self, copies: Mapping[Node, Node]) -> DetectedEncoder:
         """Return the same encoder in a copy of the graph; `copies` are those of `SymbolGraph.copied`."""
@@ -96,6 +97,7 @@ class DetectedEncoder:
             embedding_nodes=nodes(self.embedding_nodes),
             token_embedding=copies[self.token_embedding],
             embedding_output=output(self.embedding_output),
+            relative_bias=copies[self.relative_bias] if self.relative_bias is not None else None,
         )
 
     @property
@@ -119,11 +121,18 @@ class DetectedEncoder:
             return ALBERT.name
         if self.embedding_size is not None:
             return ELECTRA.name
+        if self.relative_bias is not None:
+            return MPNET.name
         if self.position_offset or (not self.token_type_vocab_size and self.layer_norm_eps == _ROBERTA_EPS):
             return ROBERTA.name
         if not self.token_type_vocab_size:
             return DISTILBERT.name
         return ERNIE.name if any(_is_relu(node) for node in self.layers[0].nodes) else BERT.name
+
+    @property
+    def relative_buckets(self) -> int:
+        """Rows of the table of biases by relative position; 0 without one."""
+        return 0 if self.relative_bias is None else integer(self.relative_bias.attrs, "input_dim", 0)
 
     @property
     def num_heads(self) -> int | None:
@@ -192,6 +201,7 @@ def require_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | 
     token_types = None if token_types == token_ids else token_types
     valid_length = _find_valid_length(graph, layers, inputs - {token_ids, token_types})
     rows, offset = _find_positions(graph, first, table, types, shapes)
+    relative = _find_relative_bias(graph, first, layers[0])
     return DetectedEncoder(
         layers=layers,
         embedding_nodes=embedding,
@@ -206,12 +216,13 @@ def require_encoder(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]] | 
         token_ids=token_ids,
         token_types=token_types,
         valid_length=valid_length,
-        form=_detect_form(before | inside, layers),
+        form=_detect_form(before | inside, layers, relative),
         guarded=token_ids is not None and is_guarded(graph, token_ids, token_types, valid_length),
         position_offset=offset,
         embedding_size=_size(table.attrs, "output_dim") if projection else None,
         # By the LayerNorm: other parameters may be folded or int8 in some of the layers only.
         shares_layers=len(layers) > 1 and len({layer.output.node.inputs[1] for layer in layers}) == 1,
+        relative_bias=relative,
     )
 
 
@@ -430,12 +441,20 @@ def _find_valid_length(graph: SymbolGraph, layers: tuple[Layer, ...], others: se
     return next((node.name for node in graph.nodes if node in needed and node.name in others), None)
 
 
-def _detect_form(nodes: set[Node], layers: Sequence[Layer]) -> DetectedForm:
+def _find_relative_bias(graph: SymbolGraph, first: Node, layer: Layer) -> Node | None:
+    """Find the Embedding whose rows are added to the attention's scores: it reads none of the tokens."""
+    needed = graph.ancestors(layer.softmax) - graph.ancestors(first)
+    return next((node for node in graph.nodes if node in needed and node.op == "Embedding"), None)
+
+
+def _detect_form(nodes: set[Node], layers: Sequence[Layer], relative_bias: Node | None) -> DetectedForm:
     operators = {node.op for node in nodes}
     if INTERLEAVED in operators:
         return DetectedForm("gluonnlp", is_interleaved=True)
     if "slice_like" in operators and "_contrib_arange_like" not in operators:
-        name = "fast" if "broadcast_axis" in operators or layers[-1].first_only else "portable"
+        scores = skip_passthrough(layers[0].softmax.inputs[0]).node
+        spreads_mask = "broadcast_axis" in operators or (relative_bias is not None and scores.op == "elemwise_add")
+        name = "fast" if spreads_mask or layers[-1].first_only else "portable"
         return DetectedForm(name, has_fused_qkv=_has_slices_of_units(nodes))
     return DetectedForm("gluonnlp")
 

@@ -21,7 +21,16 @@ from bertsym.analysis.encoder_detection import (
 )
 from bertsym.analysis.token_flow import value_ancestors, value_descendants
 from bertsym.encoders.config import ACTIVATIONS, BertConfig
-from bertsym.encoders.parameters import EMBED_PROJECTION, POSITIONS, TOKEN_EMBEDDING, TOKEN_TYPES, shared_name
+from bertsym.encoders.parameters import (
+    EMBED_PROJECTION,
+    POSITIONS,
+    RELATIVE_BIAS,
+    RELATIVE_BUCKETS,
+    RELATIVE_POSITIONS,
+    TOKEN_EMBEDDING,
+    TOKEN_TYPES,
+    shared_name,
+)
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
 from bertsym.symbol.graph import SymbolGraph
@@ -46,10 +55,13 @@ def extract_spec(graph: SymbolGraph, encoder: DetectedEncoder, shapes: Mapping[s
     """
     matcher = _Matcher(graph, encoder, shapes)
     inside = encoder.embedding_nodes.union(*(layer.nodes for layer in encoder.layers))
+    # Ids have no gradient.
+    constant = graph.ancestors(encoder.relative_bias.inputs[0].node) if encoder.relative_bias is not None else set()
     for node in graph.nodes:
-        if node in inside and node.op in with_aliases("BlockGrad"):
+        if node in inside and node not in constant and node.op in with_aliases("BlockGrad"):
             raise _unexpected(node, "it blocks gradients, and the new form would not")
     matcher.embeddings()
+    matcher.relative_positions()
     state = encoder.embedding_output
     for i, layer in enumerate(encoder.layers):
         _LayerMatcher(matcher, layer, state, i).match()
@@ -92,6 +104,7 @@ class _Matcher:
             shares_layers=encoder.shares_layers
             and all(name == self.names[shared_name(role)] for role, name in self.names.items()),
             position_offset=encoder.position_offset,
+            relative_buckets=encoder.relative_buckets,
         )
         return EncoderSpec(
             config,
@@ -128,6 +141,19 @@ class _Matcher:
             self.names[role] = parameters[0].name
         if POSITIONS not in self.names:
             raise _unexpected(normed, "no position embedding is added before it")
+
+    def relative_positions(self) -> None:
+        """Match the biases of scores by relative position: a table, read at a constant for each pair of positions."""
+        table = self.encoder.relative_bias
+        if table is None:
+            return
+        ids, weight = table.inputs[0].node, table.inputs[1]
+        constants = self.variables(ids)
+        longest = self.encoder.max_length
+        if [self.shapes.get(node.name) for node in constants] != [(longest, longest)]:
+            raise _unexpected(table, f"it does not read a constant of shape ({longest}, {longest})")
+        self.names[RELATIVE_BUCKETS] = constants[0].name
+        self.names[RELATIVE_BIAS] = self.variable(weight, table)
 
     def reads_types(self, table: Node) -> bool:
         """Whether an embedding reads the token types, or is row 0 of a table for every token."""
@@ -207,6 +233,7 @@ class _LayerMatcher:
         self.attention(matcher.dense(branches[0], f"{self.prefix}proj"))
 
         expected = {matcher.encoder.valid_length}
+        expected.update(matcher.names[name] for name in RELATIVE_POSITIONS if name in matcher.names)
         expected.update(name for role, name in matcher.names.items() if role.startswith(self.prefix))
         for variable in matcher.variables(end, {self.state.node}):
             if variable.name not in expected:

@@ -48,6 +48,7 @@ TRAINED_HEADS = {
 OPERATORS = frozenset(
     {
         "Activation",
+        "BlockGrad",
         "Cast",
         "Concat",
         "Dropout",

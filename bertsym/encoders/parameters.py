@@ -28,7 +28,10 @@ PROJECTION = {
     f"{EMBED_PROJECTION}_bias": ("units",),
 }
 #: biases that attention adds to its scores, by bucket of the relative position and by head; the same in all layers
-RELATIVE_POSITIONS = {"bertencoder0_relative_attention_bias_weight": ("relative_buckets", "num_heads")}
+RELATIVE_BIAS = "bertencoder0_relative_attention_bias_weight"
+#: bucket of each pair of positions, query and key: a constant, which no training may change
+RELATIVE_BUCKETS = "bertencoder0_relative_position_buckets"
+RELATIVE_POSITIONS = {RELATIVE_BIAS: ("relative_buckets", "num_heads"), RELATIVE_BUCKETS: ("max_length", "max_length")}
 LAYER = {
     "bertencoder0_transformer{i}_dotproductselfattentioncell0_query_weight": ("units", "units"),
     "bertencoder0_transformer{i}_dotproductselfattentioncell0_query_bias": ("units",),

@@ -8,6 +8,7 @@ from bertsym.families.distilbert import DISTILBERT
 from bertsym.families.electra import ELECTRA
 from bertsym.families.ernie import ERNIE
 from bertsym.families.family import ACTIVATIONS, REQUIRED, Family, HeadClass, Key
+from bertsym.families.mpnet import MPNET
 from bertsym.families.name_table import (
     PRETRAINING_HEADS,
     TASK_HEAD,
@@ -19,7 +20,7 @@ from bertsym.families.name_table import (
 from bertsym.families.roberta import ROBERTA
 
 #: name -> family
-FAMILIES = {family.name: family for family in (BERT, ROBERTA, DISTILBERT, ELECTRA, ERNIE, ALBERT)}
+FAMILIES = {family.name: family for family in (BERT, ROBERTA, DISTILBERT, ELECTRA, ERNIE, ALBERT, MPNET)}
 
 #: ``model_type`` of config.json -> family
 MODEL_TYPES = {model_type: family for family in FAMILIES.values() for model_type in family.model_types}
@@ -33,6 +34,7 @@ __all__ = [
     "ERNIE",
     "FAMILIES",
     "MODEL_TYPES",
+    "MPNET",
     "PRETRAINING_HEADS",
     "REQUIRED",
     "ROBERTA",

@@ -53,6 +53,7 @@ class Family:
     pad_id: int = 0  #: default of ``pad_token_id``
     always_projects: bool = False  #: whether embeddings are projected even where they are as wide as the layers
     starts_after_padding: bool = False  #: whether the first token has the position ``pad_token_id`` + 1
+    padding_row: int | None = None  #: the row of positions before that of the first token, if it is always the same
 
 
 def dense(theirs: str, ours: str = FULLY_CONNECTED) -> dict[str, str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from bertsym.encoders.parameters import EMBEDDINGS, LAYER, POOLER, PROJECTION, TOKEN_TYPES
+from bertsym.encoders.parameters import EMBEDDINGS, LAYER, POOLER, PROJECTION, RELATIVE_BIAS, TOKEN_TYPES
 
 TASK_HEAD, PRETRAINING_HEADS = "task head", "pretraining heads"  #: purposes of weights beside the encoder
 
@@ -45,10 +45,13 @@ class NameTable:
         return {theirs for ours, theirs in self.names.items() if ours in POOLER}
 
 
-def names_in_order(*names: str, segments: bool = True, pooler: bool = True) -> dict[str, str]:
-    """Our templates -> `names`, which are in the order of ``encoders.parameters``: embeddings, layer, pooler."""
+def names_in_order(
+    *names: str, segments: bool = True, relative_positions: bool = False, pooler: bool = True
+) -> dict[str, str]:
+    """Our templates -> `names`, in the order of ``encoders.parameters``: embeddings, relative bias, layer, pooler."""
     embeddings = [name for name in EMBEDDINGS if segments or name != TOKEN_TYPES]
-    templates = (*embeddings, *LAYER, *(POOLER if pooler else ()))
+    relative = [RELATIVE_BIAS] if relative_positions else []
+    templates = (*embeddings, *relative, *LAYER, *(POOLER if pooler else ()))
     if len(templates) != len(names):
         raise ValueError(f"{len(names)} names for {len(templates)} parameters")
     return dict(zip(templates, names))

@@ -102,12 +102,14 @@ def _read_config(document: JsonValue, family: Family) -> BertConfig:
     fields = {field: _read_key(document, field, *key) for field, key in family.keys.items()}
     if fields.get("embedding_size") == fields["units"] and not family.always_projects:
         del fields["embedding_size"]
-    if family.starts_after_padding:
-        offset = document.get("pad_token_id", family.pad_id).integer(0) + 1
+    if family.starts_after_padding or family.padding_row is not None:
+        row = family.padding_row
+        offset = 1 + (document.get("pad_token_id", family.pad_id).integer(0) if row is None else row)
         rows = fields["max_length"]
         if rows <= offset:
+            why = ", pad_token_id + 1" if family.starts_after_padding else ""
             raise document[family.keys["max_length"][0]].fault(
-                f"{rows} positions, but the first token has the position {offset}, pad_token_id + 1"
+                f"{rows} positions, but the first token has the position {offset}{why}"
             )
         fields.update(position_offset=offset, max_length=rows - offset)
     try:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from bertsym.encoders.config import BertConfig
-from bertsym.encoders.parameters import expand, own_layers, parameter_shapes
+from bertsym.encoders.parameters import RELATIVE_BUCKETS, expand, own_layers, parameter_shapes
+from bertsym.encoders.relative_positions import position_buckets
 from bertsym.errors import ModelError, UsageError
 from bertsym.families import PRETRAINING_HEADS, TASK_HEAD, NameTable, list_names, printable
 from bertsym.reference import Checkpoint
@@ -192,10 +193,17 @@ def map_weights(weights: Mapping[str, Array], names: WeightNames, config: BertCo
         # When weights are missing too, the unknown weights are more likely the same ones under other names.
         advice = "" if missing else "; leave weights that are not the encoder's out with --ignore-weights PATTERN"
         raise ModelError(f"{where}: not the weights of this encoder: {'; '.join(listings)}{advice}")
-    shapes = {ours: shape for ours, shape in parameters.items() if ours in sources}
+    shapes = {ours: shape for ours, shape in parameters.items() if ours in sources or ours == RELATIVE_BUCKETS}
     for ours, shape in shapes.items():
-        check_weight(weights[sources[ours]], shape, f"{where}: {printable(sources[ours])}")
-    return LazyParameters(shapes, lambda ours: weights[sources[ours]].astype(np.float32, copy=False))
+        if ours in sources:
+            check_weight(weights[sources[ours]], shape, f"{where}: {printable(sources[ours])}")
+
+    def read(ours: str) -> Array:
+        if ours == RELATIVE_BUCKETS:
+            return position_buckets(config.max_length, config.relative_buckets)
+        return weights[sources[ours]].astype(np.float32, copy=False)
+
+    return LazyParameters(shapes, read)
 
 
 def _find_prefix(kept: Sequence[str], names: Sequence[str], table: NameTable, where: str) -> str:

@@ -15,6 +15,7 @@ from bertsym.symbol.operator_versions import is_operator
 
 _ALIASES = {"concat": "Concat", "reshape": "Reshape"}
 _VARIADIC = ("Concat", "stack")  # which MXNet gives the attribute num_args
+_DTYPES = {"float32": 0}  # MXNet's numbers
 _OUTPUTS = {"Dropout": 2, "LayerNorm": 3}  # hidden ones included
 
 
@@ -80,9 +81,22 @@ class _Symbols(_Operators):
     contrib, _internal = _Operators("_contrib_"), _Operators()
 
     @staticmethod
-    def var(name: str, shape: tuple[int, ...] | None = None) -> RecordedSymbol:
-        """Record an input or a parameter."""
-        return _recorded(VARIABLE, name, {} if shape is None else {"__shape__": str(shape)}, ())
+    def var(
+        name: str,
+        shape: tuple[int, ...] | None = None,
+        lr_mult: float | None = None,
+        wd_mult: float | None = None,
+        dtype: str | None = None,
+    ) -> RecordedSymbol:
+        """Record an input or a parameter; `dtype` may be ``float32``."""
+        settings = {
+            "shape": shape,
+            "lr_mult": lr_mult,
+            "wd_mult": wd_mult,
+            "dtype": None if dtype is None else _DTYPES[dtype],
+        }
+        attrs = {f"__{key}__": str(value) for key, value in settings.items() if value is not None}
+        return _recorded(VARIABLE, name, attrs, ())
 
     @staticmethod
     def Group(symbols: Iterable[RecordedSymbol]) -> RecordedSymbol:

@@ -260,7 +260,8 @@ def _where(_: Node, inputs: Sequence[Shape]) -> list[Shape]:
 
 
 _RULES: dict[str, Callable[[Node, Sequence[Shape]], list[Shape]]] = {
-    **dict.fromkeys(("Activation", "Cast", "Dropout", "LeakyReLU", "clip", "erf", "ones_like", "zeros_like"), _same),
+    **dict.fromkeys(("Activation", "BlockGrad", "Cast", "Dropout", "LeakyReLU", "clip", "erf"), _same),
+    **dict.fromkeys(("ones_like", "zeros_like"), _same),
     **dict.fromkeys(("_div_scalar", "_greater_equal_scalar", "_mul_scalar", "_plus_scalar"), _same),
     **dict.fromkeys(("elemwise_add", "elemwise_mul"), _equal),
     **dict.fromkeys(("broadcast_add", "broadcast_div", "broadcast_minimum"), _broadcast),
@@ -294,7 +295,7 @@ _LOSSES = ("LinearRegressionOutput", "LogisticRegressionOutput", "SoftmaxOutput"
 
 # Rules of further operators, which no bundle of a BERT has
 _FURTHER: dict[str, Callable[[Node, Sequence[Shape]], list[Shape]]] = {
-    **dict.fromkeys(("BlockGrad", "L2Normalization", "SoftmaxActivation", "_contrib_div_sqrt_dim", "_copy"), _same),
+    **dict.fromkeys(("L2Normalization", "SoftmaxActivation", "_contrib_div_sqrt_dim", "_copy"), _same),
     **dict.fromkeys(("abs", "exp", "log", "log_softmax", "negative", "relu", "sigmoid", "sqrt", "square"), _same),
     **dict.fromkeys(("_maximum_scalar", "_minimum_scalar", "_minus_scalar", "_power_scalar", "tanh"), _same),
     **dict.fromkeys(("_rdiv_scalar", "_rminus_scalar"), _same),

@@ -63,17 +63,21 @@ class DataParallelExecutor:
         shapes = {
             name: shape
             for name, shape in zip(arguments, argument_shapes)
-            if name not in largest and name not in training.masks
+            if name not in largest and name not in training.masks and name not in training.constants
         }
+        self._constants = {name: params[name] for name in arguments if name in training.constants}
         # One block per engine worker: a single operator at a time can write to an array.
         layout = split_into_blocks(shapes, self._num_shards if len(contexts) == 1 else 1)
         self._weights = [FlatArrays(layout, shapes, context) for context in contexts]
         for weights in self._weights:
             weights.set({name: params[name] for name in shapes})
+        constants = [
+            {name: mx.nd.array(array, context) for name, array in self._constants.items()} for context in contexts
+        ]
         self._shards = [
             ShardExecutor(
                 training,
-                self._weights[i % len(contexts)],
+                {**self._weights[i % len(contexts)].arrays, **constants[i % len(contexts)]},
                 FlatArrays(layout, shapes, contexts[i % len(contexts)]),
                 shard_shapes,
                 "add" if self._accumulates else "write",
@@ -153,7 +157,7 @@ class DataParallelExecutor:
 
     def params(self) -> dict[str, Array]:
         """Return copies of the parameters."""
-        return {name: array.asnumpy() for name, array in self._weights[0].arrays.items()}
+        return {**{name: array.asnumpy() for name, array in self._weights[0].arrays.items()}, **self._constants}
 
     def optimizer_state(self) -> dict[str, Array]:
         """Return copies of weights and moments, for `restore`; call it between two updates."""

@@ -14,7 +14,7 @@ from bertsym.symbol.params import Array
 
 _Shapes = Mapping[str, tuple[int, ...]]
 _ALIGNMENT = 16  # elements: 64 bytes, the alignment at which oneDNN's kernels are fastest
-_NO_DECAY = ("_bias", "_gamma", "_beta")
+_NO_DECAY = ("_bias", "_bias_weight", "_gamma", "_beta")  # _bias_weight: biases of scores by relative position
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,14 @@ class BoundShard:
 class ShardExecutor:
     """Binds executors for one shard of each batch on one device, one per shape.
 
-    `largest` are the shapes of inputs and labels in the largest shard, whose memory all executors share.
+    `weights` are the parameters by name, those with `gradients` and constants. `largest` are the shapes of inputs and
+    labels in the largest shard, whose memory all executors share.
     """
 
     def __init__(
         self,
         training: TrainingSymbol,
-        weights: FlatArrays,
+        weights: Mapping[str, Any],
         gradients: FlatArrays,
         largest: Mapping[str, _Shape],
         grad_req: str,
@@ -95,7 +96,7 @@ class ShardExecutor:
             elif name in self._inputs:
                 arguments[name] = self._inputs[name][:size].reshape(shape)
             else:
-                arguments[name] = self._weights.arrays[name]
+                arguments[name] = self._weights[name]
         # Executors that are bound while a forward runs are serialized by MXNet from then on.
         mx.nd.waitall()
         executor = self._symbol.bind(

@@ -149,7 +149,7 @@ def write_data(form: Form, folder: Path) -> None:
         arrays = (np.where(padding, 0, ids), np.where(padding, 0, types), valid)
         return {f"data{i}": array.astype(np.float32) for i, array in enumerate(arrays)}
 
-    cases = {str(length): batch(3, length) for length in (16, 40)}
+    cases = {str(length): batch(3, length) for length in (16, min(40, config.max_length))}
     named = {f"{case}{name}": array for case, arrays in cases.items() for name, array in arrays.items()}
     np.savez(folder / "cases.npz", **named)
     for part in PARTS:

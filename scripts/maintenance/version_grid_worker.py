@@ -188,10 +188,14 @@ def loading(load, *arguments, **options):
 
 
 def relative(array, expected, scale=None):
-    """Return the largest difference, relative to the largest element of `scale` or `expected`; NaN stays NaN."""
+    """Return the largest difference, relative to the largest element of `scale` or `expected`; NaN stays NaN.
+
+    Where all elements are 0, as in the gradient of a constant, it is absolute.
+    """
     if array.shape != expected.shape:
         raise RuntimeError(f"shape {array.shape}, not {expected.shape}")
-    return float(np.abs(array.astype(np.float64) - expected).max() / np.abs(expected if scale is None else scale).max())
+    largest = np.abs(expected if scale is None else scale).max()
+    return float(np.abs(array.astype(np.float64) - expected).max() / (1.0 if largest == 0 else largest))
 
 
 def answer(job):

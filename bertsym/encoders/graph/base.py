@@ -11,9 +11,18 @@ import math
 from typing import Any
 
 from bertsym.encoders.forms import Form
-from bertsym.encoders.parameters import EMBED_PROJECTION, POSITIONS, TOKEN_EMBEDDING, TOKEN_TYPES
+from bertsym.encoders.parameters import (
+    EMBED_PROJECTION,
+    POSITIONS,
+    RELATIVE_BIAS,
+    RELATIVE_BUCKETS,
+    TOKEN_EMBEDDING,
+    TOKEN_TYPES,
+)
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.symbol.recorder import sym
+
+_MASKED_SCORE = -1e9  # exp() of it is 0 in float32, and it stays finite
 
 
 class Encoder(abc.ABC):
@@ -27,7 +36,7 @@ class Encoder(abc.ABC):
         self.form = form
         # With shapes: MXNet cannot infer that of the position table from slice_like. One variable for each name of the
         # graph, because layers may share parameters.
-        own = {spec.name(name): sym.var(spec.name(name), shape=shape) for name, shape in spec.shapes.items()}
+        own = {spec.name(name): _variable(name, spec.name(name), shape) for name, shape in spec.shapes.items()}
         self.variables = {name: own[spec.name(name)] for name in spec.shapes}
         self.token_ids = sym.var(spec.token_ids)
         self.token_types = sym.var(spec.token_types) if spec.token_types else None
@@ -40,7 +49,7 @@ class Encoder(abc.ABC):
 
         With `first_only`, the last output is (N, 1, U), position 0.
         """
-        mask = self.mask() if self.valid_length is not None else None
+        mask = self.mask() if self.valid_length is not None or self.config.relative_buckets else None
         embedded = self.layer_norm(self.embeddings(), "bertencoder0_layernorm0")
         # Normalization before dropout, as BERT was pretrained; GluonNLP applies dropout first.
         x = self.dropout(embedded, self.config.dropout, "bertencoder0_embed_dropout")
@@ -54,7 +63,7 @@ class Encoder(abc.ABC):
 
     @abc.abstractmethod
     def mask(self) -> Any:
-        """Build the mask that `attention` needs to ignore padding."""
+        """Build what `attention` needs to ignore padding; with relative positions, their biases are added to it."""
 
     @abc.abstractmethod
     def positions(self, tokens: Any) -> Any:
@@ -91,6 +100,51 @@ class Encoder(abc.ABC):
         is_unused = self.token_types is not None and not self.config.token_type_vocab_size
         source = self.token_types if is_unused else self.token_ids
         return sym.Cast(sym.zeros_like(source, name=f"{node}_zeros"), dtype="float32", name=f"{node}_float")
+
+    def additive_mask(self) -> Any:
+        """(N, T): 0 at tokens, a large negative number at padding; zeros without valid_length."""
+        zeros = self.zeros("bertencoder0_mask")
+        if self.valid_length is None:
+            return zeros
+        return sym.SequenceMask(
+            zeros,
+            self.valid_length,
+            use_sequence_length=True,
+            value=_MASKED_SCORE,
+            axis=1,
+            name="bertencoder0_mask_padding",
+        )
+
+    def score_mask(self) -> Any:
+        """What is added to the scores of each sample: (N, 1, 1, T), with relative positions (N, H, T, T)."""
+        padding = self.additive_mask()
+        mask = sym.expand_dims(padding, axis=1, name="bertencoder0_mask_query")
+        mask = sym.expand_dims(mask, axis=1, name="bertencoder0_mask")
+        if not self.config.relative_buckets:
+            return mask
+        return sym.broadcast_add(mask, self.relative_bias(padding), name="bertencoder0_mask_relative")
+
+    def relative_bias(self, tokens: Any) -> Any:
+        """The bias of each score by head and by the bucket of the relative position, (1, H, T, T); T from `tokens`."""
+        node = "bertencoder0_relative_position"
+        # Without BlockGrad, MXNet refuses gradients of an Embedding's ids.
+        buckets = sym.BlockGrad(self.variables[RELATIVE_BUCKETS], name=f"{node}_constant")
+        buckets = sym.slice_like(buckets, tokens, axes=(1,), name=f"{node}_keys")
+        buckets = sym.transpose(buckets, axes=(1, 0), name=f"{node}_by_key")
+        buckets = sym.slice_like(buckets, tokens, axes=(1,), name=f"{node}_pairs")
+        bias = sym.Embedding(
+            buckets,
+            self.variables[RELATIVE_BIAS],
+            input_dim=self.config.relative_buckets,
+            output_dim=self.config.num_heads,
+            name="bertencoder0_relative_attention_bias",
+        )
+        bias = sym.transpose(bias, axes=(2, 1, 0), name=f"{node}_bias_by_head")
+        return sym.expand_dims(bias, axis=0, name=f"{node}_bias")
+
+    def pairwise_mask(self) -> Any:
+        """The mask with relative positions, (N*H, T, T)."""
+        return sym.reshape(self.score_mask(), shape=(-1, 0, 0), reverse=True, name="bertencoder0_mask_pairwise")
 
     def tokens(self) -> Any:
         """Sum of token and segment embeddings, (N, T, E)."""
@@ -138,6 +192,14 @@ class Encoder(abc.ABC):
         y = self.dropout(y, config.dropout, f"{ffn}dropout")
         y = sym.elemwise_add(y, attended, name=f"{ffn}residual")
         return self.layer_norm(y, f"{ffn}layernorm0")
+
+
+def _variable(parameter: str, name: str, shape: tuple[int, ...]) -> Any:
+    """A parameter of the graph; an optimizer of MXNet's leaves a constant as it is."""
+    if parameter == RELATIVE_BUCKETS:
+        # With a dtype: MXNet does not infer that of an Embedding's ids.
+        return sym.var(name, shape=shape, lr_mult=0.0, wd_mult=0.0, dtype="float32")
+    return sym.var(name, shape=shape)
 
 
 def record_activation(kind: str, x: Any, node: str, form: Form) -> Any:

@@ -13,6 +13,8 @@ class FastEncoder(PortableEncoder):
 
     def mask(self) -> Any:
         """The mask, (N*H, T, T): MXNet's broadcast_add of (N, 1, 1, T) in each layer costs twice an elemwise_add."""
+        if self.config.relative_buckets:
+            return self.pairwise_mask()
         keys = sym.expand_dims(self.additive_mask(), axis=1, name="bertencoder0_mask_keys")
         queries = sym.expand_dims(self.zeros("bertencoder0_mask_queries"), axis=2, name="bertencoder0_mask_queries")
         mask = sym.broadcast_add(queries, keys, name="bertencoder0_mask_pairs")

@@ -36,7 +36,9 @@ class GluonNLPEncoder(Encoder):
         return sym.expand_dims(rows, axis=1, name="bertencoder0_position_embed")
 
     def mask(self) -> Any:
-        """The valid length of every row of scores, int32 (N*H, T)."""
+        """The valid length of every row of scores, int32 (N*H, T); with relative positions (N*H, T, T), to be added."""
+        if self.config.relative_buckets:
+            return self.pairwise_mask()
         lengths = sym.reshape(self.valid_length, shape=(-1, 1), name="bertencoder0_mask_lengths")
         lengths = sym.broadcast_add(lengths, self.zeros("bertencoder0_mask"), name="bertencoder0_mask_queries")
         lengths = sym.Cast(lengths, dtype="int32", name="bertencoder0_mask_integers")
@@ -51,7 +53,10 @@ class GluonNLPEncoder(Encoder):
             x, *self._interleaved(i), num_hidden=3 * config.units, flatten=False, name=f"{prefix}query_key_value"
         )
         scores = sym.contrib.interleaved_matmul_selfatt_qk(both, heads=config.num_heads, name=f"{prefix}scores")
-        if mask is not None:
+        if config.relative_buckets:
+            scores = sym.elemwise_add(scores, mask, name=f"{prefix}scores_masked")
+            weights = sym.softmax(scores, axis=-1, name=f"{prefix}attention")
+        elif mask is not None:
             weights = sym.softmax(scores, mask, use_length=True, axis=-1, name=f"{prefix}attention")
         else:
             weights = sym.softmax(scores, axis=-1, name=f"{prefix}attention")

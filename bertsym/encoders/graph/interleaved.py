@@ -29,9 +29,17 @@ class InterleavedEncoder(InferenceEncoder):
     def layer(self, i: int, x: Any, mask: Any, first_only: bool) -> Any:
         """(T, N, U) -> (T, N, U), or (N, 1, U) with `first_only`."""
         if first_only:
-            mask = None if mask is None else self.additive_mask()
-            return Encoder.layer(self, i, _exchanged(x, "last_batch_major"), mask, True)
+            return Encoder.layer(self, i, _exchanged(x, "last_batch_major"), self._first_mask(mask), True)
         return Encoder.layer(self, i, x, mask, False)
+
+    def _first_mask(self, mask: Any) -> Any:
+        """The mask of position 0, (N, 1, T), or with relative positions (N, H, T)."""
+        if mask is None:
+            return None
+        if not self.config.relative_buckets:
+            return sym.expand_dims(self.additive_mask(), axis=1, name="bertencoder0_mask_first")
+        mask = sym.slice_axis(mask, axis=1, begin=0, end=1, name="bertencoder0_mask_first_row")
+        return sym.reshape(mask, shape=(-1, self.config.num_heads, 0), reverse=True, name="bertencoder0_mask_first")
 
     def attention(self, i: int, x: Any, mask: Any, queries: Any) -> Any:
         """Attention of `x` (T, N, U) to itself, or of `queries` (N, 1, U) to `x` (N, T, U).
@@ -52,7 +60,7 @@ class InterleavedEncoder(InferenceEncoder):
         )
 
     def _first_attention(self, i: int, x: Any, mask: Any, first: Any) -> Any:
-        """Attention of position 0, (N, 1, U), to `x` (N, T, U); the mask is (N, T)."""
+        """Attention of position 0, (N, 1, U), to `x` (N, T, U); the mask is that of `_first_mask`."""
         prefix, heads = f"bertencoder0_transformer{i}_", self.config.num_heads
         query = sym.reshape(self.projection(i, "query", first), shape=(0, heads, -1), name=f"{prefix}query_split")
         query = sym.transpose(query, axes=(1, 0, 2), name=f"{prefix}query_heads")
@@ -61,7 +69,6 @@ class InterleavedEncoder(InferenceEncoder):
         # The key's bias adds the same number to all scores of a query; softmax cancels it.
         scores = sym.batch_dot(asked, x, transpose_b=True, name=f"{prefix}scores")
         if mask is not None:
-            mask = sym.expand_dims(mask, axis=1, name="bertencoder0_mask_first")
             scores = sym.broadcast_add(scores, mask, name=f"{prefix}scores_masked")
         weights = sym.softmax(scores, axis=-1, name=f"{prefix}attention")
         read = sym.batch_dot(weights, x, name=f"{prefix}attended")

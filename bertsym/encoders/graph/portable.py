@@ -8,8 +8,6 @@ from typing import Any
 from bertsym.encoders.graph.base import Encoder
 from bertsym.symbol.recorder import sym
 
-_MASKED_SCORE = -1e9  # exp() of it is 0 in float32, and it stays finite
-
 
 class PortableEncoder(Encoder):
     """Attention by batch_dot on (N*H, T, U/H), with a mask of the padding that is added to the scores."""
@@ -19,21 +17,9 @@ class PortableEncoder(Encoder):
         table = sym.expand_dims(self.position_table(), axis=0, name="bertencoder0_position_table")
         return sym.slice_like(table, tokens, axes=(1,), name="bertencoder0_position_embed")
 
-    def additive_mask(self) -> Any:
-        """(N, T): 0 at tokens, a large negative number at padding."""
-        return sym.SequenceMask(
-            self.zeros("bertencoder0_mask"),
-            self.valid_length,
-            use_sequence_length=True,
-            value=_MASKED_SCORE,
-            axis=1,
-            name="bertencoder0_mask_padding",
-        )
-
     def mask(self) -> Any:
-        """(N, 1, 1, T)."""
-        mask = sym.expand_dims(self.additive_mask(), axis=1, name="bertencoder0_mask_query")
-        return sym.expand_dims(mask, axis=1, name="bertencoder0_mask")
+        """(N, 1, 1, T), with relative positions (N, H, T, T)."""
+        return self.score_mask()
 
     def add_mask(self, i: int, scores: Any, mask: Any) -> Any:
         """Mask the scores, (N*H, T, T), in the shape that `attention` gives to softmax."""

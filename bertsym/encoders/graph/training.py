@@ -30,7 +30,7 @@ class TrainingEncoder(FastEncoder):
         offset = sym.sum(offset, axis=2, keepdims=True, name=f"{prefix}scores_bias")
         scores = sym.broadcast_add(scores, offset, name=f"{prefix}scores_biased")
         if mask is not None:
-            # (N*H, 1, T), the same for all heads
+            # (N*H, 1, T)
             mask = sym.reshape(mask, shape=(-1, heads, 0), reverse=True, name=f"{prefix}mask_heads")
             scores = sym.elemwise_add(scores, mask, name=f"{prefix}scores_masked")
         weights = sym.softmax(scores, axis=-1, name=f"{prefix}attention")
