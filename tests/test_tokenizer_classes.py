@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Result, Tables, hugging_face_weights, write_hugging_face
-from tokenizer_documents import TOKENS, document, random_text
-from tokenizer_training import CORPUS, SPECIAL, byte_level, trained
+from tokenizer_documents import TOKENS, document, random_text, steps
+from tokenizer_training import CORPUS, SLOW, SPECIAL, byte_level, metaspace, trained
 
+from bertsym import DataError, ModelError
 from bertsym.sources.hugging_face_tokenizer import read_tokenizer
 from bertsym.text.tokenizer import Tokenizer
 
@@ -31,10 +33,14 @@ _MASK = {
 
 def mpnet() -> dict[str, Any]:
     names = {"[PAD]": "<pad>", "[CLS]": "<s>", "[SEP]": "</s>", "[MASK]": "<mask>"}
-    described: dict[str, Any] = document(tokens=[names.get(token, token) for token in TOKENS])
-    return described
+    tokens = [names.get(token, token) for token in TOKENS]
+    described: dict[str, Any] = document(vocab={token: number for number, token in enumerate(tokens)})
+    template = trained("BPE")["post_processor"]
+    described["post_processor"] = {**template, "cls": ["<s>", 3], "sep": ["</s>", 4]}
+    return {**described, "added_tokens": []}
 
 
+NAMED = {"bos": "<s>", "eos": "</s>", "cls": "<s>", "sep": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
 #: folder -> tokenizer.json, tokenizer_config.json and model_type
 FOLDERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "RoBERTa": (trained("BPE"), {"tokenizer_class": "RobertaTokenizer"}, "roberta"),
@@ -45,6 +51,12 @@ FOLDERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     ),
     "RoBERTa, prefix space of the file": (trained("BPE", pre_tokenizer=byte_level(True)), {}, "roberta"),
     "XLM-R": (trained("Unigram"), {"tokenizer_class": "XLMRobertaTokenizer"}, "xlm-roberta"),
+    "MPNet": (mpnet(), {"tokenizer_class": "MPNetTokenizer", "do_lower_case": True}, "mpnet"),
+    "XLM-R with SentencePiece's table, as it is": (
+        trained("Unigram", normalizer=steps(*SLOW), pre_tokenizer=metaspace()),
+        {"tokenizer_class": "PreTrainedTokenizerFast", **{f"{role}_token": token for role, token in NAMED.items()}},
+        "xlm-roberta",
+    ),
     "CamemBERT": (trained("Unigram"), {"tokenizer_class": "CamembertTokenizer"}, "camembert"),
 }
 
@@ -86,6 +98,47 @@ def test_ids_and_token_types_are_those_of_transformers(tmp_path: Path, name: str
             assert (example.token_ids, example.token_types) == (expected["input_ids"], expected["token_type_ids"]), row
     roles = {role: getattr(theirs, f"{role}_token_id") for role in found.vocabulary.special_ids}
     assert found.vocabulary.special_ids == roles
+
+
+BPE, UNIGRAM = trained("BPE")["model"], trained("Unigram")["model"]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            {**BPE, "merges": [*BPE["merges"], ["a", "nowhere"]]},
+            f"model.merges[{len(BPE['merges'])}]: 'nowhere' is not",
+        ),
+        ({**BPE, "merges": ["a b c"]}, "model.merges[0]: expected two tokens"),
+        ({**BPE, "dropout": 0.1}, "model.dropout: random tokenization is not supported"),
+        ({**BPE, "unk_token": "nowhere"}, "model.unk_token: 'nowhere' is not in the vocabulary"),
+        ({**BPE, "vocab": {**BPE["vocab"], "far": 10**6}}, "'far' has the id 1000000"),
+        (UNIGRAM, 'model.type: "Unigram" is not one of "BPE"'),
+        ({**BPE, "type": "WordLevel"}, 'model.type: "WordLevel" is not one of "BPE"'),
+    ],
+)
+def test_a_model_that_cannot_be_run_is_refused_by_its_key(tmp_path: Path, model: dict[str, Any], message: str) -> None:
+    folder = make_folder(tmp_path, "RoBERTa")
+    (folder / "tokenizer.json").write_text(json.dumps({**trained("BPE"), "model": model}))
+    with pytest.raises((DataError, ModelError), match=f"tokenizer.json: {re.escape(message)}"):
+        read_tokenizer(folder, 400, model_type="roberta")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({**UNIGRAM, "vocab": [*UNIGRAM["vocab"][:9], ["x", "high"]]}, 'model.vocab[9][1]: "high" is not a number'),
+        ({**UNIGRAM, "vocab": [*UNIGRAM["vocab"][:9], ["<s>", 0.0]]}, "model.vocab[9][0]: '<s>' is repeated"),
+        ({**UNIGRAM, "unk_id": 10**6}, "model.unk_id: 1000000 is not in the range 0 to "),
+        ({**UNIGRAM, "unk_id": None}, "model.unk_id: null is not an integer"),
+    ],
+)
+def test_a_unigram_model_is_checked_too(tmp_path: Path, model: dict[str, Any], message: str) -> None:
+    folder = make_folder(tmp_path, "XLM-R")
+    (folder / "tokenizer.json").write_text(json.dumps({**trained("Unigram"), "model": model}))
+    with pytest.raises((DataError, ModelError), match=f"tokenizer.json: {re.escape(message)}"):
+        read_tokenizer(folder, 400, model_type="xlm-roberta")
 
 
 # Bundles
