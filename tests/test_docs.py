@@ -193,6 +193,15 @@ def test_every_error_class_is_in_troubleshooting(name: str) -> None:
     assert f"| `{name}` |" in PAGES["docs/troubleshooting.md"]
 
 
+def test_the_test_matrix_has_the_pythons_of_ci_and_one_environment_without_mxnet() -> None:
+    row = r"^\| (3\.\d+)\S* \| [\d.]+ \| (mxnet [\d.]+, )?onnxruntime [\d.]+ \| passed: \d+ passed"
+    rows = [(python, bool(mxnet)) for python, mxnet in re.findall(row, PAGES["docs/test-matrix.md"], re.MULTILINE)]
+    run = re.search(r"^scripts/test_matrix \S*/3\.\{([\d,]+)\}", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert run is not None
+    pythons = [f"3.{minor}" for minor in run[1].split(",")]
+    assert rows == [*((python, True) for python in pythons), (pythons[-1], False)]
+
+
 @pytest.mark.parametrize("name", FILE_NAMES)
 def test_every_file_of_the_bundle_is_described(name: str) -> None:
     assert f"`PREFIX-{name}`" in PAGES["docs/bundle-format.md"]

@@ -1,4 +1,7 @@
-"""An environment without mxnet and gluonnlp: an import hook fails on them, and every command but training works."""
+"""Every command but training and int8 works without mxnet and gluonnlp.
+
+An import hook fails on them; tests marked without_mxnet also run where they are not installed (scripts/test_matrix).
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Tables
+from conftest import Once
+from headed import write_headed
 from tools import needs
 
+from bertsym import Classifier
 from bertsym.cli.group import run
 from bertsym.compat.installing import missing_mxnet
 
@@ -28,6 +33,7 @@ class Absent:
 
 absent, commands = json.loads(sys.argv[1]), json.loads(sys.argv[2])
 sys.meta_path.insert(0, Absent())
+from bertsym import Classifier
 from bertsym.cli.group import run
 results = []
 for command in commands:
@@ -38,6 +44,7 @@ for command in commands:
 print(json.dumps(results))
 """
 WITHOUT = ["mxnet", "gluonnlp"]
+TEXTS = ["the happy cat sat", "a sad dog ran", "the old bird flew in the park", "a red house"]
 
 
 def run_without(absent: list[str], commands: list[list[str]]) -> list[tuple[int, str, str]]:
@@ -76,23 +83,49 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def folders(tiny_hf: Path, classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """What the same commands wrote without and with mxnet."""
-    without, usual = tmp_path_factory.mktemp("without"), tmp_path_factory.mktemp("usual")
-    for code, _, err in run_without(WITHOUT, writing(without, tiny_hf, classifier)):
+def classifier(once: Once) -> Path:
+    """Prefix of a classifier that was exported trained, which needs no mxnet."""
+
+    def make(folder: Path) -> None:
+        assert run(["export", f"hf:{write_headed(folder / 'hf', 'classification')}", f"{folder}/entailment"]) == 0
+
+    return once("entailment", make) / "entailment"
+
+
+@pytest.fixture(scope="module")
+def table(classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """TEXTS, with the labels that the classifier predicts by the engine in use."""
+    path = tmp_path_factory.mktemp("table") / "table.tsv"
+    lines = [f"{found.label}\t{text}" for found, text in zip(Classifier(classifier).predict(TEXTS), TEXTS)]
+    path.write_text("\n".join(["label\ttext", *lines]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def written(tiny_hf: Path, classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the commands wrote without mxnet."""
+    folder = tmp_path_factory.mktemp("without")
+    for code, _, err in run_without(WITHOUT, writing(folder, tiny_hf, classifier)):
         assert code == 0, err
-    for command in writing(usual, tiny_hf, classifier):
+    return folder
+
+
+@pytest.fixture(scope="module")
+def usual(tiny_hf: Path, classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the same commands wrote with mxnet."""
+    folder = tmp_path_factory.mktemp("usual")
+    for command in writing(folder, tiny_hf, classifier):
         assert run(command) == 0
-    return without, usual
+    return folder
 
 
-def test_written_files_are_byte_identical_to_those_of_mxnet(folders: tuple[Path, Path]) -> None:
-    without, usual = map(files, folders)
-    assert set(without) == set(usual)
-    assert [name for name in without if without[name] != usual[name]] == []
+def test_written_files_are_byte_identical_to_those_of_mxnet(written: Path, usual: Path) -> None:
+    found, expected = files(written), files(usual)
+    assert set(found) == set(expected)
+    assert [name for name in found if found[name] != expected[name]] == []
 
 
-def test_manifests_differ_in_engine_versions_and_checks_alone(folders: tuple[Path, Path]) -> None:
+def test_manifests_differ_in_engine_versions_and_checks_alone(written: Path, usual: Path) -> None:
     def manifest(path: Path) -> dict[str, Any]:
         text = path.read_text().replace(str(path.parent), "FOLDER")  # in the command
         document: dict[str, Any] = json.loads(text)
@@ -100,48 +133,53 @@ def test_manifests_differ_in_engine_versions_and_checks_alone(folders: tuple[Pat
         del document["versions"]
         return document
 
-    for path in folders[0].glob("*-manifest.json"):
-        assert manifest(path) == manifest(folders[1] / path.name)
+    for path in written.glob("*-manifest.json"):
+        assert manifest(path) == manifest(usual / path.name)
 
 
-def test_a_manifest_names_the_engine_and_what_was_compared(folders: tuple[Path, Path]) -> None:
-    document = json.loads((folders[0] / "base-manifest.json").read_text())
+@pytest.mark.without_mxnet
+def test_a_manifest_names_the_engine_and_what_was_compared(written: Path) -> None:
+    document = json.loads((written / "base-manifest.json").read_text())
     assert document["verification"]["engine"].startswith("onnxruntime ")
     assert document["verification"]["reference"] == "bertsym float64"
     assert document["verification"]["second_reference"] is None
 
 
-def test_commands_that_read_work(folders: tuple[Path, Path], classifier: Path, tables: Tables, tmp_path: Path) -> None:
-    base, text = str(folders[0] / "base"), ["--text", "the happy cat sat"]
+@pytest.mark.without_mxnet
+def test_commands_that_read_work(written: Path, classifier: Path, table: Path, tmp_path: Path) -> None:
+    base, text = str(written / "base"), ["--text", TEXTS[0]]
     commands = [
         ["inspect", base, "--shapes"],
-        ["diff", base, f"{folders[0]}/lowered", "--run"],
+        ["diff", base, f"{written}/lowered", "--run"],
         ["draw", base, f"{tmp_path}/it.html"],
         ["tokenize", str(classifier), *text],
         ["verify", str(classifier)],
         ["predict", str(classifier), *text],
-        ["evaluate", str(classifier), str(tables.dev)],
+        ["evaluate", str(classifier), str(table)],
         ["onnx", str(classifier), f"{tmp_path}/it.onnx"],
     ]
     results = run_without(WITHOUT, commands)
     for command, (code, out, err) in zip(commands, results):
         assert (code, bool(out)) == (0, True), (command, out, err)
-    assert results[5][1].splitlines()[1].startswith("yes\t")
+    assert results[5][1].splitlines()[1].split("\t")[0] == table.read_text().splitlines()[1].split("\t")[0]
+    assert "accuracy 1.0000" in results[6][1]
     assert "(N, T, 32)" in results[0][1]
 
 
+@pytest.mark.without_mxnet
 def test_training_and_int8_print_the_command_that_installs_mxnet(
-    bundles: dict[str, Path], classifier: Path, tables: Tables, tmp_path: Path
+    bundles: dict[str, Path], classifier: Path, table: Path, tmp_path: Path
 ) -> None:
-    table, out = str(tables.dev), f"{tmp_path}/new"
+    labelled, out = str(table), f"{tmp_path}/new"
     commands = [
-        ["finetune", str(bundles["cls"]), out, "--train", table, "--dev", table],
-        ["quantize", str(classifier), out, "--calibrate", table],
+        ["finetune", str(bundles["cls"]), out, "--train", labelled, "--dev", labelled],
+        ["quantize", str(classifier), out, "--calibrate", labelled],
     ]
     for code, _, err in run_without(WITHOUT, commands):
         assert (code, err.splitlines()[-1]) == (1, f"Error: {missing_mxnet()}")
 
 
+@pytest.mark.without_mxnet
 def test_without_an_engine_nothing_is_written_unless_asked_for(tiny_hf: Path, tmp_path: Path) -> None:
     absent = [*WITHOUT, "onnx", "onnxruntime"]
     base = f"{tmp_path}/base"
