@@ -242,7 +242,7 @@ def test_naive_ranges_are_the_extremes_and_entropy_cuts_off_rare_elements() -> N
 def test_entropy_calibration_writes_a_working_model(cli: Cli, classifier: Path, tables: Tables, tmp_path: Path) -> None:
     result = cli(
         *("quantize", classifier, tmp_path / "q", "--calibrate", tables.dev),
-        *("--calibration", "entropy", "--rows", 8, "--max-drop", 0.2),
+        *("--calibration-method", "entropy", "--rows", 8, "--max-drop", 0.2),
     )
     assert result.code == 0, result.err
     assert "calibrating on 8 of 21 rows" in result.err

@@ -54,7 +54,8 @@ def _options(**values: Any) -> QuantizeOptions:
     _options,
     on_error_option(),
     option(
-        "--calibration",
+        "--calibration-method",
+        "calibration",
         group="Quantization",
         type=click.Choice(["naive", "entropy"]),
         default="naive",
