@@ -19,7 +19,7 @@ from bertsym.cli.options import (
     threads_option,
 )
 from bertsym.cli.output import row_bar, warn
-from bertsym.cli.table_options import labelled_table_options, on_error_option, task_option
+from bertsym.cli.table_options import MODEL_LABEL, labelled_table_options, on_error_option, task_option
 
 if TYPE_CHECKING:
     from bertsym.inference.evaluate import EvaluateOptions
@@ -36,7 +36,9 @@ def _options(**values: Any) -> EvaluateOptions:
 @model_argument
 @argument("file", "Labelled table.", type=FILE)
 @labelled_table_options
-@options_of(_options, task_option(), on_error_option(), inference_batch_size_option, device_option)
+@options_of(
+    _options, task_option(), on_error_option(unknown_label=MODEL_LABEL), inference_batch_size_option, device_option
+)
 @threads_option
 @engine_option
 @json_option

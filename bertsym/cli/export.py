@@ -12,6 +12,8 @@ import click
 from bertsym.cli.command import Command, argument, collected, option
 from bertsym.cli.options import (
     FILE,
+    GUARD,
+    REFERENCE_RTOL,
     TaskChoice,
     force_option,
     form_options,
@@ -82,34 +84,35 @@ Examples:
     option(
         "--output",
         type=click.Choice(list(OUTPUTS)),
-        help="Output of the encoder that the symbol ends in. cls: the encoding of [CLS]; pooled: BERT's pooler; mean: "
-        "the mean of the valid tokens' encodings; each (N, units). sequence: the encodings of all tokens, "
-        "(N, T, units). Implies --headless.  [default: cls, if no head is exported]",
+        help="Output of the encoder. cls: the encoding of [CLS]; pooled: BERT's pooler, an error if SOURCE has none; "
+        "mean: the mean of the encodings of all tokens but padding; each of shape (batch size, units). sequence: the "
+        "encodings of all tokens, 0 at padding, of shape (batch size, length, units). Implies --headless.  [default: "
+        "cls, if no head is exported]",
     ),
     option(
         "--cls-slice/--no-cls-slice",
         default=None,
-        help="Same as --output cls / --output sequence.",
+        help="Same as --output cls / --output sequence; an error with another --output.",
     ),
     option(
         "--task",
         group="Head",
         type=TaskChoice(list(FINISHED_HEADS)),
-        help="Add a complete head with random weights, which ends in logits, as GluonNLP's export.py does. Do not "
-        "use it before finetune, which adds its own head.",
+        help="Add an untrained head that outputs logits, like GluonNLP's export.py: one per class (classification), "
+        "one (regression), or start and end for each token (qa). Do not use it before finetune, which adds its own "
+        "head.",
     ),
     option(
         "--num-classes",
         group="Head",
         type=click.IntRange(2),
-        help="Number of classes for --task classification; the other tasks have a fixed number of outputs.  [default: "
-        "2]",
+        help="Number of classes; for --task classification only.  [default: 2]",
     ),
     option(
         "--new-head",
         group="Head",
         is_flag=True,
-        help="Let --task replace the trained head of SOURCE by an untrained one.",
+        help="Let --task replace the trained head of SOURCE by an untrained head. An error without --task.",
     ),
     option(
         "--headless",
@@ -121,17 +124,16 @@ Examples:
     option(
         "--guard",
         is_flag=True,
-        help="Clip token ids, token types and valid_length to their valid ranges in the graph. Without this, values "
-        "out of range can make MXNet access memory out of bounds in programs that do not check them.",
+        help=GUARD,
     ),
     option(
         "--inputs",
-        metavar="NAME,...",
+        metavar="[data0,data1,data2|data0,data2]",
         callback=_split_names,
-        help="Inputs of the symbol: data0,data1,data2, or data0,data2 to leave out the token types of a model that has "
-        "one type or none.  [default: data0,data1,data2]",
+        help="Inputs of the symbol: token ids (data0), token types (data1) and valid_length (data2). Leaving out the "
+        "token types is an error if SOURCE has more than one type.  [default: data0,data1,data2]",
     ),
-    literal_special_tokens_option,
+    literal_special_tokens_option("the tokenizer of SOURCE"),
     option(
         "--seed",
         type=click.IntRange(0),
@@ -148,20 +150,23 @@ Examples:
         group="Source",
         metavar="FILE",
         type=FILE,
-        help="Vocabulary of a params: or random: source: vocab.txt, or GluonNLP's vocabulary JSON.",
+        help="Vocabulary: vocab.txt, or GluonNLP's vocabulary JSON. Required for a params: source; without it, a "
+        "random: source splits texts into single characters.",
     ),
     option(
         "--sentencepiece",
         group="Source",
         metavar="FILE",
         type=FILE,
-        help="SentencePiece model of a params: source whose texts GluonNLP's BERTSPTokenizer splits, such as KoBERT.",
+        help="SentencePiece model, in addition to --vocab, for a params: source that uses GluonNLP's BERTSPTokenizer, "
+        "such as KoBERT. Without it, the tokenizer is WordPiece.",
     ),
     option(
         "--num-heads",
         group="Source",
         type=click.IntRange(1),
-        help="Number of attention heads of a params: source.  [default: that of the GluonNLP model of this size]",
+        help="Number of attention heads of a params: source.  [default: 12 for 12 layers of 768 units, 16 for 24 "
+        "layers of 1024 units; otherwise required]",
     ),
     option(
         "--layer-norm-eps",
@@ -173,43 +178,41 @@ Examples:
         "--lower-case/--cased",
         group="Source",
         default=None,
-        help="Whether to lower-case texts; for a params: source only.  [default: --lower-case, "
-        "unless the vocabulary has capital letters]",
+        help="Whether to lower-case texts and strip accents; for a params: source only.  [default: --lower-case, "
+        "unless a token other than [CLS] and the like has a capital letter]",
     ),
     option(
         "--pad-vocab",
         group="Source",
         is_flag=True,
         default=None,
-        help="Accept an hf: or params: source whose vocabulary has fewer tokens than the token embedding has rows. The "
-        "other rows become the tokens [unused row N].",
+        help="Accept an hf: or params: source whose vocabulary has fewer tokens than the token embedding has rows. Row "
+        "N without a token, counted from 0, becomes the token [unused row N]. Without this, such a source is an error.",
     ),
     option(
         "--ignore-weights",
         group="Source",
         metavar="PATTERN",
         multiple=True,
-        help="Leave out the weights of an hf: or params: source whose names match the glob PATTERN, such as 'crf.*'. "
-        "Repeatable.",
+        help="Leave out the weights of an hf: or params: source whose names match the glob PATTERN, such as 'crf.*'. A "
+        "weight of the encoder that matches is an error. Repeatable.",
     ),
     option(
         "--cache",
         group="Source",
         metavar="DIR",
         type=FILE,
-        help="Folder of the downloads of gluonnlp: sources.  [default: ~/.mxnet/models]",
+        help="Folder for the downloads of a gluonnlp: source.  [default: ~/.mxnet/models]",
     ),
 )
-@rtol_option(
-    "Largest allowed difference of an output from the reference encoder's, relative to the largest absolute value of "
-    "that output. Above it, nothing is written."
-)
+@rtol_option(f"{REFERENCE_RTOL} Above it, nothing is written.")
 @option(
     "--verify/--no-verify",
     group="Verification",
     default=True,
     show_default=True,
-    help="Whether to compare the bundle with the reference encoder before it is written.",
+    help="Whether to run the bundle and compare its outputs before it is written. --no-verify needs neither mxnet nor "
+    "onnxruntime, except for a gluonnlp: source.",
 )
 @force_option
 @verification_engine_option
@@ -235,17 +238,20 @@ def command(
     \b
     SOURCE is one of
       gluonnlp:MODEL/DATASET   GluonNLP's zoo: gluonnlp:bert_12_768_12/book_corpus_wiki_en_uncased
-      hf:DIR or hf:ORG/NAME    a Hugging Face BERT; ORG/NAME@REVISION for a revision
+      hf:DIR or hf:ORG/NAME    a Hugging Face model; ORG/NAME@REVISION for a revision
       params:FILE              a GluonNLP .params file, with --vocab
-      random:MODEL             random weights for benchmarks: random:bert_12_768_12
+      random:MODEL             random weights for benchmarks: random:bert_LAYERS_UNITS_HEADS
+
+    A Hugging Face model is a BERT, RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ELECTRA, ERNIE 1.0, ALBERT or MPNet. An
+    option under Source is an error for the kinds of SOURCE that its text does not name.
 
     \b
     What is exported
       no options    the encoder and, from an hf: source, its trained head
-      --output X    the encoder alone, ending in X; not together with --task
-      --headless    the encoder alone, ending in [CLS]; finetune starts from this
+      --output X    the encoder alone, which outputs X; an error with --task
+      --headless    the encoder alone, which outputs the encoding of [CLS]; finetune starts from this
       --task T      the encoder and an untrained head, which reads the pooler (qa: every token);
-                    an error if SOURCE has a trained head for a task
+                    an error if SOURCE has a trained task head; masked LM does not count
       --new-head    with --task, replaces that trained head
 
     Trained heads are those of BertForSequenceClassification (single-label, multi-label or regression),
@@ -256,8 +262,8 @@ def command(
     heads and other weights that it leaves out. It also lists four settings of a sentence-transformers folder that it
     does not export: pooling, normalization, max_seq_length and prompts.
 
-    MXNet, or the library of --engine, runs the bundle with its head before it is written. The outputs are compared with
-    a reference encoder, a BERT in numpy that reads SOURCE itself. On any error nothing is written.
+    Before the bundle is written, the library of --engine runs it with its head, and its outputs are compared with those
+    of a reference implementation in numpy that reads SOURCE itself. On any error nothing is written.
     """
     from bertsym.exporter import export
 

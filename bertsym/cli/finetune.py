@@ -85,18 +85,41 @@ Examples:
     ),
 )
 @training_table_options
+@collected(
+    "run",
+    _Run,
+    option(
+        "--kvstore",
+        group="Distributed training",
+        type=click.Choice(["local", "dist_sync"]),
+        default="local",
+        show_default=True,
+        help="local: train in this process alone. dist_sync: train together with other processes; DMLC_ROLE and other "
+        "environment variables make this process the scheduler, a server or a worker "
+        "(docs/how-to/several-machines.md).",
+    ),
+    option(
+        "--log-json",
+        group="Output",
+        metavar="FILE",
+        type=FILE,
+        help="File to which the progress is written, as one JSON object per line. With --resume, it is appended to. "
+        "Otherwise an existing file is an error, unless --force is given.",
+    ),
+    force_option,
+)
 @options_of(
     _options,
     task_option("classification"),
-    on_error_option(),
+    on_error_option(unknown_label="whose label in --dev does not occur in --train"),
     option(
         "--max-length",
         group="Data",
         type=int,
-        help="Maximum number of tokens of a text or pair; longer ones are truncated.  [default: 128, or the model's "
-        "maximum if that is less]",
+        help="Maximum number of tokens of a text or pair, with [CLS] and [SEP]. Longer texts are truncated, of a pair "
+        "the longer text first.  [default: 128, or the model's maximum if that is less]",
     ),
-    literal_special_tokens_option,
+    literal_special_tokens_option("MODEL"),
     option(
         "--epochs",
         group="Optimisation",
@@ -119,15 +142,16 @@ Examples:
         type=int,
         default=1,
         show_default=True,
-        help="Split each batch of --batch-size rows into this many parts and add up their gradients. Saves memory; "
-        "does not change the batch size.",
+        help="Split each batch of --batch-size rows into this many parts, equal to within one row, and add up their "
+        "gradients. Saves memory; does not change the batch size.",
     ),
     option(
         "--lr",
         "learning_rate",
         group="Optimisation",
         type=float,
-        help="Peak learning rate.  [default: 5e-5; 1e-3 with --freeze-encoder]",
+        help="Peak learning rate, below 1: reached after --warmup, followed by linear decay to 0.  [default: 5e-5; "
+        "1e-3 with --freeze-encoder]",
     ),
     option(
         "--warmup",
@@ -135,7 +159,7 @@ Examples:
         type=float,
         default=0.1,
         show_default=True,
-        help="Fraction of the steps used for linear warm-up of the learning rate.",
+        help="Fraction of all steps, from 0 to 1, used for linear warm-up of the learning rate.",
     ),
     option(
         "--weight-decay",
@@ -157,7 +181,8 @@ Examples:
         "--dropout",
         group="Optimisation",
         type=float,
-        help="Dropout probability before the classifier.  [default: 0.1; if training continues a head, that head's]",
+        help="Dropout probability before the classifier, below 1. The encoder's dropout is that of MODEL.  [default: "
+        "0.1; if training continues a head, that head's]",
     ),
     option(
         "--seed",
@@ -171,8 +196,8 @@ Examples:
         "--patience",
         group="Optimisation",
         type=int,
-        help="Stop after this many epochs without a better accuracy on --dev, or an equal one with a lower loss.  "
-        "[default: all epochs are run]",
+        help="Stop after this many epochs in a row without a better accuracy on --dev, or an equal one with a lower "
+        "loss.  [default: all epochs are run]",
     ),
     option("--new-head", group="Head", is_flag=True, help="Replace any head of MODEL by a new classifier."),
     option(
@@ -185,9 +210,9 @@ Examples:
         "--whole-sequence",
         group="Head",
         is_flag=True,
-        help="Let the classifier read the encodings of all tokens, flattened, as MXNet's Clojure example does. Needs a "
-        "bundle of export --output sequence, or --new-head on a head that reads every token. All texts are padded to "
-        "exactly --max-length.",
+        help="Let the classifier read the encodings of all tokens, flattened, as MXNet's Clojure example does. For a "
+        "bundle of export --output sequence, which needs this option, or with --new-head on a head that reads every "
+        "token. All texts are padded to exactly --max-length, in prediction too.",
     ),
     device_option,
     option(
@@ -224,32 +249,10 @@ Examples:
         "--resume",
         group="Checkpoints",
         is_flag=True,
-        help="Resume from the newest checkpoint in OUT-checkpoints. Needs the same MODEL, tables and options. The "
-        "result is byte-identical to that of an uninterrupted run.",
+        help="Resume from the newest checkpoint in OUT-checkpoints, or start from the beginning if there is none. "
+        "Needs the same MODEL, tables, training options and library versions. On a CPU, the result is byte-identical "
+        "to that of an uninterrupted run. Without this, existing checkpoints are an error; --force deletes them.",
     ),
-)
-@collected(
-    "run",
-    _Run,
-    option(
-        "--kvstore",
-        group="Distributed training",
-        type=click.Choice(["local", "dist_sync"]),
-        default="local",
-        show_default=True,
-        help="local: train in this process alone. dist_sync: train together with other processes; DMLC_ROLE and other "
-        "environment variables make this process the scheduler, a server or a worker "
-        "(docs/how-to/several-machines.md).",
-    ),
-    option(
-        "--log-json",
-        group="Output",
-        metavar="FILE",
-        type=FILE,
-        help="File to which the progress is written, as one JSON object per line. --resume appends to it; an existing "
-        "file is otherwise an error without --force.",
-    ),
-    force_option,
 )
 def command(
     model: str,
@@ -271,16 +274,23 @@ def command(
       none (export --headless or --output)       a new classifier
       trained single-label classifier            this classifier, if its class names are exactly
                                                  the labels of --train; otherwise an error
-      other or untrained (export --task, graft)  an error
+      another head, or an untrained head         an error
+      (export --task, bertsym graft)
       any of these heads, with --new-head        a new classifier in its place
 
     The new classifier reads what the old head read. In place of a head that reads every token, it reads [CLS], or with
-    --whole-sequence all tokens.
+    --whole-sequence all tokens. A MODEL in int8, or from lower --fold, is an error.
 
-    Tables are TSV without quoting (as in GLUE), CSV or JSON Lines. By default, columns are found by their names in the
-    header: text or sentence1, text_pair or sentence2, label and other usual names. For tables without a header give
-    --no-header and column numbers. Both tables must have the same columns, and both a header or neither. It is an error
-    if a first line that is read as a header is clearly a row, or the reverse.
+    Tables are TSV without quoting (as in GLUE), CSV or JSON Lines. For tables without a header give --no-header and
+    column numbers. Both tables must have the same columns, and both a header or neither. If the first line is clearly a
+    row where a header is expected, or the reverse, the command stops with an error.
+
+    \b
+    Usual names of columns, found by default
+      text and second text  text, text_pair; sentence1, sentence2; text_a, text_b; question1, question2;
+                            premise, hypothesis; question, sentence
+      single text           text, sentence, sentence1, text_a, review, question
+      label                 label, labels, class, category, target, gold_label
 
     A checkpoint is written to OUT-checkpoints/checkpoint-STEP after each epoch, and on SIGINT or SIGTERM. Checkpoints
     are deleted when the bundle is written.

@@ -103,8 +103,7 @@ verbose_option = click.Option(
     is_flag=True,
     expose_value=False,
     callback=_announce,
-    help="Print the environment variables that bertsym sets before it imports mxnet, and the traceback of an "
-    "unexpected error.",
+    help="Print the environment variables that bertsym sets for mxnet, and the traceback of an unexpected error.",
 )
 
 

@@ -8,6 +8,7 @@ import click
 
 from bertsym.cli.command import Command, option
 from bertsym.cli.options import (
+    GUARD,
     force_option,
     form_options,
     model_source,
@@ -30,13 +31,12 @@ if TYPE_CHECKING:
     "--fold",
     is_flag=True,
     help="Fuse query, key and value of each layer into one matrix product with one weight. OUT is for inference: it "
-    "can be quantized, but not fine-tuned.",
+    "can be quantized, but not fine-tuned. An error with --form gluonnlp.",
 )
 @option(
     "--guard/--no-guard",
     default=None,
-    help="Clip token ids, token types and valid_length to their valid ranges in the graph. Without this, values out of "
-    "range can make MXNet access memory out of bounds in programs that do not check them.  [default: as in MODEL]",
+    help=f"{GUARD}  [default: as in MODEL]",
 )
 @sandbox_options
 @force_option
@@ -47,9 +47,10 @@ def command(
 ) -> None:
     """Rewrite the encoder of a BERT for another MXNet version or in another form, as a bundle at OUT.
 
-    MODEL is a bundle, or any BERT that GluonNLP 0.6 to 0.10 exported, with any head. The encoder is detected in the
-    graph and replaced. The head and all parameters stay the same; only --fold changes parameters. MODEL and the result
-    are run on random texts and compared before anything is written.
+    MODEL is a float32 bundle, or any BERT that GluonNLP 0.6 to 0.10 exported, with any head. The encoder is detected in
+    the graph and replaced. The head and all parameters stay the same; only --fold changes parameters. MODEL and the
+    result are run on random texts before anything is written; outputs that differ by more than 1e-5 of their largest
+    value are an error.
     """
     from bertsym.surgery.lower import lower
 

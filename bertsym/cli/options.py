@@ -91,8 +91,14 @@ class TaskChoice(click.Choice):  # type: ignore[type-arg, unused-ignore]  # gene
 
 # Writing
 
-force_option = option("--force", group="Output", is_flag=True, help="Overwrite the files that are at OUT.")
+force_option = option(
+    "--force", group="Output", is_flag=True, help="Overwrite existing files at OUT. Without this, they are an error."
+)
 json_option = option("--json", "as_json", group="Output", is_flag=True, help="Print one JSON object.")
+
+
+#: ``--rtol`` where a bundle is compared with the reference encoder
+REFERENCE_RTOL = "Tolerance of the comparison: the largest allowed max |output - reference| / max |reference|."
 
 
 def rtol_option(described: str) -> Decorator[Any]:
@@ -121,8 +127,8 @@ shape_option = option(
     type=_ShapeType(),
     multiple=True,
     callback=_as_dict,
-    help="Shape of an input that the graph does not declare, such as data0=2,16, for shape inference and verification. "
-    "Repeatable.",
+    help="Shape of an input whose shape the graph does not declare, such as data0=2,16, for shape inference and "
+    "verification. If a shape is missing, an error names the input. Repeatable.",
 )
 
 
@@ -148,9 +154,9 @@ def sandbox_options(function: Any) -> Any:
         is_flag=True,
         expose_value=False,
         callback=_trust,
-        help="Run MODEL without the sandbox. By default only the bundle of a BERT whose files match its manifest runs "
-        "in this process; other symbols run in a separate process, limited to 2 GiB and 15 seconds per call, and more "
-        "for large parameters.",
+        help="Run MODEL in this process, without the sandbox. By default, only the bundle of a BERT whose files match "
+        "its manifest runs in this process. Other symbols run in the sandbox: a separate process, limited to 2 GiB of "
+        "memory and 15 seconds per call, and more if the parameters are large.",
     )
     allow = option(
         "--allow-op",
@@ -159,8 +165,8 @@ def sandbox_options(function: Any) -> Any:
         multiple=True,
         expose_value=False,
         callback=_allow,
-        help="Accept the MXNet operator NAME without checks. Without this option, a symbol with an operator that "
-        "bertsym can't check is refused. Repeatable.",
+        help="Accept the MXNet operator NAME without checking its attributes, inputs and outputs. Without this option, "
+        "a symbol with an operator that bertsym can't check is refused, with --trust too. Repeatable.",
     )
     return trust(allow(function))
 
@@ -187,8 +193,8 @@ model_source = collected(
         "--epoch",
         group="Reading MODEL",
         type=click.IntRange(0),
-        help="Number of an MXNet checkpoint: 3 reads MODEL-0003.params.  [default: 0 if that file exists, otherwise "
-        "the last]",
+        help="Epoch of the parameters: 3 reads MODEL-0003.params.  [default: 0 if that file exists, otherwise the "
+        "highest]",
     ),
     shape_option,
 )
@@ -212,20 +218,31 @@ def form_options(function: Any) -> Any:
         "target",
         group="Encoder form",
         type=click.Choice(list(TARGETS)),
-        help="MXNet version that the symbol is for. For 1.6, 1.8 and 1.9, it has the fast GELU operator, which older "
-        "versions lack and 1.7 computes inaccurately. --form gluonnlp is refused for 1.4 and 1.5.  [default: every "
-        "version from 1.4 to 1.9; with --form gluonnlp or fast: 1.6, 1.8 and 1.9]",
+        help="MXNet version that the symbol is for. For 1.6, 1.8 and 1.9, the symbol uses MXNet's fused GELU operator, "
+        "in every form: 1.4 lacks this operator, 1.5 computes wrong gradients with it, and 1.7 inaccurate outputs. "
+        "--form gluonnlp is refused for 1.4 and 1.5.  [default: with --form portable, a symbol for every version from "
+        "1.4 to 1.9, without the fused operator; with gluonnlp or fast, a symbol for 1.6, 1.8 and 1.9]",
     )
     return form(target(function))
 
 
-literal_special_tokens_option = option(
-    "--literal-special-tokens",
-    group="Data",
-    is_flag=True,
-    help="Treat words such as [SEP] or [MASK] in a text as plain text, not as special tokens. OUT records this, and "
-    "every command follows it.  [default: as in the pretrained tokenizer]",
+#: ``--guard``, a flag or a pair of flags
+GUARD = (
+    "Clip the inputs to their valid ranges in the graph, without an error: token ids and token types to the rows of "
+    "their embeddings, valid_length to 1 and the number of tokens. Without this, a program that does not check its "
+    "inputs can make MXNet access memory out of bounds."
 )
+
+
+def literal_special_tokens_option(default: str) -> Decorator[Any]:
+    """``--literal-special-tokens``: whether special tokens in a text are plain text."""
+    return option(
+        "--literal-special-tokens",
+        group="Data",
+        is_flag=True,
+        help="Treat words such as [SEP] or [MASK] in a text as plain text, not as special tokens. OUT records this, "
+        f"and every command follows it.  [default: as in {default}]",
+    )
 
 
 # Running
@@ -249,9 +266,15 @@ def _engine_option(described: str, group: str) -> Decorator[Any]:
     )
 
 
-engine_option = _engine_option("Library that runs the models.", "Running")
+engine_option = _engine_option(
+    "Library that computes the outputs. onnxruntime runs the graph converted to ONNX, "
+    "without support for int8 models and GPUs.",
+    "Running",
+)
 verification_engine_option = _engine_option(
-    "Library that runs the models to compare them; the model that is written does not depend on it.", "Verification"
+    "Library that computes the outputs to compare. onnxruntime runs the graph converted to ONNX. The graph and "
+    "parameters that are written do not depend on it.",
+    "Verification",
 )
 
 
@@ -268,7 +291,7 @@ no_verify_option = option(
     is_flag=True,
     expose_value=False,
     callback=_skip_verification,
-    help="Write OUT without running the models and comparing their outputs; needs neither mxnet nor onnxruntime.",
+    help="Write OUT without running models and comparing their outputs. Needs neither mxnet nor onnxruntime.",
 )
 
 device_option = option(
@@ -284,7 +307,7 @@ inference_batch_size_option = option(
     type=click.IntRange(1),
     default=32,
     show_default=True,
-    help="Maximum number of rows computed together. A CPU takes fewer rows of long texts.",
+    help="Maximum number of rows computed together. On a CPU, batches of long texts are smaller.",
 )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.command("predict", cls=Command)
 @model_argument
 @text_options
-@on_error_option("blank", labelled=False)
+@on_error_option("blank")
 @inference_batch_size_option
 @device_option
 @threads_option
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     type=click.Choice(["tsv", "jsonl"]),
     default="tsv",
     show_default=True,
-    help="Format of the answers: tab-separated with a header, or one JSON object per line.",
+    help="Format of the output. tsv: a header and the columns label and p(CLASS) for each class; jsonl: one JSON "
+    "object per line with label and probabilities.",
 )
 def command(
     model: str,
@@ -53,6 +54,9 @@ def command(
     output_format: str,
 ) -> None:
     """Print the most probable class and the probability of each class, one line per text, in the order of the texts.
+
+    MODEL must be the bundle of a trained single-label classifier: from finetune, or from export of a
+    BertForSequenceClassification or of the same class of another family.
 
     FILE is a table, read with the header and columns of the training unless options say otherwise. Without FILE and
     --text, or with - as FILE, texts come from standard input: one per line, the second text of a pair after a tab.

@@ -17,7 +17,7 @@ from bertsym.cli.options import (
     threads_option,
 )
 from bertsym.cli.output import print_lines
-from bertsym.cli.table_options import labelled_table_options, on_error_option
+from bertsym.cli.table_options import MODEL_LABEL, labelled_table_options, on_error_option
 
 if TYPE_CHECKING:
     from bertsym.quantization.quantize import QuantizeOptions, QuantizeResult
@@ -39,20 +39,20 @@ def _options(**values: Any) -> QuantizeOptions:
     required=True,
     metavar="FILE",
     type=FILE,
-    help="Table of texts like those that will be classified, on which activation ranges are found.",
+    help="Table of texts like those that will be classified, from which activation ranges are computed. It needs "
+    "labels only without --dev.",
 )
 @option(
     "--dev",
     group="Data",
     metavar="FILE",
     type=FILE,
-    help="Labelled table on which MODEL and the int8 model are compared.  [default: the table of --calibrate, which "
-    "then needs labels]",
+    help="Labelled table on which MODEL and the int8 model are compared.  [default: the table of --calibrate]",
 )
 @labelled_table_options
 @options_of(
     _options,
-    on_error_option(),
+    on_error_option(unknown_label=MODEL_LABEL),
     option(
         "--calibration-method",
         "calibration",
@@ -60,8 +60,8 @@ def _options(**values: Any) -> QuantizeOptions:
         type=click.Choice(["naive", "entropy"]),
         default="naive",
         show_default=True,
-        help="Ranges of the activations. naive: their minimum and maximum; entropy: the ranges that keep their "
-        "distribution best.",
+        help="How activation ranges are computed. naive: minimum and maximum; entropy: the thresholds with the least "
+        "KL divergence between the distributions before and after quantization.",
     ),
     option(
         "--granularity",
@@ -70,7 +70,7 @@ def _options(**values: Any) -> QuantizeOptions:
         default="channel-wise",
         show_default=True,
         help="Scales of the weights. channel-wise: one per output of a layer; tensor-wise: one per weight array, which "
-        "is less accurate and gives a smaller file.",
+        "is less accurate, but the file has int8 weights and is smaller.",
     ),
     option(
         "--rows",
@@ -78,8 +78,8 @@ def _options(**values: Any) -> QuantizeOptions:
         type=int,
         default=256,
         show_default=True,
-        help="Size of the random sample of --calibrate rows on which activation ranges are found, always the same "
-        "rows.",
+        help="Maximum number of rows of --calibrate from which ranges are computed: a random sample, which is the same "
+        "in every run.",
     ),
     option(
         "--max-drop",
@@ -87,7 +87,8 @@ def _options(**values: Any) -> QuantizeOptions:
         type=float,
         default=0.01,
         show_default=True,
-        help="Largest allowed drop in accuracy on the --dev table, absolute: 0.01 allows a drop from 0.90 to 0.89.",
+        help="Largest allowed drop in accuracy on the --dev table, absolute, from 0 to 1: 0.01 allows a drop from 0.90 "
+        "to 0.89.",
     ),
 )
 @threads_option
@@ -103,15 +104,15 @@ def command(
 ) -> None:
     """Quantize the classifier MODEL to int8, and write it as a bundle at OUT.
 
-    MODEL must be the bundle of a trained single-label classifier: from finetune, or from export of a
-    BertForSequenceClassification.
+    MODEL must be the float32 bundle of a trained single-label classifier: from finetune, or from export of a
+    BertForSequenceClassification or of the same class of another family.
 
     The accuracy and speed of MODEL and of the int8 model are measured on the --dev table and printed. If the accuracy
-    drops by more than --max-drop, the layers that change the output most stay in float32, no more than needed. If that
-    does not help, the command fails with exit code 1 and writes nothing.
+    drops by more than --max-drop, the layers that change the output most stay in float32, as few as possible. If the
+    drop is still too large, the command fails with exit code 1 and writes nothing.
 
-    The int8 model needs MXNet 1.9 on a CPU. It is faster than float32 on CPUs with AVX-512 VNNI; compare the printed
-    speeds on others.
+    The int8 model needs MXNet 1.9 on a CPU. It is faster than float32 on CPUs with AVX-512 VNNI; on other CPUs, compare
+    the printed speeds.
     """
     from bertsym.quantization.quantize import quantize
     from bertsym.training.progress import TextProgress

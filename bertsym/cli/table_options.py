@@ -28,15 +28,20 @@ def _table_format(
 
 
 def _column_options(default: str, label_use: str = "") -> tuple[Decorator[Any], ...]:
-    described = {"text": "the text", "pair": "the second text of a pair", "label": f"the label{label_use}"}
+    described = {
+        "text": ("the text", ""),
+        "pair": ("the second text of a pair", "; none if --text-column is given"),
+        "label": ("the label", ""),
+    }
     return tuple(
         option(
             f"--{part}-column",
             group="Data",
             metavar="COLUMN",
-            help=f"Column of {text}: its name in the header, or its number, counted from 1.  [default: {default}]",
+            help=f"Column of {text}: its name in the header, or its number, counted from 1."
+            f"{label_use if part == 'label' else ''}  [default: {default}{exception}]",
         )
-        for part, text in described.items()
+        for part, (text, exception) in described.items()
     )
 
 
@@ -45,7 +50,7 @@ def _header_option(default: str) -> Decorator[Any]:
         "--header/--no-header",
         group="Data",
         default=None,
-        help=f"Whether the first line of a table is a header. Tables without one need column numbers.  "
+        help="Whether the first line of a TSV or CSV table is a header. Tables without one need column numbers.  "
         f"[default: {default}]",
     )
 
@@ -56,9 +61,10 @@ _FORMAT = option(
     "kind",
     group="Data",
     type=click.Choice(["tsv", "csv", "jsonl"]),
-    help="Format of the tables.  [default: by the suffix of the file]",
+    help="Table format; TSV is read without quoting.  [default: by the suffix of the file: .tsv or .txt; .csv; "
+    ".jsonl, .ndjson or .json]",
 )
-_TRAINED_COLUMN = "as in the table that MODEL was trained on"
+_TRAINED_COLUMN = "as in the table that MODEL was trained on, otherwise a usual name, as listed by finetune --help"
 
 
 def _drop_label_option(addition: str) -> Decorator[Any]:
@@ -77,7 +83,7 @@ table_options = collected(
     _table_format,
     _FORMAT,
     _TRAINED_HEADER,
-    *_column_options(_TRAINED_COLUMN, ", which is not needed and only shows whether the first line is a header"),
+    *_column_options(_TRAINED_COLUMN, " Used only to check whether the first line is a header."),
 )
 labelled_table_options = collected(
     "table_format",
@@ -92,7 +98,7 @@ training_table_options = collected(
     _table_format,
     _FORMAT,
     _header_option("--header"),
-    *_column_options("found by its usual names"),
+    *_column_options("that of --task, otherwise a usual name"),
     _drop_label_option("OUT records VALUE, and evaluate and quantize leave out these rows too."),
 )
 
@@ -107,15 +113,19 @@ def task_option(default: str | None = None) -> Decorator[Any]:
         group="Data",
         type=TaskChoice(list(TASKS)),
         default=default,
-        help=f"Kind of task, or a known data set, which presets the columns and the class of F1. {known}.  "
+        help="Kind of task, or a known data set, which presets the columns and the positive class of the F1 score. "
+        f"{known}.  "
         f"[default: {default or 'the task that MODEL was trained on'}]",
     )
 
 
-def on_error_option(*choices: str, labelled: bool = True) -> Decorator[Any]:
-    """``--on-error fail|skip``, and further choices."""
-    bad = "can't be read or whose label is unknown" if labelled else "can't be read"
-    blank = "; blank: report it and print a line without an answer" if "blank" in choices else ""
+MODEL_LABEL = "whose label is not a class of MODEL"
+
+
+def on_error_option(*choices: str, unknown_label: str | None = None) -> Decorator[Any]:
+    """``--on-error fail|skip``, and further choices; `unknown_label` describes a label that makes a row a bad one."""
+    bad = f"can't be read, or {unknown_label}" if unknown_label else "can't be read"
+    blank = "; blank: report it and print empty cells, or null in JSON, in its place" if "blank" in choices else ""
     return option(
         "--on-error",
         group="Data",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.command("tokenize", cls=Command)
 @model_argument
 @text_options
-@on_error_option("blank", labelled=False)
+@on_error_option("blank")
 def command(model: str, texts: Texts, table_format: TableFormat, on_error: str) -> None:
     """Print the model inputs of each text, as one JSON object per line, in the order of the texts.
 

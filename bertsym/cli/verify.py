@@ -6,6 +6,7 @@ import click
 
 from bertsym.cli.command import Command
 from bertsym.cli.options import (
+    REFERENCE_RTOL,
     engine_option,
     model_argument,
     rtol_option,
@@ -16,10 +17,7 @@ from bertsym.cli.output import print_lines
 @click.command("verify", cls=Command)
 @model_argument
 @engine_option
-@rtol_option(
-    "Largest allowed difference of an output from the reference encoder's, relative to the largest absolute value of "
-    "that output."
-)
+@rtol_option(REFERENCE_RTOL)
 def command(model: str, rtol: float) -> None:
     """Check the SHA-256 digests of the bundle MODEL, and compare its outputs with a reference encoder.
 

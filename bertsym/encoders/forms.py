@@ -8,7 +8,8 @@ from bertsym.errors import UsageError
 
 #: form -> purpose
 FORMS = {
-    "portable": "operators of MXNet 1.4 only, which every later version and every language binding loads",
+    "portable": "without a target version, operators of MXNet 1.4 only, which every later version and every language "
+    "binding loads",
     "gluonnlp": "the graph that GluonNLP 0.10 itself exports, with interleaved attention; needs MXNet 1.6 or later",
     "fast": "faster at inference on a CPU; if only [CLS] is used, the last layer is computed for that position alone "
     "(same result)",
