@@ -250,8 +250,9 @@ Examples:
         group="Checkpoints",
         is_flag=True,
         help="Resume from the newest checkpoint in OUT-checkpoints, or start from the beginning if there is none. "
-        "Needs the same MODEL, tables, training options and library versions. On a CPU, the result is byte-identical "
-        "to that of an uninterrupted run. Without this, existing checkpoints are an error; --force deletes them.",
+        "Needs the same MODEL, tables, training options and library versions. In one process on a CPU, the result is "
+        "byte-identical to that of an uninterrupted run. Without this, existing checkpoints are an error; --force "
+        "deletes them.",
     ),
 )
 def command(
