@@ -159,7 +159,7 @@ Examples:
         metavar="FILE",
         type=FILE,
         help="SentencePiece model, in addition to --vocab, for a params: source that uses GluonNLP's BERTSPTokenizer, "
-        "such as KoBERT. Without it, the tokenizer is WordPiece.",
+        "such as KoBERT. Without it, the texts of such a model can't be tokenised.",
     ),
     option(
         "--num-heads",
