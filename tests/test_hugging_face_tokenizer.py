@@ -348,7 +348,7 @@ def test_options_report_whether_they_define_the_whole_pipeline(tmp_path: Path, f
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "no vocab.txt and no tokenizer.json"),
+        ({}, "no tokenizer: no tokenizer.json, vocab.txt"),
         ({"tokenizer.json": {"model": {}}}, 'tokenizer.json: model: the key "vocab" is missing'),
         ({"tokenizer.json": {"model": {"vocab": {"[UNK]": 0}}}}, 'tokenizer.json: model: the key "type" is missing'),
         ({"tokenizer.json": document(type="BPE")}, 'tokenizer.json: model.type: "BPE" is not one of "WordPiece"'),

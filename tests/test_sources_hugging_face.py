@@ -624,7 +624,7 @@ def test_a_vocabulary_without_a_special_token_is_refused(cli: Cli, tmp_path: Pat
 def test_a_folder_without_a_vocabulary_is_refused(cli: Cli, tmp_path: Path) -> None:
     folder = write_hugging_face(tmp_path / "hf")
     (folder / "vocab.txt").unlink()
-    assert_refused(cli, folder, "", "no vocab.txt and no tokenizer.json")
+    assert_refused(cli, folder, "", "no tokenizer: no tokenizer.json, vocab.txt")
 
 
 @pytest.mark.parametrize("token", ["unk_token", "sep_token", "pad_token", "cls_token"])
