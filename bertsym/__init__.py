@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bertsym.inference.predict import Classifier, Prediction
     from bertsym.inspection.report import InspectResult, inspect
     from bertsym.model import Model, ModelSource, open_model
-    from bertsym.onnx_export.exporter import OnnxExportResult, export_onnx
+    from bertsym.onnx_export.onnx_exporter import OnnxExportResult, export_onnx
     from bertsym.quantization.quantize import QuantizeOptions, QuantizeResult, quantize
     from bertsym.signature import Signature
     from bertsym.sources import Pretrained, SourceOptions, load_source
@@ -44,16 +44,16 @@ if TYPE_CHECKING:
     from bertsym.surgery.extract import extract
     from bertsym.surgery.graft import NewHead, graft_head, remove_head
     from bertsym.surgery.lower import lower
-    from bertsym.surgery.writing import SurgeryResult
+    from bertsym.surgery.result_writing import SurgeryResult
     from bertsym.symbol.graph import SymbolGraph
     from bertsym.symbol.node import Node, Output
     from bertsym.symbol.params import ParamsFile
     from bertsym.symbol.validation import allowing
     from bertsym.text.tables import TableFormat
     from bertsym.text.tasks import Columns
-    from bertsym.training.distributed import finetune_distributed
+    from bertsym.training.distributed_finetune import finetune_distributed
     from bertsym.training.finetune import FinetuneResult, finetune
-    from bertsym.training.options import CheckpointOptions, FinetuneOptions
+    from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
     from bertsym.verifier import verify
 
 install_repairs()
@@ -91,8 +91,8 @@ _HOME = {
     "Model": "model",
     "ModelSource": "model",
     "open_model": "model",
-    "OnnxExportResult": "onnx_export.exporter",
-    "export_onnx": "onnx_export.exporter",
+    "OnnxExportResult": "onnx_export.onnx_exporter",
+    "export_onnx": "onnx_export.onnx_exporter",
     "QuantizeResult": "quantization.quantize",
     "QuantizeOptions": "quantization.quantize",
     "quantize": "quantization.quantize",
@@ -112,7 +112,7 @@ _HOME = {
     "graft_head": "surgery.graft",
     "remove_head": "surgery.graft",
     "lower": "surgery.lower",
-    "SurgeryResult": "surgery.writing",
+    "SurgeryResult": "surgery.result_writing",
     "SymbolGraph": "symbol.graph",
     "Node": "symbol.node",
     "Output": "symbol.node",
@@ -122,12 +122,12 @@ _HOME = {
     "Columns": "text.tasks",
     "FinetuneResult": "training.finetune",
     "finetune": "training.finetune",
-    "finetune_distributed": "training.distributed",
+    "finetune_distributed": "training.distributed_finetune",
     "trusting": "execution.sandbox",
-    "CheckpointOptions": "training.options",
+    "CheckpointOptions": "training.finetune_options",
     "using_engine": "execution.engines",
     "without_verification": "execution.engines",
-    "FinetuneOptions": "training.options",
+    "FinetuneOptions": "training.finetune_options",
     "verify": "verifier",
 }
 

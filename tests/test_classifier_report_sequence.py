@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from classifier_cases import ALL_NETS, CONFIG, LENGTH, NETS, UNITS, Net, ask, check, classified
 
-from bertsym.analysis.formatting import classifier_sentence
+from bertsym.analysis.sentences import classifier_sentence
 from bertsym.mxnet_runtime import mx
 
 Head = Callable[[Net], Any]

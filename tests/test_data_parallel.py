@@ -27,7 +27,7 @@ from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
 from bertsym.training import encodings, shard_executor
 from bertsym.training.data_parallel import DataParallelExecutor
-from bertsym.training.options import FinetuneOptions
+from bertsym.training.finetune_options import FinetuneOptions
 
 Array = NDArray[Any]
 WITHOUT_DROPOUT = BertConfig(**{**vars(BERT), "dropout": 0.0, "attention_dropout": 0.0})

@@ -141,7 +141,7 @@ ALLOWED: dict[str, set[str]] = {
     "onnx_export": {"errors", "symbol", "onnx_export"},
     "onnx_export.graph_conversion": {"errors", "signature", "symbol", "onnx_export"},
     "onnx_export.metadata": {"bundle", "model"},
-    "onnx_export.exporter": {
+    "onnx_export.onnx_exporter": {
         "errors",
         "atomic_writing",
         "mxnet_runtime",
@@ -157,7 +157,7 @@ ALLOWED: dict[str, set[str]] = {
         "onnx_export",
     },
     "drawing": {"errors", "symbol", "drawing"},
-    "drawing.draw": {"errors", "atomic_writing", "symbol", "analysis.formatting", "model", "execution", "drawing"},
+    "drawing.draw": {"errors", "atomic_writing", "symbol", "analysis.sentences", "model", "execution", "drawing"},
     "reference": {"errors", "reference"},
     "sources": {
         "errors",
@@ -210,7 +210,7 @@ ALLOWED: dict[str, set[str]] = {
         "inference.classifier",
     },
     "inference.classifier": {"errors", "signature", "text", "bundle", "symbol", "analysis"},
-    "training.options": {"errors", "text"},
+    "training.finetune_options": {"errors", "text"},
     "inference": {
         "errors",
         "execution.engines",
@@ -382,7 +382,7 @@ def test_imports_run_downwards_only() -> None:
         ("encoders.symbol_heads", "bundle"),
         ("bundle", "mxnet_runtime"),
         ("bundle", "encoders.outputs"),
-        ("bundle", "training.options"),
+        ("bundle", "training.finetune_options"),
         ("sources.hugging_face", "mxnet_runtime"),
         ("onnx_export.graph_conversion", "execution.values"),
         ("verifier", "exporter"),

@@ -38,7 +38,7 @@ from bertsym.encoders.config import BertConfig
 from bertsym.encoders.inputs import INPUT_NAMES, INPUTS, input_shapes
 from bertsym.encoders.symbol_heads import head_parameters
 from bertsym.mxnet_runtime import mx
-from bertsym.onnx_export import exporter
+from bertsym.onnx_export import onnx_exporter
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import ParamsFile, write_params
 
@@ -346,7 +346,7 @@ def test_large_parameters_are_written_to_a_separate_file(
     bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, data = tmp_path / "large.onnx", tmp_path / "large.onnx.data"
-    monkeypatch.setattr(exporter, "_LARGEST", 1000)
+    monkeypatch.setattr(onnx_exporter, "_LARGEST", 1000)
     assert export_onnx(bundles["cls"], path).files == [path, data]
     assert data.stat().st_size > path.stat().st_size
     assert data.stat().st_mode == path.stat().st_mode

@@ -9,9 +9,9 @@ import pytest
 
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
+from bertsym.training.finetune_options import FinetuneOptions
 from bertsym.training.flat_buffers import FlatArrays, split_into_blocks
 from bertsym.training.optimizer import AdamW, global_norm, warmup_linear
-from bertsym.training.options import FinetuneOptions
 
 
 def test_learning_rate_rises_to_the_peak_and_falls_towards_zero() -> None:

@@ -24,7 +24,7 @@ from tokenizer_training import CORPUS, trained
 from bertsym import Bundle, ModelError
 from bertsym.mxnet_runtime import nlp
 from bertsym.sources.hugging_face_tokenizer import FoundTokenizer, read_tokenizer
-from bertsym.sources.slow_tokenizers.gluonnlp import convert_gluonnlp
+from bertsym.sources.slow_tokenizers.bertsp_tokenizer import convert_gluonnlp
 from bertsym.sources.slow_tokenizers.sentencepiece_model import read_sentencepiece
 from bertsym.text.tokenizer import Tokenizer
 from bertsym.text.vocabulary import Vocabulary

@@ -9,7 +9,7 @@ from typing import Any
 from bertsym.acceleration.graphs import rewrite_encoder, to_symbol
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.analysis.encoder_extraction import extract_spec
-from bertsym.encoders.graph.inference import inference_parameters
+from bertsym.encoders.graph.inference_form import inference_parameters
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
 from bertsym.passes import apply_to_copy

@@ -44,7 +44,7 @@ def command(model: str, other: str, how: dict[str, Any], show_all: bool, as_json
     first encoder layer whose outputs differ is named.
     """
     from bertsym.surgery.diff import diff
-    from bertsym.surgery.formatting import diff_lines
+    from bertsym.surgery.diff_formatting import diff_lines
 
     found = diff(model, other, **how)
     for text in found.notes:

@@ -124,8 +124,8 @@ def command(model: ModelSource, out: str | None, edits: Edits, dry_run: bool, fo
     """
     if out is None and not dry_run:
         raise click.UsageError("Missing argument 'OUT'. Only --dry-run works without it.")
+    from bertsym.surgery.diff_formatting import first_lines
     from bertsym.surgery.edit import edit
-    from bertsym.surgery.formatting import first_lines
 
     edited = edit(model, None if dry_run else out, edits, force=force)
     print_lines(first_lines(edited.changes, None if dry_run else SHOWN))

@@ -28,7 +28,7 @@ from bertsym.cli.table_options import on_error_option, task_option, training_tab
 if TYPE_CHECKING:
     from bertsym.text.tables import TableFormat
     from bertsym.training.finetune import FinetuneResult
-    from bertsym.training.options import CheckpointOptions, FinetuneOptions
+    from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
     from bertsym.training.progress import ProgressGroup
 
 
@@ -50,13 +50,13 @@ class _Run:
 
 
 def _options(**values: Any) -> FinetuneOptions:
-    from bertsym.training.options import FinetuneOptions
+    from bertsym.training.finetune_options import FinetuneOptions
 
     return FinetuneOptions(**values)
 
 
 def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bool) -> CheckpointOptions:
-    from bertsym.training.options import CheckpointOptions
+    from bertsym.training.finetune_options import CheckpointOptions
 
     return CheckpointOptions(checkpoint_steps, keep_checkpoints, resume)
 
@@ -296,7 +296,7 @@ def command(
     A checkpoint is written to OUT-checkpoints/checkpoint-STEP after each epoch, and on SIGINT or SIGTERM. Checkpoints
     are deleted when the bundle is written.
     """
-    from bertsym.training.distributed import finetune_distributed
+    from bertsym.training.distributed_finetune import finetune_distributed
     from bertsym.training.finetune import finetune
 
     progress = _progress(model, out, tables, run, append=checkpoints.resume)

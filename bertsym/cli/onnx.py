@@ -39,7 +39,7 @@ def command(model: ModelSource, out: str, force: bool) -> None:
     random inputs of two sizes, with padding, before it is written. Needs
     onnx and onnxruntime: pip install "bertsym[onnx]".
     """
-    from bertsym.onnx_export.exporter import export_onnx
+    from bertsym.onnx_export.onnx_exporter import export_onnx
 
     done = export_onnx(model, out, force=force)
     for text in done.notes:

@@ -12,7 +12,7 @@ import click
 from bertsym.terminal import escaped
 
 if TYPE_CHECKING:
-    from bertsym.surgery.writing import SurgeryResult
+    from bertsym.surgery.result_writing import SurgeryResult
 
 SHOWN = 20  #: lines of a kind, where more is rarely read
 

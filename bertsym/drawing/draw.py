@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from bertsym.analysis.formatting import classifier_sentence
+from bertsym.analysis.sentences import classifier_sentence
 from bertsym.atomic_writing import write_atomically
 from bertsym.drawing.formats import SUFFIXES, draw_picture, expanded_keys
 from bertsym.drawing.netron import netron_text

@@ -15,7 +15,7 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.families import NameTable
 from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
 from bertsym.sources.pretrained import Pretrained, TaskHead
-from bertsym.sources.slow_tokenizers.gluonnlp import SENTENCEPIECE, convert_gluonnlp, looks_like_sentencepiece
+from bertsym.sources.slow_tokenizers.bertsp_tokenizer import SENTENCEPIECE, convert_gluonnlp, looks_like_sentencepiece
 from bertsym.sources.weight_names import GLUONNLP_EXPORT, GLUONNLP_STRUCTURED
 from bertsym.symbol.params import ParamsFile
 from bertsym.text.tokenizer import TokenizerOptions

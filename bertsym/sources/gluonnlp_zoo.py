@@ -13,7 +13,7 @@ from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError, UsageError
 from bertsym.sources.mapping import map_weights, resolve_names
 from bertsym.sources.pretrained import Pretrained
-from bertsym.sources.slow_tokenizers.gluonnlp import VocabularyTokenizer, convert_gluonnlp
+from bertsym.sources.slow_tokenizers.bertsp_tokenizer import VocabularyTokenizer, convert_gluonnlp
 from bertsym.sources.weight_names import GLUONNLP_STRUCTURED
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary

@@ -16,7 +16,7 @@ from bertsym.json_reader import read_json
 from bertsym.sources.hugging_face_tokenizer import TOKENIZER_FILES
 from bertsym.sources.pytorch_files import PyTorchFiles, has_torch, missing_torch
 from bertsym.sources.safetensors_file import MAX_HEADER, SafetensorsFiles
-from bertsym.sources.slow_tokenizers.families import SLOW_FILES
+from bertsym.sources.slow_tokenizers.class_rules import SLOW_FILES
 from bertsym.symbol.params import Array
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"

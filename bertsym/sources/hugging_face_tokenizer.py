@@ -15,7 +15,7 @@ from typing import Any
 from bertsym.errors import DataError, ModelError
 from bertsym.json_reader import JsonValue, read_json
 from bertsym.sources.added_tokens import LISTS, AddedTokens, SpecialToken, numbered_tokens, special_tokens
-from bertsym.sources.slow_tokenizers.families import SLOW_FILES, add_class_steps, convert_slow
+from bertsym.sources.slow_tokenizers.class_rules import SLOW_FILES, add_class_steps, convert_slow
 from bertsym.sources.tokenizer_classes import CLASS_OF_MODEL, CLASSES, bert_options, find_differences
 from bertsym.text.pipeline import Pipeline
 from bertsym.text.tokenizer import TokenizerOptions

@@ -17,7 +17,7 @@ from bertsym.execution import listed_outputs
 from bertsym.model import Model, ModelSource, require_params, suggest_export
 from bertsym.signature import Signature
 from bertsym.surgery.output_comparison import Difference, check_equal, compare
-from bertsym.surgery.writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
+from bertsym.surgery.result_writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node

@@ -11,7 +11,7 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.execution import known_shapes
 from bertsym.model import Model, ModelSource, require_params
 from bertsym.surgery.output_comparison import Difference, NotComparableError, check_equal, compare
-from bertsym.surgery.writing import Changed, SurgeryResult, changed_model, write
+from bertsym.surgery.result_writing import Changed, SurgeryResult, changed_model, write
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output, free_name
 from bertsym.symbol.validation import check_symbol

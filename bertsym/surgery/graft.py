@@ -19,7 +19,7 @@ from bertsym.execution import Shape, known_shapes
 from bertsym.model import Model, ModelSource, require_params
 from bertsym.signature import Signature, Tensor
 from bertsym.surgery.output_comparison import Difference, check_equal, compare
-from bertsym.surgery.writing import (
+from bertsym.surgery.result_writing import (
     Changed,
     SurgeryResult,
     changed_model,

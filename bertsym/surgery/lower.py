@@ -21,7 +21,7 @@ from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.passes.release_adaptation import adapt_to_release
 from bertsym.surgery.diff import run_both
 from bertsym.surgery.output_comparison import DEFAULT_RTOL, Difference
-from bertsym.surgery.writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
+from bertsym.surgery.result_writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
 from bertsym.symbol.graph import SymbolGraph
 
 _LENGTHS = (16, 7)

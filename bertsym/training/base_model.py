@@ -13,7 +13,7 @@ from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
 from bertsym.text.labels import abbreviate_labels
-from bertsym.training.options import DROPOUT_PROBABILITY, FinetuneOptions
+from bertsym.training.finetune_options import DROPOUT_PROBABILITY, FinetuneOptions
 
 _HEAD_PARAMETERS = (f"{FULLY_CONNECTED}_weight", f"{FULLY_CONNECTED}_bias")
 

@@ -14,7 +14,7 @@ from bertsym.text.reading import Rows, read_encoded_rows, warn_of_absent_labels
 from bertsym.text.tables import Layout, Table, TableFormat
 from bertsym.text.tasks import TASKS
 from bertsym.text.tokenizer import Tokenizer
-from bertsym.training.options import FinetuneOptions
+from bertsym.training.finetune_options import FinetuneOptions
 from bertsym.training.progress import Progress
 
 _MAX_UNKNOWN_FRACTION = 0.2

@@ -16,9 +16,9 @@ from bertsym.forking import renew_after_fork
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.training.checkpoints import check_float32
+from bertsym.training.finetune_options import FinetuneOptions
 from bertsym.training.flat_buffers import FlatArrays, split_into_blocks
 from bertsym.training.optimizer import AdamW
-from bertsym.training.options import FinetuneOptions
 from bertsym.training.shard_executor import ShardExecutor
 
 

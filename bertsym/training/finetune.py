@@ -19,7 +19,7 @@ from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.training.base_model import open_base
 from bertsym.training.checkpoints import Checkpoint, Checkpoints, checkpoint_folder, library_versions
 from bertsym.training.data import FinetuneData, read_data
-from bertsym.training.options import CheckpointOptions, FinetuneOptions
+from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
 from bertsym.training.progress import EpochReport, Progress, SilentProgress
 from bertsym.training.trainable_models import FrozenEncoderModel, FullModel, GraftedClassifier, Params, TrainableModel
 from bertsym.training.trainer import CPU_SHARDS, Trainer

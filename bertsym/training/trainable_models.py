@@ -20,7 +20,7 @@ from bertsym.training.base_model import Base
 from bertsym.training.batch_source import ENCODED, BatchSource, EncodedSource, TokenSource
 from bertsym.training.data import FinetuneData
 from bertsym.training.encodings import encode
-from bertsym.training.options import FinetuneOptions
+from bertsym.training.finetune_options import FinetuneOptions
 
 Params = Mapping[str, Array]
 EncodingsCache = Callable[[str, tuple[int, ...], Callable[[], Array]], Array]

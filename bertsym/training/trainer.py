@@ -28,8 +28,8 @@ from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import training_batches
 from bertsym.training.batch_source import BatchSource
 from bertsym.training.data_parallel import DataParallelExecutor
+from bertsym.training.finetune_options import FinetuneOptions
 from bertsym.training.optimizer import warmup_linear
-from bertsym.training.options import FinetuneOptions
 
 CPU_SHARDS = 2  #: independent of the number of processors, because the dropout masks depend on it
 

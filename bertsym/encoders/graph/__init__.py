@@ -15,7 +15,7 @@ from bertsym.encoders.graph.gluonnlp import GluonNLPEncoder
 from bertsym.encoders.graph.interleaved import InterleavedEncoder
 from bertsym.encoders.graph.pointwise_conv import PixelsEncoder
 from bertsym.encoders.graph.portable import PortableEncoder
-from bertsym.encoders.graph.training import TrainingEncoder
+from bertsym.encoders.graph.training_form import TrainingEncoder
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.recorder import sym

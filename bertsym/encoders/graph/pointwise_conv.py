@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bertsym.encoders.graph.inference import InferenceEncoder
+from bertsym.encoders.graph.inference_form import InferenceEncoder
 from bertsym.symbol.recorder import sym
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from bertsym.distributed.cluster import Cluster
 from bertsym.distributed.exchange import join, serve
 from bertsym.training.finetune import FinetuneRequest, FinetuneResult, train_and_write, train_without_writing
-from bertsym.training.options import CheckpointOptions, FinetuneOptions
+from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
 from bertsym.training.progress import Progress, SilentProgress
 
 
