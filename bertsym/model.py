@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bertsym.analysis.classifier_report import ClassifierReport, report_classifiers
-from bertsym.analysis.encoder_detection import DetectedEncoder, declared_shapes, require_encoder
+from bertsym.analysis.detected_encoder import DetectedEncoder
+from bertsym.analysis.encoder_detection import declared_shapes, require_encoder
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, rename_axes
 from bertsym.analysis.token_flow import Traces, trace_tokens
 from bertsym.bundle import (

@@ -12,7 +12,8 @@ import numpy as np
 
 from bertsym import BertConfig
 from bertsym.analysis.classifier_report import ClassifierReport, report_classifiers
-from bertsym.analysis.encoder_detection import DetectedEncoder, detect_encoder
+from bertsym.analysis.detected_encoder import DetectedEncoder
+from bertsym.analysis.encoder_detection import detect_encoder
 from bertsym.analysis.sentences import classifier_sentence, step_text
 from bertsym.analysis.token_flow import trace_tokens
 from bertsym.encoders.graph import encoder_graph

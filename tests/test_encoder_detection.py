@@ -12,7 +12,8 @@ import pytest
 from classifier_cases import NETS, SYMBOLS, UNITS, ask, classified
 
 from bertsym import BertConfig, output_symbol
-from bertsym.analysis.encoder_detection import DetectedEncoder, DetectedForm, detect_encoder
+from bertsym.analysis.detected_encoder import DetectedEncoder, DetectedForm
+from bertsym.analysis.encoder_detection import detect_encoder
 from bertsym.analysis.token_flow import trace_tokens
 from bertsym.execution.values import tensor_values
 from bertsym.mxnet_runtime import mx

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bertsym.analysis.encoder_detection import DetectedEncoder, require_encoder
+from bertsym.analysis.detected_encoder import DetectedEncoder
+from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.analysis.encoder_extraction import extract_spec
 from bertsym.encoders.forms import Form
 from bertsym.encoders.spec import EncoderSpec

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
-from bertsym.analysis.encoder_detection import DetectedEncoder
+from bertsym.analysis.detected_encoder import DetectedEncoder
 from bertsym.analysis.symbolic_shapes import LENGTH, Axes
 from bertsym.analysis.token_flow import Traces, value_descendants
 from bertsym.analysis.token_flow_rules import trace_dense_input

@@ -10,15 +10,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from bertsym.analysis.encoder_detection import (
-    ADDITIONS,
-    INTERLEAVED,
-    PASSING,
-    DetectedEncoder,
-    Layer,
-    selects_first_token,
-    skip_passthrough,
-)
+from bertsym.analysis.detected_encoder import DetectedEncoder, Layer
+from bertsym.analysis.encoder_detection import ADDITIONS, INTERLEAVED, PASSING, selects_first_token, skip_passthrough
 from bertsym.analysis.token_flow import value_ancestors, value_descendants
 from bertsym.encoders.config import ACTIVATIONS, BertConfig
 from bertsym.encoders.parameters import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bertsym.analysis.classifier_report import ClassifierReport, InputKind, significant_steps
-from bertsym.analysis.encoder_detection import DetectedEncoder, DetectedForm
+from bertsym.analysis.detected_encoder import DetectedEncoder, DetectedForm
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes
 from bertsym.analysis.trace import SCALE, Step, StepKind, TokenSelection, Trace
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Any
 
-from bertsym.analysis.encoder_detection import ADDITIONS, INTERLEAVED, DetectedEncoder
+from bertsym.analysis.detected_encoder import DetectedEncoder
+from bertsym.analysis.encoder_detection import ADDITIONS, INTERLEAVED
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, Axis
 from bertsym.analysis.token_flow_rules import RULES, FlowContext, trace_combination
 from bertsym.analysis.trace import TokenSelection, Trace

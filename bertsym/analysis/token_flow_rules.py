@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertsym.analysis.constants import find_constant, is_count, is_mask, is_valid_length, shape_of
-from bertsym.analysis.encoder_detection import DetectedEncoder
+from bertsym.analysis.detected_encoder import DetectedEncoder
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, UNKNOWN, Axes, Axis, factors, reshape
 from bertsym.analysis.trace import (
     COMBINE,

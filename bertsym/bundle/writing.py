@@ -11,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bertsym.analysis.encoder_detection import DetectedEncoder, require_encoder
+from bertsym.analysis.detected_encoder import DetectedEncoder
+from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.atomic_writing import work_folder, write_file, write_text
 from bertsym.bundle.contents import FORMAT_VERSION
 from bertsym.bundle.files import (

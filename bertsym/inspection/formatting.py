@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from bertsym.analysis.classifier_report import ClassifierReport, InputKind
-from bertsym.analysis.encoder_detection import DetectedEncoder
+from bertsym.analysis.detected_encoder import DetectedEncoder
 from bertsym.analysis.sentences import axes_text, form_text
 from bertsym.analysis.symbolic_shapes import Axes
 from bertsym.inspection.report import InspectResult, NodeFact, PartKind

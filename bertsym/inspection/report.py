@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from bertsym.analysis.classifier_report import ClassifierReport, InputKind
-from bertsym.analysis.encoder_detection import DetectedEncoder
+from bertsym.analysis.detected_encoder import DetectedEncoder
 from bertsym.analysis.known_defects import Defect, known_defects
 from bertsym.analysis.sentences import classifier_sentence, form_text, step_text
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes

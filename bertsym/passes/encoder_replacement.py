@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bertsym.analysis.encoder_detection import DetectedEncoder, require_encoder, selects_first_token
+from bertsym.analysis.detected_encoder import DetectedEncoder
+from bertsym.analysis.encoder_detection import require_encoder, selects_first_token
 from bertsym.analysis.token_flow import is_time_major, swaps_batch_and_length
 from bertsym.encoders.forms import Form
 from bertsym.encoders.graph import encoder_graph

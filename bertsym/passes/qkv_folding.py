@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertsym.analysis.encoder_detection import DetectedEncoder, Layer, require_encoder
+from bertsym.analysis.detected_encoder import DetectedEncoder, Layer
+from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.encoders.folding import FOLDED_NAME
 from bertsym.errors import ModelError
 from bertsym.symbol.graph import SymbolGraph

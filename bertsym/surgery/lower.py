@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bertsym.analysis.encoder_detection import DetectedEncoder, require_encoder
+from bertsym.analysis.detected_encoder import DetectedEncoder
+from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.analysis.encoder_extraction import extract_spec
 from bertsym.bundle import Bundle
 from bertsym.encoders.forms import TARGETS, choose_form
