@@ -110,7 +110,8 @@ class DetectedEncoder:
             return ROBERTA.name
         if not self.token_type_vocab_size:
             return DISTILBERT.name
-        return ERNIE.name if any(_is_relu(node) for node in self.layers[0].nodes) else BERT.name
+        has_relu = any(node.attrs.get("act_type") == "relu" for node in self.layers[0].nodes if node.op == "Activation")
+        return ERNIE.name if has_relu else BERT.name
 
     @property
     def relative_buckets(self) -> int:
@@ -136,10 +137,6 @@ class DetectedEncoder:
         longest = f"max length {'?' if self.max_length is None else self.max_length}"
         sizes = f"{number(self.units, 'units')}, {number(self.num_heads, 'heads')}, {words}, {longest}"
         return f"{FAMILIES[self.family].title} of {layers}, {sizes}"
-
-
-def _is_relu(node: Node) -> bool:
-    return node.op == "Activation" and node.attrs.get("act_type") == "relu"
 
 
 def _common(values: Iterable[int | None]) -> int | None:

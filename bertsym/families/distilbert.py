@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bertsym.encoders.catalogue import HEAD_TRANSFORM
-from bertsym.families.family import REQUIRED, Family, HeadClass, dense, heads, masked_lm
+from bertsym.families.family import REQUIRED, Family, HeadClass, dense, heads, masked_lm, two_layer_classifier
 from bertsym.families.name_table import PRETRAINING_HEADS, TASK_HEAD, NameTable, names_in_order
 
 DISTILBERT = Family(
@@ -57,11 +56,10 @@ DISTILBERT = Family(
     heads(
         "DistilBert",
         {
-            "SequenceClassification": HeadClass(
-                None,
-                "cls",
-                {**dense("pre_classifier", HEAD_TRANSFORM), **dense("classifier")},
-                activation="relu",
+            "SequenceClassification": two_layer_classifier(
+                "pre_classifier",
+                "classifier",
+                "relu",
                 dropout=("seq_classif_dropout", 0.2),
             ),
             "TokenClassification": HeadClass("tagging", "sequence", dense("classifier"), dropout=("dropout", 0.1)),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from bertsym.encoders.catalogue import HEAD_TRANSFORM
 from bertsym.encoders.parameters import POOLER
 from bertsym.families.bert import CONSTANTS, KEYS, NAMES, SPELLINGS, SUPPORTED
-from bertsym.families.family import REQUIRED, Family, HeadClass, dense, heads, masked_lm
+from bertsym.families.family import REQUIRED, Family, HeadClass, dense, heads, masked_lm, two_layer_classifier
 from bertsym.families.name_table import PRETRAINING_HEADS, TASK_HEAD, NameTable, projection_names
 
 ELECTRA = Family(
@@ -27,12 +26,8 @@ ELECTRA = Family(
     heads(
         "Electra",
         {
-            "SequenceClassification": HeadClass(
-                None,
-                "cls",
-                {**dense("classifier.dense", HEAD_TRANSFORM), **dense("classifier.out_proj")},
-                activation="gelu",
-                drops_input=True,
+            "SequenceClassification": two_layer_classifier(
+                "classifier.dense", "classifier.out_proj", "gelu", drops_input=True
             ),
             "TokenClassification": HeadClass("tagging", "sequence", dense("classifier")),
             "QuestionAnswering": HeadClass("qa", "sequence", dense("qa_outputs"), dropout=None),

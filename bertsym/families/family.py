@@ -66,7 +66,13 @@ def norm(theirs: str) -> dict[str, str]:
     return {f"{theirs}.weight": f"{HEAD_NORM}_gamma", f"{theirs}.bias": f"{HEAD_NORM}_beta"}
 
 
-def masked_lm(transform: str, layer_norm: str, bias: str, decoder: str, **kinds: Any) -> HeadClass:
+def two_layer_classifier(transform: str, last: str, activation: str, **settings: Any) -> HeadClass:
+    """The head of sequence classification that reads the first token through a layer of its own."""
+    weights = {**dense(transform, HEAD_TRANSFORM), **dense(last)}
+    return HeadClass(None, "cls", weights, activation=activation, **settings)
+
+
+def masked_lm(transform: str, layer_norm: str, bias: str, decoder: str, **settings: Any) -> HeadClass:
     """The head of masked language modelling, whose last weight is that of the token embedding."""
     last = {decoder.replace(".weight", ".bias"): bias} if bias != decoder.replace(".weight", ".bias") else {}
     return HeadClass(
@@ -75,7 +81,7 @@ def masked_lm(transform: str, layer_norm: str, bias: str, decoder: str, **kinds:
         {**dense(transform, HEAD_TRANSFORM), **norm(layer_norm), bias: f"{FULLY_CONNECTED}_bias"},
         dropout=None,
         tied={decoder: "embeddings.word_embeddings.weight", **last},
-        **kinds,
+        **settings,
     )
 
 

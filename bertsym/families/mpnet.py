@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bertsym.encoders.catalogue import HEAD_TRANSFORM
 from bertsym.families.bert import CONSTANTS, KEYS
-from bertsym.families.family import Family, HeadClass, dense, heads, masked_lm
+from bertsym.families.family import Family, HeadClass, dense, heads, masked_lm, two_layer_classifier
 from bertsym.families.name_table import PRETRAINING_HEADS, TASK_HEAD, NameTable, names_in_order
 
 _BUCKETS = 32  # MPNetModel reads its table as one of 32 buckets, whatever the config says
@@ -53,11 +52,10 @@ MPNET = Family(
     heads(
         "MPNet",
         {
-            "SequenceClassification": HeadClass(
-                None,
-                "cls",
-                {**dense("classifier.dense", HEAD_TRANSFORM), **dense("classifier.out_proj")},
-                activation="tanh",
+            "SequenceClassification": two_layer_classifier(
+                "classifier.dense",
+                "classifier.out_proj",
+                "tanh",
                 drops_input=True,
                 dropout=("hidden_dropout_prob", 0.1),
             ),

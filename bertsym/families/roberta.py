@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from bertsym.encoders.catalogue import HEAD_TRANSFORM
 from bertsym.families.bert import CONSTANTS, KEYS, NAMES, SPELLINGS, SUPPORTED
-from bertsym.families.family import Family, HeadClass, dense, heads, masked_lm
+from bertsym.families.family import Family, HeadClass, dense, heads, masked_lm, two_layer_classifier
 from bertsym.families.name_table import PRETRAINING_HEADS, TASK_HEAD, NameTable
 
 _MODEL_TYPES = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
 _HEADS = {
-    "SequenceClassification": HeadClass(
-        None,
-        "cls",
-        {**dense("classifier.dense", HEAD_TRANSFORM), **dense("classifier.out_proj")},
-        activation="tanh",
-        drops_input=True,
-    ),
+    "SequenceClassification": two_layer_classifier("classifier.dense", "classifier.out_proj", "tanh", drops_input=True),
     "TokenClassification": HeadClass("tagging", "sequence", dense("classifier")),
     "QuestionAnswering": HeadClass("qa", "sequence", dense("qa_outputs"), dropout=None),
     "MaskedLM": masked_lm(

@@ -55,23 +55,19 @@ def _layer(name: str) -> Names:
     return f"{name}.weight", f"{name}.bias"
 
 
+def _masked_lm(transform: str, norm: str, bias: str, **settings: Any) -> Head:
+    """A head whose last weight is that of the token embedding."""
+    return Head("sequence", (_TOKENS, bias), transform=_layer(transform), norm=_layer(norm), **settings)
+
+
 _BERT_CLASSIFIER = Head("pooled", _layer("classifier"))
-_BERT_MASKED_LM = Head(
-    "sequence",
-    (_TOKENS, "cls.predictions.bias"),
-    transform=_layer("cls.predictions.transform.dense"),
-    norm=_layer("cls.predictions.transform.LayerNorm"),
+_BERT_MASKED_LM = _masked_lm(
+    "cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"
 )
 _ROBERTA_CLASSIFIER = Head(
     "cls", _layer("classifier.out_proj"), transform=_layer("classifier.dense"), activation="tanh"
 )
-_ROBERTA_MASKED_LM = Head(
-    "sequence",
-    (_TOKENS, "lm_head.bias"),
-    transform=_layer("lm_head.dense"),
-    activation="gelu",
-    norm=_layer("lm_head.layer_norm"),
-)
+_ROBERTA_MASKED_LM = _masked_lm("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", activation="gelu")
 
 #: family -> its heads of sequence classification and of masked language modelling
 _FAMILY_HEADS = {
@@ -81,33 +77,20 @@ _FAMILY_HEADS = {
     "mpnet": (_ROBERTA_CLASSIFIER, _ROBERTA_MASKED_LM),
     "distilbert": (
         Head("cls", _layer("classifier"), transform=_layer("pre_classifier"), activation="relu"),
-        Head(
-            "sequence",
-            (_TOKENS, "vocab_projector.bias"),
-            transform=_layer("vocab_transform"),
-            norm=_layer("vocab_layer_norm"),
-            epsilon=EPSILON,
-        ),
+        _masked_lm("vocab_transform", "vocab_layer_norm", "vocab_projector.bias", epsilon=EPSILON),
     ),
     "electra": (
         Head("cls", _layer("classifier.out_proj"), transform=_layer("classifier.dense"), activation="gelu"),
-        Head(
-            "sequence",
-            (_TOKENS, "generator_lm_head.bias"),
-            transform=_layer("generator_predictions.dense"),
+        _masked_lm(
+            "generator_predictions.dense",
+            "generator_predictions.LayerNorm",
+            "generator_lm_head.bias",
             activation="gelu",
-            norm=_layer("generator_predictions.LayerNorm"),
         ),
     ),
     "albert": (
         _BERT_CLASSIFIER,
-        Head(
-            "sequence",
-            (_TOKENS, "predictions.bias"),
-            transform=_layer("predictions.dense"),
-            default_activation="gelu_new",
-            norm=_layer("predictions.LayerNorm"),
-        ),
+        _masked_lm("predictions.dense", "predictions.LayerNorm", "predictions.bias", default_activation="gelu_new"),
     ),
 }
 #: how the names of transformers' classes begin -> family

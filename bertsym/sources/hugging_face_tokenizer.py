@@ -106,22 +106,20 @@ def read_tokenizer(
         options = dataclasses.replace(bert_options(config), kind=tokenizer_class, model=None)
         return FoundTokenizer(vocabulary, options, None, tuple(read), tuple(notes))
     value = JsonValue(document, str(where))
-    if rule.build is not None:
-        built = rule.build(config, vocabulary, document)
+    built = None if rule.build is None else rule.build(config, vocabulary, document)
+    if built is not None:
         if document["model"]["type"] == "WordPiece" and "do_lower_case" not in config:
             _note_capitals(files.get(FAST), vocabulary, where, notes)
         if is_slow:
             add_class_steps(document, built["normalizer"])
         _complete(document, built)
-        Pipeline(document, str(where))
-        different_parts = find_differences(value, built) if FAST in files else []
-        if different_parts:
-            notes.append(
-                f"{FAST}: {', '.join(different_parts)} taken from the file, as in transformers 4; for a "
-                f"{tokenizer_class}, transformers 5 takes the class's own instead"
-            )
-    else:
-        Pipeline(document, str(where))
+    Pipeline(document, str(where))
+    different_parts = find_differences(value, built) if built is not None and FAST in files else []
+    if different_parts:
+        notes.append(
+            f"{FAST}: {', '.join(different_parts)} taken from the file, as in transformers 4; for a "
+            f"{tokenizer_class}, transformers 5 takes the class's own instead"
+        )
     options = read_options(value, vocabulary, config.get("split_special_tokens", False).boolean())
     return FoundTokenizer(vocabulary, options, document, tuple(read), tuple(notes))
 

@@ -25,6 +25,16 @@ _ROBERTA_TOKENS = {
     "mask": "<mask>",
 }
 
+#: settings of RoBERTa's model, whose tokens are bytes: none is unknown
+BYTE_LEVEL_BPE: Component = {
+    "unk_token": None,
+    "continuing_subword_prefix": "",
+    "end_of_word_suffix": "",
+    "fuse_unk": False,
+    "byte_fallback": False,
+    "ignore_merges": False,
+}
+
 
 @dataclass(frozen=True)
 class TokenizerClass:
@@ -74,14 +84,7 @@ def _build_roberta(config: JsonValue, vocabulary: Vocabulary, document: Componen
         "normalizer": None,
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": space, "trim_offsets": True, "use_regex": True},
         "post_processor": _roberta_processor(vocabulary, trim, space),
-        "model": {
-            "unk_token": None,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "",
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-        },
+        "model": BYTE_LEVEL_BPE,
     }
 
 

@@ -18,6 +18,7 @@ from bertsym.sources.slow_tokenizers.conversion import (
     tokenizer_model,
 )
 from bertsym.sources.slow_tokenizers.sentencepiece_model import read_sentencepiece
+from bertsym.sources.tokenizer_classes import BYTE_LEVEL_BPE
 
 VOCAB_JSON, MERGES = "vocab.json", "merges.txt"
 _MODELS = ("sentencepiece.bpe.model", "spiece.model")
@@ -117,18 +118,7 @@ def _byte_level_bpe(folder: Path) -> Component:
         if len(parts) != 2 or not all(parts):
             raise DataError(f"{path}, line {number}: {line!r:.60} is not two tokens")
         merges.append(merge)  # which all versions of `tokenizers` read
-    model = {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": None,
-        "continuing_subword_prefix": "",
-        "end_of_word_suffix": "",
-        "fuse_unk": False,
-        "byte_fallback": False,
-        "ignore_merges": False,
-        "vocab": vocabulary.object(),
-        "merges": merges,
-    }
+    model = {"type": "BPE", "dropout": None, **BYTE_LEVEL_BPE, "vocab": vocabulary.object(), "merges": merges}
     decoder = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
     return {**converted_document(model, ()), "pre_tokenizer": None, "decoder": decoder}
 
