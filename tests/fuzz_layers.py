@@ -13,6 +13,7 @@ COMPUTED = "computed"
 LAYERS = (
     ("bundle.contents:_read_manifest", "manifest"),
     ("bundle.contents:_check", "manifest"),
+    ("bundle.consistency", "bundle consistency"),
     ("bundle.opening", "bundle consistency"),
     ("bundle", "files and JSON"),
     ("signature:of_type", ""),

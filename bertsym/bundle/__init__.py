@@ -12,6 +12,7 @@ PREFIX-manifest.json      SHA-256 and size of each file, source, config, version
 ========================  =====================================================================
 """
 
+from bertsym.bundle.consistency import check_bert
 from bertsym.bundle.files import (
     FILE_NAMES,
     MANIFEST,
@@ -27,7 +28,7 @@ from bertsym.bundle.files import (
     file_path,
     json_text,
 )
-from bertsym.bundle.opening import Bundle, SymbolBundle, check_bert, has_bundle, open_any, recover_bundle
+from bertsym.bundle.opening import Bundle, SymbolBundle, has_bundle, open_any, recover_bundle
 from bertsym.bundle.writing import BundleContent, SymbolContent, stage_bundle
 
 __all__ = [
