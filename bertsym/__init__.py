@@ -12,6 +12,7 @@ from bertsym.compat.imports import install_repairs
 
 if TYPE_CHECKING:
     from bertsym.bundle import Bundle, SymbolBundle
+    from bertsym.datasets.columns import Columns
     from bertsym.diagnosis import DoctorResult, Finding, doctor
     from bertsym.drawing.draw import draw
     from bertsym.encoders.config import BertConfig
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from bertsym.symbol.params import ParamsFile
     from bertsym.symbol.validation import allowing
     from bertsym.text.tables import TableFormat
-    from bertsym.text.tasks import Columns
     from bertsym.training.distributed_finetune import finetune_distributed
     from bertsym.training.finetune import FinetuneResult, finetune
     from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
@@ -119,7 +119,7 @@ _HOME = {
     "ParamsFile": "symbol.params",
     "allowing": "symbol.validation",
     "TableFormat": "text.tables",
-    "Columns": "text.tasks",
+    "Columns": "datasets.columns",
     "FinetuneResult": "training.finetune",
     "finetune": "training.finetune",
     "finetune_distributed": "training.distributed_finetune",

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from bertsym.datasets.columns import Columns
 from bertsym.encoders.forms import TARGETS
 from bertsym.encoders.inputs import INPUT_NAMES, INPUTS, input_shapes
 from bertsym.families import BERT, FAMILIES
 from bertsym.json_reader import JsonValue
-from bertsym.text.tasks import Columns
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import ROLES
 

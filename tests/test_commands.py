@@ -15,9 +15,9 @@ from conftest import Result
 from refusals import refusal
 
 from bertsym.cli.group import COMMANDS, cli
+from bertsym.datasets.registry import DATASETS, TASK_KINDS
 from bertsym.encoders.catalogue import FINISHED_HEADS
 from bertsym.encoders.graph_heads import HEADS
-from bertsym.text.tasks import TASK_KINDS, TASKS
 
 Cli = Callable[..., Result]
 
@@ -52,7 +52,7 @@ def test_no_option_has_two_names() -> None:
 
 
 def test_every_table_of_tasks_uses_the_names_of_the_signature() -> None:
-    assert {*FINISHED_HEADS, *HEADS, *(task.kind for task in TASKS.values())} <= {*TASK_KINDS}
+    assert {*FINISHED_HEADS, *HEADS, *(task.kind for task in DATASETS.values())} <= {*TASK_KINDS}
 
 
 @pytest.mark.parametrize(

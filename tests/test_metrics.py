@@ -13,9 +13,9 @@ import pytest
 from conftest import Result, Tables
 
 from bertsym import Classifier, EvaluateOptions, evaluate
-from bertsym.inference.metrics import accuracy, cross_entropy, evaluate_probabilities, f1, format_metrics
+from bertsym.datasets.registry import DATASETS
+from bertsym.metrics.classification import accuracy, cross_entropy, evaluate_probabilities, f1, format_metrics
 from bertsym.text.tables import Table, TableFormat
-from bertsym.text.tasks import TASKS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -108,8 +108,8 @@ def test_a_class_that_never_occurs_counts_as_zero_in_the_mean() -> None:
 
 
 def test_mrpc_s_f1_is_about_paraphrases() -> None:
-    assert TASKS["mrpc"].positive_label == "1"
-    assert TASKS["mrpc"].metrics == ("accuracy", "f1")
+    assert DATASETS["mrpc"].positive_label == "1"
+    assert DATASETS["mrpc"].metrics == ("accuracy", "f1")
 
 
 def test_metrics_are_printed_on_one_line() -> None:

@@ -48,7 +48,7 @@ def command(model: str, file: str, table_format: TableFormat, options: EvaluateO
     By default, task, header, columns and dropped labels are those that MODEL was trained with.
     """
     from bertsym.inference.evaluate import evaluate
-    from bertsym.inference.metrics import format_metrics
+    from bertsym.metrics.classification import format_metrics
 
     with row_bar() as on_rows:
         result = evaluate(model, file, options, table_format=table_format, on_rows=on_rows, warn=warn)

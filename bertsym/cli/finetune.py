@@ -359,7 +359,7 @@ def _advising(out: str, run: _Run, progress: ProgressGroup, is_resumed: bool) ->
 
 
 def _print(result: FinetuneResult, out: str) -> None:
-    from bertsym.inference.metrics import format_metrics
+    from bertsym.metrics.classification import format_metrics
 
     pair = ' --text-pair "..."' if result.bundle.signature.pair else ""
     worst = max(result.checks, key=lambda check: check.relative_difference)

@@ -21,8 +21,8 @@ def _table_format(
     label_column: str | None,
     drop_labels: tuple[str, ...] = (),
 ) -> TableFormat:
+    from bertsym.datasets.columns import Columns
     from bertsym.text.tables import TableFormat
-    from bertsym.text.tasks import Columns
 
     return TableFormat(kind, header, Columns(text_column, pair_column, label_column), drop_labels)
 
@@ -105,13 +105,13 @@ training_table_options = collected(
 
 def task_option(default: str | None = None) -> Decorator[Any]:
     """``--task``: a kind of task, or a known data set, which implies its kind."""
-    from bertsym.text.tasks import TASKS
+    from bertsym.datasets.registry import DATASETS
 
-    known = "; ".join(f"{task.name}: {task.description}" for task in TASKS.values())
+    known = "; ".join(f"{task.name}: {task.description}" for task in DATASETS.values())
     return option(
         "--task",
         group="Data",
-        type=TaskChoice(list(TASKS)),
+        type=TaskChoice(list(DATASETS)),
         default=default,
         help="Kind of task, or a known data set, which presets the columns and the positive class of the F1 score. "
         f"{known}.  "

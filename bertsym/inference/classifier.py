@@ -7,11 +7,11 @@ from pathlib import Path
 
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.bundle import SYMBOL, Bundle
+from bertsym.datasets.registry import DATASETS, DataSet
 from bertsym.errors import ModelError, UsageError
 from bertsym.signature import Signature
 from bertsym.symbol.params import shapes_of
 from bertsym.text.tables import Layout, TableFormat
-from bertsym.text.tasks import TASKS, Task
 
 
 def open_classifier(prefix: str | Path, command: str) -> Bundle:
@@ -37,19 +37,19 @@ def open_classifier(prefix: str | Path, command: str) -> Bundle:
     return bundle
 
 
-def find_task(bundle: Bundle, name: str | None = None) -> Task:
-    """Return the entry of TASKS with this name, or by default that of the classifier's training.
+def find_task(bundle: Bundle, name: str | None = None) -> DataSet:
+    """Return the entry of DATASETS with this name, or by default that of the classifier's training.
 
-    Raises UsageError for a name that is not in TASKS, and ModelError for a bundle whose task is not.
+    Raises UsageError for a name that is not in DATASETS, and ModelError for a bundle whose task is not.
     """
-    if name is not None and name not in TASKS:
-        raise UsageError(f"task {name!r} is not one of {', '.join(TASKS)}")
+    if name is not None and name not in DATASETS:
+        raise UsageError(f"task {name!r} is not one of {', '.join(DATASETS)}")
     name = name or bundle.signature.dataset or bundle.signature.task or ""
-    if name not in TASKS:
+    if name not in DATASETS:
         raise ModelError(
-            f"{bundle.prefix}: the model's task {name!r} is not one of {', '.join(TASKS)}: choose one with --task"
+            f"{bundle.prefix}: the model's task {name!r} is not one of {', '.join(DATASETS)}: choose one with --task"
         )
-    return TASKS[name]
+    return DATASETS[name]
 
 
 def complete_table_format(signature: Signature, table_format: TableFormat) -> TableFormat:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from bertsym.inference.classifier import find_task, open_classifier
 from bertsym.inference.engine_predictor import open_predictor
-from bertsym.inference.metrics import evaluate_probabilities
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.rows import read_encoded
+from bertsym.metrics.classification import evaluate_probabilities
 from bertsym.text.bad_rows import BadRows
 from bertsym.text.tables import TableFormat
 
@@ -31,7 +31,7 @@ class EvaluateResult:
 class EvaluateOptions:
     """How a classifier is evaluated."""
 
-    task: str | None = None  #: a key of ``text.tasks.TASKS``; None: the task of the training
+    task: str | None = None  #: a key of ``datasets.registry.DATASETS``; None: the task of the training
     device: str = "cpu"
     batch_size: int = BATCH_SIZE  #: most rows that are computed together
     #: at a row that can't be read or has an unknown label: ``fail``, or ``skip`` to leave it out

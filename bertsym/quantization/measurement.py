@@ -10,7 +10,7 @@ import numpy as np
 
 from bertsym.bundle import PARAMS, Bundle
 from bertsym.inference.classifier import find_task
-from bertsym.inference.metrics import evaluate_probabilities
+from bertsym.metrics.classification import evaluate_probabilities
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features
 from bertsym.text.reading import Rows

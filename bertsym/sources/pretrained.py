@@ -33,7 +33,7 @@ class TrainedHead:
     """A trained head that is exported with its encoder, under bertsym's parameter names, all float32."""
 
     architecture: str  #: the class of the source that has it
-    task: str  #: a key of ``text.tasks.TASK_KINDS``
+    task: str  #: a key of ``datasets.registry.TASK_KINDS``
     reads: str  #: the output of ``encoders.catalogue.OUTPUTS`` that it reads
     num_outputs: int  #: for a text or for a token
     class_names: tuple[str, ...]  #: in the order of the outputs; empty where the outputs are not classes with names

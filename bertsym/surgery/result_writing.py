@@ -21,6 +21,7 @@ from bertsym.bundle import (
     check_bert,
     stage_bundle,
 )
+from bertsym.datasets.columns import Columns
 from bertsym.encoders.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError, UsageError
@@ -37,7 +38,6 @@ from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operator_versions import oldest_mxnet
 from bertsym.symbol.params import Array, NewParameters
 from bertsym.symbol.validation import DTYPES
-from bertsym.text.tasks import Columns
 from bertsym.text.vocabulary import Vocabulary
 
 

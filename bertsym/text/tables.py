@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from bertsym.datasets.columns import Columns, usual_columns
 from bertsym.errors import DataError, UsageError
 from bertsym.text.header import FirstLine, has_usual_names, shown_cells
 from bertsym.text.json_lines import format_label, parse_object
-from bertsym.text.tasks import Columns, usual_columns
 
 FORMATS = ("tsv", "csv", "jsonl")
 _SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bertsym.datasets.registry import DATASETS
 from bertsym.errors import DataError
 from bertsym.text.bad_rows import BadRows
 from bertsym.text.labels import abbreviate_labels
 from bertsym.text.reading import Rows, read_encoded_rows, warn_of_absent_labels
 from bertsym.text.tables import Layout, Table, TableFormat
-from bertsym.text.tasks import TASKS
 from bertsym.text.tokenizer import Tokenizer
 from bertsym.training.finetune_options import FinetuneOptions
 from bertsym.training.progress import Progress
@@ -56,7 +56,7 @@ def read_data(
         return table, read_encoded_rows(table, tokenizer, class_names, bad_rows, progress.note)
 
     table_format = options.table_format
-    columns = table_format.columns.or_else(TASKS[options.task].columns)
+    columns = table_format.columns.or_else(DATASETS[options.task].columns)
     table, train_rows = read(train, dataclasses.replace(table_format, columns=columns))
     labels = train_rows.class_names
     if len(labels) < 2:

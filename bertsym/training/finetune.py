@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
+from bertsym.datasets.registry import DATASETS, DataSet
 from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers
 from bertsym.encoders.catalogue import LABEL_NAME
 from bertsym.errors import UsageError
-from bertsym.inference.metrics import evaluate_probabilities
+from bertsym.metrics.classification import evaluate_probabilities
 from bertsym.signature import Tensor, bert_inputs
-from bertsym.text.tasks import TASKS, Task
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.training.base_model import open_base
 from bertsym.training.checkpoints import Checkpoint, Checkpoints, checkpoint_folder, library_versions
@@ -119,7 +119,7 @@ def train_without_writing(request: FinetuneRequest) -> None:
 class FinetuneInputs:
     """The validated inputs of a run."""
 
-    task: Task
+    task: DataSet
     data: FinetuneData
     classifier: GraftedClassifier
     facts: dict[str, Any]  #: for the manifest
@@ -129,9 +129,9 @@ class FinetuneInputs:
 def load_inputs(request: FinetuneRequest) -> FinetuneInputs:
     """Read and check the base bundle and both tables."""
     options = request.options
-    if options.task not in TASKS:
-        raise UsageError(f"task {options.task!r} is not one of {', '.join(TASKS)}")
-    task, base = TASKS[options.task], Bundle.open(request.prefix)
+    if options.task not in DATASETS:
+        raise UsageError(f"task {options.task!r} is not one of {', '.join(DATASETS)}")
+    task, base = DATASETS[options.task], Bundle.open(request.prefix)
     start = open_base(base, options)
     max_length = options.resolve_max_length(base.config.max_length)
     contexts(options.device)  # raises before the tables are read if the device does not exist

@@ -20,7 +20,7 @@ class FinetuneOptions:
     Raises UsageError for a value that is out of range.
     """
 
-    task: str = "classification"  #: a key of ``text.tasks.TASKS``
+    task: str = "classification"  #: a key of ``datasets.registry.DATASETS``
     epochs: int = 3
     batch_size: int = 32
     learning_rate: float | None = None  #: peak; None: 5e-5, or 1e-3 with a frozen encoder

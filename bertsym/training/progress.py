@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from bertsym.errors import UsageError
-from bertsym.inference.metrics import format_metrics
+from bertsym.metrics.classification import format_metrics
 
 if TYPE_CHECKING:
     from bertsym.training.trainer import StepReport

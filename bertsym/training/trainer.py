@@ -19,7 +19,7 @@ from bertsym.encoders.catalogue import LABEL_NAME
 from bertsym.encoders.inputs import TOKEN_IDS
 from bertsym.errors import ModelError
 from bertsym.forking import no_fork
-from bertsym.inference.metrics import cross_entropy
+from bertsym.metrics.classification import cross_entropy
 from bertsym.mxnet_runtime import mx, share_threads
 from bertsym.passes.embedding_rows import keep_used_rows
 from bertsym.passes.input_guard import remove_input_guard

@@ -1,12 +1,9 @@
-"""Kinds of task and known datasets, with their columns, metrics and positive label."""
+"""Columns of a table, and their usual header names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-#: kinds of task, as named in signatures, options and the library; a command may support only some
-TASK_KINDS = ("classification", "multilabel", "regression", "tagging", "qa", "masked_lm")
 
 
 @dataclass(frozen=True)
@@ -26,41 +23,6 @@ class Columns:
         named = (("text", self.text), ("second text", self.pair), ("label", self.label))
         return ", ".join(f"{what} {name!r}" for what, name in named if name is not None)
 
-
-@dataclass(frozen=True)
-class Task:
-    """A kind of task, or a known dataset: the columns of its published files, and its metrics.
-
-    `metrics` are names of ``training.metrics``; the first metric decides which epoch is kept.
-    `positive_label` is the positive class of F1; None means the last of two labels.
-    """
-
-    name: str
-    kind: str
-    description: str
-    columns: Columns = Columns()
-    metrics: tuple[str, ...] = ("accuracy", "f1")
-    positive_label: str | None = None
-
-    @property
-    def dataset(self) -> str | None:
-        """Name of the dataset; None for a task that takes any table."""
-        return self.name if self.name != self.kind else None
-
-
-TASKS = {
-    task.name: task
-    for task in (
-        Task("classification", "classification", "any table of texts or text pairs with a label"),
-        Task(
-            "mrpc",
-            "classification",
-            "Microsoft Research Paraphrase Corpus, GLUE's files",
-            Columns("#1 String", "#2 String", "Quality"),
-            positive_label="1",
-        ),
-    )
-}
 
 # Usual header names of text and second text, most usual first; both names of a pair must be present.
 USUAL_PAIRS = (

@@ -1,0 +1,1 @@
+"""What is known about data sets: usual names of columns, kinds of task, and published data sets."""

@@ -1,0 +1,1 @@
+"""Metrics over whole data sets, with numpy alone."""
