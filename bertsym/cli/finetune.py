@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,13 +17,19 @@ from bertsym.cli.options import (
     FILE,
     device_option,
     force_option,
-    literal_special_tokens_option,
     model_argument,
     options_of,
     out_argument,
     threads_option,
 )
-from bertsym.cli.table_options import on_error_option, task_option, training_table_options
+from bertsym.cli.table_options import training_table_options
+from bertsym.cli.training_options import (
+    build_options,
+    checkpoint_options,
+    data_options,
+    head_options,
+    optimisation_options,
+)
 
 if TYPE_CHECKING:
     from bertsym.text.tables import TableFormat
@@ -47,18 +53,6 @@ class _Run:
     kvstore: str
     log_json: str | None
     force: bool
-
-
-def _options(**values: Any) -> FinetuneOptions:
-    from bertsym.training.finetune_options import FinetuneOptions
-
-    return FinetuneOptions(**values)
-
-
-def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bool) -> CheckpointOptions:
-    from bertsym.training.finetune_options import CheckpointOptions
-
-    return CheckpointOptions(checkpoint_steps, keep_checkpoints, resume)
 
 
 _EXAMPLES = """\b
@@ -109,111 +103,10 @@ Examples:
     force_option,
 )
 @options_of(
-    _options,
-    task_option("classification"),
-    on_error_option(unknown_label="whose label in --dev does not occur in --train"),
-    option(
-        "--max-length",
-        group="Data",
-        type=int,
-        help="Maximum number of tokens of a text or pair, with [CLS] and [SEP]. Longer texts are truncated, of a pair "
-        "the longer text first.  [default: 128, or the model's maximum if that is less]",
-    ),
-    literal_special_tokens_option("MODEL"),
-    option(
-        "--epochs",
-        group="Optimisation",
-        type=int,
-        default=3,
-        show_default=True,
-        help="Number of passes over the training table.",
-    ),
-    option(
-        "--batch-size",
-        group="Optimisation",
-        type=int,
-        default=32,
-        show_default=True,
-        help="Number of rows per optimisation step, in total over all devices and processes.",
-    ),
-    option(
-        "--accumulate",
-        group="Optimisation",
-        type=int,
-        default=1,
-        show_default=True,
-        help="Split each batch of --batch-size rows into this many parts, equal to within one row, and add up their "
-        "gradients. Saves memory; does not change the batch size.",
-    ),
-    option(
-        "--lr",
-        "learning_rate",
-        group="Optimisation",
-        type=float,
-        help="Peak learning rate, below 1: reached after --warmup, followed by linear decay to 0.  [default: 5e-5; "
-        "1e-3 with --freeze-encoder]",
-    ),
-    option(
-        "--warmup",
-        group="Optimisation",
-        type=float,
-        default=0.1,
-        show_default=True,
-        help="Fraction of all steps, from 0 to 1, used for linear warm-up of the learning rate.",
-    ),
-    option(
-        "--weight-decay",
-        group="Optimisation",
-        type=float,
-        default=0.01,
-        show_default=True,
-        help="Decoupled weight decay of AdamW. It does not apply to biases or to the LayerNorms' gamma and beta.",
-    ),
-    option(
-        "--clip-norm",
-        group="Optimisation",
-        type=float,
-        default=1.0,
-        show_default=True,
-        help="Maximum global norm of the gradients; 0 disables clipping.",
-    ),
-    option(
-        "--dropout",
-        group="Optimisation",
-        type=float,
-        help="Dropout probability before the classifier, below 1. The encoder's dropout is that of MODEL.  [default: "
-        "0.1; if training continues a head, that head's]",
-    ),
-    option(
-        "--seed",
-        group="Optimisation",
-        type=int,
-        default=0,
-        show_default=True,
-        help="Seed of the head's initial weights, the order of the rows, and dropout.",
-    ),
-    option(
-        "--patience",
-        group="Optimisation",
-        type=int,
-        help="Stop after this many epochs in a row without a better accuracy on --dev, or an equal one with a lower "
-        "loss.  [default: all epochs are run]",
-    ),
-    option("--new-head", group="Head", is_flag=True, help="Replace any head of MODEL by a new classifier."),
-    option(
-        "--freeze-encoder",
-        group="Head",
-        is_flag=True,
-        help="Train only the classifier, on encodings that are computed once.",
-    ),
-    option(
-        "--whole-sequence",
-        group="Head",
-        is_flag=True,
-        help="Let the classifier read the encodings of all tokens, flattened, as MXNet's Clojure example does. For a "
-        "bundle of export --output sequence, which needs this option, or with --new-head on a head that reads every "
-        "token. All texts are padded to exactly --max-length, in prediction too.",
-    ),
+    build_options,
+    *data_options,
+    *optimisation_options,
+    *head_options,
     device_option,
     option(
         "--worker-timeout",
@@ -226,35 +119,7 @@ Examples:
     ),
 )
 @threads_option
-@collected(
-    "checkpoints",
-    _checkpoints,
-    option(
-        "--checkpoint-steps",
-        group="Checkpoints",
-        type=int,
-        metavar="N",
-        help="Write a checkpoint every N steps, in addition to the checkpoint after each epoch.",
-    ),
-    option(
-        "--keep-checkpoints",
-        group="Checkpoints",
-        type=int,
-        default=1,
-        show_default=True,
-        metavar="K",
-        help="Number of checkpoints to keep; older ones are deleted.",
-    ),
-    option(
-        "--resume",
-        group="Checkpoints",
-        is_flag=True,
-        help="Resume from the newest checkpoint in OUT-checkpoints, or start from the beginning if there is none. "
-        "Needs the same MODEL, tables, training options and library versions. In one process on a CPU, the result is "
-        "byte-identical to that of an uninterrupted run. Without this, existing checkpoints are an error; --force "
-        "deletes them.",
-    ),
-)
+@checkpoint_options
 def command(
     model: str,
     out: str,
