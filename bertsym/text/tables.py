@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,10 +15,10 @@ from bertsym.datasets.columns import Columns, usual_columns
 from bertsym.errors import DataError, UsageError
 from bertsym.text.header import FirstLine, has_usual_names, shown_cells
 from bertsym.text.json_lines import format_label, parse_object
+from bertsym.text.lines import LONGEST_LINE, LineReader, without_end
 
 FORMATS = ("tsv", "csv", "jsonl")
 _SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
-_LONGEST_LINE = 1 << 24  # bytes; a row and its tokens must fit into memory
 
 
 @dataclass(frozen=True)
@@ -57,17 +56,6 @@ class Row:
     label: str | None = None
 
 
-def _opened(path: str | Path) -> BinaryIO:
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
-
-
-def _without_end(line: str) -> str:
-    return line.removesuffix("\n").removesuffix("\r")
-
-
 def _last_opened_quote(lines: Sequence[str]) -> int:
     """Find the line, by its index, on which the CSV cell begins that never ends; -1 if every cell ends."""
     opened = -1
@@ -92,17 +80,15 @@ class Table:
     """
 
     def __init__(self, source: str | Path | BinaryIO, table_format: TableFormat, need_label: bool = True) -> None:
-        self.name = str(source) if isinstance(source, (str, Path)) else "standard input"
+        self._lines = LineReader(source)
+        self.name = self._lines.name
         self.need_label = need_label
         self.first_line: FirstLine | None = None  #: of a TSV or CSV table
         self.drop_labels = table_format.drop_labels
         self.header = table_format.trained.header if table_format.header is None else table_format.header
-        self._digest = hashlib.sha256()
-        self._is_ours = isinstance(source, (str, Path))
-        self._file = _opened(source) if isinstance(source, (str, Path)) else source
         try:
             self._kind = table_format.kind or self._kind_by_suffix()
-            lines = self._lines()
+            lines = self._lines
             self._records: Iterable[tuple[int, Any]] = lines
             self.columns = table_format.columns.or_else(table_format.trained.columns)
             self._to_record: Callable[[int, Any], Mapping[str, str]]
@@ -134,12 +120,11 @@ class Table:
     @property
     def sha256(self) -> str:
         """SHA-256, in hexadecimal, of the bytes read so far."""
-        return self._digest.hexdigest()
+        return self._lines.sha256
 
     def close(self) -> None:
         """Close the file unless the caller opened it; a table that was read to its end is closed already."""
-        if self._is_ours:
-            self._file.close()
+        self._lines.close()
 
     def _kind_by_suffix(self) -> str:
         suffix = Path(self.name).suffix.lower()
@@ -149,37 +134,7 @@ class Table:
 
     def error(self, line: int, why: str) -> DataError:
         """Return a DataError that names the file and the line."""
-        return DataError(f"{self.name}, line {line}: {why}")
-
-    # Lines end at \n only: a text may hold U+2028, U+0085 or a vertical tab.
-    def _lines(self) -> Iterator[tuple[int, str | DataError]]:
-        """Yield each line, or the error of a line; raises DataError if the file can't be read at all."""
-        try:
-            for number in itertools.count(1):
-                raw = self._file.readline(_LONGEST_LINE)
-                if not raw:
-                    return
-                self._digest.update(raw)
-                whole = raw.endswith(b"\n") or len(raw) < _LONGEST_LINE
-                if not whole:
-                    self._skip_line()
-                if number == 1:
-                    raw = raw.removeprefix(b"\xef\xbb\xbf")
-                yield number, self._decoded(number, raw) if whole else self.error(number, "longer than 16 MiB")
-        except OSError as error:
-            raise DataError(f"{self.name}: {error.strerror}") from None
-
-    def _skip_line(self) -> None:
-        while raw := self._file.readline(_LONGEST_LINE):
-            self._digest.update(raw)
-            if raw.endswith(b"\n"):
-                return
-
-    def _decoded(self, number: int, raw: bytes) -> str | DataError:
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            return self.error(number, f"not UTF-8 text (byte {error.start} of the line)")
+        return self._lines.error(line, why)
 
     def _tsv_fields(self, lines: Iterable[tuple[int, str | DataError]]) -> Iterator[tuple[int, list[str] | DataError]]:
         # No quoting: GLUE's files contain quotation marks that are plain text.
@@ -187,7 +142,7 @@ class Table:
             if isinstance(line, DataError):
                 yield number, line
             else:
-                stripped = _without_end(line)
+                stripped = without_end(line)
                 yield number, stripped.split("\t") if stripped else []
 
     def _csv_fields(self, lines: Iterable[tuple[int, str | DataError]]) -> Iterator[tuple[int, list[str] | DataError]]:
@@ -201,7 +156,7 @@ class Table:
                 taken.append("\n" if isinstance(line, DataError) else line)
                 yield taken[-1]
 
-        csv.field_size_limit(_LONGEST_LINE)
+        csv.field_size_limit(LONGEST_LINE)
         reader = csv.reader(texts(), strict=True)
         while True:
             start = reader.line_num + 1
@@ -220,10 +175,10 @@ class Table:
             errors.clear()
 
     def _single(self, number: int, line: str) -> dict[str, str]:
-        return {"text": _without_end(line)}
+        return {"text": without_end(line)}
 
     def _pair(self, number: int, line: str) -> dict[str, str]:
-        texts = _without_end(line).split("\t")
+        texts = without_end(line).split("\t")
         if len(texts) != 2:
             raise self.error(number, f"{len(texts)} columns, two texts expected; for a table give --format tsv")
         return {"text": texts[0], "pair": texts[1]}
