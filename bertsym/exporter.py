@@ -276,6 +276,7 @@ def _content(source: str, pretrained: Pretrained, output: str, options: ExportOp
         ),
         pad_id=pretrained.vocabulary.special_ids["pad"],
         special_tokens=pretrained.vocabulary.special_tokens,
+        inputs=bert_inputs(segments=config.segments),
         family=config.family,
         special_ids=pretrained.vocabulary.special_ids,
         task=end.task,

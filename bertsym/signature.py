@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from bertsym.datasets.columns import Columns
 from bertsym.encoders.forms import TARGETS
-from bertsym.encoders.inputs import INPUT_NAMES, INPUTS, input_shapes
+from bertsym.encoders.inputs import INPUT_NAMES, input_meanings, input_shapes
 from bertsym.families import BERT, FAMILIES
 from bertsym.json_reader import JsonValue
 from bertsym.text.tokenizer import TokenizerOptions
@@ -30,11 +30,14 @@ class Tensor:
     meaning: str = ""
 
 
-def bert_inputs(length: int | None = None, names: Sequence[str] = INPUT_NAMES) -> tuple[Tensor, ...]:
-    """Return the inputs that a BERT's symbol takes, by `names`, for any length or for one fixed `length`."""
-    free = {0: "batch", -1: "length"}
+def bert_inputs(length: int | None = None, names: Sequence[str] = INPUT_NAMES, segments: int = 2) -> tuple[Tensor, ...]:
+    """Return the inputs that a BERT's symbol takes, by `names`, for any length or for one fixed `length`.
+
+    `segments` is the number of token types of the model.
+    """
+    free, meanings = {0: "batch", -1: "length"}, input_meanings(segments)
     return tuple(
-        Tensor(name, tuple(free.get(size, size) for size in shape), meaning=INPUTS[name])
+        Tensor(name, tuple(free.get(size, size) for size in shape), meaning=meanings[name])
         for name, shape in input_shapes(0, length or -1, names)
     )
 

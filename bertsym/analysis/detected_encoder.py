@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bertsym.encoders.inputs import INPUTS
+from bertsym.encoders.inputs import input_meanings
 from bertsym.families import ALBERT, BERT, DISTILBERT, ELECTRA, ERNIE, FAMILIES, MPNET, ROBERTA
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.node import Node, Output
@@ -92,7 +92,8 @@ class DetectedEncoder:
     def inputs(self) -> dict[str, str]:
         """Name -> meaning of the inputs that exist."""
         names = (self.token_ids, self.token_types, self.valid_length)
-        return {name: meaning for name, meaning in zip(names, INPUTS.values()) if name is not None}
+        meanings = input_meanings(2 if self.token_type_vocab_size is None else self.token_type_vocab_size).values()
+        return {name: meaning for name, meaning in zip(names, meanings) if name is not None}
 
     @property
     def family(self) -> str:

@@ -16,9 +16,15 @@ INPUTS = {
     "data2": "valid_length: number of tokens that are not padding, from 1 to the length",
 }
 INPUT_NAMES = tuple(INPUTS)
+_ONE_TYPE = "token types: 0 for every token; the model has no other type, and ignores this input"
 TOKEN_IDS, TOKEN_TYPES, VALID_LENGTH = INPUT_NAMES
 
 _Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def input_meanings(segments: int) -> dict[str, str]:
+    """Return the meanings of the inputs of a model with so many token types, by name."""
+    return INPUTS if segments > 1 else {**INPUTS, TOKEN_TYPES: _ONE_TYPE}
 
 
 def input_shapes(batch_size: int, length: int, names: Sequence[str] = INPUT_NAMES) -> list[tuple[str, tuple[int, ...]]]:

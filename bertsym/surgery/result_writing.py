@@ -262,7 +262,7 @@ def encoder_signature(source: Signature) -> Signature:
     return dataclasses.replace(
         source,
         kind="encoder",
-        inputs=bert_inputs(names=source.input_names),
+        inputs=bert_inputs(names=source.input_names, segments=source.tokenizer.segments),
         task=None,
         dataset=None,
         class_names=(),

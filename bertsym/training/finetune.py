@@ -214,7 +214,7 @@ def _bundle_content(
         output_shape=("batch", len(data.class_names)),
         max_length=classifier.max_length,
         tokenizer=_tokenizer_options(base, options),
-        inputs=bert_inputs(classifier.length, base.signature.input_names),
+        inputs=bert_inputs(classifier.length, base.signature.input_names, base.signature.tokenizer.segments),
         task=task.kind,
         dataset=task.dataset,
         class_names=data.class_names,
