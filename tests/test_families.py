@@ -12,7 +12,7 @@ import pytest
 from checkpoints import bound
 from conftest import Result
 from family_folders import write_family
-from family_models import CONFIGS, ENDINGS, UNITS, encoder_weights
+from family_models import CLASSES, CONFIGS, ENDINGS, UNITS, encoder_weights, head_weights
 from refusals import refusal
 from safetensors.numpy import save_file
 
@@ -50,6 +50,67 @@ def test_a_head_of_a_family_is_exported_and_equals_the_reference(
     expected = OUTPUTS.get(task, "pooled" if model_type in READS_POOLED else "cls")
     assert (signature.family, signature.task, signature.output) == (model_type, task, expected)
     assert max(check.relative_difference for check in verify(bundle.prefix, rtol=2e-5)) > 0
+
+
+@pytest.mark.parametrize(
+    ("model_type", "task", "second_head"),
+    [
+        ("bert", "masked_lm", "cls.seq_relationship"),
+        ("ernie", "masked_lm", "cls.seq_relationship"),
+        ("albert", "masked_lm", "sop_classifier.classifier"),
+        ("electra", None, "discriminator_predictions.dense_prediction"),
+    ],
+)
+def test_a_class_for_pretraining_is_exported_without_the_head_that_has_no_task(
+    cli: Cli, tmp_path: Path, model_type: str, task: str | None, second_head: str
+) -> None:
+    """The head of masked language modelling is exported; an ELECTRA that finds replaced tokens has none."""
+    name = f"{CLASSES[model_type]}ForPreTraining"
+    weights = {f"{model_type}.{key}": array for key, array in encoder_weights(model_type).items()}
+    weights.update({f"{second_head}.weight": np.ones((2, UNITS), np.float32), f"{second_head}.bias": np.ones(2)})
+    if task is not None:
+        weights.update(head_weights(model_type, task))
+    else:
+        dense = "discriminator_predictions.dense"
+        weights.update({f"{dense}.weight": np.ones((UNITS, UNITS)), f"{dense}.bias": np.ones(UNITS)})
+    for declared in ([name], None):
+        folder = write_family(tmp_path / "hf", model_type, architectures=declared)
+        save_file(weights, folder / "model.safetensors")
+        result = cli("export", f"hf:{folder}", tmp_path / "x", "--force")
+        assert result.code == 0, result.err
+        assert f"architectures {name}: " in result.out
+        assert f"{second_head}.bias, {second_head}.weight" in result.out
+        signature = Bundle.open(tmp_path / "x").signature
+        assert (signature.task, signature.kind) == (task, "logits" if task else "encoder")
+
+
+def test_a_task_head_of_a_class_for_pretraining_is_refused(cli: Cli, tmp_path: Path) -> None:
+    """It would be lost with the head that is left out."""
+    folder = write_family(tmp_path / "hf", "electra", "classification", architectures=["ElectraForPreTraining"])
+    line = refusal(cli("export", f"hf:{folder}", tmp_path / "out" / "x"), tmp_path / "out")
+    assert "ElectraForPreTraining does not have the weights classifier.dense.bias, " in line
+
+
+def test_a_roberta_without_the_id_of_its_padding_has_the_default(cli: Cli, tmp_path: Path) -> None:
+    folder = write_family(tmp_path / "hf", "roberta", pad_token_id=None)
+    result = cli("export", f"hf:{folder}", tmp_path / "x")
+    assert "config.json has the pad_token_id null: taken as 1, the default of RoBERTa" in result.out
+    assert Bundle.open(tmp_path / "x").config.position_offset == 2
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_the_signature_says_whether_token_types_change_the_result(
+    cli: Cli, exported_family: Callable[..., Path], tmp_path: Path, model_type: str
+) -> None:
+    """Also in bundles that other commands write, and in the report on the graph."""
+    prefix = exported_family(model_type, "tagging")
+    assert cli("graft", prefix, tmp_path / "removed", "--head", "none").code == 0
+    ignored = "token types: 0 for every token; the model has no other type, and ignores this input"
+    for bundle in (prefix, tmp_path / "removed"):
+        inspected = json.loads(cli("inspect", bundle, "--json").out)
+        meanings = {Bundle.open(bundle).signature.inputs[1].meaning, inspected["inputs"][1]["meaning"]}
+        assert len(meanings) == 1
+        assert (meanings == {ignored}) == (model_type in ("roberta", "distilbert", "mpnet"))
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -146,6 +207,7 @@ def test_finetune_continues_a_trained_head_of_two_layers(
     assert np.abs(before["fc-finetune-transform_weight"] - after["fc-finetune-transform_weight"]).max() > 1e-3
     assert max(check.relative_difference for check in verify(tmp_path / "more")) < 1e-5
     assert result.bundle.signature.family == model_type
+    assert result.bundle.signature.inputs == Bundle.open(start).signature.inputs
 
 
 def refused_config(folder: Path, model_type: str, key: str, value: object) -> Path:

@@ -290,14 +290,14 @@ REFUSED: list[tuple[str, Callable[[dict[str, Array]], None], dict[str, Any], str
         unchanged,
         {"architectures": ["BertForMultipleChoice"]},
         "{config}: architectures: BertForMultipleChoice is not one of BertForSequenceClassification, "
-        "BertForTokenClassification, BertForQuestionAnswering, BertForMaskedLM, so its head (classifier.bias, "
-        "classifier.weight) can't be exported",
+        "BertForTokenClassification, BertForQuestionAnswering, BertForMaskedLM, BertForPreTraining, so its head "
+        "(classifier.bias, classifier.weight) can't be exported",
     ),
     (
         "masked_lm",
         with_weight("cls.seq_relationship.weight", 2, 32),
-        {"architectures": ["BertForPreTraining"]},
-        "{config}: architectures: BertForPreTraining is not one of ",
+        {"architectures": ["BertForNextSentencePrediction"]},
+        "{config}: architectures: BertForNextSentencePrediction is not one of ",
     ),
     (
         "classification",
@@ -311,6 +311,12 @@ REFUSED: list[tuple[str, Callable[[dict[str, Array]], None], dict[str, Any], str
         without("qa_outputs.bias"),
         {},
         "model.safetensors: BertForQuestionAnswering needs qa_outputs.bias, missing in this file",
+    ),
+    (
+        "qa",
+        unchanged,
+        {"architectures": ["BertForPreTraining"]},
+        "model.safetensors: BertForPreTraining needs cls.predictions.transform.dense.weight, ",
     ),
     (
         "qa",

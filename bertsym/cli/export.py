@@ -256,7 +256,9 @@ def command(
 
     Trained heads are those of BertForSequenceClassification (single-label, multi-label or regression),
     BertForTokenClassification, BertForQuestionAnswering and BertForMaskedLM, and of the same classes of other
-    families, such as RobertaForMaskedLM. A head of another class, or a head that does not fit its config, is an error.
+    families, such as RobertaForMaskedLM. BertForPreTraining, ErnieForPreTraining and AlbertForPreTraining are exported
+    with their masked LM head, ElectraForPreTraining as the encoder alone. A head of another class, or a head that does
+    not fit its config, is an error.
 
     Every weight of SOURCE must belong to the encoder or to a head, or match --ignore-weights. The command lists the
     heads and other weights that it leaves out. It also lists four settings of a sentence-transformers folder that it

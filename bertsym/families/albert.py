@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from bertsym.families.bert import CONSTANTS, KEYS, SUPPORTED
 from bertsym.families.family import REQUIRED, Family, HeadClass, dense, heads, masked_lm
 from bertsym.families.name_table import (
@@ -14,6 +16,7 @@ from bertsym.families.name_table import (
 
 _LAYER = "encoder.albert_layer_groups.0.albert_layers.0."
 _DROPOUT = ("classifier_dropout_prob", 0.1)
+_MASKED_LM = masked_lm("predictions.dense", "predictions.LayerNorm", "predictions.bias", "predictions.decoder.weight")
 
 ALBERT = Family(
     "albert",
@@ -67,9 +70,8 @@ ALBERT = Family(
             "SequenceClassification": HeadClass(None, "pooled", dense("classifier"), dropout=_DROPOUT),
             "TokenClassification": HeadClass("tagging", "sequence", dense("classifier"), dropout=_DROPOUT),
             "QuestionAnswering": HeadClass("qa", "sequence", dense("qa_outputs"), dropout=None),
-            "MaskedLM": masked_lm(
-                "predictions.dense", "predictions.LayerNorm", "predictions.bias", "predictions.decoder.weight"
-            ),
+            "MaskedLM": _MASKED_LM,
+            "PreTraining": dataclasses.replace(_MASKED_LM, left_out=(*dense("sop_classifier.classifier"),)),
         },
     ),
     {**SUPPORTED, "num_hidden_groups": 1, "inner_group_num": 1},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from bertsym.families.family import REQUIRED, Family, HeadClass, Key, dense, heads, masked_lm
 from bertsym.families.name_table import PRETRAINING_HEADS, TASK_HEAD, NameTable, names_in_order
 
@@ -50,17 +52,19 @@ SPELLINGS = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "
 CONSTANTS = {r"embeddings\.(position_ids|token_type_ids)": "constant"}
 
 _PREDICTIONS = "cls.predictions"
+_MASKED_LM = masked_lm(
+    f"{_PREDICTIONS}.transform.dense",
+    f"{_PREDICTIONS}.transform.LayerNorm",
+    f"{_PREDICTIONS}.bias",
+    f"{_PREDICTIONS}.decoder.weight",
+)
 
 BERT_HEADS = {
     "SequenceClassification": HeadClass(None, "pooled", dense("classifier")),
     "TokenClassification": HeadClass("tagging", "sequence", dense("classifier")),
     "QuestionAnswering": HeadClass("qa", "sequence", dense("qa_outputs"), dropout=None),
-    "MaskedLM": masked_lm(
-        f"{_PREDICTIONS}.transform.dense",
-        f"{_PREDICTIONS}.transform.LayerNorm",
-        f"{_PREDICTIONS}.bias",
-        f"{_PREDICTIONS}.decoder.weight",
-    ),
+    "MaskedLM": _MASKED_LM,
+    "PreTraining": dataclasses.replace(_MASKED_LM, left_out=(*dense("cls.seq_relationship"),)),
 }
 
 BERT = Family(

@@ -38,6 +38,15 @@ ELECTRA = Family(
                 "generator_lm_head.weight",
                 activation="gelu",
             ),
+            "PreTraining": HeadClass(
+                None,
+                "cls",
+                weights={},
+                left_out=(
+                    *dense("discriminator_predictions.dense"),
+                    *dense("discriminator_predictions.dense_prediction"),
+                ),
+            ),
         },
     ),
     SUPPORTED,

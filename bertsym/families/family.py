@@ -22,7 +22,8 @@ class HeadClass:
 
     task: str | None  #: None: what ``problem_type`` and the number of labels say
     reads: str  #: a key of ``encoders.catalogue.OUTPUTS``
-    weights: Mapping[str, str]  #: name in the checkpoint -> name of the parameter; last that of the last layer
+    #: name in the checkpoint -> name of the parameter, the last layer's last; empty: the encoder alone is exported
+    weights: Mapping[str, str]
     #: of the layer before the last one: one of ``config.ACTIVATIONS`` or ``tanh``; None: that of the config
     activation: str | None = None
     drops_input: bool = False  #: whether dropout comes before that layer too
@@ -30,6 +31,7 @@ class HeadClass:
     dropout: Key | None = ("classifier_dropout", None)
     #: weight that a checkpoint may hold a second time -> the weight that it must be equal to
     tied: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()  #: weights of a head for pretraining that is not exported
 
     @property
     def has_transform(self) -> bool:

@@ -93,6 +93,7 @@ _FAMILY_HEADS = {
         _masked_lm("predictions.dense", "predictions.LayerNorm", "predictions.bias", default_activation="gelu_new"),
     ),
 }
+_PRETRAINED_WITH_MASKED_LM = ("bert", "ernie", "albert")
 #: how the names of transformers' classes begin -> family
 _CLASSES = {
     "Bert": "bert",
@@ -114,6 +115,8 @@ def _heads(prefix: str, family: str) -> dict[str, Head]:
         f"{prefix}ForTokenClassification": Head("sequence", _layer("classifier")),
         f"{prefix}ForQuestionAnswering": Head("sequence", _layer("qa_outputs")),
         f"{prefix}ForMaskedLM": masked_lm,
+        # Has a second head, which is not exported; that of ELECTRA is the only one.
+        **({f"{prefix}ForPreTraining": masked_lm} if family in _PRETRAINED_WITH_MASKED_LM else {}),
     }
 
 

@@ -48,6 +48,7 @@ def load_hugging_face(
     declared = _declared_family(document)
     family = declared or BERT
     config = _read_config(document, family)
+    config_notes = _default_notes(document, family)
     found = find_weights(folder)
     weights = found.tensors
     names = resolve_names(weights, family.names, str(found.where), ignore_weights)
@@ -87,7 +88,7 @@ def load_hugging_face(
         tokenizer.document,
         origin,
         names.checkpoint(weights, document.object()),
-        (*notes, *type_notes, *found.notes, *names.notes, *head_notes, *tokenizer.notes, *module_notes),
+        (*notes, *type_notes, *config_notes, *found.notes, *names.notes, *head_notes, *tokenizer.notes, *module_notes),
         TaskHead(names.task_head, _head_settings(document)) if names.task_head else None,
         head,
         modules.pooling if modules else None,
@@ -104,7 +105,10 @@ def _read_config(document: JsonValue, family: Family) -> BertConfig:
         del fields["embedding_size"]
     if family.starts_after_padding or family.padding_row is not None:
         row = family.padding_row
-        offset = 1 + (document.get("pad_token_id", family.pad_id).integer(0) if row is None else row)
+        if row is None:
+            padding = document.get("pad_token_id")
+            row = family.pad_id if padding.is_null else padding.integer(0)
+        offset = 1 + row
         rows = fields["max_length"]
         if rows <= offset:
             why = ", pad_token_id + 1" if family.starts_after_padding else ""
@@ -116,6 +120,13 @@ def _read_config(document: JsonValue, family: Family) -> BertConfig:
         return BertConfig(**{**fields, **family.settings, "family": family.name})
     except ModelError as error:
         raise ModelError(f"{document.where}: {error}") from None
+
+
+def _default_notes(document: JsonValue, family: Family) -> tuple[str, ...]:
+    """Notes on settings that config.json has as null, which transformers can't compute with."""
+    if family.starts_after_padding and "pad_token_id" in document and document["pad_token_id"].is_null:
+        return (f"config.json has the pad_token_id null: taken as {family.pad_id}, the default of {family.title}",)
+    return ()
 
 
 def _read_key(document: JsonValue, field: str, key: str, default: object) -> Any:

@@ -39,7 +39,17 @@ def read_head(
         architecture, notes = _architecture(document, family, names)
         head = None
         if architecture is not None:
-            head = _read(architecture, family.heads[architecture], document, names, weights, config, notes)
+            head_class = family.heads[architecture]
+            _check_names(architecture, head_class, names)
+            if head_class.left_out:
+                heads = (
+                    "of its two heads, that of masked language modelling is exported"
+                    if head_class.weights
+                    else "its head serves pretraining alone, this bundle is the encoder"
+                )
+                notes = (*notes, f"architectures {architecture}: {heads}")
+            if head_class.weights:
+                head = _read(architecture, head_class, document, names, weights, config, notes)
     except BertsymError as error:
         raise ModelError(f"{error}; --headless exports the encoder alone") from None
     if head is None:
@@ -77,11 +87,26 @@ def _architecture(document: JsonValue, family: Family, names: WeightNames) -> tu
         raise document["architectures"].fault(
             f"{printable(name)} is not one of {known}, so its head ({listed}) can't be exported"
         )
-    fitting = [known for known, head in family.heads.items() if {*head.weights} <= {*found} <= _known(head)]
+    fitting = [
+        known
+        for known, head in family.heads.items()
+        if {*head.weights, *head.left_out} <= {*found} <= {*_known(head), *head.left_out}
+    ]
     if len(fitting) != 1:
         may_be = " or ".join(fitting) or "a class that is not one of " + known
         raise document.fault(f'the key "architectures" is missing, and the head ({listed}) may be that of {may_be}')
     return fitting[0], (f"config.json has no architectures: taken as {fitting[0]}, by the names of the head's weights",)
+
+
+def _check_names(architecture: str, head: HeadClass, names: WeightNames) -> None:
+    """Raise ModelError for weights of the head that are missing, and for those of another task's head."""
+    found = names.heads
+    missing = [name for name in head.weights if name not in found]
+    if missing:
+        raise ModelError(f"{names.where}: {architecture} needs {list_names(missing)}, missing in this file")
+    others = [found[name] for name in found if name not in _known(head) and _is_trained(names, found[name])]
+    if others:
+        raise ModelError(f"{names.where}: {architecture} does not have the weights {list_names(sorted(others))}")
 
 
 def _read(
@@ -94,12 +119,6 @@ def _read(
     notes: tuple[str, ...],
 ) -> TrainedHead:
     found, where = names.heads, names.where
-    missing = [name for name in head.weights if name not in found]
-    if missing:
-        raise ModelError(f"{where}: {architecture} needs {list_names(missing)}, missing in this file")
-    others = [found[name] for name in found if name not in _known(head) and _is_trained(names, found[name])]
-    if others:
-        raise ModelError(f"{where}: {architecture} does not have the weights {list_names(sorted(others))}")
     if head.reads == "pooled" and not names.has_pooler:
         pooler = ", ".join(sorted(names.table.pooler, reverse=True))
         raise ModelError(f"{where}: no pooler ({pooler}), which {architecture} reads")
