@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bertsym.execution.sandbox import trusting
     from bertsym.exporter import ExportOptions, ExportResult, export
     from bertsym.inference.bundle_tokenizer import BundleTokenizer
+    from bertsym.inference.embed import Embedding, EmbedOptions, EmbedResult, Encoder, embed
     from bertsym.inference.evaluate import EvaluateOptions, EvaluateResult, evaluate
     from bertsym.inference.predict import Classifier, Prediction
     from bertsym.inspection.report import InspectResult, inspect
@@ -80,6 +81,11 @@ _HOME = {
     "ExportResult": "exporter",
     "export": "exporter",
     "BundleTokenizer": "inference.bundle_tokenizer",
+    "EmbedOptions": "inference.embed",
+    "EmbedResult": "inference.embed",
+    "Embedding": "inference.embed",
+    "Encoder": "inference.embed",
+    "embed": "inference.embed",
     "EvaluateResult": "inference.evaluate",
     "ExportOptions": "exporter",
     "EvaluateOptions": "inference.evaluate",
@@ -144,6 +150,10 @@ __all__ = [
     "DoctorResult",
     "EditResult",
     "Edits",
+    "EmbedOptions",
+    "EmbedResult",
+    "Embedding",
+    "Encoder",
     "EvaluateOptions",
     "EvaluateResult",
     "ExportOptions",
@@ -181,6 +191,7 @@ __all__ = [
     "doctor",
     "draw",
     "edit",
+    "embed",
     "evaluate",
     "export",
     "export_onnx",

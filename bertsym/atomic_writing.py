@@ -190,6 +190,20 @@ def write_atomically(target: Path, content: bytes) -> None:
         folder.replace()
 
 
+@contextlib.contextmanager
+def open_atomically(target: Path) -> Iterator[BinaryIO]:
+    """Open a file to write; at the end of the block it is synced and replaces `target`, which stays on any exception.
+
+    Raises OSError, and BertsymError if another process is writing it.
+    """
+    with work_folder(target) as folder:
+        with open(folder.new / target.name, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        folder.replace()
+
+
 def _work_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.writing")
 

@@ -213,6 +213,17 @@ ALLOWED: dict[str, set[str]] = {
     },
     "inference.classifier": {"errors", "datasets", "signature", "text", "bundle", "symbol", "analysis"},
     "training.finetune_options": {"errors", "text"},
+    "inference.embedding_files": {"errors", "symbol.params"},
+    "inference.embed": {
+        "errors",
+        "atomic_writing",
+        "symbol",
+        "text",
+        "encoders.catalogue",
+        "passes",
+        "bundle",
+        "inference",
+    },
     "inference": {
         "errors",
         "execution.engines",

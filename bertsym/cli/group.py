@@ -35,6 +35,7 @@ COMMANDS = {
     "quantize": "Quantize a classifier to int8, within a limit of lost accuracy.",
     "evaluate": "Compute the metrics of a classifier on a labelled table.",
     "predict": "Classify texts.",
+    "embed": "Write one vector for each text.",
     "tokenize": "Print the model inputs of texts.",
     "demo": "Run the main commands on real weights and a small table.",
     "doctor": "Check this machine: libraries, engines, processor, tools.",

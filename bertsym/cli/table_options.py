@@ -122,10 +122,17 @@ def task_option(default: str | None = None) -> Decorator[Any]:
 MODEL_LABEL = "whose label is not a class of MODEL"
 
 
-def on_error_option(*choices: str, unknown_label: str | None = None) -> Decorator[Any]:
-    """``--on-error fail|skip``, and further choices; `unknown_label` describes a label that makes a row a bad one."""
+def on_error_option(
+    *choices: str,
+    unknown_label: str | None = None,
+    blank: str = "print empty cells, or null in JSON, in its place",
+) -> Decorator[Any]:
+    """``--on-error fail|skip``, and further choices.
+
+    `unknown_label` describes a label that makes a row a bad one, `blank` what that choice does.
+    """
     bad = f"can't be read, or {unknown_label}" if unknown_label else "can't be read"
-    blank = "; blank: report it and print empty cells, or null in JSON, in its place" if "blank" in choices else ""
+    blank = f"; blank: report it and {blank}" if "blank" in choices else ""
     return option(
         "--on-error",
         group="Data",

@@ -12,6 +12,12 @@ OUTPUTS = {
     "sequence": "the encodings of all tokens, zeroed at padding",
 }
 
+#: how the encodings of a text's tokens become one vector (N, U) -> description
+POOLINGS = {
+    **{output: OUTPUTS[output] for output in ("cls", "pooled", "mean")},
+    "max": "the largest element of the encodings of the valid tokens, for each of the units",
+}
+
 #: task -> (encoder output that its finished head reads, prefix of the head's parameters as GluonNLP names them)
 FINISHED_HEADS = {
     "classification": ("pooled", "bertclassifier0_dense0"),

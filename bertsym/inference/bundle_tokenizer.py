@@ -34,8 +34,10 @@ class BundleTokenizer:
         bundle = open_any(prefix)
         return cls(_bert_signature(bundle), bundle)
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[Features]:
-        """Encode texts, or text pairs, in order and in chunks.
+    def encode(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, prompt: str = ""
+    ) -> Iterator[Features]:
+        """Encode texts, or text pairs, in order and in chunks; `prompt` is put before each text.
 
         Raises UsageError for pairs if the bundle is a classifier trained on single texts, and vice versa; DataError for
         an empty text.
@@ -49,7 +51,7 @@ class BundleTokenizer:
         for row in rows:
             if not row.text.strip() or (row.pair is not None and not row.pair.strip()):
                 raise DataError(f"text {row.line} of {len(rows)} is empty")
-        return _raise_first_error(self._encode(rows, "the texts"))
+        return _raise_first_error(self._encode(rows, "the texts", prompt))
 
     def encode_table(
         self,
@@ -68,12 +70,15 @@ class BundleTokenizer:
         source: str | Path | BinaryIO,
         table_format: TableFormat = TableFormat(),
         warn: Callable[[str], object] = lambda text: None,
+        *,
+        prompt: str = "",
     ) -> Iterator[list[Encoded | DataError]]:
         """Yield chunks with the encoding of each row of a table or stream, or the error of an unreadable row.
 
         By default a table has the header and columns of the training table. A stream has one text per line, or two
         texts separated by a tab if the classifier was trained on pairs, unless `table_format` is given. `warn` is
-        called with a message about a suspicious first line.
+        called with a message about a suspicious first line. `prompt` is put before each text, of a pair before the
+        first.
 
         While iterating, raises DataError for an unreadable table and for a file without rows, and UsageError for pairs
         if the bundle is a classifier trained on single texts, and vice versa.
@@ -97,14 +102,16 @@ class BundleTokenizer:
         rows = table.each()
         if table_format.kind in ("lines", "pairs"):
             rows = _warn_of_header(rows, table.name, warn)
-        for encoded in self._encode(rows, table.name):
+        for encoded in self._encode(rows, table.name, prompt):
             empty = False
             yield encoded
         if empty and not is_stream:
             raise DataError(f"{table.name}: no rows")
 
-    def _encode(self, rows: Iterable[Row | DataError], where: str) -> Iterator[list[Encoded | DataError]]:
+    def _encode(self, rows: Iterable[Row | DataError], where: str, prompt: str) -> Iterator[list[Encoded | DataError]]:
         for chunk in chunks(rows, _characters):
+            if prompt:
+                chunk = [_with_prompt(row, prompt) for row in chunk]
             first = next((row for row in chunk if isinstance(row, Row)), None)
             if first is not None:
                 self._check_pair(first.pair is not None)
@@ -125,6 +132,10 @@ def _warn_of_header(
             cells = row.text.split("\t") if row.pair is None else [row.text, row.pair]
             warn_of_header_in_stream(cells, f"{where}, line 1", warn)
         yield row
+
+
+def _with_prompt(row: Row | DataError, prompt: str) -> Row | DataError:
+    return dataclasses.replace(row, text=prompt + row.text) if isinstance(row, Row) else row
 
 
 def _characters(row: Row | DataError) -> int:

@@ -13,6 +13,7 @@ from bertsym.encoders.inputs import input_shapes
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.execution.engines import engine_name, load_engine
 from bertsym.inference.mxnet_predictor import BATCH_SIZE, MXNetPredictor
+from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
 from bertsym.text.batches import cached_rows, inference_batches, inference_length
 from bertsym.text.features import Features
@@ -25,25 +26,34 @@ class RowPredictor(Protocol):
         """The output's rows in the order of `features`: (rows, ...) float32."""
 
 
-def open_predictor(bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> RowPredictor:
-    """A predictor by the engine in use; raises UsageError for a device or a precision that it does not have."""
+def open_predictor(
+    bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE, graph: SymbolGraph | None = None
+) -> RowPredictor:
+    """A predictor by the engine in use, of the bundle's graph, or of a `graph` of its parameters for any length.
+
+    Raises UsageError for a device or a precision that the engine does not have.
+    """
     if engine_name("no predictions") == "mxnet":
-        return MXNetPredictor.from_bundle(bundle, device, batch_size)
-    return EnginePredictor(bundle, device, batch_size)
+        return MXNetPredictor.from_bundle(bundle, device, batch_size, graph)
+    return EnginePredictor(bundle, device, batch_size, graph)
 
 
 class EnginePredictor:
     """The output of a bundle, computed batch by batch, the longest texts first, by the engine in use."""
 
-    def __init__(self, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> None:
+    def __init__(
+        self, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE, graph: SymbolGraph | None = None
+    ) -> None:
         engine, signature = engine_name(), bundle.signature
         if device != "cpu":
             raise UsageError(f"device {device!r}: the engine {engine} runs on the CPU only; take --engine mxnet")
         if signature.precision != "float32":
             raise UsageError(f"{bundle.prefix}: is {signature.precision}, which needs --engine mxnet")
         self._signature, self._config, self._batch_size = signature, bundle.config, batch_size
-        graph = accelerate_graph(bundle.graph(), bundle.params().shapes, "portable")
-        shapes = input_shapes(1, signature.length or 1, signature.input_names)
+        self._length = signature.length if graph is None else None
+        graph = accelerate_graph(bundle.graph() if graph is None else graph, bundle.params().shapes, "portable")
+        self._output_name = graph.output_names[0]
+        shapes = input_shapes(1, self._length or 1, signature.input_names)
         sample: dict[str, Array] = {name: np.ones(shape, np.float32) for name, shape in shapes}
         self._forward = load_engine(engine).bind(graph.to_json(), str(bundle.prefix), bundle.params(), sample)
 
@@ -59,7 +69,7 @@ class EnginePredictor:
         signature = self._signature
 
         def length_of(longest: int) -> int:
-            return signature.length or inference_length(longest, signature.max_length)
+            return self._length or inference_length(longest, signature.max_length)
 
         def rows_of(longest: int) -> int:
             return min(self._batch_size, cached_rows(length_of(longest)))
@@ -71,9 +81,7 @@ class EnginePredictor:
             inputs = features.batch(rows, length, signature.pad_id, self._config, signature.input_names)
             output = self._forward(inputs)[0]
             if not np.isfinite(output).all():
-                raise ModelError(
-                    f"an output of {signature.output_name} is not finite: check the model with bertsym verify"
-                )
+                raise ModelError(f"an output of {self._output_name} is not finite: check the model with bertsym verify")
             parts.append(output)
             on_rows(len(rows))
         values: Array = np.concatenate(parts)

@@ -18,6 +18,7 @@ from bertsym.errors import DataError, ModelError
 from bertsym.forking import ForkSafeLock, no_fork
 from bertsym.inference.executors import Executors, Weights
 from bertsym.mxnet_runtime import engine_workers, mx, mxnet_errors, share_threads
+from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import cached_rows, few_length, inference_batches, inference_length
 from bertsym.text.features import Features
@@ -57,17 +58,19 @@ class MXNetPredictor:
         self._lock = ForkSafeLock()
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE) -> MXNetPredictor:
-        """Return a predictor with the bundle's symbol and parameters."""
+    def from_bundle(
+        cls, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE, graph: SymbolGraph | None = None
+    ) -> MXNetPredictor:
+        """Return a predictor with the bundle's parameters and symbol, or a `graph` for any length instead of it."""
         signature = bundle.signature
         with mxnet_errors(str(bundle.prefix)):
-            symbol = to_symbol(bundle.graph())
+            symbol = to_symbol(bundle.graph() if graph is None else graph)
         predictor = cls(
             symbol,
             bundle.config,
             signature.pad_id,
             signature.max_length,
-            signature.length,
+            signature.length if graph is None else None,
             contexts(device),
             batch_size,
         )

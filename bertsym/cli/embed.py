@@ -1,0 +1,97 @@
+"""``bertsym embed``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bertsym.cli.command import Command, argument, option
+from bertsym.cli.options import (
+    FILE,
+    device_option,
+    engine_option,
+    force_option,
+    inference_batch_size_option,
+    model_argument,
+    options_of,
+    threads_option,
+)
+from bertsym.cli.output import print_truncated, row_bar, warn
+from bertsym.cli.table_options import on_error_option, table_options
+from bertsym.cli.texts import Texts
+from bertsym.encoders.catalogue import POOLINGS
+
+if TYPE_CHECKING:
+    from bertsym.inference.embed import EmbedOptions
+    from bertsym.text.tables import TableFormat
+
+
+def _options(**values: Any) -> EmbedOptions:
+    from bertsym.inference.embed import EmbedOptions
+
+    return EmbedOptions(**values)
+
+
+@click.command("embed", cls=Command)
+@model_argument
+@argument("file", "Table of texts; standard input if it is -.", type=FILE)
+@argument("out", "File that is written: .npy or .jsonl.", type=FILE)
+@options_of(
+    _options,
+    option(
+        "--pooling",
+        type=click.Choice(list(POOLINGS)),
+        help=f"How the encodings of the tokens become one vector. "
+        f"{'; '.join(f'{name}: {text}' for name, text in POOLINGS.items())}.  [default: the output of MODEL, or what "
+        "its head reads; required where that is the whole sequence]",
+    ),
+    option("--normalize", is_flag=True, help="Scale each vector to the length 1."),
+    option(
+        "--prompt",
+        metavar="TEXT",
+        default="",
+        help='Text to put before each text, with the space between them, such as "query: ". By default, nothing.',
+    ),
+    option(
+        "--max-length",
+        type=click.IntRange(1),
+        help="Number of tokens to which texts are truncated.  [default: the maximum of MODEL]",
+    ),
+    on_error_option("blank", blank="write a row of NaN, or null in JSON Lines, in its place"),
+    inference_batch_size_option,
+    device_option,
+)
+@table_options
+@threads_option
+@engine_option
+@force_option
+def command(model: str, file: str, out: str, options: EmbedOptions, table_format: TableFormat, force: bool) -> None:
+    """Write one vector for each text of FILE, in the order of the texts.
+
+    MODEL is the bundle of any BERT: an encoder, or one with a head, which is left out. A .npy file is an array
+    (rows, units) float32; a .jsonl file has an object per line, {"embedding": [0.1, ...]}. The file appears at OUT when
+    it is complete.
+
+    FILE is read as by `bertsym predict`: a table with a text column, or standard input with one text per line. A pair
+    of texts, from a table with two text columns, gives one vector.
+
+    \b
+    bertsym export hf:sentence-transformers/all-MiniLM-L6-v2 out/minilm --output mean
+    bertsym embed out/minilm corpus.jsonl corpus.npy --normalize --max-length 256
+    """
+    from bertsym.inference.embed import embed
+
+    with row_bar() as on_rows:
+        result = embed(
+            model,
+            Texts(file, None, None).source(),
+            out,
+            options,
+            table_format=table_format,
+            force=force,
+            on_rows=on_rows,
+            warn=warn,
+        )
+    print_truncated(result.truncated, result.rows, result.max_length)
+    click.echo(f"wrote {result.path}: {result.rows} x {result.units} float32")
