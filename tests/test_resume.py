@@ -71,9 +71,18 @@ def killed_later(run: Run, stopped: Path) -> Run:
         (11, 4, "checkpoint-8", {}),
         (14, 5, "checkpoint-12", {"accumulate": 3}),
         (17, 5, "checkpoint-15", {"freeze_encoder": True}),
+        (11, 4, "checkpoint-8", {"freeze_layers": 0, "layer_decay": 0.7}),
         (10, 2, "checkpoint-8", {"clip_norm": 0.0, "dropout": 0.0, "weight_decay": 0.3}),
     ],
-    ids=["after an epoch", "before the first checkpoint", "within an epoch", "accumulated", "frozen", "strong decay"],
+    ids=[
+        "after an epoch",
+        "before the first checkpoint",
+        "within an epoch",
+        "accumulated",
+        "frozen",
+        "rates by layer",
+        "strong decay",
+    ],
 )
 def test_a_resumed_run_writes_the_same_bytes(
     run: Run, step: int, checkpoint_steps: int | None, found: str | None, changes: dict[str, Any]

@@ -19,7 +19,7 @@ from bertsym.passes.encoder_replacement import replace_encoder
 from bertsym.passes.gelu import fuse_gelu
 from bertsym.passes.input_guard import remove_input_guard
 from bertsym.passes.layer_norm import decompose_layer_norm
-from bertsym.symbol.attributes import decimal
+from bertsym.symbol.attributes import RATE_MULTIPLIER, decimal
 from bertsym.symbol.graph import SymbolGraph
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -32,7 +32,12 @@ class TrainingSymbol:
     symbol: Any
     #: inputs that are dropout masks -> probability of a zero; empty where the graph has Dropout operators
     masks: Mapping[str, float]
-    constants: frozenset[str] = frozenset()  #: parameters that are not trained, by their learning-rate multiplier 0
+    multipliers: Mapping[str, float]  #: factors of the learning rate, of the parameters that have one; 0: not trained
+
+    @property
+    def constants(self) -> frozenset[str]:
+        """Parameters that are not trained."""
+        return frozenset(name for name, multiplier in self.multipliers.items() if multiplier == 0)
 
 
 def accelerate_graph(graph: SymbolGraph, shapes: Shapes, form: str) -> SymbolGraph:
@@ -61,15 +66,17 @@ def rewrite_encoder(
 
 def build_training_symbol(graph: SymbolGraph, shapes: Shapes, *, cpu: bool = True) -> TrainingSymbol:
     """The fastest symbol with the same outputs and gradients; other devices than a CPU keep MXNet's own operators."""
-    constants = frozenset(
-        node.name for node in graph.nodes if node.is_variable and decimal(node.attrs, "__lr_mult__", 1.0) == 0
-    )
+    multipliers = {
+        node.name: decimal(node.attrs, RATE_MULTIPLIER, 1.0)
+        for node in graph.nodes
+        if node.is_variable and RATE_MULTIPLIER in node.attrs
+    }
     if not cpu:
-        return TrainingSymbol(to_symbol(apply_to_copy(graph, fuse_gelu)), {}, constants)
+        return TrainingSymbol(to_symbol(apply_to_copy(graph, fuse_gelu)), {}, multipliers)
     graph = accelerate_graph(graph, shapes, "training")
     decompose_layer_norm(graph, shapes)
     masks = feed_dropout_masks(graph)
-    return TrainingSymbol(to_symbol(graph), masks.probabilities, constants)
+    return TrainingSymbol(to_symbol(graph), masks.probabilities, multipliers)
 
 
 def to_symbol(graph: SymbolGraph) -> Any:

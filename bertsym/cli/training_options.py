@@ -88,6 +88,16 @@ optimisation_options = (
         help="Decoupled weight decay of AdamW. It does not apply to biases or to the LayerNorms' gamma and beta.",
     ),
     option(
+        "--layer-decay",
+        group="Optimisation",
+        type=float,
+        default=1.0,
+        show_default=True,
+        metavar="FACTOR",
+        help="Layer-wise decay of the learning rate: layer l of L has the rate --lr * FACTOR^(L - l), the embeddings "
+        "that of layer 0, pooler and classifier the full rate.",
+    ),
+    option(
         "--clip-norm",
         group="Optimisation",
         type=float,
@@ -125,6 +135,14 @@ head_options = (
         group="Head",
         is_flag=True,
         help="Train only the classifier, on encodings that are computed once.",
+    ),
+    option(
+        "--freeze-layers",
+        group="Head",
+        type=int,
+        metavar="N",
+        help="Do not train the embeddings and the first N layers of the encoder; 0 freezes the embeddings alone. Their "
+        "gradients are not computed, which saves time and memory; their dropout stays.  [default: all are trained]",
     ),
     option(
         "--whole-sequence",

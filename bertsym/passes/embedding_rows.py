@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from bertsym.symbol.attributes import RATE_MULTIPLIER, decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.operator_traits import traits
 from bertsym.symbol.params import Array
@@ -45,12 +46,15 @@ class UsedRows:
 def keep_used_rows(graph: SymbolGraph, token_ids: str, ids: Array, arg_params: Mapping[str, Array]) -> UsedRows | None:
     """Shrink the table of the embedding that reads `token_ids` to the rows of the sorted `ids`, in place.
 
-    None where there is no such table, or where another node reads the table or the values of the ids.
+    None where there is no such table, where it is not trained, or where another node reads the table or the values of
+    the ids.
     """
     embeddings = [node for node in graph.find(op="Embedding") if node.inputs[0].node.name == token_ids]
     if len(embeddings) != 1:
         return None
     table = embeddings[0].inputs[1].node
+    if decimal(table.attrs, RATE_MULTIPLIER, 1.0) == 0:
+        return None
     others = [node for node in graph.consumers(graph.variable(token_ids)) if node not in embeddings]
     if graph.consumers(table) != embeddings or not all(traits(node.op).shape_only == 0 for node in others):
         return None

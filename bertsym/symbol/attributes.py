@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+RATE_MULTIPLIER = "__lr_mult__"  #: of a parameter: the factor of its learning rate in MXNet's optimizers
+
 _LONGEST = 32  # characters of an integer; MXNet's integers have 64 bits
 
 

@@ -11,9 +11,10 @@ from bertsym.encoders.graph_heads import DROPOUT, add_cls_slice, without_head
 from bertsym.errors import ModelError, UsageError
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array
+from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.labels import abbreviate_labels
 from bertsym.training.finetune_options import DROPOUT_PROBABILITY, FinetuneOptions
+from bertsym.training.layer_rates import rate_multipliers
 
 _HEAD_PARAMETERS = (f"{FULLY_CONNECTED}_weight", f"{FULLY_CONNECTED}_bias")
 
@@ -28,6 +29,7 @@ class Base:
     params: Mapping[str, Array]  #: of the encoder
     head_params: Mapping[str, Array] | None  #: of the head that is continued
     dropout: float  #: in the head
+    rates: Mapping[str, float]  #: factors of the learning rate of parameters that have one; 0: frozen
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -87,7 +89,9 @@ def open_base(bundle: Bundle, options: FinetuneOptions) -> Base:
     _check_output(bundle, output, options, head_params is not None)
     variables = set(graph.variables)
     encoder = {name: params[name] for name in params if name in variables}
-    return Base(bundle, graph, output, encoder, head_params, DROPOUT_PROBABILITY if dropout is None else dropout)
+    rates = rate_multipliers(bundle.prefix, graph, shapes_of(encoder), options)
+    dropout = DROPOUT_PROBABILITY if dropout is None else dropout
+    return Base(bundle, graph, output, encoder, head_params, dropout, rates)
 
 
 def _check_output(bundle: Bundle, output: str, options: FinetuneOptions, continues: bool) -> None:

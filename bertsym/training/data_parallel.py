@@ -67,7 +67,7 @@ class DataParallelExecutor:
         }
         self._constants = {name: params[name] for name in arguments if name in training.constants}
         # One block per engine worker: a single operator at a time can write to an array.
-        layout = split_into_blocks(shapes, self._num_shards if len(contexts) == 1 else 1)
+        layout = split_into_blocks(shapes, self._num_shards if len(contexts) == 1 else 1, training.multipliers)
         self._weights = [FlatArrays(layout, shapes, context) for context in contexts]
         for weights in self._weights:
             weights.set({name: params[name] for name in shapes})

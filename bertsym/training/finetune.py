@@ -220,7 +220,7 @@ def _bundle_content(
         class_names=data.class_names,
         label_inputs=(Tensor(LABEL_NAME, ("batch",)),),
         trained=True,
-        encoder_trained=base.signature.encoder_trained or not options.freeze_encoder,
+        encoder_trained=base.signature.encoder_trained or classifier.trains_encoder,
         pair=data.pair,
         columns=data.layout.columns,
         header=data.layout.header,

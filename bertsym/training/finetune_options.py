@@ -34,6 +34,8 @@ class FinetuneOptions:
     seed: int = 0
     literal_special_tokens: bool = False  #: tokenize ``[SEP]`` and the like in a text as ordinary text
     freeze_encoder: bool = False  #: train the head only
+    freeze_layers: int | None = None  #: do not train the embeddings and the first N layers; None: train them all
+    layer_decay: float = 1.0  #: factor of the learning rate from each layer to the layer before it
     whole_sequence: bool = False  #: flatten the sequence output into the classifier, which fixes the length
     patience: int | None = None  #: stop after this many epochs without a better dev metric (ties: dev loss)
     device: str = "cpu"
@@ -56,6 +58,13 @@ class FinetuneOptions:
         _require(self, "weight_decay", 0 <= self.weight_decay < 1, "0 or more and below 1")
         _require(self, "clip_norm", 0 <= self.clip_norm < float("inf"), "finite and 0 or more")
         _require(self, "dropout", self.dropout is None or 0 <= self.dropout < 1, "0 or more and below 1")
+        _require(self, "freeze_layers", self.freeze_layers is None or self.freeze_layers >= 0, "0 or more")
+        _require(self, "layer_decay", 0 < self.layer_decay <= 1, "above 0 and at most 1")
+        if self.freeze_encoder and (self.freeze_layers is not None or self.layer_decay != 1):
+            option = "layer_decay" if self.freeze_layers is None else "freeze_layers"
+            raise UsageError(
+                f"{option} has no effect with freeze_encoder, which trains the head alone; omit one of them"
+            )
         _require(self, "on_error", self.on_error in ("fail", "skip"), "fail or skip")
         _require(self, "patience", self.patience is None or self.patience >= 1, "1 or more")
         _require(self, "worker_timeout", self.worker_timeout > 0, "a number of seconds above 0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,19 +24,30 @@ class Block:
 
     names: tuple[str, ...]
     decays: bool  #: whether weight decay applies to them
+    rate: float = 1.0  #: factor of their learning rate
 
 
-def split_into_blocks(shapes: _Shapes, count: int) -> list[Block]:
-    """Split parameters with weight decay into `count` blocks of similar size; bias, gamma and beta get one more."""
-    decaying = [name for name in shapes if not name.endswith(_NO_DECAY)]
-    groups: list[list[str]] = [[] for _ in range(count)]
-    sizes = [0] * count
-    for name in sorted(decaying, key=lambda name: -math.prod(shapes[name])):
-        smallest = sizes.index(min(sizes))
-        groups[smallest].append(name)
-        sizes[smallest] += math.prod(shapes[name])
-    without_decay = tuple(name for name in shapes if name.endswith(_NO_DECAY))
-    blocks = [Block(tuple(group), True) for group in groups] + [Block(without_decay, False)]
+def split_into_blocks(
+    shapes: _Shapes, count: int, multipliers: Mapping[str, float] = MappingProxyType({})
+) -> list[Block]:
+    """Split parameters into blocks of equal learning rate; `multipliers` are the factors of the rates that have one.
+
+    At each rate, parameters with weight decay are in `count` blocks of similar size; bias, gamma and beta are in one
+    more.
+    """
+    rates = {name: multipliers.get(name, 1.0) for name in shapes}
+    blocks: list[Block] = []
+    for rate in sorted({*rates.values()}, reverse=True):
+        names = [name for name in shapes if rates[name] == rate]
+        groups: list[list[str]] = [[] for _ in range(count)]
+        sizes = [0] * count
+        decaying = [name for name in names if not name.endswith(_NO_DECAY)]
+        for name in sorted(decaying, key=lambda name: -math.prod(shapes[name])):
+            smallest = sizes.index(min(sizes))
+            groups[smallest].append(name)
+            sizes[smallest] += math.prod(shapes[name])
+        without_decay = tuple(name for name in names if name.endswith(_NO_DECAY))
+        blocks += [Block(tuple(group), True, rate) for group in groups] + [Block(without_decay, False, rate)]
     return [block for block in blocks if block.names]
 
 

@@ -15,7 +15,7 @@ class AdamW:
     """AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101) on flat arrays, with MXNet's fused update.
 
     ``w -= lr * (m' / (sqrt(v') + epsilon) + wd * w)`` with bias-corrected m' and v', as in torch.optim.AdamW. Bias,
-    gamma and beta do not decay.
+    gamma and beta do not decay. Each block of `layout` has a factor of the learning rate.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class AdamW:
         for block, weight, gradient, mean, variance in zip(
             self._layout, self._weights.flats, gradients.flats, self.means, self.variances
         ):
+            rate = lr * block.rate
             # For float32 weights it needs no second copy, and it is faster than adamw_update.
             mx.nd.contrib.mp_adamw_update(
                 weight,
@@ -60,13 +61,13 @@ class AdamW:
                 weight,
                 scale,
                 out=weight,
-                lr=lr * correction / (1 - self._beta1**self.count),
+                lr=rate * correction / (1 - self._beta1**self.count),
                 eta=1.0,
                 beta1=self._beta1,
                 beta2=self._beta2,
                 # The operator adds epsilon to sqrt(v), not to sqrt(v') = sqrt(v) / correction.
                 epsilon=self._epsilon * correction,
-                wd=lr * self._decay if block.decays else 0.0,
+                wd=rate * self._decay if block.decays else 0.0,
             )
         return norm
 

@@ -21,6 +21,7 @@ from bertsym.training.batch_source import ENCODED, BatchSource, EncodedSource, T
 from bertsym.training.data import FinetuneData
 from bertsym.training.encodings import encode
 from bertsym.training.finetune_options import FinetuneOptions
+from bertsym.training.layer_rates import with_rate_multipliers
 
 Params = Mapping[str, Array]
 EncodingsCache = Callable[[str, tuple[int, ...], Callable[[], Array]], Array]
@@ -42,9 +43,11 @@ class GraftedClassifier:
             "whole_sequence": options.whole_sequence,
         }
         self._device = options.device
+        #: whether any parameter of the encoder is trained
+        self.trains_encoder = not options.freeze_encoder and any(base.rates.get(name, 1) for name in base.params)
         with mxnet_errors(str(base.bundle.prefix)):
             self.encoder_symbol = to_symbol(base.graph)
-        self.train_symbol = graft(self.encoder_symbol, **self.head_settings)
+        self.train_symbol = with_rate_multipliers(graft(self.encoder_symbol, **self.head_settings), base.rates)
         self.inference_symbol = graft_for_inference(self.encoder_symbol, **self.head_settings)
         self.base_params = base.params
         self.head_params = base.head_params or head_parameters(

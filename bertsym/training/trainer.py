@@ -117,8 +117,11 @@ class Trainer:
             params[self._used_rows.name] = self._used_rows.initial
             if limits is not None:
                 limits = dataclasses.replace(limits, vocab_size=len(self._used_rows.initial))
+        training = build_training_symbol(graph, shapes_of(params), cpu=on_cpu)
+        #: factor of the learning rate of the rows of the token embedding that the data does not use
+        self._table_rate = 1.0 if self._used_rows is None else training.multipliers.get(self._used_rows.name, 1.0)
         self._executor = DataParallelExecutor(
-            build_training_symbol(graph, shapes_of(params), cpu=on_cpu),
+            training,
             params,
             {name: array.shape for name, array in self._arrays(self._longest_rows()).items()},
             options,
@@ -173,11 +176,11 @@ class Trainer:
         def finish(step: _Step) -> None:
             with no_fork():
                 loss = self._finite_loss(step)
+            position.decay = self._decay_after(position.decay, position.step)
             position.step += 1
             position.batch = step.number
             position.samples += step.rows
             position.loss += loss * step.rows
-            position.decay *= 1 - step.rate * self.options.weight_decay
             position.draws = step.draws
             on_step(StepReport(epoch, position.step, step.number, len(batches), loss, step.rate, speed()))
 
@@ -283,7 +286,7 @@ class Trainer:
 
     def _decay_after(self, decay: float, step: int) -> float:
         """Return the accumulated decay of a parameter without gradients after one more step."""
-        return decay * (1 - self._rate(step) * self.options.weight_decay)
+        return decay * (1 - self._rate(step) * self._table_rate * self.options.weight_decay)
 
     def params(self) -> dict[str, Array]:
         """Return copies of the current parameters."""
