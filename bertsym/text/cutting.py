@@ -27,6 +27,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+import numpy as np
+
+from bertsym.text.alignment import Array
 from bertsym.text.components import Locality
 
 PIECE = 4096  #: characters; shorter texts are not cut
@@ -70,33 +73,32 @@ class Cutter:
             self._locality = Locality.TEXT
         self._shortenings = list(self._find_shortenings(contents, longest_word))
 
-    def pieces(self, text: str, size: int = PIECE) -> Iterator[str]:
+    def pieces(self, text: str, size: int = PIECE) -> Iterator[tuple[str, Array]]:
         """Yield pieces of about `size` characters, whose concatenated tokens are those of the text.
 
-        Raises UncutError, after the preceding pieces, if LONGEST characters have no place to cut.
+        With each piece come the positions of its characters in the text, (characters,) int64. Raises UncutError, after
+        the preceding pieces, if LONGEST characters have no place to cut.
         """
-        if len(text) <= size:
-            yield text
-            return
-        if self._locality is Locality.TEXT:
-            if len(text) > LONGEST:
+        if len(text) <= size or self._locality is Locality.TEXT:
+            if len(text) > max(size, LONGEST):
                 raise UncutError
-            yield text
+            yield text, np.arange(len(text))
             return
-        rest = ""
+        rest, places = "", np.arange(0)
         searched = 0  # the rest has no place to cut between `size` and this position
-        for block in self._shortened(text, 2 * size):
+        for block, block_places in self._shortened(text, 2 * size):
             rest += block
+            places = np.concatenate([places, block_places])
             start = 0
             while len(rest) - start > size:
                 cut = self._cut(rest, start, size, searched)
                 if cut is None:
                     break
-                yield rest[start:cut]
+                yield rest[start:cut], places[start:cut]
                 start, searched = cut, 0
-            rest = rest[start:]
+            rest, places = rest[start:], places[start:]
             searched = len(rest) if len(rest) > size else 0
-        yield rest
+        yield rest, places
 
     def _cut(self, text: str, start: int, size: int, searched: int) -> int | None:
         """Return the last place to cut within `size` characters from `start`, or else the first place after them."""
@@ -162,18 +164,22 @@ class Cutter:
             # Vanishing runs are shortened already: at least one of 2 * longest + 1 characters is a word character.
             yield run(_WORD + _VANISHING, max(longest, longest_word + 1) * (2 * longest + 1))
 
-    def _shortened(self, text: str, size: int) -> Iterator[str]:
-        """Yield the text in blocks, with shortened runs."""
+    def _shortened(self, text: str, size: int) -> Iterator[tuple[str, Array]]:
+        """Yield the text in blocks, with shortened runs, and the positions of their characters in the text."""
         start = 0
         while start < len(text):
             block = text[start : start + size]
+            places = np.arange(start, start + len(block))
             start += size
             size = min(2 * size, _BLOCK)
             kinds = block.translate(self._kinds) if self._shortenings else ""
             for pattern, kept in self._shortenings:
                 middles = [(match.start() + kept, match.end() - kept) for match in pattern.finditer(kinds)]
-                block, kinds = _without(block, middles), _without(kinds, middles)
-            yield block
+                if middles:
+                    kept_parts = _outside(middles, len(block))
+                    block, kinds = ("".join(part[each] for each in kept_parts) for part in (block, kinds))
+                    places = np.concatenate([places[each] for each in kept_parts])
+            yield block, places
 
 
 class _Kinds(dict[int, str]):
@@ -222,8 +228,8 @@ def _pairs(contents: Iterable[str]) -> set[str]:
     return {content[i : i + 2] for content in contents for i in range(len(content) - 1)}
 
 
-def _without(text: str, places: list[tuple[int, int]]) -> str:
-    """Remove the characters in some ranges."""
-    starts = [0, *(end for _, end in places)]
-    ends = [*(start for start, _ in places), len(text)]
-    return "".join(text[start:end] for start, end in zip(starts, ends))
+def _outside(ranges: list[tuple[int, int]], length: int) -> list[slice]:
+    """Return the parts of `length` characters that are outside of some ranges."""
+    starts = [0, *(end for _, end in ranges)]
+    ends = [*(start for start, _ in ranges), length]
+    return [slice(start, end) for start, end in zip(starts, ends)]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from bertsym.errors import ModelError
 from bertsym.json_reader import JsonValue, json_object
+from bertsym.text.alignment import Tokens, join_tokens
 from bertsym.text.components import read_locality
 from bertsym.text.cutting import PIECE, Cutter
 from bertsym.text.template import Template, read_template
@@ -17,6 +21,7 @@ from bertsym.text.tokenizer_model import check_model, model_tokens, unknown_id
 from bertsym.text.vocabulary import Vocabulary
 
 _LONGEST_WORD = 1000  # characters; the time of WordPiece grows with the cube of a word's length
+_BEFORE_PIECE = "a"  # a word before a piece that begins with a space
 _FEW = 8  # fewer texts are encoded faster one by one than by the threads of `tokenizers`
 _TOGETHER = 1 << 17  # characters that are encoded at the same time; an encoding is much larger than its ids
 
@@ -53,15 +58,16 @@ class Pipeline:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode texts of at most PIECE characters each."""
         if len(texts) < _FEW:
-            return [self._ids(text) for text in texts]
-        found: list[list[int]] = []
-        start = size = 0
-        for end, text in enumerate(texts):
-            size += len(text)
-            if size > _TOGETHER:
-                found += self._batch(texts[start:end])
-                start, size = end, len(text)
-        return found + self._batch(texts[start:])
+            return [self._encode(text).ids for text in texts]
+        # Without offsets, where tokenizers (from 0.20.1 on) can leave them out.
+        encode = getattr(self._pipeline, "encode_batch_fast", self._pipeline.encode_batch)
+        return [encoding.ids for encoding in self._batches(texts, encode)]
+
+    def tokens(self, texts: Sequence[str]) -> list[Tokens]:
+        """Encode texts of at most PIECE characters each, with offsets."""
+        if len(texts) < _FEW:
+            return [_tokens(self._encode(text)) for text in texts]
+        return [_tokens(encoding) for encoding in self._batches(texts, self._pipeline.encode_batch)]
 
     def encode_start(self, text: str, count: int) -> list[int]:
         """Encode a text of any length, in bounded memory; return all token ids or at least the first `count`.
@@ -69,26 +75,100 @@ class Pipeline:
         Raises UncutError if the text has LONGEST characters without a place to cut.
         """
         found: list[int] = []
-        for piece in self._cutter.pieces(text):
-            found += self._ids(piece)
+        for piece, _ in self._cutter.pieces(text):
+            found += self._encode(piece).ids
             if len(found) >= count:
                 break
         return found
+
+    def tokens_start(self, text: str, count: int | None = None) -> Tokens:
+        """Encode a text of any length with offsets, as `encode_start`; all of it if `count` is None.
+
+        Raises UncutError if the text has LONGEST characters without a place to cut.
+        """
+        found: list[Tokens] = []
+        size, first = 0, True
+        for piece, places in self._cutter.pieces(text):
+            # ByteLevel excludes the space before a word from its offsets, but not at the start of a text.
+            before = _BEFORE_PIECE if not first and piece.startswith(" ") else ""
+            first = False
+            tokens = _tokens(self._encode(before + piece))[len(self._encode(before).ids) :]
+            starts, ends = (tokens.offsets - len(before)).T
+            # Runs may be shortened in a piece: the end of a token is after its last character.
+            places = np.append(places, places[-1:] + 1)
+            ends = np.where(ends > starts, places[ends - 1] + 1, places[starts])
+            found.append(Tokens(tokens.ids, np.stack([places[starts], ends], axis=1).astype(np.int32)))
+            size += len(tokens)
+            if count is not None and size >= count:
+                break
+        return join_tokens(found)
+
+    def word_tokens(self, words: Sequence[str]) -> Tokens:
+        """Encode a text that is given as its words, as transformers does with ``is_split_into_words``.
+
+        A space is put before each word where the model's words begin with it (transformers' ``add_prefix_space``).
+        Raises UncutError if a word has LONGEST characters without a place to cut.
+        """
+        pipeline = self._of_words
+        found: list[Tokens] = []
+        start = 0
+        while start < len(words):
+            end, size = start + 1, len(words[start])
+            while end < len(words) and size + len(words[end]) <= PIECE:
+                size += len(words[end])
+                end += 1
+            if size > PIECE:
+                tokens = pipeline.tokens_start(words[start])
+                numbers = np.zeros(len(tokens), np.int32)
+            else:
+                encoding = pipeline._encode([*words[start:end]])
+                tokens, numbers = _tokens(encoding), np.array(encoding.word_ids, np.int32)
+            found.append(Tokens(tokens.ids, tokens.offsets, numbers + np.int32(start)))
+            start = end
+        return join_tokens([*found, Tokens([], np.zeros((0, 2), np.int32), np.zeros(0, np.int32))])
 
     def token(self, number: int) -> str:
         """Return the token of an id."""
         return str(self._pipeline.id_to_token(number))
 
-    def _ids(self, text: str) -> list[int]:
-        with _errors_of_tokenizers(f"{self._where}: tokenizers can't encode a text"):
-            ids: list[int] = self._pipeline.encode(text, add_special_tokens=False).ids
-        return ids
+    @functools.cached_property
+    def _of_words(self) -> Pipeline:
+        """The pipeline for texts that are split into words."""
+        document = json.loads(self._pipeline.to_str())
+        words = [step for step in _steps(document["pre_tokenizer"]) if step["type"] == "ByteLevel"]
+        if all(step["add_prefix_space"] for step in words):
+            return self
+        for step in (*words, *_steps(document["post_processor"])):
+            if "add_prefix_space" in step:
+                step["add_prefix_space"] = True
+        return Pipeline(document, self._where, self._pipeline.encode_special_tokens)
 
-    def _batch(self, texts: Sequence[str]) -> list[list[int]]:
-        # Without offsets, where tokenizers (from 0.20.1 on) can leave them out.
-        encode = getattr(self._pipeline, "encode_batch_fast", self._pipeline.encode_batch)
+    def _encode(self, text: str | list[str]) -> Any:
         with _errors_of_tokenizers(f"{self._where}: tokenizers can't encode a text"):
-            return [encoding.ids for encoding in encode(texts, add_special_tokens=False)]
+            return self._pipeline.encode(text, is_pretokenized=not isinstance(text, str), add_special_tokens=False)
+
+    def _batches(self, texts: Sequence[str], encode: Any) -> Iterator[Any]:
+        """Yield the encoding of each text; the number of characters that are encoded together is bounded."""
+        start = size = 0
+        for end, text in enumerate((*texts, "")):
+            size += len(text)
+            if size > _TOGETHER or end == len(texts):
+                with _errors_of_tokenizers(f"{self._where}: tokenizers can't encode a text"):
+                    encodings = encode(texts[start:end], add_special_tokens=False)
+                yield from encodings
+                start, size = end, len(text)
+
+
+def _tokens(encoding: Any) -> Tokens:
+    return Tokens(encoding.ids, np.array(encoding.offsets, np.int32).reshape(-1, 2))
+
+
+def _steps(component: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """List the steps of a pre-tokenizer or a post-processor, as Python's JSON."""
+    if component is None:
+        return []
+    inner = component.get("pretokenizers") or component.get("processors")
+    return [step for each in inner for step in _steps(each)] if inner else [component]
 
 
 def is_short(text: str) -> bool:

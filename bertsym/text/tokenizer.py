@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Optional, TypeVar
 
 from bertsym.errors import BertsymError, DataError, UsageError
+from bertsym.text.alignment import Alignment, Tokens, align, windows
 from bertsym.text.cutting import LONGEST, UncutError
 from bertsym.text.pipeline import Pipeline, is_short
 
 WORDPIECE, TOKENIZER_JSON = "wordpiece", "tokenizer.json"
 _T = TypeVar("_T")
+_Count = TypeVar("_Count", int, Optional[int])
 _CHUNK = 1024  # texts of a chunk, within which a predictor batches texts of similar length
 _CHUNK_CHARACTERS = 1 << 20  # characters of a chunk
 _TOGETHER = 256  # texts whose untruncated ids are in memory at the same time
@@ -84,6 +87,7 @@ class Encoded:
     truncated: bool
     unknown: int  #: number of [UNK] tokens
     empty: bool = False  #: whether one of the texts has no token
+    alignment: Alignment | None = None  #: where the tokens come from, if that was asked for
 
 
 class Tokenizer:
@@ -112,31 +116,67 @@ class Tokenizer:
     def encode_each(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded | DataError]:
         """Encode as `encode` does, but return an error in the place of an example that can't be encoded."""
         columns = [texts] if pairs is None else [texts, pairs]
-        room = self.max_length - self._template.special_tokens(len(columns))
-        if room < len(columns):
-            shortest = self.max_length - room + len(columns)
-            raise UsageError(f"max length {self.max_length} is too short: the minimum is {shortest}")
+        room = self._room(len(columns))
         found: list[Encoded | DataError] = []
         for start in range(0, len(texts), _TOGETHER):
             ids = [self._ids(column[start : start + _TOGETHER], room + 1) for column in columns]
             found += [self._example(example, room) for example in zip(*ids)]
         return found
 
+    def encode_windows(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, stride: int | None = None
+    ) -> list[list[Encoded] | DataError]:
+        """Encode texts or pairs with the `Alignment` of their tokens, a text of any length in overlapping windows.
+
+        Each window has the whole first text of a pair, and as many tokens of the second text (of a single text) as fit;
+        the next window begins with the last `stride` of them. The windows are those of transformers' `stride` and
+        `return_overflowing_tokens` with the truncation ``only_second`` (``only_first``). Without a stride, texts are
+        truncated as `encode` does.
+        """
+        columns = [texts] if pairs is None else [texts, pairs]
+        room = self._room(len(columns))
+        found: list[list[Encoded] | DataError] = []
+        for start in range(0, len(texts), _TOGETHER):
+            tokens = [
+                self._tokens(column[start : start + _TOGETHER], None if stride is not None else room + 1)
+                for column in columns
+            ]
+            found += [self._windows(example, room, stride) for example in zip(*tokens)]
+        return found
+
+    def encode_words(
+        self, texts: Sequence[Sequence[str]], stride: int | None = None
+    ) -> list[list[Encoded] | DataError]:
+        """Encode texts that are given as lists of words, as `encode_windows` does; offsets are those within a word."""
+        room = self._room(1)
+        found: list[list[Encoded] | DataError] = []
+        for words in texts:
+            try:
+                tokens: Tokens | DataError = self._pipeline.word_tokens(words)
+            except UncutError:
+                tokens = _uncut(max(map(len, words)), "word")
+            found.append(self._windows([tokens], room, stride))
+        return found
+
+    def _room(self, texts: int) -> int:
+        """Return the number of tokens for one text or two."""
+        room = self.max_length - self._template.special_tokens(texts)
+        if room < texts:
+            shortest = self.max_length - room + texts
+            raise UsageError(f"max length {self.max_length} is too short: the minimum is {shortest}")
+        return room
+
     def _ids(self, texts: Sequence[str], count: int) -> list[list[int] | DataError]:
         """Return all token ids of each text, or at least the first `count`."""
         if all(map(is_short, texts)):
             return list(self._pipeline.encode(texts))
         short = iter(self._pipeline.encode([text for text in texts if is_short(text)]))
-        return [next(short) if is_short(text) else self._start(text, count) for text in texts]
+        return [next(short) if is_short(text) else _start(self._pipeline.encode_start, text, count) for text in texts]
 
-    def _start(self, text: str, count: int) -> list[int] | DataError:
-        try:
-            return self._pipeline.encode_start(text, count)
-        except UncutError:
-            return DataError(
-                f"a text of {len(text)} characters is too long for this tokenizer, which can't process it in parts: "
-                f"shorten it to {LONGEST} characters"
-            )
+    def _tokens(self, texts: Sequence[str], count: int | None) -> list[Tokens | DataError]:
+        """Return all tokens of each text, or at least the first `count`."""
+        short = iter(self._pipeline.tokens([text for text in texts if is_short(text)]))
+        return [next(short) if is_short(text) else _start(self._pipeline.tokens_start, text, count) for text in texts]
 
     def _example(self, texts: Sequence[list[int] | DataError], room: int) -> Encoded | DataError:
         """Build an example of the texts and special tokens; shorten the longer text if both do not fit into `room`."""
@@ -146,14 +186,39 @@ class Tokenizer:
                 return ids
             found.append(ids)
         tokens = sum(map(len, found))
-        if len(found) == 1:
-            found = [found[0][:room]]
-        elif tokens > room:
-            # The same as removing tokens one by one from the longer text, on ties from the second. The ids of a long
-            # text may stop after room + 1 tokens, which gives the same result.
-            first, second = found
-            first = first[: max(room - room // 2, room - len(second))]
-            found = [first, second[: room - len(first)]]
+        return self._filled(
+            [ids[part] for ids, part in zip(found, _longest_first([*map(len, found)], room))], tokens > room
+        )
+
+    def _windows(self, texts: Sequence[Tokens | DataError], room: int, stride: int | None) -> list[Encoded] | DataError:
+        """Build the windows of an example or, without a stride, its truncated texts."""
+        found: list[Tokens] = []
+        for tokens in texts:
+            if isinstance(tokens, DataError):
+                return tokens
+            found.append(tokens)
+        *before, last = found
+        left = room - sum(map(len, before))
+        if stride is None or len(last) <= left:
+            parts = [_longest_first([*map(len, found)], room)]
+        elif stride < left:
+            parts = [[*(slice(None) for _ in before), part] for part in windows(len(last), left, stride)]
+        else:
+            reason = f"the stride of {stride} must be lower" if left > 0 else "shorten it"
+            first = f"the first text of {len(before[0])} tokens leaves room for {max(0, left)}" if before else f"{left}"
+            return DataError(f"{first} tokens in a window of {self.max_length}: {reason}")
+        built = []
+        for part in parts:
+            kept = [text[each] for text, each in zip(found, part)]
+            lost = stride is None and sum(map(len, found)) > room
+            example = self._filled([text.ids for text in kept], lost)
+            if isinstance(example, DataError):
+                return example
+            built.append(dataclasses.replace(example, alignment=align(self._template.layout(len(kept)), kept)))
+        return built
+
+    def _filled(self, found: list[list[int]], truncated: bool) -> Encoded | DataError:
+        """Insert token ids of one text or two between the special tokens."""
         if self._refused_id is not None and any(self._refused_id in ids for ids in found):
             token = self._pipeline.token(self._refused_id)
             return DataError(
@@ -164,4 +229,30 @@ class Tokenizer:
         if self._segments == 1:
             token_types = [0] * len(token_types)
         unknown = sum(ids.count(self._pipeline.unknown_id) for ids in found)
-        return Encoded(token_ids, token_types, tokens > room, unknown, not all(found))
+        return Encoded(token_ids, token_types, truncated, unknown, not all(found))
+
+
+def _longest_first(lengths: Sequence[int], room: int) -> list[slice]:
+    """Return the part of each text that is kept if their tokens must fit into `room`."""
+    if sum(lengths) <= room:
+        return [slice(None)] * len(lengths)
+    if len(lengths) == 1:
+        return [slice(room)]
+    # The same as removing tokens one by one from the longer text, on ties from the second. The tokens of a long text
+    # may stop after room + 1 tokens, which gives the same result.
+    first = min(lengths[0], max(room - room // 2, room - lengths[1]))
+    return [slice(first), slice(room - first)]
+
+
+def _start(encode: Callable[[str, _Count], _T], text: str, count: _Count) -> _T | DataError:
+    try:
+        return encode(text, count)
+    except UncutError:
+        return _uncut(len(text), "text")
+
+
+def _uncut(characters: int, what: str) -> DataError:
+    return DataError(
+        f"a {what} of {characters} characters is too long for this tokenizer, which can't process it in parts: "
+        f"shorten it to {LONGEST} characters"
+    )
