@@ -241,6 +241,7 @@ ALLOWED: dict[str, set[str]] = {
         "inference",
     },
     "distributed": {"errors", "mxnet_runtime", "symbol", "distributed", "terminal"},
+    "training.layer_rates": {"errors", "symbol", "encoders", "analysis", "acceleration", "training.finetune_options"},
     "training": {
         "errors",
         "forking",
