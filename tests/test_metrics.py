@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Result, Tables
+from sklearn import metrics as scores
 
 from bertsym import Classifier, EvaluateOptions, evaluate
 from bertsym.datasets.registry import DATASETS
-from bertsym.metrics.classification import accuracy, cross_entropy, evaluate_probabilities, f1, format_metrics
+from bertsym.metrics.classification import (
+    accuracy,
+    cross_entropy,
+    evaluate_probabilities,
+    f1,
+    format_metrics,
+    matthews,
+)
 from bertsym.text.tables import Table, TableFormat
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -114,6 +122,31 @@ def test_mrpc_s_f1_is_about_paraphrases() -> None:
 
 def test_metrics_are_printed_on_one_line() -> None:
     assert format_metrics({"accuracy": 0.79656, "f1": 0.5, "loss": 12.0}) == "accuracy 0.7966  f1 0.5000  loss 12.0000"
+
+
+# Against scikit-learn
+
+
+@pytest.mark.parametrize("kinds", [2, 3, 7])
+def test_metrics_equal_those_of_scikit_learn(kinds: int) -> None:
+    rng = np.random.default_rng(kinds)
+    for rows in (1, 5, 400):
+        classes = rng.integers(kinds, size=rows)
+        predicted = np.where(rng.random(rows) < 0.6, classes, rng.integers(kinds, size=rows))
+        names = tuple(map(str, range(kinds)))
+        metrics = evaluate_probabilities(sure(predicted, kinds), classes, names, ("accuracy", "f1", "matthews"))
+        average = {"average": "binary"} if kinds == 2 else {"average": "macro", "labels": list(range(kinds))}
+        assert metrics["accuracy"] == pytest.approx(scores.accuracy_score(classes, predicted), abs=1e-9)
+        assert metrics["f1"] == pytest.approx(scores.f1_score(classes, predicted, zero_division=0, **average), abs=1e-9)
+        assert metrics["matthews"] == pytest.approx(scores.matthews_corrcoef(classes, predicted), abs=1e-9)
+
+
+def test_matthews_is_zero_where_it_is_not_defined() -> None:
+    """One class alone in the table, or in the predictions."""
+    for predicted, classes in (([1, 1], [1, 1]), ([1, 1], [0, 1]), ([0, 1], [1, 1]), ([0], [1])):
+        assert matthews(np.array(predicted), np.array(classes)) == 0
+        assert scores.matthews_corrcoef(classes, predicted) == 0
+    assert matthews(np.array([0, 1, 1]), np.array([1, 0, 0])) == pytest.approx(-1)
 
 
 # Over a table

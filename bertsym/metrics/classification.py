@@ -33,6 +33,20 @@ def f1(predicted: Array, classes: Array, positive: int) -> float:
     return 2 * hits / total if total else 0.0
 
 
+def matthews(predicted: Array, classes: Array) -> float:
+    """Return Matthews' correlation coefficient, for two or more classes (Gorodkin's R_K); 0 if it is not defined.
+
+    It is not defined where all rows have one class, or all predictions are one class.
+    """
+    kinds = np.union1d(predicted, classes)
+    by_prediction = (predicted[:, None] == kinds).sum(axis=0, dtype=np.float64)
+    by_class = (classes[:, None] == kinds).sum(axis=0, dtype=np.float64)
+    rows = float(len(classes))
+    covariance = float((predicted == classes).sum()) * rows - by_prediction @ by_class
+    variance = (rows**2 - by_prediction @ by_prediction) * (rows**2 - by_class @ by_class)
+    return float(covariance / np.sqrt(variance)) if variance else 0.0
+
+
 def evaluate_probabilities(
     probabilities: Array,
     classes: Array,
@@ -40,7 +54,7 @@ def evaluate_probabilities(
     names: Sequence[str],
     positive_label: str | None = None,
 ) -> dict[str, float]:
-    """Return the named metrics (``accuracy``, ``f1``) and the ``loss``, in this order.
+    """Return the named metrics (``accuracy``, ``f1``, ``matthews``) and the ``loss``, in this order.
 
     F1 is computed for `positive_label`, by default the last of two labels; with more labels it is the mean over the
     classes (macro F1).
@@ -56,6 +70,8 @@ def evaluate_probabilities(
             else:
                 positives = [1] if len(labels) == 2 else list(range(len(labels)))
             values[name] = float(np.mean([f1(predicted, classes, positive) for positive in positives]))
+        elif name == "matthews":
+            values[name] = matthews(predicted, classes)
     values["loss"] = cross_entropy(probabilities, classes)
     return values
 
