@@ -13,6 +13,8 @@ from bertsym.compat.imports import install_repairs
 if TYPE_CHECKING:
     from bertsym.bundle import Bundle, SymbolBundle
     from bertsym.datasets.columns import Columns
+    from bertsym.datasets.dataset import DataSet
+    from bertsym.datasets.registry import find_dataset
     from bertsym.diagnosis import DoctorResult, Finding, doctor
     from bertsym.drawing.draw import draw
     from bertsym.encoders.config import BertConfig
@@ -126,6 +128,8 @@ _HOME = {
     "allowing": "symbol.validation",
     "TableFormat": "text.tables",
     "Columns": "datasets.columns",
+    "DataSet": "datasets.dataset",
+    "find_dataset": "datasets.registry",
     "FinetuneResult": "training.finetune",
     "finetune": "training.finetune",
     "finetune_distributed": "training.distributed_finetune",
@@ -146,6 +150,7 @@ __all__ = [
     "Classifier",
     "Columns",
     "DataError",
+    "DataSet",
     "DiffResult",
     "DoctorResult",
     "EditResult",
@@ -196,6 +201,7 @@ __all__ = [
     "export",
     "export_onnx",
     "extract",
+    "find_dataset",
     "finetune",
     "finetune_distributed",
     "finished_head",

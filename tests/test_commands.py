@@ -31,7 +31,7 @@ def command(name: str) -> click.Command:
 # Arguments and names of options
 
 WRITES_MODEL = {"export", "extract", "graft", "edit", "lower", "draw", "onnx", "finetune", "quantize"}
-WITHOUT_MODEL = {"demo", "doctor"}
+WITHOUT_MODEL = {"demo", "doctor", "tasks"}
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in WITHOUT_MODEL])

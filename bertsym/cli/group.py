@@ -32,6 +32,7 @@ COMMANDS = {
     "onnx": "Convert a model to ONNX, verified in onnxruntime.",
     "verify": "Compare the outputs of a bundle with a reference encoder.",
     "finetune": "Fine-tune an exported BERT as a text classifier.",
+    "tasks": "List the kinds of task and the known data sets.",
     "quantize": "Quantize a classifier to int8, within a limit of lost accuracy.",
     "evaluate": "Compute the metrics of a classifier on a labelled table.",
     "predict": "Classify texts.",

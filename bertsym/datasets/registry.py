@@ -1,46 +1,85 @@
-"""Kinds of task and known data sets, with their columns, metrics and positive label."""
+"""Kinds of task and known data sets by their names."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Sequence
+from pathlib import Path
 
-from bertsym.datasets.columns import Columns
+from bertsym.datasets.dataset import TASK_KINDS as TASK_KINDS
+from bertsym.datasets.dataset import DataSet as DataSet
+from bertsym.datasets.dataset_file import read_dataset, suggestion
+from bertsym.errors import DataError, UsageError
 
-#: kinds of task, as named in signatures, options and the library; a command may support only some
-TASK_KINDS = ("classification", "multilabel", "regression", "tagging", "qa", "masked_lm")
+_FOLDER = Path(__file__).parent / "known"
+
+#: kinds of task that finetune supports -> description
+KINDS = {"classification": "any table of texts or text pairs with a label"}
+GLUE = ("cola", "sst-2", "mrpc", "sts-b", "qqp", "mnli", "mnli-mm", "qnli", "rte", "wnli", "ax")
+#: names of the known data sets, each a file in the folder ``known``
+KNOWN = (*GLUE, "snli", "xnli", "lcqmc", "chnsenticorp")
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """A kind of task, or a known data set: the columns of its published files, and its metrics.
+def find_dataset(name: str) -> DataSet:
+    """Return a kind of task, a known data set, or the data set that a file ``NAME.toml`` describes.
 
-    `metrics` are names of ``bertsym.metrics``; the first metric decides which epoch is kept.
-    `positive_label` is the positive class of F1; None means the last of two labels.
+    Raises UsageError for an unknown name, and for a file that has the name of one of the others; DataError for a file
+    that is not a valid description.
     """
+    if name.endswith(".toml"):
+        stem = Path(name).stem
+        if stem in KNOWN or stem in TASK_KINDS:
+            raise UsageError(f"{name}: {stem} is the name of a known task or data set; give the file another name")
+        return read_dataset(name)
+    if name in KINDS:
+        return DataSet(name, name, KINDS[name], metrics=("accuracy", "f1"))
+    if name not in KNOWN:
+        names = (*KINDS, *KNOWN)
+        close = suggestion(name.lower(), names)
+        raise UsageError(f"task {name!r} is not one of {', '.join(names)}, or a file NAME.toml{close}")
+    return _known(name)
 
-    name: str
-    kind: str
-    description: str
-    columns: Columns = Columns()
-    metrics: tuple[str, ...] = ("accuracy", "f1")
-    positive_label: str | None = None
 
-    @property
-    def dataset(self) -> str | None:
-        """Name of the dataset; None for a task that takes any table."""
-        return self.name if self.name != self.kind else None
+def known_datasets() -> list[DataSet]:
+    """Return the known data sets."""
+    return [_known(name) for name in KNOWN]
 
 
-DATASETS = {
-    dataset.name: dataset
-    for dataset in (
-        DataSet("classification", "classification", "any table of texts or text pairs with a label"),
-        DataSet(
-            "mrpc",
-            "classification",
-            "Microsoft Research Paraphrase Corpus, GLUE's files",
-            Columns("#1 String", "#2 String", "Quality"),
-            positive_label="1",
-        ),
-    )
-}
+def dataset_text(name: str) -> str:
+    """Return the TOML text of a known data set or of a file ``NAME.toml``; raises the errors of `find_dataset`."""
+    find_dataset(name)
+    if name in KINDS:
+        raise UsageError(f"{name} is a kind of task, which takes any table; data sets are {', '.join(KNOWN)}")
+    return Path(name if name.endswith(".toml") else _FOLDER / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def datasets_with_columns(names: Sequence[str], labelled: bool) -> list[str]:
+    """Return the known data sets whose columns of texts, and of the label if `labelled`, are all among `names`."""
+    parts = ("text", "pair", "label") if labelled else ("text", "pair")
+    columns = {dataset.name: [getattr(dataset.columns, part) for part in parts] for dataset in known_datasets()}
+    return [name for name, used in columns.items() if all(column in names for column in used if column is not None)]
+
+
+def find_file(dataset: DataSet, folder: str | Path, split: str) -> Path:
+    """Return the file of a split in the folder of a data set.
+
+    Raises UsageError for a data set that names no file of the split, and DataError if the folder has none of them.
+    """
+    names = dataset.files.get(split, ())
+    if not names:
+        found = ", ".join(dataset.files) or "none"
+        raise UsageError(f"the data set {dataset.name} names no file of the split {split}; its splits: {found}")
+    if not Path(folder).is_dir():
+        raise DataError(f"{folder}: not a folder")
+    for name in names:
+        if (path := Path(folder) / name).is_file():
+            return path
+    raise DataError(f"{folder}: no {split} file of {dataset.name}; looked for {', '.join(names)}")
+
+
+@functools.cache
+def _known(name: str) -> DataSet:
+    return read_dataset(_FOLDER / f"{name}.toml")
+
+
+DATASETS = {name: find_dataset(name) for name in ("classification", "mrpc")}

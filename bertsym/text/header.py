@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from bertsym.datasets.columns import USUAL_LABELS, USUAL_PAIRS, USUAL_TEXTS, Columns
-from bertsym.datasets.registry import DATASETS
 from bertsym.errors import DataError
 
-
-def _folded(names: Iterable[str | None]) -> frozenset[str]:
-    return frozenset(name.casefold() for name in names if name is not None)
-
-
-_PAIRS = [*USUAL_PAIRS, *((task.columns.text, task.columns.pair) for task in DATASETS.values())]
-_TEXT_NAMES = _folded([*USUAL_TEXTS, *(name for pair in _PAIRS for name in pair)]) | {"comment", "content", "tweet"}
-_LABEL_NAMES = _folded([*USUAL_LABELS, *(task.columns.label for task in DATASETS.values())]) | {"is_duplicate", "score"}
+# With the names that only the files of known data sets have.
+_TEXT_NAMES = frozenset({*USUAL_TEXTS, *(name for pair in USUAL_PAIRS for name in pair)}) | frozenset(
+    {"comment", "content", "tweet", "#1 string", "#2 string"}
+)
+_LABEL_NAMES = frozenset({*USUAL_LABELS, "is_duplicate", "score", "quality"})
 _OTHER_NAMES = frozenset({"index", "idx", "id", "guid", "pairid", "#1 id", "#2 id", "genre", "split", "source"})
 _NAMES = _TEXT_NAMES | _LABEL_NAMES | _OTHER_NAMES
 

@@ -7,17 +7,18 @@ import csv
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from bertsym.datasets.columns import Columns, usual_columns
+from bertsym.datasets.dataset import FORMATS
+from bertsym.datasets.registry import datasets_with_columns
 from bertsym.errors import DataError, UsageError
 from bertsym.text.header import FirstLine, has_usual_names, shown_cells
 from bertsym.text.json_lines import format_label, parse_object
 from bertsym.text.lines import LONGEST_LINE, LineReader, without_end
 
-FORMATS = ("tsv", "csv", "jsonl")
 _SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 
 
@@ -44,6 +45,8 @@ class TableFormat:
     columns: Columns = Columns()
     drop_labels: tuple[str, ...] = ()
     trained: Layout = Layout()
+    label_aliases: Mapping[str, str] = field(default_factory=dict)  #: label in the table -> label that is read
+    short_rows: bool = False  #: whether a row may end after the last column that is read
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Table:
         self.need_label = need_label
         self.first_line: FirstLine | None = None  #: of a TSV or CSV table
         self.drop_labels = table_format.drop_labels
+        self._label_aliases = table_format.label_aliases
+        self._short_rows = table_format.short_rows
         self.header = table_format.trained.header if table_format.header is None else table_format.header
         try:
             self._kind = table_format.kind or self._kind_by_suffix()
@@ -202,8 +207,10 @@ class Table:
         }
         self.first_line = self._describe_first_line(line, first, places, table_format)
 
+        least = 1 + max(places.values()) if self._short_rows else width
+
         def record(number: int, values: list[str]) -> dict[str, str]:
-            if len(values) != width:
+            if len(values) != width and not least <= len(values) < width:
                 raise self.error(number, f"{len(values)} columns, {width} expected")
             return {part: values[place] for part, place in places.items()}
 
@@ -238,6 +245,8 @@ class Table:
             if name is None:
                 found = f"the columns are {shown_cells(names)}" if names else "there is no header"
                 hint = "" if first is None else self._header_hint(first)
+                known = " or ".join(datasets_with_columns(names, self.need_label))
+                hint = f"; these are the columns of {known}: give --task" if known else hint
                 raise DataError(f"{self.name}: which column is the {what}? Give --{what}-column ({found}){hint}")
         return chosen
 
@@ -304,6 +313,7 @@ class Table:
                 raise self.error(number, "the label is empty")
             if not is_unicode(label) or not label.isprintable():
                 raise self.error(number, "the label holds a tab, a line break or another control character")
+            label = self._label_aliases.get(label, label)
         return Row(number, text, pair, label)
 
     def _json_record(self, number: int, line: str) -> dict[str, str]:
