@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bertsym.inference.bundle_tokenizer import BundleTokenizer
     from bertsym.inference.embed import Embedding, EmbedOptions, EmbedResult, Encoder, embed
     from bertsym.inference.evaluate import EvaluateOptions, EvaluateResult, evaluate
-    from bertsym.inference.predict import Classifier, Prediction
+    from bertsym.inference.predict import Classifier
     from bertsym.inspection.report import InspectResult, inspect
     from bertsym.model import Model, ModelSource, open_model
     from bertsym.onnx_export.onnx_exporter import OnnxExportResult, export_onnx
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from bertsym.symbol.node import Node, Output
     from bertsym.symbol.params import ParamsFile
     from bertsym.symbol.validation import allowing
+    from bertsym.tasks.classification import Prediction
     from bertsym.text.tables import TableFormat
     from bertsym.training.distributed_finetune import finetune_distributed
     from bertsym.training.finetune import FinetuneResult, finetune
@@ -93,7 +94,7 @@ _HOME = {
     "EvaluateOptions": "inference.evaluate",
     "evaluate": "inference.evaluate",
     "Classifier": "inference.predict",
-    "Prediction": "inference.predict",
+    "Prediction": "tasks.classification",
     "InspectResult": "inspection.report",
     "inspect": "inspection.report",
     "Model": "model",

@@ -62,7 +62,8 @@ class Signature:
     inputs: tuple[Tensor, ...] = field(default_factory=bert_inputs)  #: in the order of the arguments
     family: str = BERT.name  #: a key of ``families.FAMILIES``
     task: str | None = None  #: kind of task of the head, such as ``classification``; None without a head
-    dataset: str | None = None  #: known dataset that the head was trained on, such as ``mrpc``
+    dataset: str | None = None  #: known data set that the head was trained on, such as ``mrpc``
+    task_settings: Mapping[str, Any] = field(default_factory=dict)  #: JSON values, which the kind of task reads
     class_names: tuple[str, ...] = ()
     label_inputs: tuple[Tensor, ...] = ()  #: inputs that only the training symbol has
     trained: bool = True  #: whether the head was trained or, without a head, the encoder
@@ -77,11 +78,6 @@ class Signature:
     minimum_mxnet: str | None = None  #: the oldest MXNet that loads the symbols; set when they are written
     guarded: bool = False  #: whether the symbols clip inputs to their ranges; set when they are written
     precision: str = "float32"  #: of most computations; ``int8`` for a bundle that `quantize` wrote
-
-    @property
-    def is_single_label(self) -> bool:
-        """Whether the output is (N, C) probabilities of classes, one class per text."""
-        return self.kind == "classifier" and self.task == "classification"
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -106,9 +102,9 @@ class Signature:
             "max_length": self.max_length,
             "task": self.task,
             "dataset": self.dataset,
+            "task_settings": dict(self.task_settings),
             "class_names": self.class_names,
             "label_inputs": _tensors_json(self.label_inputs),
-            "thresholds": None,
             "trained": self.trained,
             "encoder_trained": self.encoder_trained,
             "pair": self.pair,
@@ -133,9 +129,8 @@ class Signature:
     def from_json(cls, document: JsonValue) -> Signature:
         """Convert from the JSON of `to_json`; raises ModelError, which names the key, for any other JSON."""
         columns, tokenizer = document["columns"], document["tokenizer"]
-        for key in ("pooling", "thresholds"):
-            if not document[key].is_null:
-                raise document[key].fault("only null is supported")
+        if not document["pooling"].is_null:
+            raise document["pooling"].fault("only null is supported")
         (output,) = document["outputs"].elements(1, 1)
         return cls(
             kind=document["kind"].choice(*KINDS),
@@ -147,6 +142,7 @@ class Signature:
             max_length=document["max_length"].integer(1, MAX_SIZE),
             task=document["task"].optional(JsonValue.text),
             dataset=document["dataset"].optional(JsonValue.text),
+            task_settings=document.get("task_settings", {}).object(),
             class_names=_read_class_names(document["class_names"]),
             label_inputs=_read_tensors(document["label_inputs"]),
             trained=document["trained"].boolean(),

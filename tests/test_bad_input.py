@@ -122,7 +122,7 @@ def test_a_finished_head_is_not_a_base_to_graft_on(cli: Cli, tiny_hf: Path, tabl
     assert cli("export", f"hf:{tiny_hf}", tmp_path / "c", "--task", "classification").code == 0
     result = cli("finetune", tmp_path / "c", "--train", tables.train, "--dev", tables.dev, tmp_path / "x")
     assert result.code == 1
-    assert "has an untrained head, which finetune can't continue" in result.error_line
+    assert "has an untrained head, which finetune --task classification can't continue" in result.error_line
 
 
 def test_finetuning_a_file_that_is_not_a_bundle_is_refused(cli: Cli, tables: Tables, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_the_signature_of_a_classifier_holds_every_key_of_the_format(classifier:
         "task": "classification",
         "dataset": None,
         "class_names": ["no", "yes"],
-        "thresholds": None,
+        "task_settings": {"metrics": ["accuracy", "f1"], "positive_label": None},
         "trained": True,
         "encoder_trained": True,
         "pair": False,
@@ -169,7 +169,7 @@ def test_a_command_keeps_all_fields_that_it_does_not_change(
     ("changes", "message"),
     [
         ({"pooling": {"kind": "mean"}}, "pooling: only null is supported"),
-        ({"thresholds": [0.5, 0.5]}, "thresholds: only null is supported"),
+        ({"task_settings": [0.5, 0.5]}, "task_settings: an array is not an object"),
         ({"target_mxnet": "2.0"}, 'target_mxnet: "2.0" is not one of "1.4", "1.5", "1.6", "1.7", "1.8", "1.9"'),
         ({"family": "roberta"}, "family roberta, but that of the config is bert"),
         ({"pad_id": 1}, "pad_id 1 is not the id of the pad token"),

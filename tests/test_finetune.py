@@ -20,7 +20,6 @@ from bertsym import (
     FinetuneOptions,
     ModelError,
     ParamsFile,
-    TableFormat,
     evaluate,
     finetune,
     graft,
@@ -28,9 +27,9 @@ from bertsym import (
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
+from bertsym.tasks.classification import Classification, ClassTargets
+from bertsym.tasks.task import Reading
 from bertsym.text.features import Features
-from bertsym.text.reading import read_encoded_rows
-from bertsym.text.tables import Table
 from bertsym.training.batch_source import TokenSource
 from bertsym.training.progress import EpochReport, SilentProgress
 from bertsym.training.trainer import Trainer
@@ -60,7 +59,7 @@ def params(prefix: Path) -> dict[str, Array]:
 
 def encoded(bundle: Bundle, table: Path) -> Features:
     tokenizer = bundle.tokenizer(bundle.signature.tokenizer, 24)
-    return read_encoded_rows(Table(table, TableFormat()), tokenizer).features
+    return Classification().read(table, Reading(tokenizer)).features
 
 
 def test_the_classifier_learns_the_training_table(classifier: Path, tables: Tables) -> None:
@@ -344,8 +343,8 @@ def test_divergence_is_reported_with_step_and_gradient_norm(bundles: dict[str, P
     bundle = Bundle.open(bundles["cls"])
     symbol = graft(mx.sym.load(str(bundle.path("symbol.json"))), 2)
     head = {"fc-finetune_weight": np.full((2, 32), np.nan, np.float32), "fc-finetune_bias": np.zeros(2, np.float32)}
-    source = TokenSource(encoded(bundle, tables.train), np.zeros(90, np.int64), bundle.config, 0, 24)
-    trainer = Trainer(symbol, {**bundle.params(), **head}, source, FAST)
+    source = TokenSource(encoded(bundle, tables.train), ClassTargets(np.zeros(90, np.int64)), bundle.config, 0, 24)
+    trainer = Trainer(symbol, {**bundle.params(), **head}, source, Classification().loss, FAST)
     with pytest.raises(ModelError, match=r"diverged at step 1 \(epoch 1\): loss nan, gradient norm nan"):
         trainer.train_epoch(1, lambda _: None)
 

@@ -16,8 +16,9 @@ import pytest
 from conftest import Result, tiny_tokenizer
 
 from bertsym import BundleTokenizer, Columns, DataError, TableFormat
-from bertsym.text.reading import Rows, read_encoded_rows
-from bertsym.text.tables import Layout, Table
+from bertsym.tasks.classification import Classification
+from bertsym.tasks.task import Examples, Reading
+from bertsym.text.tables import Layout
 
 Cli = Callable[..., Result]
 
@@ -37,7 +38,7 @@ TOKENIZER = tiny_tokenizer()
 class Read:
     """A table that was read, and the warnings."""
 
-    rows: Rows
+    rows: Examples
     layout: Layout
     warnings: list[str]
 
@@ -48,9 +49,9 @@ def read(
     """Write a TSV table and read it: without `classes` as a training table."""
     path.write_text("\n".join(lines) + "\n")
     warnings: list[str] = []
-    table = Table(path, table_format, labelled)
-    rows = read_encoded_rows(table, TOKENIZER, classes, warn=warnings.append)
-    return Read(rows, table.layout, [warning.removeprefix(f"warning: {path}") for warning in warnings])
+    task = Classification(class_names=tuple(classes or ()))
+    rows = task.read(path, Reading(TOKENIZER, table_format, warn=warnings.append), labelled)
+    return Read(rows, rows.layout, [warning.removeprefix(f"warning: {path}") for warning in warnings])
 
 
 def refusal(path: Path, *arguments: object, **more: object) -> str:
@@ -133,7 +134,7 @@ def test_the_tables_of_glue_are_read_without_a_warning(tmp_path: Path, task: str
     as_trained = TableFormat(trained=train.layout)
     dev = read(tmp_path / "dev.tsv", lines, as_trained, sorted(classes))
     for table in (train, dev):
-        assert (len(table.rows), table.rows.class_names, table.warnings) == (12, tuple(sorted(classes)), [])
+        assert (len(table.rows), {row.target for row in table.rows.rows}, table.warnings) == (12, {*classes}, [])
 
     test_lines = glue_table(test_header, [text, pair], "", [])
     moved = by == "number" and test_lines[0].split("\t").index(text) != names.index(text)

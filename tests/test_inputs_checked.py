@@ -16,6 +16,7 @@ from test_guard import BAD_LENGTHS, LENGTH, some_texts
 from bertsym import Bundle, DataError, ExportOptions, diff, export, extract, open_model
 from bertsym.execution import model_values
 from bertsym.inference.mxnet_predictor import MXNetPredictor
+from bertsym.tasks.classification import ClassTargets
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
 from bertsym.training.batch_source import TokenSource
@@ -85,8 +86,8 @@ def test_inputs_are_checked_before_a_forward_in_prediction_and_training(
     bundle = Bundle.open(bundles["cls"])
     features = Features([Encoded([3, 7, 4], [0] * 3, False, 0), Encoded(ids, [0] * len(ids), False, 0)])
     predictor = MXNetPredictor.from_bundle(bundle)
-    source = TokenSource(features, np.zeros(2), bundle.config, 0, bundle.config.max_length)
-    for run in (lambda: predictor(features), lambda: source.inputs(np.arange(2))):
+    source = TokenSource(features, ClassTargets(np.zeros(2)), bundle.config, 0, bundle.config.max_length)
+    for run in (lambda: predictor(features), lambda: source.batch(np.arange(2))):
         with pytest.raises(DataError, match=f"^{why}"):
             run()
     assert np.isfinite(predictor(Features(features.examples[:1]))).all()

@@ -17,6 +17,7 @@ from bertsym import Bundle, ExportOptions, FinetuneOptions, ParamsFile, UsageErr
 from bertsym.encoders.parameters import RELATIVE_BIAS, RELATIVE_BUCKETS
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
+from bertsym.tasks.classification import Classification
 from bertsym.training.base_model import open_base
 
 LAYERS, RATE, DECAY = BERT.num_layers, 2e-3, 0.1
@@ -121,7 +122,7 @@ def test_projections_and_biases_by_position_belong_to_the_embeddings(
     export(f"hf:{write_family(tmp_path / 'hf', model_type)}", tmp_path / "base", ExportOptions(output="cls"))
     options = FinetuneOptions(freeze_layers=layers)
     base = Bundle.open(tmp_path / "base")
-    start = open_base(base, options)
+    start = open_base(base, Classification(), options)
     frozen = {name for name, rate in start.rates.items() if rate == 0}
     shared = model_type == "albert"
     assert frozen == {name for name in start.params if layer_of(name) <= layers or (shared and layers)} | (
@@ -130,4 +131,4 @@ def test_projections_and_biases_by_position_belong_to_the_embeddings(
     if shared:
         for changes in ({"freeze_layers": 1}, {"layer_decay": 0.5}):
             with pytest.raises(UsageError, match="its 2 layers share their parameters"):
-                open_base(base, FinetuneOptions(**changes))
+                open_base(base, Classification(), FinetuneOptions(**changes))

@@ -42,6 +42,10 @@ ALLOWED: dict[str, set[str]] = {
     "text": {"errors", "file_reader", "json_reader", "datasets", "text"},
     "text.features": {"errors", "text", "encoders.config", "encoders.inputs"},
     "metrics": {"metrics"},
+    "tasks": {
+        *("errors", "json_reader", "datasets", "text", "metrics", "tasks"),
+        *("encoders.catalogue", "encoders.graph_heads"),
+    },
     "encoders": {"errors", "mxnet_runtime", "symbol", "encoders"},
     "encoders.config": {"errors"},
     "encoders.inputs": {"errors", "encoders.config"},
@@ -209,10 +213,13 @@ ALLOWED: dict[str, set[str]] = {
         "text",
         "encoders.inputs",
         "bundle",
-        "inference.classifier",
+        "inference.task_bundle",
+        "tasks",
     },
-    "inference.classifier": {"errors", "datasets", "signature", "text", "bundle", "symbol", "analysis"},
-    "training.finetune_options": {"errors", "text"},
+    "inference.task_bundle": {
+        *("errors", "json_reader", "datasets", "signature", "text", "tasks", "bundle", "symbol", "analysis"),
+    },
+    "training.finetune_options": {"errors", "tasks", "text"},
     "inference.embedding_files": {"errors", "symbol.params"},
     "inference.embed": {
         "errors",
@@ -234,6 +241,7 @@ ALLOWED: dict[str, set[str]] = {
         "symbol",
         "datasets",
         "metrics",
+        "tasks",
         "text",
         "encoders.config",
         "encoders.inputs",
@@ -254,6 +262,7 @@ ALLOWED: dict[str, set[str]] = {
         "symbol",
         "datasets",
         "metrics",
+        "tasks",
         "text",
         "encoders",
         "passes",
@@ -270,6 +279,7 @@ ALLOWED: dict[str, set[str]] = {
         "symbol",
         "datasets",
         "metrics",
+        "tasks",
         "text",
         "encoders.inputs",
         "analysis.encoder_detection",
@@ -287,6 +297,7 @@ ALLOWED: dict[str, set[str]] = {
         "model",
         "datasets",
         "metrics",
+        "tasks",
         "text",
         "encoders.catalogue",
         "encoders.forms",
@@ -667,7 +678,7 @@ def test_every_option_of_finetune_is_a_field_of_its_options() -> None:
     parameters = {parameter.name for parameter in command.params}
     classes = (bertsym.FinetuneOptions, bertsym.CheckpointOptions)
     fields = {field.name for options in classes for field in dataclasses.fields(options)}
-    assert fields - parameters == {"table_format"}  # made from several options
+    assert fields - parameters == {"table_format", "task_options"}  # made from several options
 
 
 # Sizes

@@ -44,7 +44,7 @@ def test_adamw_follows_the_paper_for_several_steps() -> None:
     optimizer = AdamW(split_into_blocks({"x_weight": (5, 3)}, 2), weights, weight_decay=wd)
     mean = variance = np.zeros_like(weight)
     for step, gradient in enumerate(gradients, 1):
-        optimizer.update(flat(x_weight=gradient), rows=2, lr=lr)
+        optimizer.update(flat(x_weight=gradient), count=2, lr=lr)
         scaled = gradient * 0.5
         mean = beta1 * mean + (1 - beta1) * scaled
         variance = beta2 * variance + (1 - beta2) * scaled**2
@@ -58,7 +58,7 @@ def test_bias_gamma_and_beta_do_not_decay() -> None:
     shapes = dict.fromkeys(names, (4,))
     weights = flat(**{name: np.ones(4) for name in names})
     optimizer = AdamW(split_into_blocks(shapes, 2), weights, weight_decay=0.5)
-    optimizer.update(flat(**{name: np.full(4, 1e-12) for name in names}), rows=1, lr=0.1)
+    optimizer.update(flat(**{name: np.full(4, 1e-12) for name in names}), count=1, lr=0.1)
     decayed = {name: weights.arrays[name].asnumpy().max() for name in names}
     assert decayed == pytest.approx({"fc_weight": 0.95, "fc_bias": 1, "norm_gamma": 1, "norm_beta": 1}, abs=1e-4)
 
@@ -70,7 +70,7 @@ def test_gradients_are_clipped_by_global_norm() -> None:
         optimizer = AdamW(
             split_into_blocks({"x_weight": (2,)}, 1), flat(x_weight=np.ones(2)), weight_decay=0, clip_norm=clip_norm
         )
-        norm = optimizer.update(flat(x_weight=gradient), rows=2, lr=0.1)
+        norm = optimizer.update(flat(x_weight=gradient), count=2, lr=0.1)
         assert float(norm.asscalar()) == pytest.approx(25)
         moments.append(float(optimizer.means[0].norm().asscalar()))
         assert moments[-1] == pytest.approx(0.1 * expected, rel=1e-5)
@@ -87,7 +87,7 @@ def test_the_global_norm_covers_all_gradients() -> None:
 def test_gradients_that_are_not_finite_change_nothing(bad: float, clip_norm: float) -> None:
     weights = flat(x_weight=np.ones(2))
     optimizer = AdamW(split_into_blocks({"x_weight": (2,)}, 1), weights, weight_decay=0.1, clip_norm=clip_norm)
-    norm = optimizer.update(flat(x_weight=np.array([1.0, bad])), rows=1, lr=0.1)
+    norm = optimizer.update(flat(x_weight=np.array([1.0, bad])), count=1, lr=0.1)
     assert not math.isfinite(float(norm.asscalar()))
     np.testing.assert_array_equal(weights.arrays["x_weight"].asnumpy(), [1, 1])
 

@@ -208,7 +208,7 @@ def test_invalid_calls_are_refused(cli: Cli, classifier: Path, arguments: list[s
 def test_an_encoder_without_a_head_is_not_a_classifier(cli: Cli, bundles: dict[str, Path]) -> None:
     result = cli("predict", bundles["cls"], "--text", "happy")
     assert result.code == 1
-    assert "has no classifier, it ends in cls_output; fine-tune it first" in result.error_line
+    assert "has no head, it ends in cls_output; fine-tune it first" in result.error_line
 
 
 def test_a_graph_that_is_not_an_encoder_is_refused(cli: Cli, classifier: Path, tables: Tables, tmp_path: Path) -> None:
@@ -237,14 +237,14 @@ def test_an_output_of_another_shape_than_the_signature_says_is_refused(
     assert "the output has the shape" in line
 
 
-def test_a_task_without_metrics_is_refused_by_the_name_of_the_bundle(
+def test_an_unknown_metric_in_a_signature_is_refused_by_its_key(
     cli: Cli, classifier: Path, tables: Tables, tmp_path: Path
 ) -> None:
     signed = SignedBundle(classifier)
-    signed.signature.update(dataset="mrp")
+    signed.signature["task_settings"]["metrics"] = ["recal"]
     signed.write(tmp_path / "x")
     line = cli("evaluate", tmp_path / "x", tables.dev).error_line
-    assert line.startswith(f"Error: {tmp_path / 'x'}: the model's task 'mrp' is not one of ")
+    assert line.endswith('x-signature.json: task_settings: metrics[0]: "recal" is not one of "accuracy", "f1"')
 
 
 def test_library_refuses_what_the_command_line_refuses(classifier: Path) -> None:

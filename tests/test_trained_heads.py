@@ -222,7 +222,7 @@ def test_a_prefix_of_the_whole_model_is_that_of_the_head_too(cli: Cli, tmp_path:
     weights = {f"module.{name}": array for name, array in headed_weights("classification").items()}
     result = cli("export", f"hf:{write_headed(tmp_path / 'hf', 'classification', weights)}", tmp_path / "x")
     assert result.code == 0, result.err
-    assert Bundle.open(tmp_path / "x").signature.is_single_label
+    assert Bundle.open(tmp_path / "x").signature.task == "classification"
 
 
 # What can't be expressed

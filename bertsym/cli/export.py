@@ -286,6 +286,7 @@ def command(
 
 
 def _print(result: ExportResult, out: str) -> None:
+    from bertsym.tasks import TASKS
     from bertsym.text.labels import abbreviate_labels
     from bertsym.verifier import describe_verification
 
@@ -299,7 +300,7 @@ def _print(result: ExportResult, out: str) -> None:
         state = "the trained" if signature.trained else "an untrained"
         names = f", classes {abbreviate_labels(signature.class_names)}" if signature.class_names else ""
         click.echo(f"  {state} {signature.task} head on {OUTPUTS[signature.output]}{names}")
-        if signature.is_single_label and signature.trained:
+        if signature.task in TASKS and signature.trained:
             click.echo(f'next: bertsym predict {shlex.quote(out)} --text "..."')
     else:
         click.echo(f"  {OUTPUTS[signature.output]}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +23,8 @@ from bertsym.cli.texts import Texts, text_options
 from bertsym.errors import DataError
 
 if TYPE_CHECKING:
-    from bertsym.inference.predict import Classifier, Prediction
+    from bertsym.inference.predict import TaskPredictor
+    from bertsym.tasks.task import Prediction, Task
     from bertsym.text.tables import TableFormat
 
 
@@ -62,41 +63,42 @@ def command(
     --text, or with - as FILE, texts come from standard input: one per line, the second text of a pair after a tab.
     With --format, --header or a column, standard input is a table (TSV unless --format says otherwise).
     """
-    from bertsym.inference.predict import Classifier
+    from bertsym.inference.predict import TaskPredictor
     from bertsym.text.bad_rows import BadRows
 
-    classifier = Classifier(model, device, batch_size)
+    predictor: TaskPredictor[Prediction] = TaskPredictor(model, device, batch_size)
     bad_rows = BadRows(on_error, warn, shown=None)
     rows = truncated = 0
     # Lines that go to the terminal are the progress themselves.
     with row_bar(shown=texts.text is None and not sys.stdout.isatty()) as on_rows:
-        for rows, prediction in enumerate(_predictions(classifier, texts, table_format), 1):
+        for rows, prediction in enumerate(_predictions(predictor, texts, table_format), 1):
             if isinstance(prediction, DataError):
                 bad_rows(prediction)
             else:
                 truncated += prediction.truncated
             if rows == 1 and output_format == "tsv":
-                click.echo("\t".join(["label", *(f"p({label})" for label in classifier.class_names)]))
+                click.echo("\t".join(predictor.task.columns))
             if on_error == "blank" or not isinstance(prediction, DataError):
-                click.echo(_line(prediction, classifier.class_names, output_format))
+                click.echo(_line(prediction, predictor.task, output_format))
             on_rows(1)
-    print_truncated(truncated, rows, classifier.bundle.signature.max_length)
+    print_truncated(truncated, rows, predictor.bundle.signature.max_length)
     bad_rows.finish(rows)
 
 
-def _predictions(classifier: Classifier, texts: Texts, table_format: TableFormat) -> Iterator[Prediction | DataError]:
+def _predictions(
+    predictor: TaskPredictor[Prediction], texts: Texts, table_format: TableFormat
+) -> Iterator[Prediction | DataError]:
     """A prediction for each text; in the place of a row that can't be read, its error."""
+    from bertsym.tasks.table_task import text_rows
+
     if texts.text is not None:
-        return iter(classifier.predict([texts.text], texts.pairs))
-    return classifier.predict_each(texts.source(), table_format, warn)
+        return iter(predictor.predict_rows(text_rows([texts.text], texts.pairs, predictor.bundle.signature.pair)))
+    return predictor.predict_each(texts.source(), table_format, warn)
 
 
-def _line(prediction: Prediction | DataError, labels: Sequence[str], output_format: str) -> str:
+def _line(prediction: Prediction | DataError, task: Task, output_format: str) -> str:
     """One line of output, without an answer for an error."""
-    label: str | None = None
-    probabilities: dict[str, float] | None = None
-    if not isinstance(prediction, DataError):
-        label, probabilities = prediction.label, prediction.probabilities
     if output_format == "jsonl":
-        return json.dumps({"label": label, "probabilities": probabilities}, ensure_ascii=False)
-    return "\t".join([label or "", *(f"{probabilities[name]:.6f}" if probabilities else "" for name in labels)])
+        answer = dict.fromkeys(task.json_keys) if isinstance(prediction, DataError) else prediction.to_json()
+        return json.dumps(answer, ensure_ascii=False)
+    return "\t".join([""] * len(task.columns) if isinstance(prediction, DataError) else prediction.cells())

@@ -32,7 +32,7 @@ def find_dataset(name: str) -> DataSet:
             raise UsageError(f"{name}: {stem} is the name of a known task or data set; give the file another name")
         return read_dataset(name)
     if name in KINDS:
-        return DataSet(name, name, KINDS[name], metrics=("accuracy", "f1"))
+        return DataSet(name, name, KINDS[name])
     if name not in KNOWN:
         names = (*KINDS, *KNOWN)
         close = suggestion(name.lower(), names)

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bertsym.bundle import TOKENIZER, Bundle, SymbolBundle, open_any
-from bertsym.errors import DataError, ModelError, UsageError
-from bertsym.inference.classifier import check_pair, complete_table_format
+from bertsym.errors import DataError, ModelError
+from bertsym.inference.task_bundle import complete_table_format
 from bertsym.json_reader import JsonValue
 from bertsym.signature import Signature
-from bertsym.text.features import Features, encode_each
-from bertsym.text.header import check_first_line, warn_of_header_in_stream
-from bertsym.text.tables import Row, Table, TableFormat
-from bertsym.text.tokenizer import Encoded, chunks
+from bertsym.tasks.table_task import encode_rows, encode_table, text_rows
+from bertsym.tasks.task import Reading
+from bertsym.text.features import Features
+from bertsym.text.tables import TableFormat
+from bertsym.text.tokenizer import Encoded
 
 
 class BundleTokenizer:
@@ -42,16 +43,9 @@ class BundleTokenizer:
         Raises UsageError for pairs if the bundle is a classifier trained on single texts, and vice versa; DataError for
         an empty text.
         """
-        if isinstance(texts, str) or isinstance(pairs, str):
-            raise UsageError("texts must be a list of texts, not a single text")
-        if pairs is not None and len(pairs) != len(texts):
-            raise UsageError(f"{len(texts)} texts but {len(pairs)} second texts")
-        self._check_pair(pairs is not None)
-        rows = [Row(i + 1, text, pairs[i] if pairs is not None else None) for i, text in enumerate(texts)]
-        for row in rows:
-            if not row.text.strip() or (row.pair is not None and not row.pair.strip()):
-                raise DataError(f"text {row.line} of {len(rows)} is empty")
-        return _raise_first_error(self._encode(rows, "the texts", prompt))
+        rows = text_rows(texts, pairs, self._pair)
+        encoded = encode_rows(rows, Reading(self._tokenizer, pair=self._pair, prompt=prompt), "the texts")
+        return _raise_first_error(each for _, each in encoded)
 
     def encode_table(
         self,
@@ -83,63 +77,15 @@ class BundleTokenizer:
         While iterating, raises DataError for an unreadable table and for a file without rows, and UsageError for pairs
         if the bundle is a classifier trained on single texts, and vice versa.
         """
-        is_stream = not isinstance(source, (str, Path))
-        if is_stream and table_format == TableFormat():
-            table_format = TableFormat("pairs" if self.signature.pair else "lines")
-        else:
-            table_format = complete_table_format(self.signature, table_format)
-            if is_stream and table_format.kind is None:
-                table_format = dataclasses.replace(table_format, kind="tsv")
-        table = Table(source, table_format, need_label=False)
-        if table.first_line is not None:
-            known = dict.fromkeys([*self.signature.class_names, *table.drop_labels], 0)
-            try:
-                check_first_line(table.first_line, table.name, known, False, warn)
-            except DataError:
-                table.close()
-                raise
-        empty = True
-        rows = table.each()
-        if table_format.kind in ("lines", "pairs"):
-            rows = _warn_of_header(rows, table.name, warn)
-        for encoded in self._encode(rows, table.name, prompt):
-            empty = False
+        table_format = complete_table_format(self.signature, table_format)
+        reading = Reading(self._tokenizer, table_format, self._pair, prompt, warn=warn)
+        for _, encoded in encode_table(source, reading, self.signature.class_names):
             yield encoded
-        if empty and not is_stream:
-            raise DataError(f"{table.name}: no rows")
 
-    def _encode(self, rows: Iterable[Row | DataError], where: str, prompt: str) -> Iterator[list[Encoded | DataError]]:
-        for chunk in chunks(rows, _characters):
-            if prompt:
-                chunk = [_with_prompt(row, prompt) for row in chunk]
-            first = next((row for row in chunk if isinstance(row, Row)), None)
-            if first is not None:
-                self._check_pair(first.pair is not None)
-            yield encode_each(chunk, self._tokenizer, where)
-
-    def _check_pair(self, has_pair: bool) -> None:
-        # An encoder or an untrained head may be trained on either.
-        if self.signature.kind == "classifier" and self.signature.trained:
-            check_pair(self.signature, has_pair)
-
-
-def _warn_of_header(
-    rows: Iterator[Row | DataError], where: str, warn: Callable[[str], object]
-) -> Iterator[Row | DataError]:
-    """Yield the rows of a stream, and warn if the first one is a header."""
-    for row in rows:
-        if isinstance(row, Row) and row.line == 1:
-            cells = row.text.split("\t") if row.pair is None else [row.text, row.pair]
-            warn_of_header_in_stream(cells, f"{where}, line 1", warn)
-        yield row
-
-
-def _with_prompt(row: Row | DataError, prompt: str) -> Row | DataError:
-    return dataclasses.replace(row, text=prompt + row.text) if isinstance(row, Row) else row
-
-
-def _characters(row: Row | DataError) -> int:
-    return len(row.text) + len(row.pair or "") if isinstance(row, Row) else 0
+    @property
+    def _pair(self) -> bool | None:
+        """Whether texts must be pairs; an encoder or an untrained head may be trained on either."""
+        return self.signature.pair if self.signature.task is not None and self.signature.trained else None
 
 
 def _raise_first_error(encoded: Iterable[list[Encoded | DataError]]) -> Iterator[Features]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
 from bertsym.text.batches import cached_rows, inference_batches, inference_length
 from bertsym.text.features import Features
+from bertsym.text.tokenizer import Encoded
+
+T = TypeVar("T")
 
 
 class RowPredictor(Protocol):
@@ -24,6 +27,14 @@ class RowPredictor(Protocol):
 
     def __call__(self, features: Features, on_rows: Callable[[int], object] = lambda count: None) -> Array:
         """The output's rows in the order of `features`: (rows, ...) float32."""
+
+    def each(
+        self,
+        features: Features,
+        keep: Callable[[Array, Encoded], T],
+        on_rows: Callable[[int], object] = lambda count: None,
+    ) -> list[T]:
+        """What `keep` returns for the padded output of each example and the example, in the order of `features`."""
 
 
 def open_predictor(
@@ -64,6 +75,20 @@ class EnginePredictor:
 
         Raises DataError for no rows, and ModelError when an output is not finite.
         """
+        ordered: list[Array] = self.each(features, lambda output, example: output, on_rows)
+        return np.stack(ordered)
+
+    def each(
+        self,
+        features: Features,
+        keep: Callable[[Array, Encoded], T],
+        on_rows: Callable[[int], object] = lambda count: None,
+    ) -> list[T]:
+        """Return for each example, in the order of `features`, what `keep` returns for its output and the example.
+
+        A per-token output has the padded length of its batch: `keep` removes the padding. Raises the errors of
+        `__call__`.
+        """
         if not len(features):
             raise DataError("no rows: give at least one text")
         signature = self._signature
@@ -75,16 +100,13 @@ class EnginePredictor:
             return min(self._batch_size, cached_rows(length_of(longest)))
 
         batches = inference_batches(features.lengths, rows_of)
-        parts = []
+        found: dict[int, T] = {}
         for rows in batches:
             length = length_of(len(features.examples[rows[0]].token_ids))
             inputs = features.batch(rows, length, signature.pad_id, self._config, signature.input_names)
             output = self._forward(inputs)[0]
             if not np.isfinite(output).all():
                 raise ModelError(f"an output of {self._output_name} is not finite: check the model with bertsym verify")
-            parts.append(output)
+            found.update((row, keep(value, features.examples[row])) for row, value in zip(rows.tolist(), output))
             on_rows(len(rows))
-        values: Array = np.concatenate(parts)
-        ordered = np.empty_like(values)
-        ordered[np.concatenate(batches)] = values
-        return ordered
+        return [found[row] for row in range(len(features))]

@@ -1,4 +1,4 @@
-"""Evaluation of a classifier on a labelled table."""
+"""Evaluation of a model on a labelled file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertsym.inference.classifier import find_task, open_classifier
+from bertsym.datasets.registry import DATASETS
 from bertsym.inference.engine_predictor import open_predictor
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
-from bertsym.inference.rows import read_encoded
-from bertsym.metrics.classification import evaluate_probabilities
+from bertsym.inference.task_bundle import TaskBundle
+from bertsym.tasks.table_task import warn_of_absent_labels
 from bertsym.text.bad_rows import BadRows
 from bertsym.text.tables import TableFormat
 
@@ -29,7 +29,7 @@ class EvaluateResult:
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """How a classifier is evaluated."""
+    """How a model is evaluated."""
 
     task: str | None = None  #: a key of ``datasets.registry.DATASETS``; None: the task of the training
     device: str = "cpu"
@@ -47,13 +47,13 @@ def evaluate(
     on_rows: Callable[[int], object] = lambda count: None,
     warn: Callable[[str], object] = lambda text: None,
 ) -> EvaluateResult:
-    """Compute the metrics of the classifier `model` on a table whose labels are among the classifier's.
+    """Compute the metrics of the trained bundle `model` on a labelled file; labels must be among the model's classes.
 
     Rows with a dropped label do not count.
 
     Args:
-        model: prefix of the classifier's bundle.
-        table: the table; its labels must be among the classifier's.
+        model: prefix of the bundle.
+        table: the labelled file.
         options: task, device, batch size, and what happens at an unreadable row.
         table_format: format and columns; by default those of the training table.
         on_rows: called with the number of rows in each finished batch.
@@ -62,15 +62,15 @@ def evaluate(
     Raises:
         UsageError, DataError, ModelError: an argument, the table or the bundle is invalid.
     """
-    bundle = open_classifier(model, "evaluate")
-    judged = find_task(bundle, options.task)
+    opened = TaskBundle.open(model, "evaluate")
+    task = opened.judged_by(options.task)
     if options.task:
-        table_format = dataclasses.replace(table_format, columns=table_format.columns.or_else(judged.columns))
+        columns = DATASETS[options.task].columns
+        table_format = dataclasses.replace(table_format, columns=table_format.columns.or_else(columns))
     bad_rows = BadRows(options.on_error, warn)
-    rows = read_encoded(bundle, table, table_format, True, bad_rows, warn)
-    probabilities = open_predictor(bundle, options.device, options.batch_size)(rows.features, on_rows)
-    metrics = evaluate_probabilities(
-        probabilities, rows.classes, bundle.signature.class_names, judged.metrics, judged.positive_label
-    )
-    bad_rows.finish(len(rows) + rows.left_out)
-    return EvaluateResult(metrics, len(rows), rows.features.truncated, rows.left_out, dict(rows.dropped))
+    examples = task.read(table, opened.reading(table_format, bad_rows, warn))
+    warn_of_absent_labels(table_format.drop_labels, [examples], warn)
+    predictor = open_predictor(opened.bundle, options.device, options.batch_size)
+    metrics = task.evaluate(predictor.each(examples.features, task.keep, on_rows), examples)
+    bad_rows.finish(len(examples) + examples.left_out)
+    return EvaluateResult(metrics, len(examples), examples.truncated, examples.left_out, dict(examples.dropped))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.text.batches import cached_rows, few_length, inference_batches, inference_length
 from bertsym.text.features import Features
+from bertsym.text.tokenizer import Encoded
 
+T = TypeVar("T")
 BATCH_SIZE = 32
 _FEW = 8  # rows that one executor with all threads computes faster than several with one thread each
 
@@ -109,12 +111,44 @@ class MXNetPredictor:
         `on_rows` is called with the number of rows in each finished batch. Raises DataError if there are no rows, and
         ModelError if an output is not finite.
         """
+        results = self._results(features, on_rows, lambda values, rows: values)
+        order, values = (np.concatenate(parts) for parts in zip(*results))
+        ordered: Array = np.empty_like(values)
+        ordered[order] = values
+        return ordered
+
+    def each(
+        self,
+        features: Features,
+        keep: Callable[[Array, Encoded], T],
+        on_rows: Callable[[int], object] = lambda count: None,
+    ) -> list[T]:
+        """Return for each example, in the order of `features`, what `keep` returns for its output and the example.
+
+        A per-token output has the padded length of its batch: `keep` removes the padding. Raises the errors of
+        `__call__`.
+        """
+
+        def kept(values: Array, rows: Array) -> list[T]:
+            return [keep(value, features.examples[row]) for value, row in zip(values, rows)]
+
+        found: dict[int, T] = {}
+        for rows, values in self._results(features, on_rows, kept):
+            found.update(zip(rows.tolist(), values))
+        return [found[row] for row in range(len(features))]
+
+    def _results(
+        self, features: Features, on_rows: Callable[[int], object], convert: Callable[[Array, Array], T]
+    ) -> list[tuple[Array, T]]:
+        """Return the rows of each batch, and what `convert` returns for their outputs and these rows."""
         if not len(features):
             raise DataError("no rows: give at least one text")
         with self._lock:
-            return self._outputs(features, on_rows)
+            return self._compute_all(features, on_rows, convert)
 
-    def _outputs(self, features: Features, on_rows: Callable[[int], object]) -> Array:
+    def _compute_all(
+        self, features: Features, on_rows: Callable[[int], object], convert: Callable[[Array, Array], T]
+    ) -> list[tuple[Array, T]]:
         lengths = features.lengths
         executors = self._executors if len(features) >= _FEW else self._executors[:1]
         share = -(-len(features) // len(executors))
@@ -133,14 +167,12 @@ class MXNetPredictor:
         executors = executors[: len(batches)]
         if self._on_cpu:
             share_threads(len(executors))
-        results = []
+        results: list[tuple[Array, T]] = []
         at_once = len(executors) * executors[0].capacity
         for start in range(0, len(batches), at_once):
-            results += self._compute(features, batches[start : start + at_once], executors, length_of, on_rows)
-        order, values = (np.concatenate(parts) for parts in zip(*results))
-        ordered: Array = np.empty_like(values)
-        ordered[order] = values
-        return ordered
+            some = batches[start : start + at_once]
+            results += self._compute(features, some, executors, length_of, on_rows, convert)
+        return results
 
     def _compute(
         self,
@@ -149,8 +181,9 @@ class MXNetPredictor:
         executors: list[Executors],
         length_of: Callable[[int], int],
         on_rows: Callable[[int], object],
-    ) -> list[tuple[Array, Array]]:
-        """Return the rows and outputs of some batches, at most as many as the executors can bind."""
+        convert: Callable[[Array, Array], T],
+    ) -> list[tuple[Array, T]]:
+        """Return the rows and converted outputs of some batches, at most as many as the executors can bind."""
         work = [
             (rows, self._inputs(features, rows, length_of), executors[i % len(executors)])
             for i, rows in enumerate(batches)
@@ -160,12 +193,13 @@ class MXNetPredictor:
             with mxnet_errors(self._output_name):
                 executor.prepare(inputs)
         running: deque[tuple[Array, Any]] = deque()
-        results: list[tuple[Array, Array]] = []
+        results: list[tuple[Array, T]] = []
 
         def finish() -> None:
             rows, output = running.popleft()
             with mxnet_errors(self._output_name):
-                results.append((rows, self._wait_for(output, len(rows))))
+                values = self._wait_for(output, len(rows))
+            results.append((rows, convert(values, rows)))
             on_rows(len(rows))
 
         for rows, inputs, executor in work:

@@ -1,57 +1,63 @@
-"""Prediction of classes for texts, tables and streams."""
+"""Prediction for texts, tables and streams."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Generic, TypeVar, cast
 
 from bertsym.bundle import Bundle
-from bertsym.errors import DataError
-from bertsym.inference.bundle_tokenizer import BundleTokenizer
-from bertsym.inference.classifier import open_classifier
+from bertsym.errors import DataError, ModelError
 from bertsym.inference.engine_predictor import open_predictor
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.prefetch import prefetch
+from bertsym.inference.task_bundle import TaskBundle
+from bertsym.tasks.classification import Classification, Prediction
+from bertsym.tasks.table_task import encode_rows, text_rows
+from bertsym.tasks.task import Example, Task
+from bertsym.tasks.task import Prediction as AnyPrediction
 from bertsym.text.features import Features
-from bertsym.text.tables import TableFormat
-from bertsym.text.tokenizer import Encoded
+from bertsym.text.tables import Row, TableFormat
+
+P = TypeVar("P", bound=AnyPrediction)
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The most probable label, and the probability of each label in the signature's order."""
+class TaskPredictor(Generic[P]):
+    """A bundle with a trained head of any task, opened for prediction.
 
-    label: str
-    probabilities: dict[str, float]
-    truncated: bool = False
-
-
-class Classifier:
-    """A fine-tuned bundle, opened for prediction; raises ModelError if `prefix` is not a trained classifier."""
+    Raises ModelError if `prefix` is not a bundle with a trained head for a task that can be predicted.
+    """
 
     def __init__(self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE) -> None:
-        self.bundle: Bundle = open_classifier(prefix, "predict")
-        self.class_names = self.bundle.signature.class_names
-        self._tokenizer = BundleTokenizer(self.bundle.signature, self.bundle)
+        self._opened = TaskBundle.open(prefix, "predict")
+        self.bundle: Bundle = self._opened.bundle
+        self.task: Task = self._opened.task
         self._predictor = open_predictor(self.bundle, device, batch_size)
 
-    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
-        """Predict texts, or text pairs.
+    def predict_each(
+        self,
+        source: str | Path | BinaryIO,
+        table_format: TableFormat = TableFormat(),
+        warn: Callable[[str], object] = lambda text: None,
+    ) -> Iterator[P | DataError]:
+        """Yield for each example of a file or stream its prediction, or the error of an unreadable row.
 
-        Raises UsageError for pairs if the classifier was trained on single texts, and vice versa; DataError for an
-        empty text.
+        Errors of rows name the line. By default a table has the header and columns of the training table. A stream has
+        one text per line, or two texts separated by a tab if the model was trained on pairs, unless `table_format` is
+        given. `warn` is called with a message about a suspicious first line. Rows are tokenized while earlier rows are
+        predicted.
+
+        While iterating, raises DataError for an unreadable table and for a file without rows, and UsageError for pairs
+        if the model was trained on single texts, and vice versa.
         """
-        encoded = (features.examples for features in self._tokenizer.encode(texts, pairs))
-        return [prediction for prediction in self._predict(encoded) if isinstance(prediction, Prediction)]
+        return self._predict(prefetch(self.task.examples(source, self._opened.reading(table_format, warn=warn))))
 
     def predict_table(
         self,
         source: str | Path | BinaryIO,
         table_format: TableFormat = TableFormat(),
         warn: Callable[[str], object] = lambda text: None,
-    ) -> Iterator[Prediction]:
+    ) -> Iterator[P]:
         """Yield the predictions for the rows of a table or stream in order, in constant memory.
 
         Like `predict_each`, but raises DataError for an unreadable row, after the predictions of the rows before it.
@@ -61,27 +67,42 @@ class Classifier:
                 raise prediction
             yield prediction
 
-    def predict_each(
-        self,
-        source: str | Path | BinaryIO,
-        table_format: TableFormat = TableFormat(),
-        warn: Callable[[str], object] = lambda text: None,
-    ) -> Iterator[Prediction | DataError]:
-        """Yield for each row its prediction, or the error of an unreadable row, which names the line.
-
-        Reads rows and raises errors of the table as `BundleTokenizer.encode_each` does. Rows are tokenized while
-        earlier rows are predicted.
-        """
-        return self._predict(prefetch(self._tokenizer.encode_each(source, table_format, warn)))
-
-    def _predict(self, encoded: Iterable[Sequence[Encoded | DataError]]) -> Iterator[Prediction | DataError]:
-        for chunk in encoded:
-            features = Features([example for example in chunk if isinstance(example, Encoded)])
-            outputs = iter(self._predictor(features) if len(features) else ())
+    def _predict(self, chunks: Iterable[Sequence[Example | DataError]]) -> Iterator[P | DataError]:
+        for chunk in chunks:
+            examples = [example for example in chunk if isinstance(example, Example)]
+            features = Features([window for example in examples for window in example.windows])
+            outputs = self._predictor.each(features, self.task.keep) if len(features) else []
+            predictions = cast(Iterator[P], self.task.predictions(outputs, examples) if examples else iter(()))
             for example in chunk:
-                if isinstance(example, DataError):
-                    yield example
-                    continue
-                values = next(outputs)
-                probabilities = dict(zip(self.class_names, map(float, values)))
-                yield Prediction(self.class_names[int(values.argmax())], probabilities, example.truncated)
+                yield example if isinstance(example, DataError) else next(predictions)
+
+    def predict_rows(self, rows: Sequence[Row]) -> list[P]:
+        """Predict rows; raises DataError for the first that can't be encoded."""
+        predictions: list[P] = []
+        chunks = (
+            [each if isinstance(each, DataError) else Example(line, (each,)) for line, each in zip(lines, encoded)]
+            for lines, encoded in encode_rows(rows, self._opened.reading(), "the texts")
+        )
+        for prediction in self._predict(chunks):
+            if isinstance(prediction, DataError):
+                raise prediction
+            predictions.append(prediction)
+        return predictions
+
+
+class Classifier(TaskPredictor[Prediction]):
+    """A trained single-label classifier, opened for prediction; raises ModelError if `prefix` is not one."""
+
+    def __init__(self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE) -> None:
+        super().__init__(prefix, device, batch_size)
+        if not isinstance(self.task, Classification):
+            raise ModelError(f"{self.bundle.prefix}: is not a classifier, its task is {self.task.name}")
+        self.class_names = self.task.class_names
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
+        """Predict texts, or text pairs.
+
+        Raises UsageError for pairs if the classifier was trained on single texts, and vice versa; DataError for an
+        empty text.
+        """
+        return self.predict_rows(text_rows(texts, pairs, self.bundle.signature.pair))

@@ -12,6 +12,7 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+METRICS = ("accuracy", "f1")  #: names of metrics of a classification
 _MIN_PROBABILITY = 1e-12  # keeps the cross entropy finite
 
 

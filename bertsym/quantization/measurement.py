@@ -1,66 +1,61 @@
-"""Measure accuracy and speed of classifiers on a table."""
+"""Measure quality and speed of models on a labelled file."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bertsym.bundle import PARAMS, Bundle
-from bertsym.inference.classifier import find_task
-from bertsym.metrics.classification import evaluate_probabilities
-from bertsym.symbol.params import Array
-from bertsym.text.features import Features
-from bertsym.text.reading import Rows
+from bertsym.inference.mxnet_predictor import MXNetPredictor
+from bertsym.tasks.task import Examples, Task
 
 _ROUNDS = 3
 _TIMED_ROWS = 512
 
-Forward = Callable[[Features], Array]
-
 
 @dataclass(frozen=True)
 class Measured:
-    """Measurements of a model on the rows of a table."""
+    """Measurements of a model on the examples of a file."""
 
     metrics: dict[str, float]
-    agreement: float  #: fraction of the rows whose predicted label equals that of the float32 model
+    agreement: float  #: fraction of the examples with the same answer as the float32 model
     rows_per_second: float
     params_bytes: int
 
 
-def metrics_of(bundle: Bundle, probabilities: Array, rows: Rows) -> dict[str, float]:
-    """Compute the metrics of the classifier's task, the decisive one first."""
-    task = find_task(bundle)
-    return evaluate_probabilities(
-        probabilities, rows.classes, bundle.signature.class_names, task.metrics, task.positive_label
-    )
+@dataclass(frozen=True)
+class Measurable:
+    """A model to measure: its bundle, and what computes its outputs."""
+
+    bundle: Bundle
+    predictor: MXNetPredictor
 
 
-def measure(models: Sequence[tuple[Bundle, Forward]], rows: Rows) -> list[Measured]:
-    """Measure models on all rows; speed is the median of three rounds, in turn, on up to 512 rows.
+def measure(models: Sequence[Measurable], task: Task, examples: Examples) -> list[Measured]:
+    """Measure models on all examples; speed is the median of three rounds, in turn, on up to 512 examples.
 
     The first model is the reference for the agreement.
     """
-    probabilities = [forward(rows.features) for _, forward in models]
-    sample = rows.sample(_TIMED_ROWS)
-    for _, forward in models:
-        forward(sample)  # binds its executors
+    outputs = [model.predictor.each(examples.features, task.keep) for model in models]
+    sample = examples.sample(_TIMED_ROWS)
+    for model in models:
+        model.predictor.each(sample.features, task.keep)  # binds its executors
     seconds: list[list[float]] = [[] for _ in models]
     for _ in range(_ROUNDS):
-        for (_, forward), each in zip(models, seconds):
+        for model, each in zip(models, seconds):
             begin = time.perf_counter()
-            forward(sample)
+            model.predictor.each(sample.features, task.keep)
             each.append(time.perf_counter() - begin)
-    labels = probabilities[0].argmax(axis=1)
+    predictions = [list(task.predictions(found, examples.rows)) for found in outputs]
     return [
         Measured(
-            metrics_of(bundle, answer, rows),
-            float((answer.argmax(axis=1) == labels).mean()),
+            task.evaluate(found, examples),
+            float(np.mean([one.agrees(other) for one, other in zip(answers, predictions[0])])),
             len(sample) / float(np.median(each)),
-            bundle.manifest["files"][PARAMS]["size"],
+            model.bundle.manifest["files"][PARAMS]["size"],
         )
-        for (bundle, _), answer, each in zip(models, probabilities, seconds)
+        for model, found, answers, each in zip(models, outputs, predictions, seconds)
     ]

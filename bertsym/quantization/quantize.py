@@ -15,22 +15,22 @@ from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import ModelError, UsageError, VerificationError
-from bertsym.inference.classifier import open_classifier
 from bertsym.inference.mxnet_predictor import MXNetPredictor
-from bertsym.inference.rows import read_encoded
+from bertsym.inference.task_bundle import TaskBundle
 from bertsym.mxnet_runtime import mxnet_errors
 from bertsym.passes.input_guard import add_input_guard
 from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.quantization.calibration import CALIBRATIONS
 from bertsym.quantization.graph_quantizer import GraphQuantizer
 from bertsym.quantization.layer_selection import fewest_kept
-from bertsym.quantization.measurement import Measured, measure, metrics_of
+from bertsym.quantization.measurement import Measurable, Measured, measure
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, shapes_of
+from bertsym.tasks.table_task import warn_of_absent_labels
+from bertsym.tasks.task import Examples
 from bertsym.text.bad_rows import BadRows
 from bertsym.text.batches import bucket_length, inference_batches
 from bertsym.text.features import Features
-from bertsym.text.reading import Rows
 from bertsym.text.tables import TableFormat
 
 GRANULARITIES = ("channel-wise", "tensor-wise")
@@ -104,21 +104,24 @@ def quantize(
     if Path(out).resolve() == Path(model).resolve():
         raise UsageError(f"{out} is the float32 model itself: choose another path for the int8 model")
     with stage_bundle(out, force) as stage:
-        bundle = open_classifier(model, "quantize")
+        opened = TaskBundle.open(model, "quantize")
+        bundle, task = opened.bundle, opened.task
         if bundle.signature.precision != "float32":
             raise ModelError(f"{model}: is already {bundle.signature.precision}: quantize the float32 bundle")
         bad_rows = BadRows(options.on_error, progress)
-        calibration_rows = read_encoded(bundle, calibrate, table_format, dev is None, bad_rows, progress)
+        reading = opened.reading(table_format, bad_rows, progress)
+        calibration_rows = task.read(calibrate, reading, labelled=dev is None)
         dev_rows = calibration_rows
         if dev is not None:
-            dev_rows = read_encoded(bundle, dev, table_format, True, bad_rows, progress)
+            dev_rows = task.read(dev, reading)
             progress(calibration_rows.describe(bundle.signature.max_length))
         progress(dev_rows.describe(bundle.signature.max_length))
-        chosen = _Choice(bundle, options.granularity, calibration_rows, dev_rows, options.max_drop)
+        warn_of_absent_labels(table_format.drop_labels, [dev_rows], progress)
+        chosen = _Choice(opened, options.granularity, calibration_rows, dev_rows, options.max_drop)
         sample = calibration_rows.sample(options.rows)
         progress(f"calibrating on {len(sample)} of {len(calibration_rows)} rows")
         with mxnet_errors(str(model)):
-            chosen.quantizer.calibrate(chosen.batches(sample), options.calibration)
+            chosen.quantizer.calibrate(chosen.batches(sample.features), options.calibration)
         kept = chosen.kept(progress)
         how = {
             "calibration": {
@@ -133,8 +136,8 @@ def quantize(
         }
         staged = stage.write(chosen.content(kept, how))
         progress(f"measuring both models on {len(dev_rows)} rows")
-        models = [(each, MXNetPredictor.from_bundle(each)) for each in (bundle, staged)]
-        float32, int8 = measure(models, dev_rows)
+        models = [Measurable(each, MXNetPredictor.from_bundle(each)) for each in (bundle, staged)]
+        float32, int8 = measure(models, task, dev_rows)
         metric = next(iter(float32.metrics))
         layers = tuple(name for name in chosen.quantizer.layers if name not in kept)
     return QuantizeResult(staged.moved_to(out), float32, int8, metric, layers, kept)
@@ -143,8 +146,12 @@ def quantize(
 class _Choice:
     """Selects which layers of a classifier to quantize."""
 
-    def __init__(self, bundle: Bundle, granularity: str, calibration: Rows, dev: Rows, max_drop: float) -> None:
+    def __init__(
+        self, opened: TaskBundle, granularity: str, calibration: Examples, dev: Examples, max_drop: float
+    ) -> None:
+        bundle = opened.bundle
         self._bundle, self._calibration, self._dev, self._max_drop = bundle, calibration, dev, max_drop
+        self._task = opened.task
         self._pad_id = bundle.signature.pad_id
         graph, arg_params, outside = _prepared(bundle)
         self.quantizer = GraphQuantizer(graph, arg_params, granularity == "channel-wise")
@@ -187,16 +194,17 @@ class _Choice:
     def _by_sensitivity(self, progress: Callable[[str], object]) -> list[str]:
         """Sort the layers of the encoder by how much each alone in int8 changes the outputs, largest first."""
         progress(f"trying each of {len(self._candidates)} layers alone in int8")
-        sample = self._calibration.sample(_SENSITIVITY_ROWS)
-        expected = self._predictor_float32(sample)
+        sample, keep = self._calibration.sample(_SENSITIVITY_ROWS).features, self._task.keep
+        expected = self._predictor_float32.each(sample, keep)
         errors = {}
         for name in self._candidates:
             others = [other for other in self.quantizer.layers if other != name]
-            errors[name] = float(np.abs(self._predictor(others)(sample) - expected).mean())
+            found = self._predictor(others).each(sample, keep)
+            errors[name] = float(np.mean([np.abs(one - other).mean() for one, other in zip(found, expected)]))
         return sorted(errors, key=lambda name: -errors[name])
 
     def _metrics(self, predictor: MXNetPredictor) -> dict[str, float]:
-        return metrics_of(self._bundle, predictor(self._dev.features), self._dev)
+        return self._task.evaluate(predictor.each(self._dev.features, self._task.keep), self._dev)
 
     def _predictor(self, kept: Collection[str]) -> MXNetPredictor:
         graph, arg_params = self.quantizer.quantized(kept)

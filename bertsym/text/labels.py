@@ -1,54 +1,40 @@
-"""Labels of tables: their order, their classes, and warnings about suspicious labels."""
+"""Labels of tables: their order, unknown ones, and warnings about suspicious ones."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any
-
-import numpy as np
 
 from bertsym.errors import DataError
 from bertsym.text.header import is_number
 from bertsym.text.tables import Row
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
 _NO_LABEL = ("-", "-1", "nan")  #: labels, in lower case, by which datasets mark a row without a label
 
 
-def sorted_labels(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Sort the distinct labels of rows, as numbers if all are integers, else as strings."""
-    labels = {row.label for row in rows if row.label is not None}
+def sorted_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """Sort distinct labels, as numbers if all are integers, else as strings."""
+    distinct = set(labels)
+    if all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in distinct):
+        return tuple(sorted(distinct, key=lambda label: (int(label), label)))
+    return tuple(sorted(distinct))
 
-    if all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels):
-        return tuple(sorted(labels, key=lambda label: (int(label), label)))
-    return tuple(sorted(labels))
 
-
-def abbreviate_labels(labels: Sequence[str]) -> str:
+def abbreviate_labels(labels: Collection[str]) -> str:
     """Format labels for a message; those after the first 20 are counted."""
     more = f" and {len(labels) - 20} more" if len(labels) > 20 else ""
-    return ", ".join(label if len(label) <= 30 else f"{label[:30]}..." for label in labels[:20]) + more
+    return ", ".join(label if len(label) <= 30 else f"{label[:30]}..." for label in list(labels)[:20]) + more
 
 
-def class_indices(rows: Sequence[Row], labels: Sequence[str], where: str) -> Array:
-    """Return the labels of rows as indices into `labels`, (rows,) int64; raises DataError for an unknown label."""
-    index = {label: i for i, label in enumerate(labels)}
-    for row in rows:
-        if row.label not in index:
-            raise unknown_label(row, labels, where)
-    return np.array([index[str(row.label)] for row in rows], np.int64)
-
-
-def unknown_label(row: Row, labels: Sequence[str], where: str) -> DataError:
-    """Return the error for a row whose label is not one of `labels`."""
-    hint = f"; --drop-label {row.label} leaves out its rows" if str(row.label).lower() in _NO_LABEL else ""
-    return DataError(
-        f"{where}, line {row.line}: label {row.label!r} is not one of the labels {abbreviate_labels(labels)}{hint}"
-    )
+def check_known(row: Row, labels: Collection[str], where: str) -> None:
+    """Raise DataError for a row whose label is not one of `labels`."""
+    if row.label not in labels:
+        hint = f"; --drop-label {row.label} leaves out its rows" if str(row.label).lower() in _NO_LABEL else ""
+        raise DataError(
+            f"{where}, line {row.line}: label {row.label!r} is not one of the labels {abbreviate_labels(labels)}{hint}"
+        )
 
 
 def suspicious_labels(counts: Mapping[str, int]) -> Iterator[str]:

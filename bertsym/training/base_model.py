@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bertsym.bundle import Bundle
@@ -12,6 +13,7 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, shapes_of
+from bertsym.tasks.task import Task
 from bertsym.text.labels import abbreviate_labels
 from bertsym.training.finetune_options import DROPOUT_PROBABILITY, FinetuneOptions
 from bertsym.training.layer_rates import rate_multipliers
@@ -32,18 +34,20 @@ class Base:
     rates: Mapping[str, float]  #: factors of the learning rate of parameters that have one; 0: frozen
 
     @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Classes of the head that is continued; None for a new head."""
-        return self.bundle.signature.class_names if self.head_params is not None else None
+    def continues(self) -> bool:
+        """Whether the run continues a trained head."""
+        return self.head_params is not None
 
-    def ordered(self, labels: Sequence[str], table: str) -> tuple[str, ...]:
-        """The labels of the training table in the order of the classes.
+    def with_classes(self, task: Task, table: str) -> Task:
+        """Return the task with its classes in the order of the head that is continued.
 
-        Raises ModelError unless they are the classes of the head that is continued.
+        `table` is the training file that the classes are from. Raises ModelError unless they are those of the head.
         """
-        names = self.class_names
-        if names is None or set(names) == set(labels):
-            return names or tuple(labels)
+        if not self.continues:
+            return task
+        names, labels = self.bundle.signature.class_names, task.class_names
+        if set(names) == set(labels):
+            return dataclasses.replace(task, class_names=names)
         raise ModelError(
             f"{self.bundle.prefix}: its trained head has the classes {abbreviate_labels(names)}, but {table} has "
             f"the labels {abbreviate_labels(labels)}; --new-head replaces the head, export --headless exports the "
@@ -51,8 +55,8 @@ class Base:
         )
 
 
-def open_base(bundle: Bundle, options: FinetuneOptions) -> Base:
-    """Take a bundle apart into what a run with these options starts from; raises ModelError and UsageError."""
+def open_base(bundle: Bundle, task: Task, options: FinetuneOptions) -> Base:
+    """Take a bundle apart into what a run for a task starts from; raises ModelError and UsageError."""
     signature, graph, params = bundle.signature, bundle.graph(), bundle.params()
     if signature.precision != "float32":
         raise ModelError(
@@ -66,11 +70,11 @@ def open_base(bundle: Bundle, options: FinetuneOptions) -> Base:
     output, head_params, dropout = signature.output, None, options.dropout
     if bundle.has_head:
         continues = not options.new_head
-        if continues and not (signature.trained and signature.is_single_label):
+        if continues and not (signature.trained and signature.task == task.name):
             state = f"a head for {signature.task}" if signature.trained else "an untrained head"
             raise ModelError(
-                f"{bundle.prefix}: has {state}, which finetune can't continue; --new-head replaces it, and bertsym "
-                "export --headless or graft --head none make a bundle of the encoder alone"
+                f"{bundle.prefix}: has {state}, which finetune --task {task.name} can't continue; --new-head replaces "
+                "it, and bertsym export --headless or graft --head none make a bundle of the encoder alone"
             )
         if continues:
             head_params = {name: params[name] for name in _HEAD_PARAMETERS}
@@ -83,10 +87,10 @@ def open_base(bundle: Bundle, options: FinetuneOptions) -> Base:
                 "--freeze-encoder, or give --new-head for a new head of one layer"
             )
         graph = without_head(graph, keep_transform=continues)
-        if output == "sequence" and not options.whole_sequence and not continues:
+        if output == "sequence" and not (options.whole_sequence or task.reads_tokens or continues):
             output = "cls"
             add_cls_slice(graph, bundle.config.units)
-    _check_output(bundle, output, options, head_params is not None)
+    _check_output(bundle, output, task, options, head_params is not None)
     variables = set(graph.variables)
     encoder = {name: params[name] for name in params if name in variables}
     rates = rate_multipliers(bundle.prefix, graph, shapes_of(encoder), options)
@@ -94,8 +98,16 @@ def open_base(bundle: Bundle, options: FinetuneOptions) -> Base:
     return Base(bundle, graph, output, encoder, head_params, dropout, rates)
 
 
-def _check_output(bundle: Bundle, output: str, options: FinetuneOptions, continues: bool) -> None:
+def _check_output(bundle: Bundle, output: str, task: Task, options: FinetuneOptions, continues: bool) -> None:
     name = bundle.signature.output_name if not bundle.has_head else f"{output}_output"
+    if task.reads_tokens:
+        if options.whole_sequence:
+            raise UsageError(f"--whole-sequence: {task.name} reads each token by itself; omit it")
+        if output != "sequence":
+            raise UsageError(
+                f"{bundle.prefix} ends in {name}, but {task.name} reads every token; export it with --output sequence"
+            )
+        return
     if output == "sequence" and not options.whole_sequence:
         raise UsageError(
             f"{bundle.prefix} ends in {name}, the sequence output (N, T, {bundle.config.units}), which "

@@ -1,19 +1,19 @@
-"""Reading and encoding the tables of a fine-tuning run."""
+"""Reading and encoding the files of a fine-tuning run."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertsym.datasets.registry import DATASETS
-from bertsym.errors import DataError
+from bertsym.datasets.registry import DataSet
+from bertsym.tasks.table_task import warn_of_absent_labels
+from bertsym.tasks.task import Examples, Reading, Task
 from bertsym.text.bad_rows import BadRows
 from bertsym.text.labels import abbreviate_labels
-from bertsym.text.reading import Rows, read_encoded_rows, warn_of_absent_labels
-from bertsym.text.tables import Layout, Table, TableFormat
+from bertsym.text.tables import TableFormat
 from bertsym.text.tokenizer import Tokenizer
+from bertsym.training.base_model import Base
 from bertsym.training.finetune_options import FinetuneOptions
 from bertsym.training.progress import Progress
 
@@ -22,61 +22,52 @@ _MAX_UNKNOWN_FRACTION = 0.2
 
 @dataclass(frozen=True)
 class FinetuneData:
-    """Both encoded tables, the training table's labels in sorted order as class names, and the layout of the tables."""
+    """Both encoded files, and the task with what it learned from the training file."""
 
-    train: Rows
-    dev: Rows
-    class_names: tuple[str, ...]
-    layout: Layout
+    train: Examples
+    dev: Examples
+    task: Task
     drop_labels: tuple[str, ...]
-
-    @property
-    def pair(self) -> bool:
-        """Whether the examples are text pairs."""
-        return self.layout.columns.pair is not None
 
 
 def read_data(
     train: str | Path,
     dev: str | Path,
+    task: Task,
+    dataset: DataSet,
+    base: Base,
     options: FinetuneOptions,
     tokenizer: Tokenizer,
     progress: Progress,
-    ordered: Callable[[Sequence[str], str], tuple[str, ...]] = lambda labels, table: tuple(labels),
 ) -> FinetuneData:
-    """Read and encode both tables; `ordered` returns the labels of the training table in the order of the classes.
+    """Read and encode both files.
 
-    Columns that the options' table format does not name are the task's, or else are found by common header names.
-    Unreadable rows, and dev rows with a label that the training table does not have, are an error, or are left out with
-    `on_error` ``skip``. Raises DataError with file and line.
+    Columns that the options' table format does not name are those of the data set, or else are found by common header
+    names. Unreadable rows, and dev rows with a label that the training file does not have, are an error, or are left
+    out with `on_error` ``skip``. Raises DataError with file and line.
     """
 
-    def read(path: str | Path, how: TableFormat, class_names: Sequence[str] | None = None) -> tuple[Table, Rows]:
-        table, bad_rows = Table(path, how), BadRows(options.on_error, progress.note)
-        return table, read_encoded_rows(table, tokenizer, class_names, bad_rows, progress.note)
+    def read(path: str | Path, how: TableFormat, task: Task) -> Examples:
+        bad_rows = BadRows(options.on_error, progress.note)
+        return task.read(path, Reading(tokenizer, how, on_bad_row=bad_rows, warn=progress.note))
 
     table_format = options.table_format
-    columns = table_format.columns.or_else(DATASETS[options.task].columns)
-    table, train_rows = read(train, dataclasses.replace(table_format, columns=columns))
-    labels = train_rows.class_names
-    if len(labels) < 2:
-        raise DataError(f"{train}: every label is {labels[0]!r}; a classifier needs at least 2 labels")
-    train_rows = train_rows.reordered(ordered(labels, str(train)))
-    labels, layout = train_rows.class_names, table.layout
-    _, dev_rows = read(dev, dataclasses.replace(table_format, trained=layout), labels)
+    columns = table_format.columns.or_else(dataset.columns)
+    train_rows = read(train, dataclasses.replace(table_format, columns=columns), task)
+    task = base.with_classes(task.with_labels(train_rows), str(train))
+    dev_rows = read(dev, dataclasses.replace(table_format, trained=train_rows.layout), task)
     for rows in (train_rows, dev_rows):
         _describe(rows, tokenizer.max_length, progress)
     warn_of_absent_labels(table_format.drop_labels, [train_rows, dev_rows], progress.note)
-    progress.note(f"columns: {layout.columns}; labels: {abbreviate_labels(labels)}")
-    if len(labels) > len(train_rows) // 2:
-        progress.note(
-            f"warning: {len(labels)} distinct labels in {len(train_rows)} rows: does the column "
-            f"{layout.columns.label!r} hold classes?"
-        )
-    return FinetuneData(train_rows, dev_rows, labels, layout, table_format.drop_labels)
+    labels = [f"labels: {abbreviate_labels(task.class_names)}"] if task.class_names else []
+    columns = train_rows.layout.columns
+    for warning in task.label_warnings(train_rows):
+        progress.note(warning)
+    progress.note("; ".join([*([f"columns: {columns}"] if columns.text else []), *labels]))
+    return FinetuneData(train_rows, dev_rows, task, table_format.drop_labels)
 
 
-def _describe(rows: Rows, max_length: int, progress: Progress) -> None:
+def _describe(rows: Examples, max_length: int, progress: Progress) -> None:
     progress.note(rows.describe(max_length))
     unknown_fraction = rows.features.unknown_fraction
     if unknown_fraction > _MAX_UNKNOWN_FRACTION:

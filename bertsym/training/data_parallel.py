@@ -103,8 +103,8 @@ class DataParallelExecutor:
         """Start the threads; a forked child has none."""
         self._pool = ThreadPoolExecutor(self._num_shards)
 
-    def compute_gradients(self, arrays: Mapping[str, Any], pass_number: int) -> Any:
-        """Run forward and backward for inputs and labels by name, and return the first output (rows, ...), an NDArray.
+    def compute_gradients(self, arrays: Mapping[str, Any], pass_number: int) -> list[Any]:
+        """Run forward and backward for inputs and labels by name, and return the outputs (rows, ...), NDArrays.
 
         `pass_number` selects the dropout masks. With several passes before an update, gradients are summed. Raises
         DataError for inputs that exceed the limits.
@@ -125,12 +125,15 @@ class DataParallelExecutor:
         for each in bound:
             each.executor.backward()
         self._with_gradients = self._shards if self._accumulates else shards
-        outputs = [each.executor.outputs[0].as_in_context(self._contexts[0]) for each in bound]
-        return mx.nd.concat(*outputs, dim=0)
+        return [
+            mx.nd.concat(*(output.as_in_context(self._contexts[0]) for output in outputs), dim=0)
+            for outputs in zip(*(each.executor.outputs for each in bound))
+        ]
 
-    def update(self, rows: int, learning_rate: float) -> Any:
-        """Apply one AdamW update with the gradients since the last update, summed over the `rows` of all workers.
+    def update(self, count: int, learning_rate: float) -> Any:
+        """Apply one AdamW update with the gradients since the last update, summed over all workers.
 
+        They are divided by `count`, what the mean loss divides by: the rows, or the labelled tokens, of all workers.
         Returns the global gradient norm before clipping, an NDArray (1,). Raises WorkersLost before anything changes.
         """
         shards = self._with_gradients or self._shards
@@ -148,7 +151,7 @@ class DataParallelExecutor:
             if gradients is not total:
                 for flat, summed in zip(gradients.flats, total.flats):
                     summed.copyto(flat)
-            norm = optimizer.update(gradients, rows, learning_rate)
+            norm = optimizer.update(gradients, count, learning_rate)
         self._with_gradients = []
         if self._accumulates:
             for shard in self._shards:

@@ -1,4 +1,4 @@
-"""The output of a frozen encoder for all rows, computed once."""
+"""The output of a frozen encoder for all windows, computed once."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.symbol.params import Array
 from bertsym.text.features import Features
+from bertsym.text.tokenizer import Encoded
 
 _CHUNK_ROWS = 4096  # rows per call of the encoder, which sorts them by length
 _MAX_IN_MEMORY = 1 << 30  # bytes; larger encodings are stored in a temporary file
 
 
 def encode(predict: Callable[[Features], Array], features: Features) -> Array:
-    """Return the outputs for all rows, (rows, ...) float32; large ones are mapped from an unnamed temporary file.
+    """Return the outputs for all windows, (windows, ...) float32; large ones are mapped from an unnamed temporary file.
 
     Raises OSError if the disk has too little space.
     """
@@ -35,6 +37,18 @@ def encode(predict: Callable[[Features], Array], features: Features) -> Array:
         encodings[start : start + len(chunk)] = chunk
     assert encodings is not None
     return encodings
+
+
+def encode_tokens(predictor: MXNetPredictor, features: Features, length: int) -> Array:
+    """Return the encodings of all tokens, (N, length, U) float32, 0 at padding."""
+
+    def padded(encodings: Array, window: Encoded) -> Array:
+        size = len(window.token_ids)
+        row: Array = np.zeros((length, encodings.shape[1]), np.float32)
+        row[:size] = encodings[:size]
+        return row
+
+    return np.stack(predictor.each(features, padded))
 
 
 def _allocate(file: int, size: int) -> None:

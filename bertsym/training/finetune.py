@@ -11,17 +11,17 @@ from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.datasets.registry import DATASETS, DataSet
 from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers
-from bertsym.encoders.catalogue import LABEL_NAME
+from bertsym.encoders.catalogue import TRAINED_HEADS
 from bertsym.errors import UsageError
-from bertsym.metrics.classification import evaluate_probabilities
-from bertsym.signature import Tensor, bert_inputs
+from bertsym.signature import bert_inputs
+from bertsym.tasks import TASKS
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.training.base_model import open_base
 from bertsym.training.checkpoints import Checkpoint, Checkpoints, checkpoint_folder, library_versions
 from bertsym.training.data import FinetuneData, read_data
 from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
 from bertsym.training.progress import EpochReport, Progress, SilentProgress
-from bertsym.training.trainable_models import FrozenEncoderModel, FullModel, GraftedClassifier, Params, TrainableModel
+from bertsym.training.trainable_models import FrozenEncoderModel, FullModel, GraftedModel, Params, TrainableModel
 from bertsym.training.trainer import CPU_SHARDS, Trainer
 from bertsym.training.training_run import TrainingResult, TrainingRun
 from bertsym.verifier import DEFAULT_RTOL, Check, verification_record, verify_bundle
@@ -119,9 +119,9 @@ def train_without_writing(request: FinetuneRequest) -> None:
 class FinetuneInputs:
     """The validated inputs of a run."""
 
-    task: DataSet
+    dataset: DataSet
     data: FinetuneData
-    classifier: GraftedClassifier
+    model: GraftedModel
     facts: dict[str, Any]  #: for the manifest
     settings: dict[str, Any]  #: everything that the result depends on, by names for messages
 
@@ -131,35 +131,38 @@ def load_inputs(request: FinetuneRequest) -> FinetuneInputs:
     options = request.options
     if options.task not in DATASETS:
         raise UsageError(f"task {options.task!r} is not one of {', '.join(DATASETS)}")
-    task, base = DATASETS[options.task], Bundle.open(request.prefix)
-    start = open_base(base, options)
+    dataset, base = DATASETS[options.task], Bundle.open(request.prefix)
+    task = TASKS[dataset.kind].create(dataset, options.task_options)
+    start = open_base(base, task, options)
     max_length = options.resolve_max_length(base.config.max_length)
-    contexts(options.device)  # raises before the tables are read if the device does not exist
+    contexts(options.device)  # raises before the files are read if the device does not exist
     tokenizer = base.tokenizer(_tokenizer_options(base, options), max_length)
-    data = read_data(request.train, request.dev, options, tokenizer, request.progress, start.ordered)
-    if start.class_names is not None:
+    data = read_data(request.train, request.dev, task, dataset, start, options, tokenizer, request.progress)
+    if start.continues:
         request.progress.note(f"continuing the trained head of {base.prefix}")
-    classifier = GraftedClassifier(start, len(data.class_names), options, max_length)
-    request.progress.note(classifier.describe_input())
+    model = GraftedModel(start, data.task, options, max_length)
+    request.progress.note(model.describe_input())
+    layout = data.train.layout
     hyperparameters = {**options.to_dict(), "max_length": max_length, "dropout": start.dropout}
     facts = {
         "options": hyperparameters,
-        "task": task.kind,
-        "dataset": task.dataset,
+        "task": task.name,
+        "dataset": dataset.dataset,
         "data": {name: rows.facts() for name, rows in (("train", data.train), ("dev", data.dev))},
     }
     settings = {
         **hyperparameters,
-        "task": task.kind,
-        "dataset": task.dataset,
+        "task": task.name,
+        "dataset": dataset.dataset,
+        "task settings": task.settings(),
         **{f"{name} table": rows.sha256 for name, rows in (("train", data.train), ("dev", data.dev))},
-        "columns": f"{data.layout.columns}, {'with' if data.layout.header else 'without'} header",
+        "columns": f"{layout.columns}, {'with' if layout.header else 'without'} header",
         "dropped labels": ", ".join(map(repr, data.drop_labels)) or "none",
         **{f"base bundle's {name}": entry["sha256"] for name, entry in base.manifest["files"].items()},
         "shards": CPU_SHARDS,
         **library_versions(),
     }
-    return FinetuneInputs(task, data, classifier, facts, settings)
+    return FinetuneInputs(dataset, data, model, facts, settings)
 
 
 def train_model(
@@ -174,24 +177,21 @@ def train_model(
     Raises ModelError if the workers of a distributed run have different settings.
     """
     options, workers, progress = request.options, request.workers, request.progress
-    data, task = inputs.data, inputs.task
+    data, task = inputs.data, inputs.data.task
     for name, value in inputs.settings.items():
         workers.require_equal(name, [repr(value).encode()])
     if options.freeze_encoder:
         cache = checkpoints.cached_array if checkpoints is not None else None
         model: TrainableModel = FrozenEncoderModel(
-            inputs.classifier, data, progress.note, cache, evaluates=workers.rank == 0
+            inputs.model, data, progress.note, cache, evaluates=workers.rank == 0
         )
     else:
-        model = FullModel(inputs.classifier, data)
+        model = FullModel(inputs.model, data)
 
     def evaluate(trained: Params) -> dict[str, float]:
-        probabilities = model.predict_dev(trained)
-        return evaluate_probabilities(
-            probabilities, data.dev.classes, data.class_names, task.metrics, task.positive_label
-        )
+        return task.evaluate(model.predict_dev(trained), data.dev)
 
-    trainer = Trainer(model.symbol, model.params, model.batches, options, workers)
+    trainer = Trainer(model.symbol, model.params, model.batches, task.loss, options, workers)
     run = TrainingRun(trainer, evaluate, progress, workers, checkpoints, checkpoint_steps)
     return model, run.run(checkpoint)
 
@@ -204,27 +204,29 @@ def _tokenizer_options(base: Bundle, options: FinetuneOptions) -> TokenizerOptio
 def _bundle_content(
     request: FinetuneRequest, inputs: FinetuneInputs, params: Params, result: TrainingResult
 ) -> BundleContent:
-    options, data, task, classifier = request.options, inputs.data, inputs.task, inputs.classifier
-    base, manifest = classifier.base, classifier.base.manifest
+    options, data, task, model = request.options, inputs.data, inputs.data.task, inputs.model
+    base, manifest, layout = model.base, model.base.manifest, data.train.layout
+    per_token = ("length",) if task.reads_tokens else ()
     signature = dataclasses.replace(
         base.signature,
-        kind="classifier",
-        output=classifier.output,
-        output_name=classifier.inference_symbol.list_outputs()[0],
-        output_shape=("batch", len(data.class_names)),
-        max_length=classifier.max_length,
+        kind=TRAINED_HEADS[task.name],
+        output=model.output,
+        output_name=model.inference_symbol.list_outputs()[0],
+        output_shape=("batch", *per_token, task.num_outputs),
+        max_length=model.max_length,
         tokenizer=_tokenizer_options(base, options),
-        inputs=bert_inputs(classifier.length, base.signature.input_names, base.signature.tokenizer.segments),
-        task=task.kind,
-        dataset=task.dataset,
-        class_names=data.class_names,
-        label_inputs=(Tensor(LABEL_NAME, ("batch",)),),
+        inputs=bert_inputs(model.length, base.signature.input_names, base.signature.tokenizer.segments),
+        task=task.name,
+        dataset=inputs.dataset.dataset,
+        task_settings=task.settings(),
+        class_names=task.class_names,
+        label_inputs=model.label_inputs,
         trained=True,
-        encoder_trained=base.signature.encoder_trained or classifier.trains_encoder,
-        pair=data.pair,
-        columns=data.layout.columns,
-        header=data.layout.header,
-        column_names=data.layout.names,
+        encoder_trained=base.signature.encoder_trained or model.trains_encoder,
+        pair=data.train.pair,
+        columns=layout.columns,
+        header=layout.header,
+        column_names=layout.names,
         dropped_labels=data.drop_labels,
     )
     facts = {
@@ -241,10 +243,10 @@ def _bundle_content(
     return BundleContent(
         base.config,
         signature,
-        classifier.inference_symbol.tojson(),
+        model.inference_symbol.tojson(),
         params,
         base.vocabulary(),
         facts,
-        classifier.train_symbol.tojson(),
+        model.train_symbol.tojson(),
         base.tokenizer_json(),
     )

@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertsym.errors import UsageError
+from bertsym.tasks.options import TaskOptions
 from bertsym.text.tables import TableFormat
 
 LEARNING_RATE, FROZEN_LEARNING_RATE, MAX_LENGTH, DROPOUT_PROBABILITY = 5e-5, 1e-3, 128, 0.1
-_NOT_IN_MANIFEST = ("task", "table_format", "worker_timeout")  # recorded as read, or without influence on the result
+_NOT_IN_MANIFEST = (
+    "task",
+    "task_options",
+    "table_format",
+    "worker_timeout",
+)  # recorded as read, or without influence on the result
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,7 @@ class FinetuneOptions:
     """
 
     task: str = "classification"  #: a key of ``datasets.registry.DATASETS``
+    task_options: TaskOptions = TaskOptions()  #: options that only some kinds of task have
     epochs: int = 3
     batch_size: int = 32
     learning_rate: float | None = None  #: peak; None: 5e-5, or 1e-3 with a frozen encoder

@@ -35,18 +35,18 @@ class AdamW:
         self.means = [mx.nd.zeros_like(flat) for flat in weights.flats]
         self.variances = [mx.nd.zeros_like(flat) for flat in weights.flats]
 
-    def update(self, gradients: FlatArrays, rows: int, lr: float) -> Any:
-        """Update the weights in place, with gradients that are sums over `rows` rows.
+    def update(self, gradients: FlatArrays, count: int, lr: float) -> Any:
+        """Update the weights in place, with gradients that are sums over `count` rows or labelled tokens.
 
         Returns the global norm of the mean gradient, an NDArray (1,), without waiting for it. If it is not finite, the
         operator changes nothing.
         """
         # The norm's last bits depend on the processor, but all workers must apply the same update.
-        norm = self._workers.broadcast_array(global_norm(gradients) / rows)
+        norm = self._workers.broadcast_array(global_norm(gradients) / count)
         self.count += 1
         # norm * 0 is NaN if the norm is not finite; mx.nd.maximum alone would lose that.
         clip = self._clip_norm / mx.nd.maximum(norm, self._clip_norm) if self._clip_norm else 1.0
-        scale = (norm * 0 + clip) / rows
+        scale = (norm * 0 + clip) / count
         correction = math.sqrt(1 - self._beta2**self.count)
         for block, weight, gradient, mean, variance in zip(
             self._layout, self._weights.flats, gradients.flats, self.means, self.variances

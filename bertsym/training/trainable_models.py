@@ -5,56 +5,71 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import numpy as np
-
 from bertsym.acceleration.graphs import to_symbol
 from bertsym.devices import contexts
 from bertsym.encoders.catalogue import FULLY_CONNECTED, OUTPUTS
+from bertsym.encoders.graph_heads import HEADS, graft_onto_graph
 from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
-from bertsym.encoders.symbol_heads import graft, graft_for_inference, head_parameters
+from bertsym.encoders.symbol_heads import head_parameters
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.mxnet_runtime import mx, mxnet_errors
+from bertsym.signature import Tensor
+from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
+from bertsym.tasks.task import Task
+from bertsym.text.batches import bucket_length
 from bertsym.text.features import Features
 from bertsym.training.base_model import Base
 from bertsym.training.batch_source import ENCODED, BatchSource, EncodedSource, TokenSource
 from bertsym.training.data import FinetuneData
-from bertsym.training.encodings import encode
+from bertsym.training.encodings import encode, encode_tokens
 from bertsym.training.finetune_options import FinetuneOptions
 from bertsym.training.layer_rates import with_rate_multipliers
 
 Params = Mapping[str, Array]
 EncodingsCache = Callable[[str, tuple[int, ...], Callable[[], Array]], Array]
 
-_HEAD_ROWS = 1024  # encodings that a head classifies per call
+_HEAD_ROWS = 1024  # encodings that a head reads per call
 
 
-class GraftedClassifier:
-    """A base's encoder with a new head, or with its own: symbols and initial parameters."""
+class GraftedModel:
+    """A base's encoder with a new head for a task, or with its own: symbols and initial parameters."""
 
-    def __init__(self, base: Base, num_classes: int, options: FinetuneOptions, max_length: int) -> None:
-        self.base, self.max_length = base.bundle, max_length
+    def __init__(self, base: Base, task: Task, options: FinetuneOptions, max_length: int) -> None:
+        self.base, self.task, self.max_length = base.bundle, task, max_length
         self.output = base.output  #: of the encoder, which the head reads
         #: the only sequence length that the graph accepts; None if it accepts any
         self.length = max_length if options.whole_sequence else None
-        self.head_settings: dict[str, Any] = {
-            "num_classes": num_classes,
-            "dropout": base.dropout,
-            "whole_sequence": options.whole_sequence,
-        }
-        self._device = options.device
+        self._dropout, self._device = base.dropout, options.device
         #: whether any parameter of the encoder is trained
         self.trains_encoder = not options.freeze_encoder and any(base.rates.get(name, 1) for name in base.params)
         with mxnet_errors(str(base.bundle.prefix)):
             self.encoder_symbol = to_symbol(base.graph)
-        self.train_symbol = with_rate_multipliers(graft(self.encoder_symbol, **self.head_settings), base.rates)
-        self.inference_symbol = graft_for_inference(self.encoder_symbol, **self.head_settings)
+        self.inference_symbol, training = self.graft(base.graph)
+        self.train_symbol = with_rate_multipliers(training, base.rates)
         self.base_params = base.params
         self.head_params = base.head_params or head_parameters(
-            self.train_symbol,
+            self.inference_symbol,
             [*INPUT_NAMES, *self.base_params],
             input_shapes(1, self.length or 1, self.base.signature.input_names),
             options.seed,
+        )
+
+    def graft(self, graph: SymbolGraph) -> tuple[Any, Any]:
+        """Graft the head of the task onto the output of a graph: symbols for inference and for training."""
+        (output,) = graph.outputs
+        inference, training, _ = graft_onto_graph(
+            graph, output, self.task.name, self.task.num_outputs, self._dropout, self.base.config.units
+        )
+        return to_symbol(inference), to_symbol(training)
+
+    @property
+    def label_inputs(self) -> tuple[Tensor, ...]:
+        """The inputs that only the training symbol has."""
+        sizes = {"outputs": self.task.num_outputs}
+        return tuple(
+            Tensor(name, tuple(sizes.get(size, size) for size in shape))
+            for name, shape in HEADS[self.task.name].label_inputs
         )
 
     def describe_input(self) -> str:
@@ -81,88 +96,97 @@ class TrainableModel(Protocol):
     batches: BatchSource
 
     def all_params(self, trained: Params) -> Params:
-        """Return all parameters of the classifier, given the trained ones."""
+        """Return all parameters of the model, given the trained ones."""
 
-    def predict_dev(self, trained: Params) -> Array:
-        """Return the probabilities of the dev rows (rows, classes), as the written classifier computes them."""
+    def predict_dev(self, trained: Params) -> list[Any]:
+        """Return what the task keeps of the outputs for the dev windows, as the written bundle computes them."""
 
 
 class FullModel:
     """Encoder and head are trained together, on token ids."""
 
-    def __init__(self, classifier: GraftedClassifier, data: FinetuneData) -> None:
-        base, rows = classifier.base, data.train
-        self.symbol = classifier.train_symbol
-        self.params: Params = {**classifier.base_params, **classifier.head_params}
+    def __init__(self, model: GraftedModel, data: FinetuneData) -> None:
+        base, features = model.base, data.train.features
+        self.symbol = model.train_symbol
+        self.params: Params = {**model.base_params, **model.head_params}
         self.batches: BatchSource = TokenSource(
-            rows.features,
-            rows.classes,
+            features,
+            data.task.targets(data.train),
             base.config,
             base.signature.pad_id,
-            classifier.max_length,
-            classifier.length,
+            model.max_length,
+            model.length,
             base.signature.input_names,
         )
-        self._predictor = classifier.predictor(classifier.inference_symbol)
-        self._dev = data.dev.features
+        self._predictor = model.predictor(model.inference_symbol)
+        self._dev, self._task = data.dev.features, data.task
 
     def all_params(self, trained: Params) -> Params:
-        """Return the trained parameters in the order of the classifier's."""
+        """Return the trained parameters in the order of the model's."""
         return {name: trained[name] for name in self.params}
 
-    def predict_dev(self, trained: Params) -> Array:
-        """Return the probabilities of the dev rows."""
+    def predict_dev(self, trained: Params) -> list[Any]:
+        """Return what the task keeps of the outputs for the dev windows."""
         self._predictor.set_params(trained)
-        return self._predictor(self._dev)
+        return self._predictor.each(self._dev, self._task.keep)
 
 
 class FrozenEncoderModel:
     """The head is trained alone, on encodings that are computed once.
 
     `cache` returns an array by name and shape, computed by its third argument unless an earlier process of the run has
-    stored it. Encodings of the dev rows are computed only if this process `evaluates`.
+    stored it. Encodings of the dev windows are computed only if this process `evaluates`.
     """
 
     def __init__(
         self,
-        classifier: GraftedClassifier,
+        model: GraftedModel,
         data: FinetuneData,
         note: Callable[[str], object],
         cache: EncodingsCache | None,
         evaluates: bool,
     ) -> None:
-        encoder = classifier.predictor(classifier.encoder_symbol)
-        encoder.set_params(classifier.base_params)
-        shape = (*([classifier.length] if classifier.length else []), classifier.base.config.units)
+        encoder = model.predictor(model.encoder_symbol)
+        encoder.set_params(model.base_params)
+        self._task, self._dev_windows = data.task, data.dev.features
 
         def encodings(name: str, features: Features) -> Array:
+            length = model.length
+            if data.task.reads_tokens:
+                length = bucket_length(int(features.lengths.max()), model.max_length)
+            shape = (len(features), *([length] if length else []), model.base.config.units)
+
+            def compute_chunk(chunk: Features) -> Array:
+                if data.task.reads_tokens and length is not None:
+                    return encode_tokens(encoder, chunk, length)
+                return encoder(chunk)
+
             def compute() -> Array:
                 note(f"encoder frozen: computing its output for the {len(features)} rows of {name} once")
-                return encode(encoder, features)
+                return encode(compute_chunk, features)
 
-            return cache(f"{name}-encodings", (len(features), *shape), compute) if cache else compute()
+            return cache(f"{name}-encodings", shape, compute) if cache else compute()
 
         train = encodings("train", data.train.features)
-        self._dev = encodings("dev", data.dev.features) if evaluates else None
-        head, settings = mx.sym.var(ENCODED), {**classifier.head_settings, "shapes": [(ENCODED, train.shape)]}
-        self.symbol = graft(head, **settings)
-        self._inference_symbol = graft_for_inference(head, **settings)
-        self.params: Params = classifier.head_params
-        self.batches: BatchSource = EncodedSource(train, data.train.classes)
-        self._base_params = classifier.base_params
+        self._dev = encodings("dev", self._dev_windows) if evaluates else None
+        graph = SymbolGraph.parse(mx.sym.var(ENCODED).tojson())
+        self._inference_symbol, self.symbol = model.graft(graph)
+        self.params: Params = model.head_params
+        counts = data.train.features.lengths if data.task.reads_tokens else None
+        self.batches: BatchSource = EncodedSource(train, data.task.targets(data.train), counts)
+        self._base_params = model.base_params
 
     def all_params(self, trained: Params) -> Params:
         """Return the encoder's parameters with the trained head."""
         return {**self._base_params, **{name: trained[name] for name in self.params}}
 
-    def predict_dev(self, trained: Params) -> Array:
-        """Return the probabilities of the dev rows, from their encodings."""
+    def predict_dev(self, trained: Params) -> list[Any]:
+        """Return what the task keeps of the outputs for the dev windows, from their encodings."""
         assert self._dev is not None, "this process does not evaluate"
         arrays = {name: mx.nd.array(array) for name, array in trained.items()}
-        chunks = np.array_split(self._dev, -(-len(self._dev) // _HEAD_ROWS))
-        return np.concatenate(
-            [
-                self._inference_symbol.eval(mx.cpu(), **arrays, **{ENCODED: mx.nd.array(chunk)})[0].asnumpy()
-                for chunk in chunks
-            ]
-        )
+        windows, kept = self._dev_windows.examples, []
+        for start in range(0, len(self._dev), _HEAD_ROWS):
+            chunk = mx.nd.array(self._dev[start : start + _HEAD_ROWS])
+            outputs = self._inference_symbol.eval(mx.cpu(), **arrays, **{ENCODED: chunk})[0].asnumpy()
+            kept += [self._task.keep(output, window) for output, window in zip(outputs, windows[start:])]
+        return kept

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,9 @@ import numpy as np
 from bertsym.acceleration.graphs import build_training_symbol
 from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers, WorkersLost
-from bertsym.encoders.catalogue import LABEL_NAME
 from bertsym.encoders.inputs import TOKEN_IDS
 from bertsym.errors import ModelError
 from bertsym.forking import no_fork
-from bertsym.metrics.classification import cross_entropy
 from bertsym.mxnet_runtime import mx, share_threads
 from bertsym.passes.embedding_rows import keep_used_rows
 from bertsym.passes.input_guard import remove_input_guard
@@ -66,9 +64,18 @@ class Position:
     epoch: int = 0
     batch: int = 0  #: number of batches done in this epoch
     samples: int = 0  #: number of samples done in this epoch
-    loss: float = 0.0  #: sum over the samples of this epoch
+    count: int = 0  #: number of samples, or of labelled tokens, over which the loss of this epoch is a mean
+    loss: float = 0.0  #: sum over them
     decay: float = 1.0  #: accumulated weight decay of a parameter without gradients
     draws: int = 0  #: number of forward passes, which selects the dropout masks
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A forward and backward pass: the labels of its rows, and its outputs."""
+
+    labels: Mapping[str, Array]
+    outputs: list[Any]
 
 
 @dataclass(frozen=True)
@@ -78,16 +85,18 @@ class _Step:
     number: int  #: in the epoch, from 1
     rows: int
     rate: float
-    outputs: list[tuple[Array, Any]]  #: row indices of this worker and their probabilities
-    loss: float | None  #: summed over the rows of all workers; None for a single worker, which reads `outputs` later
+    count: int  #: what the mean loss divides by: the rows, or the labelled tokens, of all workers
+    passes: list[_Pass]  #: of this worker
+    loss: float | None  #: summed over all workers; None for a single worker, which reads the outputs of `passes` later
     norm: Any
     draws: int  #: after this step
 
 
 class Trainer:
-    """Trains a symbol that ends in SoftmaxOutput ``softmax`` on the rows of `source`, alone or with other `workers`.
+    """Trains a symbol that ends in the loss of a task on the windows of `source`, alone or with other `workers`.
 
-    `params` are the initial values of all parameters. All randomness depends on the seed and the step.
+    `params` are the initial values of all parameters. `loss` is that of the task, ``Task.loss``. All randomness depends
+    on the seed and the step.
     """
 
     def __init__(
@@ -95,10 +104,11 @@ class Trainer:
         symbol: Any,
         params: Mapping[str, Array],
         source: BatchSource,
+        loss: Callable[[Sequence[Array], Mapping[str, Array]], float],
         options: FinetuneOptions,
         workers: Workers = ALONE,
     ) -> None:
-        self._source, self.options, self._workers = source, options, workers
+        self._source, self._loss, self.options, self._workers = source, loss, options, workers
         self._batches_per_epoch = len(self._batches(1))
         self.total_steps = self._batches_per_epoch * options.epochs
         self._position = Position()
@@ -123,7 +133,7 @@ class Trainer:
         self._executor = DataParallelExecutor(
             training,
             params,
-            {name: array.shape for name, array in self._arrays(self._longest_rows()).items()},
+            self._largest_shapes(),
             options,
             contexts=devices,
             shards=self._cpu_shards or len(devices),
@@ -146,12 +156,16 @@ class Trainer:
         rows = max(1, len(self._workers.shard(longest[: self.options.batch_size])))
         return longest[: -(-rows // self.options.accumulate)]
 
-    def _arrays(self, rows: Array) -> dict[str, Array]:
-        """Return inputs and labels of some rows by name."""
-        inputs = self._source.inputs(rows)
+    def _largest_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the inputs and labels of the largest batch."""
+        batch = self._source.batch(self._longest_rows())
+        return {name: array.shape for name, array in {**batch.inputs, **batch.labels}.items()}
+
+    def _start_pass(self, rows: Array, number: int) -> _Pass:
+        batch = self._source.batch(rows)
         if self._used_rows is not None:
-            inputs[TOKEN_IDS] = self._used_rows.remap(inputs[TOKEN_IDS])
-        return {**inputs, LABEL_NAME: self._source.classes[rows].astype(np.float32)}
+            batch.inputs[TOKEN_IDS] = self._used_rows.remap(batch.inputs[TOKEN_IDS])
+        return _Pass(batch.labels, self._executor.compute_gradients({**batch.inputs, **batch.labels}, number))
 
     def train_epoch(
         self, epoch: int, on_step: Callable[[StepReport], None], pause: Callable[[int], bool] = lambda step: False
@@ -166,7 +180,8 @@ class Trainer:
             share_threads(self._cpu_shards)
         position = self._position
         if epoch != position.epoch:
-            position.epoch, position.batch, position.samples, position.loss = epoch, 0, 0, 0.0
+            position.epoch, position.batch, position.samples = epoch, 0, 0
+            position.count, position.loss = 0, 0.0
         started, before = time.perf_counter(), position.samples
         batches = self._batches(epoch)
 
@@ -180,7 +195,8 @@ class Trainer:
             position.step += 1
             position.batch = step.number
             position.samples += step.rows
-            position.loss += loss * step.rows
+            position.count += step.count
+            position.loss += loss * step.count
             position.draws = step.draws
             on_step(StepReport(epoch, position.step, step.number, len(batches), loss, step.rate, speed()))
 
@@ -205,7 +221,11 @@ class Trainer:
         if running is not None:
             finish(running)
         rate = self._rate(position.step - 1)
-        return EpochSummary(epoch, position.step, position.loss / position.samples, rate, speed())
+        return EpochSummary(epoch, position.step, position.loss / position.count, rate, speed())
+
+    def _count(self, rows: Array) -> int:
+        """Return what the mean loss of a batch divides by; 1 for a batch without a labelled token."""
+        return max(1, self._source.targets.count(rows))
 
     def _rate(self, step: int) -> float:
         return warmup_linear(step, self.total_steps, self.options.peak_learning_rate, self.options.warmup)
@@ -217,21 +237,22 @@ class Trainer:
             seed = np.random.SeedSequence((self.options.seed, draws)).generate_state(1)[0]
             mx.random.seed(int(seed) & 0x7FFFFFFF)
         own = self._workers.shard(rows)
-        outputs = []
+        done: list[_Pass] = []
         # Every worker counts the same passes, since the dropout masks depend on their number.
         passes = min(self.options.accumulate, -(-len(rows) // self._workers.count))
         for pass_number, some in enumerate(np.array_split(own, passes), draws):
             if len(some):
-                outputs.append((some, self._executor.compute_gradients(self._arrays(some), pass_number)))
+                done.append(self._start_pass(some, pass_number))
         # With several workers the update waits for the outputs anyway.
-        loss = self._workers.sum_number(self._summed_loss(outputs)) if self._workers.count > 1 else None
-        norm = self._executor.update(len(rows), rate)
-        return _Step(number, len(rows), rate, outputs, loss, norm, draws + passes)
+        loss = self._workers.sum_number(self._summed_loss(done)) if self._workers.count > 1 else None
+        count = self._count(rows)
+        norm = self._executor.update(count, rate)
+        return _Step(number, len(rows), rate, count, done, loss, norm, draws + passes)
 
     def _finite_loss(self, step: _Step) -> float:
         """Wait for a step and return its mean loss; raises ModelError if loss or gradients are not finite."""
-        total = self._summed_loss(step.outputs) if step.loss is None else step.loss
-        loss, norm = total / step.rows, float(step.norm.asscalar())
+        total = self._summed_loss(step.passes) if step.loss is None else step.loss
+        loss, norm = total / step.count, float(step.norm.asscalar())
         if not (math.isfinite(norm) and math.isfinite(loss)):
             raise ModelError(
                 f"training diverged at step {self._position.step + 1} (epoch {self._position.epoch}): loss {loss}, "
@@ -240,12 +261,8 @@ class Trainer:
         self._gradient_norm = norm
         return loss
 
-    def _summed_loss(self, outputs: list[tuple[Array, Any]]) -> float:
-        losses = [
-            len(rows) * cross_entropy(probabilities.asnumpy(), self._source.classes[rows])
-            for rows, probabilities in outputs
-        ]
-        return sum(losses)
+    def _summed_loss(self, passes: Sequence[_Pass]) -> float:
+        return sum(self._loss([output.asnumpy() for output in each.outputs], each.labels) for each in passes)
 
     def state(self) -> tuple[Position, dict[str, Array]]:
         """Return a copy of the position and the arrays for `restore`, between two calls of `train_epoch`.
@@ -269,16 +286,21 @@ class Trainer:
         self._executor.restore(arrays, position.step)
 
     def _is_reachable(self, position: Position) -> bool:
-        numbers = (position.step, position.epoch, position.batch, position.samples, position.draws)
+        numbers = (
+            *(position.step, position.epoch, position.batch),
+            *(position.samples, position.count, position.draws),
+        )
         if not all(type(number) is int and number >= 0 for number in numbers):
             return False
         if not all(type(number) is float and math.isfinite(number) for number in (position.loss, position.decay)):
             return False
+        done = self._batches(position.epoch)[: position.batch]
         step = max(0, position.epoch - 1) * self._batches_per_epoch + position.batch
         return (
             position.step == step <= self.total_steps
             and position.batch <= self._batches_per_epoch
-            and position.samples == sum(map(len, self._batches(position.epoch)[: position.batch]))
+            and position.samples == sum(map(len, done))
+            and position.count == sum(map(self._count, done))
             # The number of passes per step depends on the number of workers, which may have changed.
             and position.step <= position.draws <= position.step * self.options.accumulate
             and position.decay == functools.reduce(self._decay_after, range(position.step), 1.0)

@@ -1,0 +1,167 @@
+"""Classification: one label for a text or a pair of texts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bertsym.datasets.registry import DataSet
+from bertsym.encoders.catalogue import LABEL_NAME
+from bertsym.errors import DataError
+from bertsym.json_reader import JsonValue
+from bertsym.metrics.classification import METRICS, cross_entropy, evaluate_probabilities
+from bertsym.tasks.options import TaskOptions
+from bertsym.tasks.table_task import TableTask
+from bertsym.tasks.task import Array, Example, Examples
+from bertsym.text.labels import check_known, sorted_labels, suspicious_labels
+from bertsym.text.tables import Row
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable label, and the probability of each label in the signature's order."""
+
+    label: str
+    probabilities: dict[str, float]
+    truncated: bool = False
+
+    def agrees(self, other: Prediction) -> bool:
+        """Whether another prediction has the same label."""
+        return self.label == other.label
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the label and the probabilities."""
+        return {"label": self.label, "probabilities": self.probabilities}
+
+    def cells(self) -> list[str]:
+        """Return the label and the probabilities, with six decimals."""
+        return [self.label, *(f"{probability:.6f}" for probability in self.probabilities.values())]
+
+
+@dataclass(frozen=True)
+class ClassTargets:
+    """One class for each window, as an index: (windows,) int64."""
+
+    classes: Array
+
+    def labels(self, rows: Array, length: int) -> dict[str, Array]:
+        """Return the classes of some windows, (N,) float32."""
+        return {LABEL_NAME: self.classes[rows].astype(np.float32)}
+
+    def count(self, rows: Array) -> int:
+        """Return the number of windows."""
+        return len(rows)
+
+
+@dataclass(frozen=True)
+class Classification(TableTask):
+    """One label for each text or pair of texts; softmax and cross entropy."""
+
+    name = "classification"
+    known_metrics = METRICS
+    default_metrics = ("accuracy", "f1")
+
+    positive_label: str | None = None  #: positive class of F1; None: the last of two classes
+
+    @classmethod
+    def create(cls, dataset: DataSet, options: TaskOptions = TaskOptions()) -> Classification:
+        """Create the task for training, with the metrics of a data set."""
+        options.require_only(cls.name, ("positive",))
+        positive = options.positive if options.positive is not None else dataset.positive_label
+        return cls(metrics=dataset.metrics or cls.default_metrics, positive_label=positive)
+
+    @classmethod
+    def read_settings(cls, document: JsonValue) -> dict[str, Any]:
+        """Read the metrics and the positive label."""
+        positive = document.get("positive_label").optional(JsonValue.text)
+        return {**super().read_settings(document), "positive_label": positive}
+
+    def judged_by(self, dataset: DataSet) -> Classification:
+        """Return this task with the metrics and the positive label of a known data set."""
+        metrics = dataset.metrics or self.default_metrics
+        return dataclasses.replace(self, metrics=metrics, positive_label=dataset.positive_label)
+
+    def parse_label(self, row: Row, where: str) -> Any:
+        """Return the label; raises DataError for a label that is not a class."""
+        if self.class_names:
+            check_known(row, self.class_names, where)
+        return row.label
+
+    def label_counts(self, rows: Iterable[Row]) -> dict[str, int]:
+        """Return the classes; of a training file the labels, with the numbers of their rows."""
+        if self.class_names:
+            return dict.fromkeys(self.class_names, 0)
+        return Counter(row.label for row in rows if row.label is not None)
+
+    def with_labels(self, train: Examples) -> Classification:
+        """Return this task with the labels of a training file as classes, sorted."""
+        class_names = sorted_labels(row.target for row in train.rows)
+        if len(class_names) < 2:
+            raise DataError(f"{train.name}: every label is {class_names[0]!r}; a classifier needs at least 2 labels")
+        return dataclasses.replace(self, class_names=class_names)
+
+    def label_warnings(self, train: Examples) -> Iterator[str]:
+        """Yield warnings about labels that look like one another, or like a missing label, and about too many."""
+        counts = Counter(str(row.target) for row in train.rows)
+        for text in suspicious_labels(counts):
+            yield f"warning: {train.name}: {text}"
+        if len(counts) > len(train) // 2:
+            column = train.layout.columns.label
+            labels = f"{len(counts)} distinct labels in {len(train)} rows"
+            yield f"warning: {labels}: does the column {column!r} hold classes?"
+
+    def _classes(self, examples: Examples) -> Array:
+        index = {label: i for i, label in enumerate(self.class_names)}
+        return np.array([index[row.target] for row in examples.rows], np.int64)
+
+    def targets(self, examples: Examples) -> ClassTargets:
+        """Prepare the class of each window, which is that of its text."""
+        windows = [len(row.windows) for row in examples.rows]
+        return ClassTargets(np.repeat(self._classes(examples), windows))
+
+    def loss(self, outputs: Sequence[Array], labels: Mapping[str, Array]) -> float:
+        """Return the cross entropy, summed over the windows."""
+        classes = labels[LABEL_NAME].astype(np.int64)
+        return len(classes) * cross_entropy(outputs[0], classes)
+
+    def evaluate(self, outputs: Sequence[Array], examples: Examples) -> dict[str, float]:
+        """Compute accuracy, F1 and the cross entropy over all rows."""
+        return evaluate_probabilities(
+            text_means(outputs, examples.rows),
+            self._classes(examples),
+            self.class_names,
+            self.metrics,
+            self.positive_label,
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The label, and the probability of each class."""
+        return ("label", *(f"p({label})" for label in self.class_names))
+
+    @property
+    def json_keys(self) -> tuple[str, ...]:
+        """The keys of `Prediction.to_json`."""
+        return ("label", "probabilities")
+
+    def predictions(self, outputs: Sequence[Array], examples: Sequence[Example]) -> Iterator[Prediction]:
+        """Yield the most probable label for each text."""
+        for values, example in zip(text_means(outputs, examples), examples):
+            probabilities = dict(zip(self.class_names, map(float, values)))
+            yield Prediction(self.class_names[int(values.argmax())], probabilities, example.truncated)
+
+
+def text_means(outputs: Sequence[Array], examples: Sequence[Example]) -> Array:
+    """Return the output for each text, (texts, C): the mean over its windows."""
+    values: Array = np.stack(outputs)
+    sizes = np.array([len(example.windows) for example in examples])
+    if len(values) == len(sizes):
+        return values
+    sums = np.add.reduceat(values, np.cumsum(sizes) - sizes)
+    means: Array = sums / sizes[:, np.newaxis].astype(np.float32)
+    return means

@@ -1,0 +1,193 @@
+"""Tasks whose examples are the rows of a table: a text, or two, and a label."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertsym.errors import DataError, UsageError
+from bertsym.tasks.task import Example, Examples, Reading, Source, Task
+from bertsym.text.features import encode_each
+from bertsym.text.header import check_first_line, warn_of_header_in_stream
+from bertsym.text.tables import Row, Table, TableFormat
+from bertsym.text.tokenizer import Encoded, chunks
+
+
+@dataclass(frozen=True)
+class TableTask(Task):
+    """A task whose examples are the rows of a table."""
+
+    @abc.abstractmethod
+    def parse_label(self, row: Row, where: str) -> Any:
+        """Return the target of a labelled row; raises DataError, which names `where` and the line."""
+
+    def label_counts(self, rows: Iterable[Row]) -> dict[str, int]:
+        """Return label -> number of rows, of the labels that show whether the first line of a table is a header.
+
+        `rows` are the others of a training file.
+        """
+        return {}
+
+    def read(self, source: Source, reading: Reading, labelled: bool = True) -> Examples:
+        """Read and tokenise all rows of a table but those whose label is dropped."""
+        table = Table(source, reading.table_format, need_label=labelled)
+        dropped: Counter[str] = Counter()
+        found: list[Row | DataError] = []
+        for row in table.each():
+            if isinstance(row, Row) and row.label in table.drop_labels:
+                dropped[row.label] += 1
+            else:
+                found.append(row)
+        self._check_first_line(table, found, reading.warn)
+        targets: list[Any] = [None] * len(found)
+        if labelled:
+            for i, row in enumerate(found):
+                try:
+                    targets[i] = self.parse_label(row, table.name) if isinstance(row, Row) else None
+                except DataError as error:
+                    is_first = table.first_line is not None and row.line == table.first_line.line  # type: ignore[union-attr]
+                    found[i] = DataError(f"{error}; if the line is a header, give --header") if is_first else error
+        rows: list[Example] = []
+        for row, target, encoded in zip(found, targets, encode_each(found, reading.tokenizer, table.name)):
+            if isinstance(row, Row) and isinstance(encoded, Encoded):
+                rows.append(Example(row.line, (encoded,), target))
+            elif isinstance(encoded, DataError):
+                if reading.on_bad_row is None:
+                    raise encoded
+                reading.on_bad_row(encoded)
+        left_out = len(found) - len(rows)
+        if not rows:
+            raise DataError(f"{table.name}: no rows{_but(left_out, dropped)}")
+        has_pair = table.columns.pair is not None
+        check_pair(reading.pair, has_pair)
+        return Examples(table.name, rows, table.sha256, left_out, dropped, table.layout, has_pair)
+
+    def _check_first_line(self, table: Table, found: Sequence[Row | DataError], warn: Callable[[str], object]) -> None:
+        first = table.first_line
+        if first is None:
+            return
+        counts = self.label_counts(row for row in found if isinstance(row, Row) and row.line != first.line)
+        # A dropped label marks a row as well as a class does.
+        known = {**dict.fromkeys(table.drop_labels, 2), **counts}
+        check_first_line(first, table.name, known, table.need_label, warn)
+
+    def examples(self, source: Source, reading: Reading) -> Iterator[list[Example | DataError]]:
+        """Yield the rows of a table or stream in order, in chunks, and in constant memory."""
+        for lines, encoded in encode_table(source, reading, self.label_counts(())):
+            yield [
+                each if isinstance(each, DataError) else Example(line, (each,)) for line, each in zip(lines, encoded)
+            ]
+
+
+def check_pair(expected: bool | None, has_pair: bool) -> None:
+    """Raise UsageError for pairs if a model was trained on single texts, and vice versa; None takes either."""
+    if has_pair and expected is False:
+        raise UsageError("this model was trained on single texts: omit the second text")
+    if not has_pair and expected:
+        raise UsageError("this model was trained on text pairs: give the second text too")
+
+
+def encode_table(
+    source: Source, reading: Reading, labels: Iterable[str] = ()
+) -> Iterator[tuple[list[int], list[Encoded | DataError]]]:
+    """Yield chunks of an unlabelled table or stream: the lines of its rows, and the encoding or error of each row.
+
+    A stream has one text per line, or two texts separated by a tab if the model was trained on pairs, unless
+    ``reading.table_format`` is given. `labels` show that the first line of a table is not its header.
+
+    While iterating, raises DataError for an unreadable table and for a file without rows, and UsageError for pairs if
+    the model was trained on single texts, and vice versa.
+    """
+    is_stream = not isinstance(source, (str, Path))
+    table_format = reading.table_format
+    given = dataclasses.replace(table_format, drop_labels=(), trained=TableFormat().trained)
+    if is_stream and given == TableFormat():
+        table_format = TableFormat("pairs" if reading.pair else "lines")
+    elif is_stream and table_format.kind is None:
+        table_format = dataclasses.replace(table_format, kind="tsv")
+    table = Table(source, table_format, need_label=False)
+    if table.first_line is not None:
+        known = dict.fromkeys([*labels, *table.drop_labels], 0)
+        try:
+            check_first_line(table.first_line, table.name, known, False, reading.warn)
+        except DataError:
+            table.close()
+            raise
+    empty = True
+    rows = table.each()
+    if table_format.kind in ("lines", "pairs"):
+        rows = _warn_of_header(rows, table.name, reading.warn)
+    for lines, encoded in encode_rows(rows, reading, table.name):
+        empty = False
+        yield lines, encoded
+    if empty and not is_stream:
+        raise DataError(f"{table.name}: no rows")
+
+
+def encode_rows(
+    rows: Iterable[Row | DataError], reading: Reading, where: str
+) -> Iterator[tuple[list[int], list[Encoded | DataError]]]:
+    """Yield chunks of rows: their lines, 0 of an error, and their encodings, or the error of each."""
+    for chunk in chunks(rows, _characters):
+        first = next((row for row in chunk if isinstance(row, Row)), None)
+        if first is not None:
+            check_pair(reading.pair, first.pair is not None)
+        if reading.prompt:
+            chunk = [_with_prompt(row, reading.prompt) for row in chunk]
+        yield [row.line if isinstance(row, Row) else 0 for row in chunk], encode_each(chunk, reading.tokenizer, where)
+
+
+def text_rows(texts: Sequence[str], pairs: Sequence[str] | None, expects_pairs: bool | None) -> list[Row]:
+    """Return texts, or text pairs, as rows.
+
+    Raises UsageError for arguments that are not lists of equal length, and for pairs where the model expects single
+    texts, and vice versa; DataError for an empty text.
+    """
+    if isinstance(texts, str) or isinstance(pairs, str):
+        raise UsageError("texts must be a list of texts, not a single text")
+    if pairs is not None and len(pairs) != len(texts):
+        raise UsageError(f"{len(texts)} texts but {len(pairs)} second texts")
+    check_pair(expects_pairs, pairs is not None)
+    rows = [Row(i + 1, text, pairs[i] if pairs is not None else None) for i, text in enumerate(texts)]
+    for row in rows:
+        if not row.text.strip() or (row.pair is not None and not row.pair.strip()):
+            raise DataError(f"text {row.line} of {len(rows)} is empty")
+    return rows
+
+
+def warn_of_absent_labels(labels: Sequence[str], tables: Sequence[Examples], warn: Callable[[str], object]) -> None:
+    """Warn of labels whose rows were to be dropped and that none of the tables has."""
+    for label in labels:
+        if not any(label in rows.dropped for rows in tables):
+            warn(f"warning: no row of {' and '.join(rows.name for rows in tables)} has the dropped label {label!r}")
+
+
+def _but(left_out: int, dropped: Mapping[str, int]) -> str:
+    """The rows that a table had, for a message."""
+    parts = [f"{left_out} that can't be read"] if left_out else []
+    parts += [f"{count} with the dropped label {label!r}" for label, count in dropped.items()]
+    return f" but {' and '.join(parts)}" if parts else ""
+
+
+def _warn_of_header(
+    rows: Iterator[Row | DataError], where: str, warn: Callable[[str], object]
+) -> Iterator[Row | DataError]:
+    """Yield the rows of a stream, and warn if the first one is a header."""
+    for row in rows:
+        if isinstance(row, Row) and row.line == 1:
+            cells = row.text.split("\t") if row.pair is None else [row.text, row.pair]
+            warn_of_header_in_stream(cells, f"{where}, line 1", warn)
+        yield row
+
+
+def _with_prompt(row: Row | DataError, prompt: str) -> Row | DataError:
+    return dataclasses.replace(row, text=prompt + row.text) if isinstance(row, Row) else row
+
+
+def _characters(row: Row | DataError) -> int:
+    return len(row.text) + len(row.pair or "") if isinstance(row, Row) else 0

@@ -1,0 +1,258 @@
+"""What a kind of task is: how its files are read, what its head is trained on, and what its outputs mean."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Protocol, Union
+
+import numpy as np
+
+from bertsym.datasets.registry import DataSet
+from bertsym.encoders.graph_heads import HEADS
+from bertsym.errors import DataError, UsageError
+from bertsym.json_reader import JsonValue
+from bertsym.tasks.options import TaskOptions
+from bertsym.text.features import Features
+from bertsym.text.tables import Layout, TableFormat
+from bertsym.text.tokenizer import Encoded, Tokenizer
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Source = Union[str, Path, BinaryIO]
+
+
+def _silent(text: object) -> None:
+    """Discard a message."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a task are read."""
+
+    tokenizer: Tokenizer
+    table_format: TableFormat = TableFormat()
+    pair: bool | None = None  #: whether the texts must be pairs; None: either
+    prompt: str = ""  #: put before each text, the first of a pair
+    on_bad_row: Callable[[DataError], object] | None = None  #: called for each unreadable row; None: raise its error
+    warn: Callable[[str], object] = _silent  #: called with each warning
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example of a file: the inputs of the model, and what it is compared with."""
+
+    line: int
+    windows: tuple[Encoded, ...]  #: several where a long text is cut into overlapping windows
+    target: Any = None  #: its label, as the kind of task reads it; None of an unlabelled example
+    source: Any = None  #: what the kind of task needs to decode outputs, such as words and offsets
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a part of the text is in no window."""
+        return any(window.truncated for window in self.windows)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """All examples of a file."""
+
+    name: str  #: of the file
+    rows: list[Example]
+    sha256: str  #: of the bytes of the file
+    left_out: int = 0  #: rows that can't be read
+    dropped: Mapping[str, int] = field(default_factory=dict)  #: label whose rows are dropped -> number of rows
+    layout: Layout = Layout()  #: columns and header of a table
+    pair: bool = False  #: whether each example has two texts
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @functools.cached_property
+    def features(self) -> Features:
+        """The windows of all examples, one after the other."""
+        return Features([window for row in self.rows for window in row.windows])
+
+    @property
+    def truncated(self) -> int:
+        """Number of examples that did not fit into the maximum length."""
+        return sum(row.truncated for row in self.rows)
+
+    def sample(self, count: int) -> Examples:
+        """Up to `count` examples, always the same ones, in the order of the file."""
+        chosen = np.random.default_rng(0).permutation(len(self))[:count]
+        return dataclasses.replace(self, rows=[self.rows[row] for row in sorted(chosen)])
+
+    def describe(self, max_length: int) -> str:
+        """One line: the numbers of rows, and why others are missing."""
+        parts = [f"{len(self)} rows"]
+        parts += [f"{self.truncated} truncated to {max_length} tokens"] if self.truncated else []
+        parts += [f"{self.left_out} left out"] if self.left_out else []
+        parts += [f"{count} dropped with the label {label!r}" for label, count in self.dropped.items()]
+        return f"{self.name}: {', '.join(parts)}"
+
+    def facts(self) -> dict[str, Any]:
+        """The digest and the counts, for a manifest."""
+        return {
+            "sha256": self.sha256,
+            "rows": len(self),
+            "left_out": self.left_out,
+            "dropped_labels": dict(self.dropped),
+        }
+
+
+class Targets(Protocol):
+    """The labels of all windows of a training file, ready for batches."""
+
+    def labels(self, rows: Array, length: int) -> dict[str, Array]:
+        """Return the label inputs of a batch by name, float32: `rows` are window indices, `length` is the padded
+        length."""
+
+    def count(self, rows: Array) -> int:
+        """Return what the mean loss of a batch divides by: its rows, or its labelled tokens."""
+
+
+class Prediction(Protocol):
+    """The answer for one example."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the example did not fit into the maximum length."""
+
+    def agrees(self, other: Any) -> bool:
+        """Whether another prediction for the same example has the same answer, whatever its probabilities."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as a JSON object."""
+
+    def cells(self) -> list[str]:
+        """Return the answer as the cells of a table, one for each of `Task.columns`."""
+
+
+@dataclass(frozen=True)
+class Task(abc.ABC):
+    """A kind of task with its settings; a subclass for each kind, in a module of its own."""
+
+    name: ClassVar[str]  #: a key of ``tasks.TASKS`` and of ``encoders.graph_heads.HEADS``
+    known_metrics: ClassVar[tuple[str, ...]]
+    default_metrics: ClassVar[tuple[str, ...]]
+
+    class_names: tuple[str, ...] = ()  #: empty before the training file is read, and where there are no classes
+    metrics: tuple[str, ...] = ()  #: the first decides which epoch is kept
+
+    def __post_init__(self) -> None:
+        for name in self.metrics:
+            if name not in self.known_metrics:
+                raise UsageError(f"metric {name!r} is not one of {', '.join(self.known_metrics)}, those of {self.name}")
+
+    @classmethod
+    def create(cls, dataset: DataSet, options: TaskOptions = TaskOptions()) -> Task:
+        """Create the task for training; raises UsageError for options that this kind of task does not have."""
+        options.require_only(cls.name, cls.option_names())
+        return cls(metrics=dataset.metrics or cls.default_metrics)
+
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        """Return the fields of TaskOptions that this kind of task has."""
+        return ()
+
+    @classmethod
+    def read_settings(cls, document: JsonValue) -> dict[str, Any]:
+        """Read what `settings` wrote into a signature; raises ModelError, which names the key."""
+        metrics = document.get("metrics", [*cls.default_metrics]).elements(1)
+        return {"metrics": tuple(metric.choice(*cls.known_metrics) for metric in metrics)}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings for a signature, except for the class names: JSON values by name."""
+        values = dataclasses.asdict(self)
+        del values["class_names"]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def judged_by(self, dataset: DataSet) -> Task:
+        """Return this task with the metrics of a known data set."""
+        return dataclasses.replace(self, metrics=dataset.metrics) if dataset.metrics else self
+
+    # Reading
+
+    @abc.abstractmethod
+    def read(self, source: Source, reading: Reading, labelled: bool = True) -> Examples:
+        """Read and tokenise a whole file.
+
+        A labelled file is a training file if this task has classes but no `class_names` yet. Raises DataError, with the
+        line, unless ``reading.on_bad_row`` is given, and for a file without examples.
+        """
+
+    @abc.abstractmethod
+    def examples(self, source: Source, reading: Reading) -> Iterator[list[Example | DataError]]:
+        """Yield the unlabelled examples of a file or stream in order, in chunks, and in constant memory.
+
+        The error of an unreadable row takes its place.
+        """
+
+    def with_labels(self, train: Examples) -> Task:
+        """Return this task with what it learns from a training file before training, such as its classes.
+
+        Raises DataError for labels that can't be learned.
+        """
+        return self
+
+    def label_warnings(self, train: Examples) -> Iterator[str]:
+        """Yield a warning for each label of a training file that is suspicious."""
+        return iter(())
+
+    # Training
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of the last layer of the head."""
+        return len(self.class_names)
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the head reads the encoding of each token, and gives outputs for each."""
+        return HEADS[self.name].reads_tokens
+
+    @abc.abstractmethod
+    def targets(self, examples: Examples) -> Targets:
+        """Prepare the labels of a training file for batches."""
+
+    @abc.abstractmethod
+    def loss(self, outputs: Sequence[Array], labels: Mapping[str, Array]) -> float:
+        """Return the loss, summed over what `Targets.count` counts.
+
+        `outputs` are those of the training symbol for a batch, and `labels` its label inputs.
+        """
+
+    # Inference
+
+    def keep(self, output: Array, window: Encoded) -> Any:
+        """Return what is kept of the output of one window: all of it, without the padding of a per-token output."""
+        return output[: len(window.token_ids)] if self.reads_tokens else output
+
+    @abc.abstractmethod
+    def evaluate(self, outputs: Sequence[Any], examples: Examples) -> dict[str, float]:
+        """Return `metrics` in their order, then the ``loss``.
+
+        `outputs` has what `keep` returned for each window.
+        """
+
+    def tuned(self, outputs: Sequence[Any], examples: Examples) -> Task:
+        """Return this task with the settings that are tuned on the outputs for the dev file, such as thresholds."""
+        return self
+
+    @property
+    @abc.abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the predictions in a table."""
+
+    @property
+    @abc.abstractmethod
+    def json_keys(self) -> tuple[str, ...]:
+        """Keys of the predictions in JSON."""
+
+    @abc.abstractmethod
+    def predictions(self, outputs: Sequence[Any], examples: Sequence[Example]) -> Iterator[Prediction]:
+        """Yield the answer for each example; `outputs` has what `keep` returned for each of their windows."""
