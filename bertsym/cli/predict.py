@@ -89,10 +89,8 @@ def _predictions(
     predictor: TaskPredictor[Prediction], texts: Texts, table_format: TableFormat
 ) -> Iterator[Prediction | DataError]:
     """A prediction for each text; in the place of a row that can't be read, its error."""
-    from bertsym.tasks.table_task import text_rows
-
     if texts.text is not None:
-        return iter(predictor.predict_rows(text_rows([texts.text], texts.pairs, predictor.bundle.signature.pair)))
+        return iter(predictor.predict_texts([texts.text], texts.pairs))
     return predictor.predict_each(texts.source(), table_format, warn)
 
 

@@ -13,11 +13,10 @@ from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.prefetch import prefetch
 from bertsym.inference.task_bundle import TaskBundle
 from bertsym.tasks.classification import Classification, Prediction
-from bertsym.tasks.table_task import encode_rows, text_rows
 from bertsym.tasks.task import Example, Task
 from bertsym.tasks.task import Prediction as AnyPrediction
 from bertsym.text.features import Features
-from bertsym.text.tables import Row, TableFormat
+from bertsym.text.tables import TableFormat
 
 P = TypeVar("P", bound=AnyPrediction)
 
@@ -76,14 +75,14 @@ class TaskPredictor(Generic[P]):
             for example in chunk:
                 yield example if isinstance(example, DataError) else next(predictions)
 
-    def predict_rows(self, rows: Sequence[Row]) -> list[P]:
-        """Predict rows; raises DataError for the first that can't be encoded."""
+    def predict_texts(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[P]:
+        """Predict texts, or text pairs.
+
+        Raises UsageError for pairs if the model was trained on single texts, and vice versa; DataError for an empty
+        text and for the first text that can't be encoded.
+        """
         predictions: list[P] = []
-        chunks = (
-            [each if isinstance(each, DataError) else Example(line, (each,)) for line, each in zip(lines, encoded)]
-            for lines, encoded in encode_rows(rows, self._opened.reading(), "the texts")
-        )
-        for prediction in self._predict(chunks):
+        for prediction in self._predict(self.task.encode_texts(texts, pairs, self._opened.reading())):
             if isinstance(prediction, DataError):
                 raise prediction
             predictions.append(prediction)
@@ -105,4 +104,4 @@ class Classifier(TaskPredictor[Prediction]):
         Raises UsageError for pairs if the classifier was trained on single texts, and vice versa; DataError for an
         empty text.
         """
-        return self.predict_rows(text_rows(texts, pairs, self.bundle.signature.pair))
+        return self.predict_texts(texts, pairs)

@@ -78,10 +78,19 @@ class TableTask(Task):
 
     def examples(self, source: Source, reading: Reading) -> Iterator[list[Example | DataError]]:
         """Yield the rows of a table or stream in order, in chunks, and in constant memory."""
-        for lines, encoded in encode_table(source, reading, self.label_counts(())):
-            yield [
-                each if isinstance(each, DataError) else Example(line, (each,)) for line, each in zip(lines, encoded)
-            ]
+        return _examples(encode_table(source, reading, self.label_counts(())))
+
+    def encode_texts(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, reading: Reading
+    ) -> Iterator[list[Example | DataError]]:
+        """Yield texts, or pairs of texts, in order and in chunks."""
+        return _examples(encode_rows(text_rows(texts, pairs, reading.pair), reading, "the texts"))
+
+
+def _examples(chunks: Iterable[tuple[list[int], list[Encoded | DataError]]]) -> Iterator[list[Example | DataError]]:
+    """Yield chunks of encoded rows as examples."""
+    for lines, encoded in chunks:
+        yield [each if isinstance(each, DataError) else Example(line, (each,)) for line, each in zip(lines, encoded)]
 
 
 def check_pair(expected: bool | None, has_pair: bool) -> None:

@@ -192,6 +192,16 @@ class Task(abc.ABC):
         The error of an unreadable row takes its place.
         """
 
+    @abc.abstractmethod
+    def encode_texts(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, reading: Reading
+    ) -> Iterator[list[Example | DataError]]:
+        """Yield texts, or pairs of texts, as unlabelled examples in order, in chunks.
+
+        Raises UsageError for arguments that are not lists of equal length, and for pairs where the model expects single
+        texts, and vice versa; DataError for an empty text.
+        """
+
     def with_labels(self, train: Examples) -> Task:
         """Return this task with what it learns from a training file before training, such as its classes.
 
