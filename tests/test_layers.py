@@ -213,9 +213,11 @@ ALLOWED: dict[str, set[str]] = {
         "text",
         "encoders.inputs",
         "bundle",
+        "inference.prefetch",
         "inference.task_bundle",
         "tasks",
     },
+    "inference.prefetch": {"errors", "text"},
     "inference.task_bundle": {
         *("errors", "json_reader", "datasets", "signature", "text", "tasks", "bundle", "symbol", "analysis"),
     },

@@ -165,6 +165,19 @@ def test_a_signal_ends_predict_while_it_waits_for_rows(
         assert said.read().split(b"\n")[-2:] == [last, b""]
 
 
+def test_an_answer_comes_before_the_next_text_is_written(classifier: Path) -> None:
+    with reading(classifier, b"the happy cat\n") as (process, printed, _):
+        assert process.stdin is not None
+        assert printed.readline() == b"label\tp(no)\tp(yes)\n"
+        for label, text in (("yes", b"the sad cat\n"), ("no", b"the happy dog\n" * 3), ("yes", b"")):
+            assert printed.readline().decode().split("\t")[0] == label
+            process.stdin.write(text)
+            process.stdin.flush()
+        process.stdin.close()
+        assert [line.split(b"\t")[0] for line in printed] == [b"yes"] * 2
+        assert process.wait(60) == 0
+
+
 def test_a_closed_output_pipe_prints_no_error(classifier: Path) -> None:
     command = f"{sys.executable} -m bertsym predict {classifier} | head -n 1"
     result = subprocess.run(

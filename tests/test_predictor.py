@@ -17,7 +17,7 @@ from bertsym.acceleration.inference_symbols import FastInference, InferenceSymbo
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.inference import executors
 from bertsym.inference.mxnet_predictor import MXNetPredictor
-from bertsym.inference.prefetch import prefetch
+from bertsym.inference.prefetch import gather, prefetch
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
 from bertsym.text.batches import inference_length
@@ -301,6 +301,27 @@ def test_the_next_item_is_produced_while_one_is_used() -> None:
     reader = prefetch(values())
     assert next(reader) == 0
     assert made[1].wait(10)
+
+
+def test_values_are_gathered_as_they_arrive_within_limits() -> None:
+    more = [threading.Event() for _ in range(3)]
+
+    def values() -> Iterator[int]:
+        yield 0
+        for i, event in enumerate(more):
+            assert event.wait(10)
+            yield from [i + 1] * (7 if i else 1)
+
+    reader = gather(values(), lambda value: value, 5, 9)
+    assert next(reader) == [0]
+    more[0].set()
+    assert next(reader) == [1]
+    more[1].set()
+    rest = [next(reader) for _ in range(2)]
+    more[2].set()
+    rest += reader
+    assert [value for taken in rest for value in taken] == [2] * 7 + [3] * 7
+    assert all(len(taken) <= 5 and sum(taken[:-1]) < 9 for taken in rest)
 
 
 def test_reading_ahead_stops_with_its_reader() -> None:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from bertsym.bundle import TOKENIZER, Bundle, SymbolBundle, open_any
 from bertsym.errors import DataError, ModelError
+from bertsym.inference.prefetch import choose_chunking
 from bertsym.inference.task_bundle import complete_table_format
 from bertsym.json_reader import JsonValue
 from bertsym.signature import Signature
@@ -16,7 +17,7 @@ from bertsym.tasks.table_task import encode_rows, encode_table, text_rows
 from bertsym.tasks.task import Reading
 from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
-from bertsym.text.tokenizer import Encoded
+from bertsym.text.tokenizer import Encoded, chunks
 
 
 class BundleTokenizer:
@@ -66,19 +67,21 @@ class BundleTokenizer:
         warn: Callable[[str], object] = lambda text: None,
         *,
         prompt: str = "",
+        full_chunks: bool = False,
     ) -> Iterator[list[Encoded | DataError]]:
         """Yield chunks with the encoding of each row of a table or stream, or the error of an unreadable row.
 
         By default a table has the header and columns of the training table. A stream has one text per line, or two
         texts separated by a tab if the classifier was trained on pairs, unless `table_format` is given. `warn` is
         called with a message about a suspicious first line. `prompt` is put before each text, of a pair before the
-        first.
+        first. A chunk of a pipe, terminal or socket is what has arrived, unless `full_chunks` are wanted.
 
         While iterating, raises DataError for an unreadable table and for a file without rows, and UsageError for pairs
         if the bundle is a classifier trained on single texts, and vice versa.
         """
         table_format = complete_table_format(self.signature, table_format)
-        reading = Reading(self._tokenizer, table_format, self._pair, prompt, warn=warn)
+        chunking = chunks if full_chunks else choose_chunking(source)
+        reading = Reading(self._tokenizer, table_format, self._pair, prompt, warn=warn, chunking=chunking)
         for _, encoded in encode_table(source, reading, self.signature.class_names):
             yield encoded
 

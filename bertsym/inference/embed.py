@@ -134,6 +134,7 @@ class Encoder:
         *,
         normalize: bool = False,
         prompt: str = "",
+        full_chunks: bool = False,
         on_rows: Callable[[int], object] = lambda count: None,
     ) -> Iterator[Embedding | DataError]:
         """Yield the vector of each row of a table or stream, in order and in constant memory.
@@ -141,7 +142,8 @@ class Encoder:
         The error of an unreadable row, which names the line, takes its place. Reads rows and raises errors of the table
         as `BundleTokenizer.encode_each` does; the other arguments are those of `encode`.
         """
-        for chunk in prefetch(self._tokenizer.encode_each(source, table_format, warn, prompt=prompt)):
+        chunks = self._tokenizer.encode_each(source, table_format, warn, prompt=prompt, full_chunks=full_chunks)
+        for chunk in prefetch(chunks):
             features = Features([example for example in chunk if isinstance(example, Encoded)])
             vectors = self._predictor(features, on_rows) if len(features) else np.empty((0, self.units), np.float32)
             rest = iter(_normalized(vectors) if normalize else vectors)
@@ -196,7 +198,13 @@ def embed(
         with open_atomically(target) as file:
             writer = open_writer(target, file, encoder.units)
             for embedding in encoder.encode_each(
-                source, table_format, warn, normalize=options.normalize, prompt=options.prompt, on_rows=on_rows
+                source,
+                table_format,
+                warn,
+                normalize=options.normalize,
+                prompt=options.prompt,
+                full_chunks=True,  # so that equal texts give equal bytes
+                on_rows=on_rows,
             ):
                 rows += 1
                 if isinstance(embedding, Embedding):

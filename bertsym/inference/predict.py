@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar, cast
@@ -10,7 +11,7 @@ from bertsym.bundle import Bundle
 from bertsym.errors import DataError, ModelError
 from bertsym.inference.engine_predictor import open_predictor
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
-from bertsym.inference.prefetch import prefetch
+from bertsym.inference.prefetch import choose_chunking, prefetch
 from bertsym.inference.task_bundle import TaskBundle
 from bertsym.tasks.classification import Classification, Prediction
 from bertsym.tasks.task import Example, Task
@@ -44,12 +45,14 @@ class TaskPredictor(Generic[P]):
         Errors of rows name the line. By default a table has the header and columns of the training table. A stream has
         one text per line, or two texts separated by a tab if the model was trained on pairs, unless `table_format` is
         given. `warn` is called with a message about a suspicious first line. Rows are tokenized while earlier rows are
-        predicted.
+        predicted. Each row of a pipe or terminal is predicted when it has arrived.
 
         While iterating, raises DataError for an unreadable table and for a file without rows, and UsageError for pairs
         if the model was trained on single texts, and vice versa.
         """
-        return self._predict(prefetch(self.task.examples(source, self._opened.reading(table_format, warn=warn))))
+        reading = self._opened.reading(table_format, warn=warn)
+        reading = dataclasses.replace(reading, chunking=choose_chunking(source))
+        return self._predict(prefetch(self.task.examples(source, reading)))
 
     def predict_table(
         self,

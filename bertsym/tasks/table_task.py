@@ -15,7 +15,7 @@ from bertsym.tasks.task import Example, Examples, Reading, Source, Task
 from bertsym.text.features import encode_each
 from bertsym.text.header import check_first_line, warn_of_header_in_stream
 from bertsym.text.tables import Row, Table, TableFormat
-from bertsym.text.tokenizer import Encoded, chunks
+from bertsym.text.tokenizer import Encoded
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def encode_rows(
     rows: Iterable[Row | DataError], reading: Reading, where: str
 ) -> Iterator[tuple[list[int], list[Encoded | DataError]]]:
     """Yield chunks of rows: their lines, 0 of an error, and their encodings, or the error of each."""
-    for chunk in chunks(rows, _characters):
+    for chunk in reading.chunking(rows, _characters):
         first = next((row for row in chunk if isinstance(row, Row)), None)
         if first is not None:
             check_pair(reading.pair, first.pair is not None)

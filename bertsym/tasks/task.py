@@ -19,7 +19,7 @@ from bertsym.json_reader import JsonValue
 from bertsym.tasks.options import TaskOptions
 from bertsym.text.features import Features
 from bertsym.text.tables import Layout, TableFormat
-from bertsym.text.tokenizer import Encoded, Tokenizer
+from bertsym.text.tokenizer import Chunking, Encoded, Tokenizer, chunks
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Source = Union[str, Path, BinaryIO]
@@ -39,6 +39,7 @@ class Reading:
     prompt: str = ""  #: put before each text, the first of a pair
     on_bad_row: Callable[[DataError], object] | None = None  #: called for each unreadable row; None: raise its error
     warn: Callable[[str], object] = _silent  #: called with each warning
+    chunking: Chunking = chunks  #: groups the examples of `Task.examples`
 
 
 @dataclass(frozen=True)

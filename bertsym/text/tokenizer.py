@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Optional, TypeVar
+from typing import Optional, Protocol, TypeVar
 
 from bertsym.errors import BertsymError, DataError, UsageError
 from bertsym.text.alignment import Alignment, Tokens, align, windows
@@ -15,9 +15,16 @@ from bertsym.text.pipeline import Pipeline, is_short
 WORDPIECE, TOKENIZER_JSON = "wordpiece", "tokenizer.json"
 _T = TypeVar("_T")
 _Count = TypeVar("_Count", int, Optional[int])
-_CHUNK = 1024  # texts of a chunk, within which a predictor batches texts of similar length
-_CHUNK_CHARACTERS = 1 << 20  # characters of a chunk
+CHUNK = 1024  #: texts of a chunk, within which a predictor batches texts of similar length
+CHUNK_CHARACTERS = 1 << 20  #: characters of a chunk
 _TOGETHER = 256  # texts whose untruncated ids are in memory at the same time
+
+
+class Chunking(Protocol):
+    """Groups items into chunks, in order; `characters` returns the size of an item."""
+
+    def __call__(self, items: Iterable[_T], characters: Callable[[_T], int]) -> Iterator[list[_T]]:
+        """Yield lists of one or more items."""
 
 
 def chunks(items: Iterable[_T], characters: Callable[[_T], int]) -> Iterator[list[_T]]:
@@ -28,7 +35,7 @@ def chunks(items: Iterable[_T], characters: Callable[[_T], int]) -> Iterator[lis
         for item in items:
             chunk.append(item)
             size += characters(item)
-            if len(chunk) == _CHUNK or size >= _CHUNK_CHARACTERS:
+            if len(chunk) == CHUNK or size >= CHUNK_CHARACTERS:
                 yield chunk
                 chunk, size = [], 0
     except BertsymError:
