@@ -82,7 +82,7 @@ def test_every_finished_head_is_as_by_mxnet(exported: Callable[..., Path], task:
     assert_as_mxnet(exported(task=task))
 
 
-@pytest.mark.parametrize("version", ["0.6.0", "0.9.2", "0.10.0"])
+@pytest.mark.parametrize("version", ["0.6.0", "0.8.3", "0.9.2", "0.10.0"])
 def test_exports_of_gluonnlp_have_the_shapes_of_mxnet(tmp_path: Path, version: str) -> None:
     assert_as_mxnet(gluonnlp_checkpoint(tmp_path, "classifier", version))
 

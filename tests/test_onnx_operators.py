@@ -130,6 +130,9 @@ CASES: dict[tuple[int, ...], dict[str, Make]] = {
         "zeros_like ones_like": lambda x, y: mx.sym.zeros_like(x) + mx.sym.ones_like(y) * 3,
         "_arange": lambda x, y: mx.sym.broadcast_add(x, mx.sym.arange(1, 6)),
         "_arange of a start alone": lambda x, y: mx.sym.broadcast_add(x, mx.sym.arange(5)),
+        "_arange of an inferred length": lambda x, y: mx.sym.elemwise_add(
+            mx.sym.arange(2, step=0.5, infer_range=True), x.reshape((-1,))
+        ),
         "_arange of two ranges": lambda x, y: mx.sym.broadcast_add(
             mx.sym.broadcast_add(x, mx.sym.arange(5)), mx.sym.arange(0, 10, step=2)
         ),
@@ -193,6 +196,10 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "a range as long as its reader": (
         lambda x, y: mx.sym.broadcast_add(x, mx.sym.contrib.arange_like(y, name="it")),
         "numbers all elements",
+    ),
+    "a range whose length MXNet infers from a product": (
+        lambda x, y: mx.sym.elemwise_mul(x.reshape((-1,)), mx.sym.arange(0, infer_range=True, name="it")),
+        "takes its length from its reader (infer_range)",
     ),
     "broadcast_like of some axes": (
         lambda x, y: mx.sym.broadcast_like(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import SYMBOLS
 
 from bertsym import passes
 from bertsym.encoders.config import BertConfig
@@ -27,6 +28,7 @@ from bertsym.passes.dropout_masks import feed_dropout_masks
 from bertsym.passes.embedding_rows import keep_used_rows
 from bertsym.passes.encoder_replacement import replace_encoder
 from bertsym.passes.gelu import decompose_gelu, fuse_gelu
+from bertsym.passes.inferred_ranges import resolve_inferred_ranges
 from bertsym.passes.input_guard import add_input_guard, remove_input_guard
 from bertsym.passes.layer_norm import decompose_layer_norm
 from bertsym.passes.qkv_folding import fold_qkv
@@ -65,6 +67,10 @@ def guarded() -> SymbolGraph:
     return apply_to_copy(encoder(), lambda graph: add_input_guard(graph, *INPUT_NAMES))
 
 
+def gluonnlp_08() -> SymbolGraph:
+    return SymbolGraph.parse((SYMBOLS / "gluonnlp-0.8.3" / "sequence-symbol.json").read_text())
+
+
 # Pass -> graphs that it changes, its further arguments, and the number of places that it says it changed.
 RUNS: dict[Callable[..., Any], tuple[Callable[[], SymbolGraph], tuple[Any, ...], Callable[[Any], int], int]] = {
     feed_dropout_masks: (encoder, (), lambda result: len(result.probabilities), 7),
@@ -72,6 +78,7 @@ RUNS: dict[Callable[..., Any], tuple[Callable[[], SymbolGraph], tuple[Any, ...],
     replace_encoder: (encoder, (SHAPES, SPEC, Form("gluonnlp")), int, 2),
     decompose_gelu: (encoder, (), int, 2),
     fuse_gelu: (partial(encoder, ERF), (), int, 2),
+    resolve_inferred_ranges: (gluonnlp_08, (), int, 1),
     add_input_guard: (encoder, INPUT_NAMES, int, 3),
     remove_input_guard: (guarded, (), int, 3),
     decompose_layer_norm: (encoder, (SHAPES,), int, 5),

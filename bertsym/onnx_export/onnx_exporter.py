@@ -32,6 +32,8 @@ from bertsym.model import Model, ModelSource, require_params
 from bertsym.mxnet_runtime import quiet_stderr
 from bertsym.onnx_export.libraries import onnx_errors, open_session
 from bertsym.onnx_export.metadata import input_meanings, metadata
+from bertsym.passes import apply_to_copy
+from bertsym.passes.inferred_ranges import resolve_inferred_ranges
 from bertsym.signature import Tensor
 from bertsym.surgery.output_comparison import Difference, check_equal, difference
 from bertsym.symbol.node import Output
@@ -198,11 +200,12 @@ def _write(model: Model, sample: Mapping[str, Array], inputs: list[Tensor], outp
     from bertsym.onnx_export.graph_conversion import convert
 
     assert model.params is not None
+    graph = apply_to_copy(model.graph, resolve_inferred_ranges)
     known = {**model.param_shapes, **{name: array.shape for name, array in sample.items()}}
-    shapes = tensor_shapes(model.graph, known, model.name, trusted=model.trusted)
+    shapes = tensor_shapes(graph, known, model.name, trusted=model.trusted)
     ranks = {output: len(shape) for output, shape in shapes.items()}
     converted = convert(
-        model.graph,
+        graph,
         model.params,
         ranks,
         inputs,

@@ -16,6 +16,7 @@ embedding_rows       keep_used_rows           shrinks the token embedding to the
 encoder_replacement  replace_encoder          replaces the encoder by the same encoder in another form
 gelu                 decompose_gelu           replaces the gelu operator by its formula with erf
 gelu                 fuse_gelu                replaces the formula with erf by the gelu operator
+inferred_ranges      resolve_inferred_ranges  lets a range read the length that MXNet infers from its reader
 input_guard          add_input_guard          clips the inputs to the ranges that MXNet does not check
 input_guard          remove_input_guard       removes these clips
 layer_norm           decompose_layer_norm     replaces LayerNorm by operators with faster gradients on a CPU

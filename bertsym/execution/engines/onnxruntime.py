@@ -20,6 +20,8 @@ from bertsym.errors import DataError, ModelError, VerificationError
 from bertsym.execution.engines import Forward, Shape
 from bertsym.mxnet_runtime import is_installed, openmp_threads, quiet_stderr
 from bertsym.onnx_export.libraries import onnx_errors, open_session
+from bertsym.passes import apply_to_copy
+from bertsym.passes.inferred_ranges import resolve_inferred_ranges
 from bertsym.signature import Tensor
 from bertsym.symbol.attributes import sizes
 from bertsym.symbol.graph import SymbolGraph
@@ -58,6 +60,7 @@ def infer_shapes(
     Raises ModelError when they contradict each other.
     """
     graph = SymbolGraph.parse(symbol, where)
+    resolve_inferred_ranges(graph)
     known = _shapes(graph, shapes, where)
     variables = [node for node in graph.nodes if node.is_variable]
     return {node.name: known.get(Output(node)) for node in variables}, [known.get(output) for output in graph.outputs]
@@ -111,7 +114,8 @@ class Session:
     def __init__(
         self, graph: SymbolGraph, params: Mapping[str, Array], shapes: Mapping[str, Shape], where: str
     ) -> None:
-        self._graph, self._params, self._sizes, self._where = graph, params, dict(shapes), where
+        self._graph = apply_to_copy(graph, resolve_inferred_ranges)
+        self._params, self._sizes, self._where = params, dict(shapes), where
         self._open()
 
     def _open(self) -> None:
