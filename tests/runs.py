@@ -11,7 +11,7 @@ import pytest
 from conftest import Tables
 
 from bertsym import CheckpointOptions, FinetuneOptions, finetune
-from bertsym.training.progress import EpochReport, SilentProgress
+from bertsym.training.progress import EvaluationReport, SilentProgress
 from bertsym.training.trainer import StepReport
 
 # 90 rows: 6 steps an epoch, the last one short.
@@ -29,7 +29,7 @@ class Recorder(SilentProgress):
         self._step, self._action = step, action
         self.notes: list[str] = []
         self.steps: list[tuple[int, float]] = []
-        self.epochs: list[EpochReport] = []
+        self.evaluations: list[EvaluationReport] = []
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -39,8 +39,8 @@ class Recorder(SilentProgress):
         if report.step == self._step:
             self._action()
 
-    def epoch(self, report: EpochReport) -> None:
-        self.epochs.append(report)
+    def evaluation(self, report: EvaluationReport) -> None:
+        self.evaluations.append(report)
 
 
 def kill() -> None:

@@ -177,7 +177,7 @@ def test_workers_have_different_dropout_masks_and_identical_parameters(
     manifest = json.loads(Path(f"{tmp_path}/out-manifest.json").read_text())
     assert manifest["training"]["workers"] == 2
     assert [manifest["training"]["data"]["train"][name] for name in ("rows", "left_out")] == [61, 2]
-    assert len(manifest["training"]["dev_metrics"]) < 40
+    assert len(manifest["training"]["evaluations"]) < 40
 
 
 # Lost processes

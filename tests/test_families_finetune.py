@@ -26,7 +26,7 @@ def test_the_loss_falls_and_a_resumed_run_writes_the_same_bytes(
     for run in (whole, resumed):
         run.folder.mkdir()
     whole(recorder, options=options)
-    assert recorder.epochs[-1].loss < 0.9 * recorder.epochs[0].loss
+    assert recorder.evaluations[-1].loss < 0.9 * recorder.evaluations[0].loss
     resumed.stopped(14, options=options)
     resumed(options=options, resume=True)
     assert files(resumed.out) == files(whole.out)

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from bertsym.tasks.classification import Classification, ClassTargets
 from bertsym.tasks.task import Reading
 from bertsym.text.features import Features
 from bertsym.training.batch_source import TokenSource
-from bertsym.training.progress import EpochReport, SilentProgress
+from bertsym.training.progress import EvaluationReport, SilentProgress
 from bertsym.training.trainer import Trainer
 
 Cli = Callable[..., Result]
@@ -44,13 +45,13 @@ class Recorder(SilentProgress):
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self.epochs: list[EpochReport] = []
+        self.evaluations: list[EvaluationReport] = []
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def epoch(self, report: EpochReport) -> None:
-        self.epochs.append(report)
+    def evaluation(self, report: EvaluationReport) -> None:
+        self.evaluations.append(report)
 
 
 def params(prefix: Path) -> dict[str, Array]:
@@ -146,13 +147,29 @@ def test_numeric_labels_are_sorted_as_numbers(bundles: dict[str, Path], tmp_path
     assert bundle.signature.class_names == ("2", "9", "10")
 
 
-def test_the_best_epoch_is_kept(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, {"metric": "loss"}, {"metric": "f1", "eval_steps": 4}], ids=str)
+def test_the_best_evaluation_is_kept(
+    bundles: dict[str, Path], tables: Tables, tmp_path: Path, changes: dict[str, Any]
+) -> None:
     recorder = Recorder()
-    options = FinetuneOptions(epochs=5, batch_size=16, learning_rate=2e-3, max_length=24)
+    options = FinetuneOptions(epochs=5, batch_size=16, learning_rate=2e-3, max_length=24, **changes)
     result = finetune(bundles["cls"], tables.train, tables.dev, tmp_path / "x", options=options, progress=recorder)
-    best = max(recorder.epochs, key=lambda epoch: (epoch.metrics["accuracy"], -epoch.metrics["loss"]))
+    steps = [step for step in range(1, 31) if step % 6 == 0 or ("eval_steps" in changes and step % 4 == 0)]
+    assert [report.step for report in recorder.evaluations] == steps
+    name = changes.get("metric", "accuracy")
+    sign = -1 if name == "loss" else 1
+    best = max(recorder.evaluations, key=lambda report: (sign * report.metrics[name], -report.metrics["loss"]))
     assert result.kept == best
     assert evaluate(tmp_path / "x", tables.dev).metrics == best.metrics
+    training = result.bundle.manifest["training"]
+    assert (training["kept_epoch"], training["kept_step"]) == (best.epoch, best.step)
+
+
+def test_an_unknown_metric_is_a_usage_error(cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
+    arguments = ["--train", tables.train, "--dev", tables.dev, tmp_path / "x", "--metric", "f2"]
+    refused = cli("finetune", bundles["cls"], *arguments)
+    assert refused.code == 2
+    assert "metric 'f2' is not one of accuracy, f1, " in refused.error_line
 
 
 def test_patience_stops_when_the_dev_metric_no_longer_rises(
@@ -160,10 +177,10 @@ def test_patience_stops_when_the_dev_metric_no_longer_rises(
 ) -> None:
     recorder = Recorder()
     # The learning rate is too small for any improvement after the first epoch.
-    options = FinetuneOptions(epochs=9, batch_size=32, learning_rate=1e-12, max_length=24, patience=2)
+    options = FinetuneOptions(epochs=9, batch_size=32, learning_rate=1e-12, max_length=24, patience=2, eval_steps=2)
     finetune(bundles["cls"], tables.train, tables.dev, tmp_path / "x", options=options, progress=recorder)
-    assert len(recorder.epochs) < 9
-    assert any(note.startswith("stopped early") for note in recorder.notes)
+    assert recorder.evaluations[-1].step < 9
+    assert "stopped early: no better accuracy in 2 evaluations" in recorder.notes
 
 
 def test_frozen_encoder_changes_the_head_only(bundles: dict[str, Path], tables: Tables, tmp_path: Path) -> None:
@@ -221,7 +238,7 @@ def test_whole_sequence_can_be_trained_on_a_frozen_encoder(
     assert evaluate(tmp_path / "x", tables.dev).metrics == pytest.approx(result.kept.metrics, rel=1e-6)
 
 
-def test_log_json_has_a_line_for_each_epoch_and_step_group(
+def test_log_json_has_a_line_for_each_evaluation_and_step_group(
     cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
 ) -> None:
     log = tmp_path / "log.jsonl"
@@ -231,7 +248,8 @@ def test_log_json_has_a_line_for_each_epoch_and_step_group(
     records = [json.loads(line) for line in log.read_text().splitlines()]
     for record in records:
         assert {"event", "epoch", "step", "loss", "learning_rate", "samples_per_second"} <= set(record)
-    epochs = [record for record in records if record["event"] == "epoch"]
+    epochs = [record for record in records if record["event"] == "evaluation"]
+    assert all(record["gradient_norm"] > 0 for record in records if record["event"] == "step")
     assert [(record["epoch"], record["step"]) for record in epochs] == [(1, 23), (2, 46)]
     assert all({"dev_accuracy", "dev_f1", "dev_loss"} <= set(record) for record in epochs)
     steps = [record["step"] for record in records if record["event"] == "step"]
@@ -262,7 +280,7 @@ def test_the_manifest_has_the_digest_of_the_table_as_it_was_read(
     train.write_bytes(content)
 
     class Meddler(SilentProgress):
-        def epoch(self, report: EpochReport) -> None:
+        def evaluation(self, report: EvaluationReport) -> None:
             train.unlink()
 
     options = dataclasses.replace(FAST, epochs=1)
@@ -346,7 +364,7 @@ def test_divergence_is_reported_with_step_and_gradient_norm(bundles: dict[str, P
     source = TokenSource(encoded(bundle, tables.train), ClassTargets(np.zeros(90, np.int64)), bundle.config, 0, 24)
     trainer = Trainer(symbol, {**bundle.params(), **head}, source, Classification().loss, FAST)
     with pytest.raises(ModelError, match=r"diverged at step 1 \(epoch 1\): loss nan, gradient norm nan"):
-        trainer.train_epoch(1, lambda _: None)
+        trainer.train_epoch(lambda _: None)
 
 
 def test_a_predictor_uses_the_parameters_that_were_set_last(

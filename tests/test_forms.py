@@ -410,7 +410,7 @@ def test_a_bundle_of_any_form_can_be_finetuned_evaluated_and_predicted(
     assert facts.classifiers[0].kind is InputKind.CLS
     options = FinetuneOptions(epochs=3, batch_size=16, learning_rate=1e-2, max_length=24)
     tuned = finetune(base, tables.train, tables.dev, tmp_path / "tuned", options=options)
-    assert tuned.epochs[-1].loss < tuned.epochs[0].loss
+    assert tuned.evaluations[-1].loss < tuned.evaluations[0].loss
     signature = Bundle.open(tmp_path / "tuned").signature
     assert (signature.form, signature.target_mxnet, signature.trained) == (form, target, True)
     for name in ("symbol", "train-symbol"):

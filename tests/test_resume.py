@@ -71,6 +71,8 @@ def killed_later(run: Run, stopped: Path) -> Run:
         (11, 4, "checkpoint-8", {}),
         (14, 5, "checkpoint-12", {"accumulate": 3}),
         (17, 5, "checkpoint-15", {"freeze_encoder": True}),
+        (11, 4, "checkpoint-8", {"eval_steps": 4, "metric": "loss"}),
+        (9, None, "checkpoint-6", {"eval_steps": 2, "accumulate": 2}),
         (11, 4, "checkpoint-8", {"freeze_layers": 0, "layer_decay": 0.7}),
         (10, 2, "checkpoint-8", {"clip_norm": 0.0, "dropout": 0.0, "weight_decay": 0.3}),
     ],
@@ -80,6 +82,8 @@ def killed_later(run: Run, stopped: Path) -> Run:
         "within an epoch",
         "accumulated",
         "frozen",
+        "evaluated at the checkpoint",
+        "evaluated after the checkpoint",
         "rates by layer",
         "strong decay",
     ],
@@ -96,8 +100,8 @@ def test_a_resumed_run_writes_the_same_bytes(
     first = int(found.rpartition("-")[2]) if found else 0
     assert recorder.steps == whole.steps[first:]
     # The checkpoint's epoch is evaluated again.
-    assert [report.metrics for report in recorder.epochs] == [
-        report.metrics for report in whole.epochs[-len(recorder.epochs) :]
+    assert [report.metrics for report in recorder.evaluations] == [
+        report.metrics for report in whole.evaluations[-len(recorder.evaluations) :]
     ]
     assert files(run.out) == expected
 
@@ -118,8 +122,8 @@ def test_the_best_epoch_and_patience_are_restored(run: Run) -> None:
     stop = whole.steps[-1][0] - 2
     run.stopped(stop, options=options)
     resumed = run(recorder, options=options, resume=True)
-    assert (resumed.kept.epoch, len(resumed.epochs)) == (result.kept.epoch, len(result.epochs))
-    assert len(recorder.epochs) < len(whole.epochs) < 9
+    assert (resumed.kept.epoch, len(resumed.evaluations)) == (result.kept.epoch, len(result.evaluations))
+    assert len(recorder.evaluations) < len(whole.evaluations) < 9
     assert files(run.out) == files(expected.out)
 
 
@@ -148,7 +152,7 @@ def test_a_checkpoint_is_parameters_and_json(run: Run) -> None:
         *("best.params", "manifest.json", "state.json", "state.params")
     ]
     state = json.loads((folder / "state.json").read_text())
-    assert (state["step"], state["epoch"], state["batch"], len(state["epochs"])) == (12, 2, 6, 1)
+    assert (state["step"], state["epoch"], state["batch"], len(state["evaluations"])) == (12, 2, 6, 1)
     assert {name.rstrip("0123456789") for name in ParamsFile(folder / "state.params")} == {
         *("weights", "means", "variances")
     }
@@ -254,7 +258,7 @@ IMPOSSIBLE: dict[str, list[object]] = {
     "samples": [0, 89, 97],
     "loss": [10**400, "x"],
     "decay": [1.0, 0.5, "x"],
-    "epochs": [None, {"a": 1}, [{}], ["a"]],
+    "evaluations": [None, {"a": 1}, [{}], ["a"]],
 }
 
 
@@ -271,11 +275,13 @@ def test_an_impossible_state_is_refused(killed: Run, name: str, value: object) -
         *({"metrics": metrics} for metrics in ({}, [1], {"accuracy": "x", "loss": 0.5}, {"accuracy": 0.5}, None)),
         {"metrics": {"accuracy": 0.5, "f1": 10**400, "loss": 0.5}},
         {"step": 5},
+        {"epoch": 2},
+        {"epochs": 4},
     ],
     ids=str,
 )
-def test_an_impossible_epoch_is_refused(killed_later: Run, changes: dict[str, object]) -> None:
-    forged(killed_later, 12, lambda state: state["epochs"][0].update(changes))
+def test_an_impossible_evaluation_is_refused(killed_later: Run, changes: dict[str, object]) -> None:
+    forged(killed_later, 12, lambda state: state["evaluations"][0].update(changes))
     with pytest.raises(ModelError, match=r"^checkpoint of step 12: damaged \("):
         killed_later(resume=True)
 
@@ -421,10 +427,10 @@ def test_a_run_that_diverges_keeps_its_last_finite_checkpoint(run: Run, tmp_path
 
 def test_resuming_appends_to_the_log(cli: Cli, run: Run, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
-    log.write_text('{"event": "epoch"}\n')
+    log.write_text('{"event": "evaluation"}\n')
     done = cli(*run.arguments, "--epochs", 1, "--log-json", log, "--resume")
     assert done.code == 0, done.err
-    assert [json.loads(line)["event"] for line in log.read_text().splitlines()] == ["epoch", "step", "epoch"]
+    assert [json.loads(line)["event"] for line in log.read_text().splitlines()] == ["evaluation", "step", "evaluation"]
 
 
 def test_a_removed_folder_is_a_one_line_error(run: Run) -> None:

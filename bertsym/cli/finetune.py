@@ -75,7 +75,7 @@ Examples:
         required=True,
         metavar="FILE",
         type=FILE,
-        help="Labelled table on which every epoch is evaluated; the epoch with the best accuracy is kept.",
+        help="Labelled table on which every epoch is evaluated; the parameters with the best --metric are kept.",
     ),
 )
 @training_table_options
@@ -132,7 +132,8 @@ def command(
     """Fine-tune MODEL as a text classifier, and write it as a bundle at OUT.
 
     A classifier is added to the encoder (Dropout, FullyConnected fc-finetune, SoftmaxOutput softmax) and trained with
-    it. The epoch with the best accuracy on --dev is kept; ties go to the lower loss. Each text or pair has one label:
+    it. The epoch with the best accuracy, or another --metric, on
+    --dev is kept; ties go to the lower loss. Each text or pair has one label:
     multi-label classification, regression, tagging and question answering can't be trained with this command.
 
     \b
@@ -226,9 +227,10 @@ def _advising(out: str, run: _Run, progress: ProgressGroup, is_resumed: bool) ->
 def _print(result: FinetuneResult, out: str) -> None:
     from bertsym.metrics.classification import format_metrics
 
+    kept = result.kept
     pair = ' --text-pair "..."' if result.bundle.signature.pair else ""
     worst = max(result.checks, key=lambda check: check.relative_difference)
     click.echo(f"verified: {worst}")
-    click.echo(f"wrote {result.bundle.prefix}-*: epoch {result.kept.epoch} of {len(result.epochs)}")
-    click.echo(format_metrics(result.kept.metrics))
+    click.echo(f"wrote {result.bundle.prefix}-*: epoch {kept.epoch} of {kept.epochs}, step {kept.step}")
+    click.echo(format_metrics(kept.metrics))
     click.echo(f'next: bertsym predict {shlex.quote(out)} --text "..."{pair}')

@@ -124,8 +124,23 @@ optimisation_options = (
         "--patience",
         group="Optimisation",
         type=int,
-        help="Stop after this many epochs in a row without a better accuracy on --dev, or an equal one with a lower "
-        "loss.  [default: all epochs are run]",
+        metavar="N",
+        help="Stop after N evaluations in a row without a better --metric, or an equal one with a lower loss.  "
+        "[default: all epochs are run]",
+    ),
+    option(
+        "--metric",
+        group="Optimisation",
+        metavar="NAME",
+        help="Metric on --dev that decides which parameters are kept, and when --patience runs out: a metric of the "
+        "task, such as accuracy or f1, or loss, of which the lower value is better.  [default: the task's first]",
+    ),
+    option(
+        "--eval-steps",
+        group="Optimisation",
+        type=int,
+        metavar="N",
+        help="Evaluate on --dev after every N steps, in addition to the end of each epoch.",
     ),
 )
 head_options = (

@@ -20,7 +20,7 @@ from bertsym.training.base_model import open_base
 from bertsym.training.checkpoints import Checkpoint, Checkpoints, checkpoint_folder, library_versions
 from bertsym.training.data import FinetuneData, read_data
 from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
-from bertsym.training.progress import EpochReport, Progress, SilentProgress
+from bertsym.training.progress import EvaluationReport, Progress, SilentProgress
 from bertsym.training.trainable_models import FrozenEncoderModel, FullModel, GraftedModel, Params, TrainableModel
 from bertsym.training.trainer import CPU_SHARDS, Trainer
 from bertsym.training.training_run import TrainingResult, TrainingRun
@@ -29,11 +29,11 @@ from bertsym.verifier import DEFAULT_RTOL, Check, verification_record, verify_bu
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """A written classifier: its bundle, the epoch that was kept, all epochs, and the verification's comparisons."""
+    """A written classifier: its bundle, the evaluation of what was kept, all evaluations, and the comparisons."""
 
     bundle: Bundle
-    kept: EpochReport
-    epochs: list[EpochReport]
+    kept: EvaluationReport
+    evaluations: list[EvaluationReport]
     checks: list[Check]
 
 
@@ -107,7 +107,7 @@ def train_and_write(
         checks = verify_bundle(staged, params, DEFAULT_RTOL, (16, 40), str(out))
         staged = stage.add_facts(staged, {"verification": verification_record(checks, DEFAULT_RTOL)})
     checkpoints.remove()
-    return FinetuneResult(staged.moved_to(out), result.best, result.epochs, checks)
+    return FinetuneResult(staged.moved_to(out), result.best, result.evaluations, checks)
 
 
 def train_without_writing(request: FinetuneRequest) -> None:
@@ -133,6 +133,8 @@ def load_inputs(request: FinetuneRequest) -> FinetuneInputs:
         raise UsageError(f"task {options.task!r} is not one of {', '.join(DATASETS)}")
     dataset, base = DATASETS[options.task], Bundle.open(request.prefix)
     task = TASKS[dataset.kind].create(dataset, options.task_options)
+    if options.metric not in (None, "loss"):
+        task = dataclasses.replace(task, metrics=tuple(dict.fromkeys([options.metric, *task.metrics])))
     start = open_base(base, task, options)
     max_length = options.resolve_max_length(base.config.max_length)
     contexts(options.device)  # raises before the files are read if the device does not exist
@@ -189,7 +191,14 @@ def train_model(
         model = FullModel(inputs.model, data)
 
     def evaluate(trained: Params) -> dict[str, float]:
-        return task.evaluate(model.predict_dev(trained), data.dev)
+        done = 0
+
+        def on_rows(count: int) -> None:
+            nonlocal done
+            done += count
+            progress.evaluated(done, len(data.dev.features))
+
+        return task.evaluate(model.predict_dev(trained, on_rows), data.dev)
 
     trainer = Trainer(model.symbol, model.params, model.batches, task.loss, options, workers)
     run = TrainingRun(trainer, evaluate, progress, workers, checkpoints, checkpoint_steps)
@@ -237,7 +246,10 @@ def _bundle_content(
             **inputs.facts,
             "workers": request.workers.count,
             "kept_epoch": result.best.epoch,
-            "dev_metrics": [report.metrics for report in result.epochs],
+            "kept_step": result.best.step,
+            "evaluations": [
+                {"epoch": report.epoch, "step": report.step, "metrics": report.metrics} for report in result.evaluations
+            ],
         },
     }
     return BundleContent(

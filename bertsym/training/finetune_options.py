@@ -44,7 +44,9 @@ class FinetuneOptions:
     freeze_layers: int | None = None  #: do not train the embeddings and the first N layers; None: train them all
     layer_decay: float = 1.0  #: factor of the learning rate from each layer to the layer before it
     whole_sequence: bool = False  #: flatten the sequence output into the classifier, which fixes the length
-    patience: int | None = None  #: stop after this many epochs without a better dev metric (ties: dev loss)
+    eval_steps: int | None = None  #: evaluate on dev after every N steps, in addition to every epoch
+    metric: str | None = None  #: dev metric that decides what is kept; None: the task's first
+    patience: int | None = None  #: stop after this many evaluations without a better dev metric (ties: dev loss)
     device: str = "cpu"
     on_error: str = "fail"  #: for an unreadable row: ``fail``, or ``skip`` to leave it out
     table_format: TableFormat = TableFormat()  #: format and columns of both tables
@@ -73,6 +75,7 @@ class FinetuneOptions:
                 f"{option} has no effect with freeze_encoder, which trains the head alone; omit one of them"
             )
         _require(self, "on_error", self.on_error in ("fail", "skip"), "fail or skip")
+        _require(self, "eval_steps", self.eval_steps is None or self.eval_steps >= 1, "1 or more")
         _require(self, "patience", self.patience is None or self.patience >= 1, "1 or more")
         _require(self, "worker_timeout", self.worker_timeout > 0, "a number of seconds above 0")
 

@@ -98,8 +98,11 @@ class TrainableModel(Protocol):
     def all_params(self, trained: Params) -> Params:
         """Return all parameters of the model, given the trained ones."""
 
-    def predict_dev(self, trained: Params) -> list[Any]:
-        """Return what the task keeps of the outputs for the dev windows, as the written bundle computes them."""
+    def predict_dev(self, trained: Params, on_rows: Callable[[int], object] = lambda count: None) -> list[Any]:
+        """Return what the task keeps of the outputs for the dev windows, as the written bundle computes them.
+
+        `on_rows` is called with the number of windows in each finished batch.
+        """
 
 
 class FullModel:
@@ -125,10 +128,10 @@ class FullModel:
         """Return the trained parameters in the order of the model's."""
         return {name: trained[name] for name in self.params}
 
-    def predict_dev(self, trained: Params) -> list[Any]:
+    def predict_dev(self, trained: Params, on_rows: Callable[[int], object] = lambda count: None) -> list[Any]:
         """Return what the task keeps of the outputs for the dev windows."""
         self._predictor.set_params(trained)
-        return self._predictor.each(self._dev, self._task.keep)
+        return self._predictor.each(self._dev, self._task.keep, on_rows)
 
 
 class FrozenEncoderModel:
@@ -180,7 +183,7 @@ class FrozenEncoderModel:
         """Return the encoder's parameters with the trained head."""
         return {**self._base_params, **{name: trained[name] for name in self.params}}
 
-    def predict_dev(self, trained: Params) -> list[Any]:
+    def predict_dev(self, trained: Params, on_rows: Callable[[int], object] = lambda count: None) -> list[Any]:
         """Return what the task keeps of the outputs for the dev windows, from their encodings."""
         assert self._dev is not None, "this process does not evaluate"
         arrays = {name: mx.nd.array(array) for name, array in trained.items()}
@@ -188,5 +191,6 @@ class FrozenEncoderModel:
         for start in range(0, len(self._dev), _HEAD_ROWS):
             chunk = mx.nd.array(self._dev[start : start + _HEAD_ROWS])
             outputs = self._inference_symbol.eval(mx.cpu(), **arrays, **{ENCODED: chunk})[0].asnumpy()
+            on_rows(len(outputs))
             kept += [self._task.keep(output, window) for output, window in zip(outputs, windows[start:])]
         return kept

@@ -34,22 +34,30 @@ CPU_SHARDS = 2  #: independent of the number of processors, because the dropout 
 
 @dataclass(frozen=True)
 class StepReport:
-    """One step, numbered from 1: the batch's mean loss, and the epoch's throughput so far."""
+    """One step, numbered from 1: the batch's mean loss, and the throughput since the last pause."""
 
     epoch: int
+    epochs: int
     step: int
     step_in_epoch: int
     steps_in_epoch: int
     loss: float
     learning_rate: float
+    gradient_norm: float  #: of the mean gradient of all parameters, before clipping
     samples_per_second: float
+
+    @property
+    def total_steps(self) -> int:
+        """Number of steps of the run, unless it stops early."""
+        return self.steps_in_epoch * self.epochs
 
 
 @dataclass(frozen=True)
 class EpochSummary:
-    """One epoch of training: the mean loss over its samples."""
+    """An epoch up to a step: the mean loss over its samples."""
 
     epoch: int
+    epochs: int
     step: int
     loss: float
     learning_rate: float
@@ -109,10 +117,11 @@ class Trainer:
         workers: Workers = ALONE,
     ) -> None:
         self._source, self._loss, self.options, self._workers = source, loss, options, workers
-        self._batches_per_epoch = len(self._batches(1))
-        self.total_steps = self._batches_per_epoch * options.epochs
+        self.steps_per_epoch = len(self._batches(1))
+        self.total_steps = self.steps_per_epoch * options.epochs
         self._position = Position()
         self._gradient_norm = math.nan
+        self._speed = 0.0  # samples per second since the last pause
         devices = contexts(options.device)
         on_cpu = devices[0].device_type == "cpu"
         #: executors that compute on the CPU at the same time; 0 if each device computes a shard
@@ -168,25 +177,23 @@ class Trainer:
         return _Pass(batch.labels, self._executor.compute_gradients({**batch.inputs, **batch.labels}, number))
 
     def train_epoch(
-        self, epoch: int, on_step: Callable[[StepReport], None], pause: Callable[[int], bool] = lambda step: False
-    ) -> EpochSummary | None:
-        """Train epoch number `epoch`, from 1, or its remaining steps after a pause.
+        self, on_step: Callable[[StepReport], None], pause: Callable[[int], bool] = lambda step: False
+    ) -> None:
+        """Train the next epoch, or the remaining steps of one after a pause.
 
         `pause` is called with the number of each step but the epoch's last; if it returns true, training stops after
-        that step and None is returned. Raises ModelError if the loss or the gradients are not finite. Raises
-        WorkersLost, after which `state` is that of the last complete step.
+        that step. Raises ModelError if the loss or the gradients are not finite. Raises WorkersLost, after which
+        `state` is that of the last complete step.
         """
         if self._cpu_shards:
             share_threads(self._cpu_shards)
-        position = self._position
+        position, options = self._position, self.options
+        epoch = position.step // self.steps_per_epoch + 1
         if epoch != position.epoch:
             position.epoch, position.batch, position.samples = epoch, 0, 0
             position.count, position.loss = 0, 0.0
         started, before = time.perf_counter(), position.samples
         batches = self._batches(epoch)
-
-        def speed() -> float:
-            return (position.samples - before) / (time.perf_counter() - started)
 
         def finish(step: _Step) -> None:
             with no_fork():
@@ -198,7 +205,20 @@ class Trainer:
             position.count += step.count
             position.loss += loss * step.count
             position.draws = step.draws
-            on_step(StepReport(epoch, position.step, step.number, len(batches), loss, step.rate, speed()))
+            self._speed = (position.samples - before) / (time.perf_counter() - started)
+            on_step(
+                StepReport(
+                    epoch=epoch,
+                    epochs=options.epochs,
+                    step=position.step,
+                    step_in_epoch=step.number,
+                    steps_in_epoch=len(batches),
+                    loss=loss,
+                    learning_rate=step.rate,
+                    gradient_norm=self._gradient_norm,
+                    samples_per_second=self._speed,
+                )
+            )
 
         running: _Step | None = None
         for number, rows in enumerate(batches[position.batch :], position.batch + 1):
@@ -216,12 +236,15 @@ class Trainer:
                 finish(running)  # while the next step is computed
             running = step
             if number < len(batches) and pause(done + 1):
-                finish(running)
-                return None
+                break
         if running is not None:
             finish(running)
-        rate = self._rate(position.step - 1)
-        return EpochSummary(epoch, position.step, position.loss / position.count, rate, speed())
+
+    def summary(self) -> EpochSummary:
+        """Describe the epoch of the last step, up to that step."""
+        position = self._position
+        rate, loss = self._rate(position.step - 1), position.loss / position.count
+        return EpochSummary(position.epoch, self.options.epochs, position.step, loss, rate, self._speed)
 
     def _count(self, rows: Array) -> int:
         """Return what the mean loss of a batch divides by; 1 for a batch without a labelled token."""
@@ -295,10 +318,11 @@ class Trainer:
         if not all(type(number) is float and math.isfinite(number) for number in (position.loss, position.decay)):
             return False
         done = self._batches(position.epoch)[: position.batch]
-        step = max(0, position.epoch - 1) * self._batches_per_epoch + position.batch
+        step = max(0, position.epoch - 1) * self.steps_per_epoch + position.batch
         return (
             position.step == step <= self.total_steps
-            and position.batch <= self._batches_per_epoch
+            and (position.epoch > 0 or step == 0)
+            and position.batch <= self.steps_per_epoch
             and position.samples == sum(map(len, done))
             and position.count == sum(map(self._count, done))
             # The number of passes per step depends on the number of workers, which may have changed.

@@ -1,4 +1,4 @@
-"""The epochs of a run: train, write checkpoints, evaluate, keep the best; from the start or from a checkpoint."""
+"""A run: train, write checkpoints, evaluate, keep the best parameters; from the start or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bertsym.errors import ModelError, TrainingStopped
 from bertsym.json_reader import JsonValue
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.training.checkpoints import Checkpoint, Checkpoints, check_float32
-from bertsym.training.progress import EpochReport, Progress
+from bertsym.training.progress import EvaluationReport, Progress
 from bertsym.training.stopping import StopRequest, deferred_signals
 from bertsym.training.trainer import Position, Trainer
 
@@ -22,22 +22,19 @@ Params = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The epochs of a run, and the trained parameters of the best one."""
+    """The evaluations of a run, the best of them, and the parameters that it evaluated."""
 
-    epochs: list[EpochReport]
+    evaluations: list[EvaluationReport]
+    best: EvaluationReport
     params: Params
-
-    @property
-    def best(self) -> EpochReport:
-        """The epoch that the parameters are from."""
-        return max(self.epochs, key=lambda report: report.rank)
 
 
 class TrainingRun:
-    """Trains epoch after epoch, until all are done, patience runs out, or a signal arrives.
+    """Trains until all epochs are done, patience runs out, or a signal arrives, and evaluates on the way.
 
-    `evaluate` returns the dev metrics of trained parameters. A checkpoint is written after every epoch, before its
-    evaluation, and after every `checkpoint_steps` steps. Only the first of several `workers` writes and evaluates.
+    `evaluate` returns the dev metrics of trained parameters; it is called after every epoch, and after every
+    `eval_steps` steps. A checkpoint is written after every epoch, before its evaluation, and after every
+    `checkpoint_steps` steps. Only the first of several `workers` writes and evaluates.
     """
 
     def __init__(
@@ -51,7 +48,7 @@ class TrainingRun:
     ) -> None:
         self._trainer, self._evaluate, self._progress, self._workers = trainer, evaluate, progress, workers
         self._checkpoints, self._checkpoint_steps = checkpoints, checkpoint_steps
-        self._epochs: list[EpochReport] = []
+        self._evaluations: list[EvaluationReport] = []
         self._best: Params = {}
 
     def run(self, checkpoint: Checkpoint | None = None) -> TrainingResult:
@@ -62,54 +59,77 @@ class TrainingRun:
         """
         if checkpoint is not None:
             self._resume(checkpoint)
-        options, digest = self._trainer.options, ""
+        trainer, digest = self._trainer, ""
         with deferred_signals() as request:
             self._synchronize()
-            while len(self._epochs) < options.epochs and not self._is_out_of_patience():
+            while not self._is_finished():
                 try:
-                    digest = self._train_epoch(len(self._epochs) + 1, request)
+                    if not self._must_evaluate():
+                        self._train(request)
+                    if self._must_evaluate():
+                        digest = self._evaluate_step()
+                        self._stop_if_requested(request)
                 except WorkersLost as lost:
                     self._save(request)
                     raise WorkersLost(f"{lost}; {self._where()}{self._kept()}") from None
         if digest:
             self._progress.note(f"all {self._workers.count} workers have identical parameters: sha256 {digest}")
         self._workers.leave()
-        if len(self._epochs) < options.epochs:
-            self._progress.note(f"stopped early: no better dev metric for {options.patience} epochs")
-        return TrainingResult(self._epochs, self._best)
+        if trainer.steps_done < trainer.total_steps:
+            metric = trainer.options.metric or next(iter(self._evaluations[0].metrics))
+            self._progress.note(f"stopped early: no better {metric} in {trainer.options.patience} evaluations")
+        return TrainingResult(self._evaluations, self._best_evaluation(), self._best)
 
-    def _train_epoch(self, epoch: int, request: StopRequest) -> str:
-        """Train and evaluate one epoch; returns the parameters' digest, which is empty for a single worker."""
+    def _train(self, request: StopRequest) -> None:
+        """Train to the end of the epoch, or to a step after which a checkpoint, an evaluation or a signal is due."""
+
+        def saves(step: int) -> bool:
+            return request.signal is not None or _is_multiple(step, self._checkpoint_steps)
+
         trainer = self._trainer
-
-        def pause(step: int) -> bool:
-            return request.signal is not None or (
-                self._checkpoint_steps is not None and step % self._checkpoint_steps == 0
-            )
-
         try:
-            while (summary := trainer.train_epoch(epoch, self._progress.step, pause)) is None:
+            trainer.train_epoch(self._progress.step, lambda step: saves(step) or self._evaluates(step))
+            if saves(trainer.steps_done) or trainer.steps_done % trainer.steps_per_epoch == 0:
                 self._save(request)
-            self._save(request)
         except ModelError as error:
             raise ModelError(f"{error}{self._kept()}") from None
-        trained = trainer.params()
-        digest = self._workers.require_equal(f"parameters after epoch {epoch}", trained.values())
+
+    def _evaluates(self, step: int) -> bool:
+        """Whether the parameters after a step are evaluated."""
+        trainer = self._trainer
+        return step > 0 and (step % trainer.steps_per_epoch == 0 or _is_multiple(step, trainer.options.eval_steps))
+
+    def _must_evaluate(self) -> bool:
+        step = self._trainer.steps_done
+        return self._evaluates(step) and step not in [report.step for report in self._evaluations[-1:]]
+
+    def _is_finished(self) -> bool:
+        trainer = self._trainer
+        is_trained = trainer.steps_done == trainer.total_steps and not self._must_evaluate()
+        return is_trained or self._is_out_of_patience()
+
+    def _evaluate_step(self) -> str:
+        """Evaluate the current parameters; returns their digest, which is empty for a single worker."""
+        summary, trained = self._trainer.summary(), self._trainer.params()
+        digest = self._workers.require_equal(f"parameters after step {summary.step}", trained.values())
         metrics = self._evaluate(trained) if self._workers.rank == 0 else {}
         metrics = json.loads(self._workers.broadcast_text(json.dumps(metrics)))
-        report = EpochReport(**vars(summary), metrics=metrics)
-        if all(report.rank > earlier.rank for earlier in self._epochs):
+        report = EvaluationReport(**vars(summary), metrics=metrics)
+        self._evaluations.append(report)
+        if self._best_evaluation() is report:
             self._best = trained
-        self._epochs.append(report)
-        self._progress.epoch(report)
-        self._stop_if_requested(request)
+        self._progress.evaluation(report)
         return digest
+
+    def _best_evaluation(self) -> EvaluationReport:
+        """Return the best evaluation; the first of equal ones."""
+        return max(self._evaluations, key=lambda report: report.rank(self._trainer.options.metric))
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         try:
-            position = self._restore_epochs(JsonValue(checkpoint.state, "state.json"))
+            position = self._restore_position(JsonValue(checkpoint.state, "state.json"))
             self._trainer.restore(position, checkpoint.arrays)
-            check_float32(checkpoint.best, shapes_of(self._trainer.params()) if self._epochs else {})
+            check_float32(checkpoint.best, shapes_of(self._trainer.params()) if self._evaluations else {})
         except ModelError as error:
             raise ModelError(f"checkpoint of step {checkpoint.state.get('step')}: damaged ({error})") from None
         self._best = checkpoint.best
@@ -121,24 +141,29 @@ class TrainingRun:
             position, arrays = self._trainer.state()
             state = json.loads(self._workers.broadcast_text(json.dumps(self._state(position))))
             if state["step"]:
-                position = self._restore_epochs(JsonValue(state, "state of the first worker"))
+                position = self._restore_position(JsonValue(state, "state of the first worker"))
                 self._trainer.restore(position, self._workers.broadcast_arrays(arrays))
 
-    def _restore_epochs(self, state: JsonValue) -> Position:
-        """Restore the reports of earlier epochs and return the position; raises ModelError for an impossible state."""
+    def _restore_position(self, state: JsonValue) -> Position:
+        """Restore the earlier evaluations and return the position; raises ModelError for an impossible state."""
         values = {field.name: _read_number(state[field.name], field) for field in dataclasses.fields(Position)}
         position = Position(**values)
-        self._epochs = [_read_report(report) for report in state["epochs"].elements()]
-        epochs = [*(report.epoch for report in self._epochs), position.epoch]
-        steps_per_epoch = self._trainer.total_steps // self._trainer.options.epochs
-        if epochs != list(range(1, len(epochs) + 1)) or any(
-            report.step != report.epoch * steps_per_epoch for report in self._epochs
-        ):
-            raise ModelError("its epochs do not belong to this run")
+        if position.step > self._trainer.total_steps:
+            raise ModelError("its position does not belong to this run")
+        self._evaluations = [_read_report(report) for report in state["evaluations"].elements()]
+        done = [step for step in range(1, position.step + 1) if self._evaluates(step)]
+        # The last one may still be missing.
+        if [report.step for report in self._evaluations] not in (done, [step for step in done if step < position.step]):
+            raise ModelError("its evaluations do not belong to this run")
+        for report in self._evaluations:
+            epoch, epochs = -(-report.step // self._trainer.steps_per_epoch), self._trainer.options.epochs
+            if (report.epoch, report.epochs) != (epoch, epochs):
+                raise ModelError("its evaluations do not belong to this run")
         return position
 
     def _state(self, position: Position) -> dict[str, Any]:
-        return {**dataclasses.asdict(position), "epochs": [dataclasses.asdict(report) for report in self._epochs]}
+        reports = [dataclasses.asdict(report) for report in self._evaluations]
+        return {**dataclasses.asdict(position), "evaluations": reports}
 
     def _save(self, request: StopRequest) -> None:
         position, arrays = self._trainer.state()
@@ -152,10 +177,9 @@ class TrainingRun:
 
     def _is_out_of_patience(self) -> bool:
         patience = self._trainer.options.patience
-        if patience is None or not self._epochs:
+        if patience is None or not self._evaluations:
             return False
-        best = max(self._epochs, key=lambda report: report.rank)
-        return len(self._epochs) - best.epoch >= patience
+        return len(self._evaluations) - 1 - self._evaluations.index(self._best_evaluation()) >= patience
 
     def _where(self) -> str:
         return f"after step {self._trainer.steps_done} of {self._trainer.total_steps}"
@@ -164,14 +188,20 @@ class TrainingRun:
         return f"; {self._checkpoints.describe_newest()}" if self._checkpoints is not None else ""
 
 
+def _is_multiple(step: int, interval: int | None) -> bool:
+    return interval is not None and step % interval == 0
+
+
 def _read_number(value: JsonValue, field: dataclasses.Field[Any]) -> Any:
-    """Return the value of a field of Position or EpochReport: an integer from 0, or a float."""
+    """Return the value of a field of Position or EvaluationReport: an integer from 0, or a float."""
     return value.integer(0) if field.type == "int" else float(value.number())
 
 
-def _read_report(value: JsonValue) -> EpochReport:
-    numbers = [field for field in dataclasses.fields(EpochReport) if field.name != "metrics"]
+def _read_report(value: JsonValue) -> EvaluationReport:
+    numbers = [field for field in dataclasses.fields(EvaluationReport) if field.name != "metrics"]
     metrics = {name: float(metric.number()) for name, metric in value["metrics"].items()}
     if "loss" not in metrics:
         raise value.fault("the metrics have no loss")
-    return EpochReport(**{field.name: _read_number(value[field.name], field) for field in numbers}, metrics=metrics)
+    return EvaluationReport(
+        **{field.name: _read_number(value[field.name], field) for field in numbers}, metrics=metrics
+    )

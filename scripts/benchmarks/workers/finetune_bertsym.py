@@ -31,7 +31,10 @@ class Clock:
         self.steps.append(now - self._last)
         self._last = now
 
-    def epoch(self, report: Any) -> None:
+    def evaluated(self, rows: int, total: int) -> None:
+        pass
+
+    def evaluation(self, report: Any) -> None:
         now = time.perf_counter()
         self.epochs.append(self._last - self._begun)
         self.dev.append(now - self._last)

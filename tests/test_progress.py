@@ -1,0 +1,49 @@
+"""What a training run prints while it runs."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from conftest import Tables
+from runs import OPTIONS
+
+from bertsym import finetune
+from bertsym.training.progress import TextProgress
+
+
+class Terminal(io.StringIO):
+    """Text that counts as a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(scope="module", params=[Terminal, io.StringIO], ids=["terminal", "file"])
+def printed(
+    request: pytest.FixtureRequest, bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[bool, str]:
+    """Whether the stream is a terminal, and what a run of three epochs printed on it."""
+    stream = request.param()
+    out = tmp_path_factory.mktemp("run") / "x"
+    finetune(bundles["cls"], tables.train, tables.dev, out, options=OPTIONS, progress=TextProgress(stream))
+    return stream.isatty(), stream.getvalue()
+
+
+def test_epochs_rates_norms_and_the_time_left_are_printed(printed: tuple[bool, str]) -> None:
+    is_terminal, text = printed
+    assert "epoch 2 of 3" in text
+    assert ("dev:" in text.replace("dev: accuracy", "")) == is_terminal  # a bar while dev is evaluated
+    if not is_terminal:  # where a bar is drawn depends on the speed
+        step = (
+            r"^epoch 3 of 3  step 6/6  loss 0\.\d+  lr 1\.\d+e-04  gradient norm \d+\.\d+  .* samples/s  0:00:00 left$"
+        )
+        assert re.search(step, text, re.MULTILINE)
+
+
+def test_an_evaluation_is_a_line_of_its_own(printed: tuple[bool, str]) -> None:
+    lines = [line.rpartition("\r")[2] for line in printed[1].splitlines()]
+    found = [line for line in lines if "dev: accuracy" in line]
+    assert [line.partition(":")[0] for line in found] == [f"epoch {i} of 3, step {6 * i}" for i in (1, 2, 3)]
