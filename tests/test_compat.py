@@ -19,8 +19,8 @@ from bertsym.errors import InstallationError
 from bertsym.mxnet_runtime import import_library
 
 
-def run_python(code: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], cwd=directory, capture_output=True, text=True)
+def run_python(code: str, directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=directory, capture_output=True, text=True)
 
 
 def raises(message: str) -> AbstractContextManager[object]:
@@ -108,6 +108,47 @@ def test_basic_tokenizer_splits_texts_into_words(text: str, lower: bool, words: 
 def test_wordpiece_tokenizer_splits_words_into_pieces(text: str, pieces: list[str]) -> None:
     vocabulary = {"un", "##un", "##aff", "##able"}
     assert bert_tokenizer.WordpieceTokenizer(vocabulary, max_input_chars_per_word=9).tokenize(text) == pieces
+
+
+# Operators
+
+
+def test_operators_of_the_command_line_are_compiled_when_they_are_called_and_are_those_of_mxnet(tmp_path: Path) -> None:
+    """Called by several threads at once."""
+    code = """
+import inspect, sys, threading
+import bertsym
+from bertsym.compat.operator_functions import compile_operators_when_called
+if "deferred" in sys.argv:
+    compile_operators_when_called()
+import mxnet as mx
+operators = (mx.nd.FullyConnected, mx.sym.FullyConnected, mx.nd.concat, mx.sym.concat, mx.nd.random.normal)
+if "deferred" in sys.argv:
+    assert {function.__code__.co_name for function in operators[:-1]} == {"_first_call"}
+threads, printed = [], []
+def call():
+    ones = mx.nd.ones((2, 3))
+    joined = mx.nd.concat(ones, mx.nd.FullyConnected(ones, mx.nd.ones((4, 3)), no_bias=True, num_hidden=4), dim=1)
+    x = mx.sym.var("x")
+    symbol = mx.sym.concat(x, mx.sym.FullyConnected(x, num_hidden=4, name="dense"), dim=1, name="joined")
+    printed.append((joined.asnumpy().tolist(), symbol.tojson()))
+for _ in range(8):
+    threads.append(threading.Thread(target=call))
+    threads[-1].start()
+for thread in threads:
+    thread.join()
+assert len(printed) == 8 and all(one == printed[0] for one in printed)
+try:
+    mx.nd.concat(1)
+except AssertionError as error:
+    printed.append(error)
+described = (f"{f.__module__}.{f.__qualname__}{inspect.signature(f)} {f.__doc__}" for f in operators)
+print(printed[0], *described, printed[-1])
+"""
+    deferred, compiled = (run_python(code, tmp_path, *words) for words in (["deferred"], []))
+    assert (deferred.returncode, deferred.stderr) == (0, "")
+    assert deferred.stdout == compiled.stdout
+    assert "must have NDArray type" in compiled.stdout
 
 
 # Messages

@@ -109,6 +109,7 @@ ALLOWED: dict[str, set[str]] = {
     "execution": {
         "errors",
         "address_space",
+        "compat.operator_functions",
         "forking",
         "mxnet_runtime",
         "symbol",
@@ -296,6 +297,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         "errors",
         "terminal",
+        "compat.operator_functions",
         "mxnet_runtime",
         "provenance",
         "model",
