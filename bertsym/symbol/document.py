@@ -186,10 +186,13 @@ def _entry_size(raw: Mapping[str, Any] | None) -> int:
 
 def _node_document(node: Node, inputs: list[list[int]]) -> dict[str, Any]:
     keys = [key for key in _ATTRIBUTE_KEYS if key in node.raw]
-    homes = {name: key for key in keys for name in node.raw[key]}
     parts: dict[str, dict[str, str]] = {key: {} for key in keys}
-    for name, value in node.attrs.items():
-        parts.setdefault(homes.get(name, keys[-1] if keys else "attrs"), {})[name] = value
+    if len(keys) > 1:
+        homes = {name: key for key in keys for name in node.raw[key]}
+        for name, value in node.attrs.items():
+            parts[homes.get(name, keys[-1])][name] = value
+    elif node.attrs:
+        parts[keys[0] if keys else "attrs"] = dict(node.attrs)
     values: dict[str, Any] = {"op": node.op, "name": node.name, **parts, "inputs": inputs}
     # Keys keep their order; new attributes go before the inputs.
     as_read = node.raw and [key for key in _ATTRIBUTE_KEYS if key in node.raw] == list(parts)

@@ -6,11 +6,13 @@ The layout is that of dmlc-core's JSONWriter (include/dmlc/json.h), which nnvm's
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 _LONGEST_LINE = 10  # maximal number of elements of an array on one line
+_SHORT = 100  # maximal number of characters of a string that is cached
 _CLOSING = {"{": "}", "[": "]"}
 _ESCAPES = str.maketrans({'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
@@ -47,6 +49,8 @@ def _value(value: Any, depth: int) -> str:
         return _string(value)
     if type(value) is int:
         return str(value)
+    if type(value) is list and len(value) <= _LONGEST_LINE and all(type(entry) is int for entry in value):
+        return str(value)  # entries of inputs, of which a graph has hundreds
     if isinstance(value, Mapping):
         return _laid_out("{", [f"{_string(key)}: {_value(entry, depth + 1)}" for key, entry in value.items()], 1, depth)
     if isinstance(value, (list, tuple)):
@@ -68,4 +72,13 @@ def _line(depth: int) -> str:
 
 
 def _string(text: str) -> str:
+    return _short_string(text) if len(text) <= _SHORT else _quoted(text)
+
+
+@functools.lru_cache(maxsize=1 << 13)
+def _short_string(text: str) -> str:
+    return _quoted(text)  # names and attributes, which are written many times
+
+
+def _quoted(text: str) -> str:
     return f'"{text}"' if text.isalnum() or text.isidentifier() else f'"{text.translate(_ESCAPES)}"'

@@ -59,6 +59,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "temperature": (1e-6, 1e6),
     "shape": (-4, MAX_ELEMENTS),
 }
+_SHORT = 100  #: maximal number of characters of an attribute whose check is cached
 _allowed: ContextVar[frozenset[str]] = ContextVar("_allowed", default=frozenset())
 
 
@@ -218,21 +219,26 @@ def output_count(node: Node) -> int:
 
 def _check_attribute(key: str, value: str, kind: Any, label: str) -> None:
     """Check the type of a value and the ranges of its numbers; MXNet itself checks values of unknown types."""
+    kinds = tuple(kind) if isinstance(kind, list) else kind
+    if not (_is_valid if len(value) <= _SHORT else _is_valid.__wrapped__)(key, value, kinds):
+        raise ModelError(f"{label} is {value[:80]!r}, which is not a valid value")
+
+
+@functools.lru_cache(maxsize=1 << 12)  # the same few values occur in every layer
+def _is_valid(key: str, value: str, kind: str | tuple[str, ...] | None) -> bool:
     text = value.strip()
     if kind is None or kind == "string" or text in ("None", ""):
-        return
-    if isinstance(kind, list):
-        good = text in kind
-    elif kind == "bool":
-        good = text.lower() in _BOOLEANS
-    else:
-        numbers = _numbers(text, kind)
-        low, high = _RANGES.get(key, (-math.inf, math.inf))
-        good = numbers is not None and all(low <= number <= high for number in numbers)
-        if good and key in ("shape", "__shape__", "output_size", "reps"):
-            good = math.prod(max(1, int(number)) for number in numbers or ()) <= MAX_ELEMENTS
-    if not good:
-        raise ModelError(f"{label} is {value[:80]!r}, which is not a valid value")
+        return True
+    if isinstance(kind, tuple):
+        return text in kind
+    if kind == "bool":
+        return text.lower() in _BOOLEANS
+    numbers = _numbers(text, kind)
+    low, high = _RANGES.get(key, (-math.inf, math.inf))
+    if numbers is None or not all(low <= number <= high for number in numbers):
+        return False
+    sized = key in ("shape", "__shape__", "output_size", "reps")
+    return not sized or math.prod(max(1, int(number)) for number in numbers) <= MAX_ELEMENTS
 
 
 def _check_parts(node: Node, label: str) -> None:
@@ -241,7 +247,6 @@ def _check_parts(node: Node, label: str) -> None:
         axes = integers(node.attrs, "axes")
         if len({*axes}) < len(axes):
             raise ModelError(f"{label}: axes is {node.attrs['axes'][:80]!r}, which names one twice")
-    found = traits(node.op)
     found = traits(node.op)
     # In a file of MXNet before 0.9, MXNet adds a missing input and reads it uninitialized.
     lengths = found.lengths is not None and any(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import warnings
 from collections.abc import Iterator, Mapping
@@ -86,6 +87,7 @@ def compute(
         return [np.asarray(array.asnumpy()) for array in executor.forward(is_train=False)]
 
 
+@functools.lru_cache(maxsize=4)  # a command infers shapes of a graph, lists its outputs and computes them
 def _loaded(symbol: str, where: str) -> Any:
     load = mx.sym.load_json  # mxnet itself is imported here, where its errors are caught
     with mxnet_errors(where), quiet_stderr():
