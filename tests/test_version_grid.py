@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -147,31 +146,26 @@ def test_a_failed_download_of_a_wheel_leaves_no_files(tmp_path: Path, monkeypatc
 # The grid
 
 
-def run_grid(source: Path, forms: list[str]) -> str:
-    """The verdict on some forms of a folder of Hugging Face in every MXNet; fails unless it passed."""
+@pytest.mark.slow
+def test_every_form_and_family_behaves_as_documented_in_every_mxnet(
+    tiny_hf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The portable form for 1.4, 1.5 and 1.7 is the same graph as without a target, see test_forms."""
     try:
         for version in grid.VERSIONS:
             grid.unpack_wheel(version, grid.CACHE)
     except grid.DownloadError as error:
         is_missing(f"needs the wheels of older MXNets: {error}")
-    call = [sys.executable, str(SCRIPTS / "version_grid.py"), "--model", f"hf:{source}", "--forms", *forms]
-    done = subprocess.run(call, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    verdict = done.stdout.splitlines()[-1]
-    squares = len(forms) * len(grid.VERSIONS) * len(grid.COLUMNS)
+    forms = ["portable", "portable-guard", "portable-1.9", "gluonnlp", "fast", "fast-1.4"]
+    models = [(f"hf:{tiny_hf}", forms)]
+    for family in ("electra", "ernie", "albert"):
+        models.append((f"hf:{write_family(tmp_path / family, family)}", ["portable", "gluonnlp"]))
+    (tmp_path / "grid").mkdir()
+    passed = grid.run(models, list(grid.VERSIONS), grid.CACHE, tmp_path / "grid")
+    printed = capsys.readouterr()
+    assert passed, printed.out + printed.err
+    verdict = printed.out.splitlines()[-1]
+    squares = sum(len(names) for _, names in models) * len(grid.VERSIONS) * len(grid.COLUMNS)
     assert verdict.startswith(f"passed: of {squares} cells ")
     assert verdict.endswith(" 0 failed")
-    return verdict
-
-
-@pytest.mark.slow
-def test_every_form_behaves_as_documented_in_every_mxnet(tiny_hf: Path) -> None:
-    """The portable form for 1.4, 1.5 and 1.7 is the same graph as without a target, see test_forms."""
-    forms = ["portable", "portable-guard", "portable-1.9", "gluonnlp", "fast", "fast-1.4"]
-    assert " 0 refused" not in run_grid(tiny_hf, forms)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model_type", ["electra", "ernie", "albert"])
-def test_a_family_behaves_as_documented_in_every_mxnet(tmp_path: Path, model_type: str) -> None:
-    run_grid(write_family(tmp_path / "hf", model_type), ["portable", "gluonnlp"])
+    assert " 0 refused" not in verdict

@@ -75,8 +75,12 @@ class DownloadError(GridError):
 
 @dataclass(frozen=True)
 class Form:
-    """The bundles of one form: base, classifier, and a copy of the classifier without dropout for training."""
+    """The bundles of a model in one form: base, classifier, and a copy of the classifier without dropout for training.
 
+    The folder around them has the data of the model.
+    """
+
+    model: str
     name: str
     folder: Path
 
@@ -90,8 +94,9 @@ class Form:
         document: dict[str, Any] = json.loads((self.folder / f"{part}-signature.json").read_text())
         return document
 
-    def jobs(self, data: Path) -> Iterator[dict[str, Any]]:
+    def jobs(self) -> Iterator[dict[str, Any]]:
         """Yield the jobs of each MXNet."""
+        data = self.folder.parent
         for part, api in itertools.product(PARTS, APIS):
             yield self._job(api, part, f"{part}-symbol.json", data / "cases.npz", data / f"{part}.npz")
         yield self._job("training", STILL, f"{STILL}-train-symbol.json", data / "steps.npz", data / "training.npz")
@@ -99,7 +104,7 @@ class Form:
     def _job(self, api: str, part: str, symbol: str, cases: Path, reference: Path) -> dict[str, Any]:
         signature = self.signature(part)
         return {
-            "form": self.name,
+            "folder": str(self.folder),
             "target": signature["target_mxnet"],
             "minimum": signature["minimum_mxnet"],
             "requirements": self.requirements(symbol),
@@ -123,7 +128,7 @@ def command(*arguments: object) -> None:
 
 def write_form(model: str, name: str, folder: Path) -> Form:
     """Export the model in a form and graft a classifier onto it."""
-    form = Form(name, folder / name)
+    form = Form(model, name, folder / name)
     form.folder.mkdir()
     base, classifier, still = (form.folder / part for part in (*PARTS, STILL))
     # Not verified here, since each MXNet compares them.
@@ -134,9 +139,9 @@ def write_form(model: str, name: str, folder: Path) -> Form:
     return form
 
 
-def write_data(form: Form, folder: Path) -> None:
+def write_data(form: Form) -> None:
     """Write inputs at two lengths with padded rows, the outputs of the reference encoder, and training batches."""
-    classifier = Bundle.open(form.folder / "classifier")
+    folder, classifier = form.folder.parent, Bundle.open(form.folder / "classifier")
     config = classifier.config
     checkpoint = Checkpoint("GluonNLP export", classifier.params(), config.to_dict())
     rng = np.random.default_rng(0)
@@ -225,48 +230,56 @@ def check_library(version: str, library: Path | None, imported: dict[str, str]) 
 
 
 def cells(version: str, jobs: list[dict[str, Any]], found: list[dict[str, Any]]) -> dict[tuple[str, str], Cell]:
-    """Map (form, column) to the cell of one version."""
+    """Map (folder of a form, column) to the cell of one version."""
     squares: dict[tuple[str, str], list[Cell]] = {}
     for job, answer in zip(jobs, found):
         expected = expectation(version, job["minimum"], job["requirements"], job["target"])
         measures = {name: name for name in TRAINING} if job["api"] == "training" else {job["api"]: "outputs"}
         for column, measure in measures.items():
-            squares.setdefault((job["form"], column), []).append(judge(answer, measure, expected))
+            squares.setdefault((job["folder"], column), []).append(judge(answer, measure, expected))
     return {square: worst(several) for square, several in squares.items()}
 
 
 def show(forms: list[Form], grid: dict[str, dict[tuple[str, str], Cell]]) -> bool:
     """Print a table for each form and the verdict; return whether no cell failed."""
     for form in forms:
-        export = " ".join(("bertsym export SOURCE OUT", *FORMS[form.name]))
+        export = " ".join(("bertsym export", form.model, "OUT", *FORMS[form.name]))
         print(f"### {form.name}\n\n`{export}`: loads from MXNet {form.signature(STILL)['minimum_mxnet']} on\n")
-        rows = {version: [found[form.name, column] for column in COLUMNS] for version, found in grid.items()}
+        rows = {version: [found[str(form.folder), column] for column in COLUMNS] for version, found in grid.items()}
         print(markdown(COLUMNS, rows) + "\n")
     every = [cell for found in grid.values() for cell in found.values()]
     print(verdict(every))
     return not any(cell.failed for cell in every)
 
 
-def run(model: str, versions: list[str], names: list[str], cache: Path, folder: Path) -> bool:
-    """Run the grid with files in `folder`; return whether no cell failed."""
-    libraries = {version: unpack_wheel(version, cache) for version in versions}
-    print("writing the bundles", file=sys.stderr)
+def write_model(model: str, names: list[str], folder: Path) -> tuple[list[Form], dict[str, Any]]:
+    """Write a model's forms and data; return the forms, and the job that computes the reference of the training."""
+    folder.mkdir()
     # The reference form is needed even if it was not requested.
     forms = {name: write_form(model, name, folder) for name in dict.fromkeys([*names, REFERENCE_FORM])}
     reference = forms[REFERENCE_FORM]
-    write_data(reference, folder)
-    training = next(job for job in reference.jobs(folder) if job["api"] == "training")
-    (answer,) = answers(INSTALLED, None, [{**training, "save": training["reference"]}], folder)
-    if answer:
-        raise GridError(f"no reference for training: {answer}")
-    jobs = [job for name in names for job in forms[name].jobs(folder)]
+    write_data(reference)
+    training = next(job for job in reference.jobs() if job["api"] == "training")
+    return [forms[name] for name in names], {**training, "save": training["reference"]}
+
+
+def run(models: list[tuple[str, list[str]]], versions: list[str], cache: Path, folder: Path) -> bool:
+    """Run the grid on models, each with names of forms, with files in `folder`; return whether no cell failed."""
+    libraries = {version: unpack_wheel(version, cache) for version in versions}
+    print("writing the bundles", file=sys.stderr)
+    written = [write_model(model, names, folder / str(i)) for i, (model, names) in enumerate(models)]
+    for answer in answers(INSTALLED, None, [training for _, training in written], folder):
+        if answer:
+            raise GridError(f"no reference for training: {answer}")
+    forms = [form for several, _ in written for form in several]
+    jobs = [job for form in forms for job in form.jobs()]
     grid = {}
     with ThreadPoolExecutor(processor_count()) as pool:
         found = {version: pool.submit(answers, version, libraries[version], jobs, folder) for version in versions}
         for version, future in found.items():
             grid[version] = cells(version, jobs, future.result())
             print(f"mxnet {version} has finished", file=sys.stderr)
-    return show([forms[name] for name in names], grid)
+    return show(forms, grid)
 
 
 def main() -> int:
@@ -275,9 +288,10 @@ def main() -> int:
     parser.add_argument(
         "--model",
         metavar="SOURCE",
-        default=weights and f"hf:{weights}",
+        nargs="+",
+        default=[f"hf:{weights}"],
         required=not weights,
-        help="source of bertsym export [the pretrained weights in .venv]; small weights would hide faults of gelu",
+        help="sources of bertsym export [the pretrained weights in .venv]; small weights would hide faults of gelu",
     )
     parser.add_argument(
         "--versions", nargs="+", choices=VERSIONS, default=VERSIONS, metavar="V", help="versions of mxnet"
@@ -287,10 +301,10 @@ def main() -> int:
     )
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the wheels [.grid in the clone]")
     options = parser.parse_args()
-    versions, forms, cache = list(options.versions), list(options.forms), options.cache.resolve()
+    models = [(model, list(options.forms)) for model in options.model]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            good = run(options.model, versions, forms, cache, Path(folder))
+            good = run(models, list(options.versions), options.cache.resolve(), Path(folder))
         except GridError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
