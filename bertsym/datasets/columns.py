@@ -32,6 +32,7 @@ USUAL_PAIRS = (
     ("question1", "question2"),
     ("premise", "hypothesis"),
     ("question", "sentence"),
+    ("question", "context"),
 )
 USUAL_TEXTS = ("text", "sentence", "sentence1", "text_a", "review", "question")
 USUAL_LABELS = ("label", "labels", "class", "category", "target", "gold_label")
