@@ -1,12 +1,14 @@
 #!/usr/bin/env python
-"""Compare models of transformers with the reference encoders and with exported bundles.
+"""Compare models of transformers with the reference encoders and with exported bundles, and tokenizers by their ids.
 
     compare_transformers [FAMILY ...]
 
 transformers makes a small model of each class with large random weights, saves it and computes it in float64. The
 reference encoder computes the saved weights, and MXNet computes the bundle that bertsym exports, on the same inputs.
-Exit code 1 where the reference differs by more than 1e-6 of an output's scale, a bundle by more than 1e-5, or a folder
-is not exported.
+transformers also trains a tokenizer of each family's class, saves it as tokenizer.json and encodes 200 texts and 200
+pairs, which bertsym encodes too; texts whose ids or token types differ are listed.
+Exit code 1 where the reference differs by more than 1e-6 of an output's scale, a bundle by more than 1e-5, ids differ,
+or a folder is not exported.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from compare_transformers_texts import make_texts
 
 from bertsym import export
 from bertsym.encoders.inputs import INPUT_NAMES
@@ -29,8 +32,10 @@ from bertsym.execution.loaders import load_module
 from bertsym.exporter import ExportOptions
 from bertsym.mxnet_runtime import quiet_stderr
 from bertsym.reference import HUGGING_FACE_HEADS, Checkpoint, Inputs, encoder_outputs, probabilities
+from bertsym.sources.hugging_face_tokenizer import read_tokenizer
 from bertsym.sources.safetensors_file import SafetensorsFiles
 from bertsym.symbol.params import Array
+from bertsym.text.tokenizer import Tokenizer
 
 WORKER = Path(__file__).with_name("compare_transformers_worker.py")
 #: model_type -> family, and how the names of transformers' classes begin
@@ -45,6 +50,18 @@ FAMILIES = {
     "albert": ("albert", "Albert"),
     "mpnet": ("mpnet", "MPNet"),
 }
+#: model_type -> class of its tokenizer
+TOKENIZERS = {
+    "bert": "BertTokenizer",
+    "roberta": "RobertaTokenizer",
+    "xlm-roberta": "XLMRobertaTokenizer",
+    "camembert": "CamembertTokenizer",
+    "distilbert": "DistilBertTokenizer",
+    "electra": "ElectraTokenizer",
+    "albert": "AlbertTokenizer",
+    "mpnet": "MPNetTokenizer",
+}
+TEXTS = 200
 SETTINGS: dict[str, dict[str, Any]] = {
     "ernie": {"hidden_act": "relu", "type_vocab_size": 4},
     "roberta": {"type_vocab_size": 1, "layer_norm_eps": 1e-5},
@@ -59,17 +76,21 @@ ENDINGS = {
     "tagging": "ForTokenClassification",
     "qa": "ForQuestionAnswering",
     "masked_lm": "ForMaskedLM",
+    "pretraining": "ForPreTraining",
 }
+WITHOUT_PRETRAINING = ("roberta", "xlm-roberta", "camembert", "distilbert", "mpnet", "electra")
 TOKENS = "embeddings.word_embeddings.weight"
 REFERENCE_TOLERANCE, TOLERANCE = 1e-6, 1e-5
 
 
-def make_models(root: Path, model_types: list[str]) -> dict[Path, tuple[str, str]]:
-    """Write a folder for each class; returns their families and tasks."""
+def make_models(root: Path, model_types: list[str]) -> tuple[dict[Path, tuple[str, str]], dict[Path, str]]:
+    """Write a folder for each class and tokenizer; returns families and tasks of models, and types of tokenizers."""
     folders, jobs = {}, {}
     for model_type in model_types:
         family, prefix = FAMILIES[model_type]
         for task, ending in ENDINGS.items():
+            if task == "pretraining" and model_type in WITHOUT_PRETRAINING:
+                continue
             folder = root / model_type / task
             folder.mkdir(parents=True)
             folders[folder] = family, task
@@ -79,10 +100,17 @@ def make_models(root: Path, model_types: list[str]) -> dict[Path, tuple[str, str
                 "model_type": model_type,
                 "settings": SETTINGS.get(model_type, {}),
             }
+    tokenizers = {root / name / "tokenizer": name for name in model_types if name in TOKENIZERS}
+    classes = {
+        str(folder): {"tokenizer_class": TOKENIZERS[name], "model_type": name} for folder, name in tokenizers.items()
+    }
+    texts = root / "texts.json"
+    texts.write_text(json.dumps(make_texts(TEXTS)))
     python = os.environ.get("BENCH_TORCH_PYTHON", sys.executable)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    subprocess.run([python, str(WORKER), json.dumps(jobs)], check=True, env=environment)
-    return folders
+    work = {"models": jobs, "tokenizers": classes, "texts": str(texts)}
+    subprocess.run([python, str(WORKER), json.dumps(work)], check=True, env=environment)
+    return folders, tokenizers
 
 
 def reference_output(folder: Path, family: str, task: str, inputs: dict[str, Array]) -> Array:
@@ -129,6 +157,25 @@ def compare(folder: Path, family: str, task: str) -> tuple[str, bool]:
     return f"reference {reference:.1e}   bundle {bundle:.1e}", is_equal
 
 
+def compare_ids(folder: Path, model_type: str) -> tuple[list[str], bool]:
+    """Lines about the texts that bertsym encodes otherwise than transformers, and whether there is none."""
+    rows = json.loads((folder / "ids.json").read_text())
+    size = len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"])
+    try:
+        found = read_tokenizer(folder, size, model_type=model_type)
+        tokenizer = Tokenizer(json.dumps(found.document), "tokenizer.json", found.options, 10**6)
+        pairs = [(tokenizer.encode(*([text] for text in texts))[0], ids, types) for texts, ids, types in rows]
+    except BertsymError as error:
+        return [f"not read: {error}"], False
+    differing = [
+        f"  {texts}: {mine.token_ids} {mine.token_types}, not {ids} {types}"
+        for (texts, _, _), (mine, ids, types) in zip(rows, pairs)
+        if (mine.token_ids, mine.token_types) != (ids, types)
+    ]
+    first = f"{len(rows)} texts and pairs, {len(differing)} differ"
+    return [first, *map("{:.600}".format, differing), *(f"  note: {note}" for note in found.notes)], not differing
+
+
 def main() -> int:
     """Print a line for each class; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -136,10 +183,15 @@ def main() -> int:
     model_types = parser.parse_args().families or list(FAMILIES)
     failures = 0
     with tempfile.TemporaryDirectory() as root:
-        for folder, (family, task) in make_models(Path(root), model_types).items():
+        models, tokenizers = make_models(Path(root), model_types)
+        for folder, (family, task) in models.items():
             line, is_equal = compare(folder, family, task)
             failures += not is_equal
             print(f"{folder.parent.name:<12} {task:<15} {line}", flush=True)
+        for folder, model_type in tokenizers.items():
+            lines, is_equal = compare_ids(folder, model_type)
+            failures += not is_equal
+            print(f"{model_type:<12} {TOKENIZERS[model_type]:<20} " + "\n".join(lines), flush=True)
     return int(failures > 0)
 
 

@@ -1,4 +1,7 @@
-"""Save small models of transformers' classes with their outputs, under torch: one JSON argument, {folder: job}."""
+"""Save small models of transformers' classes with their outputs, and tokenizers with their ids, under torch.
+
+One JSON argument: ``models`` and ``tokenizers`` by folder, and ``texts``, a JSON file.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ SIZES = {
 }
 
 
-def main(folder: Path, architecture: str, task: str, model_type: str, settings: dict[str, Any]) -> None:
+def save_model(folder: Path, architecture: str, task: str, model_type: str, settings: dict[str, Any]) -> None:
     """Write config.json, weights, a tokenizer and outputs.npz, computed in float64 from the float32 weights."""
     torch.manual_seed(0)
     config = transformers.AutoConfig.for_model(
@@ -62,11 +65,27 @@ def main(folder: Path, architecture: str, task: str, model_type: str, settings: 
     np.savez(folder / "outputs.npz", output=_output(task, found).numpy(), **arrays)
 
 
+def save_tokenizer(folder: Path, tokenizer_class: str, model_type: str, texts: list[str]) -> None:
+    """Train a tokenizer on some of the texts; write its files and, of all texts and pairs, ids.json."""
+    # A special token in a text would be a piece of a Unigram too.
+    corpus = [text for text in texts[::2] if not {*text} & {*"<["}]
+    made = getattr(transformers, tokenizer_class)()
+    made.train_new_from_iterator(corpus, 1000, show_progress=False).save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    rows: list[tuple[str, ...]] = [*((text,) for text in texts), *zip(texts, texts[::-1])]
+    encoded = [tokenizer(*row, return_token_type_ids=True) for row in rows]
+    ids = [(row, each["input_ids"], each["token_type_ids"]) for row, each in zip(rows, encoded)]
+    (folder / "ids.json").write_text(json.dumps(ids))
+
+
 def _output(task: str, found: Any) -> torch.Tensor:
     if task == "qa":
         return torch.stack([found.start_logits, found.end_logits], dim=-1)
     if task == "encoder":
         return found.last_hidden_state
+    if task == "pretraining":
+        return found.prediction_logits
     if task in ("classification", "tagging"):
         return found.logits.softmax(-1)
     return found.logits.sigmoid() if task == "multilabel" else found.logits
@@ -74,5 +93,8 @@ def _output(task: str, found: Any) -> torch.Tensor:
 
 if __name__ == "__main__":
     transformers.utils.logging.disable_progress_bar()
-    for folder, job in json.loads(sys.argv[1]).items():
-        main(Path(folder), **job)
+    jobs = json.loads(sys.argv[1])
+    for folder, job in jobs["models"].items():
+        save_model(Path(folder), **job)
+    for folder, job in jobs["tokenizers"].items():
+        save_tokenizer(Path(folder), texts=json.loads(Path(jobs["texts"]).read_text()), **job)
