@@ -259,6 +259,8 @@ def change_signature_value(bundle: SignedBundle, rng: random.Random) -> None:
 
 def contradict_signature(bundle: SignedBundle, rng: random.Random) -> None:
     """Give the signature a valid value that is not this bundle's."""
+    tokens, ids = bundle.signature["special_tokens"], bundle.signature["special_ids"]
+    role, other = rng.sample([*ids], 2)
     changes: tuple[dict[str, Any], ...] = (
         {"max_length": rng.choice((1, 2, 3, 4, 5, 39, 40, 41, 10**9, 2**63))},
         {"pair": rng.choice((True, None))},
@@ -274,12 +276,26 @@ def contradict_signature(bundle: SignedBundle, rng: random.Random) -> None:
         {"task_settings": rng.choice(({}, [0.5], {"metrics": ["f1"]}, {"metrics": 1}, {"positive_label": "x"}))},
         {"pad_id": rng.choice((1, 2, 7, 52, 53, -1, 2**31))},
         {"special_tokens": rng.choice(({}, {"cls": "[SEP]", "sep": "[CLS]"}, {"pad": "the"}, {"cls": "nowhere"}))},
-        {"special_tokens": {**bundle.signature["special_tokens"], rng.choice(("mask", "unk")): "cat"}},
+        {"special_tokens": {**tokens, rng.choice(("mask", "unk")): "cat"}},
+        {"special_ids": {**ids, role: rng.choice((ids[other], 7, 52, 10**6, -1, 2**31, 2**64, 3.0, "3", None))}},
+        {"special_ids": {key: ids[key] for key in ids if key != role}},
+        {"special_ids": {**ids, rng.choice(("end", "", "PAD")): 3}},
+        {
+            "special_tokens": {**tokens, role: tokens[other], other: tokens[role]},
+            "special_ids": {**ids, role: ids[other], other: ids[role]},
+        },
         {"label_inputs": rng.choice(([], [{"name": "x", "shape": None, "dtype": "float32", "meaning": ""}]))},
         {"inputs": rng.sample(bundle.signature["inputs"], rng.choice((2, 3, 3)))},
         {"encoder_trained": False},
         {"tokenizer": {**bundle.signature["tokenizer"], "literal_special_tokens": True}},
         {"tokenizer": {**bundle.signature["tokenizer"], "segments": rng.choice((0, 1, 3, -1))}},
+        {"tokenizer": {**bundle.signature["tokenizer"], "refused_id": rng.choice((None, 0, 1, 7, 10**6, -1, "1"))}},
+        {
+            "tokenizer": {
+                **bundle.signature["tokenizer"],
+                "model": rng.choice(("WordPiece", "BPE", "Unigram", None, "x")),
+            }
+        },
         {"tokenizer": {**bundle.signature["tokenizer"], "lower_case": False, "strip_accents": True}},
         {"minimum_mxnet": rng.choice(("9.9.9", "1", "", "x"))},
         {"form": rng.choice(("gluonnlp", "fast", "x"))},

@@ -32,7 +32,9 @@ class SignedBundle:
         self.documents: dict[str, Document] = {
             name: json.loads(Path(f"{prefix}-{name}").read_text()) for name in self.names if name.endswith(".json")
         }
-        self.lines = Path(f"{prefix}-{VOCAB_TXT}").read_text().split("\n")[:-1]
+        self.lines: list[str] = []
+        if VOCAB_TXT in self.names:
+            self.lines = Path(f"{prefix}-{VOCAB_TXT}").read_text().split("\n")[:-1]
         file = ParamsFile(Path(f"{prefix}-{PARAMS}"))
         self.params: dict[str, Array] = {name: np.array(file[name]) for name in file}
         self.auxiliary = {name for name, info in file.infos.items() if info.kind == "aux"}

@@ -19,15 +19,23 @@ from pathlib import Path
 from typing import Any
 
 import fuzz_oracles as oracles
+import numpy as np
 import pytest
 from bundle_mutations import BUNDLE_MUTATIONS
 from command_runner import Run, Runner
 from config_mutations import CONFIG_MUTATIONS
 from conftest import VOCABULARY, Tables
+from family_folders import write_family
+from family_models import encoder_weights
 from fuzz_layers import counts_table, layer_of
+from safetensors.numpy import save_file
 from signed_bundle import TOKENIZER, SignedBundle
 from table_mutations import POOL, TABLE_MUTATIONS, some_table
+from tokenizer_documents import steps
 from tokenizer_mutations import TEXTS, TOKENIZER_MUTATIONS, repeat_key
+from tokenizer_training import SLOW, metaspace, trained
+from trained_tokenizer_mutations import TEXTS as TRAINED_TEXTS
+from trained_tokenizer_mutations import TRAINED_TOKENIZER_MUTATIONS
 
 FIRST, LAST = map(int, os.environ.get("BERTSYM_FUZZ", "0:24").split(":"))
 SEED, WORKERS, MAX_LENGTH = 13, 2, 24
@@ -37,6 +45,10 @@ ON_ANY_BUNDLE: tuple[tuple[str, ...], ...] = (
     *(("edit", "mutated", "out/x", "--rename", "fc=fd"), ("onnx", "mutated", "out/x.onnx")),
     ("lower", "mutated", "out/x"),
 )
+WORDPIECE = "WordPiece"
+TRAINED = {"BPE": 38, "Unigram": 38}  #: models of the tokenizers of RoBERTas, and the lengths of these
+#: The class that transformers loads without a rule of its own: tokenizer.json alone decides.
+AS_IT_IS = {"tokenizer_class": "PreTrainedTokenizerFast"}
 #: Errors by which a mutation says that it does not apply to this original.
 NOT_APPLICABLE = (LookupError, TypeError, ValueError, StopIteration)
 
@@ -97,10 +109,10 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Originals:
-    """What is mutated: prefixes of bundles by name, a Hugging Face folder, and answers that are known."""
+    """What is mutated: bundles' prefixes, Hugging Face folders by the tokenizer's model, and answers that are known."""
 
     bundles: Mapping[str, Path]
-    hugging_face: Path
+    hugging_face: Mapping[str, Path]
     tables: Tables
     known: Mapping[str, list[float]]  #: probabilities of the texts of POOL
 
@@ -109,7 +121,7 @@ class Originals:
 def fuzz_originals(
     tiny_hf: Path, classifier: Path, bundles: dict[str, Path], tables: Tables, tmp_path_factory: pytest.TempPathFactory
 ) -> Originals:
-    from bertsym import Classifier, QuantizeOptions, lower, quantize
+    from bertsym import Classifier, QuantizeOptions, SourceOptions, export, lower, quantize
 
     folder = tmp_path_factory.mktemp("fuzz")
     lower(classifier, folder / "guarded", guard=True)
@@ -119,11 +131,31 @@ def fuzz_originals(
     if LAST > FIRST_INT8:
         quantize(classifier, folder / "int8", tables.dev, QuantizeOptions(max_drop=1))
         prefixes["int8"] = folder / "int8"
-    hugging_face = folder / "hf"
-    shutil.copytree(tiny_hf, hugging_face)
-    (hugging_face / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "model_max_length": 40}))
+    hugging_face = {WORDPIECE: folder / "hf", **{model: write_roberta(folder / model, model) for model in TRAINED}}
+    shutil.copytree(tiny_hf, hugging_face[WORDPIECE])
+    config = {"do_lower_case": True, "model_max_length": 40}
+    (hugging_face[WORDPIECE] / "tokenizer_config.json").write_text(json.dumps(config))
+    for model in TRAINED:
+        source = SourceOptions(pad_vocab=True)
+        prefixes[model] = folder / f"roberta-{model}"
+        export(f"hf:{hugging_face[model]}", prefixes[model], source_options=source, verify=False)
     known = {text: [*row.probabilities.values()] for text, row in zip(POOL, Classifier(classifier).predict(POOL))}
     return Originals(prefixes, hugging_face, tables, known)
+
+
+def write_roberta(folder: Path, model: str) -> Path:
+    """A folder of a RoBERTa whose tokenizer has a trained `model`, with ten unused rows in the token embedding."""
+    document = TOKENIZERS[model]()
+    weights = encoder_weights("roberta")
+    rows = len(document["model"]["vocab"]) + 10
+    words = "embeddings.word_embeddings.weight"
+    weights[words] = np.random.default_rng(0).normal(0, 0.4, (rows, weights[words].shape[1])).astype(np.float32)
+    write_family(folder, "roberta", vocab_size=rows)
+    save_file(weights, folder / "model.safetensors")
+    (folder / "vocab.txt").unlink()
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    (folder / "tokenizer_config.json").write_text(json.dumps(AS_IT_IS))
+    return folder
 
 
 def copy_bundle(prefix: Path, target: Path) -> None:
@@ -138,7 +170,7 @@ def copy_bundle(prefix: Path, target: Path) -> None:
 def try_bundle(attempt: Attempt) -> None:
     """A bundle whose files were changed together, and signed."""
     rng, bundles = attempt.rng, attempt.originals.bundles
-    names = ["classifier", "classifier", "classifier", "guarded", "folded", "encoder", "pooled"]
+    names = ["classifier", "classifier", "classifier", "guarded", "folded", "encoder", "pooled", *TRAINED]
     names += ["int8"] * (attempt.number >= FIRST_INT8)
     name = rng.choice(names)
     others = {other: bundles[other] for other in names if other != name}
@@ -146,7 +178,7 @@ def try_bundle(attempt: Attempt) -> None:
     attempt.what += f" of {name}"
     prefix = attempt.folder / "mutated"
     bundle.write(prefix)
-    use_bundle(attempt, prefix, with_head=name not in ("encoder", "pooled"))
+    use_bundle(attempt, prefix, with_head=name not in ("encoder", "pooled", *TRAINED))
 
 
 def use_bundle(attempt: Attempt, prefix: Path, with_head: bool) -> None:
@@ -188,47 +220,67 @@ def tokenizer_document() -> dict[str, Any]:
     return document
 
 
+#: model of a tokenizer -> an original document
+TOKENIZERS: dict[str, Callable[[], dict[str, Any]]] = {
+    WORDPIECE: tokenizer_document,
+    "BPE": lambda: trained("BPE"),
+    "Unigram": lambda: trained("Unigram", normalizer=steps(*SLOW), pre_tokenizer=metaspace()),
+}
+
+
+def mutate_tokenizer(attempt: Attempt, model: str, make: Callable[[], Any]) -> tuple[Any, Any]:
+    """As `Attempt.mutate`, by the mutations for the tokenizer's model."""
+    own = TRAINED_TOKENIZER_MUTATIONS if model in TRAINED else TOKENIZER_MUTATIONS
+    result = attempt.mutate((*own, repeat_key), make)
+    attempt.what += f" of {model}"
+    return result
+
+
 def try_tokenizer(attempt: Attempt) -> None:
     """A Hugging Face folder with a changed tokenizer.json, exported and asked for ids."""
-    document, change = attempt.mutate((*TOKENIZER_MUTATIONS, repeat_key), tokenizer_document)
+    model = attempt.rng.choice((*TOKENIZERS,))
+    document, change = mutate_tokenizer(attempt, model, TOKENIZERS[model])
     text = json.dumps(document, ensure_ascii=attempt.rng.random() < 0.5)
     text = change(text) if change else text
-    shutil.copytree(attempt.originals.hugging_face, attempt.folder, dirs_exist_ok=True)
-    # The class that transformers loads without a rule of its own: tokenizer.json alone decides.
-    config = {"tokenizer_class": "PreTrainedTokenizerFast"}
-    (attempt.folder / "tokenizer_config.json").write_text(json.dumps(config))
+    shutil.copytree(attempt.originals.hugging_face[model], attempt.folder, dirs_exist_ok=True)
+    (attempt.folder / "tokenizer_config.json").write_text(json.dumps(AS_IT_IS))
     if attempt.rng.random() < 0.5:
-        (attempt.folder / "vocab.txt").unlink()
+        (attempt.folder / "vocab.txt").unlink(missing_ok=True)
     path = attempt.folder / "tokenizer.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    if attempt.run("export", "hf:.", "mutated", "--no-verify"):
-        ask_for_ids(attempt, path, 40)
+    # The tokens of a RoBERTa may become fewer or, up to its rows, more.
+    padding = ("--pad-vocab",) if model in TRAINED else ()
+    if attempt.run("export", "hf:.", "mutated", "--no-verify", *padding):
+        ask_for_ids(attempt, path, TRAINED.get(model, 40), has_segments=model not in TRAINED)
 
 
-def ask_for_ids(attempt: Attempt, tokenizer: Path, limit: int) -> None:
-    """Tokenize TEXTS, and compare with the library."""
-    texts = attempt.folder / "texts.jsonl"
-    texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
-    tokenized = attempt.run("tokenize", "mutated", "texts.jsonl", "--text-column", "text")
+def ask_for_ids(attempt: Attempt, tokenizer: Path, limit: int, has_segments: bool) -> None:
+    """Tokenize texts, and compare with the library."""
+    texts = (*TEXTS, *TRAINED_TEXTS)
+    file = attempt.folder / "texts.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    tokenized = attempt.run("tokenize", "mutated", file.name, "--text-column", "text")
     if tokenized:
-        attempt.check(oracles.differing_ids, tokenizer, TEXTS, tokenized, limit)
+        attempt.check(oracles.differing_ids, tokenizer, texts, tokenized, limit, has_segments)
 
 
 def try_bundle_tokenizer(attempt: Attempt) -> None:
     """A signed bundle with a changed tokenizer.json."""
-    bundle = SignedBundle(attempt.originals.bundles["classifier"])
+    name = attempt.rng.choice(("classifier", *TRAINED))
+    bundle = SignedBundle(attempt.originals.bundles[name])
     original = json.dumps(bundle.documents[TOKENIZER])
-    document, change = attempt.mutate((*TOKENIZER_MUTATIONS, repeat_key), lambda: json.loads(original))
+    document, change = mutate_tokenizer(attempt, name, lambda: json.loads(original))
     bundle.documents[TOKENIZER] = document
     if change:
         bundle.texts[TOKENIZER] = change
     bundle.write(attempt.folder / "mutated")
-    ask_for_ids(attempt, attempt.folder / f"mutated-{TOKENIZER}", MAX_LENGTH)
+    limit = TRAINED.get(name, MAX_LENGTH)
+    ask_for_ids(attempt, attempt.folder / f"mutated-{TOKENIZER}", limit, has_segments=name not in TRAINED)
 
 
 def try_config(attempt: Attempt) -> None:
     """A Hugging Face folder with changed small files, exported and compared with the reference."""
-    shutil.copytree(attempt.originals.hugging_face, attempt.folder, dirs_exist_ok=True)
+    shutil.copytree(attempt.originals.hugging_face[WORDPIECE], attempt.folder, dirs_exist_ok=True)
     attempt.mutate(CONFIG_MUTATIONS, lambda: attempt.folder)
     if attempt.run("export", "hf:.", "mutated", "--no-verify"):
         attempt.check(oracles.differing_export, attempt.folder / "mutated", attempt.folder / "config.json")
