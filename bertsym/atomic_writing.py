@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bertsym.errors import BertsymError, ModelError
+from bertsym.errors import BertsymError, DataError, ModelError, UsageError
 from bertsym.file_reader import CAN_MOVE_OPEN
 from bertsym.locking import lock_file
 
@@ -191,17 +191,30 @@ def write_atomically(target: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def open_atomically(target: Path) -> Iterator[BinaryIO]:
-    """Open a file to write; at the end of the block it is synced and replaces `target`, which stays on any exception.
+def open_atomically(target: Path, force: bool) -> Iterator[BinaryIO]:
+    """Open a file to write; at the end of the block it is synced and moved to `target`, which stays on any exception.
 
-    Raises OSError, and BertsymError if another process is writing it.
+    Raises UsageError for a folder and, without `force`, for an existing file; DataError if the file can't be written,
+    and BertsymError if another process is writing it.
     """
-    with work_folder(target) as folder:
-        with open(folder.new / target.name, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        folder.replace()
+    _check_free(target, force)
+    try:
+        with work_folder(target) as folder:
+            with open(folder.new / target.name, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            _check_free(target, force)
+            folder.replace()
+    except OSError as error:
+        raise DataError(f"{target}: can't write the file: {error.strerror or error}") from None
+
+
+def _check_free(target: Path, force: bool) -> None:
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder: give the name of a file in it")
+    if target.exists() and not force:
+        raise UsageError(f"{target} exists: choose another name, or overwrite with --force")
 
 
 def _work_path(target: Path) -> Path:

@@ -268,7 +268,7 @@ def test_a_failure_leaves_the_old_file_and_no_other(bundles: dict[str, Path], tm
         ),
         (["cls", "x.npz"], 2, "x.npz: the name of a file of embeddings ends in .npy or .jsonl"),
         (["cls", "old.npy"], 2, "old.npy exists: choose another name, or overwrite with --force"),
-        (["cls", "nowhere/x.npy"], 1, "nowhere/x.npy: can't write the embeddings: No such file or directory"),
+        (["cls", "nowhere/x.npy"], 1, "nowhere/x.npy: can't write the file: No such file or directory"),
         (["cls", "x.npy", "--max-length", "99"], 2, "max length 99 is not in 1 to 40"),
     ],
 )

@@ -297,6 +297,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         "errors",
         "terminal",
+        "atomic_writing",
         "compat.operator_functions",
         "mxnet_runtime",
         "provenance",

@@ -17,7 +17,8 @@ from command_runner import Run
 from conftest import Result, Tables
 from signed_bundle import SignedBundle, bypass
 
-from bertsym import Classifier, DataError, UsageError
+from bertsym import Classifier, DataError, TableFormat, UsageError
+from bertsym.text.tables import count_rows
 
 Cli = Callable[..., Result]
 Forked = Callable[..., Run]
@@ -194,6 +195,78 @@ def test_a_stream_is_predicted_while_it_is_written(classifier: Path) -> None:
     assert labels == ["yes", "no"] * 1100
 
 
+def test_an_output_file_has_what_would_be_printed(cli: Cli, classifier: Path, tables: Tables, tmp_path: Path) -> None:
+    out = tmp_path / "answers.tsv"
+    assert cli("predict", classifier, tables.dev, "--out", out).out == ""
+    assert out.read_text() == cli("predict", classifier, tables.dev).out
+    assert "answers.tsv exists: choose another name" in cli("predict", classifier, tables.dev, "--out", out).error_line
+    bad = tmp_path / "bad.tsv"
+    bad.write_text("text\nthe cat\n\n")
+    before = out.read_bytes()
+    assert cli("predict", classifier, bad, "--out", out, "--force").code == 1
+    assert out.read_bytes() == before
+
+
+def test_kept_columns_come_before_the_answer(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+    csv, jsonl = tmp_path / "t.csv", tmp_path / "t.jsonl"
+    csv.write_text('id,text,label\n7,the happy cat,"yes\tor\nno"\n8,,no\n9,the sad cat,no\n')
+    options = ("--keep-column", "id", "--keep-column", "3=gold", "--on-error", "blank")
+    lines = cli("predict", classifier, csv, *options).out.splitlines()
+    assert lines[0] == "id\tgold\tlabel\tp(no)\tp(yes)"
+    assert [line.split("\t")[:3] for line in lines[1:]] == [[r"7", r"yes\tor\nno", "yes"], [""] * 3, ["9", "no", "no"]]
+    records = [{"id": 7, "text": "the happy cat", "tags": ["a", None]}, {"id": "x", "text": "the sad cat", "tags": {}}]
+    jsonl.write_text("".join(json.dumps(record) + "\n" for record in records))
+    both = ("--keep-column", "id", "--keep-column", "tags")
+    printed = cli("predict", classifier, jsonl, *both, "--output-format", "jsonl").out.splitlines()
+    found = [json.loads(line) for line in printed]
+    assert [(row["id"], row["tags"], row["label"]) for row in found] == [(7, ["a", None], "yes"), ("x", {}, "no")]
+    assert cli("predict", classifier, jsonl, *both).out.splitlines()[1].startswith('7\t["a", null]\tyes\t')
+
+
+def test_the_most_probable_classes_come_first(cli: Cli, classifier: Path) -> None:
+    text = ("predict", classifier, "--text", "the happy cat", "--top-k")
+    for count, columns in (("1", "label\tp"), ("5", "label\tp\tlabel 2\tp 2")):
+        header, row = cli(*text, count).out.splitlines()
+        assert header == columns
+        assert row.split("\t")[::2] == ["yes", "no"][: len(columns.split("\t")) // 2]
+    assert list(json.loads(cli(*text, "2", "--output-format", "jsonl").out)["probabilities"]) == ["yes", "no"]
+
+
+def test_a_file_of_plain_text_has_a_text_on_each_line(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text("the happy cat\tsat\nthe sad cat\n")
+    lines = cli("predict", classifier, path, "--format", "lines").out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["label", "yes", "no"]
+    path.write_text("the happy cat\nthe sad cat\n")
+    line = cli("predict", classifier, path).error_line
+    assert line.endswith("a .txt file is read as a table: if it has one text per line, give --format lines")
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "count"),
+    [
+        ("tsv", b"text\na\nb\n", 2),
+        ("tsv", b"text\na\nb", 2),
+        ("lines", b"a\nb\n", 2),
+        ("jsonl", b"", 0),
+        ("csv", b'text\n"a\nb"\n', None),
+    ],
+)
+def test_rows_are_counted_where_lines_are_rows(tmp_path: Path, kind: str, content: bytes, count: int | None) -> None:
+    path = tmp_path / "t"
+    path.write_bytes(content)
+    assert count_rows(path, TableFormat(kind)) == count
+
+
+def test_rows_are_reported_by_batch(classifier: Path, tmp_path: Path) -> None:
+    table, done = tmp_path / "t.tsv", list[int]()
+    table.write_text("text\n" + "the happy cat\n" * 70 + "\n")
+    for _ in Classifier(classifier, batch_size=32).predict_each(table, on_rows=done.append):
+        pass
+    assert sum(done) == 71
+    assert max(done) <= 32
+
+
 def test_truncated_texts_are_counted(cli: Cli, classifier: Path) -> None:
     result = cli("predict", classifier, "--text", "happy " * 170_000)
     assert result.code == 0
@@ -208,11 +281,26 @@ def test_truncated_texts_are_counted(cli: Cli, classifier: Path) -> None:
         (["--text-pair", "sad"], 2, "--text-pair needs --text"),
         (["FILE", "--text", "happy"], 2, "either FILE or --text"),
         (["none.tsv"], 1, "none.tsv: No such file"),
+        (["--text", "happy", "--keep-column", "id"], 2, "--keep-column needs FILE"),
+        (["t.tsv", "--keep-column", "label"], 2, "the output has another column label: give COLUMN=NAME"),
+        (["t.tsv", "--keep-column", "=x"], 2, "give COLUMN, or COLUMN=NAME"),
+        (["t.tsv", "--keep-column", "id", "--format", "lines"], 2, "--keep-column id: --format lines has no columns"),
+        (["t.tsv", "--keep-column", "nothing"], 1, "t.tsv: no column 'nothing' (the columns are 'id', 'text')"),
         (["--text", "happy", "--device", "tpu"], 2, "is not one of cpu, gpu:0"),
         (["--text", "happy", "--device", "gpu:0"], 1, "MXNet sees 0 GPUs"),
     ],
 )
-def test_invalid_calls_are_refused(cli: Cli, classifier: Path, arguments: list[str], code: int, message: str) -> None:
+def test_invalid_calls_are_refused(
+    cli: Cli,
+    classifier: Path,
+    arguments: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("t.tsv").write_text("id\ttext\n1\tthe cat\n")
     result = cli("predict", classifier, *arguments)
     assert (result.code, result.out) == (code, "")
     assert message in result.err.strip().splitlines()[-1]

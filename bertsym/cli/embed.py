@@ -73,8 +73,8 @@ def command(model: str, file: str, out: str, options: EmbedOptions, table_format
     (rows, units) float32; a .jsonl file has an object per line, {"embedding": [0.1, ...]}. The file appears at OUT when
     it is complete.
 
-    FILE is read as by `bertsym predict`: a table with a text column, or standard input with one text per line. A pair
-    of texts, from a table with two text columns, gives one vector.
+    FILE is read as by `bertsym predict`: a table with a text column, a file with one text per line with --format lines,
+    or standard input with one text per line. A pair of texts, from a table with two text columns, gives one vector.
 
     \b
     bertsym export hf:sentence-transformers/all-MiniLM-L6-v2 out/minilm --output mean
@@ -82,10 +82,11 @@ def command(model: str, file: str, out: str, options: EmbedOptions, table_format
     """
     from bertsym.inference.embed import embed
 
-    with row_bar() as on_rows:
+    texts = Texts(file, None, None)
+    with row_bar(count=lambda: texts.count_rows(model, table_format)) as on_rows:
         result = embed(
             model,
-            Texts(file, None, None).source(),
+            texts.source(),
             out,
             options,
             table_format=table_format,

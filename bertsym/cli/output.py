@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bertsym.atomic_writing import open_atomically
 from bertsym.terminal import escaped
 
 if TYPE_CHECKING:
@@ -64,9 +66,26 @@ def print_tensors(what: str, tensors: Iterable[tuple[str, Iterable[object] | Non
 
 
 @contextlib.contextmanager
-def row_bar(shown: bool = True) -> Iterator[Callable[[int], object]]:
-    """Show the number of rows and their speed on a terminal, nothing elsewhere; yields what advances it."""
+def row_bar(shown: bool = True, count: Callable[[], int | None] = lambda: None) -> Iterator[Callable[[int], object]]:
+    """Show the number of rows and their speed on a terminal, nothing elsewhere; yields what advances it.
+
+    `count` returns the number of all rows where it is known; it is only called for a bar that is shown.
+    """
     from tqdm import tqdm
 
-    with tqdm(unit=" rows", leave=False, disable=not (shown and sys.stderr.isatty())) as bar:
+    shown = shown and sys.stderr.isatty()
+    with tqdm(total=count() if shown else None, unit=" rows", leave=False, disable=not shown) as bar:
         yield bar.update
+
+
+@contextlib.contextmanager
+def line_output(out: str | None, force: bool) -> Iterator[Callable[[str], object]]:
+    """Yield a function that writes a line: to standard output at once, or to the file `out`, which appears at the end.
+
+    Raises the errors of `open_atomically`.
+    """
+    if out is None:
+        yield click.echo
+        return
+    with open_atomically(Path(out), force) as file:
+        yield lambda line: file.write(f"{line}\n".encode())

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bertsym.cli.command import Command, option
 from bertsym.cli.options import (
+    FILE,
     device_option,
     engine_option,
+    force_option,
     inference_batch_size_option,
     model_argument,
     threads_option,
 )
-from bertsym.cli.output import print_truncated, row_bar, warn
+from bertsym.cli.output import line_output, print_truncated, row_bar, warn
+from bertsym.cli.prediction_lines import PredictionLines, parse_kept
 from bertsym.cli.table_options import on_error_option
 from bertsym.cli.texts import Texts, text_options
 from bertsym.errors import DataError
 
 if TYPE_CHECKING:
     from bertsym.inference.predict import TaskPredictor
-    from bertsym.tasks.task import Prediction, Task
+    from bertsym.tasks.task import Prediction
+    from bertsym.text.bad_rows import BadRows
     from bertsym.text.tables import TableFormat
+
+Answer = tuple[tuple[Any, ...], "Prediction"]  # kept cells and prediction
 
 
 @click.command("predict", cls=Command)
@@ -45,6 +51,31 @@ if TYPE_CHECKING:
     help="Format of the output. tsv: a header and the columns label and p(CLASS) for each class; jsonl: one JSON "
     "object per line with label and probabilities.",
 )
+@option(
+    "--out",
+    group="Output",
+    metavar="OUT",
+    type=FILE,
+    help="Write to the file OUT instead of standard output. The file appears when it is complete.",
+)
+@force_option
+@option(
+    "--keep-column",
+    "kept",
+    group="Output",
+    metavar="COLUMN[=NAME]",
+    multiple=True,
+    help="Copy a column of FILE to the output, before the prediction: its name in the header or its number, in JSON "
+    "Lines its key. NAME is its name in the output. In TSV, tabs and line breaks are written as \\t, \\n and \\r. "
+    "Repeatable.",
+)
+@option(
+    "--top-k",
+    group="Output",
+    type=click.IntRange(1),
+    help="Number of classes in each line, the most probable first. tsv: columns label, p, label 2, p 2, ...  [default: "
+    "all classes, in the order of the training]",
+)
 def command(
     model: str,
     texts: Texts,
@@ -53,6 +84,10 @@ def command(
     batch_size: int,
     device: str,
     output_format: str,
+    out: str | None,
+    force: bool,
+    kept: tuple[str, ...],
+    top_k: int | None,
 ) -> None:
     """Print the most probable class and the probability of each class, one line per text, in the order of the texts.
 
@@ -61,42 +96,57 @@ def command(
 
     FILE is a table, read with the header and columns of the training unless options say otherwise. Without FILE and
     --text, or with - as FILE, texts come from standard input: one per line, the second text of a pair after a tab.
-    With --format, --header or a column, standard input is a table (TSV unless --format says otherwise).
+    With --format, --header or a column, standard input is a table (TSV unless --format says otherwise). Each line of a
+    pipe is answered when it arrives.
     """
     from bertsym.inference.predict import TaskPredictor
     from bertsym.text.bad_rows import BadRows
 
-    predictor: TaskPredictor[Prediction] = TaskPredictor(model, device, batch_size)
+    names = parse_kept(kept)
+    table_format = dataclasses.replace(table_format, kept=tuple(names))
     bad_rows = BadRows(on_error, warn, shown=None)
-    rows = truncated = 0
     # Lines that go to the terminal are the progress themselves.
-    with row_bar(shown=texts.text is None and not sys.stdout.isatty()) as on_rows:
-        for rows, prediction in enumerate(_predictions(predictor, texts, table_format), 1):
-            if isinstance(prediction, DataError):
-                bad_rows(prediction)
-            else:
-                truncated += prediction.truncated
-            if rows == 1 and output_format == "tsv":
-                click.echo("\t".join(predictor.task.columns))
-            if on_error == "blank" or not isinstance(prediction, DataError):
-                click.echo(_line(prediction, predictor.task, output_format))
-            on_rows(1)
-    print_truncated(truncated, rows, predictor.bundle.signature.max_length)
-    bad_rows.finish(rows)
+    shown = texts.text is None and (out is not None or not sys.stdout.isatty())
+    with line_output(out, force) as write, row_bar(shown, lambda: texts.count_rows(model, table_format)) as on_rows:
+        predictor: TaskPredictor[Prediction] = TaskPredictor(model, device, batch_size)
+        lines = PredictionLines(predictor.task, output_format, tuple(names.values()), top_k)
+        answers = _answers(predictor, texts, table_format, on_rows)
+        rows, truncated = _write(answers, lines, bad_rows, on_error == "blank", write)
+        print_truncated(truncated, rows, predictor.bundle.signature.max_length)
+        bad_rows.finish(rows)
 
 
-def _predictions(
-    predictor: TaskPredictor[Prediction], texts: Texts, table_format: TableFormat
-) -> Iterator[Prediction | DataError]:
+def _answers(
+    predictor: TaskPredictor[Prediction],
+    texts: Texts,
+    table_format: TableFormat,
+    on_rows: Callable[[int], object],
+) -> Iterator[Answer | DataError]:
     """A prediction for each text; in the place of a row that can't be read, its error."""
-    if texts.text is not None:
-        return iter(predictor.predict_texts([texts.text], texts.pairs))
-    return predictor.predict_each(texts.source(), table_format, warn)
+    if texts.text is None:
+        yield from predictor.predict_kept(texts.source(), table_format, warn, on_rows)
+    elif table_format.kept:
+        raise click.UsageError("--keep-column needs FILE: --text has no columns.")
+    else:
+        yield from (((), prediction) for prediction in predictor.predict_texts([texts.text], texts.pairs))
 
 
-def _line(prediction: Prediction | DataError, task: Task, output_format: str) -> str:
-    """One line of output, without an answer for an error."""
-    if output_format == "jsonl":
-        answer = dict.fromkeys(task.json_keys) if isinstance(prediction, DataError) else prediction.to_json()
-        return json.dumps(answer, ensure_ascii=False)
-    return "\t".join([""] * len(task.columns) if isinstance(prediction, DataError) else prediction.cells())
+def _write(
+    answers: Iterator[Answer | DataError],
+    lines: PredictionLines,
+    bad_rows: BadRows,
+    blank: bool,
+    write: Callable[[str], object],
+) -> tuple[int, int]:
+    """Write a line for each answer, and if `blank` for each error; returns the numbers of rows and truncated texts."""
+    rows = truncated = 0
+    for rows, answer in enumerate(answers, 1):
+        if isinstance(answer, DataError):
+            bad_rows(answer)
+        else:
+            truncated += answer[1].truncated
+        if rows == 1 and lines.header is not None:
+            write(lines.header)
+        if blank or not isinstance(answer, DataError):
+            write(lines.line(answer))
+    return rows, truncated

@@ -56,14 +56,21 @@ def _header_option(default: str) -> Decorator[Any]:
 
 
 _TRAINED_HEADER = _header_option("as in the table that MODEL was trained on, otherwise --header")
-_FORMAT = option(
-    "--format",
-    "kind",
-    group="Data",
-    type=click.Choice(["tsv", "csv", "jsonl"]),
-    help="Table format; TSV is read without quoting.  [default: by the suffix of the file: .tsv or .txt; .csv; "
-    ".jsonl, .ndjson or .json]",
-)
+
+
+def _format_option(*others: str) -> Decorator[Any]:
+    described = " lines: one text per line; pairs: two texts per line, separated by a tab." if others else ""
+    return option(
+        "--format",
+        "kind",
+        group="Data",
+        type=click.Choice(["tsv", "csv", "jsonl", *others]),
+        help=f"Table format; TSV is read without quoting.{described}  [default: by the suffix of the file: .tsv or "
+        ".txt; .csv; .jsonl, .ndjson or .json]",
+    )
+
+
+_FORMAT = _format_option()
 _TRAINED_COLUMN = "as in the table that MODEL was trained on, otherwise a usual name, as listed by finetune --help"
 
 
@@ -81,7 +88,7 @@ def _drop_label_option(addition: str) -> Decorator[Any]:
 table_options = collected(
     "table_format",
     _table_format,
-    _FORMAT,
+    _format_option("lines", "pairs"),
     _TRAINED_HEADER,
     *_column_options(_TRAINED_COLUMN, " Used only to check whether the first line is a header."),
 )

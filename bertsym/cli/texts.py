@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from bertsym.cli.command import argument, collected, option
 from bertsym.cli.options import FILE
 from bertsym.cli.table_options import table_options
+
+if TYPE_CHECKING:
+    from bertsym.text.tables import TableFormat
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,23 @@ class Texts:
             click.echo("reading standard input, one text per line; end it with Ctrl-D", err=True)
         # A file object of its own: a thread may still read when the process ends, and Python aborts if it is sys.stdin.
         return open(sys.stdin.fileno(), "rb", closefd=False)
+
+    def count_rows(self, model: str, table_format: TableFormat) -> int | None:
+        """Count the texts of FILE for the bundle `model`; None where only reading FILE shows their number."""
+        from bertsym.bundle import Bundle, open_any
+        from bertsym.encoders.graph_heads import HEADS
+        from bertsym.inference.task_bundle import complete_table_format
+        from bertsym.text.tables import count_rows
+
+        if self.file is None or self.file == "-":
+            return None
+        bundle = open_any(model, digests=False)
+        if isinstance(bundle, Bundle):
+            signature = bundle.signature
+            if signature.task in HEADS and HEADS[signature.task].reads_tokens and signature.trained:
+                return None  # an example may have several lines
+            table_format = complete_table_format(signature, table_format)
+        return count_rows(self.file, table_format)
 
 
 def text_options(function: Any) -> Any:

@@ -44,7 +44,9 @@ def command(model: str, texts: Texts, table_format: TableFormat, on_error: str) 
     tokenizer = BundleTokenizer.open(model)
     bad_rows = BadRows(on_error, warn, shown=None)
     rows = truncated = 0
-    with row_bar(shown=texts.text is None and not sys.stdout.isatty()) as on_rows:
+    with row_bar(
+        texts.text is None and not sys.stdout.isatty(), lambda: texts.count_rows(model, table_format)
+    ) as on_rows:
         for example in _encoded(tokenizer, texts, table_format):
             rows += 1
             if isinstance(example, DataError):

@@ -15,7 +15,7 @@ from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import POOLINGS
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.inference.bundle_tokenizer import BundleTokenizer
-from bertsym.inference.embedding_files import check_target, open_writer
+from bertsym.inference.embedding_files import check_suffix, open_writer
 from bertsym.inference.engine_predictor import open_predictor
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.prefetch import prefetch
@@ -184,41 +184,37 @@ def embed(
         UsageError, DataError, ModelError: an argument, the table or the bundle is invalid; `out` is then unchanged.
     """
     target = Path(out)
-    check_target(target, force)
-    encoder = Encoder(
-        model,
-        options.pooling,
-        max_length=options.max_length,
-        device=options.device,
-        batch_size=options.batch_size,
-    )
+    check_suffix(target)
     bad_rows = BadRows(options.on_error, warn, shown=None)
     rows = truncated = 0
-    try:
-        with open_atomically(target) as file:
-            writer = open_writer(target, file, encoder.units)
-            for embedding in encoder.encode_each(
-                source,
-                table_format,
-                warn,
-                normalize=options.normalize,
-                prompt=options.prompt,
-                full_chunks=True,  # so that equal texts give equal bytes
-                on_rows=on_rows,
-            ):
-                rows += 1
-                if isinstance(embedding, Embedding):
-                    writer.write(embedding.vector)
-                    truncated += embedding.truncated
-                    continue
-                bad_rows(embedding)
-                if options.on_error == "blank":
-                    writer.write(None)
-            bad_rows.finish(rows)
-            writer.finish()
-            check_target(target, force)
-    except OSError as error:
-        raise DataError(f"{target}: can't write the embeddings: {error.strerror or error}") from None
+    with open_atomically(target, force) as file:
+        encoder = Encoder(
+            model,
+            options.pooling,
+            max_length=options.max_length,
+            device=options.device,
+            batch_size=options.batch_size,
+        )
+        writer = open_writer(target, file, encoder.units)
+        for embedding in encoder.encode_each(
+            source,
+            table_format,
+            warn,
+            normalize=options.normalize,
+            prompt=options.prompt,
+            full_chunks=True,  # so that equal texts give equal bytes
+            on_rows=on_rows,
+        ):
+            rows += 1
+            if isinstance(embedding, Embedding):
+                writer.write(embedding.vector)
+                truncated += embedding.truncated
+                continue
+            bad_rows(embedding)
+            if options.on_error == "blank":
+                writer.write(None)
+        bad_rows.finish(rows)
+        writer.finish()
     written = rows - bad_rows.count if options.on_error == "skip" else rows
     return EmbedResult(target, written, encoder.units, encoder.max_length, truncated, bad_rows.count)
 

@@ -73,14 +73,10 @@ _MAGIC = b"\x93NUMPY\x01\x00"
 _WRITERS: dict[str, type[NpyWriter] | type[JsonLinesWriter]] = {".npy": NpyWriter, ".jsonl": JsonLinesWriter}
 
 
-def check_target(path: Path, force: bool) -> None:
-    """Raise UsageError for a suffix without a format, for a folder, and, without `force`, for an existing file."""
+def check_suffix(path: Path) -> None:
+    """Raise UsageError for a file whose suffix has no format."""
     if path.suffix.lower() not in _WRITERS:
         raise UsageError(f"{path}: the name of a file of embeddings ends in {' or '.join(_WRITERS)}")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder: give the name of a file in it")
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists: choose another name, or overwrite with --force")
 
 
 def open_writer(path: Path, file: BinaryIO, units: int) -> EmbeddingWriter:

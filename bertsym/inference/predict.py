@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Generic, TypeVar, cast
+from typing import Any, BinaryIO, Generic, TypeVar, cast
 
 from bertsym.bundle import Bundle
-from bertsym.errors import DataError, ModelError
+from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.inference.engine_predictor import open_predictor
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.prefetch import choose_chunking, prefetch
 from bertsym.inference.task_bundle import TaskBundle
 from bertsym.tasks.classification import Classification, Prediction
+from bertsym.tasks.table_task import TableTask
 from bertsym.tasks.task import Example, Task
 from bertsym.tasks.task import Prediction as AnyPrediction
 from bertsym.text.features import Features
@@ -39,6 +40,7 @@ class TaskPredictor(Generic[P]):
         source: str | Path | BinaryIO,
         table_format: TableFormat = TableFormat(),
         warn: Callable[[str], object] = lambda text: None,
+        on_rows: Callable[[int], object] = lambda count: None,
     ) -> Iterator[P | DataError]:
         """Yield for each example of a file or stream its prediction, or the error of an unreadable row.
 
@@ -46,13 +48,30 @@ class TaskPredictor(Generic[P]):
         one text per line, or two texts separated by a tab if the model was trained on pairs, unless `table_format` is
         given. `warn` is called with a message about a suspicious first line. Rows are tokenized while earlier rows are
         predicted. Each row of a pipe or terminal is predicted when it has arrived.
+        `on_rows` is called with the number of rows in each finished batch.
 
         While iterating, raises DataError for an unreadable table and for a file without rows, and UsageError for pairs
         if the model was trained on single texts, and vice versa.
         """
+        for answer in self.predict_kept(source, table_format, warn, on_rows):
+            yield answer if isinstance(answer, DataError) else answer[1]
+
+    def predict_kept(
+        self,
+        source: str | Path | BinaryIO,
+        table_format: TableFormat = TableFormat(),
+        warn: Callable[[str], object] = lambda text: None,
+        on_rows: Callable[[int], object] = lambda count: None,
+    ) -> Iterator[tuple[tuple[Any, ...], P] | DataError]:
+        """Like `predict_each`, but yield with each prediction the cells of the columns ``table_format.kept``.
+
+        Raises UsageError for such columns if the examples of the task are not the rows of a table.
+        """
+        if table_format.kept and not isinstance(self.task, TableTask):
+            raise UsageError(f"--keep-column {table_format.kept[0]}: the examples of {self.task.name} have no columns")
         reading = self._opened.reading(table_format, warn=warn)
         reading = dataclasses.replace(reading, chunking=choose_chunking(source))
-        return self._predict(prefetch(self.task.examples(source, reading)))
+        return self._predict(prefetch(self.task.examples(source, reading)), on_rows)
 
     def predict_table(
         self,
@@ -69,14 +88,21 @@ class TaskPredictor(Generic[P]):
                 raise prediction
             yield prediction
 
-    def _predict(self, chunks: Iterable[Sequence[Example | DataError]]) -> Iterator[P | DataError]:
+    def _predict(
+        self,
+        chunks: Iterable[Sequence[Example | DataError]],
+        on_rows: Callable[[int], object] = lambda count: None,
+    ) -> Iterator[tuple[tuple[Any, ...], P] | DataError]:
         for chunk in chunks:
             examples = [example for example in chunk if isinstance(example, Example)]
             features = Features([window for example in examples for window in example.windows])
-            outputs = self._predictor.each(features, self.task.keep) if len(features) else []
+            # An example of several windows is finished in several batches.
+            by_batch = on_rows if len(features) == len(examples) else lambda count: None
+            outputs = self._predictor.each(features, self.task.keep, by_batch) if len(features) else []
+            on_rows(len(chunk) - (len(examples) if by_batch is on_rows else 0))
             predictions = cast(Iterator[P], self.task.predictions(outputs, examples) if examples else iter(()))
             for example in chunk:
-                yield example if isinstance(example, DataError) else next(predictions)
+                yield example if isinstance(example, DataError) else (example.kept, next(predictions))
 
     def predict_texts(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[P]:
         """Predict texts, or text pairs.
@@ -85,10 +111,10 @@ class TaskPredictor(Generic[P]):
         text and for the first text that can't be encoded.
         """
         predictions: list[P] = []
-        for prediction in self._predict(self.task.encode_texts(texts, pairs, self._opened.reading())):
-            if isinstance(prediction, DataError):
-                raise prediction
-            predictions.append(prediction)
+        for answer in self._predict(self.task.encode_texts(texts, pairs, self._opened.reading())):
+            if isinstance(answer, DataError):
+                raise answer
+            predictions.append(answer[1])
         return predictions
 
 

@@ -30,6 +30,11 @@ class Prediction:
     probabilities: dict[str, float]
     truncated: bool = False
 
+    def most_probable(self, count: int) -> dict[str, float]:
+        """Return up to `count` labels with their probabilities, the most probable first."""
+        ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
+        return dict(ranked[:count])
+
     def agrees(self, other: Prediction) -> bool:
         """Whether another prediction has the same label."""
         return self.label == other.label

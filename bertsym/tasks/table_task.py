@@ -87,10 +87,19 @@ class TableTask(Task):
         return _examples(encode_rows(text_rows(texts, pairs, reading.pair), reading, "the texts"))
 
 
-def _examples(chunks: Iterable[tuple[list[int], list[Encoded | DataError]]]) -> Iterator[list[Example | DataError]]:
+def _examples(
+    chunks: Iterable[tuple[list[Row | DataError], list[Encoded | DataError]]],
+) -> Iterator[list[Example | DataError]]:
     """Yield chunks of encoded rows as examples."""
-    for lines, encoded in chunks:
-        yield [each if isinstance(each, DataError) else Example(line, (each,)) for line, each in zip(lines, encoded)]
+    for rows, encoded in chunks:
+        found: list[Example | DataError] = []
+        for row, each in zip(rows, encoded):
+            if isinstance(each, Encoded):
+                assert isinstance(row, Row)
+                found.append(Example(row.line, (each,), kept=row.kept))
+            else:
+                found.append(each)
+        yield found
 
 
 def check_pair(expected: bool | None, has_pair: bool) -> None:
@@ -103,8 +112,8 @@ def check_pair(expected: bool | None, has_pair: bool) -> None:
 
 def encode_table(
     source: Source, reading: Reading, labels: Iterable[str] = ()
-) -> Iterator[tuple[list[int], list[Encoded | DataError]]]:
-    """Yield chunks of an unlabelled table or stream: the lines of its rows, and the encoding or error of each row.
+) -> Iterator[tuple[list[Row | DataError], list[Encoded | DataError]]]:
+    """Yield chunks of an unlabelled table or stream: its rows, and the encoding or error of each row.
 
     A stream has one text per line, or two texts separated by a tab if the model was trained on pairs, unless
     ``reading.table_format`` is given. `labels` show that the first line of a table is not its header.
@@ -131,24 +140,24 @@ def encode_table(
     rows = table.each()
     if table_format.kind in ("lines", "pairs"):
         rows = _warn_of_header(rows, table.name, reading.warn)
-    for lines, encoded in encode_rows(rows, reading, table.name):
+    for chunk, encoded in encode_rows(rows, reading, table.name):
         empty = False
-        yield lines, encoded
+        yield chunk, encoded
     if empty and not is_stream:
         raise DataError(f"{table.name}: no rows")
 
 
 def encode_rows(
     rows: Iterable[Row | DataError], reading: Reading, where: str
-) -> Iterator[tuple[list[int], list[Encoded | DataError]]]:
-    """Yield chunks of rows: their lines, 0 of an error, and their encodings, or the error of each."""
+) -> Iterator[tuple[list[Row | DataError], list[Encoded | DataError]]]:
+    """Yield chunks of rows, and their encodings, or the error of each."""
     for chunk in reading.chunking(rows, _characters):
         first = next((row for row in chunk if isinstance(row, Row)), None)
         if first is not None:
             check_pair(reading.pair, first.pair is not None)
         if reading.prompt:
             chunk = [_with_prompt(row, reading.prompt) for row in chunk]
-        yield [row.line if isinstance(row, Row) else 0 for row in chunk], encode_each(chunk, reading.tokenizer, where)
+        yield chunk, encode_each(chunk, reading.tokenizer, where)
 
 
 def text_rows(texts: Sequence[str], pairs: Sequence[str] | None, expects_pairs: bool | None) -> list[Row]:
@@ -199,4 +208,4 @@ def _with_prompt(row: Row | DataError, prompt: str) -> Row | DataError:
 
 
 def _characters(row: Row | DataError) -> int:
-    return len(row.text) + len(row.pair or "") if isinstance(row, Row) else 0
+    return sum(map(len, (row.text, row.pair or "", *map(str, row.kept)))) if isinstance(row, Row) else 0

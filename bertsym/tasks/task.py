@@ -50,6 +50,7 @@ class Example:
     windows: tuple[Encoded, ...]  #: several where a long text is cut into overlapping windows
     target: Any = None  #: its label, as the kind of task reads it; None of an unlabelled example
     source: Any = None  #: what the kind of task needs to decode outputs, such as words and offsets
+    kept: tuple[Any, ...] = ()  #: cells of its row that are copied to the output
 
     @property
     def truncated(self) -> bool:

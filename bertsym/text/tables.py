@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
+import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from bertsym.datasets.dataset import FORMATS
 from bertsym.datasets.registry import datasets_with_columns
 from bertsym.errors import DataError, UsageError
 from bertsym.text.header import FirstLine, has_usual_names, shown_cells
-from bertsym.text.json_lines import format_label, parse_object
+from bertsym.text.json_lines import JsonObject, format_label, parse_object
 from bertsym.text.lines import LONGEST_LINE, LineReader, without_end
 
 _SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
@@ -47,6 +49,7 @@ class TableFormat:
     trained: Layout = Layout()
     label_aliases: Mapping[str, str] = field(default_factory=dict)  #: label in the table -> label that is read
     short_rows: bool = False  #: whether a row may end after the last column that is read
+    kept: tuple[str, ...] = ()  #: columns, by name or number, whose cells `Row.kept` has
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Row:
     text: str
     pair: str | None = None
     label: str | None = None
+    kept: tuple[Any, ...] = ()  #: cells of ``TableFormat.kept``: strings, in JSON Lines any JSON values
 
 
 def _last_opened_quote(lines: Sequence[str]) -> int:
@@ -90,13 +94,16 @@ class Table:
         self.drop_labels = table_format.drop_labels
         self._label_aliases = table_format.label_aliases
         self._short_rows = table_format.short_rows
+        self._kept = table_format.kept
         self.header = table_format.trained.header if table_format.header is None else table_format.header
         try:
             self._kind = table_format.kind or self._kind_by_suffix()
             lines = self._lines
             self._records: Iterable[tuple[int, Any]] = lines
             self.columns = table_format.columns.or_else(table_format.trained.columns)
-            self._to_record: Callable[[int, Any], Mapping[str, str]]
+            self._to_record: Callable[[int, Any], Mapping[str, Any]]
+            if self._kind in ("lines", "pairs") and self._kept:
+                raise UsageError(f"--keep-column {self._kept[0]}: --format {self._kind} has no columns")
             if self._kind == "jsonl":
                 self._records = self._without_blanks(
                     (number, line if isinstance(line, DataError) else line.strip()) for number, line in lines
@@ -205,14 +212,18 @@ class Table:
             for part, name in vars(self.columns).items()
             if name is not None and (part != "label" or self.need_label)
         }
+        kept = [self._place(None, name, first) for name in self._kept]
         self.first_line = self._describe_first_line(line, first, places, table_format)
 
-        least = 1 + max(places.values()) if self._short_rows else width
+        least = 1 + max([*places.values(), *kept]) if self._short_rows else width
 
-        def record(number: int, values: list[str]) -> dict[str, str]:
+        def record(number: int, values: list[str]) -> dict[str, Any]:
             if len(values) != width and not least <= len(values) < width:
                 raise self.error(number, f"{len(values)} columns, {width} expected")
-            return {part: values[place] for part, place in places.items()}
+            return {
+                **{part: values[place] for part, place in places.items()},
+                "kept": tuple(values[place] for place in kept),
+            }
 
         self._records = fields if self.header else itertools.chain([(line, first)], fields)
         self._to_record = record
@@ -250,7 +261,8 @@ class Table:
                 raise DataError(f"{self.name}: which column is the {what}? Give --{what}-column ({found}){hint}")
         return chosen
 
-    def _place(self, part: str, name: str, first: list[str]) -> int:
+    def _place(self, part: str | None, name: str, first: list[str]) -> int:
+        """Return the index of a column; `part` is what it has of a row: text, pair or label."""
         names = first if self.header else []
         if name in names:
             if names.count(name) > 1:
@@ -268,6 +280,8 @@ class Table:
     def _header_hint(self, first: Sequence[str], part: str | None = None) -> str:
         """Return a hint for a missing column if the header may be the reason, else an empty string."""
         looks_like_header = has_usual_names(first)
+        if len(first) == 1 and not self.need_label and Path(self.name).suffix.lower() == ".txt":
+            return "; a .txt file is read as a table: if it has one text per line, give --format lines"
         if self.header and not looks_like_header:
             return "; if the first line is a row, give --no-header and column numbers"
         if not self.header and (looks_like_header or vars(self.columns)[part or "text"] in first):
@@ -314,16 +328,16 @@ class Table:
             if not is_unicode(label) or not label.isprintable():
                 raise self.error(number, "the label holds a tab, a line break or another control character")
             label = self._label_aliases.get(label, label)
-        return Row(number, text, pair, label)
+        return Row(number, text, pair, label, record.get("kept", ()))
 
-    def _json_record(self, number: int, line: str) -> dict[str, str]:
+    def _json_record(self, number: int, line: str) -> dict[str, Any]:
         try:
             record = parse_object(line)
         except ValueError as error:
             raise self.error(number, str(error)) from None
         if self.columns.text is None or (self.columns.label is None and self.need_label):
             self.columns = self._choose(list(record), self.columns)
-        row = {}
+        row: dict[str, Any] = {"kept": tuple(self._kept_value(number, record, key) for key in self._kept)}
         for part, key in vars(self.columns).items():
             if key is None or (part == "label" and not self.need_label):
                 continue
@@ -343,7 +357,32 @@ class Table:
             row[part] = value
         return row
 
+    def _kept_value(self, number: int, record: JsonObject, key: str) -> Any:
+        """Return a value that is copied to the output; raises DataError for one that has no JSON text in UTF-8."""
+        if key not in record:
+            raise self.error(number, f"no key {key!r}")
+        try:
+            writable = is_unicode(json.dumps(record[key], ensure_ascii=False, allow_nan=False))
+        except ValueError:
+            writable = False
+        if not writable:
+            raise self.error(number, f"the value of {key!r} can't be copied: it is not finite or not valid Unicode")
+        return record[key]
+
 
 def is_unicode(text: str) -> bool:
     """Whether a text can be encoded as UTF-8; a lone surrogate, which JSON can express, can't."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def count_rows(path: str | Path, table_format: TableFormat) -> int | None:
+    """Count the rows of a file without labels by its lines; None if only reading it shows their number."""
+    kind = table_format.kind or _SUFFIXES.get(Path(path).suffix.lower())
+    if kind not in ("tsv", "jsonl", "lines", "pairs") or not os.path.isfile(path):
+        return None
+    header = table_format.trained.header if table_format.header is None else table_format.header
+    lines, last = 0, b"\n"
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            lines, last = lines + block.count(b"\n"), block[-1:]
+    return max(0, lines + (last != b"\n") - (kind == "tsv" and header))
