@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from bertsym.inference.bundle_tokenizer import BundleTokenizer
     from bertsym.inference.embed import Embedding, EmbedOptions, EmbedResult, Encoder, embed
     from bertsym.inference.evaluate import EvaluateOptions, EvaluateResult, evaluate
-    from bertsym.inference.predict import Classifier
+    from bertsym.inference.load import load
+    from bertsym.inference.predict import Classifier, TaskPredictor
     from bertsym.inspection.report import InspectResult, inspect
     from bertsym.model import Model, ModelSource, open_model
     from bertsym.onnx_export.onnx_exporter import OnnxExportResult, export_onnx
@@ -54,7 +55,10 @@ if TYPE_CHECKING:
     from bertsym.symbol.params import ParamsFile
     from bertsym.symbol.validation import allowing
     from bertsym.tasks.classification import Prediction
+    from bertsym.text.alignment import Alignment
+    from bertsym.text.features import Features
     from bertsym.text.tables import TableFormat
+    from bertsym.text.tokenizer import Encoded
     from bertsym.training.distributed_finetune import finetune_distributed
     from bertsym.training.finetune import FinetuneResult, finetune
     from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
@@ -93,7 +97,9 @@ _HOME = {
     "ExportOptions": "exporter",
     "EvaluateOptions": "inference.evaluate",
     "evaluate": "inference.evaluate",
+    "load": "inference.load",
     "Classifier": "inference.predict",
+    "TaskPredictor": "inference.predict",
     "Prediction": "tasks.classification",
     "InspectResult": "inspection.report",
     "inspect": "inspection.report",
@@ -127,7 +133,10 @@ _HOME = {
     "Output": "symbol.node",
     "ParamsFile": "symbol.params",
     "allowing": "symbol.validation",
+    "Alignment": "text.alignment",
+    "Features": "text.features",
     "TableFormat": "text.tables",
+    "Encoded": "text.tokenizer",
     "Columns": "datasets.columns",
     "DataSet": "datasets.dataset",
     "find_dataset": "datasets.registry",
@@ -143,6 +152,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Alignment",
     "BertConfig",
     "BertsymError",
     "Bundle",
@@ -159,11 +169,13 @@ __all__ = [
     "EmbedOptions",
     "EmbedResult",
     "Embedding",
+    "Encoded",
     "Encoder",
     "EvaluateOptions",
     "EvaluateResult",
     "ExportOptions",
     "ExportResult",
+    "Features",
     "Finding",
     "FinetuneOptions",
     "FinetuneResult",
@@ -188,6 +200,7 @@ __all__ = [
     "SymbolBundle",
     "SymbolGraph",
     "TableFormat",
+    "TaskPredictor",
     "TrainingStopped",
     "UsageError",
     "VerificationError",
@@ -210,6 +223,7 @@ __all__ = [
     "graft_for_inference",
     "graft_head",
     "inspect",
+    "load",
     "load_source",
     "lower",
     "open_model",

@@ -17,7 +17,7 @@ from conftest import VOCABULARY, Result, Tables, hugging_face_weights, write_hug
 from tokenizer_documents import BERT, added_token, digits, steps
 from tokenizer_documents import document as tokenizer_document
 
-from bertsym import BundleTokenizer, Classifier, DataError, UsageError
+from bertsym import BundleTokenizer, Classifier, DataError, Encoder, ModelError, UsageError, load
 
 Cli = Callable[..., Result]
 CLS, SEP = VOCABULARY.index("[CLS]"), VOCABULARY.index("[SEP]")
@@ -290,3 +290,28 @@ def test_a_row_that_can_not_be_read_stops_is_left_out_or_is_null(
         "skip": (0, [4, 4], f"{error}: left out\n1 of 3 rows left out\n"),
         "blank": (0, [4, None, 4], f"{error}: left blank\n1 of 3 rows left blank\n"),
     }[policy]
+
+
+# In Python
+
+
+def test_tokens_have_their_characters_and_long_texts_windows(bundles: dict[str, Path]) -> None:
+    tokenizer = BundleTokenizer.open(bundles["cls"])
+    text = "The  cats sat."
+    ((window,), (other,)) = tokenizer.encode_windows([text, "a dog"])
+    assert window.alignment is not None
+    pieces = [text[start:end] for start, end in window.alignment.offsets]
+    assert pieces == ["", "The", "cat", "s", "sat", ".", ""]
+    assert next(next(tokenizer.encode(["a dog"])).inputs())["data0"] == other.token_ids
+    (windows,) = tokenizer.encode_windows(["cat"], ["dog " * 50], stride=4)
+    assert len(windows) > 1
+    assert all(each.token_ids[1] == ids("cat")[0] and len(each.token_ids) <= 40 for each in windows)
+    with pytest.raises(DataError, match="text 2 of 2: no tokens"):
+        list(tokenizer.encode_windows(["cat", "\x07"]))
+
+
+def test_a_bundle_is_loaded_with_the_class_of_its_task(bundles: dict[str, Path], classifier: Path) -> None:
+    assert type(load(classifier)) is Classifier
+    assert isinstance(load(bundles["mean"]), Encoder)
+    with pytest.raises(ModelError, match="nowhere"):
+        load("nowhere")

@@ -19,9 +19,15 @@ from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
 from bertsym.text.tokenizer import Encoded, chunks
 
+_ALIGNED = 64  # texts whose alignment is in memory at the same time
+
 
 class BundleTokenizer:
-    """Tokenizes texts into the inputs of a bundle, as `Classifier` does; create it by `open`."""
+    """Tokenizes texts into the inputs of a bundle, as `Classifier` does, without mxnet; create it by `open`.
+
+    A text with the same ids as here has the same prediction in any program that feeds these inputs. ``signature`` has
+    the names of the inputs, the maximum length and the ids of special tokens.
+    """
 
     def __init__(self, signature: Signature, bundle: Bundle | SymbolBundle) -> None:
         self.signature = signature
@@ -47,6 +53,27 @@ class BundleTokenizer:
         rows = text_rows(texts, pairs, self._pair)
         encoded = encode_rows(rows, Reading(self._tokenizer, pair=self._pair, prompt=prompt), "the texts")
         return _raise_first_error(each for _, each in encoded)
+
+    def encode_windows(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, stride: int | None = None
+    ) -> Iterator[list[Encoded]]:
+        """Yield for each text, or pair, its inputs with the ``alignment`` of their tokens: offsets in characters.
+
+        With a `stride`, a text that is too long gives several overlapping windows, each of which begins with the last
+        `stride` tokens of the one before; of a pair, the second text is cut, and each window has the whole first text.
+        Without it, a text that is too long is truncated. Raises the errors of `encode`, and DataError for a text that
+        can't be tokenized.
+        """
+        rows = text_rows(texts, pairs, self._pair)
+        for start in range(0, len(rows), _ALIGNED):
+            some = slice(start, start + _ALIGNED)
+            found = self._tokenizer.encode_windows(texts[some], None if pairs is None else pairs[some], stride)
+            for row, windows in zip(rows[some], found):
+                if isinstance(windows, DataError):
+                    raise DataError(f"text {row.line} of {len(rows)}: {windows}")
+                if any(window.empty for window in windows):
+                    raise DataError(f"text {row.line} of {len(rows)}: no tokens (only control characters?)")
+                yield windows
 
     def encode_table(
         self,
