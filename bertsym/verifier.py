@@ -21,7 +21,7 @@ from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_IDS, TOKEN_TYPES, VALID_L
 from bertsym.encoders.parameters import POOLER, parameter_shapes
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.execution.engines import Forward, engine_name, load_engine
-from bertsym.execution.loaders import check_params, load_module, load_symbol_block
+from bertsym.execution.loaders import check_params, load_module, load_symbol_block, to_mxnet
 from bertsym.mxnet_runtime import is_installed, mx, mxnet_errors, nlp, quiet_stderr
 from bertsym.reference import (
     HUGGING_FACE_HEADS,
@@ -117,12 +117,11 @@ class GluonNLPModel:
         )
         parameters = self._net.collect_params()
         parameters.setattr("grad_req", "null")
-        self._net.initialize(mx.init.Zero())
         expected = parameter_shapes(config, self._has_pooler)
         if set(parameters) != set(expected):
             raise ModelError(f"GluonNLP's BERTModel names its weights differently: {set(parameters) ^ set(expected)}")
         for name in expected:
-            parameters[name].set_data(mx.nd.array(arg_params[name]))
+            parameters[name]._load_init(to_mxnet(arg_params[name]), mx.cpu())
 
     def encode(self, output: str, inputs: Mapping[str, Array]) -> Array:
         """One of ``catalogue.OUTPUTS``; the sequence is not zeroed at padding."""

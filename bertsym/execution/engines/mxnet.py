@@ -13,7 +13,7 @@ import numpy as np
 
 from bertsym.errors import DataError
 from bertsym.execution.engines import Forward
-from bertsym.execution.loaders import check_params, compute_loaded, load_module
+from bertsym.execution.loaders import check_params, compute_loaded, load_module, to_mxnet
 from bertsym.mxnet_runtime import import_library, mx, mxnet_errors, quiet_stderr, without_fusion
 from bertsym.symbol.params import Array
 
@@ -74,7 +74,7 @@ def compute(
 
     def value(name: str, shape: Shape) -> Any:
         array = values[name]
-        return mx.nd.zeros(shape) if array is None else mx.nd.array(array, dtype=array.dtype)
+        return mx.nd.zeros(shape) if array is None else to_mxnet(array)
 
     with mxnet_errors(where):
         with contextlib.nullcontext() if fused else without_fusion(), quiet_stderr():
