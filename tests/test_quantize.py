@@ -305,7 +305,7 @@ def test_a_bundle_that_can_t_be_quantized_is_refused(
         return result.error_line
 
     out, calibrate = tmp_path / "q", ("--calibrate", tables.dev)
-    assert "has no classifier" in error(bundles["cls"], out, *calibrate)
+    assert "has no head" in error(bundles["cls"], out, *calibrate)
     assert "is already int8" in error(quantized.bundle.prefix, out, *calibrate)
     assert "exists" in error(classifier, quantized.bundle.prefix, *calibrate, code=2)
     assert "is the float32 model itself" in error(classifier, classifier, *calibrate, "--force", code=2)
