@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bertsym.bundle import TRAIN_SYMBOL, Bundle
-from bertsym.encoders.catalogue import FINISHED_HEADS, FULLY_CONNECTED, HEAD_TRANSFORM, LABEL_NAME
+from bertsym.encoders.catalogue import FINISHED_HEADS, FULLY_CONNECTED, HEAD_TRANSFORM
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.folding import unfold_parameters
 from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_IDS, TOKEN_TYPES, VALID_LENGTH, check_inputs, named_inputs
@@ -321,7 +321,8 @@ def _loadings(bundle: Bundle, symbol: str) -> Iterator[tuple[str, str, Callable[
     yield "Module", symbol, load_module, ()
     yield "SymbolBlock", symbol, load_symbol_block, ()
     if bundle.has(TRAIN_SYMBOL):
-        yield "train symbol", bundle.graph(TRAIN_SYMBOL).to_json(), load_module, (LABEL_NAME,)
+        labels = tuple(label.name for label in bundle.signature.label_inputs)
+        yield "train symbol", bundle.graph(TRAIN_SYMBOL).to_json(), load_module, labels
 
 
 def _keep_freed_blocks(size: int) -> None:

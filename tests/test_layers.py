@@ -91,6 +91,7 @@ ALLOWED: dict[str, set[str]] = {
         "encoders.catalogue",
         "encoders.folding",
         "encoders.forms",
+        "encoders.graph_heads",
         "encoders.parameters",
     },
     "model": {"errors", "file_reader", "symbol", "analysis", "bundle"},

@@ -85,7 +85,7 @@ def test_a_classifier_is_what_fine_tuning_writes(
         for field in dataclasses.fields(found.signature)
         if getattr(found.signature, field.name) != getattr(expected.signature, field.name)
     }
-    assert differing == {"class_names", "output_shape", "pair", "columns"}
+    assert differing == {"class_names", "output_shape", "pair", "columns", "task_settings"}
 
 
 def test_dropout_of_the_head_is_that_of_the_config(headed: Headed, tmp_path: Path) -> None:

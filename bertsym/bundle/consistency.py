@@ -14,13 +14,13 @@ from bertsym.encoders.catalogue import (
     FINISHED_HEADS,
     FULLY_CONNECTED,
     HEAD_TRANSFORM,
-    LABEL_NAME,
     OPERATORS,
     OUTPUTS,
     TRAINED_HEADS,
 )
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.folding import folded_shapes
+from bertsym.encoders.graph_heads import HEADS, label_shapes, loss_names
 from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_IDS, TOKEN_TYPES, VALID_LENGTH, input_shapes
 from bertsym.encoders.parameters import head_shapes, parameter_shapes
 from bertsym.errors import ModelError, join_names
@@ -64,7 +64,7 @@ def check_bert(
     """
     if signature.family != config.family:
         raise ModelError(f"{path(SIGNATURE)}: family {signature.family}, but that of the config is {config.family}")
-    labels = (Tensor(LABEL_NAME, ("batch",)),) if TRAIN_SYMBOL in graphs else ()
+    labels = _labels(signature) if TRAIN_SYMBOL in graphs else ()
     # Without the input of token types, every token has the type 0.
     all_type_0 = TOKEN_TYPES not in signature.input_names and config.segments < 2
     taken = [name for name in INPUT_NAMES if name != TOKEN_TYPES or not all_type_0]
@@ -91,7 +91,7 @@ def check_bert(
         if np.dtype(info.dtype).name not in dtypes:
             raise ModelError(f"{path(PARAMS)}: {info.name} is {np.dtype(info.dtype).name}, not {' or '.join(dtypes)}")
     for name, graph in graphs.items():
-        extra = {LABEL_NAME} if name == TRAIN_SYMBOL else set()
+        extra = {label.name for label in labels} if name == TRAIN_SYMBOL else set()
         check_symbol(graph, str(path(name)), OPERATORS | QUANTIZED_OPERATORS if quantized else OPERATORS)
         _check_addresses(graph, config, path(name))
         unlike = set(graph.variables) ^ {*signature.input_names, *extra, *shapes}
@@ -99,10 +99,21 @@ def check_bert(
             raise ModelError(
                 f"{path(name)}: variables differ from inputs and parameters: {join_names(sorted(unlike), 5)}"
             )
-        _check_sizes(graph, config, signature, shapes, path(name))
         outputs = [f"{output}_output" for output in graph.output_names]
-        if outputs != [signature.output_name]:
-            raise ModelError(f"{path(name)}: ends in {', '.join(outputs)}, not in {signature.output_name}")
+        expected_outputs = [signature.output_name]
+        if name == TRAIN_SYMBOL and signature.task in HEADS:
+            expected_outputs = [f"{loss}_output" for loss in loss_names(signature.task)]
+        if outputs != expected_outputs:
+            raise ModelError(f"{path(name)}: ends in {', '.join(outputs)}, not in {', '.join(expected_outputs)}")
+        _check_sizes(graph, config, signature, shapes, path(name))
+
+
+def _labels(signature: Signature) -> tuple[Tensor, ...]:
+    """Return the inputs that only the training graph has."""
+    if signature.task not in HEADS or not signature.output_shape:
+        return ()
+    found = label_shapes(signature.task, signature.output_shape[-1])
+    return tuple(Tensor(name, shape) for name, shape in found.items())
 
 
 def _check_tensors(what: str, found: Sequence[Tensor], expected: Sequence[Tensor], where: object) -> None:
@@ -134,17 +145,24 @@ def _check_sizes(
     """Raise ModelError unless all shapes fit, and the output's is the signature's, for any batch size and length."""
     for batch, length in _TRIED:
         length = signature.length or min(length, config.max_length)
-        known = {**shapes, **dict(input_shapes(batch, length)), LABEL_NAME: (batch,)}
+        sizes = {"batch": batch, "length": length}
+        labels = {label.name: _sized(label.shape or (), sizes) for label in signature.label_inputs}
+        known = {**shapes, **dict(input_shapes(batch, length)), **labels}
         found = infer_tensor_shapes(graph, known, str(where))
-        free = {"batch": batch, "length": length}
-        expected = tuple(free.get(str(size), size) for size in signature.output_shape)
-        if found[graph.outputs[0]] != expected:
-            raise ModelError(
-                f"{where}: the output has the shape {found[graph.outputs[0]]}, the signature says {expected}"
-            )
+        expected = _sized(signature.output_shape, sizes)
+        if len(graph.outputs) > 1:
+            expected = expected[:-1]  # each loss has its own element of the last axis
+        for output in graph.outputs:
+            if found[output] != expected:
+                raise ModelError(f"{where}: the output has the shape {found[output]}, the signature says {expected}")
         for output, shape in found.items():
             if math.prod(shape) > _LARGEST_TENSOR:
                 raise ModelError(f"{where}: {output} has the shape {shape} for inputs of {batch} x {length}")
+
+
+def _sized(shape: Sequence[int | str], sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """Return a shape with numbers in place of the names in `sizes`, and 0 for other names."""
+    return tuple(sizes.get(size, 0) if isinstance(size, str) else size for size in shape)
 
 
 def _check_quantized(

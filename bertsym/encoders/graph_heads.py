@@ -33,6 +33,19 @@ HEADS = {
 }
 
 
+def loss_names(head: str) -> tuple[str, ...]:
+    """Return the losses in which the training graph of a head ends."""
+    return tuple(name.removesuffix("_label") for name, _ in HEADS[head].label_inputs)
+
+
+def label_shapes(head: str, num_outputs: int | str) -> dict[str, tuple[int | str, ...]]:
+    """Return the shapes of the labels of a head by name; the sizes ``batch`` and ``length`` are free."""
+    return {
+        name: tuple(num_outputs if size == "outputs" else size for size in shape)
+        for name, shape in HEADS[head].label_inputs
+    }
+
+
 def graft_onto_graph(
     graph: SymbolGraph,
     at: Output,

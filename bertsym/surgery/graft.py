@@ -13,7 +13,7 @@ from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes
 from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import FULLY_CONNECTED, LABEL_NAME
 from bertsym.encoders.config import INITIALIZER_RANGE
-from bertsym.encoders.graph_heads import HEADS, before_transform, graft_onto_graph
+from bertsym.encoders.graph_heads import HEADS, before_transform, graft_onto_graph, label_shapes
 from bertsym.errors import ModelError, UsageError
 from bertsym.execution import Shape, known_shapes
 from bertsym.model import Model, ModelSource, require_params
@@ -100,10 +100,7 @@ def graft_head(
     result = Changed(
         changed,
         training,
-        label_inputs=tuple(
-            Tensor(name, tuple(num_outputs if size == "outputs" else size for size in sizes))
-            for name, sizes in HEADS[head.kind].label_inputs
-        ),
+        label_inputs=tuple(Tensor(*each) for each in label_shapes(head.kind, num_outputs).items()),
         signature=_build_signature(model, changed, num_outputs) if head.kind == "classification" else None,
         trained=False,
         shapes=end_shapes(changed, shapes),

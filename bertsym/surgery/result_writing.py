@@ -265,6 +265,7 @@ def encoder_signature(source: Signature) -> Signature:
         inputs=bert_inputs(names=source.input_names, segments=source.tokenizer.segments),
         task=None,
         dataset=None,
+        task_settings={},
         class_names=(),
         label_inputs=(),
         trained=source.encoder_trained,

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from bertsym.acceleration.graphs import to_symbol
 from bertsym.devices import contexts
 from bertsym.encoders.catalogue import FULLY_CONNECTED, OUTPUTS
-from bertsym.encoders.graph_heads import HEADS, graft_onto_graph
+from bertsym.encoders.graph_heads import graft_onto_graph, label_shapes
 from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
 from bertsym.encoders.symbol_heads import head_parameters
 from bertsym.inference.mxnet_predictor import MXNetPredictor
@@ -66,11 +66,7 @@ class GraftedModel:
     @property
     def label_inputs(self) -> tuple[Tensor, ...]:
         """The inputs that only the training symbol has."""
-        sizes = {"outputs": self.task.num_outputs}
-        return tuple(
-            Tensor(name, tuple(sizes.get(size, size) for size in shape))
-            for name, shape in HEADS[self.task.name].label_inputs
-        )
+        return tuple(Tensor(*each) for each in label_shapes(self.task.name, self.task.num_outputs).items())
 
     def describe_input(self) -> str:
         """Describe the classifier's input in one line."""
