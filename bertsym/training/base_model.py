@@ -8,8 +8,13 @@ from dataclasses import dataclass
 
 from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_TRANSFORM
+from bertsym.encoders.forms import choose_form
 from bertsym.encoders.graph_heads import DROPOUT, add_cls_slice, without_head
+from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_TYPES
+from bertsym.encoders.outputs import output_graph
 from bertsym.errors import ModelError, UsageError
+from bertsym.passes.input_guard import add_input_guard
+from bertsym.passes.token_types import drop_token_types
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, shapes_of
@@ -90,6 +95,8 @@ def open_base(bundle: Bundle, task: Task, options: FinetuneOptions) -> Base:
         if output == "sequence" and not (options.whole_sequence or task.reads_tokens or continues):
             output = "cls"
             add_cls_slice(graph, bundle.config.units)
+    if task.reads_tokens and output != "sequence":
+        graph, output = _sequence_graph(bundle), "sequence"
     _check_output(bundle, output, task, options, head_params is not None)
     variables = set(graph.variables)
     encoder = {name: params[name] for name in params if name in variables}
@@ -98,15 +105,23 @@ def open_base(bundle: Bundle, task: Task, options: FinetuneOptions) -> Base:
     return Base(bundle, graph, output, encoder, head_params, dropout, rates)
 
 
+def _sequence_graph(bundle: Bundle) -> SymbolGraph:
+    """Build the graph of a bundle's encoder anew, in the same form, so that it ends in the encodings of all tokens."""
+    signature = bundle.signature
+    form = choose_form(signature.form, signature.target_mxnet)
+    graph = output_graph(bundle.config, "sequence", form)
+    if TOKEN_TYPES not in signature.input_names:
+        drop_token_types(graph, bundle.params().shapes, form)
+    if signature.guarded:
+        add_input_guard(graph, *INPUT_NAMES)
+    return graph
+
+
 def _check_output(bundle: Bundle, output: str, task: Task, options: FinetuneOptions, continues: bool) -> None:
     name = bundle.signature.output_name if not bundle.has_head else f"{output}_output"
     if task.reads_tokens:
         if options.whole_sequence:
             raise UsageError(f"--whole-sequence: {task.name} reads each token by itself; omit it")
-        if output != "sequence":
-            raise UsageError(
-                f"{bundle.prefix} ends in {name}, but {task.name} reads every token; export it with --output sequence"
-            )
         return
     if output == "sequence" and not options.whole_sequence:
         raise UsageError(
