@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bertsym.datasets.columns import Columns
     from bertsym.datasets.dataset import DataSet
     from bertsym.datasets.registry import find_dataset
+    from bertsym.destinations.hugging_face import HuggingFaceResult, export_hugging_face
     from bertsym.diagnosis import DoctorResult, Finding, doctor
     from bertsym.drawing.draw import draw
     from bertsym.encoders.config import BertConfig
@@ -74,6 +75,8 @@ _HOME = {
     "output_symbol": "encoders.outputs",
     "Bundle": "bundle",
     "SymbolBundle": "bundle",
+    "HuggingFaceResult": "destinations.hugging_face",
+    "export_hugging_face": "destinations.hugging_face",
     "DoctorResult": "diagnosis",
     "Finding": "diagnosis",
     "doctor": "diagnosis",
@@ -179,6 +182,7 @@ __all__ = [
     "Finding",
     "FinetuneOptions",
     "FinetuneResult",
+    "HuggingFaceResult",
     "InspectResult",
     "InstallationError",
     "Model",
@@ -213,6 +217,7 @@ __all__ = [
     "embed",
     "evaluate",
     "export",
+    "export_hugging_face",
     "export_onnx",
     "extract",
     "find_dataset",

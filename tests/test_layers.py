@@ -200,6 +200,10 @@ ALLOWED: dict[str, set[str]] = {
         "execution.engines",
         "execution.loaders",
     },
+    "destinations": {
+        *("errors", "atomic_writing", "symbol", "families", "bundle", "sources", "verifier", "destinations"),
+        *("encoders.catalogue", "encoders.folding", "encoders.graph_heads", "encoders.parameters"),
+    },
     "exporter": {"errors", "signature", "symbol", "encoders", "passes", "bundle", "sources", "verifier"},
     "acceleration": {
         "errors",
@@ -269,6 +273,7 @@ ALLOWED: dict[str, set[str]] = {
         "datasets",
         "metrics",
         "tasks",
+        "families",
         "text",
         "encoders",
         "passes",
@@ -314,8 +319,18 @@ ALLOWED: dict[str, set[str]] = {
         "sources",
     }
     | {"symbol.validation", "execution.sandbox", "execution.engines"}
-    | {"exporter", "verifier", "training", "inference", "inspection", "surgery", "drawing", "onnx_export"}
-    | {"quantization", "diagnosis", "demo", "cli"},
+    | {
+        "destinations",
+        "exporter",
+        "verifier",
+        "training",
+        "inference",
+        "inspection",
+        "surgery",
+        "drawing",
+        "onnx_export",
+    }
+    | {"onnx_export", "quantization", "diagnosis", "demo", "cli"},
     "__main__": {"cli"},
 }
 # Nothing of these may lead to mxnet, however far the way is.
@@ -674,6 +689,7 @@ def test_a_command_has_a_library_twin(name: str) -> None:
         "tokenize": bertsym.BundleTokenizer.encode,
         "graft": bertsym.graft_head,
         "onnx": bertsym.export_onnx,
+        "hf": bertsym.export_hugging_face,
         "tasks": bertsym.find_dataset,
     }
     twin = others.get(name) or getattr(bertsym, name)

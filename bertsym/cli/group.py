@@ -31,6 +31,7 @@ COMMANDS = {
     "diff": "Compare nodes, parameters and outputs of two models.",
     "draw": "Draw a symbol as svg, png, an html page, or for Netron.",
     "onnx": "Convert a model to ONNX, verified in onnxruntime.",
+    "hf": "Write a bundle as a folder that Hugging Face's transformers loads.",
     "verify": "Compare the outputs of a bundle with a reference encoder.",
     "finetune": "Fine-tune an exported BERT as a text classifier.",
     "tasks": "List the kinds of task and the known data sets.",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from bertsym.cli.command import collected, option
 from bertsym.cli.options import literal_special_tokens_option
 from bertsym.cli.table_options import on_error_option, task_option
@@ -144,6 +146,16 @@ optimisation_options = (
     ),
 )
 head_options = (
+    option(
+        "--head",
+        group="Head",
+        type=click.Choice(["plain", "family"]),
+        default="plain",
+        show_default=True,
+        help="New head for texts. plain: one layer on the output of MODEL, as in MXNet's Clojure example; family: the "
+        "head that the family has in transformers, which bertsym hf can write (for BERT one layer on the pooler's "
+        "output, which needs a bundle of export --output pooled; for RoBERTa and others two layers on [CLS]).",
+    ),
     option("--new-head", group="Head", is_flag=True, help="Replace any head of MODEL by a new classifier."),
     option(
         "--freeze-encoder",

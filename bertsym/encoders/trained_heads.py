@@ -30,14 +30,18 @@ def headed_graphs(
     ``classification`` both graphs are those that fine-tuning makes; other tasks have no graph for training yet.
     ``masked_lm`` ends in the logits (N, T, V) of the tokens, the others in what `graft_onto_graph` adds.
     """
-    read = record_output(config, reads, form)
-    if transform is not None:
-        read = _transformed(read, config, task, transform, form)
+    read = record_read(config, task, reads, form, transform)
     if task == "masked_lm":
         return _masked_lm(read, config), None
     graph = read.graph()
     inference, training, _ = graft_onto_graph(graph, graph.outputs[0], task, num_outputs, dropout, config.units)
     return inference, training if task == "classification" else None
+
+
+def record_read(config: BertConfig, task: str, reads: str, form: Form, transform: HeadTransform | None = None) -> Any:
+    """The RecordedSymbol of what the last layer of a head reads: an output of the encoder, or the layer on it."""
+    read = record_output(config, reads, form)
+    return read if transform is None else _transformed(read, config, task, transform, form)
 
 
 def _parameters(config: BertConfig, task: str, name: str, *parts: str) -> list[Any]:

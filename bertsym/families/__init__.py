@@ -7,7 +7,7 @@ from bertsym.families.bert import BERT
 from bertsym.families.distilbert import DISTILBERT
 from bertsym.families.electra import ELECTRA
 from bertsym.families.ernie import ERNIE
-from bertsym.families.family import ACTIVATIONS, REQUIRED, Family, HeadClass, Key
+from bertsym.families.family import ACTIVATIONS, REQUIRED, Family, HeadClass, Key, text_head
 from bertsym.families.mpnet import MPNET
 from bertsym.families.name_table import (
     PRETRAINING_HEADS,
@@ -46,4 +46,5 @@ __all__ = [
     "list_names",
     "names_in_order",
     "printable",
+    "text_head",
 ]

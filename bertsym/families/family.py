@@ -87,6 +87,11 @@ def masked_lm(transform: str, layer_norm: str, bias: str, decoder: str, **settin
     )
 
 
+def text_head(family: Family) -> HeadClass:
+    """The head of the family's class for texts, ``ForSequenceClassification``."""
+    return next(head for name, head in family.heads.items() if name.endswith("ForSequenceClassification"))
+
+
 def heads(prefix: str, by_class: Mapping[str, HeadClass]) -> dict[str, HeadClass]:
     """Name -> head of the classes with this prefix, such as ``Roberta`` in ``RobertaForMaskedLM``."""
     return {f"{prefix}For{name}": head for name, head in by_class.items()}

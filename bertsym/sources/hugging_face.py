@@ -75,6 +75,7 @@ def load_hugging_face(
     origin = {
         "kind": "hf",
         "pretrained": True,
+        **({"model_type": model_type} if model_type is not None else {}),
         "files": {path.relative_to(root).as_posix(): file_digest(path) for path in sorted(files)},
         **names.facts,
     }

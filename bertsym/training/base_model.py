@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bertsym.bundle import Bundle
-from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_TRANSFORM
+from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_TRANSFORM, HeadTransform
 from bertsym.encoders.forms import choose_form
 from bertsym.encoders.graph_heads import DROPOUT, add_cls_slice, without_head
 from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_TYPES
-from bertsym.encoders.outputs import output_graph
+from bertsym.encoders.parameters import POOLER
+from bertsym.encoders.trained_heads import record_read
 from bertsym.errors import ModelError, UsageError
+from bertsym.families import FAMILIES, text_head
 from bertsym.passes.input_guard import add_input_guard
 from bertsym.passes.token_types import drop_token_types
 from bertsym.symbol.attributes import decimal
@@ -95,8 +97,15 @@ def open_base(bundle: Bundle, task: Task, options: FinetuneOptions) -> Base:
         if output == "sequence" and not (options.whole_sequence or task.reads_tokens or continues):
             output = "cls"
             add_cls_slice(graph, bundle.config.units)
-    if task.reads_tokens and output != "sequence":
-        graph, output = _sequence_graph(bundle), "sequence"
+    if options.head == "family" and head_params is not None:
+        raise UsageError(
+            f"{bundle.prefix}: --head family makes a new head, but training continues its trained head; give --new-head"
+        )
+    if task.reads_tokens:
+        if output != "sequence":
+            graph, output = _build_graph(bundle, task, "sequence"), "sequence"
+    elif options.head == "family":
+        graph, output = _family_graph(bundle, task, options)
     _check_output(bundle, output, task, options, head_params is not None)
     variables = set(graph.variables)
     encoder = {name: params[name] for name in params if name in variables}
@@ -105,11 +114,29 @@ def open_base(bundle: Bundle, task: Task, options: FinetuneOptions) -> Base:
     return Base(bundle, graph, output, encoder, head_params, dropout, rates)
 
 
-def _sequence_graph(bundle: Bundle) -> SymbolGraph:
-    """Build the graph of a bundle's encoder anew, in the same form, so that it ends in the encodings of all tokens."""
+def _family_graph(bundle: Bundle, task: Task, options: FinetuneOptions) -> tuple[SymbolGraph, str]:
+    """Build the graph up to the last layer of the head that the family has, and name the output that the head reads."""
+    head = text_head(FAMILIES[bundle.config.family])
+    if options.whole_sequence:
+        raise UsageError(f"--whole-sequence: the head of the family reads {head.reads}; omit it, or --head family")
+    if head.reads == "pooled" and not all(name in bundle.params() for name in POOLER):
+        raise ModelError(
+            f"{bundle.prefix}: has no pooler, which --head family reads; export the model with --output pooled"
+        )
+    transform = None
+    if head.has_transform:
+        if options.freeze_encoder:
+            raise UsageError("--freeze-encoder trains one layer, and --head family has two; omit one of the options")
+        dropout = DROPOUT_PROBABILITY if options.dropout is None else options.dropout
+        transform = HeadTransform(head.activation or bundle.config.activation, dropout if head.drops_input else 0.0)
+    return _build_graph(bundle, task, head.reads, transform), head.reads
+
+
+def _build_graph(bundle: Bundle, task: Task, reads: str, transform: HeadTransform | None = None) -> SymbolGraph:
+    """Build the graph of a bundle's encoder in the same form, ending in what the last layer of a head reads."""
     signature = bundle.signature
     form = choose_form(signature.form, signature.target_mxnet)
-    graph = output_graph(bundle.config, "sequence", form)
+    graph: SymbolGraph = record_read(bundle.config, task.name, reads, form, transform).graph()
     if TOKEN_TYPES not in signature.input_names:
         drop_token_types(graph, bundle.params().shapes, form)
     if signature.guarded:

@@ -37,6 +37,7 @@ class FinetuneOptions:
     accumulate: int = 1  #: passes per batch, with summed gradients: less memory, the same step
     dropout: float | None = None  #: dropout probability in the head; None: 0.1, or that of the head that is continued
     new_head: bool = False  #: replace the head of the base by a new one
+    head: str = "plain"  #: ``plain``: one layer on the output of the base; ``family``: the head that its family has
     max_length: int | None = None  #: tokens, longer texts are truncated; None: 128, or the model's limit if lower
     seed: int = 0
     literal_special_tokens: bool = False  #: tokenize ``[SEP]`` and the like in a text as ordinary text
@@ -76,6 +77,7 @@ class FinetuneOptions:
             )
         _require(self, "on_error", self.on_error in ("fail", "skip"), "fail or skip")
         _require(self, "eval_steps", self.eval_steps is None or self.eval_steps >= 1, "1 or more")
+        _require(self, "head", self.head in ("plain", "family"), "plain or family")
         _require(self, "patience", self.patience is None or self.patience >= 1, "1 or more")
         _require(self, "worker_timeout", self.worker_timeout > 0, "a number of seconds above 0")
 

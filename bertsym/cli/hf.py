@@ -1,0 +1,50 @@
+"""``bertsym hf``."""
+
+from __future__ import annotations
+
+import click
+
+from bertsym.cli.command import Command, argument
+from bertsym.cli.options import FILE, force_option, model_argument, no_verify_option, verification_engine_option
+from bertsym.cli.output import note, print_lines
+
+_EXAMPLES = """\b
+Examples:
+  bertsym hf out/classifier out/classifier-hf
+  bertsym finetune out/base out/c --head family --train train.tsv --dev dev.tsv && bertsym hf out/c out/c-hf
+"""
+
+
+@click.command("hf", cls=Command, epilog=_EXAMPLES)
+@model_argument
+@argument("folder", "Folder that is written.", type=FILE)
+@force_option
+@verification_engine_option
+@no_verify_option
+def command(model: str, folder: str, force: bool) -> None:
+    """Write MODEL as a folder that Hugging Face's transformers loads, with equal outputs.
+
+    The folder has config.json, model.safetensors, the tokenizer and a model card. AutoModel loads the encoder alone; a
+    head becomes AutoModelForSequenceClassification, TokenClassification, QuestionAnswering or MaskedLM.
+
+    \b
+    Head of MODEL                                    Class
+      none                                           Model: last_hidden_state
+      finetune --head family, and heads that came    ForSequenceClassification
+      from transformers
+      finetune on a bundle of export --output        ForSequenceClassification of BERT, ERNIE, ALBERT
+      pooled
+      finetune --task tagging, qa                    ForTokenClassification, ForQuestionAnswering
+      finetune on cls or mean, or --whole-sequence   none: an error
+
+    The folder is read back, and compared with MODEL, before it appears. A MODEL in int8 is an error; fused QKV weights
+    (lower --fold) are split again.
+    """
+    from bertsym.destinations.hugging_face import export_hugging_face
+    from bertsym.execution.engines import is_verifying
+
+    done = export_hugging_face(model, folder, force=force, verify=is_verifying(), progress=note)
+    for text in done.notes:
+        note(text)
+    print_lines(done.checks, "  ")
+    click.echo(f"wrote {folder}: {done.architecture}, {'verified' if done.checks else 'not verified'}")

@@ -1,0 +1,1 @@
+"""Where models go: the formats of other libraries."""

@@ -1,0 +1,180 @@
+"""Write a bundle as a folder that transformers loads: config, weights, tokenizer, model card."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertsym.atomic_writing import sync_folder, work_folder, write_text
+from bertsym.bundle import Bundle, json_text
+from bertsym.destinations.hugging_face_classes import TransformersClass, choose_class, config_document
+from bertsym.destinations.model_card import model_card
+from bertsym.destinations.safetensors_writer import write_safetensors
+from bertsym.encoders.folding import unfold_parameters
+from bertsym.encoders.parameters import POOLER, RELATIVE_BUCKETS, expand, own_layers
+from bertsym.errors import ModelError, UsageError, VerificationError
+from bertsym.sources.hugging_face import load_hugging_face
+from bertsym.symbol.params import Array, LazyParameters, shapes_of
+from bertsym.verifier import DEFAULT_RTOL, Check, verify_bundle
+
+#: files of earlier writes that --force replaces; a folder with any other file is left alone
+_FILES = (
+    *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("vocab.txt", "README.md"),
+)
+
+
+@dataclass(frozen=True)
+class HuggingFaceResult:
+    """A written folder of transformers."""
+
+    folder: Path
+    architecture: str  #: the class that loads it, such as ``BertForSequenceClassification``
+    checks: list[Check]  #: comparisons of the folder, read back, with the bundle
+    notes: tuple[str, ...]
+
+
+def export_hugging_face(
+    model: str | Path,
+    folder: str | Path,
+    *,
+    force: bool = False,
+    verify: bool = True,
+    progress: Callable[[str], object] = lambda text: None,
+) -> HuggingFaceResult:
+    """Write the bundle `model` as a folder of transformers that computes the same.
+
+    The folder is read back before it appears: every weight must be bit-equal to its parameter, and with `verify` the
+    outputs of the bundle are compared with the reference encoder and head (numpy, float64) on the weights and the
+    config.json of the folder.
+
+    Raises:
+        UsageError: `folder` exists, without `force`, or holds files that are not those of such a folder.
+        ModelError: the bundle is damaged, int8, or has a head that no class of transformers has.
+        VerificationError: the outputs differ. No folder is written then.
+    """
+    bundle, target = Bundle.open(model), Path(folder)
+    if bundle.signature.precision != "float32":
+        raise ModelError(f"{model}: is {bundle.signature.precision}; write the float32 bundle that it was made from")
+    chosen = choose_class(bundle)
+    config = config_document(bundle, chosen)
+    _check_target(target, force)
+    with work_folder(target) as work:
+        staged = work.path / "folder"
+        try:
+            staged.mkdir()
+            progress(f"writing {chosen.name}")
+            weights = _weights(bundle, chosen)
+            write_safetensors(staged / "model.safetensors", weights, {"format": "pt"})
+            texts = {"config.json": json_text(config), **_tokenizer_files(bundle)}
+            texts["README.md"] = model_card(bundle, chosen.name)
+            for name, text in texts.items():
+                write_text(staged / name, text)
+            sync_folder(staged)
+        except OSError as error:
+            raise ModelError(f"{folder}: cannot write: {error.strerror or error}") from None
+        progress("reading the folder back" + (", comparing with the bundle" if verify else ""))
+        checks = _verify(bundle, staged, verify, str(target))
+        if target.exists():
+            shutil.rmtree(target)
+        os.rename(staged, target)
+        sync_folder(target.parent)
+    return HuggingFaceResult(target, chosen.name, checks, _notes(bundle, chosen))
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if not os.path.lexists(target):
+        if not target.parent.is_dir():
+            raise UsageError(f"{target}: the folder {target.parent} does not exist")
+        return
+    if not target.is_dir():
+        raise UsageError(f"{target}: exists and is not a folder")
+    others = sorted(path.name for path in target.iterdir() if path.name not in _FILES)
+    if others:
+        raise UsageError(f"{target}: holds {others[0]!r}, which is not a file of such a folder; choose another folder")
+    if not force and any(target.iterdir()):
+        raise UsageError(f"{target} exists: choose another folder, or overwrite it with --force")
+
+
+def _weights(bundle: Bundle, chosen: TransformersClass) -> Mapping[str, Array]:
+    """The weights by their names in transformers, read on demand."""
+    params: Mapping[str, Array] = bundle.params()
+    if bundle.is_folded:
+        params = unfold_parameters(params, bundle.config)
+    shapes = shapes_of(params)
+    table, prefix = chosen.family.names, "" if chosen.head is None else chosen.family.names.prefix
+    layers = own_layers(bundle.config)
+    names = {
+        prefix + theirs: ours
+        for our_template, their_template in table.names.items()
+        for ours, theirs in zip(expand(our_template, layers), expand(their_template, layers))
+        if ours in shapes
+    }
+    if chosen.head is not None:
+        names.update(chosen.head.weights)
+    unused = [name for name in shapes if name not in names.values() and name != RELATIVE_BUCKETS]
+    if unused:
+        raise ModelError(f"{bundle.prefix}: {unused[0]} has no place in {chosen.name}")
+    return LazyParameters({theirs: shapes[ours] for theirs, ours in names.items()}, lambda name: params[names[name]])
+
+
+def _tokenizer_files(bundle: Bundle) -> dict[str, str]:
+    """The texts of the tokenizer's files by name; none where the bundle has no tokenizer."""
+    document, signature = bundle.tokenizer_json(), bundle.signature
+    if document is None:
+        return {}
+    tokens = {f"{role}_token": token for role, token in signature.special_tokens.items()}
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    if signature.tokenizer.segments == 1:
+        inputs.remove("token_type_ids")
+    settings: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": signature.max_length,
+        "model_input_names": inputs,
+        "clean_up_tokenization_spaces": False,
+        **({"split_special_tokens": True} if signature.tokenizer.literal_special_tokens else {}),
+        **tokens,
+    }
+    files = {
+        "tokenizer.json": document,
+        "tokenizer_config.json": json_text(settings),
+        "special_tokens_map.json": json_text(tokens),
+    }
+    if bundle.has("vocab.txt"):
+        files["vocab.txt"] = bundle.text("vocab.txt")
+    return files
+
+
+def _verify(bundle: Bundle, staged: Path, compares: bool, where: str) -> list[Check]:
+    """Read the folder as a source; raises VerificationError for a weight or an output that differs."""
+    found = load_hugging_face(str(staged), with_head=bundle.has_head)
+    expected: Mapping[str, Array] = bundle.params()
+    if bundle.is_folded:
+        expected = unfold_parameters(expected, bundle.config)
+    arrays = {**found.arg_params, **(found.head.arg_params if found.head is not None else {})}
+    for name in expected:
+        if name not in arrays or not np.array_equal(arrays[name], expected[name]):
+            raise VerificationError(f"{where}: {name} was read back with other elements")
+    if found.config != bundle.config:
+        raise VerificationError(f"{where}: config.json was read back as {found.config}, not {bundle.config}")
+    if not compares:
+        return []
+    return verify_bundle(bundle, arrays, DEFAULT_RTOL, (16, 40), where, found.checkpoint)
+
+
+def _notes(bundle: Bundle, chosen: TransformersClass) -> tuple[str, ...]:
+    """What a user of the folder must know."""
+    notes = []
+    if chosen.head is None:
+        notes.append(f"the output {bundle.signature.output} is computed from last_hidden_state by the caller")
+        if chosen.family.names.pooler and not all(name in bundle.params() for name in POOLER):
+            notes.append(f"the bundle has no pooler: {chosen.name} initialises one, and pooler_output is meaningless")
+    if bundle.tokenizer_json() is None:
+        notes.append("the bundle has no tokenizer, so the folder has none")
+    return tuple(notes)

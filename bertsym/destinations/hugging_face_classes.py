@@ -1,0 +1,125 @@
+"""Which class of transformers computes what a bundle computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bertsym.bundle import Bundle
+from bertsym.encoders.catalogue import HEAD_TRANSFORM
+from bertsym.encoders.graph_heads import DROPOUT
+from bertsym.errors import ModelError
+from bertsym.families import ACTIVATIONS, FAMILIES, Family, HeadClass
+from bertsym.symbol.attributes import decimal
+from bertsym.symbol.graph import SymbolGraph
+
+#: kind of task -> class of its head, without the prefix of the family
+_CLASSES = {
+    "classification": "SequenceClassification",
+    "multilabel": "SequenceClassification",
+    "regression": "SequenceClassification",
+    "tagging": "TokenClassification",
+    "qa": "QuestionAnswering",
+    "masked_lm": "MaskedLM",
+}
+_PROBLEM_TYPES = {
+    "classification": "single_label_classification",
+    "multilabel": "multi_label_classification",
+    "regression": "regression",
+}
+
+
+@dataclass(frozen=True)
+class TransformersClass:
+    """A class of transformers for a bundle, and the head that it has."""
+
+    name: str  #: such as ``BertForSequenceClassification``
+    family: Family
+    model_type: str
+    head: HeadClass | None  #: None for the encoder alone
+
+
+def choose_class(bundle: Bundle) -> TransformersClass:
+    """Choose the class that computes exactly what a bundle computes.
+
+    Raises ModelError if there is none, with a command that makes a bundle that has one.
+    """
+    signature, family = bundle.signature, FAMILIES[bundle.config.family]
+    model_type, prefix = _model_type(bundle, family)
+    if not bundle.has_head:
+        return TransformersClass(f"{prefix}Model", family, model_type, None)
+    if not signature.trained or signature.task is None:
+        raise ModelError(f"{bundle.prefix}: has an untrained head; bertsym graft --head none removes it")
+    name = f"{prefix}For{_CLASSES[signature.task]}"
+    head = family.heads[name]
+    graph = bundle.graph()
+    has_transform = any(node.name == HEAD_TRANSFORM for node in graph.nodes)
+    if signature.length is not None and head.reads != "sequence":
+        raise _no_class(bundle, name, f"the head reads all {signature.length} tokens at once")
+    if signature.output != head.reads:
+        raise _no_class(bundle, name, f"the head reads {signature.output}, and that of {name} reads {head.reads}")
+    if has_transform != head.has_transform:
+        ours, theirs = (("one layer", "two layers")[has] for has in (has_transform, head.has_transform))
+        raise _no_class(bundle, name, f"the head has {ours}, and that of {name} has {theirs}")
+    activation = head.activation or bundle.config.activation
+    if has_transform and not _has_activation(graph, activation):
+        raise _no_class(bundle, name, f"the activation of the head is not {activation}, that of {name}")
+    return TransformersClass(name, family, model_type, head)
+
+
+def _model_type(bundle: Bundle, family: Family) -> tuple[str, str]:
+    """The ``model_type`` and the prefix of the classes: those of the source, or else the first of the family."""
+    declared = bundle.manifest["source"].get("model_type")
+    model_type = declared if declared in family.model_types else next(iter(family.model_types))
+    return model_type, family.model_types[model_type]
+
+
+def _no_class(bundle: Bundle, name: str, why: str) -> ModelError:
+    return ModelError(
+        f"{bundle.prefix}: {name} can't express this model: {why}; finetune with --head family makes a head that it has"
+    )
+
+
+def _has_activation(graph: SymbolGraph, activation: str) -> bool:
+    return any(node.name == f"{HEAD_TRANSFORM}-{activation}" for node in graph.nodes)
+
+
+def config_document(bundle: Bundle, chosen: TransformersClass) -> dict[str, Any]:
+    """Return config.json for the class.
+
+    Raises ModelError for a setting that the family's config.json does not have.
+    """
+    config, family, signature = bundle.config, chosen.family, bundle.signature
+    values = {**config.to_dict(), "max_length": config.position_rows, "embedding_size": config.embedding_width}
+    values["activation"] = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation)
+    for field, needed in family.settings.items():
+        if getattr(config, field) != needed:
+            raise ModelError(
+                f"{bundle.prefix}: {field} is {getattr(config, field)}, and transformers has no "
+                f"{family.title} with another value than {needed}"
+            )
+    document: dict[str, Any] = {"architectures": [chosen.name], "model_type": chosen.model_type}
+    document.update({key: values[field] for field, (key, _) in family.keys.items()})
+    document.update({key: value for key, value in family.supported.items() if key not in ("is_decoder",)})
+    document["pad_token_id"] = signature.pad_id
+    document["torch_dtype"] = "float32"
+    if chosen.head is not None:
+        document.update(_head_settings(bundle, chosen.head))
+    return document
+
+
+def _head_settings(bundle: Bundle, head: HeadClass) -> dict[str, Any]:
+    signature = bundle.signature
+    settings: dict[str, Any] = {}
+    if signature.task in _PROBLEM_TYPES:
+        settings["problem_type"] = _PROBLEM_TYPES[signature.task]
+    if signature.task not in ("qa", "masked_lm"):
+        count = signature.output_shape[-1]
+        assert isinstance(count, int)
+        names = signature.class_names or tuple(f"LABEL_{i}" for i in range(count))
+        settings["id2label"] = {str(i): name for i, name in enumerate(names)}
+        settings["label2id"] = {name: i for i, name in enumerate(names)}
+    if head.dropout is not None:
+        dropouts = [node for node in bundle.graph().nodes if node.name == DROPOUT]
+        settings[head.dropout[0]] = decimal(dropouts[0].attrs, "p", 0.5) if dropouts else 0.0
+    return settings
