@@ -105,7 +105,8 @@ def _training(bundle: Bundle) -> Iterator[str]:
         if name in options
     )
     yield "\n".join(["## Training data", "", *table, ""])
-    yield f"## Metrics\n\nOn the dev file, after step {training['kept_step']} (epoch {training['kept_epoch']}): {metrics}. Settings: {settings}.\n"
+    where = f"after step {training['kept_step']} (epoch {training['kept_epoch']})"
+    yield f"## Metrics\n\nOn the dev file, {where}: {metrics}. Settings: {settings}.\n"
 
 
 def _limits(bundle: Bundle) -> str:
