@@ -11,7 +11,8 @@ from conftest import Result
 from refusals import refusal
 
 from bertsym import Columns, DataError, UsageError, find_dataset
-from bertsym.datasets.registry import GLUE, KNOWN, find_file, known_datasets
+from bertsym.datasets.registry import GLUE, KNOWN, known_datasets
+from bertsym.tasks import TASKS, kind_of
 from bertsym.text.header import has_usual_names
 from bertsym.text.tables import Row, Table, TableFormat
 
@@ -32,6 +33,7 @@ def test_each_known_data_set_has_labels_metrics_and_the_names_of_its_files() -> 
     for dataset in known_datasets():
         assert dataset.description
         assert dataset.metrics
+        assert dataset.kind not in TASKS or kind_of(dataset).name == dataset.kind
         assert (dataset.labels == ()) == (dataset.kind == "regression")
         assert dataset.columns.text
         assert set(dataset.files) == ({"test"} if dataset.name == "ax" else {"train", "dev", "test"})
@@ -49,14 +51,14 @@ def test_the_columns_of_known_data_sets_are_names_of_headers() -> None:
 def test_the_file_of_a_split_is_found_in_the_folder_or_in_that_of_the_whole_benchmark(tmp_path: Path) -> None:
     (tmp_path / "MNLI").mkdir()
     nested = written(tmp_path / "MNLI", "dev_mismatched.tsv", "")
-    assert find_file(find_dataset("mnli-mm"), tmp_path, "dev") == nested
-    assert find_file(find_dataset("mnli-mm"), tmp_path / "MNLI", "dev") == nested
+    assert find_dataset("mnli-mm").find_file(tmp_path, "dev") == nested
+    assert find_dataset("mnli-mm").find_file(tmp_path / "MNLI", "dev") == nested
     with pytest.raises(DataError, match=r": no dev file of mnli; looked for dev_matched\.tsv, MNLI/dev_matched\.tsv$"):
-        find_file(find_dataset("mnli"), tmp_path, "dev")
+        find_dataset("mnli").find_file(tmp_path, "dev")
     with pytest.raises(DataError, match="nowhere: not a folder"):
-        find_file(find_dataset("mnli"), tmp_path / "nowhere", "dev")
+        find_dataset("mnli").find_file(tmp_path / "nowhere", "dev")
     with pytest.raises(UsageError, match="ax names no file of the split train; its splits: test"):
-        find_file(find_dataset("ax"), tmp_path, "train")
+        find_dataset("ax").find_file(tmp_path, "train")
 
 
 # Files of one's own
@@ -110,7 +112,6 @@ def test_a_file_describes_a_data_set_of_one_s_own(tmp_path: Path) -> None:
         (('kind = "classification"\n', ""), 'the key "kind" is missing'),
         (("positive_label", "positve_label"), "positve_label: unknown key; .*; did you mean positive_label?"),
         (('text = "review"', 'txt = "review"'), "columns.txt: unknown key; the keys are text, pair, label, index; did"),
-        (('"f1", "accuracy"', '"f2"'), r"metrics\[0\]: 'f2' is not one of the metrics of classification accuracy, "),
         (('positive_label = "good"', 'positive_label = "great"'), "positive_label: 'great' is not one of labels bad, "),
         (('poor = "bad"', 'poor = "worse"'), "label_aliases.poor: 'worse' is not one of labels bad, good"),
         (('["bad", "good"]', '["bad", "bad"]'), r"labels\[1\]: the label 'bad' is repeated"),
@@ -147,6 +148,14 @@ def test_a_file_must_exist_and_have_a_name_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "shop.toml").write_bytes(b"kind = \xff")
     with pytest.raises(DataError, match="not UTF-8 text: byte 7"):
         find_dataset(str(tmp_path / "shop.toml"))
+
+
+def test_unknown_metrics_and_kinds_are_refused_with_what_is_known(tmp_path: Path) -> None:
+    path = written(tmp_path, "shop.toml", OWN.replace('"accuracy"', '"acuracy"'))
+    with pytest.raises(UsageError, match=r"task shop: metrics: 'acuracy' is not one of accuracy, .*; did you mean"):
+        kind_of(find_dataset(str(path)))
+    with pytest.raises(UsageError, match="task masked_lm: masked_lm is not supported; the supported kinds are"):
+        kind_of(find_dataset("masked_lm"))
 
 
 def test_an_unknown_name_is_answered_with_the_closest() -> None:
@@ -189,11 +198,11 @@ def test_short_rows_may_end_after_the_last_column_that_is_read(tmp_path: Path) -
 
 def test_tasks_lists_kinds_and_data_sets_in_columns(cli: Cli) -> None:
     lines = cli("tasks").out.splitlines()
-    assert [line.split()[0] for line in lines] == ["task", "classification", *KNOWN]
+    assert [line.split()[0] for line in lines] == ["task", *TASKS, *KNOWN]
     assert len({line.index(name) for line, name in zip(lines[1:3], ("any table", "GLUE"))}) == 1
     listed = json.loads(cli("tasks", "--json").out)
-    assert [entry["name"] for entry in listed] == ["classification", *KNOWN]
-    assert json.loads(cli("tasks", "--json", "--show", "qnli").out) == listed[KNOWN.index("qnli") + 1]
+    assert [entry["name"] for entry in listed] == [*TASKS, *KNOWN]
+    assert json.loads(cli("tasks", "--json", "--show", "qnli").out) == listed[len(TASKS) + KNOWN.index("qnli")]
 
 
 def test_what_tasks_shows_is_a_template_for_a_file(cli: Cli, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from conftest import Result, Tables
 from sklearn import metrics as scores
 
 from bertsym import Classifier, EvaluateOptions, evaluate
-from bertsym.datasets.registry import DATASETS
+from bertsym.datasets.registry import find_dataset
 from bertsym.metrics.classification import (
     accuracy,
     cross_entropy,
@@ -116,8 +116,8 @@ def test_a_class_that_never_occurs_counts_as_zero_in_the_mean() -> None:
 
 
 def test_mrpc_s_f1_is_about_paraphrases() -> None:
-    assert DATASETS["mrpc"].positive_label == "1"
-    assert DATASETS["mrpc"].metrics == ("accuracy", "f1")
+    assert find_dataset("mrpc").positive_label == "1"
+    assert find_dataset("mrpc").metrics == ("accuracy", "f1")
 
 
 def test_metrics_are_printed_on_one_line() -> None:

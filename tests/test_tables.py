@@ -13,7 +13,7 @@ import pytest
 from conftest import tiny_tokenizer
 
 from bertsym import Columns, DataError, TableFormat, UsageError
-from bertsym.datasets.registry import DATASETS
+from bertsym.datasets.registry import find_dataset
 from bertsym.tasks.classification import Classification
 from bertsym.tasks.task import Reading
 from bertsym.text.labels import check_known, sorted_labels
@@ -474,7 +474,7 @@ def test_a_file_with_the_peculiarities_of_mrpc_is_read_whole(tmp_path: Path) -> 
         "1\t5\t6\tA 5.2 % rise .\tIt 's $ 3 .",
     ]
     path = written(tmp_path, "dev.tsv", BOM + "\r\n".join(lines) + "\r\n")
-    assert rows_of(path, TableFormat(columns=DATASETS["mrpc"].columns)) == [
+    assert rows_of(path, TableFormat(columns=find_dataset("mrpc").columns)) == [
         Row(2, "He said it doesn 't fit .", '" It does not fit .', "1"),
         Row(3, '" Yes , " he said .', 'No " .', "0"),
         Row(4, "A 5.2 % rise .", "It 's $ 3 .", "1"),
@@ -483,7 +483,7 @@ def test_a_file_with_the_peculiarities_of_mrpc_is_read_whole(tmp_path: Path) -> 
 
 @pytest.mark.skipif(not MRPC.exists(), reason=f"MRPC's dev.tsv is not at {MRPC}")
 def test_mrpc_s_dev_table_has_its_408_pairs() -> None:
-    rows = rows_of(MRPC, TableFormat(columns=DATASETS["mrpc"].columns))
+    rows = rows_of(MRPC, TableFormat(columns=find_dataset("mrpc").columns))
     assert len(rows) == 408
     assert [row.line for row in rows] == list(range(2, 410))
     assert Counter(row.label for row in rows) == {"1": 279, "0": 129}

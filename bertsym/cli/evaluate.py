@@ -19,7 +19,14 @@ from bertsym.cli.options import (
     threads_option,
 )
 from bertsym.cli.output import row_bar, warn
-from bertsym.cli.table_options import MODEL_LABEL, labelled_table_options, on_error_option, task_option
+from bertsym.cli.table_options import (
+    MODEL_LABEL,
+    data_dir_option,
+    labelled_table_options,
+    on_error_option,
+    split_option,
+    task_option,
+)
 
 if TYPE_CHECKING:
     from bertsym.inference.evaluate import EvaluateOptions
@@ -34,22 +41,35 @@ def _options(**values: Any) -> EvaluateOptions:
 
 @click.command("evaluate", cls=Command)
 @model_argument
-@argument("file", "Labelled table.", type=FILE)
+@argument("file", "Labelled table, unless --data-dir is given.", required=False, type=FILE)
 @labelled_table_options
 @options_of(
-    _options, task_option(), on_error_option(unknown_label=MODEL_LABEL), inference_batch_size_option, device_option
+    _options,
+    task_option(),
+    data_dir_option("that --task names, or that MODEL was trained on, instead of FILE"),
+    split_option("dev"),
+    on_error_option(unknown_label=MODEL_LABEL),
+    inference_batch_size_option,
+    device_option,
 )
 @threads_option
 @engine_option
 @json_option
-def command(model: str, file: str, table_format: TableFormat, options: EvaluateOptions, as_json: bool) -> None:
+def command(model: str, file: str | None, table_format: TableFormat, options: EvaluateOptions, as_json: bool) -> None:
     """Print the metrics of the classifier MODEL on the labelled table FILE, computed over all rows.
 
-    By default, task, header, columns and dropped labels are those that MODEL was trained with.
+    By default, task, header, columns and dropped labels are those that MODEL was trained with. With --task or
+    --data-dir they are those of the data set, and so are the metrics. bertsym tasks lists the known data sets.
+
+    \b
+    bertsym evaluate out/mnli --data-dir glue/MNLI
+    bertsym evaluate out/mnli --data-dir glue/MNLI --task mnli-mm
     """
     from bertsym.inference.evaluate import evaluate
     from bertsym.metrics.classification import format_metrics
 
+    if file is None and options.data_dir is None:
+        raise click.UsageError("Missing argument 'FILE', or the folder of a data set as '--data-dir'.")
     with row_bar() as on_rows:
         result = evaluate(model, file, options, table_format=table_format, on_rows=on_rows, warn=warn)
     if as_json:
@@ -59,5 +79,5 @@ def command(model: str, file: str, table_format: TableFormat, options: EvaluateO
     else:
         truncated = f", {result.truncated} truncated" if result.truncated else ""
         dropped = [f", {count} dropped with the label {label!r}" for label, count in result.dropped_labels.items()]
-        warn(f"{file}: {result.rows} rows{truncated}{''.join(dropped)}")
+        warn(f"{result.file}: {result.rows} rows{truncated}{''.join(dropped)}")
         click.echo(format_metrics(result.metrics))

@@ -22,7 +22,7 @@ from bertsym.cli.options import (
     out_argument,
     threads_option,
 )
-from bertsym.cli.table_options import training_table_options
+from bertsym.cli.table_options import data_dir_option, training_table_options
 from bertsym.cli.training_options import (
     build_options,
     checkpoint_options,
@@ -40,10 +40,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Tables:
-    """The tables of a run."""
+    """The tables of a run, or the folder of a data set."""
 
-    train: str
-    dev: str
+    train: str | None
+    dev: str | None
+    data_dir: str | None
+
+    def files(self, task: str) -> tuple[str, str]:
+        """Return the training and the dev table; those that are not given are in the folder."""
+        from bertsym.datasets.registry import find_dataset
+
+        def find(split: str, given: str | None) -> str:
+            if given is not None:
+                return given
+            if self.data_dir is None:
+                raise click.UsageError(f"Missing option '--{split}', or '--data-dir' with a data set as '--task'.")
+            return str(find_dataset(task).find_file(self.data_dir, split))
+
+        return find("train", self.train), find("dev", self.dev)
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,7 @@ class _Run:
 _EXAMPLES = """\b
 Examples:
   bertsym finetune out/base out/classifier --train train.tsv --dev dev.tsv
-  bertsym finetune out/base out/mrpc --task mrpc --train MRPC/train.tsv --dev MRPC/dev.tsv
+  bertsym finetune out/base out/mrpc --task mrpc --data-dir glue/MRPC
 """
 
 
@@ -68,15 +82,15 @@ Examples:
 @collected(
     "tables",
     _Tables,
-    option("--train", group="Data", required=True, metavar="FILE", type=FILE, help="Labelled training table."),
+    option("--train", group="Data", metavar="FILE", type=FILE, help="Labelled training table."),
     option(
         "--dev",
         group="Data",
-        required=True,
         metavar="FILE",
         type=FILE,
         help="Labelled table on which every epoch is evaluated; the parameters with the best --metric are kept.",
     ),
+    data_dir_option("that --task names, in place of --train and --dev"),
 )
 @training_table_options
 @collected(
@@ -132,9 +146,9 @@ def command(
     """Fine-tune MODEL as a text classifier, and write it as a bundle at OUT.
 
     A classifier is added to the encoder (Dropout, FullyConnected fc-finetune, SoftmaxOutput softmax) and trained with
-    it. The epoch with the best accuracy, or another --metric, on
-    --dev is kept; ties go to the lower loss. Each text or pair has one label:
-    multi-label classification, regression, tagging and question answering can't be trained with this command.
+    it. The epoch with the best accuracy, or another --metric, on --dev is kept; ties go to the lower loss. Each text or
+    pair has one label: multi-label classification, regression, tagging and question answering can't be trained with
+    this command.
 
     \b
     Head of MODEL                                What is trained
@@ -147,6 +161,9 @@ def command(
 
     The new classifier reads what the old head read. In place of a head that reads every token, it reads [CLS], or with
     --whole-sequence all tokens. A MODEL in int8, or from lower --fold, is an error.
+
+    With a data set as --task, its description says how its files are read, which labels there are, in which order, and
+    which metrics are computed, the first of which decides which epoch is kept. With --data-dir its files are found.
 
     Tables are TSV without quoting (as in GLUE), CSV or JSON Lines. For tables without a header give --no-header and
     column numbers. Both tables must have the same columns, and both a header or neither. If the first line is clearly a
@@ -165,12 +182,13 @@ def command(
     from bertsym.training.distributed_finetune import finetune_distributed
     from bertsym.training.finetune import finetune
 
-    progress = _progress(model, out, tables, run, append=checkpoints.resume)
+    train, dev = tables.files(options.task)
+    progress = _progress(model, out, (train, dev), run, append=checkpoints.resume)
     with progress as receiver, _advising(out, run, receiver, is_resumed=checkpoints.resume):
         result: FinetuneResult | None = (finetune if run.kvstore == "local" else finetune_distributed)(
             model,
-            tables.train,
-            tables.dev,
+            train,
+            dev,
             out,
             options=dataclasses.replace(options, table_format=table_format),
             checkpoints=checkpoints,
@@ -182,7 +200,7 @@ def command(
 
 
 @contextlib.contextmanager
-def _progress(model: str, out: str, tables: _Tables, run: _Run, append: bool) -> Iterator[ProgressGroup]:
+def _progress(model: str, out: str, tables: tuple[str, str], run: _Run, append: bool) -> Iterator[ProgressGroup]:
     """The progress on standard error, and in the log where one is wanted."""
     from bertsym.training.progress import JsonProgress, Progress, ProgressGroup, TextProgress
 
@@ -196,12 +214,12 @@ def _progress(model: str, out: str, tables: _Tables, run: _Run, append: bool) ->
         yield ProgressGroup(receivers)
 
 
-def _check_log(log_json: str, model: str, out: str, tables: _Tables) -> None:
+def _check_log(log_json: str, model: str, out: str, tables: tuple[str, str]) -> None:
     """Raise UsageError if the log would overwrite a file of the run."""
     from bertsym.bundle import bundle_paths
 
     bundles = [path for prefix in (model, out) if Path(prefix).name for path in bundle_paths(Path(prefix))]
-    if Path(log_json).resolve() in [path.resolve() for path in (Path(tables.train), Path(tables.dev), *bundles)]:
+    if Path(log_json).resolve() in [path.resolve() for path in (*map(Path, tables), *bundles)]:
         raise click.UsageError(f"--log-json {log_json} would overwrite a file of this run.")
 
 

@@ -81,7 +81,7 @@ class TaskChoice(click.Choice):  # type: ignore[type-arg, unused-ignore]  # gene
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Fail unless the command supports it."""
-        from bertsym.datasets.registry import TASK_KINDS
+        from bertsym.datasets.dataset import TASK_KINDS
 
         if value in TASK_KINDS and value not in self.choices:
             command = ctx.info_name if ctx else "this command"

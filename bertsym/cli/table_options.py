@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from bertsym.cli.command import Decorator, collected, option
-from bertsym.cli.options import TaskChoice
+from bertsym.cli.options import FILE, OptionType
 
 if TYPE_CHECKING:
     from bertsym.text.tables import TableFormat
@@ -110,19 +111,59 @@ training_table_options = collected(
 )
 
 
-def task_option(default: str | None = None) -> Decorator[Any]:
-    """``--task``: a kind of task, or a known data set, which implies its kind."""
-    from bertsym.datasets.registry import DATASETS
+class _DataSetType(OptionType):
+    """A kind of task, a known data set, or a file ``NAME.toml``, as the word that was given."""
 
-    known = "; ".join(f"{task.name}: {task.description}" for task in DATASETS.values())
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Fail unless the name is known, or the file is a valid description."""
+        from bertsym.datasets.registry import find_dataset
+
+        find_dataset(value)
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the known names, and let the shell complete files where there are none."""
+        from bertsym.datasets.dataset import TASK_KINDS
+        from bertsym.datasets.registry import KNOWN
+
+        names = [name for name in (*TASK_KINDS, *KNOWN) if name.startswith(incomplete)]
+        return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
+
+
+def task_option(default: str | None = None) -> Decorator[Any]:
+    """``--task``: a kind of task, or a data set, which implies its kind."""
     return option(
         "--task",
         group="Data",
-        type=TaskChoice(list(DATASETS)),
+        type=_DataSetType(),
         default=default,
-        help="Kind of task, or a known data set, which presets the columns and the positive class of the F1 score. "
-        f"{known}.  "
-        f"[default: {default or 'the task that MODEL was trained on'}]",
+        help="Kind of task, known data set, or file NAME.toml that describes a data set: its files, columns, labels "
+        f"and metrics. `bertsym tasks` lists them.  [default: {default or 'the task that MODEL was trained on'}]",
+    )
+
+
+def data_dir_option(instead: str) -> Decorator[Any]:
+    """``--data-dir``: the folder of a data set, `instead` of files."""
+    return option(
+        "--data-dir",
+        group="Data",
+        metavar="DIR",
+        type=FILE,
+        help=f"Folder with the files of the data set {instead}.",
+    )
+
+
+def split_option(default: str) -> Decorator[Any]:
+    """``--split``: the file of the data set, or which of its files the given file is."""
+    return option(
+        "--split",
+        group="Data",
+        type=click.Choice(["train", "dev", "test"]),
+        default=default,
+        show_default=True,
+        help="File to read from --data-dir. With --task, FILE is read as this file of the data set.",
     )
 
 

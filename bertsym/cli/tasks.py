@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 
@@ -27,17 +27,19 @@ def command(show: str | None, as_json: bool) -> None:
     of which the first decides which epoch finetune keeps. --task also accepts a file NAME.toml in the format that
     --show prints. docs/how-to/data-sets.md describes its keys.
     """
-    from bertsym.datasets.registry import KINDS, dataset_text, find_dataset, known_datasets
+    from bertsym.datasets.registry import dataset_text, find_dataset, known_datasets
+    from bertsym.tasks import TASKS
 
     if show is not None:
         click.echo(json.dumps(asdict(find_dataset(show)), indent=2) if as_json else dataset_text(show), nl=as_json)
         return
-    kinds, known = [find_dataset(name) for name in KINDS], known_datasets()
+    kinds = [replace(find_dataset(name), metrics=kind.default_metrics) for name, kind in TASKS.items()]
+    datasets = [*kinds, *known_datasets()]
     if as_json:
-        click.echo(json.dumps([asdict(dataset) for dataset in (*kinds, *known)], indent=2))
+        click.echo(json.dumps([asdict(dataset) for dataset in datasets], indent=2))
         return
     rows = [("task", "kind", "metrics", "description")]
-    rows += [(row.name, row.kind, ", ".join(row.metrics), row.description) for row in (*kinds, *known)]
+    rows += [(row.name, row.kind, ", ".join(row.metrics), row.description) for row in datasets]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         click.echo(escaped("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]])))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bertsym.datasets.columns import Columns
+from bertsym.errors import DataError, UsageError
 
-#: kinds of task, as named in signatures, options and the library; a command may support only some
-TASK_KINDS = ("classification", "multilabel", "regression", "tagging", "qa", "masked_lm")
-#: kind of task -> metrics that a data set may name, with the default of the kind first
-METRICS = {
-    "classification": ("accuracy", "f1", "matthews"),
-    "multilabel": (),
-    "regression": ("pearson", "spearman", "mse"),
-    "tagging": (),
-    "qa": (),
-    "masked_lm": (),
+#: kinds of task, as named in signatures, options and the library -> their data; a command may support only some
+TASK_KINDS = {
+    "classification": "any table of texts or text pairs, with one label for each",
+    "multilabel": "any table of texts or text pairs, with any number of labels for each",
+    "regression": "any table of texts or text pairs, with a number for each",
+    "tagging": "sentences of words, with a tag for each word",
+    "qa": "contexts and questions, with an answer in the context",
+    "masked_lm": "texts with masked words",
 }
 FORMATS = ("tsv", "csv", "jsonl")
 SPLITS = ("train", "dev", "test")
@@ -75,6 +75,25 @@ class DataSet:
     def dataset(self) -> str | None:
         """Name of the data set; None for a kind of task, which takes any table."""
         return self.name if self.name != self.kind else None
+
+    def find_file(self, folder: str | Path, split: str) -> Path:
+        """Return the file of a split, one of SPLITS, in the folder of the data set.
+
+        Raises UsageError for a kind of task, and for a data set that names no file of the split; DataError if the
+        folder does not have the file.
+        """
+        if self.dataset is None:
+            raise UsageError(f"{self.name} is a kind of task: a folder needs a data set, such as sst-2, as --task")
+        names = self.files.get(split, ())
+        if not names:
+            found = ", ".join(self.files) or "none"
+            raise UsageError(f"the data set {self.name} names no file of the split {split}; its splits: {found}")
+        if not Path(folder).is_dir():
+            raise DataError(f"{folder}: not a folder")
+        for name in names:
+            if (path := Path(folder) / name).is_file():
+                return path
+        raise DataError(f"{folder}: no {split} file of {self.name}; looked for {', '.join(names)}")
 
     def layout_of(self, split: str) -> SplitLayout:
         """Return how the file of a split is read."""

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from bertsym.datasets.columns import Columns
-from bertsym.datasets.dataset import FORMATS, METRICS, SPLITS, TASK_KINDS, DataSet, SplitLayout, Submission
+from bertsym.datasets.dataset import FORMATS, SPLITS, TASK_KINDS, DataSet, SplitLayout, Submission
 from bertsym.errors import DataError
 from bertsym.file_reader import read_bytes
 from bertsym.json_reader import JsonValue
@@ -64,7 +64,7 @@ def _read(document: JsonValue, name: str) -> DataSet:
         labels=labels,
         label_aliases=_optional(document, "label_aliases", lambda value: _aliases(value, labels), {}),
         drop_labels=_optional(document, "drop_labels", JsonValue.texts, ()),
-        metrics=_optional(document, "metrics", lambda value: _metrics(value, kind), ()),
+        metrics=_optional(document, "metrics", lambda value: tuple(name.text() for name in value.elements(1)), ()),
         positive_label=_optional(document, "positive_label", lambda value: _one_of(value, labels, "labels"), None),
         skip_broken_rows=_optional(document, "skip_broken_rows", JsonValue.boolean, False),
         short_rows=_optional(document, "short_rows", JsonValue.boolean, False),
@@ -119,10 +119,6 @@ def _aliases(value: JsonValue, labels: tuple[str, ...]) -> dict[str, str]:
     if not labels:
         raise value.fault("needs the key labels, the class names")
     return {alias: _one_of(name, labels, "labels") for alias, name in value.items()}
-
-
-def _metrics(value: JsonValue, kind: str) -> tuple[str, ...]:
-    return tuple(_one_of(name, METRICS[kind], f"the metrics of {kind}") for name in value.elements(1))
 
 
 def _read_submission(value: JsonValue, labels: tuple[str, ...]) -> Submission:

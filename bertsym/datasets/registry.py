@@ -6,15 +6,12 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from bertsym.datasets.dataset import TASK_KINDS as TASK_KINDS
-from bertsym.datasets.dataset import DataSet as DataSet
+from bertsym.datasets.dataset import TASK_KINDS, DataSet
 from bertsym.datasets.dataset_file import read_dataset, suggestion
-from bertsym.errors import DataError, UsageError
+from bertsym.errors import UsageError
 
 _FOLDER = Path(__file__).parent / "known"
 
-#: kinds of task that finetune supports -> description
-KINDS = {"classification": "any table of texts or text pairs with a label"}
 GLUE = ("cola", "sst-2", "mrpc", "sts-b", "qqp", "mnli", "mnli-mm", "qnli", "rte", "wnli", "ax")
 #: names of the known data sets, each a file in the folder ``known``
 KNOWN = (*GLUE, "snli", "xnli", "lcqmc", "chnsenticorp")
@@ -31,10 +28,10 @@ def find_dataset(name: str) -> DataSet:
         if stem in KNOWN or stem in TASK_KINDS:
             raise UsageError(f"{name}: {stem} is the name of a known task or data set; give the file another name")
         return read_dataset(name)
-    if name in KINDS:
-        return DataSet(name, name, KINDS[name])
+    if name in TASK_KINDS:
+        return DataSet(name, name, TASK_KINDS[name])
     if name not in KNOWN:
-        names = (*KINDS, *KNOWN)
+        names = (*TASK_KINDS, *KNOWN)
         close = suggestion(name.lower(), names)
         raise UsageError(f"task {name!r} is not one of {', '.join(names)}, or a file NAME.toml{close}")
     return _known(name)
@@ -48,7 +45,7 @@ def known_datasets() -> list[DataSet]:
 def dataset_text(name: str) -> str:
     """Return the TOML text of a known data set or of a file ``NAME.toml``; raises the errors of `find_dataset`."""
     find_dataset(name)
-    if name in KINDS:
+    if name in TASK_KINDS:
         raise UsageError(f"{name} is a kind of task, which takes any table; data sets are {', '.join(KNOWN)}")
     return Path(name if name.endswith(".toml") else _FOLDER / f"{name}.toml").read_text(encoding="utf-8")
 
@@ -60,26 +57,6 @@ def datasets_with_columns(names: Sequence[str], labelled: bool) -> list[str]:
     return [name for name, used in columns.items() if all(column in names for column in used if column is not None)]
 
 
-def find_file(dataset: DataSet, folder: str | Path, split: str) -> Path:
-    """Return the file of a split in the folder of a data set.
-
-    Raises UsageError for a data set that names no file of the split, and DataError if the folder has none of them.
-    """
-    names = dataset.files.get(split, ())
-    if not names:
-        found = ", ".join(dataset.files) or "none"
-        raise UsageError(f"the data set {dataset.name} names no file of the split {split}; its splits: {found}")
-    if not Path(folder).is_dir():
-        raise DataError(f"{folder}: not a folder")
-    for name in names:
-        if (path := Path(folder) / name).is_file():
-            return path
-    raise DataError(f"{folder}: no {split} file of {dataset.name}; looked for {', '.join(names)}")
-
-
 @functools.cache
 def _known(name: str) -> DataSet:
     return read_dataset(_FOLDER / f"{name}.toml")
-
-
-DATASETS = {name: find_dataset(name) for name in ("classification", "mrpc")}

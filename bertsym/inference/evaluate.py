@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertsym.datasets.registry import DATASETS
 from bertsym.inference.engine_predictor import open_predictor
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.task_bundle import TaskBundle
@@ -25,13 +23,17 @@ class EvaluateResult:
     truncated: int
     left_out: int  #: number of unreadable rows
     dropped_labels: dict[str, int]  #: label whose rows were dropped -> number of rows
+    file: str  #: the file that was read
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
     """How a model is evaluated."""
 
-    task: str | None = None  #: a key of ``datasets.registry.DATASETS``; None: the task of the training
+    #: for `find_dataset`: a kind of task, a known data set, or a file ``NAME.toml``; None: that of the training
+    task: str | None = None
+    data_dir: str | Path | None = None  #: folder of the data set, where no file is given
+    split: str = "dev"  #: split of the file: ``train``, ``dev`` or ``test``
     device: str = "cpu"
     batch_size: int = BATCH_SIZE  #: most rows that are computed together
     #: at a row that can't be read or has an unknown label: ``fail``, or ``skip`` to leave it out
@@ -40,7 +42,7 @@ class EvaluateOptions:
 
 def evaluate(
     model: str | Path,
-    table: str | Path,
+    table: str | Path | None,
     options: EvaluateOptions = EvaluateOptions(),
     *,
     table_format: TableFormat = TableFormat(),
@@ -53,8 +55,8 @@ def evaluate(
 
     Args:
         model: prefix of the bundle.
-        table: the labelled file.
-        options: task, device, batch size, and what happens at an unreadable row.
+        table: the labelled file; None: that of a split of a data set.
+        options: task or data set, device, batch size, and what happens at an unreadable row.
         table_format: format and columns; by default those of the training table.
         on_rows: called with the number of rows in each finished batch.
         warn: called with each warning about the table, and with each row that is left out.
@@ -63,14 +65,14 @@ def evaluate(
         UsageError, DataError, ModelError: an argument, the table or the bundle is invalid.
     """
     opened = TaskBundle.open(model, "evaluate")
-    task = opened.judged_by(options.task)
-    if options.task:
-        columns = DATASETS[options.task].columns
-        table_format = dataclasses.replace(table_format, columns=table_format.columns.or_else(columns))
-    bad_rows = BadRows(options.on_error, warn)
-    examples = task.read(table, opened.reading(table_format, bad_rows, warn))
+    file, formatted, dataset = opened.find_table(table, table_format, options.task, options.data_dir, options.split)
+    task = opened.task if options.task is None else opened.task.judged_by(dataset)
+    bad_rows = BadRows("skip" if dataset.skip_broken_rows else options.on_error, warn)
+    examples = task.read(file, opened.reading(formatted, bad_rows, warn))
     warn_of_absent_labels(table_format.drop_labels, [examples], warn)
     predictor = open_predictor(opened.bundle, options.device, options.batch_size)
     metrics = task.evaluate(predictor.each(examples.features, task.keep, on_rows), examples)
     bad_rows.finish(len(examples) + examples.left_out)
-    return EvaluateResult(metrics, len(examples), examples.truncated, examples.left_out, dict(examples.dropped))
+    return EvaluateResult(
+        metrics, len(examples), examples.truncated, examples.left_out, dict(examples.dropped), examples.name
+    )

@@ -10,13 +10,16 @@ from pathlib import Path
 
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.bundle import SIGNATURE, SYMBOL, Bundle
-from bertsym.datasets.registry import DATASETS
+from bertsym.datasets.dataset import DataSet
+from bertsym.datasets.registry import KNOWN, find_dataset
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.json_reader import JsonValue
 from bertsym.signature import Signature
 from bertsym.symbol.params import shapes_of
-from bertsym.tasks import TASKS
-from bertsym.tasks.task import Reading, Task
+from bertsym.tasks import TASKS, kind_of
+from bertsym.tasks.task import Reading, Source, Task
+from bertsym.text.dataset_tables import format_of_dataset
+from bertsym.text.labels import abbreviate_labels
 from bertsym.text.tables import Layout, TableFormat
 from bertsym.text.tokenizer import Tokenizer
 
@@ -64,18 +67,49 @@ class TaskBundle:
         """The tokenizer, truncating to the model's maximum length."""
         return self.bundle.tokenizer(self.signature.tokenizer, self.signature.max_length)
 
-    def judged_by(self, name: str | None) -> Task:
-        """Return the task, with the metrics of the known data set `name`; None: those that it was trained with.
+    def dataset(self, name: str | None) -> DataSet:
+        """Return a data set by its name for `find_dataset`; None: the known data set, or the kind, of the training.
 
-        Raises UsageError for a name that is not a known data set, or one of another kind of task.
+        Raises UsageError for an unknown name, and for a data set of another kind of task or with other labels.
         """
         if name is None:
-            return self.task
-        if name not in DATASETS:
-            raise UsageError(f"task {name!r} is not one of {', '.join(DATASETS)}")
-        if DATASETS[name].kind != self.task.name:
-            raise UsageError(f"--task {name}: a task of {DATASETS[name].kind}, but the model's is {self.task.name}")
-        return self.task.judged_by(DATASETS[name])
+            return find_dataset(self.signature.dataset if self.signature.dataset in KNOWN else self.task.name)
+        dataset = find_dataset(name)
+        if kind_of(dataset).name != self.task.name:
+            raise UsageError(f"--task {name}: a task of {dataset.kind}, but the model's is {self.task.name}")
+        if dataset.labels and sorted(dataset.labels) != sorted(self.task.class_names):
+            classes = abbreviate_labels(self.task.class_names)
+            raise UsageError(f"--task {name}: its labels are {', '.join(dataset.labels)}, the model's {classes}")
+        return dataset
+
+    def find_table(
+        self, file: Source | None, given: TableFormat, task: str | None, data_dir: str | Path | None, split: str
+    ) -> tuple[Source, TableFormat, DataSet]:
+        """Find the file to read, and how it is read: what is `given`, and otherwise as its data set describes.
+
+        Args:
+            file: the file or stream; None: that of a split in the folder `data_dir`.
+            given: format and columns of the file.
+            task: name of the data set, for `find_dataset`; None: that of the training.
+            data_dir: folder of the data set.
+            split: split of the data set.
+
+        Raises:
+            UsageError: file and folder, or neither; and the errors of `dataset` and `DataSet.find_file`.
+        """
+        dataset = self.dataset(task)
+        if file is not None and data_dir is not None:
+            raise UsageError("give either a file or --data-dir, not both")
+        if file is None:
+            if data_dir is None:
+                raise UsageError("give a file, or the folder of a data set as --data-dir")
+            if dataset.dataset is None and (name := self.signature.dataset) is not None:
+                raise UsageError(f"{self.bundle.prefix}: trained on {name}: give its description as --task {name}.toml")
+            file = dataset.find_file(data_dir, split)
+        elif task is None:
+            # It may be any table: only what is not in the signature comes from the data set.
+            return file, format_of_dataset(given, dataset, None) if isinstance(file, (str, Path)) else given, dataset
+        return file, format_of_dataset(given, dataset, split), dataset
 
     def reading(
         self,
@@ -90,8 +124,9 @@ class TaskBundle:
 
 def complete_table_format(signature: Signature, table_format: TableFormat) -> TableFormat:
     """Complete a table format: by default header, columns and dropped labels are those of the training table."""
+    trained = Layout(signature.columns, signature.header, signature.column_names)
     return dataclasses.replace(
         table_format,
         drop_labels=(*table_format.drop_labels, *signature.dropped_labels),
-        trained=Layout(signature.columns, signature.header, signature.column_names),
+        trained=trained if table_format.trained == Layout() else table_format.trained,
     )

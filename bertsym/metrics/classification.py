@@ -12,9 +12,8 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-METRICS = ("accuracy", "f1")  #: names of metrics of a classification
+METRICS = ("accuracy", "f1", "matthews")  #: names of metrics of a classification
 LOWER_IS_BETTER = ("loss", "mse")  #: metrics of which the lower value is the better one
-
 _MIN_PROBABILITY = 1e-12  # keeps the cross entropy finite
 
 

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from bertsym.datasets.dataset import DataSet
+from bertsym.datasets.dataset_file import suggestion
+from bertsym.errors import UsageError
 from bertsym.tasks.classification import Classification
 from bertsym.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification,)}
+
+
+def kind_of(dataset: DataSet) -> type[Task]:
+    """Return the kind of task of a data set; raises UsageError for a kind without support, and for unknown metrics."""
+    where = f"task {dataset.name}"
+    if dataset.kind not in TASKS:
+        raise UsageError(f"{where}: {dataset.kind} is not supported; the supported kinds are {', '.join(TASKS)}")
+    kind = TASKS[dataset.kind]
+    for name in dataset.metrics:
+        if name not in kind.known_metrics:
+            known, close = ", ".join(kind.known_metrics), suggestion(name, kind.known_metrics)
+            raise UsageError(f"{where}: metrics: {name!r} is not one of {known}, those of {kind.name}{close}")
+    return kind

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.datasets.registry import DataSet
+from bertsym.datasets.dataset import DataSet
 from bertsym.encoders.catalogue import LABEL_NAME
 from bertsym.errors import DataError
 from bertsym.json_reader import JsonValue
@@ -75,10 +75,11 @@ class Classification(TableTask):
 
     @classmethod
     def create(cls, dataset: DataSet, options: TaskOptions = TaskOptions()) -> Classification:
-        """Create the task for training, with the metrics of a data set."""
+        """Create the task for training, with the metrics, and the labels in their order, of a data set."""
         options.require_only(cls.name, ("positive",))
         positive = options.positive if options.positive is not None else dataset.positive_label
-        return cls(metrics=dataset.metrics or cls.default_metrics, positive_label=positive)
+        metrics = dataset.metrics or cls.default_metrics
+        return cls(class_names=dataset.labels, metrics=metrics, positive_label=positive)
 
     @classmethod
     def read_settings(cls, document: JsonValue) -> dict[str, Any]:
@@ -104,15 +105,18 @@ class Classification(TableTask):
         return Counter(row.label for row in rows if row.label is not None)
 
     def with_labels(self, train: Examples) -> Classification:
-        """Return this task with the labels of a training file as classes, sorted."""
+        """Return this task with the labels of a training file as classes, sorted; those of a data set stay."""
         class_names = sorted_labels(row.target for row in train.rows)
         if len(class_names) < 2:
             raise DataError(f"{train.name}: every label is {class_names[0]!r}; a classifier needs at least 2 labels")
-        return dataclasses.replace(self, class_names=class_names)
+        return self if self.class_names else dataclasses.replace(self, class_names=class_names)
 
     def label_warnings(self, train: Examples) -> Iterator[str]:
-        """Yield warnings about labels that look like one another, or like a missing label, and about too many."""
+        """Yield warnings about labels that look like one another, or like a missing label, are missing, or too many."""
         counts = Counter(str(row.target) for row in train.rows)
+        for name in self.class_names:
+            if name not in counts:
+                yield f"warning: {train.name}: no row has the label {name!r}"
         for text in suspicious_labels(counts):
             yield f"warning: {train.name}: {text}"
         if len(counts) > len(train) // 2:

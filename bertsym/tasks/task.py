@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, ClassVar, Protocol, Union
 
 import numpy as np
 
-from bertsym.datasets.registry import DataSet
+from bertsym.datasets.dataset import DataSet
 from bertsym.encoders.graph_heads import HEADS
 from bertsym.errors import DataError, UsageError
 from bertsym.json_reader import JsonValue

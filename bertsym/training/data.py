@@ -6,10 +6,11 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertsym.datasets.registry import DataSet
+from bertsym.datasets.dataset import DataSet
 from bertsym.tasks.table_task import warn_of_absent_labels
 from bertsym.tasks.task import Examples, Reading, Task
 from bertsym.text.bad_rows import BadRows
+from bertsym.text.dataset_tables import format_of_dataset
 from bertsym.text.labels import abbreviate_labels
 from bertsym.text.tables import TableFormat
 from bertsym.text.tokenizer import Tokenizer
@@ -42,23 +43,23 @@ def read_data(
 ) -> FinetuneData:
     """Read and encode both files.
 
-    Columns that the options' table format does not name are those of the data set, or else are found by common header
-    names. Unreadable rows, and dev rows with a label that the training file does not have, are an error, or are left
-    out with `on_error` ``skip``. Raises DataError with file and line.
+    What the options' table format does not say is as the data set describes; columns are otherwise found by common
+    header names. Unreadable rows, and dev rows with a label that the training file does not have, are an error, or are
+    left out with `on_error` ``skip``, and of a data set with `skip_broken_rows`. Raises DataError with file and line.
     """
+    on_error = "skip" if dataset.skip_broken_rows else options.on_error
 
     def read(path: str | Path, how: TableFormat, task: Task) -> Examples:
-        bad_rows = BadRows(options.on_error, progress.note)
+        bad_rows = BadRows(on_error, progress.note)
         return task.read(path, Reading(tokenizer, how, on_bad_row=bad_rows, warn=progress.note))
 
-    table_format = options.table_format
-    columns = table_format.columns.or_else(dataset.columns)
-    train_rows = read(train, dataclasses.replace(table_format, columns=columns), task)
+    table_format = format_of_dataset(options.table_format, dataset, "train")
+    train_rows = read(train, table_format, task)
     task = base.with_classes(task.with_labels(train_rows), str(train))
     dev_rows = read(dev, dataclasses.replace(table_format, trained=train_rows.layout), task)
     for rows in (train_rows, dev_rows):
         _describe(rows, tokenizer.max_length, progress)
-    warn_of_absent_labels(table_format.drop_labels, [train_rows, dev_rows], progress.note)
+    warn_of_absent_labels(options.table_format.drop_labels, [train_rows, dev_rows], progress.note)
     labels = [f"labels: {abbreviate_labels(task.class_names)}"] if task.class_names else []
     columns = train_rows.layout.columns
     for warning in task.label_warnings(train_rows):

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
-from bertsym.datasets.registry import DATASETS, DataSet
+from bertsym.datasets.dataset import DataSet
+from bertsym.datasets.registry import find_dataset
 from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers
 from bertsym.encoders.catalogue import TRAINED_HEADS
 from bertsym.errors import UsageError
 from bertsym.signature import bert_inputs
-from bertsym.tasks import TASKS
+from bertsym.tasks import kind_of
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.training.base_model import open_base
 from bertsym.training.checkpoints import Checkpoint, Checkpoints, checkpoint_folder, library_versions
@@ -129,10 +130,8 @@ class FinetuneInputs:
 def load_inputs(request: FinetuneRequest) -> FinetuneInputs:
     """Read and check the base bundle and both tables."""
     options = request.options
-    if options.task not in DATASETS:
-        raise UsageError(f"task {options.task!r} is not one of {', '.join(DATASETS)}")
-    dataset, base = DATASETS[options.task], Bundle.open(request.prefix)
-    task = TASKS[dataset.kind].create(dataset, options.task_options)
+    dataset = find_dataset(options.task)
+    task, base = kind_of(dataset).create(dataset, options.task_options), Bundle.open(request.prefix)
     if options.metric not in (None, "loss"):
         task = dataclasses.replace(task, metrics=tuple(dict.fromkeys([options.metric, *task.metrics])))
     start = open_base(base, task, options)
@@ -157,6 +156,7 @@ def load_inputs(request: FinetuneRequest) -> FinetuneInputs:
         "task": task.name,
         "dataset": dataset.dataset,
         "task settings": task.settings(),
+        "class names": list(data.task.class_names),
         **{f"{name} table": rows.sha256 for name, rows in (("train", data.train), ("dev", data.dev))},
         "columns": f"{layout.columns}, {'with' if layout.header else 'without'} header",
         "dropped labels": ", ".join(map(repr, data.drop_labels)) or "none",

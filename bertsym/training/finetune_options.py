@@ -26,7 +26,7 @@ class FinetuneOptions:
     Raises UsageError for a value that is out of range.
     """
 
-    task: str = "classification"  #: a key of ``datasets.registry.DATASETS``
+    task: str = "classification"  #: for `find_dataset`: a kind of task, a known data set, or a file ``NAME.toml``
     task_options: TaskOptions = TaskOptions()  #: options that only some kinds of task have
     epochs: int = 3
     batch_size: int = 32
