@@ -178,7 +178,9 @@ def _left_out(pretrained: Pretrained, output: str, options: ExportOptions) -> li
         notes.append(f"not exported: task head {pretrained.task_head}; {rest}")
     pooling = pretrained.pooling
     if pooling and pooling.output != output:
-        advice = f"; export --output {pooling.output}" if pooling.output and not options.task else ""
+        ways = [f"export --output {pooling.output}"] if pooling.output in OUTPUTS and not options.task else []
+        ways += [f"embed --pooling {pooling.output}"] if pooling.output else []
+        advice = f"; {' or '.join(ways)}" if ways else ""
         notes.append(f"{pooling.module}: {pooling.description}: not in this bundle{advice}")
     return notes
 

@@ -67,10 +67,10 @@ def test_every_module_and_setting_that_is_ignored_is_listed(export: Callable[...
     )
     assert notes(export(folder)) == [
         "2_Dense: Dense 32 -> 16, Tanh: ignored",
-        "3_Normalize: embeddings scaled to length 1: ignored",
-        "prompts query 'query: '; default_prompt_name 'query': ignored, texts are taken as they are",
-        "max_seq_length 25: ignored, this bundle truncates at 40",
-        "1_Pooling: mean of the tokens: not in this bundle; export --output mean",
+        "3_Normalize: embeddings scaled to length 1: not in this bundle; embed --normalize",
+        "prompts query 'query: '; default_prompt_name 'query': not in this bundle; embed --prompt TEXT",
+        "max_seq_length 25: not in this bundle, which truncates at 40; embed --max-length 25",
+        "1_Pooling: mean of the tokens: not in this bundle; export --output mean or embed --pooling mean",
     ]
     assert {"modules.json", "1_Pooling/config.json", "sentence_bert_config.json"} <= set(
         Bundle.open(tmp_path / "out" / "base").manifest["source"]["files"]
@@ -81,17 +81,26 @@ def test_every_module_and_setting_that_is_ignored_is_listed(export: Callable[...
     ("pooling", "output", "expected"),
     [
         ({}, "mean", []),
-        ({}, "sequence", ["1_Pooling: mean of the tokens: not in this bundle; export --output mean"]),
+        (
+            {},
+            "sequence",
+            ["1_Pooling: mean of the tokens: not in this bundle; export --output mean or embed --pooling mean"],
+        ),
         ({"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}, "cls", []),
         (
             {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True},
             "pooled",
-            ["1_Pooling: the [CLS] token: not in this bundle; export --output cls"],
+            ["1_Pooling: the [CLS] token: not in this bundle; export --output cls or embed --pooling cls"],
         ),
         (
             {"pooling_mode_max_tokens": True},
             "mean",
             ["1_Pooling: mean of the tokens beside maximum of the tokens: not in this bundle"],
+        ),
+        (
+            {"pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True},
+            "cls",
+            ["1_Pooling: maximum of the tokens: not in this bundle; embed --pooling max"],
         ),
         (
             {"pooling_mode_mean_tokens": False, "pooling_mode": "lasttoken"},
@@ -127,7 +136,7 @@ def test_a_transformer_in_a_subfolder_is_found(export: Callable[..., Result], tm
     write_json(folder / subfolder / "sentence_bert_config.json", {"max_seq_length": 25})
     assert notes(export(folder))[:2] == [
         f"modules.json: the transformer is in {subfolder}",
-        "max_seq_length 25: ignored, this bundle truncates at 40",
+        "max_seq_length 25: not in this bundle, which truncates at 40; embed --max-length 25",
     ]
     files = Bundle.open(tmp_path / "out" / "base").manifest["source"]["files"]
     assert {f"{subfolder}/model.safetensors", f"{subfolder}/vocab.txt", "1_Pooling/config.json"} <= set(files)

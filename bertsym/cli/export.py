@@ -262,7 +262,7 @@ def command(
 
     Every weight of SOURCE must belong to the encoder or to a head, or match --ignore-weights. The command lists the
     heads and other weights that it leaves out. It also lists four settings of a sentence-transformers folder that it
-    does not export: pooling, normalization, max_seq_length and prompts.
+    does not export, with the options of embed for them: pooling, normalization, max_seq_length and prompts.
 
     Before the bundle is written, the library of --engine runs it with its head, and its outputs are compared with those
     of a reference implementation in numpy that reads SOURCE itself. On any error nothing is written.

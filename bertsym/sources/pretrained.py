@@ -49,7 +49,7 @@ class Pooling:
 
     module: str  #: folder with the settings
     description: str
-    output: str | None  #: the equivalent output in ``encoders.catalogue.OUTPUTS``, if there is one
+    output: str | None  #: the equivalent in ``encoders.catalogue.POOLINGS``, if there is one
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from bertsym.families import printable
 from bertsym.json_reader import JsonValue, read_json, read_json_array
 from bertsym.sources.pretrained import Pooling
 
-# pooling_mode_* of a Pooling module's config.json -> description, and our equivalent output
+# pooling_mode_* of a Pooling module's config.json -> description, and our equivalent pooling
 _POOLING_MODES = {
     "cls_token": ("the [CLS] token", "cls"),
     "mean_tokens": ("mean of the tokens", "mean"),
-    "max_tokens": ("maximum of the tokens", None),
+    "max_tokens": ("maximum of the tokens", "max"),
     "mean_sqrt_len_tokens": ("sum of the tokens, divided by the square root of their number", None),
     "weightedmean_tokens": ("mean of the tokens, weighted by position", None),
     "lasttoken": ("the last token", None),
@@ -36,7 +36,10 @@ class SentenceModules:
         """Note how a tokenizer with these settings differs."""
         notes = []
         if self.max_seq_length not in (None, max_length):
-            notes.append(f"max_seq_length {self.max_seq_length}: ignored, this bundle truncates at {max_length}")
+            notes.append(
+                f"max_seq_length {self.max_seq_length}: not in this bundle, which truncates at {max_length}; "
+                f"embed --max-length {self.max_seq_length}"
+            )
         if self.lower_case and not lower_case:
             notes.append("do_lower_case true: ignored, this bundle does not lower-case texts")
         return tuple(notes)
@@ -67,7 +70,8 @@ def read_modules(folder: Path) -> SentenceModules | None:
         if kind == "Pooling" and pooling is None:
             pooling = _pooling(name, config)
         else:
-            notes.append(f"{name}: {_describe(kind, config)}: ignored")
+            advice = "not in this bundle; embed --normalize" if kind == "Normalize" else "ignored"
+            notes.append(f"{name}: {_describe(kind, config)}: {advice}")
     settings_path, prompts_path = (
         transformer_folder / "sentence_bert_config.json",
         folder / "config_sentence_transformers.json",
@@ -121,7 +125,7 @@ def _prompt_notes(config: JsonValue) -> list[str]:
     more = f" and {len(found) - _SHOWN_PROMPTS} more" if len(found) > _SHOWN_PROMPTS else ""
     default = config.get("default_prompt_name").optional(JsonValue.text)
     by_default = f"; default_prompt_name {_quoted(default)}" if default else ""
-    return [f"prompts {', '.join(found[:_SHOWN_PROMPTS])}{more}{by_default}: ignored, texts are taken as they are"]
+    return [f"prompts {', '.join(found[:_SHOWN_PROMPTS])}{more}{by_default}: not in this bundle; embed --prompt TEXT"]
 
 
 def _quoted(text: str) -> str:
