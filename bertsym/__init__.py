@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from bertsym.inference.predict import Classifier, TaskPredictor
     from bertsym.inspection.report import InspectResult, inspect
     from bertsym.model import Model, ModelSource, open_model
-    from bertsym.onnx_export.onnx_exporter import OnnxExportResult, export_onnx
+    from bertsym.onnx_export.onnx_exporter import OnnxExportResult, OnnxOptions, export_onnx
     from bertsym.quantization.quantize import QuantizeOptions, QuantizeResult, quantize
     from bertsym.signature import Signature
     from bertsym.sources import Pretrained, SourceOptions, load_source
@@ -110,6 +110,7 @@ _HOME = {
     "ModelSource": "model",
     "open_model": "model",
     "OnnxExportResult": "onnx_export.onnx_exporter",
+    "OnnxOptions": "onnx_export.onnx_exporter",
     "export_onnx": "onnx_export.onnx_exporter",
     "QuantizeResult": "quantization.quantize",
     "QuantizeOptions": "quantization.quantize",
@@ -191,6 +192,7 @@ __all__ = [
     "NewHead",
     "Node",
     "OnnxExportResult",
+    "OnnxOptions",
     "Output",
     "ParamsFile",
     "Prediction",

@@ -151,6 +151,7 @@ ALLOWED: dict[str, set[str]] = {
     "onnx_export": {"errors", "symbol", "onnx_export"},
     "onnx_export.graph_conversion": {"errors", "signature", "symbol", "onnx_export"},
     "onnx_export.metadata": {"bundle", "model"},
+    "onnx_export.transformers_signature": {"errors", "signature", "symbol", "bundle", "model"},
     "onnx_export.onnx_exporter": {
         "errors",
         "atomic_writing",
@@ -159,6 +160,7 @@ ALLOWED: dict[str, set[str]] = {
         "symbol",
         "analysis.symbolic_shapes",
         "bundle",
+        "encoders.catalogue",
         "encoders.folding",
         "model",
         "passes",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bertsym.cli.command import Command, argument
+from bertsym.cli.command import Command, argument, option
 from bertsym.cli.options import (
     FILE,
     force_option,
     model_source,
     no_verify_option,
+    options_of,
     sandbox_options,
     verification_engine_option,
 )
@@ -19,21 +20,52 @@ from bertsym.cli.output import note, print_lines, print_tensors
 
 if TYPE_CHECKING:
     from bertsym.model import ModelSource
+    from bertsym.onnx_export.onnx_exporter import OnnxOptions
+
+
+def _options(**values: Any) -> OnnxOptions:
+    from bertsym.onnx_export.onnx_exporter import OnnxOptions
+
+    return OnnxOptions(**values)
 
 
 @click.command("onnx", cls=Command)
 @model_source
 @argument("out", "File that is written, such as out/model.onnx.", type=FILE)
+@options_of(
+    _options,
+    option(
+        "--signature",
+        group="Output",
+        type=click.Choice(["mxnet", "hf"]),
+        default="mxnet",
+        show_default=True,
+        help="Names of inputs and outputs. mxnet: those of the symbol; hf, for a bundle of a BERT: those of transformers, "
+        "input_ids, attention_mask and token_type_ids, and logits, start_logits and end_logits, last_hidden_state, "
+        "pooler_output or sentence_embedding. A head then ends in its logits, without softmax or sigmoid.",
+    ),
+    option(
+        "--dtype",
+        group="Output",
+        type=click.Choice(["float32", "float16"]),
+        default="float32",
+        show_default=True,
+        help="Type of the stored weights. float16 halves the file; computations stay in float32, and the outputs may "
+        "differ by 1e-2 of their scale.",
+    ),
+)
 @sandbox_options
 @force_option
 @verification_engine_option
 @no_verify_option
-def command(model: ModelSource, out: str, force: bool) -> None:
+def command(model: ModelSource, out: str, options: OnnxOptions, force: bool) -> None:
     """Convert MODEL to an ONNX file at OUT (opset 13), verified in onnxruntime.
 
-    Inputs and outputs keep their MXNet names. Token ids (data0), token types (data1) and valid_length (data2) are
-    int64; every other input, and every output, is float32. Batch size and length stay free, unless MODEL is locked to
-    one length or --shape gives a shape. The metadata of the file holds class names, the tokenizer and the vocabulary.
+    Inputs and outputs keep their MXNet names, or with --signature hf have those of transformers, so that its pipelines
+    and other tools take the file as theirs; the attention mask must not have zeros before ones. Token ids (data0),
+    token types (data1) and valid_length (data2) are int64; every other input, and every output, is float32. Batch size
+    and length stay free, unless MODEL is locked to one length or --shape gives a shape. The metadata of the file holds
+    class names, the tokenizer and the vocabulary.
 
     onnxruntime runs the file beside MXNet, or without mxnet beside the reference encoder (bundles of BERTs only), on
     random inputs of two sizes, with padding, before it is written. Needs
@@ -41,7 +73,7 @@ def command(model: ModelSource, out: str, force: bool) -> None:
     """
     from bertsym.onnx_export.onnx_exporter import export_onnx
 
-    done = export_onnx(model, out, force=force)
+    done = export_onnx(model, out, options, force=force)
     for text in done.notes:
         note(text)
     print_lines(done.checks, "  ")

@@ -14,6 +14,7 @@ from pathlib import Path
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, rename_axes
 from bertsym.atomic_writing import work_folder
 from bertsym.bundle import Bundle
+from bertsym.encoders.catalogue import FULLY_CONNECTED
 from bertsym.encoders.folding import unfold_parameters
 from bertsym.errors import BertsymError, ModelError, UsageError
 from bertsym.execution import (
@@ -30,8 +31,10 @@ from bertsym.execution import (
 from bertsym.execution.engines import engine_name, is_verifying
 from bertsym.model import Model, ModelSource, require_params
 from bertsym.mxnet_runtime import quiet_stderr
+from bertsym.onnx_export.half_weights import store_in_float16
 from bertsym.onnx_export.libraries import onnx_errors, open_session
 from bertsym.onnx_export.metadata import input_meanings, metadata
+from bertsym.onnx_export.transformers_signature import TransformersSignature, logits_model
 from bertsym.passes import apply_to_copy
 from bertsym.passes.inferred_ranges import resolve_inferred_ranges
 from bertsym.signature import Tensor
@@ -41,6 +44,7 @@ from bertsym.symbol.params import Array
 from bertsym.verifier import reference_outputs
 
 SUFFIX = ".onnx"
+_TOLERANCES = {"float32": 1e-5, "float16": 1e-2}  # dtype of the weights -> largest difference, relative to the scale
 #: batch sizes and lengths of the runs that are compared, where the model allows them
 CHECKED = ((2, 16), (3, 7))
 # A protobuf message is limited to 2 GiB; above this size, parameters go into a file of their own.
@@ -75,7 +79,26 @@ class OnnxExportResult:
         return [path for path in (self.path, _data_path(self.path)) if path.exists()]
 
 
-def export_onnx(source: str | Path | ModelSource, out: str | Path, *, force: bool = False) -> OnnxExportResult:
+@dataclass(frozen=True)
+class OnnxOptions:
+    """How a model is written as an ONNX file; raises UsageError for an unknown value."""
+
+    signature: str = "mxnet"  #: ``mxnet``: inputs and outputs of the symbol; ``hf``: those of transformers
+    dtype: str = "float32"  #: of the stored weights; ``float16`` halves the file, computations stay in float32
+
+    def __post_init__(self) -> None:
+        for name, known in (("signature", ("mxnet", "hf")), ("dtype", tuple(_TOLERANCES))):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
+
+
+def export_onnx(
+    source: str | Path | ModelSource,
+    out: str | Path,
+    options: OnnxOptions = OnnxOptions(),
+    *,
+    force: bool = False,
+) -> OnnxExportResult:
     """Write a symbol and its parameters as an ONNX file, opset 13, at `out`; needs the extra ``bertsym[onnx]``.
 
     Inputs keep their names. Token ids, token types and valid_length are int64, (batch, length) and (batch,), any
@@ -83,8 +106,13 @@ def export_onnx(source: str | Path | ModelSource, out: str | Path, *, force: boo
     free where they are free in the symbol; the shapes of inputs that `source` gives are fixed. More than 2 GB of
     parameters go into ``OUT.data`` beside it.
 
+    With the signature ``hf``, for bundles of BERTs, the inputs are ``input_ids``, ``attention_mask`` and
+    ``token_type_ids``, (batch, length) int64, and a head ends in its logits: ``logits``, or ``start_logits`` and
+    ``end_logits``; an encoder gives ``last_hidden_state``, ``pooler_output`` or ``sentence_embedding``.
+
     onnx checks the file and onnxruntime runs it beside MXNet on random inputs of two sizes, with padding: each
-    output may differ by 1e-5 of its scale. Raises UsageError, ModelError (of a node that does not convert) or
+    output may differ by 1e-5 of its scale, with weights in float16 by 1e-2. Raises UsageError, ModelError (of a node
+    that does not convert) or
     VerificationError; nothing is left at `out` then.
     """
     target = Path(out)
@@ -97,6 +125,10 @@ def export_onnx(source: str | Path | ModelSource, out: str | Path, *, force: boo
     # Imported here because onnx may be missing.
     from bertsym.onnx_export.graph_conversion import check_operators, integer_inputs
 
+    names = None
+    if options.signature == "hf":
+        model = logits_model(model)
+        names = TransformersSignature.of(model)
     check_operators(model.graph, model.name, _advice(model))
     samples = _samples(model, shapes)
     whole = integer_inputs(model.graph, model.inputs)
@@ -106,8 +138,9 @@ def export_onnx(source: str | Path | ModelSource, out: str | Path, *, force: boo
         }
     inputs, outputs = _tensors(model, shapes, samples[0], whole)
     with _staged(target, force) as staged:
-        _write(model, samples[0], inputs, outputs, staged)
-        checks = _compare(model, staged, samples, inputs, str(target)) if is_verifying() else []
+        outputs = _write(model, samples[0], inputs, outputs, staged, options, names)
+        inputs = inputs if names is None else names.inputs()
+        checks = _compare(model, staged, samples, inputs, str(target), options, names) if is_verifying() else []
     return OnnxExportResult(target, inputs, outputs, checks, model.notes)
 
 
@@ -193,8 +226,16 @@ def _staged(target: Path, force: bool) -> Iterator[Path]:
         raise ModelError(f"{target}: can't write the ONNX file: {error.strerror or error}") from None
 
 
-def _write(model: Model, sample: Mapping[str, Array], inputs: list[Tensor], outputs: list[Tensor], path: Path) -> None:
-    """Convert, write and check a file; the copy of the parameters in memory is freed on return."""
+def _write(
+    model: Model,
+    sample: Mapping[str, Array],
+    inputs: list[Tensor],
+    outputs: list[Tensor],
+    path: Path,
+    options: OnnxOptions,
+    names: TransformersSignature | None,
+) -> list[Tensor]:
+    """Convert, write and check a file, and return its outputs; the parameters in memory are freed on return."""
     import onnx
 
     from bertsym.onnx_export.graph_conversion import convert
@@ -214,6 +255,13 @@ def _write(model: Model, sample: Mapping[str, Array], inputs: list[Tensor], outp
         where=model.name,
         advice=_advice(model),
     )
+    if names is not None:
+        outputs = names.apply(converted)
+    if options.dtype == "float16":
+        try:
+            store_in_float16(converted)
+        except ValueError as error:
+            raise ModelError(f"{model.name}: {error} has elements beyond the range of float16") from None
     large = 4 * sum(math.prod(tensor.dims) for tensor in converted.graph.initializer) > _LARGEST
     onnx.save(converted, str(path), save_as_external_data=large, location=_data_path(path).name)
     for file in filter(Path.exists, (path, _data_path(path))):
@@ -223,10 +271,17 @@ def _write(model: Model, sample: Mapping[str, Array], inputs: list[Tensor], outp
     del converted
     with onnx_errors(model.name, "onnx refuses the converted model"):
         onnx.checker.check_model(str(path), full_check=True)
+    return outputs
 
 
 def _compare(
-    model: Model, path: Path, samples: list[dict[str, Array]], inputs: list[Tensor], where: str
+    model: Model,
+    path: Path,
+    samples: list[dict[str, Array]],
+    inputs: list[Tensor],
+    where: str,
+    options: OnnxOptions,
+    signature: TransformersSignature | None,
 ) -> list[OnnxCheck]:
     """Run the file beside MXNet; raises VerificationError for an output that differs."""
     assert model.params is not None
@@ -238,11 +293,13 @@ def _compare(
     for sample in samples:
         # MXNet first: its error about a wrong symbol is clearer.
         expected = _expected(model, sample)
+        fed = sample if signature is None else signature.feed(sample)
+        expected = expected if signature is None else signature.answers(expected)
         with onnx_errors(model.name, "onnxruntime cannot run the converted model"):
-            answers = session.run(names, {name: array.astype(dtypes[name]) for name, array in sample.items()})
+            answers = session.run(names, {name: array.astype(dtypes[name]) for name, array in fed.items()})
         differences = [difference(name, one, two) for name, one, two in zip(names, expected, answers)]
-        check_equal(differences, where)
-        sizes = {name: array.shape for name, array in sample.items()}
+        check_equal(differences, where, _TOLERANCES[options.dtype])
+        sizes = {name: array.shape for name, array in fed.items()}
         checks += [OnnxCheck(sizes, found) for found in differences]
     return checks
 
@@ -252,6 +309,13 @@ def _expected(model: Model, sample: Mapping[str, Array]) -> list[Array]:
     if engine_name() == "mxnet":
         return model_values(model, sample)
     bundle = model.bundle
+    ends_in_logits = model.graph.outputs[0].node.name == FULLY_CONNECTED
+    if isinstance(bundle, Bundle) and bundle.signature.kind == "classifier" and ends_in_logits:
+        # The reference ends in probabilities.
+        raise ModelError(
+            f"{model.name}: not verified: comparing logits needs mxnet; install it, or write without verifying by "
+            "--no-verify"
+        )
     if not isinstance(bundle, Bundle) or bundle.signature.precision != "float32":
         raise ModelError(
             f"{model.name}: not verified: without mxnet only the bundle of a BERT in float32 can be compared, with the "
