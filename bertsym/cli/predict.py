@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bertsym.cli.command import Command, option
+from bertsym.cli.data_set_files import DataSetFiles, data_set_options
 from bertsym.cli.options import (
     FILE,
     device_option,
@@ -27,6 +28,7 @@ from bertsym.errors import DataError
 
 if TYPE_CHECKING:
     from bertsym.inference.predict import TaskPredictor
+    from bertsym.tasks.submission import SubmissionLines
     from bertsym.tasks.task import Prediction
     from bertsym.text.bad_rows import BadRows
     from bertsym.text.tables import TableFormat
@@ -37,6 +39,7 @@ Answer = tuple[tuple[Any, ...], "Prediction"]  # kept cells and prediction
 @click.command("predict", cls=Command)
 @model_argument
 @text_options
+@data_set_options
 @on_error_option("blank")
 @inference_batch_size_option
 @device_option
@@ -80,6 +83,7 @@ def command(
     model: str,
     texts: Texts,
     table_format: TableFormat,
+    data: DataSetFiles,
     on_error: str,
     batch_size: int,
     device: str,
@@ -98,18 +102,29 @@ def command(
     --text, or with - as FILE, texts come from standard input: one per line, the second text of a pair after a tab.
     With --format, --header or a column, standard input is a table (TSV unless --format says otherwise). Each line of a
     pipe is answered when it arrives.
+
+    With --data-dir, the test file of the data set is read, or another --split. bertsym tasks lists the data sets.
+
+    \b
+    bertsym predict out/mnli --data-dir glue/MNLI --submission MNLI-m.tsv
+    bertsym predict out/mnli --data-dir glue --task ax --submission AX.tsv
     """
     from bertsym.inference.predict import TaskPredictor
     from bertsym.text.bad_rows import BadRows
 
     names = parse_kept(kept)
-    table_format = dataclasses.replace(table_format, kept=tuple(names))
+    data.refuse(out=out, keep_column=kept, top_k=top_k, on_error=on_error == "skip")
+    given = dataclasses.replace(table_format, kept=tuple(names))
+    texts, table_format, dataset = data.find(model, texts, given)
+    out = data.target(dataset) or out
     bad_rows = BadRows(on_error, warn, shown=None)
     # Lines that go to the terminal are the progress themselves.
     shown = texts.text is None and (out is not None or not sys.stdout.isatty())
     with line_output(out, force) as write, row_bar(shown, lambda: texts.count_rows(model, table_format)) as on_rows:
         predictor: TaskPredictor[Prediction] = TaskPredictor(model, device, batch_size)
-        lines = PredictionLines(predictor.task, output_format, tuple(names.values()), top_k)
+        lines = data.lines(dataset, predictor.task) or PredictionLines(
+            predictor.task, output_format, tuple(names.values()), top_k
+        )
         answers = _answers(predictor, texts, table_format, on_rows)
         rows, truncated = _write(answers, lines, bad_rows, on_error == "blank", write)
         print_truncated(truncated, rows, predictor.bundle.signature.max_length)
@@ -133,7 +148,7 @@ def _answers(
 
 def _write(
     answers: Iterator[Answer | DataError],
-    lines: PredictionLines,
+    lines: PredictionLines | SubmissionLines,
     bad_rows: BadRows,
     blank: bool,
     write: Callable[[str], object],

@@ -256,8 +256,7 @@ class Table:
             if name is None:
                 found = f"the columns are {shown_cells(names)}" if names else "there is no header"
                 hint = "" if first is None else self._header_hint(first)
-                known = " or ".join(datasets_with_columns(names, self.need_label))
-                hint = f"; these are the columns of {known}: give --task" if known else hint
+                hint = self._dataset_hint(names) or hint
                 raise DataError(f"{self.name}: which column is the {what}? Give --{what}-column ({found}){hint}")
         return chosen
 
@@ -275,7 +274,13 @@ class Table:
         else:
             columns = f"{shown_cells(names)}" if names else f"{len(first)}, without a header"
             found = f"no column {name!r} (the columns are {columns})"
-        raise DataError(f"{self.name}: {found}{self._header_hint(first, part)}")
+        known = self._dataset_hint(names) if part else ""
+        raise DataError(f"{self.name}: {found}{known or self._header_hint(first, part)}")
+
+    def _dataset_hint(self, names: Sequence[str]) -> str:
+        """Return a hint that names the known data sets whose columns these are, else an empty string."""
+        known = " or ".join(datasets_with_columns(names, self.need_label))
+        return f"; these are the columns of {known}: give --task" if known else ""
 
     def _header_hint(self, first: Sequence[str], part: str | None = None) -> str:
         """Return a hint for a missing column if the header may be the reason, else an empty string."""
