@@ -51,9 +51,7 @@ def test_weights_in_float16_halve_the_file_within_the_tolerance(tmp_path: Path, 
     assert 1e-7 < max(check.difference.relative for check in half.checks) < 1e-2
 
 
-def test_a_symbol_that_is_no_bundle_has_no_signature_of_transformers(
-    cli: Cli, bundles: dict[str, Path], tmp_path: Path
-) -> None:
+def test_only_a_bundle_has_the_signature_of_transformers(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     for name in ("symbol.json", "0000.params"):
         shutil.copy(f"{bundles['cls']}-{name}", tmp_path / f"x-{name}")
     result = cli("onnx", tmp_path / "x", tmp_path / "x.onnx", "--signature", "hf")

@@ -40,7 +40,7 @@ def _options(**values: Any) -> OnnxOptions:
         type=click.Choice(["mxnet", "hf"]),
         default="mxnet",
         show_default=True,
-        help="Names of inputs and outputs. mxnet: those of the symbol; hf, for a bundle of a BERT: those of transformers, "
+        help="Names of inputs and outputs. mxnet: those of the symbol; hf, for a BERT's bundle: those of transformers, "
         "input_ids, attention_mask and token_type_ids, and logits, start_logits and end_logits, last_hidden_state, "
         "pooler_output or sentence_embedding. A head then ends in its logits, without softmax or sigmoid.",
     ),
