@@ -3,7 +3,7 @@
 
 WEIGHTS_VERSION=0.1.0
 # What benchmarks compare with; torch for the CPU is the one without CUDA's libraries where the index has it.
-TORCH_PACKAGES="torch==2.13.0 transformers==5.23.0 onnxruntime==1.32.0 onnx==1.23.2 sympy"
+TORCH_PACKAGES="torch==2.13.0 transformers==5.23.0 sentence-transformers==6.2.0 onnxruntime==1.32.0 onnx==1.23.2 sympy"
 
 die() {
     echo "error: $*" >&2
