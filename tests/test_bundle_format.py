@@ -186,6 +186,10 @@ def test_a_command_keeps_all_fields_that_it_does_not_change(
             {"inputs": [*SIGNED, TWICE]},
             "data2 (batch) float32, data2 (batch) float32, not data0 ",
         ),
+        (
+            {"inputs": [dict(vars(tensor)) for tensor in bert_inputs(16)]},
+            "the inputs have the fixed length 16, but max_length is 24: they must be equal",
+        ),
         ({"label_inputs": []}, "the label inputs are none, not softmax_label (batch) float32"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,

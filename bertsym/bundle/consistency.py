@@ -190,8 +190,11 @@ def _expected_shapes(
 ) -> dict[str, tuple[int, ...]]:
     if signature.output not in OUTPUTS:
         raise ModelError(f"{where}: output {signature.output!r} is not one of {', '.join(OUTPUTS)}")
-    if not 1 <= (signature.length or 1) <= signature.max_length:
-        raise ModelError(f"{where}: length {signature.length} is not in 1 to {signature.max_length}, the max length")
+    if signature.length not in (None, signature.max_length):
+        raise ModelError(
+            f"{where}: the inputs have the fixed length {signature.length}, but max_length is {signature.max_length}: "
+            "they must be equal"
+        )
     if signature.max_length > config.max_length:
         raise ModelError(
             f"{where}: max length {signature.max_length} exceeds the {config.max_length} positions of the config"
