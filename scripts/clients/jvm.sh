@@ -15,44 +15,55 @@ compile() {
         javac -encoding UTF-8 -cp "$jars" -d "$classes" "$@"
         ;;
     *.clj)
-        # Otherwise clojure.main compiles them at every start, which takes a second.
+        # Otherwise clojure.main compiles them at every start, which takes a second, and reads and verifies some
+        # thousand classes of Clojure, which takes half a second; an archive of classes takes no folder, so they are a jar.
+        need jar "apt-get install openjdk-17-jdk-headless"
         for source in "$@"; do
             source=${source#"$folder"/}
             echo "${source%.clj}"
         done | tr /_ .- | xargs java -Dfile.encoding=UTF-8 -Dclojure.compile.path="$classes" \
-            -cp "$classes:$jars:$folder" clojure.lang.Compile
+            -cp "$classes:$jars:$folder" clojure.lang.Compile &&
+            jar --create --file "$classes.jar" -C "$classes" . &&
+            java -XX:ArchiveClassesAtExit="$classes.jsa" -cp "$classes.jar:$jars" \
+                clojure.main -e "(require 'predict 'fine-tune)" &>/dev/null
         ;;
     esac >&2
 }
 
 # class_path FOLDER [SOURCE...]: the jars of FOLDER/pom.xml and the classes of the sources. Both are built once,
-# and again when one of these files has changed.
+# and again when one of these files, or this one, has changed.
 class_path() {
-    local build pom=$1/pom.xml stamp error
+    local build classes pom=$1/pom.xml stamp error
     build=$(build_folder "$(basename "$1")") || exit 3
     shift
     need java "apt-get install openjdk-17-jdk-headless"
-    stamp=$(cat "$pom" "$@" | cksum)
+    stamp=$(cat "${BASH_SOURCE[0]}" "$pom" "$@" | cksum)
     if [ "$(cat "$build/stamp" 2>/dev/null)" != "$stamp" ]; then
         need mvn "apt-get install maven"
-        rm -rf "${build:?}"/{stamp,lib,classes}
+        rm -rf "${build:?}"/{stamp,lib,classes,classes.jar,classes.jsa}
         echo "building, with jars from Maven Central" >&2
         error=$(mvn -q -B -f "$pom" "$COPY_JARS" "-DoutputDirectory=$build/lib" 2>&1) ||
             missing "jars from Maven Central; $(sed -n '/.*\[ERROR\] /{s///p;q}' <<<"$error")"
         compile "$build/lib/*" "$build/classes" "$@" || return 1
         echo "$stamp" >"$build/stamp"
     fi
-    echo "$build/classes:$build/lib/*"
+    classes=$build/classes
+    [ ! -f "$classes.jar" ] || classes+=.jar
+    echo "$classes:$build/lib/*"
 }
 
 # start_java CLASS_PATH ARGUMENT...: become java, with LIBMXNET set.
 start_java() {
-    local home
+    local home archive=${1%%:*}
+    archive=${archive%.jar}.jsa
     home=$(dirname "$(dirname "$(realpath "$(command -v java)")")")
     LIBMXNET=$(find_libmxnet) || exit 3
     export LIBMXNET
     # MXNet 1.4 replaces the SIGSEGV handler that the JVM needs; libjsig keeps both.
     [ ! -f "$home/lib/libjsig.so" ] || export LD_PRELOAD="$home/lib/libjsig.so"
+    # Logs go to standard output: that an archive is of another JVM, which then does without it.
+    set -- -cp "$@"
+    [ ! -f "$archive" ] || set -- -XX:SharedArchiveFile="$archive" -Xlog:disable "$@"
     # A fast start matters more here than optimised code.
-    exec java -XX:TieredStopAtLevel=1 -Djna.encoding=UTF-8 -Dfile.encoding=UTF-8 -cp "$@"
+    exec java -XX:TieredStopAtLevel=1 -Djna.encoding=UTF-8 -Dfile.encoding=UTF-8 "$@"
 }
