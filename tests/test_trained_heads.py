@@ -396,8 +396,7 @@ def test_surgery_takes_a_trained_head(cli: Cli, headed: Headed, tmp_path: Path, 
     """Each command compares what it writes with the original; a BERT's bundle stays one."""
     prefix = headed(task)
     for name, *command in (
-        ("lower", "lower", prefix, tmp_path / "lower", "--target-mxnet", "1.9", "--form", "fast"),
-        ("fold", "lower", prefix, tmp_path / "fold", "--fold"),
+        ("lower", "lower", prefix, tmp_path / "lower", "--target-mxnet", "1.9", "--form", "fast", "--fold"),
         ("removed", "graft", prefix, tmp_path / "removed", "--head", "none"),
         ("edit", "edit", prefix, tmp_path / "edit", "--dropout", "off"),
     ):
