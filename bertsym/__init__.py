@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from bertsym.symbol.params import ParamsFile
     from bertsym.symbol.validation import allowing
     from bertsym.tasks.classification import Prediction
+    from bertsym.tasks.options import TaskOptions
     from bertsym.text.alignment import Alignment
     from bertsym.text.features import Features
     from bertsym.text.tables import TableFormat
@@ -140,6 +141,7 @@ _HOME = {
     "Alignment": "text.alignment",
     "Features": "text.features",
     "TableFormat": "text.tables",
+    "TaskOptions": "tasks.options",
     "Encoded": "text.tokenizer",
     "Columns": "datasets.columns",
     "DataSet": "datasets.dataset",
@@ -206,6 +208,7 @@ __all__ = [
     "SymbolBundle",
     "SymbolGraph",
     "TableFormat",
+    "TaskOptions",
     "TaskPredictor",
     "TrainingStopped",
     "UsageError",

@@ -11,6 +11,7 @@ from bertsym.analysis.constants import reads_fed_lengths
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.bundle.files import PARAMS, SIGNATURE, TRAIN_SYMBOL
 from bertsym.encoders.catalogue import (
+    CLASS_LOSS,
     FINISHED_HEADS,
     FULLY_CONNECTED,
     HEAD_TRANSFORM,
@@ -103,7 +104,9 @@ def check_bert(
         expected_outputs = [signature.output_name]
         if name == TRAIN_SYMBOL and signature.task in HEADS:
             expected_outputs = [f"{loss}_output" for loss in loss_names(signature.task)]
-        if outputs != expected_outputs:
+        # A weighted or smoothed loss is an output of its own.
+        is_class_loss = name == TRAIN_SYMBOL and outputs == [*expected_outputs, f"{CLASS_LOSS}_output"]
+        if outputs != expected_outputs and not is_class_loss:
             raise ModelError(f"{path(name)}: ends in {', '.join(outputs)}, not in {', '.join(expected_outputs)}")
         _check_sizes(graph, config, signature, shapes, path(name))
 
@@ -150,11 +153,14 @@ def _check_sizes(
         known = {**shapes, **dict(input_shapes(batch, length)), **labels}
         found = infer_tensor_shapes(graph, known, str(where))
         expected = _sized(signature.output_shape, sizes)
-        if len(graph.outputs) > 1:
-            expected = expected[:-1]  # each loss has its own element of the last axis
+        has_class_loss = graph.output_names[-1] == CLASS_LOSS
         for output in graph.outputs:
-            if found[output] != expected:
-                raise ModelError(f"{where}: the output has the shape {found[output]}, the signature says {expected}")
+            if len(graph.outputs) > 1 and not has_class_loss:
+                right = expected[:-1]  # each loss has its own element of the last axis
+            else:
+                right = expected[:1] if output.node.name == CLASS_LOSS else expected
+            if found[output] != right:
+                raise ModelError(f"{where}: the output has the shape {found[output]}, the signature says {right}")
         for output, shape in found.items():
             if math.prod(shape) > _LARGEST_TENSOR:
                 raise ModelError(f"{where}: {output} has the shape {shape} for inputs of {batch} x {length}")

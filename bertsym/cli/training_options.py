@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
 def build_options(**values: Any) -> FinetuneOptions:
     """Build FinetuneOptions from the values of the options below."""
+    from bertsym.tasks.class_weights import parse_class_weights
+    from bertsym.tasks.options import TaskOptions
     from bertsym.training.finetune_options import FinetuneOptions
 
-    return FinetuneOptions(**values)
+    weights, smoothing = values.pop("class_weights"), values.pop("label_smoothing")
+    parsed = None if weights is None else parse_class_weights(weights)
+    return FinetuneOptions(**values, task_options=TaskOptions(class_weights=parsed, label_smoothing=smoothing))
 
 
 def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bool) -> CheckpointOptions:
@@ -113,6 +117,21 @@ optimisation_options = (
         type=float,
         help="Dropout probability before the classifier, below 1. The encoder's dropout is that of MODEL.  [default: "
         "0.1; if training continues a head, that head's]",
+    ),
+    option(
+        "--class-weights",
+        group="Optimisation",
+        metavar="WEIGHTS",
+        help="Weights of the classes in the loss, such as no=1,yes=5, or balanced: number of rows / (number of labels "
+        "* number of rows with the label), as in scikit-learn. Labels that are not named have the weight 1. The loss "
+        "is divided by the sum of the weights of the rows, as in PyTorch.  [default: all 1]",
+    ),
+    option(
+        "--label-smoothing",
+        group="Optimisation",
+        type=float,
+        metavar="FRACTION",
+        help="Fraction of the target that is spread evenly over all classes in the loss, as in PyTorch.  [default: 0]",
     ),
     option(
         "--seed",

@@ -50,7 +50,9 @@ TRAINED_HEADS = {
     "masked_lm": "logits",
 }
 
-#: the operators of all forms and their heads
+CLASS_LOSS = "loss"  #: the node of a weighted or smoothed cross entropy, the second output of a training symbol
+
+#: the operators of all forms, their heads and losses
 OPERATORS = frozenset(
     {
         "Activation",
@@ -62,6 +64,7 @@ OPERATORS = frozenset(
         "FullyConnected",
         "LayerNorm",
         "LeakyReLU",
+        "MakeLoss",
         "Reshape",
         "SequenceMask",
         "SoftmaxOutput",
@@ -82,7 +85,10 @@ OPERATORS = frozenset(
         "elemwise_mul",
         "erf",
         "expand_dims",
+        "log_softmax",
+        "mean",
         "null",
+        "one_hot",
         "ones_like",
         "slice_axis",
         "slice_like",

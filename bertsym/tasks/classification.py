@@ -15,9 +15,10 @@ from bertsym.encoders.catalogue import LABEL_NAME
 from bertsym.errors import DataError
 from bertsym.json_reader import JsonValue
 from bertsym.metrics.classification import METRICS, cross_entropy, evaluate_probabilities
+from bertsym.tasks.class_weights import ClassWeights, resolve_class_weights
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import TableTask
-from bertsym.tasks.task import Array, Example, Examples
+from bertsym.tasks.task import Array, ClassLoss, Example, Examples
 from bertsym.text.labels import check_known, sorted_labels, suspicious_labels
 from bertsym.text.tables import Row
 
@@ -50,36 +51,63 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ClassTargets:
-    """One class for each window, as an index: (windows,) int64."""
+    """One class for each window, as an index: (windows,) int64, and the weight of each window in the loss."""
 
     classes: Array
+    weights: Array | None = None  #: (windows,) float64; None: all 1
 
     def labels(self, rows: Array, length: int) -> dict[str, Array]:
         """Return the classes of some windows, (N,) float32."""
         return {LABEL_NAME: self.classes[rows].astype(np.float32)}
 
-    def count(self, rows: Array) -> int:
-        """Return the number of windows."""
-        return len(rows)
+    def count(self, rows: Array) -> float:
+        """Return the number of windows, or the sum of their weights."""
+        return len(rows) if self.weights is None else float(self.weights[rows].sum())
 
 
 @dataclass(frozen=True)
 class Classification(TableTask):
-    """One label for each text or pair of texts; softmax and cross entropy."""
+    """One label for each text or pair of texts; softmax and cross entropy, which may be weighted and smoothed."""
 
     name = "classification"
     known_metrics = METRICS
     default_metrics = ("accuracy", "f1")
 
     positive_label: str | None = None  #: positive class of F1; None: the last of two classes
+    class_weights: ClassWeights = None  #: of the training loss; after `with_labels` the weight of each label
+    label_smoothing: float = 0.0  #: of the training loss
 
     @classmethod
     def create(cls, dataset: DataSet, options: TaskOptions = TaskOptions()) -> Classification:
         """Create the task for training, with the metrics, and the labels in their order, of a data set."""
-        options.require_only(cls.name, ("positive",))
+        options.require_only(cls.name, cls.option_names())
         positive = options.positive if options.positive is not None else dataset.positive_label
-        metrics = dataset.metrics or cls.default_metrics
-        return cls(class_names=dataset.labels, metrics=metrics, positive_label=positive)
+        return cls(
+            class_names=dataset.labels,
+            metrics=dataset.metrics or cls.default_metrics,
+            positive_label=positive,
+            class_weights=options.class_weights,
+            label_smoothing=options.label_smoothing or 0.0,
+        )
+
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        """Return the fields of TaskOptions that a classification has."""
+        return ("positive", "class_weights", "label_smoothing")
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings for a signature, without those of the training loss."""
+        loss = ("class_weights", "label_smoothing")
+        return {name: value for name, value in super().settings().items() if name not in loss}
+
+    @property
+    def class_loss(self) -> ClassLoss | None:
+        """The training loss, where it is not the plain cross entropy."""
+        if not self.class_weights and not self.label_smoothing:
+            return None
+        named = self.class_weights if isinstance(self.class_weights, Mapping) else {}
+        weights = tuple(float(named[label]) for label in self.class_names) if named else ()
+        return ClassLoss(weights, self.label_smoothing)
 
     @classmethod
     def read_settings(cls, document: JsonValue) -> dict[str, Any]:
@@ -109,7 +137,9 @@ class Classification(TableTask):
         class_names = sorted_labels(row.target for row in train.rows)
         if len(class_names) < 2:
             raise DataError(f"{train.name}: every label is {class_names[0]!r}; a classifier needs at least 2 labels")
-        return self if self.class_names else dataclasses.replace(self, class_names=class_names)
+        counts = {**dict.fromkeys(self.class_names, 0), **Counter(str(row.target) for row in train.rows)}
+        weights = resolve_class_weights(self.class_weights, counts, train.name) or None
+        return dataclasses.replace(self, class_names=self.class_names or class_names, class_weights=weights)
 
     def label_warnings(self, train: Examples) -> Iterator[str]:
         """Yield warnings about labels that look like one another, or like a missing label, are missing, or too many."""
@@ -131,10 +161,14 @@ class Classification(TableTask):
     def targets(self, examples: Examples) -> ClassTargets:
         """Prepare the class of each window, which is that of its text."""
         windows = [len(row.windows) for row in examples.rows]
-        return ClassTargets(np.repeat(self._classes(examples), windows))
+        classes = np.repeat(self._classes(examples), windows)
+        loss = self.class_loss
+        return ClassTargets(classes, np.array(loss.weights)[classes] if loss is not None and loss.weights else None)
 
     def loss(self, outputs: Sequence[Array], labels: Mapping[str, Array]) -> float:
-        """Return the cross entropy, summed over the windows."""
+        """Return the loss, summed over the windows."""
+        if self.class_loss is not None:
+            return float(outputs[1].astype(np.float64).sum())
         classes = labels[LABEL_NAME].astype(np.int64)
         return len(classes) * cross_entropy(outputs[0], classes)
 

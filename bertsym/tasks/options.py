@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from bertsym.errors import UsageError
+from bertsym.tasks.class_weights import ClassWeights, check_class_weights
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,13 @@ class TaskOptions:
     """
 
     positive: str | None = None  #: label that is the positive class of the F1 score
+    class_weights: ClassWeights = None  #: ``balanced``, or weights by label, of the loss
+    label_smoothing: float | None = None  #: fraction of the target that is spread evenly over all classes
+
+    def __post_init__(self) -> None:
+        check_class_weights(self.class_weights)
+        if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
+            raise UsageError(f"label_smoothing must be 0 or more and below 1, not {self.label_smoothing}")
 
     def require_only(self, task: str, names: Collection[str]) -> None:
         """Raise UsageError if an option is given that is not among `names`, those of the kind `task`."""

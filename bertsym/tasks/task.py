@@ -106,6 +106,22 @@ class Examples:
         }
 
 
+@dataclass(frozen=True)
+class ClassLoss:
+    """A cross entropy with weights of classes and smoothed labels."""
+
+    weights: tuple[float, ...]  #: in the order of the classes; empty: all 1
+    smoothing: float
+
+    def __str__(self) -> str:
+        weights = ", ".join(map(str, self.weights)) if self.weights else "none"
+        return f"class weights {weights}, label smoothing {self.smoothing}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the weights and the smoothing, for a manifest."""
+        return {"class_weights": list(self.weights), "label_smoothing": self.smoothing}
+
+
 class Targets(Protocol):
     """The labels of all windows of a training file, ready for batches."""
 
@@ -113,8 +129,8 @@ class Targets(Protocol):
         """Return the label inputs of a batch by name, float32: `rows` are window indices, `length` is the padded
         length."""
 
-    def count(self, rows: Array) -> int:
-        """Return what the mean loss of a batch divides by: its rows, or its labelled tokens."""
+    def count(self, rows: Array) -> float:
+        """Return what the mean loss of a batch divides by: its rows, their weights, or its labelled tokens."""
 
 
 class Prediction(Protocol):
@@ -226,6 +242,11 @@ class Task(abc.ABC):
     def reads_tokens(self) -> bool:
         """Whether the head reads the encoding of each token, and gives outputs for each."""
         return HEADS[self.name].reads_tokens
+
+    @property
+    def class_loss(self) -> ClassLoss | None:
+        """The loss that replaces the SoftmaxOutput of the training symbol, if there is one."""
+        return None
 
     @abc.abstractmethod
     def targets(self, examples: Examples) -> Targets:

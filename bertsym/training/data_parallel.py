@@ -130,10 +130,11 @@ class DataParallelExecutor:
             for outputs in zip(*(each.executor.outputs for each in bound))
         ]
 
-    def update(self, count: int, learning_rate: float) -> Any:
+    def update(self, count: float, learning_rate: float) -> Any:
         """Apply one AdamW update with the gradients since the last update, summed over all workers.
 
-        They are divided by `count`, what the mean loss divides by: the rows, or the labelled tokens, of all workers.
+        They are divided by `count`, what the mean loss divides by: the rows, their weights, or the labelled tokens, of
+        all workers.
         Returns the global gradient norm before clipping, an NDArray (1,). Raises WorkersLost before anything changes.
         """
         shards = self._with_gradients or self._shards

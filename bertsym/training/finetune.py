@@ -145,10 +145,12 @@ def load_inputs(request: FinetuneRequest) -> FinetuneInputs:
     request.progress.note(model.describe_input())
     layout = data.train.layout
     hyperparameters = {**options.to_dict(), "max_length": max_length, "dropout": start.dropout}
+    loss = data.task.class_loss
     facts = {
         "options": hyperparameters,
         "task": task.name,
         "dataset": dataset.dataset,
+        "loss": loss.to_json() if loss is not None else None,
         "data": {name: rows.facts() for name, rows in (("train", data.train), ("dev", data.dev))},
     }
     settings = {
@@ -157,6 +159,7 @@ def load_inputs(request: FinetuneRequest) -> FinetuneInputs:
         "dataset": dataset.dataset,
         "task settings": task.settings(),
         "class names": list(data.task.class_names),
+        "loss": str(loss) if loss is not None else None,
         **{f"{name} table": rows.sha256 for name, rows in (("train", data.train), ("dev", data.dev))},
         "columns": f"{layout.columns}, {'with' if layout.header else 'without'} header",
         "dropped labels": ", ".join(map(repr, data.drop_labels)) or "none",
@@ -259,6 +262,6 @@ def _bundle_content(
         params,
         base.vocabulary(),
         facts,
-        model.train_symbol.tojson(),
+        model.written_symbol.tojson(),
         base.tokenizer_json(),
     )

@@ -35,8 +35,8 @@ class AdamW:
         self.means = [mx.nd.zeros_like(flat) for flat in weights.flats]
         self.variances = [mx.nd.zeros_like(flat) for flat in weights.flats]
 
-    def update(self, gradients: FlatArrays, count: int, lr: float) -> Any:
-        """Update the weights in place, with gradients that are sums over `count` rows or labelled tokens.
+    def update(self, gradients: FlatArrays, count: float, lr: float) -> Any:
+        """Update the weights in place, with gradients that are sums over `count` rows, weights or labelled tokens.
 
         Returns the global norm of the mean gradient, an NDArray (1,), without waiting for it. If it is not finite, the
         operator changes nothing.

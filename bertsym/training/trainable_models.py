@@ -13,6 +13,7 @@ from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
 from bertsym.encoders.symbol_heads import head_parameters
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.mxnet_runtime import mx, mxnet_errors
+from bertsym.passes.class_loss import replace_softmax_loss
 from bertsym.signature import Tensor
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
@@ -46,7 +47,10 @@ class GraftedModel:
         with mxnet_errors(str(base.bundle.prefix)):
             self.encoder_symbol = to_symbol(base.graph)
         self.inference_symbol, training = self.graft(base.graph)
+        #: its loss is summed over the rows of a batch
         self.train_symbol = with_rate_multipliers(training, base.rates)
+        #: for Module.fit, which divides by the number of rows, whatever their weights
+        self.written_symbol = with_rate_multipliers(self.graft(base.graph, divides=True)[1], base.rates)
         self.base_params = base.params
         self.head_params = base.head_params or head_parameters(
             self.inference_symbol,
@@ -55,12 +59,18 @@ class GraftedModel:
             options.seed,
         )
 
-    def graft(self, graph: SymbolGraph) -> tuple[Any, Any]:
-        """Graft the head of the task onto the output of a graph: symbols for inference and for training."""
+    def graft(self, graph: SymbolGraph, *, divides: bool = False) -> tuple[Any, Any]:
+        """Graft the head of the task onto the output of a graph: symbols for inference and for training.
+
+        With `divides`, a weighted loss is divided by the sum of the weights, as `replace_softmax_loss` describes.
+        """
         (output,) = graph.outputs
         inference, training, _ = graft_onto_graph(
             graph, output, self.task.name, self.task.num_outputs, self._dropout, self.base.config.units
         )
+        loss = self.task.class_loss
+        if loss is not None:
+            replace_softmax_loss(training, self.task.num_outputs, loss.weights, loss.smoothing, divides=divides)
         return to_symbol(inference), to_symbol(training)
 
     @property

@@ -72,7 +72,7 @@ class Position:
     epoch: int = 0
     batch: int = 0  #: number of batches done in this epoch
     samples: int = 0  #: number of samples done in this epoch
-    count: int = 0  #: number of samples, or of labelled tokens, over which the loss of this epoch is a mean
+    count: float = 0.0  #: samples, their weights, or labelled tokens, over which the loss of this epoch is a mean
     loss: float = 0.0  #: sum over them
     decay: float = 1.0  #: accumulated weight decay of a parameter without gradients
     draws: int = 0  #: number of forward passes, which selects the dropout masks
@@ -93,7 +93,7 @@ class _Step:
     number: int  #: in the epoch, from 1
     rows: int
     rate: float
-    count: int  #: what the mean loss divides by: the rows, or the labelled tokens, of all workers
+    count: float  #: what the mean loss divides by: the rows, their weights, or the labelled tokens, of all workers
     passes: list[_Pass]  #: of this worker
     loss: float | None  #: summed over all workers; None for a single worker, which reads the outputs of `passes` later
     norm: Any
@@ -191,7 +191,7 @@ class Trainer:
         epoch = position.step // self.steps_per_epoch + 1
         if epoch != position.epoch:
             position.epoch, position.batch, position.samples = epoch, 0, 0
-            position.count, position.loss = 0, 0.0
+            position.count, position.loss = 0.0, 0.0
         started, before = time.perf_counter(), position.samples
         batches = self._batches(epoch)
 
@@ -246,9 +246,9 @@ class Trainer:
         rate, loss = self._rate(position.step - 1), position.loss / position.count
         return EpochSummary(position.epoch, self.options.epochs, position.step, loss, rate, self._speed)
 
-    def _count(self, rows: Array) -> int:
+    def _count(self, rows: Array) -> float:
         """Return what the mean loss of a batch divides by; 1 for a batch without a labelled token."""
-        return max(1, self._source.targets.count(rows))
+        return float(self._source.targets.count(rows) or 1)
 
     def _rate(self, step: int) -> float:
         return warmup_linear(step, self.total_steps, self.options.peak_learning_rate, self.options.warmup)
@@ -309,13 +309,11 @@ class Trainer:
         self._executor.restore(arrays, position.step)
 
     def _is_reachable(self, position: Position) -> bool:
-        numbers = (
-            *(position.step, position.epoch, position.batch),
-            *(position.samples, position.count, position.draws),
-        )
+        numbers = (position.step, position.epoch, position.batch, position.samples, position.draws)
         if not all(type(number) is int and number >= 0 for number in numbers):
             return False
-        if not all(type(number) is float and math.isfinite(number) for number in (position.loss, position.decay)):
+        sums = (position.count, position.loss, position.decay)
+        if not all(type(number) is float and math.isfinite(number) for number in sums):
             return False
         done = self._batches(position.epoch)[: position.batch]
         step = max(0, position.epoch - 1) * self.steps_per_epoch + position.batch
@@ -324,7 +322,7 @@ class Trainer:
             and (position.epoch > 0 or step == 0)
             and position.batch <= self.steps_per_epoch
             and position.samples == sum(map(len, done))
-            and position.count == sum(map(self._count, done))
+            and position.count == sum(map(self._count, done), 0.0)
             # The number of passes per step depends on the number of workers, which may have changed.
             and position.step <= position.draws <= position.step * self.options.accumulate
             and position.decay == functools.reduce(self._decay_after, range(position.step), 1.0)
