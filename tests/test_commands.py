@@ -45,7 +45,7 @@ def test_the_first_argument_is_the_model_and_the_second_is_the_place_to_write(na
 def test_no_option_has_two_names() -> None:
     """The synonyms that other programs use are not options of any command."""
     options = {option for name in COMMANDS for parameter in command(name).params for option in parameter.opts}
-    assert options & {"--out", "--init", "--atol", "--tolerance", "--random-seed", "--output-dir"} == set()
+    assert options & {"--init", "--atol", "--tolerance", "--random-seed", "--output-dir"} == set()
     assert {"--seed", "--rtol", "--params", "--force"} <= options
 
 

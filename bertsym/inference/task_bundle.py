@@ -107,8 +107,7 @@ class TaskBundle:
                 raise UsageError(f"{self.bundle.prefix}: trained on {name}: give its description as --task {name}.toml")
             file = dataset.find_file(data_dir, split)
         elif task is None:
-            # It may be any table: only what is not in the signature comes from the data set.
-            return file, format_of_dataset(given, dataset, None) if isinstance(file, (str, Path)) else given, dataset
+            return file, given, dataset  # it may be any table
         return file, format_of_dataset(given, dataset, split), dataset
 
     def reading(
@@ -117,7 +116,11 @@ class TaskBundle:
         on_bad_row: Callable[[DataError], object] | None = None,
         warn: Callable[[str], object] = lambda text: None,
     ) -> Reading:
-        """How files are read for the model: by default with the header and columns of its training table."""
+        """How files are read for the model: by default with the header and columns of its training table.
+
+        The aliases of labels are those of the known data set that the model was trained on.
+        """
+        table_format = format_of_dataset(table_format, self.dataset(None), None)
         table_format = complete_table_format(self.signature, table_format)
         return Reading(self.tokenizer, table_format, self.signature.pair, on_bad_row=on_bad_row, warn=warn)
 

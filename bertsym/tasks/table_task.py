@@ -123,7 +123,14 @@ def encode_table(
     """
     is_stream = not isinstance(source, (str, Path))
     table_format = reading.table_format
-    given = dataclasses.replace(table_format, drop_labels=(), trained=TableFormat().trained)
+    described = TableFormat()  # what the model's signature and data set say
+    given = dataclasses.replace(
+        table_format,
+        drop_labels=(),
+        trained=described.trained,
+        label_aliases=described.label_aliases,
+        short_rows=described.short_rows,
+    )
     if is_stream and given == TableFormat():
         table_format = TableFormat("pairs" if reading.pair else "lines")
     elif is_stream and table_format.kind is None:
