@@ -123,6 +123,10 @@ def test_a_file_describes_a_data_set_of_one_s_own(tmp_path: Path) -> None:
         (('"all.csv"', "[]"), "files.train: 0 elements, expected at least 1"),
         (("train =", "trian ="), "files.trian: unknown key; the keys are train, dev, test; did you mean train?"),
         (("header = false", 'header = "no"'), 'test.header: "no" is not true or false'),
+        (
+            ('kind = "classification"', 'kind = "tagging"'),
+            "submission: the answers of tagging are not labels or numbers",
+        ),
         (("answers.tsv", "a/b.tsv"), 'submission.file: "a/b.tsv" is not a file name'),
         (("good = ", "great = "), "submission.labels: 'great' is not one of the labels bad, good"),
         (('format = "csv"', 'format = "xls"'), 'format: "xls" is not one of "tsv", "csv", "jsonl"'),

@@ -27,6 +27,7 @@ _KEYS = (
     *("skip_broken_rows", "short_rows", "columns", "files", "test", "submission"),
 )
 _COLUMNS = ("text", "pair", "label", "index")
+_SUBMITTED = ("classification", "regression")  # kinds of task with one answer for each row
 _SUBMISSION = ("file", "header", "labels", "decimals", "range")
 
 
@@ -68,7 +69,7 @@ def _read(document: JsonValue, name: str) -> DataSet:
         positive_label=_optional(document, "positive_label", lambda value: _one_of(value, labels, "labels"), None),
         skip_broken_rows=_optional(document, "skip_broken_rows", JsonValue.boolean, False),
         short_rows=_optional(document, "short_rows", JsonValue.boolean, False),
-        submission=_optional(document, "submission", lambda value: _read_submission(value, labels), None),
+        submission=_optional(document, "submission", lambda value: _read_submission(value, kind, labels), None),
     )
 
 
@@ -121,7 +122,9 @@ def _aliases(value: JsonValue, labels: tuple[str, ...]) -> dict[str, str]:
     return {alias: _one_of(name, labels, "labels") for alias, name in value.items()}
 
 
-def _read_submission(value: JsonValue, labels: tuple[str, ...]) -> Submission:
+def _read_submission(value: JsonValue, kind: str, labels: tuple[str, ...]) -> Submission:
+    if kind not in _SUBMITTED:
+        raise value.fault(f"the answers of {kind} are not labels or numbers; omit it, or use {' or '.join(_SUBMITTED)}")
     _check_keys(value, _SUBMISSION)
     written: dict[str, str] = {}
     if "labels" in value:
