@@ -373,6 +373,10 @@ def test_options_report_whether_they_define_the_whole_pipeline(tmp_path: Path, f
             "tokenizer_config.json: added_tokens_decoder.x: the key is not a token id",
         ),
         (
+            {"tokenizer.json": {**document(), "added_tokens": [{"id": 1, "content": "[E1]", "single_word": False}]}},
+            'tokenizer.json: added_tokens[0]: the key "lstrip" is missing',
+        ),
+        (
             {"vocab.txt": vocabulary(), "added_tokens.json": {"[E1]": "x"}},
             'added_tokens.json: ["[E1]"]: "x" is not an integer',
         ),

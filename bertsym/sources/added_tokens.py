@@ -87,7 +87,9 @@ def numbered_tokens(
             is_special = content in named
             found[value.integer(0, _MAX_ID)] = content, {"special": is_special, "normalized": not is_special}
         for token in fast["added_tokens"].elements() if fast is not None else ():
-            found[token["id"].integer(0, _MAX_ID)] = token["content"].text(), read_flags(token)
+            # The library reads no file without one of them.
+            flags = {name: token[name].boolean() for name in ADDED_TOKEN_FLAGS}
+            found[token["id"].integer(0, _MAX_ID)] = token["content"].text(), flags
     return [
         (number, content, {**flags, "special": flags["special"] or content in named})
         for number, (content, flags) in sorted(found.items())
