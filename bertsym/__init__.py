@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bertsym.inference.embed import Embedding, EmbedOptions, EmbedResult, Encoder, embed
     from bertsym.inference.evaluate import EvaluateOptions, EvaluateResult, evaluate
     from bertsym.inference.load import load
-    from bertsym.inference.predict import Classifier, TaskPredictor
+    from bertsym.inference.predict import Classifier, Tagger, TaskPredictor
     from bertsym.inspection.report import InspectResult, inspect
     from bertsym.model import Model, ModelSource, open_model
     from bertsym.onnx_export.onnx_exporter import OnnxExportResult, OnnxOptions, export_onnx
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from bertsym.symbol.validation import allowing
     from bertsym.tasks.classification import Prediction
     from bertsym.tasks.options import TaskOptions
+    from bertsym.tasks.tagging import EntitySpan, TagPrediction
     from bertsym.text.alignment import Alignment
     from bertsym.text.features import Features
     from bertsym.text.tables import TableFormat
@@ -104,7 +105,11 @@ _HOME = {
     "load": "inference.load",
     "Classifier": "inference.predict",
     "TaskPredictor": "inference.predict",
+    "Tagger": "inference.predict",
     "Prediction": "tasks.classification",
+    "TaskOptions": "tasks.options",
+    "EntitySpan": "tasks.tagging",
+    "TagPrediction": "tasks.tagging",
     "InspectResult": "inspection.report",
     "inspect": "inspection.report",
     "Model": "model",
@@ -177,6 +182,7 @@ __all__ = [
     "Embedding",
     "Encoded",
     "Encoder",
+    "EntitySpan",
     "EvaluateOptions",
     "EvaluateResult",
     "ExportOptions",
@@ -208,6 +214,8 @@ __all__ = [
     "SymbolBundle",
     "SymbolGraph",
     "TableFormat",
+    "TagPrediction",
+    "Tagger",
     "TaskOptions",
     "TaskPredictor",
     "TrainingStopped",

@@ -21,10 +21,13 @@ from bertsym.cli.options import (
 from bertsym.cli.output import row_bar, warn
 from bertsym.cli.table_options import (
     MODEL_LABEL,
+    build_task_options,
     data_dir_option,
     labelled_table_options,
     on_error_option,
+    scheme_option,
     split_option,
+    stride_option,
     task_option,
 )
 
@@ -33,10 +36,10 @@ if TYPE_CHECKING:
     from bertsym.text.tables import TableFormat
 
 
-def _options(**values: Any) -> EvaluateOptions:
+def _options(scheme: str | None, stride: int | None, **values: Any) -> EvaluateOptions:
     from bertsym.inference.evaluate import EvaluateOptions
 
-    return EvaluateOptions(**values)
+    return EvaluateOptions(task_options=build_task_options(scheme=scheme, stride=stride), **values)
 
 
 @click.command("evaluate", cls=Command)
@@ -48,6 +51,8 @@ def _options(**values: Any) -> EvaluateOptions:
     task_option(),
     data_dir_option("that --task names, or that MODEL was trained on, instead of FILE"),
     split_option("dev"),
+    scheme_option,
+    stride_option,
     on_error_option(unknown_label=MODEL_LABEL),
     inference_batch_size_option,
     device_option,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bertsym.cli.command import Command, option
+from bertsym.cli.command import Command, collected, option
 from bertsym.cli.data_set_files import DataSetFiles, data_set_options
 from bertsym.cli.options import (
     FILE,
@@ -22,12 +22,13 @@ from bertsym.cli.options import (
 )
 from bertsym.cli.output import line_output, print_truncated, row_bar, warn
 from bertsym.cli.prediction_lines import PredictionLines, parse_kept
-from bertsym.cli.table_options import on_error_option
+from bertsym.cli.table_options import build_task_options, on_error_option, stride_option
 from bertsym.cli.texts import Texts, text_options
 from bertsym.errors import DataError
 
 if TYPE_CHECKING:
     from bertsym.inference.predict import TaskPredictor
+    from bertsym.tasks.options import TaskOptions
     from bertsym.tasks.submission import SubmissionLines
     from bertsym.tasks.task import Prediction
     from bertsym.text.bad_rows import BadRows
@@ -40,6 +41,7 @@ Answer = tuple[tuple[Any, ...], "Prediction"]  # kept cells and prediction
 @model_argument
 @text_options
 @data_set_options
+@collected("task_options", build_task_options, stride_option)
 @on_error_option("blank")
 @inference_batch_size_option
 @device_option
@@ -84,6 +86,7 @@ def command(
     texts: Texts,
     table_format: TableFormat,
     data: DataSetFiles,
+    task_options: TaskOptions,
     on_error: str,
     batch_size: int,
     device: str,
@@ -121,7 +124,7 @@ def command(
     # Lines that go to the terminal are the progress themselves.
     shown = texts.text is None and (out is not None or not sys.stdout.isatty())
     with line_output(out, force) as write, row_bar(shown, lambda: texts.count_rows(model, table_format)) as on_rows:
-        predictor: TaskPredictor[Prediction] = TaskPredictor(model, device, batch_size)
+        predictor: TaskPredictor[Prediction] = TaskPredictor(model, device, batch_size, task_options)
         lines = data.lines(dataset, predictor.task) or PredictionLines(
             predictor.task, output_format, tuple(names.values()), top_k
         )

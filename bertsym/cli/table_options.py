@@ -11,6 +11,7 @@ from bertsym.cli.command import Decorator, collected, option
 from bertsym.cli.options import FILE, OptionType
 
 if TYPE_CHECKING:
+    from bertsym.tasks.options import TaskOptions
     from bertsym.text.tables import TableFormat
 
 
@@ -61,13 +62,14 @@ _TRAINED_HEADER = _header_option("as in the table that MODEL was trained on, oth
 
 def _format_option(*others: str) -> Decorator[Any]:
     described = " lines: one text per line; pairs: two texts per line, separated by a tab." if others else ""
+    described += " conll, for tagging: one word per line, its tag in the last of 2 or 4 columns."
     return option(
         "--format",
         "kind",
         group="Data",
-        type=click.Choice(["tsv", "csv", "jsonl", *others]),
-        help=f"Table format; TSV is read without quoting.{described}  [default: by the suffix of the file: .tsv or "
-        ".txt; .csv; .jsonl, .ndjson or .json]",
+        type=click.Choice(["tsv", "csv", "jsonl", *others, "conll"]),
+        help=f"Format of the file; TSV is read without quoting.{described}  [default: by the suffix of the file: .tsv "
+        "or .txt; .csv; .jsonl, .ndjson or .json; for tagging conll unless it is one of the last three]",
     )
 
 
@@ -166,6 +168,28 @@ def split_option(default: str) -> Decorator[Any]:
         help="File to read from --data-dir. With --task, FILE is read as this file of the data set.",
     )
 
+
+def build_task_options(**values: Any) -> TaskOptions:
+    """Build TaskOptions from the values of options of kinds of task."""
+    from bertsym.tasks.options import TaskOptions
+
+    return TaskOptions(**values)
+
+
+scheme_option = option(
+    "--scheme",
+    group="Data",
+    type=click.Choice(["IOB1", "IOB2", "IOBES"]),
+    help="Tagging scheme, only for tagging: a sentence whose tags are wrong in it is an error, and only entities that "
+    "are correct in it are found, as by seqeval's strict mode.  [default: entities as conlleval and seqeval find them]",
+)
+stride_option = option(
+    "--stride",
+    group="Data",
+    type=click.IntRange(0),
+    help="Read a text beyond the maximum length in windows that overlap by this number of tokens, only for tagging: "
+    "each word has the tag of the window in which it has the most context.  [default: the text is truncated]",
+)
 
 MODEL_LABEL = "whose label is not a class of MODEL"
 

@@ -8,7 +8,12 @@ import click
 
 from bertsym.cli.command import collected, option
 from bertsym.cli.options import literal_special_tokens_option
-from bertsym.cli.table_options import on_error_option, task_option
+from bertsym.cli.table_options import (
+    on_error_option,
+    scheme_option,
+    stride_option,
+    task_option,
+)
 
 if TYPE_CHECKING:
     from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
@@ -22,7 +27,8 @@ def build_options(**values: Any) -> FinetuneOptions:
 
     weights, smoothing = values.pop("class_weights"), values.pop("label_smoothing")
     parsed = None if weights is None else parse_class_weights(weights)
-    return FinetuneOptions(**values, task_options=TaskOptions(class_weights=parsed, label_smoothing=smoothing))
+    given = {"scheme": values.pop("scheme"), "stride": values.pop("stride")}
+    return FinetuneOptions(**values, task_options=TaskOptions(class_weights=parsed, label_smoothing=smoothing, **given))
 
 
 def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bool) -> CheckpointOptions:
@@ -41,6 +47,8 @@ data_options = (
         help="Maximum number of tokens of a text or pair, with [CLS] and [SEP]. Longer texts are truncated, of a pair "
         "the longer text first.  [default: 128, or the model's maximum if that is less]",
     ),
+    scheme_option,
+    stride_option,
     literal_special_tokens_option("MODEL"),
 )
 optimisation_options = (

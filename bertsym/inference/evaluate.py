@@ -9,6 +9,7 @@ from pathlib import Path
 from bertsym.inference.engine_predictor import open_predictor
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.task_bundle import TaskBundle
+from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import warn_of_absent_labels
 from bertsym.text.bad_rows import BadRows
 from bertsym.text.tables import TableFormat
@@ -34,6 +35,7 @@ class EvaluateOptions:
     task: str | None = None
     data_dir: str | Path | None = None  #: folder of the data set, where no file is given
     split: str = "dev"  #: split of the file: ``train``, ``dev`` or ``test``
+    task_options: TaskOptions = TaskOptions()  #: options that replace settings of the training
     device: str = "cpu"
     batch_size: int = BATCH_SIZE  #: most rows that are computed together
     #: at a row that can't be read or has an unknown label: ``fail``, or ``skip`` to leave it out
@@ -67,6 +69,7 @@ def evaluate(
     opened = TaskBundle.open(model, "evaluate")
     file, formatted, dataset = opened.find_table(table, table_format, options.task, options.data_dir, options.split)
     task = opened.task if options.task is None else opened.task.judged_by(dataset)
+    task = task.with_options(options.task_options)
     bad_rows = BadRows("skip" if dataset.skip_broken_rows else options.on_error, warn)
     examples = task.read(file, opened.reading(formatted, bad_rows, warn))
     warn_of_absent_labels(table_format.drop_labels, [examples], warn)

@@ -14,7 +14,9 @@ from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.prefetch import choose_chunking, prefetch
 from bertsym.inference.task_bundle import TaskBundle
 from bertsym.tasks.classification import Classification, Prediction
+from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import TableTask
+from bertsym.tasks.tagging import Tagging, TagPrediction
 from bertsym.tasks.task import Example, Task
 from bertsym.tasks.task import Prediction as AnyPrediction
 from bertsym.text.features import Features
@@ -26,13 +28,20 @@ P = TypeVar("P", bound=AnyPrediction)
 class TaskPredictor(Generic[P]):
     """A bundle with a trained head of any task, opened for prediction.
 
-    Raises ModelError if `prefix` is not a bundle with a trained head for a task that can be predicted.
+    `task_options` replace settings of the task that it was trained with. Raises ModelError if `prefix` is not a bundle
+    with a trained head for a task that can be predicted, UsageError for options that its task does not have.
     """
 
-    def __init__(self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE) -> None:
+    def __init__(
+        self,
+        prefix: str | Path,
+        device: str = "cpu",
+        batch_size: int = BATCH_SIZE,
+        task_options: TaskOptions = TaskOptions(),
+    ) -> None:
         self._opened = TaskBundle.open(prefix, "predict")
         self.bundle: Bundle = self._opened.bundle
-        self.task: Task = self._opened.task
+        self.task: Task = self._opened.task.with_options(task_options)
         self._predictor = open_predictor(self.bundle, device, batch_size)
 
     def predict_each(
@@ -110,8 +119,11 @@ class TaskPredictor(Generic[P]):
         Raises UsageError for pairs if the model was trained on single texts, and vice versa; DataError for an empty
         text and for the first text that can't be encoded.
         """
+        return self._predict_all(self.task.encode_texts(texts, pairs, self._opened.reading()))
+
+    def _predict_all(self, chunks: Iterable[Sequence[Example | DataError]]) -> list[P]:
         predictions: list[P] = []
-        for answer in self._predict(self.task.encode_texts(texts, pairs, self._opened.reading())):
+        for answer in self._predict(chunks):
             if isinstance(answer, DataError):
                 raise answer
             predictions.append(answer[1])
@@ -134,3 +146,26 @@ class Classifier(TaskPredictor[Prediction]):
         empty text.
         """
         return self.predict_texts(texts, pairs)
+
+
+class Tagger(TaskPredictor[TagPrediction]):
+    """A trained tagger, opened for prediction; raises ModelError if `prefix` is not one.
+
+    With a `stride`, long texts are read in windows that overlap by that number of tokens; None: as it was trained.
+    """
+
+    def __init__(
+        self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE, stride: int | None = None
+    ) -> None:
+        super().__init__(prefix, device, batch_size, TaskOptions(stride=stride))
+        if not isinstance(self.task, Tagging):
+            raise ModelError(f"{self.bundle.prefix}: is not a tagger, its task is {self.task.name}")
+        self._tagging = self.task
+        self.tags = self.task.class_names
+
+    def predict(self, texts: Sequence[str | Sequence[str]]) -> list[TagPrediction]:
+        """Predict the tags of the words of texts, and their entities; a text may be a list of words.
+
+        Raises DataError for an empty text.
+        """
+        return self._predict_all(self._tagging.encode_texts(texts, None, self._opened.reading()))

@@ -233,7 +233,8 @@ def _one_hot(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
 
 def _softmax_output(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     data, label = inputs
-    _need(len(data) == 2 and label == data[:1] and not flag_of(node, "multi_output"))
+    _need(len(data) == 2 or (len(data) > 2 and flag_of(node, "preserve_shape")))
+    _need(label == data[:-1] and not flag_of(node, "multi_output"))
     return [data]
 
 

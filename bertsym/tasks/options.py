@@ -20,6 +20,8 @@ class TaskOptions:
     positive: str | None = None  #: label that is the positive class of the F1 score
     class_weights: ClassWeights = None  #: ``balanced``, or weights by label, of the loss
     label_smoothing: float | None = None  #: fraction of the target that is spread evenly over all classes
+    scheme: str | None = None  #: tagging scheme, IOB1, IOB2 or IOBES, by which tags are checked and entities found
+    stride: int | None = None  #: overlap, in tokens, of the windows in which long texts are read; None: truncated
 
     def __post_init__(self) -> None:
         check_class_weights(self.class_weights)

@@ -178,6 +178,17 @@ class Task(abc.ABC):
         return ()
 
     @classmethod
+    def inference_option_names(cls) -> tuple[str, ...]:
+        """Return the fields of TaskOptions, and of the task, that may differ from those of the training."""
+        return ()
+
+    def with_options(self, options: TaskOptions) -> Task:
+        """Return this task with options in place of settings; raises UsageError for options that it does not have."""
+        options.require_only(self.name, self.inference_option_names())
+        given = {name: value for name, value in dataclasses.asdict(options).items() if value is not None}
+        return dataclasses.replace(self, **given)
+
+    @classmethod
     def read_settings(cls, document: JsonValue) -> dict[str, Any]:
         """Read what `settings` wrote into a signature; raises ModelError, which names the key."""
         metrics = document.get("metrics", [*cls.default_metrics]).elements(1)

@@ -120,7 +120,7 @@ class SentenceReader:
             if fault is not None:
                 yield fault
             elif words:
-                yield _joined(words, tuple(lines), tuple(tags) if self._labelled else None)
+                yield join_words(words, tuple(lines), tuple(tags) if self._labelled else None)
             fault = None
             for part in (words, tags, lines):
                 part.clear()
@@ -191,7 +191,7 @@ class SentenceReader:
                 raise self.error(number, f"{len(words)} words but {len(tags)} tags")
             for tag in tags:
                 self._check_tag(number, tag)
-        return _joined(words, [number] * len(words), tags)
+        return join_words(words, [number] * len(words), tags)
 
     def _strings(self, number: int, record: JsonObject, keys: Sequence[str]) -> list[str]:
         """Return the list of strings that is the value of one of some keys."""
@@ -213,10 +213,10 @@ class SentenceReader:
         return values
 
     def _text(self, number: int, text: str) -> Sentence:
-        offsets = self._split(text)
-        if not offsets:
+        sentence = split_text(text, number, self._split)
+        if not sentence.offsets:
             raise self.error(number, "a text without words")
-        return Sentence(text, offsets, [number] * len(offsets), is_split=False)
+        return sentence
 
     def _check_word(self, number: int, word: str) -> None:
         if not word.strip():
@@ -231,8 +231,14 @@ class SentenceReader:
             raise self.error(number, f"the tag {tag!r} holds a space or a control character")
 
 
-def _joined(words: Sequence[str], lines: Sequence[int], tags: tuple[str, ...] | None) -> Sentence:
-    """Build a sentence of words with a space between each two."""
+def split_text(text: str, line: int, split: Callable[[str], Offsets]) -> Sentence:
+    """Build a sentence of a text that `split` splits into words."""
+    offsets = split(text)
+    return Sentence(text, offsets, [line] * len(offsets), is_split=False)
+
+
+def join_words(words: Sequence[str], lines: Sequence[int], tags: tuple[str, ...] | None = None) -> Sentence:
+    """Build a sentence of words, with a space between each two in its text."""
     offsets = []
     start = 0
     for word in words:

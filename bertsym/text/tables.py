@@ -98,6 +98,10 @@ class Table:
         self.header = table_format.trained.header if table_format.header is None else table_format.header
         try:
             self._kind = table_format.kind or self._kind_by_suffix()
+            if self._kind not in (*FORMATS, "lines", "pairs"):
+                raise UsageError(
+                    f"{self.name}: {self._kind} is not the format of a table: give one of {', '.join(FORMATS)}"
+                )
             lines = self._lines
             self._records: Iterable[tuple[int, Any]] = lines
             self.columns = table_format.columns.or_else(table_format.trained.columns)

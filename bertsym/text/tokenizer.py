@@ -103,6 +103,7 @@ class Tokenizer:
     def __init__(self, document: str, where: str, options: TokenizerOptions, max_length: int) -> None:
         """Read the text of a tokenizer document; raises ModelError, which names the file, if it can't be run."""
         self.max_length = max_length
+        self.is_wordpiece = options.model == "WordPiece"  #: whether words end at punctuation, not only at white space
         self._segments, self._refused_id = options.segments, options.refused_id
         self._pipeline = Pipeline(document, where, options.literal_special_tokens)
         self._template = self._pipeline.template
