@@ -146,7 +146,6 @@ _HOME = {
     "Alignment": "text.alignment",
     "Features": "text.features",
     "TableFormat": "text.tables",
-    "TaskOptions": "tasks.options",
     "Encoded": "text.tokenizer",
     "Columns": "datasets.columns",
     "DataSet": "datasets.dataset",

@@ -61,7 +61,7 @@ A spokesman for {ORG} , {PER} , [declined|promised] to answer .
 """.strip().splitlines()
 DEV_TEMPLATES = """
 When {PER} moved to {LOC} , the family [followed|stayed] .
-Workers at {ORG} [went on strike|returned to their desks] on Tuesday .
+Workers at {ORG} [stopped work|returned to their desks] on Tuesday .
 The [painter|architect] {PER} spent [most|much] of her life abroad .
 [Investors|Analysts] doubt that {ORG} can repay the loan .
 [Snow|Fog] delayed several planes at the airport of {LOC} .
@@ -81,7 +81,7 @@ Ferries between {LOC} and {LOC} run every [hour|morning] .
 Last year {EVENT} attracted a [huge|disappointing] crowd .
 [Voters|Shopkeepers] in {LOC} gave {PER} a warm welcome .
 The report , written by {PER} of {ORG} , [lists|describes] the causes .
-Our teacher told us a [story|joke] about a fox and a crow .
+Our teacher read us a [story|poem] about a fox and a crow .
 {ORG} and {ORG} will [share|build] a laboratory .
 Fans of {PER} waited outside for [hours|an autograph] .
 """.strip().splitlines()
