@@ -125,7 +125,7 @@ def test_a_file_describes_a_data_set_of_one_s_own(tmp_path: Path) -> None:
         (("header = false", 'header = "no"'), 'test.header: "no" is not true or false'),
         (
             ('kind = "classification"', 'kind = "tagging"'),
-            "submission: the answers of tagging are not labels or numbers",
+            "submission: the answers of tagging are not labels",
         ),
         (("answers.tsv", "a/b.tsv"), 'submission.file: "a/b.tsv" is not a file name'),
         (("good = ", "great = "), "submission.labels: 'great' is not one of the labels bad, good"),
