@@ -17,7 +17,8 @@ from conftest import VOCABULARY, Result, Tables, hugging_face_weights, write_hug
 from tokenizer_documents import BERT, added_token, digits, steps
 from tokenizer_documents import document as tokenizer_document
 
-from bertsym import BundleTokenizer, Classifier, DataError, Encoder, ModelError, UsageError, load
+from bertsym import BundleTokenizer, Classifier, DataError, Encoder, ModelError, TaskPredictor, UsageError, load
+from bertsym.inference.load import PREDICTORS
 
 Cli = Callable[..., Result]
 CLS, SEP = VOCABULARY.index("[CLS]"), VOCABULARY.index("[SEP]")
@@ -313,5 +314,6 @@ def test_tokens_have_their_characters_and_long_texts_windows(bundles: dict[str, 
 def test_a_bundle_is_loaded_with_the_class_of_its_task(bundles: dict[str, Path], classifier: Path) -> None:
     assert type(load(classifier)) is Classifier
     assert isinstance(load(bundles["mean"]), Encoder)
+    assert set(PREDICTORS.values()) == set(TaskPredictor.__subclasses__())
     with pytest.raises(ModelError, match="nowhere"):
         load("nowhere")

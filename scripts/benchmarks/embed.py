@@ -23,6 +23,7 @@ PEERS = (
 def main() -> None:
     parser = arguments(__doc__, PEERS, ("embed",))
     parser.add_argument("--repeats", type=int, default=5, help="times that all texts are computed in each round")
+    parser.add_argument("--texts", type=int, help="number of texts, evenly chosen; by default all of them")
     options = parser.parse_args()
     records, folder = Records(options.results), options.folder.resolve()
     model = options.model.removeprefix("hf:")
@@ -32,6 +33,7 @@ def main() -> None:
         for row in read_pairs(str(DATA / f"{name}.tsv"))
         for key in ("text", "text_pair")
     ]
+    rows = rows[:: -(-len(rows) // options.texts)] if options.texts else rows
     common = {
         "table": write_table(folder / "embed.jsonl", rows),
         "model": model,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from job import read_rows
 
-_ALONE, _SHOWN = 100, 20  # texts that are computed one by one, and vectors that are compared
+_ALONE, _SHOWN = 50, 20  # texts that are computed one by one, and vectors that are compared
 
 
 def measure(job: dict[str, Any], compute: Callable[[list[str]], Any]) -> dict[str, Any]:
