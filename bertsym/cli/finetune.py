@@ -46,8 +46,11 @@ class _Tables:
     dev: str | None
     data_dir: str | None
 
-    def files(self, task: str) -> tuple[str, str]:
-        """Return the training and the dev table; those that are not given are in the folder."""
+    def files(self, task: str, has_dev_fraction: bool) -> tuple[str, str | None]:
+        """Return the training and the dev table; those that are not given are in the folder.
+
+        With a fraction of the training table as dev rows there is no dev table.
+        """
         from bertsym.datasets.registry import find_dataset
 
         def find(split: str, given: str | None) -> str:
@@ -57,6 +60,8 @@ class _Tables:
                 raise click.UsageError(f"Missing option '--{split}', or '--data-dir' with a data set as '--task'.")
             return str(find_dataset(task).find_file(self.data_dir, split))
 
+        if has_dev_fraction and self.dev is None:
+            return find("train", self.train), None
         return find("train", self.train), find("dev", self.dev)
 
 
@@ -182,8 +187,8 @@ def command(
     from bertsym.training.distributed_finetune import finetune_distributed
     from bertsym.training.finetune import finetune
 
-    train, dev = tables.files(options.task)
-    progress = _progress(model, out, (train, dev), run, append=checkpoints.resume)
+    train, dev = tables.files(options.task, options.dev_fraction is not None)
+    progress = _progress(model, out, [train] if dev is None else [train, dev], run, append=checkpoints.resume)
     with progress as receiver, _advising(out, run, receiver, is_resumed=checkpoints.resume):
         result: FinetuneResult | None = (finetune if run.kvstore == "local" else finetune_distributed)(
             model,
@@ -200,7 +205,7 @@ def command(
 
 
 @contextlib.contextmanager
-def _progress(model: str, out: str, tables: tuple[str, str], run: _Run, append: bool) -> Iterator[ProgressGroup]:
+def _progress(model: str, out: str, tables: list[str], run: _Run, append: bool) -> Iterator[ProgressGroup]:
     """The progress on standard error, and in the log where one is wanted."""
     from bertsym.training.progress import JsonProgress, Progress, ProgressGroup, TextProgress
 
@@ -214,7 +219,7 @@ def _progress(model: str, out: str, tables: tuple[str, str], run: _Run, append: 
         yield ProgressGroup(receivers)
 
 
-def _check_log(log_json: str, model: str, out: str, tables: tuple[str, str]) -> None:
+def _check_log(log_json: str, model: str, out: str, tables: list[str]) -> None:
     """Raise UsageError if the log would overwrite a file of the run."""
     from bertsym.bundle import bundle_paths
 

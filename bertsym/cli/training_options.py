@@ -49,6 +49,14 @@ data_options = (
     ),
     scheme_option,
     stride_option,
+    option(
+        "--dev-fraction",
+        group="Data",
+        type=float,
+        metavar="FRACTION",
+        help="Fraction of the rows of each label in --train that become dev rows, in place of --dev. They are drawn "
+        "from --seed, and are not trained on.",
+    ),
     literal_special_tokens_option("MODEL"),
 )
 optimisation_options = (

@@ -15,6 +15,7 @@ from bertsym.text.labels import abbreviate_labels
 from bertsym.text.tables import TableFormat
 from bertsym.text.tokenizer import Tokenizer
 from bertsym.training.base_model import Base
+from bertsym.training.dev_split import split_examples
 from bertsym.training.finetune_options import FinetuneOptions
 from bertsym.training.progress import Progress
 
@@ -33,7 +34,7 @@ class FinetuneData:
 
 def read_data(
     train: str | Path,
-    dev: str | Path,
+    dev: str | Path | None,
     task: Task,
     dataset: DataSet,
     base: Base,
@@ -41,7 +42,7 @@ def read_data(
     tokenizer: Tokenizer,
     progress: Progress,
 ) -> FinetuneData:
-    """Read and encode both files.
+    """Read and encode both files, or a training file from which the options' `dev_fraction` takes the dev rows.
 
     What the options' table format does not say is as the data set describes; columns are otherwise found by common
     header names. Unreadable rows, and dev rows with a label that the training file does not have, are an error, or are
@@ -55,8 +56,11 @@ def read_data(
 
     table_format = format_of_dataset(options.table_format, dataset, "train")
     train_rows = read(train, table_format, task)
+    if options.dev_fraction is not None:
+        train_rows, dev_rows = split_examples(train_rows, options.dev_fraction, options.seed)
     task = base.with_classes(task.with_labels(train_rows), str(train))
-    dev_rows = read(dev, dataclasses.replace(table_format, trained=train_rows.layout), task)
+    if dev is not None:
+        dev_rows = read(dev, dataclasses.replace(table_format, trained=train_rows.layout), task)
     for rows in (train_rows, dev_rows):
         _describe(rows, tokenizer.max_length, progress)
     warn_of_absent_labels(options.table_format.drop_labels, [train_rows, dev_rows], progress.note)

@@ -15,7 +15,7 @@ from bertsym.training.progress import Progress, SilentProgress
 def finetune_distributed(
     prefix: str | Path,
     train: str | Path,
-    dev: str | Path,
+    dev: str | Path | None,
     out: str | Path,
     *,
     options: FinetuneOptions = FinetuneOptions(),

@@ -41,7 +41,7 @@ class FinetuneResult:
 def finetune(
     prefix: str | Path,
     train: str | Path,
-    dev: str | Path,
+    dev: str | Path | None,
     out: str | Path,
     *,
     options: FinetuneOptions = FinetuneOptions(),
@@ -58,7 +58,7 @@ def finetune(
     Args:
         prefix: The bundle to train.
         train: The training table: TSV, CSV or JSON Lines.
-        dev: The table that decides which epoch is kept.
+        dev: The table that decides which epoch is kept; None with `dev_fraction`.
         out: Prefix of the bundle to write.
         options: Hyperparameters, task and table format.
         checkpoints: When to write checkpoints, how many to keep, and whether to resume.
@@ -79,7 +79,7 @@ class FinetuneRequest:
 
     prefix: str | Path
     train: str | Path
-    dev: str | Path
+    dev: str | Path | None
     options: FinetuneOptions
     progress: Progress
     workers: Workers = ALONE
@@ -134,6 +134,8 @@ def load_inputs(request: FinetuneRequest) -> FinetuneInputs:
     task, base = kind_of(dataset).create(dataset, options.task_options), Bundle.open(request.prefix)
     if options.metric not in (None, "loss"):
         task = dataclasses.replace(task, metrics=tuple(dict.fromkeys([options.metric, *task.metrics])))
+    if (request.dev is None) == (options.dev_fraction is None):
+        raise UsageError("give either a dev table or dev_fraction, which takes the dev rows from the training table")
     start = open_base(base, task, options)
     max_length = options.resolve_max_length(base.config.max_length)
     contexts(options.device)  # raises before the files are read if the device does not exist

@@ -28,6 +28,7 @@ class FinetuneOptions:
 
     task: str = "classification"  #: for `find_dataset`: a kind of task, a known data set, or a file ``NAME.toml``
     task_options: TaskOptions = TaskOptions()  #: options that only some kinds of task have
+    dev_fraction: float | None = None  #: fraction of the training rows that are dev rows, in place of a dev table
     epochs: int = 3
     batch_size: int = 32
     learning_rate: float | None = None  #: peak; None: 5e-5, or 1e-3 with a frozen encoder
@@ -56,6 +57,8 @@ class FinetuneOptions:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate"):
             _require(self, name, getattr(self, name) >= 1, "1 or more")
+        fraction = self.dev_fraction
+        _require(self, "dev_fraction", fraction is None or 0 < fraction < 1, "between 0 and 1, exclusive")
         _require(self, "max_length", self.max_length is None or self.max_length >= 1, "1 or more")
         _require(self, "seed", self.seed >= 0, "0 or more")
         _require(
