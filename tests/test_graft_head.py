@@ -159,7 +159,7 @@ def test_a_grafted_classifier_is_verified_but_not_used_before_it_is_fitted(
     assert cli("verify", tmp_path / "new").code == 0
     assert "untrained head" in refusal(cli("predict", tmp_path / "new", "--text", "the cat"))
     refused = cli("finetune", tmp_path / "new", "--train", tables.train, "--dev", tables.dev, tmp_path / "tuned")
-    assert "has an untrained head, which finetune can't continue" in refusal(
+    assert "has an untrained head, which finetune --task classification can't continue" in refusal(
         refused, tmp_path / "tuned-symbol.json", refused.code
     )
 
