@@ -29,6 +29,8 @@ _VARIABLES = (
     "MKL_NUM_THREADS",
     "MXNET_CPU_WORKER_NTHREADS",
 )
+#: flag of a processor -> name of its vector instructions, the widest first
+_VECTORS = {"avx512_vnni": "AVX-512 VNNI", "avx512f": "AVX-512", "avx2": "AVX2"}
 BERT_BASE = {
     "vocab_size": 30522,
     "hidden_size": 768,
@@ -137,13 +139,15 @@ def arguments(description: str | None, peers: Iterable[Peer], works: Sequence[st
 
 def header(records: Records) -> str:
     """Describe the machine, and the versions and threads that the peers report."""
-    model = platform.processor() or platform.machine()
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), model)
+        known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in file)}
+    model = known.get("model name") or platform.processor() or platform.machine()
+    flags = known.get("flags", "").split()
+    vectors = next((shown for flag, shown in _VECTORS.items() if flag in flags), "no AVX2")
     peak = run_worker("sgemm.py", {"threads": THREADS}, "torch")
     gflops = ", ".join(f"{value:.0f} GFLOP/s on {count}" for count, value in peak["gflops"].items())
     facts = [
-        f"{model}, {THREADS} processors; Linux {platform.release()}, Python {platform.python_version()}",
+        f"{model}, {vectors}, {THREADS} processors; Linux {platform.release()}, Python {platform.python_version()}",
         f"Peak sgemm throughput by number of threads: {gflops}",
         "; ".join(records.settings()),
     ]
@@ -165,6 +169,13 @@ def read_pairs(path: str, rows: int | None = None) -> list[dict[str, str]]:
     columns = [records[0].index(name) for name in names]
     found = [dict(zip(("text", "text_pair", "label"), (record[i].strip() for i in columns))) for record in records[1:]]
     return random.Random(0).sample(found, min(rows, len(found))) if rows else found
+
+
+def write_random_encoder(folder: Path, model_type: str, config: dict[str, Any], vocabulary: str) -> None:
+    """Write a Hugging Face folder of a random encoder with the tokenizer of the model `vocabulary`, ``hf:DIR``."""
+    tokenizer = vocabulary.removeprefix("hf:")
+    job = {"model_type": model_type, "config": config, "tokenizer": tokenizer, "out": str(folder)}
+    run_worker("random_encoder.py", job, "torch")
 
 
 def export_base(source: str, prefix: Path, *options: str) -> str:

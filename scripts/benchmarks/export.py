@@ -14,7 +14,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import BERT_BASE, WORKERS, Peer, Records, arguments, export_base, header, run_worker, without_threads
+from common import (
+    BERT_BASE,
+    WORKERS,
+    Peer,
+    Records,
+    arguments,
+    export_base,
+    header,
+    run_worker,
+    without_threads,
+    write_random_encoder,
+)
 
 _MIB = 1 << 20
 PEERS = (
@@ -51,8 +62,7 @@ def prepare(options: Any, folder: Path) -> tuple[dict[str, list[str]], int]:
     """Make the inputs; returns the command of each peer and the size of the parameters in bytes."""
     hugging_face = folder / "bert_base_hf"
     if not hugging_face.exists():
-        job = {"config": BERT_BASE, "tokenizer": options.model.removeprefix("hf:"), "out": str(hugging_face)}
-        run_worker("random_bert.py", job, "torch")
+        write_random_encoder(hugging_face, "bert", BERT_BASE, options.model)
     prefix = export_base(f"hf:{hugging_face}", folder / "bert_base", "--output", "pooled")
     saved = folder / "bert_base_gluonnlp.params"
     if not saved.exists():

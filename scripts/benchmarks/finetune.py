@@ -1,4 +1,4 @@
-"""Fine-tuning speed compared with other libraries: rows per second, a BERT-base step, a frozen encoder.
+"""Fine-tuning speed compared with other libraries: rows per second, a BERT-base step, a frozen encoder, other families.
 
 Linux x86-64 only, since it runs MXNet.
 """
@@ -21,7 +21,7 @@ from common import (
     header,
     in_turn,
     read_pairs,
-    run_worker,
+    write_random_encoder,
     write_table,
 )
 
@@ -43,11 +43,37 @@ WORKS = {
     "epoch": ("bertsym", "module", "gluon", "gluon-threads", "torch"),
     "step": ("bertsym", "torch"),
     "frozen": ("bertsym", "torch"),
+    "roberta": ("bertsym", "module", "torch"),
+    "distilbert": ("bertsym", "module", "torch"),
 }
 TITLES = {
     "epoch": "Fine-tuning, batch 32, at most 128 tokens",
     "step": "One step of BERT-base (random weights), batch 8, 128 tokens per row",
     "frozen": "Head only, frozen encoder, batch 32",
+    "roberta": "A RoBERTa of MiniLM's size (random weights), batch 32, at most 128 tokens",
+    "distilbert": "A DistilBERT of MiniLM's size (random weights), batch 32, at most 128 tokens",
+}
+#: configs of MiniLM's size; with BERT's tokenizer, the id of the padding is 0
+FAMILIES: dict[str, dict[str, Any]] = {
+    "roberta": {
+        "vocab_size": 30522,
+        "hidden_size": 384,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+        "max_position_embeddings": 514,
+        "type_vocab_size": 1,
+        "pad_token_id": 0,
+    },
+    "distilbert": {
+        "vocab_size": 30522,
+        "dim": 384,
+        "n_layers": 6,
+        "n_heads": 12,
+        "hidden_dim": 1536,
+        "max_position_embeddings": 512,
+        "pad_token_id": 0,
+    },
 }
 _STEP_BATCH, _STEP_WARMUP = 8, 3
 
@@ -79,19 +105,26 @@ def job_of(work: str, options: Any) -> dict[str, Any]:
     folder = options.folder.resolve()
     rows, dev = read_pairs(options.train, options.rows), read_pairs(options.dev)
     source, epochs, batch_size = options.model, options.epochs, 32
-    name = "model"
+    name, output = "model", "pooled"
+    if work in FAMILIES:
+        name, output, source = work, "cls", f"hf:{random_encoder(options, folder, work, FAMILIES[work])}"
     if work == "frozen":
         epochs = options.frozen_epochs
     if work == "step":
-        name, source, epochs, batch_size = "bert_base", f"hf:{random_bert(options, folder)}", 1, _STEP_BATCH
+        name, source, epochs, batch_size = (
+            "bert_base",
+            f"hf:{random_encoder(options, folder, 'bert', BERT_BASE)}",
+            1,
+            _STEP_BATCH,
+        )
         rows = long_rows(rows, _STEP_BATCH * options.steps)
         dev = dev[:_STEP_BATCH]
     model = source.removeprefix("hf:")
     return {
         "model": model,
         "config": json.loads(Path(model, "config.json").read_text(encoding="utf-8")),
-        "prefix": export_base(source, folder / name, "--output", "pooled"),
-        "gluonnlp_prefix": export_base(source, folder / f"{name}_gluonnlp", "--output", "pooled", "--form", "gluonnlp"),
+        "prefix": export_base(source, folder / name, "--output", output),
+        "gluonnlp_prefix": export_base(source, folder / f"{name}_gluonnlp", "--output", output, "--form", "gluonnlp"),
         "train": write_table(folder / f"{work}_train.jsonl", rows),
         "dev": write_table(folder / f"{work}_dev.jsonl", dev),
         "threads": THREADS,
@@ -104,12 +137,11 @@ def job_of(work: str, options: Any) -> dict[str, Any]:
     }
 
 
-def random_bert(options: Any, folder: Path) -> Path:
-    """A Hugging Face folder of a random BERT-base with the model's vocabulary."""
-    path: Path = folder / "bert_base_hf"
+def random_encoder(options: Any, folder: Path, model_type: str, config: dict[str, Any]) -> Path:
+    """A Hugging Face folder of a random encoder with the model's vocabulary."""
+    path: Path = folder / f"{model_type}_hf"
     if not path.exists():
-        job = {"config": BERT_BASE, "tokenizer": options.model.removeprefix("hf:"), "out": str(path)}
-        run_worker("random_bert.py", job, "torch")
+        write_random_encoder(path, model_type, config, options.model)
     return path
 
 
@@ -148,7 +180,7 @@ def table(work: str, records: Records) -> str:
     lines = [f"| | {' | '.join(columns)} | bertsym is |", "|---|" + "---|" * (len(columns) + 1)]
     for peer, values in found.items():
         theirs = values[columns[0]]
-        ratio = ours / theirs if work == "epoch" else theirs / ours
+        ratio = theirs / ours if work in ("step", "frozen") else ours / theirs
         lines.append(f"| {peer.label} | {' | '.join(f'{values[column]:.3g}' for column in columns)} | {ratio:.2f}x |")
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Hugging Face BertForSequenceClassification fine-tuned with PyTorch on the CPU: one job in, one result out.
+"""Hugging Face AutoModelForSequenceClassification fine-tuned with PyTorch on the CPU: one job in, one result out.
 
 sdpa attention, fused AdamW, batches of like length in random order, padded to their longest row.
 """
@@ -12,9 +12,14 @@ from typing import Any
 import torch
 import transformers
 from job import read_job, read_rows, write_result
-from transformers import AutoTokenizer, BertForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 _WINDOW = 50  # number of batches that are sorted by length together, as in Hugging Face's LengthGroupedSampler
+#: in configs of BERT and RoBERTa, or of DistilBERT
+_DROPOUTS = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
+    *("dropout", "attention_dropout", "seq_classif_dropout"),
+)
 _NO_DECAY = ("bias", "LayerNorm.weight")
 
 
@@ -22,18 +27,18 @@ def main() -> None:
     job = read_job()
     torch.set_num_threads(job["threads"])
     torch.manual_seed(job["seed"])
-    model = BertForSequenceClassification.from_pretrained(
-        job["model"],
-        attn_implementation="sdpa",
-        dtype=torch.float32,
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
-        classifier_dropout=0.1,
+    config = AutoConfig.from_pretrained(job["model"])
+    for name in _DROPOUTS:
+        if hasattr(config, name):
+            setattr(config, name, 0.1)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        job["model"], config=config, attn_implementation="sdpa", dtype=torch.float32
     )
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    train, dev = (encoded(tokenizer, read_rows(job[name]), job["max_length"]) for name in ("train", "dev"))
+    has_types = getattr(model.config, "type_vocab_size", 1) > 1
+    train, dev = (encoded(tokenizer, read_rows(job[name]), job["max_length"], has_types) for name in ("train", "dev"))
     if job["frozen"]:
-        model.bert.requires_grad_(False)
+        model.base_model.requires_grad_(False)
     optimizer, schedule = make_optimizer(model, job, len(batches(train, job["batch_size"])) * job["epochs"])
     result: dict[str, Any] = {"epoch_seconds": [], "step_seconds": [], "dev_seconds": [], "accuracy": []}
     for _ in range(job["epochs"]):
@@ -47,10 +52,10 @@ def main() -> None:
     write_result(**result, rows=len(train), settings=settings)
 
 
-def encoded(tokenizer: Any, rows: list[dict[str, str]], max_length: int) -> list[dict[str, Any]]:
+def encoded(tokenizer: Any, rows: list[dict[str, str]], max_length: int, has_types: bool) -> list[dict[str, Any]]:
     pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
     texts = [row["text"] for row in rows]
-    found = tokenizer(texts, pairs, truncation=True, max_length=max_length)
+    found = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_token_type_ids=has_types)
     return [{**{name: found[name][i] for name in found}, "labels": int(row["label"])} for i, row in enumerate(rows)]
 
 
@@ -82,7 +87,7 @@ def train_epoch(
     """Train on all rows; returns the seconds of each step."""
     model.train()
     if job["frozen"]:
-        model.bert.eval()  # nothing upstream of the head is trained, so dropout there only costs time
+        model.base_model.eval()  # nothing upstream of the head is trained, so dropout there only costs time
     trained = [value for value in model.parameters() if value.requires_grad]
     seconds = []
     for batch in batches(rows, job["batch_size"]):

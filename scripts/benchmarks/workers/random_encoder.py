@@ -1,16 +1,16 @@
-"""Write a Hugging Face folder of a BERT with random weights and a given vocabulary."""
+"""Write a Hugging Face folder of an encoder with random weights and BERT's tokenizer with a given vocabulary."""
 
 from __future__ import annotations
 
 import torch
 from job import read_job, write_result
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+from transformers import AutoConfig, AutoModel, BertTokenizerFast
 
 
 def main() -> None:
     job = read_job()
     torch.manual_seed(0)
-    BertForSequenceClassification(BertConfig(**job["config"])).bert.save_pretrained(job["out"])
+    AutoModel.from_config(AutoConfig.for_model(job["model_type"], **job["config"])).save_pretrained(job["out"])
     BertTokenizerFast.from_pretrained(job["tokenizer"]).save_pretrained(job["out"])
     write_result(out=job["out"])
 
