@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import importlib
 import inspect
 import json
@@ -390,7 +391,10 @@ def imports_of(path: Path) -> tuple[set[str], set[str]]:
     return ours, others
 
 
-IMPORTS = {name: imports_of(path)[0] for name, path in MODULES.items()}
+@functools.cache  # only the processes that run these tests parse all modules
+def package_imports() -> dict[str, set[str]]:
+    """Map each module to the modules of bertsym that it imports."""
+    return {name: imports_of(path)[0] for name, path in MODULES.items()}
 
 
 def within(name: str, area: str) -> bool:
@@ -433,8 +437,8 @@ def reachable(imports: Imports, start: str, folders: bool = True) -> set[str]:
 
 
 def test_imports_run_downwards_only() -> None:
-    assert len(IMPORTS) > 40
-    assert violations(IMPORTS) == []
+    assert len(package_imports()) > 40
+    assert violations(package_imports()) == []
 
 
 @pytest.mark.parametrize(
@@ -466,7 +470,7 @@ def test_imports_run_downwards_only() -> None:
     ],
 )
 def test_an_import_upwards_would_be_found(module: str, target: str) -> None:
-    changed = {**IMPORTS, module: IMPORTS.get(module, set()) | {target}}
+    changed = {**package_imports(), module: package_imports().get(module, set()) | {target}}
     assert len(violations(changed)) == 1
 
 
@@ -486,8 +490,8 @@ def cycles(imports: Imports) -> list[str]:
 
 
 def test_there_are_no_import_cycles() -> None:
-    assert cycles(IMPORTS) == []
-    assert cycles({**IMPORTS, "text.json_lines": {"text.tables"}}) == [
+    assert cycles(package_imports()) == []
+    assert cycles({**package_imports(), "text.json_lines": {"text.tables"}}) == [
         "text.json_lines -> text.tables",
         "text.tables -> text.json_lines",
     ]
@@ -515,8 +519,8 @@ def test_symbols_parameters_texts_and_bundles_never_lead_to_mxnet() -> None:
     """A hostile file is only looked at: none of these can reach libmxnet."""
     for area in WITHOUT_MXNET:
         for module in (name for name in MODULES if within(name, area)):
-            assert "mxnet_runtime" not in reachable(IMPORTS, module), module
-    assert "mxnet_runtime" in reachable(IMPORTS, "encoders.outputs")
+            assert "mxnet_runtime" not in reachable(package_imports(), module), module
+    assert "mxnet_runtime" in reachable(package_imports(), "encoders.outputs")
 
 
 # mxnet only when it is needed
