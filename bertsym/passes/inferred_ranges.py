@@ -28,16 +28,18 @@ def resolve_inferred_ranges(graph: SymbolGraph) -> int:
                 graph.set_inputs(reader, [found if entry.node is node else entry for entry in reader.inputs])
             graph.set_outputs([found if entry.node is node else entry for entry in graph.outputs])
             resolved += 1
-        graph.cleanup()
+        if resolved:
+            graph.cleanup()
     return resolved
 
 
 def _is_inferred(node: Node) -> bool:
-    """Whether the length is inferred, and the numbers are those of a float32 range of that length."""
+    """Whether the length alone is inferred, and the numbers are those of a float32 range of that length."""
     is_exact = node.attrs.get("dtype", "float32") == "float32" or all(
         number.is_integer() for number in (decimal(node.attrs, "start", 0), decimal_of(node, "step"))
     )
-    return flag_of(node, "infer_range") and integer_of(node, "repeat") == 1 and is_exact
+    is_open = flag_of(node, "infer_range") and node.attrs.get("stop", "None") == "None"
+    return is_open and integer_of(node, "repeat") == 1 and is_exact
 
 
 def _added(reader: Node, node: Node) -> Output | None:
