@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bertsym.inference.embed import Embedding, EmbedOptions, EmbedResult, Encoder, embed
     from bertsym.inference.evaluate import EvaluateOptions, EvaluateResult, evaluate
     from bertsym.inference.load import load
-    from bertsym.inference.predict import Classifier, Tagger, TaskPredictor
+    from bertsym.inference.predict import Classifier, QuestionAnswerer, Tagger, TaskPredictor
     from bertsym.inspection.report import InspectResult, inspect
     from bertsym.model import Model, ModelSource, open_model
     from bertsym.onnx_export.onnx_exporter import OnnxExportResult, OnnxOptions, export_onnx
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from bertsym.symbol.validation import allowing
     from bertsym.tasks.classification import Prediction
     from bertsym.tasks.options import TaskOptions
+    from bertsym.tasks.qa import Answer, QuestionPrediction
     from bertsym.tasks.tagging import EntitySpan, TagPrediction
     from bertsym.text.alignment import Alignment
     from bertsym.text.features import Features
@@ -110,6 +111,9 @@ _HOME = {
     "TaskOptions": "tasks.options",
     "EntitySpan": "tasks.tagging",
     "TagPrediction": "tasks.tagging",
+    "QuestionAnswerer": "inference.predict",
+    "Answer": "tasks.qa",
+    "QuestionPrediction": "tasks.qa",
     "InspectResult": "inspection.report",
     "inspect": "inspection.report",
     "Model": "model",
@@ -163,6 +167,7 @@ _HOME = {
 
 __all__ = [
     "Alignment",
+    "Answer",
     "BertConfig",
     "BertsymError",
     "Bundle",
@@ -206,6 +211,8 @@ __all__ = [
     "Pretrained",
     "QuantizeOptions",
     "QuantizeResult",
+    "QuestionAnswerer",
+    "QuestionPrediction",
     "Signature",
     "SourceDescription",
     "SourceOptions",

@@ -187,8 +187,9 @@ stride_option = option(
     "--stride",
     group="Data",
     type=click.IntRange(0),
-    help="Read a text beyond the maximum length in windows that overlap by this number of tokens, only for tagging: "
-    "each word has the tag of the window in which it has the most context.  [default: the text is truncated]",
+    help="Read a text beyond the maximum length in windows that overlap by this number of tokens, only for tagging "
+    "and qa: each word has the tag of the window in which it has the most context; the best answer of all windows "
+    "counts.  [default: tagging: the text is truncated; qa: a third of the maximum length, at most 128]",
 )
 
 MODEL_LABEL = "whose label is not a class of MODEL"

@@ -45,7 +45,7 @@ data_options = (
         group="Data",
         type=int,
         help="Maximum number of tokens of a text or pair, with [CLS] and [SEP]. Longer texts are truncated, of a pair "
-        "the longer text first.  [default: 128, or the model's maximum if that is less]",
+        "the longer text first.  [default: 128, for qa 384, or the model's maximum if that is less]",
     ),
     scheme_option,
     stride_option,

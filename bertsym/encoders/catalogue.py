@@ -67,6 +67,7 @@ OPERATORS = frozenset(
         "MakeLoss",
         "Reshape",
         "SequenceMask",
+        "SliceChannel",
         "SoftmaxOutput",
         "_contrib_arange_like",
         "_contrib_interleaved_matmul_selfatt_qk",

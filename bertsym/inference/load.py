@@ -8,10 +8,14 @@ from typing import Any
 from bertsym.bundle import Bundle, open_any
 from bertsym.inference.embed import Encoder
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
-from bertsym.inference.predict import Classifier, Tagger, TaskPredictor
+from bertsym.inference.predict import Classifier, QuestionAnswerer, Tagger, TaskPredictor
 
 #: task of a head, a key of ``tasks.TASKS`` -> class that predicts it
-PREDICTORS: dict[str, type[TaskPredictor[Any]]] = {"classification": Classifier, "tagging": Tagger}
+PREDICTORS: dict[str, type[TaskPredictor[Any]]] = {
+    "classification": Classifier,
+    "qa": QuestionAnswerer,
+    "tagging": Tagger,
+}
 
 
 def load(prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE) -> TaskPredictor[Any] | Encoder:

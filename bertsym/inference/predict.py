@@ -15,6 +15,7 @@ from bertsym.inference.prefetch import choose_chunking, prefetch
 from bertsym.inference.task_bundle import TaskBundle
 from bertsym.tasks.classification import Classification, Prediction
 from bertsym.tasks.options import TaskOptions
+from bertsym.tasks.qa import QuestionAnswering, QuestionPrediction
 from bertsym.tasks.table_task import TableTask
 from bertsym.tasks.tagging import Tagging, TagPrediction
 from bertsym.tasks.task import Example, Task
@@ -169,3 +170,19 @@ class Tagger(TaskPredictor[TagPrediction]):
         Raises DataError for an empty text.
         """
         return self._predict_all(self._tagging.encode_texts(texts, None, self._opened.reading()))
+
+
+class QuestionAnswerer(TaskPredictor[QuestionPrediction]):
+    """A model that answers questions about contexts; raises ModelError if `prefix` is not one."""
+
+    def __init__(self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE) -> None:
+        super().__init__(prefix, device, batch_size)
+        if not isinstance(self.task, QuestionAnswering):
+            raise ModelError(f"{self.bundle.prefix}: does not answer questions, its task is {self.task.name}")
+
+    def predict(self, questions: Sequence[str], contexts: Sequence[str]) -> list[QuestionPrediction]:
+        """Answer each question from its context, of any length.
+
+        Raises UsageError for lists of different lengths, DataError for an empty text.
+        """
+        return self.predict_texts(questions, contexts)

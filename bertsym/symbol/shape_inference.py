@@ -238,6 +238,16 @@ def _softmax_output(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     return [data]
 
 
+def _split(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
+    (data,) = inputs
+    axis, parts = _axis(integer(node.attrs, "axis", 1), len(data)), node.num_outputs
+    _need(data[axis] % parts == 0)
+    size = data[axis] // parts
+    squeezed = flag_of(node, "squeeze_axis")
+    _need(not squeezed or size == 1)
+    return [(*data[:axis], *(() if squeezed else (size,)), *data[axis + 1 :])] * parts
+
+
 def _stack(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
     first = inputs[0]
     axis = _axis(integer_of(node, "axis"), len(first) + 1)
@@ -280,6 +290,7 @@ _RULES: dict[str, Callable[[Node, Sequence[Shape]], list[Shape]]] = {
     "LayerNorm": _layer_norm,
     "Reshape": _reshape,
     "SequenceMask": _sequence_mask,
+    "SliceChannel": _split,
     "SoftmaxOutput": _softmax_output,
     "_contrib_arange_like": _arange_like,
     "_contrib_interleaved_matmul_selfatt_qk": _interleaved_products,

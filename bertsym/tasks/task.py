@@ -157,6 +157,7 @@ class Task(abc.ABC):
     name: ClassVar[str]  #: a key of ``tasks.TASKS`` and of ``encoders.graph_heads.HEADS``
     known_metrics: ClassVar[tuple[str, ...]]
     default_metrics: ClassVar[tuple[str, ...]]
+    default_max_length: ClassVar[int] = 128  #: tokens of an input in training
 
     class_names: tuple[str, ...] = ()  #: empty before the training file is read, and where there are no classes
     metrics: tuple[str, ...] = ()  #: the first decides which epoch is kept
@@ -231,6 +232,10 @@ class Task(abc.ABC):
         texts, and vice versa; DataError for an empty text.
         """
 
+    def for_training(self, train: Examples, warn: Callable[[str], object]) -> Examples:
+        """Return the examples of a training file that can be learned from; `warn` is called if some are left out."""
+        return train
+
     def with_labels(self, train: Examples) -> Task:
         """Return this task with what it learns from a training file before training, such as its classes.
 
@@ -282,6 +287,11 @@ class Task(abc.ABC):
 
         `outputs` has what `keep` returned for each window.
         """
+
+    @property
+    def tunes(self) -> bool:
+        """Whether `tuned` changes settings."""
+        return False
 
     def tuned(self, outputs: Sequence[Any], examples: Examples) -> Task:
         """Return this task with the settings that are tuned on the outputs for the dev file, such as thresholds."""

@@ -161,5 +161,9 @@ def _check_output(bundle: Bundle, output: str, task: Task, options: FinetuneOpti
             f"{bundle.prefix} ends in {name}, but --whole-sequence needs a bundle exported with --output sequence"
         )
     length = bundle.signature.length
-    if continues and length is not None and options.resolve_max_length(bundle.config.max_length) != length:
+    if (
+        continues
+        and length is not None
+        and options.resolve_max_length(bundle.config.max_length, task.default_max_length) != length
+    ):
         raise UsageError(f"{bundle.prefix}: its head takes texts of {length} tokens only: give --max-length {length}")

@@ -58,6 +58,7 @@ def read_data(
     train_rows = read(train, table_format, task)
     if options.dev_fraction is not None:
         train_rows, dev_rows = split_examples(train_rows, options.dev_fraction, options.seed)
+    train_rows = task.for_training(train_rows, progress.note)
     task = base.with_classes(task.with_labels(train_rows), str(train))
     if dev is not None:
         dev_rows = read(dev, dataclasses.replace(table_format, trained=train_rows.layout), task)

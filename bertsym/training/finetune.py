@@ -14,6 +14,7 @@ from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers
 from bertsym.encoders.catalogue import TRAINED_HEADS
 from bertsym.errors import UsageError
+from bertsym.metrics.classification import format_metrics
 from bertsym.signature import bert_inputs
 from bertsym.tasks import kind_of
 from bertsym.text.tokenizer import TokenizerOptions
@@ -104,6 +105,7 @@ def train_and_write(
             checkpoints.remove()
         model, result = train_model(request, inputs, checkpoints, options.checkpoint_steps, checkpoint)
         params = model.all_params(result.params)
+        inputs, result = _tuned(inputs, model, result, request.progress)
         staged = stage.write(_bundle_content(request, inputs, params, result))
         checks = verify_bundle(staged, params, DEFAULT_RTOL, (16, 40), str(out))
         staged = stage.add_facts(staged, {"verification": verification_record(checks, DEFAULT_RTOL)})
@@ -137,7 +139,7 @@ def load_inputs(request: FinetuneRequest) -> FinetuneInputs:
     if (request.dev is None) == (options.dev_fraction is None):
         raise UsageError("give either a dev table or dev_fraction, which takes the dev rows from the training table")
     start = open_base(base, task, options)
-    max_length = options.resolve_max_length(base.config.max_length)
+    max_length = options.resolve_max_length(base.config.max_length, task.default_max_length)
     contexts(options.device)  # raises before the files are read if the device does not exist
     tokenizer = base.tokenizer(_tokenizer_options(base, options), max_length)
     data = read_data(request.train, request.dev, task, dataset, start, options, tokenizer, request.progress)
@@ -210,6 +212,24 @@ def train_model(
     return model, run.run(checkpoint)
 
 
+def _tuned(
+    inputs: FinetuneInputs, model: TrainableModel, result: TrainingResult, progress: Progress
+) -> tuple[FinetuneInputs, TrainingResult]:
+    """Tune the settings of the task on the dev file; return the inputs with that task, and the result with its metrics.
+
+    The evaluations during training are without the tuning.
+    """
+    data = inputs.data
+    if not data.task.tunes:
+        return inputs, result
+    outputs = model.predict_dev(result.params)
+    task = data.task.tuned(outputs, data.dev)
+    best = dataclasses.replace(result.best, metrics=task.evaluate(outputs, data.dev))
+    progress.note(f"tuned on {data.dev.name}: {format_metrics(best.metrics)}")
+    data = dataclasses.replace(data, task=task)
+    return dataclasses.replace(inputs, data=data), dataclasses.replace(result, best=best)
+
+
 def _tokenizer_options(base: Bundle, options: FinetuneOptions) -> TokenizerOptions:
     literal = base.signature.tokenizer.literal_special_tokens or options.literal_special_tokens
     return dataclasses.replace(base.signature.tokenizer, literal_special_tokens=literal)
@@ -252,6 +272,7 @@ def _bundle_content(
             "workers": request.workers.count,
             "kept_epoch": result.best.epoch,
             "kept_step": result.best.step,
+            **({"tuned_metrics": result.best.metrics} if task.tunes else {}),
             "evaluations": [
                 {"epoch": report.epoch, "step": report.step, "metrics": report.metrics} for report in result.evaluations
             ],

@@ -10,7 +10,7 @@ from bertsym.errors import UsageError
 from bertsym.tasks.options import TaskOptions
 from bertsym.text.tables import TableFormat
 
-LEARNING_RATE, FROZEN_LEARNING_RATE, MAX_LENGTH, DROPOUT_PROBABILITY = 5e-5, 1e-3, 128, 0.1
+LEARNING_RATE, FROZEN_LEARNING_RATE, DROPOUT_PROBABILITY = 5e-5, 1e-3, 0.1
 _NOT_IN_MANIFEST = (
     "task",
     "task_options",
@@ -39,7 +39,7 @@ class FinetuneOptions:
     dropout: float | None = None  #: dropout probability in the head; None: 0.1, or that of the head that is continued
     new_head: bool = False  #: replace the head of the base by a new one
     head: str = "plain"  #: ``plain``: one layer on the output of the base; ``family``: the head that its family has
-    max_length: int | None = None  #: tokens, longer texts are truncated; None: 128, or the model's limit if lower
+    max_length: int | None = None  #: tokens; None: 128, for question answering 384, or the model's limit if lower
     seed: int = 0
     literal_special_tokens: bool = False  #: tokenize ``[SEP]`` and the like in a text as ordinary text
     freeze_encoder: bool = False  #: train the head only
@@ -91,11 +91,14 @@ class FinetuneOptions:
             return self.learning_rate
         return FROZEN_LEARNING_RATE if self.freeze_encoder else LEARNING_RATE
 
-    def resolve_max_length(self, positions: int) -> int:
-        """Return the maximum length for a model with `positions` positions; raises UsageError if it exceeds them."""
+    def resolve_max_length(self, positions: int, default: int) -> int:
+        """Return the maximum length for a model with `positions` positions; raises UsageError if it exceeds them.
+
+        `default` is that of the task.
+        """
         if self.max_length is not None and self.max_length > positions:
             raise UsageError(f"max_length must be at most {positions}, the model's positions, not {self.max_length}")
-        return self.max_length or min(MAX_LENGTH, positions)
+        return self.max_length or min(default, positions)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the hyperparameters as plain values, for the manifest."""
