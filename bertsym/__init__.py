@@ -37,7 +37,14 @@ if TYPE_CHECKING:
     from bertsym.inference.embed import Embedding, EmbedOptions, EmbedResult, Encoder, embed
     from bertsym.inference.evaluate import EvaluateOptions, EvaluateResult, evaluate
     from bertsym.inference.load import load
-    from bertsym.inference.predict import Classifier, QuestionAnswerer, Tagger, TaskPredictor
+    from bertsym.inference.predict import (
+        Classifier,
+        MultilabelClassifier,
+        QuestionAnswerer,
+        Regressor,
+        Tagger,
+        TaskPredictor,
+    )
     from bertsym.inspection.report import InspectResult, inspect
     from bertsym.model import Model, ModelSource, open_model
     from bertsym.onnx_export.onnx_exporter import OnnxExportResult, OnnxOptions, export_onnx
@@ -56,8 +63,10 @@ if TYPE_CHECKING:
     from bertsym.symbol.params import ParamsFile
     from bertsym.symbol.validation import allowing
     from bertsym.tasks.classification import Prediction
+    from bertsym.tasks.multilabel import LabelsPrediction
     from bertsym.tasks.options import TaskOptions
     from bertsym.tasks.qa import Answer, QuestionPrediction
+    from bertsym.tasks.regression import ValuePrediction
     from bertsym.tasks.tagging import EntitySpan, TagPrediction
     from bertsym.text.alignment import Alignment
     from bertsym.text.features import Features
@@ -105,10 +114,14 @@ _HOME = {
     "evaluate": "inference.evaluate",
     "load": "inference.load",
     "Classifier": "inference.predict",
+    "MultilabelClassifier": "inference.predict",
+    "Regressor": "inference.predict",
     "TaskPredictor": "inference.predict",
     "Tagger": "inference.predict",
     "Prediction": "tasks.classification",
+    "LabelsPrediction": "tasks.multilabel",
     "TaskOptions": "tasks.options",
+    "ValuePrediction": "tasks.regression",
     "EntitySpan": "tasks.tagging",
     "TagPrediction": "tasks.tagging",
     "QuestionAnswerer": "inference.predict",
@@ -198,9 +211,11 @@ __all__ = [
     "HuggingFaceResult",
     "InspectResult",
     "InstallationError",
+    "LabelsPrediction",
     "Model",
     "ModelError",
     "ModelSource",
+    "MultilabelClassifier",
     "NewHead",
     "Node",
     "OnnxExportResult",
@@ -213,6 +228,7 @@ __all__ = [
     "QuantizeResult",
     "QuestionAnswerer",
     "QuestionPrediction",
+    "Regressor",
     "Signature",
     "SourceDescription",
     "SourceOptions",
@@ -226,6 +242,7 @@ __all__ = [
     "TaskPredictor",
     "TrainingStopped",
     "UsageError",
+    "ValuePrediction",
     "VerificationError",
     "allowing",
     "describe_source",

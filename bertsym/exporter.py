@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bertsym.bundle import Bundle, BundleContent, json_text, stage_bundle
-from bertsym.encoders.catalogue import FINISHED_HEADS, LABEL_NAME, OUTPUTS, TRAINED_HEADS
+from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS, TRAINED_HEADS
 from bertsym.encoders.forms import Form, choose_form
+from bertsym.encoders.graph_heads import label_shapes
 from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_TYPES
 from bertsym.encoders.outputs import output_graph, output_parameters
 from bertsym.encoders.symbol_heads import finished_graph, finished_shapes, initial_parameters
@@ -229,6 +231,7 @@ class _End:
     trained: bool = True
     pair: bool | None = False
     train_graph: SymbolGraph | None = None
+    task_settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _end(pretrained: Pretrained, options: ExportOptions) -> _End:
@@ -247,6 +250,7 @@ def _end(pretrained: Pretrained, options: ExportOptions) -> _End:
             head.class_names,
             pair=None,
             train_graph=train_graph,
+            task_settings=head.settings,
         )
     if options.task:
         graph = finished_graph(config, options.task, options.num_outputs, form=form)
@@ -263,6 +267,7 @@ def _content(source: str, pretrained: Pretrained, output: str, options: ExportOp
     known = shapes_of(pretrained.arg_params)
     encoder_params = LazyParameters({name: known[name] for name in names}, pretrained.arg_params.__getitem__)
     axes: tuple[int | str, ...] = ("batch", "length") if output == "sequence" else ("batch",)
+    labels = label_shapes(end.task, *end.shape) if end.task is not None and end.train_graph is not None else {}
     signature = Signature(
         kind=end.kind,
         output=output,
@@ -283,7 +288,8 @@ def _content(source: str, pretrained: Pretrained, output: str, options: ExportOp
         special_ids=pretrained.vocabulary.special_ids,
         task=end.task,
         class_names=end.class_names,
-        label_inputs=(Tensor(LABEL_NAME, ("batch",)),) if end.train_graph is not None else (),
+        task_settings=end.task_settings,
+        label_inputs=tuple(Tensor(*each) for each in labels.items()),
         trained=end.trained,
         encoder_trained=pretrained.trained,
         pair=end.pair,

@@ -296,7 +296,7 @@ def _compare_files(bundle: Bundle, cases: Sequence[_Case], scale: float) -> list
     if engine == "mxnet":
         return _compare_through_loaders(bundle, cases, scale)
     graphs = {engine: bundle.graph()}
-    if bundle.has(TRAIN_SYMBOL):
+    if _computes_outputs(bundle):
         graphs["train symbol"] = bundle.graph(TRAIN_SYMBOL)
     for name, graph in graphs.items():
         forward = load_engine(engine).bind(graph.to_json(), str(bundle.prefix), bundle.params(), cases[0].fed)
@@ -325,9 +325,14 @@ def _loadings(bundle: Bundle, symbol: str) -> Iterator[tuple[str, str, Callable[
     """What a bundle is loaded through: name, symbol, loader and labels."""
     yield "Module", symbol, load_module, ()
     yield "SymbolBlock", symbol, load_symbol_block, ()
-    if bundle.has(TRAIN_SYMBOL):
-        labels = tuple(label.name for label in bundle.signature.label_inputs)
+    if _computes_outputs(bundle):
+        labels = tuple(tensor.name for tensor in bundle.signature.label_inputs)
         yield "train symbol", bundle.graph(TRAIN_SYMBOL).to_json(), load_module, labels
+
+
+def _computes_outputs(bundle: Bundle) -> bool:
+    """Whether there is a training symbol that computes what the inference symbol does; that of qa gives softmaxes."""
+    return bundle.has(TRAIN_SYMBOL) and len(bundle.signature.label_inputs) == 1
 
 
 def _keep_freed_blocks(size: int) -> None:

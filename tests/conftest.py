@@ -306,6 +306,18 @@ def bundles(exported: Callable[..., Path]) -> dict[str, Path]:
     return {output: exported(output=output) for output in ("cls", "pooled", "mean", "sequence")}
 
 
+@pytest.fixture(scope="session")
+def without_dropout(once: Once) -> Path:
+    """Prefix of the tiny BERT without dropout: its steps do not depend on which pass or worker computes which row."""
+    from bertsym import ExportOptions, export
+
+    def make(folder: Path) -> None:
+        write_hugging_face(folder / "hf", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        export(f"hf:{folder / 'hf'}", folder / "base", ExportOptions(output="cls"))
+
+    return once("without-dropout", make) / "base"
+
+
 @dataclass(frozen=True)
 class Tables:
     """A learnable toy task: does the text hold a happy word; and the same for pairs."""

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Result, Tables, write_hugging_face
+from conftest import Result, Tables
 
-from bertsym import Classifier, ExportOptions, ParamsFile, UsageError, export
+from bertsym import Classifier, ParamsFile, UsageError
 from bertsym.distributed.cluster import Cluster
 from bertsym.distributed.workers import Workers
 from bertsym.symbol.params import Array
@@ -101,14 +101,6 @@ def cluster() -> Cluster:
             port = one.getsockname()[1]
             next_one.bind(("127.0.0.1", port + 1))
             return Cluster("worker", "127.0.0.1", port, 2, 1)
-
-
-@pytest.fixture(scope="module")
-def without_dropout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prefix of the tiny BERT without dropout: its steps do not depend on which worker computes which row."""
-    folder = tmp_path_factory.mktemp("without_dropout")
-    write_hugging_face(folder / "hf", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    return export(f"hf:{folder / 'hf'}", folder / "base", ExportOptions(output="cls")).bundle.prefix
 
 
 @pytest.fixture(scope="module")

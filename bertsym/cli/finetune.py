@@ -148,21 +148,31 @@ def command(
     checkpoints: CheckpointOptions,
     run: _Run,
 ) -> None:
-    """Fine-tune MODEL as a text classifier, and write it as a bundle at OUT.
+    """Fine-tune MODEL for a task, and write it as a bundle at OUT.
 
-    A classifier is added to the encoder (Dropout, FullyConnected fc-finetune, SoftmaxOutput softmax) and trained with
-    it. The epoch with the best accuracy, or another --metric, on --dev is kept; ties go to the lower loss. Each text or
-    pair has one label: multi-label classification, regression, tagging and question answering can't be trained with
-    this command.
+    A head is added to the encoder (Dropout, FullyConnected fc-finetune, and the loss) and trained with it. The epoch
+    with the best --metric on --dev is kept; ties go to the lower loss.
+
+    \b
+    Task            Labels of a row                Loss                            Metrics
+      classification  one label                      SoftmaxOutput                   accuracy, f1
+      multilabel      any number of labels           LogisticRegressionOutput        micro_f1, macro_f1,
+                                                                                     exact_match
+      regression      a number                       LinearRegressionOutput          pearson, spearman, mse
+      tagging         a tag for each word            SoftmaxOutput                   f1, precision, recall,
+                                                                                     accuracy
+
+    The loss of multilabel is the mean over the labels; after training, the threshold of each label is tuned on --dev
+    for the best F1 of that label. The loss of regression is half of the squared error.
 
     \b
     Head of MODEL                                What is trained
-      none (export --headless or --output)       a new classifier
-      trained single-label classifier            this classifier, if its class names are exactly
+      none (export --headless or --output)       a new head
+      trained head for --task                    this head, if its class names are exactly
                                                  the labels of --train; otherwise an error
       another head, or an untrained head         an error
       (export --task, bertsym graft)
-      any of these heads, with --new-head        a new classifier in its place
+      any of these heads, with --new-head        a new head in its place
 
     The new classifier reads what the old head read. In place of a head that reads every token, it reads [CLS], or with
     --whole-sequence all tokens. A MODEL in int8, or from lower --fold, is an error.

@@ -41,7 +41,26 @@ Answer = tuple[tuple[Any, ...], "Prediction"]  # kept cells and prediction
 @model_argument
 @text_options
 @data_set_options
-@collected("task_options", build_task_options, stride_option)
+@collected(
+    "task_options",
+    build_task_options,
+    stride_option,
+    option(
+        "--threshold",
+        group="Output",
+        type=float,
+        metavar="P",
+        help="Multi-label: least probability, from 0 to 1, of a predicted label, the same for all labels.  [default: "
+        "the thresholds that finetune tuned, otherwise 0.5]",
+    ),
+    option(
+        "--sigmoid/--no-sigmoid",
+        group="Output",
+        default=None,
+        help="Regression: whether a value is the sigmoid of the model's output, as of many cross-encoders.  [default: "
+        "as MODEL's signature says, which export takes from the settings of a cross-encoder]",
+    ),
+)
 @on_error_option("blank")
 @inference_batch_size_option
 @device_option
@@ -53,8 +72,8 @@ Answer = tuple[tuple[Any, ...], "Prediction"]  # kept cells and prediction
     type=click.Choice(["tsv", "jsonl"]),
     default="tsv",
     show_default=True,
-    help="Format of the output. tsv: a header and the columns label and p(CLASS) for each class; jsonl: one JSON "
-    "object per line with label and probabilities.",
+    help="Format of the output. tsv: a header and the columns that the table above names; jsonl: one JSON object per "
+    "line.",
 )
 @option(
     "--out",
@@ -96,10 +115,18 @@ def command(
     kept: tuple[str, ...],
     top_k: int | None,
 ) -> None:
-    """Print the most probable class and the probability of each class, one line per text, in the order of the texts.
+    """Print one answer for each text, in the order of the texts.
 
-    MODEL must be the bundle of a trained single-label classifier: from finetune, or from export of a
+    MODEL must be the bundle of a trained model for one of these tasks: from finetune, or from export of a
     BertForSequenceClassification or of the same class of another family.
+
+    \b
+    Task            TSV columns                    JSON
+      classification  label, p(CLASS), ...           label, probabilities
+      multilabel      labels, p(LABEL), ...          labels, probabilities
+      regression      value                          value
+      tagging         tags, entities                 tokens, offsets, tags, probabilities,
+                                                     entities
 
     FILE is a table, read with the header and columns of the training unless options say otherwise. Without FILE and
     --text, or with - as FILE, texts come from standard input: one per line, the second text of a pair after a tab.

@@ -25,10 +25,14 @@ def build_options(**values: Any) -> FinetuneOptions:
     from bertsym.tasks.options import TaskOptions
     from bertsym.training.finetune_options import FinetuneOptions
 
-    weights, smoothing = values.pop("class_weights"), values.pop("label_smoothing")
-    parsed = None if weights is None else parse_class_weights(weights)
-    given = {"scheme": values.pop("scheme"), "stride": values.pop("stride")}
-    return FinetuneOptions(**values, task_options=TaskOptions(class_weights=parsed, label_smoothing=smoothing, **given))
+    weights, columns = values.pop("class_weights"), values.pop("label_columns")
+    names = ("positive_label", "label_smoothing", "label_delimiter", "scheme", "stride")
+    task_options = TaskOptions(
+        class_weights=None if weights is None else parse_class_weights(weights),
+        label_columns=tuple(name.strip() for name in columns.split(",")) if columns is not None else None,
+        **{name: values.pop(name) for name in names},
+    )
+    return FinetuneOptions(**values, task_options=task_options)
 
 
 def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bool) -> CheckpointOptions:
@@ -39,6 +43,27 @@ def _checkpoints(checkpoint_steps: int | None, keep_checkpoints: int, resume: bo
 
 data_options = (
     task_option("classification"),
+    option(
+        "--positive-label",
+        group="Data",
+        metavar="LABEL",
+        help="Classification: positive class of the F1 score.  [default: that of --task, or the last of two labels; "
+        "of more labels, F1 is the mean over all]",
+    ),
+    option(
+        "--label-delimiter",
+        group="Data",
+        metavar="TEXT",
+        help="Multi-label: text between the labels of a row in --label-column. In JSON Lines the labels may also be a "
+        "list. An empty cell or list is a row without labels.  [default: ,]",
+    ),
+    option(
+        "--label-columns",
+        group="Data",
+        metavar="NAME,NAME,...",
+        help="Multi-label: read a column of 0 and 1 for each label instead of --label-column. The names are those of "
+        "the labels.",
+    ),
     on_error_option(unknown_label="whose label in --dev does not occur in --train"),
     option(
         "--max-length",

@@ -64,6 +64,8 @@ OPERATORS = frozenset(
         "FullyConnected",
         "LayerNorm",
         "LeakyReLU",
+        "LinearRegressionOutput",
+        "LogisticRegressionOutput",
         "MakeLoss",
         "Reshape",
         "SequenceMask",

@@ -8,7 +8,7 @@ from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_NORM, HEAD_TRANSFOR
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.forms import Form
 from bertsym.encoders.graph.base import record_activation
-from bertsym.encoders.graph_heads import graft_onto_graph
+from bertsym.encoders.graph_heads import HEADS, graft_onto_graph
 from bertsym.encoders.outputs import record_output
 from bertsym.encoders.parameters import TOKEN_EMBEDDING, head_shapes
 from bertsym.symbol.graph import SymbolGraph
@@ -27,15 +27,15 @@ def headed_graphs(
     """The graphs for inference and for training of an encoder with a head for `task`.
 
     The head reads the encoder's output `reads`, through a layer of its own where there is a `transform`. For
-    ``classification`` both graphs are those that fine-tuning makes; other tasks have no graph for training yet.
-    ``masked_lm`` ends in the logits (N, T, V) of the tokens, the others in what `graft_onto_graph` adds.
+    ``masked_lm``, which ends in the logits (N, T, V) of the tokens, and for ``tagging`` and ``qa`` there is no graph
+    for training; otherwise both graphs are those that fine-tuning makes with `graft_onto_graph`.
     """
     read = record_read(config, task, reads, form, transform)
     if task == "masked_lm":
         return _masked_lm(read, config), None
     graph = read.graph()
     inference, training, _ = graft_onto_graph(graph, graph.outputs[0], task, num_outputs, dropout, config.units)
-    return inference, training if task == "classification" else None
+    return inference, training if not HEADS[task].reads_tokens else None
 
 
 def record_read(config: BertConfig, task: str, reads: str, form: Form, transform: HeadTransform | None = None) -> Any:

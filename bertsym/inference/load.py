@@ -8,12 +8,21 @@ from typing import Any
 from bertsym.bundle import Bundle, open_any
 from bertsym.inference.embed import Encoder
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
-from bertsym.inference.predict import Classifier, QuestionAnswerer, Tagger, TaskPredictor
+from bertsym.inference.predict import (
+    Classifier,
+    MultilabelClassifier,
+    QuestionAnswerer,
+    Regressor,
+    Tagger,
+    TaskPredictor,
+)
 
 #: task of a head, a key of ``tasks.TASKS`` -> class that predicts it
 PREDICTORS: dict[str, type[TaskPredictor[Any]]] = {
     "classification": Classifier,
     "qa": QuestionAnswerer,
+    "multilabel": MultilabelClassifier,
+    "regression": Regressor,
     "tagging": Tagger,
 }
 

@@ -14,8 +14,10 @@ from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.prefetch import choose_chunking, prefetch
 from bertsym.inference.task_bundle import TaskBundle
 from bertsym.tasks.classification import Classification, Prediction
+from bertsym.tasks.multilabel import LabelsPrediction, Multilabel
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.qa import QuestionAnswering, QuestionPrediction
+from bertsym.tasks.regression import Regression, ValuePrediction
 from bertsym.tasks.table_task import TableTask
 from bertsym.tasks.tagging import Tagging, TagPrediction
 from bertsym.tasks.task import Example, Task
@@ -44,6 +46,11 @@ class TaskPredictor(Generic[P]):
         self.bundle: Bundle = self._opened.bundle
         self.task: Task = self._opened.task.with_options(task_options)
         self._predictor = open_predictor(self.bundle, device, batch_size)
+
+    def _require(self, kind: type[Task], what: str) -> None:
+        """Raise ModelError unless the bundle's task is of a kind."""
+        if not isinstance(self.task, kind):
+            raise ModelError(f"{self.bundle.prefix}: is not {what}, its task is {self.task.name}")
 
     def predict_each(
         self,
@@ -136,16 +143,46 @@ class Classifier(TaskPredictor[Prediction]):
 
     def __init__(self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE) -> None:
         super().__init__(prefix, device, batch_size)
-        if not isinstance(self.task, Classification):
-            raise ModelError(f"{self.bundle.prefix}: is not a classifier, its task is {self.task.name}")
+        self._require(Classification, "a classifier")
         self.class_names = self.task.class_names
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
-        """Predict texts, or text pairs.
+        """Predict the label of texts, or of text pairs; raises the errors of `predict_texts`."""
+        return self.predict_texts(texts, pairs)
 
-        Raises UsageError for pairs if the classifier was trained on single texts, and vice versa; DataError for an
-        empty text.
-        """
+
+class MultilabelClassifier(TaskPredictor[LabelsPrediction]):
+    """A trained multi-label classifier, opened for prediction; raises ModelError if `prefix` is not one.
+
+    A label is predicted where its probability reaches `threshold`; None: the threshold that was tuned for it, or 0.5.
+    """
+
+    def __init__(
+        self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE, *, threshold: float | None = None
+    ) -> None:
+        super().__init__(prefix, device, batch_size, TaskOptions(threshold=threshold))
+        self._require(Multilabel, "a multi-label classifier")
+        self.class_names = self.task.class_names
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[LabelsPrediction]:
+        """Predict the labels of texts, or of text pairs; raises the errors of `predict_texts`."""
+        return self.predict_texts(texts, pairs)
+
+
+class Regressor(TaskPredictor[ValuePrediction]):
+    """A trained regression model or cross-encoder, opened for prediction; raises ModelError if `prefix` is not one.
+
+    `sigmoid` is whether a value is the sigmoid of the model's output; None: as its signature says.
+    """
+
+    def __init__(
+        self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE, *, sigmoid: bool | None = None
+    ) -> None:
+        super().__init__(prefix, device, batch_size, TaskOptions(sigmoid=sigmoid))
+        self._require(Regression, "a regression model")
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[ValuePrediction]:
+        """Predict the value of texts, or of text pairs; raises the errors of `predict_texts`."""
         return self.predict_texts(texts, pairs)
 
 

@@ -55,7 +55,13 @@ class TaskBundle:
             raise ModelError(f"{bundle.path(SYMBOL)}: {error}; {command} needs a BERT encoder") from None
         kind = TASKS[signature.task]
         settings = JsonValue(signature.task_settings, f"{bundle.path(SIGNATURE)}: task_settings")
-        return cls(bundle, kind(class_names=signature.class_names, **kind.read_settings(settings)))
+        task = kind(class_names=signature.class_names, **kind.read_settings(settings))
+        if signature.output_shape[-1] != task.num_outputs:
+            outputs = (
+                f"{signature.output_shape[-1]} outputs of its head, but the task {task.name} has {task.num_outputs}"
+            )
+            raise ModelError(f"{bundle.prefix}: {outputs}, not supported by {command}")
+        return cls(bundle, task)
 
     @property
     def signature(self) -> Signature:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bertsym.encoders.catalogue import HeadTransform
@@ -40,6 +40,7 @@ class TrainedHead:
     dropout: float
     arg_params: Mapping[str, Array]
     transform: HeadTransform | None = None  #: its layer before the last
+    settings: Mapping[str, Any] = field(default_factory=dict)  #: of the task, as a signature keeps them
     notes: tuple[str, ...] = ()  #: what was assumed
 
 

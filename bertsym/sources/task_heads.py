@@ -19,6 +19,8 @@ from bertsym.symbol.params import Array, LazyParameters
 _MAX_LABELS = 1 << 16
 
 
+_SIGMOID = "Sigmoid"  # the class of torch
+
 # problem_type -> task
 _PROBLEM_TYPES = {
     "single_label_classification": "classification",
@@ -149,6 +151,7 @@ def _read(
             {ours: shapes[ours] for ours in params}, lambda ours: weights[params[ours]].astype(np.float32, copy=False)
         ),
         transform,
+        {"sigmoid": True} if task == "regression" and _cross_encoder_activation(document) == _SIGMOID else {},
         (*notes, *assumed),
     )
 
@@ -196,10 +199,18 @@ def _text_task(document: JsonValue, count: int) -> tuple[str, tuple[str, ...]]:
         task, notes = _PROBLEM_TYPES[problem.choice(*_PROBLEM_TYPES)], []
     if task == "classification" and count < 2:
         raise problem.fault(f"{count} label, a classification needs at least 2")
-    activation = document.get("sentence_transformers", {}).raw, document.get("sbert_ce_default_activation_function").raw
-    if task == "regression" and any(activation):
-        notes.append("the activation function of the cross-encoder is not in this bundle: its output is the bare value")
+    activation = _cross_encoder_activation(document)
+    if task == "regression" and activation not in (None, _SIGMOID, "Identity"):
+        notes.append(f"cross-encoder: its activation {printable(activation)} is left out, predict gives the bare value")
     return task, tuple(notes)
+
+
+def _cross_encoder_activation(document: JsonValue) -> str | None:
+    """The class of the activation that sentence-transformers applies to the scores; None where there is none."""
+    # Version 4 or newer, and older ones.
+    newer = document.get("sentence_transformers", {}).get("activation_fn")
+    value = document.get("sbert_ce_default_activation_function") if newer.is_null else newer
+    return None if value.is_null else value.text().rpartition(".")[2]
 
 
 def _class_names(labels: JsonValue, count: int) -> tuple[str, ...]:

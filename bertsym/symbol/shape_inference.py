@@ -283,6 +283,7 @@ _RULES: dict[str, Callable[[Node, Sequence[Shape]], list[Shape]]] = {
     **dict.fromkeys(("ones_like", "zeros_like"), _same),
     **dict.fromkeys(("_div_scalar", "_greater_equal_scalar", "_mul_scalar", "_plus_scalar"), _same),
     **dict.fromkeys(("elemwise_add", "elemwise_mul"), _equal),
+    **dict.fromkeys(("LinearRegressionOutput", "LogisticRegressionOutput"), _equal),
     **dict.fromkeys(("broadcast_add", "broadcast_div", "broadcast_minimum"), _broadcast),
     "Concat": _concat,
     "Embedding": _embedding,

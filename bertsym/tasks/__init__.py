@@ -6,11 +6,14 @@ from bertsym.datasets.dataset import DataSet
 from bertsym.datasets.dataset_file import suggestion
 from bertsym.errors import UsageError
 from bertsym.tasks.classification import Classification
+from bertsym.tasks.multilabel import Multilabel
 from bertsym.tasks.qa import QuestionAnswering
+from bertsym.tasks.regression import Regression
 from bertsym.tasks.tagging import Tagging
 from bertsym.tasks.task import Task
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, QuestionAnswering, Tagging)}
+_KINDS = (Classification, Multilabel, Regression, QuestionAnswering, Tagging)
+TASKS: dict[str, type[Task]] = {task.name: task for task in _KINDS}
 
 
 def kind_of(dataset: DataSet) -> type[Task]:

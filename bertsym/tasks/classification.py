@@ -17,7 +17,7 @@ from bertsym.json_reader import JsonValue
 from bertsym.metrics.classification import METRICS, cross_entropy, evaluate_probabilities
 from bertsym.tasks.class_weights import ClassWeights, resolve_class_weights
 from bertsym.tasks.options import TaskOptions
-from bertsym.tasks.table_task import TableTask
+from bertsym.tasks.table_task import TableTask, text_means
 from bertsym.tasks.task import Array, ClassLoss, Example, Examples
 from bertsym.text.labels import check_known, sorted_labels, suspicious_labels
 from bertsym.text.tables import Row
@@ -81,11 +81,10 @@ class Classification(TableTask):
     def create(cls, dataset: DataSet, options: TaskOptions = TaskOptions()) -> Classification:
         """Create the task for training, with the metrics, and the labels in their order, of a data set."""
         options.require_only(cls.name, cls.option_names())
-        positive = options.positive if options.positive is not None else dataset.positive_label
         return cls(
             class_names=dataset.labels,
             metrics=dataset.metrics or cls.default_metrics,
-            positive_label=positive,
+            positive_label=options.positive_label or dataset.positive_label,
             class_weights=options.class_weights,
             label_smoothing=options.label_smoothing or 0.0,
         )
@@ -93,7 +92,7 @@ class Classification(TableTask):
     @classmethod
     def option_names(cls) -> tuple[str, ...]:
         """Return the fields of TaskOptions that a classification has."""
-        return ("positive", "class_weights", "label_smoothing")
+        return ("positive_label", "class_weights", "label_smoothing")
 
     def settings(self) -> dict[str, Any]:
         """Return the settings for a signature, without those of the training loss."""
@@ -123,10 +122,10 @@ class Classification(TableTask):
     def parse_label(self, row: Row, where: str) -> Any:
         """Return the label; raises DataError for a label that is not a class."""
         if self.class_names:
-            check_known(row, self.class_names, where)
+            check_known(row.label, self.class_names, f"{where}, line {row.line}")
         return row.label
 
-    def label_counts(self, rows: Iterable[Row]) -> dict[str, int]:
+    def label_counts(self, rows: Iterable[Row], first: str | None = None) -> dict[str, int]:
         """Return the classes; of a training file the labels, with the numbers of their rows."""
         if self.class_names:
             return dict.fromkeys(self.class_names, 0)
@@ -197,14 +196,3 @@ class Classification(TableTask):
         for values, example in zip(text_means(outputs, examples), examples):
             probabilities = dict(zip(self.class_names, map(float, values)))
             yield Prediction(self.class_names[int(values.argmax())], probabilities, example.truncated)
-
-
-def text_means(outputs: Sequence[Array], examples: Sequence[Example]) -> Array:
-    """Return the output for each text, (texts, C): the mean over its windows."""
-    values: Array = np.stack(outputs)
-    sizes = np.array([len(example.windows) for example in examples])
-    if len(values) == len(sizes):
-        return values
-    sums = np.add.reduceat(values, np.cumsum(sizes) - sizes)
-    means: Array = sums / sizes[:, np.newaxis].astype(np.float32)
-    return means

@@ -10,12 +10,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bertsym.errors import DataError, UsageError
-from bertsym.tasks.task import Example, Examples, Reading, Source, Task
+from bertsym.tasks.task import Array, Example, Examples, Reading, Source, Task
 from bertsym.text.features import encode_each
 from bertsym.text.header import check_first_line, warn_of_header_in_stream
 from bertsym.text.tables import Row, Table, TableFormat
 from bertsym.text.tokenizer import Encoded
+
+
+@dataclass(frozen=True)
+class TextTargets:
+    """The label of each window for the label input `name`: (windows, ...) float32."""
+
+    name: str
+    values: Array
+
+    @classmethod
+    def of(cls, name: str, values: Array, examples: Examples) -> TextTargets:
+        """Give each window the label of its text; `values` are the labels of the texts."""
+        windows = [len(row.windows) for row in examples.rows]
+        return cls(name, np.repeat(values.astype(np.float32), windows, axis=0))
+
+    def labels(self, rows: Array, length: int) -> dict[str, Array]:
+        """Return the labels of some windows, (N, ...) float32."""
+        return {self.name: self.values[rows]}
+
+    def count(self, rows: Array) -> int:
+        """Return the number of windows."""
+        return len(rows)
 
 
 @dataclass(frozen=True)
@@ -26,16 +50,20 @@ class TableTask(Task):
     def parse_label(self, row: Row, where: str) -> Any:
         """Return the target of a labelled row; raises DataError, which names `where` and the line."""
 
-    def label_counts(self, rows: Iterable[Row]) -> dict[str, int]:
+    def label_counts(self, rows: Iterable[Row], first: str | None = None) -> dict[str, int]:
         """Return label -> number of rows, of the labels that show whether the first line of a table is a header.
 
-        `rows` are the others of a training file.
+        `first` is the label of the first line; `rows` are the other rows of a training file.
         """
         return {}
 
+    def table_format(self, given: TableFormat) -> TableFormat:
+        """Return how a table is read for this task."""
+        return given
+
     def read(self, source: Source, reading: Reading, labelled: bool = True) -> Examples:
         """Read and tokenise all rows of a table but those whose label is dropped."""
-        table = Table(source, reading.table_format, need_label=labelled)
+        table = Table(source, self.table_format(reading.table_format), need_label=labelled)
         dropped: Counter[str] = Counter()
         found: list[Row | DataError] = []
         for row in table.each():
@@ -71,7 +99,8 @@ class TableTask(Task):
         first = table.first_line
         if first is None:
             return
-        counts = self.label_counts(row for row in found if isinstance(row, Row) and row.line != first.line)
+        others = (row for row in found if isinstance(row, Row) and row.line != first.line)
+        counts = self.label_counts(others, first.cell("label"))
         # A dropped label marks a row as well as a class does.
         known = {**dict.fromkeys(table.drop_labels, 2), **counts}
         check_first_line(first, table.name, known, table.need_label, warn)
@@ -100,6 +129,17 @@ def _examples(
             else:
                 found.append(each)
         yield found
+
+
+def text_means(outputs: Sequence[Array], examples: Sequence[Example]) -> Array:
+    """Return the output for each text, (texts, C): the mean over its windows."""
+    values: Array = np.stack(outputs)
+    sizes = np.array([len(example.windows) for example in examples])
+    if len(values) == len(sizes):
+        return values
+    sums = np.add.reduceat(values, np.cumsum(sizes) - sizes)
+    means: Array = sums / sizes[:, np.newaxis].astype(np.float32)
+    return means
 
 
 def check_pair(expected: bool | None, has_pair: bool) -> None:

@@ -9,9 +9,8 @@ from decimal import Decimal
 
 from bertsym.errors import DataError
 from bertsym.text.header import is_number
-from bertsym.text.tables import Row
 
-_NO_LABEL = ("-", "-1", "nan")  #: labels, in lower case, by which datasets mark a row without a label
+NO_LABEL = ("-", "-1", "nan")  #: labels, in lower case, by which datasets mark a row without a label
 
 
 def sorted_labels(labels: Iterable[str]) -> tuple[str, ...]:
@@ -28,13 +27,11 @@ def abbreviate_labels(labels: Collection[str]) -> str:
     return ", ".join(label if len(label) <= 30 else f"{label[:30]}..." for label in list(labels)[:20]) + more
 
 
-def check_known(row: Row, labels: Collection[str], where: str) -> None:
-    """Raise DataError for a row whose label is not one of `labels`."""
-    if row.label not in labels:
-        hint = f"; --drop-label {row.label} leaves out its rows" if str(row.label).lower() in _NO_LABEL else ""
-        raise DataError(
-            f"{where}, line {row.line}: label {row.label!r} is not one of the labels {abbreviate_labels(labels)}{hint}"
-        )
+def check_known(label: str | None, labels: Collection[str], where: str) -> None:
+    """Raise DataError, which names `where`, for a label that is not one of `labels`."""
+    if label not in labels:
+        hint = f"; --drop-label {label} leaves out its rows" if str(label).lower() in NO_LABEL else ""
+        raise DataError(f"{where}: label {label!r} is not one of the labels {abbreviate_labels(labels)}{hint}")
 
 
 def suspicious_labels(counts: Mapping[str, int]) -> Iterator[str]:
@@ -52,7 +49,7 @@ def suspicious_labels(counts: Mapping[str, int]) -> Iterator[str]:
             yield f"the labels {shown} are the same number but different classes"
     for label, count in counts.items():
         others = {other for other in counts if other != label}
-        if {"-": "+" not in others, "-1": _are_classes(others)}.get(label, label.lower() in _NO_LABEL):
+        if {"-": "+" not in others, "-1": _are_classes(others)}.get(label, label.lower() in NO_LABEL):
             yield (
                 f"the label {label!r} ({_rows(count)}) is used as a class; if it marks rows without a label, "
                 f"--drop-label {label} leaves them out"

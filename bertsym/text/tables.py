@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ from bertsym.datasets.registry import datasets_with_columns
 from bertsym.errors import DataError, UsageError
 from bertsym.text.header import FirstLine, has_usual_names, shown_cells
 from bertsym.text.json_lines import JsonObject, format_label, parse_object
+from bertsym.text.label_sets import marked_labels, split_labels
 from bertsym.text.lines import LONGEST_LINE, LineReader, without_end
 
 _SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
@@ -50,6 +52,8 @@ class TableFormat:
     label_aliases: Mapping[str, str] = field(default_factory=dict)  #: label in the table -> label that is read
     short_rows: bool = False  #: whether a row may end after the last column that is read
     kept: tuple[str, ...] = ()  #: columns, by name or number, whose cells `Row.kept` has
+    label_delimiter: str | None = None  #: between the labels of a row; None: a row has one label
+    label_columns: tuple[str, ...] = ()  #: a column of 0 and 1 for each label, in place of the label column
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,9 @@ class Row:
     line: int
     text: str
     pair: str | None = None
-    label: str | None = None
+    label: str | None = None  #: the cell of the label column
     kept: tuple[Any, ...] = ()  #: cells of ``TableFormat.kept``: strings, in JSON Lines any JSON values
+    labels: tuple[str, ...] = ()  #: where a row has any number of labels
 
 
 def _last_opened_quote(lines: Sequence[str]) -> int:
@@ -93,6 +98,7 @@ class Table:
         self.first_line: FirstLine | None = None  #: of a TSV or CSV table
         self.drop_labels = table_format.drop_labels
         self._label_aliases = table_format.label_aliases
+        self._label_delimiter, self._label_columns = table_format.label_delimiter, table_format.label_columns
         self._short_rows = table_format.short_rows
         self._kept = table_format.kept
         self.header = table_format.trained.header if table_format.header is None else table_format.header
@@ -217,9 +223,10 @@ class Table:
             if name is not None and (part != "label" or self.need_label)
         }
         kept = [self._place(None, name, first) for name in self._kept]
+        label_places = {name: self._place("label", name, first) for name in self._label_columns if self.need_label}
         self.first_line = self._describe_first_line(line, first, places, table_format)
 
-        least = 1 + max([*places.values(), *kept]) if self._short_rows else width
+        least = 1 + max([*places.values(), *kept, *label_places.values()]) if self._short_rows else width
 
         def record(number: int, values: list[str]) -> dict[str, Any]:
             if len(values) != width and not least <= len(values) < width:
@@ -227,6 +234,7 @@ class Table:
             return {
                 **{part: values[place] for part, place in places.items()},
                 "kept": tuple(values[place] for place in kept),
+                "marks": {name: values[place] for name, place in label_places.items()},
             }
 
         self._records = fields if self.header else itertools.chain([(line, first)], fields)
@@ -248,14 +256,17 @@ class Table:
             self.header,
             table_format.header is not None,
             known,
-            {part for part in known if self.header and columns[part] in cells},
+            {part for part in known if self.header and columns[part] in cells}
+            | {name for name in self._label_columns if self.header and name in cells},
             Columns(**{part: name if part in places else None for part, name in numbered.items()}),
         )
 
     def _choose(self, names: list[str], wanted: Columns, first: Sequence[str] | None = None) -> Columns:
         """Return the wanted columns; columns that are not named are found by their usual names."""
         chosen = wanted.or_else(usual_columns(names))
-        needed = [("text", chosen.text), ("label", chosen.label)][: 2 if self.need_label else 1]
+        if self._label_columns:
+            chosen = dataclasses.replace(chosen, label=None)
+        needed = [("text", chosen.text), ("label", chosen.label)][: 2 if self._reads_label else 1]
         for what, name in needed:
             if name is None:
                 found = f"the columns are {shown_cells(names)}" if names else "there is no header"
@@ -263,6 +274,11 @@ class Table:
                 hint = self._dataset_hint(names) or hint
                 raise DataError(f"{self.name}: which column is the {what}? Give --{what}-column ({found}){hint}")
         return chosen
+
+    @property
+    def _reads_label(self) -> bool:
+        """Whether a label column is read."""
+        return self.need_label and not self._label_columns
 
     def _place(self, part: str | None, name: str, first: list[str]) -> int:
         """Return the index of a column; `part` is what it has of a row: text, pair or label."""
@@ -329,26 +345,50 @@ class Table:
                 raise self.error(number, f"the {what} is empty")
             if value is not None and not is_unicode(value):
                 raise self.error(number, f"the {what} is not valid Unicode")
-        label = record.get("label")
-        if label is not None:
-            label = label.strip()
+        try:
+            label, labels = self._labels(record)
+        except ValueError as error:
+            raise self.error(number, str(error)) from None
+        return Row(number, text, pair, label, record.get("kept", ()), labels)
+
+    def _labels(self, record: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
+        """Return the cell of the label column, and the labels where there is any number of them.
+
+        Raises ValueError with a message.
+        """
+        cell = record.get("label")
+        if self._label_columns:
+            return None, marked_labels(record.get("marks", {}))
+        if cell is None:
+            return None, ()
+        if self._label_delimiter is not None:
+            labels = split_labels(cell, self._label_delimiter)
+            label = cell.strip() if isinstance(cell, str) else None
+        else:
+            label, labels = cell.strip(), ()
             if not label:
-                raise self.error(number, "the label is empty")
-            if not is_unicode(label) or not label.isprintable():
-                raise self.error(number, "the label holds a tab, a line break or another control character")
-            label = self._label_aliases.get(label, label)
-        return Row(number, text, pair, label, record.get("kept", ()))
+                raise ValueError("the label is empty")
+        for each in (*labels, *([label] if label else [])):
+            if not is_unicode(each) or not each.isprintable():
+                raise ValueError("the label holds a tab, a line break or another control character")
+        aliases = self._label_aliases
+        return aliases.get(label, label) if label else label, tuple(aliases.get(each, each) for each in labels)
 
     def _json_record(self, number: int, line: str) -> dict[str, Any]:
         try:
             record = parse_object(line)
         except ValueError as error:
             raise self.error(number, str(error)) from None
-        if self.columns.text is None or (self.columns.label is None and self.need_label):
+        if self.columns.text is None or (self.columns.label is None and self._reads_label):
             self.columns = self._choose(list(record), self.columns)
         row: dict[str, Any] = {"kept": tuple(self._kept_value(number, record, key) for key in self._kept)}
+        if self._label_columns and self.need_label:
+            absent = next((key for key in self._label_columns if key not in record), None)
+            if absent is not None:
+                raise self.error(number, f"no key {absent!r}")
+            row["marks"] = {key: record[key] for key in self._label_columns}
         for part, key in vars(self.columns).items():
-            if key is None or (part == "label" and not self.need_label):
+            if key is None or (part == "label" and not self._reads_label):
                 continue
             if key not in record:
                 hint = f" (JSON Lines have no numbered columns: give --{part}-column KEY)" if key.isdigit() else ""
@@ -361,8 +401,11 @@ class Table:
                     value = format_label(value)
                 except ValueError as error:
                     raise self.error(number, str(error)) from None
-            if not isinstance(value, str):
-                raise self.error(number, f"{key!r} is not a string{' or a number' if part == 'label' else ''}")
+            is_list = part == "label" and self._label_delimiter is not None and isinstance(value, list)
+            if not isinstance(value, str) and not is_list:
+                kinds = "a string" if part != "label" else "a string or a number"
+                kinds += " or a list" if part == "label" and self._label_delimiter is not None else ""
+                raise self.error(number, f"{key!r} is not {kinds}")
             row[part] = value
         return row
 
