@@ -20,10 +20,12 @@ from bertsym import passes
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.forms import Form
 from bertsym.encoders.graph import encoder_graph
+from bertsym.encoders.graph_heads import graft_onto_graph
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
 from bertsym.passes import apply_to_copy
+from bertsym.passes.class_loss import replace_softmax_loss
 from bertsym.passes.dropout_masks import feed_dropout_masks
 from bertsym.passes.embedding_rows import keep_used_rows
 from bertsym.passes.encoder_replacement import replace_encoder
@@ -33,6 +35,7 @@ from bertsym.passes.input_guard import add_input_guard, remove_input_guard
 from bertsym.passes.layer_norm import decompose_layer_norm
 from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.passes.release_adaptation import adapt_to_release
+from bertsym.passes.token_pooling import pool_tokens
 from bertsym.passes.token_types import drop_token_types
 from bertsym.symbol.graph import SymbolGraph
 
@@ -63,6 +66,12 @@ def one_type() -> SymbolGraph:
     return encoder_graph(ONE_TYPE, PLAIN)
 
 
+def classifier() -> SymbolGraph:
+    """A training graph."""
+    graph = encoder()
+    return graft_onto_graph(graph, graph.outputs[0], "classification", 3, 0.1, SPEC.config.units)[1]
+
+
 def guarded() -> SymbolGraph:
     return apply_to_copy(encoder(), lambda graph: add_input_guard(graph, *INPUT_NAMES))
 
@@ -84,6 +93,8 @@ RUNS: dict[Callable[..., Any], tuple[Callable[[], SymbolGraph], tuple[Any, ...],
     decompose_layer_norm: (encoder, (SHAPES,), int, 5),
     fold_qkv: (encoder, (PARAMS,), lambda result: result.layers, 2),
     adapt_to_release: (encoder, (ERF, "1.5.1"), int, 2),
+    pool_tokens: (encoder, (SHAPES, "mean"), int, 1),
+    replace_softmax_loss: (classifier, (3, (1.0, 2.0, 0.5), 0.1), int, 1),
     drop_token_types: (one_type, (ONE_TYPE.shapes, PLAIN), int, 1),
 }
 
@@ -116,9 +127,10 @@ def test_a_pass_changes_the_graph_itself_and_counts_its_changes(function: Callab
     make, arguments, count, expected = RUNS[function]
     graph = make()
     before = graph.to_json()
-    assert apply_to_copy(graph, lambda copy: function(copy, *arguments)).to_json() != before
+    keywords = {"divides": True} if function is replace_softmax_loss else {}
+    assert apply_to_copy(graph, lambda copy: function(copy, *arguments, **keywords)).to_json() != before
     assert graph.to_json() == before
-    assert count(function(graph, *arguments)) == expected
+    assert count(function(graph, *arguments, **keywords)) == expected
     assert graph.to_json() != before
 
 

@@ -11,7 +11,7 @@ from bertsym.symbol.node import Node, Output
 
 def replace_softmax_loss(
     graph: SymbolGraph, num_classes: int, weights: Sequence[float], smoothing: float, *, divides: bool
-) -> None:
+) -> int:
     """Replace the loss of the SoftmaxOutput ``softmax`` in which a training graph ends by another one, in place.
 
     The loss of a row is ``-sum_c w_c q_c log p_c``, where q is 1 - `smoothing` at the label, plus `smoothing` / C
@@ -19,7 +19,7 @@ def replace_softmax_loss(
     ``softmax`` (N, C), without a gradient, and the loss of each row, ``loss`` (N,).
 
     MXNet's optimizers divide the gradient by the number of rows. With `divides`, the losses are divided by the mean
-    weight of the labels, so that the optimizer sees the gradient of the weighted mean.
+    weight of the labels, so that the optimizer sees the gradient of the weighted mean. Returns 1, the number of losses.
 
     SoftmaxOutput's own smooth_alpha spreads over the other classes only, and it has no weights.
     """
@@ -53,3 +53,4 @@ def replace_softmax_loss(
         # It stays for the probabilities, and because MXNet infers the shape of the label from it alone: it comes first.
         graph.set_attribute(end.node, "grad_scale", "0.0")
         graph.set_outputs([end, Output(graph.add("MakeLoss", CLASS_LOSS, [loss]))])
+    return 1

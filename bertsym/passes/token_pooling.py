@@ -18,12 +18,12 @@ from bertsym.symbol.node import Node, Output, free_name
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def pool_tokens(graph: SymbolGraph, shapes: Shapes, pooling: str) -> None:
+def pool_tokens(graph: SymbolGraph, shapes: Shapes, pooling: str) -> int:
     """End a graph in one vector for each text, (N, U), in place; `pooling` is a key of ``catalogue.POOLINGS``.
 
     `shapes` are the shapes of the parameters. What the vector does not need is removed, such as a head. Raises
     ModelError for a graph without what the pooling reads: an encoder, its lengths, the encodings of all tokens, or the
-    pooler.
+    pooler. Returns 1, the number of outputs.
     """
     pooled = graph.copy()
     end = _find_pooler(pooled) if pooling == "pooled" else _pool(pooled, shapes, pooling)
@@ -31,6 +31,7 @@ def pool_tokens(graph: SymbolGraph, shapes: Shapes, pooling: str) -> None:
     pooled.cleanup()
     pooled.toposort()
     graph.assign(pooled)
+    return 1
 
 
 def _find_pooler(graph: SymbolGraph) -> Node:
