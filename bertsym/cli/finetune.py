@@ -263,7 +263,10 @@ def _print(result: FinetuneResult, out: str) -> None:
     kept = result.kept
     pair = ' --text-pair "..."' if result.bundle.signature.pair else ""
     worst = max(result.checks, key=lambda check: check.relative_difference)
+    if result.seeds is not None:
+        click.echo(result.seeds)
     click.echo(f"verified: {worst}")
-    click.echo(f"wrote {result.bundle.prefix}-*: epoch {kept.epoch} of {kept.epochs}, step {kept.step}")
+    seed = f"seed {result.seeds.kept}, the best on dev, " if result.seeds is not None else ""
+    click.echo(f"wrote {result.bundle.prefix}-*: {seed}epoch {kept.epoch} of {kept.epochs}, step {kept.step}")
     click.echo(format_metrics(kept.metrics))
     click.echo(f'next: bertsym predict {shlex.quote(out)} --text "..."{pair}')

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
 
 
+def _parse_seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    try:
+        return tuple(int(seed) for seed in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of integers, such as 0,1,2") from None
+
+
 def build_options(**values: Any) -> FinetuneOptions:
     """Build FinetuneOptions from the values of the options below."""
     from bertsym.tasks.class_weights import parse_class_weights
@@ -181,6 +190,14 @@ optimisation_options = (
         default=0,
         show_default=True,
         help="Seed of the head's initial weights, the order of the rows, and dropout.",
+    ),
+    option(
+        "--seeds",
+        group="Optimisation",
+        metavar="N,N,...",
+        callback=_parse_seeds,
+        help="Train with each of these seeds, one after the other. Mean and standard deviation of the metrics on --dev "
+        "are printed; OUT has the parameters of the seed with the best --metric.",
     ),
     option(
         "--patience",

@@ -144,7 +144,7 @@ class Checkpoints:
             write_text(staged / MANIFEST, json_text(manifest))
             self._read(staged)
             sync_folder(staged)
-            self._folder.mkdir(exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             # A folder of this name is a damaged checkpoint that was skipped.
             shutil.rmtree(self._folder / name, ignore_errors=True)
             os.rename(staged, self._folder / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from bertsym.training.checkpoints import Checkpoint, Checkpoints, checkpoint_fol
 from bertsym.training.data import FinetuneData, read_data
 from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
 from bertsym.training.progress import EvaluationReport, Progress, SilentProgress
+from bertsym.training.seeds import SeedRuns
 from bertsym.training.trainable_models import FrozenEncoderModel, FullModel, GraftedModel, Params, TrainableModel
 from bertsym.training.trainer import CPU_SHARDS, Trainer
 from bertsym.training.training_run import TrainingResult, TrainingRun
@@ -37,6 +39,7 @@ class FinetuneResult:
     kept: EvaluationReport
     evaluations: list[EvaluationReport]
     checks: list[Check]
+    seeds: SeedRuns | None = None  #: the metrics of all seeds, where there are several
 
 
 def finetune(
@@ -55,6 +58,9 @@ def finetune(
     The epoch with the best dev metric is kept. A checkpoint is written to ``OUT-checkpoints`` after every epoch; the
     folder is removed once the bundle is written. A resumed run writes the same bytes as an uninterrupted one. In the
     main thread SIGINT, SIGTERM and SIGHUP stop the run after its current step, with a checkpoint.
+
+    With several ``options.seeds`` the run is repeated with each, one after the other, and the bundle has the parameters
+    of the seed with the best dev metric, ties to the lower loss. Their checkpoints are in ``OUT-checkpoints/seed-N``.
 
     Args:
         prefix: The bundle to train.
@@ -98,19 +104,57 @@ def train_and_write(
             raise UsageError(
                 f"{folder} holds checkpoints of a stopped run: continue it with --resume, or start over with --force"
             )
-        inputs = load_inputs(request)
-        checkpoints = Checkpoints(folder, stage.scratch, inputs.settings, options.keep_checkpoints)
-        checkpoint = checkpoints.newest(request.progress.note) if options.resume else None
-        if not options.resume:
-            checkpoints.remove()
-        model, result = train_model(request, inputs, checkpoints, options.checkpoint_steps, checkpoint)
-        params = model.all_params(result.params)
-        inputs, result = _tuned(inputs, model, result, request.progress)
-        staged = stage.write(_bundle_content(request, inputs, params, result))
-        checks = verify_bundle(staged, params, DEFAULT_RTOL, (16, 40), str(out))
+        best, seeds = _train_seeds(request, folder, stage.scratch, options)
+        content = _bundle_content(best.request, best.inputs, best.params, best.result, seeds)
+        staged = stage.write(content)
+        checks = verify_bundle(staged, best.params, DEFAULT_RTOL, (16, 40), str(out))
         staged = stage.add_facts(staged, {"verification": verification_record(checks, DEFAULT_RTOL)})
-    checkpoints.remove()
-    return FinetuneResult(staged.moved_to(out), result.best, result.evaluations, checks)
+    shutil.rmtree(folder, ignore_errors=True)
+    return FinetuneResult(staged.moved_to(out), best.result.best, best.result.evaluations, checks, seeds)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A finished run with one seed."""
+
+    request: FinetuneRequest
+    inputs: FinetuneInputs
+    params: Params
+    result: TrainingResult
+
+
+def _train_seeds(
+    request: FinetuneRequest, folder: Path, scratch: Path, checkpoints: CheckpointOptions
+) -> tuple[_Trained, SeedRuns | None]:
+    """Train with each seed; return the run with the best dev metric and, of several seeds, what each reached."""
+    options = request.options
+    if not options.seeds:
+        return _train_one(request, folder, scratch, checkpoints), None
+    if request.workers.count > 1:
+        raise UsageError("several seeds can't be trained by several workers: give --seed, or --kvstore local")
+    best: _Trained | None = None
+    reached: dict[int, dict[str, float]] = {}
+    for number, seed in enumerate(options.seeds, 1):
+        request.progress.note(f"seed {seed}, {number} of {len(options.seeds)}")
+        one = dataclasses.replace(request, options=dataclasses.replace(options, seed=seed, seeds=()))
+        found = _train_one(one, folder / f"seed-{seed}", scratch, checkpoints)
+        reached[seed] = found.result.best.metrics
+        if best is None or found.result.best.rank(options.metric) > best.result.best.rank(options.metric):
+            best = found
+    assert best is not None
+    return best, SeedRuns(reached, best.request.options.seed)
+
+
+def _train_one(request: FinetuneRequest, folder: Path, scratch: Path, options: CheckpointOptions) -> _Trained:
+    inputs = load_inputs(request)
+    checkpoints = Checkpoints(folder, scratch, inputs.settings, options.keep_checkpoints)
+    checkpoint = checkpoints.newest(request.progress.note) if options.resume else None
+    if not options.resume:
+        checkpoints.remove()
+    model, result = train_model(request, inputs, checkpoints, options.checkpoint_steps, checkpoint)
+    params = model.all_params(result.params)
+    inputs, result = _tuned(inputs, model, result, request.progress)
+    return _Trained(request, inputs, params, result)
 
 
 def train_without_writing(request: FinetuneRequest) -> None:
@@ -236,7 +280,11 @@ def _tokenizer_options(base: Bundle, options: FinetuneOptions) -> TokenizerOptio
 
 
 def _bundle_content(
-    request: FinetuneRequest, inputs: FinetuneInputs, params: Params, result: TrainingResult
+    request: FinetuneRequest,
+    inputs: FinetuneInputs,
+    params: Params,
+    result: TrainingResult,
+    seeds: SeedRuns | None,
 ) -> BundleContent:
     options, data, task, model = request.options, inputs.data, inputs.data.task, inputs.model
     base, manifest, layout = model.base, model.base.manifest, data.train.layout
@@ -272,6 +320,7 @@ def _bundle_content(
             "workers": request.workers.count,
             "kept_epoch": result.best.epoch,
             "kept_step": result.best.step,
+            **({"seeds": seeds.to_json()} if seeds is not None else {}),
             **({"tuned_metrics": result.best.metrics} if task.tunes else {}),
             "evaluations": [
                 {"epoch": report.epoch, "step": report.step, "metrics": report.metrics} for report in result.evaluations

@@ -12,6 +12,7 @@ from bertsym.text.tables import TableFormat
 
 LEARNING_RATE, FROZEN_LEARNING_RATE, DROPOUT_PROBABILITY = 5e-5, 1e-3, 0.1
 _NOT_IN_MANIFEST = (
+    "seeds",
     "task",
     "task_options",
     "table_format",
@@ -41,6 +42,7 @@ class FinetuneOptions:
     head: str = "plain"  #: ``plain``: one layer on the output of the base; ``family``: the head that its family has
     max_length: int | None = None  #: tokens; None: 128, for question answering 384, or the model's limit if lower
     seed: int = 0
+    seeds: tuple[int, ...] = ()  #: train with each of these in place of `seed`, and keep the best; at least two
     literal_special_tokens: bool = False  #: tokenize ``[SEP]`` and the like in a text as ordinary text
     freeze_encoder: bool = False  #: train the head only
     freeze_layers: int | None = None  #: do not train the embeddings and the first N layers; None: train them all
@@ -61,6 +63,8 @@ class FinetuneOptions:
         _require(self, "dev_fraction", fraction is None or 0 < fraction < 1, "between 0 and 1, exclusive")
         _require(self, "max_length", self.max_length is None or self.max_length >= 1, "1 or more")
         _require(self, "seed", self.seed >= 0, "0 or more")
+        distinct = len(self.seeds) == len(set(self.seeds)) != 1
+        _require(self, "seeds", distinct and all(seed >= 0 for seed in self.seeds), "two or more different integers")
         _require(
             self,
             "learning_rate",
