@@ -123,7 +123,7 @@ class TextProgress:
 
     def _time_left(self, report: StepReport) -> str:
         """Format the time that the remaining steps of the run take, with evaluations as frequent as before."""
-        if self._first is None:
+        if self._first is None or report.step <= self._first[0]:  # also the first step with another seed
             self._first = report.step, time.monotonic()
             return ""
         first, started = self._first
