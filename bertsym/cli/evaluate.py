@@ -61,7 +61,7 @@ def _options(scheme: str | None, stride: int | None, **values: Any) -> EvaluateO
 @engine_option
 @json_option
 def command(model: str, file: str | None, table_format: TableFormat, options: EvaluateOptions, as_json: bool) -> None:
-    """Print the metrics of the classifier MODEL on the labelled table FILE, computed over all rows.
+    """Print the metrics of the trained MODEL on the labelled FILE, computed over all rows.
 
     By default, task, header, columns and dropped labels are those that MODEL was trained with. With --task or
     --data-dir they are those of the data set, and so are the metrics. bertsym tasks lists the known data sets.

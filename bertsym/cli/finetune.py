@@ -161,6 +161,7 @@ def command(
       regression      a number                       LinearRegressionOutput          pearson, spearman, mse
       tagging         a tag for each word            SoftmaxOutput                   f1, precision, recall,
                                                                                      accuracy
+      qa              an answer in its context       SoftmaxOutput of start and end  f1, exact_match
 
     The loss of multilabel is the mean over the labels; after training, the threshold of each label is tuned on --dev
     for the best F1 of that label. The loss of regression is half of the squared error.

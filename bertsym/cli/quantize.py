@@ -102,13 +102,13 @@ def command(
     options: QuantizeOptions,
     force: bool,
 ) -> None:
-    """Quantize the classifier MODEL to int8, and write it as a bundle at OUT.
+    """Quantize MODEL to int8, and write it as a bundle at OUT.
 
-    MODEL must be the float32 bundle of a trained single-label classifier: from finetune, or from export of a
-    BertForSequenceClassification or of the same class of another family.
+    MODEL must be the float32 bundle of a trained model, from finetune or from export of a model with a head, for one of
+    the tasks that `bertsym tasks` lists.
 
-    The accuracy and speed of MODEL and of the int8 model are measured on the --dev table and printed. If the accuracy
-    drops by more than --max-drop, the layers that change the output most stay in float32, as few as possible. If the
+    The metrics and the speed of MODEL and of the int8 model are measured on --dev and printed. If the first metric of
+    the task (classification: accuracy) drops by more than --max-drop, the layers that change the output most stay in float32, as few as possible. If the
     drop is still too large, the command fails with exit code 1 and writes nothing.
 
     The int8 model needs MXNet 1.9 on a CPU. It is faster than float32 on CPUs with AVX-512 VNNI; on other CPUs, compare
