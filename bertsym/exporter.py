@@ -50,7 +50,7 @@ class ExportOptions:
     """
 
     output: str | None = None  #: ``cls`` (the default), ``pooled``, ``mean`` (N, U) or ``sequence`` (N, T, U)
-    task: str | None = None  #: kind of a finished head that ends in logits, ``classification``, ``regression`` or ``qa``
+    task: str | None = None  #: kind of an untrained head that ends in logits, a key of ``FINISHED_HEADS``
     num_classes: int | None = None  #: of the head; None: 2 for classification
     new_head: bool = False  #: write the untrained head even where the source has a trained one
     headless: bool = False  #: export the encoder alone, as an `output` does too

@@ -77,6 +77,17 @@ def test_a_single_label_is_refused(cli: Cli, bundles: dict[str, Path], make: Mak
     assert "every label is 'yes'; a classifier needs at least 2 labels" in result.error_line
 
 
+def test_a_positive_label_that_is_not_a_class_is_refused(
+    cli: Cli, bundles: dict[str, Path], make: Make, tmp_path: Path
+) -> None:
+    table = make("t.tsv", GOOD)
+    result = cli(
+        *("finetune", bundles["cls"], "--train", table, "--dev", table, tmp_path / "x", "--positive-label", "true"),
+    )
+    assert result.code == 1
+    assert "t.tsv: the positive label 'true' is not one of the labels no, yes" in result.error_line
+
+
 def test_evaluate_refuses_pairs_for_a_classifier_of_single_texts(cli: Cli, classifier: Path, make: Make) -> None:
     result = cli("evaluate", classifier, make("t.tsv", GOOD), "--pair-column", "label", "--text-column", "text")
     assert (result.code, "trained on single texts" in result.error_line) == (2, True)

@@ -108,8 +108,8 @@ def command(
     the tasks that `bertsym tasks` lists.
 
     The metrics and the speed of MODEL and of the int8 model are measured on --dev and printed. If the first metric of
-    the task (classification: accuracy) drops by more than --max-drop, the layers that change the output most stay in float32, as few as possible. If the
-    drop is still too large, the command fails with exit code 1 and writes nothing.
+    the task (classification: accuracy) drops by more than --max-drop, the layers that change the output most stay in
+    float32, as few as possible. If the drop is still too large, the command fails with exit code 1 and writes nothing.
 
     The int8 model needs MXNet 1.9 on a CPU. It is faster than float32 on CPUs with AVX-512 VNNI; on other CPUs, compare
     the printed speeds.

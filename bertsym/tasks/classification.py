@@ -19,7 +19,7 @@ from bertsym.tasks.class_weights import ClassWeights, resolve_class_weights
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import TableTask, text_means
 from bertsym.tasks.task import Array, ClassLoss, Example, Examples
-from bertsym.text.labels import check_known, sorted_labels, suspicious_labels
+from bertsym.text.labels import abbreviate_labels, check_known, sorted_labels, suspicious_labels
 from bertsym.text.tables import Row
 
 
@@ -136,9 +136,15 @@ class Classification(TableTask):
         class_names = sorted_labels(row.target for row in train.rows)
         if len(class_names) < 2:
             raise DataError(f"{train.name}: every label is {class_names[0]!r}; a classifier needs at least 2 labels")
+        names = self.class_names or class_names
+        if self.positive_label is not None and self.positive_label not in names:
+            raise DataError(
+                f"{train.name}: the positive label {self.positive_label!r} is not one of the labels "
+                f"{abbreviate_labels(names)}; give --positive-label"
+            )
         counts = {**dict.fromkeys(self.class_names, 0), **Counter(str(row.target) for row in train.rows)}
         weights = resolve_class_weights(self.class_weights, counts, train.name) or None
-        return dataclasses.replace(self, class_names=self.class_names or class_names, class_weights=weights)
+        return dataclasses.replace(self, class_names=names, class_weights=weights)
 
     def label_warnings(self, train: Examples) -> Iterator[str]:
         """Yield warnings about labels that look like one another, or like a missing label, are missing, or too many."""
