@@ -103,7 +103,8 @@ def command(model: ModelSource, out: str, head: NewHead | None, at: str | None, 
     tagging         (N, T, units)    softmax          SoftmaxOutput, ignores    softmax_label (N, T)
                                      (N, T, C)        the label -1
     qa              (N, T, units)    logits           SoftmaxOutput for start   start_label (N,),
-                                     (N, T, 2)        and end, over tokens      end_label (N,)
+                                     (N, T, 2)        and end, over tokens;     end_label (N,)
+                                                      the loss is their mean
 
     N texts, T tokens, C outputs (--num-classes). A MODEL that has a head already is an error: remove the head first
     with --head none, or name a node upstream of it with --at.

@@ -71,7 +71,7 @@ def graft_onto_graph(
     - ``tagging``: softmax ``softmax`` (N, T, C); in training SoftmaxOutput ``softmax`` that ignores the label -1,
       label ``softmax_label`` (N, T)
     - ``qa``: the logits (N, T, 2) of start and end; in training SoftmaxOutputs ``start`` and ``end`` over the
-      tokens, labels ``start_label`` and ``end_label`` (N,)
+      tokens, labels ``start_label`` and ``end_label`` (N,), each with half of its gradient: the loss is their mean
 
     With `cls_slice`, `at` is (N, T, units) and the head reads position 0; with `time_major`, `at` is
     (T, N, units) and transposed first. Raises UsageError for a name that is taken.
@@ -139,7 +139,9 @@ def _training(base: SymbolGraph, head: str) -> SymbolGraph:
         # Split (N, T, 2) into two (N, T): each SoftmaxOutput then chooses among the tokens.
         attrs = {"axis": "2", "num_outputs": "2", "squeeze_axis": "True"}
         spans = graph.add("SliceChannel", "spans", [logits], attrs, num_outputs=2)
-        graph.set_outputs([_loss(graph, "SoftmaxOutput", name, Output(spans, i)) for i, name in enumerate(SPANS)])
+        half = {"grad_scale": str(1 / len(SPANS))}
+        losses = [_loss(graph, "SoftmaxOutput", name, Output(spans, i), half) for i, name in enumerate(SPANS)]
+        graph.set_outputs(losses)
     elif head == "multilabel":
         graph.set_outputs([_loss(graph, "LogisticRegressionOutput", SIGMOID, logits)])
     elif head == "regression":

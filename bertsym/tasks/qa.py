@@ -99,8 +99,8 @@ class SpanTargets:
         return {f"{name}_label": self.tokens[rows, i].astype(np.float32) for i, name in enumerate(SPANS)}
 
     def count(self, rows: Array) -> int:
-        """Return twice the number of windows: the loss of a window is the mean over start and end."""
-        return 2 * len(rows)
+        """Return the number of windows."""
+        return len(rows)
 
 
 @dataclass(frozen=True)
@@ -235,13 +235,13 @@ class QuestionAnswering(Task):
         return SpanTargets(np.array(tokens, np.int64).reshape(-1, 2))
 
     def loss(self, outputs: Sequence[Array], labels: Mapping[str, Array]) -> float:
-        """Return the cross entropies of start and end, summed."""
+        """Return the mean of the cross entropies of start and end, summed over the windows."""
         total = 0.0
         for probabilities, name in zip(outputs, SPANS):
             right = labels[f"{name}_label"].astype(np.int64)
             chosen = probabilities[np.arange(len(right)), right].astype(np.float64)
             total -= float(np.log(np.maximum(chosen, 1e-12)).sum())
-        return total
+        return total / len(SPANS)
 
     # Inference
 
