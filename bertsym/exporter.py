@@ -232,6 +232,7 @@ class _End:
     pair: bool | None = False
     train_graph: SymbolGraph | None = None
     task_settings: Mapping[str, Any] = field(default_factory=dict)
+    max_length: int | None = None  #: of the texts; None: the positions of the encoder
 
 
 def _end(pretrained: Pretrained, options: ExportOptions) -> _End:
@@ -251,6 +252,7 @@ def _end(pretrained: Pretrained, options: ExportOptions) -> _End:
             pair=None,
             train_graph=train_graph,
             task_settings=head.settings,
+            max_length=head.max_length,
         )
     if options.task:
         graph = finished_graph(config, options.task, options.num_outputs, form=form)
@@ -273,7 +275,7 @@ def _content(source: str, pretrained: Pretrained, output: str, options: ExportOp
         output=output,
         output_name=f"{end.graph.output_names[0]}_output",
         output_shape=(*axes, *end.shape),
-        max_length=config.max_length,
+        max_length=end.max_length or config.max_length,
         tokenizer=dataclasses.replace(
             pretrained.tokenizer,
             segments=config.segments,

@@ -181,6 +181,11 @@ def test_headless_contradicts_a_task(cli: Cli, tiny_hf: Path, tmp_path: Path) ->
         ("qa", {"architectures": None}, ["config.json has no architectures: taken as BertForQuestionAnswering, by"]),
         ("masked_lm", {"architectures": None}, ["config.json has no architectures: taken as BertForMaskedLM, by"]),
         (
+            "multilabel",
+            {"bertsym": {"task": "multilabel", "class_names": ["a"], "max_length": 9, "task_settings": {}}},
+            ["config.json: the settings in bertsym are those of another task or other classes: left out"],
+        ),
+        (
             "tagging",
             {"id2label": None, "num_labels": 3},
             ["config.json has no id2label: the classes are named LABEL_0, LABEL_1, LABEL_2"],

@@ -37,8 +37,9 @@ def command(model: str, folder: str, force: bool) -> None:
       finetune --task tagging, qa                    ForTokenClassification, ForQuestionAnswering
       finetune on cls or mean, or --whole-sequence   none: an error
 
-    The folder is read back, and compared with MODEL, before it appears. A MODEL in int8 is an error; fused QKV weights
-    (lower --fold) are split again.
+    config.json keeps the task's settings and the maximum length of MODEL, so that bertsym export hf:FOLDER makes a
+    bundle with the same answers. The folder is read back, and compared with MODEL, before it appears. A MODEL in int8
+    is an error; fused QKV weights (lower --fold) are split again.
     """
     from bertsym.destinations.hugging_face import export_hugging_face
     from bertsym.execution.engines import is_verifying

@@ -10,6 +10,7 @@ from bertsym.encoders.catalogue import HEAD_TRANSFORM
 from bertsym.encoders.graph_heads import DROPOUT
 from bertsym.errors import ModelError
 from bertsym.families import ACTIVATIONS, FAMILIES, Family, HeadClass
+from bertsym.sources.task_heads import KEPT_SETTINGS
 from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 
@@ -122,4 +123,15 @@ def _head_settings(bundle: Bundle, head: HeadClass) -> dict[str, Any]:
     if head.dropout is not None:
         dropouts = [node for node in bundle.graph().nodes if node.name == DROPOUT]
         settings[head.dropout[0]] = decimal(dropouts[0].attrs, "p", 0.5) if dropouts else 0.0
+    if signature.task == "regression":
+        # Without it, sentence-transformers' CrossEncoder applies a sigmoid to one output.
+        applied = "activation.Sigmoid" if signature.task_settings.get("sigmoid") else "linear.Identity"
+        settings["sentence_transformers"] = {"activation_fn": f"torch.nn.modules.{applied}"}
+    if signature.task_settings or signature.max_length != bundle.config.max_length:
+        settings[KEPT_SETTINGS] = {
+            "task": signature.task,
+            "class_names": list(signature.class_names),
+            "max_length": signature.max_length,
+            "task_settings": dict(signature.task_settings),
+        }
     return settings

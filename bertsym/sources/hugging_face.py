@@ -60,7 +60,8 @@ def load_hugging_face(
         head, names, head_notes = read_head(document, family, names, weights, config)
     tokenizer_class = document.get("tokenizer_class").optional(JsonValue.text)
     model_type = document.get("model_type").optional(JsonValue.text)
-    tokenizer = read_tokenizer(folder, config.vocab_size, config.max_length, tokenizer_class, model_type)
+    max_length = head.max_length if head is not None and head.max_length is not None else config.max_length
+    tokenizer = read_tokenizer(folder, config.vocab_size, max_length, tokenizer_class, model_type)
     vocabulary = tokenizer.vocabulary
     padding = vocabulary.special_ids["pad"]
     if config.position_offset and padding != config.position_offset - 1:

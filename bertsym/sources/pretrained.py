@@ -41,6 +41,7 @@ class TrainedHead:
     arg_params: Mapping[str, Array]
     transform: HeadTransform | None = None  #: its layer before the last
     settings: Mapping[str, Any] = field(default_factory=dict)  #: of the task, as a signature keeps them
+    max_length: int | None = None  #: tokens at which its texts are truncated; None: the positions of the encoder
     notes: tuple[str, ...] = ()  #: what was assumed
 
 

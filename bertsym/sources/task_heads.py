@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,7 @@ from bertsym.sources.pretrained import TrainedHead
 from bertsym.symbol.params import Array, LazyParameters
 
 _MAX_LABELS = 1 << 16
-
-
+KEPT_SETTINGS = "bertsym"  #: key of config.json with what a bundle's signature says and no class of transformers reads
 _SIGMOID = "Sigmoid"  # the class of torch
 
 # problem_type -> task
@@ -140,6 +140,9 @@ def _read(
     transform = None
     if head.has_transform:
         transform = HeadTransform(head.activation or config.activation, dropout if head.drops_input else 0.0)
+    settings, max_length, ignored = _kept_settings(document, task, class_names, config)
+    if task == "regression" and _cross_encoder_activation(document) == _SIGMOID:
+        settings = {"sigmoid": True, **settings}
     return TrainedHead(
         architecture,
         task,
@@ -151,9 +154,23 @@ def _read(
             {ours: shapes[ours] for ours in params}, lambda ours: weights[params[ours]].astype(np.float32, copy=False)
         ),
         transform,
-        {"sigmoid": True} if task == "regression" and _cross_encoder_activation(document) == _SIGMOID else {},
-        (*notes, *assumed),
+        settings,
+        max_length,
+        (*notes, *assumed, *ignored),
     )
+
+
+def _kept_settings(
+    document: JsonValue, task: str, class_names: tuple[str, ...], config: BertConfig
+) -> tuple[dict[str, Any], int | None, tuple[str, ...]]:
+    """Settings of the task and maximum length that ``bertsym hf`` wrote into config.json for this head, and notes."""
+    kept = document.get(KEPT_SETTINGS)
+    if kept.is_null:
+        return {}, None, ()
+    if (kept["task"].text(), tuple(kept["class_names"].texts())) != (task, class_names):
+        note = f"config.json: the settings in {KEPT_SETTINGS} are those of another task or other classes: left out"
+        return {}, None, (note,)
+    return kept["task_settings"].object(), kept["max_length"].integer(1, config.max_length), ()
 
 
 def _outputs(
