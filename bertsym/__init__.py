@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from bertsym.inference.load import load
     from bertsym.inference.predict import (
         Classifier,
+        MaskFiller,
         MultilabelClassifier,
         QuestionAnswerer,
         Regressor,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from bertsym.symbol.params import ParamsFile
     from bertsym.symbol.validation import allowing
     from bertsym.tasks.classification import Prediction
+    from bertsym.tasks.masked_lm import MaskedWord, MaskPrediction
     from bertsym.tasks.multilabel import LabelsPrediction
     from bertsym.tasks.options import TaskOptions
     from bertsym.tasks.qa import Answer, QuestionPrediction
@@ -114,11 +116,14 @@ _HOME = {
     "evaluate": "inference.evaluate",
     "load": "inference.load",
     "Classifier": "inference.predict",
+    "MaskFiller": "inference.predict",
     "MultilabelClassifier": "inference.predict",
     "Regressor": "inference.predict",
     "TaskPredictor": "inference.predict",
     "Tagger": "inference.predict",
     "Prediction": "tasks.classification",
+    "MaskPrediction": "tasks.masked_lm",
+    "MaskedWord": "tasks.masked_lm",
     "LabelsPrediction": "tasks.multilabel",
     "TaskOptions": "tasks.options",
     "ValuePrediction": "tasks.regression",
@@ -212,6 +217,9 @@ __all__ = [
     "InspectResult",
     "InstallationError",
     "LabelsPrediction",
+    "MaskFiller",
+    "MaskPrediction",
+    "MaskedWord",
     "Model",
     "ModelError",
     "ModelSource",

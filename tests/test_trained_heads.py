@@ -242,20 +242,20 @@ def test_a_single_label_head_is_predicted_evaluated_and_quantized(cli: Cli, head
     assert cli("quantize", headed("classification"), tmp_path / "int8", *arguments).code == 0
 
 
-@pytest.mark.parametrize("task", [task for task in HEADS if task not in TASKS])
-def test_other_tasks_are_not_supported_by_predict_evaluate_and_quantize(
+@pytest.mark.parametrize("task", [task for task in HEADS if not TASKS[task].is_trainable])
+def test_a_task_for_prediction_only_is_not_supported_by_finetune_evaluate_and_quantize(
     cli: Cli, headed: Headed, tmp_path: Path, task: str
 ) -> None:
     table = tmp_path / "t.tsv"
-    table.write_text("text\tlabel\nthe happy cat\tentailment\n")
+    table.write_text("text\tlabel\nthe happy [MASK]\tentailment\n")
     prefix = headed(task)
-    for command in (
-        ("predict", prefix, "--text", "the cat"),
-        ("evaluate", prefix, table),
-        ("quantize", prefix, tmp_path / "q", "--calibrate", table),
-    ):
+    assert cli("predict", prefix, table).code == 0
+    for command in (("evaluate", prefix, table), ("quantize", prefix, tmp_path / "q", "--calibrate", table)):
         line = refusal(cli(*command))
         assert line == f"Error: {prefix}: task {task}: not supported by {command[0]}"
+    data = ("--train", table, "--dev", table)
+    line = refusal(cli("finetune", prefix, tmp_path / "f", *data), tmp_path / "f")
+    assert f"has a head for {task}, which finetune --task classification can't continue" in line
 
 
 @pytest.mark.parametrize("task", HEADS)

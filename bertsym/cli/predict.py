@@ -60,6 +60,14 @@ Answer = tuple[tuple[Any, ...], "Prediction"]  # kept cells and prediction
         help="Regression: whether a value is the sigmoid of the model's output, as of many cross-encoders.  [default: "
         "as MODEL's signature says, which export takes from the settings of a cross-encoder]",
     ),
+    option(
+        "--top-k",
+        group="Output",
+        type=click.IntRange(1),
+        help="Classification: number of classes in each line, the most probable first; tsv: columns label, p, label 2, "
+        "p 2, ... Masked words: number of words for each mask.  [default: all classes, in the order of the training; "
+        "5 words]",
+    ),
 )
 @on_error_option("blank")
 @inference_batch_size_option
@@ -93,13 +101,6 @@ Answer = tuple[tuple[Any, ...], "Prediction"]  # kept cells and prediction
     "Lines its key. NAME is its name in the output. In TSV, tabs and line breaks are written as \\t, \\n and \\r. "
     "Repeatable.",
 )
-@option(
-    "--top-k",
-    group="Output",
-    type=click.IntRange(1),
-    help="Number of classes in each line, the most probable first. tsv: columns label, p, label 2, p 2, ...  [default: "
-    "all classes, in the order of the training]",
-)
 def command(
     model: str,
     texts: Texts,
@@ -113,12 +114,11 @@ def command(
     out: str | None,
     force: bool,
     kept: tuple[str, ...],
-    top_k: int | None,
 ) -> None:
     """Print one answer for each text, in the order of the texts.
 
-    MODEL must be the bundle of a trained model for one of these tasks: from finetune, or from export of a
-    BertForSequenceClassification or of the same class of another family.
+    MODEL must be the bundle of a trained model for one of these tasks: from finetune, or from export of a model with a
+    trained head, such as BertForSequenceClassification or RobertaForMaskedLM.
 
     \b
     Task            TSV columns                    JSON
@@ -127,6 +127,7 @@ def command(
       regression      value                          value
       tagging         tags, entities                 tokens, offsets, tags, probabilities,
                                                      entities
+      masked_lm       words, masks                   masks
 
     FILE is a table, read with the header and columns of the training unless options say otherwise. Without FILE and
     --text, or with - as FILE, texts come from standard input: one per line, the second text of a pair after a tab.
@@ -143,7 +144,7 @@ def command(
     from bertsym.text.bad_rows import BadRows
 
     names = parse_kept(kept)
-    data.refuse(out=out, keep_column=kept, top_k=top_k, on_error=on_error == "skip")
+    data.refuse(out=out, keep_column=kept, top_k=task_options.top_k, on_error=on_error == "skip")
     given = dataclasses.replace(table_format, kept=tuple(names))
     texts, table_format, dataset = data.find(model, texts, given)
     out = data.target(dataset) or out
@@ -153,7 +154,7 @@ def command(
     with line_output(out, force) as write, row_bar(shown, lambda: texts.count_rows(model, table_format)) as on_rows:
         predictor: TaskPredictor[Prediction] = TaskPredictor(model, device, batch_size, task_options)
         lines = data.lines(dataset, predictor.task) or PredictionLines(
-            predictor.task, output_format, tuple(names.values()), top_k
+            predictor.task, output_format, tuple(names.values())
         )
         answers = _answers(predictor, texts, table_format, on_rows)
         rows, truncated = _write(answers, lines, bad_rows, on_error == "blank", write)

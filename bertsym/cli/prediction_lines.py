@@ -33,21 +33,15 @@ def parse_kept(columns: Sequence[str]) -> dict[str, str]:
 class PredictionLines:
     """Formats the predictions of a task. Raises UsageError for values that exclude each other.
 
-    `kept` has the names of further columns, before the prediction; with `top_k`, each line has only the most probable
-    classes, the best first.
+    `kept` has the names of further columns, before the prediction.
     """
 
     task: Task
     output_format: str  #: ``tsv`` or ``jsonl``
     kept: Sequence[str] = ()
-    top_k: int | None = None
 
     def __post_init__(self) -> None:
-        from bertsym.tasks.classification import Classification
-
-        if self.top_k is not None and not isinstance(self.task, Classification):
-            raise click.UsageError(f"--top-k {self.top_k}: the task {self.task.name} does not rank classes.")
-        names = [*self.kept, *(self._columns if self.output_format == "tsv" else self.task.json_keys)]
+        names = [*self.kept, *(self.task.columns if self.output_format == "tsv" else self.task.json_keys)]
         for name in self.kept:
             if names.count(name) > 1:
                 raise click.UsageError(
@@ -55,45 +49,24 @@ class PredictionLines:
                 )
 
     @property
-    def _columns(self) -> Sequence[str]:
-        if self.top_k is None:
-            return self.task.columns
-        count = min(self.top_k, len(self.task.class_names))
-        return ["label", "p", *(f"{name} {i}" for i in range(2, count + 1) for name in ("label", "p"))]
-
-    @property
     def header(self) -> str | None:
         """The first line, for TSV."""
-        return "\t".join([*self.kept, *self._columns]) if self.output_format == "tsv" else None
+        return "\t".join([*self.kept, *self.task.columns]) if self.output_format == "tsv" else None
 
     def line(self, answer: tuple[Sequence[Any], Prediction] | DataError) -> str:
         """Format a prediction with its kept cells; the line of an error has empty cells, or null in JSON."""
         if self.output_format == "jsonl":
             return json.dumps(self._object(answer), ensure_ascii=False)
         if isinstance(answer, DataError):
-            return "\t".join([""] * (len(self.kept) + len(self._columns)))
+            return "\t".join([""] * (len(self.kept) + len(self.task.columns)))
         kept, prediction = answer
-        return "\t".join([*map(_cell, kept), *self._cells(prediction)])
+        return "\t".join([*map(_cell, kept), *prediction.cells()])
 
     def _object(self, answer: tuple[Sequence[Any], Prediction] | DataError) -> Mapping[str, Any]:
         if isinstance(answer, DataError):
             return dict.fromkeys([*self.kept, *self.task.json_keys])
         kept, prediction = answer
-        values = prediction.to_json()
-        if self.top_k is not None:
-            values["probabilities"] = _most_probable(prediction, self.top_k)
-        return {**dict(zip(self.kept, kept)), **values}
-
-    def _cells(self, prediction: Prediction) -> list[str]:
-        if self.top_k is None:
-            return prediction.cells()
-        ranked = _most_probable(prediction, self.top_k)
-        return [cell for label, probability in ranked.items() for cell in (label, f"{probability:.6f}")]
-
-
-def _most_probable(prediction: Any, count: int) -> dict[str, float]:
-    ranked: dict[str, float] = prediction.most_probable(count)
-    return ranked
+        return {**dict(zip(self.kept, kept)), **prediction.to_json()}
 
 
 def _cell(value: Any) -> str:

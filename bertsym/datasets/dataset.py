@@ -16,7 +16,7 @@ TASK_KINDS = {
     "regression": "any table of texts or text pairs, with a number for each",
     "tagging": "sentences of words, with a tag for each word",
     "qa": "contexts and questions, with an answer in the context",
-    "masked_lm": "texts with masked words",
+    "masked_lm": "texts with mask tokens; for predict only",
 }
 FORMATS = ("tsv", "csv", "jsonl")
 SPLITS = ("train", "dev", "test")

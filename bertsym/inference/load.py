@@ -10,6 +10,7 @@ from bertsym.inference.embed import Encoder
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.predict import (
     Classifier,
+    MaskFiller,
     MultilabelClassifier,
     QuestionAnswerer,
     Regressor,
@@ -20,6 +21,7 @@ from bertsym.inference.predict import (
 #: task of a head, a key of ``tasks.TASKS`` -> class that predicts it
 PREDICTORS: dict[str, type[TaskPredictor[Any]]] = {
     "classification": Classifier,
+    "masked_lm": MaskFiller,
     "qa": QuestionAnswerer,
     "multilabel": MultilabelClassifier,
     "regression": Regressor,

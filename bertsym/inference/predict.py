@@ -14,6 +14,7 @@ from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.prefetch import choose_chunking, prefetch
 from bertsym.inference.task_bundle import TaskBundle
 from bertsym.tasks.classification import Classification, Prediction
+from bertsym.tasks.masked_lm import MaskedLM, MaskPrediction
 from bertsym.tasks.multilabel import LabelsPrediction, Multilabel
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.qa import QuestionAnswering, QuestionPrediction
@@ -223,3 +224,24 @@ class QuestionAnswerer(TaskPredictor[QuestionPrediction]):
         Raises UsageError for lists of different lengths, DataError for an empty text.
         """
         return self.predict_texts(questions, contexts)
+
+
+class MaskFiller(TaskPredictor[MaskPrediction]):
+    """A masked language model, opened for prediction; raises ModelError if `prefix` is not one.
+
+    `top_k` is the number of words for each mask; None: 5.
+    """
+
+    def __init__(
+        self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE, *, top_k: int | None = None
+    ) -> None:
+        super().__init__(prefix, device, batch_size, TaskOptions(top_k=top_k))
+        self._require(MaskedLM, "a masked language model")
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[MaskPrediction]:
+        """Predict the words in place of the mask tokens of texts, or of text pairs.
+
+        Raises DataError for a text without a mask token, or whose mask token is beyond the maximum length, and the
+        errors of `predict_texts`.
+        """
+        return self.predict_texts(texts, pairs)

@@ -46,17 +46,18 @@ class TaskBundle:
                 f"{bundle.prefix}: untrained head: train it with MXNet and insert its parameters with bertsym edit "
                 "--params, or remove it with bertsym graft --head none and use bertsym finetune"
             )
-        if signature.task not in TASKS:
+        kind = TASKS.get(signature.task)
+        if kind is None or not (kind.is_trainable or command == "predict"):
             raise ModelError(f"{bundle.prefix}: task {signature.task}: not supported by {command}")
         try:
             require_encoder(bundle.graph(), shapes_of(bundle.params()))
         except ModelError as error:
             # Batches are padded, and only an encoder is known to ignore padding.
             raise ModelError(f"{bundle.path(SYMBOL)}: {error}; {command} needs a BERT encoder") from None
-        kind = TASKS[signature.task]
         settings = JsonValue(signature.task_settings, f"{bundle.path(SIGNATURE)}: task_settings")
         task = kind(class_names=signature.class_names, **kind.read_settings(settings))
-        if signature.output_shape[-1] != task.num_outputs:
+        # Without training the outputs are those of the vocabulary, which the bundle's config determines.
+        if kind.is_trainable and signature.output_shape[-1] != task.num_outputs:
             outputs = (
                 f"{signature.output_shape[-1]} outputs of its head, but the task {task.name} has {task.num_outputs}"
             )
@@ -81,7 +82,9 @@ class TaskBundle:
         if name is None:
             return find_dataset(self.signature.dataset if self.signature.dataset in KNOWN else self.task.name)
         dataset = find_dataset(name)
-        if kind_of(dataset).name != self.task.name:
+        if self.task.is_trainable:
+            kind_of(dataset)
+        if dataset.kind != self.task.name:
             raise UsageError(f"--task {name}: a task of {dataset.kind}, but the model's is {self.task.name}")
         if dataset.labels and sorted(dataset.labels) != sorted(self.task.class_names):
             classes = abbreviate_labels(self.task.class_names)
@@ -128,7 +131,14 @@ class TaskBundle:
         """
         table_format = format_of_dataset(table_format, self.dataset(None), None)
         table_format = complete_table_format(self.signature, table_format)
-        return Reading(self.tokenizer, table_format, self.signature.pair, on_bad_row=on_bad_row, warn=warn)
+        return Reading(
+            self.tokenizer,
+            table_format,
+            self.signature.pair,
+            mask_id=self.signature.special_ids.get("mask"),
+            on_bad_row=on_bad_row,
+            warn=warn,
+        )
 
 
 def complete_table_format(signature: Signature, table_format: TableFormat) -> TableFormat:

@@ -30,6 +30,7 @@ class Prediction:
     label: str
     probabilities: dict[str, float]
     truncated: bool = False
+    top_k: int | None = None  #: number of classes that are written, the most probable first; None: all classes
 
     def most_probable(self, count: int) -> dict[str, float]:
         """Return up to `count` labels with their probabilities, the most probable first."""
@@ -42,10 +43,14 @@ class Prediction:
 
     def to_json(self) -> dict[str, Any]:
         """Return the label and the probabilities."""
-        return {"label": self.label, "probabilities": self.probabilities}
+        shown = self.probabilities if self.top_k is None else self.most_probable(self.top_k)
+        return {"label": self.label, "probabilities": shown}
 
     def cells(self) -> list[str]:
-        """Return the label and the probabilities, with six decimals."""
+        """Return the label and the probabilities, with six decimals; of `top_k` classes, each with its label."""
+        if self.top_k is not None:
+            ranked = self.most_probable(self.top_k)
+            return [cell for label, probability in ranked.items() for cell in (label, f"{probability:.6f}")]
         return [self.label, *(f"{probability:.6f}" for probability in self.probabilities.values())]
 
 
@@ -76,6 +81,7 @@ class Classification(TableTask):
     positive_label: str | None = None  #: positive class of F1; None: the last of two classes
     class_weights: ClassWeights = None  #: of the training loss; after `with_labels` the weight of each label
     label_smoothing: float = 0.0  #: of the training loss
+    top_k: int | None = None  #: number of classes that a prediction writes, the most probable first; None: all classes
 
     @classmethod
     def create(cls, dataset: DataSet, options: TaskOptions = TaskOptions()) -> Classification:
@@ -94,10 +100,15 @@ class Classification(TableTask):
         """Return the fields of TaskOptions that a classification has."""
         return ("positive_label", "class_weights", "label_smoothing")
 
+    @classmethod
+    def inference_option_names(cls) -> tuple[str, ...]:
+        """Return the fields of TaskOptions that may replace settings."""
+        return ("top_k",)
+
     def settings(self) -> dict[str, Any]:
-        """Return the settings for a signature, without those of the training loss."""
-        loss = ("class_weights", "label_smoothing")
-        return {name: value for name, value in super().settings().items() if name not in loss}
+        """Return the settings for a signature, without those of the training loss and of the output."""
+        others = ("class_weights", "label_smoothing", "top_k")
+        return {name: value for name, value in super().settings().items() if name not in others}
 
     @property
     def class_loss(self) -> ClassLoss | None:
@@ -189,7 +200,10 @@ class Classification(TableTask):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The label, and the probability of each class."""
+        """The label, and the probability of each class; of `top_k` classes the label and the probability."""
+        if self.top_k is not None:
+            count = min(self.top_k, len(self.class_names))
+            return ("label", "p", *(f"{name} {i}" for i in range(2, count + 1) for name in ("label", "p")))
         return ("label", *(f"p({label})" for label in self.class_names))
 
     @property
@@ -201,4 +215,4 @@ class Classification(TableTask):
         """Yield the most probable label for each text."""
         for values, example in zip(text_means(outputs, examples), examples):
             probabilities = dict(zip(self.class_names, map(float, values)))
-            yield Prediction(self.class_names[int(values.argmax())], probabilities, example.truncated)
+            yield Prediction(self.class_names[int(values.argmax())], probabilities, example.truncated, self.top_k)

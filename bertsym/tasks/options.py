@@ -26,6 +26,7 @@ class TaskOptions:
     label_columns: tuple[str, ...] | None = None  #: a column of 0 and 1 for each label, in place of the label column
     threshold: float | None = None  #: of predicted labels, the least probability, the same for all labels
     sigmoid: bool | None = None  #: whether a predicted value is the sigmoid of the model's output
+    top_k: int | None = None  #: number of classes, or of words for each mask, that a prediction lists
 
     def __post_init__(self) -> None:
         check_class_weights(self.class_weights)
@@ -33,6 +34,8 @@ class TaskOptions:
             raise UsageError(f"label_smoothing must be 0 or more and below 1, not {self.label_smoothing}")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"threshold must be a probability from 0 to 1, not {self.threshold}")
+        if self.top_k is not None and self.top_k < 1:
+            raise UsageError(f"top_k must be at least 1, not {self.top_k}")
 
     def require_only(self, task: str, names: Collection[str]) -> None:
         """Raise UsageError if an option is given that is not among `names`, those of the kind `task`."""

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from bertsym.text.features import encode_each
 from bertsym.text.header import check_first_line, warn_of_header_in_stream
 from bertsym.text.tables import Row, Table, TableFormat
 from bertsym.text.tokenizer import Encoded
+
+#: tokenises rows of a named file, as `TableTask.encode` does
+RowEncoder = Callable[[Iterable[Union[Row, DataError]], Reading, str], "list[Encoded | DataError]"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class TableTask(Task):
                     is_first = table.first_line is not None and row.line == table.first_line.line  # type: ignore[union-attr]
                     found[i] = DataError(f"{error}; if the line is a header, give --header") if is_first else error
         rows: list[Example] = []
-        for row, target, encoded in zip(found, targets, encode_each(found, reading.tokenizer, table.name)):
+        for row, target, encoded in zip(found, targets, self.encode(found, reading, table.name)):
             if isinstance(row, Row) and isinstance(encoded, Encoded):
                 rows.append(Example(row.line, (encoded,), target))
             elif isinstance(encoded, DataError):
@@ -107,13 +110,21 @@ class TableTask(Task):
 
     def examples(self, source: Source, reading: Reading) -> Iterator[list[Example | DataError]]:
         """Yield the rows of a table or stream in order, in chunks, and in constant memory."""
-        return _examples(encode_table(source, reading, self.label_counts(())))
+        return _examples(encode_table(source, reading, self.label_counts(()), self.encode))
 
     def encode_texts(
         self, texts: Sequence[str], pairs: Sequence[str] | None, reading: Reading
     ) -> Iterator[list[Example | DataError]]:
         """Yield texts, or pairs of texts, in order and in chunks."""
-        return _examples(encode_rows(text_rows(texts, pairs, reading.pair), reading, "the texts"))
+        return _examples(encode_rows(text_rows(texts, pairs, reading.pair), reading, "the texts", self.encode))
+
+    def encode(self, rows: Iterable[Row | DataError], reading: Reading, where: str) -> list[Encoded | DataError]:
+        """Tokenise rows of the file `where`; a row that can't be used is replaced by its error, and errors are kept."""
+        return _encode(rows, reading, where)
+
+
+def _encode(rows: Iterable[Row | DataError], reading: Reading, where: str) -> list[Encoded | DataError]:
+    return encode_each(rows, reading.tokenizer, where)
 
 
 def _examples(
@@ -151,7 +162,7 @@ def check_pair(expected: bool | None, has_pair: bool) -> None:
 
 
 def encode_table(
-    source: Source, reading: Reading, labels: Iterable[str] = ()
+    source: Source, reading: Reading, labels: Iterable[str] = (), encode: RowEncoder = _encode
 ) -> Iterator[tuple[list[Row | DataError], list[Encoded | DataError]]]:
     """Yield chunks of an unlabelled table or stream: its rows, and the encoding or error of each row.
 
@@ -187,7 +198,7 @@ def encode_table(
     rows = table.each()
     if table_format.kind in ("lines", "pairs"):
         rows = _warn_of_header(rows, table.name, reading.warn)
-    for chunk, encoded in encode_rows(rows, reading, table.name):
+    for chunk, encoded in encode_rows(rows, reading, table.name, encode):
         empty = False
         yield chunk, encoded
     if empty and not is_stream:
@@ -195,7 +206,7 @@ def encode_table(
 
 
 def encode_rows(
-    rows: Iterable[Row | DataError], reading: Reading, where: str
+    rows: Iterable[Row | DataError], reading: Reading, where: str, encode: RowEncoder = _encode
 ) -> Iterator[tuple[list[Row | DataError], list[Encoded | DataError]]]:
     """Yield chunks of rows, and their encodings, or the error of each."""
     for chunk in reading.chunking(rows, _characters):
@@ -204,7 +215,7 @@ def encode_rows(
             check_pair(reading.pair, first.pair is not None)
         if reading.prompt:
             chunk = [_with_prompt(row, reading.prompt) for row in chunk]
-        yield chunk, encode_each(chunk, reading.tokenizer, where)
+        yield chunk, encode(chunk, reading, where)
 
 
 def text_rows(texts: Sequence[str], pairs: Sequence[str] | None, expects_pairs: bool | None) -> list[Row]:

@@ -37,6 +37,7 @@ class Reading:
     table_format: TableFormat = TableFormat()
     pair: bool | None = None  #: whether the texts must be pairs; None: either
     prompt: str = ""  #: put before each text, the first of a pair
+    mask_id: int | None = None  #: id of the mask token; None: the tokenizer has none
     on_bad_row: Callable[[DataError], object] | None = None  #: called for each unreadable row; None: raise its error
     warn: Callable[[str], object] = _silent  #: called with each warning
     chunking: Chunking = chunks  #: groups the examples of `Task.examples`
@@ -154,7 +155,8 @@ class Prediction(Protocol):
 class Task(abc.ABC):
     """A kind of task with its settings; a subclass for each kind, in a module of its own."""
 
-    name: ClassVar[str]  #: a key of ``tasks.TASKS`` and of ``encoders.graph_heads.HEADS``
+    name: ClassVar[str]  #: a key of ``tasks.TASKS``, and of ``encoders.graph_heads.HEADS`` if it is trainable
+    is_trainable: ClassVar[bool] = True  #: whether a model can be trained, evaluated and quantized, not only predict
     known_metrics: ClassVar[tuple[str, ...]]
     default_metrics: ClassVar[tuple[str, ...]]
     default_max_length: ClassVar[int] = 128  #: tokens of an input in training

@@ -18,7 +18,7 @@ from bertsym.text.components import read_locality
 from bertsym.text.cutting import PIECE, Cutter
 from bertsym.text.template import Template, read_template
 from bertsym.text.tokenizer_model import check_model, model_tokens, unknown_id
-from bertsym.text.vocabulary import Vocabulary
+from bertsym.text.vocabulary import Vocabulary, unused_row
 
 _LONGEST_WORD = 1000  # characters; the time of WordPiece grows with the cube of a word's length
 _BEFORE_PIECE = "a"  # a word before a piece that begins with a space
@@ -130,6 +130,13 @@ class Pipeline:
     def token(self, number: int) -> str:
         """Return the token of an id."""
         return str(self._pipeline.id_to_token(number))
+
+    def decode(self, number: int) -> str:
+        """Return the text of a single token; that of an id without a token is its name in the vocabulary."""
+        if self._pipeline.id_to_token(number) is None:
+            return unused_row(number)
+        with _errors_of_tokenizers(f"{self._where}: tokenizers can't decode a token"):
+            return str(self._pipeline.decode([number], skip_special_tokens=False))
 
     @functools.cached_property
     def _of_words(self) -> Pipeline:

@@ -166,6 +166,22 @@ class Tokenizer:
             found.append(self._windows([tokens], room, stride))
         return found
 
+    def token(self, number: int) -> str:
+        """Return the token of an id, as the vocabulary has it."""
+        return self._pipeline.token(number)
+
+    def decode(self, number: int) -> str:
+        """Return the text of a single token as transformers decodes it, such as `` the`` in byte-level BPE, ``##s``."""
+        return self._pipeline.decode(number)
+
+    def count(self, text: str, number: int) -> int:
+        """Return how often a token occurs in a whole text of any length.
+
+        In a text that can't be tokenised in parts, the occurrences of the token's name are counted.
+        """
+        (tokens,) = self._tokens([text], None)
+        return text.count(self.token(number)) if isinstance(tokens, DataError) else list(tokens.ids).count(number)
+
     def _room(self, texts: int) -> int:
         """Return the number of tokens for one text or two."""
         room = self.max_length - self._template.special_tokens(texts)
