@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <limits.h>
+#include <math.h>
 #include <openssl/evp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@
 #include <string.h>
 
 #define MAX_INPUTS 8
+#define LONGEST_ANSWER 30 /* in tokens */
 
 /* The functions of the library, with the types of c_predict_api.h. */
 static struct {
@@ -155,8 +157,15 @@ static json_t *read_manifest(const char *prefix) {
     return manifest;
 }
 
-/* Read the signature; refuse an untrained head, whose output is noise, and tasks other than classification. */
+/* The task of a head; an empty string for none. */
+static const char *task_of(json_t *signature) {
+    const char *task = json_string_value(json_object_get(signature, "task"));
+    return task ? task : "";
+}
+
+/* Read the signature; refuse an untrained head, whose output is noise, and unknown tasks. */
 static json_t *read_signature(const char *prefix, json_t *manifest) {
+    static const char *tasks[] = {"", "classification", "multilabel", "regression", "tagging", "qa"};
     Bytes text = read_checked(prefix, "signature.json", manifest);
     json_t *signature = json_loadb(text.data, text.size, 0, NULL);
     if (!json_is_object(signature)) fail("%s-signature.json: not a JSON object", prefix);
@@ -164,8 +173,10 @@ static json_t *read_signature(const char *prefix, json_t *manifest) {
     if (!kind) fail("%s-signature.json: has no kind", prefix);
     if (json_is_false(json_object_get(signature, "trained")) && strcmp(kind, "encoder") != 0)
         fail("%s: untrained head: train it first, for example with bertsym finetune", prefix);
-    const char *task = json_string_value(json_object_get(signature, "task"));
-    if (task && strcmp(task, "classification") != 0) fail("%s: task %s: not supported by predict yet", prefix, task);
+    size_t known = 0;
+    while (known < sizeof tasks / sizeof *tasks && strcmp(task_of(signature), tasks[known]) != 0) known++;
+    if (known == sizeof tasks / sizeof *tasks)
+        fail("%s: task %s: not one of classification, multilabel, regression, tagging, qa", prefix, task_of(signature));
     free(text.data);
     return signature;
 }
@@ -273,25 +284,130 @@ static PredictorHandle create(Bytes symbol, Bytes params, const Input *inputs, s
     return predictor;
 }
 
-/* Only the columns of a classifier have names. */
-static void print_rows(json_t *signature, const float *values, size_t rows, size_t columns) {
-    json_t *names = json_object_get(signature, "class_names"), *name;
-    const char *kind = json_string_value(json_object_get(signature, "kind"));
-    bool named = kind && strcmp(kind, "classifier") == 0;
-    size_t i;
-    if (named && json_array_size(names) != columns)
-        fail("%zu class names but %zu probabilities", json_array_size(names), columns);
-    if (named) {
-        fputs("label", stdout);
+/* The number of tokens of a row that are not padding. */
+static size_t valid_length(json_t *row, const Input *inputs, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (!inputs[i].is_list) return (size_t)json_integer_value(json_object_get(row, inputs[i].name));
+    return json_array_size(json_object_get(row, inputs[0].name));
+}
+
+static const char *class_name(json_t *signature, size_t index) {
+    return json_string_value(json_array_get(json_object_get(signature, "class_names"), index));
+}
+
+static json_t *setting(json_t *signature, const char *name) {
+    return json_object_get(json_object_get(signature, "task_settings"), name);
+}
+
+static size_t argmax(const float *values, size_t count) {
+    size_t best = 0;
+    for (size_t i = 1; i < count; i++)
+        if (values[i] > values[best]) best = i;
+    return best;
+}
+
+static void print_label(json_t *signature, const float *probabilities, size_t classes) {
+    fputs(class_name(signature, argmax(probabilities, classes)), stdout);
+}
+
+/* Print the labels whose probability reaches their threshold. */
+static void print_labels(json_t *signature, const float *probabilities, size_t classes) {
+    json_t *thresholds = setting(signature, "thresholds");
+    const char *delimiter = json_string_value(setting(signature, "label_delimiter"));
+    size_t printed = 0;
+    for (size_t i = 0; i < classes; i++) {
+        json_t *threshold = json_array_get(thresholds, i);
+        if (probabilities[i] >= (threshold ? json_number_value(threshold) : 0.5))
+            printf("%s%s", printed++ ? (delimiter ? delimiter : ",") : "", class_name(signature, i));
+    }
+}
+
+/* Print the tag of each token that is not padding. */
+static void print_tags(json_t *signature, const float *probabilities, size_t classes, size_t tokens) {
+    for (size_t i = 0; i < tokens; i++, probabilities += classes)
+        printf("%s%c", class_name(signature, argmax(probabilities, classes)), i + 1 < tokens ? ' ' : '\n');
+}
+
+/* Find the tokens of the second text, which follow the first separators of a row: [from, to). */
+static void find_context(json_t *signature, json_t *ids, size_t row, size_t *from, size_t *to) {
+    json_int_t separator;
+    if (json_unpack(signature, "{s:{s:I}}", "special_ids", "sep", &separator) != 0)
+        fail("the signature has no special_ids.sep");
+#define IS_SEPARATOR(i) (json_integer_value(json_array_get(ids, i)) == separator)
+    *from = 0;
+    while (*from < *to && !IS_SEPARATOR(*from)) ++*from;
+    while (*from < *to && IS_SEPARATOR(*from)) ++*from;
+    while (*to > *from && IS_SEPARATOR(*to - 1)) --*to;
+#undef IS_SEPARATOR
+    if (*from == *to) fail("row %zu: no second text: a question needs a context", row + 1);
+}
+
+/* Print the best span of the tokens [from, to). A score is the logit of the first token plus that of the last; the score
+ * of no answer is that of token 0. */
+static void print_span(json_t *signature, const float *logits, size_t from, size_t to) {
+    size_t first = from, last = from;
+    double best = -INFINITY, no_answer = (double)logits[0] + logits[1];
+    for (size_t i = from; i < to; i++)
+        for (size_t j = i; j < to && j < i + LONGEST_ANSWER; j++) {
+            double score = (double)logits[2 * i] + logits[2 * j + 1];
+            if (score > best) best = score, first = i, last = j;
+        }
+    json_t *threshold = setting(signature, "no_answer_threshold");
+    if (json_is_number(threshold) && no_answer - best > json_number_value(threshold))
+        putchar('\t');
+    else
+        printf("%zu\t%zu", first, last);
+    printf("\t%.9g\t%.9g\n", best, no_answer);
+}
+
+static void print_numbers(const float *values, size_t count) {
+    for (size_t i = 0; i < count; i++) printf("%.9g%c", values[i], i + 1 < count ? '\t' : '\n');
+}
+
+/* Print a line per row, by the task of the signature; without a task and classes only the numbers. */
+static void print_rows(json_t *signature, json_t *rows, const Input *inputs, size_t count, const float *values,
+                       size_t columns, size_t length) {
+    const char *kind = json_string_value(json_object_get(signature, "kind")), *task = task_of(signature);
+    bool has_names = strcmp(kind, "classifier") == 0, is_multilabel = strcmp(task, "multilabel") == 0;
+    bool is_tagging = strcmp(task, "tagging") == 0, is_qa = strcmp(task, "qa") == 0;
+    bool is_regression = strcmp(task, "regression") == 0;
+    json_t *names = json_object_get(signature, "class_names"), *name, *row;
+    size_t width = is_tagging || is_qa ? columns / length : columns, number, i;
+    size_t expected = is_qa ? 2 : is_regression ? 1 : has_names || is_tagging ? json_array_size(names) : width;
+    if (width != expected) fail("the symbol has %zu outputs, but the signature means %zu", width, expected);
+    /* A faulty row is reported before anything is printed. */
+    if (is_qa) json_array_foreach(rows, number, row) {
+            size_t from, to = valid_length(row, inputs, count);
+            find_context(signature, json_object_get(row, inputs[0].name), number, &from, &to);
+        }
+    if (is_tagging) {
+        puts("tags");
+    } else if (is_qa) {
+        puts("start\tend\tscore\tno_answer");
+    } else if (is_regression) {
+        puts("value");
+    } else if (has_names) {
+        fputs(is_multilabel ? "labels" : "label", stdout);
         json_array_foreach(names, i, name) printf("\tp(%s)", json_string_value(name));
         putchar('\n');
     }
-    for (size_t row = 0; row < rows; row++, values += columns) {
-        size_t best = 0;
-        for (i = 1; i < columns; i++)
-            if (values[i] > values[best]) best = i;
-        if (named) printf("%s\t", json_string_value(json_array_get(names, best)));
-        for (i = 0; i < columns; i++) printf("%.9g%c", values[i], i + 1 < columns ? '\t' : '\n');
+    json_array_foreach(rows, number, row) {
+        const float *outputs = values + number * columns;
+        if (is_tagging) {
+            print_tags(signature, outputs, width, valid_length(row, inputs, count));
+        } else if (is_qa) {
+            size_t from, to = valid_length(row, inputs, count);
+            find_context(signature, json_object_get(row, inputs[0].name), number, &from, &to);
+            print_span(signature, outputs, from, to);
+        } else if (is_regression && json_is_true(setting(signature, "sigmoid"))) {
+            printf("%.9g\n", 1 / (1 + exp(-(double)outputs[0])));
+        } else {
+            if (has_names) {
+                (is_multilabel ? print_labels : print_label)(signature, outputs, width);
+                putchar('\t');
+            }
+            print_numbers(outputs, columns);
+        }
     }
 }
 
@@ -333,7 +449,7 @@ int main(int argc, char **argv) {
     for (mx_uint i = 0; i < dimensions; i++) size *= shape[i];
     float *values = allocate(size, sizeof(float));
     check(mxnet.output(predictor, 0, values, size), "MXPredGetOutput");
-    print_rows(signature, values, batch, size / batch);
+    print_rows(signature, rows, inputs, count, values, size / batch, length);
     check(mxnet.release(predictor), "MXPredFree");
     /* MXNet frees memory in its own threads: an exit meanwhile would sometimes abort or hang. */
     check(mxnet.wait_all(), "MXNDArrayWaitAll");

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -25,6 +26,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -117,14 +119,21 @@ json read_manifest(const std::string &prefix) {
     return manifest;
 }
 
-// Read the signature; refuse an untrained head, whose output is noise, and tasks other than classification.
+// The task of a head; an empty string for none.
+std::string task_of(const json &signature) {
+    auto task = signature.find("task");
+    return task == signature.end() || task->is_null() ? "" : task->get<std::string>();
+}
+
+// Read the signature; refuse an untrained head, whose output is noise, and unknown tasks.
 json read_signature(const std::string &prefix, const json &manifest) {
     json signature = parsed(read_checked(prefix, "signature.json", manifest), prefix + "-signature.json");
     if (signature.at("trained") == false && signature.at("kind") != "encoder")
         throw Error(prefix + ": untrained head: train it first, for example with bertsym finetune");
-    const json task = signature.value("task", json());
-    if (task.is_string() && task != "classification")
-        throw Error(prefix + ": task " + task.get<std::string>() + ": not supported by predict yet");
+    const std::string task = task_of(signature);
+    constexpr std::array tasks{"", "classification", "multilabel", "regression", "tagging", "qa"};
+    if (std::find(tasks.begin(), tasks.end(), task) == tasks.end())
+        throw Error(prefix + ": task " + task + ": not one of classification, multilabel, regression, tagging, qa");
     return signature;
 }
 
@@ -249,25 +258,102 @@ std::vector<float> forward(const Library &mxnet, const std::string &symbol, cons
     return values;
 }
 
-void print_rows(const json &signature, const std::vector<float> &values, std::size_t rows) {
-    std::size_t columns = values.size() / rows;
+// The number of tokens of a row that are not padding.
+std::size_t valid_length(const json &row, const std::vector<Input> &inputs) {
+    for (const Input &input : inputs)
+        if (!input.is_list) return row[input.name];
+    return row[inputs[0].name].size();
+}
+
+std::size_t argmax(const float *values, std::size_t count) { return std::max_element(values, values + count) - values; }
+
+// The labels whose probability reaches their threshold.
+std::string labels_of(const json &settings, const std::vector<std::string> &names, const float *probabilities) {
+    const std::string delimiter = settings.value("label_delimiter", ",");
+    const auto thresholds = settings.value("thresholds", std::vector<double>());
+    std::string labels;
+    bool first = true;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+        if (probabilities[i] < (i < thresholds.size() ? thresholds[i] : 0.5)) continue;
+        labels += (first ? "" : delimiter) + names[i];
+        first = false;
+    }
+    return labels;
+}
+
+// Print the best span of the second text: its tokens follow the first separators of the row. A score is the logit of
+// the first token plus that of the last; the score of no answer is that of token 0.
+void print_span(std::ostream &out, const json &signature, const json &ids, const float *logits, std::size_t tokens) {
+    constexpr std::size_t longest_answer = 30;  // tokens
+    const json &separator = signature.at("special_ids").at("sep");
+    std::size_t from = 0, to = tokens, first = 0, last = 0;
+    while (from < to && ids[from] != separator) ++from;
+    while (from < to && ids[from] == separator) ++from;
+    while (to > from && ids[to - 1] == separator) --to;
+    if (from == to) throw Error("no second text: a question needs a context");
+    double best = -std::numeric_limits<double>::infinity(), no_answer = double{logits[0]} + logits[1];
+    for (std::size_t i = from; i < to; ++i)
+        for (std::size_t j = i; j < std::min(to, i + longest_answer); ++j) {
+            double score = double{logits[2 * i]} + logits[2 * j + 1];
+            if (score > best) best = score, first = i, last = j;
+        }
+    const json threshold = signature.at("task_settings").value("no_answer_threshold", json());
+    if (threshold.is_number() && no_answer - best > threshold.get<double>())
+        out << '\t';
+    else
+        out << first << '\t' << last;
+    out << '\t' << best << '\t' << no_answer << '\n';
+}
+
+// Print a line per row, by the task of the signature; without a task and classes only the numbers.
+void print_rows(const json &signature, const std::vector<json> &rows, const std::vector<Input> &inputs,
+                const std::vector<float> &values, std::size_t length) {
+    const std::string task = task_of(signature);
+    const json settings = signature.value("task_settings", json::object());
+    const bool is_tagging = task == "tagging", is_qa = task == "qa", is_regression = task == "regression";
+    const std::size_t columns = values.size() / rows.size(), width = is_tagging || is_qa ? columns / length : columns;
+    std::ostringstream out;  // so that nothing is printed if a row is faulty
     std::vector<std::string> names;
-    // Only the columns of a classifier have names.
-    if (signature.at("kind") == "classifier") {
+    if (signature.at("kind") == "classifier" || is_tagging)
         names = signature.at("class_names").get<std::vector<std::string>>();
-        if (names.size() != columns)
-            throw Error(std::to_string(names.size()) + " class names but " + std::to_string(columns) +
-                        " probabilities");
-        std::cout << "label";
-        for (const std::string &name : names) std::cout << "\tp(" << name << ")";
-        std::cout << '\n';
+    const std::size_t expected = is_qa ? 2 : is_regression ? 1 : names.empty() && !is_tagging ? width : names.size();
+    if (width != expected)
+        throw Error("the symbol has " + std::to_string(width) + " outputs, but the signature means " +
+                    std::to_string(expected));
+    if (is_tagging) {
+        out << "tags\n";
+    } else if (is_qa) {
+        out << "start\tend\tscore\tno_answer\n";
+    } else if (is_regression) {
+        out << "value\n";
+    } else if (!names.empty()) {
+        out << (task == "multilabel" ? "labels" : "label");
+        for (const std::string &name : names) out << "\tp(" << name << ")";
+        out << '\n';
     }
-    std::cout.precision(9);
-    for (auto row = values.begin(); row != values.end(); row += columns) {
-        if (!names.empty()) std::cout << names[std::max_element(row, row + columns) - row] << '\t';
-        for (std::size_t i = 0; i < columns; ++i) std::cout << row[i] << (i + 1 < columns ? '\t' : '\n');
+    out.precision(9);
+    for (std::size_t row = 0; row < rows.size(); ++row) {
+        const float *outputs = values.data() + row * columns;
+        if (is_tagging) {
+            for (std::size_t i = 0, tokens = valid_length(rows[row], inputs); i < tokens; ++i)
+                out << names[argmax(outputs + i * width, width)] << (i + 1 < tokens ? ' ' : '\n');
+        } else if (is_qa) {
+            try {
+                print_span(out, signature, rows[row][inputs[0].name], outputs, valid_length(rows[row], inputs));
+            } catch (const Error &error) {
+                throw Error("row " + std::to_string(row + 1) + ": " + error.what());
+            }
+        } else if (is_regression && settings.value("sigmoid", false)) {
+            out << 1 / (1 + std::exp(-double{outputs[0]})) << '\n';
+        } else {
+            if (task == "multilabel" && !names.empty())
+                out << labels_of(settings, names, outputs) << '\t';
+            else if (!names.empty())
+                out << names[argmax(outputs, width)] << '\t';
+            for (std::size_t i = 0; i < columns; ++i) out << outputs[i] << (i + 1 < columns ? '\t' : '\n');
+        }
     }
-    if (!std::cout.flush()) throw Error("standard output can't be written");
+    if (!(std::cout << out.str()).flush()) throw Error("standard output can't be written");
 }
 
 int main(int argc, char **argv) {
@@ -290,7 +376,7 @@ int main(int argc, char **argv) {
         std::size_t length = batch_length(rows, inputs, signature);
         for (Input &input : inputs) fill(input, rows, length);
         Library mxnet(std::getenv("LIBMXNET"));
-        print_rows(signature, forward(mxnet, symbol, params, inputs), rows.size());
+        print_rows(signature, rows, inputs, forward(mxnet, symbol, params, inputs), length);
     } catch (const Error &error) {
         std::cerr << "error: " << error.what() << '\n';
         return 1;

@@ -6,6 +6,8 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import koffi from "koffi";
 
+const longestAnswer = 30; // tokens
+
 class DataError extends Error {}
 
 function readFile(path) {
@@ -48,14 +50,15 @@ function readManifest(prefix) {
   return manifest;
 }
 
-// Read the signature; refuse an untrained head, whose output is noise, and tasks other than classification.
+// Read the signature; refuse an untrained head, whose output is noise, and unknown tasks.
 function readSignature(prefix, manifest) {
   const signature = parse(readChecked(prefix, "signature.json", manifest).toString(), `${prefix}-signature.json`);
   if (signature.trained === false && signature.kind !== "encoder") {
     throw new DataError(`${prefix}: untrained head: train it first, for example with bertsym finetune`);
   }
-  const task = signature.task ?? "classification";
-  if (task !== "classification") throw new DataError(`${prefix}: task ${task}: not supported by predict yet`);
+  const tasks = ["classification", "multilabel", "regression", "tagging", "qa"];
+  const task = signature.task ?? tasks[0];
+  if (!tasks.includes(task)) throw new DataError(`${prefix}: task ${task}: not one of ${tasks.join(", ")}`);
   return signature;
 }
 
@@ -202,19 +205,85 @@ function shown(value) {
   return String(Number(value.toPrecision(9)));
 }
 
-function printRows(signature, values, count) {
-  const columns = values.length / count;
-  // Only the columns of a classifier have names.
-  const names = signature.kind === "classifier" ? signature.class_names : null;
-  if (names && names.length !== columns) {
-    throw new DataError(`${names.length} class names but ${columns} probabilities`);
+function argmax(values) {
+  return values.indexOf(values.reduce((largest, value) => Math.max(largest, value)));
+}
+
+// The best span of the second text: its tokens follow the first separators of the row. A score is the logit of the
+// first token plus that of the last; the score of no answer is that of token 0.
+function bestSpan(separator, ids, logits) {
+  let from = 0;
+  let to = logits.length / 2;
+  while (from < to && ids[from] !== separator) from++;
+  while (from < to && ids[from] === separator) from++;
+  while (to > from && ids[to - 1] === separator) to--;
+  if (from === to) throw new DataError("no second text: a question needs a context");
+  const best = { score: -Infinity, noAnswer: logits[0] + logits[1] };
+  for (let first = from; first < to; first++) {
+    for (let last = first; last < Math.min(to, first + longestAnswer); last++) {
+      const score = logits[2 * first] + logits[2 * last + 1];
+      if (score > best.score) Object.assign(best, { first, last, score });
+    }
   }
-  const lines = names ? [["label", ...names.map((name) => `p(${name})`)]] : [];
-  for (let row = 0; row < count; row++) {
-    const numbers = values.subarray(row * columns, (row + 1) * columns);
-    const best = numbers.indexOf(numbers.reduce((largest, value) => Math.max(largest, value)));
-    lines.push([...(names ? [names[best]] : []), ...Array.from(numbers, shown)]);
+  return best;
+}
+
+// The header, and the function that returns the cells of a row from its outputs, its token ids and the number of its
+// tokens, by the task of the signature; without a task and classes only the numbers.
+function layout(signature, width) {
+  const { task, class_names: names, task_settings: settings = {} } = signature;
+  const hasNames = signature.kind === "classifier" || task === "tagging";
+  const expected = { qa: 2, regression: 1 }[task] ?? (hasNames ? names.length : width);
+  if (width !== expected) {
+    throw new DataError(`the symbol has ${width} outputs, but the signature means ${expected}`);
   }
+  const label = (values) => names[argmax(values)];
+  if (task === "tagging") {
+    const tags = (values, tokens) =>
+      Array.from({ length: tokens }, (_, i) => label(values.subarray(i * width, (i + 1) * width)));
+    return { header: ["tags"], cells: (values, _, tokens) => [tags(values, tokens).join(" ")] };
+  }
+  if (task === "qa") {
+    const separator = signature.special_ids?.sep;
+    if (separator === undefined) throw new DataError("the signature has no special_ids.sep");
+    const threshold = settings.no_answer_threshold ?? Infinity;
+    const cells = (values, ids, tokens) => {
+      const { first, last, score, noAnswer } = bestSpan(separator, ids, values.subarray(0, 2 * tokens));
+      const place = noAnswer - score > threshold ? ["", ""] : [first, last];
+      return [...place, shown(score), shown(noAnswer)];
+    };
+    return { header: ["start", "end", "score", "no_answer"], cells };
+  }
+  if (task === "regression") {
+    const value = (output) => (settings.sigmoid ? 1 / (1 + Math.exp(-output)) : output);
+    return { header: ["value"], cells: ([output]) => [shown(value(output))] };
+  }
+  if (!hasNames) return { header: null, cells: (values) => Array.from(values, shown) };
+  const isReached = (value, index) => value >= (settings.thresholds?.[index] ?? 0.5);
+  const labels = (values) =>
+    names.filter((_, index) => isReached(values[index], index)).join(settings.label_delimiter ?? ",");
+  const [title, chosen] = task === "multilabel" ? ["labels", labels] : ["label", label];
+  return {
+    header: [title, ...names.map((name) => `p(${name})`)],
+    cells: (values) => [chosen(values), ...Array.from(values, shown)],
+  };
+}
+
+function printRows(signature, values, rows, inputs, length) {
+  const columns = values.length / rows.length;
+  const { header, cells } = layout(signature, ["tagging", "qa"].includes(signature.task) ? columns / length : columns);
+  const lines = header ? [header] : [];
+  const ids = inputs[0].name;
+  const validLength = inputs.find(({ isList }) => !isList)?.name;
+  rows.forEach((row, index) => {
+    const outputs = values.subarray(index * columns, (index + 1) * columns);
+    try {
+      lines.push(cells(outputs, row[ids], row[validLength] ?? row[ids].length));
+    } catch (error) {
+      error.message = `row ${index + 1}: ${error.message}`;
+      throw error;
+    }
+  });
   process.stdout.write(lines.map((line) => `${line.join("\t")}\n`).join(""));
 }
 
@@ -237,7 +306,7 @@ function main([prefix, file, ...more]) {
     }));
     const rows = readRows(file ?? 0);
     const length = batchLength(rows, inputs, signature);
-    printRows(signature, forward(symbol, params, inputs, rows, length), rows.length);
+    printRows(signature, forward(symbol, params, inputs, rows, length), rows, inputs, length);
     return 0;
   } catch (error) {
     if (!(error instanceof DataError)) throw error;

@@ -11,7 +11,9 @@ use Digest::SHA qw(sha256_hex);
 use FFI::Platypus 1.00;
 use FFI::Platypus::Buffer qw(scalar_to_buffer);
 use JSON::PP qw(decode_json);
-use List::Util qw(max product);
+use List::Util qw(max min product);
+
+use constant LONGEST_ANSWER => 30;    # tokens
 
 sub fail { say STDERR 'error: ', @_; exit 1 }
 
@@ -47,14 +49,15 @@ sub read_manifest {
     return $manifest;
 }
 
-# Read the signature; refuse an untrained head, whose output is noise, and tasks other than classification.
+# Read the signature; refuse an untrained head, whose output is noise, and unknown tasks.
 sub read_signature {
     my ($prefix, $manifest) = @_;
     my $signature = parse(read_checked($prefix, 'signature.json', $manifest), "$prefix-signature.json");
     fail("$prefix: untrained head: train it first, for example with bertsym finetune")
         if $signature->{kind} ne 'encoder' && defined $signature->{trained} && !$signature->{trained};
-    my $task = $signature->{task} // 'classification';
-    fail("$prefix: task $task: not supported by predict yet") if $task ne 'classification';
+    my @tasks = qw(classification multilabel regression tagging qa);
+    my $task = $signature->{task} // $tasks[0];
+    fail("$prefix: task $task: not one of ", join ', ', @tasks) unless grep { $_ eq $task } @tasks;
     return $signature;
 }
 
@@ -178,19 +181,88 @@ sub forward {
     return unpack('f*', $output);
 }
 
-sub print_rows {
-    my ($signature, $count, @values) = @_;
-    my $columns = @values / $count;
-    # Only the columns of a classifier have names.
-    my @names = $signature->{kind} eq 'classifier' ? @{ $signature->{class_names} } : ();
-    fail(scalar(@names), " class names but $columns probabilities") if @names && @names != $columns;
-    binmode STDOUT, ':encoding(UTF-8)';
-    say join "\t", 'label', map { "p($_)" } @names if @names;
-    while (my @row = splice @values, 0, $columns) {
-        my $largest = max(@row);
-        my ($best) = grep { $row[$_] == $largest } 0 .. $#row;
-        say join "\t", (@names ? $names[$best] : ()), map { sprintf '%.9g', $_ } @row;
+# The index of the first of the largest values.
+sub argmax {
+    my $largest = max(@_);
+    return (grep { $_[$_] == $largest } 0 .. $#_)[0];
+}
+
+# The best span of the second text: its tokens follow the first separators of the row. A score is the logit of the first
+# token plus that of the last; the score of no answer is that of token 0.
+sub best_span {
+    my ($separator, $number, $ids, @logits) = @_;
+    my ($from, $to) = (0, @logits / 2);
+    $from++ while $from < $to && $ids->[$from] != $separator;
+    $from++ while $from < $to && $ids->[$from] == $separator;
+    $to--   while $to > $from && $ids->[ $to - 1 ] == $separator;
+    fail("row $number: no second text: a question needs a context") if $from == $to;
+    my ($first, $last, $best);
+    for my $i ($from .. $to - 1) {
+        for my $j ($i .. min($to, $i + LONGEST_ANSWER) - 1) {
+            my $score = $logits[ 2 * $i ] + $logits[ 2 * $j + 1 ];
+            ($first, $last, $best) = ($i, $j, $score) if !defined $best || $score > $best;
+        }
     }
+    return ($first, $last, $best, $logits[0] + $logits[1]);
+}
+
+# The header and the function that returns the cells of a row from its number, the row and its outputs, by the task of
+# the signature; without a task and classes only the numbers.
+sub layout {
+    my ($signature, $width, $valid_length, $ids_name) = @_;
+    my ($task, $settings) = ($signature->{task} // '', $signature->{task_settings} // {});
+    my @names = $signature->{kind} eq 'classifier' || $task eq 'tagging' ? @{ $signature->{class_names} } : ();
+    my $expected = { qa => 2, regression => 1 }->{$task} // (@names || $task eq 'tagging' ? @names : $width);
+    fail("the symbol has $width outputs, but the signature means $expected") if $width != $expected;
+    my $number = sub { sprintf '%.9g', $_[0] };
+    if ($task eq 'tagging') {
+        my $tag = sub { $names[ argmax(@_) ] };
+        return ['tags'], sub {
+            my (undef, $row, @values) = @_;
+            return join ' ', map { $tag->(splice @values, 0, $width) } 1 .. $valid_length->($row);
+        };
+    }
+    if ($task eq 'qa') {
+        my $separator = $signature->{special_ids}{sep} // fail('the signature has no special_ids.sep');
+        my $threshold = $settings->{no_answer_threshold};
+        return [qw(start end score no_answer)], sub {
+            my ($count, $row, @values) = @_;
+            my @logits = @values[ 0 .. 2 * $valid_length->($row) - 1 ];
+            my ($first, $last, @scores) = best_span($separator, $count, $row->{$ids_name}, @logits);
+            ($first, $last) = ('', '') if defined $threshold && $scores[1] - $scores[0] > $threshold;
+            return $first, $last, map { $number->($_) } @scores;
+        };
+    }
+    if ($task eq 'regression') {
+        return ['value'], sub { $number->($settings->{sigmoid} ? 1 / (1 + exp(-$_[2])) : $_[2]) };
+    }
+    my @thresholds = @{ $settings->{thresholds} // [] };
+    my $labels = sub { $names[ argmax(@_) ] };
+    $labels = sub {
+        my @values = @_;
+        return join $settings->{label_delimiter} // ',',
+            @names[ grep { $values[$_] >= ($thresholds[$_] // 0.5) } 0 .. $#values ];
+    } if $task eq 'multilabel';
+    my $title = $task eq 'multilabel' ? 'labels' : 'label';
+    return @names ? [ $title, map { "p($_)" } @names ] : undef, sub {
+        my (undef, undef, @values) = @_;
+        return (@names ? $labels->(@values) : ()), map { $number->($_) } @values;
+    };
+}
+
+sub print_rows {
+    my ($signature, $rows, $inputs, $length, @values) = @_;
+    my $columns = @values / @$rows;
+    my $width = ($signature->{task} // '') =~ /^(tagging|qa)\z/ ? $columns / $length : $columns;
+    my ($scalar) = grep { !$_->{is_list} } @$inputs;
+    my $ids_name = $inputs->[0]{name};
+    # The number of tokens of a row that are not padding.
+    my $valid_length = sub { $scalar ? $_[0]{ $scalar->{name} } : scalar @{ $_[0]{$ids_name} } };
+    my ($header, $cells) = layout($signature, $width, $valid_length, $ids_name);
+    my $number = 0;
+    my @lines = map { [ $cells->(++$number, $_, splice(@values, 0, $columns)) ] } @$rows;
+    binmode STDOUT, ':encoding(UTF-8)';
+    say join "\t", @$_ for $header // (), @lines;
     close STDOUT or fail("standard output: $!");
 }
 
@@ -207,4 +279,4 @@ my @inputs = map { { %$_{qw(name shape)}, is_list => @{ $_->{shape} } == 2, padd
 $inputs[0]{padding} = $signature->{pad_id} // 0;
 my $rows = read_rows($file);
 my $length = batch_length($rows, \@inputs, $signature);
-print_rows($signature, scalar(@$rows), forward($symbol, $params, \@inputs, $rows, $length));
+print_rows($signature, $rows, \@inputs, $length, forward($symbol, $params, \@inputs, $rows, $length));

@@ -7,6 +7,8 @@
            (java.nio.file.attribute FileAttribute)
            (java.security DigestInputStream MessageDigest)))
 
+(def tasks ["classification" "multilabel" "regression" "tagging" "qa"])
+
 (defn fail [& words]
   (throw (ex-info (apply str words) {})))
 
@@ -33,7 +35,7 @@
 (defn open
   "The signature of the bundle at a prefix, whose files are those of its manifest; its metadata have the :prefix of
   a checked copy, which another process does not replace, until the program ends. A head that was never trained is
-  refused: its output is noise; so is one for several labels or tokens."
+  refused: its output is noise; so is an unknown task."
   [prefix]
   (let [{:strs [files format_version]} (read-json (str prefix "-manifest.json"))
         folder (doto (.toFile (Files/createTempDirectory "bertsym" (make-array FileAttribute 0))) .deleteOnExit)]
@@ -44,8 +46,8 @@
           signature (read-json (str copy "-signature.json"))]
       (when (and (false? (signature "trained")) (not= "encoder" (signature "kind")))
         (fail prefix ": untrained head: train it first, for example with bertsym finetune"))
-      (when-not (contains? #{nil "classification"} (signature "task"))
-        (fail prefix ": task " (signature "task") ": not supported by predict yet"))
+      (when-not (contains? (set (cons nil tasks)) (signature "task"))
+        (fail prefix ": task " (signature "task") ": not one of " (string/join ", " tasks)))
       (with-meta signature {:prefix copy}))))
 
 (defn- sequence-input? [input]
@@ -98,18 +100,6 @@
                      {:shape [(count rows) columns]
                       :values (float-array (mapcat #(take columns (concat % (repeat padding))) values))}
                      {:shape [(count rows)] :values (float-array values)})])))
-
-(defn- number [value]
-  (String/format java.util.Locale/ROOT "%.9g" (to-array [(double value)])))
-
-(defn print-table
-  "Labels and probabilities as `bertsym predict` prints them; without class names only the numbers."
-  [class-names outputs]
-  (when (seq class-names)
-    (println (string/join "\t" (cons "label" (map #(str "p(" % ")") class-names)))))
-  (doseq [values outputs]
-    (let [label (when (seq class-names) [(nth class-names (.indexOf values (apply max values)))])]
-      (println (string/join "\t" (concat label (map number values)))))))
 
 (defmacro run-program
   "Runs the body; an exception becomes one line and exit code 1."

@@ -3,7 +3,8 @@
   (:require [bundle]
             [clojure.java.io :as io]
             [mxnet.module :as m]
-            [mxnet.symbol :as sym]))
+            [mxnet.symbol :as sym]
+            [predictions]))
 
 (def batch-size 16)
 
@@ -68,7 +69,7 @@
                                           (report epoch labels now)
                                           (reset! outputs now))})]
     (m/save-checkpoint fitted {:prefix out-prefix :epoch num-epoch})
-    (bundle/print-table classes @outputs)))
+    (predictions/print-table (assoc signature "kind" "classifier" "class_names" classes) rows @outputs)))
 
 (defn -main [base-prefix train out-prefix num-epoch learning-rate]
   (bundle/run-program

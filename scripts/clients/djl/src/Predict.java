@@ -12,7 +12,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.stream.IntStream;
 
-/** Labels and probabilities of a bundle, by DJL's MXNet engine. */
+/** Predictions of a bundle, by DJL's MXNet engine. */
 final class Predict {
 
     /** The first output, row after row. */
@@ -37,7 +37,7 @@ final class Predict {
         try (BufferedReader lines = Bundle.lines(arguments)) {
             Bundle bundle = Bundle.open(arguments[0]);
             List<Bundle.Batch> inputs = bundle.batches(lines);
-            bundle.print(run(bundle, inputs), inputs.get(0).shape()[0]);
+            new Predictions(bundle).print(run(bundle, inputs), inputs);
         } catch (IOException | MalformedModelException | RuntimeException | ExceptionInInitializerError e) {
             Throwable cause = e;
             while (cause.getCause() != null) {

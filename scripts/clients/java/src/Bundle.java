@@ -13,13 +13,14 @@ import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
-import java.util.Collections;
 import java.util.HexFormat;
 import java.util.List;
-import java.util.Locale;
 
 /** A bundle with its signature; the files are checked against the manifest. */
-record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> classNames, int maxLength) {
+record Bundle(String prefix, JsonObject files, JsonObject signature, List<Input> inputs, int maxLength) {
+
+    private static final List<String> TASKS =
+            List.of("classification", "multilabel", "regression", "tagging", "qa");
 
     /**
      * An input of the symbol, whose lists are filled up with {@code padding}: {@code length} is null if it is free, and 0
@@ -69,8 +70,9 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
             throw new IOException(prefix + ": untrained head: train it first, for example with bertsym finetune");
         }
         JsonElement task = signature.get("task");
-        if (task != null && !task.isJsonNull() && !task.getAsString().equals("classification")) {
-            throw new IOException(prefix + ": task " + task.getAsString() + ": not supported by predict yet");
+        if (task != null && !task.isJsonNull() && !TASKS.contains(task.getAsString())) {
+            String name = task.getAsString();
+            throw new IOException(prefix + ": task " + name + ": not one of " + String.join(", ", TASKS));
         }
         List<Input> inputs = new ArrayList<>();
         for (JsonElement element : signature.getAsJsonArray("inputs")) {
@@ -83,13 +85,8 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
             int padding = hasPadding ? signature.get("pad_id").getAsInt() : 0;
             inputs.add(new Input(input.get("name").getAsString(), length, padding));
         }
-        List<String> classNames = new ArrayList<>();
-        // Only the columns of a classifier have names.
-        if (kind.equals("classifier")) {
-            signature.getAsJsonArray("class_names").forEach(name -> classNames.add(name.getAsString()));
-        }
         int maxLength = signature.has("max_length") ? signature.get("max_length").getAsInt() : Integer.MAX_VALUE;
-        return new Bundle(prefix, files, inputs, classNames, maxLength);
+        return new Bundle(prefix, files, signature, inputs, maxLength);
     }
 
     /** Opens the second argument, or else standard input. */
@@ -190,26 +187,6 @@ record Bundle(String prefix, JsonObject files, List<Input> inputs, List<String> 
         }
         int[] shape = input.isSequence() ? new int[] {rows.size(), width} : new int[] {rows.size()};
         return new Batch(input.name(), shape, values);
-    }
-
-    /** Prints a line per row, as {@code bertsym predict} does; without class names only the numbers. */
-    void print(float[] outputs, int rows) {
-        if (!classNames.isEmpty()) {
-            System.out.println("label\tp(" + String.join(")\tp(", classNames) + ")");
-        }
-        int width = outputs.length / rows;
-        for (int i = 0; i < rows; i++) {
-            List<Float> row = new ArrayList<>();
-            List<String> line = new ArrayList<>();
-            for (int j = 0; j < width; j++) {
-                row.add(outputs[i * width + j]);
-                line.add(String.format(Locale.ROOT, "%.9g", row.get(j)));
-            }
-            if (!classNames.isEmpty()) {
-                line.add(0, classNames.get(row.indexOf(Collections.max(row))));
-            }
-            System.out.println(String.join("\t", line));
-        }
     }
 
     private static Path file(String prefix, String part) {

@@ -9,7 +9,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.List;
 
-/** Labels and probabilities of a bundle, computed with MXNet's C predict API (include/mxnet/c_predict_api.h). */
+/** Predictions of a bundle, computed with MXNet's C predict API (include/mxnet/c_predict_api.h). */
 final class Predict {
 
     /** The functions of libmxnet.so that are used; each returns 0 on success. */
@@ -101,7 +101,7 @@ final class Predict {
         try (BufferedReader lines = Bundle.lines(arguments)) {
             Bundle bundle = Bundle.open(arguments[0]);
             List<Bundle.Batch> inputs = bundle.batches(lines);
-            bundle.print(new Predict().run(bundle, inputs), inputs.get(0).shape()[0]);
+            new Predictions(bundle).print(new Predict().run(bundle, inputs), inputs);
         } catch (IOException | RuntimeException | UnsatisfiedLinkError e) {
             System.err.println("error: " + e.getMessage());
             System.exit(1);
