@@ -374,7 +374,7 @@ static void print_rows(json_t *signature, json_t *rows, const Input *inputs, siz
     json_t *names = json_object_get(signature, "class_names"), *name, *row;
     size_t width = is_tagging || is_qa ? columns / length : columns, number, i;
     size_t expected = is_qa ? 2 : is_regression ? 1 : has_names || is_tagging ? json_array_size(names) : width;
-    if (width != expected) fail("the symbol has %zu outputs, but the signature means %zu", width, expected);
+    if (width != expected) fail("the symbol has %zu outputs, but the signature describes %zu", width, expected);
     /* A faulty row is reported before anything is printed. */
     if (is_qa) json_array_foreach(rows, number, row) {
             size_t from, to = valid_length(row, inputs, count);

@@ -318,7 +318,7 @@ void print_rows(const json &signature, const std::vector<json> &rows, const std:
         names = signature.at("class_names").get<std::vector<std::string>>();
     const std::size_t expected = is_qa ? 2 : is_regression ? 1 : names.empty() && !is_tagging ? width : names.size();
     if (width != expected)
-        throw Error("the symbol has " + std::to_string(width) + " outputs, but the signature means " +
+        throw Error("the symbol has " + std::to_string(width) + " outputs, but the signature describes " +
                     std::to_string(expected));
     if (is_tagging) {
         out << "tags\n";

@@ -235,7 +235,7 @@ function layout(signature, width) {
   const hasNames = signature.kind === "classifier" || task === "tagging";
   const expected = { qa: 2, regression: 1 }[task] ?? (hasNames ? names.length : width);
   if (width !== expected) {
-    throw new DataError(`the symbol has ${width} outputs, but the signature means ${expected}`);
+    throw new DataError(`the symbol has ${width} outputs, but the signature describes ${expected}`);
   }
   const label = (values) => names[argmax(values)];
   if (task === "tagging") {

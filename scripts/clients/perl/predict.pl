@@ -213,7 +213,7 @@ sub layout {
     my ($task, $settings) = ($signature->{task} // '', $signature->{task_settings} // {});
     my @names = $signature->{kind} eq 'classifier' || $task eq 'tagging' ? @{ $signature->{class_names} } : ();
     my $expected = { qa => 2, regression => 1 }->{$task} // (@names || $task eq 'tagging' ? @names : $width);
-    fail("the symbol has $width outputs, but the signature means $expected") if $width != $expected;
+    fail("the symbol has $width outputs, but the signature describes $expected") if $width != $expected;
     my $number = sub { sprintf '%.9g', $_[0] };
     if ($task eq 'tagging') {
         my $tag = sub { $names[ argmax(@_) ] };

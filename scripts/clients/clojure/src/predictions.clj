@@ -85,7 +85,7 @@
   (let [{:keys [header expected cells]} (layout signature)
         size (output-size signature rows outputs)]
     (when (and expected (not= expected size))
-      (bundle/fail "the symbol has " size " outputs, but the signature means " expected))
+      (bundle/fail "the symbol has " size " outputs, but the signature describes " expected))
     (let [lines (mapv (fn [number row values]
                         (try (cells (vec (tokens signature row)) values)
                              (catch clojure.lang.ExceptionInfo error

@@ -39,7 +39,7 @@ final class Predictions {
                 ? 2
                 : task.equals("regression") ? 1 : names.isEmpty() && !perToken ? width : names.size();
         if (width != expected) {
-            throw new IOException("the symbol has " + width + " outputs, but the signature means " + expected);
+            throw new IOException("the symbol has " + width + " outputs, but the signature describes " + expected);
         }
         List<String> lines = new ArrayList<>();
         if (!header().isEmpty()) {
