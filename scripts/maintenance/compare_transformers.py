@@ -5,16 +5,19 @@
 
 transformers makes a small model of each class with large random weights, saves it and computes it in float64. The
 reference encoder computes the saved weights, and MXNet computes the bundle that bertsym exports, on the same inputs.
+The predictions of a bundle with a task for 50 texts (labels, tags, entities, values, answers with their offsets) are
+compared with those of a plain forward of torch and the documented decoding.
 transformers also trains a tokenizer of each family's class, saves it as tokenizer.json and encodes 200 texts and 200
 pairs, which bertsym encodes too; texts whose ids or token types differ are listed.
-Exit code 1 where the reference differs by more than 1e-6 of an output's scale, a bundle by more than 1e-5, ids differ,
-or a folder is not exported.
+Exit code 1 where the reference differs by more than 1e-6 of an output's scale, a bundle by more than 1e-5, a prediction
+by more than 1e-5 (of a value above 1: of the value), ids differ, or a folder is not exported.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare_transformers_texts import make_texts
+from compare_transformers_texts import make_pairs, make_texts
 
-from bertsym import export
+from bertsym import export, load
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import BertsymError
 from bertsym.execution.loaders import load_module
@@ -61,7 +64,7 @@ TOKENIZERS = {
     "albert": "AlbertTokenizer",
     "mpnet": "MPNetTokenizer",
 }
-TEXTS = 200
+TEXTS, PAIRS = 200, 50
 SETTINGS: dict[str, dict[str, Any]] = {
     "ernie": {"hidden_act": "relu", "type_vocab_size": 4},
     "roberta": {"type_vocab_size": 1, "layer_norm_eps": 1e-5},
@@ -106,9 +109,11 @@ def make_models(root: Path, model_types: list[str]) -> tuple[dict[Path, tuple[st
     }
     texts = root / "texts.json"
     texts.write_text(json.dumps(make_texts(TEXTS)))
+    pairs = root / "pairs.json"
+    pairs.write_text(json.dumps(make_pairs(PAIRS)))
     python = os.environ.get("BENCH_TORCH_PYTHON", sys.executable)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    work = {"models": jobs, "tokenizers": classes, "texts": str(texts)}
+    work = {"models": jobs, "tokenizers": classes, "texts": str(texts), "pairs": str(pairs)}
     subprocess.run([python, str(WORKER), json.dumps(work)], check=True, env=environment)
     return folders, tokenizers
 
@@ -157,6 +162,29 @@ def compare(folder: Path, family: str, task: str) -> tuple[str, bool]:
     return f"reference {reference:.1e}   bundle {bundle:.1e}", is_equal
 
 
+def compare_predictions(folder: Path) -> tuple[str, bool]:
+    """Compare what a bundle predicts with predictions.json; returns a line, and whether the difference is small."""
+    expected = json.loads((folder / "predictions.json").read_text())
+    model: Any = load(folder / "bundle")
+    questions, contexts = zip(*make_pairs(PAIRS))
+    predictions = model.predict(questions, contexts) if model.task.name == "qa" else model.predict(contexts)
+    found = json.loads(json.dumps([prediction.to_json() for prediction in predictions]))
+    differences = [prediction_difference(*each) for each in zip(found, expected)]
+    differing = sum(difference > TOLERANCE for difference in differences)
+    return f"{len(expected)} predictions, {differing} differ, at most by {max(differences):.1e}", not differing
+
+
+def prediction_difference(found: Any, expected: Any) -> float:
+    """The largest difference of two JSON values' numbers, relative where they exceed 1; infinite for any other."""
+    if isinstance(expected, float) and isinstance(found, float):
+        return abs(found - expected) / max(1.0, abs(expected))
+    if isinstance(expected, dict) and isinstance(found, dict) and list(found) == list(expected):
+        return prediction_difference([*found.values()], [*expected.values()])
+    if isinstance(expected, list) and isinstance(found, list) and len(found) == len(expected):
+        return max(map(prediction_difference, found, expected), default=0.0)
+    return 0.0 if found == expected else math.inf
+
+
 def compare_ids(folder: Path, model_type: str) -> tuple[list[str], bool]:
     """Lines about the texts that bertsym encodes otherwise than transformers, and whether there is none."""
     rows = json.loads((folder / "ids.json").read_text())
@@ -188,6 +216,10 @@ def main() -> int:
             line, is_equal = compare(folder, family, task)
             failures += not is_equal
             print(f"{folder.parent.name:<12} {task:<15} {line}", flush=True)
+            if (folder / "predictions.json").exists() and (folder / "bundle-symbol.json").exists():
+                line, is_equal = compare_predictions(folder)
+                failures += not is_equal
+                print(f"{'':<12} {'':<15} {line}", flush=True)
         for folder, model_type in tokenizers.items():
             lines, is_equal = compare_ids(folder, model_type)
             failures += not is_equal

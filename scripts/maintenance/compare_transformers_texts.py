@@ -22,7 +22,12 @@ _TEXTS = (
     "½ of ² and ① in Ⅳ, ℃, №, ™",
     "<mask> [MASK] <s> </s> [CLS] [SEP] <unk> [UNK]",
 )
-_PIECES = tuple(word for text in _TEXTS for word in text.split(" ") if word)
+_PARTS = tuple(word for text in _TEXTS for word in text.split(" ") if word)
+
+#: the vocabulary of the models
+WORDS = tuple(f"word{i}" for i in range(70))
+PIECES = ("##s", "##ed", "##ing", "##er", "##ly")
+PUNCTUATION = tuple(",.?!-")
 
 
 def make_texts(count: int) -> list[str]:
@@ -30,6 +35,18 @@ def make_texts(count: int) -> list[str]:
     rng = random.Random(0)
     texts = dict.fromkeys(_TEXTS)
     while len(texts) < count:
-        words = rng.choices(_PIECES, k=rng.choice((1, 3, 8, 20, 400)))
+        words = rng.choices(_PARTS, k=rng.choice((1, 3, 8, 20, 400)))
         texts[rng.choice((" ", " ", "", "  ")).join(words)] = None
     return list(texts)
+
+
+def make_pairs(count: int) -> list[tuple[str, str]]:
+    """Return questions and contexts in the models' vocabulary; some contexts are longer than the models' inputs."""
+    rng = random.Random(0)
+
+    def text(words: int) -> str:
+        suffixes = ["", *(piece[2:] for piece in PIECES)]
+        chosen = (rng.choice(WORDS) + rng.choice(suffixes) + rng.choice(suffixes) for _ in range(words))
+        return " ".join(word + (rng.choice(PUNCTUATION) if rng.random() < 0.2 else "") for word in chosen)
+
+    return [(text(rng.randint(1, 8)), text(rng.choice((1, 5, 20, 40, 200)))) for _ in range(count)]

@@ -1,6 +1,6 @@
-"""Save small models of transformers' classes with their outputs, and tokenizers with their ids, under torch.
+"""Save small models of transformers' classes with outputs and predictions, and tokenizers with their ids, under torch.
 
-One JSON argument: ``models`` and ``tokenizers`` by folder, and ``texts``, a JSON file.
+One JSON argument: ``models`` and ``tokenizers`` by folder, and ``texts`` and ``pairs``, JSON files.
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from compare_transformers_predictions import PREDICTIONS, TAGS, predict_all
+from compare_transformers_texts import PIECES, PUNCTUATION, WORDS
 
-VOCABULARY = ["[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(95))]  # without the padding
+VOCABULARY = ["[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *PIECES, *PUNCTUATION]  # without the padding
 LENGTHS = (140, 1, 33, 7)  # beyond all buckets of relative positions
 PROBLEMS = {"multilabel": "multi_label_classification", "classification": "single_label_classification"}
+LABELS = {"regression": ("LABEL_0",), "qa": ("LABEL_0", "LABEL_1"), "tagging": TAGS}
+#: families whose positions begin after that of the padding
+OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet")
+LAST_LAYERS = ("classifier", "out_proj", "qa_outputs")
 SIZES = {
     "bert": {
         "hidden_size": 48,
@@ -29,21 +35,31 @@ SIZES = {
 }
 
 
-def save_model(folder: Path, architecture: str, task: str, model_type: str, settings: dict[str, Any]) -> None:
-    """Write config.json, weights, a tokenizer and outputs.npz, computed in float64 from the float32 weights."""
+def save_model(
+    folder: Path, architecture: str, task: str, model_type: str, settings: dict[str, Any], pairs: list[tuple[str, str]]
+) -> None:
+    """Write config.json, weights, a tokenizer, outputs.npz and predictions.json.
+
+    Outputs and predictions, for a model with a task, are computed in float64 from the float32 weights.
+    """
     torch.manual_seed(0)
     config = transformers.AutoConfig.for_model(
         model_type,
         vocab_size=len(VOCABULARY) + 1,
-        num_labels={"regression": 1, "qa": 2}.get(task, 3),
+        id2label=dict(enumerate(LABELS.get(task, ("LABEL_0", "LABEL_1", "LABEL_2")))),
         problem_type=PROBLEMS.get(task),
         **SIZES.get(model_type, SIZES["bert"]),
         **settings,
     )
     model = getattr(transformers, architecture)(config).eval()
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             parameter.normal_(0, 0.3)
+            # So that texts and tokens have different answers.
+            if "norm" in name.lower() and name.endswith("weight"):
+                parameter.add_(1)
+            if name.split(".")[-2] in LAST_LAYERS and name.endswith("bias"):
+                parameter.zero_()
     model.save_pretrained(folder)
     pad_id = config.pad_token_id or 0
     tokens = [*VOCABULARY[:pad_id], "[PAD]", *VOCABULARY[pad_id:]]
@@ -63,6 +79,10 @@ def save_model(folder: Path, architecture: str, task: str, model_type: str, sett
         )
     arrays = {"data0": token_ids, "data1": token_types, "data2": np.array(LENGTHS)}
     np.savez(folder / "outputs.npz", output=_output(task, found).numpy(), **arrays)
+    if task == "qa" or task in PREDICTIONS:
+        tokenizer = transformers.BertTokenizer.from_pretrained(folder)
+        length = config.max_position_embeddings - (first if model_type in OFFSET else 0)
+        (folder / "predictions.json").write_text(json.dumps(predict_all(model, tokenizer, task, length, pairs)))
 
 
 def save_tokenizer(folder: Path, tokenizer_class: str, model_type: str, texts: list[str]) -> None:
@@ -94,7 +114,8 @@ def _output(task: str, found: Any) -> torch.Tensor:
 if __name__ == "__main__":
     transformers.utils.logging.disable_progress_bar()
     jobs = json.loads(sys.argv[1])
+    pairs = json.loads(Path(jobs["pairs"]).read_text())
     for folder, job in jobs["models"].items():
-        save_model(Path(folder), **job)
+        save_model(Path(folder), pairs=pairs, **job)
     for folder, job in jobs["tokenizers"].items():
         save_tokenizer(Path(folder), texts=json.loads(Path(jobs["texts"]).read_text()), **job)
