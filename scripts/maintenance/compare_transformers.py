@@ -10,7 +10,7 @@ compared with those of a plain forward of torch and the documented decoding.
 transformers also trains a tokenizer of each family's class, saves it as tokenizer.json and encodes 200 texts and 200
 pairs, which bertsym encodes too; texts whose ids or token types differ are listed.
 Exit code 1 where the reference differs by more than 1e-6 of an output's scale, a bundle by more than 1e-5, a prediction
-by more than 1e-5 (of a value above 1: of the value), ids differ, or a folder is not exported.
+by more than 1e-5 (the value of a regression: of the largest value), ids differ, or a folder is not exported.
 """
 
 from __future__ import annotations
@@ -169,15 +169,16 @@ def compare_predictions(folder: Path) -> tuple[str, bool]:
     questions, contexts = zip(*make_pairs(PAIRS))
     predictions = model.predict(questions, contexts) if model.task.name == "qa" else model.predict(contexts)
     found = json.loads(json.dumps([prediction.to_json() for prediction in predictions]))
-    differences = [prediction_difference(*each) for each in zip(found, expected)]
+    scale = max(1.0, *(abs(each.get("value", 0.0)) for each in expected))
+    differences = [prediction_difference(*each) / scale for each in zip(found, expected)]
     differing = sum(difference > TOLERANCE for difference in differences)
     return f"{len(expected)} predictions, {differing} differ, at most by {max(differences):.1e}", not differing
 
 
 def prediction_difference(found: Any, expected: Any) -> float:
-    """The largest difference of two JSON values' numbers, relative where they exceed 1; infinite for any other."""
+    """The largest difference of two JSON values' numbers; infinite for any other difference."""
     if isinstance(expected, float) and isinstance(found, float):
-        return abs(found - expected) / max(1.0, abs(expected))
+        return abs(found - expected)
     if isinstance(expected, dict) and isinstance(found, dict) and list(found) == list(expected):
         return prediction_difference([*found.values()], [*expected.values()])
     if isinstance(expected, list) and isinstance(found, list) and len(found) == len(expected):
