@@ -193,7 +193,7 @@ def test_a_killed_scheduler_ends_all_processes_with_the_reason(
     launch: Launch, without_dropout: Path, tables: Tables, tmp_path: Path
 ) -> None:
     run = launch(2, *in_cluster(*training(without_dropout, tables, tmp_path / "out", "--epochs", 5000)))
-    wait_for_line(run, "epoch 2:")
+    wait_for_line(run, "epoch 2 of")
     os.kill(child_of(run, DMLC_ROLE="scheduler"), signal.SIGKILL)
     lines = finish(run)
     assert run.returncode == 128 + signal.SIGKILL
@@ -208,7 +208,7 @@ def test_a_killed_worker_ends_all_processes_and_the_run_resumes_with_identical_r
         return launch(2, *in_cluster(*training(without_dropout, tables, tmp_path / out, "--epochs", 20, *more)))
 
     stopped = run("stopped")
-    wait_for_line(stopped, "epoch 2:")
+    wait_for_line(stopped, "epoch 2 of")
     os.kill(child_of(stopped, DMLC_ROLE="worker", DMLC_WORKER_ID="1"), signal.SIGKILL)
     lines = finish(stopped)
     assert stopped.returncode == 128 + signal.SIGKILL
