@@ -127,6 +127,8 @@ def command(
       regression      value                          value
       tagging         tags, entities                 tokens, offsets, tags, probabilities,
                                                      entities
+      qa              answer, start, end, score      id, answer, start, end, score,
+                                                     no_answer_score, n_best
       masked_lm       words, masks                   masks
 
     FILE is a table, read with the header and columns of the training unless options say otherwise. Without FILE and
