@@ -364,9 +364,9 @@ def _comparable(case: _Case, outputs: Sequence[Array]) -> tuple[_Case, Array]:
     """Return the case and the answer to compare.
 
     The training symbol of question answering has two outputs, softmaxes over the tokens, where the inference symbol
-    has logits.
+    has logits; that of a weighted loss has the loss beside the probabilities.
     """
-    if len(outputs) == 1:
+    if outputs[0].ndim == case.expected.ndim:
         return case, outputs[0]
     powers = np.exp(case.expected - case.expected.max(axis=1, keepdims=True))
     expected = powers / powers.sum(axis=1, keepdims=True)

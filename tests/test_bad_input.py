@@ -113,7 +113,7 @@ def test_evaluate_refuses_a_label_that_the_classifier_does_not_know(cli: Cli, cl
         (["--max-length", "41"], "max_length must be at most 40, "),
         (["--device", "gpu"], "device 'gpu' is not one of"),
         (["--whole-sequence"], "needs a bundle exported with --output sequence"),
-        (["--task", "unknown"], "Invalid value for '--task'"),
+        (["--task", "unknown"], "task 'unknown' is not one of classification, "),
         (["--format", "xml"], "Invalid value for '--format'"),
     ],
 )

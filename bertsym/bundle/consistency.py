@@ -100,15 +100,21 @@ def check_bert(
             raise ModelError(
                 f"{path(name)}: variables differ from inputs and parameters: {join_names(sorted(unlike), 5)}"
             )
-        outputs = [f"{output}_output" for output in graph.output_names]
-        expected_outputs = [signature.output_name]
-        if name == TRAIN_SYMBOL and signature.task in HEADS:
-            expected_outputs = [f"{loss}_output" for loss in loss_names(signature.task)]
-        # A weighted or smoothed loss is an output of its own.
-        is_class_loss = name == TRAIN_SYMBOL and outputs == [*expected_outputs, f"{CLASS_LOSS}_output"]
-        if outputs != expected_outputs and not is_class_loss:
-            raise ModelError(f"{path(name)}: ends in {', '.join(outputs)}, not in {', '.join(expected_outputs)}")
         _check_sizes(graph, config, signature, shapes, path(name))
+        outputs = [f"{output}_output" for output in graph.output_names]
+        allowed = _expected_outputs(signature, trains=name == TRAIN_SYMBOL)
+        if outputs not in allowed:
+            raise ModelError(f"{path(name)}: ends in {', '.join(outputs)}, not in {', '.join(allowed[0])}")
+
+
+def _expected_outputs(signature: Signature, *, trains: bool) -> list[list[str]]:
+    """Return what a graph may end in: if it `trains`, a loss, which comes first, or the output of the signature."""
+    expected = [[signature.output_name]]
+    if trains and signature.task in HEADS:
+        expected.insert(0, [f"{loss}_output" for loss in loss_names(signature.task)])
+    if trains:  # a weighted or smoothed loss is an output of its own
+        expected += [[*outputs, f"{CLASS_LOSS}_output"] for outputs in expected]
+    return expected
 
 
 def _labels(signature: Signature) -> tuple[Tensor, ...]:
