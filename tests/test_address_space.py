@@ -57,7 +57,7 @@ def test_inspect_needs_less_for_shapes_and_nothing_without(bundles: dict[str, Pa
     symbol = f"{bundles['cls']}-symbol.json"
     assert limited(300, "inspect", symbol).returncode == 0
     assert_too_little(limited(300, "inspect", symbol, "--shapes"))
-    assert limited(600, "inspect", symbol, "--shapes").returncode == 0
+    assert limited(800, "inspect", symbol, "--shapes").returncode == 0  # scipy, if installed, takes a part of it
     assert_too_little(limited(600, "diff", symbol, symbol, "--run"))
 
 
