@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Once, Result, Tables, write_hugging_face
+from conftest import Once, Result, Tables
 from headed import write_headed
 from runs import Recorder
 from seqeval.metrics import f1_score
@@ -19,7 +19,6 @@ from tagged import OPTIONS, conll, sentences, write_tagger
 import bertsym
 from bertsym import (
     EvaluateOptions,
-    ExportOptions,
     ModelError,
     Tagger,
     TaskOptions,
@@ -174,19 +173,6 @@ def test_a_stride_and_a_scheme_are_kept_in_the_signature(
 
 def trained(prefix: Path) -> dict[str, Any]:
     return dict(Bundle.open(prefix).params())
-
-
-@pytest.fixture(scope="module")
-def without_dropout(once: Once) -> Path:
-    """Prefix of an encoder without dropout, whose masks would depend on the number of passes."""
-
-    def make(folder: Path) -> None:
-        probabilities: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        export(
-            f"hf:{write_hugging_face(folder / 'hf', **probabilities)}", folder / "x", ExportOptions(output="sequence")
-        )
-
-    return once("without-dropout", make) / "x"
 
 
 def test_the_loss_is_the_mean_over_the_labelled_words_of_a_batch(
