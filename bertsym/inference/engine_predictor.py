@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -13,28 +12,12 @@ from bertsym.encoders.inputs import input_shapes
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.execution.engines import engine_name, load_engine
 from bertsym.inference.mxnet_predictor import BATCH_SIZE, MXNetPredictor
+from bertsym.inference.row_predictor import RowPredictor, T
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
 from bertsym.text.batches import cached_rows, inference_batches, inference_length
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
-
-T = TypeVar("T")
-
-
-class RowPredictor(Protocol):
-    """Computes a bundle's output for encoded texts."""
-
-    def __call__(self, features: Features, on_rows: Callable[[int], object] = lambda count: None) -> Array:
-        """The output's rows in the order of `features`: (rows, ...) float32."""
-
-    def each(
-        self,
-        features: Features,
-        keep: Callable[[Array, Encoded], T],
-        on_rows: Callable[[int], object] = lambda count: None,
-    ) -> list[T]:
-        """What `keep` returns for the padded output of each example and the example, in the order of `features`."""
 
 
 def open_predictor(
@@ -49,7 +32,7 @@ def open_predictor(
     return EnginePredictor(bundle, device, batch_size, graph)
 
 
-class EnginePredictor:
+class EnginePredictor(RowPredictor):
     """The output of a bundle, computed batch by batch, the longest texts first, by the engine in use."""
 
     def __init__(
@@ -68,27 +51,13 @@ class EnginePredictor:
         sample: dict[str, Array] = {name: np.ones(shape, np.float32) for name, shape in shapes}
         self._forward = load_engine(engine).bind(graph.to_json(), str(bundle.prefix), bundle.params(), sample)
 
-    def __call__(self, features: Features, on_rows: Callable[[int], object] = lambda count: None) -> Array:
-        """The output's rows in the order of `features`: (rows, ...) float32.
-
-        `on_rows` is called with the number of rows of each batch when it is done.
-
-        Raises DataError for no rows, and ModelError when an output is not finite.
-        """
-        ordered: list[Array] = self.each(features, lambda output, example: output, on_rows)
-        return np.stack(ordered)
-
     def each(
         self,
         features: Features,
         keep: Callable[[Array, Encoded], T],
         on_rows: Callable[[int], object] = lambda count: None,
     ) -> list[T]:
-        """Return for each example, in the order of `features`, what `keep` returns for its output and the example.
-
-        A per-token output has the padded length of its batch: `keep` removes the padding. Raises the errors of
-        `__call__`.
-        """
+        """Return what `keep` returns for each example, as `RowPredictor.each` describes."""
         if not len(features):
             raise DataError("no rows: give at least one text")
         signature = self._signature

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import DataError, ModelError
 from bertsym.forking import ForkSafeLock, no_fork
 from bertsym.inference.executors import Executors, Weights
+from bertsym.inference.row_predictor import RowPredictor, T
 from bertsym.mxnet_runtime import engine_workers, mx, mxnet_errors, share_threads
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, shapes_of
@@ -24,12 +25,11 @@ from bertsym.text.batches import cached_rows, few_length, inference_batches, inf
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
 
-T = TypeVar("T")
 BATCH_SIZE = 32
 _FEW = 8  # rows that one executor with all threads computes faster than several with one thread each
 
 
-class MXNetPredictor:
+class MXNetPredictor(RowPredictor):
     """Computes the first output of an inference symbol for encoded texts.
 
     On a CPU several executors compute many rows at a time, each with its share of the threads, because many MXNet
@@ -105,50 +105,28 @@ class MXNetPredictor:
     def _on_cpu(self) -> bool:
         return all(device.device_type == "cpu" for device in self._contexts)
 
-    def __call__(self, features: Features, on_rows: Callable[[int], object] = lambda count: None) -> Array:
-        """Return the output's rows in the order of `features`, (rows, ...) float32.
-
-        `on_rows` is called with the number of rows in each finished batch. Raises DataError if there are no rows, and
-        ModelError if an output is not finite.
-        """
-        results = self._results(features, on_rows, lambda values, rows: values)
-        order, values = (np.concatenate(parts) for parts in zip(*results))
-        ordered: Array = np.empty_like(values)
-        ordered[order] = values
-        return ordered
-
     def each(
         self,
         features: Features,
         keep: Callable[[Array, Encoded], T],
         on_rows: Callable[[int], object] = lambda count: None,
     ) -> list[T]:
-        """Return for each example, in the order of `features`, what `keep` returns for its output and the example.
-
-        A per-token output has the padded length of its batch: `keep` removes the padding. Raises the errors of
-        `__call__`.
-        """
-
-        def kept(values: Array, rows: Array) -> list[T]:
-            return [keep(value, features.examples[row]) for value, row in zip(values, rows)]
-
-        found: dict[int, T] = {}
-        for rows, values in self._results(features, on_rows, kept):
-            found.update(zip(rows.tolist(), values))
-        return [found[row] for row in range(len(features))]
-
-    def _results(
-        self, features: Features, on_rows: Callable[[int], object], convert: Callable[[Array, Array], T]
-    ) -> list[tuple[Array, T]]:
-        """Return the rows of each batch, and what `convert` returns for their outputs and these rows."""
+        """Return what `keep` returns for each example, as `RowPredictor.each` describes."""
         if not len(features):
             raise DataError("no rows: give at least one text")
-        with self._lock:
-            return self._compute_all(features, on_rows, convert)
+        found: dict[int, T] = {}
 
-    def _compute_all(
-        self, features: Features, on_rows: Callable[[int], object], convert: Callable[[Array, Array], T]
-    ) -> list[tuple[Array, T]]:
+        def finish(rows: Array, values: Array) -> None:
+            for row, value in zip(rows.tolist(), values):
+                found[row] = keep(value, features.examples[row])
+            on_rows(len(rows))
+
+        with self._lock:
+            self._compute_all(features, finish)
+        return [found[row] for row in range(len(features))]
+
+    def _compute_all(self, features: Features, finish: Callable[[Array, Array], None]) -> None:
+        """Compute all batches; `finish` is called with the rows and the outputs of each."""
         lengths = features.lengths
         executors = self._executors if len(features) >= _FEW else self._executors[:1]
         share = -(-len(features) // len(executors))
@@ -167,12 +145,9 @@ class MXNetPredictor:
         executors = executors[: len(batches)]
         if self._on_cpu:
             share_threads(len(executors))
-        results: list[tuple[Array, T]] = []
         at_once = len(executors) * executors[0].capacity
         for start in range(0, len(batches), at_once):
-            some = batches[start : start + at_once]
-            results += self._compute(features, some, executors, length_of, on_rows, convert)
-        return results
+            self._compute(features, batches[start : start + at_once], executors, length_of, finish)
 
     def _compute(
         self,
@@ -180,10 +155,9 @@ class MXNetPredictor:
         batches: list[Array],
         executors: list[Executors],
         length_of: Callable[[int], int],
-        on_rows: Callable[[int], object],
-        convert: Callable[[Array, Array], T],
-    ) -> list[tuple[Array, T]]:
-        """Return the rows and converted outputs of some batches, at most as many as the executors can bind."""
+        finish: Callable[[Array, Array], None],
+    ) -> None:
+        """Compute some batches, at most as many as the executors can bind."""
         work = [
             (rows, self._inputs(features, rows, length_of), executors[i % len(executors)])
             for i, rows in enumerate(batches)
@@ -193,23 +167,20 @@ class MXNetPredictor:
             with mxnet_errors(self._output_name):
                 executor.prepare(inputs)
         running: deque[tuple[Array, Any]] = deque()
-        results: list[tuple[Array, T]] = []
 
-        def finish() -> None:
+        def finish_first() -> None:
             rows, output = running.popleft()
             with mxnet_errors(self._output_name):
                 values = self._wait_for(output, len(rows))
-            results.append((rows, convert(values, rows)))
-            on_rows(len(rows))
+            finish(rows, values)
 
         for rows, inputs, executor in work:
             if len(running) == len(executors):
-                finish()
+                finish_first()
             with mxnet_errors(self._output_name):
                 running.append((rows, executor.forward(inputs)))
         while running:
-            finish()
-        return results
+            finish_first()
 
     def _padded_size(self, rows: int) -> int:
         """Return the number of rows of a padded batch: a power of two, up to the batch size."""
