@@ -7,7 +7,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from bertsym.errors import DataError
 from bertsym.json_reader import JsonValue
 from bertsym.metrics.squad import best_threshold, evaluate_answers
 from bertsym.tasks.answer_spans import Spans, find_spans
+from bertsym.tasks.example_chunks import collect_examples, require_some
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import text_rows
 from bertsym.tasks.task import Array, Example, Examples, Reading, Source, Task
@@ -144,30 +144,14 @@ class QuestionAnswering(Task):
     def read(self, source: Source, reading: Reading, labelled: bool = True) -> Examples:
         """Read and tokenise all questions of a file."""
         reader = QuestionReader(source, reading.table_format, labelled)
-        rows: list[Example] = []
-        left_out = 0
-        for chunk in self._encoded(reader.each(), reading):
-            for example in chunk:
-                if isinstance(example, Example):
-                    rows.append(example)
-                    continue
-                if reading.on_bad_row is None:
-                    raise example
-                reading.on_bad_row(example)
-                left_out += 1
-        if not rows:
-            raise DataError(f"{reader.name}: no questions" + (f" but {left_out} that can't be read" * bool(left_out)))
+        encoded = self._encoded(reader.each(), reading)
+        rows, left_out = collect_examples(encoded, reading, reader.name, "questions")
         return Examples(reader.name, rows, reader.sha256, left_out, pair=True)
 
     def examples(self, source: Source, reading: Reading) -> Iterator[list[Example | DataError]]:
         """Yield the questions of a file or stream in order, in chunks."""
         reader = QuestionReader(source, reading.table_format, labelled=False)
-        empty = True
-        for chunk in self._encoded(reader.each(), reading):
-            empty = False
-            yield chunk
-        if empty and isinstance(source, (str, Path)):
-            raise DataError(f"{reader.name}: no questions")
+        yield from require_some(self._encoded(reader.each(), reading), source, reader.name, "questions")
 
     def encode_texts(
         self, texts: Sequence[str], pairs: Sequence[str] | None, reading: Reading

@@ -5,14 +5,16 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Union
 
 import numpy as np
 
 from bertsym.errors import DataError, UsageError
+from bertsym.tasks.example_chunks import collect_examples, require_some
 from bertsym.tasks.task import Array, Example, Examples, Reading, Source, Task
 from bertsym.text.features import encode_each
 from bertsym.text.header import check_first_line, warn_of_header_in_stream
@@ -76,24 +78,16 @@ class TableTask(Task):
                 found.append(row)
         self._check_first_line(table, found, reading.warn)
         targets: list[Any] = [None] * len(found)
-        if labelled:
-            for i, row in enumerate(found):
-                try:
-                    targets[i] = self.parse_label(row, table.name) if isinstance(row, Row) else None
-                except DataError as error:
-                    is_first = table.first_line is not None and row.line == table.first_line.line  # type: ignore[union-attr]
-                    found[i] = DataError(f"{error}; if the line is a header, give --header") if is_first else error
-        rows: list[Example] = []
-        for row, target, encoded in zip(found, targets, self.encode(found, reading, table.name)):
-            if isinstance(row, Row) and isinstance(encoded, Encoded):
-                rows.append(Example(row.line, (encoded,), target))
-            elif isinstance(encoded, DataError):
-                if reading.on_bad_row is None:
-                    raise encoded
-                reading.on_bad_row(encoded)
-        left_out = len(found) - len(rows)
-        if not rows:
-            raise DataError(f"{table.name}: no rows{_but(left_out, dropped)}")
+        for i, row in enumerate(found):
+            if not labelled or isinstance(row, DataError):
+                continue
+            try:
+                targets[i] = self.parse_label(row, table.name)
+            except DataError as error:
+                is_first = table.first_line is not None and row.line == table.first_line.line
+                found[i] = DataError(f"{error}; if the line is a header, give --header") if is_first else error
+        encoded = _examples([(found, self.encode(found, reading, table.name))], targets)
+        rows, left_out = collect_examples(encoded, reading, table.name, "rows", dropped)
         has_pair = table.columns.pair is not None
         check_pair(reading.pair, has_pair)
         return Examples(table.name, rows, table.sha256, left_out, dropped, table.layout, has_pair)
@@ -128,15 +122,16 @@ def _encode(rows: Iterable[Row | DataError], reading: Reading, where: str) -> li
 
 
 def _examples(
-    chunks: Iterable[tuple[list[Row | DataError], list[Encoded | DataError]]],
+    chunks: Iterable[tuple[list[Row | DataError], list[Encoded | DataError]]], targets: Iterable[Any] = repeat(None)
 ) -> Iterator[list[Example | DataError]]:
-    """Yield chunks of encoded rows as examples."""
+    """Yield chunks of encoded rows as examples, with the targets of all rows."""
+    remaining = iter(targets)
     for rows, encoded in chunks:
         found: list[Example | DataError] = []
-        for row, each in zip(rows, encoded):
+        for row, each, target in zip(rows, encoded, remaining):
             if isinstance(each, Encoded):
                 assert isinstance(row, Row)
-                found.append(Example(row.line, (each,), kept=row.kept))
+                found.append(Example(row.line, (each,), target, kept=row.kept))
             else:
                 found.append(each)
         yield found
@@ -172,20 +167,9 @@ def encode_table(
     While iterating, raises DataError for an unreadable table and for a file without rows, and UsageError for pairs if
     the model was trained on single texts, and vice versa.
     """
-    is_stream = not isinstance(source, (str, Path))
     table_format = reading.table_format
-    described = TableFormat()  # what the model's signature and data set say
-    given = dataclasses.replace(
-        table_format,
-        drop_labels=(),
-        trained=described.trained,
-        label_aliases=described.label_aliases,
-        short_rows=described.short_rows,
-    )
-    if is_stream and given == TableFormat():
-        table_format = TableFormat("pairs" if reading.pair else "lines")
-    elif is_stream and table_format.kind is None:
-        table_format = dataclasses.replace(table_format, kind="tsv")
+    if not isinstance(source, (str, Path)):
+        table_format = table_format.of_stream("pairs" if reading.pair else "lines")
     table = Table(source, table_format, need_label=False)
     if table.first_line is not None:
         known = dict.fromkeys([*labels, *table.drop_labels], 0)
@@ -194,15 +178,10 @@ def encode_table(
         except DataError:
             table.close()
             raise
-    empty = True
     rows = table.each()
     if table_format.kind in ("lines", "pairs"):
         rows = _warn_of_header(rows, table.name, reading.warn)
-    for chunk, encoded in encode_rows(rows, reading, table.name, encode):
-        empty = False
-        yield chunk, encoded
-    if empty and not is_stream:
-        raise DataError(f"{table.name}: no rows")
+    yield from require_some(encode_rows(rows, reading, table.name, encode), source, table.name, "rows")
 
 
 def encode_rows(
@@ -241,13 +220,6 @@ def warn_of_absent_labels(labels: Sequence[str], tables: Sequence[Examples], war
     for label in labels:
         if not any(label in rows.dropped for rows in tables):
             warn(f"warning: no row of {' and '.join(rows.name for rows in tables)} has the dropped label {label!r}")
-
-
-def _but(left_out: int, dropped: Mapping[str, int]) -> str:
-    """The rows that a table had, for a message."""
-    parts = [f"{left_out} that can't be read"] if left_out else []
-    parts += [f"{count} with the dropped label {label!r}" for label, count in dropped.items()]
-    return f" but {' and '.join(parts)}" if parts else ""
 
 
 def _warn_of_header(

@@ -27,6 +27,7 @@ from bertsym.metrics.tagging import (
     is_entity_tag,
     tag_accuracy,
 )
+from bertsym.tasks.example_chunks import collect_examples, require_some
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.task import Array, Example, Examples, Reading, Source, Task
 from bertsym.text.labels import abbreviate_labels
@@ -167,20 +168,9 @@ class Tagging(Task):
     def read(self, source: Source, reading: Reading, labelled: bool = True) -> Examples:
         """Read and tokenise all sentences."""
         reader = self._reader(source, reading, labelled)
-        rows: list[Example] = []
-        left_out = 0
-        for chunk in self._encode((self._checked(each, reader) for each in reader.each()), reading, reader.name):
-            for example in chunk:
-                if isinstance(example, Example):
-                    rows.append(example)
-                elif reading.on_bad_row is None:
-                    raise example
-                else:
-                    reading.on_bad_row(example)
-                    left_out += 1
-        if not rows:
-            but = f" but {left_out} that can't be read" if left_out else ""
-            raise DataError(f"{reader.name}: no sentences{but}")
+        checked = (self._checked(each, reader) for each in reader.each())
+        encoded = self._encode(checked, reading, reader.name)
+        rows, left_out = collect_examples(encoded, reading, reader.name, "sentences")
         missing = sum(row.source.pieces.missing for row in rows)
         if missing:
             longer = "; --stride reads long sentences in windows" if any(row.truncated for row in rows) else ""
@@ -190,12 +180,8 @@ class Tagging(Task):
     def examples(self, source: Source, reading: Reading) -> Iterator[list[Example | DataError]]:
         """Yield the sentences of a file, or the texts of a stream with one text per line."""
         reader = self._reader(source, reading, labelled=False)
-        empty = True
-        for chunk in self._encode(reader.each(), reading, reader.name):
-            empty = False
-            yield chunk
-        if empty and isinstance(source, (str, Path)):
-            raise DataError(f"{reader.name}: no sentences")
+        encoded = self._encode(reader.each(), reading, reader.name)
+        yield from require_some(encoded, source, reader.name, "sentences")
 
     def encode_texts(
         self, texts: Sequence[str | Sequence[str]], pairs: Sequence[str] | None, reading: Reading

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -169,11 +168,8 @@ class QuestionReader:
 
     def _table(self) -> Iterator[Question | DataError]:
         table_format = self._format
-        given = dataclasses.replace(table_format, drop_labels=(), trained=TableFormat().trained)
-        if not isinstance(self._source, (str, Path)) and given == TableFormat():
-            table_format = TableFormat("pairs")
-        elif not isinstance(self._source, (str, Path)) and table_format.kind is None:
-            table_format = dataclasses.replace(table_format, kind="tsv")
+        if not isinstance(self._source, (str, Path)):
+            table_format = table_format.of_stream("pairs")
         table = Table(self._source, table_format, need_label=False)
         if table.columns.pair is None:
             table.close()

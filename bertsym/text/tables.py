@@ -55,6 +55,23 @@ class TableFormat:
     label_delimiter: str | None = None  #: between the labels of a row; None: a row has one label
     label_columns: tuple[str, ...] = ()  #: a column of 0 and 1 for each label, in place of the label column
 
+    def of_stream(self, lines: str) -> TableFormat:
+        """Return the format of a stream: `lines`, the kind ``lines`` or ``pairs``, unless one is given; then TSV.
+
+        What the model's signature and data set say is not given by the user.
+        """
+        described = TableFormat()
+        given = dataclasses.replace(
+            self,
+            drop_labels=described.drop_labels,
+            trained=described.trained,
+            label_aliases=described.label_aliases,
+            short_rows=described.short_rows,
+        )
+        if given == described:
+            return TableFormat(lines)
+        return self if self.kind is not None else dataclasses.replace(self, kind="tsv")
+
 
 @dataclass(frozen=True)
 class Row:
