@@ -27,6 +27,7 @@ from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
 
 P = TypeVar("P", bound=AnyPrediction)
+K = TypeVar("K", bound=Task)
 
 
 class TaskPredictor(Generic[P]):
@@ -48,10 +49,11 @@ class TaskPredictor(Generic[P]):
         self.task: Task = self._opened.task.with_options(task_options)
         self._predictor = open_predictor(self.bundle, device, batch_size)
 
-    def _require(self, kind: type[Task], what: str) -> None:
-        """Raise ModelError unless the bundle's task is of a kind."""
+    def _require(self, kind: type[K], what: str) -> K:
+        """Return the bundle's task; raises ModelError unless it is of a kind."""
         if not isinstance(self.task, kind):
             raise ModelError(f"{self.bundle.prefix}: is not {what}, its task is {self.task.name}")
+        return self.task
 
     def predict_each(
         self,
@@ -197,9 +199,7 @@ class Tagger(TaskPredictor[TagPrediction]):
         self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE, stride: int | None = None
     ) -> None:
         super().__init__(prefix, device, batch_size, TaskOptions(stride=stride))
-        if not isinstance(self.task, Tagging):
-            raise ModelError(f"{self.bundle.prefix}: is not a tagger, its task is {self.task.name}")
-        self._tagging = self.task
+        self._tagging = self._require(Tagging, "a tagger")
         self.tags = self.task.class_names
 
     def predict(self, texts: Sequence[str | Sequence[str]]) -> list[TagPrediction]:

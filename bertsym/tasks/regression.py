@@ -117,11 +117,12 @@ class Regression(TableTask):
             yield ValuePrediction(float(value), example.truncated)
 
     def _values(self, outputs: Sequence[Array], examples: Sequence[Example]) -> Array:
-        values = text_means(outputs, examples)[:, 0].astype(np.float64)
-        # Of a number far below 0, exp overflows to infinity, and the sigmoid is 0.
-        with np.errstate(over="ignore"):
-            sigmoid: Array = 1 / (1 + np.exp(-values))
-        return sigmoid if self.sigmoid else values
+        values: Array = text_means(outputs, examples)[:, 0].astype(np.float64)
+        if self.sigmoid:
+            # Of a number far below 0, exp overflows to infinity, and the sigmoid is 0.
+            with np.errstate(over="ignore"):
+                values = 1 / (1 + np.exp(-values))
+        return values
 
     def _scores(self, examples: Examples) -> Array:
         return np.array([row.target for row in examples.rows], np.float64)

@@ -50,7 +50,9 @@ class GraftedModel:
         #: its loss is summed over the rows of a batch
         self.train_symbol = with_rate_multipliers(training, base.rates)
         #: for Module.fit, which divides by the number of rows, whatever their weights
-        self.written_symbol = with_rate_multipliers(self.graft(base.graph, divides=True)[1], base.rates)
+        self.written_symbol = self.train_symbol
+        if task.class_loss is not None:
+            self.written_symbol = with_rate_multipliers(self.graft(base.graph, divides=True)[1], base.rates)
         self.base_params = base.params
         self.head_params = base.head_params or head_parameters(
             self.inference_symbol,
