@@ -63,6 +63,9 @@ def export_hugging_face(
     if bundle.signature.precision != "float32":
         raise ModelError(f"{model}: is {bundle.signature.precision}; write the float32 bundle that it was made from")
     chosen = choose_class(bundle)
+    params: Mapping[str, Array] = bundle.params()
+    if bundle.is_folded:
+        params = unfold_parameters(params, bundle.config)
     config = config_document(bundle, chosen)
     _check_target(target, force)
     with work_folder(target) as work:
@@ -70,7 +73,7 @@ def export_hugging_face(
         try:
             staged.mkdir()
             progress(f"writing {chosen.name}")
-            weights = _weights(bundle, chosen)
+            weights = _weights(bundle, chosen, params)
             write_safetensors(staged / "model.safetensors", weights, {"format": "pt"})
             texts = {"config.json": json_text(config), **_tokenizer_files(bundle)}
             texts["README.md"] = model_card(bundle, chosen.name)
@@ -80,7 +83,7 @@ def export_hugging_face(
         except OSError as error:
             raise ModelError(f"{folder}: cannot write: {error.strerror or error}") from None
         progress("reading the folder back" + (", comparing with the bundle" if verify else ""))
-        checks = _verify(bundle, staged, verify, str(target))
+        checks = _verify(bundle, params, staged, verify, str(target))
         if target.exists():
             shutil.rmtree(target)
         os.rename(staged, target)
@@ -102,11 +105,8 @@ def _check_target(target: Path, force: bool) -> None:
         raise UsageError(f"{target} exists: choose another folder, or overwrite it with --force")
 
 
-def _weights(bundle: Bundle, chosen: TransformersClass) -> Mapping[str, Array]:
+def _weights(bundle: Bundle, chosen: TransformersClass, params: Mapping[str, Array]) -> Mapping[str, Array]:
     """The weights by their names in transformers, read on demand."""
-    params: Mapping[str, Array] = bundle.params()
-    if bundle.is_folded:
-        params = unfold_parameters(params, bundle.config)
     shapes = shapes_of(params)
     table, prefix = chosen.family.names, "" if chosen.head is None else chosen.family.names.prefix
     layers = own_layers(bundle.config)
@@ -151,12 +151,9 @@ def _tokenizer_files(bundle: Bundle) -> dict[str, str]:
     return files
 
 
-def _verify(bundle: Bundle, staged: Path, compares: bool, where: str) -> list[Check]:
+def _verify(bundle: Bundle, expected: Mapping[str, Array], staged: Path, compares: bool, where: str) -> list[Check]:
     """Read the folder as a source; raises VerificationError for a weight or an output that differs."""
     found = load_hugging_face(str(staged), with_head=bundle.has_head)
-    expected: Mapping[str, Array] = bundle.params()
-    if bundle.is_folded:
-        expected = unfold_parameters(expected, bundle.config)
     arrays = {**found.arg_params, **(found.head.arg_params if found.head is not None else {})}
     for name in expected:
         if name not in arrays or not np.array_equal(arrays[name], expected[name]):

@@ -7,12 +7,10 @@ from typing import Any
 
 from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import HEAD_TRANSFORM
-from bertsym.encoders.graph_heads import DROPOUT
+from bertsym.encoders.graph_heads import head_dropout
 from bertsym.errors import ModelError
 from bertsym.families import ACTIVATIONS, FAMILIES, Family, HeadClass
 from bertsym.sources.task_heads import KEPT_SETTINGS
-from bertsym.symbol.attributes import decimal
-from bertsym.symbol.graph import SymbolGraph
 
 #: kind of task -> class of its head, without the prefix of the family
 _CLASSES = {
@@ -53,8 +51,8 @@ def choose_class(bundle: Bundle) -> TransformersClass:
         raise ModelError(f"{bundle.prefix}: has an untrained head; bertsym graft --head none removes it")
     name = f"{prefix}For{_CLASSES[signature.task]}"
     head = family.heads[name]
-    graph = bundle.graph()
-    has_transform = any(node.name == HEAD_TRANSFORM for node in graph.nodes)
+    nodes = {node.name for node in bundle.graph().nodes}
+    has_transform = HEAD_TRANSFORM in nodes
     if signature.length is not None and head.reads != "sequence":
         raise _no_class(bundle, name, f"the head reads all {signature.length} tokens at once")
     if signature.output != head.reads:
@@ -63,7 +61,7 @@ def choose_class(bundle: Bundle) -> TransformersClass:
         ours, theirs = (("one layer", "two layers")[has] for has in (has_transform, head.has_transform))
         raise _no_class(bundle, name, f"the head has {ours}, and that of {name} has {theirs}")
     activation = head.activation or bundle.config.activation
-    if has_transform and not _has_activation(graph, activation):
+    if has_transform and f"{HEAD_TRANSFORM}-{activation}" not in nodes:
         raise _no_class(bundle, name, f"the activation of the head is not {activation}, that of {name}")
     return TransformersClass(name, family, model_type, head)
 
@@ -79,10 +77,6 @@ def _no_class(bundle: Bundle, name: str, why: str) -> ModelError:
     return ModelError(
         f"{bundle.prefix}: {name} can't express this model: {why}; finetune with --head family makes a head that it has"
     )
-
-
-def _has_activation(graph: SymbolGraph, activation: str) -> bool:
-    return any(node.name == f"{HEAD_TRANSFORM}-{activation}" for node in graph.nodes)
 
 
 def config_document(bundle: Bundle, chosen: TransformersClass) -> dict[str, Any]:
@@ -101,7 +95,7 @@ def config_document(bundle: Bundle, chosen: TransformersClass) -> dict[str, Any]
             )
     document: dict[str, Any] = {"architectures": [chosen.name], "model_type": chosen.model_type}
     document.update({key: values[field] for field, (key, _) in family.keys.items()})
-    document.update({key: value for key, value in family.supported.items() if key not in ("is_decoder",)})
+    document.update({key: value for key, value in family.supported.items() if key != "is_decoder"})
     document["pad_token_id"] = signature.pad_id
     document["torch_dtype"] = "float32"
     if chosen.head is not None:
@@ -121,8 +115,7 @@ def _head_settings(bundle: Bundle, head: HeadClass) -> dict[str, Any]:
         settings["id2label"] = {str(i): name for i, name in enumerate(names)}
         settings["label2id"] = {name: i for i, name in enumerate(names)}
     if head.dropout is not None:
-        dropouts = [node for node in bundle.graph().nodes if node.name == DROPOUT]
-        settings[head.dropout[0]] = decimal(dropouts[0].attrs, "p", 0.5) if dropouts else 0.0
+        settings[head.dropout[0]] = head_dropout(bundle.graph())
     if signature.task == "regression":
         # Without it, sentence-transformers' CrossEncoder applies a sigmoid to one output.
         applied = "activation.Sigmoid" if signature.task_settings.get("sigmoid") else "linear.Identity"

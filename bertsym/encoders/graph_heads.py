@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_TRANSFORM, LABEL_NAME, SOFTMAX
+from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 
@@ -100,6 +101,12 @@ def graft_onto_graph(
     elif head == "multilabel":
         inference.set_outputs([inference.add("Activation", SIGMOID, inference.outputs, {"act_type": "sigmoid"})])
     return inference, _training(base, head), Output(copies[place.node], place.index)
+
+
+def head_dropout(graph: SymbolGraph) -> float:
+    """Return the dropout probability in the head of a bundle's graph; 0 without dropout."""
+    dropouts = [node for node in graph.nodes if node.name == DROPOUT]
+    return decimal(dropouts[0].attrs, "p", 0.5) if dropouts else 0.0
 
 
 def before_transform(output: Output) -> Output:

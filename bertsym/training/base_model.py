@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_TRANSFORM, HeadTransform
 from bertsym.encoders.forms import choose_form
-from bertsym.encoders.graph_heads import DROPOUT, add_cls_slice, without_head
+from bertsym.encoders.graph_heads import add_cls_slice, head_dropout, without_head
 from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_TYPES
 from bertsym.encoders.parameters import POOLER
 from bertsym.encoders.trained_heads import record_read
@@ -17,7 +17,6 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.families import FAMILIES, text_head
 from bertsym.passes.input_guard import add_input_guard
 from bertsym.passes.token_types import drop_token_types
-from bertsym.symbol.attributes import decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.tasks.task import Task
@@ -85,9 +84,7 @@ def open_base(bundle: Bundle, task: Task, options: FinetuneOptions) -> Base:
             )
         if continues:
             head_params = {name: params[name] for name in _HEAD_PARAMETERS}
-            if dropout is None:
-                dropouts = [node for node in graph.nodes if node.name == DROPOUT]
-                dropout = decimal(dropouts[0].attrs, "p", 0.5) if dropouts else 0.0
+            dropout = head_dropout(graph) if dropout is None else dropout
         if continues and options.freeze_encoder and f"{HEAD_TRANSFORM}_weight" in params:
             raise UsageError(
                 f"{bundle.prefix}: --freeze-encoder trains one layer, and the trained head has two; train without "
