@@ -12,7 +12,10 @@ import pytest
 from conftest import Result, Tables
 from runs import OPTIONS, Run, checkpoints, files
 
-from bertsym import FinetuneOptions, ParamsFile, UsageError
+from bertsym import Bundle, FinetuneOptions, ParamsFile, UsageError, finetune
+from bertsym.tasks.classification import Classification
+from bertsym.tasks.task import Reading
+from bertsym.training.dev_split import split_examples
 
 Cli = Callable[..., Result]
 SEEDS = dataclasses.replace(OPTIONS, seeds=(0, 3), epochs=1)
@@ -52,6 +55,33 @@ def test_a_resumed_run_writes_the_same_bytes(run: Run) -> None:
     assert checkpoints(run.out) == ["seed-0"]
     run(options=SEEDS, resume=True, checkpoint_steps=2)
     assert files(run.out) == files(whole.out)
+
+
+def test_all_seeds_are_compared_on_the_same_dev_rows(run: Run) -> None:
+    """Those that dev_fraction draws by `seed`."""
+    options = dataclasses.replace(SEEDS, dev_fraction=0.3)
+    result = finetune(run.base, run.tables.train, None, run.out, options=options)
+    bundle = Bundle.open(run.base)
+    reading = Reading(bundle.tokenizer(bundle.signature.tokenizer, 24))
+    lines = run.tables.train.read_text().splitlines()
+    parts = split_examples(Classification().read(run.tables.train, reading), 0.3, options.seed)
+    train, dev = (run.folder.parent / name for name in ("part.tsv", "rest.tsv"))
+    for file, part in zip((train, dev), parts):
+        file.write_text("\n".join([lines[0], *(lines[row.line - 1] for row in part.rows)]) + "\n")
+    alone = {
+        seed: finetune(
+            run.base,
+            train,
+            dev,
+            run.folder.parent / f"s{seed}",
+            options=dataclasses.replace(SEEDS, seeds=(), seed=seed),
+        )
+        for seed in SEEDS.seeds
+    }
+    assert result.seeds is not None
+    assert result.seeds.metrics == {seed: one.kept.metrics for seed, one in alone.items()}
+    recorded = json.loads(Path(f"{run.out}-manifest.json").read_text())["training"]["options"]
+    assert recorded.get("dev_seed", recorded["seed"]) == options.seed
 
 
 def test_the_command_prints_mean_and_deviation_first(cli: Cli, run: Run) -> None:

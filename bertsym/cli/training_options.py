@@ -89,7 +89,7 @@ data_options = (
         type=float,
         metavar="FRACTION",
         help="Fraction of the rows of each label in --train that become dev rows, in place of --dev. They are drawn "
-        "from --seed, and are not trained on.",
+        "from --seed, the same for all --seeds, and are not trained on.",
     ),
     literal_special_tokens_option("MODEL"),
 )

@@ -19,7 +19,7 @@ from bertsym.metrics.classification import format_metrics
 from bertsym.signature import bert_inputs
 from bertsym.tasks import kind_of
 from bertsym.text.tokenizer import TokenizerOptions
-from bertsym.training.base_model import open_base
+from bertsym.training.base_model import Base, open_base
 from bertsym.training.checkpoints import Checkpoint, Checkpoints, checkpoint_folder, library_versions
 from bertsym.training.data import FinetuneData, read_data
 from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
@@ -129,15 +129,16 @@ def _train_seeds(
     """Train with each seed; return the run with the best dev metric and, of several seeds, what each reached."""
     options = request.options
     if not options.seeds:
-        return _train_one(request, folder, scratch, checkpoints), None
+        return _train_one(request, load_files(request), folder, scratch, checkpoints), None
     if request.workers.count > 1:
         raise UsageError("several seeds can't be trained by several workers: give --seed, or --kvstore local")
+    files = load_files(request)  # the same dev rows for all seeds
     best: _Trained | None = None
     reached: dict[int, dict[str, float]] = {}
     for number, seed in enumerate(options.seeds, 1):
         request.progress.note(f"seed {seed}, {number} of {len(options.seeds)}")
         one = dataclasses.replace(request, options=dataclasses.replace(options, seed=seed, seeds=()))
-        found = _train_one(one, folder / f"seed-{seed}", scratch, checkpoints)
+        found = _train_one(one, files, folder / f"seed-{seed}", scratch, checkpoints)
         reached[seed] = found.result.best.metrics
         if best is None or found.result.best.rank(options.metric) > best.result.best.rank(options.metric):
             best = found
@@ -145,8 +146,10 @@ def _train_seeds(
     return best, SeedRuns(reached, best.request.options.seed)
 
 
-def _train_one(request: FinetuneRequest, folder: Path, scratch: Path, options: CheckpointOptions) -> _Trained:
-    inputs = load_inputs(request)
+def _train_one(
+    request: FinetuneRequest, files: FinetuneFiles, folder: Path, scratch: Path, options: CheckpointOptions
+) -> _Trained:
+    inputs = build_inputs(request, files)
     checkpoints = Checkpoints(folder, scratch, inputs.settings, options.keep_checkpoints)
     checkpoint = checkpoints.newest(request.progress.note) if options.resume else None
     if not options.resume:
@@ -159,7 +162,7 @@ def _train_one(request: FinetuneRequest, folder: Path, scratch: Path, options: C
 
 def train_without_writing(request: FinetuneRequest) -> None:
     """Run `finetune` as one of several workers, but not the first."""
-    train_model(request, load_inputs(request))
+    train_model(request, build_inputs(request, load_files(request)))
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,18 @@ class FinetuneInputs:
     settings: dict[str, Any]  #: everything that the result depends on, by names for messages
 
 
-def load_inputs(request: FinetuneRequest) -> FinetuneInputs:
+@dataclass(frozen=True)
+class FinetuneFiles:
+    """What a run reads: the base bundle and both tables."""
+
+    dataset: DataSet
+    start: Base
+    data: FinetuneData
+    max_length: int
+    seed: int  #: by which `dev_fraction` draws the dev rows
+
+
+def load_files(request: FinetuneRequest) -> FinetuneFiles:
     """Read and check the base bundle and both tables."""
     options = request.options
     dataset = find_dataset(options.task)
@@ -189,11 +203,20 @@ def load_inputs(request: FinetuneRequest) -> FinetuneInputs:
     data = read_data(request.train, request.dev, task, dataset, start, options, tokenizer, request.progress)
     if start.continues:
         request.progress.note(f"continuing the trained head of {base.prefix}")
+    return FinetuneFiles(dataset, start, data, max_length, options.seed)
+
+
+def build_inputs(request: FinetuneRequest, files: FinetuneFiles) -> FinetuneInputs:
+    """Build the model of a run with the seed of its options, and describe the run."""
+    options, dataset, start, data = request.options, files.dataset, files.start, files.data
+    task, base, max_length = data.task, start.bundle, files.max_length
     model = GraftedModel(start, data.task, options, max_length)
     request.progress.note(model.describe_input())
     layout = data.train.layout
     hyperparameters = {**options.to_dict(), "max_length": max_length, "dropout": start.dropout}
     loss = data.task.class_loss
+    if options.dev_fraction is not None and files.seed != options.seed:
+        hyperparameters["dev_seed"] = files.seed
     facts = {
         "options": hyperparameters,
         "task": task.name,

@@ -42,7 +42,8 @@ class FinetuneOptions:
     head: str = "plain"  #: ``plain``: one layer on the output of the base; ``family``: the head that its family has
     max_length: int | None = None  #: tokens; None: 128, for question answering 384, or the model's limit if lower
     seed: int = 0
-    seeds: tuple[int, ...] = ()  #: train with each of these in place of `seed`, and keep the best; at least two
+    #: train with each of these, at least two, and keep the best; `dev_fraction` draws by `seed` for all of them
+    seeds: tuple[int, ...] = ()
     literal_special_tokens: bool = False  #: tokenize ``[SEP]`` and the like in a text as ordinary text
     freeze_encoder: bool = False  #: train the head only
     freeze_layers: int | None = None  #: do not train the embeddings and the first N layers; None: train them all
