@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,14 @@ def test_probabilities_are_those_of_python_and_a_second_run_builds_nothing(
     first = output(run(language, classifier, inputs)), built()
     assert compare(first[0], expected(classifier, tables.dev)) <= 1e-5
     assert (output(run(language, classifier, stdin=inputs.read_text())), built()) == first
+
+
+def test_first_runs_at_once_wait_for_one_build(classifier: Path, rows: list[Record], tmp_path: Path) -> None:
+    def first_run(_: int) -> str:
+        return output(run("c", classifier, stdin=as_json_lines(rows), BERTSYM_CLIENTS_BUILD=str(tmp_path)))
+
+    with ThreadPoolExecutor(3) as pool:
+        assert len(set(pool.map(first_run, range(3)))) == 1
 
 
 @every_language

@@ -31,12 +31,13 @@ compile() {
 }
 
 # class_path FOLDER [SOURCE...]: the jars of FOLDER/pom.xml and the classes of the sources. Both are built once,
-# and again when one of these files, or this one, has changed.
+# and again when one of these files, or this one, has changed. Call it in $(...), with which its lock ends.
 class_path() {
     local build classes pom=$1/pom.xml stamp error
     build=$(build_folder "$(basename "$1")") || exit 3
     shift
     need java "apt-get install openjdk-17-jdk-headless"
+    lock "$build"
     stamp=$(cat "${BASH_SOURCE[0]}" "$pom" "$@" | cksum)
     if [ "$(cat "$build/stamp" 2>/dev/null)" != "$stamp" ]; then
         need mvn "apt-get install maven"

@@ -21,6 +21,18 @@ build_folder() {
     mkdir -p "$folder" && (cd "$folder" && pwd)
 }
 
+# lock FOLDER: wait until no other process builds there. The lock ends with this shell, or with `unlock`.
+# Without flock, as on macOS, nothing is locked.
+lock() {
+    if command -v flock >/dev/null; then
+        exec 9>>"$1/lock" && flock 9
+    fi
+}
+
+unlock() {
+    exec 9>&-
+}
+
 # find_libmxnet: print the path of the library that $LIBMXNET names, or of the mxnet that is installed for Python.
 find_libmxnet() {
     local python found
