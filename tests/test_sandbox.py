@@ -169,10 +169,10 @@ def test_a_sandbox_that_fails_blames_no_file(program: str, reason: str, monkeypa
 
 
 def test_a_graph_that_crashes_mxnet_gives_a_one_line_error(cli: Cli, tmp_path: Path) -> None:
-    """Indices far out of range, which no validator can find because the graph computes them from its inputs."""
+    """Indices of unmapped memory, which no validator can find because the graph computes them from its inputs."""
     indices = mx.sym.broadcast_mul(mx.sym.var("y"), mx.sym.var("w_weight"), name="indices")
     graph = SymbolGraph.parse(mx.sym.scatter_nd(mx.sym.var("x"), indices, shape=(4,), name="scatter").tojson())
-    prefix = save(tmp_path / "m", graph, {"w_weight": np.full((1, 1), 1e8, np.float32)})
+    prefix = save(tmp_path / "m", graph, {"w_weight": np.full((1, 1), 1e15, np.float32)})
     said = refusal(cli("diff", prefix, prefix, "--run", "--shape", "x=2", "--shape", "y=1,2"))
     assert re.fullmatch(rf"Error: {prefix}: MXNet crashed on it \((exit code 255|SIG\w+)\): .* or hostile", said)
 
@@ -184,7 +184,7 @@ def test_a_symbol_bundle_runs_in_the_sandbox_whatever_its_digests(cli: Cli, tmp_
     prefix, out = save(tmp_path / "m", graph, {"w_weight": np.zeros((1, 1), np.float32)}), tmp_path / "out"
     shapes = ("--shape", "x=1", "--shape", "y=1,1")
     assert cli("edit", prefix, out, "--rename", "indices=places", *shapes).code == 0
-    save(tmp_path / "hostile", graph, {"w_weight": np.full((1, 1), 1e8, np.float32)})
+    save(tmp_path / "hostile", graph, {"w_weight": np.full((1, 1), 1e15, np.float32)})
     Path(f"{out}-0000.params").write_bytes((tmp_path / "hostile-0000.params").read_bytes())
     manifest = Path(f"{out}-manifest.json")
     document = json.loads(manifest.read_text())
