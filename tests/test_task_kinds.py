@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,10 +75,8 @@ def params(prefix: Path) -> dict[str, Array]:
 
 
 @pytest.mark.parametrize("changes", [{"accumulate": 3}, {"freeze_encoder": True}], ids=["accumulate", "frozen"])
-def test_a_stopped_run_resumes_with_the_same_bytes(
-    run: Run, options: FinetuneOptions, changes: dict[str, object]
-) -> None:
-    options = dataclasses.replace(options, **changes)  # type: ignore[arg-type]
+def test_a_stopped_run_resumes_with_the_same_bytes(run: Run, options: FinetuneOptions, changes: dict[str, Any]) -> None:
+    options = dataclasses.replace(options, **changes)
     whole, recorder, uninterrupted = Recorder(), Recorder(), run.elsewhere("whole")
     uninterrupted(whole, options=options)
     run.stopped(5, options=options, checkpoint_steps=2)

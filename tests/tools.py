@@ -1,10 +1,13 @@
-"""Programs that some tests need and a machine may lack."""
+"""Programs that some tests need and a machine may lack, and Python in a process of its own."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
+import subprocess
+import sys
 from typing import NoReturn
 
 import pytest
@@ -39,3 +42,9 @@ def is_missing(what: str) -> NoReturn:
     if IN_CI:
         pytest.fail(f"{what} (CI=true: nothing may be missing)", pytrace=False)
     pytest.skip(what)
+
+
+def run_python(code: str) -> object:
+    """What a fresh interpreter prints as JSON on its last line."""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(result.stdout.splitlines()[-1])
