@@ -39,7 +39,8 @@ def test_the_texts_and_labels_of_each_file_are_read(tmp_path: Path, name: str) -
         read = list(Table(dataset.find_file(folder, split), how, need_label=has_labels).each())
         rows = [row for row in read if isinstance(row, Row) and row.label not in dataset.drop_labels]
         assert [row.text.strip() for row in rows] == list(SENTENCES)
-        assert {row.pair for row in rows} == ({None} if dataset.columns.pair is None else {*SENTENCES})
+        pairs: set[str | None] = {None} if dataset.columns.pair is None else {*SENTENCES}
+        assert {row.pair for row in rows} == pairs
         if has_labels and dataset.labels:
             assert {row.label for row in rows} == set(dataset.labels)
         assert sum(isinstance(row, DataError) for row in read) == (len(layout.broken) if split != "test" else 0)

@@ -135,7 +135,9 @@ def test_metrics_equal_those_of_scikit_learn(kinds: int) -> None:
         predicted = np.where(rng.random(rows) < 0.6, classes, rng.integers(kinds, size=rows))
         names = tuple(map(str, range(kinds)))
         metrics = evaluate_probabilities(sure(predicted, kinds), classes, names, ("accuracy", "f1", "matthews"))
-        average = {"average": "binary"} if kinds == 2 else {"average": "macro", "labels": list(range(kinds))}
+        average: dict[str, Any] = {"average": "macro", "labels": list(range(kinds))}
+        if kinds == 2:
+            average = {"average": "binary"}
         assert metrics["accuracy"] == pytest.approx(scores.accuracy_score(classes, predicted), abs=1e-9)
         assert metrics["f1"] == pytest.approx(scores.f1_score(classes, predicted, zero_division=0, **average), abs=1e-9)
         assert metrics["matthews"] == pytest.approx(scores.matthews_corrcoef(classes, predicted), abs=1e-9)

@@ -72,7 +72,7 @@ class Command(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Arguments", "Options", *GROUPS)}
         for parameter in self.get_params(ctx):
             if isinstance(parameter, Argument):
-                sections["Arguments"].append((parameter.make_metavar(ctx), parameter.described))
+                sections["Arguments"].append((parameter.get_usage_pieces(ctx)[0], parameter.described))
             elif (record := parameter.get_help_record(ctx)) is not None:
                 sections[group_of(parameter)].append(record)
         for name, records in sections.items():

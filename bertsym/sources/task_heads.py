@@ -217,7 +217,7 @@ def _text_task(document: JsonValue, count: int) -> tuple[str, tuple[str, ...]]:
     if task == "classification" and count < 2:
         raise problem.fault(f"{count} label, a classification needs at least 2")
     activation = _cross_encoder_activation(document)
-    if task == "regression" and activation not in (None, _SIGMOID, "Identity"):
+    if task == "regression" and activation is not None and activation not in (_SIGMOID, "Identity"):
         notes.append(f"cross-encoder: its activation {printable(activation)} is left out, predict gives the bare value")
     return task, tuple(notes)
 

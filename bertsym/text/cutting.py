@@ -37,7 +37,7 @@ LONGEST = 1 << 18  #: most characters without a place to cut; `tokenizers` needs
 _CONTEXT = 32  # characters before a space on which the pipeline is run; longer sequences are normalised one by one
 _BLOCK = 1 << 20  # characters that are classified together
 _LONGEST_WORD = 1 << 12  # characters; if WordPiece's limit is longer, words are not shortened
-_SPACE, _ISOLATED, _VANISHING, _WORD, _OTHER = "sivwo"
+_SPACE, _ISOLATED, _VANISHING, _WORD, _OTHER = "s", "i", "v", "w", "o"
 
 
 class UncutError(Exception):

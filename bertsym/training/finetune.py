@@ -192,7 +192,7 @@ def load_files(request: FinetuneRequest) -> FinetuneFiles:
     options = request.options
     dataset = find_dataset(options.task)
     task, base = kind_of(dataset).create(dataset, options.task_options), Bundle.open(request.prefix)
-    if options.metric not in (None, "loss"):
+    if options.metric is not None and options.metric != "loss":
         task = dataclasses.replace(task, metrics=tuple(dict.fromkeys([options.metric, *task.metrics])))
     if (request.dev is None) == (options.dev_fraction is None):
         raise UsageError("give either a dev table or dev_fraction, which takes the dev rows from the training table")
