@@ -21,24 +21,24 @@ Make = Callable[[Path, int, int], object]
 def write_labels(path: Path, rows: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     lines = ["label\ttext"]
-    lines += [f"{'yes' if i % 2 else 'no'}\t{'happy' if i % 2 else 'sad'} {_words(rng)}" for i in range(rows)]
+    lines += [f"{'yes' if i % 2 else 'no'}\t{'happy' if i % 2 else 'sad'} {random_words(rng)}" for i in range(rows)]
     path.write_text("\n".join(lines) + "\n")
 
 
 def write_label_sets(path: Path, rows: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    texts = [_words(rng) for _ in range(rows)]
+    texts = [random_words(rng) for _ in range(rows)]
     lines = [f"{','.join(word for word in ('cat', 'dog') if word in text)}\t{text}" for text in texts]
     path.write_text("\n".join(["label\ttext", *lines]) + "\n")
 
 
 def write_scores(path: Path, rows: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    lines = [f"{i % 5 / 4}\t{'happy ' * (i % 5)}{_words(rng)}" for i in range(rows)]
+    lines = [f"{i % 5 / 4}\t{'happy ' * (i % 5)}{random_words(rng)}" for i in range(rows)]
     path.write_text("\n".join(["label\ttext", *lines]) + "\n")
 
 
-def _words(rng: np.random.Generator) -> str:
+def random_words(rng: np.random.Generator) -> str:
     return " ".join(rng.choice(["the", "cat", "dog", "sat", "ran", "on", "mat", "park"], rng.integers(2, 12)))
 
 

@@ -187,9 +187,10 @@ stride_option = option(
     "--stride",
     group="Data",
     type=click.IntRange(0),
-    help="Read a text beyond the maximum length in windows that overlap by this number of tokens, only for tagging "
-    "and qa: each word has the tag of the window in which it has the most context; the best answer of all windows "
-    "counts.  [default: tagging: the text is truncated; qa: a third of the maximum length, at most 128]",
+    help="Read a text beyond the maximum length, of a pair the second text, in windows that overlap by this number of "
+    "tokens. classification, multilabel, regression: the outputs of the windows are averaged; tagging: each word has "
+    "the tag of the window in which it has the most context; qa: the best answer of all windows counts.  [default: as "
+    "in the training; in finetune texts are truncated, but qa: a third of the maximum length, at most 128]",
 )
 
 MODEL_LABEL = "whose label is not a class of MODEL"

@@ -13,7 +13,7 @@ from bertsym.inference.prefetch import choose_chunking
 from bertsym.inference.task_bundle import complete_table_format
 from bertsym.json_reader import JsonValue
 from bertsym.signature import Signature
-from bertsym.tasks.table_task import encode_rows, encode_table, text_rows
+from bertsym.tasks.table_task import encode_rows, encode_table, encode_truncated, text_rows
 from bertsym.tasks.task import Reading
 from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
@@ -51,7 +51,8 @@ class BundleTokenizer:
         an empty text.
         """
         rows = text_rows(texts, pairs, self._pair)
-        encoded = encode_rows(rows, Reading(self._tokenizer, pair=self._pair, prompt=prompt), "the texts")
+        reading = Reading(self._tokenizer, pair=self._pair, prompt=prompt)
+        encoded = encode_rows(rows, reading, "the texts", encode_truncated)
         return _raise_first_error(each for _, each in encoded)
 
     def encode_windows(
@@ -109,7 +110,7 @@ class BundleTokenizer:
         table_format = complete_table_format(self.signature, table_format)
         chunking = chunks if full_chunks else choose_chunking(source)
         reading = Reading(self._tokenizer, table_format, self._pair, prompt, warn=warn, chunking=chunking)
-        for _, encoded in encode_table(source, reading, self.signature.class_names):
+        for _, encoded in encode_table(source, reading, encode_truncated, self.signature.class_names):
             yield encoded
 
     @property

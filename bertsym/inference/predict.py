@@ -142,10 +142,16 @@ class TaskPredictor(Generic[P]):
 
 
 class Classifier(TaskPredictor[Prediction]):
-    """A trained single-label classifier, opened for prediction; raises ModelError if `prefix` is not one."""
+    """A trained single-label classifier, opened for prediction; raises ModelError if `prefix` is not one.
 
-    def __init__(self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE) -> None:
-        super().__init__(prefix, device, batch_size)
+    With a `stride`, texts that are too long are read in windows that overlap by that number of tokens, and the
+    probabilities of the windows are averaged; None: as it was trained.
+    """
+
+    def __init__(
+        self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE, *, stride: int | None = None
+    ) -> None:
+        super().__init__(prefix, device, batch_size, TaskOptions(stride=stride))
         self._require(Classification, "a classifier")
         self.class_names = self.task.class_names
 
@@ -158,12 +164,19 @@ class MultilabelClassifier(TaskPredictor[LabelsPrediction]):
     """A trained multi-label classifier, opened for prediction; raises ModelError if `prefix` is not one.
 
     A label is predicted where its probability reaches `threshold`; None: the threshold that was tuned for it, or 0.5.
+    With a `stride`, the probabilities of the windows of a long text are averaged, as in `Classifier`.
     """
 
     def __init__(
-        self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE, *, threshold: float | None = None
+        self,
+        prefix: str | Path,
+        device: str = "cpu",
+        batch_size: int = BATCH_SIZE,
+        *,
+        threshold: float | None = None,
+        stride: int | None = None,
     ) -> None:
-        super().__init__(prefix, device, batch_size, TaskOptions(threshold=threshold))
+        super().__init__(prefix, device, batch_size, TaskOptions(threshold=threshold, stride=stride))
         self._require(Multilabel, "a multi-label classifier")
         self.class_names = self.task.class_names
 
@@ -175,13 +188,20 @@ class MultilabelClassifier(TaskPredictor[LabelsPrediction]):
 class Regressor(TaskPredictor[ValuePrediction]):
     """A trained regression model or cross-encoder, opened for prediction; raises ModelError if `prefix` is not one.
 
-    `sigmoid` is whether a value is the sigmoid of the model's output; None: as its signature says.
+    `sigmoid` is whether a value is the sigmoid of the model's output; None: as its signature says. With a `stride`, the
+    outputs for the windows of a long text are averaged, before the sigmoid, as in `Classifier`.
     """
 
     def __init__(
-        self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE, *, sigmoid: bool | None = None
+        self,
+        prefix: str | Path,
+        device: str = "cpu",
+        batch_size: int = BATCH_SIZE,
+        *,
+        sigmoid: bool | None = None,
+        stride: int | None = None,
     ) -> None:
-        super().__init__(prefix, device, batch_size, TaskOptions(sigmoid=sigmoid))
+        super().__init__(prefix, device, batch_size, TaskOptions(sigmoid=sigmoid, stride=stride))
         self._require(Regression, "a regression model")
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[ValuePrediction]:
@@ -211,10 +231,15 @@ class Tagger(TaskPredictor[TagPrediction]):
 
 
 class QuestionAnswerer(TaskPredictor[QuestionPrediction]):
-    """A model that answers questions about contexts; raises ModelError if `prefix` is not one."""
+    """A model that answers questions about contexts; raises ModelError if `prefix` is not one.
 
-    def __init__(self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE) -> None:
-        super().__init__(prefix, device, batch_size)
+    A context that is too long is read in windows that overlap by `stride` tokens; None: as it was trained.
+    """
+
+    def __init__(
+        self, prefix: str | Path, device: str = "cpu", batch_size: int = BATCH_SIZE, *, stride: int | None = None
+    ) -> None:
+        super().__init__(prefix, device, batch_size, TaskOptions(stride=stride))
         if not isinstance(self.task, QuestionAnswering):
             raise ModelError(f"{self.bundle.prefix}: does not answer questions, its task is {self.task.name}")
 

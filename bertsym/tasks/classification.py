@@ -93,17 +93,18 @@ class Classification(TableTask):
             positive_label=options.positive_label or dataset.positive_label,
             class_weights=options.class_weights,
             label_smoothing=options.label_smoothing or 0.0,
+            stride=options.stride,
         )
 
     @classmethod
     def option_names(cls) -> tuple[str, ...]:
         """Return the fields of TaskOptions that a classification has."""
-        return ("positive_label", "class_weights", "label_smoothing")
+        return ("positive_label", "class_weights", "label_smoothing", "stride")
 
     @classmethod
     def inference_option_names(cls) -> tuple[str, ...]:
         """Return the fields of TaskOptions that may replace settings."""
-        return ("top_k",)
+        return ("top_k", "stride")
 
     def settings(self) -> dict[str, Any]:
         """Return the settings for a signature, without those of the training loss and of the output."""
@@ -121,7 +122,7 @@ class Classification(TableTask):
 
     @classmethod
     def read_settings(cls, document: JsonValue) -> dict[str, Any]:
-        """Read the metrics and the positive label."""
+        """Read the metrics, the stride and the positive label."""
         positive = document.get("positive_label").optional(JsonValue.text)
         return {**super().read_settings(document), "positive_label": positive}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.json_reader import JsonValue
-from bertsym.tasks.table_task import TableTask
+from bertsym.tasks.table_task import TableTask, Windows, encode_truncated
 from bertsym.tasks.task import Array, Example, Examples, Reading, Targets
 from bertsym.text.tables import Row
 from bertsym.text.tokenizer import Encoded
@@ -89,19 +89,18 @@ class MaskedLM(TableTask):
 
     # Reading
 
-    def encode(self, rows: Iterable[Row | DataError], reading: Reading, where: str) -> list[Encoded | DataError]:
+    def encode(self, rows: Sequence[Row | DataError], reading: Reading, where: str) -> list[Windows | DataError]:
         """Tokenise rows and find their masks; a text without a mask, or with a truncated one, becomes an error.
 
         Raises ModelError if the tokenizer has no mask token.
         """
         if reading.mask_id is None:
             raise ModelError("the model has no mask token: the special_tokens of its signature have no mask")
-        rows = list(rows)
-        found = super().encode(rows, reading, where)
-        return [
-            _masked(row, each, reading, where) if isinstance(row, Row) and isinstance(each, Encoded) else each
-            for row, each in zip(rows, found)
-        ]
+        found: list[Windows | DataError] = []
+        for row, encoded in zip(rows, encode_truncated(rows, reading, where)):
+            each = _masked(row, encoded, reading, where) if isinstance(row, Row) else row
+            found.append(each if isinstance(each, DataError) else (each,))
+        return found
 
     def parse_label(self, row: Row, where: str) -> Any:
         """Raise UsageError: there are no labels."""
@@ -159,8 +158,10 @@ class MaskedLM(TableTask):
             yield MaskPrediction(masks, example.truncated)
 
 
-def _masked(row: Row, encoded: Encoded, reading: Reading, where: str) -> MaskedText | DataError:
+def _masked(row: Row, encoded: Encoded | DataError, reading: Reading, where: str) -> MaskedText | DataError:
     """Return a text with the places of its masks, or an error if it has none or a mask was truncated."""
+    if isinstance(encoded, DataError):
+        return encoded
     tokenizer, mask_id = reading.tokenizer, reading.mask_id
     assert mask_id is not None
     masks = tuple(i for i, number in enumerate(encoded.token_ids) if number == mask_id)

@@ -65,7 +65,7 @@ class Multilabel(TableTask):
     @classmethod
     def create(cls, dataset: DataSet, options: TaskOptions = TaskOptions()) -> Multilabel:
         """Create the task for training; raises UsageError for options that it does not have."""
-        options.require_only(cls.name, ("label_delimiter", "label_columns"))
+        options.require_only(cls.name, cls.option_names())
         columns = options.label_columns or ()
         if options.label_delimiter == "":
             raise UsageError("--label-delimiter must not be empty")
@@ -77,11 +77,17 @@ class Multilabel(TableTask):
             metrics=dataset.metrics or cls.default_metrics,
             label_delimiter=options.label_delimiter or ",",
             label_columns=columns,
+            stride=options.stride,
         )
 
     @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        """Return the fields of TaskOptions that a multi-label classification has."""
+        return ("label_delimiter", "label_columns", "stride")
+
+    @classmethod
     def read_settings(cls, document: JsonValue) -> dict[str, Any]:
-        """Read the metrics, how labels are read, and the thresholds."""
+        """Read the metrics, the stride, how labels are read, and the thresholds."""
         return {
             **super().read_settings(document),
             "label_delimiter": document.get("label_delimiter", ",").text(),
@@ -92,14 +98,17 @@ class Multilabel(TableTask):
     @classmethod
     def inference_option_names(cls) -> tuple[str, ...]:
         """Return the fields of TaskOptions that may replace settings."""
-        return ("threshold",)
+        return ("threshold", "stride")
 
     def with_options(self, options: TaskOptions) -> Multilabel:
-        """Return this task with one threshold for all labels."""
+        """Return this task with one threshold for all labels, and another stride, where they are given."""
         options.require_only(self.name, self.inference_option_names())
-        if options.threshold is None:
-            return self
-        return dataclasses.replace(self, thresholds=(options.threshold,) * len(self.class_names))
+        threshold, stride = options.threshold, options.stride
+        return dataclasses.replace(
+            self,
+            thresholds=self.thresholds if threshold is None else (threshold,) * len(self.class_names),
+            stride=self.stride if stride is None else stride,
+        )
 
     def table_format(self, given: TableFormat) -> TableFormat:
         """Return how a table is read: with any number of labels, in columns of their own unless one is given."""

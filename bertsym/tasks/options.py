@@ -32,6 +32,8 @@ class TaskOptions:
         check_class_weights(self.class_weights)
         if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
             raise UsageError(f"label_smoothing must be 0 or more and below 1, not {self.label_smoothing}")
+        if self.stride is not None and self.stride < 0:
+            raise UsageError(f"stride must be 0 or more, not {self.stride}")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"threshold must be a probability from 0 to 1, not {self.threshold}")
         if self.top_k is not None and self.top_k < 1:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.datasets.dataset import DataSet
 from bertsym.encoders.graph_heads import REGRESSION_LABEL
 from bertsym.errors import DataError
 from bertsym.json_reader import JsonValue
 from bertsym.metrics.regression import METRICS, evaluate_values
+from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import TableTask, TextTargets, text_means
 from bertsym.tasks.task import Array, Example, Examples
 from bertsym.text.header import is_number
@@ -54,14 +56,25 @@ class Regression(TableTask):
     sigmoid: bool = False  #: whether the value is the sigmoid of the model's output, as of many cross-encoders
 
     @classmethod
+    def create(cls, dataset: DataSet, options: TaskOptions = TaskOptions()) -> Regression:
+        """Create the task for training."""
+        options.require_only(cls.name, cls.option_names())
+        return cls(metrics=dataset.metrics or cls.default_metrics, stride=options.stride)
+
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        """Return the stride."""
+        return ("stride",)
+
+    @classmethod
     def read_settings(cls, document: JsonValue) -> dict[str, Any]:
-        """Read the metrics, and whether a sigmoid is applied."""
+        """Read the metrics, the stride, and whether a sigmoid is applied."""
         return {**super().read_settings(document), "sigmoid": document.get("sigmoid", False).boolean()}
 
     @classmethod
     def inference_option_names(cls) -> tuple[str, ...]:
         """Return the fields of TaskOptions that may replace settings."""
-        return ("sigmoid",)
+        return ("sigmoid", "stride")
 
     @property
     def num_outputs(self) -> int:

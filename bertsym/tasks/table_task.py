@@ -9,20 +9,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, TypeVar, Union
 
 import numpy as np
 
 from bertsym.errors import DataError, UsageError
+from bertsym.json_reader import JsonValue
 from bertsym.tasks.example_chunks import collect_examples, require_some
 from bertsym.tasks.task import Array, Example, Examples, Reading, Source, Task
-from bertsym.text.features import encode_each
+from bertsym.text.features import encode_each, encode_windows
 from bertsym.text.header import check_first_line, warn_of_header_in_stream
 from bertsym.text.tables import Row, Table, TableFormat
 from bertsym.text.tokenizer import Encoded
 
-#: tokenises rows of a named file, as `TableTask.encode` does
-RowEncoder = Callable[[Iterable[Union[Row, DataError]], Reading, str], "list[Encoded | DataError]"]
+_T = TypeVar("_T")
+Windows = tuple[Encoded, ...]
+#: tokenises rows of a named file; a row that can't be used is replaced by its error, and errors are kept
+RowEncoder = Callable[[Sequence[Union[Row, DataError]], Reading, str], "list[_T | DataError]"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,15 @@ class TextTargets:
 @dataclass(frozen=True)
 class TableTask(Task):
     """A task whose examples are the rows of a table."""
+
+    #: overlap, in tokens, of the windows of a text that is too long, of a pair the second one; None: it is truncated
+    stride: int | None = None
+
+    @classmethod
+    def read_settings(cls, document: JsonValue) -> dict[str, Any]:
+        """Read the metrics and the stride."""
+        stride = document.get("stride").optional(lambda value: value.integer(0))
+        return {**super().read_settings(document), "stride": stride}
 
     @abc.abstractmethod
     def parse_label(self, row: Row, where: str) -> Any:
@@ -104,7 +116,7 @@ class TableTask(Task):
 
     def examples(self, source: Source, reading: Reading) -> Iterator[list[Example | DataError]]:
         """Yield the rows of a table or stream in order, in chunks, and in constant memory."""
-        return _examples(encode_table(source, reading, self.label_counts(()), self.encode))
+        return _examples(encode_table(source, reading, self.encode, self.label_counts(())))
 
     def encode_texts(
         self, texts: Sequence[str], pairs: Sequence[str] | None, reading: Reading
@@ -112,28 +124,35 @@ class TableTask(Task):
         """Yield texts, or pairs of texts, in order and in chunks."""
         return _examples(encode_rows(text_rows(texts, pairs, reading.pair), reading, "the texts", self.encode))
 
-    def encode(self, rows: Iterable[Row | DataError], reading: Reading, where: str) -> list[Encoded | DataError]:
-        """Tokenise rows of the file `where`; a row that can't be used is replaced by its error, and errors are kept."""
-        return _encode(rows, reading, where)
+    def encode(self, rows: Sequence[Row | DataError], reading: Reading, where: str) -> list[Windows | DataError]:
+        """Tokenise rows of the file `where`, each into one window or, with a stride, several.
+
+        A row that can't be used is replaced by its error, and errors are kept.
+        """
+        if self.stride is not None:
+            return encode_windows(rows, reading.tokenizer, where, self.stride)
+        found = encode_truncated(rows, reading, where)
+        return [each if isinstance(each, DataError) else (each,) for each in found]
 
 
-def _encode(rows: Iterable[Row | DataError], reading: Reading, where: str) -> list[Encoded | DataError]:
+def encode_truncated(rows: Sequence[Row | DataError], reading: Reading, where: str) -> list[Encoded | DataError]:
+    """Tokenise rows of the file `where`; a row that can't be used is replaced by its error, and errors are kept."""
     return encode_each(rows, reading.tokenizer, where)
 
 
 def _examples(
-    chunks: Iterable[tuple[list[Row | DataError], list[Encoded | DataError]]], targets: Iterable[Any] = repeat(None)
+    chunks: Iterable[tuple[list[Row | DataError], list[Windows | DataError]]], targets: Iterable[Any] = repeat(None)
 ) -> Iterator[list[Example | DataError]]:
     """Yield chunks of encoded rows as examples, with the targets of all rows."""
     remaining = iter(targets)
     for rows, encoded in chunks:
         found: list[Example | DataError] = []
         for row, each, target in zip(rows, encoded, remaining):
-            if isinstance(each, Encoded):
-                assert isinstance(row, Row)
-                found.append(Example(row.line, (each,), target, kept=row.kept))
-            else:
+            if isinstance(each, DataError):
                 found.append(each)
+            else:
+                assert isinstance(row, Row)
+                found.append(Example(row.line, each, target, kept=row.kept))
         yield found
 
 
@@ -157,9 +176,9 @@ def check_pair(expected: bool | None, has_pair: bool) -> None:
 
 
 def encode_table(
-    source: Source, reading: Reading, labels: Iterable[str] = (), encode: RowEncoder = _encode
-) -> Iterator[tuple[list[Row | DataError], list[Encoded | DataError]]]:
-    """Yield chunks of an unlabelled table or stream: its rows, and the encoding or error of each row.
+    source: Source, reading: Reading, encode: RowEncoder[_T], labels: Iterable[str] = ()
+) -> Iterator[tuple[list[Row | DataError], list[_T | DataError]]]:
+    """Yield chunks of an unlabelled table or stream: its rows, and what `encode` makes of each.
 
     A stream has one text per line, or two texts separated by a tab if the model was trained on pairs, unless
     ``reading.table_format`` is given. `labels` show that the first line of a table is not its header.
@@ -185,9 +204,9 @@ def encode_table(
 
 
 def encode_rows(
-    rows: Iterable[Row | DataError], reading: Reading, where: str, encode: RowEncoder = _encode
-) -> Iterator[tuple[list[Row | DataError], list[Encoded | DataError]]]:
-    """Yield chunks of rows, and their encodings, or the error of each."""
+    rows: Iterable[Row | DataError], reading: Reading, where: str, encode: RowEncoder[_T]
+) -> Iterator[tuple[list[Row | DataError], list[_T | DataError]]]:
+    """Yield chunks of rows, and what `encode` makes of each."""
     for chunk in reading.chunking(rows, _characters):
         first = next((row for row in chunk if isinstance(row, Row)), None)
         if first is not None:

@@ -134,8 +134,6 @@ class Tagging(Task):
         super().__post_init__()
         if self.scheme not in (None, *SCHEMES):
             raise UsageError(f"scheme {self.scheme!r} is not one of {', '.join(SCHEMES)}")
-        if self.stride is not None and self.stride < 0:
-            raise UsageError(f"stride must be 0 or more, not {self.stride}")
 
     @classmethod
     def create(cls, dataset: DataSet, options: TaskOptions = TaskOptions()) -> Tagging:

@@ -91,7 +91,8 @@ class Examples:
 
     def describe(self, max_length: int) -> str:
         """One line: the numbers of rows, and why others are missing."""
-        parts = [f"{len(self)} rows"]
+        windows = sum(len(row.windows) for row in self.rows)
+        parts = [f"{len(self)} rows" + (f" in {windows} windows" if windows > len(self) else "")]
         parts += [f"{self.truncated} truncated to {max_length} tokens"] if self.truncated else []
         parts += [f"{self.left_out} left out"] if self.left_out else []
         parts += [f"{count} dropped with the label {label!r}" for label, count in self.dropped.items()]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from bertsym.text.tables import Row, is_unicode
 from bertsym.text.tokenizer import Encoded, Tokenizer
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_ALIGNED = 256  # rows whose alignments are in memory at the same time
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,38 @@ class Features:
 
 def encode_each(rows: Iterable[Row | DataError], tokenizer: Tokenizer, where: str) -> list[Encoded | DataError]:
     """Tokenise rows; a row that can't be tokenised is replaced by its error, and errors are kept."""
+    windows = _encode(rows, tokenizer.encode_each, where)
+    return [each if isinstance(each, DataError) else each[0] for each in windows]
+
+
+def encode_windows(
+    rows: Sequence[Row | DataError], tokenizer: Tokenizer, where: str, stride: int
+) -> list[tuple[Encoded, ...] | DataError]:
+    """Tokenise rows as `encode_each` does, each into windows that overlap by `stride` tokens, without alignments."""
+
+    def encode(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[list[Encoded] | DataError]:
+        for windows in tokenizer.encode_windows(texts, pairs, stride):
+            if isinstance(windows, DataError):
+                yield windows
+            else:
+                yield [dataclasses.replace(window, alignment=None) for window in windows]
+
+    found: list[tuple[Encoded, ...] | DataError] = []
+    for start in range(0, len(rows), _ALIGNED):
+        found += _encode(rows[start : start + _ALIGNED], encode, where)
+    return found
+
+
+def _encode(
+    rows: Iterable[Row | DataError],
+    encode: Callable[[Sequence[str], Sequence[str] | None], Iterable[Encoded | list[Encoded] | DataError]],
+    where: str,
+) -> list[tuple[Encoded, ...] | DataError]:
+    """Tokenise rows, each into one window or several; a row that can't be tokenised is replaced by its error."""
     found = [_unicode_row(row, where) for row in rows]
     good = [row for row in found if isinstance(row, Row)]
     pairs = [row.pair or "" for row in good] if good and good[0].pair is not None else None
-    encoded = iter(tokenizer.encode_each([row.text for row in good], pairs))
+    encoded = iter(encode([row.text for row in good], pairs))
     return [_checked(next(encoded), row, where) if isinstance(row, Row) else row for row in found]
 
 
@@ -87,9 +117,10 @@ def _unicode_row(row: Row | DataError, where: str) -> Row | DataError:
     return row
 
 
-def _checked(example: Encoded | DataError, row: Row, where: str) -> Encoded | DataError:
-    if isinstance(example, DataError):
-        return DataError(f"{where}, line {row.line}: {example}")
-    if example.empty:
+def _checked(encoded: Encoded | list[Encoded] | DataError, row: Row, where: str) -> tuple[Encoded, ...] | DataError:
+    if isinstance(encoded, DataError):
+        return DataError(f"{where}, line {row.line}: {encoded}")
+    windows = (encoded,) if isinstance(encoded, Encoded) else tuple(encoded)
+    if any(window.empty for window in windows):
         return DataError(f"{where}, line {row.line}: a text without tokens (only control characters?)")
-    return example
+    return windows
