@@ -11,8 +11,7 @@ import pytest
 from conftest import Tables
 
 from bertsym import CheckpointOptions, FinetuneOptions, finetune
-from bertsym.training.progress import EvaluationReport, SilentProgress
-from bertsym.training.trainer import StepReport
+from bertsym.events import DevEvaluated, Event, Listener, StepDone
 
 # 90 rows: 6 steps an epoch, the last one short.
 OPTIONS = FinetuneOptions(epochs=3, batch_size=16, learning_rate=2e-3, max_length=24)
@@ -22,25 +21,29 @@ class Killed(BaseException):
     """Ends a run like kill -9: no handler of the run catches it."""
 
 
-class Recorder(SilentProgress):
-    """Records all reports, and performs an action at a step."""
+class Recorder:
+    """A listener that records all events, and performs an action at a step."""
 
     def __init__(self, step: int = 0, action: Callable[[], object] = lambda: None) -> None:
         self._step, self._action = step, action
-        self.notes: list[str] = []
-        self.steps: list[tuple[int, float]] = []
-        self.evaluations: list[EvaluationReport] = []
+        self.events: list[Event] = []
 
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def step(self, report: StepReport) -> None:
-        self.steps.append((report.step, report.loss))
-        if report.step == self._step:
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, StepDone) and event.step == self._step:
             self._action()
 
-    def evaluation(self, report: EvaluationReport) -> None:
-        self.evaluations.append(report)
+    @property
+    def notes(self) -> list[str]:
+        return [str(event) for event in self.events]
+
+    @property
+    def steps(self) -> list[tuple[int, float]]:
+        return [(event.step, event.loss) for event in self.events if isinstance(event, StepDone)]
+
+    @property
+    def evaluations(self) -> list[DevEvaluated]:
+        return [event for event in self.events if isinstance(event, DevEvaluated)]
 
 
 def kill() -> None:
@@ -75,7 +78,7 @@ class Run:
 
     def __call__(
         self,
-        progress: SilentProgress | None = None,
+        on_event: Listener = lambda event: None,
         options: FinetuneOptions = OPTIONS,
         force: bool = False,
         **checkpoints: Any,
@@ -87,7 +90,7 @@ class Run:
             self.out,
             options=options,
             checkpoints=CheckpointOptions(**checkpoints),
-            progress=progress,
+            on_event=on_event,
             force=force,
         )
 

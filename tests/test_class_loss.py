@@ -120,7 +120,7 @@ def test_the_loss_is_divided_by_the_weights_of_the_whole_batch(
 ) -> None:
     recorder, loss = Recorder(), TaskOptions(class_weights={"yes": 9.0})
     options = FinetuneOptions(epochs=1, batch_size=90, max_length=24, accumulate=passes, task_options=loss)
-    finetune(bundles["cls"], tables.train, tables.dev, tmp_path / "x", options=options, progress=recorder)
+    finetune(bundles["cls"], tables.train, tables.dev, tmp_path / "x", options=options, on_event=recorder)
     # A new head answers nearly 1/2 for each class; divided by the rows, the loss would be 5 times as large.
     assert recorder.steps[0][1] == pytest.approx(np.log(2), abs=0.2)
 

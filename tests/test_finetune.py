@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Result, Tables
+from runs import Recorder
 
 from bertsym import (
     Bundle,
@@ -25,6 +26,7 @@ from bertsym import (
     finetune,
     graft,
 )
+from bertsym.events import DevEvaluated, Event
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
@@ -32,26 +34,11 @@ from bertsym.tasks.classification import Classification, ClassTargets
 from bertsym.tasks.task import Reading
 from bertsym.text.features import Features
 from bertsym.training.batch_source import TokenSource
-from bertsym.training.progress import EvaluationReport, SilentProgress
 from bertsym.training.trainer import Trainer
 
 Cli = Callable[..., Result]
 
 FAST = FinetuneOptions(epochs=2, batch_size=16, learning_rate=2e-3, max_length=24)
-
-
-class Recorder(SilentProgress):
-    """Records all reports."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.evaluations: list[EvaluationReport] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def evaluation(self, report: EvaluationReport) -> None:
-        self.evaluations.append(report)
 
 
 def params(prefix: Path) -> dict[str, Array]:
@@ -153,13 +140,13 @@ def test_the_best_evaluation_is_kept(
 ) -> None:
     recorder = Recorder()
     options = FinetuneOptions(epochs=5, batch_size=16, learning_rate=2e-3, max_length=24, **changes)
-    result = finetune(bundles["cls"], tables.train, tables.dev, tmp_path / "x", options=options, progress=recorder)
+    result = finetune(bundles["cls"], tables.train, tables.dev, tmp_path / "x", options=options, on_event=recorder)
     steps = [step for step in range(1, 31) if step % 6 == 0 or ("eval_steps" in changes and step % 4 == 0)]
     assert [report.step for report in recorder.evaluations] == steps
     name = changes.get("metric", "accuracy")
     sign = -1 if name == "loss" else 1
     best = max(recorder.evaluations, key=lambda report: (sign * report.metrics[name], -report.metrics["loss"]))
-    assert result.kept == best
+    assert (result.kept.step, result.kept.metrics) == (best.step, best.metrics)
     assert evaluate(tmp_path / "x", tables.dev).metrics == best.metrics
     training = result.bundle.manifest["training"]
     assert (training["kept_epoch"], training["kept_step"]) == (best.epoch, best.step)
@@ -178,7 +165,7 @@ def test_patience_stops_when_the_dev_metric_no_longer_rises(
     recorder = Recorder()
     # The learning rate is too small for any improvement after the first epoch.
     options = FinetuneOptions(epochs=9, batch_size=32, learning_rate=1e-12, max_length=24, patience=2, eval_steps=2)
-    finetune(bundles["cls"], tables.train, tables.dev, tmp_path / "x", options=options, progress=recorder)
+    finetune(bundles["cls"], tables.train, tables.dev, tmp_path / "x", options=options, on_event=recorder)
     assert recorder.evaluations[-1].step < 9
     assert "stopped early: no better accuracy in 2 evaluations" in recorder.notes
 
@@ -207,7 +194,7 @@ def test_the_classifier_input_is_reported(
 ) -> None:
     recorder = Recorder()
     options = dataclasses.replace(FAST, epochs=1)
-    finetune(bundles[output], tables.train, tables.dev, tmp_path / "x", options=options, progress=recorder)
+    finetune(bundles[output], tables.train, tables.dev, tmp_path / "x", options=options, on_event=recorder)
     assert any(note.startswith(f"fc-finetune reads {output}_output, ") for note in recorder.notes)
 
 
@@ -238,24 +225,6 @@ def test_whole_sequence_can_be_trained_on_a_frozen_encoder(
     assert evaluate(tmp_path / "x", tables.dev).metrics == pytest.approx(result.kept.metrics, rel=1e-6)
 
 
-def test_log_json_has_a_line_for_each_evaluation_and_step_group(
-    cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
-) -> None:
-    log = tmp_path / "log.jsonl"
-    arguments = ["--epochs", 2, "--batch-size", 4, "--max-length", 24, "--log-json", log]
-    done = cli("finetune", bundles["cls"], "--train", tables.train, "--dev", tables.dev, tmp_path / "x", *arguments)
-    assert done.code == 0, done.err
-    records = [json.loads(line) for line in log.read_text().splitlines()]
-    for record in records:
-        assert {"event", "epoch", "step", "loss", "learning_rate", "samples_per_second"} <= set(record)
-    epochs = [record for record in records if record["event"] == "evaluation"]
-    assert all(record["gradient_norm"] > 0 for record in records if record["event"] == "step")
-    assert [(record["epoch"], record["step"]) for record in epochs] == [(1, 23), (2, 46)]
-    assert all({"dev_accuracy", "dev_f1", "dev_loss"} <= set(record) for record in epochs)
-    steps = [record["step"] for record in records if record["event"] == "step"]
-    assert steps == [10, 20, 23, 33, 43, 46]
-
-
 def test_a_table_without_a_header_is_read_without_one_by_later_commands(
     cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
 ) -> None:
@@ -279,12 +248,12 @@ def test_the_manifest_has_the_digest_of_the_table_as_it_was_read(
     content = tables.train.read_bytes()
     train.write_bytes(content)
 
-    class Meddler(SilentProgress):
-        def evaluation(self, report: EvaluationReport) -> None:
+    def meddle(event: Event) -> None:
+        if isinstance(event, DevEvaluated):
             train.unlink()
 
     options = dataclasses.replace(FAST, epochs=1)
-    bundle = finetune(bundles["cls"], train, tables.dev, tmp_path / "x", options=options, progress=Meddler()).bundle
+    bundle = finetune(bundles["cls"], train, tables.dev, tmp_path / "x", options=options, on_event=meddle).bundle
     assert bundle.manifest["training"]["data"]["train"]["sha256"] == hashlib.sha256(content).hexdigest()
 
 

@@ -21,6 +21,8 @@ PACKAGE = Path(bertsym.__file__).parent
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "terminal": set(),
+    "events": set(),
+    "monitoring": {"errors", "events", "metrics", "monitoring"},
     "file_reader": {"errors"},
     "json_reader": {"errors", "file_reader"},
     "provenance": set(),
@@ -40,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "text.features": {"errors", "text", "encoders.config", "encoders.inputs"},
     "metrics": {"metrics"},
     "tasks": {
-        *("errors", "json_reader", "datasets", "text", "metrics", "tasks"),
+        *("errors", "events", "json_reader", "datasets", "text", "metrics", "tasks"),
         *("encoders.catalogue", "encoders.graph_heads"),
     },
     "encoders": {"errors", "mxnet_runtime", "symbol", "encoders"},
@@ -261,6 +263,7 @@ ALLOWED: dict[str, set[str]] = {
     "training.layer_rates": {"errors", "symbol", "encoders", "analysis", "acceleration", "training.finetune_options"},
     "training": {
         "errors",
+        "events",
         "forking",
         "file_reader",
         "json_reader",
@@ -285,6 +288,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "quantization": {
         "errors",
+        "events",
         "mxnet_runtime",
         "symbol",
         "datasets",
@@ -301,6 +305,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "cli": {
         "errors",
+        "events",
+        "monitoring",
         "terminal",
         "atomic_writing",
         "compat.operator_functions",
@@ -336,6 +342,8 @@ ALLOWED: dict[str, set[str]] = {
 WITHOUT_MXNET = (
     *(
         "errors",
+        "events",
+        "monitoring",
         "file_reader",
         "json_reader",
         "atomic_writing",

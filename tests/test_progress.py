@@ -11,7 +11,7 @@ from conftest import Tables
 from runs import OPTIONS
 
 from bertsym import finetune
-from bertsym.training.progress import TextProgress
+from bertsym.monitoring.display import TextDisplay
 
 
 class Terminal(io.StringIO):
@@ -28,19 +28,17 @@ def printed(
     """Whether the stream is a terminal, and what a run of three epochs printed on it."""
     stream = request.param()
     out = tmp_path_factory.mktemp("run") / "x"
-    finetune(bundles["cls"], tables.train, tables.dev, out, options=OPTIONS, progress=TextProgress(stream))
+    finetune(bundles["cls"], tables.train, tables.dev, out, options=OPTIONS, on_event=TextDisplay(stream))
     return stream.isatty(), stream.getvalue()
 
 
 def test_epochs_rates_norms_and_the_time_left_are_printed(printed: tuple[bool, str]) -> None:
     is_terminal, text = printed
     assert "epoch 2 of 3" in text
-    assert ("dev:" in text.replace("dev: accuracy", "")) == is_terminal  # a bar while dev is evaluated
+    assert ("evaluating dev.tsv:" in text) == is_terminal
     if not is_terminal:  # where a bar is drawn depends on the speed
-        step = (
-            r"^epoch 3 of 3  step 6/6  loss 0\.\d+  lr 1\.\d+e-04  gradient norm \d+\.\d+  .* samples/s  0:00:00 left$"
-        )
-        assert re.search(step, text, re.MULTILINE)
+        steps = r"^epoch 3 of 3  step 6/6  loss 0\.\d+  lr 1\.\d+e-04  gradient norm \d+\.\d+  .* samples/s  "
+        assert re.search(rf"{steps}best dev accuracy 0\.\d{{4}}  0:00:00 left$", text, re.MULTILINE)
 
 
 def test_an_evaluation_is_a_line_of_its_own(printed: tuple[bool, str]) -> None:

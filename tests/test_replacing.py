@@ -14,13 +14,13 @@ from conftest import VOCABULARY, Tables
 
 from bertsym import Bundle, BundleTokenizer, FinetuneOptions, finetune
 from bertsym.bundle import BundleContent, open_any, stage_bundle
+from bertsym.events import FileTokenised
 from bertsym.execution import model_values
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.model import Model, open_model
 from bertsym.onnx_export.metadata import metadata
 from bertsym.text.features import Features
 from bertsym.text.vocabulary import Vocabulary
-from bertsym.training.progress import SilentProgress
 from bertsym.verifier import verify_bundle
 
 HEAD = "fc-finetune_weight"
@@ -128,12 +128,12 @@ def test_fine_tuning_writes_the_vocabulary_of_the_base_that_it_opened(
     target, other = tmp_path / "base", swapped(bundles["cls"], tmp_path / "other")
     put(bundles["cls"], target)
 
-    class Replacing(SilentProgress):
-        def note(self, text: str) -> None:
+    def replace(event: object) -> None:
+        if isinstance(event, FileTokenised):
             put(other, target)
 
     options = FinetuneOptions(epochs=1)
-    written = finetune(target, tables.train, tables.dev, tmp_path / "out", options=options, progress=Replacing())
+    written = finetune(target, tables.train, tables.dev, tmp_path / "out", options=options, on_event=replace)
     assert Bundle.open(target).vocabulary() == Vocabulary(OTHER_VOCABULARY)
     assert written.bundle.vocabulary() == Vocabulary(tuple(VOCABULARY))
 

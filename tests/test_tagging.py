@@ -180,7 +180,7 @@ def test_the_loss_is_the_mean_over_the_labelled_words_of_a_batch(
 ) -> None:
     recorder = Recorder()
     options = dataclasses.replace(QUICK, batch_size=160, learning_rate=1e-12)
-    finetune(without_dropout, tagged.train, tagged.dev, tmp_path / "x", options=options, progress=recorder)
+    finetune(without_dropout, tagged.train, tagged.dev, tmp_path / "x", options=options, on_event=recorder)
     ((_, loss),) = recorder.steps
     assert loss == pytest.approx(evaluate(tmp_path / "x", tagged.train).metrics["loss"], rel=1e-5)
 
@@ -196,7 +196,7 @@ def test_accumulating_gives_the_parameters_of_whole_batches(
         finetune(
             *(without_dropout, tagged.train, tagged.dev, tmp_path / str(accumulate)),
             options=options,
-            progress=recorders[accumulate],
+            on_event=recorders[accumulate],
         )
     whole, split, base = trained(tmp_path / "1"), trained(tmp_path / "3"), trained(without_dropout)
     losses = [[loss for _, loss in recorder.steps] for recorder in recorders.values()]

@@ -100,7 +100,7 @@ def test_a_run_continues_if_its_output_cannot_be_written(run: Run, ends: str) ->
 def test_a_run_continues_if_its_log_cannot_be_written(cli: Callable[..., Result], run: Run) -> None:
     done = cli(*run.arguments, "--epochs", 1, "--max-length", 24, "--log-json", "/dev/full", "--force")
     assert done.code == 0
-    message = "/dev/full: cannot write the log: No space left on device; training continues without it"
+    message = "/dev/full: cannot write the log: No space left on device; the run continues without it"
     assert done.err.splitlines().count(message) == 1
 
 

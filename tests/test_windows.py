@@ -94,7 +94,7 @@ def test_windows_are_trained_on_the_label_of_their_text(
     options = dataclasses.replace(OPTIONS, task=kind, task_options=TaskOptions(stride=4), **changes)
     recorder = Recorder()
     files = tmp_path / "train.tsv", tmp_path / "dev.tsv"
-    finetune(without_dropout, *files, tmp_path / "x", options=options, progress=recorder)
+    finetune(without_dropout, *files, tmp_path / "x", options=options, on_event=recorder)
 
     opened: Any = load(tmp_path / "x")
     assert Bundle.open(tmp_path / "x").signature.task_settings["stride"] == opened.task.stride == 4

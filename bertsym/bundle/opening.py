@@ -54,6 +54,10 @@ class _Files:
         """Whether the bundle has one of FILE_NAMES."""
         return name in self.manifest["files"]
 
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each file by its name, without that of the manifest."""
+        return {name: entry["sha256"] for name, entry in self.manifest["files"].items()}
+
     def params(self) -> ParamsFile:
         """The parameters by name, memory-mapped."""
         return self.contents.params

@@ -32,10 +32,10 @@ from bertsym.cli.training_options import (
 )
 
 if TYPE_CHECKING:
+    from bertsym.events import EventStream
     from bertsym.text.tables import TableFormat
     from bertsym.training.finetune import FinetuneResult
     from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
-    from bertsym.training.progress import ProgressGroup
 
 
 @dataclass(frozen=True)
@@ -199,8 +199,8 @@ def command(
     from bertsym.training.finetune import finetune
 
     train, dev = tables.files(options.task, options.dev_fraction is not None)
-    progress = _progress(model, out, [train] if dev is None else [train, dev], run, append=checkpoints.resume)
-    with progress as receiver, _advising(out, run, receiver, is_resumed=checkpoints.resume):
+    listening = _events(model, out, [train] if dev is None else [train, dev], run, append=checkpoints.resume)
+    with listening as events, _advising(out, run, events, is_resumed=checkpoints.resume):
         result: FinetuneResult | None = (finetune if run.kvstore == "local" else finetune_distributed)(
             model,
             train,
@@ -208,7 +208,7 @@ def command(
             out,
             options=dataclasses.replace(options, table_format=table_format),
             checkpoints=checkpoints,
-            progress=receiver,
+            on_event=events,
             force=run.force,
         )
     if result is not None:  # None of a server, and of a worker that is not the first
@@ -216,18 +216,19 @@ def command(
 
 
 @contextlib.contextmanager
-def _progress(model: str, out: str, tables: list[str], run: _Run, append: bool) -> Iterator[ProgressGroup]:
-    """The progress on standard error, and in the log where one is wanted."""
-    from bertsym.training.progress import JsonProgress, Progress, ProgressGroup, TextProgress
+def _events(model: str, out: str, tables: list[str], run: _Run, append: bool) -> Iterator[EventStream]:
+    """The events of the run, on standard error, and in the log where one is wanted."""
+    from bertsym.events import EventStream, Listener
+    from bertsym.monitoring.display import TextDisplay
+    from bertsym.monitoring.json_log import JsonLog
 
-    text = TextProgress()
-    receivers: list[Progress] = [text]
+    listeners: list[Listener] = [TextDisplay()]
     with contextlib.ExitStack() as stack:
         if run.log_json:
             _check_log(run.log_json, model, out, tables)
-            log = JsonProgress(run.log_json, run.force, append=append, on_failure=text.note)
-            receivers.append(stack.enter_context(contextlib.closing(log)))
-        yield ProgressGroup(receivers)
+            log = JsonLog(run.log_json, run.force, append=append, on_failure=EventStream(*listeners).note)
+            listeners.append(stack.enter_context(contextlib.closing(log)))
+        yield EventStream(*listeners)
 
 
 def _check_log(log_json: str, model: str, out: str, tables: list[str]) -> None:
@@ -240,7 +241,7 @@ def _check_log(log_json: str, model: str, out: str, tables: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def _advising(out: str, run: _Run, progress: ProgressGroup, is_resumed: bool) -> Iterator[None]:
+def _advising(out: str, run: _Run, events: EventStream, is_resumed: bool) -> Iterator[None]:
     """Print how to resume a run that is stopped."""
     from bertsym.errors import TrainingStopped
     from bertsym.training.checkpoints import checkpoint_folder
@@ -254,7 +255,7 @@ def _advising(out: str, run: _Run, progress: ProgressGroup, is_resumed: bool) ->
     except BaseException as stopped:
         # By a second signal, or one after the last epoch.
         if not isinstance(stopped, Exception) and run.kvstore == "local" and checkpoint_folder(out).exists():
-            progress.note(f"kept: {checkpoint_folder(out)}; {advice}")
+            events.note(f"kept: {checkpoint_folder(out)}; {advice}")
         raise
 
 

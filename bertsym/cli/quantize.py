@@ -114,12 +114,11 @@ def command(
     The int8 model needs MXNet 1.9 on a CPU. It is faster than float32 on CPUs with AVX-512 VNNI; on other CPUs, compare
     the printed speeds.
     """
+    from bertsym.monitoring.display import TextDisplay
     from bertsym.quantization.quantize import quantize
-    from bertsym.training.progress import TextProgress
 
-    progress = TextProgress().note
     result = quantize(
-        model, out, calibrate, options, dev=dev, table_format=table_format, force=force, progress=progress
+        model, out, calibrate, options, dev=dev, table_format=table_format, force=force, on_event=TextDisplay()
     )
     _print(result)
     pair = ' --text-pair "..."' if result.bundle.signature.pair else ""

@@ -15,6 +15,7 @@ from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import ModelError, UsageError, VerificationError
+from bertsym.events import Evaluated, EventStream, Listener, Written, now, since
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.inference.task_bundle import TaskBundle
 from bertsym.mxnet_runtime import mxnet_errors
@@ -90,7 +91,7 @@ def quantize(
     dev: str | Path | None = None,
     table_format: TableFormat = TableFormat(),
     force: bool = False,
-    progress: Callable[[str], object] = lambda text: None,
+    on_event: Listener = lambda event: None,
 ) -> QuantizeResult:
     """Write the trained classifier `model` with its matrix products in int8, as a bundle at `out`.
 
@@ -99,8 +100,9 @@ def quantize(
     possible.
 
     Raises UsageError, DataError or ModelError, and VerificationError when no choice of layers holds the metric;
-    nothing is left at `out` then.
+    nothing is left at `out` then. `on_event` is called with every event of the run.
     """
+    events = EventStream(on_event)
     if Path(out).resolve() == Path(model).resolve():
         raise UsageError(f"{out} is the float32 model itself: choose another path for the int8 model")
     with stage_bundle(out, force) as stage:
@@ -108,21 +110,24 @@ def quantize(
         bundle, task = opened.bundle, opened.task
         if bundle.signature.precision != "float32":
             raise ModelError(f"{model}: is already {bundle.signature.precision}: quantize the float32 bundle")
-        bad_rows = BadRows(options.on_error, progress)
-        reading = opened.reading(table_format, bad_rows, progress)
-        calibration_rows = task.read(calibrate, reading, labelled=dev is None)
-        dev_rows = calibration_rows
+        bad_rows = BadRows(options.on_error, events.note)
+        reading = opened.reading(table_format, bad_rows, events.note)
+
+        def read(path: str | Path, labelled: bool) -> Examples:
+            started, rows = now(), task.read(path, reading, labelled=labelled)
+            events(rows.tokenised(since(started), bundle.signature.max_length))
+            return rows
+
+        calibration_rows = dev_rows = read(calibrate, dev is None)
         if dev is not None:
-            dev_rows = task.read(dev, reading)
-            progress(calibration_rows.describe(bundle.signature.max_length))
-        progress(dev_rows.describe(bundle.signature.max_length))
-        warn_of_absent_labels(table_format.drop_labels, [dev_rows], progress)
+            dev_rows = read(dev, True)
+        warn_of_absent_labels(table_format.drop_labels, [dev_rows], events.note)
         chosen = _Choice(opened, options.granularity, calibration_rows, dev_rows, options.max_drop)
         sample = calibration_rows.sample(options.rows)
-        progress(f"calibrating on {len(sample)} of {len(calibration_rows)} rows")
+        events.note(f"calibrating on {len(sample)} of {len(calibration_rows)} rows")
         with mxnet_errors(str(model)):
             chosen.quantizer.calibrate(chosen.batches(sample.features), options.calibration)
-        kept = chosen.kept(progress)
+        kept = chosen.kept(events.note)
         how = {
             "calibration": {
                 "kind": options.calibration,
@@ -134,13 +139,19 @@ def quantize(
             "max_drop": options.max_drop,
             "float32_layers": kept,
         }
+        started = now()
         staged = stage.write(chosen.content(kept, how))
-        progress(f"measuring both models on {len(dev_rows)} rows")
+        events.note(f"measuring both models on {len(dev_rows)} rows")
         models = [Measurable(each, MXNetPredictor.from_bundle(each)) for each in (bundle, staged)]
+        measuring = now()
         float32, int8 = measure(models, task, dev_rows)
+        for path, measured in ((model, float32), (out, int8)):
+            events(Evaluated(since(measuring), str(path), dev_rows.name, len(dev_rows), measured.metrics))
         metric = next(iter(float32.metrics))
         layers = tuple(name for name in chosen.quantizer.layers if name not in kept)
-    return QuantizeResult(staged.moved_to(out), float32, int8, metric, layers, kept)
+    bundle = staged.moved_to(out)
+    events(Written(since(started), str(out), bundle.digests()))
+    return QuantizeResult(bundle, float32, int8, metric, layers, kept)
 
 
 class _Choice:
@@ -166,7 +177,7 @@ class _Choice:
             length = signature.length or bucket_length(int(lengths[rows].max()), signature.max_length)
             yield features.batch(rows, length, self._pad_id, self._bundle.config, signature.input_names)
 
-    def kept(self, progress: Callable[[str], object]) -> dict[str, str]:
+    def kept(self, note: Callable[[str], object]) -> dict[str, str]:
         """Return layer that stays in float32 -> reason; raises VerificationError when no choice keeps the metric."""
         expected = self._metrics(self._predictor_float32)
         metric = next(iter(expected))
@@ -175,13 +186,13 @@ class _Choice:
         def holds(kept: Collection[str]) -> bool:
             found = self._metrics(self._predictor([*self._outside, *kept]))[metric]
             drops[len(kept)] = expected[metric] - found
-            progress(f"{len(kept)} layers of the encoder in float32: {metric} {found:.4f}, was {expected[metric]:.4f}")
+            note(f"{len(kept)} layers of the encoder in float32: {metric} {found:.4f}, was {expected[metric]:.4f}")
             # With a tolerance for rounding.
             return drops[len(kept)] <= self._max_drop + 1e-9
 
         if holds(()):
             return dict.fromkeys(self._outside, _OUTSIDE)
-        sensitive = fewest_kept(self._by_sensitivity(progress), holds)
+        sensitive = fewest_kept(self._by_sensitivity(note), holds)
         if sensitive is None:
             count, least = min(drops.items(), key=lambda item: item[1])
             raise VerificationError(
@@ -191,9 +202,9 @@ class _Choice:
             )
         return {**dict.fromkeys(self._outside, _OUTSIDE), **dict.fromkeys(sensitive, _SENSITIVE)}
 
-    def _by_sensitivity(self, progress: Callable[[str], object]) -> list[str]:
+    def _by_sensitivity(self, note: Callable[[str], object]) -> list[str]:
         """Sort the layers of the encoder by how much each alone in int8 changes the outputs, largest first."""
-        progress(f"trying each of {len(self._candidates)} layers alone in int8")
+        note(f"trying each of {len(self._candidates)} layers alone in int8")
         sample, keep = self._calibration.sample(_SENSITIVITY_ROWS).features, self._task.keep
         expected = self._predictor_float32.each(sample, keep)
         errors = {}

@@ -15,6 +15,7 @@ import numpy as np
 from bertsym.datasets.dataset import DataSet
 from bertsym.encoders.graph_heads import HEADS
 from bertsym.errors import DataError, UsageError
+from bertsym.events import FileTokenised, Span
 from bertsym.json_reader import JsonValue
 from bertsym.tasks.options import TaskOptions
 from bertsym.text.features import Features
@@ -89,14 +90,12 @@ class Examples:
         chosen = np.random.default_rng(0).permutation(len(self))[:count]
         return dataclasses.replace(self, rows=[self.rows[row] for row in sorted(chosen)])
 
-    def describe(self, max_length: int) -> str:
-        """One line: the numbers of rows, and why others are missing."""
+    def tokenised(self, span: Span, max_length: int) -> FileTokenised:
+        """Return the event of reading these examples with texts of at most `max_length` tokens."""
         windows = sum(len(row.windows) for row in self.rows)
-        parts = [f"{len(self)} rows" + (f" in {windows} windows" if windows > len(self) else "")]
-        parts += [f"{self.truncated} truncated to {max_length} tokens"] if self.truncated else []
-        parts += [f"{self.left_out} left out"] if self.left_out else []
-        parts += [f"{count} dropped with the label {label!r}" for label, count in self.dropped.items()]
-        return f"{self.name}: {', '.join(parts)}"
+        return FileTokenised(
+            span, self.name, len(self), windows, self.truncated, max_length, self.left_out, self.dropped, self.sha256
+        )
 
     def facts(self) -> dict[str, Any]:
         """The digest and the counts, for a manifest."""

@@ -1,1 +1,1 @@
-"""Fine-tuning: data-parallel steps, optimizer and schedule, checkpoints, progress reports."""
+"""Fine-tuning: data-parallel steps, optimizer and schedule, checkpoints."""

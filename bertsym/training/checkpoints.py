@@ -96,13 +96,14 @@ class Checkpoints:
         note(f"no checkpoint in {self._folder}: starting at step 1")
         return None
 
-    def save(self, step: int, checkpoint: Checkpoint) -> None:
+    def save(self, step: int, checkpoint: Checkpoint) -> Path | None:
         """Write the checkpoint of a step, read it back, and remove all but the newest `keep` checkpoints.
 
-        Raises ModelError if it cannot be written; existing checkpoints are kept then.
+        Returns its folder, or None if it existed. Raises ModelError if it cannot be written; existing checkpoints are
+        kept then.
         """
         if step == self._step:
-            return
+            return None
         arrays = {_ARRAYS: checkpoint.arrays, **({_BEST: checkpoint.best} if checkpoint.best else {})}
         self._write(f"checkpoint-{step}", checkpoint.state, arrays)
         self._step = step
@@ -111,6 +112,7 @@ class Checkpoints:
         later = [path for other, path in found if other > step]
         for path in [*later, *(path for _, path in found[len(later) + self._keep :])]:
             shutil.rmtree(path, ignore_errors=True)
+        return self._folder / f"checkpoint-{step}"
 
     def cached_array(self, name: str, shape: tuple[int, ...], compute: Callable[[], Array]) -> Array:
         """Return a float32 array that an earlier process of this run stored, or compute and store it until `remove`.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertsym.datasets.dataset import DataSet
+from bertsym.events import EventStream, Span, now, since
 from bertsym.tasks.table_task import warn_of_absent_labels
 from bertsym.tasks.task import Examples, Reading, Task
 from bertsym.text.bad_rows import BadRows
@@ -17,7 +18,6 @@ from bertsym.text.tokenizer import Tokenizer
 from bertsym.training.base_model import Base
 from bertsym.training.dev_split import split_examples
 from bertsym.training.finetune_options import FinetuneOptions
-from bertsym.training.progress import Progress
 
 _MAX_UNKNOWN_FRACTION = 0.2
 
@@ -40,7 +40,7 @@ def read_data(
     base: Base,
     options: FinetuneOptions,
     tokenizer: Tokenizer,
-    progress: Progress,
+    events: EventStream,
 ) -> FinetuneData:
     """Read and encode both files, or a training file from which the options' `dev_fraction` takes the dev rows.
 
@@ -50,34 +50,36 @@ def read_data(
     """
     on_error = "skip" if dataset.skip_broken_rows else options.on_error
 
-    def read(path: str | Path, how: TableFormat, task: Task) -> Examples:
-        bad_rows = BadRows(on_error, progress.note)
-        return task.read(path, Reading(tokenizer, how, on_bad_row=bad_rows, warn=progress.note))
+    def read(path: str | Path, how: TableFormat, task: Task) -> tuple[Examples, Span]:
+        started, bad_rows = now(), BadRows(on_error, events.note)
+        examples = task.read(path, Reading(tokenizer, how, on_bad_row=bad_rows, warn=events.note))
+        return examples, since(started)
 
     table_format = format_of_dataset(options.table_format, dataset, "train")
-    train_rows = read(train, table_format, task)
+    train_rows, train_span = read(train, table_format, task)
+    dev_span = train_span
     if options.dev_fraction is not None:
         train_rows, dev_rows = split_examples(train_rows, options.dev_fraction, options.seed)
-    train_rows = task.for_training(train_rows, progress.note)
+    train_rows = task.for_training(train_rows, events.note)
     task = base.with_classes(task.with_labels(train_rows), str(train))
     if dev is not None:
-        dev_rows = read(dev, dataclasses.replace(table_format, trained=train_rows.layout), task)
-    for rows in (train_rows, dev_rows):
-        _describe(rows, tokenizer.max_length, progress)
-    warn_of_absent_labels(options.table_format.drop_labels, [train_rows, dev_rows], progress.note)
+        dev_rows, dev_span = read(dev, dataclasses.replace(table_format, trained=train_rows.layout), task)
+    for rows, span in ((train_rows, train_span), (dev_rows, dev_span)):
+        events(rows.tokenised(span, tokenizer.max_length))
+        _warn_of_unknown(rows, events)
+    warn_of_absent_labels(options.table_format.drop_labels, [train_rows, dev_rows], events.note)
     labels = [f"labels: {abbreviate_labels(task.class_names)}"] if task.class_names else []
     columns = train_rows.layout.columns
     for warning in task.label_warnings(train_rows):
-        progress.note(warning)
-    progress.note("; ".join([*([f"columns: {columns}"] if columns.text else []), *labels]))
+        events.note(warning)
+    events.note("; ".join([*([f"columns: {columns}"] if columns.text else []), *labels]))
     return FinetuneData(train_rows, dev_rows, task, table_format.drop_labels)
 
 
-def _describe(rows: Examples, max_length: int, progress: Progress) -> None:
-    progress.note(rows.describe(max_length))
+def _warn_of_unknown(rows: Examples, events: EventStream) -> None:
     unknown_fraction = rows.features.unknown_fraction
     if unknown_fraction > _MAX_UNKNOWN_FRACTION:
-        progress.note(
+        events.note(
             f"warning: {unknown_fraction:.0%} of the tokens of {rows.name} are [UNK]: check that the vocabulary and "
             "its lowercasing fit this text"
         )

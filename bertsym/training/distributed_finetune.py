@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bertsym.distributed.cluster import Cluster
 from bertsym.distributed.exchange import join, serve
+from bertsym.events import EventStream, Listener
 from bertsym.training.finetune import FinetuneRequest, FinetuneResult, train_and_write, train_without_writing
 from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
-from bertsym.training.progress import Progress, SilentProgress
 
 
 def finetune_distributed(
@@ -20,7 +20,7 @@ def finetune_distributed(
     *,
     options: FinetuneOptions = FinetuneOptions(),
     checkpoints: CheckpointOptions = CheckpointOptions(),
-    progress: Progress | None = None,
+    on_event: Listener = lambda event: None,
     force: bool = False,
 ) -> FinetuneResult | None:
     """Take part in a `finetune` with several processes, in the role given by the environment's DMLC_* variables.
@@ -38,7 +38,7 @@ def finetune_distributed(
         return None
     with join(cluster, options.worker_timeout) as workers:
         if workers.rank == 0:
-            request = FinetuneRequest(prefix, train, dev, options, progress or SilentProgress(), workers)
+            request = FinetuneRequest(prefix, train, dev, options, EventStream(on_event), workers)
             return train_and_write(request, out, checkpoints, force)
-        train_without_writing(FinetuneRequest(prefix, train, dev, options, SilentProgress(), workers))
+        train_without_writing(FinetuneRequest(prefix, train, dev, options, EventStream(), workers))
         return None

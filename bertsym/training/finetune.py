@@ -15,6 +15,18 @@ from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers
 from bertsym.encoders.catalogue import TRAINED_HEADS
 from bertsym.errors import UsageError
+from bertsym.events import (
+    BestKept,
+    EventStream,
+    Listener,
+    RowsDone,
+    SeedStarted,
+    Verified,
+    Written,
+    instant,
+    now,
+    since,
+)
 from bertsym.metrics.classification import format_metrics
 from bertsym.signature import bert_inputs
 from bertsym.tasks import kind_of
@@ -22,8 +34,8 @@ from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.training.base_model import Base, open_base
 from bertsym.training.checkpoints import Checkpoint, Checkpoints, checkpoint_folder, library_versions
 from bertsym.training.data import FinetuneData, read_data
+from bertsym.training.evaluation_report import EvaluationReport
 from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
-from bertsym.training.progress import EvaluationReport, Progress, SilentProgress
 from bertsym.training.seeds import SeedRuns
 from bertsym.training.trainable_models import FrozenEncoderModel, FullModel, GraftedModel, Params, TrainableModel
 from bertsym.training.trainer import CPU_SHARDS, Trainer
@@ -50,7 +62,7 @@ def finetune(
     *,
     options: FinetuneOptions = FinetuneOptions(),
     checkpoints: CheckpointOptions = CheckpointOptions(),
-    progress: Progress | None = None,
+    on_event: Listener = lambda event: None,
     force: bool = False,
 ) -> FinetuneResult:
     """Graft a classifier onto a headless bundle, train it, and write it as a bundle.
@@ -69,14 +81,14 @@ def finetune(
         out: Prefix of the bundle to write.
         options: Hyperparameters, task and table format.
         checkpoints: When to write checkpoints, how many to keep, and whether to resume.
-        progress: Receives a report of every step and epoch.
+        on_event: Called with every event of the run: steps, epochs, evaluations and others of `bertsym.events`.
         force: Overwrite a bundle at `out`, and discard the checkpoints of an earlier run.
 
     Raises:
         UsageError, DataError, ModelError, VerificationError: No bundle is written; an existing one is unchanged.
         TrainingStopped: A signal was received.
     """
-    request = FinetuneRequest(prefix, train, dev, options, progress or SilentProgress())
+    request = FinetuneRequest(prefix, train, dev, options, EventStream(on_event))
     return train_and_write(request, out, checkpoints, force)
 
 
@@ -88,7 +100,7 @@ class FinetuneRequest:
     train: str | Path
     dev: str | Path | None
     options: FinetuneOptions
-    progress: Progress
+    events: EventStream
     workers: Workers = ALONE
 
 
@@ -99,18 +111,28 @@ def train_and_write(
     if Path(out).resolve() == Path(request.prefix).resolve():
         raise UsageError(f"{out} is the bundle to train: choose another prefix for the classifier")
     folder = checkpoint_folder(out)
+    events = request.events
     with stage_bundle(out, force) as stage:
         if folder.exists() and not (options.resume or force):
             raise UsageError(
                 f"{folder} holds checkpoints of a stopped run: continue it with --resume, or start over with --force"
             )
         best, seeds = _train_seeds(request, folder, stage.scratch, options)
+        kept = best.result.best
+        events(BestKept(instant(), kept.epoch, kept.epochs, kept.step, best.request.options.seed, kept.metrics))
+        started = now()
         content = _bundle_content(best.request, best.inputs, best.params, best.result, seeds)
         staged = stage.write(content)
+        verifying = now()
         checks = verify_bundle(staged, best.params, DEFAULT_RTOL, (16, 40), str(out))
+        if checks:
+            worst = max(checks, key=lambda check: check.relative_difference)
+            events(Verified(since(verifying), str(worst), worst.relative_difference))
         staged = stage.add_facts(staged, {"verification": verification_record(checks, DEFAULT_RTOL)})
     shutil.rmtree(folder, ignore_errors=True)
-    return FinetuneResult(staged.moved_to(out), best.result.best, best.result.evaluations, checks, seeds)
+    bundle = staged.moved_to(out)
+    events(Written(since(started), str(out), bundle.digests()))
+    return FinetuneResult(bundle, best.result.best, best.result.evaluations, checks, seeds)
 
 
 @dataclass(frozen=True)
@@ -136,7 +158,7 @@ def _train_seeds(
     best: _Trained | None = None
     reached: dict[int, dict[str, float]] = {}
     for number, seed in enumerate(options.seeds, 1):
-        request.progress.note(f"seed {seed}, {number} of {len(options.seeds)}")
+        request.events(SeedStarted(instant(), seed, number, len(options.seeds)))
         one = dataclasses.replace(request, options=dataclasses.replace(options, seed=seed, seeds=()))
         found = _train_one(one, files, folder / f"seed-{seed}", scratch, checkpoints)
         reached[seed] = found.result.best.metrics
@@ -151,12 +173,12 @@ def _train_one(
 ) -> _Trained:
     inputs = build_inputs(request, files)
     checkpoints = Checkpoints(folder, scratch, inputs.settings, options.keep_checkpoints)
-    checkpoint = checkpoints.newest(request.progress.note) if options.resume else None
+    checkpoint = checkpoints.newest(request.events.note) if options.resume else None
     if not options.resume:
         checkpoints.remove()
     model, result = train_model(request, inputs, checkpoints, options.checkpoint_steps, checkpoint)
     params = model.all_params(result.params)
-    inputs, result = _tuned(inputs, model, result, request.progress)
+    inputs, result = _tuned(inputs, model, result, request.events)
     return _Trained(request, inputs, params, result)
 
 
@@ -200,9 +222,9 @@ def load_files(request: FinetuneRequest) -> FinetuneFiles:
     max_length = options.resolve_max_length(base.config.max_length, task.default_max_length)
     contexts(options.device)  # raises before the files are read if the device does not exist
     tokenizer = base.tokenizer(_tokenizer_options(base, options), max_length)
-    data = read_data(request.train, request.dev, task, dataset, start, options, tokenizer, request.progress)
+    data = read_data(request.train, request.dev, task, dataset, start, options, tokenizer, request.events)
     if start.continues:
-        request.progress.note(f"continuing the trained head of {base.prefix}")
+        request.events.note(f"continuing the trained head of {base.prefix}")
     return FinetuneFiles(dataset, start, data, max_length, options.seed)
 
 
@@ -211,7 +233,7 @@ def build_inputs(request: FinetuneRequest, files: FinetuneFiles) -> FinetuneInpu
     options, dataset, start, data = request.options, files.dataset, files.start, files.data
     task, base, max_length = data.task, start.bundle, files.max_length
     model = GraftedModel(start, data.task, options, max_length)
-    request.progress.note(model.describe_input())
+    request.events.note(model.describe_input())
     layout = data.train.layout
     hyperparameters = {**options.to_dict(), "max_length": max_length, "dropout": start.dropout}
     loss = data.task.class_loss
@@ -252,35 +274,33 @@ def train_model(
 
     Raises ModelError if the workers of a distributed run have different settings.
     """
-    options, workers, progress = request.options, request.workers, request.progress
+    options, workers, events = request.options, request.workers, request.events
     data, task = inputs.data, inputs.data.task
     for name, value in inputs.settings.items():
         workers.require_equal(name, [repr(value).encode()])
     if options.freeze_encoder:
         cache = checkpoints.cached_array if checkpoints is not None else None
-        model: TrainableModel = FrozenEncoderModel(
-            inputs.model, data, progress.note, cache, evaluates=workers.rank == 0
-        )
+        model: TrainableModel = FrozenEncoderModel(inputs.model, data, events.note, cache, evaluates=workers.rank == 0)
     else:
         model = FullModel(inputs.model, data)
 
     def evaluate(trained: Params) -> dict[str, float]:
-        done = 0
+        started, done = now(), 0
 
         def on_rows(count: int) -> None:
             nonlocal done
             done += count
-            progress.evaluated(done, len(data.dev.features))
+            events(RowsDone(since(started), "evaluating", done, len(data.dev.features), data.dev.name))
 
         return task.evaluate(model.predict_dev(trained, on_rows), data.dev)
 
     trainer = Trainer(model.symbol, model.params, model.batches, task.loss, options, workers)
-    run = TrainingRun(trainer, evaluate, progress, workers, checkpoints, checkpoint_steps)
+    run = TrainingRun(trainer, evaluate, data.dev, events, workers, checkpoints, checkpoint_steps)
     return model, run.run(checkpoint)
 
 
 def _tuned(
-    inputs: FinetuneInputs, model: TrainableModel, result: TrainingResult, progress: Progress
+    inputs: FinetuneInputs, model: TrainableModel, result: TrainingResult, events: EventStream
 ) -> tuple[FinetuneInputs, TrainingResult]:
     """Tune the settings of the task on the dev file; return the inputs with that task, and the result with its metrics.
 
@@ -292,7 +312,7 @@ def _tuned(
     outputs = model.predict_dev(result.params)
     task = data.task.tuned(outputs, data.dev)
     best = dataclasses.replace(result.best, metrics=task.evaluate(outputs, data.dev))
-    progress.note(f"tuned on {data.dev.name}: {format_metrics(best.metrics)}")
+    events.note(f"tuned on {data.dev.name}: {format_metrics(best.metrics)}")
     data = dataclasses.replace(data, task=task)
     return dataclasses.replace(inputs, data=data), dataclasses.replace(result, best=best)
 

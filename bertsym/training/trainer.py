@@ -17,6 +17,7 @@ from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers, WorkersLost
 from bertsym.encoders.inputs import TOKEN_IDS
 from bertsym.errors import ModelError
+from bertsym.events import StepDone, now, since
 from bertsym.forking import no_fork
 from bertsym.mxnet_runtime import mx, share_threads
 from bertsym.passes.embedding_rows import keep_used_rows
@@ -30,26 +31,6 @@ from bertsym.training.finetune_options import FinetuneOptions
 from bertsym.training.optimizer import warmup_linear
 
 CPU_SHARDS = 2  #: independent of the number of processors, because the dropout masks depend on it
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """One step, numbered from 1: the batch's mean loss, and the throughput since the last pause."""
-
-    epoch: int
-    epochs: int
-    step: int
-    step_in_epoch: int
-    steps_in_epoch: int
-    loss: float
-    learning_rate: float
-    gradient_norm: float  #: of the mean gradient of all parameters, before clipping
-    samples_per_second: float
-
-    @property
-    def total_steps(self) -> int:
-        """Number of steps of the run, unless it stops early."""
-        return self.steps_in_epoch * self.epochs
 
 
 @dataclass(frozen=True)
@@ -177,7 +158,7 @@ class Trainer:
         return _Pass(batch.labels, self._executor.compute_gradients({**batch.inputs, **batch.labels}, number))
 
     def train_epoch(
-        self, on_step: Callable[[StepReport], None], pause: Callable[[int], bool] = lambda step: False
+        self, on_step: Callable[[StepDone], object], pause: Callable[[int], bool] = lambda step: False
     ) -> None:
         """Train the next epoch, or the remaining steps of one after a pause.
 
@@ -193,6 +174,7 @@ class Trainer:
             position.epoch, position.batch, position.samples = epoch, 0, 0
             position.count, position.loss = 0.0, 0.0
         started, before = time.perf_counter(), position.samples
+        last = now()  # end of the last step
         batches = self._batches(epoch)
 
         def finish(step: _Step) -> None:
@@ -206,8 +188,12 @@ class Trainer:
             position.loss += loss * step.count
             position.draws = step.draws
             self._speed = (position.samples - before) / (time.perf_counter() - started)
+            nonlocal last
+            span = since(last)
+            last = span.end
             on_step(
-                StepReport(
+                StepDone(
+                    span,
                     epoch=epoch,
                     epochs=options.epochs,
                     step=position.step,

@@ -10,10 +10,22 @@ from typing import Any
 
 from bertsym.distributed.workers import ALONE, Workers, WorkersLost
 from bertsym.errors import ModelError, TrainingStopped
+from bertsym.events import (
+    CheckpointWritten,
+    DevEvaluated,
+    EpochDone,
+    EventStream,
+    Resumed,
+    StoppedEarly,
+    instant,
+    now,
+    since,
+)
 from bertsym.json_reader import JsonValue
 from bertsym.symbol.params import Array, shapes_of
+from bertsym.tasks.task import Examples
 from bertsym.training.checkpoints import Checkpoint, Checkpoints, check_float32
-from bertsym.training.progress import EvaluationReport, Progress
+from bertsym.training.evaluation_report import EvaluationReport
 from bertsym.training.stopping import StopRequest, deferred_signals
 from bertsym.training.trainer import Position, Trainer
 
@@ -32,8 +44,8 @@ class TrainingResult:
 class TrainingRun:
     """Trains until all epochs are done, patience runs out, or a signal arrives, and evaluates on the way.
 
-    `evaluate` returns the dev metrics of trained parameters; it is called after every epoch, and after every
-    `eval_steps` steps. A checkpoint is written after every epoch, before its evaluation, and after every
+    `evaluate` returns the metrics of trained parameters on the examples `dev`; it is called after every epoch, and
+    after every `eval_steps` steps. A checkpoint is written after every epoch, before its evaluation, and after every
     `checkpoint_steps` steps. Only the first of several `workers` writes and evaluates.
     """
 
@@ -41,15 +53,18 @@ class TrainingRun:
         self,
         trainer: Trainer,
         evaluate: Callable[[Params], dict[str, float]],
-        progress: Progress,
+        dev: Examples,
+        events: EventStream,
         workers: Workers = ALONE,
         checkpoints: Checkpoints | None = None,
         checkpoint_steps: int | None = None,
     ) -> None:
-        self._trainer, self._evaluate, self._progress, self._workers = trainer, evaluate, progress, workers
+        self._trainer, self._evaluate, self._dev, self._events = trainer, evaluate, dev, events
+        self._workers = workers
         self._checkpoints, self._checkpoint_steps = checkpoints, checkpoint_steps
         self._evaluations: list[EvaluationReport] = []
         self._best: Params = {}
+        self._epoch_start = now()
 
     def run(self, checkpoint: Checkpoint | None = None) -> TrainingResult:
         """Train all epochs, or those that remain after `checkpoint`.
@@ -73,11 +88,14 @@ class TrainingRun:
                     self._save(request)
                     raise WorkersLost(f"{lost}; {self._where()}{self._kept()}") from None
         if digest:
-            self._progress.note(f"all {self._workers.count} workers have identical parameters: sha256 {digest}")
+            self._events.note(f"all {self._workers.count} workers have identical parameters: sha256 {digest}")
         self._workers.leave()
         if trainer.steps_done < trainer.total_steps:
             metric = trainer.options.metric or next(iter(self._evaluations[0].metrics))
-            self._progress.note(f"stopped early: no better {metric} in {trainer.options.patience} evaluations")
+            assert trainer.options.patience is not None
+            self._events(
+                StoppedEarly(instant(), trainer.steps_done, trainer.total_steps, metric, trainer.options.patience)
+            )
         return TrainingResult(self._evaluations, self._best_evaluation(), self._best)
 
     def _train(self, request: StopRequest) -> None:
@@ -87,9 +105,14 @@ class TrainingRun:
             return request.signal is not None or _is_multiple(step, self._checkpoint_steps)
 
         trainer = self._trainer
+        if trainer.steps_done % trainer.steps_per_epoch == 0:
+            self._epoch_start = now()
         try:
-            trainer.train_epoch(self._progress.step, lambda step: saves(step) or self._evaluates(step))
-            if saves(trainer.steps_done) or trainer.steps_done % trainer.steps_per_epoch == 0:
+            trainer.train_epoch(self._events, lambda step: saves(step) or self._evaluates(step))
+            is_epoch_end = trainer.steps_done % trainer.steps_per_epoch == 0
+            if is_epoch_end:
+                self._events(EpochDone(since(self._epoch_start), **vars(trainer.summary())))
+            if saves(trainer.steps_done) or is_epoch_end:
                 self._save(request)
         except ModelError as error:
             raise ModelError(f"{error}{self._kept()}") from None
@@ -110,7 +133,7 @@ class TrainingRun:
 
     def _evaluate_step(self) -> str:
         """Evaluate the current parameters; returns their digest, which is empty for a single worker."""
-        summary, trained = self._trainer.summary(), self._trainer.params()
+        started, summary, trained = now(), self._trainer.summary(), self._trainer.params()
         digest = self._workers.require_equal(f"parameters after step {summary.step}", trained.values())
         metrics = self._evaluate(trained) if self._workers.rank == 0 else {}
         metrics = json.loads(self._workers.broadcast_text(json.dumps(metrics)))
@@ -118,7 +141,7 @@ class TrainingRun:
         self._evaluations.append(report)
         if self._best_evaluation() is report:
             self._best = trained
-        self._progress.evaluation(report)
+        self._events(DevEvaluated(since(started), self._dev.name, len(self._dev), **vars(report)))
         return digest
 
     def _best_evaluation(self) -> EvaluationReport:
@@ -133,7 +156,8 @@ class TrainingRun:
         except ModelError as error:
             raise ModelError(f"checkpoint of step {checkpoint.state.get('step')}: damaged ({error})") from None
         self._best = checkpoint.best
-        self._progress.note(f"resuming {self._where()}")
+        self._epoch_start = now()
+        self._events(Resumed(instant(), self._trainer.steps_done, self._trainer.total_steps))
 
     def _synchronize(self) -> None:
         """Bring all workers to the first one's state, which may be that of a checkpoint."""
@@ -168,7 +192,10 @@ class TrainingRun:
     def _save(self, request: StopRequest) -> None:
         position, arrays = self._trainer.state()
         if self._checkpoints is not None:
-            self._checkpoints.save(position.step, Checkpoint(self._state(position), arrays, self._best))
+            started = now()
+            path = self._checkpoints.save(position.step, Checkpoint(self._state(position), arrays, self._best))
+            if path is not None:
+                self._events(CheckpointWritten(since(started), position.step, str(path)))
         self._stop_if_requested(request)
 
     def _stop_if_requested(self, request: StopRequest) -> None:

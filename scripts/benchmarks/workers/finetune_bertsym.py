@@ -1,45 +1,34 @@
-"""Fine-tuning with bertsym's library: seconds of epochs and steps, measured by a progress receiver."""
+"""Fine-tuning with bertsym's library: seconds of epochs and steps, from its events."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from job import read_job, read_rows, write_result
 
 import bertsym
+from bertsym.events import DevEvaluated, EpochDone, Event, StepDone
 
 
 class Clock:
-    """Records when steps and epochs end. The first epoch starts at the last note before its first step."""
+    """Records the seconds of steps, epochs and evaluations."""
 
     def __init__(self) -> None:
         self.epochs: list[float] = []
         self.steps: list[float] = []
         self.dev: list[float] = []
         self.accuracy: list[float] = []
-        self._begun = self._last = time.perf_counter()
 
-    def note(self, text: str) -> None:
-        if not self.steps:
-            self._begun = self._last = time.perf_counter()
-
-    def step(self, report: Any) -> None:
-        now = time.perf_counter()
-        self.steps.append(now - self._last)
-        self._last = now
-
-    def evaluated(self, rows: int, total: int) -> None:
-        pass
-
-    def evaluation(self, report: Any) -> None:
-        now = time.perf_counter()
-        self.epochs.append(self._last - self._begun)
-        self.dev.append(now - self._last)
-        self.accuracy.append(report.metrics["accuracy"])
-        self._begun = self._last = now
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepDone):
+            self.steps.append(event.span.seconds)
+        elif isinstance(event, EpochDone):
+            self.epochs.append(event.span.seconds)
+        elif isinstance(event, DevEvaluated):
+            self.dev.append(event.span.seconds)
+            self.accuracy.append(event.metrics["accuracy"])
 
 
 def main() -> None:
@@ -56,7 +45,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         out = Path(job.get("out") or f"{folder}/out")
-        bertsym.finetune(job["prefix"], job["train"], job["dev"], out, options=options, force=True, progress=clock)
+        bertsym.finetune(job["prefix"], job["train"], job["dev"], out, options=options, force=True, on_event=clock)
     write_result(
         epoch_seconds=clock.epochs,
         step_seconds=clock.steps,

@@ -1,0 +1,142 @@
+"""What a run prints while it runs: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TextIO
+
+from bertsym.events import (
+    DevEvaluated,
+    Event,
+    FileTokenised,
+    Note,
+    Resumed,
+    RowsDone,
+    RunEnded,
+    RunFailed,
+    SeedStarted,
+    StepDone,
+    StoppedEarly,
+)
+from bertsym.metrics.classification import LOWER_IS_BETTER, format_metrics
+from bertsym.monitoring.step_groups import StepGroups
+
+_LINE_INTERVAL = 10.0  # seconds between two plain lines of an activity that counts rows
+
+
+class TextDisplay:
+    """A listener that prints progress bars on a terminal, plain lines elsewhere; one line per evaluation on both.
+
+    Errors while writing, such as a closed pipe or a full disk, are ignored, because they must not stop the run.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._is_terminal = self._stream.isatty()
+        self._bar: Any = None
+        self._row_bar: Any = None
+        self._steps = StepGroups()
+        self._first: StepDone | None = None  # the first step of this process
+        self._best: tuple[str, float] | None = None  # name and best value of the first metric
+        self._last_line = 0.0  # time of the last plain line about rows
+
+    def __call__(self, event: Event) -> None:
+        """Print what an event says."""
+        with contextlib.suppress(OSError):
+            if not isinstance(event, RowsDone):
+                self._close_row_bar()
+            if isinstance(event, StepDone):
+                self._step(event)
+            elif isinstance(event, RowsDone):
+                self._rows(event)
+            elif isinstance(event, DevEvaluated):
+                self._evaluated(event)
+            elif isinstance(event, SeedStarted):
+                self._first = self._best = None
+                self._print(event)
+            elif isinstance(event, (Note, FileTokenised, Resumed, StoppedEarly)):
+                self._print(event)
+            elif isinstance(event, (RunEnded, RunFailed)):
+                self._close_bar()
+
+    def _print(self, line: object) -> None:
+        if self._bar is not None:
+            self._bar.clear()
+        print(line, file=self._stream, flush=True)
+
+    def _step(self, step: StepDone) -> None:
+        left = self._time_left(step)
+        if self._is_terminal:
+            self._advance_bar(step, left)
+        elif group := self._steps.completed_by(step):
+            place = f"epoch {group.epoch} of {group.epochs}  step {group.step_in_epoch}/{group.steps_in_epoch}"
+            self._print(f"{place}  {self._describe(group)}{left}")
+
+    def _time_left(self, step: StepDone) -> str:
+        """Format the time that the remaining steps of the run take, with evaluations as frequent as before."""
+        if self._first is None or step.step <= self._first.step:  # also the first step of another run
+            self._first = step
+            return ""
+        seconds = (step.span.end - self._first.span.end) / (step.step - self._first.step)
+        return f"  {timedelta(seconds=round(seconds * (step.total_steps - step.step)))} left"
+
+    def _advance_bar(self, step: StepDone, left: str) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=step.steps_in_epoch,
+                initial=step.step_in_epoch - 1,
+                desc=f"epoch {step.epoch} of {step.epochs}",
+                unit="step",
+                leave=False,
+                file=self._stream,
+            )
+        self._bar.set_postfix_str(f"{self._describe(step)}{left}", refresh=False)
+        self._bar.update()
+        if step.step_in_epoch == step.steps_in_epoch:
+            self._close_bar()
+
+    def _describe(self, step: StepDone) -> str:
+        best = f"  best dev {self._best[0]} {self._best[1]:.4f}" if self._best else ""
+        return (
+            f"loss {step.loss:.4f}  lr {step.learning_rate:.2e}  gradient norm {step.gradient_norm:.2f}  "
+            f"{step.samples_per_second:.1f} samples/s{best}"
+        )
+
+    def _rows(self, rows: RowsDone) -> None:
+        """Advance a bar on a terminal, or print a line from time to time."""
+        if self._is_terminal:
+            if self._row_bar is None:
+                from tqdm import tqdm
+
+                name = f"{rows.activity} {Path(rows.file).name}" if rows.file else rows.activity
+                self._row_bar = tqdm(total=rows.total, desc=name, unit="row", leave=False, file=self._stream)
+            self._row_bar.update(rows.rows - self._row_bar.n)
+            if rows.rows == rows.total:
+                self._close_row_bar()
+        elif rows.span.end - max(rows.span.start, self._last_line) >= _LINE_INTERVAL:
+            self._print(rows)
+            self._last_line = rows.span.end
+
+    def _evaluated(self, event: DevEvaluated) -> None:
+        name, value = next(iter(event.metrics.items()))
+        choose = min if name in LOWER_IS_BETTER else max
+        self._best = name, choose(value, self._best[1] if self._best else value)
+        self._print(
+            f"epoch {event.epoch} of {event.epochs}, step {event.step}: train loss {event.loss:.4f}  "
+            f"{event.samples_per_second:.1f} samples/s  dev: {format_metrics(event.metrics)}"
+        )
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _close_row_bar(self) -> None:
+        if self._row_bar is not None:
+            self._row_bar.close()
+            self._row_bar = None
