@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Result, Tables
+from kinds import KINDS, has_gradient
 
 from bertsym import Classifier, ParamsFile, UsageError
 from bertsym.distributed.cluster import Cluster
@@ -155,6 +156,28 @@ def test_two_workers_make_the_steps_of_one_process(
     losses = [re.findall(r"train loss ([\d.]+)", text) for text in (alone.err, "\n".join(lines))]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 2
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression", "tagging", "qa"])
+def test_two_workers_train_every_kind_of_task(
+    cli: Callable[..., Result], launch: Launch, without_dropout: Path, tmp_path: Path, task: str
+) -> None:
+    """Also where their shards of a batch have different numbers of labelled words or windows."""
+    tables = Tables(*(tmp_path / f"{name}.{KINDS[task].ending}" for name in ("train", "dev")))
+    KINDS[task].write(tables.train, 31, 0)
+    KINDS[task].write(tables.dev, 8, 1)
+    settings = ("--task", task, "--epochs", 1, "--dropout", 0)
+    both = launch(2, *in_cluster(*training(without_dropout, tables, tmp_path / "two", *settings)))
+    alone = cli(*training(without_dropout, tables, tmp_path / "one", *settings))
+    lines = finish(both)
+    assert (both.returncode, alone.code) == (0, 0), lines
+    assert any("all 2 workers have identical parameters" in line for line in lines)
+    losses = [float(re.findall(r"train loss ([\d.]+)", text)[0]) for text in (alone.err, "\n".join(lines))]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-4)
+    one, two = params(tmp_path / "one"), params(tmp_path / "two")
+    for name, array in one.items():
+        if has_gradient(name, task):
+            np.testing.assert_allclose(two[name], array, atol=2e-5, err_msg=name)
 
 
 def test_workers_have_different_dropout_masks_and_identical_parameters(

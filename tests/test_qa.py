@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import WORDS, Result, Tables, tiny_tokenizer
-from runs import Run, checkpoints, files
+from conftest import WORDS, Result, tiny_tokenizer
+from kinds import write_questions
 
 from bertsym import (
     Bundle,
@@ -29,31 +29,16 @@ from bertsym.tasks.qa import QuestionAnswering
 from bertsym.tasks.task import Example, Examples, Reading
 
 Cli = Callable[..., Result]
-COLOURS, PLACES = ("red", "blue", "old", "young"), ("mat", "park", "tree", "house")
 OPTIONS = FinetuneOptions(task="qa", epochs=8, batch_size=16, learning_rate=3e-3, max_length=24)
-
-
-def write_questions(path: Path, count: int, no_answer: bool = False) -> Path:
-    """Which colour is the animal: each context has two animals with their colours and places."""
-    rng = np.random.default_rng(len(path.name))
-    questions = []
-    for i in range(count):
-        animals = rng.permutation(["cat", "dog", "bird"])[:2]
-        places = [str(place) for place in rng.permutation(PLACES)[:2]]
-        context = " ".join(f"the {animal} sat on the {place}" for animal, place in zip(animals, places))
-        asked = "flew" if no_answer and i % 3 == 0 else "sat"
-        answers = [] if asked == "flew" else [{"text": places[0], "answer_start": context.index(places[0])}]
-        questions.append(
-            {"id": str(i), "question": f"the {animals[0]} {asked}", "context": context, "answers": answers}
-        )
-    path.write_text("".join(json.dumps(question) + "\n" for question in questions))
-    return path
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("questions")
-    return write_questions(folder / "train.jsonl", 160, True), write_questions(folder / "dev.jsonl", 48, True)
+    train, dev = folder / "train.jsonl", folder / "dev.jsonl"
+    write_questions(train, 160, 11)
+    write_questions(dev, 48, 9)
+    return train, dev
 
 
 @pytest.fixture(scope="session")
@@ -155,7 +140,8 @@ def test_targets_are_the_tokens_of_the_answer_in_each_window_that_has_it(tmp_pat
 
 
 def test_answers_that_are_not_in_their_context_are_left_out_of_training(tmp_path: Path, bundles: Any) -> None:
-    path = write_questions(tmp_path / "train.jsonl", 12)
+    path = tmp_path / "train.jsonl"
+    write_questions(path, 12, 11, no_answer=False)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     lines[3]["answers"][0]["answer_start"] += 1
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -242,19 +228,6 @@ def test_the_threshold_is_tuned_on_the_dev_file(answerer: Path, data: Any) -> No
         return dataclasses.replace(task, no_answer_threshold=threshold).evaluate(outputs, examples)["f1"]
 
     assert f1(tuned) >= max(f1(threshold) for threshold in (None, -5.0, 0.0, 5.0))
-
-
-@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}, {"freeze_encoder": True}], ids=["whole", "parts", "head"])
-def test_a_stopped_run_resumes_to_the_same_bytes(bundles: Any, data: Any, tmp_path: Path, changes: Any) -> None:
-    options = dataclasses.replace(OPTIONS, epochs=2, **changes)
-    run = Run(bundles["sequence"], Tables(*data), tmp_path / "stopped")
-    run.folder.mkdir()
-    whole = run.elsewhere("whole")
-    whole(options=options)
-    run.stopped(7, options=options, checkpoint_steps=3)
-    assert checkpoints(run.out)
-    run(options=options, checkpoint_steps=3, resume=True)
-    assert files(run.out) == files(whole.out)
 
 
 def test_another_task_s_model_is_refused(classifier: Path, answerer: Path) -> None:

@@ -185,29 +185,6 @@ def test_the_loss_is_the_mean_over_the_labelled_words_of_a_batch(
     assert loss == pytest.approx(evaluate(tmp_path / "x", tagged.train).metrics["loss"], rel=1e-5)
 
 
-def test_accumulating_gives_the_parameters_of_whole_batches(
-    without_dropout: Path, tagged: Tables, tmp_path: Path
-) -> None:
-    """Parts of a batch have different numbers of words; the loss is the mean over those of the whole batch."""
-    recorders = {}
-    for accumulate in (1, 3):
-        recorders[accumulate] = Recorder()
-        options = dataclasses.replace(QUICK, accumulate=accumulate)
-        finetune(
-            *(without_dropout, tagged.train, tagged.dev, tmp_path / str(accumulate)),
-            options=options,
-            on_event=recorders[accumulate],
-        )
-    whole, split, base = trained(tmp_path / "1"), trained(tmp_path / "3"), trained(without_dropout)
-    losses = [[loss for _, loss in recorder.steps] for recorder in recorders.values()]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
-    changes = {name: np.abs(whole[name] - base[name]).max() for name in base}
-    assert max(changes.values()) > 5e-3
-    # Adam divides by the size of a gradient: where that is 0 in mathematics, rounding decides the direction.
-    differing = {name for name in whole if np.abs(whole[name] - split[name]).max() > 1e-3}
-    assert differing <= {name for name in whole if name.endswith("key_bias")}
-
-
 def test_a_frozen_encoder_keeps_its_parameters(bundles: dict[str, Path], tagged: Tables, tmp_path: Path) -> None:
     options = dataclasses.replace(QUICK, freeze_encoder=True, learning_rate=1e-2)
     result = finetune(bundles["sequence"], tagged.train, tagged.dev, tmp_path / "x", options=options)

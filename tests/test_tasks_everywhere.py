@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Result
-from tagged import write_tagged
-from test_qa import write_questions
-from test_task_kinds import write_label_sets, write_labels, write_scores
+from kinds import KINDS
 from tools import needs
 
 from bertsym import (
@@ -44,32 +42,6 @@ Cli = Callable[..., Result]
 OPTIONS = FinetuneOptions(epochs=3, batch_size=16, learning_rate=5e-3, max_length=24)
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of task: the encoder's output that its head reads, its files, and its class of transformers."""
-
-    output: str
-    ending: str  #: of the names of its files
-    write: Callable[[Path, int, int], object]  #: write a file of so many examples from a seed
-    architecture: str
-
-
-def write_conll(path: Path, rows: int, seed: int) -> None:
-    tables = write_tagged(path.parent)
-    path.write_bytes((tables.dev if seed else tables.train).read_bytes())
-
-
-def write_squad(path: Path, rows: int, seed: int) -> None:
-    write_questions(path, rows, no_answer=True)
-
-
-KINDS = {
-    "classification": Kind("pooled", "tsv", write_labels, "BertForSequenceClassification"),
-    "multilabel": Kind("pooled", "tsv", write_label_sets, "BertForSequenceClassification"),
-    "regression": Kind("pooled", "tsv", write_scores, "BertForSequenceClassification"),
-    "tagging": Kind("sequence", "conll", write_conll, "BertForTokenClassification"),
-    "qa": Kind("sequence", "jsonl", write_squad, "BertForQuestionAnswering"),
-}
 TEXTS = [
     "the happy cat sat on the red mat",
     "a sad dog ran",

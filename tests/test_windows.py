@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Result, tiny_tokenizer
+from kinds import TABLE_KINDS, random_words
 from runs import OPTIONS, Recorder
-from test_task_kinds import KINDS, random_words
 
 from bertsym import (
     Bundle,
@@ -33,7 +33,7 @@ STRIDE = TaskOptions(stride=10)
 LONG = "the cat sat on the red mat a sad dog ran in the park " * 4  # 52 tokens
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=TABLE_KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     """A kind of task whose examples are the rows of a table."""
     return str(request.param)
@@ -42,13 +42,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def model(kind: str, bundles: dict[str, Path], once: Callable[..., Path]) -> Path:
     """Prefix of a model for inputs of 24 tokens, trained on truncated texts; no test may change its files."""
-    output, write = KINDS[kind]
+    made = TABLE_KINDS[kind]
 
     def make(folder: Path) -> None:
-        write(folder / "train.tsv", 48, 0)
-        write(folder / "dev.tsv", 12, 1)
+        made.write(folder / "train.tsv", 48, 0)
+        made.write(folder / "dev.tsv", 12, 1)
         options = dataclasses.replace(OPTIONS, task=kind, epochs=1)
-        finetune(bundles[output], folder / "train.tsv", folder / "dev.tsv", folder / "model", options=options)
+        finetune(bundles[made.output], folder / "train.tsv", folder / "dev.tsv", folder / "model", options=options)
 
     return once(f"windows-{kind}", make) / "model"
 
@@ -83,9 +83,8 @@ def test_windows_are_trained_on_the_label_of_their_text(
     kind: str, without_dropout: Path, cli: Cli, tmp_path: Path
 ) -> None:
     """Each window counts as a row, and the evaluation means the windows of a text."""
-    write = KINDS[kind][1]
     for name, seed in (("train", 0), ("dev", 1)):
-        write(tmp_path / f"{name}.tsv", 20, seed)
+        TABLE_KINDS[kind].write(tmp_path / f"{name}.tsv", 20, seed)
         header, *rows = (tmp_path / f"{name}.tsv").read_text().splitlines()
         rng = np.random.default_rng(seed)
         long = [f"{row} {' '.join(random_words(rng) for _ in range(i % 3))}" for i, row in enumerate(rows)]
