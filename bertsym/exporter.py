@@ -10,10 +10,12 @@ from typing import Any
 
 from bertsym.bundle import Bundle, BundleContent, json_text, stage_bundle
 from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS, TRAINED_HEADS
+from bertsym.encoders.embedding_graph import embedding_graph
 from bertsym.encoders.forms import Form, choose_form
 from bertsym.encoders.graph_heads import label_shapes
 from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_TYPES
 from bertsym.encoders.outputs import output_graph, output_parameters
+from bertsym.encoders.sentence_embedding import EMBEDDING, SentenceEmbedding
 from bertsym.encoders.symbol_heads import finished_graph, finished_shapes, initial_parameters
 from bertsym.encoders.trained_heads import headed_graphs
 from bertsym.errors import ModelError, UsageError
@@ -43,8 +45,8 @@ class ExportResult:
 class ExportOptions:
     """What is written of a source, and in which form of the encoder.
 
-    The trained head of an ``hf:`` source is exported with its encoder, unless `task` asks for an untrained head, or
-    `headless` or `output` for the encoder alone.
+    The trained head of an ``hf:`` source, or the sentence embedding of a folder of sentence-transformers, is exported
+    with its encoder, unless `task` asks for an untrained head, or `headless` or `output` for the encoder alone.
 
     Raises UsageError for a value that does not exist and for values that exclude each other.
     """
@@ -97,7 +99,7 @@ class ExportOptions:
 
     @property
     def keeps_head(self) -> bool:
-        """Whether the trained head of a source is exported with its encoder."""
+        """Whether the trained head or sentence embedding of a source is exported with its encoder."""
         return not (self.task or self.output or self.headless)
 
     @property
@@ -137,6 +139,8 @@ def export(
         progress(f"reading {source}")
         pretrained = load_source(source, source_options, with_head=options.keeps_head)
         output = options.encoder_output if pretrained.head is None else pretrained.head.reads
+        if pretrained.embedding is not None:
+            output = EMBEDDING
         _check_source(source, pretrained, output, options)
         content = _content(source, pretrained, output, options)
         if options.inputs != INPUT_NAMES:
@@ -233,6 +237,7 @@ class _End:
     train_graph: SymbolGraph | None = None
     task_settings: Mapping[str, Any] = field(default_factory=dict)
     max_length: int | None = None  #: of the texts; None: the positions of the encoder
+    embedding: SentenceEmbedding | None = None
 
 
 def _end(pretrained: Pretrained, options: ExportOptions) -> _End:
@@ -253,6 +258,17 @@ def _end(pretrained: Pretrained, options: ExportOptions) -> _End:
             train_graph=train_graph,
             task_settings=head.settings,
             max_length=head.max_length,
+        )
+    if pretrained.embedding is not None:
+        embedding = pretrained.embedding.embedding
+        return _End(
+            "encoder",
+            embedding_graph(config, embedding, form),
+            (embedding.width(config.units),),
+            pretrained.embedding.arg_params,
+            trained=pretrained.trained,
+            max_length=pretrained.embedding.max_length,
+            embedding=embedding,
         )
     if options.task:
         graph = finished_graph(config, options.task, options.num_outputs, form=form)
@@ -288,6 +304,7 @@ def _content(source: str, pretrained: Pretrained, output: str, options: ExportOp
         inputs=bert_inputs(segments=config.segments),
         family=config.family,
         special_ids=pretrained.vocabulary.special_ids,
+        embedding=end.embedding,
         task=end.task,
         class_names=end.class_names,
         task_settings=end.task_settings,

@@ -11,6 +11,16 @@ from typing import Any, TypeVar
 from bertsym.datasets.columns import Columns
 from bertsym.encoders.forms import TARGETS
 from bertsym.encoders.inputs import INPUT_NAMES, input_meanings, input_shapes
+from bertsym.encoders.sentence_embedding import (
+    ACTIVATIONS,
+    MAX_LAYERS,
+    POOLING_MODES,
+    SIMILARITIES,
+    DenseLayer,
+    EmbeddingLayer,
+    Normalization,
+    SentenceEmbedding,
+)
 from bertsym.families import BERT, FAMILIES
 from bertsym.json_reader import JsonValue
 from bertsym.text.tokenizer import TokenizerOptions
@@ -47,11 +57,12 @@ class Signature:
     """How the symbol of a BERT is called and what its output means, for clients in any language.
 
     ``kind`` is the kind of output: ``encoder``, an output of the encoder; ``classifier``, probabilities of
-    ``class_names`` on the last axis; ``logits``, other outputs of a head. docs/bundle-format.md describes every key.
+    ``class_names`` on the last axis; ``logits``, other outputs of a head. An encoder with the output ``embedding`` ends
+    in a sentence `embedding`. docs/bundle-format.md describes every key.
     """
 
     kind: str
-    output: str  #: the encoder output that the symbol returns or its head reads
+    output: str  #: the encoder output that the symbol returns or its head reads, or ``embedding``
     output_name: str
     output_shape: tuple[int | str, ...]
     max_length: int
@@ -59,6 +70,7 @@ class Signature:
     pad_id: int
     special_tokens: Mapping[str, str]  #: role, one of ``text.vocabulary.ROLES`` -> token
     special_ids: Mapping[str, int]  #: role -> id of the special token
+    embedding: SentenceEmbedding | None = None  #: for the output ``embedding``
     inputs: tuple[Tensor, ...] = field(default_factory=bert_inputs)  #: in the order of the arguments
     family: str = BERT.name  #: a key of ``families.FAMILIES``
     task: str | None = None  #: kind of task of the head, such as ``classification``; None without a head
@@ -98,7 +110,7 @@ class Signature:
             "inputs": _tensors_json(self.inputs),
             "outputs": [{"name": self.output_name, "shape": self.output_shape, "dtype": "float32"}],
             "encoder_output": self.output,
-            "pooling": None,
+            "embedding": embedding_json(self.embedding),
             "max_length": self.max_length,
             "task": self.task,
             "dataset": self.dataset,
@@ -129,14 +141,13 @@ class Signature:
     def from_json(cls, document: JsonValue) -> Signature:
         """Convert from the JSON of `to_json`; raises ModelError, which names the key, for any other JSON."""
         columns, tokenizer = document["columns"], document["tokenizer"]
-        if not document["pooling"].is_null:
-            raise document["pooling"].fault("only null is supported")
         (output,) = document["outputs"].elements(1, 1)
         return cls(
             kind=document["kind"].choice(*KINDS),
             family=document["family"].choice(*FAMILIES),
             inputs=_read_tensors(document["inputs"]),
             output=document["encoder_output"].text(),
+            embedding=document.get("embedding").optional(_read_embedding),
             output_name=output["name"].text(),
             output_shape=_read_shape(output["shape"]),
             max_length=document["max_length"].integer(1, MAX_SIZE),
@@ -184,6 +195,44 @@ def _read_class_names(values: JsonValue) -> tuple[str, ...]:
             raise value.fault(f"the class name {name!r:.80} is repeated")
         names[name] = None
     return tuple(names)
+
+
+def embedding_json(embedding: SentenceEmbedding | None) -> dict[str, Any] | None:
+    """Convert to the JSON of the key ``embedding``."""
+    if embedding is None:
+        return None
+    return {
+        "pooling": list(embedding.pooling),
+        "layers": [
+            {"type": "dense", **dataclasses.asdict(layer)} if isinstance(layer, DenseLayer) else {"type": "normalize"}
+            for layer in embedding.layers
+        ],
+        "normalized": embedding.normalized,
+        "prompts": dict(embedding.prompts),
+        "default_prompt_name": embedding.default_prompt_name,
+        "similarity": embedding.similarity,
+    }
+
+
+def _read_embedding(document: JsonValue) -> SentenceEmbedding:
+    prompts = {name: prompt.text() for name, prompt in document["prompts"].items()}
+    embedding = SentenceEmbedding(
+        tuple(mode.choice(*POOLING_MODES) for mode in document["pooling"].elements(1, len(POOLING_MODES))),
+        tuple(map(_read_layer, document["layers"].elements(0, MAX_LAYERS))),
+        prompts,
+        document["default_prompt_name"].optional(lambda value: value.choice(*prompts)),
+        document["similarity"].optional(lambda value: value.choice(*SIMILARITIES)),
+    )
+    document["normalized"].choice(embedding.normalized)
+    return embedding
+
+
+def _read_layer(layer: JsonValue) -> EmbeddingLayer:
+    if layer["type"].choice("dense", "normalize") == "normalize":
+        return Normalization()
+    return DenseLayer(
+        layer["units"].integer(1, MAX_SIZE), layer["activation"].choice(*ACTIVATIONS), layer["bias"].boolean()
+    )
 
 
 def _read_columns(document: JsonValue) -> Columns:

@@ -20,6 +20,7 @@ from bertsym.encoders.config import BertConfig
 from bertsym.encoders.folding import unfold_parameters
 from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_IDS, TOKEN_TYPES, VALID_LENGTH, check_inputs, named_inputs
 from bertsym.encoders.parameters import POOLER, parameter_shapes
+from bertsym.encoders.sentence_embedding import EMBEDDING
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.execution.engines import Forward, engine_name, load_engine
 from bertsym.execution.loaders import check_params, load_module, load_symbol_block, to_mxnet
@@ -28,8 +29,11 @@ from bertsym.reference import (
     HUGGING_FACE_HEADS,
     Checkpoint,
     Inputs,
+    Module,
     Readable,
     bundle_head,
+    bundle_modules,
+    embed,
     encoder_outputs,
     probabilities,
 )
@@ -141,13 +145,22 @@ class GluonNLPModel:
 
 
 def apply_head(
-    encodings: Readable, bundle: Bundle, params: Mapping[str, Array], checkpoint: Checkpoint | None = None
+    encodings: Readable,
+    bundle: Bundle,
+    params: Mapping[str, Array],
+    valid_length: Array,
+    checkpoint: Checkpoint | None = None,
 ) -> Any:
-    """What a bundle answers where its encoder gives `encodings`, float64.
+    """What a bundle answers where its encoder gives `encodings` of texts with `valid_length` tokens, float64.
 
-    The weights of its head are those of the `checkpoint`, where it has a head, or else the `params` of the bundle.
+    The weights of its head are those of the `checkpoint`, where it has a head or modules of sentence-transformers, or
+    else the `params` of the bundle.
     """
     signature = bundle.signature
+    modules = _modules(bundle, params, checkpoint)
+    if modules:
+        values = embed(modules, encodings["sequence"], valid_length)
+        return probabilities(str(signature.task), values) if signature.kind == "classifier" else values
     if signature.kind == "encoder":
         return encodings[signature.output]
     task = str(signature.task)
@@ -160,6 +173,14 @@ def apply_head(
         weights, config = params, bundle.config.to_dict()
     values = head.values(encodings, weights, config)
     return values if signature.kind == "logits" else probabilities(task, values)
+
+
+def _modules(bundle: Bundle, params: Mapping[str, Array], checkpoint: Checkpoint | None = None) -> tuple[Module, ...]:
+    """The modules of sentence-transformers that a bundle computes; none where it has another head, or no head."""
+    if checkpoint is not None and checkpoint.modules:
+        return checkpoint.modules
+    embedding = bundle.signature.to_json()["embedding"]
+    return bundle_modules(embedding, params) if embedding is not None else ()
 
 
 def verify(prefix: str | Path, *, rtol: float = DEFAULT_RTOL) -> list[Check]:
@@ -272,7 +293,10 @@ def reference_outputs(
         for inputs in samples
     ]
     encodings = encoder_outputs(signature.family, checkpoint, batches)
-    return [apply_head(found, bundle, arg_params, checkpoint) for found in encodings]
+    return [
+        apply_head(found, bundle, arg_params, batch.valid_length, checkpoint)
+        for found, batch in zip(encodings, batches)
+    ]
 
 
 def _compare_gluonnlp(
@@ -281,12 +305,13 @@ def _compare_gluonnlp(
     """The second reference, which shares no code with the first."""
     signature, model = bundle.signature, GluonNLPModel(bundle.config, arg_params)
     checks = []
+    reads = "sequence" if signature.output == EMBEDDING else signature.output
     for case in cases:
-        encoded = model.encode(signature.output, case.inputs)
-        if signature.output == "sequence":
+        encoded = model.encode(reads, case.inputs)
+        if reads == "sequence":
             is_token = np.arange(case.length) < case.inputs[VALID_LENGTH][:, None]
             encoded = encoded * is_token[:, :, None]
-        answer = apply_head({signature.output: encoded}, bundle, arg_params)
+        answer = apply_head({reads: encoded}, bundle, arg_params, case.inputs[VALID_LENGTH])
         checks.append(_compare(GLUONNLP, "gluonnlp", signature, case, answer, scale))
     return checks
 

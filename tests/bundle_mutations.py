@@ -272,7 +272,7 @@ def contradict_signature(bundle: SignedBundle, rng: random.Random) -> None:
         {"task": rng.choice(("classification", "qa", "x", None))},
         {"dataset": rng.choice(("mrpc", "x", None))},
         {"family": "roberta"},
-        {"pooling": rng.choice(("mean", "cls", {"mode": "mean"}))},
+        {"embedding": rng.choice(("mean", 5, {}, {"pooling": ["mean"]}, {"pooling": [], "layers": [{"type": "x"}]}))},
         {"task_settings": rng.choice(({}, [0.5], {"metrics": ["f1"]}, {"metrics": 1}, {"positive_label": "x"}))},
         {"pad_id": rng.choice((1, 2, 7, 52, 53, -1, 2**31))},
         {"special_tokens": rng.choice(({}, {"cls": "[SEP]", "sep": "[CLS]"}, {"pad": "the"}, {"cls": "nowhere"}))},

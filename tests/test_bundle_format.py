@@ -79,12 +79,12 @@ def test_the_signature_of_a_classifier_holds_every_key_of_the_format(classifier:
         "kind": "classifier",
         "family": "bert",
         "encoder_output": "cls",
-        "pooling": None,
+        "embedding": None,
         "max_length": 24,
         "task": "classification",
         "dataset": None,
         "class_names": ["no", "yes"],
-        "task_settings": {"metrics": ["accuracy", "f1"], "positive_label": None},
+        "task_settings": {"metrics": ["accuracy", "f1"], "stride": None, "positive_label": None},
         "trained": True,
         "encoder_trained": True,
         "pair": False,
@@ -126,6 +126,10 @@ def test_task_and_dataset_are_distinguished(cli: Cli, bundles: dict[str, Path], 
 
 SIGNED = [dict(vars(tensor)) for tensor in bert_inputs()]
 TWICE = SIGNED[-1]
+EMBEDDING: dict[str, Any] = {
+    **{"pooling": ["mean"], "layers": [], "normalized": False},
+    **{"prompts": {}, "default_prompt_name": None, "similarity": None},
+}
 KEPT = ("family", "encoder_output", "pad_id", "special_tokens", "tokenizer", "encoder_trained")
 HEAD = ("task", "dataset", "class_names", "trained", "pair", "columns", "dropped_labels", "max_length")
 
@@ -168,7 +172,13 @@ def test_a_command_keeps_all_fields_that_it_does_not_change(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pooling": {"kind": "mean"}}, "pooling: only null is supported"),
+        ({"embedding": EMBEDDING}, "the output embedding of an encoder and the key embedding need each other"),
+        (
+            {"embedding": {**EMBEDDING, "pooling": ["x"]}},
+            'embedding.pooling[0]: "x" is not one of "cls", "max", "mean"',
+        ),
+        ({"embedding": {**EMBEDDING, "normalized": True}}, "embedding.normalized: true is not one of false"),
+        ({"embedding": {**EMBEDDING, "default_prompt_name": "q"}}, 'embedding.default_prompt_name: "q" is not one of'),
         ({"task_settings": [0.5, 0.5]}, "task_settings: an array is not an object"),
         ({"target_mxnet": "2.0"}, 'target_mxnet: "2.0" is not one of "1.4", "1.5", "1.6", "1.7", "1.8", "1.9"'),
         ({"family": "roberta"}, "family roberta, but that of the config is bert"),

@@ -18,6 +18,7 @@ import click
 import pytest
 from conftest import Result, Tables
 from language import strings
+from sentence_folders import POOLING, dense, write_sentence_folder
 
 import bertsym
 from bertsym.bundle import FILE_NAMES
@@ -58,6 +59,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_hf: Path, tables: Tabl
     """What the examples start from: Hugging Face folders, tables, and a symbol that GluonNLP 0.6 exported."""
     made = tmp_path_factory.mktemp("docs")
     shutil.copytree(tiny_hf, made / "bert")
+    write_sentence_folder(
+        made / "sentences",
+        *(("Pooling", POOLING), ("Dense", dense(32, 16)), ("Normalize", {})),
+        prompts={
+            **{"prompts": {"query": "the ", "document": ""}, "default_prompt_name": "query"},
+            "similarity_fn_name": "cosine",
+        },
+    )
     shutil.copytree(ROOT / "bertsym" / "demo" / "data", made / "readme")
     shutil.copytree(tiny_hf, made / "readme" / "minilm")
     for table in (tables.train, tables.dev):

@@ -51,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "encoders.parameters": {"errors", "encoders.catalogue", "encoders.config"},
     "encoders.folding": {"encoders.config", "encoders.parameters"},
     "encoders.catalogue": set(),
+    "encoders.sentence_embedding": set(),
     "encoders.forms": {"errors"},
     "encoders.spec": {"encoders.config", "encoders.inputs", "encoders.parameters"},
     "analysis": {
@@ -73,7 +74,10 @@ ALLOWED: dict[str, set[str]] = {
     "encoders.graph_heads": {"symbol", "encoders.catalogue"},
     "passes": {"errors", "symbol", "analysis", "encoders", "passes"},
     "families": {"encoders.catalogue", "encoders.parameters", "families"},
-    "signature": {"json_reader", "datasets", "text", "encoders.forms", "encoders.inputs", "families"},
+    "signature": {
+        *("json_reader", "datasets", "text", "families"),
+        *("encoders.forms", "encoders.inputs", "encoders.sentence_embedding"),
+    },
     "bundle": {
         "errors",
         "provenance",
@@ -92,6 +96,7 @@ ALLOWED: dict[str, set[str]] = {
         "encoders.forms",
         "encoders.graph_heads",
         "encoders.parameters",
+        "encoders.sentence_embedding",
     },
     "model": {"errors", "file_reader", "symbol", "analysis", "bundle"},
     "execution.engines": {
@@ -122,7 +127,9 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "text.tokenizer",
         "symbol",
+        "signature",
         "encoders.inputs",
+        "encoders.sentence_embedding",
         "analysis",
         "bundle",
         "model",
@@ -184,6 +191,7 @@ ALLOWED: dict[str, set[str]] = {
         "encoders.config",
         "encoders.parameters",
         "encoders.relative_positions",
+        "encoders.sentence_embedding",
         "families",
         "bundle",
         "sources",
@@ -204,6 +212,7 @@ ALLOWED: dict[str, set[str]] = {
     "destinations": {
         *("errors", "atomic_writing", "symbol", "families", "bundle", "sources", "verifier", "destinations"),
         *("encoders.catalogue", "encoders.folding", "encoders.graph_heads", "encoders.parameters"),
+        "encoders.sentence_embedding",
     },
     "exporter": {"errors", "signature", "symbol", "encoders", "passes", "bundle", "sources", "verifier"},
     "acceleration": {
@@ -238,6 +247,7 @@ ALLOWED: dict[str, set[str]] = {
         "symbol",
         "text",
         "encoders.catalogue",
+        "encoders.sentence_embedding",
         "passes",
         "bundle",
         "inference",

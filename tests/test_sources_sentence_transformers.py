@@ -1,8 +1,7 @@
-"""Folders of sentence-transformers: the transformer is found, and what is not exported is listed by name and value."""
+"""The encoder of a sentence-transformers folder: it is found, and what is not exported is listed by name and value."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,39 +9,13 @@ from typing import Any
 import pytest
 from conftest import Result, write_hugging_face
 from refusals import refusal
+from sentence_folders import POOLING, dense, write_json, write_sentence_folder
 
 from bertsym import Bundle
 
 Cli = Callable[..., Result]
 
-POOLING = {"word_embedding_dimension": 32, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
-DENSE = {
-    "in_features": 32,
-    "out_features": 16,
-    "bias": True,
-    "activation_function": "torch.nn.modules.activation.Tanh",
-}
-
-
-def write_json(path: Path, document: Any) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(document))
-
-
-def write_modules(folder: Path, *modules: tuple[str, str], **pooling: Any) -> Path:
-    """A folder of sentence-transformers: modules.json of (type, path), the tiny BERT in the first one, and settings."""
-    write_hugging_face(folder / modules[0][1])
-    write_json(
-        folder / "modules.json",
-        [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for i, (kind, path) in enumerate(modules)
-        ],
-    )
-    for kind, path in modules[1:]:
-        if kind != "Normalize":
-            write_json(folder / path / "config.json", {**POOLING, **pooling} if kind == "Pooling" else DENSE)
-    return folder
+ENCODER = ("--output", "cls")  # of the encoder alone
 
 
 def notes(result: Result) -> list[str]:
@@ -58,14 +31,13 @@ def export(cli: Cli, tmp_path: Path) -> Callable[..., Result]:
 
 
 def test_every_module_and_setting_that_is_ignored_is_listed(export: Callable[..., Result], tmp_path: Path) -> None:
-    modules = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense"), ("Normalize", "3_Normalize")]
-    folder = write_modules(tmp_path / "st", *modules)
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 25, "do_lower_case": False})
-    write_json(
-        folder / "config_sentence_transformers.json",
-        {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"},
+    folder = write_sentence_folder(
+        tmp_path / "st",
+        *(("Pooling", POOLING), ("Dense", dense(32, 16)), ("Normalize", {})),
+        settings={"max_seq_length": 25, "do_lower_case": False},
+        prompts={"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"},
     )
-    assert notes(export(folder)) == [
+    assert notes(export(folder, *ENCODER)) == [
         "2_Dense: Dense 32 -> 16, Tanh: ignored",
         "3_Normalize: embeddings scaled to length 1: not in this bundle; embed --normalize",
         "prompts query 'query: '; default_prompt_name 'query': not in this bundle; embed --prompt TEXT",
@@ -95,7 +67,7 @@ def test_every_module_and_setting_that_is_ignored_is_listed(export: Callable[...
         (
             {"pooling_mode_max_tokens": True},
             "mean",
-            ["1_Pooling: mean of the tokens beside maximum of the tokens: not in this bundle"],
+            ["1_Pooling: maximum of the tokens beside mean of the tokens: not in this bundle"],
         ),
         (
             {"pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True},
@@ -112,29 +84,30 @@ def test_every_module_and_setting_that_is_ignored_is_listed(export: Callable[...
 def test_a_pooling_is_noted_unless_it_is_the_output(
     export: Callable[..., Result], tmp_path: Path, pooling: dict[str, Any], output: str, expected: list[str]
 ) -> None:
-    folder = write_modules(tmp_path / "st", ("Transformer", ""), ("Pooling", "1_Pooling"), **pooling)
+    folder = write_sentence_folder(tmp_path / "st", ("Pooling", {**POOLING, **pooling}))
     assert notes(export(folder, "--output", output)) == expected
 
 
 def test_settings_that_change_nothing_are_not_noted(export: Callable[..., Result], tmp_path: Path) -> None:
-    folder = write_modules(tmp_path / "st", ("Transformer", ""))
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 40, "do_lower_case": True})
-    write_json(folder / "config_sentence_transformers.json", {"prompts": {"query": ""}, "default_prompt_name": None})
+    folder = write_sentence_folder(
+        tmp_path / "st",
+        settings={"max_seq_length": 40, "do_lower_case": True},
+        prompts={"prompts": {"query": ""}, "default_prompt_name": None},
+    )
     assert notes(export(folder)) == []
 
 
 def test_lower_casing_of_a_cased_tokenizer_is_noted(export: Callable[..., Result], tmp_path: Path) -> None:
-    folder = write_modules(tmp_path / "st", ("Transformer", ""))
+    folder = write_sentence_folder(tmp_path / "st", settings={"max_seq_length": None, "do_lower_case": True})
     write_json(folder / "tokenizer_config.json", {"do_lower_case": False})
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": None, "do_lower_case": True})
     assert notes(export(folder)) == ["do_lower_case true: ignored, this bundle does not lower-case texts"]
 
 
 @pytest.mark.parametrize("subfolder", ["0_Transformer", "0_BERT"])
 def test_a_transformer_in_a_subfolder_is_found(export: Callable[..., Result], tmp_path: Path, subfolder: str) -> None:
-    folder = write_modules(tmp_path / "st", ("Transformer", subfolder), ("Pooling", "1_Pooling"))
-    write_json(folder / subfolder / "sentence_bert_config.json", {"max_seq_length": 25})
-    assert notes(export(folder))[:2] == [
+    settings = {"max_seq_length": 25}
+    folder = write_sentence_folder(tmp_path / "st", ("Pooling", POOLING), transformer=subfolder, settings=settings)
+    assert notes(export(folder, *ENCODER))[:2] == [
         f"modules.json: the transformer is in {subfolder}",
         "max_seq_length 25: not in this bundle, which truncates at 40; embed --max-length 25",
     ]
@@ -172,7 +145,7 @@ def test_a_modules_json_that_is_damaged_is_refused(
 
 
 def test_a_link_out_of_a_module_is_refused(export: Callable[..., Result], tmp_path: Path) -> None:
-    folder = write_modules(tmp_path / "st", ("Transformer", "0_Transformer"))
+    folder = write_sentence_folder(tmp_path / "st", transformer="0_Transformer")
     config = folder / "0_Transformer" / "config.json"
     config.rename(tmp_path / "elsewhere.json")
     config.symlink_to(tmp_path / "elsewhere.json")

@@ -24,6 +24,7 @@ from bertsym.encoders.folding import folded_shapes
 from bertsym.encoders.graph_heads import HEADS, label_shapes, loss_names
 from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_IDS, TOKEN_TYPES, VALID_LENGTH, input_shapes
 from bertsym.encoders.parameters import head_shapes, parameter_shapes
+from bertsym.encoders.sentence_embedding import EMBEDDING
 from bertsym.errors import ModelError, join_names
 from bertsym.signature import Signature, Tensor, bert_inputs
 from bertsym.symbol.attributes import integers
@@ -200,8 +201,11 @@ def _check_quantized(
 def _expected_shapes(
     config: BertConfig, signature: Signature, infos: Mapping[str, ArrayInfo], where: object
 ) -> dict[str, tuple[int, ...]]:
-    if signature.output not in OUTPUTS:
-        raise ModelError(f"{where}: output {signature.output!r} is not one of {', '.join(OUTPUTS)}")
+    embedding = signature.embedding
+    if (signature.output == EMBEDDING) != (embedding is not None) or (embedding and signature.kind != "encoder"):
+        raise ModelError(f"{where}: the output {EMBEDDING} of an encoder and the key {EMBEDDING} need each other")
+    if embedding is None and signature.output not in OUTPUTS:
+        raise ModelError(f"{where}: output {signature.output!r} is not one of {', '.join((*OUTPUTS, EMBEDDING))}")
     if signature.length not in (None, signature.max_length):
         raise ModelError(
             f"{where}: the inputs have the fixed length {signature.length}, but max_length is {signature.max_length}: "
@@ -212,6 +216,8 @@ def _expected_shapes(
             f"{where}: max length {signature.max_length} exceeds the {config.max_length} positions of the config"
         )
     shapes = parameter_shapes(config, pooler=signature.output == "pooled")
+    if embedding is not None:
+        return {**shapes, **embedding.shapes(config.units)}
     if signature.kind == "encoder":
         return shapes
     task = signature.task

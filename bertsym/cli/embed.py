@@ -17,7 +17,7 @@ from bertsym.cli.options import (
     options_of,
     threads_option,
 )
-from bertsym.cli.output import print_truncated, row_bar, warn
+from bertsym.cli.output import note, print_truncated, row_bar, warn
 from bertsym.cli.table_options import on_error_option, table_options
 from bertsym.cli.texts import Texts
 from bertsym.encoders.catalogue import POOLINGS
@@ -43,15 +43,20 @@ def _options(**values: Any) -> EmbedOptions:
         "--pooling",
         type=click.Choice(list(POOLINGS)),
         help=f"How the encodings of the tokens become one vector. "
-        f"{'; '.join(f'{name}: {text}' for name, text in POOLINGS.items())}.  [default: the output of MODEL, or what "
-        "its head reads; required where that is the whole sequence]",
+        f"{'; '.join(f'{name}: {text}' for name, text in POOLINGS.items())}.  [default: the sentence embedding or "
+        "other output of MODEL, or what its head reads; required where that is the whole sequence]",
     ),
     option("--normalize", is_flag=True, help="Scale each vector to the length 1."),
     option(
         "--prompt",
         metavar="TEXT",
-        default="",
-        help='Text to put before each text, with the space between them, such as "query: ". By default, nothing.',
+        help='Text to put before each text, with the space between them, such as "query: ".  [default: the default '
+        "prompt of MODEL, if it has one]",
+    ),
+    option(
+        "--prompt-name",
+        metavar="NAME",
+        help="Prompt of MODEL to put before each text; inspect lists the prompts. Not with --prompt.",
     ),
     option(
         "--max-length",
@@ -69,16 +74,17 @@ def _options(**values: Any) -> EmbedOptions:
 def command(model: str, file: str, out: str, options: EmbedOptions, table_format: TableFormat, force: bool) -> None:
     """Write one vector for each text of FILE, in the order of the texts.
 
-    MODEL is the bundle of any BERT: an encoder, or one with a head, which is left out. A .npy file is an array
-    (rows, units) float32; a .jsonl file has an object per line, {"embedding": [0.1, ...]}. The file appears at OUT when
-    it is complete.
+    MODEL is the bundle of any BERT: an encoder, or one with a head, which is left out. The bundle of a
+    sentence-transformers folder gives its sentence embedding, with its default prompt before each text. A .npy file is
+    an array (rows, units) float32; a .jsonl file has an object per line, {"embedding": [0.1, ...]}. The file appears at
+    OUT when it is complete.
 
     FILE is read as by `bertsym predict`: a table with a text column, a file with one text per line with --format lines,
     or standard input with one text per line. A pair of texts, from a table with two text columns, gives one vector.
 
     \b
-    bertsym export hf:sentence-transformers/all-MiniLM-L6-v2 out/minilm --output mean
-    bertsym embed out/minilm corpus.jsonl corpus.npy --normalize --max-length 256
+    bertsym export hf:sentence-transformers/all-MiniLM-L6-v2 out/minilm
+    bertsym embed out/minilm corpus.jsonl corpus.npy
     """
     from bertsym.inference.embed import embed
 
@@ -94,5 +100,8 @@ def command(model: str, file: str, out: str, options: EmbedOptions, table_format
             on_rows=on_rows,
             warn=warn,
         )
+    if result.prompt and options.prompt is None:
+        name = f"prompt {options.prompt_name}" if options.prompt_name is not None else "default prompt"
+        note(f"{name} of {model}: {result.prompt!r} is put before each text")
     print_truncated(result.truncated, result.rows, result.max_length)
     click.echo(f"wrote {result.path}: {result.rows} x {result.units} float32")

@@ -25,6 +25,7 @@ from bertsym.cli.options import (
 )
 from bertsym.cli.output import print_lines
 from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
+from bertsym.terminal import escaped
 
 if TYPE_CHECKING:
     from bertsym.exporter import ExportOptions, ExportResult
@@ -87,7 +88,7 @@ Examples:
         help="Output of the encoder. cls: the encoding of [CLS]; pooled: BERT's pooler, an error if SOURCE has none; "
         "mean: the mean of the encodings of all tokens but padding; each of shape (batch size, units). sequence: the "
         "encodings of all tokens, 0 at padding, of shape (batch size, length, units). Implies --headless.  [default: "
-        "cls, if no head is exported]",
+        "cls, if neither a head nor a sentence embedding is exported]",
     ),
     option(
         "--cls-slice/--no-cls-slice",
@@ -118,7 +119,7 @@ Examples:
         "--headless",
         group="Head",
         is_flag=True,
-        help="Export the encoder alone, without the trained head of SOURCE.",
+        help="Export the encoder alone, without the trained head or sentence embedding of SOURCE.",
     ),
     form_options,
     option(
@@ -247,7 +248,7 @@ def command(
 
     \b
     What is exported
-      no options    the encoder and, from an hf: source, its trained head
+      no options    the encoder and, from an hf: source, its trained head or sentence embedding
       --output X    the encoder alone, which outputs X; an error with --task
       --headless    the encoder alone, which outputs the encoding of [CLS]; finetune starts from this
       --task T      the encoder and an untrained head, which reads the pooler (qa: every token);
@@ -260,9 +261,14 @@ def command(
     with their masked LM head, ElectraForPreTraining as the encoder alone. A head of another class, or a head that does
     not fit its config, is an error.
 
+    A sentence-transformers folder (modules.json) is exported whole: the symbol ends in the node embedding, (batch size,
+    elements), which is computed by the folder's Pooling (cls, mean, max, mean_sqrt_len_tokens, or several of them), its
+    Dense modules (Identity, Tanh, ReLU, GELU, Sigmoid) and its Normalize modules. max_seq_length, do_lower_case,
+    prompts and the similarity function are kept too. Any other module is an error. With --output or --headless, the
+    command lists what it leaves out, with the options of embed for it.
+
     Every weight of SOURCE must belong to the encoder or to a head, or match --ignore-weights. The command lists the
-    heads and other weights that it leaves out. It also lists four settings of a sentence-transformers folder that it
-    does not export, with the options of embed for them: pooling, normalization, max_seq_length and prompts.
+    heads and other weights that it leaves out.
 
     Before the bundle is written, the library of --engine runs it with its head, and its outputs are compared with those
     of a reference implementation in numpy that reads SOURCE itself. On any error nothing is written.
@@ -302,6 +308,11 @@ def _print(result: ExportResult, out: str) -> None:
         click.echo(f"  {state} {signature.task} head on {OUTPUTS[signature.output]}{names}")
         if signature.task in TASKS and signature.trained:
             click.echo(f'next: bertsym predict {shlex.quote(out)} --text "..."')
+    elif signature.embedding is not None:
+        click.echo(f"  sentence embedding: {signature.embedding}")
+        if signature.embedding.prompts:
+            click.echo(escaped(f"  prompts: {signature.embedding.describe_prompts()}"))
+        click.echo(f"next: bertsym embed {shlex.quote(out)} FILE OUT.npy")
     else:
         click.echo(f"  {OUTPUTS[signature.output]}")
         whole = " --whole-sequence" if signature.output == "sequence" else ""

@@ -64,7 +64,7 @@ def demo_commands(weights: str | Path, out: str | Path) -> list[list[str]]:
     train, dev = str(DATA / "train.tsv"), str(DATA / "dev.tsv")
     text = ["predict", classifier, "--text", "Heavy rain delayed the match by two hours.", "--text-pair"]
     return [
-        ["export", f"hf:{weights}", encoder, "--force"],
+        ["export", f"hf:{weights}", encoder, "--headless", "--force"],
         [
             "finetune",
             encoder,

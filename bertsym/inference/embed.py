@@ -13,6 +13,7 @@ import numpy as np
 from bertsym.atomic_writing import open_atomically
 from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import POOLINGS
+from bertsym.encoders.sentence_embedding import EMBEDDING
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.inference.bundle_tokenizer import BundleTokenizer
 from bertsym.inference.embedding_files import check_suffix, open_writer
@@ -44,12 +45,17 @@ class EmbedOptions:
 
     pooling: str | None = None  #: a key of ``encoders.catalogue.POOLINGS``; None: as in `Encoder`
     normalize: bool = False  #: scale each vector to the length 1
-    prompt: str = ""  #: text that is put before each text
+    prompt: str | None = None  #: text that is put before each text; None: as in `Encoder.choose_prompt`
+    prompt_name: str | None = None  #: prompt of a bundle of a sentence embedding, instead of `prompt`
     max_length: int | None = None  #: tokens to which texts are truncated; None: the maximum of the bundle
     device: str = "cpu"
     batch_size: int = BATCH_SIZE  #: most rows that are computed together
     #: at a row that can't be read: ``fail``, ``skip`` to leave it out, or ``blank`` to write NaN, in JSON null, for it
     on_error: str = "fail"
+
+    def __post_init__(self) -> None:
+        if self.prompt is not None and self.prompt_name is not None:
+            raise UsageError("give --prompt or --prompt-name, not both")
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class EmbedResult:
     units: int  #: elements of each vector
     max_length: int  #: tokens to which texts were truncated
     truncated: int  #: number of truncated texts
+    prompt: str  #: text that was put before each text
     unreadable: int  #: number of rows that were left out, or blank with ``on_error="blank"``
 
 
@@ -70,7 +77,8 @@ class Encoder:
     Args:
         prefix: prefix of a bundle of a BERT, headless or with any head, which is left out.
         pooling: how the encodings of a text's tokens become one vector: ``cls``, ``pooled``, ``mean`` or ``max``
-            (``encoders.catalogue.POOLINGS``). None: the output of the bundle, or what its head reads.
+            (``encoders.catalogue.POOLINGS``). None: the output of the bundle, such as its sentence embedding, or what
+            its head reads.
         max_length: tokens to which texts are truncated, with special tokens; None: the maximum of the bundle.
         device: ``cpu``, or GPUs such as ``gpu:0,1``.
         batch_size: most texts that are computed together.
@@ -103,7 +111,26 @@ class Encoder:
     @property
     def units(self) -> int:
         """The number of elements of a vector."""
-        return self.bundle.config.units
+        config, embedding = self.bundle.config, self.bundle.signature.embedding
+        return embedding.width(config.units) if embedding is not None and self.pooling == EMBEDDING else config.units
+
+    def choose_prompt(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
+        """Return the text to put before each text, as sentence-transformers chooses it.
+
+        It is `prompt`, or the bundle's prompt `prompt_name`, or the bundle's default prompt, or nothing. Raises
+        UsageError for the name of a prompt that does not exist.
+        """
+        if prompt is not None:
+            return prompt
+        embedding = self.bundle.signature.embedding
+        prompts = embedding.prompts if embedding is not None else {}
+        if prompt_name is None:
+            default = embedding.default_prompt_name if embedding is not None else None
+            return prompts[default] if default is not None else ""
+        if prompt_name not in prompts:
+            known = f"only {', '.join(prompts)}" if prompts else "and has no prompts"
+            raise UsageError(f"{self.bundle.prefix}: does not have the prompt {prompt_name!r:.80}, {known}")
+        return prompts[prompt_name]
 
     def encode(
         self,
@@ -111,17 +138,20 @@ class Encoder:
         pairs: Sequence[str] | None = None,
         *,
         normalize: bool = False,
-        prompt: str = "",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
         on_rows: Callable[[int], object] = lambda count: None,
     ) -> Array:
         """Compute the vectors of texts, or of text pairs, in their order: (N, U) float32.
 
-        With `normalize`, each vector has the length 1. `prompt` is put before each text, such as ``"query: "`` where a
-        model was trained so. `on_rows` is called with the number of texts in each finished batch. Raises DataError for
-        an empty text, and ModelError for a vector that is not finite.
+        With `normalize`, each vector has the length 1. `prompt`, or the bundle's prompt `prompt_name`, is put before
+        each text, such as ``"query: "`` where a model was trained so, as `choose_prompt` describes. `on_rows` is called
+        with the number of texts in each finished batch. Raises DataError for an empty text, ModelError for a vector
+        that is not finite, and UsageError for the name of a prompt that does not exist.
         """
+        chosen = self.choose_prompt(prompt, prompt_name)
         chunks = [
-            self._predictor(features, on_rows) for features in self._tokenizer.encode(texts, pairs, prompt=prompt)
+            self._predictor(features, on_rows) for features in self._tokenizer.encode(texts, pairs, prompt=chosen)
         ]
         vectors: Array = np.concatenate(chunks) if chunks else np.empty((0, self.units), np.float32)
         return _normalized(vectors) if normalize else vectors
@@ -133,7 +163,8 @@ class Encoder:
         warn: Callable[[str], object] = lambda text: None,
         *,
         normalize: bool = False,
-        prompt: str = "",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
         full_chunks: bool = False,
         on_rows: Callable[[int], object] = lambda count: None,
     ) -> Iterator[Embedding | DataError]:
@@ -142,7 +173,8 @@ class Encoder:
         The error of an unreadable row, which names the line, takes its place. Reads rows and raises errors of the table
         as `BundleTokenizer.encode_each` does; the other arguments are those of `encode`.
         """
-        chunks = self._tokenizer.encode_each(source, table_format, warn, prompt=prompt, full_chunks=full_chunks)
+        chosen = self.choose_prompt(prompt, prompt_name)
+        chunks = self._tokenizer.encode_each(source, table_format, warn, prompt=chosen, full_chunks=full_chunks)
         for chunk in prefetch(chunks):
             features = Features([example for example in chunk if isinstance(example, Encoded)])
             vectors = self._predictor(features, on_rows) if len(features) else np.empty((0, self.units), np.float32)
@@ -195,13 +227,14 @@ def embed(
             device=options.device,
             batch_size=options.batch_size,
         )
+        prompt = encoder.choose_prompt(options.prompt, options.prompt_name)
         writer = open_writer(target, file, encoder.units)
         for embedding in encoder.encode_each(
             source,
             table_format,
             warn,
             normalize=options.normalize,
-            prompt=options.prompt,
+            prompt=prompt,
             full_chunks=True,  # so that equal texts give equal bytes
             on_rows=on_rows,
         ):
@@ -216,14 +249,14 @@ def embed(
         bad_rows.finish(rows)
         writer.finish()
     written = rows - bad_rows.count if options.on_error == "skip" else rows
-    return EmbedResult(target, written, encoder.units, encoder.max_length, truncated, bad_rows.count)
+    return EmbedResult(target, written, encoder.units, encoder.max_length, truncated, prompt, bad_rows.count)
 
 
 def _choose_pooling(bundle: Bundle, pooling: str | None) -> str:
     output = bundle.signature.output
     if pooling not in (None, *POOLINGS):
         raise UsageError(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
-    if pooling is None and output not in POOLINGS:
+    if pooling is None and output not in (*POOLINGS, EMBEDDING):
         ends = "its head reads" if bundle.has_head else "it ends in"
         raise UsageError(
             f"{bundle.prefix}: {ends} the encodings of all tokens, not one vector for a text: choose --pooling cls, "

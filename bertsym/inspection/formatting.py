@@ -32,6 +32,10 @@ def _format_header(facts: InspectResult) -> Iterator[str]:
     yield from _format_task(facts)
     if facts.family is not None:
         yield from _format_field("family", facts.family)
+    if facts.embedding is not None:
+        similarity = facts.embedding.similarity or "cosine, by default"
+        settings = f"prompts: {facts.embedding.describe_prompts()}; similarity: {similarity}"
+        yield from _format_field("embedding", str(facts.embedding), settings)
     if facts.texts is not None and facts.special_tokens is not None and facts.special_ids is not None:
         special = describe_special_tokens(facts.special_tokens, facts.special_ids)
         yield from _format_field("texts", facts.texts, f"special tokens: {special}")

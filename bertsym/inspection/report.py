@@ -16,7 +16,9 @@ from bertsym.analysis.known_defects import Defect, known_defects
 from bertsym.analysis.sentences import classifier_sentence, form_text, step_text
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes
 from bertsym.bundle import TOKENIZER, Bundle
+from bertsym.encoders.sentence_embedding import SentenceEmbedding
 from bertsym.model import Model, ModelSource
+from bertsym.signature import embedding_json
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.node_names import references
@@ -102,10 +104,11 @@ class InspectResult:
     symbol: str
     params: str | None
     bundle: str | None  #: kind of bundle, such as ``classifier``; None for other files
-    family: str | None  #: from the signature of a BERT bundle, as the next four
+    family: str | None  #: from the signature of a BERT bundle, as the next five
     task: str | None
     dataset: str | None
     class_names: tuple[str, ...]
+    embedding: SentenceEmbedding | None
     encoder_trained: bool | None
     trained: bool | None  #: from the signature of any bundle
     texts: str | None  #: how a BERT's bundle tokenizes texts
@@ -148,6 +151,7 @@ class InspectResult:
             "task": self.task,
             "dataset": self.dataset,
             "class_names": list(self.class_names),
+            "embedding": embedding_json(self.embedding),
             "trained": self.trained,
             "encoder_trained": self.encoder_trained,
             "texts": self.texts,
@@ -262,6 +266,7 @@ def report(
         task=signature.task if signature is not None else None,
         dataset=signature.dataset if signature is not None else None,
         class_names=signature.class_names if signature is not None else (),
+        embedding=signature.embedding if signature is not None else None,
         encoder_trained=signature.encoder_trained if signature is not None else None,
         trained=bundle.signature.trained if bundle is not None else None,
         texts=_describe_texts(bundle) if isinstance(bundle, Bundle) else None,

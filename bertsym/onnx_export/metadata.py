@@ -10,7 +10,7 @@ from bertsym.model import Model
 
 #: keys of a signature that are kept: the preprocessing of texts, and the classes of a classifier
 _TEXTS = ("family", "max_length", "pair", "pad_id", "special_tokens", "special_ids", "tokenizer")
-_ANSWER = ("encoder_output", "task", "dataset", "class_names", "encoder_trained")
+_ANSWER = ("encoder_output", "embedding", "task", "dataset", "class_names", "encoder_trained")
 
 
 def input_meanings(model: Model) -> dict[str, str]:

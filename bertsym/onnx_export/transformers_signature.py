@@ -24,6 +24,7 @@ _ENCODER_OUTPUTS = {
     "pooled": "pooler_output",
     "cls": "sentence_embedding",
     "mean": "sentence_embedding",
+    "embedding": "sentence_embedding",
 }
 _SPANS = ("start_logits", "end_logits")
 _PROBABILITIES = ("softmax", "Activation")  # operators that follow the logits

@@ -11,13 +11,14 @@ from typing import Any
 
 from bertsym.reference.albert import albert
 from bertsym.reference.bert import bert, ernie
-from bertsym.reference.checkpoint import HUGGING_FACE, Checkpoint, Encodings, Inputs
+from bertsym.reference.checkpoint import HUGGING_FACE, Checkpoint, Encodings, Inputs, Module
 from bertsym.reference.distilbert import distilbert
 from bertsym.reference.electra import electra
 from bertsym.reference.gluonnlp_names import exported, saved
 from bertsym.reference.heads import HUGGING_FACE_HEADS, Readable, bundle_head, probabilities
 from bertsym.reference.mpnet import mpnet
 from bertsym.reference.roberta import roberta
+from bertsym.reference.sentence_transformers import bundle_modules, embed
 from bertsym.reference.transformer import Architecture, encode
 
 _Reader = Callable[[Mapping[str, Any]], Architecture]
@@ -41,8 +42,11 @@ __all__ = [
     "Checkpoint",
     "Encodings",
     "Inputs",
+    "Module",
     "Readable",
     "bundle_head",
+    "bundle_modules",
+    "embed",
     "encoder_outputs",
     "probabilities",
 ]

@@ -16,6 +16,15 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
+class Module:
+    """A module of sentence-transformers: the name of its class, its config.json and its weights."""
+
+    kind: str
+    config: Mapping[str, Any]
+    weights: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """Weights under the names of a library and a config with its keys.
 
@@ -26,6 +35,7 @@ class Checkpoint:
     weights: Mapping[str, Array]
     config: Mapping[str, Any]
     head: str | None = None  #: class of Hugging Face whose head is among the weights
+    modules: tuple[Module, ...] = ()  #: of sentence-transformers, after the transformer
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertsym.encoders.config import BertConfig
+from bertsym.encoders.sentence_embedding import SentenceEmbedding
 from bertsym.errors import ModelError
+from bertsym.signature import embedding_json
 from bertsym.sources.registry import load_source
 from bertsym.text.tokenizer import TokenizerOptions, describe_special_tokens
 
@@ -24,7 +26,9 @@ class SourceDescription:
     task: str | None  #: of that head, like the next two
     reads: str | None  #: output of the encoder
     class_names: tuple[str, ...]
-    head_error: str | None  #: why a head can't be exported
+    head_error: str | None  #: why a head or a sentence embedding can't be exported
+    embedding: SentenceEmbedding | None
+    max_length: int  #: tokens at which texts are truncated
     tokenizer: TokenizerOptions
     has_tokenizer: bool  #: whether texts can be tokenized
     special_tokens: Mapping[str, str]  #: role -> token
@@ -42,10 +46,11 @@ class SourceDescription:
             "encoder_output": self.reads,
             "class_names": list(self.class_names),
             "head_error": self.head_error,
+            "embedding": embedding_json(self.embedding),
             "tokenizer": dataclasses.asdict(self.tokenizer) if self.has_tokenizer else None,
             "special_tokens": dict(self.special_tokens),
             "special_ids": dict(self.special_ids),
-            "max_length": self.config.max_length,
+            "max_length": self.max_length,
             "notes": list(self.notes),
         }
 
@@ -56,13 +61,14 @@ class SourceDescription:
             head = f"can't be exported: {self.head_error}"
         elif self.architecture is not None:
             head = f"{self.architecture} on {self.reads}, trained: {self.task}"
+        elif self.embedding is not None:
+            head = f"sentence embedding: {self.embedding}"
         fields = {
             "encoder": f"{self.family}, {self.config}",
             "head": head,
+            **({"prompts": self.embedding.describe_prompts()} if self.embedding and self.embedding.prompts else {}),
             **({"classes": ", ".join(self.class_names)} if self.class_names else {}),
-            "texts": self.tokenizer.describe(
-                self.config.max_length if self.has_tokenizer else None, self.config.vocab_size
-            ),
+            "texts": self.tokenizer.describe(self.max_length if self.has_tokenizer else None, self.config.vocab_size),
             "special": describe_special_tokens(self.special_tokens, self.special_ids),
         }
         width = max(map(len, fields))
@@ -80,7 +86,7 @@ def describe_source(source: str) -> SourceDescription:
     except ModelError as error:
         pretrained = load_source(source)  # raises too, unless the head is what is wrong
         head_error = str(error)
-    head = pretrained.head
+    head, embedding = pretrained.head, pretrained.embedding
     left_out = (f"not exported: task head {pretrained.task_head}",) if pretrained.task_head else ()
     return SourceDescription(
         source,
@@ -91,6 +97,8 @@ def describe_source(source: str) -> SourceDescription:
         head.reads if head is not None else None,
         head.class_names if head is not None else (),
         head_error,
+        embedding.embedding if embedding is not None else None,
+        embedding.max_length if embedding is not None else pretrained.config.max_length,
         dataclasses.replace(pretrained.tokenizer, segments=pretrained.config.segments),
         pretrained.tokenizer_document is not None,
         pretrained.vocabulary.special_tokens,

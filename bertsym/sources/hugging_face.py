@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from bertsym.bundle import file_digest
@@ -11,11 +13,13 @@ from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError
 from bertsym.families import ACTIVATIONS, BERT, FAMILIES, MODEL_TYPES, REQUIRED, Family, printable
 from bertsym.json_reader import JsonValue, read_json
+from bertsym.reference import Module
 from bertsym.sources.hugging_face_folder import find_folder, find_weights
 from bertsym.sources.hugging_face_tokenizer import read_tokenizer
 from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
-from bertsym.sources.pretrained import Pretrained, TaskHead, TrainedHead
-from bertsym.sources.sentence_transformers import read_modules
+from bertsym.sources.pretrained import Pretrained, TaskHead, TrainedEmbedding, TrainedHead
+from bertsym.sources.sentence_embeddings import read_embedding
+from bertsym.sources.sentence_transformers import SentenceModules, read_modules
 from bertsym.sources.task_heads import architecture_of, read_head
 from bertsym.text.vocabulary import check_vocabulary_size
 
@@ -32,10 +36,11 @@ def load_hugging_face(
 ) -> Pretrained:
     """Read an encoder of FAMILIES from a folder, or from the hub (``ORG/NAME`` or ``ORG/NAME@REVISION``).
 
-    With `with_head`, its trained head too, where there is one; a folder of sentence-transformers has none. Weights
-    that match a glob of `ignore_weights` are left out. Raises UsageError for a glob that matches no weight or a weight
-    of the encoder, and ModelError or DataError, naming the file, for anything that is missing, damaged or not
-    supported.
+    With `with_head`, its trained head too, where there is one, or the sentence embedding of a folder of
+    sentence-transformers. Weights that match a glob of `ignore_weights` are left out.
+
+    Raises UsageError for a glob that matches no weight or a weight of the encoder, and ModelError or DataError, naming
+    the file, for anything that is missing, damaged or not supported.
     """
     root, notes = find_folder(location)
     modules = read_modules(root)
@@ -44,7 +49,7 @@ def load_hugging_face(
     inner = next((path.parent for path in sorted(folder.glob("0_*/config.json"))), None)
     if inner and not config_path.exists():
         raise ModelError(f"{config_path}: no such file, but there is one in {inner.name}; export hf:{inner}")
-    document = read_json(config_path)
+    document = _with_activation(read_json(config_path), modules)
     declared = _declared_family(document)
     family = declared or BERT
     config = _read_config(document, family)
@@ -56,12 +61,22 @@ def load_hugging_face(
     arg_params = map_weights(weights, names, config)
     head: TrainedHead | None = None
     head_notes: tuple[str, ...] = ()
-    if with_head and modules is None:
+    embedding: TrainedEmbedding | None = None
+    reference: tuple[Module, ...] = ()
+    embedding_files: tuple[Path, ...] = ()
+    if with_head and modules is not None and modules.others:
+        embedding, reference, embedding_files = read_embedding(modules, config)
+    elif with_head:
         head, names, head_notes = read_head(document, family, names, weights, config)
     tokenizer_class = document.get("tokenizer_class").optional(JsonValue.text)
     model_type = document.get("model_type").optional(JsonValue.text)
-    max_length = head.max_length if head is not None and head.max_length is not None else config.max_length
-    tokenizer = read_tokenizer(folder, config.vocab_size, max_length, tokenizer_class, model_type)
+    max_length = config.max_length
+    if embedding is not None:
+        max_length = embedding.max_length
+    elif head is not None and head.max_length is not None:
+        max_length = head.max_length
+    lower_case = embedding is not None and modules is not None and modules.lower_case
+    tokenizer = read_tokenizer(folder, config.vocab_size, max_length, tokenizer_class, model_type, lower_case)
     vocabulary = tokenizer.vocabulary
     padding = vocabulary.special_ids["pad"]
     if config.position_offset and padding != config.position_offset - 1:
@@ -72,7 +87,7 @@ def load_hugging_face(
     if pad_vocab:
         vocabulary = vocabulary.padded_to(config.vocab_size)
     check_vocabulary_size(vocabulary, config.vocab_size, str(tokenizer.files[0]))
-    files = [config_path, *found.files, *tokenizer.files, *(modules.files if modules else ())]
+    files = [config_path, *found.files, *tokenizer.files, *(modules.files if modules else ()), *embedding_files]
     origin = {
         "kind": "hf",
         "pretrained": True,
@@ -80,8 +95,9 @@ def load_hugging_face(
         "files": {path.relative_to(root).as_posix(): file_digest(path) for path in sorted(files)},
         **names.facts,
     }
-    lower_case = tokenizer.options.lower_case
-    module_notes = (*modules.notes, *modules.text_notes(config.max_length, lower_case)) if modules is not None else ()
+    module_notes = modules.notes if modules is not None else ()
+    if modules is not None and embedding is None:
+        module_notes += modules.left_out_notes(max_length, tokenizer.options.lower_case)
     return Pretrained(
         config,
         arg_params,
@@ -89,11 +105,22 @@ def load_hugging_face(
         tokenizer.options,
         tokenizer.document,
         origin,
-        names.checkpoint(weights, document.object()),
+        dataclasses.replace(names.checkpoint(weights, document.object()), modules=reference),
         (*notes, *type_notes, *config_notes, *found.notes, *names.notes, *head_notes, *tokenizer.notes, *module_notes),
         TaskHead(names.task_head, _head_settings(document)) if names.task_head else None,
         head,
-        modules.pooling if modules else None,
+        modules.pooling if modules and embedding is None else None,
+        embedding,
+    )
+
+
+def _with_activation(document: JsonValue, modules: SentenceModules | None) -> JsonValue:
+    """Return config.json with the activation of a cross-encoder, which newer versions store beside modules.json."""
+    activation = modules.prompts.get("activation_fn") if modules is not None and modules.is_cross_encoder else None
+    if activation is None or activation.is_null:
+        return document
+    return JsonValue(
+        {**document.object(), "sentence_transformers": {"activation_fn": activation.text()}}, document.where
     )
 
 

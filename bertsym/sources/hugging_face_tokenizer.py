@@ -52,11 +52,13 @@ def read_tokenizer(
     positions: int = 0,
     model_class: str | None = None,
     model_type: str | None = None,
+    lower_case: bool = False,
 ) -> FoundTokenizer:
     """Read the tokenizer of a model with `rows` rows in its token embedding and texts of at most `positions` tokens.
 
     `model_class` and `model_type` are ``tokenizer_class`` and ``model_type`` of config.json, which decide the class
-    where tokenizer_config.json names none. Raises DataError or ModelError, naming the file.
+    where tokenizer_config.json names none. With `lower_case`, texts are lower-cased first. Raises DataError or
+    ModelError, naming the file.
     """
     paths = {name: folder / name for name in TOKENIZER_FILES if (folder / name).exists()}
     is_slow = not paths.keys() & {VOCAB, FAST}
@@ -120,7 +122,12 @@ def read_tokenizer(
             f"{FAST}: {', '.join(different_parts)} taken from the file, as in transformers 4; for a "
             f"{tokenizer_class}, transformers 5 takes the class's own instead"
         )
-    options = read_options(value, vocabulary, config.get("split_special_tokens", False).boolean())
+    literal = config.get("split_special_tokens", False).boolean()
+    options = read_options(value, vocabulary, literal)
+    if lower_case and not options.lower_case:
+        steps = [{"type": "Lowercase"}, document["normalizer"]]
+        document["normalizer"] = {"type": "Sequence", "normalizers": [step for step in steps if step is not None]}
+        options = read_options(value, vocabulary, literal)
     return FoundTokenizer(vocabulary, options, document, tuple(read), tuple(notes))
 
 

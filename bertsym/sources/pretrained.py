@@ -9,6 +9,7 @@ from typing import Any
 from bertsym.encoders.catalogue import HeadTransform
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import POOLER
+from bertsym.encoders.sentence_embedding import SentenceEmbedding
 from bertsym.families import list_names
 from bertsym.reference import Checkpoint
 from bertsym.symbol.params import Array
@@ -46,6 +47,15 @@ class TrainedHead:
 
 
 @dataclass(frozen=True)
+class TrainedEmbedding:
+    """A sentence embedding that is exported with its encoder."""
+
+    embedding: SentenceEmbedding
+    arg_params: Mapping[str, Array]  #: of its dense layers, under bertsym's parameter names, float32
+    max_length: int  #: tokens at which its texts are truncated
+
+
+@dataclass(frozen=True)
 class Pooling:
     """How a source pools the encodings of a text's tokens into one vector."""
 
@@ -74,7 +84,8 @@ class Pretrained:
     notes: tuple[str, ...] = ()
     task_head: TaskHead | None = None  #: that is left out
     head: TrainedHead | None = None  #: that is exported
-    pooling: Pooling | None = None
+    pooling: Pooling | None = None  #: that is left out
+    embedding: TrainedEmbedding | None = None
 
     @property
     def trained(self) -> bool:

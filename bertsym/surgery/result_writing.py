@@ -263,6 +263,7 @@ def encoder_signature(source: Signature) -> Signature:
         source,
         kind="encoder",
         inputs=bert_inputs(names=source.input_names, segments=source.tokenizer.segments),
+        embedding=None,
         task=None,
         dataset=None,
         task_settings={},

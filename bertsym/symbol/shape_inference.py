@@ -279,7 +279,7 @@ def _where(_: Node, inputs: Sequence[Shape]) -> list[Shape]:
 
 _RULES: dict[str, Callable[[Node, Sequence[Shape]], list[Shape]]] = {
     **dict.fromkeys(("Activation", "BlockGrad", "Cast", "Dropout", "LeakyReLU", "clip", "erf"), _same),
-    **dict.fromkeys(("MakeLoss", "log_softmax"), _same),
+    **dict.fromkeys(("L2Normalization", "MakeLoss", "log_softmax", "sqrt"), _same),
     **dict.fromkeys(("ones_like", "zeros_like"), _same),
     **dict.fromkeys(("_div_scalar", "_greater_equal_scalar", "_mul_scalar", "_plus_scalar"), _same),
     **dict.fromkeys(("elemwise_add", "elemwise_mul"), _equal),
@@ -301,6 +301,7 @@ _RULES: dict[str, Callable[[Node, Sequence[Shape]], list[Shape]]] = {
     "batch_dot": _batch_dot,
     "broadcast_axis": _broadcast_axis,
     "expand_dims": _expand_dims,
+    "max": _sum,
     "mean": _sum,
     "one_hot": _one_hot,
     "slice_axis": _slice_axis,
@@ -318,8 +319,8 @@ _LOSSES = ("LinearRegressionOutput", "LogisticRegressionOutput", "SoftmaxOutput"
 
 # Rules of further operators, which no bundle of a BERT has
 _FURTHER: dict[str, Callable[[Node, Sequence[Shape]], list[Shape]]] = {
-    **dict.fromkeys(("L2Normalization", "SoftmaxActivation", "_contrib_div_sqrt_dim", "_copy"), _same),
-    **dict.fromkeys(("abs", "exp", "log", "negative", "relu", "sigmoid", "sqrt", "square"), _same),
+    **dict.fromkeys(("SoftmaxActivation", "_contrib_div_sqrt_dim", "_copy"), _same),
+    **dict.fromkeys(("abs", "exp", "log", "negative", "relu", "sigmoid", "square"), _same),
     **dict.fromkeys(("_maximum_scalar", "_minimum_scalar", "_minus_scalar", "_power_scalar", "tanh"), _same),
     **dict.fromkeys(("_rdiv_scalar", "_rminus_scalar"), _same),
     **dict.fromkeys(("elemwise_div", "elemwise_sub"), _equal),

@@ -103,6 +103,11 @@ def open_base(bundle: Bundle, task: Task, options: FinetuneOptions) -> Base:
             graph, output = _build_graph(bundle, task, "sequence"), "sequence"
     elif options.head == "family":
         graph, output = _family_graph(bundle, task, options)
+    elif signature.embedding is not None:
+        raise ModelError(
+            f"{bundle.prefix}: ends in a sentence embedding ({signature.embedding}), not in an output of the encoder; "
+            "export its source with --headless for a classifier on [CLS], or with --output mean"
+        )
     _check_output(bundle, output, task, options, head_params is not None)
     variables = set(graph.variables)
     encoder = {name: params[name] for name in params if name in variables}

@@ -340,6 +340,7 @@ def _bundle_content(
         output_shape=("batch", *per_token, task.num_outputs),
         max_length=model.max_length,
         tokenizer=_tokenizer_options(base, options),
+        embedding=None,
         inputs=bert_inputs(model.length, base.signature.input_names, base.signature.tokenizer.segments),
         task=task.name,
         dataset=inputs.dataset.dataset,

@@ -27,7 +27,10 @@ def main(pythons: list[str]) -> int:
     for python in map(os.path.abspath, pythons):
         versions = subprocess.run([python, "-c", VERSIONS], capture_output=True, text=True, check=True).stdout
         with tempfile.TemporaryDirectory() as folder:
-            for arguments in (["export", f"hf:{weights}", "base"], ["finetune", "base", "classifier", *table]):
+            for arguments in (
+                ["export", f"hf:{weights}", "base", "--headless"],
+                ["finetune", "base", "classifier", *table],
+            ):
                 command = [python, "-m", "bertsym", *arguments]
                 environment = {**os.environ, "PYTHONPATH": str(ROOT)}
                 subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)

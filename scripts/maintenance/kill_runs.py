@@ -119,14 +119,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         base = str(place / "base")
-        export = ["export", options.source]
+        export = ["export", options.source, "--headless"]
         bertsym(*export, base)
         train = ["finetune", base, "--train", f"{DATA}/train.tsv", "--dev", f"{DATA}/dev.tsv"]
         train += ["--epochs", "2", "--batch-size", "4", "--max-length", "32"]
         jobs = [
-            make_job(
-                place / "export", "export", ["export", options.source, "--output", "mean"], ["export", options.source]
-            ),
+            make_job(place / "export", "export", ["export", options.source, "--output", "mean"], export),
             make_job(place / "lower", "lower", ["lower", base], ["lower", base, "--target-mxnet", "1.9", "--fold"]),
             make_job(place / "finetune", "finetune", [*train, "--seed", "1"], [*train, "--checkpoint-steps", "2"]),
         ]

@@ -132,7 +132,7 @@ def write_form(model: str, name: str, folder: Path) -> Form:
     form.folder.mkdir()
     base, classifier, still = (form.folder / part for part in (*PARTS, STILL))
     # Not verified here, since each MXNet compares them.
-    command("export", model, base, "--no-verify", *FORMS[name])
+    command("export", model, base, "--headless", "--no-verify", *FORMS[name])
     command("graft", base, classifier, "--no-verify", "--num-classes", 2)
     # Without dropout, whose random numbers differ between versions.
     command("edit", classifier, still, "--no-verify", "--dropout", "off")
@@ -159,11 +159,15 @@ def write_data(form: Form) -> None:
     np.savez(folder / "cases.npz", **named)
     for part in PARTS:
         bundle = Bundle.open(form.folder / part)
-        encodings = encoder_outputs(config.family, checkpoint, [Inputs(*arrays.values()) for arrays in cases.values()])
-        answers = {case: apply_head(encoded, bundle, classifier.params()) for case, encoded in zip(cases, encodings)}
+        batches = [Inputs(*arrays.values()) for arrays in cases.values()]
+        encodings = encoder_outputs(config.family, checkpoint, batches)
+        answers = {
+            case: apply_head(encoded, bundle, classifier.params(), fed.valid_length)
+            for case, fed, encoded in zip(cases, batches, encodings)
+        }
         np.savez(folder / f"{part}.npz", **answers)
-    batches = [batch(8, 24) for _ in range(STEPS)]
-    steps = {name: np.stack([each[name] for each in batches]) for name in batches[0]}
+    trained = [batch(8, 24) for _ in range(STEPS)]
+    steps = {name: np.stack([each[name] for each in trained]) for name in trained[0]}
     steps["softmax_label"] = rng.integers(2, size=(STEPS, 8)).astype(np.float32)
     np.savez(folder / "steps.npz", **steps)
 
