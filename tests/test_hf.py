@@ -99,7 +99,7 @@ def test_folded_weights_are_split_again(tmp_path: Path) -> None:
 def test_a_head_without_a_class_is_refused_with_the_command_that_makes_one(
     cli: Cli, classifier: Path, tmp_path: Path
 ) -> None:
-    result = cli("hf", classifier, tmp_path / "hf")
+    result = cli("hf", classifier, tmp_path / "hf", "--as", "transformers")
     assert result.code == 1
     assert "BertForSequenceClassification can't express this model: the head reads cls" in result.error_line
     assert "finetune with --head family makes a head that it has" in result.error_line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bertsym.cli.command import Command, argument
+from bertsym.cli.command import Command, argument, option
 from bertsym.cli.options import FILE, force_option, model_argument, no_verify_option, verification_engine_option
 from bertsym.cli.output import note, print_lines
 
@@ -18,17 +18,29 @@ Examples:
 @click.command("hf", cls=Command, epilog=_EXAMPLES)
 @model_argument
 @argument("folder", "Folder that is written.", type=FILE)
+@option(
+    "--as",
+    "library",
+    type=click.Choice(["transformers", "sentence-transformers"]),
+    help="Library that loads FOLDER.  [default: sentence-transformers for a sentence embedding, for the output mean, "
+    "and for a plain head on cls or mean; otherwise transformers]",
+)
 @force_option
 @verification_engine_option
 @no_verify_option
-def command(model: str, folder: str, force: bool) -> None:
-    """Write MODEL as a folder that Hugging Face's transformers loads, with equal outputs.
+def command(model: str, folder: str, library: str | None, force: bool) -> None:
+    """Write MODEL as a folder that transformers or sentence-transformers loads, with equal outputs.
 
     The folder has config.json, model.safetensors, the tokenizer and a model card. AutoModel loads the encoder alone; a
     head becomes AutoModelForSequenceClassification, TokenClassification, QuestionAnswering or MaskedLM.
 
+    A folder of sentence-transformers has modules.json, a Pooling module, Dense and Normalize modules, prompts and
+    max_seq_length too. SentenceTransformer(FOLDER).encode gives what MODEL gives: its sentence embedding; its output
+    cls, pooled or mean; or the logits of its head, where that is one layer on one of these outputs. AutoModel loads the
+    encoder of such a folder.
+
     \b
-    Head of MODEL                                    Class
+    Head of MODEL                                    Class with --as transformers
       none                                           Model: last_hidden_state
       finetune --head family, and heads that came    ForSequenceClassification
       from transformers
@@ -44,7 +56,7 @@ def command(model: str, folder: str, force: bool) -> None:
     from bertsym.destinations.hugging_face import export_hugging_face
     from bertsym.execution.engines import is_verifying
 
-    done = export_hugging_face(model, folder, force=force, verify=is_verifying(), progress=note)
+    done = export_hugging_face(model, folder, library=library, force=force, verify=is_verifying(), progress=note)
     for text in done.notes:
         note(text)
     print_lines(done.checks, "  ")

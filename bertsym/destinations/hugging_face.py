@@ -1,8 +1,9 @@
-"""Write a bundle as a folder that transformers loads: config, weights, tokenizer, model card."""
+"""Write a bundle as a folder that transformers or sentence-transformers loads: config, weights, tokenizer, card."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,12 +14,27 @@ import numpy as np
 
 from bertsym.atomic_writing import sync_folder, work_folder, write_text
 from bertsym.bundle import Bundle, json_text
-from bertsym.destinations.hugging_face_classes import TransformersClass, choose_class, config_document
+from bertsym.destinations.hugging_face_classes import (
+    TransformersClass,
+    choose_class,
+    config_document,
+    encoder_class,
+)
 from bertsym.destinations.model_card import model_card
 from bertsym.destinations.safetensors_writer import write_safetensors
+from bertsym.destinations.sentence_transformers import (
+    FILES,
+    FOLDERS,
+    SENTENCE_TRANSFORMERS,
+    TRANSFORMERS,
+    SentenceModules,
+    choose_library,
+    sentence_modules,
+)
 from bertsym.encoders.folding import unfold_parameters
 from bertsym.encoders.parameters import POOLER, RELATIVE_BUCKETS, expand, own_layers
 from bertsym.errors import ModelError, UsageError, VerificationError
+from bertsym.families import list_names
 from bertsym.sources.hugging_face import load_hugging_face
 from bertsym.symbol.params import Array, LazyParameters, shapes_of
 from bertsym.verifier import DEFAULT_RTOL, Check, verify_bundle
@@ -26,16 +42,17 @@ from bertsym.verifier import DEFAULT_RTOL, Check, verify_bundle
 #: files of earlier writes that --force replaces; a folder with any other file is left alone
 _FILES = (
     *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
-    *("vocab.txt", "README.md"),
+    *("vocab.txt", "README.md", *FILES),
 )
 
 
 @dataclass(frozen=True)
 class HuggingFaceResult:
-    """A written folder of transformers."""
+    """A written folder of transformers or sentence-transformers."""
 
     folder: Path
     architecture: str  #: the class that loads it, such as ``BertForSequenceClassification``
+    library: str  #: one of ``destinations.sentence_transformers.LIBRARIES``
     checks: list[Check]  #: comparisons of the folder, read back, with the bundle
     notes: tuple[str, ...]
 
@@ -44,25 +61,31 @@ def export_hugging_face(
     model: str | Path,
     folder: str | Path,
     *,
+    library: str | None = None,
     force: bool = False,
     verify: bool = True,
     progress: Callable[[str], object] = lambda text: None,
 ) -> HuggingFaceResult:
-    """Write the bundle `model` as a folder of transformers that computes the same.
+    """Write the bundle `model` as a folder of transformers or sentence-transformers that computes the same.
+
+    `library` is ``transformers`` or ``sentence-transformers``; None: as `choose_library` has it. In a folder of
+    sentence-transformers, the embedding of a text is the output of the bundle or, of a classifier, its logits.
 
     The folder is read back before it appears: every weight must be bit-equal to its parameter, and with `verify` the
     outputs of the bundle are compared with the reference encoder and head (numpy, float64) on the weights and the
     config.json of the folder.
 
     Raises:
-        UsageError: `folder` exists, without `force`, or holds files that are not those of such a folder.
-        ModelError: the bundle is damaged, int8, or has a head that no class of transformers has.
+        UsageError: `folder` exists, without `force`, or holds files that are not those of such a folder; or `library`
+            is not supported.
+        ModelError: the bundle is damaged, int8, or computes what the library can't express.
         VerificationError: the outputs differ. No folder is written then.
     """
     bundle, target = Bundle.open(model), Path(folder)
     if bundle.signature.precision != "float32":
         raise ModelError(f"{model}: is {bundle.signature.precision}; write the float32 bundle that it was made from")
-    chosen = choose_class(bundle)
+    modules = sentence_modules(bundle) if choose_library(bundle, library) == SENTENCE_TRANSFORMERS else None
+    chosen = choose_class(bundle) if modules is None else encoder_class(bundle)
     params: Mapping[str, Array] = bundle.params()
     if bundle.is_folded:
         params = unfold_parameters(params, bundle.config)
@@ -73,22 +96,26 @@ def export_hugging_face(
         try:
             staged.mkdir()
             progress(f"writing {chosen.name}")
-            weights = _weights(bundle, chosen, params)
+            weights = _weights(bundle, chosen, params, modules)
             write_safetensors(staged / "model.safetensors", weights, {"format": "pt"})
+            if modules is not None:
+                modules.write(staged, bundle, params)
             texts = {"config.json": json_text(config), **_tokenizer_files(bundle)}
-            texts["README.md"] = model_card(bundle, chosen.name)
+            texts["README.md"] = model_card(bundle, chosen.name, modules.embedding if modules is not None else None)
             for name, text in texts.items():
                 write_text(staged / name, text)
             sync_folder(staged)
         except OSError as error:
             raise ModelError(f"{folder}: cannot write: {error.strerror or error}") from None
         progress("reading the folder back" + (", comparing with the bundle" if verify else ""))
-        checks = _verify(bundle, params, staged, verify, str(target))
+        checks = _verify(bundle, params, staged, modules, verify, str(target))
         if target.exists():
             shutil.rmtree(target)
         os.rename(staged, target)
         sync_folder(target.parent)
-    return HuggingFaceResult(target, chosen.name, checks, _notes(bundle, chosen))
+    architecture = chosen.name if modules is None else "SentenceTransformer"
+    used = TRANSFORMERS if modules is None else SENTENCE_TRANSFORMERS
+    return HuggingFaceResult(target, architecture, used, checks, _notes(bundle, chosen, modules))
 
 
 def _check_target(target: Path, force: bool) -> None:
@@ -98,16 +125,20 @@ def _check_target(target: Path, force: bool) -> None:
         return
     if not target.is_dir():
         raise UsageError(f"{target}: exists and is not a folder")
-    others = sorted(path.name for path in target.iterdir() if path.name not in _FILES)
+    names = sorted(path.name for path in target.iterdir())
+    others = [name for name in names if name not in _FILES and not re.fullmatch(FOLDERS, name)]
     if others:
         raise UsageError(f"{target}: holds {others[0]!r}, which is not a file of such a folder; choose another folder")
     if not force and any(target.iterdir()):
         raise UsageError(f"{target} exists: choose another folder, or overwrite it with --force")
 
 
-def _weights(bundle: Bundle, chosen: TransformersClass, params: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The weights by their names in transformers, read on demand."""
+def _weights(
+    bundle: Bundle, chosen: TransformersClass, params: Mapping[str, Array], modules: SentenceModules | None
+) -> Mapping[str, Array]:
+    """The weights of the class by their names in transformers, read on demand."""
     shapes = shapes_of(params)
+    elsewhere = {RELATIVE_BUCKETS, *(modules.names.values() if modules is not None else ())}
     table, prefix = chosen.family.names, "" if chosen.head is None else chosen.family.names.prefix
     layers = own_layers(bundle.config)
     names = {
@@ -118,7 +149,7 @@ def _weights(bundle: Bundle, chosen: TransformersClass, params: Mapping[str, Arr
     }
     if chosen.head is not None:
         names.update(chosen.head.weights)
-    unused = [name for name in shapes if name not in names.values() and name != RELATIVE_BUCKETS]
+    unused = [name for name in shapes if name not in names.values() and name not in elsewhere]
     if unused:
         raise ModelError(f"{bundle.prefix}: {unused[0]} has no place in {chosen.name}")
     return LazyParameters({theirs: shapes[ours] for theirs, ours in names.items()}, lambda name: params[names[name]])
@@ -151,10 +182,25 @@ def _tokenizer_files(bundle: Bundle) -> dict[str, str]:
     return files
 
 
-def _verify(bundle: Bundle, expected: Mapping[str, Array], staged: Path, compares: bool, where: str) -> list[Check]:
+def _verify(
+    bundle: Bundle,
+    expected: Mapping[str, Array],
+    staged: Path,
+    modules: SentenceModules | None,
+    compares: bool,
+    where: str,
+) -> list[Check]:
     """Read the folder as a source; raises VerificationError for a weight or an output that differs."""
-    found = load_hugging_face(str(staged), with_head=bundle.has_head)
+    found = load_hugging_face(str(staged), with_head=bundle.has_head or modules is not None)
     arrays = {**found.arg_params, **(found.head.arg_params if found.head is not None else {})}
+    if modules is not None:
+        embedding = found.embedding
+        if embedding is None or (embedding.embedding, embedding.max_length) != (
+            modules.embedding,
+            bundle.signature.max_length,
+        ):
+            raise VerificationError(f"{where}: modules.json was read back as {embedding}, not {modules.embedding}")
+        arrays.update({ours: embedding.arg_params[name] for name, ours in modules.names.items()})
     for name in expected:
         if name not in arrays or not np.array_equal(arrays[name], expected[name]):
             raise VerificationError(f"{where}: {name} was read back with other elements")
@@ -165,10 +211,14 @@ def _verify(bundle: Bundle, expected: Mapping[str, Array], staged: Path, compare
     return verify_bundle(bundle, arrays, DEFAULT_RTOL, (16, 40), where, found.checkpoint)
 
 
-def _notes(bundle: Bundle, chosen: TransformersClass) -> tuple[str, ...]:
+def _notes(bundle: Bundle, chosen: TransformersClass, modules: SentenceModules | None) -> tuple[str, ...]:
     """What a user of the folder must know."""
     notes = []
-    if chosen.head is None:
+    if modules is not None and bundle.has_head:
+        names = f" ({list_names(bundle.signature.class_names)})" if bundle.signature.class_names else ""
+        probabilities = ", before softmax or sigmoid" if bundle.signature.kind == "classifier" else ""
+        notes.append(f"the embedding of a text is the output of the {bundle.signature.task} head{names}{probabilities}")
+    elif chosen.head is None and modules is None:
         notes.append(f"the output {bundle.signature.output} is computed from last_hidden_state by the caller")
         if chosen.family.names.pooler and not all(name in bundle.params() for name in POOLER):
             notes.append(f"the bundle has no pooler: {chosen.name} initialises one, and pooler_output is meaningless")

@@ -45,8 +45,13 @@ def choose_class(bundle: Bundle) -> TransformersClass:
     """
     signature, family = bundle.signature, FAMILIES[bundle.config.family]
     model_type, prefix = _model_type(bundle, family)
+    if signature.embedding is not None:
+        raise ModelError(
+            f"{bundle.prefix}: ends in a sentence embedding ({signature.embedding}), which no class of transformers "
+            "computes; --as sentence-transformers, the default, does"
+        )
     if not bundle.has_head:
-        return TransformersClass(f"{prefix}Model", family, model_type, None)
+        return encoder_class(bundle)
     if not signature.trained or signature.task is None:
         raise ModelError(f"{bundle.prefix}: has an untrained head; bertsym graft --head none removes it")
     name = f"{prefix}For{_CLASSES[signature.task]}"
@@ -64,6 +69,13 @@ def choose_class(bundle: Bundle) -> TransformersClass:
     if has_transform and f"{HEAD_TRANSFORM}-{activation}" not in nodes:
         raise _no_class(bundle, name, f"the activation of the head is not {activation}, that of {name}")
     return TransformersClass(name, family, model_type, head)
+
+
+def encoder_class(bundle: Bundle) -> TransformersClass:
+    """Return the class of a bundle's encoder alone."""
+    family = FAMILIES[bundle.config.family]
+    model_type, prefix = _model_type(bundle, family)
+    return TransformersClass(f"{prefix}Model", family, model_type, None)
 
 
 def _model_type(bundle: Bundle, family: Family) -> tuple[str, str]:

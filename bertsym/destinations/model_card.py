@@ -9,6 +9,7 @@ from typing import Any
 
 from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import OUTPUTS
+from bertsym.encoders.sentence_embedding import SentenceEmbedding
 from bertsym.families import FAMILIES
 
 #: kind of task -> ``pipeline_tag`` of the hub
@@ -23,29 +24,33 @@ _PIPELINES = {
 _SHOWN_LABELS = 50
 
 
-def model_card(bundle: Bundle, architecture: str | None = None) -> str:
+def model_card(bundle: Bundle, architecture: str | None = None, embedding: SentenceEmbedding | None = None) -> str:
     """Describe a bundle: what it computes, what it was trained on, its metrics, its limits and how to load it.
 
     `architecture` is the class of transformers of the folder that the card is for; None for the bundle itself.
+    `embedding` is what a folder of sentence-transformers computes.
     """
     sections = [
-        _header(bundle, architecture),
-        _title(bundle, architecture),
+        _header(bundle, architecture, embedding),
+        _title(bundle, architecture, embedding),
         *_labels(bundle),
         *_training(bundle),
         _limits(bundle),
-        _loading(bundle, architecture),
+        _loading(bundle, architecture, embedding),
         _making(bundle),
     ]
     return "\n".join(sections)
 
 
-def _header(bundle: Bundle, architecture: str | None) -> str:
+def _header(bundle: Bundle, architecture: str | None, embedding: SentenceEmbedding | None) -> str:
     """The metadata in YAML; strings are written as JSON, which YAML contains."""
     signature = bundle.signature
-    lines = ["---", f"library_name: {'transformers' if architecture is not None else 'mxnet'}"]
-    lines.append(f"pipeline_tag: {_PIPELINES.get(signature.task or '', 'feature-extraction')}")
-    lines += ["tags:", *(f"- {tag}" for tag in ("bertsym", "mxnet", bundle.config.family))]
+    library = "mxnet" if architecture is None else "transformers" if embedding is None else "sentence-transformers"
+    pipeline = "feature-extraction" if embedding is None else "sentence-similarity"
+    lines = ["---", f"library_name: {library}"]
+    lines.append(f"pipeline_tag: {_PIPELINES.get(signature.task or '', pipeline)}")
+    tags = ["bertsym", "mxnet", bundle.config.family, *(["sentence-transformers"] if embedding is not None else [])]
+    lines += ["tags:", *(f"- {tag}" for tag in tags)]
     metrics = _kept_metrics(bundle)
     if metrics:
         lines += ["metrics:", *(f"- {name}" for name in metrics if name != "loss")]
@@ -59,14 +64,16 @@ def _header(bundle: Bundle, architecture: str | None) -> str:
     return "\n".join([*lines, "---", ""])
 
 
-def _title(bundle: Bundle, architecture: str | None) -> str:
+def _title(bundle: Bundle, architecture: str | None, embedding: SentenceEmbedding | None) -> str:
     signature, config = bundle.signature, bundle.config
     title = FAMILIES[config.family].title
     kind = f"with a trained head for {signature.task}" if signature.task else "without a head"
-    reads = (
-        f"The head reads {OUTPUTS[signature.output]}." if signature.task else f"It ends in {OUTPUTS[signature.output]}."
-    )
+    described = f"a sentence embedding: {signature.embedding}" if signature.embedding else OUTPUTS[signature.output]
+    reads = f"The head reads {described}." if signature.task else f"It ends in {described}."
     name = f" `{architecture}`." if architecture is not None else ""
+    if embedding is not None:
+        width = embedding.width(config.units)
+        reads += f" In sentence-transformers, the embedding of a text has {width} elements: {embedding}."
     return f"# {bundle.prefix.name}\n\n{title} ({config}) {kind}.{name} {reads}\n"
 
 
@@ -121,7 +128,11 @@ def _limits(bundle: Bundle) -> str:
     return "\n".join(["## Limits", "", *lines, ""])
 
 
-def _loading(bundle: Bundle, architecture: str | None) -> str:
+def _loading(bundle: Bundle, architecture: str | None, embedding: SentenceEmbedding | None) -> str:
+    if embedding is not None:
+        lines = ["from sentence_transformers import SentenceTransformer", ""]
+        lines += ['model = SentenceTransformer("FOLDER")', 'embeddings = model.encode(["A text."])']
+        return "\n".join(["## Use", "", "```python", *lines, "```", ""])
     if architecture is not None:
         auto = "AutoModel" + (architecture[architecture.index("For") :] if "For" in architecture else "")
         lines = [f"from transformers import {auto}, AutoTokenizer", ""]
