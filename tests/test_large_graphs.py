@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import json
 import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Result
 from refusals import refusal
 from third_party import checkpoint, some_graph
 
+import bertsym
 from bertsym import BertConfig, ModelError, SymbolGraph, output_symbol
 from bertsym.analysis import constants, encoder_detection, token_flow
 from bertsym.analysis.constants import find_constant
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.encoders import config
 from bertsym.encoders.forms import Form
+from bertsym.encoders.spec import EncoderSpec
+from bertsym.execution.engines import using_engine, without_verification
 from bertsym.symbol import document
+from bertsym.symbol.params import write_params
 
 Cli = Callable[..., Result]
 
@@ -103,6 +110,47 @@ def test_an_encoder_of_many_layers_is_found_and_one_of_too_many_is_not(
         require_encoder(graph)
     with pytest.raises(ModelError, match=f"{config.MAX_LAYERS + 1} layers, at most {config.MAX_LAYERS} are supported"):
         BertConfig(num_layers=config.MAX_LAYERS + 1, **shape)
+
+
+def operations(compute: Callable[[Path], object], prefix: Path) -> int:
+    """Count the bytecodes that a computation runs, which do not depend on the speed of the machine."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        compute(prefix)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+WORK: dict[str, Callable[[Path], object]] = {
+    "diff": lambda prefix: bertsym.diff(prefix, prefix),
+    "lower": lambda prefix: bertsym.lower(prefix, prefix.with_name("lowered"), form="fast", force=True),
+}
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_each_layer_of_a_graph_costs_as_much_work_as_the_layers_before(tmp_path: Path, work: str) -> None:
+    shape: dict[str, Any] = {"units": 4, "hidden_size": 4, "num_heads": 1, "vocab_size": 5, "max_length": 4}
+    counts = []
+    for layers in (1, 1, 4, 7):  # the first time counts what is done once
+        prefix, config = tmp_path / str(layers), BertConfig(num_layers=layers, **shape)
+        graph = output_symbol(config, "cls", Form("portable", erf=False))
+        Path(f"{prefix}-symbol.json").write_text(graph.tojson())
+        with open(f"{prefix}-0000.params", "wb") as file:
+            write_params(file, {name: np.zeros(size, np.float32) for name, size in EncoderSpec(config).shapes.items()})
+        with using_engine("onnxruntime"), without_verification():
+            counts.append(operations(WORK[work], prefix))
+    _, one, four, seven = counts
+    assert seven - four < 1.05 * (four - one)
 
 
 @pytest.mark.parametrize("count", [60, 3000])

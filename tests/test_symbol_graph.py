@@ -134,7 +134,7 @@ def test_json_of_another_kind_is_refused(document: object) -> None:
 
 
 def test_a_symbol_without_nodes_is_refused() -> None:
-    assert refused({"nodes": [], "arg_nodes": [], "heads": []}) == "0 nodes, 1 to 65536 are supported"
+    assert refused({"nodes": [], "arg_nodes": [], "heads": []}) == "0 nodes, 1 to 131072 are supported"
 
 
 def corrupt(change: Callable[[Document], object]) -> str:

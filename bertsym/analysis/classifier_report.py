@@ -118,12 +118,12 @@ class _Context:
     @functools.cached_property
     def from_tokens(self) -> Set[Node]:
         """The nodes whose elements depend on the token embedding."""
-        return value_descendants(self.graph, self.encoder.token_embedding) if self.encoder else set()
+        return value_descendants(self.graph.nodes, self.encoder.token_embedding) if self.encoder else set()
 
     @functools.cached_property
     def downstream(self) -> Set[Node]:
         """The nodes whose elements depend on the encoder's output."""
-        return value_descendants(self.graph, self.encoder.output.node) if self.encoder else set()
+        return value_descendants(self.graph.nodes, self.encoder.output.node) if self.encoder else set()
 
 
 def report_classifiers(

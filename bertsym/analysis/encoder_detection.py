@@ -17,6 +17,7 @@ from bertsym.symbol.attributes import integer, integers, sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operator_traits import Effect, decimal_of, flag_of, operators_with, traits, with_aliases
+from bertsym.symbol.structure import ancestors_outside, readers_by_node
 from bertsym.symbol.variable_roles import input_variables
 
 ADDITIONS = operators_with(Effect.ADD)
@@ -165,7 +166,9 @@ def _find_projection(graph: SymbolGraph, first: Node) -> Node | None:
 def _find_layers(graph: SymbolGraph, state: Output, norms: list[Node]) -> tuple[Layer, ...]:
     """Find the layers downstream of `state`, the input of the first one; `norms` are in the order of the graph."""
     layers: list[Layer] = []
-    residuals, readers = _residuals(norms), _readers_by_node(graph)
+    residuals, readers = _residuals(norms), readers_by_node(graph.nodes)
+    numbers = {node: number for number, node in enumerate(graph.nodes)}
+    below: set[Node] = set()  # ancestors of the layer's input, which has those of the layers before among its own
     while True:
         attention, read = residuals.get(state, (None, state))
         feed_forward, _ = residuals.get(Output(attention), (None, state)) if attention else (None, state)
@@ -174,8 +177,8 @@ def _find_layers(graph: SymbolGraph, state: Output, norms: list[Node]) -> tuple[
         if len(layers) == MAX_LAYERS:
             raise ModelError(f"no BERT: more than {MAX_LAYERS} layers")
         # Dropout and transposes upstream of the residual connection belong to the embeddings.
-        below = graph.ancestors(read.node)
-        nodes = [node for node in graph.between(read.node, feed_forward) if node not in below]
+        below |= ancestors_outside(read.node, below)
+        nodes = _reached(sorted(ancestors_outside(feed_forward, below), key=numbers.__getitem__), read.node)
         softmax = [node for node in nodes if node.op in ("softmax", "SoftmaxActivation")]
         if len(softmax) != 1 or softmax[0] not in graph.ancestors(attention, within={*nodes}):
             return tuple(layers)
@@ -184,7 +187,7 @@ def _find_layers(graph: SymbolGraph, state: Output, norms: list[Node]) -> tuple[
                 _with_own_inputs(readers, nodes, below),
                 softmax[0],
                 _find_num_heads(graph, softmax[0], nodes),
-                _find_hidden_size(graph, attention, feed_forward),
+                _find_hidden_size(nodes, attention),
                 Output(feed_forward),
                 not _is_added(attention, state),
             )
@@ -205,12 +208,15 @@ def _residuals(norms: list[Node]) -> dict[Output, tuple[Node, Output]]:
     return found
 
 
-def _readers_by_node(graph: SymbolGraph) -> dict[Node, list[Node]]:
-    readers: dict[Node, list[Node]] = {}
-    for node in graph.nodes:
-        for entry in node.inputs:
-            readers.setdefault(entry.node, []).append(node)
-    return readers
+def _reached(nodes: Iterable[Node], start: Node) -> list[Node]:
+    """List those of the `nodes`, in topological order, that depend on `start` through each other."""
+    reached = {start}
+    found = []
+    for node in nodes:
+        if node is not start and any(entry.node in reached for entry in node.inputs):
+            reached.add(node)
+            found.append(node)
+    return found
 
 
 def _is_added(norm: Node, state: Output) -> bool:
@@ -252,9 +258,10 @@ def _find_num_heads(graph: SymbolGraph, softmax: Node, nodes: Sequence[Node]) ->
     return None
 
 
-def _find_hidden_size(graph: SymbolGraph, attention: Node, feed_forward: Node) -> int | None:
-    dense = [node for node in graph.between(attention, feed_forward) if node.op == "FullyConnected"]
-    return _size(dense[0].attrs, "num_hidden") if dense else None
+def _find_hidden_size(nodes: Sequence[Node], attention: Node) -> int | None:
+    """Find the width of the feed-forward network; `nodes` are those of the layer, in the order of the graph."""
+    dense = next((node for node in _reached(nodes, attention) if node.op == "FullyConnected"), None)
+    return _size(dense.attrs, "num_hidden") if dense else None
 
 
 def _find_positions(

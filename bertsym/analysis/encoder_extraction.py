@@ -6,6 +6,7 @@ masks and the order of positions are not checked: callers that replace an encode
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -29,6 +30,7 @@ from bertsym.errors import ModelError
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operator_traits import Effect, decimal_of, flag_of, operators_with, with_aliases
+from bertsym.symbol.structure import ancestors_outside
 
 _T = TypeVar("_T")
 _SHAPES = with_aliases("Reshape")
@@ -73,7 +75,11 @@ class _Matcher:
     dropout: list[float] = field(default_factory=list)
     attention_dropout: list[float] = field(default_factory=list)
     activations: dict[str, Node] = field(default_factory=dict)
+    numbers: dict[Node, int] = field(init=False)  #: places of the nodes in the graph
     concatenated_biases: bool | None = None  #: None before the first layer
+
+    def __post_init__(self) -> None:
+        self.numbers = {node: number for number, node in enumerate(self.graph.nodes)}
 
     def spec(self) -> EncoderSpec:
         encoder = self.encoder
@@ -155,8 +161,8 @@ class _Matcher:
 
     def variables(self, node: Node, stop: Set[Node] = frozenset()) -> list[Node]:
         """Variables whose elements a node depends on, not counting those upstream of `stop`."""
-        reached = value_ancestors(node, stop)
-        return [other for other in self.graph.nodes if other in reached and other.is_variable]
+        found = [other for other in value_ancestors(node, stop) if other.is_variable]
+        return sorted(found, key=self.numbers.__getitem__)
 
     def parameters(self, node: Node) -> list[Node]:
         """Variables that a node depends on and that are not inputs."""
@@ -203,7 +209,11 @@ class _LayerMatcher:
 
     def __post_init__(self) -> None:
         self.prefix = f"bertencoder0_transformer{self.i}_"
-        self.downstream = value_descendants(self.matcher.graph, self.state.node)
+        # Only of this layer: a search of the whole graph for each layer would be quadratic.
+        nodes = ancestors_outside(self.layer.output.node, {self.state.node})
+        ordered = sorted(nodes, key=self.matcher.numbers.__getitem__)
+        self.downstream = value_descendants(ordered, self.state.node)
+        self.earlier = len(self.matcher.names)  #: number of names of the layers before
 
     def match(self) -> None:
         matcher, ffn = self.matcher, f"{self.prefix}positionwiseffn0_"
@@ -227,7 +237,7 @@ class _LayerMatcher:
 
         expected = {matcher.encoder.valid_length}
         expected.update(matcher.names[name] for name in RELATIVE_POSITIONS if name in matcher.names)
-        expected.update(name for role, name in matcher.names.items() if role.startswith(self.prefix))
+        expected.update(itertools.islice(reversed(matcher.names.values()), len(matcher.names) - self.earlier))
         for variable in matcher.variables(end, {self.state.node}):
             if variable.name not in expected:
                 raise _unexpected(variable, f"layer {self.i} depends on it")

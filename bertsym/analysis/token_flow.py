@@ -6,7 +6,7 @@ claimed about it.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from bertsym.analysis.detected_encoder import DetectedEncoder
@@ -32,8 +32,8 @@ def trace_tokens(graph: SymbolGraph, encoder: DetectedEncoder, params: Mapping[s
     traces: Traces = {encoder.output: Trace(axes, TokenSelection.ALL)}
     if encoder.layers[-1].first_only:
         traces[encoder.output] = Trace((BATCH, 1, units), TokenSelection.POSITION, 0)
-    from_tokens = value_descendants(graph, encoder.token_embedding)
-    downstream = value_descendants(graph, encoder.output.node)
+    from_tokens = value_descendants(graph.nodes, encoder.token_embedding)
+    downstream = value_descendants(graph.nodes, encoder.output.node)
     for node in graph.nodes:
         if node not in downstream or node is encoder.output.node:
             continue
@@ -54,10 +54,10 @@ def trace_tokens(graph: SymbolGraph, encoder: DetectedEncoder, params: Mapping[s
     return traces
 
 
-def value_descendants(graph: SymbolGraph, start: Node) -> set[Node]:
-    """The node and all nodes whose elements, not only their shapes, depend on it."""
+def value_descendants(nodes: Iterable[Node], start: Node) -> set[Node]:
+    """The node and all of the `nodes`, in topological order, whose elements, not only their shapes, depend on it."""
     seen = {start}
-    for node in graph.nodes:
+    for node in nodes:
         if any(entry.node in seen for entry in node.inputs[: traits(node.op).shape_only]):
             seen.add(node)
     return seen

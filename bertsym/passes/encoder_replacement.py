@@ -14,6 +14,7 @@ from bertsym.errors import ModelError
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output, free_name
 from bertsym.symbol.operator_traits import flag_of, integer_of
+from bertsym.symbol.structure import readers_by_node
 
 _PLACEHOLDER = "encoder output: "  # MXNet gives no node such a name
 
@@ -65,9 +66,10 @@ def _cut(rest: SymbolGraph, encoder: DetectedEncoder) -> dict[int, str]:
     encoder_nodes = inside | {node for node in encoder.embedding_nodes if not node.is_variable}
     placeholders: dict[int, str] = {}
     with rest.edit():
+        outside = readers_by_node(node for node in rest.nodes if node not in encoder_nodes)
         for number, output in enumerate(boundary):
-            readers = [node for node in rest.consumers(output) if node not in encoder_nodes]
-            if readers or output in rest.outputs:
+            reads = any(output in reader.inputs for reader in outside.get(output.node, ()))
+            if reads or output in rest.outputs:
                 placeholders[number] = f"{_PLACEHOLDER}{number}"
                 rest.cut(output, placeholders[number])
         rest.cleanup()

@@ -63,8 +63,9 @@ def lower(
     model = source.open()
     encoder = model.require_encoder()
     values = require_params(model)
+    read = set(model.graph.variables)
     for info in values.infos.values():
-        if info.name in model.graph.variables and info.dtype != "<f4":
+        if info.name in read and info.dtype != "<f4":
             raise ModelError(
                 f"{model.name}: parameter {info.name} is {np.dtype(info.dtype)}: only float32 models can be lowered"
             )
@@ -99,7 +100,7 @@ def lower(
         raise ModelError(f"{model.name}: {error}") from None
     facts = {"lowered": {"form": chosen.name, "target_mxnet": target, "fold": fold}}
     written = write(model, result, out, lambda: _compare(model, changed, shapes), force=force, facts=facts)
-    unread = sum(name not in model.graph.variables for name in values)
+    unread = sum(name not in read for name in values)
     if unread:
         written.notes.append(f"{unread} parameters that the graph does not read are left out")
     before, after = _list_dropout(model.graph), _list_dropout(changed.graph)

@@ -90,7 +90,7 @@ def changed_model(
     variables = set(graph.variables)
     kept = {name: array for name, array in params.items() if name in variables}  # in the order of the file
     known = {(names or {}).get(name, name): shape for name, shape in input_axes(original).items()}
-    known = {name: shape for name, shape in {**known, **(axes or {})}.items() if name in graph.variables}
+    known = {name: shape for name, shape in {**known, **(axes or {})}.items() if name in variables}
     name = f"{original.name} as changed"
     new = NewParameters(kept)
     return Model(name, original.symbol_path, graph, new, None, None, original.trusted, known)
@@ -339,7 +339,8 @@ def label_inputs(model: Model, names: Mapping[str, str] = MappingProxyType({})) 
     train = model.train_graph()
     if train is None:
         return ()
-    extra = [name for name in train.variables if name not in model.graph.variables]
+    own = set(model.graph.variables)
+    extra = [name for name in train.variables if name not in own]
     return tuple(Tensor(names.get(name, name), ("batch",)) for name in extra)
 
 

@@ -11,8 +11,9 @@ from bertsym.symbol.json_format import to_text
 from bertsym.symbol.node import VARIABLE, Node, Output
 
 # Limits that no real symbol reaches: a damaged file could otherwise take gigabytes of memory.
-MAX_NODES, MAX_NAME, MAX_VALUE = 1 << 16, 4096, 1 << 16
+MAX_NODES, MAX_NAME, MAX_VALUE = 1 << 17, 4096, 1 << 16
 MAX_OUTPUTS = 1 << 16  #: of one node
+_ENTRY_LIMITS = (MAX_NODES, MAX_OUTPUTS, MAX_OUTPUTS)  # of node, output and version in an entry
 MAX_WAYS = 1 << 24  #: number of nodes times number of outputs: each output is traced back
 # MXNet wrote "param" before 0.9 (with "attr" for user attributes), "attr" up to 1.0 and "attrs" since. MXNet 1.9.1
 # reads "attr" and "attrs" into the same dictionary, so the last one in the file replaces the other; "param" only adds
@@ -139,7 +140,7 @@ def _read_entries(raw: Any, nodes: Sequence[Node], counts: list[int] | None, lab
         if (
             not isinstance(entry, list)
             or not 2 <= len(entry) <= 3
-            or not all(type(value) is int and 0 <= value <= MAX_OUTPUTS for value in entry)
+            or not all(type(value) is int and 0 <= value <= limit for value, limit in zip(entry, _ENTRY_LIMITS))
             or entry[0] >= len(nodes)
         ):
             raise ModelError(f"{label}: {entry!r} does not name an earlier node")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from bertsym.errors import ModelError
 from bertsym.symbol.node import Node, Output
@@ -59,6 +59,30 @@ def _check_text(text: str, label: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise ModelError(f"{label}: {text[:80]!r} is not valid Unicode") from None
+
+
+def readers_by_node(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
+    """Map each node that is read to the nodes that read it, in their order; a node that reads it twice is there twice.
+
+    For many questions about one graph: `SymbolGraph.consumers` looks at all nodes for each.
+    """
+    readers: dict[Node, list[Node]] = {}
+    for node in nodes:
+        for entry in node.inputs:
+            readers.setdefault(entry.node, []).append(node)
+    return readers
+
+
+def ancestors_outside(node: Node, excluded: Container[Node]) -> set[Node]:
+    """Return the node and all that it depends on through nodes that are not `excluded`, without those."""
+    found = set() if node in excluded else {node}
+    waiting = list(found)
+    while waiting:
+        for entry in waiting.pop().inputs:
+            if entry.node not in found and entry.node not in excluded:
+                found.add(entry.node)
+                waiting.append(entry.node)
+    return found
 
 
 def is_ordered(nodes: Sequence[Node]) -> bool:
