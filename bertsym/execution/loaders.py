@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,16 +61,15 @@ def load_module(
     samples = _with_labels(loaded, inputs, labels)
     module = mx.mod.Module(loaded, data_names=list(inputs), label_names=list(labels) or None)
     described = {name: mx.io.DataDesc(name, array.shape, array.dtype) for name, array in samples.items()}
+    # Set before the binding, as by Module.load: otherwise Module.bind (1.9.1) makes another array for each parameter.
+    module._arg_params, module._aux_params = (
+        _Copies(names, params) for names in (module._param_names, module._aux_names)
+    )
+    module.params_initialized = True
     with without_fusion():  # a fused layer holds its weights a second time
         module.bind(
             [described[name] for name in inputs], [described[name] for name in labels] or None, for_training=False
         )
-    group = module._exec_group
-    for names, arrays in ((module._param_names, group.param_arrays), (module._aux_names, group.aux_arrays)):
-        for name, copies in zip(names, arrays):
-            to_mxnet(params[name]).copyto(copies[0])
-            copies[0].wait_to_read()
-    module.params_initialized = True
 
     def forward(inputs: Mapping[str, Array]) -> list[Array]:
         arrays = {name: to_mxnet(array) for name, array in _with_labels(loaded, inputs, labels).items()}
@@ -79,6 +78,23 @@ def load_module(
         return [np.asarray(output.asnumpy()) for output in module.get_outputs()]
 
     return forward
+
+
+class _Copies(Mapping[str, Any]):
+    """Parameters as MXNet arrays, of which one exists at a time."""
+
+    def __init__(self, names: Sequence[str], params: Mapping[str, Array]) -> None:
+        self._names, self._params = names, params
+
+    def __getitem__(self, name: str) -> Any:
+        mx.nd.waitall()  # until the array before was copied to the executor
+        return to_mxnet(self._params[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def load_symbol_block(
