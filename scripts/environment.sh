@@ -2,9 +2,6 @@
 # Sets PYTHON_BIN to the Python outside of it; stops with one line that says what is missing.
 
 WEIGHTS_VERSION=0.1.0
-# What benchmarks compare with; torch for the CPU is the one without CUDA's libraries where the index has it.
-TORCH_PACKAGES="torch==2.13.0 transformers==5.23.0 sentence-transformers==6.2.0 onnxruntime==1.32.0 onnx==1.23.2 sympy"
-
 die() {
     echo "error: $*" >&2
     exit 1
@@ -94,23 +91,44 @@ prepare_environment() {
     export BERTSYM_MODEL_DIR
 }
 
-# prepare_benchmark ROOT: .venv, and .venv-torch with the libraries that we are compared with. Environments that are
-# there already can be used instead: BENCH_PYTHON (with BERTSYM_MODEL_DIR, a Hugging Face folder) and BENCH_TORCH_PYTHON.
+# benchmark_packages NAME: what is installed in an environment of the benchmarks. `torch` also converts models for the others.
+# sentence-transformers 6 and its backend for ONNX, optimum-onnx, ask for different versions of transformers.
+benchmark_packages() {
+    local torch="torch==2.13.0" transformers="transformers==5.23.0" onnxruntime="onnxruntime==1.32.0" onnx="onnx==1.23.2"
+    local openvino="openvino==2026.4.1" ctranslate2="ctranslate2==4.8.5"
+    case $1 in
+    torch) echo "$torch $transformers sentence-transformers==6.2.0 $onnxruntime $onnx $ctranslate2 sympy" ;;
+    onnxruntime) echo "$onnxruntime $transformers" ;;
+    openvino) echo "$openvino nncf==3.4.0 $transformers" ;;
+    ctranslate2) echo "$ctranslate2 $transformers" ;;
+    sentence-transformers-onnx) echo "$torch sentence-transformers==5.1.2 transformers==4.57.3 optimum-onnx==0.1.0 $onnxruntime $onnx" ;;
+    sentence-transformers-openvino) echo "$torch sentence-transformers==6.2.0 optimum-intel==2.2.0 $openvino" ;;
+    plots) echo "matplotlib" ;;
+    *) die "no environment of the benchmarks is called $1" ;;
+    esac
+}
+
+# prepare_benchmark ROOT [NAME ...]: .venv, and environments with the libraries that we are compared with, by default `torch`,
+# in the folder $BENCH_ENVIRONMENTS or .venv-benchmarks. BENCH_PYTHON (with BERTSYM_MODEL_DIR, a Hugging Face folder) is used
+# instead of .venv.
 prepare_benchmark() {
+    local root=$1 name packages venv
+    shift
     if [ -z "${BENCH_PYTHON:-}" ]; then
-        pushd "$1" >/dev/null
+        pushd "$root" >/dev/null
         prepare_environment
         popd >/dev/null
-        BENCH_PYTHON=$1/.venv/bin/python
+        BENCH_PYTHON=$root/.venv/bin/python
     fi
-    if [ -z "${BENCH_TORCH_PYTHON:-}" ]; then
-        BENCH_TORCH_PYTHON=$1/.venv-torch/bin/python
-        if [ "$(cat "$1/.venv-torch/installed" 2>/dev/null)" != "$TORCH_PACKAGES" ]; then
-            echo "setting up .venv-torch" >&2
-            "$BENCH_PYTHON" -m venv --clear "$1/.venv-torch" || die "can't create a virtual environment in .venv-torch"
-            "$BENCH_TORCH_PYTHON" -m pip install --quiet $TORCH_PACKAGES || die "can't install PyTorch and onnxruntime"
-            echo "$TORCH_PACKAGES" >"$1/.venv-torch/installed"
-        fi
-    fi
-    export BENCH_TORCH_PYTHON
+    export BENCH_ENVIRONMENTS=${BENCH_ENVIRONMENTS:-$root/.venv-benchmarks}
+    for name in "${@:-torch}"; do
+        packages=$(benchmark_packages "$name") || exit 1
+        venv=$BENCH_ENVIRONMENTS/$name
+        [ "$(cat "$venv/installed" 2>/dev/null)" = "$packages" ] && continue
+        echo "setting up $venv" >&2
+        make_venv "$BENCH_PYTHON" "$venv" || die "can't create a virtual environment in $venv"
+        install "$venv" $packages || die "can't install $packages"
+        echo "$packages" >"$venv/installed"
+    done
+    export BENCH_TORCH_PYTHON=$BENCH_ENVIRONMENTS/torch/bin/python
 }

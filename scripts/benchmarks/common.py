@@ -29,8 +29,8 @@ _VARIABLES = (
     "MKL_NUM_THREADS",
     "MXNET_CPU_WORKER_NTHREADS",
 )
-#: flag of a processor -> name of its vector instructions, the widest first
-_VECTORS = {"avx512_vnni": "AVX-512 VNNI", "avx512f": "AVX-512", "avx2": "AVX2"}
+#: flag of a processor -> name of its instruction set, the widest first
+_VECTORS = {"amx_int8": "AVX-512 VNNI and AMX", "avx512_vnni": "AVX-512 VNNI", "avx512f": "AVX-512", "avx2": "AVX2"}
 BERT_BASE = {
     "vocab_size": 30522,
     "hidden_size": 768,
@@ -43,27 +43,29 @@ BERT_BASE = {
 
 @dataclass(frozen=True)
 class Peer:
-    """A program to compare: a file of WORKERS, run in one of the two environments."""
+    """A program to compare: a file of WORKERS, run in one of the environments."""
 
     name: str
     label: str
     worker: str
-    python: str  #: "bertsym" or "torch"
+    python: str  #: "bertsym", or an environment that `prepare_benchmark` of scripts/environment.sh made
     env: dict[str, str] = field(default_factory=dict, hash=False)
+    job: dict[str, Any] = field(default_factory=dict, hash=False)  #: added to each job
 
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
         """Run the job in a new process and return its result; exits with the worker's error if it fails."""
-        return run_worker(self.worker, job, self.python, self.env)
+        return run_worker(self.worker, {**job, **self.job}, self.python, self.env)
 
 
 def interpreter(name: str) -> str:
     """Return the Python of an environment, as set by the shell scripts."""
-    return os.environ["BENCH_TORCH_PYTHON"] if name == "torch" else sys.executable
+    return sys.executable if name == "bertsym" else f"{os.environ['BENCH_ENVIRONMENTS']}/{name}/bin/python"
 
 
 def without_threads() -> dict[str, str]:
-    """Return the environment variables without the caller's thread and BLAS settings."""
-    return {name: value for name, value in os.environ.items() if name not in _VARIABLES}
+    """Return the environment variables without the caller's thread and BLAS settings; Python keeps compiled modules."""
+    removed = (*_VARIABLES, "PYTHONDONTWRITEBYTECODE")
+    return {name: value for name, value in os.environ.items() if name not in removed}
 
 
 def run_worker(worker: str, job: dict[str, Any], python: str, env: dict[str, str] | None = None) -> dict[str, Any]:
@@ -82,6 +84,7 @@ class Records:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
+        self.peaks: dict[str, Any] = {}  #: of the machine, once the header is made
         lines = path.read_text().splitlines() if path and path.exists() else []
         self._records: list[dict[str, Any]] = [json.loads(line) for line in lines]
 
@@ -122,12 +125,18 @@ def in_turn(peers: Sequence[Peer], jobs: dict[str, dict[str, Any]], rounds: int,
 def arguments(description: str | None, peers: Iterable[Peer], works: Sequence[str]) -> argparse.ArgumentParser:
     """Return a parser with the options of every benchmark."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--model", default=f"hf:{os.environ.get('BERTSYM_MODEL_DIR', '')}", metavar="hf:DIR")
+    parser.add_argument(
+        "--model",
+        default=f"hf:{os.environ.get('BERTSYM_MODEL_DIR', '')}",
+        metavar="hf:DIR",
+        help="Hugging Face folder; `base`: BERT-base with random weights and the vocabulary of $BERTSYM_MODEL_DIR",
+    )
     parser.add_argument(
         "--only", action="append", choices=[peer.name for peer in peers], help="run only this peer; repeatable"
     )
     parser.add_argument("--work", action="append", choices=works, help="run only this part; repeatable")
-    parser.add_argument("--rounds", type=int, default=3, help="number of runs of each peer")
+    parser.add_argument("--rounds", type=int, help="number of runs of each peer  [default: 3, 2 with --quick]")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, rows and repetitions")
     parser.add_argument(
         "--results",
         type=Path,
@@ -137,6 +146,24 @@ def arguments(description: str | None, peers: Iterable[Peer], works: Sequence[st
     return parser
 
 
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line; the number of rounds and the folder are complete."""
+    options = parser.parse_args()
+    options.rounds = options.rounds or (2 if options.quick else 3)
+    options.folder = options.folder.resolve()
+    return options
+
+
+def random_encoder(folder: Path, model_type: str, config: dict[str, Any]) -> str:
+    """Return a Hugging Face folder, ``hf:DIR``, of a random encoder; writes it unless it exists."""
+    path = folder / f"{model_type}_hf"
+    if not (path / "config.json").exists():
+        tokenizer = os.environ["BERTSYM_MODEL_DIR"]
+        job = {"model_type": model_type, "config": config, "tokenizer": tokenizer, "out": str(path)}
+        run_worker("random_encoder.py", job, "torch")
+    return f"hf:{path}"
+
+
 def header(records: Records) -> str:
     """Describe the machine, and the versions and threads that the peers report."""
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
@@ -144,11 +171,12 @@ def header(records: Records) -> str:
     model = known.get("model name") or platform.processor() or platform.machine()
     flags = known.get("flags", "").split()
     vectors = next((shown for flag, shown in _VECTORS.items() if flag in flags), "no AVX2")
-    peak = run_worker("sgemm.py", {"threads": THREADS}, "torch")
+    peak = run_worker("machine_peaks.py", {"threads": THREADS}, "torch")
     gflops = ", ".join(f"{value:.0f} GFLOP/s on {count}" for count, value in peak["gflops"].items())
+    records.peaks = peak
     facts = [
         f"{model}, {vectors}, {THREADS} processors; Linux {platform.release()}, Python {platform.python_version()}",
-        f"Peak sgemm throughput by number of threads: {gflops}",
+        f"Peak sgemm throughput by number of threads: {gflops}; reading memory: {peak['gigabytes']:.0f} GB/s",
         "; ".join(records.settings()),
     ]
     return " ".join(f"{fact}." for fact in facts if fact)
@@ -169,13 +197,6 @@ def read_pairs(path: str, rows: int | None = None) -> list[dict[str, str]]:
     columns = [records[0].index(name) for name in names]
     found = [dict(zip(("text", "text_pair", "label"), (record[i].strip() for i in columns))) for record in records[1:]]
     return random.Random(0).sample(found, min(rows, len(found))) if rows else found
-
-
-def write_random_encoder(folder: Path, model_type: str, config: dict[str, Any], vocabulary: str) -> None:
-    """Write a Hugging Face folder of a random encoder with the tokenizer of the model `vocabulary`, ``hf:DIR``."""
-    tokenizer = vocabulary.removeprefix("hf:")
-    job = {"model_type": model_type, "config": config, "tokenizer": tokenizer, "out": str(folder)}
-    run_worker("random_encoder.py", job, "torch")
 
 
 def export_base(source: str, prefix: Path, *options: str) -> str:

@@ -1,46 +1,70 @@
-"""Speed of embeddings compared with predictions of the same encoder, and with sentence-transformers.
+"""Speed of embeddings of short texts compared with predictions of the same encoder, and with sentence-transformers.
+
+sentence-transformers runs on PyTorch, onnxruntime and OpenVINO.
 
 Linux x86-64 only, since it runs MXNet.
 """
 
 from __future__ import annotations
 
+import random
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import DATA, THREADS, Peer, Records, arguments, bertsym, export_base, header, read_pairs, write_table
+from common import DATA, THREADS, Peer, Records, arguments, bertsym, export_base, header, parse, read_pairs, write_table
 
 PEERS = (
     Peer("predict", "bertsym predict, a classifier that reads [CLS]", "embed_bertsym.py", "bertsym"),
     Peer("embed-cls", "bertsym embed, [CLS] of its encoder", "embed_bertsym.py", "bertsym"),
     Peer("embed-mean", "bertsym embed, mean of the tokens", "embed_bertsym.py", "bertsym"),
-    Peer("sentence-transformers", "sentence-transformers, mean of the tokens", "embed_torch.py", "torch"),
+    Peer(
+        "sentence-transformers",
+        "sentence-transformers on PyTorch, mean",
+        "embed_sentence_transformers.py",
+        "torch",
+        job={"backend": "torch"},
+    ),
+    Peer(
+        "sentence-transformers-onnx",
+        "the same on onnxruntime, optimized (O3)",
+        "embed_sentence_transformers.py",
+        "sentence-transformers-onnx",
+        job={"backend": "onnx"},
+    ),
+    Peer(
+        "sentence-transformers-openvino",
+        "the same on OpenVINO",
+        "embed_sentence_transformers.py",
+        "sentence-transformers-openvino",
+        job={"backend": "openvino"},
+    ),
 )
+REFERENCE = "sentence-transformers"
+_WORDS = (4, 16)  # fewest and most words of a text
+_QUICK_TEXTS = 2000
 
 
 def main() -> None:
     parser = arguments(__doc__, PEERS, ("embed",))
-    parser.add_argument("--repeats", type=int, default=5, help="times that all texts are computed in each round")
-    parser.add_argument("--texts", type=int, help="number of texts, evenly chosen; by default all of them")
-    options = parser.parse_args()
-    records, folder = Records(options.results), options.folder.resolve()
+    parser.add_argument(
+        "--repeats", type=int, help="times that all texts are computed in each round  [default: 3, or 2]"
+    )
+    parser.add_argument("--texts", type=int, help=f"number of texts  [default: 10000, {_QUICK_TEXTS} with --quick]")
+    options = parse(parser)
+    records, folder = Records(options.results), options.folder
     model = options.model.removeprefix("hf:")
-    rows = [
-        {"text": row[key]}
-        for name in ("train", "dev")
-        for row in read_pairs(str(DATA / f"{name}.tsv"))
-        for key in ("text", "text_pair")
-    ]
-    rows = rows[:: -(-len(rows) // options.texts)] if options.texts else rows
+    options.texts = options.texts or (_QUICK_TEXTS if options.quick else 10_000)
+    rows = short_texts(options.texts)
     common = {
         "table": write_table(folder / "embed.jsonl", rows),
         "model": model,
         "prefix": classifier(options.model, folder),
         "max_length": 128,
         "threads": THREADS,
-        "repeats": options.repeats,
+        "repeats": options.repeats or (2 if options.quick else 3),
+        "converted": str(folder / "sentence_transformers"),
     }
     for number in range(options.rounds):
         for peer in PEERS:
@@ -48,8 +72,21 @@ def main() -> None:
                 print(f"{peer.label}, round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
                 records.add("embed", peer.name, peer.run({**common, "peer": peer.name}))
     print(header(records))
-    print(f"\n{len(rows)} texts, including tokenization:\n")
+    print(f"\n{len(rows)} texts of {_WORDS[0]} to {_WORDS[1]} words, including tokenization:\n")
     print(table(records, len(rows)))
+
+
+def short_texts(count: int) -> list[dict[str, str]]:
+    """Cut different texts out of the demo's sentences."""
+    generator = random.Random(0)
+    pairs = [row for name in ("train", "dev") for row in read_pairs(str(DATA / f"{name}.tsv"))]
+    sentences = [row[key].split() for row in pairs for key in ("text", "text_pair")]
+    found: dict[str, None] = {}
+    while len(found) < count:
+        words, length = generator.choice(sentences), generator.randint(*_WORDS)
+        start = generator.randint(0, max(0, len(words) - length))
+        found[" ".join(words[start : start + length])] = None
+    return [{"text": text} for text in found]
 
 
 def classifier(source: str, folder: Path) -> str:
@@ -65,16 +102,16 @@ def classifier(source: str, folder: Path) -> str:
 
 
 def table(records: Records, count: int) -> str:
-    ours = records.median("embed", "predict", "seconds")
-    reference = records.of("embed", "sentence-transformers")
-    lines = ["| | texts/s | relative to predict | one by one, ms | difference |", "|---|---|---|---|---|"]
+    ours, reference = records.median("embed", "embed-mean", "seconds"), records.of("embed", REFERENCE)
+    lines = ["| | texts/s | bertsym's mean is | one by one, ms | difference |", "|---|---|---|---|---|"]
     for peer in PEERS:
         found = records.of("embed", peer.name)
         seconds, alone = (records.median("embed", peer.name, key) for key in ("seconds", "alone"))
         if not found or seconds is None or alone is None:
             continue
-        relative = f"{ours / seconds:.2f}x" if ours else ""
-        differs = difference(found[0], reference[0]) if peer.name == "embed-mean" and reference else ""
+        relative = f"{seconds / ours:.2f}x" if ours else ""
+        is_mean = peer.name == "embed-mean" or peer.name.startswith(REFERENCE)
+        differs = difference(found[0], reference[0]) if is_mean and reference else ""
         lines.append(f"| {peer.label} | {count / seconds:.0f} | {relative} | {1000 * alone:.1f} | {differs} |")
     return "\n".join(lines)
 

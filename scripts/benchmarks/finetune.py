@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from common import (
     export_base,
     header,
     in_turn,
+    parse,
+    random_encoder,
     read_pairs,
-    write_random_encoder,
     write_table,
 )
 
@@ -36,19 +38,33 @@ PEERS = (
         "bertsym",
         {"OMP_NUM_THREADS": str(THREADS)},
     ),
-    Peer("torch", "(c) Hugging Face on PyTorch, sdpa, fused AdamW, dynamic padding", "finetune_torch.py", "torch"),
+    Peer(
+        "torch",
+        "(c) Hugging Face on PyTorch, sdpa, fused AdamW, dynamic padding",
+        "finetune_torch.py",
+        "torch",
+        job={"compiled": False},
+    ),
+    Peer("torch-compiled", "(c) by torch.compile", "finetune_torch.py", "torch", job={"compiled": True}),
 )
+_LEADERS = ("bertsym", "torch", "torch-compiled")
 #: peers of each part
 WORKS = {
-    "epoch": ("bertsym", "module", "gluon", "gluon-threads", "torch"),
-    "step": ("bertsym", "torch"),
+    "epoch": ("bertsym", "module", "gluon", "gluon-threads", "torch", "torch-compiled"),
+    "step": _LEADERS,
+    "step-256": _LEADERS,
+    "step-512": _LEADERS,
     "frozen": ("bertsym", "torch"),
     "roberta": ("bertsym", "module", "torch"),
     "distilbert": ("bertsym", "module", "torch"),
 }
+#: parts that `--quick` runs by default, with the peers of _LEADERS
+QUICK = ("epoch", "step", "step-256", "step-512")
 TITLES = {
     "epoch": "Fine-tuning, batch 32, at most 128 tokens",
     "step": "One step of BERT-base (random weights), batch 8, 128 tokens per row",
+    "step-256": "One step of MiniLM, batch 16, 256 tokens per row",
+    "step-512": "One step of MiniLM, batch 16, 512 tokens per row",
     "frozen": "Head only, frozen encoder, batch 32",
     "roberta": "A RoBERTa of MiniLM's size (random weights), batch 32, at most 128 tokens",
     "distilbert": "A DistilBERT of MiniLM's size (random weights), batch 32, at most 128 tokens",
@@ -75,7 +91,19 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "pad_token_id": 0,
     },
 }
-_STEP_BATCH, _STEP_WARMUP = 8, 3
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps whose rows all have the same length."""
+
+    batch_size: int
+    length: int
+
+
+STEPS = {"step": Steps(8, 128), "step-256": Steps(16, 256), "step-512": Steps(16, 512)}
+_WARMUP = 3
+_QUICK_ROWS = 600
 
 
 def main() -> None:
@@ -88,12 +116,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1, help="number of epochs")
     parser.add_argument("--frozen-epochs", type=int, default=10, help="number of epochs with a frozen encoder")
     parser.add_argument(
-        "--steps", type=int, default=15, help="number of BERT-base steps; the first three are not counted"
+        "--steps", type=int, help="number of steps; the first three are not counted  [default: 15, 8 with --quick]"
     )
-    options = parser.parse_args()
+    options = parse(parser)
+    options.steps = options.steps or (8 if options.quick else 15)
+    options.rows = options.rows or (_QUICK_ROWS if options.quick else None)
     records = Records(options.results)
-    for work in options.work or WORKS:
-        peers = [peer for peer in PEERS if peer.name in WORKS[work] and peer.name in (options.only or WORKS[work])]
+    for work in options.work or (QUICK if options.quick else WORKS):
+        names = options.only or (_LEADERS if options.quick else WORKS[work])
+        peers = [peer for peer in PEERS if peer.name in WORKS[work] and peer.name in names]
         in_turn(peers, {work: job_of(work, options)}, options.rounds, records)
     print(header(records))
     for work in WORKS:
@@ -102,23 +133,20 @@ def main() -> None:
 
 
 def job_of(work: str, options: Any) -> dict[str, Any]:
-    folder = options.folder.resolve()
+    folder = options.folder
     rows, dev = read_pairs(options.train, options.rows), read_pairs(options.dev)
-    source, epochs, batch_size = options.model, options.epochs, 32
+    source, epochs, batch_size, max_length = options.model, options.epochs, 32, 128
     name, output = "model", "pooled"
     if work in FAMILIES:
-        name, output, source = work, "cls", f"hf:{random_encoder(options, folder, work, FAMILIES[work])}"
+        name, output, source = work, "cls", random_encoder(folder, work, FAMILIES[work])
     if work == "frozen":
         epochs = options.frozen_epochs
+    if work in STEPS:
+        epochs, batch_size, max_length = 1, STEPS[work].batch_size, STEPS[work].length
+        rows = long_rows(rows, batch_size * options.steps, max_length)
+        dev = dev[:batch_size]
     if work == "step":
-        name, source, epochs, batch_size = (
-            "bert_base",
-            f"hf:{random_encoder(options, folder, 'bert', BERT_BASE)}",
-            1,
-            _STEP_BATCH,
-        )
-        rows = long_rows(rows, _STEP_BATCH * options.steps)
-        dev = dev[:_STEP_BATCH]
+        name, source = "base", random_encoder(folder, "bert", BERT_BASE)
     model = source.removeprefix("hf:")
     return {
         "model": model,
@@ -129,7 +157,7 @@ def job_of(work: str, options: Any) -> dict[str, Any]:
         "dev": write_table(folder / f"{work}_dev.jsonl", dev),
         "threads": THREADS,
         "seed": 0,
-        "max_length": 128,
+        "max_length": max_length,
         "batch_size": batch_size,
         "learning_rate": 1e-3 if work == "frozen" else 5e-5,
         "frozen": work == "frozen",
@@ -137,18 +165,11 @@ def job_of(work: str, options: Any) -> dict[str, Any]:
     }
 
 
-def random_encoder(options: Any, folder: Path, model_type: str, config: dict[str, Any]) -> Path:
-    """A Hugging Face folder of a random encoder with the model's vocabulary."""
-    path: Path = folder / f"{model_type}_hf"
-    if not path.exists():
-        write_random_encoder(path, model_type, config, options.model)
-    return path
-
-
-def long_rows(rows: list[dict[str, str]], count: int) -> list[dict[str, str]]:
-    """Join rows to rows of more than 128 tokens each."""
+def long_rows(rows: list[dict[str, str]], count: int, length: int) -> list[dict[str, str]]:
+    """Join rows to rows of more than `length` tokens each."""
     whole = " ".join(row["text"] for row in rows).split()
-    parts = [" ".join(whole[(i * 100) % (len(whole) - 100) :][:100]) for i in range(2 * count)]
+    words = length * 3 // 4  # of each text of a pair
+    parts = [" ".join(whole[(i * words) % (len(whole) - words) :][:words]) for i in range(2 * count)]
     return [
         {"text": a, "text_pair": b, "label": str(i % 2)} for i, (a, b) in enumerate(zip(parts[:count], parts[count:]))
     ]
@@ -158,8 +179,9 @@ def figures(work: str, record: dict[str, Any]) -> dict[str, float]:
     """Return the figures of one run by column; the first column is compared."""
     training, dev = sum(record["epoch_seconds"]), sum(record["dev_seconds"])
     seen = record["rows"] * len(record["epoch_seconds"])
-    if work == "step":
-        return {"step, s": statistics.median(record["step_seconds"][_STEP_WARMUP:])}
+    if work in STEPS:
+        seconds = statistics.median(record["step_seconds"][_WARMUP:])
+        return {"step, s": seconds, "samples/s": STEPS[work].batch_size / seconds}
     if work == "frozen":
         return {f"{len(record['epoch_seconds'])} epochs, s": training, "with dev after each, s": training + dev}
     return {
@@ -167,6 +189,16 @@ def figures(work: str, record: dict[str, Any]) -> dict[str, float]:
         "with the dev pass": seen / (training + dev),
         "dev accuracy": record["accuracy"][-1],
     }
+
+
+def median_seconds(work: str, records: Records, peer: str) -> float | None:
+    """Return the median seconds of a step, or of all epochs without the dev passes."""
+    runs = records.of(work, peer)
+    if work in STEPS:
+        found = [statistics.median(run["step_seconds"][_WARMUP:]) for run in runs]
+    else:
+        found = [sum(run["epoch_seconds"]) for run in runs]
+    return statistics.median(found) if found else None
 
 
 def table(work: str, records: Records) -> str:
@@ -180,7 +212,7 @@ def table(work: str, records: Records) -> str:
     lines = [f"| | {' | '.join(columns)} | bertsym is |", "|---|" + "---|" * (len(columns) + 1)]
     for peer, values in found.items():
         theirs = values[columns[0]]
-        ratio = theirs / ours if work in ("step", "frozen") else ours / theirs
+        ratio = theirs / ours if work == "frozen" or work in STEPS else ours / theirs
         lines.append(f"| {peer.label} | {' | '.join(f'{values[column]:.3g}' for column in columns)} | {ratio:.2f}x |")
     return "\n".join(lines)
 

@@ -14,7 +14,9 @@ def main() -> None:
     result = measure(
         job,
         read_rows(job["table"]),
-        lambda texts, pairs: [prediction.label for prediction in classifier.predict(texts, pairs)],
+        lambda texts, pairs: [
+            list(prediction.probabilities.values()) for prediction in classifier.predict(texts, pairs)
+        ],
     )
     write_result(**result)
 

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-#: text pairs -> their labels, in order
-Classify = Callable[[Sequence[str], Sequence[str]], list[str]]
+import numpy as np
+
+#: text pairs -> (N, C) float, a probability for each class
+Classify = Callable[[Sequence[str], Sequence[str]], Any]
 
 
 def measure(job: dict[str, Any], rows: list[dict[str, str]], classify: Classify) -> dict[str, Any]:
@@ -18,9 +20,11 @@ def measure(job: dict[str, Any], rows: list[dict[str, str]], classify: Classify)
     classify(texts, pairs)
     for _ in range(job["repeats"]):
         start = time.perf_counter()
-        labels = classify(texts, pairs)
+        probabilities = classify(texts, pairs)
         result["table_seconds"].append(time.perf_counter() - start)
+    labels = [job["class_names"][i] for i in np.argmax(probabilities, 1)]
     result["accuracy"] = sum(label == row["label"] for label, row in zip(labels, rows)) / len(rows)
+    result["probabilities"] = np.asarray(probabilities, float).tolist()
     singles = {length: [pair] * job["single_repeats"] for length, pair in job["singles"].items()}
     singles["each"] = [(row["text"], row["text_pair"]) for row in rows[: job["rows_alone"]]] * 2
     for name, some in singles.items():
