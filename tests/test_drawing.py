@@ -14,11 +14,12 @@ from tools import needs
 
 from bertsym.drawing.dot import graph_to_dot
 from bertsym.drawing.formats import draw_picture, expanded_keys
-from bertsym.drawing.node_style import KINDS, kind_of, shape_text, visible
+from bertsym.drawing.node_style import KINDS, kind_of, shape_text
 from bertsym.drawing.picture import Picture, Shape
 from bertsym.errors import ModelError, UsageError
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
+from bertsym.web_page import visible
 
 SVG = "{http://www.w3.org/2000/svg}"
 

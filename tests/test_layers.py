@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "terminal": set(),
     "events": set(),
     "monitoring": {"errors", "events", "metrics", "monitoring"},
+    "web_page": set(),
     "file_reader": {"errors"},
     "json_reader": {"errors", "file_reader"},
     "provenance": set(),
@@ -175,7 +176,7 @@ ALLOWED: dict[str, set[str]] = {
         "verifier",
         "onnx_export",
     },
-    "drawing": {"errors", "symbol", "drawing"},
+    "drawing": {"errors", "web_page", "symbol", "drawing"},
     "drawing.draw": {"errors", "atomic_writing", "symbol", "analysis.sentences", "model", "execution", "drawing"},
     "reference": {"errors", "reference"},
     "sources": {

@@ -17,10 +17,10 @@ from bertsym.drawing.node_style import (
     parameter_lines,
     sentence_parts,
     shape_text,
-    visible,
 )
 from bertsym.drawing.picture import Group, Picture
 from bertsym.symbol.node import Node, Output
+from bertsym.web_page import visible
 
 # Graphviz measures texts with the first font that is installed; browsers draw with the same list.
 _FONT = "Helvetica,Arial,sans-serif"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bertsym.drawing.picture import Picture, Shape
 from bertsym.symbol.node import Node, Output
+from bertsym.web_page import visible
 
 
 @dataclass(frozen=True)
@@ -84,18 +85,6 @@ def kind_of(node: Node) -> str:
     if node.is_variable:
         return "input"
     return _KIND_OF.get(node.op) or ("arithmetic" if _ARITHMETIC.fullmatch(node.op) else "other")
-
-
-def visible(text: str, limit: int = 72) -> str:
-    """Escape control characters and lone surrogates, and cut the middle of a long text."""
-    text = re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", _escape, text)
-    if len(text) > limit:
-        text = f"{text[: limit // 2]}…{text[-(limit - limit // 2 - 1) :]}"
-    return text
-
-
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode()
 
 
 def shape_text(shape: Shape | None) -> str:

@@ -5,33 +5,30 @@ The page is self-contained. Without JavaScript the cards still fold; panel and s
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
-import json
 import re
 from collections.abc import Collection, Mapping
-from importlib import resources
 from typing import Any
 
 from bertsym.drawing.cards import Card, arrows_of, cards_of
 from bertsym.drawing.dot import nodes_to_dot
-from bertsym.drawing.node_style import KINDS, kind_of, sentence_parts, shape_text, visible
+from bertsym.drawing.node_style import KINDS, kind_of, sentence_parts, shape_text
 from bertsym.drawing.picture import Picture
 from bertsym.drawing.render import render_svgs
 from bertsym.symbol.node import Node, Output
+from bertsym.web_page import (
+    PALETTE,
+    escaped_html,
+    fill_template,
+    read_resource,
+    scheme_colours,
+    script_digest,
+    script_json,
+)
 
-# Colours of the page, light and dark; those of nodes are in KINDS.
-_COLOURS = {
-    "page": ("#f4f6f9", "#0b0e13"),
-    "raised": ("#ffffff", "#141920"),
-    "rule": ("#d5dbe4", "#2c3542"),
-    "ink": ("#1f2937", "#e3e8ef"),
-    "muted": ("#5f6b7a", "#98a4b4"),
-    "accent": ("#1d5fbf", "#7fb2ff"),
-    "line": ("#a7b0bd", "#566273"),
-    "path": ("#3b4a5e", "#b3c0d1"),
-}
+# Colours of this page besides those of all pages and of nodes, light and dark.
+_COLOURS = {"line": ("#a7b0bd", "#566273"), "path": ("#3b4a5e", "#b3c0d1")}
+_PACKAGE = "bertsym.drawing"
 
 
 def render_page(picture: Picture, opened: Collection[str] = ()) -> str:
@@ -44,40 +41,26 @@ def render_page(picture: Picture, opened: Collection[str] = ()) -> str:
     ]
     titles = {f"n{picture.index[node]}": node.name for node in picture.drawn}
     drawings = [_for_page(svg, picture) for svg in render_svgs(texts, titles)]
-    script = _resource("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _fill(
-        _resource("page.html"),
+    script = read_resource(_PACKAGE, "page.js")
+    return fill_template(
+        read_resource(_PACKAGE, "page.html"),
         {
-            "title": _escaped(picture.title, 200),
+            "title": escaped_html(picture.title, 200),
             "sentence": _sentence(picture.sentence),
             "legend": _legend(picture),
-            "colours": _colours(),
-            "style": _resource("page.css"),
+            "colours": f"{scheme_colours(PALETTE)}\n{node_colours()}",
+            "style": read_resource(_PACKAGE, "page.css"),
             "cards": _column(picture, cards, drawings, opened),
-            "data": _json(_data(picture, cards, card_of)),
+            "data": script_json(_data(picture, cards, card_of)),
             "script": script,
-            "script_digest": f"sha256-{digest}",
+            "script_digest": script_digest(script),
         },
     )
 
 
-def _fill(template: str, values: Mapping[str, str]) -> str:
-    """Fill the placeholders in one pass, because a value may look like a placeholder."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
-
-
-def _resource(name: str) -> str:
-    return (resources.files("bertsym.drawing") / name).read_text(encoding="utf-8")
-
-
-def _escaped(text: str, limit: int = 72) -> str:
-    return html.escape(visible(text, limit))
-
-
 def _sentence(sentence: str) -> str:
     pieces = [
-        f"<code>{_escaped(piece, 200)}</code>" if is_name else _escaped(piece, 400)
+        f"<code>{escaped_html(piece, 200)}</code>" if is_name else escaped_html(piece, 400)
         for piece, is_name in sentence_parts(sentence)
     ]
     return f"<p>{''.join(pieces)}</p>" if pieces else ""
@@ -86,23 +69,19 @@ def _sentence(sentence: str) -> str:
 def _legend(picture: Picture) -> str:
     used = {kind_of(node) for node in picture.drawn} | ({"highlight"} if picture.highlighted else set())
     return "".join(
-        f'<li><i style="background:var(--{key}-fill);border-color:var(--{key}-line)"></i>{_escaped(kind.label)}</li>'
+        f'<li><i style="background:var(--{key}-fill);border-color:var(--{key}-line)"></i>{html.escape(kind.label)}</li>'
         for key, kind in KINDS.items()
         if key in used
     )
 
 
-def _colours() -> str:
-    """Return CSS: the palette as variables for both colour schemes, and the colours of each kind of node."""
-    schemes = []
-    for dark in (False, True):
-        lines = [f"--{name}: {values[dark]};" for name, values in _COLOURS.items()]
-        for key, kind in KINDS.items():
-            fill, line = (kind.dark_fill, kind.dark_line) if dark else (kind.fill, kind.line)
-            lines.append(f"--{key}-fill: {fill}; --{key}-line: {line};")
-        schemes.append(":root { " + " ".join(lines) + " }")
+def node_colours() -> str:
+    """Return CSS: the colours of lines and of each kind of node in both schemes, and the rules that use them."""
+    nodes = {}
+    for key, kind in KINDS.items():
+        nodes[f"{key}-fill"], nodes[f"{key}-line"] = (kind.fill, kind.dark_fill), (kind.line, kind.dark_line)
     boxes = [f"svg g.box.{key} path {{ fill: var(--{key}-fill); stroke: var(--{key}-line); }}" for key in KINDS]
-    return "\n".join([schemes[0], f"@media (prefers-color-scheme: dark) {{ {schemes[1]} }}", *boxes])
+    return "\n".join([scheme_colours(_COLOURS, nodes), *boxes])
 
 
 def _for_page(svg: str, picture: Picture) -> str:
@@ -113,7 +92,7 @@ def _for_page(svg: str, picture: Picture) -> str:
         role = 'tabindex="0" role="button"'
         # Graphviz adds its own class "node" first.
         classes = classes.replace("node node", "box", 1) if kind == "n" else "stub"
-        name = html.escape(visible(picture.graph.nodes[number].name, 400))
+        name = escaped_html(picture.graph.nodes[number].name, 400)
         what = "" if kind == "n" else f' aria-label="go to {name}"'
         return f'<g id="{match[0].split(chr(34))[1]}" class="{classes}" data-node="{number}" {role}{what}>'
 
@@ -137,14 +116,14 @@ def _column(picture: Picture, cards: list[Card], drawings: list[str], opened: Co
         highlighted = not picture.highlighted.isdisjoint(card.nodes)
         classes = f"card{' group' if card.group else ''}{' highlight' if highlighted else ''}"
         is_open = " open" if card.group is None or card.group.title in opened else ""
-        notes = f"<p>{_escaped(card.subtitle, 200)}</p>" if card.subtitle else ""
+        notes = f"<p>{escaped_html(card.subtitle, 200)}</p>" if card.subtitle else ""
         if card.group is not None:
-            also = [f"<code>{_escaped(str(entry))}</code> {_shape(picture, entry)}" for entry in elsewhere[number]]
+            also = [f"<code>{escaped_html(str(entry))}</code> {_shape(picture, entry)}" for entry in elsewhere[number]]
             counts = [picture.count_of(card.nodes), *(f"also reads {text}" for text in also)]
             notes += f'<p class="reads">{"; ".join(counts)}</p>'
         pieces.append(
             f'<details class="{classes}" id="card{number}"{is_open}>'
-            f"<summary><h2>{_escaped(card.title, 200)}</h2>{notes}</summary>"
+            f"<summary><h2>{escaped_html(card.title, 200)}</h2>{notes}</summary>"
             f'<div class="drawing">{drawing}</div></details>'
         )
     return "\n".join(pieces)
@@ -194,9 +173,3 @@ def _node_data(picture: Picture, node: Node, card: int, readers: list[int]) -> d
         "shapes": [(index, text) for index, text in written if text],
         "readers": readers,
     }
-
-
-def _json(data: object) -> str:
-    """Convert to JSON in which no name can close the script element or become markup."""
-    text = json.dumps(data, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

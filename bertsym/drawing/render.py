@@ -8,8 +8,8 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from bertsym.drawing.node_style import visible
 from bertsym.errors import ModelError
+from bertsym.web_page import visible
 
 _TIMEOUT = 120  # seconds
 _TEXT = r'<text text-anchor="start" x="[^"]*" y="([^"]*)"([^>]*)>([^<]*)</text>'
