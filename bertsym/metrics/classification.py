@@ -35,6 +35,11 @@ def f1(predicted: Array, classes: Array, positive: int) -> float:
     return 2 * hits / total if total else 0.0
 
 
+def confusion_matrix(predicted: Array, classes: Array, count: int) -> Array:
+    """Count the rows of each class, in the rows of the matrix, with each predicted class: (count, count) int64."""
+    return np.bincount(classes * count + predicted, minlength=count * count).reshape(count, count)
+
+
 def matthews(predicted: Array, classes: Array) -> float:
     """Return Matthews' correlation coefficient, for two or more classes (Gorodkin's R_K); 0 if it is not defined.
 
@@ -67,15 +72,19 @@ def evaluate_probabilities(
         if name == "accuracy":
             values[name] = accuracy(predicted, classes)
         elif name == "f1":
-            if positive_label in labels:
-                positives = [labels.index(positive_label)]
-            else:
-                positives = [1] if len(labels) == 2 else list(range(len(labels)))
+            positives = positive_classes(labels, positive_label)
             values[name] = float(np.mean([f1(predicted, classes, positive) for positive in positives]))
         elif name == "matthews":
             values[name] = matthews(predicted, classes)
     values["loss"] = cross_entropy(probabilities, classes)
     return values
+
+
+def positive_classes(labels: Sequence[str], positive_label: str | None) -> list[int]:
+    """Return the classes whose F1 scores are averaged, as indices."""
+    if positive_label in labels:
+        return [labels.index(positive_label)]
+    return [1] if len(labels) == 2 else list(range(len(labels)))
 
 
 def format_metrics(metrics: Mapping[str, float]) -> str:

@@ -149,14 +149,20 @@ def evaluate_tags(
     """
     hits = true = guessed = 0
     for right, guess in zip(tags, predicted):
-        entities, found = set(find_entities(right, scheme)), set(find_entities(guess, scheme))
-        hits, true, guessed = hits + len(entities & found), true + len(entities), guessed + len(found)
+        counts = count_entities(right, guess, scheme)
+        hits, true, guessed = hits + counts[0], true + counts[1], guessed + counts[2]
     return {
         "f1": _ratio(2 * hits, true + guessed),
         "precision": _ratio(hits, guessed),
         "recall": _ratio(hits, true),
         "accuracy": tag_accuracy(tags, predicted),
     }
+
+
+def count_entities(tags: Sequence[str], predicted: Sequence[str], scheme: str | None = None) -> tuple[int, int, int]:
+    """Return the numbers of entities of one sentence that are correct, that there are, and that are predicted."""
+    entities, found = set(find_entities(tags, scheme)), set(find_entities(predicted, scheme))
+    return len(entities & found), len(entities), len(found)
 
 
 def tag_accuracy(tags: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
