@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bertsym.execution.sandbox import trusting
     from bertsym.exporter import ExportOptions, ExportResult, export
     from bertsym.inference.bundle_tokenizer import BundleTokenizer
+    from bertsym.inference.compare import CompareResult, compare
     from bertsym.inference.embed import Embedding, EmbedOptions, EmbedResult, Encoder, embed
     from bertsym.inference.evaluate import EvaluateOptions, EvaluateResult, evaluate
     from bertsym.inference.load import load
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from bertsym.model import Model, ModelSource, open_model
     from bertsym.onnx_export.onnx_exporter import OnnxExportResult, OnnxOptions, export_onnx
     from bertsym.quantization.quantize import QuantizeOptions, QuantizeResult, quantize
+    from bertsym.reports.options import ReportOptions
     from bertsym.signature import Signature
     from bertsym.sources import Pretrained, SourceOptions, load_source
     from bertsym.sources.description import SourceDescription, describe_source
@@ -110,6 +112,8 @@ _HOME = {
     "Embedding": "inference.embed",
     "Encoder": "inference.embed",
     "embed": "inference.embed",
+    "CompareResult": "inference.compare",
+    "compare": "inference.compare",
     "EvaluateResult": "inference.evaluate",
     "ExportOptions": "exporter",
     "EvaluateOptions": "inference.evaluate",
@@ -143,6 +147,7 @@ _HOME = {
     "QuantizeResult": "quantization.quantize",
     "QuantizeOptions": "quantization.quantize",
     "quantize": "quantization.quantize",
+    "ReportOptions": "reports.options",
     "Signature": "signature",
     "Pretrained": "sources",
     "SourceOptions": "sources",
@@ -193,6 +198,7 @@ __all__ = [
     "CheckpointOptions",
     "Classifier",
     "Columns",
+    "CompareResult",
     "DataError",
     "DataSet",
     "DiffResult",
@@ -237,6 +243,7 @@ __all__ = [
     "QuestionAnswerer",
     "QuestionPrediction",
     "Regressor",
+    "ReportOptions",
     "Signature",
     "SourceDescription",
     "SourceOptions",
@@ -253,6 +260,7 @@ __all__ = [
     "ValuePrediction",
     "VerificationError",
     "allowing",
+    "compare",
     "describe_source",
     "diff",
     "doctor",

@@ -1,4 +1,4 @@
-"""The command line that is being run, for the manifests of the bundles that it writes."""
+"""The command line that is being run, for the manifests of the bundles that it writes, and for reports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+_again: ContextVar[list[str] | None] = ContextVar("again", default=None)
 _command: ContextVar[list[str] | None] = ContextVar("command", default=None)
 
 
@@ -14,11 +15,17 @@ def current_command() -> list[str] | None:
     return _command.get()
 
 
+def repeat_command() -> list[str] | None:
+    """The words to type to run the command line again; None where a program calls the library."""
+    return _again.get()
+
+
 @contextlib.contextmanager
-def recording(command: list[str]) -> Iterator[None]:
-    """Record `command` in the manifest of every bundle that the body writes."""
-    token = _command.set(command)
+def recording(command: list[str], again: list[str]) -> Iterator[None]:
+    """Record `command` in the manifest of every bundle that the body writes, and `again` in its reports."""
+    tokens = _command.set(command), _again.set(again)
     try:
         yield
     finally:
-        _command.reset(token)
+        _command.reset(tokens[0])
+        _again.reset(tokens[1])

@@ -42,8 +42,17 @@ ALLOWED: dict[str, set[str]] = {
     "text": {"errors", "file_reader", "json_reader", "datasets", "text"},
     "text.features": {"errors", "text", "encoders.config", "encoders.inputs"},
     "metrics": {"metrics"},
+    "reports.blocks": set(),
+    "reports.options": set(),
+    "reports.assessment": {"metrics", "reports.blocks"},
+    "reports.classification": {"metrics", "reports.blocks", "reports.assessment"},
+    "reports.regression": {"reports.blocks", "reports.assessment"},
+    "reports.tagging": {"metrics", "reports.blocks", "reports.assessment"},
+    "reports.questions": {"reports.blocks", "reports.assessment"},
     "tasks": {
         *("errors", "events", "json_reader", "datasets", "text", "metrics", "tasks"),
+        *("reports.blocks", "reports.assessment"),
+        *("reports.classification", "reports.regression", "reports.tagging", "reports.questions"),
         *("encoders.catalogue", "encoders.graph_heads"),
     },
     "encoders": {"errors", "mxnet_runtime", "symbol", "encoders"},
@@ -178,6 +187,10 @@ ALLOWED: dict[str, set[str]] = {
     },
     "drawing": {"errors", "web_page", "symbol", "drawing"},
     "drawing.draw": {"errors", "atomic_writing", "symbol", "analysis.sentences", "model", "execution", "drawing"},
+    "reports": {
+        *("errors", "web_page", "atomic_writing", "provenance", "metrics", "tasks", "bundle", "drawing", "model"),
+        "reports",
+    },
     "reference": {"errors", "reference"},
     "sources": {
         "errors",
@@ -268,6 +281,7 @@ ALLOWED: dict[str, set[str]] = {
         "encoders.config",
         "encoders.inputs",
         "bundle",
+        "reports",
         "inference",
     },
     "distributed": {"errors", "mxnet_runtime", "symbol", "distributed", "terminal"},
@@ -336,6 +350,7 @@ ALLOWED: dict[str, set[str]] = {
     }
     | {"symbol.validation", "execution.sandbox", "execution.engines"}
     | {
+        "reports.options",
         "destinations",
         "exporter",
         "verifier",

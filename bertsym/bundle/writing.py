@@ -133,12 +133,13 @@ class Stage:
                 "command": current_command(),
                 **facts,
                 "guarded": content.signature.guarded,
-                "versions": _installed_versions(),
+                "versions": installed_versions(),
             }
             write_text(file_path(self.prefix, MANIFEST), json_text(manifest))
 
 
-def _installed_versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
+    """Return the versions of bertsym and of the installed libraries that it uses."""
     found = {}
     for name in _LIBRARIES:
         with contextlib.suppress(PackageNotFoundError):

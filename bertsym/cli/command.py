@@ -27,6 +27,7 @@ GROUPS = (
     "Running",
     "Verification",
     "Untrusted files",
+    "Report",
     "Output",
     "General",
 )
@@ -82,7 +83,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        with recording(command_words(ctx)):
+        with recording(command_words(ctx), command_words(ctx, again=True)):
             return super().invoke(ctx)
 
 
@@ -112,7 +113,17 @@ def collected(name: str, build: Callable[..., Any], *declared: Decorator[Any]) -
 
 
 # They change neither what is written nor where.
-_NOT_RECORDED = ("force", "log_json", "verbose", "checkpoint_steps", "keep_checkpoints", "resume")
+_NOT_RECORDED = (
+    "force",
+    "log_json",
+    "report",
+    "texts",
+    "replace",
+    "verbose",
+    "checkpoint_steps",
+    "keep_checkpoints",
+    "resume",
+)
 
 
 def command_words(context: click.Context, again: bool = False) -> list[str]:

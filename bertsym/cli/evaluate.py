@@ -15,10 +15,11 @@ from bertsym.cli.options import (
     inference_batch_size_option,
     json_option,
     model_argument,
+    only_report_options,
     options_of,
     threads_option,
 )
-from bertsym.cli.output import row_bar, warn
+from bertsym.cli.output import print_report, row_bar, warn
 from bertsym.cli.table_options import (
     MODEL_LABEL,
     build_task_options,
@@ -33,6 +34,7 @@ from bertsym.cli.table_options import (
 
 if TYPE_CHECKING:
     from bertsym.inference.evaluate import EvaluateOptions
+    from bertsym.reports.options import ReportOptions
     from bertsym.text.tables import TableFormat
 
 
@@ -59,12 +61,22 @@ def _options(scheme: str | None, stride: int | None, **values: Any) -> EvaluateO
 )
 @threads_option
 @engine_option
+@only_report_options
 @json_option
-def command(model: str, file: str | None, table_format: TableFormat, options: EvaluateOptions, as_json: bool) -> None:
+def command(
+    model: str,
+    file: str | None,
+    table_format: TableFormat,
+    options: EvaluateOptions,
+    report: ReportOptions | None,
+    as_json: bool,
+) -> None:
     """Print the metrics of the trained MODEL on the labelled FILE, computed over all rows.
 
     By default, task, header, columns and dropped labels are those that MODEL was trained with. With --task or
     --data-dir they are those of the data set, and so are the metrics. bertsym tasks lists the known data sets.
+
+    With --report, a page shows the metrics with their intervals, the errors with their texts, the data and the model.
 
     \b
     bertsym evaluate out/mnli --data-dir glue/MNLI
@@ -76,7 +88,7 @@ def command(model: str, file: str | None, table_format: TableFormat, options: Ev
     if file is None and options.data_dir is None:
         raise click.UsageError("Missing argument 'FILE', or the folder of a data set as '--data-dir'.")
     with row_bar() as on_rows:
-        result = evaluate(model, file, options, table_format=table_format, on_rows=on_rows, warn=warn)
+        result = evaluate(model, file, options, table_format=table_format, report=report, on_rows=on_rows, warn=warn)
     if as_json:
         names = ("rows", "truncated", "left_out", "dropped_labels")
         counts = {name: getattr(result, name) for name in names}
@@ -86,3 +98,4 @@ def command(model: str, file: str | None, table_format: TableFormat, options: Ev
         dropped = [f", {count} dropped with the label {label!r}" for label, count in result.dropped_labels.items()]
         warn(f"{result.file}: {result.rows} rows{truncated}{''.join(dropped)}")
         click.echo(format_metrics(result.metrics))
+    print_report(report)

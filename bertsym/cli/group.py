@@ -37,6 +37,7 @@ COMMANDS = {
     "tasks": "List the kinds of task and the known data sets.",
     "quantize": "Quantize a model to int8, within a limit of lost quality.",
     "evaluate": "Compute the metrics of a model on a labelled file.",
+    "compare": "Compare two models on a labelled file, with intervals.",
     "predict": "Print labels, numbers, tags or answers for texts.",
     "embed": "Write one vector for each text.",
     "tokenize": "Print the model inputs of texts.",

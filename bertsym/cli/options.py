@@ -15,6 +15,7 @@ from bertsym.encoders.forms import FORMS, TARGETS
 
 if TYPE_CHECKING:
     from bertsym.model import ModelSource
+    from bertsym.reports.options import ReportOptions
 
 FILE = click.Path()  #: completed as a file by the shell; whether it exists is checked where it is read
 RTOL = 1e-5
@@ -99,6 +100,46 @@ json_option = option("--json", "as_json", group="Output", is_flag=True, help="Pr
 
 #: ``--rtol`` where a bundle is compared with the reference encoder
 REFERENCE_RTOL = "Tolerance of the comparison: the largest allowed max |output - reference| / max |reference|."
+
+
+def _report(report: str | None, texts: bool, replace: bool = False) -> ReportOptions | None:
+    if report is None:
+        if not texts:
+            raise click.UsageError("--no-texts is about the report: give --report too.")
+        return None
+    from bertsym.reports.options import ReportOptions
+
+    return ReportOptions(report, replace, texts)
+
+
+_REPORT = (
+    option(
+        "--report",
+        group="Report",
+        metavar="DIR",
+        type=FILE,
+        help="Write a report to the folder DIR: index.html, a page without network access, its figures, and its "
+        "numbers as report.json. Needs pip install 'bertsym[report]'.",
+    ),
+    option(
+        "--no-texts",
+        "texts",
+        group="Report",
+        is_flag=True,
+        default=True,
+        flag_value=False,
+        help="Leave texts of the data, which may be personal, out of the report.",
+    ),
+)
+#: a report as ReportOptions, or None; of a command with --force
+report_options = collected("report", _report, *_REPORT)
+#: a report of a command that writes nothing else
+only_report_options = collected(
+    "report",
+    _report,
+    *_REPORT,
+    option("--force", "replace", group="Report", is_flag=True, help="Replace the report in DIR."),
+)
 
 
 def rtol_option(described: str) -> Decorator[Any]:

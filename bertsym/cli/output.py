@@ -14,6 +14,7 @@ from bertsym.atomic_writing import open_atomically
 from bertsym.terminal import escaped
 
 if TYPE_CHECKING:
+    from bertsym.reports.options import ReportOptions
     from bertsym.surgery.result_writing import SurgeryResult
 
 SHOWN = 20  #: lines of a kind, where more is rarely read
@@ -33,6 +34,12 @@ def print_lines(lines: Iterable[object], indent: str = "") -> None:
     """Print lines on standard output, escaped."""
     for line in lines:
         click.echo(escaped(f"{indent}{line}"))
+
+
+def print_report(report: ReportOptions | None) -> None:
+    """Print where the page of a report is, if there is one."""
+    if report is not None:
+        warn(f"report: {Path(report.folder) / 'index.html'}")
 
 
 def print_truncated(truncated: int, rows: int, limit: int) -> None:

@@ -18,11 +18,11 @@ from bertsym.drawing.render import render_svgs
 from bertsym.symbol.node import Node, Output
 from bertsym.web_page import (
     PALETTE,
+    content_policy,
     escaped_html,
     fill_template,
     read_resource,
     scheme_colours,
-    script_digest,
     script_json,
 )
 
@@ -40,7 +40,7 @@ def render_page(picture: Picture, opened: Collection[str] = ()) -> str:
         for number, card in enumerate(cards)
     ]
     titles = {f"n{picture.index[node]}": node.name for node in picture.drawn}
-    drawings = [_for_page(svg, picture) for svg in render_svgs(texts, titles)]
+    drawings = [style_drawing(svg, picture) for svg in render_svgs(texts, titles)]
     script = read_resource(_PACKAGE, "page.js")
     return fill_template(
         read_resource(_PACKAGE, "page.html"),
@@ -49,11 +49,11 @@ def render_page(picture: Picture, opened: Collection[str] = ()) -> str:
             "sentence": _sentence(picture.sentence),
             "legend": _legend(picture),
             "colours": f"{scheme_colours(PALETTE)}\n{node_colours()}",
-            "style": read_resource(_PACKAGE, "page.css"),
+            "style": read_resource(_PACKAGE, "page.css") + read_resource(_PACKAGE, "drawing.css"),
             "cards": _column(picture, cards, drawings, opened),
             "data": script_json(_data(picture, cards, card_of)),
             "script": script,
-            "script_digest": script_digest(script),
+            "policy": content_policy(script),
         },
     )
 
@@ -80,18 +80,22 @@ def node_colours() -> str:
     nodes = {}
     for key, kind in KINDS.items():
         nodes[f"{key}-fill"], nodes[f"{key}-line"] = (kind.fill, kind.dark_fill), (kind.line, kind.dark_line)
-    boxes = [f"svg g.box.{key} path {{ fill: var(--{key}-fill); stroke: var(--{key}-line); }}" for key in KINDS]
+    boxes = [
+        f".drawing svg g.box.{key} path {{ fill: var(--{key}-fill); stroke: var(--{key}-line); }}" for key in KINDS
+    ]
     return "\n".join([scheme_colours(_COLOURS, nodes), *boxes])
 
 
-def _for_page(svg: str, picture: Picture) -> str:
-    """Make the boxes and stubs of a drawing clickable and focusable."""
+def style_drawing(svg: str, picture: Picture, is_clickable: bool = True) -> str:
+    """Prepare a drawing for the CSS of a page; make its boxes and stubs clickable and focusable if they are."""
 
     def labelled(match: re.Match[str]) -> str:
         kind, number, classes = match[1], int(match[2]), match[3]
         role = 'tabindex="0" role="button"'
         # Graphviz adds its own class "node" first.
         classes = classes.replace("node node", "box", 1) if kind == "n" else "stub"
+        if not is_clickable:
+            return f'<g class="{classes}">'
         name = escaped_html(picture.graph.nodes[number].name, 400)
         what = "" if kind == "n" else f' aria-label="go to {name}"'
         return f'<g id="{match[0].split(chr(34))[1]}" class="{classes}" data-node="{number}" {role}{what}>'

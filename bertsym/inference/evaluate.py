@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,10 @@ from pathlib import Path
 from bertsym.inference.engine_predictor import open_predictor
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.task_bundle import TaskBundle
+from bertsym.reports.data import LeftOutRows
+from bertsym.reports.evaluation import EvaluatedModel, evaluation_report
+from bertsym.reports.options import ReportOptions
+from bertsym.reports.writing import check_report, write_report
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import warn_of_absent_labels
 from bertsym.text.bad_rows import BadRows
@@ -48,6 +53,7 @@ def evaluate(
     options: EvaluateOptions = EvaluateOptions(),
     *,
     table_format: TableFormat = TableFormat(),
+    report: ReportOptions | None = None,
     on_rows: Callable[[int], object] = lambda count: None,
     warn: Callable[[str], object] = lambda text: None,
 ) -> EvaluateResult:
@@ -60,22 +66,46 @@ def evaluate(
         table: the labelled file; None: that of a split of a data set.
         options: task or data set, device, batch size, and what happens at an unreadable row.
         table_format: format and columns; by default those of the training table.
+        report: folder of a report about the metrics and the errors; None: no report is written.
         on_rows: called with the number of rows in each finished batch.
         warn: called with each warning about the table, and with each row that is left out.
 
     Raises:
         UsageError, DataError, ModelError: an argument, the table or the bundle is invalid.
+        InstallationError: a report is to be written, and matplotlib is missing.
     """
+    check_report(report)
     opened = TaskBundle.open(model, "evaluate")
+    keeps_texts = report is not None and report.texts
+    found = compute_outputs(opened, table, options, table_format, on_rows, warn, keeps_texts=keeps_texts)
+    if report is not None:
+        write_report(evaluation_report(found, report.texts), report)
+    examples = found.examples
+    return EvaluateResult(
+        found.metrics, len(examples), examples.truncated, examples.left_out, dict(examples.dropped), examples.name
+    )
+
+
+def compute_outputs(
+    opened: TaskBundle,
+    table: str | Path | None,
+    options: EvaluateOptions,
+    table_format: TableFormat,
+    on_rows: Callable[[int], object],
+    warn: Callable[[str], object],
+    *,
+    keeps_texts: bool = False,
+) -> EvaluatedModel:
+    """Read a labelled file for a model, and compute its outputs and metrics, as `evaluate` does."""
     file, formatted, dataset = opened.find_table(table, table_format, options.task, options.data_dir, options.split)
     task = opened.task if options.task is None else opened.task.judged_by(dataset)
     task = task.with_options(options.task_options)
-    bad_rows = BadRows("skip" if dataset.skip_broken_rows else options.on_error, warn)
-    examples = task.read(file, opened.reading(formatted, bad_rows, warn))
+    bad_rows, left_out = BadRows("skip" if dataset.skip_broken_rows else options.on_error, warn), LeftOutRows()
+    reading = opened.reading(formatted, left_out.added_by(bad_rows), warn)
+    examples = task.read(file, dataclasses.replace(reading, keeps_texts=keeps_texts))
     warn_of_absent_labels(table_format.drop_labels, [examples], warn)
     predictor = open_predictor(opened.bundle, options.device, options.batch_size)
-    metrics = task.evaluate(predictor.each(examples.features, task.keep, on_rows), examples)
+    outputs = predictor.each(examples.features, task.keep, on_rows)
+    metrics = task.evaluate(outputs, examples)
     bad_rows.finish(len(examples) + examples.left_out)
-    return EvaluateResult(
-        metrics, len(examples), examples.truncated, examples.left_out, dict(examples.dropped), examples.name
-    )
+    return EvaluatedModel(opened.bundle, task, examples, outputs, metrics, left_out)

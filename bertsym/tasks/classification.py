@@ -15,6 +15,10 @@ from bertsym.encoders.catalogue import LABEL_NAME
 from bertsym.errors import DataError
 from bertsym.json_reader import JsonValue
 from bertsym.metrics.classification import METRICS, cross_entropy, evaluate_probabilities
+from bertsym.metrics.metric_rows import classification_rows
+from bertsym.reports.assessment import Assessment, ExampleRows, label_plot
+from bertsym.reports.blocks import Plot
+from bertsym.reports.classification import classification_sections
 from bertsym.tasks.class_weights import ClassWeights, resolve_class_weights
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import TableTask, text_means
@@ -198,6 +202,29 @@ class Classification(TableTask):
             self.metrics,
             self.positive_label,
         )
+
+    def assess(self, outputs: Sequence[Array], examples: Examples, rows: ExampleRows) -> Assessment:
+        """Describe confusions, the most confident mistakes, and the calibration."""
+        probabilities, classes = text_means(outputs, examples.rows), self._classes(examples)
+        predicted = probabilities.argmax(axis=1)
+        counts = np.bincount(classes, minlength=len(self.class_names))
+        frequent, share = int(counts.argmax()), counts.max() / counts.sum()
+        return Assessment(
+            classification_rows(predicted, classes, self.class_names, self.metrics, self.positive_label),
+            (predicted == classes).astype(np.float64),
+            "accuracy",
+            classification_sections(probabilities, classes, self.class_names, rows),
+            f"{share:.4f} of the rows have the most frequent label, {self.class_names[frequent]!r}",
+        )
+
+    def target_plot(self, files: Mapping[str, Examples]) -> Plot:
+        """Return the fraction of each label."""
+        counts = {name: Counter(str(row.target) for row in each.rows) for name, each in files.items()}
+        return label_plot(self.class_names, counts)
+
+    def target_text(self, example: Example) -> str:
+        """Return the label."""
+        return str(example.target)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ import numpy as np
 
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.json_reader import JsonValue
+from bertsym.reports.assessment import Assessment, ExampleRows
+from bertsym.reports.blocks import Plot
 from bertsym.tasks.table_task import TableTask, Windows, encode_truncated
 from bertsym.tasks.task import Array, Example, Examples, Reading, Targets
 from bertsym.text.tables import Row
@@ -118,6 +120,18 @@ class MaskedLM(TableTask):
 
     def evaluate(self, outputs: Sequence[Any], examples: Examples) -> dict[str, float]:
         """Raise UsageError: the task has no metrics."""
+        raise self._not_trainable()
+
+    def assess(self, outputs: Sequence[Any], examples: Examples, rows: ExampleRows) -> Assessment:
+        """Raise UsageError: there are no labels."""
+        raise self._not_trainable()
+
+    def target_plot(self, files: Mapping[str, Examples]) -> Plot:
+        """Raise UsageError: there are no labels."""
+        raise self._not_trainable()
+
+    def target_text(self, example: Example) -> str:
+        """Raise UsageError: there are no labels."""
         raise self._not_trainable()
 
     def _not_trainable(self) -> UsageError:

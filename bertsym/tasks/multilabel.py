@@ -14,7 +14,11 @@ from bertsym.datasets.dataset import DataSet
 from bertsym.encoders.graph_heads import SIGMOID_LABEL
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.json_reader import JsonValue
+from bertsym.metrics.metric_rows import label_rows
 from bertsym.metrics.multilabel import METRICS, THRESHOLD, best_threshold, binary_cross_entropy, evaluate_labels
+from bertsym.reports.assessment import Assessment, ExampleRows, label_plot
+from bertsym.reports.blocks import Plot
+from bertsym.reports.classification import multilabel_sections
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import TableTask, TextTargets, text_means
 from bertsym.tasks.task import Array, Example, Examples
@@ -187,6 +191,26 @@ class Multilabel(TableTask):
         """Return this task with the thresholds that maximise the F1 of each label on the dev file."""
         probabilities, has_label = text_means(outputs, examples.rows), self._has_label(examples)
         return dataclasses.replace(self, thresholds=tuple(map(best_threshold, probabilities.T, has_label.T)))
+
+    def assess(self, outputs: Sequence[Array], examples: Examples, rows: ExampleRows) -> Assessment:
+        """Describe the errors by label, the most confident mistakes, and the calibration."""
+        probabilities, has_label = text_means(outputs, examples.rows), self._has_label(examples)
+        predicted = probabilities >= np.array(self._thresholds, np.float64)
+        return Assessment(
+            label_rows(predicted, has_label, self.metrics),
+            (predicted == has_label).mean(axis=1),
+            "labels that are right",
+            multilabel_sections(probabilities, has_label, self._thresholds, self.class_names, rows),
+        )
+
+    def target_plot(self, files: Mapping[str, Examples]) -> Plot:
+        """Return the fraction of each label among all labels of all rows."""
+        counts = {name: Counter(label for row in each.rows for label in row.target) for name, each in files.items()}
+        return label_plot(self.class_names, counts)
+
+    def target_text(self, example: Example) -> str:
+        """Return the labels."""
+        return self.label_delimiter.join(example.target)
 
     @property
     def _thresholds(self) -> tuple[float, ...]:

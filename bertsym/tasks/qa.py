@@ -15,7 +15,11 @@ from bertsym.datasets.dataset import DataSet
 from bertsym.encoders.graph_heads import SPANS
 from bertsym.errors import DataError
 from bertsym.json_reader import JsonValue
-from bertsym.metrics.squad import best_threshold, evaluate_answers
+from bertsym.metrics.resampling import mean_of
+from bertsym.metrics.squad import best_threshold, evaluate_answers, score_answer
+from bertsym.reports.assessment import Assessment, ExampleRows, histogram
+from bertsym.reports.blocks import Plot
+from bertsym.reports.questions import AnsweredQuestion, question_sections
 from bertsym.tasks.answer_spans import Spans, find_spans
 from bertsym.tasks.example_chunks import collect_examples, require_some
 from bertsym.tasks.options import TaskOptions
@@ -258,6 +262,48 @@ class QuestionAnswering(Task):
             if is_known
         ]
         return float(np.mean(losses)) if losses else math.nan
+
+    def assess(self, outputs: Sequence[Array], examples: Examples, rows: ExampleRows) -> Assessment:
+        """Describe the scores of the answers, and the worst of them with their spans."""
+        questions = []
+        for row, found in zip(examples.rows, self.predictions(outputs, examples.rows)):
+            exact, f1 = score_answer(row.target, found.text)
+            place = (found.answer.start, found.answer.end) if found.answer is not None else None
+            confidence = found.no_answer_score if found.answer is None else found.answer.score
+            source = row.source
+            questions.append(
+                AnsweredQuestion(
+                    source.question, source.context, row.target, source.place, place, exact, f1, confidence
+                )
+            )
+        scores = np.array([(each.exact_match, each.f1) for each in questions])
+        metrics = {"exact_match": mean_of(scores[:, 0], is_fraction=True), "f1": mean_of(scores[:, 1])}
+        sections = question_sections(questions, rows)
+        return Assessment({name: metrics[name] for name in self.metrics}, scores[:, 1], "F1", sections)
+
+    def example_rows(self, examples: Examples, with_texts: bool) -> ExampleRows:
+        """Return the questions as rows of a table, by their lines, or in SQuAD's JSON by their ids."""
+        rows = super().example_rows(examples, with_texts)
+        if any(rows.lines):
+            return dataclasses.replace(rows, text_columns=("question", "context"))
+        places = [row.source.id or row.source.where for row in examples.rows]
+        return ExampleRows(places, rows.texts, ("question", "context"), "id")
+
+    def target_plot(self, files: Mapping[str, Examples]) -> Plot:
+        """Return how many words the correct answers have; 0 for a question without an answer."""
+        lengths = {
+            name: np.array([len(row.target[0].split()) if row.target else 0 for row in each.rows])
+            for name, each in files.items()
+        }
+        return histogram("words of the first correct answer", lengths)
+
+    def target_text(self, example: Example) -> str:
+        """Return the correct answers."""
+        return " / ".join(dict.fromkeys(example.target))
+
+    def example_texts(self, example: Example) -> tuple[str, ...]:
+        """Return the question and its context."""
+        return example.source.question, example.source.context
 
     @property
     def tunes(self) -> bool:

@@ -13,7 +13,11 @@ from bertsym.datasets.dataset import DataSet
 from bertsym.encoders.graph_heads import REGRESSION_LABEL
 from bertsym.errors import DataError
 from bertsym.json_reader import JsonValue
+from bertsym.metrics.metric_rows import value_rows
 from bertsym.metrics.regression import METRICS, evaluate_values
+from bertsym.reports.assessment import Assessment, ExampleRows, histogram
+from bertsym.reports.blocks import Plot
+from bertsym.reports.regression import regression_sections
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import TableTask, TextTargets, text_means
 from bertsym.tasks.task import Array, Example, Examples
@@ -113,6 +117,24 @@ class Regression(TableTask):
     def evaluate(self, outputs: Sequence[Array], examples: Examples) -> dict[str, float]:
         """Compute Pearson, Spearman, mean squared error and half of it, the loss, over all rows."""
         return evaluate_values(self._values(outputs, examples.rows), self._scores(examples), self.metrics)
+
+    def assess(self, outputs: Sequence[Array], examples: Examples, rows: ExampleRows) -> Assessment:
+        """Describe values, residuals and the largest errors."""
+        values, scores = self._values(outputs, examples.rows), self._scores(examples)
+        return Assessment(
+            value_rows(values, scores, self.metrics),
+            -np.abs(values - scores),
+            "mean absolute error",
+            regression_sections(values, scores, rows),
+        )
+
+    def target_plot(self, files: Mapping[str, Examples]) -> Plot:
+        """Return the distribution of the scores."""
+        return histogram("score", {name: self._scores(each) for name, each in files.items()})
+
+    def target_text(self, example: Example) -> str:
+        """Return the score."""
+        return f"{example.target:g}"
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ class TableTask(Task):
             except DataError as error:
                 is_first = table.first_line is not None and row.line == table.first_line.line
                 found[i] = DataError(f"{error}; if the line is a header, give --header") if is_first else error
-        encoded = _examples([(found, self.encode(found, reading, table.name))], targets)
+        encoded = _examples([(found, self.encode(found, reading, table.name))], targets, reading.keeps_texts)
         rows, left_out = collect_examples(encoded, reading, table.name, "rows", dropped)
         has_pair = table.columns.pair is not None
         check_pair(reading.pair, has_pair)
@@ -141,7 +141,9 @@ def encode_truncated(rows: Sequence[Row | DataError], reading: Reading, where: s
 
 
 def _examples(
-    chunks: Iterable[tuple[list[Row | DataError], list[Windows | DataError]]], targets: Iterable[Any] = repeat(None)
+    chunks: Iterable[tuple[list[Row | DataError], list[Windows | DataError]]],
+    targets: Iterable[Any] = repeat(None),
+    keeps_texts: bool = False,
 ) -> Iterator[list[Example | DataError]]:
     """Yield chunks of encoded rows as examples, with the targets of all rows."""
     remaining = iter(targets)
@@ -152,7 +154,8 @@ def _examples(
                 found.append(each)
             else:
                 assert isinstance(row, Row)
-                found.append(Example(row.line, each, target, kept=row.kept))
+                texts = (row.text,) if row.pair is None else (row.text, row.pair)
+                found.append(Example(row.line, each, target, texts if keeps_texts else None, row.kept))
         yield found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +19,21 @@ from bertsym.encoders.graph_heads import IGNORED
 from bertsym.errors import DataError, UsageError
 from bertsym.json_reader import JsonValue
 from bertsym.metrics.classification import cross_entropy
+from bertsym.metrics.metric_rows import entity_rows
 from bertsym.metrics.tagging import (
     OUTSIDE,
     SCHEMES,
+    Entity,
     check_scheme,
+    count_entities,
     evaluate_tags,
     find_entities,
     is_entity_tag,
     tag_accuracy,
 )
+from bertsym.reports.assessment import Assessment, ExampleRows, label_plot
+from bertsym.reports.blocks import Plot
+from bertsym.reports.tagging import TaggedSentence, tagging_sections
 from bertsym.tasks.example_chunks import collect_examples, require_some
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.task import Array, Example, Examples, Reading, Source, Task
@@ -338,6 +345,50 @@ class Tagging(Task):
             yield TagPrediction(
                 sentence.words, sentence.offsets, tags, best, self._entities(sentence, tags, best), row.truncated
             )
+
+    # Reports
+
+    def assess(self, outputs: Sequence[Array], examples: Examples, rows: ExampleRows) -> Assessment:
+        """Describe the errors by type of entity, or by tag, and the sentences with most of them."""
+        counts, tags, sentences = [], [], []
+        for row, found in zip(examples.rows, self.predictions(outputs, examples.rows)):
+            predicted = [tag or OUTSIDE for tag in found.tags]
+            counts.append(count_entities(row.target, predicted, self.scheme) if self.has_entities else (0, 0, 0))
+            tags.append((sum(map(operator.eq, row.target, predicted)), len(predicted)))
+            known = [probability for probability in found.probabilities if probability is not None]
+            sentence = row.source.sentence
+            correct, guessed = (frozenset(self._units(each)) for each in (row.target, predicted))
+            sentences.append(TaggedSentence(sentence.text, sentence.offsets, correct, guessed, float(np.mean(known))))
+        words = np.array(tags, np.float64)
+        names = self.metrics if self.has_entities else ("accuracy",)
+        metrics = entity_rows(np.array(counts, np.float64), words, names)
+        what = "entities" if self.has_entities else "tags"
+        scores = words[:, 0] / words[:, 1]
+        return Assessment(metrics, scores, "words with the correct tag", tagging_sections(sentences, rows, what))
+
+    def _units(self, tags: Sequence[str]) -> Iterator[Entity]:
+        """Yield the entities of a sentence, or each tag as an entity where tags have no prefixes."""
+        if self.has_entities:
+            yield from find_entities(tags, self.scheme)
+        else:
+            yield from (Entity(tag, place, place + 1) for place, tag in enumerate(tags))
+
+    def target_plot(self, files: Mapping[str, Examples]) -> Plot:
+        """Return the fraction of each type of entity among all of them, or of each tag."""
+        counts = {
+            name: Counter(unit.type for row in each.rows for unit in self._units(row.target))
+            for name, each in files.items()
+        }
+        kinds = sorted({kind for found in counts.values() for kind in found})
+        return label_plot(kinds, counts, "entities" if self.has_entities else "tags")
+
+    def target_text(self, example: Example) -> str:
+        """Return the tags."""
+        return " ".join(example.target)
+
+    def example_texts(self, example: Example) -> tuple[str, ...]:
+        """Return the sentence."""
+        return (example.source.sentence.text,)
 
     def _word_outputs(self, outputs: Sequence[Array], examples: Sequence[Example]) -> Iterator[Array]:
         """Yield the probabilities of the tags of each word, (words, C), 0 for a word without a token."""

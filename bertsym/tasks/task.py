@@ -17,6 +17,8 @@ from bertsym.encoders.graph_heads import HEADS
 from bertsym.errors import DataError, UsageError
 from bertsym.events import FileTokenised, Span
 from bertsym.json_reader import JsonValue
+from bertsym.reports.assessment import Assessment, ExampleRows
+from bertsym.reports.blocks import Plot
 from bertsym.tasks.options import TaskOptions
 from bertsym.text.features import Features
 from bertsym.text.tables import Layout, TableFormat
@@ -41,6 +43,7 @@ class Reading:
     mask_id: int | None = None  #: id of the mask token; None: the tokenizer has none
     on_bad_row: Callable[[DataError], object] | None = None  #: called for each unreadable row; None: raise its error
     warn: Callable[[str], object] = _silent  #: called with each warning
+    keeps_texts: bool = False  #: whether `Example.source` has the texts of a table's rows
     chunking: Chunking = chunks  #: groups the examples of `Task.examples`
 
 
@@ -51,7 +54,8 @@ class Example:
     line: int
     windows: tuple[Encoded, ...]  #: several where a long text is cut into overlapping windows
     target: Any = None  #: its label, as the kind of task reads it; None of an unlabelled example
-    source: Any = None  #: what the kind of task needs to decode outputs, such as words and offsets
+    #: what the kind of task needs to decode outputs, such as words and offsets; with `Reading.keeps_texts` the texts
+    source: Any = None
     kept: tuple[Any, ...] = ()  #: cells of its row that are copied to the output
 
     @property
@@ -298,6 +302,32 @@ class Task(abc.ABC):
     def tuned(self, outputs: Sequence[Any], examples: Examples) -> Task:
         """Return this task with the settings that are tuned on the outputs for the dev file, such as thresholds."""
         return self
+
+    # Reports
+
+    @abc.abstractmethod
+    def assess(self, outputs: Sequence[Any], examples: Examples, rows: ExampleRows) -> Assessment:
+        """Compare the outputs with the labels, for a report: what the metrics are computed from, and the errors."""
+
+    @abc.abstractmethod
+    def target_plot(self, files: Mapping[str, Examples]) -> Plot:
+        """Return the distribution of the labels of each file."""
+
+    @abc.abstractmethod
+    def target_text(self, example: Example) -> str:
+        """Return the label of an example as text."""
+
+    def example_texts(self, example: Example) -> tuple[str, ...]:
+        """Return the texts of an example that was read with `Reading.keeps_texts`."""
+        return tuple(example.source)
+
+    def example_rows(self, examples: Examples, with_texts: bool) -> ExampleRows:
+        """Return the examples as rows of a table, with their texts unless these are left out."""
+        texts = (lambda row: self.example_texts(examples.rows[row])) if with_texts else None
+        names = ("text", "second text") if examples.pair else ("text",)
+        return ExampleRows([row.line for row in examples.rows], texts, names)
+
+    # Output
 
     @property
     @abc.abstractmethod

@@ -1,0 +1,105 @@
+"""``bertsym compare``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bertsym.cli.command import Command, argument
+from bertsym.cli.options import (
+    FILE,
+    MODEL,
+    device_option,
+    engine_option,
+    inference_batch_size_option,
+    json_option,
+    only_report_options,
+    options_of,
+    threads_option,
+)
+from bertsym.cli.output import print_report, row_bar, warn
+from bertsym.cli.table_options import (
+    build_task_options,
+    data_dir_option,
+    labelled_table_options,
+    on_error_option,
+    scheme_option,
+    split_option,
+    stride_option,
+    task_option,
+)
+
+if TYPE_CHECKING:
+    from bertsym.inference.evaluate import EvaluateOptions
+    from bertsym.reports.options import ReportOptions
+    from bertsym.text.tables import TableFormat
+
+
+def _options(scheme: str | None, stride: int | None, **values: Any) -> EvaluateOptions:
+    from bertsym.inference.evaluate import EvaluateOptions
+
+    return EvaluateOptions(task_options=build_task_options(scheme=scheme, stride=stride), **values)
+
+
+@click.command("compare", cls=Command)
+@argument("first", "Prefix of the bundle to compare with, such as the model in use.", type=MODEL)
+@argument("second", "Prefix of the other bundle, such as the new model.", type=MODEL)
+@argument("file", "Labelled table, unless --data-dir is given.", required=False, type=FILE)
+@labelled_table_options
+@options_of(
+    _options,
+    task_option(),
+    data_dir_option("that --task names, or that FIRST was trained on, instead of FILE"),
+    split_option("dev"),
+    scheme_option,
+    stride_option,
+    on_error_option(unknown_label="whose label is not a class of both models"),
+    inference_batch_size_option,
+    device_option,
+)
+@threads_option
+@engine_option
+@only_report_options
+@json_option
+def command(
+    first: str,
+    second: str,
+    file: str | None,
+    table_format: TableFormat,
+    options: EvaluateOptions,
+    report: ReportOptions | None,
+    as_json: bool,
+) -> None:
+    """Compare the metrics of two trained models on the labelled FILE, and print whether chance can explain them.
+
+    Each metric is printed for FIRST and for SECOND, with the 95 % interval of the difference, by a bootstrap that draws
+    the same rows for both models. If the interval contains 0, or FILE has fewer than 30 rows, the difference can be
+    chance.
+
+    Both models must be for the same task, with the same class names. Each reads FILE with its own tokenizer, maximum
+    length and columns.
+
+    \b
+    bertsym compare out/mrpc out/mrpc-large dev.tsv
+    bertsym compare out/mrpc out/mrpc-int8 dev.tsv --report out/report
+    """
+    from bertsym.inference.compare import compare
+
+    if file is None and options.data_dir is None:
+        raise click.UsageError("Missing argument 'FILE', or the folder of a data set as '--data-dir'.")
+    with row_bar() as on_rows:
+        settings: dict[str, Any] = {"table_format": table_format, "report": report}
+        result = compare(first, second, file, options, **settings, on_rows=on_rows, warn=warn)
+    if as_json:
+        click.echo(json.dumps(result.to_json(), ensure_ascii=False))
+    else:
+        click.echo(f"{'':14}{'FIRST':>10}{'SECOND':>10}{'difference':>12}  95 % interval")
+        for each in result.differences:
+            numbers = f"{each.first:>10.4f}{each.second:>10.4f}{each.interval.value:>+12.4f}"
+            click.echo(f"{each.metric:14}{numbers}  {each.interval.low:+.4f} to {each.interval.high:+.4f}")
+        click.echo(f"{result.rows} rows, the same answer to {result.agreement:.1%}: ", nl=False)
+        click.echo(", ".join(f"{name} in {count}" for name, count in result.counts.items()))
+        click.echo(result.verdict)
+    print_report(report)
