@@ -45,8 +45,9 @@ class ExportResult:
 class ExportOptions:
     """What is written of a source, and in which form of the encoder.
 
-    The trained head of an ``hf:`` source, or the sentence embedding of a folder of sentence-transformers, is exported
-    with its encoder, unless `task` asks for an untrained head, or `headless` or `output` for the encoder alone.
+    The trained head of an ``hf:`` or ``tf:`` source, or the sentence embedding of a folder of sentence-transformers, is
+    exported with its encoder, unless `task` asks for an untrained head, or `headless` or `output` for the encoder
+    alone.
 
     Raises UsageError for a value that does not exist and for values that exclude each other.
     """
@@ -124,7 +125,8 @@ def export(
     """Write a pretrained BERT as a bundle at `out`, after comparing it with the reference encoder.
 
     Args:
-        source: ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``.
+        source: ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE``, ``tf:DIR`` or
+            ``random:MODEL``.
         out: prefix of the bundle's files.
         options: what is written.
         source_options: what the source needs besides its name.

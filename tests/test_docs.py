@@ -219,7 +219,7 @@ def test_every_file_of_the_bundle_is_described(name: str) -> None:
 
 def test_every_kind_of_source_is_described() -> None:
     page = PAGES["docs/how-to/export-hugging-face.md"]
-    kinds = ("gluonnlp", "hf", "params", "random")
+    kinds = ("gluonnlp", "hf", "params", "tf", "random")
     with pytest.raises(bertsym.BertsymError) as raised:
         load_source("other")
     assert ", ".join(f"{kind}:..." for kind in kinds) in str(raised.value)

@@ -66,7 +66,7 @@ class _Source(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gene
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[click.shell_completion.CompletionItem]:
         """Complete the kinds of sources."""
-        kinds = ("gluonnlp:", "hf:", "params:", "random:")
+        kinds = ("gluonnlp:", "hf:", "params:", "random:", "tf:")
         return [click.shell_completion.CompletionItem(kind) for kind in kinds if kind.startswith(incomplete)]
 
 
@@ -152,7 +152,7 @@ Examples:
         metavar="FILE",
         type=FILE,
         help="Vocabulary: vocab.txt, or GluonNLP's vocabulary JSON. Required for a params: source; without it, a "
-        "random: source splits texts into single characters.",
+        "random: source splits texts into single characters, and a tf: source has a vocab.txt beside it.",
     ),
     option(
         "--sentencepiece",
@@ -179,7 +179,7 @@ Examples:
         "--lower-case/--cased",
         group="Source",
         default=None,
-        help="Whether to lower-case texts and strip accents; for a params: source only.  [default: --lower-case, "
+        help="Whether to lower-case texts and strip accents; for a params: or tf: source.  [default: --lower-case, "
         "unless a token other than [CLS] and the like has a capital letter]",
     ),
     option(
@@ -187,16 +187,17 @@ Examples:
         group="Source",
         is_flag=True,
         default=None,
-        help="Accept an hf: or params: source whose vocabulary has fewer tokens than the token embedding has rows. Row "
-        "N without a token, counted from 0, becomes the token [unused row N]. Without this, such a source is an error.",
+        help="Accept an hf:, params: or tf: source whose vocabulary has fewer tokens than the token embedding has "
+        "rows. Row N without a token, counted from 0, becomes the token [unused row N]. Without this, such a source is "
+        "an error.",
     ),
     option(
         "--ignore-weights",
         group="Source",
         metavar="PATTERN",
         multiple=True,
-        help="Leave out the weights of an hf: or params: source whose names match the glob PATTERN, such as 'crf.*'. A "
-        "weight of the encoder that matches is an error. Repeatable.",
+        help="Leave out the weights of an hf:, params: or tf: source whose names match the glob PATTERN, such as "
+        "'crf.*'. A weight of the encoder that matches is an error. Repeatable.",
     ),
     option(
         "--cache",
@@ -241,6 +242,7 @@ def command(
       gluonnlp:MODEL/DATASET   GluonNLP's zoo: gluonnlp:bert_12_768_12/book_corpus_wiki_en_uncased
       hf:DIR or hf:ORG/NAME    a Hugging Face model; ORG/NAME@REVISION for a revision
       params:FILE              a GluonNLP .params file, with --vocab
+      tf:DIR or tf:PREFIX      a BERT of Google: bert_model.ckpt.index and .data, bert_config.json, vocab.txt
       random:MODEL             random weights for benchmarks: random:bert_LAYERS_UNITS_HEADS
 
     A Hugging Face model is a BERT, RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ELECTRA, ERNIE 1.0, ALBERT or MPNet. An
@@ -248,7 +250,7 @@ def command(
 
     \b
     What is exported
-      no options    the encoder and, from an hf: source, its trained head or sentence embedding
+      no options    the encoder and, from an hf: or tf: source, its trained head or sentence embedding
       --output X    the encoder alone, which outputs X; an error with --task
       --headless    the encoder alone, which outputs the encoding of [CLS]; finetune starts from this
       --task T      the encoder and an untrained head, which reads the pooler (qa: every token);
@@ -259,7 +261,8 @@ def command(
     BertForTokenClassification, BertForQuestionAnswering and BertForMaskedLM, and of the same classes of other
     families, such as RobertaForMaskedLM. BertForPreTraining, ErnieForPreTraining and AlbertForPreTraining are exported
     with their masked LM head, ElectraForPreTraining as the encoder alone. A head of another class, or a head that does
-    not fit its config, is an error.
+    not fit its config, is an error. The heads of a tf: source are those of run_classifier.py, run_squad.py and, as for
+    BertForPreTraining, of pretraining; its weights are named as in transformers.
 
     A sentence-transformers folder (modules.json) is exported whole: the symbol ends in the node embedding, (batch size,
     elements), which is computed by the folder's Pooling (cls, mean, max, mean_sqrt_len_tokens, or several of them), its

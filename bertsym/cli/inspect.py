@@ -37,13 +37,14 @@ def command(
     Every symbol of MXNet is accepted. A symbol file whose parameters can't be read is described without them, with a
     note. The graph is not run; mxnet is only imported for --shapes and --shape.
 
-    MODEL may also be hf:DIR or hf:ORG/NAME, a Hugging Face model: family, trained head with its task and class names,
-    tokenizer and lengths, and what export assumes or leaves out. Other options than --json have no effect then.
+    MODEL may also be hf:DIR or hf:ORG/NAME, a Hugging Face model, or tf:DIR, a checkpoint of TensorFlow: family,
+    trained head with its task and class names, tokenizer and lengths, and what export assumes or leaves out. Other
+    options than --json have no effect then.
 
     NODE#2 is the second node of a repeated name, here and in every command that takes a NODE. docs/inspect.schema.json
     describes the output of --json.
     """
-    if str(model.path).startswith("hf:"):
+    if str(model.path).startswith(("hf:", "tf:")):
         _describe_source(str(model.path), as_json)
         return
     from bertsym.inspection.report import inspect

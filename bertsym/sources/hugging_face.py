@@ -52,7 +52,7 @@ def load_hugging_face(
     document = _with_activation(read_json(config_path), modules)
     declared = _declared_family(document)
     family = declared or BERT
-    config = _read_config(document, family)
+    config = read_config(document, family)
     config_notes = _default_notes(document, family)
     found = find_weights(folder)
     weights = found.tensors
@@ -124,7 +124,8 @@ def _with_activation(document: JsonValue, modules: SentenceModules | None) -> Js
     )
 
 
-def _read_config(document: JsonValue, family: Family) -> BertConfig:
+def read_config(document: JsonValue, family: Family) -> BertConfig:
+    """Read the config of an encoder; raises ModelError, naming the file and the key."""
     for key, supported in family.supported.items():
         value = document.get(key)
         if not value.is_null:

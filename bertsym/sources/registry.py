@@ -13,6 +13,7 @@ from bertsym.sources.gluonnlp_zoo import load_zoo
 from bertsym.sources.hugging_face import load_hugging_face
 from bertsym.sources.pretrained import Pretrained
 from bertsym.sources.random_weights import load_random
+from bertsym.sources.tensorflow import load_tensorflow
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,18 @@ _LOADERS: dict[str, tuple[Callable[..., Pretrained], tuple[str, ...]]] = {
         load_params,
         ("vocab", "num_heads", "layer_norm_eps", "lower_case", "pad_vocab", "ignore_weights", "sentencepiece"),
     ),
+    "tf": (load_tensorflow, ("vocab", "lower_case", "pad_vocab", "ignore_weights")),
     "random": (load_random, ("seed", "vocab")),
 }
 _REQUIRED = {"params": "vocab"}
-_WITH_HEADS = ("hf",)  # kinds whose trained heads can be exported
+_WITH_HEADS = ("hf", "tf")  # kinds whose trained heads can be exported
 
 
 def load_source(source: str, options: SourceOptions = SourceOptions(), *, with_head: bool = False) -> Pretrained:
-    """Load ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE`` or ``random:MODEL``.
+    """Load ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE``, ``tf:DIR`` or ``random:MODEL``.
 
-    With `with_head`, the trained head of a model of Hugging Face is read too. Raises UsageError for an unknown kind and
-    for an option that the kind does not take, and the errors of the loader.
+    With `with_head`, the trained head of an ``hf:`` or ``tf:`` source is read too. Raises UsageError for an unknown
+    kind and for an option that the kind does not take, and the errors of the loader.
     """
     kind, colon, name = source.partition(":")
     if not colon or not name or kind not in _LOADERS:

@@ -1,8 +1,9 @@
-"""Trained heads of Hugging Face checkpoints."""
+"""Trained heads of checkpoints, with the names of Hugging Face."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -190,7 +191,8 @@ def _outputs(
             notes = (*notes, f"id2label: {task} has no classes, the names are not in this bundle")
         return task, (), count, notes
     if labels.is_null:
-        return task, names, count, (*notes, f"config.json has no id2label: the classes are named {list_names(names)}")
+        missing = f"{Path(document.where).name} has no id2label: the classes are named {list_names(names)}"
+        return task, names, count, (*notes, missing)
     return task, _class_names(labels, count), count, notes
 
 
@@ -211,7 +213,7 @@ def _text_task(document: JsonValue, count: int) -> tuple[str, tuple[str, ...]]:
     if problem.is_null:
         task = "classification" if count > 1 else "regression"
         kinds = f"{count} labels" if count > 1 else "1 label, as of a regression or a cross-encoder"
-        notes = [f"config.json has no problem_type: taken as {task}, by its {kinds}"]
+        notes = [f"{Path(document.where).name} has no problem_type: taken as {task}, by its {kinds}"]
     else:
         task, notes = _PROBLEM_TYPES[problem.choice(*_PROBLEM_TYPES)], []
     if task == "classification" and count < 2:
