@@ -26,6 +26,7 @@ from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
 from bertsym.passes import apply_to_copy
 from bertsym.passes.class_loss import replace_softmax_loss
+from bertsym.passes.dropout_insertion import insert_dropout
 from bertsym.passes.dropout_masks import feed_dropout_masks
 from bertsym.passes.embedding_rows import keep_used_rows
 from bertsym.passes.encoder_replacement import replace_encoder
@@ -59,6 +60,11 @@ def encoder(form: Form = PLAIN) -> SymbolGraph:
     return encoder_graph(SPEC, form)
 
 
+def without_dropout() -> SymbolGraph:
+    config = dataclasses.replace(SPEC.config, dropout=0.0, attention_dropout=0.0)
+    return encoder_graph(dataclasses.replace(SPEC, config=config), PLAIN)
+
+
 ONE_TYPE = dataclasses.replace(SPEC, config=dataclasses.replace(SPEC.config, token_type_vocab_size=1))
 
 
@@ -82,6 +88,7 @@ def gluonnlp_08() -> SymbolGraph:
 
 # Pass -> graphs that it changes, its further arguments, and the number of places that it says it changed.
 RUNS: dict[Callable[..., Any], tuple[Callable[[], SymbolGraph], tuple[Any, ...], Callable[[Any], int], int]] = {
+    insert_dropout: (without_dropout, (SHAPES, 0.1), lambda result: len(result.sources), 7),
     feed_dropout_masks: (encoder, (), lambda result: len(result.probabilities), 7),
     keep_used_rows: (encoder, ("data0", np.arange(5), PARAMS), lambda result: len(result.initial), 5),
     replace_encoder: (encoder, (SHAPES, SPEC, Form("gluonnlp")), int, 2),

@@ -103,7 +103,9 @@ def _edits(**values: Any) -> Edits:
         "--dropout",
         type=_Dropout(),
         metavar="P|off",
-        help="Set the probability P of all Dropout nodes, or remove them with off.",
+        help="Set the probability of all Dropout nodes to P, and insert nodes where a recognised BERT lacks them: "
+        "after the embeddings, the attention probabilities, the attention projections and the feed-forward networks, "
+        "and before the last layer of a head. off removes all nodes.",
     ),
 )
 @option("--dry-run", is_flag=True, help="Print the changes and write nothing; OUT is not needed.")

@@ -12,6 +12,7 @@ All passes follow one convention:
 module               pass                     what it does
 ===================  =======================  ==========================================================================
 class_loss           replace_softmax_loss     weights and smooths the cross entropy of a training graph
+dropout_insertion    insert_dropout           inserts Dropout where a BERT lacks it
 dropout_masks        feed_dropout_masks       replaces Dropout by a product with a mask that is an input
 embedding_rows       keep_used_rows           shrinks the token embedding to the rows that the data uses
 encoder_replacement  replace_encoder          replaces the encoder by the same encoder in another form

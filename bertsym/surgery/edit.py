@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from bertsym.encoders.config import BertConfig
 from bertsym.errors import ModelError, UsageError, join_names
 from bertsym.execution import listed_outputs
 from bertsym.model import Model, ModelSource, require_params, suggest_export
+from bertsym.passes.dropout_insertion import insert_dropout
 from bertsym.signature import Signature
 from bertsym.surgery.output_comparison import Difference, check_equal, compare
 from bertsym.surgery.result_writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
@@ -31,7 +32,8 @@ class Edits:
     ``renames`` and ``prefixes`` are pairs of old and new; a rename may be a pattern with the same number of ``*`` on
     both sides. If a rule matches several nodes with the same name, their new names are numbered: ``NEW``, ``NEW_2``.
     ``OLD#2`` matches only the second node named ``OLD``. ``attributes`` are triples of a node or pattern, attribute and
-    value. ``dropout`` is the new probability of all Dropout nodes, or ``off``, which removes them.
+    value. ``dropout`` is the new probability of all Dropout nodes, or ``off``, which removes them; with a probability
+    above 0, a BERT gets the nodes that it lacks too, in the places of `insert_dropout`.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
@@ -84,12 +86,13 @@ def edit(
             if node in new_names
         )
     )
+    every = {node.name: new for new_names in renamed for node, new in new_names.items()}
     # new names of inputs, labels and parameters, which both graphs share
     names = {node.name: new for new_names in renamed for node, new in new_names.items() if node.is_variable}
     for graph, new_names in zip(graphs, renamed):
         graph.rename(new_names)
     changes += _set_attributes(graphs, edits.attributes)
-    changes += _set_dropout(graphs, edits.dropout)
+    changes += _set_dropout(graphs, edits.dropout, model, every)
     if given:
         changes.append(f"parameters of {model.params_path}")
     if not changes:
@@ -222,24 +225,42 @@ def _set_attributes(graphs: Sequence[SymbolGraph], attributes: Sequence[tuple[st
     return list(changes)
 
 
-def _set_dropout(graphs: Sequence[SymbolGraph], dropout: float | str | None) -> list[str]:
+def _insert_dropout(graph: SymbolGraph, model: Model, p: float, renamed: Mapping[str, str]) -> Iterator[str]:
+    """Insert Dropout where a BERT lacks it, and describe each new node; `renamed` are the new names of nodes."""
+    if model.encoder is None or not p:
+        return
+    last = [report.classifier.name for report in model.classifier_reports if report.classifier is not None]
+    shapes = {renamed.get(name, name): shape for name, shape in model.param_shapes.items()}
+    inserted = insert_dropout(graph, shapes, p, {renamed.get(name, name) for name in last})
+    for name, source in inserted.sources.items():
+        yield f"insert {name} (Dropout), p {p}, after {source}"
+
+
+def _set_dropout(
+    graphs: Sequence[SymbolGraph], dropout: float | str | None, model: Model, renamed: Mapping[str, str]
+) -> list[str]:
     if dropout is None:
         return []
-    if dropout != "off" and not (isinstance(dropout, (int, float)) and 0 <= dropout < 1):
+    if not (isinstance(dropout, (int, float)) and 0 <= dropout < 1) and dropout != "off":
         raise UsageError(f"dropout {dropout} is neither off nor in [0, 1)")
     changes: dict[str, None] = {}
-    if dropout != "off" and not any(graph.find(op="Dropout") for graph in graphs):
-        raise UsageError(f"the symbol has no Dropout whose probability could be set to {dropout}: omit --dropout")
     for graph in graphs:
         names = references(graph.nodes)
         with graph.edit():
             for node in graph.find(op="Dropout"):
-                if dropout == "off":
+                if isinstance(dropout, str):
                     changes[f"remove {names[node]} (Dropout)"] = None
                     graph.remove(node, bypass=True)
                 elif node.attrs.get("p") != str(dropout):
                     changes[f"set {names[node]}.p {node.attrs.get('p', '(unset)')} -> {dropout}"] = None
                     graph.set_attribute(node, "p", str(dropout))
+            if not isinstance(dropout, str):
+                changes.update(dict.fromkeys(_insert_dropout(graph, model, dropout, renamed)))
+    if dropout != "off" and not any(graph.find(op="Dropout") for graph in graphs):
+        why = "no BERT in which it could be inserted" if dropout else "none is inserted for the probability 0"
+        raise UsageError(
+            f"the symbol has no Dropout whose probability could be set to {dropout}, and {why}: omit --dropout"
+        )
     return list(changes)
 
 
