@@ -151,6 +151,27 @@ print(printed[0], *described, printed[-1])
     assert "must have NDArray type" in compiled.stdout
 
 
+# Optional packages
+
+
+def test_commands_import_mxnet_without_its_optional_packages_which_stay_importable(tmp_path: Path) -> None:
+    code = """
+import sys
+import bertsym
+from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
+if "without" in sys.argv:
+    import_mxnet_without_optional_packages()
+import mxnet
+imported = {"onnx", "scipy", "sklearn"} & {*sys.modules}
+assert imported == (set() if "without" in sys.argv else {"onnx", "scipy", "sklearn"}), imported
+import onnx, scipy, sklearn
+assert mxnet.nd.ones((2, 3)).sum().asscalar() == 6
+"""
+    for words in (["without"], []):
+        finished = run_python(code, tmp_path, *words)
+        assert (finished.returncode, finished.stderr) == (0, "")
+
+
 # Messages
 
 

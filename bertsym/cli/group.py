@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from bertsym.compat.operator_functions import compile_operators_when_called
+from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
 from bertsym.errors import BertsymError
 from bertsym.terminal import one_line
 
@@ -132,6 +133,7 @@ def main() -> NoReturn:
     """Run the command line and exit: 0; 1 for an error of data or model; 2 for usage; 130 or 143 for a signal."""
     _open_closed_streams()
     compile_operators_when_called()
+    import_mxnet_without_optional_packages()
     with _stoppable():
         code = run(sys.argv[1:])
         _drop_unwritable_output()
