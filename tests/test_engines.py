@@ -164,8 +164,9 @@ def test_an_untrusted_graph_runs_in_the_sandbox_with_its_limits(tmp_path: Path, 
     prefix = gluonnlp_checkpoint(tmp_path, "classifier")
     model = open_model(prefix)
     assert not model.trusted
+    sandbox._stop()
     model_values(model, sample_inputs(model))
-    assert sandbox._running[0].engine == "onnxruntime"
+    assert list(sandbox._running) == ["onnxruntime"]
     x = mx.sym.var("x")
     mx.sym.sum(mx.sym.exp(mx.sym.broadcast_axis(x, axis=(0, 1), size=(1 << 15, 1 << 15))), axis=0).save(
         f"{tmp_path / 'large'}-symbol.json"

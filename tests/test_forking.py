@@ -137,7 +137,7 @@ def keep_scaling():
         scale(2)
 
 def worker():
-    return sandbox._running[0]._process.pid
+    return sandbox._running["mxnet"]._process.pid
 
 done = False
 assert scale(2) == [6, 6]

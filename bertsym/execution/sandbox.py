@@ -1,8 +1,8 @@
 """Run untrusted graphs in the sandbox: a process of its own, with limits, that may crash without harm.
 
 libmxnet traps its own segmentation faults and exits with 255; a graph that passed the validator can still cause one.
-The process is started once and reused until it dies. Nothing that it returns is unpickled: answers are JSON, arrays
-are .params files.
+Each engine has one process, started when it is first needed and reused until it dies. Nothing that it returns is
+unpickled: answers are JSON, arrays are .params files.
 
 SIGALRM limits the time of a call, on Windows a timer of this process. Where the system can't limit memory (macOS,
 Windows), a warning is logged when the sandbox process starts.
@@ -228,28 +228,28 @@ class _Worker:
 
 
 _lock = ForkSafeLock()
-_running: list[_Worker] = []
+_running: dict[str, _Worker] = {}  # by engine
 _abandoned: list[_Worker] = []  # kept, or their pipes would be closed
 
 
 def _worker(engine: str) -> _Worker:
-    """The process, started when it is first needed, after it died, and for another engine."""
-    if _running and not (_running[0].is_alive and _running[0].engine == engine):
-        _stop()
-    if not _running:
-        _running.append(_Worker(engine))
-    return _running[0]
+    """The process of an engine, started when it is first needed and after it died."""
+    if engine in _running and not _running[engine].is_alive:
+        _running.pop(engine).stop()
+    if engine not in _running:
+        _running[engine] = _Worker(engine)
+    return _running[engine]
 
 
 @atexit.register
 def _stop() -> None:
     while _running:
-        _running.pop().stop()
+        _running.popitem()[1].stop()
 
 
 def _abandon() -> None:
     while _running:
-        _abandoned.append(_running.pop())
+        _abandoned.append(_running.popitem()[1])
         _abandoned[-1].abandon()
 
 
