@@ -2,6 +2,8 @@
 
 . "$(dirname "${BASH_SOURCE[0]}")/libmxnet.sh"
 
+# For programs that run for seconds: to optimise their code would take longer than the optimised code saves.
+QUICKLY=-XX:TieredStopAtLevel=1
 COPY_JARS=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
 
 # compile JARS CLASSES SOURCE...: compile sources of Java, or of Clojure, the first of them in the root of its sources.
@@ -14,7 +16,7 @@ compile() {
     case $1 in
     *.java)
         need javac "apt-get install openjdk-17-jdk-headless"
-        javac -encoding UTF-8 -cp "$jars" -d "$classes" "$@" &&
+        javac "-J$QUICKLY" -encoding UTF-8 -cp "$jars" -d "$classes" "$@" &&
             jar --create --file "$classes.jar" -C "$classes" .
         ;;
     *.clj)
@@ -23,10 +25,10 @@ compile() {
         for source in "$@"; do
             source=${source#"$folder"/}
             echo "${source%.clj}"
-        done | tr /_ .- | xargs java -Dfile.encoding=UTF-8 -Dclojure.compile.path="$classes" \
+        done | tr /_ .- | xargs java "$QUICKLY" -Dfile.encoding=UTF-8 -Dclojure.compile.path="$classes" \
             -cp "$classes:$jars:$folder" clojure.lang.Compile &&
             jar --create --file "$classes.jar" -C "$classes" . &&
-            java -XX:ArchiveClassesAtExit="$classes.jsa" -cp "$classes.jar:$jars" \
+            java "$QUICKLY" -XX:ArchiveClassesAtExit="$classes.jsa" -cp "$classes.jar:$jars" \
                 clojure.main -e "(require 'predict 'fine-tune)" &>/dev/null
         ;;
     esac >&2
@@ -45,7 +47,7 @@ class_path() {
         need mvn "apt-get install maven"
         rm -rf "${build:?}"/{stamp,lib,classes*}
         echo "building, with jars from Maven Central" >&2
-        error=$(mvn -q -B -f "$pom" "$COPY_JARS" "-DoutputDirectory=$build/lib" 2>&1) ||
+        error=$(MAVEN_OPTS="$QUICKLY ${MAVEN_OPTS:-}" mvn -q -B -f "$pom" "$COPY_JARS" "-DoutputDirectory=$build/lib" 2>&1) ||
             missing "jars from Maven Central; $(sed -n '/.*\[ERROR\] /{s///p;q}' <<<"$error")"
         compile "$build/lib/*" "$build/classes" "$@" || return 1
         echo "$stamp" >"$build/stamp"
@@ -63,9 +65,8 @@ start_java() {
     export LIBMXNET
     # MXNet 1.4 replaces the SIGSEGV handler that the JVM needs; libjsig keeps both.
     [ ! -f "$home/lib/libjsig.so" ] || export LD_PRELOAD="$home/lib/libjsig.so"
-    # A fast start matters more here than optimised code. Logs go to standard output: that an archive is of another JVM,
-    # which then does without it.
-    set -- -XX:TieredStopAtLevel=1 -Xlog:disable -Djna.encoding=UTF-8 -Dfile.encoding=UTF-8 -cp "$@"
+    # Logs go to standard output: that an archive is of another JVM, which then does without it.
+    set -- "$QUICKLY" -Xlog:disable -Djna.encoding=UTF-8 -Dfile.encoding=UTF-8 -cp "$@"
     [ ! -f "$archive" ] || exec java -XX:SharedArchiveFile="$archive" "$@"
     java -XX:ArchiveClassesAtExit="$archive.$$" "$@" || code=$?
     if [ "$code" = 0 ]; then mv -f "$archive.$$" "$archive"; else rm -f "$archive.$$"; fi
