@@ -422,19 +422,17 @@ def lexical_answer(question: str, context: str) -> str:
     return " ".join(found) or best.rsplit(" ", 2)[-1].rstrip(".")
 
 
-def baselines(dev: Sequence[tuple[str, str, list[str]]], train: Sequence[tuple[str, str, list[str]]]) -> str:
-    """Score two baselines on the dev file."""
-    correct = [answers for _, _, answers in dev]
+def baseline_answers(
+    dev: Sequence[tuple[str, str, list[str]]], train: Sequence[tuple[str, str, list[str]]]
+) -> dict[str, list[str]]:
+    """Return the answers of two baselines to the questions of dev."""
     common = Counter(answer for _, _, answers in train for answer in answers or [""]).most_common(1)[0][0]
-    answers = {
-        "majority": [common] * len(dev),
-        "lexical": [lexical_answer(question, context) for question, context, _ in dev],
+    return {
+        f"the most common answer ({common or 'none'})": [common] * len(dev),
+        "words of the sentence that shares most words with the question": [
+            lexical_answer(question, context) for question, context, _ in dev
+        ],
     }
-    lines = []
-    for name, found in answers.items():
-        values = evaluate_answers(correct, found)
-        lines.append(f"{name}: exact_match {values['exact_match']:.4f}  f1 {values['f1']:.4f}")
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -452,7 +450,10 @@ def main() -> None:
         files[split] = Maker(split, arguments.seed).file(passages, 2, arguments.no_answer)
         (arguments.folder / f"{split}.json").write_text(json.dumps(files[split], indent=1))
     train, dev = (questions_of(files[split]) for split in ("train", "dev"))
-    print(f"{len(train)} training and {len(dev)} dev questions\n{baselines(dev, train)}")
+    print(f"{len(train)} training and {len(dev)} dev questions")
+    for name, answers in baseline_answers(dev, train).items():
+        values = evaluate_answers([right for _, _, right in dev], answers)
+        print(f"{name}: exact_match {values['exact_match']:.4f}  f1 {values['f1']:.4f}")
 
 
 if __name__ == "__main__":
