@@ -163,7 +163,7 @@ def commands() -> Iterator[click.Command]:
 
 #: options of scripts and of other programs, by page
 OTHER_OPTIONS = {
-    "docs/benchmarks.md": {"--work", "--quick", "--plots", "--folder"},
+    "docs/benchmarks.md": {"--work", "--quick", "--plots", "--folder", "--model"},
     "docs/how-to/several-machines.md": {"--servers"},
     "docs/how-to/install.md": {"--no-deps", "--with", "--overrides", "--from", "--rm"},
 }
