@@ -165,6 +165,7 @@ ALLOWED: dict[str, set[str]] = {
         "datasets",
         "text",
     },
+    "surgery.diff_report": {"reports", "surgery"},
     "onnx_export": {"errors", "symbol", "onnx_export"},
     "onnx_export.graph_conversion": {"errors", "signature", "symbol", "onnx_export"},
     "onnx_export.metadata": {"bundle", "model"},
@@ -189,7 +190,18 @@ ALLOWED: dict[str, set[str]] = {
     "drawing": {"errors", "web_page", "symbol", "drawing"},
     "drawing.draw": {"errors", "atomic_writing", "symbol", "analysis.sentences", "model", "execution", "drawing"},
     "reports": {
-        *("errors", "web_page", "atomic_writing", "provenance", "metrics", "tasks", "bundle", "drawing", "model"),
+        *(
+            "errors",
+            "events",
+            "web_page",
+            "atomic_writing",
+            "provenance",
+            "metrics",
+            "tasks",
+            "bundle",
+            "drawing",
+            "model",
+        ),
         "reports",
     },
     "reference": {"errors", "reference"},
@@ -310,6 +322,7 @@ ALLOWED: dict[str, set[str]] = {
         "acceleration",
         "inference",
         "distributed",
+        "reports",
         "training",
     },
     "quantization": {
@@ -327,6 +340,7 @@ ALLOWED: dict[str, set[str]] = {
         "passes",
         "acceleration",
         "inference",
+        "reports",
         "quantization",
     },
     "cli": {
@@ -353,6 +367,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"symbol.validation", "execution.sandbox", "execution.engines"}
     | {
         "reports.options",
+        "reports.writing",
         "destinations",
         "exporter",
         "verifier",

@@ -28,8 +28,10 @@ from bertsym import (
     export,
     open_model,
 )
+from bertsym.events import Span, StepDone
 from bertsym.inference.evaluate import compute_outputs
 from bertsym.inference.task_bundle import TaskBundle
+from bertsym.reports.assessment import ExampleRows
 from bertsym.reports.blocks import (
     Bars,
     Block,
@@ -48,8 +50,11 @@ from bertsym.reports.blocks import (
     Text,
     data_text,
 )
+from bertsym.reports.classification import classification_sections
 from bertsym.reports.comparison import compare_evaluated, comparison_report
 from bertsym.reports.evaluation import evaluation_report
+from bertsym.reports.regression import regression_sections
+from bertsym.reports.training import Run
 from bertsym.reports.writing import check_report, write_report
 from bertsym.symbol.params import write_params
 
@@ -313,3 +318,87 @@ def test_the_page_fits_sorts_and_searches_in_a_browser(browser: Any, hostile: Pa
     assert light == (scheme == "light")
     assert complaints == []
     assert [each for each in requests if not each.startswith("data:")] == [address]
+
+
+# Every command
+
+
+def sections_of(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    document = json.loads((folder / "report.json").read_text())
+    return {section["title"]: section["blocks"] for section in document["sections"]}
+
+
+def test_finetune_reports_its_curves_seeds_and_what_it_kept(
+    cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
+) -> None:
+    arguments = ["--train", tables.train, "--dev", tables.dev, "--epochs", 2, "--batch-size", 8, "--seeds", "0,1"]
+    result = cli("finetune", bundles["cls"], tmp_path / "out", *arguments, "--report", tmp_path / "report")
+    assert result.code == 0, result.err
+    training = json.loads((tmp_path / "out-manifest.json").read_text())["training"]
+    blocks = sections_of(tmp_path / "report")["Training"]
+    figures = {block["name"]: block["plot"] for block in blocks if block["type"] == "figure"}
+    assert list(figures) == ["loss", "metric", "learning-rate", "gradient-norm", "samples-per-second"]
+    assert figures["loss"]["lines"]["train"][0] == list(range(1, 25))
+    assert figures["loss"]["marked"] == training["kept_step"]
+    assert list(figures["metric"]["lines"]) == ["seed 0", "seed 1"]
+    tables_of = {block["title"]: block for block in blocks if block["type"] == "table"}
+    evaluations = [[each["epoch"], each["step"]] for each in training["evaluations"]]
+    assert [row[:2] for row in tables_of["Evaluations"]["rows"]] == evaluations
+    mean, deviation = (row[1] for row in tables_of["Seeds"]["rows"][-2:])
+    assert mean == training["seeds"]["means"]["accuracy"]
+    assert deviation == pytest.approx(training["seeds"]["deviations"]["accuracy"])
+    page = page_of(tmp_path / "report")
+    assert f"epoch {training['kept_epoch']} of 2, step {training['kept_step']}" in page
+    assert f"--seeds 0,1 --report {tmp_path}/report" in page
+
+
+def test_quantize_reports_float32_and_int8_as_a_pair(
+    cli: Cli, classifier: Path, tables: Tables, tmp_path: Path
+) -> None:
+    data = ["--calibrate", tables.train, "--dev", tables.dev, "--max-drop", 1]
+    result = cli("quantize", classifier, tmp_path / "int8", *data, "--report", tmp_path / "report")
+    assert result.code == 0, result.err
+    sections = sections_of(tmp_path / "report")
+    assert list(sections) == [
+        *("Differences", "Speed and size", "Disagreements", "Data", "Model float32", "Model int8", "Repeat"),
+    ]
+    measured = [row[0] for row in sections["Speed and size"][0]["rows"]]
+    assert measured == ["rows per second", "ms per row", "parameters, MB"]
+
+
+def test_diff_reports_the_differences_of_layers_and_outputs(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
+    result = cli("diff", bundles["cls"], bundles["pooled"], "--report", tmp_path / "report")
+    assert (result.code, "--report is about outputs: give --run or --inputs too" in result.err) == (2, True)
+    result = cli("diff", bundles["cls"], bundles["pooled"], "--run", "--report", tmp_path / "report")
+    assert result.code == 0, result.err
+    sections = sections_of(tmp_path / "report")
+    compared = [row[0] for row in sections["Outputs of random inputs"][1]["rows"]]
+    assert compared[:3] == ["embeddings", "layer 0", "layer 1"]
+    assert "computes something else than" in page_of(tmp_path / "report")
+
+
+# Size
+
+
+def test_many_rows_make_a_page_of_bounded_size() -> None:
+    rng, count = np.random.default_rng(0), 200_000
+    probabilities, classes = rng.dirichlet([1, 1], count), rng.integers(0, 2, count)
+    rows = ExampleRows(range(count), lambda row: [f"text {row} " + "x" * 5000], ("text",))
+    sections = classification_sections(probabilities, classes, ["a", "b"], rows)
+    sections += regression_sections(rng.normal(size=count), rng.normal(size=count), rows)
+    report = Report("title", Headline("", "", "", ""), sections)
+    assert len(json.dumps(report.to_json())) < 600_000
+    totals = [block.total for section in sections for block in section.blocks if isinstance(block, Table)]
+    assert totals[1] is not None
+    assert totals[1] > 90_000
+
+
+def test_curves_of_a_long_run_have_a_bounded_number_of_points() -> None:
+    run, count = Run(), 100_000
+    for step in range(1, count + 1):
+        run.add(StepDone(Span(step, step + 0.5), 1, 1, step, step, count, step, 1.0, 1.0, 1.0))
+    steps, losses = run.curve("loss")
+    assert 1000 <= len(steps) < 2000
+    size = steps[0]
+    np.testing.assert_allclose(losses, np.array(steps) - (size - 1) / 2)
+    assert run.seconds == count / 2

@@ -139,6 +139,8 @@ def command_words(context: click.Context, again: bool = False) -> list[str]:
             for item in value.items() if isinstance(value, dict) else value:
                 words += [parameter.opts[0], _as_given(item)]
             continue
+        if isinstance(value, tuple):
+            value = ",".join(map(str, value))
         value = "OUT" if name == "out" and not again else str(value)
         if isinstance(parameter, click.Argument):
             words.append(value)

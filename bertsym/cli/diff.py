@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,11 +13,15 @@ from bertsym.cli.options import (
     MODEL,
     engine_option,
     json_option,
+    only_report_options,
     rtol_option,
     sandbox_options,
     shape_option,
 )
-from bertsym.cli.output import SHOWN, note
+from bertsym.cli.output import SHOWN, note, print_report
+
+if TYPE_CHECKING:
+    from bertsym.reports.options import ReportOptions
 
 
 @click.command("diff", cls=Command)
@@ -32,25 +36,42 @@ from bertsym.cli.output import SHOWN, note
     rtol_option("Largest difference between equal elements, relative to the largest absolute value of the tensor."),
 )
 @engine_option
+@only_report_options
 @sandbox_options
 @option("--all", "show_all", group="Output", is_flag=True, help=f"List all differences, not {SHOWN} of each kind.")
 @json_option
 @option("--exit-code", group="Output", is_flag=True, help="Exit with code 1 if the models differ.")
-def command(model: str, other: str, how: dict[str, Any], show_all: bool, as_json: bool, exit_code: bool) -> int:
+def command(
+    model: str,
+    other: str,
+    how: dict[str, Any],
+    report: ReportOptions | None,
+    show_all: bool,
+    as_json: bool,
+    exit_code: bool,
+) -> int:
     """Compare the nodes and parameters of two models, and with --run their outputs.
 
     Nodes and parameters are compared by name.
     In the list, - marks what only MODEL has, + what only OTHER has, and ~ what both have but differs. With --run, the
-    first encoder layer whose outputs differ is named.
+    first encoder layer whose outputs differ is named. With --run and --report, a page shows the differences.
     """
+    from bertsym.reports.writing import check_report, write_report
     from bertsym.surgery.diff import diff
     from bertsym.surgery.diff_formatting import diff_lines
+    from bertsym.surgery.diff_report import diff_report
 
+    if report is not None and not (how["run"] or how["inputs"]):
+        raise click.UsageError("--report is about outputs: give --run or --inputs too.")
+    check_report(report)
     found = diff(model, other, **how)
+    if report is not None:
+        write_report(diff_report(found, (model, other)), report)
     for text in found.notes:
         note(text)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
     else:
         click.echo("\n".join(diff_lines(found, None if show_all else SHOWN)))
+    print_report(report)
     return 1 if exit_code and not found.same else 0

@@ -20,8 +20,11 @@ from bertsym.cli.options import (
     model_argument,
     options_of,
     out_argument,
+    replacing,
+    report_options,
     threads_option,
 )
+from bertsym.cli.output import print_report
 from bertsym.cli.table_options import data_dir_option, training_table_options
 from bertsym.cli.training_options import (
     build_options,
@@ -33,6 +36,7 @@ from bertsym.cli.training_options import (
 
 if TYPE_CHECKING:
     from bertsym.events import EventStream
+    from bertsym.reports.options import ReportOptions
     from bertsym.text.tables import TableFormat
     from bertsym.training.finetune import FinetuneResult
     from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
@@ -138,6 +142,7 @@ Examples:
     ),
 )
 @threads_option
+@report_options
 @checkpoint_options
 def command(
     model: str,
@@ -147,6 +152,7 @@ def command(
     options: FinetuneOptions,
     checkpoints: CheckpointOptions,
     run: _Run,
+    report: ReportOptions | None,
 ) -> None:
     """Fine-tune MODEL for a task, and write it as a bundle at OUT.
 
@@ -192,6 +198,8 @@ def command(
       single text           text, sentence, sentence1, text_a, review, question
       label                 label, labels, class, category, target, gold_label
 
+    With --report, a page shows the curves of the training, the metrics and the errors on --dev, the data and the model.
+
     A checkpoint is written to OUT-checkpoints/checkpoint-STEP after each epoch, and on SIGINT or SIGTERM. Checkpoints
     are deleted when the bundle is written.
     """
@@ -210,9 +218,11 @@ def command(
             checkpoints=checkpoints,
             on_event=events,
             force=run.force,
+            report=replacing(report, run.force),
         )
     if result is not None:  # None of a server, and of a worker that is not the first
         _print(result, out)
+        print_report(report)
 
 
 @contextlib.contextmanager

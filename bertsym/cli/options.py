@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,6 +111,11 @@ def _report(report: str | None, texts: bool, replace: bool = False) -> ReportOpt
     from bertsym.reports.options import ReportOptions
 
     return ReportOptions(report, replace, texts)
+
+
+def replacing(report: ReportOptions | None, force: bool) -> ReportOptions | None:
+    """Return how a report is written by a command whose --force is about all that it writes."""
+    return report if report is None else dataclasses.replace(report, force=force)
 
 
 _REPORT = (

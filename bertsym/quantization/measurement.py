@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class Measured:
     agreement: float  #: fraction of the examples with the same answer as the float32 model
     rows_per_second: float
     params_bytes: int
+    outputs: list[Any] = field(repr=False)  #: what ``Task.keep`` returned for each window
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ def measure(models: Sequence[Measurable], task: Task, examples: Examples) -> lis
             float(np.mean([one.agrees(other) for one, other in zip(answers, predictions[0])])),
             len(sample) / float(np.median(each)),
             model.bundle.manifest["files"][PARAMS]["size"],
+            found,
         )
         for model, found, answers, each in zip(models, outputs, predictions, seconds)
     ]

@@ -25,6 +25,10 @@ from bertsym.quantization.calibration import CALIBRATIONS
 from bertsym.quantization.graph_quantizer import GraphQuantizer
 from bertsym.quantization.layer_selection import fewest_kept
 from bertsym.quantization.measurement import Measurable, Measured, measure
+from bertsym.quantization.quantize_report import quantize_report
+from bertsym.reports.data import LeftOutRows
+from bertsym.reports.options import ReportOptions
+from bertsym.reports.writing import check_report, write_report
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.tasks.table_task import warn_of_absent_labels
@@ -92,6 +96,7 @@ def quantize(
     table_format: TableFormat = TableFormat(),
     force: bool = False,
     on_event: Listener = lambda event: None,
+    report: ReportOptions | None = None,
 ) -> QuantizeResult:
     """Write the trained classifier `model` with its matrix products in int8, as a bundle at `out`.
 
@@ -100,8 +105,10 @@ def quantize(
     possible.
 
     Raises UsageError, DataError or ModelError, and VerificationError when no choice of layers holds the metric;
-    nothing is left at `out` then. `on_event` is called with every event of the run.
+    nothing is left at `out` then. `on_event` is called with every event of the run. With `report`, the differences of
+    both models on the dev rows are a page; raises InstallationError, before any work, if matplotlib is missing.
     """
+    check_report(report)
     events = EventStream(on_event)
     if Path(out).resolve() == Path(model).resolve():
         raise UsageError(f"{out} is the float32 model itself: choose another path for the int8 model")
@@ -110,8 +117,11 @@ def quantize(
         bundle, task = opened.bundle, opened.task
         if bundle.signature.precision != "float32":
             raise ModelError(f"{model}: is already {bundle.signature.precision}: quantize the float32 bundle")
-        bad_rows = BadRows(options.on_error, events.note)
+        left_out = LeftOutRows()
+        bad_rows = left_out.added_by(BadRows(options.on_error, events.note))
+        keeps_texts = report is not None and report.texts
         reading = opened.reading(table_format, bad_rows, events.note)
+        reading = dataclasses.replace(reading, keeps_texts=keeps_texts)
 
         def read(path: str | Path, labelled: bool) -> Examples:
             started, rows = now(), task.read(path, reading, labelled=labelled)
@@ -151,6 +161,11 @@ def quantize(
         layers = tuple(name for name in chosen.quantizer.layers if name not in kept)
     bundle = staged.moved_to(out)
     events(Written(since(started), str(out), bundle.digests()))
+    if report is not None:
+        precisions = {**dict.fromkeys(layers, "int8"), **{name: f"float32: {why}" for name, why in kept.items()}}
+        both = (opened.bundle, bundle), (float32, int8)
+        page = quantize_report(*both, task, dev_rows, left_out, precisions, report.texts)
+        write_report(page, report)
     return QuantizeResult(bundle, float32, int8, metric, layers, kept)
 
 

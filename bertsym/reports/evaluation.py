@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from bertsym.bundle import Bundle
@@ -52,7 +53,11 @@ def evaluation_report(found: EvaluatedModel, with_texts: bool) -> Report:
 
 
 def headline(
-    found: EvaluatedModel, assessment: Assessment, intervals: Mapping[str, Interval], subject: str, **facts: Cell
+    found: EvaluatedModel,
+    assessment: Assessment,
+    intervals: Mapping[str, Interval],
+    subject: str,
+    facts: Mapping[str, Cell] = MappingProxyType({}),
 ) -> Headline:
     """Return the first metric with its interval; `facts` come before those of the file."""
     file, rows = found.examples.name, len(found.examples)

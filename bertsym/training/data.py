@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bertsym.datasets.dataset import DataSet
 from bertsym.events import EventStream, Span, now, since
+from bertsym.reports.data import LeftOutRows
 from bertsym.tasks.table_task import warn_of_absent_labels
 from bertsym.tasks.task import Examples, Reading, Task
 from bertsym.text.bad_rows import BadRows
@@ -30,6 +31,7 @@ class FinetuneData:
     dev: Examples
     task: Task
     drop_labels: tuple[str, ...]
+    left_out: LeftOutRows  #: why rows of both files are left out
 
 
 def read_data(
@@ -41,18 +43,22 @@ def read_data(
     options: FinetuneOptions,
     tokenizer: Tokenizer,
     events: EventStream,
+    keeps_texts: bool = False,
 ) -> FinetuneData:
     """Read and encode both files, or a training file from which the options' `dev_fraction` takes the dev rows.
 
     What the options' table format does not say is as the data set describes; columns are otherwise found by common
     header names. Unreadable rows, and dev rows with a label that the training file does not have, are an error, or are
-    left out with `on_error` ``skip``, and of a data set with `skip_broken_rows`. Raises DataError with file and line.
+    left out with `on_error` ``skip``, and of a data set with `skip_broken_rows`. With `keeps_texts` the examples have
+    their texts, for a report. Raises DataError with file and line.
     """
+    left_out = LeftOutRows()
     on_error = "skip" if dataset.skip_broken_rows else options.on_error
 
     def read(path: str | Path, how: TableFormat, task: Task) -> tuple[Examples, Span]:
-        started, bad_rows = now(), BadRows(on_error, events.note)
-        examples = task.read(path, Reading(tokenizer, how, on_bad_row=bad_rows, warn=events.note))
+        started, bad_rows = now(), left_out.added_by(BadRows(on_error, events.note))
+        reading = Reading(tokenizer, how, on_bad_row=bad_rows, warn=events.note, keeps_texts=keeps_texts)
+        examples = task.read(path, reading)
         return examples, since(started)
 
     table_format = format_of_dataset(options.table_format, dataset, "train")
@@ -73,7 +79,7 @@ def read_data(
     for warning in task.label_warnings(train_rows):
         events.note(warning)
     events.note("; ".join([*([f"columns: {columns}"] if columns.text else []), *labels]))
-    return FinetuneData(train_rows, dev_rows, task, table_format.drop_labels)
+    return FinetuneData(train_rows, dev_rows, task, table_format.drop_labels, left_out)
 
 
 def _warn_of_unknown(rows: Examples, events: EventStream) -> None:

@@ -27,7 +27,12 @@ from bertsym.events import (
     now,
     since,
 )
+from bertsym.inference.engine_predictor import open_predictor
 from bertsym.metrics.classification import format_metrics
+from bertsym.reports.evaluation import EvaluatedModel
+from bertsym.reports.options import ReportOptions
+from bertsym.reports.training import Trained, TrainingCurves, training_report
+from bertsym.reports.writing import check_report, write_report
 from bertsym.signature import bert_inputs
 from bertsym.tasks import kind_of
 from bertsym.text.tokenizer import TokenizerOptions
@@ -64,6 +69,7 @@ def finetune(
     checkpoints: CheckpointOptions = CheckpointOptions(),
     on_event: Listener = lambda event: None,
     force: bool = False,
+    report: ReportOptions | None = None,
 ) -> FinetuneResult:
     """Graft a classifier onto a headless bundle, train it, and write it as a bundle.
 
@@ -83,12 +89,14 @@ def finetune(
         checkpoints: When to write checkpoints, how many to keep, and whether to resume.
         on_event: Called with every event of the run: steps, epochs, evaluations and others of `bertsym.events`.
         force: Overwrite a bundle at `out`, and discard the checkpoints of an earlier run.
+        report: Folder of a report about the training, the metrics and the errors on the dev table; None: no report.
 
     Raises:
+        InstallationError: A report is to be written, and matplotlib is missing.
         UsageError, DataError, ModelError, VerificationError: No bundle is written; an existing one is unchanged.
         TrainingStopped: A signal was received.
     """
-    request = FinetuneRequest(prefix, train, dev, options, EventStream(on_event))
+    request = FinetuneRequest(prefix, train, dev, options, EventStream(on_event), report=report)
     return train_and_write(request, out, checkpoints, force)
 
 
@@ -102,6 +110,7 @@ class FinetuneRequest:
     options: FinetuneOptions
     events: EventStream
     workers: Workers = ALONE
+    report: ReportOptions | None = None
 
 
 def train_and_write(
@@ -110,6 +119,10 @@ def train_and_write(
     """Run `finetune` as the only worker, or as the first of several."""
     if Path(out).resolve() == Path(request.prefix).resolve():
         raise UsageError(f"{out} is the bundle to train: choose another prefix for the classifier")
+    check_report(request.report)
+    curves = TrainingCurves()
+    if request.report is not None:
+        request = dataclasses.replace(request, events=EventStream(request.events, curves))
     folder = checkpoint_folder(out)
     events = request.events
     with stage_bundle(out, force) as stage:
@@ -132,7 +145,23 @@ def train_and_write(
     shutil.rmtree(folder, ignore_errors=True)
     bundle = staged.moved_to(out)
     events(Written(since(started), str(out), bundle.digests()))
+    if request.report is not None:
+        _write_report(request.report, bundle, best, seeds, curves)
     return FinetuneResult(bundle, best.result.best, best.result.evaluations, checks, seeds)
+
+
+def _write_report(
+    options: ReportOptions, bundle: Bundle, best: _Trained, seeds: SeedRuns | None, curves: TrainingCurves
+) -> None:
+    """Write a report of a finished run, with the outputs of the written bundle for the dev rows."""
+    data, kept = best.inputs.data, best.result.best
+    outputs = open_predictor(bundle, best.request.options.device).each(data.dev.features, data.task.keep)
+    metrics = data.task.evaluate(outputs, data.dev)
+    model = EvaluatedModel(bundle, data.task, data.dev, outputs, metrics, data.left_out)
+    reached = seeds.metrics if seeds is not None else {}
+    seed = best.request.options.seed
+    trained = Trained(model, data.train, kept.epoch, kept.epochs, kept.step, seed, reached, curves)
+    write_report(training_report(trained, options.texts), options)
 
 
 @dataclass(frozen=True)
@@ -222,7 +251,8 @@ def load_files(request: FinetuneRequest) -> FinetuneFiles:
     max_length = options.resolve_max_length(base.config.max_length, task.default_max_length)
     contexts(options.device)  # raises before the files are read if the device does not exist
     tokenizer = base.tokenizer(_tokenizer_options(base, options), max_length)
-    data = read_data(request.train, request.dev, task, dataset, start, options, tokenizer, request.events)
+    keeps_texts = request.report is not None and request.report.texts
+    data = read_data(request.train, request.dev, task, dataset, start, options, tokenizer, request.events, keeps_texts)
     if start.continues:
         request.events.note(f"continuing the trained head of {base.prefix}")
     return FinetuneFiles(dataset, start, data, max_length, options.seed)
