@@ -151,8 +151,9 @@ def qa(settings: argparse.Namespace, folder: Path) -> None:
     options = bertsym.FinetuneOptions(task="qa", epochs=2, batch_size=16, learning_rate=1e-4, max_length=192)
     found = fit(settings, folder, files, options, factor=1.3)
     untrained = dataclasses.replace(options, epochs=1, learning_rate=1e-30, freeze_encoder=True)
-    before = Evaluations()
-    bertsym.finetune(folder / "base", *files, folder / "before", options=untrained, on_event=before)
+    few, before = folder / "few.json", Evaluations()
+    few.write_text(json.dumps(qa_data.Maker("train", 0).file(8, 2, 0.25)))
+    bertsym.finetune(folder / "base", few, files[1], folder / "before", options=untrained, on_event=before)
     print(f"| {len(train)} questions of train, {len(dev)} of dev | F1 | exact match |\n|---|---|---|")
     correct = [answers for _, _, answers in dev]
     for name, answers in qa_data.baseline_answers(dev, train).items():
