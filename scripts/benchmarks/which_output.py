@@ -1,7 +1,7 @@
 """Which output should a classifier read? Fine-tune on each of them, encoder trained and frozen, with several seeds.
 
 Prints a Markdown table: the mean dev accuracy after the last epoch, and its standard deviation over the seeds. No epoch
-is chosen on dev.
+is chosen on dev. With --results FILE, each cell is stored when it is finished, and an interrupted run resumes after it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import argparse
 import dataclasses
 import os
 import statistics
+import sys
 import tempfile
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from common import Records
+from evaluations import Evaluations, over_seeds, seed_options
 from review_data import write_reviews
 
 import bertsym
@@ -40,15 +44,18 @@ def main() -> None:
     parser.add_argument("dev", type=Path, help="dev.tsv of MRPC")
     parser.add_argument("--model", default=os.environ.get("BERTSYM_MODEL_DIR"), help="Hugging Face folder")
     parser.add_argument("--task", choices=["MRPC", "reviews"], help="the only task; by default both")
-    parser.add_argument("--rows", type=int, default=400, help="training rows of each task")
-    parser.add_argument("--dev-rows", type=int, default=200, help="dev rows of each task")
+    parser.add_argument("--rows", type=int, default=1000, help="training rows of MRPC")
+    parser.add_argument("--review-rows", type=int, default=300, help="training rows of the reviews")
+    parser.add_argument("--dev-rows", type=int, default=408, help="dev rows of each task, at most 408 of MRPC")
     parser.add_argument(
         "--epochs", type=int, default=3, help="with a trained encoder; ten times as many with a frozen one"
     )
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--results", type=Path, help="JSON Lines file with the finished cells, which are not repeated")
     settings = parser.parse_args()
     if settings.model is None:
         parser.error("give --model, or set BERTSYM_MODEL_DIR")
+    records = Records(settings.results)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for output in OUTPUTS:
@@ -58,7 +65,7 @@ def main() -> None:
         print("|---|---|" + "---|" * len(jobs), flush=True)
         for frozen in (False, True):
             for output in OUTPUTS:
-                cells = [measure(job, folder, output, frozen, settings) for job in jobs]
+                cells = [measure(job, folder, output, frozen, settings, records) for job in jobs]
                 print(f"| {'frozen' if frozen else 'trained'} | `{output}` |", " | ".join(cells), "|", flush=True)
         print("| | the most frequent label |", " | ".join(f"{majority(job):.3f}" for job in jobs), "|")
         print("| | words alone (naive Bayes) |", " | ".join(f"{naive_bayes(job):.3f}" for job in jobs), "|")
@@ -66,11 +73,13 @@ def main() -> None:
 
 def make_jobs(settings: argparse.Namespace, folder: Path) -> list[Job]:
     """Cut MRPC to the first rows, and make the reviews."""
-    for part, source, count in (("train", settings.train, settings.rows), ("dev", settings.dev, settings.dev_rows)):
-        lines = source.read_bytes().split(b"\n")
-        (folder / f"mrpc-{part}.tsv").write_bytes(b"\n".join(lines[: count + 1]) + b"\n")
-        write_reviews(folder / f"reviews-{part}.tsv", part, count)
-    options = bertsym.FinetuneOptions(batch_size=16, max_length=64)
+    counts = {"train": (settings.rows, settings.review_rows), "dev": (settings.dev_rows, settings.dev_rows)}
+    for part, (rows, review_rows) in counts.items():
+        lines = getattr(settings, part).read_bytes().rstrip().split(b"\n")
+        (folder / f"mrpc-{part}.tsv").write_bytes(b"\n".join(lines[: rows + 1]) + b"\n")
+        write_reviews(folder / f"reviews-{part}.tsv", part, review_rows)
+    # No pair of MRPC is longer than 103 tokens. Inputs of the whole sequence all have the maximum length.
+    options = bertsym.FinetuneOptions(batch_size=16, max_length=104)
     return [
         Job("MRPC", folder / "mrpc-train.tsv", folder / "mrpc-dev.tsv", dataclasses.replace(options, task="mrpc")),
         Job(
@@ -82,21 +91,28 @@ def make_jobs(settings: argparse.Namespace, folder: Path) -> list[Job]:
     ]
 
 
-def measure(job: Job, folder: Path, output: str, frozen: bool, settings: argparse.Namespace) -> str:
+def measure(job: Job, folder: Path, output: str, frozen: bool, settings: argparse.Namespace, records: Records) -> str:
     """Return the mean accuracy after the last epoch, with the standard deviation over the seeds."""
-    found = []
-    for seed in range(settings.seeds):
+    epochs = settings.epochs * (10 if frozen else 1)
+    rows = " and ".join(str(len(read_rows(path))) for path in (job.train, job.dev))
+    work = f"{job.name}, {rows} rows, {epochs} epochs, {settings.seeds} seeds"
+    cell = f"{output}, {'frozen' if frozen else 'trained'}"
+    if not records.of(work, cell):
         options = dataclasses.replace(
             job.options,
-            seed=seed,
             freeze_encoder=frozen,
-            epochs=settings.epochs * (10 if frozen else 1),
+            epochs=epochs,
             learning_rate=1e-3 if frozen else 1e-4,
             whole_sequence=output == "sequence",
+            **seed_options(range(settings.seeds)),
         )
-        result = bertsym.finetune(folder / output, job.train, job.dev, folder / "out", options=options, force=True)
-        found.append(result.evaluations[-1].metrics["accuracy"])
-    return f"{statistics.mean(found):.3f} ± {statistics.stdev(found) if len(found) > 1 else 0:.3f}"
+        evaluations, started = Evaluations(), time.monotonic()
+        base, out = folder / output, folder / "out"
+        bertsym.finetune(base, job.train, job.dev, out, options=options, on_event=evaluations, force=True)
+        seconds = round(time.monotonic() - started, 1)
+        records.add(work, cell, {"accuracy": evaluations.last("accuracy"), "seconds": seconds})
+        print(f"{job.name}, {cell}: {seconds} s", file=sys.stderr, flush=True)
+    return over_seeds(records.of(work, cell)[-1]["accuracy"])
 
 
 def read_rows(path: Path) -> list[tuple[str, list[str]]]:
