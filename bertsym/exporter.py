@@ -183,6 +183,8 @@ def _left_out(pretrained: Pretrained, output: str, options: ExportOptions) -> li
     notes = []
     if pretrained.task_head:
         rest = "the new head is untrained" if options.task else "this bundle is the encoder alone"
+        if pretrained.embedding is not None:
+            rest = "sentence-transformers does not read it"
         notes.append(f"not exported: task head {pretrained.task_head}; {rest}")
     pooling = pretrained.pooling
     if pooling and pooling.output != output:

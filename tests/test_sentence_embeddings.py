@@ -325,6 +325,7 @@ def set_weights(**shapes: tuple[int, ...]) -> Callable[[Path], None]:
         (set_weights(weight=(16, 31), bias=(16,)), "linear.weight has shape (16, 31), the config implies (16, 32)"),
         (change("config_sentence_transformers.json", default_prompt_name="x"), "'x' is not one of the prompts (query)"),
         (change("config_sentence_transformers.json", similarity_fn_name="maxsim"), 'similarity_fn_name: "maxsim"'),
+        (change("config_sentence_transformers.json", model_type="CrossEncoder"), '"SentenceTransformer"'),
         (change("sentence_bert_config.json", transformer_task="fill-mask"), '"fill-mask" is not one of'),
     ],
 )
@@ -346,4 +347,6 @@ def test_a_classifier_does_not_read_an_embedding(made: Callable[..., Path], cli:
     table = tmp_path / "t.tsv"
     result = cli("finetune", prefix, tmp_path / "out", "--train", table, "--dev", table)
     assert "ends in a sentence embedding (mean pooling)" in refusal(result)
-    assert "has no head" in refusal(cli("quantize", prefix, tmp_path / "out", "--calibrate", table))
+    assert "has no head, it ends in embedding_output; bertsym embed computes sentence embeddings" in refusal(
+        cli("quantize", prefix, tmp_path / "out", "--calibrate", table)
+    )

@@ -37,10 +37,10 @@ class TaskBundle:
         bundle = Bundle.open(prefix)
         signature = bundle.signature
         if signature.task is None:
-            raise ModelError(
-                f"{bundle.prefix}: has no head, it ends in {signature.output_name}; "
-                "fine-tune it first with bertsym finetune"
-            )
+            advice = "fine-tune it first with bertsym finetune"
+            if signature.embedding is not None:
+                advice = "bertsym embed computes sentence embeddings"
+            raise ModelError(f"{bundle.prefix}: has no head, it ends in {signature.output_name}; {advice}")
         if not signature.trained:
             raise ModelError(
                 f"{bundle.prefix}: untrained head: train it with MXNet and insert its parameters with bertsym edit "

@@ -66,7 +66,7 @@ def load_hugging_face(
     embedding_files: tuple[Path, ...] = ()
     if with_head and modules is not None and modules.others:
         embedding, reference, embedding_files = read_embedding(modules, config)
-    elif with_head:
+    elif with_head and (modules is None or modules.is_cross_encoder):
         head, names, head_notes = read_head(document, family, names, weights, config)
     tokenizer_class = document.get("tokenizer_class").optional(JsonValue.text)
     model_type = document.get("model_type").optional(JsonValue.text)

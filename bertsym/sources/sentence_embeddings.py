@@ -60,6 +60,8 @@ def read_embedding(
 def _read(
     modules: SentenceModules, config: BertConfig
 ) -> tuple[TrainedEmbedding, tuple[ReferenceModule, ...], tuple[Path, ...]]:
+    if not modules.prompts.get("model_type").is_null:
+        modules.prompts["model_type"].choice("SentenceTransformer")
     if not modules.task.is_null:
         modules.task.choice("feature-extraction")
     for module in modules.others:
