@@ -11,6 +11,7 @@ import pytest
 from conftest import VOCABULARY, WORDS
 from family_folders import write_family
 from headed import LABELS, headed_weights, write_headed
+from sentence_folders import POOLING, dense, write_sentence_folder
 from signed_bundle import SignedBundle
 from test_clients import Record, as_json_lines, compare, error_line, every_language, output, run
 
@@ -23,7 +24,16 @@ from bertsym.text.tokenizer import Encoded
 Line = list[object]
 
 CLASSES = [*LABELS.values()]
-CASES = ("multilabel", "multilabel, thresholds", "regression", "regression, sigmoid", "tagging", "qa", "qa, no answer")
+CASES = (
+    "embedding",
+    "multilabel",
+    "multilabel, thresholds",
+    "regression",
+    "regression, sigmoid",
+    "tagging",
+    "qa",
+    "qa, no answer",
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,9 @@ def middle(values: Array) -> list[float]:
 
 def case_of(name: str, folder: Path) -> Case:
     task, _, variant = name.partition(", ")
-    if variant == "mpnet":
+    if task == "embedding":
+        source = write_sentence_folder(folder / "hf", ("Pooling", POOLING), ("Dense", dense(32, 4)), ("Normalize", {}))
+    elif variant == "mpnet":
         source = write_family(folder / "hf", "mpnet", task)
     else:
         source = write_headed(folder / "hf", task, headed_weights(task, seed=4))
@@ -80,7 +92,9 @@ def case_of(name: str, folder: Path) -> Case:
     outputs = outputs_of(prefix, windows, task in ("tagging", "qa"))
     settings: dict[str, Any] = {}
     table: list[Line]
-    if task == "multilabel":
+    if task == "embedding":
+        table = [list(row) for row in outputs]
+    elif task == "multilabel":
         delimiter, thresholds = ",", [0.5] * len(CLASSES)
         if variant:
             delimiter, thresholds = "; ", middle(np.array(outputs))
@@ -125,7 +139,10 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @every_language
 def test_predictions_are_those_of_the_outputs_that_python_computes(language: str, case: Case) -> None:
     printed = output(run(language, case.prefix, stdin=as_json_lines(case.rows)))
-    assert compare(printed, "".join("\t".join(map(str, line)) + "\n" for line in case.table)) <= 1e-5
+    expected = "".join("\t".join(map(str, line)) + "\n" for line in case.table)
+    # Embeddings are printed without a header.
+    header = "" if isinstance(case.table[0][0], str) else "\t".join("x" for _ in case.table[0]) + "\n"
+    assert compare(header + printed, header + expected) <= 1e-5
 
 
 @every_language
