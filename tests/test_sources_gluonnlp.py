@@ -98,9 +98,12 @@ def test_save_parameters_of_a_classifier_is_read_without_its_head(
     path = tmp_path / "classifier.params"
     classifier_of(gluonnlp_net()).save_parameters(str(path))
     assert_same_weights(load(path, vocab), expected)
-    result = cli("export", f"params:{path}", tmp_path / "base", "--vocab", vocab, "--num-heads", 4)
+    arguments = ("export", f"params:{path}", tmp_path / "base", "--vocab", vocab, "--num-heads", 4)
+    result = cli(*arguments, "--headless")
     assert result.code == 0
     assert "not exported: task head classifier.1.weight, classifier.1.bias; this bundle" in result.out
+    line = refusal(cli(*arguments, "--headless", "--force", "--labels", "a,b,c"), code=2)
+    assert "--labels names the classes of the trained head, which is not exported" in line
 
 
 def test_an_export_of_hybrid_block_is_read(tmp_path: Path, vocab: Path, expected: Pretrained) -> None:

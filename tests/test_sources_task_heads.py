@@ -127,7 +127,10 @@ def test_the_head_that_finetune_makes_is_a_trained_one(cli: Cli, tmp_path: Path)
     arguments = ("--vocab", vocab, "--num-heads", 4)
     line = refusal(cli("export", f"params:{params}", tmp_path / "out" / "x", *arguments, "--task", "qa"), code=2)
     assert "has a trained task head, fc-finetune_weight, fc-finetune_bias, " in line
-    result = cli("export", f"params:{params}", tmp_path / "x", *arguments, "--no-verify")
+    line = refusal(cli("export", f"params:{params}", tmp_path / "out" / "x", *arguments), tmp_path / "out")
+    assert "the head (fc-finetune_weight, fc-finetune_bias) is not that of BERTClassifier, BERTRegression, " in line
+    assert "; --headless exports the encoder alone, and bertsym lower takes the head from a symbol" in line
+    result = cli("export", f"params:{params}", tmp_path / "x", *arguments, "--no-verify", "--headless")
     assert "not exported: task head fc-finetune_weight, fc-finetune_bias; this bundle is the encoder" in result.out
 
 

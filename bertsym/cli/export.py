@@ -51,10 +51,13 @@ def _options(
     return ExportOptions(output, **values)
 
 
-def _source_options(ignore_weights: tuple[str, ...], **values: Any) -> SourceOptions:
+def _source_options(ignore_weights: tuple[str, ...], labels: str | None, **values: Any) -> SourceOptions:
     from bertsym.sources import SourceOptions
+    from bertsym.text.labels import check_labels, read_labels
 
-    return SourceOptions(ignore_weights=ignore_weights or None, **values)
+    class_names = None if labels is None else read_labels(labels)
+    check_labels(class_names or ())
+    return SourceOptions(ignore_weights=ignore_weights or None, labels=class_names, **values)
 
 
 class _Source(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic since click 8.2
@@ -163,6 +166,13 @@ Examples:
         "such as KoBERT. Without it, the texts of such a model can't be tokenised.",
     ),
     option(
+        "--labels",
+        group="Source",
+        metavar="NAMES|@FILE",
+        help="Class names of the trained head of a params: source, in the order of its outputs: no,yes or @FILE with "
+        "one name a line. Required for BERTClassifier and BERTTagger.",
+    ),
+    option(
         "--num-heads",
         group="Source",
         type=click.IntRange(1),
@@ -250,19 +260,21 @@ def command(
 
     \b
     What is exported
-      no options    the encoder and, from an hf: or tf: source, its trained head or sentence embedding
+      no options    the encoder and its trained head or sentence embedding, if SOURCE has one
       --output X    the encoder alone, which outputs X; an error with --task
       --headless    the encoder alone, which outputs the encoding of [CLS]; finetune starts from this
       --task T      the encoder and an untrained head, which reads the pooler (qa: every token);
                     an error if SOURCE has a trained task head; masked LM does not count
       --new-head    with --task, replaces that trained head
 
-    Trained heads are those of BertForSequenceClassification (single-label, multi-label or regression),
+    Trained heads of an hf: source are those of BertForSequenceClassification (single-label, multi-label or regression),
     BertForTokenClassification, BertForQuestionAnswering and BertForMaskedLM, and of the same classes of other
     families, such as RobertaForMaskedLM. BertForPreTraining, ErnieForPreTraining and AlbertForPreTraining are exported
-    with their masked LM head, ElectraForPreTraining as the encoder alone. A head of another class, or a head that does
-    not fit its config, is an error. The heads of a tf: source are those of run_classifier.py, run_squad.py and, as for
-    BertForPreTraining, of pretraining; its weights are named as in transformers.
+    with their masked LM head, ElectraForPreTraining as the encoder alone. The heads of a tf: source are those of
+    run_classifier.py, run_squad.py and, as for BertForPreTraining, of pretraining; its weights are named as in
+    transformers. The heads of a params: source are those of GluonNLP's BERTClassifier, BERTRegression and BertForQA,
+    and of BERTTagger, the model of its NER script. A head of another class, or a head that does not fit its config, is
+    an error.
 
     A sentence-transformers folder (modules.json) is exported whole: the symbol ends in the node embedding, (batch size,
     elements), which is computed by the folder's Pooling (cls, mean, max, mean_sqrt_len_tokens, or several of them), its

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,14 +12,12 @@ from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import EMBEDDINGS, LAYER
 from bertsym.errors import ModelError, UsageError
 from bertsym.families import NameTable
+from bertsym.sources.gluonnlp_heads import read_gluonnlp_head
 from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
 from bertsym.sources.pretrained import Pretrained, TaskHead
-from bertsym.sources.slow_tokenizers.bertsp_tokenizer import SENTENCEPIECE, convert_gluonnlp, looks_like_sentencepiece
+from bertsym.sources.tokenizer_files import read_vocabulary_tokenizer
 from bertsym.sources.weight_names import GLUONNLP_EXPORT, GLUONNLP_STRUCTURED
 from bertsym.symbol.params import ParamsFile
-from bertsym.text.tokenizer import TokenizerOptions
-from bertsym.text.vocabulary import check_vocabulary_size, read_vocabulary
-from bertsym.text.wordpiece import bert_document
 
 # Shapes do not show the number of heads; it is known for these (layers, units) of GluonNLP's zoo.
 _ZOO_HEADS = {(12, 768): 12, (24, 1024): 16}
@@ -36,11 +33,14 @@ def load_params(
     pad_vocab: bool = False,
     ignore_weights: Sequence[str] = (),
     sentencepiece: str | None = None,
+    labels: tuple[str, ...] | None = None,
+    with_head: bool = False,
 ) -> Pretrained:
     """Read weights from a ``.params`` file; the config comes from the shapes, the heads from `num_heads`.
 
     `sentencepiece` is the model of GluonNLP's BERTSPTokenizer; without one, the tokenizer is WordPiece. With
-    `lower_case` None, the vocabulary decides. Weights that match a glob of `ignore_weights` are left out. Raises
+    `lower_case` None, the vocabulary decides. With `with_head`, the trained head is read too, and `labels` name its
+    classes. Weights that match a glob of `ignore_weights` are left out. Raises
     ModelError, DataError, or UsageError when the number of heads is unknown, and for a glob that matches no weight or
     a weight of the encoder.
     """
@@ -49,22 +49,15 @@ def load_params(
     names = resolve_names(params, table, path, ignore_weights)
     config = _infer_config(params, names, num_heads, layer_norm_eps)
     arg_params = map_weights(params, names, config)
-    found = read_vocabulary(Path(vocab), config.vocab_size)
-    vocabulary = found.vocabulary
-    if pad_vocab:
-        vocabulary = vocabulary.padded_to(config.vocab_size)
-    check_vocabulary_size(vocabulary, config.vocab_size, vocab)
-    options = TokenizerOptions(not vocabulary.looks_cased if lower_case is None else lower_case)
-    document: Mapping[str, Any] | None = None
+    trained = None
+    if with_head:
+        trained, names = read_gluonnlp_head(names, params, config, labels)
+    elif labels is not None:
+        raise UsageError("--labels names the classes of the trained head, which is not exported: omit --labels")
+    found = read_vocabulary_tokenizer(
+        vocab, config.vocab_size, lower_case=lower_case, pad_vocab=pad_vocab, sentencepiece=sentencepiece
+    )
     notes = [*names.notes, *found.notes, *_sparse_notes(params)]
-    if sentencepiece is not None:
-        tokenizer = convert_gluonnlp(Path(sentencepiece), vocabulary, options.lower_case)
-        vocabulary, options, document = tokenizer.vocabulary, tokenizer.options, tokenizer.document
-    elif looks_like_sentencepiece(vocabulary):
-        options = dataclasses.replace(options, kind=SENTENCEPIECE, model=None)
-        notes.append(f"{vocab} has pieces of SentencePiece: texts can't be tokenised without --sentencepiece FILE")
-    else:
-        document = bert_document(vocabulary, options)
     origin = {
         "kind": "params",
         "pretrained": True,
@@ -74,7 +67,18 @@ def load_params(
     }
     head = TaskHead(names.task_head) if names.task_head else None
     checkpoint = names.checkpoint(params, config.to_dict())
-    return Pretrained(config, arg_params, vocabulary, options, document, origin, checkpoint, tuple(notes), head)
+    return Pretrained(
+        config,
+        arg_params,
+        found.vocabulary,
+        found.options,
+        found.document,
+        origin,
+        checkpoint,
+        tuple(notes),
+        head,
+        trained,
+    )
 
 
 def _sparse_notes(params: ParamsFile) -> list[str]:

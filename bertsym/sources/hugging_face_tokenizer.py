@@ -81,7 +81,7 @@ def read_tokenizer(
     if known is None:
         notes.append(f"{tokenizer_class} is not supported: texts can't be tokenised for this model")
     if FAST in files:
-        document = _fast_document(files[FAST], rule.models)
+        document = fast_document(files[FAST], rule.models)
         index = model_tokens(JsonValue(document["model"], str(paths[FAST]), "model"))
         different = len(index)
         if VOCAB in paths:
@@ -102,7 +102,8 @@ def read_tokenizer(
     document["added_tokens"] = added.document()
     where = extra_files[0] if is_slow else paths[FAST] if FAST in paths else paths[VOCAB]
     roles = _roles(document["model"], index, added, special, family.special_tokens, where)
-    vocabulary = _vocabulary(index, added, roles, document["model"]["type"] == "WordPiece", rows, where, notes)
+    every = {**index, **{content: token["id"] for content, token in added.tokens.items()}}
+    vocabulary = list_tokens(every, roles, document["model"]["type"] == "WordPiece", rows, where, notes)
     read = sorted((*extra_files, *paths.values()), key=where.__ne__)
     if known is None:
         options = dataclasses.replace(bert_options(config), kind=tokenizer_class, model=None)
@@ -162,7 +163,7 @@ def _check_settings(config: JsonValue, positions: int, notes: list[str]) -> None
         notes.append(f"{CONFIG}: model_max_length {length} is ignored: texts are truncated at {positions} tokens")
 
 
-def _fast_document(fast: JsonValue, models: Sequence[str]) -> dict[str, Any]:
+def fast_document(fast: JsonValue, models: Sequence[str]) -> dict[str, Any]:
     """Read tokenizer.json, which may lack keys that older versions of the library did not write."""
     document = {**fast.object(), "truncation": None, "padding": None}
     for key in _DOCUMENT:
@@ -295,22 +296,20 @@ def _compare_vocabularies(path: Path, index: Mapping[str, int], rows: int, notes
             return
 
 
-def _vocabulary(
+def list_tokens(
     index: Mapping[str, int],
-    added: AddedTokens,
     special: Mapping[str, str],
     is_wordpiece: bool,
     rows: int,
     where: Path,
     notes: list[str],
 ) -> Vocabulary:
-    """List all tokens by id; an id without a token is an unused row.
+    """List the tokens of `index` by id; an id without a token is an unused row, with a note.
 
     Raises DataError when two tokens share an id, or when a special token that a model needs is missing.
     """
     tokens: dict[int, str] = {}
-    every = {**index, **{content: token["id"] for content, token in added.tokens.items()}}
-    for token, number in every.items():
+    for token, number in index.items():
         if number in tokens:
             raise DataError(f"{where}: {tokens[number]!r:.60} and {token!r:.60} have one id, {number}")
         tokens[number] = token

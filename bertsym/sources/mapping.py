@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -64,8 +64,12 @@ class WeightNames:
 
     def with_head(self, architecture: str, head: Mapping[str, str]) -> WeightNames:
         """The same, where the weights `head` (name -> the table's name) are exported."""
-        left_out = {name: purpose for name, purpose in self.left_out.items() if name not in head}
-        return dataclasses.replace(self, left_out=left_out, head=dict(head), architecture=architecture)
+        return dataclasses.replace(self.without(head), head=dict(head), architecture=architecture)
+
+    def without(self, names: Collection[str]) -> WeightNames:
+        """The same without these weights among those that are left out."""
+        left_out = {name: purpose for name, purpose in self.left_out.items() if name not in names}
+        return dataclasses.replace(self, left_out=left_out)
 
     @property
     def task_head(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ class SourceOptions:
     seed: int | None = None
     ignore_weights: tuple[str, ...] | None = None
     sentencepiece: str | None = None
+    labels: tuple[str, ...] | None = None  #: class names of the trained head
 
 
 # kind -> (loader, the options that it takes)
@@ -37,20 +38,29 @@ _LOADERS: dict[str, tuple[Callable[..., Pretrained], tuple[str, ...]]] = {
     "hf": (load_hugging_face, ("pad_vocab", "ignore_weights")),
     "params": (
         load_params,
-        ("vocab", "num_heads", "layer_norm_eps", "lower_case", "pad_vocab", "ignore_weights", "sentencepiece"),
+        (
+            "vocab",
+            "num_heads",
+            "layer_norm_eps",
+            "lower_case",
+            "pad_vocab",
+            "ignore_weights",
+            "sentencepiece",
+            "labels",
+        ),
     ),
     "tf": (load_tensorflow, ("vocab", "lower_case", "pad_vocab", "ignore_weights")),
     "random": (load_random, ("seed", "vocab")),
 }
 _REQUIRED = {"params": "vocab"}
-_WITH_HEADS = ("hf", "tf")  # kinds whose trained heads can be exported
+_WITH_HEADS = ("hf", "params", "tf")  # kinds whose trained heads can be exported
 
 
 def load_source(source: str, options: SourceOptions = SourceOptions(), *, with_head: bool = False) -> Pretrained:
     """Load ``gluonnlp:MODEL/DATASET``, ``hf:DIR-OR-REPO``, ``params:FILE``, ``tf:DIR`` or ``random:MODEL``.
 
-    With `with_head`, the trained head of an ``hf:`` or ``tf:`` source is read too. Raises UsageError for an unknown
-    kind and for an option that the kind does not take, and the errors of the loader.
+    With `with_head`, the trained head of an ``hf:``, ``params:`` or ``tf:`` source is read too. Raises UsageError for
+    an unknown kind and for an option that the kind does not take, and the errors of the loader.
     """
     kind, colon, name = source.partition(":")
     if not colon or not name or kind not in _LOADERS:

@@ -34,7 +34,7 @@ _GLUONNLP_HEADS = {
         "masked language model head"
     ),
     r"classifier\.(weight|bias)|bertmodel0_cls_.*": "next sentence head",
-    r"(classifier|regression|span_classifier)\.\d+\..*|span_classifier\..*|bert\w*0_(hybridsequential0_)?dense0_.*"
+    r"(classifier|regression|span_classifier)\.\d+\..*|(span|tag)_classifier\..*|bert\w*0_(hybridsequential0_)?dense0_.*"
     r"|fc-finetune_(weight|bias)": TASK_HEAD,
 }
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
+from pathlib import Path
 
-from bertsym.errors import DataError
+from bertsym.errors import DataError, UsageError
+from bertsym.file_reader import read_bytes
 from bertsym.text.header import is_number
 
 NO_LABEL = ("-", "-1", "nan")  #: labels, in lower case, by which datasets mark a row without a label
@@ -19,6 +21,56 @@ def sorted_labels(labels: Iterable[str]) -> tuple[str, ...]:
     if all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in distinct):
         return tuple(sorted(distinct, key=lambda label: (int(label), label)))
     return tuple(sorted(distinct))
+
+
+def match_class_names(
+    labels: tuple[str, ...] | None, task: str | None, num_outputs: int, *, has_classes: bool
+) -> tuple[str, ...]:
+    """Return the labels of `--labels` as the class names of a head with `num_outputs` outputs for `task`.
+
+    Raises UsageError for missing labels, for another number of labels, and for a task without classes.
+    """
+    if labels is None:
+        if not has_classes:
+            return ()
+        raise UsageError(
+            f"its {task} head has {num_outputs} outputs without names: give --labels with {num_outputs} names, in the "
+            "order of the outputs"
+        )
+    if not has_classes:
+        what = "there is no head" if task is None else f"{task} has no classes"
+        raise UsageError(f"--labels {abbreviate_labels(labels)}: {what}: omit --labels")
+    if len(labels) != num_outputs:
+        raise UsageError(
+            f"--labels: {len(labels)} names ({abbreviate_labels(labels)}), but the head has {num_outputs} outputs: "
+            f"give {num_outputs} names, in the order of the outputs"
+        )
+    return labels
+
+
+def read_labels(text: str) -> tuple[str, ...]:
+    """Read the class names of `--labels`: ``no,yes``, or ``@FILE`` with one name a line.
+
+    Raises DataError for an unreadable file.
+    """
+    if not text.startswith("@"):
+        return tuple(name.strip() for name in text.split(","))
+    path = text[1:]
+    try:
+        content = read_bytes(Path(path)).decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text at byte {error.start}") from None
+    return tuple(line.strip() for line in content.removesuffix("\n").split("\n"))
+
+
+def check_labels(labels: Collection[str]) -> None:
+    """Raise UsageError for labels of `--labels` that can't be class names: repeated, empty or not printable ones."""
+    for label, count in Counter(labels).items():
+        if count > 1 or not label or not label.isprintable():
+            fault = "repeated" if count > 1 else "not printable" if label else "empty"
+            raise UsageError(f"--labels: {label!r:.60} is {fault}: each class needs a name of its own")
 
 
 def abbreviate_labels(labels: Collection[str]) -> str:
