@@ -13,6 +13,7 @@ from pathlib import Path
 from bertsym.analysis.classifier_report import ClassifierReport, report_classifiers
 from bertsym.analysis.detected_encoder import DetectedEncoder
 from bertsym.analysis.encoder_detection import declared_shapes, require_encoder
+from bertsym.analysis.places import name_places
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, rename_axes
 from bertsym.analysis.token_flow import Traces, trace_tokens
 from bertsym.bundle import (
@@ -30,6 +31,7 @@ from bertsym.errors import ModelError, UsageError, join_names
 from bertsym.file_reader import read_bytes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import VARIABLE, Output
+from bertsym.symbol.node_names import find_output
 from bertsym.symbol.params import Parameters, ParamsFile
 from bertsym.symbol.upgrading import add_auxiliary_states
 from bertsym.symbol.validation import check_entries, check_params, check_symbol
@@ -129,19 +131,27 @@ class Model:
         return input_variables(self.graph, self.param_shapes)
 
     def output(self, text: str) -> Output:
-        """The tensor that a node names (``NODE``, ``NODE:INDEX``, ``NODE#2``), or ``layer 5``, or ``embeddings``.
+        """The tensor that a node names (``NODE``, ``NODE:INDEX``, ``NODE#2``), or a place in the encoder.
 
-        Raises UsageError for a node or layer that does not exist.
+        Places are ``embeddings``, ``layer 5``, ``cls``, ``pooled``, ``mean`` and ``sequence``; a node of that name
+        takes precedence. Raises UsageError, with the nearest names, for a node or place that does not exist.
         """
-        match = re.fullmatch(r"layer[ :]?(\d{1,9})", text.lower())
-        named = text in {node.name for node in self.graph.nodes}
-        if self.encoder is not None and not named and text.lower() == "embeddings":
-            return self.encoder.embedding_output
-        if self.encoder is not None and not named and match:
+        name = text.lower()
+        if self.encoder is None or text in {node.name for node in self.graph.nodes}:
+            return self.graph.output(text)
+        if name in self.places:
+            return self.places[name]
+        match = re.fullmatch(r"layer[ :]?(\d{1,9})", name)
+        if match:
             if int(match[1]) >= len(self.encoder.layers):
                 raise UsageError(f"{self.name} has the layers 0 to {len(self.encoder.layers) - 1}, there is no {text}")
             return self.encoder.layers[int(match[1])].output
-        return self.graph.output(text)
+        return find_output(self.graph.nodes, text, self.places)
+
+    @functools.cached_property
+    def places(self) -> dict[str, Output]:
+        """The tensors of the encoder that have names of their own, as far as the graph has them."""
+        return name_places(self.encoder, self.traces) if self.encoder is not None else {}
 
     @property
     def label_inputs(self) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bertsym.errors import UsageError
 from bertsym.symbol.node import Node, Output
@@ -25,10 +25,11 @@ def references(nodes: Sequence[Node]) -> dict[Node, str]:
     return found
 
 
-def find_node(nodes: Sequence[Node], text: str) -> Node:
+def find_node(nodes: Sequence[Node], text: str, others: Iterable[str] = ()) -> Node:
     """Find a node by its name or ``NAME#NUMBER``.
 
-    Raises UsageError, with the nearest names, for an unknown name, and for a name of several nodes.
+    Raises UsageError, with the nearest names, also among `others`, for an unknown name, and for a name of several
+    nodes.
     """
     found = [node for node in nodes if node.name == text]
     if len(found) == 1:
@@ -45,14 +46,19 @@ def find_node(nodes: Sequence[Node], text: str) -> Node:
             times = "one node is" if len(named) == 1 else f"{len(named)} nodes are"
             raise UsageError(f"there is no {text}: {times} named {match[1]!r}")
         return named[int(match[2]) - 1]
-    near = difflib.get_close_matches(text, {node.name for node in nodes}, 3)
-    raise UsageError(f"no node is named {text!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+    raise UsageError(f"no node is named {text!r}{suggest_names(text, (*(node.name for node in nodes), *others))}")
 
 
-def find_output(nodes: Sequence[Node], text: str) -> Output:
-    """Find an output by ``NODE``, ``NODE:INDEX``, or ``NODE_output`` as MXNet lists it; raises UsageError.
+def suggest_names(text: str, names: Iterable[str]) -> str:
+    """End a message about an unknown name with the nearest ones, if any is near."""
+    near = difflib.get_close_matches(text, dict.fromkeys(names), 3)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
-    The index is not checked.
+
+def find_output(nodes: Sequence[Node], text: str, others: Iterable[str] = ()) -> Output:
+    """Find an output by ``NODE``, ``NODE:INDEX``, or ``NODE_output`` as MXNet lists it.
+
+    The index is not checked. Raises UsageError, with the nearest names, also among `others`.
     """
     names = {*references(nodes).values(), *(node.name for node in nodes)}
     name, colon, index = text.rpartition(":")
@@ -60,7 +66,7 @@ def find_output(nodes: Sequence[Node], text: str) -> Output:
         name, index = text, "0"
     if name not in names and name.endswith("_output") and name[: -len("_output")] in names:
         name = name[: -len("_output")]
-    return Output(find_node(nodes, name), int(index))
+    return Output(find_node(nodes, name, others), int(index))
 
 
 def number_repeated(nodes: Sequence[Node], names: Mapping[Node, str]) -> dict[Node, str]:
