@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from bertsym.signature import Signature
     from bertsym.sources import Pretrained, SourceOptions, load_source
     from bertsym.sources.description import SourceDescription, describe_source
+    from bertsym.surgery.bundle_options import BundleOptions
     from bertsym.surgery.diff import DiffResult, diff
     from bertsym.surgery.edit import EditResult, Edits, edit
     from bertsym.surgery.extract import extract
@@ -157,6 +158,7 @@ _HOME = {
     "DiffResult": "surgery.diff",
     "diff": "surgery.diff",
     "EditResult": "surgery.edit",
+    "BundleOptions": "surgery.bundle_options",
     "Edits": "surgery.edit",
     "edit": "surgery.edit",
     "extract": "surgery.extract",
@@ -194,6 +196,7 @@ __all__ = [
     "BertConfig",
     "BertsymError",
     "Bundle",
+    "BundleOptions",
     "BundleTokenizer",
     "CheckpointOptions",
     "Classifier",

@@ -16,7 +16,7 @@ from types import ModuleType
 
 import click
 import pytest
-from conftest import Result, Tables
+from conftest import VOCABULARY, Result, Tables
 from language import strings
 from sentence_folders import POOLING, dense, write_sentence_folder
 
@@ -75,6 +75,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_hf: Path, tables: Tabl
     old = Path(__file__).parent / "symbols" / "gluonnlp-0.6.0"
     shutil.copy(old / "sequence-symbol.json", made / "old" / "model-symbol.json")
     shutil.copy(old / "weights-0000.params", made / "old" / "model-0000.params")
+    shutil.copy(old / "classifier-symbol.json", made / "old" / "classifier-symbol.json")
+    shutil.copy(old / "weights-0000.params", made / "old" / "classifier-0000.params")
+    (made / "old" / "vocab.txt").write_text("\n".join(VOCABULARY[:50]) + "\n")
     cola = made / "cola"
     cola.mkdir()
     for table in (tables.train, tables.dev):

@@ -296,7 +296,7 @@ USAGE = {
     "two to one": (["--rename", "cls=a", "--rename", "cls_slice=a"], "another node has that name"),
     "no match": (["--rename", "pooler*=p*"], "pooler*=p*: no node matches"),
     "no prefix": (["--prefix", "gpt_=x_"], "gpt_=x_: no node matches"),
-    "no node to set": (["--set", "clss.x=1"], "clss: no node matches"),
+    "no node to set": (["--set", "clss.x=1"], "no node is named 'clss'; did you mean cls"),
     "stars": (["--rename", "*=x"], "both sides need the same number of *"),
     "no new name": (["--rename", "cls="], "a rename is OLD=NEW"),
     "empty name": (["--prefix", "cls_slice="], "needs a name"),

@@ -135,7 +135,8 @@ class Bundle(_Files):
         if isinstance(bundle, SymbolBundle):
             raise ModelError(
                 f"{prefix}: the bundle of a symbol, not of a BERT that export writes: use inspect, extract, graft, "
-                "edit, lower, diff, draw and onnx"
+                f"edit, lower, diff, draw and onnx; bertsym lower {prefix} OUT --vocab FILE --labels NAMES makes the "
+                "bundle of a BERT of it, if it has a BERT"
             )
         return bundle
 

@@ -18,6 +18,7 @@ GROUPS = (
     "Source",
     "Data",
     "Head",
+    "Bundle of a BERT",
     "Encoder form",
     "Optimisation",
     "Quantization",

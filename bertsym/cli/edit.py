@@ -9,6 +9,7 @@ import click
 from bertsym.cli.command import Command, collected, option
 from bertsym.cli.options import (
     OptionType,
+    bundle_options,
     force_option,
     model_source,
     no_verify_option,
@@ -20,6 +21,7 @@ from bertsym.cli.output import SHOWN, print_lines, print_written
 
 if TYPE_CHECKING:
     from bertsym.model import ModelSource
+    from bertsym.surgery.bundle_options import BundleOptions
     from bertsym.surgery.edit import Edits
 
 
@@ -109,27 +111,34 @@ def _edits(**values: Any) -> Edits:
     ),
 )
 @option("--dry-run", is_flag=True, help="Print the changes and write nothing; OUT is not needed.")
+@bundle_options
 @sandbox_options
 @force_option
 @verification_engine_option
 @no_verify_option
-def command(model: ModelSource, out: str | None, edits: Edits, dry_run: bool, force: bool) -> None:
+def command(
+    model: ModelSource, out: str | None, edits: Edits, options: BundleOptions, dry_run: bool, force: bool
+) -> None:
     """Change node names, attributes, dropout or parameters of MODEL, and write the result as a bundle at OUT.
 
     Parameters follow the names of their variables. The training symbol is changed in the same way. Unless --set is
     given, the outputs must stay equal: the result is run beside MODEL on random inputs before it is written.
 
-    OLD#2 is the second node of a repeated name. --rename '*=*' numbers all repeated names.
+    OLD#2 is the second node of a repeated name. --rename '*=*' numbers all repeated names. In a BERT, OLD and NODE may
+    be embeddings, 'layer 5', cls, pooled, mean or sequence.
 
     --params and --epoch replace the parameters of MODEL by others with the same names and shapes, such as parameters
     that another language binding trained on the training symbol of a bundle.
+
+    --labels, --vocab and the other options of a bundle replace what the bundle MODEL has, or make the bundle of a BERT
+    of a MODEL that another program wrote.
     """
     if out is None and not dry_run:
         raise click.UsageError("Missing argument 'OUT'. Only --dry-run works without it.")
     from bertsym.surgery.diff_formatting import first_lines
     from bertsym.surgery.edit import edit
 
-    edited = edit(model, None if dry_run else out, edits, force=force)
+    edited = edit(model, None if dry_run else out, edits, options=options, force=force)
     print_lines(first_lines(edited.changes, None if dry_run else SHOWN))
     if edited.written is None:
         click.echo(f"{len(edited.changes)} changes, nothing written", err=True)

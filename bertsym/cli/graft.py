@@ -10,6 +10,7 @@ import click
 from bertsym.cli.command import Command, collected, option
 from bertsym.cli.options import (
     TaskChoice,
+    bundle_options,
     force_option,
     model_source,
     no_verify_option,
@@ -23,6 +24,7 @@ from bertsym.errors import UsageError
 
 if TYPE_CHECKING:
     from bertsym.model import ModelSource
+    from bertsym.surgery.bundle_options import BundleOptions
     from bertsym.surgery.graft import NewHead
 
 _NO_HEAD = "none"
@@ -76,8 +78,8 @@ def _new_head(kind: str, num_classes: int | None, **settings: Any) -> NewHead | 
     "--at",
     metavar="NODE",
     help="Node whose output the head reads: a name, as inspect --nodes lists them, NAME:1 for its second output, or "
-    "'layer 5' for the output of encoder layer 5, counted from 0.  [default: the output of MODEL; an error if it has "
-    "several]",
+    "'layer 5' for the output of encoder layer 5, counted from 0, or sequence, cls, pooled or mean.  "
+    "[default: the output of MODEL; an error if it has several]",
 )
 @option(
     "--cls-slice",
@@ -85,11 +87,20 @@ def _new_head(kind: str, num_classes: int | None, **settings: Any) -> NewHead | 
     help="Let a classification, multilabel or regression head read position 0, [CLS], of a node of shape (N, T, "
     "units). Without this, these heads need a node of shape (N, units).",
 )
+@bundle_options
 @sandbox_options
 @force_option
 @verification_engine_option
 @no_verify_option
-def command(model: ModelSource, out: str, head: NewHead | None, at: str | None, cls_slice: bool, force: bool) -> None:
+def command(
+    model: ModelSource,
+    out: str,
+    head: NewHead | None,
+    at: str | None,
+    cls_slice: bool,
+    options: BundleOptions,
+    force: bool,
+) -> None:
     """Add an untrained head to MODEL, or remove its head, and write the result as a bundle at OUT.
 
     The head is Dropout, FullyConnected fc-finetune, and what the table shows. OUT-symbol.json is for inference.
@@ -108,15 +119,17 @@ def command(model: ModelSource, out: str, head: NewHead | None, at: str | None, 
 
     N texts, T tokens, C outputs (--num-classes). A MODEL that has a head already is an error: remove the head first
     with --head none, or name a node upstream of it with --at.
+
+    With --vocab or --tokenizer, a MODEL of another program becomes the bundle of a BERT.
     """
     from bertsym.surgery.graft import graft_head, remove_head
 
     if head is None:
         if at is not None or cls_slice:
             raise UsageError("--head none removes a head: give no --at and no --cls-slice with it")
-        print_written(remove_head(model, out, force=force))
+        print_written(remove_head(model, out, options=options, force=force))
         return
-    print_written(graft_head(model, out, head, at=at, cls_slice=cls_slice, force=force))
+    print_written(graft_head(model, out, head, at=at, cls_slice=cls_slice, options=options, force=force))
     out = shlex.quote(out)
     click.echo(f"next: fit {out}-train-symbol.json with {out}-0000.params, and save the parameters under another name;")
     click.echo(f"  bertsym edit {out} OUT --params TRAINED.params makes a bundle of the result")

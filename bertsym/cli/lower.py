@@ -9,6 +9,7 @@ import click
 from bertsym.cli.command import Command, option
 from bertsym.cli.options import (
     GUARD,
+    bundle_options,
     force_option,
     form_options,
     model_source,
@@ -21,6 +22,7 @@ from bertsym.cli.output import print_written
 
 if TYPE_CHECKING:
     from bertsym.model import ModelSource
+    from bertsym.surgery.bundle_options import BundleOptions
 
 
 @click.command("lower", cls=Command)
@@ -38,20 +40,30 @@ if TYPE_CHECKING:
     default=None,
     help=f"{GUARD}  [default: as in MODEL]",
 )
+@bundle_options
 @sandbox_options
 @force_option
 @verification_engine_option
 @no_verify_option
 def command(
-    model: ModelSource, out: str, form: str | None, target: str | None, fold: bool, guard: bool | None, force: bool
+    model: ModelSource,
+    out: str,
+    form: str | None,
+    target: str | None,
+    fold: bool,
+    guard: bool | None,
+    options: BundleOptions,
+    force: bool,
 ) -> None:
     """Rewrite the encoder of a BERT for another MXNet version or in another form, as a bundle at OUT.
 
     MODEL is a float32 bundle, or any BERT that GluonNLP 0.6 to 0.10 exported, with any head. The encoder is detected in
-    the graph and replaced. The head and all parameters stay the same; only --fold changes parameters. MODEL and the
+    the graph and replaced. The head and all parameters stay the same, except with --fold or --vocab. MODEL and the
     result are run on random texts before anything is written; outputs that differ by more than 1e-5 of their largest
     value are an error.
+
+    With --vocab or --tokenizer, and --labels for a classifier, OUT is a bundle that predict and evaluate take.
     """
     from bertsym.surgery.lower import lower
 
-    print_written(lower(model, out, target=target, form=form, fold=fold, guard=guard, force=force))
+    print_written(lower(model, out, target=target, form=form, fold=fold, guard=guard, options=options, force=force))

@@ -13,10 +13,12 @@ from click.shell_completion import CompletionItem
 
 from bertsym.cli.command import Decorator, argument, collected, option
 from bertsym.encoders.forms import FORMS, TARGETS
+from bertsym.encoders.graph_heads import HEADS
 
 if TYPE_CHECKING:
     from bertsym.model import ModelSource
     from bertsym.reports.options import ReportOptions
+    from bertsym.surgery.bundle_options import BundleOptions
 
 FILE = click.Path()  #: completed as a file by the shell; whether it exists is checked where it is read
 RTOL = 1e-5
@@ -244,6 +246,83 @@ model_source = collected(
         "highest]",
     ),
     shape_option,
+)
+
+
+# The bundle of a BERT
+
+
+def _bundle_options(labels: str | None, **values: Any) -> BundleOptions:
+    from bertsym.surgery.bundle_options import BundleOptions
+    from bertsym.text.labels import read_labels
+
+    return BundleOptions(labels=None if labels is None else read_labels(labels), **values)
+
+
+#: what predict needs and a symbol lacks, as BundleOptions
+bundle_options = collected(
+    "options",
+    _bundle_options,
+    option(
+        "--vocab",
+        group="Bundle of a BERT",
+        metavar="FILE",
+        type=FILE,
+        help="WordPiece vocabulary: vocab.txt, or GluonNLP's vocabulary JSON, with one token for each row of the token "
+        "embedding. With any option of this group, OUT is the bundle of a BERT, which predict, evaluate and finetune "
+        "take: the encoder and the head are written as export writes them, their parameters are renamed, and the "
+        "outputs are compared with those of MODEL. An error names what is missing, or the node that no bundle has.",
+    ),
+    option(
+        "--tokenizer",
+        group="Bundle of a BERT",
+        metavar="FILE",
+        type=FILE,
+        help="Tokenizer of any kind, in place of --vocab: tokenizer.json, as transformers or bertsym writes it.",
+    ),
+    option(
+        "--sentencepiece",
+        group="Bundle of a BERT",
+        metavar="FILE",
+        type=FILE,
+        help="SentencePiece model of GluonNLP's BERTSPTokenizer, such as KoBERT's, in addition to --vocab.",
+    ),
+    option(
+        "--pad-vocab",
+        group="Bundle of a BERT",
+        is_flag=True,
+        help="Accept a vocabulary with fewer tokens than the token embedding has rows. Row N without a token, counted "
+        "from 0, becomes the token [unused row N].",
+    ),
+    option(
+        "--lower-case/--cased",
+        group="Bundle of a BERT",
+        default=None,
+        help="Whether to lower-case texts and strip accents; with --vocab, or for a MODEL with a WordPiece vocabulary."
+        "  [default: --lower-case, unless a token of --vocab other than [CLS] and the like has a capital letter]",
+    ),
+    option(
+        "--labels",
+        group="Bundle of a BERT",
+        metavar="NAMES|@FILE",
+        help="Class names in the order of the outputs: no,yes or @FILE with one name a line. Required for "
+        "classification, multilabel and tagging, unless MODEL has them.",
+    ),
+    option(
+        "--max-length",
+        group="Bundle of a BERT",
+        type=click.IntRange(1),
+        help="Number of tokens to which predict truncates texts.  [default: as in MODEL; its fixed length, or its "
+        "positions]",
+    ),
+    option(
+        "--task",
+        group="Bundle of a BERT",
+        type=TaskChoice(list(HEADS)),
+        help="Kind of task of the head of MODEL.  [default: as its outputs show: for each token, qa for two logits, "
+        "otherwise tagging; for each text, regression for one output, multilabel after a sigmoid, otherwise "
+        "classification]",
+    ),
 )
 
 

@@ -17,6 +17,7 @@ from bertsym.execution import listed_outputs
 from bertsym.model import Model, ModelSource, require_params, suggest_export
 from bertsym.passes.dropout_insertion import insert_dropout
 from bertsym.signature import Signature
+from bertsym.surgery.bundle_options import BundleOptions
 from bertsym.surgery.output_comparison import Difference, check_equal, compare
 from bertsym.surgery.result_writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
 from bertsym.symbol.attributes import decimal
@@ -55,12 +56,14 @@ def edit(
     out: str | Path | None,
     edits: Edits,
     *,
+    options: BundleOptions = BundleOptions(),
     force: bool = False,
 ) -> EditResult:
     """Change a symbol and write it as a bundle at `out`; if `out` is None, nothing is written (a dry run).
 
     Parameters are renamed with their variables. A source with ``params`` or ``epoch`` replaces the symbol's own
-    parameters; all names and shapes must be equal. A head whose parameters change counts as trained.
+    parameters; all names and shapes must be equal. A head whose parameters change counts as trained. With `options`,
+    the result is the bundle of a BERT, whatever the symbol is; its nodes can be renamed only if it was one before.
 
     Outputs are compared with those of the original on random inputs. They must be equal within tolerance unless
     attributes are set, in which case the difference is reported.
@@ -70,13 +73,17 @@ def edit(
     """
     source = ModelSource.of(source)
     given = source.params is not None or source.epoch is not None
-    if edits == Edits() and not given:
-        raise UsageError("nothing to change: give a rename, a prefix, an attribute, dropout, or other parameters")
+    if edits == Edits() and not given and not options.is_given:
+        raise UsageError(
+            "nothing to change: give a rename, a prefix, an attribute, dropout, other parameters, or an option of the "
+            "bundle, such as labels"
+        )
     model = source.open()
     if given:
         model = _replace_params(source.path, model)
     train = model.train_graph()
     graphs = [model.graph.copy(), *([train] if train is not None else [])]
+    edits = _name_nodes(model, graphs, edits)
     renamed = _match_names(graphs, edits)
     changes = list(
         dict.fromkeys(
@@ -89,12 +96,17 @@ def edit(
     every = {node.name: new for new_names in renamed for node, new in new_names.items()}
     # new names of inputs, labels and parameters, which both graphs share
     names = {node.name: new for new_names in renamed for node, new in new_names.items() if node.is_variable}
+    if options.is_given and (names or (every and not isinstance(model.bundle, Bundle))):
+        raise UsageError(
+            f"{model.name}: the nodes of a BERT's bundle have fixed names: rename none where the result becomes one"
+        )
     for graph, new_names in zip(graphs, renamed):
         graph.rename(new_names)
     changes += _set_attributes(graphs, edits.attributes)
     changes += _set_dropout(graphs, edits.dropout, model, every)
     if given:
         changes.append(f"parameters of {model.params_path}")
+    changes += options.describe()
     if not changes:
         raise UsageError(
             f"{model.name}: every attribute and Dropout already has this value, there is nothing to change"
@@ -109,6 +121,7 @@ def edit(
     changed = changed_model(model, graphs[0], values, names=names)
     config = _update_config(model, changed)
     trained, encoder_trained = _find_training_state(model)
+    shapes = {names.get(name, name): shape for name, shape in (source.shapes or {}).items()}
     result = Changed(
         changed,
         graphs[1] if train is not None else None,
@@ -117,7 +130,9 @@ def edit(
         config=config,
         trained=trained,
         is_bert=config is not None or not isinstance(model.bundle, Bundle),
-        shapes=end_shapes(changed, {names.get(name, name): shape for name, shape in (source.shapes or {}).items()}),
+        shapes=end_shapes(changed, shapes),
+        options=options,
+        given_shapes=shapes,
     )
 
     def check() -> list[Difference]:
@@ -165,6 +180,24 @@ def _replace_params(symbol: str | Path, model: Model) -> Model:
         return model
     return dataclasses.replace(
         own, params=model.params, params_path=model.params_path, trusted=False, notes=model.notes
+    )
+
+
+def _name_nodes(model: Model, graphs: Sequence[SymbolGraph], edits: Edits) -> Edits:
+    """Replace names of places in the encoder, such as ``layer 5`` and ``pooled``, by the names of their nodes.
+
+    Raises UsageError, with the nearest names, for a name that is neither, unless it is a pattern.
+    """
+
+    def node(name: str) -> str:
+        if "*" in name or any(graph.find(name) for graph in graphs):
+            return name
+        return references(model.graph.nodes)[model.output(name).node]
+
+    return dataclasses.replace(
+        edits,
+        renames=tuple((node(old), new) for old, new in edits.renames),
+        attributes=tuple((node(name), key, value) for name, key, value in edits.attributes),
     )
 
 

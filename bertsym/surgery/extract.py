@@ -10,6 +10,7 @@ from bertsym.analysis.symbolic_shapes import Axes
 from bertsym.errors import ModelError, UsageError
 from bertsym.execution import known_shapes
 from bertsym.model import Model, ModelSource, require_params
+from bertsym.surgery.bundle_options import BundleOptions
 from bertsym.surgery.output_comparison import Difference, NotComparableError, check_equal, compare
 from bertsym.surgery.result_writing import Changed, SurgeryResult, changed_model, write
 from bertsym.symbol.graph import SymbolGraph
@@ -23,6 +24,7 @@ def extract(
     outputs: Sequence[str],
     inputs: Sequence[str] = (),
     *,
+    options: BundleOptions = BundleOptions(),
     force: bool = False,
 ) -> SurgeryResult:
     """Write the subgraph that computes `outputs`, with its parameters, as a bundle.
@@ -31,7 +33,8 @@ def extract(
     second node of a name that repeats, or ``layer 5`` of a BERT). `inputs` are internal tensors that become inputs,
     named in the same way, or ``NODE:SHAPE`` with a shape such as ``2,16,384`` or ``N,T,384`` if it can't be
     inferred; nodes upstream of them are left out. The shapes of the symbol's own inputs are needed to compare outputs
-    if the symbol is not a BERT.
+    if the symbol is not a BERT. With `options`, a part that ends in an output of the encoder or in a head becomes the
+    bundle of a BERT.
 
     The outputs are compared with those of the original on random inputs. Forbidden operators may be cut away; if
     `inputs` depend on forbidden operators, the original can't run, nothing is compared, and a note reports it. Raises
@@ -90,7 +93,8 @@ def extract(
         check_equal(differences, str(out))
         return differences
 
-    return write(model, Changed(changed, shapes=ends), out, check, force=force)
+    result = Changed(changed, shapes=ends, options=options, given_shapes=shapes)
+    return write(model, result, out, check, force=force)
 
 
 def _unsafe(model: Model, outputs: Sequence[Output]) -> str | None:

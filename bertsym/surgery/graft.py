@@ -18,6 +18,7 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.execution import Shape, known_shapes
 from bertsym.model import Model, ModelSource, require_params
 from bertsym.signature import Signature, Tensor
+from bertsym.surgery.bundle_options import BundleOptions
 from bertsym.surgery.output_comparison import Difference, check_equal, compare
 from bertsym.surgery.result_writing import (
     Changed,
@@ -68,12 +69,13 @@ def graft_head(
     *,
     at: str | None = None,
     cls_slice: bool = False,
+    options: BundleOptions = BundleOptions(),
     force: bool = False,
 ) -> SurgeryResult:
     """Graft an untrained head onto a symbol, to be trained in any language binding of MXNet.
 
     The head reads the tensor `at`, by default the only output; with `cls_slice`, its position 0. The bundle at `out`
-    has the inference graph and the training graph.
+    has the inference graph and the training graph. With `options`, it is the bundle of a BERT, whatever the symbol is.
 
     The tensor that the head reads is compared with the original on random inputs. Raises UsageError, ModelError or
     VerificationError; `out` is then unchanged.
@@ -104,6 +106,8 @@ def graft_head(
         signature=_build_signature(model, changed, num_outputs) if head.kind == "classification" else None,
         trained=False,
         shapes=end_shapes(changed, shapes),
+        options=options,
+        given_shapes=shapes,
     )
 
     def check() -> list[Difference]:
@@ -188,11 +192,17 @@ def _build_signature(model: Model, changed: Model, num_classes: int) -> Signatur
     )
 
 
-def remove_head(source: str | Path | ModelSource, out: str | Path, *, force: bool = False) -> SurgeryResult:
+def remove_head(
+    source: str | Path | ModelSource,
+    out: str | Path,
+    *,
+    options: BundleOptions = BundleOptions(),
+    force: bool = False,
+) -> SurgeryResult:
     """Remove the classifiers of a symbol, and write the graph that ends in their inputs as a bundle at `out`.
 
-    The outputs are compared with the original on random inputs. Raises UsageError, ModelError or VerificationError;
-    `out` is then unchanged.
+    With `options`, it is the bundle of a BERT, which `finetune` and `embed` take. The outputs are compared with the
+    original on random inputs. Raises UsageError, ModelError or VerificationError; `out` is then unchanged.
     """
     source = ModelSource.of(source)
     shapes = source.shapes
@@ -212,4 +222,5 @@ def remove_head(source: str | Path | ModelSource, out: str | Path, *, force: boo
         check_equal(differences, str(out))
         return differences
 
-    return write(model, Changed(changed, shapes=end_shapes(changed, shapes)), out, check, force=force)
+    result = Changed(changed, shapes=end_shapes(changed, shapes), options=options, given_shapes=shapes)
+    return write(model, result, out, check, force=force)

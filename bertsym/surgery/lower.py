@@ -20,6 +20,8 @@ from bertsym.passes.encoder_replacement import replace_encoder
 from bertsym.passes.input_guard import add_input_guard, remove_input_guard
 from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.passes.release_adaptation import adapt_to_release
+from bertsym.surgery.bundle_options import BundleOptions
+from bertsym.surgery.completion import EncoderForm
 from bertsym.surgery.diff import run_both
 from bertsym.surgery.output_comparison import DEFAULT_RTOL, Difference
 from bertsym.surgery.result_writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
@@ -36,6 +38,7 @@ def lower(
     form: str | None = None,
     fold: bool = False,
     guard: bool | None = None,
+    options: BundleOptions = BundleOptions(),
     force: bool = False,
 ) -> SurgeryResult:
     """Replace the encoder of a BERT by one in another form, and write the result as a bundle at `out`.
@@ -51,6 +54,8 @@ def lower(
         fold: whether query, key and value of a layer become one parameter, for inference, without a training
             symbol.
         guard: whether the graph clips its inputs to their valid ranges; None means: if the original does.
+        options: what predict and evaluate need and the symbol lacks; with it, the result is the bundle of a BERT, whose
+            parameters have the names that `export` gives them, and its head the operators.
         force: whether to overwrite a bundle at `out`.
 
     Both graphs are run on random texts with padding, of two lengths if the original takes several. Raises UsageError,
@@ -70,6 +75,13 @@ def lower(
                 f"{model.name}: parameter {info.name} is {np.dtype(info.dtype)}: only float32 models can be lowered"
             )
     guarded = encoder.guarded if guard is None else guard
+    facts = {"lowered": {"form": chosen.name, "target_mxnet": target, "fold": fold}}
+    if options.is_given and not isinstance(model.bundle, Bundle):
+        # It is written with the encoder in the chosen form.
+        kept = changed_model(model, model.graph, values)
+        form_written = EncoderForm(chosen, target, fold, guarded)
+        whole = Changed(kept, options=options, written=form_written, given_shapes=shapes)
+        return write(model, whole, out, lambda: [], force=force, facts=facts)
     try:
         graph, copies = model.graph.copied()
         encoder = _remove_input_guard(graph, encoder.mapped(copies), model.param_shapes)
@@ -95,10 +107,10 @@ def lower(
             signature=model.bundle.signature if isinstance(model.bundle, Bundle) else None,
             shapes=end_shapes(changed, shapes),
             target=target,
+            options=options,
         )
     except ModelError as error:
         raise ModelError(f"{model.name}: {error}") from None
-    facts = {"lowered": {"form": chosen.name, "target_mxnet": target, "fold": fold}}
     written = write(model, result, out, lambda: _compare(model, changed, shapes), force=force, facts=facts)
     unread = sum(name not in read for name in values)
     if unread:

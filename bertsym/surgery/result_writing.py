@@ -30,6 +30,8 @@ from bertsym.execution.engines import engine_name, engine_version, is_verifying
 from bertsym.json_reader import JsonValue
 from bertsym.model import Model
 from bertsym.signature import Signature, SymbolSignature, Tensor, bert_inputs
+from bertsym.surgery.bundle_options import BertOrigin, BundleOptions, apply_options
+from bertsym.surgery.completion import Completed, EncoderForm, complete
 from bertsym.surgery.output_comparison import DEFAULT_RTOL, Difference, NotComparableError, find_fusion_faults
 from bertsym.surgery.reloading import reload_written
 from bertsym.symbol.attributes import integer
@@ -38,7 +40,6 @@ from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operator_versions import oldest_mxnet
 from bertsym.symbol.params import Array, NewParameters
 from bertsym.symbol.validation import DTYPES
-from bertsym.text.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Changed:
     target: str | None = None  #: MXNet release that the graph was adapted to, a key of `encoders.forms.TARGETS`
     #: known shapes of the model's inputs and outputs
     shapes: Mapping[Output, Axes] = field(default_factory=dict)
+    #: what the bundle of a BERT has and the model may lack
+    options: BundleOptions = BundleOptions()
+    written: EncoderForm = EncoderForm()  #: of a bundle that is completed with the options
+    #: input shapes that the user gave
+    given_shapes: Mapping[str, Shape] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,13 +130,18 @@ def write(
         except (UnknownShapeError, NotComparableError) as error:
             checks = []
             notes.append(f"not compared with the original: {error}")
-        for name in find_fusion_faults(changed.model, _sizes(changed)) if is_verifying() else ():
+        for name in find_fusion_faults(changed.model, _sizes(changed.model, changed.shapes)) if is_verifying() else ():
             notes.append(f"MXNet 1.9.1 computes {name} wrong unless MXNET_SUBGRAPH_BACKEND=NONE is set")
         same = all(found.relative <= DEFAULT_RTOL for found in checks)
         origin = _bert_origin(original.bundle) if same and changed.is_bert else None
         every = {**_provenance(original, origin), **(facts or {})}
-        content = _as_bert(origin, changed, every)
+        content, written = _as_bert(origin, changed, every, notes), changed.model
         bundle: Bundle | SymbolBundle
+        if content is None and changed.options.is_given:
+            completed = _complete(original, changed, every)
+            content, written = completed.content, completed.model
+            notes += completed.notes
+            checks += completed.compare(changed.model, changed.given_shapes, original.name) if is_verifying() else []
         if content is not None:
             bundle = stage.write(content)
         else:
@@ -138,7 +149,7 @@ def write(
             if isinstance(original.bundle, Bundle):
                 notes.append("no longer an exported BERT: finetune, evaluate, predict and verify don't take it")
         if is_verifying():
-            loaders, reasons = reload_written(bundle, changed.model, _sizes(changed), str(out))
+            loaders, reasons = reload_written(bundle, written, _sizes(written, changed.shapes), str(out))
             if checks or loaders:
                 bundle = stage.add_facts(bundle, {"verification": _record(checks, loaders)})
         else:
@@ -162,29 +173,19 @@ def _files(model: Model) -> set[Path]:
     return {path.resolve() for path in (*paths, *(bundle_paths(model.bundle.prefix) if model.bundle else ()))}
 
 
-@dataclass(frozen=True)
-class _BertOrigin:
-    """The exported BERT that a symbol is derived from."""
-
-    config: BertConfig
-    signature: Signature
-    vocabulary: Vocabulary | None
-    tokenizer_json: str | None
-
-
-def _bert_origin(bundle: Bundle | SymbolBundle | None) -> _BertOrigin | None:
+def _bert_origin(bundle: Bundle | SymbolBundle | None) -> BertOrigin | None:
     if isinstance(bundle, Bundle):
-        return _BertOrigin(bundle.config, bundle.signature, bundle.vocabulary(), bundle.tokenizer_json())
+        return BertOrigin(bundle.config, bundle.signature, bundle.vocabulary(), bundle.tokenizer_json())
     if bundle is None or bundle.signature.origin is None:
         return None
     config = bundle.manifest.get("base", {}).get("config")
     if config is None:
         return None
     signature = Signature.from_json(JsonValue(bundle.signature.origin, "origin"))
-    return _BertOrigin(BertConfig.from_dict(config), signature, bundle.vocabulary(), bundle.tokenizer_json())
+    return BertOrigin(BertConfig.from_dict(config), signature, bundle.vocabulary(), bundle.tokenizer_json())
 
 
-def _provenance(original: Model, origin: _BertOrigin | None) -> dict[str, Any]:
+def _provenance(original: Model, origin: BertOrigin | None) -> dict[str, Any]:
     """Describe the origin of the symbol for the manifest."""
     if original.bundle is not None:
         manifest = original.bundle.manifest
@@ -194,8 +195,24 @@ def _provenance(original: Model, origin: _BertOrigin | None) -> dict[str, Any]:
     return {"source": {"spec": original.name, "files": original.digests}, "seed": None}
 
 
-def _as_bert(source: _BertOrigin | None, changed: Changed, facts: Mapping[str, Any]) -> BundleContent | None:
-    """Return the content of a BERT bundle, or None if the result is not an exported BERT."""
+def _complete(original: Model, changed: Changed, facts: Mapping[str, Any]) -> Completed:
+    """Make the bundle of a BERT of a changed model that is not one, with what the options name."""
+    trained = changed.trained if changed.trained is not None else _trained(original, changed.model.graph)
+    return complete(
+        changed.model,
+        changed.options,
+        changed.written,
+        origin=_bert_origin(original.bundle),
+        trained=trained is not False,
+        where=original.name,
+        facts=facts,
+    )
+
+
+def _as_bert(
+    source: BertOrigin | None, changed: Changed, facts: Mapping[str, Any], notes: list[str]
+) -> BundleContent | None:
+    """Return the content of a BERT bundle, or None if the result is not an exported BERT; adds to the `notes`."""
     model = changed.model
     if source is None or model.encoder is None or model.params is None:
         return None
@@ -215,15 +232,20 @@ def _as_bert(source: _BertOrigin | None, changed: Changed, facts: Mapping[str, A
         check_bert(config, signature, model.params.infos, graphs, str)
     except ModelError:
         return None
+    vocabulary, document = source.vocabulary, source.tokenizer_json
+    if changed.options.is_given:
+        signature, chosen = apply_options(changed.options, source, signature)
+        vocabulary, document = chosen.vocabulary, chosen.document
+        notes += chosen.notes
     return BundleContent(
         config,
         signature,
         model.graph.to_json(),
         model.params,
-        source.vocabulary,
+        vocabulary,
         facts,
         changed.train_graph.to_json() if changed.train_graph is not None else None,
-        source.tokenizer_json,
+        document,
         model.encoder,
     )
 
@@ -356,11 +378,11 @@ def _shape(axes: Axes | None) -> Axes | None:
     return None if axes is None else rename_axes(axes, {BATCH: "batch", LENGTH: "length"})
 
 
-def _sizes(changed: Changed) -> dict[str, Shape]:
-    """Choose input shapes for running a changed model, for inputs of known shape."""
-    encoder = changed.model.encoder
+def _sizes(model: Model, axes: Mapping[Output, Axes]) -> dict[str, Shape]:
+    """Choose input shapes for running a model, for inputs of known shape."""
+    encoder = model.encoder
     length = min(8, (encoder.max_length if encoder is not None else None) or 8)
-    known = {name: changed.shapes.get(Output(changed.model.graph.variable(name))) for name in changed.model.inputs}
+    known = {name: axes.get(Output(model.graph.variable(name))) for name in model.inputs}
     sizes = {name: sizes_of(axes, 2, length) for name, axes in known.items() if axes is not None}
     return {name: shape for name, shape in sizes.items() if shape is not None}
 
