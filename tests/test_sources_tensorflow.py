@@ -88,6 +88,20 @@ def test_texts_are_lower_cased_unless_the_vocabulary_has_capitals_or_an_option_i
     assert not load_source(f"tf:{classifier}", SourceOptions(vocab=str(classifier / "cased.txt"))).tokenizer.lower_case
 
 
+def test_labels_name_the_classes_of_a_classifier(cli: Cli, classifier: Path, tmp_path: Path) -> None:
+    source = f"tf:{classifier}"
+    head = load_source(source, SourceOptions(labels=("a", "b", "c")), with_head=True).head
+    assert head is not None
+    assert (head.class_names, head.notes) == (("a", "b", "c"), ())
+    for arguments, message in (
+        ((source, "--labels", "a,b"), "the head has 3 outputs"),
+        ((source, "--labels", "a,b,c", "--headless"), "which is not exported: omit --labels"),
+        ((f"tf:{CHECKPOINTS / 'squad'}", "--labels", "a,b"), "no head whose outputs are classes"),
+    ):
+        refused = cli("export", arguments[0], tmp_path / "x", *arguments[1:])
+        assert message in refusal(refused, tmp_path / "x-symbol.json", code=2)
+
+
 def test_damaged_and_incomplete_checkpoints_are_refused_in_one_line(cli: Cli, classifier: Path, tmp_path: Path) -> None:
     data, index = (classifier / f"model.ckpt-343.{end}" for end in ("data-00000-of-00001", "index"))
     original = {path: path.read_bytes() for path in (data, index, classifier / "bert_config.json")}

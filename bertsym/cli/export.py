@@ -169,8 +169,9 @@ Examples:
         "--labels",
         group="Source",
         metavar="NAMES|@FILE",
-        help="Class names of the trained head of a params: source, in the order of its outputs: no,yes or @FILE with "
-        "one name a line. Required for BERTClassifier and BERTTagger.",
+        help="Class names of the trained head of a params: or tf: source, in the order of its outputs: no,yes or @FILE "
+        "with one name a line. Required for BERTClassifier and BERTTagger; of a tf: source, they are LABEL_0 and so on "
+        "without it.",
     ),
     option(
         "--num-heads",

@@ -49,7 +49,7 @@ _LOADERS: dict[str, tuple[Callable[..., Pretrained], tuple[str, ...]]] = {
             "labels",
         ),
     ),
-    "tf": (load_tensorflow, ("vocab", "lower_case", "pad_vocab", "ignore_weights")),
+    "tf": (load_tensorflow, ("vocab", "lower_case", "pad_vocab", "ignore_weights", "labels")),
     "random": (load_random, ("seed", "vocab")),
 }
 _REQUIRED = {"params": "vocab"}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsym.bundle import file_digest
-from bertsym.errors import ModelError
+from bertsym.errors import ModelError, UsageError
 from bertsym.families import BERT, list_names, printable
 from bertsym.json_reader import JsonValue, read_json
 from bertsym.sources.hugging_face import read_config
@@ -22,6 +22,7 @@ from bertsym.sources.pretrained import Pretrained, TaskHead, TrainedHead
 from bertsym.sources.task_heads import read_head
 from bertsym.sources.tensor_bundle import INDEX, TensorBundle
 from bertsym.symbol.params import Array
+from bertsym.text.labels import match_class_names
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import check_vocabulary_size, read_vocabulary
 from bertsym.text.wordpiece import bert_document
@@ -51,15 +52,17 @@ def load_tensorflow(
     pad_vocab: bool = False,
     ignore_weights: Sequence[str] = (),
     with_head: bool = False,
+    labels: tuple[str, ...] | None = None,
 ) -> Pretrained:
     """Read a BERT from a folder with one checkpoint, or from the prefix of a checkpoint.
 
     bert_config.json and, unless `vocab` is given, vocab.txt are in its folder. With `with_head`, the trained head of
-    run_classifier.py or run_squad.py, or else that of masked language modelling, is read too. With `lower_case` None,
-    the vocabulary decides. Weights that match a glob of `ignore_weights` are left out.
+    run_classifier.py or run_squad.py, or else that of masked language modelling, is read too; `labels` name the classes
+    of the first one. With `lower_case` None, the vocabulary decides. Weights that match a glob of `ignore_weights` are
+    left out.
 
-    Raises UsageError for a glob that matches no weight or a weight of the encoder, and ModelError or DataError, naming
-    the file, for anything that is missing, damaged or not supported.
+    Raises UsageError for a glob that matches no weight or a weight of the encoder and for labels that do not fit, and
+    ModelError or DataError, naming the file, for anything that is missing, damaged or not supported.
     """
     prefix = _find_checkpoint(Path(os.path.expanduser(location)))
     bundle = TensorBundle(prefix)
@@ -74,8 +77,10 @@ def load_tensorflow(
     head: TrainedHead | None = None
     notes: tuple[str, ...] = ()
     if with_head:
-        document = _with_head_settings(document, names.heads, weights)
+        document = _with_head_settings(document, names.heads, weights, labels)
         head, names, notes = read_head(document, BERT, names, weights, config)
+    elif labels is not None:
+        raise UsageError("--labels names the classes of the trained head, which is not exported: omit --labels")
     path = Path(vocab) if vocab is not None else prefix.parent / VOCAB
     found = read_vocabulary(path, config.vocab_size, strip=True)
     vocabulary = found.vocabulary.padded_to(config.vocab_size) if pad_vocab else found.vocabulary
@@ -121,17 +126,25 @@ def _read_document(path: Path) -> JsonValue:
     return read_json(path)
 
 
-def _with_head_settings(document: JsonValue, heads: Mapping[str, str], weights: Mapping[str, Array]) -> JsonValue:
+def _with_head_settings(
+    document: JsonValue, heads: Mapping[str, str], weights: Mapping[str, Array], labels: tuple[str, ...] | None
+) -> JsonValue:
     """Add to bert_config.json what it does not have: the class of the head, and its labels.
 
     A checkpoint of run_classifier.py or run_squad.py has no other head; that of pretraining has both of its heads.
+    Raises UsageError for labels that do not fit.
     """
     settings: dict[str, Any] = {}
+    if labels is not None and "classifier.weight" not in heads:
+        raise UsageError("--labels: the checkpoint has no head whose outputs are classes: omit --labels")
     if "classifier.weight" in heads:
         count = sum(weights[heads["classifier.weight"]].shape[:1])  # 0 for a damaged one without axes
         settings = {"architectures": ["BertForSequenceClassification"], "num_labels": count}
         if count > 1:  # run_classifier.py always ends in a softmax
             settings["problem_type"] = "single_label_classification"
+        if labels is not None:
+            names = match_class_names(labels, "classification", count, has_classes=count > 1)
+            settings["id2label"] = {str(i): name for i, name in enumerate(names)}
     elif "qa_outputs.weight" in heads:
         settings["architectures"] = ["BertForQuestionAnswering"]
     elif "cls.predictions.bias" in heads:
