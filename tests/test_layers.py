@@ -242,7 +242,7 @@ ALLOWED: dict[str, set[str]] = {
     "destinations": {
         *("errors", "atomic_writing", "symbol", "families", "bundle", "sources", "verifier", "destinations"),
         *("encoders.catalogue", "encoders.folding", "encoders.graph_heads", "encoders.parameters"),
-        "encoders.sentence_embedding",
+        *("encoders.sentence_embedding", "model", "surgery"),
     },
     "exporter": {"errors", "signature", "symbol", "encoders", "passes", "bundle", "sources", "verifier"},
     "acceleration": {

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from bertsym.cli.command import Command, argument, option
-from bertsym.cli.options import FILE, force_option, model_argument, no_verify_option, verification_engine_option
+from bertsym.cli.options import (
+    FILE,
+    bundle_options,
+    force_option,
+    model_source,
+    no_verify_option,
+    sandbox_options,
+    verification_engine_option,
+)
 from bertsym.cli.output import note, print_lines
+
+if TYPE_CHECKING:
+    from bertsym.model import ModelSource
+    from bertsym.surgery.bundle_options import BundleOptions
 
 _EXAMPLES = """\b
 Examples:
   bertsym hf out/classifier out/classifier-hf
+  bertsym hf old/model-symbol.json out/old-hf --vocab vocab.txt --labels no,yes
   bertsym finetune out/base out/c --head family --train train.tsv --dev dev.tsv && bertsym hf out/c out/c-hf
 """
 
 
 @click.command("hf", cls=Command, epilog=_EXAMPLES)
-@model_argument
+@model_source
 @argument("folder", "Folder that is written.", type=FILE)
 @option(
     "--as",
@@ -25,11 +40,17 @@ Examples:
     help="Library that loads FOLDER.  [default: sentence-transformers for a sentence embedding, for the output mean, "
     "and for a plain head on cls or mean; otherwise transformers]",
 )
+@bundle_options
+@sandbox_options
 @force_option
 @verification_engine_option
 @no_verify_option
-def command(model: str, folder: str, library: str | None, force: bool) -> None:
+def command(model: ModelSource, folder: str, library: str | None, options: BundleOptions, force: bool) -> None:
     """Write MODEL as a folder that transformers or sentence-transformers loads, with equal outputs.
+
+    MODEL is a bundle, or any symbol whose encoder and head are recognised, such as an export of GluonNLP 0.6 to 0.10. A
+    symbol needs --vocab or --tokenizer, and --labels if its outputs are classes: its bundle is made first, as by lower,
+    and its outputs are compared with those of MODEL.
 
     The folder has config.json, model.safetensors, the tokenizer and a model card. AutoModel loads the encoder alone; a
     head becomes AutoModelForSequenceClassification, TokenClassification, QuestionAnswering or MaskedLM.
@@ -44,6 +65,7 @@ def command(model: str, folder: str, library: str | None, force: bool) -> None:
       none                                           Model: last_hidden_state
       finetune --head family, and heads that came    ForSequenceClassification
       from transformers
+      GluonNLP's BERTClassifier, BERTRegression      ForSequenceClassification
       finetune on a bundle of export --output        ForSequenceClassification of BERT, ERNIE, ALBERT
       pooled
       finetune --task tagging, qa                    ForTokenClassification, ForQuestionAnswering
@@ -56,7 +78,9 @@ def command(model: str, folder: str, library: str | None, force: bool) -> None:
     from bertsym.destinations.hugging_face import export_hugging_face
     from bertsym.execution.engines import is_verifying
 
-    done = export_hugging_face(model, folder, library=library, force=force, verify=is_verifying(), progress=note)
+    done = export_hugging_face(
+        model, folder, library=library, options=options, force=force, verify=is_verifying(), progress=note
+    )
     for text in done.notes:
         note(text)
     print_lines(done.checks, "  ")

@@ -35,7 +35,10 @@ from bertsym.encoders.folding import unfold_parameters
 from bertsym.encoders.parameters import POOLER, RELATIVE_BUCKETS, expand, own_layers
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.families import list_names
+from bertsym.model import ModelSource
 from bertsym.sources.hugging_face import load_hugging_face
+from bertsym.surgery.bundle_options import BundleOptions
+from bertsym.surgery.lower import lower
 from bertsym.symbol.params import Array, LazyParameters, shapes_of
 from bertsym.verifier import DEFAULT_RTOL, Check, verify_bundle
 
@@ -58,16 +61,18 @@ class HuggingFaceResult:
 
 
 def export_hugging_face(
-    model: str | Path,
+    model: str | Path | ModelSource,
     folder: str | Path,
     *,
     library: str | None = None,
+    options: BundleOptions = BundleOptions(),
     force: bool = False,
     verify: bool = True,
     progress: Callable[[str], object] = lambda text: None,
 ) -> HuggingFaceResult:
-    """Write the bundle `model` as a folder of transformers or sentence-transformers that computes the same.
+    """Write a bundle, or any BERT, as a folder of transformers or sentence-transformers that computes the same.
 
+    With `options`, which a `model` needs that is not the bundle of a BERT, its bundle is made first, as by `lower`.
     `library` is ``transformers`` or ``sentence-transformers``; None: as `choose_library` has it. In a folder of
     sentence-transformers, the embedding of a text is the output of the bundle or, of a classifier, its logits.
 
@@ -77,13 +82,43 @@ def export_hugging_face(
 
     Raises:
         UsageError: `folder` exists, without `force`, or holds files that are not those of such a folder; or `library`
-            is not supported.
-        ModelError: the bundle is damaged, int8, or computes what the library can't express.
+            is not supported; or an option is missing or does not fit.
+        ModelError: the model is damaged, int8, or computes what the library can't express.
+        DataError: a file of the options can't be read.
         VerificationError: the outputs differ. No folder is written then.
     """
-    bundle, target = Bundle.open(model), Path(folder)
-    if bundle.signature.precision != "float32":
-        raise ModelError(f"{model}: is {bundle.signature.precision}; write the float32 bundle that it was made from")
+    source, target = ModelSource.of(model), Path(folder)
+    if not options.is_given:
+        bundle = source.open().bundle
+        if not isinstance(bundle, Bundle):
+            raise UsageError(
+                f"{source.path}: not the bundle of a BERT: give --vocab vocab.txt or --tokenizer tokenizer.json, and "
+                "--labels for a head with classes"
+            )
+        return _export(bundle, target, library, force, verify, progress)
+    _check_target(target, force)
+    with work_folder(target.with_name(f"{target.name}-bundle")) as work:
+        progress("making the bundle, comparing it with the symbol")
+        name = Path(source.path).name.removesuffix("-symbol.json")
+        bundle = lower(source, work.path / name, options=options).bundle
+        assert isinstance(bundle, Bundle)  # as with all options
+        try:
+            return _export(bundle, target, library, force, verify, progress)
+        except ModelError as error:  # which names the bundle
+            raise ModelError(str(error).replace(str(bundle.prefix), str(source.path))) from None
+
+
+def _export(
+    bundle: Bundle,
+    target: Path,
+    library: str | None,
+    force: bool,
+    verify: bool,
+    progress: Callable[[str], object],
+) -> HuggingFaceResult:
+    precision = bundle.signature.precision
+    if precision != "float32":
+        raise ModelError(f"{bundle.prefix}: is {precision}; write the float32 bundle that it was made from")
     modules = sentence_modules(bundle) if choose_library(bundle, library) == SENTENCE_TRANSFORMERS else None
     chosen = choose_class(bundle) if modules is None else encoder_class(bundle)
     params: Mapping[str, Array] = bundle.params()
@@ -106,7 +141,7 @@ def export_hugging_face(
                 write_text(staged / name, text)
             sync_folder(staged)
         except OSError as error:
-            raise ModelError(f"{folder}: cannot write: {error.strerror or error}") from None
+            raise ModelError(f"{target}: cannot write: {error.strerror or error}") from None
         progress("reading the folder back" + (", comparing with the bundle" if verify else ""))
         checks = _verify(bundle, params, staged, modules, verify, str(target))
         if target.exists():

@@ -1,0 +1,126 @@
+"""``hf`` of symbols that other programs wrote: GluonNLP's exports become folders of transformers, bit by bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import SYMBOLS
+from conftest import VOCABULARY, Result
+from refusals import refusal
+from safetensors.numpy import load_file
+
+from bertsym import ParamsFile
+from bertsym.families import BERT
+from bertsym.reference import HUGGING_FACE_HEADS, Checkpoint, Inputs, encoder_outputs
+from bertsym.sources.weight_names import GLUONNLP_EXPORT
+from bertsym.symbol.params import Array
+
+Cli = Callable[..., Result]
+
+#: name of a symbol -> options, the class of its folder, and the layer of its head with the name in transformers
+CASES = {
+    "classifier": (("--labels", "a,b,c"), "BertForSequenceClassification", ("bertclassifier0_dense0", "classifier")),
+    "regression": ((), "BertForSequenceClassification", ("bertregression0_dense0", "classifier")),
+    "qa": ((), "BertForQuestionAnswering", ("bertforqa0_dense0", "qa_outputs")),
+    "sequence": ((), "BertModel", None),
+}
+VERSIONS = [(name, version) for name in CASES for version in ("0.6.0", "0.9.2", "0.10.0")]
+VERSIONS.remove(("regression", "0.9.2"))  # there is no such symbol
+
+
+@pytest.fixture
+def vocab(tmp_path: Path) -> Path:
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(VOCABULARY[:50]) + "\n")
+    return path
+
+
+def write_symbol(folder: Path, version: str, name: str) -> Path:
+    """PREFIX of a symbol as GluonNLP wrote it."""
+    folder.mkdir()
+    shutil.copy(SYMBOLS / f"gluonnlp-{version}" / f"{name}-symbol.json", folder / "old-symbol.json")
+    shutil.copy(SYMBOLS / f"gluonnlp-{version}" / "weights-0000.params", folder / "old-0000.params")
+    return folder / "old"
+
+
+def expected_weights(params: Mapping[str, Array], version: str, head: tuple[str, str] | None) -> dict[str, Array]:
+    """The parameters by their names in transformers; the layers have 4 heads."""
+    prefix = "" if head is None else "bert."
+    found = {GLUONNLP_EXPORT.spell(name): array for name, array in params.items()}
+    names = {
+        prefix + theirs.format(i=i): ours.format(i=i) for ours, theirs in BERT.names.names.items() for i in range(2)
+    }
+    weights = {theirs: np.squeeze(found[ours]) for theirs, ours in names.items() if ours in found}
+    if head is not None:
+        layer, name = head
+        weights.update({f"{name}.{part}": params[f"{layer}_{part}"] for part in ("weight", "bias")})
+    if version == "0.9.2":  # it adds parts of the concatenated biases, cut as the weights are
+        for i in range(2):
+            names_of = [f"{prefix}encoder.layer.{i}.attention.self.{part}.bias" for part in ("query", "key", "value")]
+            cut = np.concatenate([weights[name] for name in names_of]).reshape(4, 3, -1)
+            weights.update({name: cut[:, place].reshape(-1) for place, name in enumerate(names_of)})
+    return weights
+
+
+@pytest.mark.parametrize(("name", "version"), VERSIONS)
+def test_weights_are_bit_equal_and_outputs_those_of_gluonnlp(
+    cli: Cli, vocab: Path, tmp_path: Path, name: str, version: str
+) -> None:
+    options, architecture, head = CASES[name]
+    source, folder = write_symbol(tmp_path / "old", version, name), tmp_path / "hf"
+    done = cli("hf", source, folder, "--vocab", vocab, *options)
+    assert done.code == 0, done.err
+    assert f"{architecture}, verified" in done.out
+
+    written = load_file(folder / "model.safetensors")
+    expected = expected_weights(ParamsFile(f"{source}-0000.params"), version, head)
+    assert written.keys() <= expected.keys()
+    # The pooler is a part of the classes that read it.
+    assert {key for key in expected.keys() - written.keys() if "pooler" not in key} == set()
+    for key, array in written.items():
+        np.testing.assert_array_equal(array, expected[key], err_msg=key)
+
+    config = json.loads((folder / "config.json").read_text())
+    assert config["architectures"] == [architecture]
+    sizes = [config[key] for key in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")]
+    assert sizes == [2, 16, 4, 32]
+    assert (config["vocab_size"], config["max_position_embeddings"], config["layer_norm_eps"]) == (50, 24, 1e-12)
+    if name in ("classifier", "regression"):
+        labels = {"classifier": ["a", "b", "c"], "regression": ["LABEL_0"]}[name]
+        assert list(config["id2label"].values()) == labels
+
+    # What the version that wrote the symbol computed.
+    recorded = json.loads((SYMBOLS / f"gluonnlp-{version}" / "expected.json").read_text())[name]
+    inputs = Inputs(*(np.array(recorded["inputs"][each]) for each in recorded["reads"]))
+    bare = {key.removeprefix("bert."): array for key, array in written.items()}
+    (encoded,) = encoder_outputs("bert", Checkpoint("Hugging Face", bare, config), [inputs])
+    values = encoded["sequence"] if head is None else HUGGING_FACE_HEADS[architecture].values(encoded, bare, config)
+    outputs = np.array(recorded["outputs"][0]).reshape(np.shape(values))
+    is_token = np.arange(8) < np.asarray(inputs.valid_length)[:, None] if values.ndim == 3 else ...
+    np.testing.assert_allclose(values[is_token], outputs[is_token], atol=1e-4 * math.ceil(np.abs(outputs).max()))
+
+
+def test_what_a_symbol_lacks_is_named(cli: Cli, vocab: Path, tmp_path: Path) -> None:
+    source, folder = write_symbol(tmp_path / "old", "0.10.0", "classifier"), tmp_path / "hf"
+    assert "not the bundle of a BERT: give --vocab" in refusal(cli("hf", source, folder), folder, code=2)
+    refused = cli("hf", source, folder, "--vocab", vocab)
+    assert "give --labels with 3 names" in refusal(refused, folder, code=2)
+    pooled = write_symbol(tmp_path / "two", "0.10.0", "pooled")
+    refused = cli("hf", pooled, folder, "--vocab", vocab)
+    assert "bertsym extract --output selects it" in refusal(refused, folder)
+
+
+def test_a_head_without_a_class_is_refused_by_the_name_of_the_symbol(cli: Cli, vocab: Path, tmp_path: Path) -> None:
+    source = write_symbol(tmp_path / "old", "0.10.0", "sequence")
+    grafted = cli("graft", source, tmp_path / "plain", "--head", "classification", "--num-classes", 2, "--cls-slice")
+    assert grafted.code == 0, grafted.err
+    arguments = ("--vocab", vocab, "--labels", "a,b", "--as", "transformers")
+    refused = cli("hf", tmp_path / "plain", tmp_path / "hf", *arguments)
+    line = refusal(refused, tmp_path / "hf")
+    assert f"{tmp_path / 'plain'}: " in line
