@@ -228,7 +228,7 @@ def test_every_engine_can_be_chosen(command: str) -> None:
     assert found is not None
     (option,) = (each for each in found.params if each.name == "engine")
     assert isinstance(option.type, click.Choice)
-    assert list(option.type.choices) == list(ENGINES)
+    assert list(option.type.choices) == [*ENGINES, *(["auto"] if command == "predict" else [])]
 
 
 def test_an_engine_that_is_not_installed_is_refused_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

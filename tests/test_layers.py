@@ -119,6 +119,8 @@ ALLOWED: dict[str, set[str]] = {
         "onnx_export.graph_conversion",
         "onnx_export.operator_converters",
         "onnx_export.libraries",
+        "onnx_export.fused_encoder",
+        "analysis",
     }
     | {"execution.engines", "execution.loaders"},
     "execution": {
@@ -171,6 +173,7 @@ ALLOWED: dict[str, set[str]] = {
     "surgery.diff_report": {"reports", "surgery"},
     "onnx_export": {"errors", "symbol", "onnx_export"},
     "onnx_export.graph_conversion": {"errors", "signature", "symbol", "onnx_export"},
+    "onnx_export.fused_encoder": {"errors", "symbol", "encoders.parameters", "encoders.spec"},
     "onnx_export.metadata": {"bundle", "model"},
     "onnx_export.transformers_signature": {"errors", "signature", "symbol", "bundle", "model"},
     "onnx_export.onnx_exporter": {
@@ -282,6 +285,9 @@ ALLOWED: dict[str, set[str]] = {
         "bundle",
         "inference",
     },
+    "inference.engine_selection": {
+        *("errors", "atomic_writing", "compat.installing", "forking", "mxnet_runtime", "symbol", "text", "inference"),
+    },
     "inference": {
         "errors",
         "execution.engines",
@@ -289,6 +295,7 @@ ALLOWED: dict[str, set[str]] = {
         "mxnet_runtime",
         "devices",
         "acceleration",
+        "passes",
         "symbol",
         "datasets",
         "metrics",

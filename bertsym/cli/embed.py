@@ -10,11 +10,11 @@ from bertsym.cli.command import Command, argument, option
 from bertsym.cli.options import (
     FILE,
     device_option,
-    engine_option,
     force_option,
     inference_batch_size_option,
     model_argument,
     options_of,
+    selecting_engine_option,
     threads_option,
 )
 from bertsym.cli.output import note, print_truncated, row_bar, warn
@@ -69,7 +69,7 @@ def _options(**values: Any) -> EmbedOptions:
 )
 @table_options
 @threads_option
-@engine_option
+@selecting_engine_option
 @force_option
 def command(model: str, file: str, out: str, options: EmbedOptions, table_format: TableFormat, force: bool) -> None:
     """Write one vector for each text of FILE, in the order of the texts.

@@ -378,14 +378,14 @@ def _use_engine(context: click.Context, parameter: click.Parameter, name: str | 
     if name is not None:
         from bertsym.execution.engines import using_engine
 
-        context.with_resource(using_engine(name))
+        context.with_resource(using_engine(name, lambda text: click.echo(text, err=True)))
 
 
-def _engine_option(described: str, group: str) -> Decorator[Any]:
+def _engine_option(described: str, group: str, *more: str) -> Decorator[Any]:
     return option(
         "--engine",
         group=group,
-        type=click.Choice(["mxnet", "onnxruntime"]),
+        type=click.Choice(["mxnet", "onnxruntime", *more]),
         expose_value=False,
         callback=_use_engine,
         help=f"{described}  [default: mxnet, or onnxruntime where mxnet is not installed]",
@@ -396,6 +396,13 @@ engine_option = _engine_option(
     "Library that computes the outputs. onnxruntime runs the graph converted to ONNX, "
     "without support for int8 models and GPUs.",
     "Running",
+)
+selecting_engine_option = _engine_option(
+    "Library that computes the outputs. onnxruntime runs the graph converted to ONNX, without support for int8 models "
+    "and GPUs. auto: the faster one, for single texts and for tables, which is measured once for each model, kept in "
+    "~/.cache/bertsym, and reported. The outputs of the two agree to about six digits.",
+    "Running",
+    "auto",
 )
 verification_engine_option = _engine_option(
     "Library that computes the outputs to compare. onnxruntime runs the graph converted to ONNX. The graph and "

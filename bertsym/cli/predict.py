@@ -14,10 +14,10 @@ from bertsym.cli.data_set_files import DataSetFiles, data_set_options
 from bertsym.cli.options import (
     FILE,
     device_option,
-    engine_option,
     force_option,
     inference_batch_size_option,
     model_argument,
+    selecting_engine_option,
     threads_option,
 )
 from bertsym.cli.output import line_output, print_truncated, row_bar, warn
@@ -73,7 +73,7 @@ Answer = tuple[tuple[Any, ...], "Prediction"]  # kept cells and prediction
 @inference_batch_size_option
 @device_option
 @threads_option
-@engine_option
+@selecting_engine_option
 @option(
     "--output-format",
     group="Output",

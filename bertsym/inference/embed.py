@@ -106,7 +106,9 @@ class Encoder:
         # Texts of a trained classifier may be pairs or not: its head does not read them here.
         signature = dataclasses.replace(signature, max_length=self.max_length, trained=False)
         self._tokenizer = BundleTokenizer(signature, self.bundle)
-        self._predictor = open_predictor(self.bundle, device, batch_size, _pooled_graph(self.bundle, self.pooling))
+        self._predictor = open_predictor(
+            self.bundle, device, batch_size, _pooled_graph(self.bundle, self.pooling), selects=True
+        )
 
     @property
     def units(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -10,9 +11,13 @@ from bertsym.acceleration.graphs import accelerate_graph
 from bertsym.bundle import Bundle
 from bertsym.encoders.inputs import input_shapes
 from bertsym.errors import DataError, ModelError, UsageError
-from bertsym.execution.engines import engine_name, load_engine
+from bertsym.execution.engines import Forward, engine_name, load_engine, selection_report
+from bertsym.execution.engines.fused_onnxruntime import FusedSession
+from bertsym.inference.engine_selection import SelectingPredictor
 from bertsym.inference.mxnet_predictor import BATCH_SIZE, MXNetPredictor
 from bertsym.inference.row_predictor import RowPredictor, T
+from bertsym.passes import apply_to_copy
+from bertsym.passes.input_guard import remove_input_guard
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
 from bertsym.text.batches import cached_rows, inference_batches, inference_length
@@ -21,35 +26,68 @@ from bertsym.text.tokenizer import Encoded
 
 
 def open_predictor(
-    bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE, graph: SymbolGraph | None = None
+    bundle: Bundle,
+    device: str = "cpu",
+    batch_size: int = BATCH_SIZE,
+    graph: SymbolGraph | None = None,
+    *,
+    selects: bool = False,
 ) -> RowPredictor:
     """A predictor by the engine in use, of the bundle's graph, or of a `graph` of its parameters for any length.
 
+    With `selects`, and inside of ``using_engine("auto")``, the engine is chosen by measurement for float32 on a CPU.
     Raises UsageError for a device or a precision that the engine does not have.
     """
+    report = selection_report() if selects else None
+    if report is not None and device == "cpu" and bundle.signature.precision == "float32":
+        described = (bundle.graph() if graph is None else graph).to_json() + repr(bundle.params().shapes)
+        return SelectingPredictor(
+            {
+                "mxnet": lambda: MXNetPredictor.from_bundle(bundle, device, batch_size, graph),
+                "onnxruntime": lambda: EnginePredictor(bundle, device, batch_size, graph, "onnxruntime"),
+            },
+            f"{batch_size} {described}",
+            bundle.signature.length or bundle.signature.max_length,
+            report,
+        )
     if engine_name("no predictions") == "mxnet":
         return MXNetPredictor.from_bundle(bundle, device, batch_size, graph)
     return EnginePredictor(bundle, device, batch_size, graph)
 
 
+def _bind(engine: str, bundle: Bundle, graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]]) -> Forward:
+    """Bind a graph of the bundle's parameters; onnxruntime runs the encoder in its fused operators where it can."""
+    params, where = bundle.params(), str(bundle.prefix)
+    if engine == "onnxruntime":
+        with contextlib.suppress(ModelError):
+            return FusedSession(apply_to_copy(graph, remove_input_guard), params, shapes, where).run
+    portable = accelerate_graph(graph, params.shapes, "portable")
+    sample: dict[str, Array] = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    return load_engine(engine).bind(portable.to_json(), where, params, sample)
+
+
 class EnginePredictor(RowPredictor):
-    """The output of a bundle, computed batch by batch, the longest texts first, by the engine in use."""
+    """The output of a bundle, computed batch by batch, the longest texts first, by an `engine`; None: that in use."""
 
     def __init__(
-        self, bundle: Bundle, device: str = "cpu", batch_size: int = BATCH_SIZE, graph: SymbolGraph | None = None
+        self,
+        bundle: Bundle,
+        device: str = "cpu",
+        batch_size: int = BATCH_SIZE,
+        graph: SymbolGraph | None = None,
+        engine: str | None = None,
     ) -> None:
-        engine, signature = engine_name(), bundle.signature
+        engine, signature = engine or engine_name(), bundle.signature
         if device != "cpu":
             raise UsageError(f"device {device!r}: the engine {engine} runs on the CPU only; take --engine mxnet")
         if signature.precision != "float32":
             raise UsageError(f"{bundle.prefix}: is {signature.precision}, which needs --engine mxnet")
         self._signature, self._config, self._batch_size = signature, bundle.config, batch_size
         self._length = signature.length if graph is None else None
-        graph = accelerate_graph(bundle.graph() if graph is None else graph, bundle.params().shapes, "portable")
+        graph = bundle.graph() if graph is None else graph
         self._output_name = graph.output_names[0]
         shapes = input_shapes(1, self._length or 1, signature.input_names)
-        sample: dict[str, Array] = {name: np.ones(shape, np.float32) for name, shape in shapes}
-        self._forward = load_engine(engine).bind(graph.to_json(), str(bundle.prefix), bundle.params(), sample)
+        self._forward = _bind(engine, bundle, graph, dict(shapes))
 
     def each(
         self,

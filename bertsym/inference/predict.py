@@ -47,7 +47,7 @@ class TaskPredictor(Generic[P]):
         self._opened = TaskBundle.open(prefix, "predict")
         self.bundle: Bundle = self._opened.bundle
         self.task: Task = self._opened.task.with_options(task_options)
-        self._predictor = open_predictor(self.bundle, device, batch_size)
+        self._predictor = open_predictor(self.bundle, device, batch_size, selects=True)
 
     def _require(self, kind: type[K], what: str) -> K:
         """Return the bundle's task; raises ModelError unless it is of a kind."""

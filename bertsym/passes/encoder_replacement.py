@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from bertsym.analysis.detected_encoder import DetectedEncoder
 from bertsym.analysis.encoder_detection import require_encoder, selects_first_token
@@ -33,21 +34,10 @@ def replace_encoder(
     in it afterwards. Returns the number of layers. Raises ModelError for a node outside the encoder that reads a tensor
     inside a layer.
     """
-    rest, copies = graph.copied()
-    encoder = (encoder or require_encoder(graph, shapes)).mapped(copies)
-    time_major = is_time_major(rest, encoder)
-    placeholders = _cut(rest, encoder)
-    if time_major:
-        for name in placeholders.values():
-            _read_batch_major(rest, rest.variable(name))
-    last = placeholders.get(spec.config.num_layers)
-    first_only = encoder.layers[-1].first_only
-    if last is not None and not first_only:
-        first_only = form.first_only and _reads_only_first(rest, rest.variable(last))
-    elif last is not None and not form.first_only:
-        _read_first(rest, rest.variable(last))
+    detached = detach_encoder(graph, encoder or require_encoder(graph, shapes), first_only=form.first_only)
+    rest, placeholders = detached.rest, detached.placeholders
     # Its outputs are batch-major in every form.
-    replaced = encoder_graph(spec, form, list(placeholders), first_only=first_only)
+    replaced = encoder_graph(spec, form, list(placeholders), first_only=detached.first_only)
     _rename_duplicates(replaced, rest)
     outputs = dict(zip(placeholders.values(), replaced.outputs))
     replaced.set_outputs(replaced.merge(rest, outputs))
@@ -56,7 +46,38 @@ def replace_encoder(
     _keep_output_names(replaced, graph)
     _keep_attributes(replaced, graph)
     graph.assign(replaced)
-    return len(encoder.layers)
+    return detached.num_layers
+
+
+@dataclass(frozen=True)
+class DetachedEncoder:
+    """A graph without its encoder."""
+
+    rest: SymbolGraph  #: a copy of the graph, in which placeholders stand for outputs of the encoder, (N, T, U)
+    placeholders: dict[int, str]  #: number of a layer's output, as in `encoder_graph` -> variable
+    num_layers: int
+    first_only: bool  #: whether the last layer's placeholder is position 0 alone, (N, 1, U)
+
+
+def detach_encoder(graph: SymbolGraph, encoder: DetectedEncoder, *, first_only: bool) -> DetachedEncoder:
+    """Copy a graph without its encoder.
+
+    With `first_only`, the last layer's output is position 0 alone if no other is read. Raises ModelError for a node
+    outside the encoder that reads a tensor inside a layer.
+    """
+    rest, copies = graph.copied()
+    encoder = encoder.mapped(copies)
+    time_major = is_time_major(rest, encoder)
+    placeholders = _cut(rest, encoder)
+    if time_major:
+        for name in placeholders.values():
+            _read_batch_major(rest, rest.variable(name))
+    last, is_first = placeholders.get(len(encoder.layers)), encoder.layers[-1].first_only
+    if last is not None and not is_first:
+        is_first = first_only and _reads_only_first(rest, rest.variable(last))
+    elif last is not None and not first_only:
+        _read_first(rest, rest.variable(last))
+    return DetachedEncoder(rest, placeholders, len(encoder.layers), first_only and is_first)
 
 
 def _cut(rest: SymbolGraph, encoder: DetectedEncoder) -> dict[int, str]:

@@ -80,15 +80,31 @@ ENGINES: dict[str, EngineInfo] = {
 #: Functions of an engine that need no library, where it is STATIC_ENGINE
 STATIC, STATIC_ENGINE = ("list_outputs", "infer_shapes"), "onnxruntime"
 
+#: name for `using_engine`: `predict` and `embed` choose by measurement, and all others take the first one installed
+AUTO = "auto"
+
 _chosen: ContextVar[str | None] = ContextVar("_chosen", default=None)
+_selecting: ContextVar[Callable[[str], object] | None] = ContextVar("_selecting", default=None)
 _verifying: ContextVar[bool] = ContextVar("_verifying", default=True)
 
 
 @contextlib.contextmanager
-def using_engine(name: str) -> Iterator[None]:
-    """Let an engine, a key of ENGINES, compute graphs; raises UsageError for another name, InstallationError."""
+def using_engine(name: str, report: Callable[[str], object] = lambda text: None) -> Iterator[None]:
+    """Let an engine compute graphs: ``mxnet``, ``onnxruntime``, or ``auto``.
+
+    With ``auto``, predictors and encoders that are opened inside choose for one text and for many the engine that is
+    faster on this machine, by measurement; `report` is called with each choice. All else is computed by the default.
+    Raises UsageError for another name, and InstallationError if the engine is not installed.
+    """
+    if name == AUTO:
+        selected = _selecting.set(report)
+        try:
+            yield
+        finally:
+            _selecting.reset(selected)
+        return
     if name not in ENGINES:
-        raise UsageError(f"engine {name!r} is not one of {', '.join(ENGINES)}")
+        raise UsageError(f"engine {name!r} is not one of {', '.join(ENGINES)}, {AUTO}")
     if not is_available(name):
         raise InstallationError(f"engine {name} is not installed; run: {install_command(*ENGINES[name].packages)}")
     token = _chosen.set(name)
@@ -111,6 +127,11 @@ def without_verification() -> Iterator[None]:
 def is_verifying() -> bool:
     """Whether what is written has to be verified: outside of `without_verification`."""
     return _verifying.get()
+
+
+def selection_report() -> Callable[[str], object] | None:
+    """Return the `report` of ``using_engine("auto")``; None outside of it, and where only one engine is installed."""
+    return _selecting.get() if all(map(is_available, ENGINES)) else None
 
 
 def is_available(name: str) -> bool:

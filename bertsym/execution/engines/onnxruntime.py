@@ -10,7 +10,7 @@ import ctypes
 import math
 import os
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +104,27 @@ def compute_loaded(
     return compute(symbol, where, True, params, inputs)
 
 
+class OpenSession:
+    """A session of onnxruntime, which does not survive a fork: in the child it is opened again when it is first run."""
+
+    def __init__(self, open_again: Callable[[], Any]) -> None:
+        self._open, self._process = open_again, os.getpid()
+        self.session = open_again()
+
+    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Return all outputs."""
+        if self._process != os.getpid():
+            # Its threads are not in this process: to end the session would wait for them for ever.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.session))
+            self._process, self.session = os.getpid(), self._open()
+        found: list[Array] = self.session.run(None, inputs)
+        return found
+
+
 class Session:
     """A graph with its parameters, converted and loaded, for inputs of any size on the axes that the graph leaves free.
 
-    `shapes` are those of sample inputs. A session of onnxruntime does not survive a fork: in the child the graph is
-    converted and loaded again when it is first run.
+    `shapes` are those of sample inputs.
     """
 
     def __init__(
@@ -116,27 +132,17 @@ class Session:
     ) -> None:
         self._graph = apply_to_copy(graph, resolve_inferred_ranges)
         self._params, self._sizes, self._where = params, dict(shapes), where
-        self._open()
-
-    def _open(self) -> None:
-        self._process = os.getpid()
         self._computed = [output for output in self._graph.outputs if not output.node.is_variable]
         self._dtypes: dict[str, str] = {}
-        self._session: Any = None
-        if self._computed:
-            self._session = self._converted()
+        self._session = OpenSession(self._converted) if self._computed else None
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
         """All outputs of the graph, float32."""
-        if self._process != os.getpid():
-            # Its threads are not in this process: to end the session would wait for them for ever.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
-            self._open()
         fed = {name: np.asarray(inputs[name]).astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
         values: dict[Output, Array] = {}
         if self._session is not None:
             with onnx_errors(self._where, "onnxruntime can't run it"), np.errstate(all="ignore"):
-                values = dict(zip(self._computed, self._session.run(None, fed)))
+                values = dict(zip(self._computed, self._session.run(fed)))
         for output in self._graph.outputs:
             if output.node.is_variable:
                 name = output.node.name
@@ -165,7 +171,7 @@ class Session:
         params = self._params if isinstance(self._params, Parameters) else NewParameters(self._params)
         ranks = {output: len(shape) for output, shape in known.items()}
         model = convert(graph, params, ranks, tensors, names, metadata={}, where=where, advice=advice)
-        return _load(model, where)
+        return load_model(model, where)
 
 
 def _read_variables(graph: SymbolGraph, nodes: Sequence[Node]) -> list[str]:
@@ -179,7 +185,7 @@ def _read_variables(graph: SymbolGraph, nodes: Sequence[Node]) -> list[str]:
     return [node.name for node in graph.nodes if node in read]
 
 
-def _load(model: Any, where: str) -> Any:
+def load_model(model: Any, where: str) -> Any:
     """A session of onnxruntime of an ONNX model in memory, which is emptied: parameters are not held three times."""
     import onnx
 
@@ -230,7 +236,7 @@ def _run_operator(graph: SymbolGraph, inputs: Mapping[str, Array]) -> list[Array
     ranks = {Output(graph.variable(name)): array.ndim for name, array in inputs.items()}
     names = [Tensor(f"output {i}") for i in range(len(graph.outputs))]
     model = convert(graph, NewParameters({}), ranks, tensors, names, metadata={}, where="shapes")
-    session = _load(model, "shapes")
+    session = load_model(model, "shapes")
     fed = {tensor.name for tensor in session.get_inputs()}
     with onnx_errors("shapes", "onnxruntime can't run it"):
         arrays = {name: array.astype(dtypes[name]) for name, array in inputs.items() if name in fed}
