@@ -43,7 +43,7 @@ PEERS = (
 )
 REFERENCE = "sentence-transformers"
 _WORDS = (4, 16)  # fewest and most words of a text
-_QUICK_TEXTS = 2000
+_QUICK_TEXTS = 1000
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from common import (
 
 PEERS = (
     Peer("bertsym", "bertsym", "predict_bertsym.py", "bertsym"),
+    Peer("bertsym-auto", "bertsym --engine auto", "predict_bertsym.py", "bertsym", job={"engine": "auto"}),
     Peer("torch", "Hugging Face on PyTorch, sdpa", "predict_torch.py", "torch", job={"compiled": False}),
     Peer("torch-compiled", "the same, by torch.compile", "predict_torch.py", "torch", job={"compiled": True}),
     Peer("onnxruntime", "onnxruntime, fused by its optimizer for BERT", "predict_onnxruntime.py", "onnxruntime"),
@@ -52,6 +53,7 @@ MEASURED = {
     "latency_each": "row by row, ms",
 }
 _CALIBRATION_ROWS = 256  # as many as `bertsym quantize` reads
+_BASE_ROWS = 100  # of the tables of a model with random weights, which learns nothing
 
 
 def main() -> None:
@@ -104,8 +106,9 @@ def prepare(options: Any) -> dict[str, dict[str, str]]:
     depends = f"{source} {options.epochs}".encode() + Path(options.train).read_bytes() + Path(options.dev).read_bytes()
     prefix = folder / f"{'base' if is_base else 'model'}-{hashlib.sha256(depends).hexdigest()[:8]}"
     other, int8 = Path(f"{prefix}_hf"), Path(f"{prefix}_int8")
+    rows = _BASE_ROWS if is_base else None
     train, dev = (
-        write_table(folder / f"fit_{name}.jsonl", read_pairs(path))
+        write_table(folder / f"fit_{name}{_BASE_ROWS if is_base else ''}.jsonl", read_pairs(path, rows))
         for name, path in (("train", options.train), ("dev", options.dev))
     )
     if not Path(f"{prefix}-manifest.json").exists():
@@ -132,6 +135,7 @@ def prepare(options: Any) -> dict[str, dict[str, str]]:
         bertsym(*words, *(("--max-drop", "1", "--rows", "32") if is_base else ()))
     return {
         "bertsym": {"prefix": str(prefix)},
+        "bertsym-auto": {"prefix": str(prefix)},
         "torch": {},
         "torch-compiled": {},
         "onnxruntime": {"onnx": str(made["fused.onnx"])},

@@ -5,12 +5,14 @@ from __future__ import annotations
 from job import read_job, read_rows, write_result
 from timing import measure
 
-from bertsym import Classifier
+from bertsym import Classifier, using_engine
 
 
 def main() -> None:
     job = read_job()
-    classifier = Classifier(job["prefix"])
+    chosen: list[str] = []
+    with using_engine(job.get("engine", "mxnet"), chosen.append):
+        classifier = Classifier(job["prefix"])
     result = measure(
         job,
         read_rows(job["table"]),
@@ -18,7 +20,7 @@ def main() -> None:
             list(prediction.probabilities.values()) for prediction in classifier.predict(texts, pairs)
         ],
     )
-    write_result(**result)
+    write_result(**result, **({"settings": "--engine auto: " + ", ".join(chosen)} if chosen else {}))
 
 
 if __name__ == "__main__":
