@@ -13,12 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Result, Tables
 from kinds import KINDS, has_gradient
+from tools import WITHOUT_OPTIONAL_PACKAGES
 
 from bertsym import Classifier, ParamsFile, UsageError
 from bertsym.distributed.cluster import Cluster
@@ -41,9 +43,9 @@ DEADLOCK = 600  # seconds after which a process counts as deadlocked; no test wa
 Launch = Callable[..., "subprocess.Popen[str]"]
 
 
-@pytest.fixture
-def launch() -> Iterator[Launch]:
-    """Start launch_local: launch(workers, *command, grace=...). All its processes are killed after the test."""
+@contextlib.contextmanager
+def launching() -> Iterator[Launch]:
+    """A function that starts launch_local; all of its processes are killed at the end."""
     started: list[tuple[subprocess.Popen[str], threading.Timer]] = []
 
     def start(workers: int, *command: object, grace: float = DEADLOCK) -> subprocess.Popen[str]:
@@ -72,6 +74,13 @@ def launch() -> Iterator[Launch]:
         process.wait()
         assert process.stdout
         process.stdout.close()
+
+
+@pytest.fixture
+def launch() -> Iterator[Launch]:
+    """Start launch_local: launch(workers, *command, grace=...). All its processes are killed after the test."""
+    with launching() as start:
+        yield start
 
 
 def children_of(process: subprocess.Popen[str]) -> list[int]:
@@ -113,6 +122,28 @@ def odd_tables(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Tabl
     return Tables(path, tables.dev)
 
 
+#: of runs of two epochs of 5 steps, without dropout
+TWO_EPOCHS = ("--epochs", 2, "--dropout", 0, "--on-error", "skip")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run of two workers that was not interrupted."""
+
+    prefix: Path
+    code: int
+    lines: list[str]
+
+
+@pytest.fixture(scope="module")
+def finished(without_dropout: Path, odd_tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    prefix = tmp_path_factory.mktemp("finished") / "two"
+    with launching() as launch:
+        process = launch(2, *in_cluster(*training(without_dropout, odd_tables, prefix, *TWO_EPOCHS)))
+        lines = finish(process)
+    return Finished(prefix, process.returncode, lines)
+
+
 def params(prefix: Path) -> dict[str, Array]:
     return {name: np.array(array) for name, array in ParamsFile(f"{prefix}-0000.params").items()}
 
@@ -132,24 +163,22 @@ def test_the_shards_of_the_workers_make_up_the_batch() -> None:
 
 
 def test_two_workers_make_the_steps_of_one_process(
-    cli: Callable[..., Result], launch: Launch, without_dropout: Path, odd_tables: Tables, tmp_path: Path
+    cli: Callable[..., Result], finished: Finished, without_dropout: Path, odd_tables: Tables, tmp_path: Path
 ) -> None:
     """Key biases are ignored: their gradient is zero but for rounding errors, whose sign decides Adam's steps."""
-    settings = ("--epochs", 2, "--dropout", 0, "--on-error", "skip")
-    both = launch(2, *in_cluster(*training(without_dropout, odd_tables, tmp_path / "two", *settings)))
-    alone = cli(*training(without_dropout, odd_tables, tmp_path / "one", *settings))
-    lines = finish(both)
-    assert (both.returncode, alone.code) == (0, 0), lines
+    alone = cli(*training(without_dropout, odd_tables, tmp_path / "one", *TWO_EPOCHS))
+    lines = finished.lines
+    assert (finished.code, alone.code) == (0, 0), lines
     assert any(re.search(r"all 2 workers have identical parameters: sha256 [0-9a-f]{64}", line) for line in lines)
-    start, one, two = (params(prefix) for prefix in (without_dropout, tmp_path / "one", tmp_path / "two"))
+    start, one, two = (params(prefix) for prefix in (without_dropout, tmp_path / "one", finished.prefix))
     assert max(np.abs(one[name] - array).max() for name, array in start.items()) > 1e-3
     for name, array in one.items():
         if not name.endswith("_key_bias"):
             np.testing.assert_allclose(two[name], array, atol=1e-5, err_msg=name)
     texts = ["the happy cat sat on the mat", "a very sad story"]
     first, second = (
-        [list(answer.probabilities.values()) for answer in Classifier(tmp_path / name).predict(texts)]
-        for name in ("one", "two")
+        [list(answer.probabilities.values()) for answer in Classifier(prefix).predict(texts)]
+        for prefix in (tmp_path / "one", finished.prefix)
     )
     np.testing.assert_allclose(first, second, atol=1e-5)
     # The loss of an epoch covers the rows of all workers.
@@ -224,28 +253,44 @@ def test_a_killed_scheduler_ends_all_processes_with_the_reason(
     assert {line.partition(" | ")[0] for line in reasons} == {"worker 0", "worker 1", "server 0"}
 
 
-def test_a_killed_worker_ends_all_processes_and_the_run_resumes_with_identical_results(
-    launch: Launch, without_dropout: Path, tables: Tables, tmp_path: Path
-) -> None:
-    def run(out: str, *more: object) -> subprocess.Popen[str]:
-        return launch(2, *in_cluster(*training(without_dropout, tables, tmp_path / out, "--epochs", 20, *more)))
+# The second worker dies before its eighth step, which is the third of the second epoch.
+DYING = """
+import os, signal
+from bertsym.cli import main
+from bertsym.training.trainer import Trainer
 
-    stopped = run("stopped")
-    wait_for_line(stopped, "epoch 2 of")
-    os.kill(child_of(stopped, DMLC_ROLE="worker", DMLC_WORKER_ID="1"), signal.SIGKILL)
+start, steps = Trainer._start_step, []
+
+def start_or_die(*arguments):
+    steps.append(arguments)
+    if len(steps) == 8 and os.environ["DMLC_WORKER_ID"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return start(*arguments)
+
+Trainer._start_step = start_or_die
+main()
+"""
+
+
+def test_a_killed_worker_ends_all_processes_and_the_run_resumes_with_identical_results(
+    launch: Launch, finished: Finished, without_dropout: Path, odd_tables: Tables, tmp_path: Path
+) -> None:
+    out = tmp_path / "stopped"
+    python, _, _, *command = in_cluster(*training(without_dropout, odd_tables, out, *TWO_EPOCHS))
+    stopped = launch(2, python, "-c", DYING, *command)
     lines = finish(stopped)
-    assert stopped.returncode == 128 + signal.SIGKILL
+    assert stopped.returncode == 128 + signal.SIGKILL, lines
     reasons = [line for line in lines if re.search(r"Error: worker 1 \(process \d+ on .*\) died", line)]
     assert {line.partition(" | ")[0] for line in reasons} == {"scheduler", "worker 0", "server 0"}
-    newest = r"died; after step (\d+) of 120; newest checkpoint: .*/stopped-checkpoints/checkpoint-\1"
+    newest = r"died; after step (\d+) of 10; newest checkpoint: .*/stopped-checkpoints/checkpoint-\1"
     assert any(re.search(newest, line) for line in reasons), lines
     assert not list(tmp_path.glob("stopped-*.json"))
-    for process in (run("uninterrupted"), run("stopped", "--resume")):
-        lines = finish(process)
-        assert process.returncode == 0, lines
-    assert any(re.search(r"resuming after step \d+ of 120", line) for line in lines)
-    for name, array in params(tmp_path / "uninterrupted").items():
-        np.testing.assert_array_equal(params(tmp_path / "stopped")[name], array, err_msg=name)
+    resumed = launch(2, python, "-m", "bertsym", *command, "--resume")
+    lines = finish(resumed)
+    assert resumed.returncode == 0, lines
+    assert any(re.search(r"resuming after step [67] of 10", line) for line in lines), lines
+    for name, array in params(finished.prefix).items():
+        np.testing.assert_array_equal(params(out)[name], array, err_msg=name)
 
 
 def test_a_worker_with_different_data_ends_all_processes_with_the_reason(
@@ -287,7 +332,8 @@ def test_the_server_executes_no_command_that_it_is_sent_and_each_worker_reports_
     launch: Launch, tmp_path: Path
 ) -> None:
     """MXNet's own server would unpickle the command, which makes a folder; one worker learns of the difference late."""
-    lines = finish(launch(2, sys.executable, "-c", PROGRAM.format(folder=tmp_path / "made")))
+    program = WITHOUT_OPTIONAL_PACKAGES + PROGRAM.format(folder=tmp_path / "made")
+    lines = finish(launch(2, sys.executable, "-c", program))
     for rank in (0, 1):
         assert f"worker {rank} | sum 6.0" in lines, lines
         assert f"worker {rank} | table: differs between worker 0 and worker 1" in lines, lines
@@ -334,7 +380,11 @@ def test_other_commands_ignore_the_role_of_a_server() -> None:
     code = "from bertsym.mxnet_runtime import mx; print(mx.nd.ones(2).sum().asscalar())"
     environment = {**os.environ, **VARIABLES, **QUIET, "DMLC_ROLE": "server"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=DEADLOCK
+        [sys.executable, "-c", WITHOUT_OPTIONAL_PACKAGES + code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=DEADLOCK,
     )
     assert done.stdout.strip() == "2.0"
 

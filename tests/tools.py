@@ -26,6 +26,10 @@ _MODULES = ("playwright", "netron", "onnx", "onnxruntime")
 IN_CI = os.environ.get("CI") == "true"
 
 
+#: begins a program that imports mxnet, which would import these too and then takes twice the processor time
+WITHOUT_OPTIONAL_PACKAGES = "import sys; sys.modules.update(dict.fromkeys(('onnx', 'scipy', 'sklearn')))\n"
+
+
 def is_there(tool: str) -> bool:
     """Whether a program, or a Python package, of TOOLS can be used."""
     return bool(importlib.util.find_spec(tool) if tool in _MODULES else shutil.which(tool))
