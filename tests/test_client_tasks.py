@@ -13,7 +13,17 @@ from family_folders import write_family
 from headed import LABELS, headed_weights, write_headed
 from sentence_folders import POOLING, dense, write_sentence_folder
 from signed_bundle import SignedBundle
-from test_clients import Record, as_json_lines, compare, error_line, every_language, output, run
+from test_clients import (
+    LANGUAGES,
+    OWN_READERS,
+    Record,
+    as_json_lines,
+    compare,
+    each_with_its_own_reader,
+    error_line,
+    output,
+    run,
+)
 
 from bertsym import Bundle, BundleTokenizer, export
 from bertsym.inference.mxnet_predictor import MXNetPredictor
@@ -26,14 +36,11 @@ Line = list[object]
 CLASSES = [*LABELS.values()]
 CASES = (
     "embedding",
-    "multilabel",
-    "multilabel, thresholds",
-    "regression",
-    "regression, sigmoid",
-    "tagging",
-    "qa",
-    "qa, no answer",
+    *("multilabel", "multilabel, thresholds", "regression", "regression, sigmoid", "tagging", "qa", "qa, no answer"),
+    "qa, mpnet",
 )
+# Where the printing is that of the Java client, an output for each text and one for each token.
+FEW_CASES = ("regression", "qa, mpnet")
 
 
 @dataclass(frozen=True)
@@ -131,12 +138,20 @@ def case_of(name: str, folder: Path) -> Case:
     return Case(prefix, list(Features(windows).inputs(names)), table)
 
 
-@pytest.fixture(scope="module", params=[*CASES, "qa, mpnet"])
+@pytest.fixture(scope="module")
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     return case_of(request.param, tmp_path_factory.mktemp("case"))
 
 
-@every_language
+@pytest.mark.parametrize(
+    ("case", "language"),
+    [
+        pytest.param(case, *language.values, marks=language.marks)
+        for case in CASES
+        for language in (LANGUAGES if case in FEW_CASES else OWN_READERS)
+    ],
+    indirect=["case"],
+)
 def test_predictions_are_those_of_the_outputs_that_python_computes(language: str, case: Case) -> None:
     printed = output(run(language, case.prefix, stdin=as_json_lines(case.rows)))
     expected = "".join("\t".join(map(str, line)) + "\n" for line in case.table)
@@ -145,12 +160,17 @@ def test_predictions_are_those_of_the_outputs_that_python_computes(language: str
     assert compare(header + printed, header + expected) <= 1e-5
 
 
-@every_language
-def test_a_question_without_a_context_is_refused(language: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def qa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("qa")
+    return export(f"hf:{write_headed(folder / 'hf', 'qa')}", folder / "m", verify=False).bundle.prefix
+
+
+@each_with_its_own_reader
+def test_a_question_without_a_context_is_refused(language: str, qa: Path) -> None:
     """Its only spans would be those of the question."""
-    prefix = export(f"hf:{write_headed(tmp_path / 'hf', 'qa')}", tmp_path / "m", verify=False).bundle.prefix
     first, the, cat, last = (VOCABULARY.index(token) for token in ("[CLS]", "the", "cat", "[SEP]"))
     pair: Record = {"data0": [first, the, last, cat, last], "data1": [0, 0, 0, 1, 1], "data2": 5}
     single: Record = {"data0": [first, the, cat, last], "data1": [0, 0, 0, 0], "data2": 4}
-    line = error_line(run(language, prefix, stdin=as_json_lines([pair, single])))
+    line = error_line(run(language, qa, stdin=as_json_lines([pair, single])))
     assert line == "error: row 2: no second text: a question needs a context"
