@@ -91,7 +91,7 @@ def test_every_output_is_exported_and_lowered(
     assert (tmp_path / "lowered-0000.params").read_bytes() == (tmp_path / "base-0000.params").read_bytes()
 
 
-@pytest.mark.parametrize("model", ["one layer, one head", "one segment"], indirect=True)
+@pytest.mark.parametrize("model", ["one layer, one head"], indirect=True)
 def test_every_head_reads_its_output(model: Path, tmp_path: Path) -> None:
     for output, head, kind in (
         ("cls", "classification", "cls"),
@@ -105,9 +105,7 @@ def test_every_head_reads_its_output(model: Path, tmp_path: Path) -> None:
         assert inspect(lowered.bundle.prefix).classifiers[0].kind.value == kind
 
 
-@pytest.mark.parametrize(
-    "model", ["MiniLM, 6 layers, 12 heads", "multilingual, 119547 words", "20 positions", "one segment"], indirect=True
-)
+@pytest.mark.parametrize("model", ["MiniLM, 6 layers, 12 heads", "20 positions", "one segment"], indirect=True)
 def test_a_finished_head_is_written(model: Path, tmp_path: Path) -> None:
     assert verify(export(f"hf:{model}", tmp_path / "finished", ExportOptions(task="qa")).bundle.prefix)
 
