@@ -218,6 +218,16 @@ def test_a_bundle_that_lost_too_much_accuracy_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def one_layer(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefix of a classifier of one layer that has learned `tables`."""
+    folder = tmp_path_factory.mktemp("one")
+    source = write_hugging_face(folder / "hf", hugging_face_weights(num_hidden_layers=1), num_hidden_layers=1)
+    base = export(f"hf:{source}", folder / "base", verify=False).bundle.prefix
+    options = FinetuneOptions(epochs=16, batch_size=16, learning_rate=1e-2, max_length=24)
+    return finetune(base, tables.train, tables.dev, folder / "classifier", options=options).bundle.prefix
+
+
 # Calibration
 
 
@@ -239,9 +249,9 @@ def test_naive_ranges_are_the_extremes_and_entropy_cuts_off_rare_elements() -> N
     assert positive.range()[0] == 0.0
 
 
-def test_entropy_calibration_writes_a_working_model(cli: Cli, classifier: Path, tables: Tables, tmp_path: Path) -> None:
+def test_entropy_calibration_writes_a_working_model(cli: Cli, one_layer: Path, tables: Tables, tmp_path: Path) -> None:
     result = cli(
-        *("quantize", classifier, tmp_path / "q", "--calibrate", tables.dev),
+        *("quantize", one_layer, tmp_path / "q", "--calibrate", tables.dev),
         *("--calibration-method", "entropy", "--rows", 8, "--max-drop", 0.2),
     )
     assert result.code == 0, result.err
@@ -276,19 +286,14 @@ def test_inspect_reports_int8_and_the_inputs(cli: Cli, quantized: QuantizeResult
 
 
 def test_a_bundle_of_one_layer_and_one_of_a_fixed_length_can_be_quantized(
-    bundles: dict[str, Path], tables: Tables, tmp_path: Path
+    bundles: dict[str, Path], one_layer: Path, tables: Tables, tmp_path: Path
 ) -> None:
     options = FinetuneOptions(epochs=1, batch_size=32, max_length=16, whole_sequence=True)
     finetune(bundles["sequence"], tables.train, tables.dev, tmp_path / "whole", options=options)
     made = quantize(tmp_path / "whole", tmp_path / "q", tables.dev, QuantizeOptions(max_drop=1))
     assert made.bundle.signature.length == 16
     assert evaluate(tmp_path / "q", tables.dev).metrics == made.int8.metrics
-
-    folder = write_hugging_face(tmp_path / "hf", hugging_face_weights(num_hidden_layers=1), num_hidden_layers=1)
-    base = export(f"hf:{folder}", tmp_path / "one").bundle.prefix
-    options = FinetuneOptions(epochs=1, batch_size=32, max_length=16)
-    finetune(base, tables.train, tables.dev, tmp_path / "classifier", options=options)
-    made = quantize(tmp_path / "classifier", tmp_path / "q1", tables.dev, QuantizeOptions(max_drop=1))
+    made = quantize(one_layer, tmp_path / "q1", tables.dev, QuantizeOptions(max_drop=1))
     assert len(made.layers) == 6
 
 
