@@ -22,6 +22,8 @@ from typing import Any
 
 from bertsym.cli import main
 from bertsym.cli.group import COMMANDS, cli
+from bertsym.compat.operator_functions import compile_operators_when_called
+from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
 from bertsym.mxnet_runtime import import_library
 
 for name in COMMANDS:
@@ -35,6 +37,8 @@ for name in (
     "verifier",
 ):
     importlib.import_module(f"bertsym.{name}")
+compile_operators_when_called()
+import_mxnet_without_optional_packages()
 import_library("mxnet")
 
 ADDRESS_SPACE = 12 << 30  #: of a command, for the sake of the machine
