@@ -185,12 +185,17 @@ PARTS: dict[str, Callable[[Any], Iterator[Point]]] = {
 }
 
 
+def shown(value: float) -> str:
+    """Format with three digits, or as an integer."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def table(points: list[Point], axis: str) -> str:
     """Format a column for each curve."""
     curves = list(dict.fromkeys(point.curve for point in points))
     if axis == "command":
         return "\n".join([f"| {axis} | s |", "|---|---|", *(f"| {each.curve} | {each.y:.2f} |" for each in points)])
-    known = {(point.curve, point.x): f"{point.y:.3g}" for point in points}
+    known = {(point.curve, point.x): shown(point.y) for point in points}
     lines = [f"| {axis} | {' | '.join(curves)} |", "|---|" + "---|" * len(curves)]
     for x in sorted({point.x for point in points}):
         lines.append(f"| {x:g} | {' | '.join(known.get((curve, x), '') for curve in curves)} |")

@@ -21,6 +21,7 @@ from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.encoders.graph import encoder_graph
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.execution.engines import without_verification
+from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import write_params
 
 _UNITS, _LAYER_NODES, _MOST_LAYERS = 12, 53, 250
@@ -41,6 +42,7 @@ def main() -> None:
             "extract": lambda: bertsym.extract(prefix, Path(folder, "extracted"), ["cls"], force=True),
         }
         bertsym.inspect(prefix)  # reads the tables of operators
+        mx.nd.waitall()  # imports mxnet
         write_result(nodes=len(graph.nodes), **{name: processor_time(compute) for name, compute in work.items()})
 
 
