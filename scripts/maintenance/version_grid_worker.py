@@ -16,6 +16,9 @@ import warnings
 
 import numpy as np
 
+# mxnet would import them, which takes longer than the import of mxnet, and uses them for nothing that is run here.
+sys.modules.update(dict.fromkeys(("onnx", "scipy", "sklearn")))
+
 # It restores what newer numpys removed. Old Pythons do not have it, and do not need it.
 with contextlib.suppress(ImportError):
     import bertsym  # noqa: F401
