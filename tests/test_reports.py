@@ -374,7 +374,7 @@ def test_diff_reports_the_differences_of_layers_and_outputs(cli: Cli, bundles: d
     sections = sections_of(tmp_path / "report")
     compared = [row[0] for row in sections["Outputs of random inputs"][1]["rows"]]
     assert compared[:3] == ["embeddings", "layer 0", "layer 1"]
-    assert "computes something else than" in page_of(tmp_path / "report")
+    assert "computes other outputs than" in page_of(tmp_path / "report")
 
 
 # Size

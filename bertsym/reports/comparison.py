@@ -21,7 +21,6 @@ from bertsym.reports.blocks import (
     Report,
     Section,
     Table,
-    Text,
     data_text,
 )
 from bertsym.reports.data import data_section, truncation_fact
@@ -162,7 +161,7 @@ def _differences(found: Comparison) -> Iterator[Block]:
         (
             *(metric_name(each.metric), each.first, each.second),
             *(each.interval.value, each.interval.low, each.interval.high),
-            "yes" if each.can_be_chance else "hardly",
+            "no difference" if each.first == each.second else "yes" if each.can_be_chance else "hardly",
         )
         for each in found.differences
     ]
@@ -180,9 +179,8 @@ def _differences(found: Comparison) -> Iterator[Block]:
     )
     caption = "An interval that contains 0, the dashed line, can be chance."
     yield Figure("differences", "Differences with their intervals", plot, caption)
-    for name, each in zip(found.names, (found.first, found.second)):
-        yield Text(f"{name}: {each.bundle.prefix}: {format_metrics(each.metrics)}")
-    yield Facts(dict(found.counts()), "Rows")
+    models = zip(found.names, (found.first, found.second))
+    yield Facts({name: f"{each.bundle.prefix}: {format_metrics(each.metrics)}" for name, each in models}, "All metrics")
 
 
 def _disagreements(found: Comparison, with_texts: bool) -> Table:

@@ -96,7 +96,8 @@ def conditions_table(assessment: Assessment, examples: Examples) -> Table:
     edges = np.unique(np.quantile(lengths, (0, 0.25, 0.5, 0.75, 1)).astype(np.int64))
     for low, high in zip(edges, edges[1:]):
         first = low if low == edges[0] else low + 1
-        parts[f"{first} to {high} tokens"] = (lengths >= first) & (lengths <= high)
+        name = f"{first} tokens" if first == high else f"{first} to {high} tokens"
+        parts[name] = (lengths >= first) & (lengths <= high)
     for names, marks in (
         (("truncated", "not truncated"), truncated),
         (("with [UNK] tokens", "without [UNK] tokens"), unknown),

@@ -53,9 +53,11 @@ def draw_figure(figure: Figure) -> tuple[bytes, bytes]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure as Canvas
 
-        canvas = Canvas(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+        plot = figure.plot
+        height = 1 + 0.4 * len(plot.labels) if isinstance(plot, Intervals) else _HEIGHT
+        canvas = Canvas(figsize=(_WIDTH, height), layout="constrained")
         FigureCanvasAgg(canvas)
-        _DRAWERS[type(figure.plot)](canvas, figure.plot)
+        _DRAWERS[type(plot)](canvas, plot)
         svg, png = io.BytesIO(), io.BytesIO()
         # Without a date, so that equal numbers give equal files.
         canvas.savefig(svg, format="svg", metadata={"Date": None, "Creator": "bertsym"})
@@ -136,7 +138,9 @@ def _draw_bars(canvas: Any, plot: Bars) -> None:
         shift = (number - (len(plot.series) - 1) / 2) * width
         axes.bar(places + shift, values[:MOST_LABELS], width * 0.94, color=_SERIES[number % 4], label=_label(name, 30))
     if plot.is_logarithmic:
-        axes.set_yscale("symlog", linthresh=1e-9)
+        # Plain numbers: texts are not parsed as formulas, because labels may have a $.
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
     if plot.limit is not None:
         axes.axhline(plot.limit, color=_LIGHT["muted"], linestyle="--", linewidth=1, label=plot.limit_label)
     crowded = len(labels) > 6 or max(map(len, labels), default=0) > 10
@@ -147,7 +151,7 @@ def _draw_bars(canvas: Any, plot: Bars) -> None:
     axes.set_ylabel(plot.y_label)
     axes.grid(axis="x", visible=False)
     if len(plot.series) > 1 or plot.limit is not None:
-        axes.legend()
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
 
 
 def _draw_histogram(canvas: Any, plot: Histogram) -> None:
@@ -186,7 +190,7 @@ def _draw_heatmap(canvas: Any, plot: Heatmap) -> None:
             axes.add_patch(_square(i, j, colour, float(shares[i, j])))
             if size <= 12:
                 axes.text(j, i, f"{int(counts[i, j]):,}", ha="center", va="center", color=_LIGHT["ink"])
-    crowded = size > 4 or max(map(len, labels)) > 8
+    crowded = size * max(map(len, labels)) > 45
     if size <= MOST_LABELS:
         axes.set_xticks(range(size), labels, rotation=40 if crowded else 0)
         axes.set_yticks(range(size), labels)

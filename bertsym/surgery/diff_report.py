@@ -18,7 +18,7 @@ def diff_report(found: DiffResult, names: tuple[str, str]) -> Report:
     compared = [each for run in found.runs for each in run.outputs]
     largest = max((each.relative for each in compared), default=math.nan)
     differing = [each for each in compared if not each.relative <= found.rtol]
-    judged = "computes something else than" if differing else "computes the same as"
+    judged = "computes other outputs than" if differing else "computes the same outputs as"
     place = next((run.first_layer for run in found.runs if run.first_layer), None)
     sentence = f"{names[1]} {judged} {names[0]} on the same inputs."
     if place is not None:
@@ -33,8 +33,8 @@ def diff_report(found: DiffResult, names: tuple[str, str]) -> Report:
     headline = Headline(
         sentence,
         "largest difference of an output, relative to its largest element",
-        f"{largest:.1e}",
-        f"tolerance {found.rtol:.0e}; of {', '.join(run.inputs for run in found.runs)} inputs",
+        f"{largest:.2g}",
+        f"tolerance {found.rtol:.0e}, on inputs: {', '.join(run.inputs for run in found.runs)}",
         facts,
     )
     sections = [
