@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -59,8 +60,15 @@ class Event:
             "start": _iso(self.span.start),
             "end": _iso(self.span.end),
             "seconds": round(self.span.seconds, 6),
-            **{name: value for name, value in fields.items() if value is not None},
+            **{name: _finite(value) for name, value in fields.items() if value is not None},
         }
+
+
+def _finite(value: Any) -> Any:
+    """Replace numbers that are not finite, which JSON does not have, by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return {key: _finite(each) for key, each in value.items()} if isinstance(value, Mapping) else value
 
 
 def _iso(seconds: float) -> str:
@@ -86,6 +94,22 @@ class EventStream:
     def note(self, text: str) -> None:
         """Send a message of one line."""
         self(Note(instant(), text))
+
+    def progress(self, activity: str, file: str | None = None) -> Callable[[int, int | None], object]:
+        """Return a function that sends the number of rows of an activity that are done, and of all, if it is known."""
+        started = now()
+        return lambda rows, total: self(RowsDone(since(started), activity, rows, total, file))
+
+    def counter(self, activity: str, total: int | None, file: str | None = None) -> Callable[[int], object]:
+        """Return a function that sends the progress of an activity, and is called with the rows of each batch."""
+        send, done = self.progress(activity, file), 0
+
+        def add(rows: int) -> None:
+            nonlocal done
+            done += rows
+            send(done, total)
+
+        return add
 
 
 # The run
@@ -139,7 +163,7 @@ class RowsDone(Event):
 
     kind = "rows"
 
-    activity: str  #: ``tokenising``, ``evaluating``, ``encoding``, ``predicting`` or ``embedding``
+    activity: str  #: ``tokenising``, ``encoding`` by a frozen encoder, ``evaluating``, ``predicting`` or ``embedding``
     rows: int
     total: int | None  #: None if it is not known
     file: str | None = None
@@ -160,7 +184,7 @@ class FileTokenised(Event):
 
     file: str
     rows: int
-    windows: int  #: inputs of the model: several of a long text that is cut into overlapping windows
+    windows: int  #: a long text that is cut into overlapping windows has several, any other has one
     truncated: int  #: rows that were cut to `max_length`
     max_length: int  #: tokens
     left_out: int  #: rows that can't be read
@@ -185,6 +209,20 @@ class Evaluated(Event):
     file: str
     rows: int
     metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TextsProcessed(Event):
+    """A model computed an answer or a vector for each text of a file or stream."""
+
+    kind = "processed"
+
+    activity: str  #: ``predicting`` or ``embedding``
+    model: str  #: prefix of the bundle
+    file: str | None  #: None for a text of the command line, and for standard input
+    rows: int
+    truncated: int
+    left_out: int  #: rows that can't be read
 
 
 # Training
@@ -319,7 +357,7 @@ class Verified(Event):
     kind = "verified"
 
     check: str  #: what was compared
-    relative_difference: float  #: max |output - reference| / max |reference|
+    relative_difference: float  #: ``max |output - reference| / max |reference|``
 
 
 @dataclass(frozen=True)

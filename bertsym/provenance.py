@@ -1,10 +1,14 @@
-"""The command line that is being run, for the manifests of the bundles that it writes, and for reports."""
+"""The command line that is being run and the versions of the libraries, for manifests, reports and logs."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
+from importlib.metadata import PackageNotFoundError, version
+
+# On which written files, or what is known of them, depend
+_LIBRARIES = ("bertsym", "mxnet", "gluonnlp", "numpy", "onnx", "onnxruntime", "tokenizers")
 
 _again: ContextVar[list[str] | None] = ContextVar("again", default=None)
 _command: ContextVar[list[str] | None] = ContextVar("command", default=None)
@@ -29,3 +33,12 @@ def recording(command: list[str], again: list[str]) -> Iterator[None]:
     finally:
         _command.reset(tokens[0])
         _again.reset(tokens[1])
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of bertsym and of the installed libraries that it uses."""
+    found = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -34,7 +34,7 @@ html_static_path = ["_static"]
 html_css_files = ["bertsym.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_extra_path = ["signature.schema.json", "manifest.schema.json", "inspect.schema.json"]
+html_extra_path = ["signature.schema.json", "manifest.schema.json", "events.schema.json", "inspect.schema.json"]
 html_theme_options = {"navigation_with_keys": True}
 pygments_style, pygments_dark_style = "default", "monokai"
 

@@ -209,7 +209,7 @@ def test_encodings_keep_the_order_of_the_rows_in_memory_and_in_a_file(
     monkeypatch.setattr(encodings, "_MAX_IN_MEMORY", in_memory)
     features = Features([Encoded([i, i], [0, 0], False, 0) for i in range(8)])
     found = encodings.encode(
-        lambda some: np.array([[row.token_ids[0], 1] for row in some.examples], np.float32), features
+        lambda some, _: np.array([[row.token_ids[0], 1] for row in some.examples], np.float32), features, bool
     )
     assert found.tolist() == [[i, 1] for i in range(8)]
     assert isinstance(found, np.memmap) == (in_memory == 0)

@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "terminal": set(),
     "events": set(),
-    "monitoring": {"errors", "events", "metrics", "monitoring"},
+    "monitoring": {"errors", "events", "metrics", "monitoring", "terminal"},
     "web_page": set(),
     "file_reader": {"errors"},
     "json_reader": {"errors", "file_reader"},
@@ -290,6 +290,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "inference": {
         "errors",
+        "events",
         "execution.engines",
         "forking",
         "mxnet_runtime",

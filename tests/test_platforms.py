@@ -350,7 +350,8 @@ def test_a_signal_in_a_destructor_stops_the_command_soon_after() -> None:
     """Python drops an exception that is raised in a destructor."""
     program = """
 import time
-from bertsym.cli.group import _Stopped, _stoppable
+from bertsym.cli.failures import Stopped
+from bertsym.cli.group import _stoppable
 
 class Signalling:
     def __del__(self):
@@ -362,7 +363,7 @@ with _stoppable():
     try:
         for _ in range(600):
             time.sleep(0.1)
-    except _Stopped as stopped:
+    except Stopped as stopped:
         print(stopped.exit_code)
 """
     assert run_elsewhere(program).stdout == f"{128 + signal.SIGTERM}\n"

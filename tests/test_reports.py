@@ -28,7 +28,7 @@ from bertsym import (
     export,
     open_model,
 )
-from bertsym.events import Span, StepDone
+from bertsym.events import EventStream, Span, StepDone
 from bertsym.inference.evaluate import compute_outputs
 from bertsym.inference.task_bundle import TaskBundle
 from bertsym.reports.assessment import ExampleRows
@@ -143,7 +143,7 @@ def test_a_report_shows_metrics_errors_data_and_model(evaluated: tuple[str, Path
 def test_no_text_of_the_data_is_in_a_report_without_texts(evaluated: tuple[str, Path, Path]) -> None:
     _, model, file = evaluated
     opened = TaskBundle.open(model, "evaluate")
-    found = compute_outputs(opened, file, EvaluateOptions(), TableFormat(), print, print)
+    found = compute_outputs(opened, file, EvaluateOptions(), TableFormat(), EventStream())
     again = compare_evaluated(found, found, ("one", "two"), with_texts=False)
     for report in (evaluation_report(found, with_texts=False), comparison_report(again, "title", with_texts=False)):
         content = json.dumps(report.to_json())

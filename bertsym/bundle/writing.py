@@ -7,7 +7,6 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +32,7 @@ from bertsym.bundle.opening import Bundle, SymbolBundle, open_any
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.forms import TARGETS
 from bertsym.errors import ModelError, UsageError
-from bertsym.provenance import current_command
+from bertsym.provenance import current_command, installed_versions
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.operator_versions import oldest_mxnet
@@ -42,8 +41,6 @@ from bertsym.symbol.variable_roles import shared_auxiliary_states
 from bertsym.text.vocabulary import Vocabulary
 
 AnyBundle = TypeVar("AnyBundle", bound="Bundle | SymbolBundle")
-# On which the files, or what is known of them, depend
-_LIBRARIES = ("bertsym", "mxnet", "gluonnlp", "numpy", "onnx", "onnxruntime", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -136,15 +133,6 @@ class Stage:
                 "versions": installed_versions(),
             }
             write_text(file_path(self.prefix, MANIFEST), json_text(manifest))
-
-
-def installed_versions() -> dict[str, str]:
-    """Return the versions of bertsym and of the installed libraries that it uses."""
-    found = {}
-    for name in _LIBRARIES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def _for_versions(content: BundleContent) -> BundleContent:

@@ -117,6 +117,7 @@ def collected(name: str, build: Callable[..., Any], *declared: Decorator[Any]) -
 _NOT_RECORDED = (
     "force",
     "log_json",
+    "tensorboard",
     "report",
     "texts",
     "replace",

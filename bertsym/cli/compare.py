@@ -19,7 +19,8 @@ from bertsym.cli.options import (
     options_of,
     threads_option,
 )
-from bertsym.cli.output import print_report, row_bar, warn
+from bertsym.cli.output import print_report
+from bertsym.cli.run_events import Logs, log_json_option, run_events
 from bertsym.cli.table_options import (
     build_task_options,
     data_dir_option,
@@ -63,6 +64,7 @@ def _options(scheme: str | None, stride: int | None, **values: Any) -> EvaluateO
 @engine_option
 @only_report_options
 @json_option
+@log_json_option("An existing file is an error, unless --force is given.")
 def command(
     first: str,
     second: str,
@@ -71,6 +73,7 @@ def command(
     options: EvaluateOptions,
     report: ReportOptions | None,
     as_json: bool,
+    log_json: str | None,
 ) -> None:
     """Compare the metrics of two trained models on the labelled FILE, and print whether chance can explain them.
 
@@ -89,9 +92,9 @@ def command(
 
     if file is None and options.data_dir is None:
         raise click.UsageError("Missing argument 'FILE', or the folder of a data set as '--data-dir'.")
-    with row_bar() as on_rows:
-        settings: dict[str, Any] = {"table_format": table_format, "report": report}
-        result = compare(first, second, file, options, **settings, on_rows=on_rows, warn=warn)
+    force, bundles = bool(click.get_current_context().params["replace"]), [first, second]
+    with run_events(Logs(log_json), files=[file], bundles=bundles, force=force, quiet=True) as events:
+        result = compare(first, second, file, options, table_format=table_format, report=report, on_event=events)
     if as_json:
         click.echo(json.dumps(result.to_json(), ensure_ascii=False))
     else:

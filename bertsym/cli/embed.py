@@ -17,7 +17,8 @@ from bertsym.cli.options import (
     selecting_engine_option,
     threads_option,
 )
-from bertsym.cli.output import note, print_truncated, row_bar, warn
+from bertsym.cli.output import note, print_truncated
+from bertsym.cli.run_events import Logs, log_json_option, run_events
 from bertsym.cli.table_options import on_error_option, table_options
 from bertsym.cli.texts import Texts
 from bertsym.encoders.catalogue import POOLINGS
@@ -70,8 +71,17 @@ def _options(**values: Any) -> EmbedOptions:
 @table_options
 @threads_option
 @selecting_engine_option
+@log_json_option("An existing file is an error, unless --force is given.")
 @force_option
-def command(model: str, file: str, out: str, options: EmbedOptions, table_format: TableFormat, force: bool) -> None:
+def command(
+    model: str,
+    file: str,
+    out: str,
+    options: EmbedOptions,
+    table_format: TableFormat,
+    log_json: str | None,
+    force: bool,
+) -> None:
     """Write one vector for each text of FILE, in the order of the texts.
 
     MODEL is the bundle of any BERT: an encoder, or one with a head, which is left out. The bundle of a
@@ -86,10 +96,12 @@ def command(model: str, file: str, out: str, options: EmbedOptions, table_format
     bertsym export hf:sentence-transformers/all-MiniLM-L6-v2 out/minilm
     bertsym embed out/minilm corpus.jsonl corpus.npy
     """
+    from bertsym.events import TextsProcessed, Written, instant, now, since
     from bertsym.inference.embed import embed
 
     texts = Texts(file, None, None)
-    with row_bar(count=lambda: texts.count_rows(model, table_format)) as on_rows:
+    with run_events(Logs(log_json), files=[file, out], bundles=[model], force=force) as events:
+        started = now()
         result = embed(
             model,
             texts.source(),
@@ -97,11 +109,15 @@ def command(model: str, file: str, out: str, options: EmbedOptions, table_format
             options,
             table_format=table_format,
             force=force,
-            on_rows=on_rows,
-            warn=warn,
+            on_rows=events.counter("embedding", texts.count_rows(model, table_format), file),
+            warn=events.note,
         )
-    if result.prompt and options.prompt is None:
-        name = f"prompt {options.prompt_name}" if options.prompt_name is not None else "default prompt"
-        note(f"{name} of {model}: {result.prompt!r} is put before each text")
-    print_truncated(result.truncated, result.rows, result.max_length)
+        events(
+            TextsProcessed(since(started), "embedding", model, file, result.rows, result.truncated, result.unreadable)
+        )
+        events(Written(instant(), str(result.path)))
+        if result.prompt and options.prompt is None:
+            name = f"prompt {options.prompt_name}" if options.prompt_name is not None else "default prompt"
+            note(f"{name} of {model}: {result.prompt!r} is put before each text")
+        print_truncated(result.truncated, result.rows, result.max_length)
     click.echo(f"wrote {result.path}: {result.rows} x {result.units} float32")

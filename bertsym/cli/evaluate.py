@@ -19,7 +19,8 @@ from bertsym.cli.options import (
     options_of,
     threads_option,
 )
-from bertsym.cli.output import print_report, row_bar, warn
+from bertsym.cli.output import print_report
+from bertsym.cli.run_events import Logs, log_json_option, run_events
 from bertsym.cli.table_options import (
     MODEL_LABEL,
     build_task_options,
@@ -63,6 +64,7 @@ def _options(scheme: str | None, stride: int | None, **values: Any) -> EvaluateO
 @engine_option
 @only_report_options
 @json_option
+@log_json_option("An existing file is an error, unless --force is given.")
 def command(
     model: str,
     file: str | None,
@@ -70,6 +72,7 @@ def command(
     options: EvaluateOptions,
     report: ReportOptions | None,
     as_json: bool,
+    log_json: str | None,
 ) -> None:
     """Print the metrics of the trained MODEL on the labelled FILE, computed over all rows.
 
@@ -87,15 +90,13 @@ def command(
 
     if file is None and options.data_dir is None:
         raise click.UsageError("Missing argument 'FILE', or the folder of a data set as '--data-dir'.")
-    with row_bar() as on_rows:
-        result = evaluate(model, file, options, table_format=table_format, report=report, on_rows=on_rows, warn=warn)
+    force = bool(click.get_current_context().params["replace"])
+    with run_events(Logs(log_json), files=[file], bundles=[model], force=force, quiet=as_json) as events:
+        result = evaluate(model, file, options, table_format=table_format, report=report, on_event=events)
     if as_json:
         names = ("rows", "truncated", "left_out", "dropped_labels")
         counts = {name: getattr(result, name) for name in names}
         click.echo(json.dumps({**result.metrics, **counts}))
     else:
-        truncated = f", {result.truncated} truncated" if result.truncated else ""
-        dropped = [f", {count} dropped with the label {label!r}" for label, count in result.dropped_labels.items()]
-        warn(f"{result.file}: {result.rows} rows{truncated}{''.join(dropped)}")
         click.echo(format_metrics(result.metrics))
     print_report(report)

@@ -7,7 +7,6 @@ import dataclasses
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -25,6 +24,7 @@ from bertsym.cli.options import (
     threads_option,
 )
 from bertsym.cli.output import print_report
+from bertsym.cli.run_events import Logs, log_json_option, run_events, tensorboard_option
 from bertsym.cli.table_options import data_dir_option, training_table_options
 from bertsym.cli.training_options import (
     build_options,
@@ -75,6 +75,7 @@ class _Run:
 
     kvstore: str
     log_json: str | None
+    tensorboard: str | None
     force: bool
 
 
@@ -115,14 +116,10 @@ Examples:
         "environment variables make this process the scheduler, a server or a worker "
         "(docs/how-to/several-machines.md).",
     ),
-    option(
-        "--log-json",
-        group="Output",
-        metavar="FILE",
-        type=FILE,
-        help="File to which the progress is written, as one JSON object per line. With --resume, it is appended to. "
-        "Otherwise an existing file is an error, unless --force is given.",
+    log_json_option(
+        "With --resume, it is appended to. Otherwise an existing file is an error, unless --force is given."
     ),
+    tensorboard_option,
     force_option,
 )
 @options_of(
@@ -207,7 +204,10 @@ def command(
     from bertsym.training.finetune import finetune
 
     train, dev = tables.files(options.task, options.dev_fraction is not None)
-    listening = _events(model, out, [train] if dev is None else [train, dev], run, append=checkpoints.resume)
+    logs = Logs(run.log_json, run.tensorboard, append=checkpoints.resume)
+    listening = run_events(
+        logs, files=[train, dev], bundles=[model, out], force=run.force, waits=run.kvstore != "local"
+    )
     with listening as events, _advising(out, run, events, is_resumed=checkpoints.resume):
         result: FinetuneResult | None = (finetune if run.kvstore == "local" else finetune_distributed)(
             model,
@@ -223,31 +223,6 @@ def command(
     if result is not None:  # None of a server, and of a worker that is not the first
         _print(result, out)
         print_report(report)
-
-
-@contextlib.contextmanager
-def _events(model: str, out: str, tables: list[str], run: _Run, append: bool) -> Iterator[EventStream]:
-    """The events of the run, on standard error, and in the log where one is wanted."""
-    from bertsym.events import EventStream, Listener
-    from bertsym.monitoring.display import TextDisplay
-    from bertsym.monitoring.json_log import JsonLog
-
-    listeners: list[Listener] = [TextDisplay()]
-    with contextlib.ExitStack() as stack:
-        if run.log_json:
-            _check_log(run.log_json, model, out, tables)
-            log = JsonLog(run.log_json, run.force, append=append, on_failure=EventStream(*listeners).note)
-            listeners.append(stack.enter_context(contextlib.closing(log)))
-        yield EventStream(*listeners)
-
-
-def _check_log(log_json: str, model: str, out: str, tables: list[str]) -> None:
-    """Raise UsageError if the log would overwrite a file of the run."""
-    from bertsym.bundle import bundle_paths
-
-    bundles = [path for prefix in (model, out) if Path(prefix).name for path in bundle_paths(Path(prefix))]
-    if Path(log_json).resolve() in [path.resolve() for path in (*map(Path, tables), *bundles)]:
-        raise click.UsageError(f"--log-json {log_json} would overwrite a file of this run.")
 
 
 @contextlib.contextmanager

@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 
 import click
 
+from bertsym.cli.failures import NoReaderError, Stopped, describe_failure, is_unexpected
 from bertsym.compat.operator_functions import compile_operators_when_called
 from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
-from bertsym.errors import BertsymError
 from bertsym.terminal import one_line
 
 # name -> one line for the group's help; each is a module of this folder with a command `command`.
@@ -45,10 +45,6 @@ COMMANDS = {
     "demo": "Run the main commands on real weights and a small table.",
     "doctor": "Check this machine: libraries, engines, processor, tools.",
 }
-
-
-class _NoReaderError(Exception):
-    """The program that read the output has ended."""
 
 
 class LazyGroup(click.Group):
@@ -82,7 +78,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise _NoReaderError from None
+            raise NoReaderError from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -173,45 +169,16 @@ def run(arguments: list[str]) -> int:
         result = cli.main(arguments, prog_name="bertsym", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "bertsym"
-        return _fail(f"{error.format_message()} See {command} --help", error.exit_code)
-    except click.ClickException as error:
-        return _fail(error.format_message(), error.exit_code)
-    except BertsymError as error:
-        return _fail(str(error), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted", 130)
-    except _Stopped as stopped:
-        return _fail(str(stopped), stopped.exit_code)
-    except (_NoReaderError, BrokenPipeError):
+    except (NoReaderError, BrokenPipeError):
         # The reader has ended; Python must not fail when it flushes the output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except MemoryError:
-        return _fail("out of memory", 1)
-    except OSError as error:
-        return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
-    except Exception as error:
-        if verbose:
+    except (Exception, KeyboardInterrupt, Stopped) as error:
+        if verbose and is_unexpected(error):
             traceback.print_exc()
-        lines = str(error).strip().splitlines() or [""]
-        # libmxnet's message ends its own traceback.
-        reason = lines[-1].strip() if type(error).__name__ == "MXNetError" else lines[0]
-        return _fail(f"unexpected {type(error).__name__}: {reason} (bertsym --verbose prints the traceback)", 1)
-
-
-def _fail(message: str, code: int) -> int:
-    click.echo(f"Error: {one_line(message)}", err=True)
-    return code
-
-
-class _Stopped(BaseException):
-    """A signal as an exception, so that temporary files are removed."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.exit_code = 128 + number
+        message, code = describe_failure(error)
+        click.echo(f"Error: {one_line(message)}", err=True)
+        return code
 
 
 @contextlib.contextmanager
@@ -235,7 +202,7 @@ def _stoppable() -> Iterator[None]:
                 return
             frame = frame.f_back
         raised = time.monotonic()
-        raise KeyboardInterrupt if number == signal.SIGINT else _Stopped(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
     def retry(_: int, frame: Any) -> None:
         stop(pending[0], frame)

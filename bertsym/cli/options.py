@@ -146,7 +146,13 @@ only_report_options = collected(
     "report",
     _report,
     *_REPORT,
-    option("--force", "replace", group="Report", is_flag=True, help="Replace the report in DIR."),
+    option(
+        "--force",
+        "replace",
+        group="Output",
+        is_flag=True,
+        help="Overwrite the report in DIR, and the file of --log-json.",
+    ),
 )
 
 

@@ -20,13 +20,15 @@ from bertsym.cli.options import (
     selecting_engine_option,
     threads_option,
 )
-from bertsym.cli.output import line_output, print_truncated, row_bar, warn
+from bertsym.cli.output import line_output, print_truncated
 from bertsym.cli.prediction_lines import PredictionLines, parse_kept
+from bertsym.cli.run_events import Logs, log_json_option, run_events
 from bertsym.cli.table_options import build_task_options, on_error_option, stride_option
 from bertsym.cli.texts import Texts, text_options
 from bertsym.errors import DataError
 
 if TYPE_CHECKING:
+    from bertsym.events import EventStream
     from bertsym.inference.predict import TaskPredictor
     from bertsym.tasks.options import TaskOptions
     from bertsym.tasks.submission import SubmissionLines
@@ -90,6 +92,7 @@ Answer = tuple[tuple[Any, ...], "Prediction"]  # kept cells and prediction
     type=FILE,
     help="Write to the file OUT instead of standard output. The file appears when it is complete.",
 )
+@log_json_option("An existing file is an error, unless --force is given.")
 @force_option
 @option(
     "--keep-column",
@@ -112,6 +115,7 @@ def command(
     device: str,
     output_format: str,
     out: str | None,
+    log_json: str | None,
     force: bool,
     kept: tuple[str, ...],
 ) -> None:
@@ -142,37 +146,48 @@ def command(
     bertsym predict out/mnli --data-dir glue/MNLI --submission MNLI-m.tsv
     bertsym predict out/mnli --data-dir glue --task ax --submission AX.tsv
     """
+    from bertsym.events import TextsProcessed, Written, instant, now, since
     from bertsym.inference.predict import TaskPredictor
     from bertsym.text.bad_rows import BadRows
 
     names = parse_kept(kept)
     data.refuse(out=out, keep_column=kept, top_k=task_options.top_k, on_error=on_error == "skip")
-    given = dataclasses.replace(table_format, kept=tuple(names))
-    texts, table_format, dataset = data.find(model, texts, given)
-    out = data.target(dataset) or out
-    bad_rows = BadRows(on_error, warn, shown=None)
-    # Lines that go to the terminal are the progress themselves.
-    shown = texts.text is None and (out is not None or not sys.stdout.isatty())
-    with line_output(out, force) as write, row_bar(shown, lambda: texts.count_rows(model, table_format)) as on_rows:
-        predictor: TaskPredictor[Prediction] = TaskPredictor(model, device, batch_size, task_options)
-        lines = data.lines(dataset, predictor.task) or PredictionLines(
-            predictor.task, output_format, tuple(names.values())
-        )
-        answers = _answers(predictor, texts, table_format, on_rows)
-        rows, truncated = _write(answers, lines, bad_rows, on_error == "blank", write)
-        print_truncated(truncated, rows, predictor.bundle.signature.max_length)
-        bad_rows.finish(rows)
+    files = [texts.file, out, data.submission]
+    with run_events(Logs(log_json), files=files, bundles=[model], force=force) as events:
+        started, given = now(), dataclasses.replace(table_format, kept=tuple(names))
+        texts, table_format, dataset = data.find(model, texts, given)
+        out = data.target(dataset) or out
+        bad_rows = BadRows(on_error, events.note, shown=None)
+        # Lines that go to the terminal are the progress themselves.
+        shown = out is not None or not sys.stdout.isatty()
+        with line_output(out, force) as write:
+            predictor: TaskPredictor[Prediction] = TaskPredictor(model, device, batch_size, task_options)
+            lines = data.lines(dataset, predictor.task) or PredictionLines(
+                predictor.task, output_format, tuple(names.values())
+            )
+            answers = _answers(predictor, texts, table_format, events, shown)
+            rows, truncated = _write(answers, lines, bad_rows, on_error == "blank", write)
+            events(TextsProcessed(since(started), "predicting", model, texts.file, rows, truncated, bad_rows.count))
+            print_truncated(truncated, rows, predictor.bundle.signature.max_length)
+            bad_rows.finish(rows)
+        if out is not None:
+            events(Written(instant(), out))
 
 
 def _answers(
     predictor: TaskPredictor[Prediction],
     texts: Texts,
     table_format: TableFormat,
-    on_rows: Callable[[int], object],
+    events: EventStream,
+    shown: bool,
 ) -> Iterator[Answer | DataError]:
-    """A prediction for each text; in the place of a row that can't be read, its error."""
+    """A prediction for each text; in the place of a row that can't be read, its error. The progress may be `shown`."""
+    from bertsym.events import EventStream
+
     if texts.text is None:
-        yield from predictor.predict_kept(texts.source(), table_format, warn, on_rows)
+        total = texts.count_rows(str(predictor.bundle.prefix), table_format) if shown else None
+        on_rows = (events if shown else EventStream()).counter("predicting", total, texts.file)
+        yield from predictor.predict_kept(texts.source(), table_format, events.note, on_rows)
     elif table_format.kept:
         raise click.UsageError("--keep-column needs FILE: --text has no columns.")
     else:

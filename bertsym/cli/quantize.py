@@ -19,6 +19,7 @@ from bertsym.cli.options import (
     threads_option,
 )
 from bertsym.cli.output import print_lines, print_report
+from bertsym.cli.run_events import Logs, log_json_option, run_events
 from bertsym.cli.table_options import MODEL_LABEL, labelled_table_options, on_error_option
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def _options(**values: Any) -> QuantizeOptions:
 )
 @threads_option
 @report_options
+@log_json_option("An existing file is an error, unless --force is given.")
 @force_option
 def command(
     model: str,
@@ -105,6 +107,7 @@ def command(
     table_format: TableFormat,
     options: QuantizeOptions,
     report: ReportOptions | None,
+    log_json: str | None,
     force: bool,
 ) -> None:
     """Quantize MODEL to int8, and write it as a bundle at OUT.
@@ -121,20 +124,20 @@ def command(
     The int8 model needs MXNet 1.9 on a CPU. It is faster than float32 on CPUs with AVX-512 VNNI; on other CPUs, compare
     the printed speeds.
     """
-    from bertsym.monitoring.display import TextDisplay
     from bertsym.quantization.quantize import quantize
 
-    result = quantize(
-        model,
-        out,
-        calibrate,
-        options,
-        dev=dev,
-        table_format=table_format,
-        force=force,
-        on_event=TextDisplay(),
-        report=replacing(report, force),
-    )
+    with run_events(Logs(log_json), files=[calibrate, dev], bundles=[model, out], force=force) as events:
+        result = quantize(
+            model,
+            out,
+            calibrate,
+            options,
+            dev=dev,
+            table_format=table_format,
+            force=force,
+            on_event=events,
+            report=replacing(report, force),
+        )
     _print(result)
     print_report(report)
     pair = ' --text-pair "..."' if result.bundle.signature.pair else ""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bertsym.errors import DataError, UsageError
+from bertsym.events import EventStream, Listener
 from bertsym.inference.evaluate import EvaluateOptions, compute_outputs
 from bertsym.inference.task_bundle import TaskBundle
 from bertsym.reports.comparison import Comparison, Difference, compare_evaluated, comparison_report
@@ -55,8 +55,7 @@ def compare(
     *,
     table_format: TableFormat = TableFormat(),
     report: ReportOptions | None = None,
-    on_rows: Callable[[int], object] = lambda count: None,
-    warn: Callable[[str], object] = lambda text: None,
+    on_event: Listener = lambda event: None,
 ) -> CompareResult:
     """Compare two trained bundles on a labelled file, which each reads with its own tokenizer and maximum length.
 
@@ -67,8 +66,7 @@ def compare(
         options: task or data set, device, batch size, and what happens at an unreadable row.
         table_format: format and columns; by default those of the training table of each model.
         report: folder of a report about the differences; None: no report is written.
-        on_rows: called with the number of rows in each finished batch of either model.
-        warn: called with each warning about the table.
+        on_event: called with every event: progress, warnings about the table, the metrics of each model.
 
     Raises:
         UsageError, DataError, ModelError: an argument, the table or a bundle is invalid, or the models do not have the
@@ -84,8 +82,9 @@ def compare(
         different = sorted({*one.class_names} ^ {*two.class_names})
         raise UsageError(f"{first} and {second} have different labels: only one of them has {different[0]!r}")
     keeps_texts = report is not None and report.texts
+    events = EventStream(on_event)
     evaluated = [
-        compute_outputs(each, table, options, table_format, on_rows, warn, keeps_texts=keeps_texts) for each in opened
+        compute_outputs(each, table, options, table_format, events, keeps_texts=keeps_texts) for each in opened
     ]
     lines = [[row.line for row in each.examples.rows] for each in evaluated]
     if lines[0] != lines[1] or evaluated[0].examples.sha256 != evaluated[1].examples.sha256:

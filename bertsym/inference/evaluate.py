@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bertsym.events import Evaluated, EventStream, Listener, now, since
 from bertsym.inference.engine_predictor import open_predictor
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.task_bundle import TaskBundle
@@ -54,8 +54,7 @@ def evaluate(
     *,
     table_format: TableFormat = TableFormat(),
     report: ReportOptions | None = None,
-    on_rows: Callable[[int], object] = lambda count: None,
-    warn: Callable[[str], object] = lambda text: None,
+    on_event: Listener = lambda event: None,
 ) -> EvaluateResult:
     """Compute the metrics of the trained bundle `model` on a labelled file; labels must be among the model's classes.
 
@@ -67,8 +66,7 @@ def evaluate(
         options: task or data set, device, batch size, and what happens at an unreadable row.
         table_format: format and columns; by default those of the training table.
         report: folder of a report about the metrics and the errors; None: no report is written.
-        on_rows: called with the number of rows in each finished batch.
-        warn: called with each warning about the table, and with each row that is left out.
+        on_event: called with every event: progress, warnings about the table, the metrics.
 
     Raises:
         UsageError, DataError, ModelError: an argument, the table or the bundle is invalid.
@@ -77,7 +75,7 @@ def evaluate(
     check_report(report)
     opened = TaskBundle.open(model, "evaluate")
     keeps_texts = report is not None and report.texts
-    found = compute_outputs(opened, table, options, table_format, on_rows, warn, keeps_texts=keeps_texts)
+    found = compute_outputs(opened, table, options, table_format, EventStream(on_event), keeps_texts=keeps_texts)
     if report is not None:
         write_report(evaluation_report(found, report.texts), report)
     examples = found.examples
@@ -91,8 +89,7 @@ def compute_outputs(
     table: str | Path | None,
     options: EvaluateOptions,
     table_format: TableFormat,
-    on_rows: Callable[[int], object],
-    warn: Callable[[str], object],
+    events: EventStream,
     *,
     keeps_texts: bool = False,
 ) -> EvaluatedModel:
@@ -100,12 +97,18 @@ def compute_outputs(
     file, formatted, dataset = opened.find_table(table, table_format, options.task, options.data_dir, options.split)
     task = opened.task if options.task is None else opened.task.judged_by(dataset)
     task = task.with_options(options.task_options)
-    bad_rows, left_out = BadRows("skip" if dataset.skip_broken_rows else options.on_error, warn), LeftOutRows()
-    reading = opened.reading(formatted, left_out.added_by(bad_rows), warn)
+    started, on_tokenised = now(), events.progress("tokenising", str(file))
+    bad_rows = BadRows("skip" if dataset.skip_broken_rows else options.on_error, events.note)
+    left_out = LeftOutRows()
+    reading = opened.reading(formatted, left_out.added_by(bad_rows), events.note, on_tokenised)
     examples = task.read(file, dataclasses.replace(reading, keeps_texts=keeps_texts))
-    warn_of_absent_labels(table_format.drop_labels, [examples], warn)
+    tokenised = examples.tokenised(since(started), opened.signature.max_length)
+    warn_of_absent_labels(table_format.drop_labels, [examples], events.note)
+    events(tokenised)
+    started, windows = now(), examples.features
     predictor = open_predictor(opened.bundle, options.device, options.batch_size)
-    outputs = predictor.each(examples.features, task.keep, on_rows)
+    outputs = predictor.each(windows, task.keep, events.counter("evaluating", len(windows), examples.name))
     metrics = task.evaluate(outputs, examples)
+    events(Evaluated(since(started), str(opened.bundle.prefix), examples.name, len(examples), metrics))
     bad_rows.finish(len(examples) + examples.left_out)
     return EvaluatedModel(opened.bundle, task, examples, outputs, metrics, left_out)

@@ -124,6 +124,7 @@ class TaskBundle:
         table_format: TableFormat = TableFormat(),
         on_bad_row: Callable[[DataError], object] | None = None,
         warn: Callable[[str], object] = lambda text: None,
+        on_rows: Callable[[int, int | None], object] = lambda rows, total: None,
     ) -> Reading:
         """How files are read for the model: by default with the header and columns of its training table.
 
@@ -138,6 +139,7 @@ class TaskBundle:
             mask_id=self.signature.special_ids.get("mask"),
             on_bad_row=on_bad_row,
             warn=warn,
+            on_rows=on_rows,
         )
 
 

@@ -23,6 +23,7 @@ from bertsym.events import (
 )
 from bertsym.metrics.classification import LOWER_IS_BETTER, format_metrics
 from bertsym.monitoring.step_groups import StepGroups
+from bertsym.terminal import escaped
 
 _LINE_INTERVAL = 10.0  # seconds between two plain lines of an activity that counts rows
 
@@ -30,16 +31,18 @@ _LINE_INTERVAL = 10.0  # seconds between two plain lines of an activity that cou
 class TextDisplay:
     """A listener that prints progress bars on a terminal, plain lines elsewhere; one line per evaluation on both.
 
-    Errors while writing, such as a closed pipe or a full disk, are ignored, because they must not stop the run.
+    Errors while writing, such as a closed pipe or a full disk, are ignored, because they must not stop the run. If it
+    is `quiet`, the numbers of rows of the files are not printed.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+    def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
+        self._stream, self._quiet = stream or sys.stderr, quiet
         self._is_terminal = self._stream.isatty()
         self._bar: Any = None
         self._row_bar: Any = None
         self._steps = StepGroups()
-        self._first: StepDone | None = None  # the first step of this process
+        self._first: StepDone | None = None  # the first step of this process, and of this seed
+        self._later_seeds = 0
         self._best: tuple[str, float] | None = None  # name and best value of the first metric
         self._last_line = 0.0  # time of the last plain line about rows
 
@@ -55,9 +58,12 @@ class TextDisplay:
             elif isinstance(event, DevEvaluated):
                 self._evaluated(event)
             elif isinstance(event, SeedStarted):
-                self._first = self._best = None
+                self._first, self._best, self._later_seeds = None, None, event.seeds - event.number
                 self._print(event)
-            elif isinstance(event, (Note, FileTokenised, Resumed, StoppedEarly)):
+            elif isinstance(event, FileTokenised):
+                if not self._quiet:
+                    self._print(event)
+            elif isinstance(event, (Note, Resumed, StoppedEarly)):
                 self._print(event)
             elif isinstance(event, (RunEnded, RunFailed)):
                 self._close_bar()
@@ -65,7 +71,7 @@ class TextDisplay:
     def _print(self, line: object) -> None:
         if self._bar is not None:
             self._bar.clear()
-        print(line, file=self._stream, flush=True)
+        print(escaped(str(line)), file=self._stream, flush=True)
 
     def _step(self, step: StepDone) -> None:
         left = self._time_left(step)
@@ -81,7 +87,8 @@ class TextDisplay:
             self._first = step
             return ""
         seconds = (step.span.end - self._first.span.end) / (step.step - self._first.step)
-        return f"  {timedelta(seconds=round(seconds * (step.total_steps - step.step)))} left"
+        steps = step.total_steps - step.step + self._later_seeds * step.total_steps
+        return f"  {timedelta(seconds=round(seconds * steps))} left"
 
     def _advance_bar(self, step: StepDone, left: str) -> None:
         if self._bar is None:
@@ -113,8 +120,8 @@ class TextDisplay:
             if self._row_bar is None:
                 from tqdm import tqdm
 
-                name = f"{rows.activity} {Path(rows.file).name}" if rows.file else rows.activity
-                self._row_bar = tqdm(total=rows.total, desc=name, unit="row", leave=False, file=self._stream)
+                name = escaped(f"{rows.activity} {Path(rows.file).name}" if rows.file else rows.activity)
+                self._row_bar = tqdm(total=rows.total, desc=name, unit=" rows", leave=False, file=self._stream)
             self._row_bar.update(rows.rows - self._row_bar.n)
             if rows.rows == rows.total:
                 self._close_row_bar()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import sys
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
-from typing import TextIO
 
 from bertsym.errors import UsageError
 from bertsym.events import Event, RowsDone, StepDone
@@ -18,21 +20,25 @@ class JsonLog:
     """A listener that writes one JSON object per line, as docs/events.schema.json describes, and flushes each line.
 
     Steps are in groups of a tenth of an epoch, with their mean loss and gradient norm. The file is created by the first
-    event. An existing file is overwritten with `force`, or extended with `append`. Raises UsageError if the file cannot
-    be written. If a later write fails, `on_failure` is called with a message, and the remaining events are not logged.
+    event; without a `path` the lines are written to standard error. An existing file is overwritten with `force`, or
+    extended with `append`. If a line cannot be written, `on_failure` is called with a message, and the remaining events
+    are not logged. Raises UsageError if the file exists, or cannot be written.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | None,
         force: bool = False,
         append: bool = False,
         on_failure: Callable[[str], object] = lambda message: None,
     ) -> None:
-        self._path, self._append = Path(path), append
+        self._append = append
         self._on_failure, self._has_failed = on_failure, False
-        self._stream: TextIO | None = None
+        self._file: FileIO | None = None
         self._steps = StepGroups()
+        self._path = None if path is None else Path(path)
+        if self._path is None:
+            return
         if not self._path.parent.is_dir():
             raise UsageError(f"{path}: cannot write a log: the folder {self._path.parent} does not exist")
         if self._path.is_dir() or not os.access(self._path if self._path.exists() else self._path.parent, os.W_OK):
@@ -42,9 +48,9 @@ class JsonLog:
 
     def close(self) -> None:
         """Close the file, if anything was written."""
-        if self._stream:
+        if self._file is not None:
             with contextlib.suppress(OSError):
-                self._stream.close()
+                self._file.close()
 
     def __call__(self, event: Event) -> None:
         """Write a line for an event: for a step the last of its group, for rows that are done none."""
@@ -57,10 +63,17 @@ class JsonLog:
     def _write(self, event: Event) -> None:
         if self._has_failed:
             return
+        line = json.dumps(event.to_json()) + "\n"
         try:
-            if self._stream is None:
-                self._stream = self._path.open("a" if self._append else "w", encoding="utf-8", newline="\n")
-            print(json.dumps(event.to_json()), file=self._stream, flush=True)
+            if self._path is None:
+                sys.stderr.write(line)
+                sys.stderr.flush()
+                return
+            if self._file is None:
+                self._file = self._path.open("ab" if self._append else "wb", buffering=0)
+            # One call of the system for each line: a killed process leaves whole lines.
+            if self._file.write(line.encode()) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self._has_failed = True
             self._on_failure(f"{self._path}: cannot write the log: {error.strerror}; the run continues without it")

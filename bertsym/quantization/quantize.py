@@ -120,11 +120,11 @@ def quantize(
         left_out = LeftOutRows()
         bad_rows = left_out.added_by(BadRows(options.on_error, events.note))
         keeps_texts = report is not None and report.texts
-        reading = opened.reading(table_format, bad_rows, events.note)
-        reading = dataclasses.replace(reading, keeps_texts=keeps_texts)
 
         def read(path: str | Path, labelled: bool) -> Examples:
-            started, rows = now(), task.read(path, reading, labelled=labelled)
+            started, on_rows = now(), events.progress("tokenising", str(path))
+            reading = opened.reading(table_format, bad_rows, events.note, on_rows)
+            rows = task.read(path, dataclasses.replace(reading, keeps_texts=keeps_texts), labelled=labelled)
             events(rows.tokenised(since(started), bundle.signature.max_length))
             return rows
 

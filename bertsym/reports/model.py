@@ -6,12 +6,11 @@ import re
 import shlex
 
 from bertsym.bundle import PARAMS, Bundle
-from bertsym.bundle.writing import installed_versions
 from bertsym.drawing.draw import picture_of
 from bertsym.drawing.head import draw_head
 from bertsym.errors import BertsymError
 from bertsym.model import open_model
-from bertsym.provenance import repeat_command
+from bertsym.provenance import installed_versions, repeat_command
 from bertsym.reports.blocks import Block, Cell, Code, Drawing, Facts, Section, Table, Text
 
 

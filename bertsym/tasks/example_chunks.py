@@ -18,15 +18,18 @@ def collect_examples(
     name: str,
     what: str,
     dropped: Mapping[str, int] | None = None,
+    total: int | None = None,
 ) -> tuple[list[Example], int]:
     """Return the examples of a file, and the number of those that can't be read.
 
     Args:
         chunks: The examples, or the error of each one that can't be read.
-        reading: Its ``on_bad_row`` is called with each error; without it the first error is raised.
+        reading: Its ``on_bad_row`` is called with each error; without it the first error is raised. Its ``on_rows`` is
+            called after each chunk.
         name: Name of the file, for messages.
         what: What the examples are, such as ``rows``, for messages.
         dropped: Numbers of rows that were dropped, by label, for messages.
+        total: Number of all examples, if it is known.
 
     Raises:
         DataError: An example can't be read, or there is none.
@@ -42,6 +45,7 @@ def collect_examples(
             else:
                 reading.on_bad_row(example)
                 left_out += 1
+        reading.on_rows(len(examples) + left_out, total)
     if not examples:
         parts = [f"{left_out} that can't be read"] if left_out else []
         parts += [f"{count} with the dropped label {label!r}" for label, count in (dropped or {}).items()]

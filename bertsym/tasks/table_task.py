@@ -27,6 +27,8 @@ Windows = tuple[Encoded, ...]
 #: tokenises rows of a named file; a row that can't be used is replaced by its error, and errors are kept
 RowEncoder = Callable[[Sequence[Union[Row, DataError]], Reading, str], "list[_T | DataError]"]
 
+_CHUNK_ROWS = 1024  # tokenised between two reports of progress
+
 
 @dataclass(frozen=True)
 class TextTargets:
@@ -98,8 +100,10 @@ class TableTask(Task):
             except DataError as error:
                 is_first = table.first_line is not None and row.line == table.first_line.line
                 found[i] = DataError(f"{error}; if the line is a header, give --header") if is_first else error
-        encoded = _examples([(found, self.encode(found, reading, table.name))], targets, reading.keeps_texts)
-        rows, left_out = collect_examples(encoded, reading, table.name, "rows", dropped)
+        parts = (found[start : start + _CHUNK_ROWS] for start in range(0, len(found), _CHUNK_ROWS))
+        chunks = ((part, self.encode(part, reading, table.name)) for part in parts)
+        encoded = _examples(chunks, targets, reading.keeps_texts)
+        rows, left_out = collect_examples(encoded, reading, table.name, "rows", dropped, len(found))
         has_pair = table.columns.pair is not None
         check_pair(reading.pair, has_pair)
         return Examples(table.name, rows, table.sha256, left_out, dropped, table.layout, has_pair)

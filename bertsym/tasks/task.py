@@ -28,7 +28,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Source = Union[str, Path, BinaryIO]
 
 
-def _silent(text: object) -> None:
+def _silent(*arguments: object) -> None:
     """Discard a message."""
 
 
@@ -44,6 +44,8 @@ class Reading:
     on_bad_row: Callable[[DataError], object] | None = None  #: called for each unreadable row; None: raise its error
     warn: Callable[[str], object] = _silent  #: called with each warning
     keeps_texts: bool = False  #: whether `Example.source` has the texts of a table's rows
+    #: called by `Task.read` with the number of examples that are tokenised, and of all, None if it is not known
+    on_rows: Callable[[int, int | None], object] = _silent
     chunking: Chunking = chunks  #: groups the examples of `Task.examples`
 
 

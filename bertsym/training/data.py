@@ -57,7 +57,10 @@ def read_data(
 
     def read(path: str | Path, how: TableFormat, task: Task) -> tuple[Examples, Span]:
         started, bad_rows = now(), left_out.added_by(BadRows(on_error, events.note))
-        reading = Reading(tokenizer, how, on_bad_row=bad_rows, warn=events.note, keeps_texts=keeps_texts)
+        on_rows = events.progress("tokenising", str(path))
+        reading = Reading(
+            tokenizer, how, on_bad_row=bad_rows, warn=events.note, keeps_texts=keeps_texts, on_rows=on_rows
+        )
         examples = task.read(path, reading)
         return examples, since(started)
 

@@ -17,14 +17,17 @@ _CHUNK_ROWS = 4096  # rows per call of the encoder, which sorts them by length
 _MAX_IN_MEMORY = 1 << 30  # bytes; larger encodings are stored in a temporary file
 
 
-def encode(predict: Callable[[Features], Array], features: Features) -> Array:
+def encode(
+    predict: Callable[[Features, Callable[[int], object]], Array], features: Features, on_rows: Callable[[int], object]
+) -> Array:
     """Return the outputs for all windows, (windows, ...) float32; large ones are mapped from an unnamed temporary file.
 
+    `predict` is called with some windows and with `on_rows`, which takes the number of windows in each finished batch.
     Raises OSError if the disk has too little space.
     """
     encodings: Array | None = None
     for start in range(0, len(features), _CHUNK_ROWS):
-        chunk = predict(Features(features.examples[start : start + _CHUNK_ROWS]))
+        chunk = predict(Features(features.examples[start : start + _CHUNK_ROWS]), on_rows)
         if encodings is None:
             shape = (len(features), *chunk.shape[1:])
             if chunk[0].nbytes * len(features) > _MAX_IN_MEMORY:
@@ -39,8 +42,10 @@ def encode(predict: Callable[[Features], Array], features: Features) -> Array:
     return encodings
 
 
-def encode_tokens(predictor: MXNetPredictor, features: Features, length: int) -> Array:
-    """Return the encodings of all tokens, (N, length, U) float32, 0 at padding."""
+def encode_tokens(
+    predictor: MXNetPredictor, features: Features, length: int, on_rows: Callable[[int], object]
+) -> Array:
+    """Return the encodings of all tokens, (N, length, U) float32, 0 at padding; `on_rows` is called as in `encode`."""
 
     def padded(encodings: Array, window: Encoded) -> Array:
         size = len(window.token_ids)
@@ -48,7 +53,7 @@ def encode_tokens(predictor: MXNetPredictor, features: Features, length: int) ->
         row[:size] = encodings[:size]
         return row
 
-    return np.stack(predictor.each(features, padded))
+    return np.stack(predictor.each(features, padded, on_rows))
 
 
 def _allocate(file: int, size: int) -> None:

@@ -19,7 +19,6 @@ from bertsym.events import (
     BestKept,
     EventStream,
     Listener,
-    RowsDone,
     SeedStarted,
     Verified,
     Written,
@@ -140,7 +139,7 @@ def train_and_write(
         checks = verify_bundle(staged, best.params, DEFAULT_RTOL, (16, 40), str(out))
         if checks:
             worst = max(checks, key=lambda check: check.relative_difference)
-            events(Verified(since(verifying), str(worst), worst.relative_difference))
+            events(Verified(since(verifying), " ".join(str(worst).split()), worst.relative_difference))
         staged = stage.add_facts(staged, {"verification": verification_record(checks, DEFAULT_RTOL)})
     shutil.rmtree(folder, ignore_errors=True)
     bundle = staged.moved_to(out)
@@ -310,18 +309,12 @@ def train_model(
         workers.require_equal(name, [repr(value).encode()])
     if options.freeze_encoder:
         cache = checkpoints.cached_array if checkpoints is not None else None
-        model: TrainableModel = FrozenEncoderModel(inputs.model, data, events.note, cache, evaluates=workers.rank == 0)
+        model: TrainableModel = FrozenEncoderModel(inputs.model, data, events, cache, evaluates=workers.rank == 0)
     else:
         model = FullModel(inputs.model, data)
 
     def evaluate(trained: Params) -> dict[str, float]:
-        started, done = now(), 0
-
-        def on_rows(count: int) -> None:
-            nonlocal done
-            done += count
-            events(RowsDone(since(started), "evaluating", done, len(data.dev.features), data.dev.name))
-
+        on_rows = events.counter("evaluating", len(data.dev.features), data.dev.name)
         return task.evaluate(model.predict_dev(trained, on_rows), data.dev)
 
     trainer = Trainer(model.symbol, model.params, model.batches, task.loss, options, workers)

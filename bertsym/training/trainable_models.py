@@ -11,6 +11,7 @@ from bertsym.encoders.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.encoders.graph_heads import graft_onto_graph, label_shapes
 from bertsym.encoders.inputs import INPUT_NAMES, input_shapes
 from bertsym.encoders.symbol_heads import head_parameters
+from bertsym.events import EventStream
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.mxnet_runtime import mx, mxnet_errors
 from bertsym.passes.class_loss import replace_softmax_loss
@@ -153,7 +154,7 @@ class FrozenEncoderModel:
         self,
         model: GraftedModel,
         data: FinetuneData,
-        note: Callable[[str], object],
+        events: EventStream,
         cache: EncodingsCache | None,
         evaluates: bool,
     ) -> None:
@@ -167,14 +168,14 @@ class FrozenEncoderModel:
                 length = bucket_length(int(features.lengths.max()), model.max_length)
             shape = (len(features), *([length] if length else []), model.base.config.units)
 
-            def compute_chunk(chunk: Features) -> Array:
+            def compute_chunk(chunk: Features, on_rows: Callable[[int], object]) -> Array:
                 if data.task.reads_tokens and length is not None:
-                    return encode_tokens(encoder, chunk, length)
-                return encoder(chunk)
+                    return encode_tokens(encoder, chunk, length, on_rows)
+                return encoder(chunk, on_rows)
 
             def compute() -> Array:
-                note(f"encoder frozen: computing its output for the {len(features)} rows of {name} once")
-                return encode(compute_chunk, features)
+                events.note(f"encoder frozen: computing its output for the {len(features)} rows of {name} once")
+                return encode(compute_chunk, features, events.counter("encoding", len(features), name))
 
             return cache(f"{name}-encodings", shape, compute) if cache else compute()
 
