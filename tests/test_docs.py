@@ -198,7 +198,7 @@ def test_every_command_is_in_the_readme(command: str) -> None:
 
 
 def test_every_public_name_is_in_the_reference_and_nothing_else() -> None:
-    listed = re.findall(r"^\.\. auto\w+:: bertsym\.(\w+)$", PAGES["docs/api.md"], re.MULTILINE)
+    listed = re.findall(r"^\.\. auto(?!module)\w+:: bertsym\.(\w+)$", PAGES["docs/api.md"], re.MULTILINE)
     assert sorted(listed) == sorted(set(bertsym.__all__))
 
 

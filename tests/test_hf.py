@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from conftest import VOCABULARY, Result, Tables
 from family_folders import write_family
 from family_models import CONFIGS, ENDINGS
+from huggingface_hub import ModelCard
 from safetensors.numpy import load_file
 
 from bertsym import Bundle, ExportOptions, FinetuneOptions, export, export_hugging_face, finetune
@@ -75,7 +77,10 @@ def test_a_fine_tuned_classifier_is_written_with_its_labels_and_equal_outputs(
     assert (again.signature.task, again.signature.class_names) == ("classification", names)
     card = (tmp_path / "back" / "README.md").read_text()
     assert "AutoModelForSequenceClassification.from_pretrained" in card
-    assert "accuracy" in card.split("---")[1]
+    # Header, title and programs are those of a folder of transformers, the rest is that of the bundle.
+    between = re.compile("## Labels.*## Use", re.DOTALL)
+    assert between.findall(card) == between.findall((tmp_path / "x-card.md").read_text()) != []
+    assert ModelCard(card).data.eval_results[0].metric_type == "accuracy"
 
 
 def sorted_vocabulary(pad_id: int) -> list[str]:

@@ -242,8 +242,29 @@ ALLOWED: dict[str, set[str]] = {
         "execution.engines",
         "execution.loaders",
     },
+    "model_card": {
+        *(
+            "errors",
+            "bundle",
+            "encoders.catalogue",
+            "encoders.sentence_embedding",
+            "families",
+            "terminal",
+            "model_card",
+        ),
+    },
     "destinations": {
-        *("errors", "atomic_writing", "symbol", "families", "bundle", "sources", "verifier", "destinations"),
+        *(
+            "errors",
+            "model_card",
+            "atomic_writing",
+            "symbol",
+            "families",
+            "bundle",
+            "sources",
+            "verifier",
+            "destinations",
+        ),
         *("encoders.catalogue", "encoders.folding", "encoders.graph_heads", "encoders.parameters"),
         *("encoders.sentence_embedding", "model", "surgery"),
     },
@@ -313,6 +334,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {
         "errors",
         "events",
+        "model_card",
         "forking",
         "file_reader",
         "json_reader",
@@ -339,6 +361,7 @@ ALLOWED: dict[str, set[str]] = {
     "quantization": {
         "errors",
         "events",
+        "model_card",
         "mxnet_runtime",
         "symbol",
         "datasets",

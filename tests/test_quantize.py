@@ -28,7 +28,7 @@ from bertsym import (
     inspect,
     quantize,
 )
-from bertsym.bundle import file_digest
+from bertsym.bundle import CARD, file_digest
 from bertsym.mxnet_runtime import mx
 from bertsym.quantization.calibration import CALIBRATIONS
 from bertsym.quantization.layer_selection import fewest_kept
@@ -48,6 +48,22 @@ def copy_of(bundle: Bundle, folder: Path) -> Path:
     for path in bundle.prefix.parent.glob(f"{bundle.prefix.name}-*"):
         (folder / path.name).write_bytes(path.read_bytes())
     return folder / bundle.prefix.name
+
+
+def test_manifest_and_card_have_the_training_and_the_metrics_of_both_models(
+    quantized: QuantizeResult, classifier: Path
+) -> None:
+    manifest, card = quantized.bundle.manifest, quantized.bundle.text(CARD)
+    assert manifest["quantization"]["metrics"] == {
+        "float32": quantized.float32.metrics,
+        "int8": quantized.int8.metrics,
+    }
+    training = Bundle.open(classifier).manifest["training"]
+    assert manifest["base"]["training"] == training
+    for name, value in quantized.int8.metrics.items():
+        assert f"| {name} | {quantized.float32.metrics[name]:.4f} | {value:.4f} |" in card
+    assert training["data"]["train"]["sha256"] in card
+    assert "(bindings of MXNet 1.5)" not in card  # which does not run int8
 
 
 # What is int8

@@ -7,6 +7,7 @@ PREFIX-0000.params        exactly the symbol's parameters; ``arg:`` names and fl
 PREFIX-tokenizer.json     optional: the tokenizer, as Hugging Face's ``tokenizers`` reads it
 PREFIX-vocab.txt          WordPiece vocabulary, a token a line
 PREFIX-vocab.json         the same as GluonNLP writes it
+PREFIX-card.md            only of a model that was trained or quantized here: its model card
 PREFIX-signature.json     inputs, outputs, task, class names, tokenisation, oldest MXNet
 PREFIX-manifest.json      SHA-256 and size of each file, source, config, versions, command
 ========================  =====================================================================
@@ -14,6 +15,7 @@ PREFIX-manifest.json      SHA-256 and size of each file, source, config, version
 
 from bertsym.bundle.consistency import check_bert
 from bertsym.bundle.files import (
+    CARD,
     FILE_NAMES,
     MANIFEST,
     PARAMS,
@@ -32,6 +34,7 @@ from bertsym.bundle.opening import Bundle, SymbolBundle, has_bundle, open_any, r
 from bertsym.bundle.writing import BundleContent, SymbolContent, stage_bundle
 
 __all__ = [
+    "CARD",
     "FILE_NAMES",
     "MANIFEST",
     "PARAMS",

@@ -16,8 +16,8 @@ from bertsym.symbol.params import ParamsFile
 
 SYMBOL, TRAIN_SYMBOL, PARAMS = "symbol.json", "train-symbol.json", "0000.params"
 TOKENIZER, VOCAB_TXT, VOCAB_JSON = "tokenizer.json", "vocab.txt", "vocab.json"
-SIGNATURE, MANIFEST = "signature.json", "manifest.json"
-FILE_NAMES = (SYMBOL, TRAIN_SYMBOL, PARAMS, TOKENIZER, VOCAB_TXT, VOCAB_JSON, SIGNATURE, MANIFEST)
+CARD, SIGNATURE, MANIFEST = "card.md", "signature.json", "manifest.json"
+FILE_NAMES = (SYMBOL, TRAIN_SYMBOL, PARAMS, TOKENIZER, VOCAB_TXT, VOCAB_JSON, CARD, SIGNATURE, MANIFEST)
 
 _SMALL = 1 << 24  # bytes; smaller files are always digested
 

@@ -15,6 +15,7 @@ from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.atomic_writing import work_folder, write_file, write_text
 from bertsym.bundle.contents import FORMAT_VERSION
 from bertsym.bundle.files import (
+    CARD,
     FILE_NAMES,
     MANIFEST,
     PARAMS,
@@ -99,6 +100,15 @@ class Stage:
             digest = write_text(file_path(self.prefix, MANIFEST), json_text(manifest))["sha256"]
         contents = dataclasses.replace(bundle.contents, manifest=manifest, manifest_digest=digest)
         return dataclasses.replace(bundle, contents=contents)
+
+    def add_card(self, bundle: Bundle, text: str) -> Bundle:
+        """The bundle that was written here, with a model card."""
+        with _write_errors(self.target):
+            entry = write_text(file_path(self.prefix, CARD), text)
+        entries = {**bundle.manifest["files"], CARD: entry}
+        files = {name: entries[name] for name in FILE_NAMES if name in entries}
+        contents = dataclasses.replace(bundle.contents, texts={**bundle.contents.texts, CARD: text})
+        return self.add_facts(dataclasses.replace(bundle, contents=contents), {"files": files})
 
     def _write_files(
         self,

@@ -20,7 +20,6 @@ from bertsym.destinations.hugging_face_classes import (
     config_document,
     encoder_class,
 )
-from bertsym.destinations.model_card import model_card
 from bertsym.destinations.safetensors_writer import write_safetensors
 from bertsym.destinations.sentence_transformers import (
     FILES,
@@ -36,6 +35,7 @@ from bertsym.encoders.parameters import POOLER, RELATIVE_BUCKETS, expand, own_la
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.families import list_names
 from bertsym.model import ModelSource
+from bertsym.model_card.card import model_card
 from bertsym.sources.hugging_face import load_hugging_face
 from bertsym.surgery.bundle_options import BundleOptions
 from bertsym.surgery.lower import lower

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bertsym.bundle import PARAMS, Bundle
+from bertsym.events import EventStream
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.tasks.task import Examples, Task
 
@@ -36,12 +37,16 @@ class Measurable:
     predictor: MXNetPredictor
 
 
-def measure(models: Sequence[Measurable], task: Task, examples: Examples) -> list[Measured]:
+def measure(models: Sequence[Measurable], task: Task, examples: Examples, events: EventStream) -> list[Measured]:
     """Measure models on all examples; speed is the median of three rounds, in turn, on up to 512 examples.
 
     The first model is the reference for the agreement.
     """
-    outputs = [model.predictor.each(examples.features, task.keep) for model in models]
+    features = examples.features
+    outputs = [
+        model.predictor.each(features, task.keep, events.counter("evaluating", len(features), examples.name))
+        for model in models
+    ]
     sample = examples.sample(_TIMED_ROWS)
     for model in models:
         model.predictor.each(sample.features, task.keep)  # binds its executors

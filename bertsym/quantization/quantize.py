@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.events import Evaluated, EventStream, Listener, Written, now, since
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.inference.task_bundle import TaskBundle
+from bertsym.model_card.card import model_card
 from bertsym.mxnet_runtime import mxnet_errors
 from bertsym.passes.input_guard import add_input_guard
 from bertsym.passes.qkv_folding import fold_qkv
@@ -137,7 +138,7 @@ def quantize(
         events.note(f"calibrating on {len(sample)} of {len(calibration_rows)} rows")
         with mxnet_errors(str(model)):
             chosen.quantizer.calibrate(chosen.batches(sample.features), options.calibration)
-        kept = chosen.kept(events.note)
+        kept = chosen.kept(events)
         how = {
             "calibration": {
                 "kind": options.calibration,
@@ -154,9 +155,12 @@ def quantize(
         events.note(f"measuring both models on {len(dev_rows)} rows")
         models = [Measurable(each, MXNetPredictor.from_bundle(each)) for each in (bundle, staged)]
         measuring = now()
-        float32, int8 = measure(models, task, dev_rows)
+        float32, int8 = measure(models, task, dev_rows, events)
         for path, measured in ((model, float32), (out, int8)):
             events(Evaluated(since(measuring), str(path), dev_rows.name, len(dev_rows), measured.metrics))
+        metrics = {"float32": float32.metrics, "int8": int8.metrics}
+        staged = stage.add_facts(staged, {"quantization": {**how, "metrics": metrics, "agreement": int8.agreement}})
+        staged = stage.add_card(staged, model_card(staged))
         metric = next(iter(float32.metrics))
         layers = tuple(name for name in chosen.quantizer.layers if name not in kept)
     bundle = staged.moved_to(out)
@@ -192,22 +196,24 @@ class _Choice:
             length = signature.length or bucket_length(int(lengths[rows].max()), signature.max_length)
             yield features.batch(rows, length, self._pad_id, self._bundle.config, signature.input_names)
 
-    def kept(self, note: Callable[[str], object]) -> dict[str, str]:
+    def kept(self, events: EventStream) -> dict[str, str]:
         """Return layer that stays in float32 -> reason; raises VerificationError when no choice keeps the metric."""
-        expected = self._metrics(self._predictor_float32)
+        expected = self._metrics(self._predictor_float32, events)
         metric = next(iter(expected))
         drops: dict[int, float] = {}
 
         def holds(kept: Collection[str]) -> bool:
-            found = self._metrics(self._predictor([*self._outside, *kept]))[metric]
+            found = self._metrics(self._predictor([*self._outside, *kept]), events)[metric]
             drops[len(kept)] = expected[metric] - found
-            note(f"{len(kept)} layers of the encoder in float32: {metric} {found:.4f}, was {expected[metric]:.4f}")
+            events.note(
+                f"{len(kept)} layers of the encoder in float32: {metric} {found:.4f}, was {expected[metric]:.4f}"
+            )
             # With a tolerance for rounding.
             return drops[len(kept)] <= self._max_drop + 1e-9
 
         if holds(()):
             return dict.fromkeys(self._outside, _OUTSIDE)
-        sensitive = fewest_kept(self._by_sensitivity(note), holds)
+        sensitive = fewest_kept(self._by_sensitivity(events), holds)
         if sensitive is None:
             count, least = min(drops.items(), key=lambda item: item[1])
             raise VerificationError(
@@ -217,9 +223,9 @@ class _Choice:
             )
         return {**dict.fromkeys(self._outside, _OUTSIDE), **dict.fromkeys(sensitive, _SENSITIVE)}
 
-    def _by_sensitivity(self, note: Callable[[str], object]) -> list[str]:
+    def _by_sensitivity(self, events: EventStream) -> list[str]:
         """Sort the layers of the encoder by how much each alone in int8 changes the outputs, largest first."""
-        note(f"trying each of {len(self._candidates)} layers alone in int8")
+        events.note(f"trying each of {len(self._candidates)} layers alone in int8")
         sample, keep = self._calibration.sample(_SENSITIVITY_ROWS).features, self._task.keep
         expected = self._predictor_float32.each(sample, keep)
         errors = {}
@@ -229,8 +235,10 @@ class _Choice:
             errors[name] = float(np.mean([np.abs(one - other).mean() for one, other in zip(found, expected)]))
         return sorted(errors, key=lambda name: -errors[name])
 
-    def _metrics(self, predictor: MXNetPredictor) -> dict[str, float]:
-        return self._task.evaluate(predictor.each(self._dev.features, self._task.keep), self._dev)
+    def _metrics(self, predictor: MXNetPredictor, events: EventStream) -> dict[str, float]:
+        features = self._dev.features
+        on_rows = events.counter("evaluating", len(features), self._dev.name)
+        return self._task.evaluate(predictor.each(features, self._task.keep, on_rows), self._dev)
 
     def _predictor(self, kept: Collection[str]) -> MXNetPredictor:
         graph, arg_params = self.quantizer.quantized(kept)
@@ -255,7 +263,10 @@ class _Choice:
             bundle.vocabulary(),
             {
                 "source": manifest["source"],
-                "base": {"files": manifest["files"], "command": manifest["command"]},
+                "base": {
+                    **{"files": manifest["files"], "command": manifest["command"]},
+                    **({"training": manifest["training"]} if "training" in manifest else {}),
+                },
                 "seed": manifest.get("seed"),
                 "quantization": how,
             },

@@ -14,7 +14,7 @@ from bertsym.errors import ModelError
 from bertsym.families import ACTIVATIONS, BERT, FAMILIES, MODEL_TYPES, REQUIRED, Family, printable
 from bertsym.json_reader import JsonValue, read_json
 from bertsym.reference import Module
-from bertsym.sources.hugging_face_folder import find_folder, find_weights
+from bertsym.sources.hugging_face_folder import find_folder, find_weights, is_from_hub
 from bertsym.sources.hugging_face_tokenizer import read_tokenizer
 from bertsym.sources.mapping import WeightNames, map_weights, resolve_names
 from bertsym.sources.pretrained import Pretrained, TaskHead, TrainedEmbedding, TrainedHead
@@ -91,6 +91,7 @@ def load_hugging_face(
     origin = {
         "kind": "hf",
         "pretrained": True,
+        **({"repository": location.partition("@")[0]} if is_from_hub(location) else {}),
         **({"model_type": model_type} if model_type is not None else {}),
         "files": {path.relative_to(root).as_posix(): file_digest(path) for path in sorted(files)},
         **names.facts,

@@ -37,14 +37,20 @@ def find_folder(location: str) -> tuple[Path, tuple[str, ...]]:
 
     Raises ModelError for a location that is neither, and for a file that is a link to outside the folder.
     """
-    folder = Path(os.path.expanduser(location))  # Path.expanduser raises RuntimeError for a user that does not exist
-    notes: tuple[str, ...] = ()
-    if not folder.is_dir():
-        folder, notes = _from_hub(location)
+    folder, notes = _from_hub(location) if is_from_hub(location) else (_local_folder(location), ())
     for path in (path for pattern in (*_PATTERNS, *_PICKLES) for path in folder.glob(pattern)):
         # In the cache of the hub, the files of a snapshot are links to its folder blobs.
         check_inside(path, [folder, folder.parent.parent / "blobs"])
     return folder, notes
+
+
+def is_from_hub(location: str) -> bool:
+    """Whether a location is not a folder, and so a repository of the hub."""
+    return not _local_folder(location).is_dir()
+
+
+def _local_folder(location: str) -> Path:
+    return Path(os.path.expanduser(location))  # Path.expanduser raises RuntimeError for a user that does not exist
 
 
 def _from_hub(location: str) -> tuple[Path, tuple[str, ...]]:

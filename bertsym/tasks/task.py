@@ -104,8 +104,9 @@ class Examples:
         )
 
     def facts(self) -> dict[str, Any]:
-        """The digest and the counts, for a manifest."""
+        """The name without its folder, the digest and the counts, for a manifest."""
         return {
+            "file": Path(self.name).name,
             "sha256": self.sha256,
             "rows": len(self),
             "left_out": self.left_out,

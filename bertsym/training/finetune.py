@@ -28,6 +28,7 @@ from bertsym.events import (
 )
 from bertsym.inference.engine_predictor import open_predictor
 from bertsym.metrics.classification import format_metrics
+from bertsym.model_card.card import model_card
 from bertsym.reports.evaluation import EvaluatedModel
 from bertsym.reports.options import ReportOptions
 from bertsym.reports.training import Trained, TrainingCurves, training_report
@@ -141,6 +142,7 @@ def train_and_write(
             worst = max(checks, key=lambda check: check.relative_difference)
             events(Verified(since(verifying), " ".join(str(worst).split()), worst.relative_difference))
         staged = stage.add_facts(staged, {"verification": verification_record(checks, DEFAULT_RTOL)})
+        staged = stage.add_card(staged, model_card(staged))
     shutil.rmtree(folder, ignore_errors=True)
     bundle = staged.moved_to(out)
     events(Written(since(started), str(out), bundle.digests()))
