@@ -293,7 +293,7 @@ ALLOWED: dict[str, set[str]] = {
     "inference.task_bundle": {
         *("errors", "json_reader", "datasets", "signature", "text", "tasks", "bundle", "symbol", "analysis"),
     },
-    "training.finetune_options": {"errors", "tasks", "text"},
+    "training.finetune_options": {"errors", "reports.options", "tasks", "text"},
     "inference.embedding_files": {"errors", "symbol.params"},
     "inference.embed": {
         "errors",

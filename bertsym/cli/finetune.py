@@ -214,11 +214,10 @@ def command(
             train,
             dev,
             out,
-            options=dataclasses.replace(options, table_format=table_format),
+            options=dataclasses.replace(options, table_format=table_format, report=replacing(report, run.force)),
             checkpoints=checkpoints,
             on_event=events,
             force=run.force,
-            report=replacing(report, run.force),
         )
     if result is not None:  # None of a server, and of a worker that is not the first
         _print(result, out)

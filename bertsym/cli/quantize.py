@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -131,9 +132,8 @@ def command(
             model,
             out,
             calibrate,
-            options,
+            dataclasses.replace(options, table_format=table_format),
             dev=dev,
-            table_format=table_format,
             force=force,
             on_event=events,
             report=replacing(report, force),

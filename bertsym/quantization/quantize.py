@@ -75,6 +75,7 @@ class QuantizeOptions:
     max_drop: float = 0.01  #: largest loss of the first metric of the task, absolute
     #: at a row that can't be read or has an unknown label: ``fail``, or ``skip`` to leave it out
     on_error: str = "fail"
+    table_format: TableFormat = TableFormat()  #: format and columns of both tables
 
     def __post_init__(self) -> None:
         if self.calibration not in CALIBRATIONS:
@@ -94,7 +95,6 @@ def quantize(
     options: QuantizeOptions = QuantizeOptions(),
     *,
     dev: str | Path | None = None,
-    table_format: TableFormat = TableFormat(),
     force: bool = False,
     on_event: Listener = lambda event: None,
     report: ReportOptions | None = None,
@@ -124,7 +124,7 @@ def quantize(
 
         def read(path: str | Path, labelled: bool) -> Examples:
             started, on_rows = now(), events.progress("tokenising", str(path))
-            reading = opened.reading(table_format, bad_rows, events.note, on_rows)
+            reading = opened.reading(options.table_format, bad_rows, events.note, on_rows)
             rows = task.read(path, dataclasses.replace(reading, keeps_texts=keeps_texts), labelled=labelled)
             events(rows.tokenised(since(started), bundle.signature.max_length))
             return rows
@@ -132,7 +132,7 @@ def quantize(
         calibration_rows = dev_rows = read(calibrate, dev is None)
         if dev is not None:
             dev_rows = read(dev, True)
-        warn_of_absent_labels(table_format.drop_labels, [dev_rows], events.note)
+        warn_of_absent_labels(options.table_format.drop_labels, [dev_rows], events.note)
         chosen = _Choice(opened, options.granularity, calibration_rows, dev_rows, options.max_drop)
         sample = calibration_rows.sample(options.rows)
         events.note(f"calibrating on {len(sample)} of {len(calibration_rows)} rows")

@@ -8,7 +8,6 @@ from pathlib import Path
 from bertsym.distributed.cluster import Cluster
 from bertsym.distributed.exchange import join, serve
 from bertsym.events import EventStream, Listener
-from bertsym.reports.options import ReportOptions
 from bertsym.training.finetune import FinetuneRequest, FinetuneResult, train_and_write, train_without_writing
 from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
 
@@ -23,7 +22,6 @@ def finetune_distributed(
     checkpoints: CheckpointOptions = CheckpointOptions(),
     on_event: Listener = lambda event: None,
     force: bool = False,
-    report: ReportOptions | None = None,
 ) -> FinetuneResult | None:
     """Take part in a `finetune` with several processes, in the role given by the environment's DMLC_* variables.
 
@@ -40,7 +38,7 @@ def finetune_distributed(
         return None
     with join(cluster, options.worker_timeout) as workers:
         if workers.rank == 0:
-            request = FinetuneRequest(prefix, train, dev, options, EventStream(on_event), workers, report)
+            request = FinetuneRequest(prefix, train, dev, options, EventStream(on_event), workers)
             return train_and_write(request, out, checkpoints, force)
         train_without_writing(FinetuneRequest(prefix, train, dev, options, EventStream(), workers))
         return None

@@ -69,7 +69,6 @@ def finetune(
     checkpoints: CheckpointOptions = CheckpointOptions(),
     on_event: Listener = lambda event: None,
     force: bool = False,
-    report: ReportOptions | None = None,
 ) -> FinetuneResult:
     """Graft a classifier onto a headless bundle, train it, and write it as a bundle.
 
@@ -89,14 +88,13 @@ def finetune(
         checkpoints: When to write checkpoints, how many to keep, and whether to resume.
         on_event: Called with every event of the run: steps, epochs, evaluations and others of `bertsym.events`.
         force: Overwrite a bundle at `out`, and discard the checkpoints of an earlier run.
-        report: Folder of a report about the training, the metrics and the errors on the dev table; None: no report.
 
     Raises:
         InstallationError: A report is to be written, and matplotlib is missing.
         UsageError, DataError, ModelError, VerificationError: No bundle is written; an existing one is unchanged.
         TrainingStopped: A signal was received.
     """
-    request = FinetuneRequest(prefix, train, dev, options, EventStream(on_event), report=report)
+    request = FinetuneRequest(prefix, train, dev, options, EventStream(on_event))
     return train_and_write(request, out, checkpoints, force)
 
 
@@ -110,7 +108,6 @@ class FinetuneRequest:
     options: FinetuneOptions
     events: EventStream
     workers: Workers = ALONE
-    report: ReportOptions | None = None
 
 
 def train_and_write(
@@ -119,9 +116,10 @@ def train_and_write(
     """Run `finetune` as the only worker, or as the first of several."""
     if Path(out).resolve() == Path(request.prefix).resolve():
         raise UsageError(f"{out} is the bundle to train: choose another prefix for the classifier")
-    check_report(request.report)
+    report = request.options.report
+    check_report(report)
     curves = TrainingCurves()
-    if request.report is not None:
+    if report is not None:
         request = dataclasses.replace(request, events=EventStream(request.events, curves))
     folder = checkpoint_folder(out)
     events = request.events
@@ -146,8 +144,8 @@ def train_and_write(
     shutil.rmtree(folder, ignore_errors=True)
     bundle = staged.moved_to(out)
     events(Written(since(started), str(out), bundle.digests()))
-    if request.report is not None:
-        _write_report(request.report, bundle, best, seeds, curves)
+    if report is not None:
+        _write_report(report, bundle, best, seeds, curves)
     return FinetuneResult(bundle, best.result.best, best.result.evaluations, checks, seeds)
 
 
@@ -252,7 +250,7 @@ def load_files(request: FinetuneRequest) -> FinetuneFiles:
     max_length = options.resolve_max_length(base.config.max_length, task.default_max_length)
     contexts(options.device)  # raises before the files are read if the device does not exist
     tokenizer = base.tokenizer(_tokenizer_options(base, options), max_length)
-    keeps_texts = request.report is not None and request.report.texts
+    keeps_texts = options.report is not None and options.report.texts
     data = read_data(request.train, request.dev, task, dataset, start, options, tokenizer, request.events, keeps_texts)
     if start.continues:
         request.events.note(f"continuing the trained head of {base.prefix}")

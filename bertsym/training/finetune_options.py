@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertsym.errors import UsageError
+from bertsym.reports.options import ReportOptions
 from bertsym.tasks.options import TaskOptions
 from bertsym.text.tables import TableFormat
 
 LEARNING_RATE, FROZEN_LEARNING_RATE, DROPOUT_PROBABILITY = 5e-5, 1e-3, 0.1
 _NOT_IN_MANIFEST = (
+    "report",
     "seeds",
     "task",
     "task_options",
@@ -55,6 +57,7 @@ class FinetuneOptions:
     device: str = "cpu"
     on_error: str = "fail"  #: for an unreadable row: ``fail``, or ``skip`` to leave it out
     table_format: TableFormat = TableFormat()  #: format and columns of both tables
+    report: ReportOptions | None = None  #: folder of a report about training, metrics and errors; None: no report
     worker_timeout: float = 60.0  #: seconds without a message after which a distributed run gives up a process
 
     def __post_init__(self) -> None:
