@@ -37,8 +37,8 @@ each_with_its_own_reader = pytest.mark.parametrize("language", ["clojure", "java
 
 
 def fine_tune(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Fine-tune by Clojure, as `run` predicts."""
-    return run("clojure", *arguments, program="fine_tune")
+    """Fine-tune by Clojure, as `run` predicts, with a small heap: memory that is freed too early crashes it."""
+    return run("clojure", *arguments, program="fine_tune", JDK_JAVA_OPTIONS="-XX:+UseSerialGC -Xmn1m")
 
 
 def labelled(prefix: Path, table: Path) -> list[Record]:

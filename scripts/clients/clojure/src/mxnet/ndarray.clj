@@ -1,7 +1,9 @@
 (ns mxnet.ndarray
   "float32 arrays on the CPU. They are not freed: a program holds its parameters until it ends."
   (:require [mxnet.library :as library])
-  (:import (com.sun.jna.ptr IntByReference PointerByReference)))
+  (:import (com.sun.jna Memory Native)
+           (com.sun.jna.ptr IntByReference PointerByReference)
+           (java.lang.ref Reference)))
 
 (def ^:private cpu (int 1))
 (def ^:private float32 (int 0))
@@ -44,7 +46,8 @@
   "Runs an operator on arrays and writes its result to one of them: (update! \"sgd_update\" [w g] w {:lr 0.1})."
   [operator inputs output options]
   (let [[names texts] (library/attributes options)
-        outputs (PointerByReference. (doto (com.sun.jna.Memory. com.sun.jna.Native/POINTER_SIZE)
-                                       (.setPointer 0 output)))]
+        outputs (doto (Memory. Native/POINTER_SIZE) (.setPointer 0 output))]
     (library/call "MXImperativeInvoke" (library/operator operator) (int (count inputs)) (library/pointers inputs)
-                  (IntByReference. 1) outputs (int (count options)) names texts)))
+                  (IntByReference. 1) (PointerByReference. outputs) (int (count options)) names texts)
+    ;; The reference has only the address: without this, the memory could be freed during the call.
+    (Reference/reachabilityFence outputs)))
