@@ -51,8 +51,9 @@ from bertsym.reports.blocks import (
     data_text,
 )
 from bertsym.reports.classification import classification_sections
-from bertsym.reports.comparison import compare_evaluated, comparison_report
+from bertsym.reports.comparison import comparison_report
 from bertsym.reports.evaluation import evaluation_report
+from bertsym.reports.paired import compare_evaluated
 from bertsym.reports.regression import regression_sections
 from bertsym.reports.training import Run
 from bertsym.reports.writing import check_report, write_report
@@ -130,7 +131,7 @@ def test_a_report_shows_metrics_errors_data_and_model(evaluated: tuple[str, Path
     first = next(iter(result.metrics.values()))
     assert numbers["headline"]["number"] == f"{first:.4f}"
     assert f'<p class="value">{first:.4f}</p>' in page
-    for words in (*SHOWN[task], "no text was truncated", "What reaches the classifier", "SHA-256", "mxnet"):
+    for words in (*SHOWN[task], "no row was truncated", "What reaches the classifier", "SHA-256", "mxnet"):
         assert words in page, words
     assert page.count("<script>") == 1  # our own
     assert "&lt;script&gt;" in page
@@ -174,11 +175,23 @@ def test_a_comparison_reports_the_better_model_and_lists_the_disagreements(
     assert result.code == 0, result.err
     assert "worse is worse than happy: accuracy" in result.out
     assert "The difference is unlikely to be chance." in result.out
+    sections = sections_of(tmp_path / "report")
+    assert [row[0] for row in sections["What differs"][0]["rows"]] == ["parameters, SHA-256"]
+    (listed,) = sections["Disagreements"]
+    assert listed["title"] == f"{len(listed['rows'])} rows where happy and worse disagree"
+    assert listed["columns"][-4:] == ["correct label", "happy says", "worse says", "who is right"]
+    for *_, correct, first, second, winner in listed["rows"]:
+        marks = {"happy": ["right", "wrong"], "worse": ["wrong", "right"]}[winner]
+        assert [first[0]["mark"], second[0]["mark"]] == marks
+        assert (first if winner == "happy" else second)[0]["text"] == correct[0]["text"]
     page = page_of(tmp_path / "report")
-    assert "Chance hardly explains it." in page
+    assert "The interval does not contain 0." in page
     assert page.count("<tr>") > 42
     few = cli("compare", classifier, tmp_path / "worse", tables.dev)
     assert "but 21 rows are too few to distinguish the models" in few.out
+    assert "dev.tsv is the dev file that chose the kept epoch of happy: its metrics are optimistic" in few.err
+    seen = cli("compare", classifier, tmp_path / "worse", tables.train)
+    assert "train.tsv is a training file of happy: its metrics do not show how good" in seen.err
 
 
 # The page
@@ -360,7 +373,8 @@ def test_quantize_reports_float32_and_int8_as_a_pair(
     assert result.code == 0, result.err
     sections = sections_of(tmp_path / "report")
     assert list(sections) == [
-        *("Differences", "Speed and size", "Disagreements", "Data", "Model float32", "Model int8", "Repeat"),
+        *("Metrics", "What differs", "Speed and size", "Results", "Disagreements", "Both wrong", "Data", "Models"),
+        "Repeat",
     ]
     measured = [row[0] for row in sections["Speed and size"][0]["rows"]]
     assert measured == ["rows per second", "ms per row", "parameters, MB"]

@@ -19,7 +19,7 @@ from bertsym.cli.options import (
     options_of,
     threads_option,
 )
-from bertsym.cli.output import print_report
+from bertsym.cli.output import print_report, warn
 from bertsym.cli.run_events import Logs, log_json_option, run_events
 from bertsym.cli.table_options import (
     build_task_options,
@@ -75,11 +75,11 @@ def command(
     as_json: bool,
     log_json: str | None,
 ) -> None:
-    """Compare the metrics of two trained models on the labelled FILE, and print whether chance can explain them.
+    """Compare two trained models on the labelled FILE, and print whether their difference could be due to chance.
 
     Each metric is printed for FIRST and for SECOND, with the 95 % interval of the difference, by a bootstrap that draws
-    the same rows for both models. If the interval contains 0, or FILE has fewer than 30 rows, the difference can be
-    chance.
+    the same rows for both models. If the interval contains 0, or FILE has fewer than 30 rows, the difference could be
+    due to chance. A warning is printed if FILE was used in the training of a model.
 
     Both models must be for the same task, with the same class names. Each reads FILE with its own tokenizer, maximum
     length and columns.
@@ -102,7 +102,9 @@ def command(
         for each in result.differences:
             numbers = f"{each.first:>10.4f}{each.second:>10.4f}{each.interval.value:>+12.4f}"
             click.echo(f"{each.metric:14}{numbers}  {each.interval.low:+.4f} to {each.interval.high:+.4f}")
-        click.echo(f"{result.rows} rows, the same answer to {result.agreement:.1%}: ", nl=False)
-        click.echo(", ".join(f"{name} in {count}" for name, count in result.counts.items()))
+        counts = ", ".join(f"{name} {count}" for name, count in result.counts.items())
+        click.echo(f"{result.rows} rows, same answer to {100 * result.agreement:.1f} %: {counts}")
         click.echo(result.verdict)
+        for text in result.warnings:
+            warn(f"warning: {text}")
     print_report(report)

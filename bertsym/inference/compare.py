@@ -10,8 +10,9 @@ from bertsym.errors import DataError, UsageError
 from bertsym.events import EventStream, Listener
 from bertsym.inference.evaluate import EvaluateOptions, compute_outputs
 from bertsym.inference.task_bundle import TaskBundle
-from bertsym.reports.comparison import Comparison, Difference, compare_evaluated, comparison_report
+from bertsym.reports.comparison import comparison_report
 from bertsym.reports.options import ReportOptions
+from bertsym.reports.paired import Comparison, Difference, compare_evaluated
 from bertsym.reports.writing import check_report, write_report
 from bertsym.text.tables import TableFormat
 
@@ -28,6 +29,7 @@ class CompareResult:
     agreement: float  #: fraction of the rows with the same answer
     rows: int
     file: str
+    warnings: list[str]  #: why the metrics may be optimistic, such as that a model was trained on the file
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -43,7 +45,7 @@ class CompareResult:
             }
             for each in self.differences
         }
-        values = {name: getattr(self, name) for name in ("verdict", "counts", "agreement", "rows", "file")}
+        values = {name: getattr(self, name) for name in ("verdict", "counts", "agreement", "rows", "file", "warnings")}
         return {"models": list(self.names), "metrics": list(self.metrics), "differences": differences, **values}
 
 
@@ -101,6 +103,7 @@ def compare(
         found.agreement,
         len(found.agreeing),
         found.first.examples.name,
+        found.warnings,
     )
 
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertsym.events import Evaluated, EventStream, Listener, now, since
+from bertsym.execution.engines import engine_name, engine_version
 from bertsym.inference.engine_predictor import open_predictor
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.task_bundle import TaskBundle
+from bertsym.reports.blocks import Cell
 from bertsym.reports.data import LeftOutRows
 from bertsym.reports.evaluation import EvaluatedModel, evaluation_report
 from bertsym.reports.options import ReportOptions
@@ -111,4 +113,9 @@ def compute_outputs(
     metrics = task.evaluate(outputs, examples)
     events(Evaluated(since(started), str(opened.bundle.prefix), examples.name, len(examples), metrics))
     bad_rows.finish(len(examples) + examples.left_out)
-    return EvaluatedModel(opened.bundle, task, examples, outputs, metrics, left_out)
+    settings: dict[str, Cell] = {
+        "engine": engine_version(engine_name()),
+        "device": options.device,
+        "batch size": options.batch_size,
+    }
+    return EvaluatedModel(opened.bundle, task, examples, outputs, metrics, left_out, settings)

@@ -17,6 +17,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+SEED = 0  #: of the bootstrap
 _NORMAL = 1.959963984540054  # quantile of the normal distribution for CONFIDENCE
 _MOST_DRAWS = 100_000_000
 _FEWEST_RESAMPLES = 200
@@ -52,7 +53,7 @@ class MetricRows:
         """The metric of all rows."""
         return float(self.compute(self.values, np.ones((1, len(self.values))))[0])
 
-    def interval(self, seed: int = 0) -> Interval:
+    def interval(self, seed: int = SEED) -> Interval:
         """Compute the metric of all rows with its interval; fractions have Wilson's."""
         if self.is_fraction:
             return wilson_interval(int(self.values.sum()), len(self.values))
@@ -82,7 +83,7 @@ def wilson_interval(hits: int, total: int) -> Interval:
     return Interval(fraction, low, high, "Wilson score")
 
 
-def paired_difference(one: MetricRows, other: MetricRows, seed: int = 0) -> Interval:
+def paired_difference(one: MetricRows, other: MetricRows, seed: int = SEED) -> Interval:
     """Compute by how much the metric of `other` exceeds that of `one` on the same rows, with its interval.
 
     Each resample has the same rows for both.

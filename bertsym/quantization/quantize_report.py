@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from bertsym.bundle import Bundle
 from bertsym.quantization.measurement import Measured
 from bertsym.reports.blocks import Cell, Report, Section, Table
-from bertsym.reports.comparison import compare_evaluated, comparison_report
+from bertsym.reports.comparison import comparison_report
 from bertsym.reports.data import LeftOutRows
 from bertsym.reports.evaluation import EvaluatedModel
+from bertsym.reports.paired import compare_evaluated
 from bertsym.tasks.task import Examples, Task
 
 NAMES = "float32", "int8"

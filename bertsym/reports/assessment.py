@@ -24,16 +24,26 @@ class ExampleRows:
     texts: Callable[[int], Sequence[str]] | None
     text_columns: tuple[str, ...]
     place: str = "line"  #: what `lines` are
+    truncated: Sequence[bool] = ()  #: whether each was truncated; empty: none was
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The columns of `place_cells`."""
+        return (self.place, *(("truncated",) if self.truncated else ()))
+
+    def place_cells(self, row: int) -> list[Cell]:
+        """Return the place of an example and, where some are truncated, whether this one is."""
+        return [self.lines[row], *(("yes" if self.truncated[row] else None,) if self.truncated else ())]
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The place, and the texts."""
-        return (self.place, *(self.text_columns if self.texts is not None else ()))
+        """The columns of `cells`."""
+        return (*self.places, *(self.text_columns if self.texts is not None else ()))
 
     def cells(self, row: int) -> list[Cell]:
         """Return the place and the texts of an example."""
         texts = self.texts(row) if self.texts is not None else ()
-        return [self.lines[row], *map(data_text, texts)]
+        return [*self.place_cells(row), *map(data_text, texts)]
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ def sampled(rows: int, most: int) -> Array:
     return np.sort(np.random.default_rng(0).permutation(rows)[:most])
 
 
-def label_plot(labels: Sequence[str], counts: Mapping[str, Mapping[str, int]], total: str = "labels") -> Bars:
+def label_plot(labels: Sequence[str], counts: Mapping[str, Mapping[str, int]], total: str = "rows") -> Bars:
     """Return the distribution of labels, of many the most frequent ones of the first file: file -> label -> number."""
     first = next(iter(counts.values()))
     shown = list(labels)
@@ -84,11 +94,17 @@ def label_plot(labels: Sequence[str], counts: Mapping[str, Mapping[str, int]], t
         file: [100 * found.get(label, 0) / max(1, sum(found.values())) for label in shown]
         for file, found in counts.items()
     }
-    return Bars(f"% of the {total}", shown, shares)
+    return Bars(f"% of {total}", shown, shares)
 
 
 def histogram(what: str, numbers: Mapping[str, Array]) -> Histogram:
-    """Return the distribution of the numbers of each series, in the same bins."""
-    edges = np.histogram_bin_edges(np.concatenate(list(numbers.values())), BINS)
+    """Return the distribution of the numbers of each series, in the same bins; integers are the centres of theirs."""
+    together = np.concatenate(list(numbers.values()))
+    if np.issubdtype(together.dtype, np.integer):
+        low, high = int(together.min()), int(together.max())
+        size = 1 + (high - low) // BINS
+        edges = np.arange(low - 0.5, high + size + 0.5, size)
+    else:
+        edges = np.histogram_bin_edges(together, BINS)
     counts = {name: np.histogram(each, edges)[0].tolist() for name, each in numbers.items()}
     return Histogram(what, edges.tolist(), counts)

@@ -20,10 +20,22 @@ class Marked:
     """A text of the data in pieces, each with its mark: ``right``, ``missed``, ``wrong``, or empty for none."""
 
     pieces: tuple[tuple[str, str], ...]
+    is_answer: bool = False  #: a label or an answer, in a narrow column
+
+
+@dataclass(frozen=True)
+class Digest:
+    """A SHA-256, of which the page shows the beginning."""
+
+    digest: str
+
+
+class SignedNumber(float):
+    """A difference, shown with its sign."""
 
 
 #: a number, a label, a text of the data as `Marked`, or nothing
-Cell = Union[str, int, float, Marked, None]
+Cell = Union[str, int, float, Marked, Digest, None]
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class Text:
 
     kind: ClassVar[str] = "text"
     text: str
+    is_warning: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,7 @@ class Table:
     total: int | None = None  #: number of all rows, where more than these exist
     note: str = ""
     examples: bool = False  #: whether its rows are examples of the data, to be sorted and searched
+    is_folded: bool = False  #: whether the page shows the title alone, until it is clicked
 
 
 @dataclass(frozen=True)
@@ -186,6 +200,7 @@ class Headline:
     number: str
     interval: str  #: how sure the number is, and how that was computed
     facts: Mapping[str, Cell] = field(default_factory=dict)
+    warnings: Sequence[str] = ()  #: why the number may mislead
 
 
 @dataclass(frozen=True)
@@ -222,6 +237,8 @@ def _block(block: Block) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Marked):
         return [{"text": text, "mark": mark} for text, mark in value.pieces]
+    if isinstance(value, Digest):
+        return value.digest
     if dataclasses.is_dataclass(value):
         return {entry.name: _plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -241,3 +258,13 @@ def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
 def data_text(text: str) -> Marked:
     """Return a text of the data as a cell."""
     return Marked(((shortened(text), ""),))
+
+
+def answer_text(text: str, mark: str = "") -> Marked:
+    """Return a label or an answer of a model as a cell, with the mark ``right``, ``wrong`` or none."""
+    return Marked(((shortened(text), mark),), is_answer=True)
+
+
+def percentage(part: int, whole: int) -> str:
+    """Format a fraction of rows: ``39 %``."""
+    return f"{100 * part / max(1, whole):.0f} %"

@@ -9,7 +9,17 @@ import numpy as np
 from bertsym.metrics.calibration import calibration
 from bertsym.metrics.classification import confusion_matrix
 from bertsym.reports.assessment import Array, ExampleRows, precision_table_rows, worst_first
-from bertsym.reports.blocks import MOST_LABELS, MOST_ROWS, Block, Figure, Heatmap, Reliability, Section, Table
+from bertsym.reports.blocks import (
+    MOST_LABELS,
+    MOST_ROWS,
+    Block,
+    Figure,
+    Heatmap,
+    Reliability,
+    Section,
+    Table,
+    answer_text,
+)
 
 _RATIOS = ("rows", "predicted", "precision", "recall", "F1")
 
@@ -48,12 +58,12 @@ def _confusions(matrix: Array, labels: Sequence[str]) -> list[Block]:
 def _mistakes(probabilities: Array, classes: Array, labels: Sequence[str], rows: ExampleRows) -> Table:
     predicted = probabilities.argmax(axis=1)
     wrong = predicted != classes
-    columns = (*rows.columns, "correct", "predicted", "confidence", "p(correct)")
+    columns = (*rows.columns, "correct label", "predicted label", "confidence", "p(correct label)")
     cells = [
         (
             *rows.cells(row),
-            labels[classes[row]],
-            labels[predicted[row]],
+            answer_text(labels[classes[row]]),
+            answer_text(labels[predicted[row]], "wrong"),
             float(probabilities[row, predicted[row]]),
             float(probabilities[row, classes[row]]),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,11 +10,23 @@ import numpy as np
 
 from bertsym.errors import DataError
 from bertsym.reports.assessment import Array, Assessment, histogram
-from bertsym.reports.blocks import Block, Cell, Figure, Histogram, Section, Table, Text, data_text
+from bertsym.reports.blocks import (
+    Bars,
+    Block,
+    Cell,
+    Digest,
+    Figure,
+    Section,
+    Table,
+    Text,
+    data_text,
+    percentage,
+)
 from bertsym.tasks.task import Examples, Task
 
 _MOST_REASONS = 50
 _FEW_ROWS = 20  # in each part, below which a part says nothing
+_MANY_TRUNCATED = 0.05  # fraction of truncated rows above which a report warns
 
 
 @dataclass
@@ -34,24 +47,31 @@ class LeftOutRows:
 
 
 def data_section(
-    task: Task, files: Mapping[str, Examples], max_length: int, left_out: LeftOutRows, with_texts: bool
+    task: Task,
+    files: Mapping[str, Examples],
+    max_length: int,
+    left_out: LeftOutRows,
+    with_texts: bool,
+    reader: str = "the model",
 ) -> Section:
-    """Describe the files of a run by what they are: ``train``, ``dev``."""
+    """Describe the files of a run by what they are, ``train`` or ``dev``; `reader` is who reads them."""
     lengths = {name: each.features.lengths for name, each in files.items()}
     rows = [_row(name, each, lengths[name])[len(files) == 1 :] for name, each in files.items()]
     roles = [""] if len(files) > 1 else []
     columns = (
-        *(*roles, "file", "rows", "truncated", "left out", "dropped by label"),
-        *("[UNK] tokens", "median length", "longest", "SHA-256"),
+        *(*roles, "file", "rows", "truncated", "rows left out (unreadable)", "rows dropped by label"),
+        *("[UNK] tokens", "median tokens", "most tokens", "SHA-256"),
     )
     titles = {name: f"{name}: {each.name}" if len(files) > 1 else each.name for name, each in files.items()}
-    plots = histogram("tokens of an input", {titles[name]: each for name, each in lengths.items()})
-    limited = Histogram(plots.x_label, plots.edges, plots.series, float(max_length), f"limit: {max_length} tokens")
+    has_windows = any(len(each.features) != len(each) for each in files.values())
+    unit = "window" if has_windows else "row"
+    plots = histogram(f"tokens per {unit}, after truncation", {titles[name]: each for name, each in lengths.items()})
+    limited = dataclasses.replace(plots, limit=float(max_length), limit_label=f"input limit: {max_length} tokens")
     named = {titles[name]: each for name, each in files.items()}
     blocks: list[Block] = [
-        Text(" ".join(_truncation(each, max_length) for each in files.values())),
+        *(truncation_text(each, max_length, reader) for each in files.values()),
         Table("Files", columns, rows),
-        Figure("labels", "Labels", task.target_plot(named)),
+        _targets(task, named),
         Figure("lengths", "Lengths", limited),
     ]
     if left_out.reasons and with_texts:
@@ -64,33 +84,51 @@ def data_section(
 def _row(name: str, examples: Examples, lengths: Array) -> Sequence[Cell]:
     return (
         *(name, examples.name, len(examples), examples.truncated, examples.left_out),
-        ", ".join(f"{label}: {count:,}" for label, count in examples.dropped.items()) or None,
+        ", ".join(f"{label}: {count:,}" for label, count in examples.dropped.items()) or 0,
         f"{100 * examples.features.unknown_fraction:.2f} %",
-        *(float(np.median(lengths)), int(lengths.max()), examples.sha256),
+        *(float(np.median(lengths)), int(lengths.max()), Digest(examples.sha256)),
     )
 
 
-def _truncation(examples: Examples, max_length: int) -> str:
+def _targets(task: Task, files: Mapping[str, Examples]) -> Block:
+    """Describe the labels of the files: two labels in sentences, others in a figure."""
+    plot = task.target_plot(files)
+    if not isinstance(plot, Bars) or len(plot.labels) > 2:
+        return Figure("labels", "Labels", plot)
+    unit = plot.y_label.removeprefix("% of ")
+    parts = (
+        f"{name}: "
+        + ", ".join(f"{share:.0f} % of {unit} have the label {label}" for label, share in zip(plot.labels, shares))
+        for name, shares in plot.series.items()
+    )
+    return Text(". ".join(parts) + ".")
+
+
+def truncation_text(examples: Examples, max_length: int, reader: str) -> Text:
+    """Say how many rows of a file were truncated, as a warning if these are many."""
+    is_warning = examples.truncated > _MANY_TRUNCATED * len(examples)
     if not examples.truncated:
-        return f"{examples.name}: no text was truncated."
-    return (
-        f"{examples.name}: {truncation_fact(examples)} texts were truncated to {max_length} tokens: the model did not "
-        "see their ends."
-    )
+        return Text(f"{examples.name}: no row was truncated.")
+    what = f"{truncation_fact(examples)} were cut to {max_length} tokens; {reader} did not see the rest."
+    return Text(f"{examples.name}: {what}", is_warning)
 
 
 def truncation_fact(examples: Examples) -> str:
-    """Format how many texts were truncated: ``none of 100``, ``12 of 100 (12 %)``."""
+    """Format how many rows were truncated: ``none of 100 rows``, ``12 of 100 rows (12 %)``."""
     if not examples.truncated:
-        return f"none of {len(examples):,}"
-    return f"{examples.truncated:,} of {len(examples):,} ({examples.truncated / len(examples):.0%})"
+        return f"none of {len(examples):,} rows"
+    share = percentage(examples.truncated, len(examples))
+    return f"{examples.truncated:,} of {len(examples):,} rows ({share})"
 
 
-def conditions_table(assessment: Assessment, examples: Examples) -> Table:
-    """Compare the answers for short and long, truncated and complete, known and unknown texts."""
+def conditions_table(models: Mapping[str, tuple[Assessment, Examples]]) -> Table:
+    """Compare the answers of models for short and long, truncated and complete, known and unknown texts.
+
+    The lengths and the unknown tokens are those of the first model.
+    """
+    assessment, examples = next(iter(models.values()))
     windows = [row.windows for row in examples.rows]
     lengths = np.array([sum(len(window.token_ids) for window in each) for each in windows])
-    truncated = np.array([row.truncated for row in examples.rows])
     unknown = np.array([any(window.unknown for window in each) for each in windows])
     parts = {"all": np.full(len(examples), True)}
     edges = np.unique(np.quantile(lengths, (0, 0.25, 0.5, 0.75, 1)).astype(np.int64))
@@ -98,16 +136,23 @@ def conditions_table(assessment: Assessment, examples: Examples) -> Table:
         first = low if low == edges[0] else low + 1
         name = f"{first} tokens" if first == high else f"{first} to {high} tokens"
         parts[name] = (lengths >= first) & (lengths <= high)
-    for names, marks in (
-        (("truncated", "not truncated"), truncated),
-        (("with [UNK] tokens", "without [UNK] tokens"), unknown),
-    ):
+    truncated = {name: np.array([row.truncated for row in each.rows]) for name, (_, each) in models.items()}
+    cut = next(iter(truncated.values()))
+    if all((each == cut).all() for each in truncated.values()):
+        truncated = {"": cut}
+    divided = [
+        ((f"truncated{by}", f"not truncated{by}"), marks)
+        for by, marks in ((f" for {name}" if name else "", marks) for name, marks in truncated.items())
+    ]
+    for names, marks in (*divided, (("with [UNK] tokens", "without [UNK] tokens"), unknown)):
         if marks.any() and not marks.all():
             parts.update(zip(names, (marks, ~marks)))
-    rows = [
-        (name, int(chosen.sum()), abs(float(assessment.scores[chosen].mean())))
+    parts = {name: chosen for name, chosen in parts.items() if chosen.any()}
+    rows: list[tuple[Cell, ...]] = [
+        (name, int(chosen.sum()), *(abs(float(each.scores[chosen].mean())) for each, _ in models.values()))
         for name, chosen in parts.items()
-        if chosen.any()
     ]
-    note = f"A part of fewer than {_FEW_ROWS} rows says little." if min(row[1] for row in rows) < _FEW_ROWS else ""
-    return Table("Where answers fail", ("rows with", "rows", assessment.score_name), rows, note=note)
+    fewest = min(int(chosen.sum()) for chosen in parts.values())
+    note = f"Fewer than {_FEW_ROWS} rows say little." if fewest < _FEW_ROWS else ""
+    scores = [f"{assessment.score_name}, {name}" if name else assessment.score_name for name in models]
+    return Table("Where answers fail", ("condition", "rows", *scores), rows, note=note)

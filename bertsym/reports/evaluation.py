@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from bertsym.bundle import Bundle
-from bertsym.metrics.resampling import Interval
+from bertsym.metrics.classification import LOWER_IS_BETTER
+from bertsym.metrics.resampling import RESAMPLES, SEED, Interval
 from bertsym.reports.assessment import Assessment
-from bertsym.reports.blocks import Cell, Headline, Report, Section, Table
+from bertsym.reports.blocks import Cell, Digest, Headline, Report, Section, Table
 from bertsym.reports.data import LeftOutRows, conditions_table, data_section, truncation_fact
 from bertsym.reports.model import model_section, repeat_fact, repeat_section
+from bertsym.reports.training_settings import seen_warnings, training_command, training_file
 from bertsym.tasks.task import Examples, Task
 
 RESAMPLING = (
-    "The intervals measure how much the choice of the rows decides: of 100 files of as many random rows, about 95 have "
-    "an interval with the metric of all data. They say nothing about what another training would change."
+    "The intervals show the uncertainty from testing on these particular rows: of many random samples of as many rows, "
+    "about 95 % would give an interval that contains the true value. Rows are taken as independent. Variation between "
+    "training runs, such as another seed, is not covered."
 )
 
 
@@ -31,6 +35,7 @@ class EvaluatedModel:
     outputs: Sequence[Any]  #: what ``Task.keep`` returned for each window
     metrics: dict[str, float]
     left_out: LeftOutRows = field(default_factory=LeftOutRows)
+    settings: Mapping[str, Cell] = field(default_factory=dict)  #: how the outputs were computed
 
     def assess(self, with_texts: bool) -> Assessment:
         """Compare the outputs with the labels."""
@@ -46,10 +51,25 @@ def evaluation_report(found: EvaluatedModel, with_texts: bool) -> Report:
         *error_sections(assessment, found, intervals),
         data_section(found.task, {"": found.examples}, found.bundle.signature.max_length, found.left_out, with_texts),
         model_section(found.bundle),
-        repeat_section(),
+        repeat_section(repeat_settings([found]), {"": training_command(found.bundle)}),
     ]
     name = found.bundle.prefix.name
-    return Report(f"bertsym evaluate: {name}", headline(found, assessment, intervals, f"{name} reaches"), sections)
+    answer = headline(found, assessment, intervals, f"{name} reaches")
+    warnings = seen_warnings(found.examples.name, found.examples.sha256, {name: found.bundle})
+    answer = dataclasses.replace(answer, warnings=warnings)
+    return Report(f"bertsym evaluate: {name}", answer, sections)
+
+
+def repeat_settings(models: Sequence[EvaluatedModel]) -> dict[str, Cell]:
+    """Return what the numbers depend on beside the command: how they were computed, the bootstrap, and the files."""
+    digests: list[tuple[str, Cell]] = [(each.bundle.prefix.name, training_file(each.bundle)) for each in models]
+    different = len({digest for _, digest in digests}) > 1
+    return {
+        **models[0].settings,
+        "bootstrap": f"{RESAMPLES:,} resamples, seed {SEED}",
+        f"{models[0].examples.name}, SHA-256": Digest(models[0].examples.sha256),
+        **{f"training file{f' of {name}' if different else ''}, SHA-256": each for name, each in digests},
+    }
 
 
 def headline(
@@ -62,14 +82,14 @@ def headline(
     """Return the first metric with its interval; `facts` come before those of the file."""
     file, rows = found.examples.name, len(found.examples)
     name, first = next(iter(intervals.items()))
-    sentence = f"{subject} {metric_name(name)} {first.value:.4f} on {file}"
+    sentence = f"{subject} {metric_name(name, found.task)} {first.value:.4f} on {file}"
     if assessment.metrics[name].is_fraction:
         sentence += f": {round(first.value * rows):,} of {rows:,} rows are right"
-    others = {metric_name(other): format_interval(each) for other, each in list(intervals.items())[1:]}
+    others = {metric_name(other, found.task): format_interval(each) for other, each in list(intervals.items())[1:]}
     left_out = f"{found.examples.left_out:,}" if found.examples.left_out else "none"
     return Headline(
         f"{sentence}.",
-        f"{metric_name(name)} on {file}, {rows:,} rows",
+        f"{metric_name(name, found.task)} on {file}, {rows:,} rows",
         f"{first.value:.4f}",
         f"95 % interval {first.low:.4f} to {first.high:.4f} ({first.method})",
         {
@@ -86,23 +106,32 @@ def headline(
 def error_sections(assessment: Assessment, found: EvaluatedModel, intervals: Mapping[str, Interval]) -> list[Section]:
     """Return the sections about metrics and errors."""
     rows: list[Sequence[Cell]] = [
-        (metric_name(name), each.value, each.low, each.high, each.method) for name, each in intervals.items()
+        (metric_row_name(name, found.task), each.value, each.low, each.high, each.method)
+        for name, each in intervals.items()
     ]
-    rows += [(metric_name(name), value) for name, value in found.metrics.items() if name not in intervals]
+    rows += [
+        (metric_row_name(name, found.task), value) for name, value in found.metrics.items() if name not in intervals
+    ]
     padded = [(*row, *[None] * (5 - len(row))) for row in rows]
-    columns = ("metric", "value", "from", "to", "95 % interval by")
+    columns = ("metric", "value", "95 % low", "95 % high", "method")
     first = [
         Table("Metrics", columns, padded, note=RESAMPLING),
-        conditions_table(assessment, found.examples),
+        conditions_table({"": (assessment, found.examples)}),
     ]
     return [Section("Metrics", first), *assessment.sections]
 
 
-def metric_name(name: str) -> str:
-    """Return the name of a metric for readers."""
-    return {"f1": "F1", "micro_f1": "micro F1", "macro_f1": "macro F1", "matthews": "Matthews' correlation"}.get(
-        name, name.replace("_", " ")
-    )
+def metric_name(name: str, task: Task) -> str:
+    """Return the name of a metric for readers, such as ``F1 (label 1)``."""
+    if name == "f1":
+        return f"F1 ({task.f1_of})" if task.f1_of else "F1"
+    names = {"micro_f1": "micro F1", "macro_f1": "macro F1", "matthews": "Matthews' correlation"}
+    return names.get(name, name.replace("_", " "))
+
+
+def metric_row_name(name: str, task: Task) -> str:
+    """Return the name of a metric for a table, with a remark where lower values are better."""
+    return metric_name(name, task) + (" (lower is better)" if name in LOWER_IS_BETTER else "")
 
 
 def format_interval(interval: Interval) -> str:

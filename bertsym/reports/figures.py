@@ -163,7 +163,7 @@ def _draw_histogram(canvas: Any, plot: Histogram) -> None:
         axes.stairs(share, plot.edges, color=_SERIES[number % 4], linewidth=1.6, label=_label(name, 30))
     if plot.limit is not None:
         axes.axvline(plot.limit, color=_LIGHT["muted"], linestyle="--", linewidth=1, label=plot.limit_label)
-    axes.set(xlabel=plot.x_label, ylabel="% of the examples")
+    axes.set(xlabel=plot.x_label, ylabel="% of rows")
     axes.grid(axis="x", visible=False)
     axes.legend()
 

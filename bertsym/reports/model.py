@@ -1,9 +1,13 @@
-"""The model of a report: what reaches its classifier, sizes, digests, versions, and the command to repeat the run."""
+"""The models of a report: what reaches the classifier, sizes, digests, versions, and the command to repeat the run."""
 
 from __future__ import annotations
 
+import platform
 import re
 import shlex
+from collections.abc import Mapping
+
+import numpy as np
 
 from bertsym.bundle import PARAMS, Bundle
 from bertsym.drawing.draw import picture_of
@@ -11,29 +15,68 @@ from bertsym.drawing.head import draw_head
 from bertsym.errors import BertsymError
 from bertsym.model import open_model
 from bertsym.provenance import installed_versions, repeat_command
-from bertsym.reports.blocks import Block, Cell, Code, Drawing, Facts, Section, Table, Text
+from bertsym.reports.blocks import Block, Cell, Code, Digest, Drawing, Facts, Section, Table, Text
+from bertsym.reports.training_settings import training_command
 
 
-def model_section(bundle: Bundle, title: str = "Model", drawing: str = "head") -> Section:
-    """Describe a bundle; `drawing` is the name of the file of its head."""
+def model_section(bundle: Bundle) -> Section:
+    """Describe a bundle."""
+    values = {key: value for key, value in _facts(bundle).items() if value}
+    return Section("Model", [*_head(bundle, "head"), Facts(values), _files({"": bundle})])
+
+
+def models_section(models: Mapping[str, Bundle]) -> Section:
+    """Describe two bundles side by side; heads that are equal are drawn once."""
+    heads = [_head(bundle, f"head-{number}") for number, bundle in enumerate(models.values(), 1)]
+    blocks: list[Block] = []
+    if _drawn(heads[0]) == _drawn(heads[1]):
+        blocks += [Text("The head is the same in both models."), *heads[0]]
+    else:
+        for name, head in zip(models, heads):
+            blocks += [Text(f"The head of {name}:"), *head]
+    columns = [_facts(bundle) for bundle in models.values()]
+    rows = [(key, *(values[key] for values in columns)) for key in columns[0]]
+    blocks.append(Table("Models", ("", *models), [row for row in rows if any(row[1:])]))
+    blocks.append(_files(models))
+    return Section("Models", blocks)
+
+
+def _drawn(head: list[Block]) -> list[bytes | str]:
+    return [block.file if isinstance(block, Drawing) else str(block) for block in head]
+
+
+def _facts(bundle: Bundle) -> dict[str, Cell]:
     signature, manifest = bundle.signature, bundle.manifest
     labels = ", ".join(signature.class_names[:20])
     more = f" and {len(signature.class_names) - 20} more" if len(signature.class_names) > 20 else ""
-    facts: dict[str, Cell] = {
+    limit, most = signature.max_length, bundle.config.max_length
+    count = sum(int(np.prod(shape)) for shape in bundle.params().shapes.values())
+    return {
         "bundle": str(bundle.prefix),
         "task": signature.task,
         "encoder": str(bundle.config),
         "labels": f"{labels}{more}" or None,
-        "longest input": f"{signature.max_length} tokens",
+        "input limit": f"{limit} tokens" + (f" (the encoder allows {most})" if most > limit else ""),
         "precision": signature.precision,
-        "parameters": f"{manifest['files'][PARAMS]['size'] / 1e6:.1f} MB",
+        "parameters": f"{count / 1e6:.1f} M parameters, {manifest['files'][PARAMS]['size'] / 1e6:.1f} MB",
         "weights from": str(manifest["source"]["spec"]),
-        "made by": shlex.join(manifest["command"]) if manifest.get("command") else None,
+        "written by": training_command(bundle),
     }
-    files = [(each, entry["size"], entry["sha256"]) for each, entry in manifest["files"].items()]
-    blocks: list[Block] = [*_head(bundle, drawing), Facts({key: value for key, value in facts.items() if value})]
-    blocks.append(Table("Files", ("file", "bytes", "SHA-256"), files))
-    return Section(title, blocks)
+
+
+def _files(models: Mapping[str, Bundle]) -> Table:
+    """List the files of bundles with their sizes and digests."""
+    entries = [bundle.manifest["files"] for bundle in models.values()]
+    names = dict.fromkeys(name for files in entries for name in files)
+    columns = [f"{what}, {name}" if name else what for name in models for what in ("bytes", "SHA-256")]
+    rows: list[tuple[Cell, ...]] = []
+    for name in names:
+        cells: list[Cell] = []
+        for files in entries:
+            entry = files.get(name)
+            cells += [entry["size"], Digest(entry["sha256"])] if entry else [None, None]
+        rows.append((name, *cells))
+    return Table("Files", ("file", *columns), rows, is_folded=True)
 
 
 def _head(bundle: Bundle, drawing: str) -> list[Block]:
@@ -58,13 +101,25 @@ def repeat_fact() -> dict[str, Cell]:
     return {} if words is None else {"repeat with": shlex.join(words)}
 
 
-def repeat_section() -> Section:
-    """Describe how to repeat the run: its command, and the versions of the libraries."""
+def repeat_section(
+    settings: Mapping[str, Cell] | None = None, commands: Mapping[str, str | None] | None = None
+) -> Section:
+    """Describe how to repeat the run: its command, its settings and the versions of the libraries.
+
+    `commands` are those that wrote the models, by the names of the models.
+    """
     words = repeat_command()
     blocks: list[Block] = []
     if words is not None:
         blocks.append(Code(shlex.join(words)))
     else:
         blocks.append(Text("The run was started by a Python program, so its command is not known."))
-    blocks.append(Facts({key: str(value) for key, value in installed_versions().items() if value}, "Versions"))
+    for name, command in (commands or {}).items():
+        if command:
+            blocks += [Text(f"{name} was written by:" if name else "The model was written by:"), Code(command)]
+    if settings:
+        blocks.append(Facts(settings, "Settings"))
+    versions = {key: str(value) for key, value in installed_versions().items() if value}
+    machine = {"Python": platform.python_version(), "platform": platform.platform()}
+    blocks.append(Facts({**versions, **machine}, "Versions"))
     return Section("Repeat", blocks)

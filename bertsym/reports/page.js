@@ -5,8 +5,10 @@ for (const block of document.querySelectorAll(".examples")) {
   const rows = [...body.rows];
   const texts = rows.map((row) => row.textContent.toLowerCase());
   const tools = block.querySelector(".tools");
+  if (!tools) continue;
   const input = tools.querySelector("input");
   const count = tools.querySelector("span");
+  const scroll = block.querySelector(".scroll");
   tools.hidden = false;
 
   const show = () => {
@@ -16,9 +18,11 @@ for (const block of document.querySelectorAll(".examples")) {
       row.hidden = !words.every((word) => texts[number].includes(word));
       shown += !row.hidden;
     });
-    count.textContent = words.length ? `${shown} of ${rows.length} rows` : "";
+    const hint = scroll.scrollHeight > scroll.clientHeight ? "; scroll for more" : "";
+    count.textContent = (words.length ? `${shown} of ${rows.length} rows` : `${rows.length} rows`) + hint;
   };
   input.addEventListener("input", show);
+  show();
 
   const heads = [...block.querySelectorAll("th")];
   heads.forEach((head, column) => {

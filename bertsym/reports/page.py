@@ -10,12 +10,14 @@ from bertsym.reports.blocks import (
     Block,
     Cell,
     Code,
+    Digest,
     Drawing,
     Facts,
     Figure,
     Marked,
     Report,
     Section,
+    SignedNumber,
     Table,
     Text,
 )
@@ -34,6 +36,8 @@ _MARKS = {
     "right": ("#cdebdc", "#1f4d3a"),
     "missed": ("#c2571a", "#f0a36b"),
     "wrong": ("#f6d5c3", "#5c3118"),
+    "alert": ("#fdf0c8", "#4a3a10"),
+    "shade": ("#c3cad6", "#000000"),
 }
 
 
@@ -55,6 +59,7 @@ def render_page(report: Report, figures: Mapping[str, bytes]) -> str:
             "number": _text(headline.number),
             "interval": _text(headline.interval),
             "facts": _facts(headline.facts) if headline.facts else "",
+            "warnings": "".join(f'<p class="warning">{_text(each)}</p>' for each in headline.warnings),
             "links": links,
             "sections": "\n".join(_section(section, figures) for section in report.sections),
             "script": script,
@@ -97,7 +102,8 @@ def _figure(figure: Figure, svg: bytes) -> str:
 
 def _block(block: Block) -> str:
     if isinstance(block, Text):
-        return f'<p dir="auto">{_text(block.text)}</p>'
+        kind = ' class="warning"' if block.is_warning else ""
+        return f'<p{kind} dir="auto">{_text(block.text)}</p>'
     if isinstance(block, Code):
         return f"<pre><code>{_text(block.text)}</code></pre>"
     if isinstance(block, Facts):
@@ -116,10 +122,11 @@ def _facts(values: Mapping[str, Cell]) -> str:
 
 
 def _table(table: Table) -> str:
-    numeric = [all(isinstance(row[i], (int, float)) for row in table.rows) for i in range(len(table.columns))]
+    columns = [[row[i] for row in table.rows if row[i] is not None] for i in range(len(table.columns))]
+    numeric = [bool(column) and all(map(_is_number, column)) for column in columns]
     classes = (' class="amount"' if is_number else "" for is_number in numeric)
     head = "".join(f"<th{kind}>{_text(name)}</th>" for kind, name in zip(classes, table.columns))
-    body = "".join(f"<tr>{_row(table.columns, row)}</tr>" for row in table.rows)
+    body = "".join(f"<tr>{_row(table.columns, row, numeric)}</tr>" for row in table.rows)
     notes = [table.note] if table.note else []
     if table.total is not None and table.total > len(table.rows):
         notes.append(f"The first {len(table.rows):,} of {table.total:,} are listed.")
@@ -127,25 +134,34 @@ def _table(table: Table) -> str:
     if not table.rows:
         return f'<div class="block"><h3>{_text(table.title)}</h3><p>None.</p>{note}</div>'
     tools = ""
-    if table.examples:
+    if table.examples and len(table.rows) > 1:
         what = f'aria-label="Find words in: {html.escape(table.title)}" placeholder="Find words"'
         tools = f'<div class="tools" hidden><input type="search" {what} autocomplete="off"><span></span></div>'
     kind = "block examples" if table.examples else "block"
     content = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    if table.is_folded:
+        scrolled = f'<div class="scroll" tabindex="0">{content}</div>{note}'
+        return f'<details class="{kind}"><summary>{_text(table.title)}</summary>{scrolled}</details>'
     return (
         f'<div class="{kind}"><h3>{_text(table.title)}</h3>{tools}'
         f'<div class="scroll" tabindex="0">{content}</div>{note}</div>'
     )
 
 
-def _row(columns: Sequence[str], row: Sequence[Cell]) -> str:
+def _is_number(value: Cell) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _row(columns: Sequence[str], row: Sequence[Cell], numeric: Sequence[bool]) -> str:
     cells = []
-    for name, value in zip(columns, row):
+    for name, value, is_numeric in zip(columns, row, numeric):
         attributes = f' data-label="{html.escape(name)}"'
-        if isinstance(value, (int, float)):
+        if _is_number(value):
             attributes += f' class="amount" data-value="{value}"'
+        elif value is None and is_numeric:
+            attributes += ' class="amount"'
         elif isinstance(value, Marked):
-            attributes += ' class="words" dir="auto"'
+            attributes += f' class="{"given" if value.is_answer else "words"}" dir="auto"'
         else:
             attributes += ' dir="auto"'
         cells.append(f"<td{attributes}>{_cell(value)}</td>")
@@ -158,6 +174,11 @@ def _cell(value: Cell) -> str:
             f'<mark class="{mark}">{_words(text)}</mark>' if mark else _words(text) for text, mark in value.pieces
         ]
         return "".join(pieces) if any(text.strip() for text, _ in value.pieces) else '<span class="empty">empty</span>'
+    if isinstance(value, Digest):
+        digest = _text(value.digest)
+        return f'<details class="digest"><summary>{digest[:12]}…</summary>{digest}</details>'
+    if isinstance(value, SignedNumber):
+        return f"{value:+.4f}"
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
     if isinstance(value, int):

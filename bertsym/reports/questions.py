@@ -53,11 +53,11 @@ def question_sections(questions: Sequence[AnsweredQuestion], rows: ExampleRows) 
     wrong = [number for number in order if questions[number].f1 < 1]
     is_shown = rows.texts is not None
     texts = ("question", "context", "correct", "predicted") if is_shown else ("has an answer", "answered")
-    cells = [_cells(questions[number], rows.lines[number], is_shown) for number in wrong[:MOST_ROWS]]
+    cells = [_cells(questions[number], rows.place_cells(number), is_shown) for number in wrong[:MOST_ROWS]]
     note = ""
     if is_shown:
         note = "In a context, the predicted answer is orange and the correct one underlined; words of both are green."
-    columns = (rows.place, *texts, "F1", "confidence")
+    columns = (*rows.places, *texts, "F1", "confidence")
     blocks.append(Table("Worst answers", columns, cells, len(wrong), note=note, examples=True))
     return [Section("Errors", blocks)]
 
@@ -70,14 +70,14 @@ def _presence(questions: Sequence[AnsweredQuestion]) -> Figure:
     return Figure("presence", "Questions with and without an answer", plot)
 
 
-def _cells(question: AnsweredQuestion, place: Cell, is_shown: bool) -> list[Cell]:
+def _cells(question: AnsweredQuestion, place: list[Cell], is_shown: bool) -> list[Cell]:
     numbers = [question.f1, question.confidence]
     if not is_shown:
-        return [place, bool(question.correct), question.predicted is not None, *numbers]
+        return [*place, bool(question.correct), question.predicted is not None, *numbers]
     correct = shortened(" / ".join(dict.fromkeys(question.correct))) or None
     found = question.predicted
     answer = shortened(question.context[found[0] : found[1]]) if found is not None else None
-    return [place, data_text(question.question), _marked(question), correct, answer, *numbers]
+    return [*place, data_text(question.question), _marked(question), correct, answer, *numbers]
 
 
 def _marked(question: AnsweredQuestion) -> Marked:

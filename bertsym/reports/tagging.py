@@ -44,8 +44,8 @@ def tagging_sections(sentences: Sequence[TaggedSentence], rows: ExampleRows, wha
     wrong = [number for number, each in enumerate(sentences) if each.mistakes]
     wrong.sort(key=lambda number: (-sentences[number].mistakes, -sentences[number].confidence))
     is_shown = rows.texts is not None
-    columns = (rows.place, *(("sentence",) if is_shown else ()), "missed", "wrong", "confidence")
-    cells = [_cells(sentences[number], rows.lines[number], is_shown) for number in wrong[:MOST_ROWS]]
+    columns = (*rows.places, *(("sentence",) if is_shown else ()), "missed", "wrong", "confidence")
+    cells = [_cells(sentences[number], rows.place_cells(number), is_shown) for number in wrong[:MOST_ROWS]]
     note = (
         f"In a sentence, {what} that are correct are green, missed ones underlined, wrong ones orange. The confidence "
         "is the mean probability of the predicted tags."
@@ -54,10 +54,10 @@ def tagging_sections(sentences: Sequence[TaggedSentence], rows: ExampleRows, wha
     return [Section("Errors", [table, examples])]
 
 
-def _cells(sentence: TaggedSentence, place: Cell, is_shown: bool) -> list[Cell]:
+def _cells(sentence: TaggedSentence, place: list[Cell], is_shown: bool) -> list[Cell]:
     missed, wrong = sentence.correct - sentence.predicted, sentence.predicted - sentence.correct
     listed = [_listed(sentence, entities, is_shown) for entities in (missed, wrong)]
-    return [place, *([_marked(sentence)] if is_shown else []), *listed, sentence.confidence]
+    return [*place, *([_marked(sentence)] if is_shown else []), *listed, sentence.confidence]
 
 
 def _place(sentence: TaggedSentence, entity: Entity) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import numpy as np
 from bertsym.events import DevEvaluated, Event, Resumed, SeedStarted, StepDone
 from bertsym.reports.blocks import Block, Cell, Facts, Figure, Lines, Report, Section, Table, Text
 from bertsym.reports.data import data_section
-from bertsym.reports.evaluation import EvaluatedModel, error_sections, headline, metric_name
+from bertsym.reports.evaluation import EvaluatedModel, error_sections, headline, metric_name, repeat_settings
 from bertsym.reports.model import model_section, repeat_section
 from bertsym.tasks.task import Examples
 
@@ -103,14 +103,16 @@ def training_report(found: Trained, with_texts: bool) -> Report:
     if found.seeds:
         first = next(iter(intervals))
         values = [metrics[first] for metrics in found.seeds.values()]
-        spread = f"{metric_name(first)} {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+        spread = f"{metric_name(first, model.task)} {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
         facts[f"{len(values)} seeds"] = f"{spread}; seed {found.seed} is kept"
     name = model.bundle.prefix.name
     signature = model.bundle.signature
     files = {"train": found.train, "dev": model.examples}
     metrics, *errors = error_sections(assessment, model, intervals)
     chosen = Text(
-        f"{model.examples.name} chose the epoch that is kept: on other data the metrics may be a little worse."
+        f"{model.examples.name} chose the epoch that is kept: its metrics are optimistic. Evaluate the model on rows "
+        "that the training did not read.",
+        is_warning=True,
     )
     sections = [
         Section("Training", list(_curves(found))),
@@ -118,7 +120,7 @@ def training_report(found: Trained, with_texts: bool) -> Report:
         *errors,
         data_section(model.task, files, signature.max_length, model.left_out, with_texts),
         model_section(model.bundle),
-        repeat_section(),
+        repeat_section(repeat_settings([model])),
     ]
     return Report(
         f"bertsym finetune: {name}", headline(model, assessment, intervals, f"{name} reaches", facts), sections
@@ -149,7 +151,7 @@ def _curves(found: Trained) -> list[Block]:
         (each.epoch, each.step, each.loss, *each.metrics.values(), "kept" if each.step == found.step else None)
         for each in evaluations
     ]
-    columns = ("epoch", "step", "train loss", *(f"dev {metric_name(name)}" for name in names), "")
+    columns = ("epoch", "step", "train loss", *(f"dev {metric_name(name, found.model.task)}" for name in names), "")
     blocks.append(Table("Evaluations", columns, rows))
     if found.seeds:
         names = list(next(iter(found.seeds.values())))
@@ -160,7 +162,7 @@ def _curves(found: Trained) -> list[Block]:
         values = np.array([list(metrics.values()) for metrics in found.seeds.values()])
         cells.append(("mean", *values.mean(axis=0).tolist(), None))
         cells.append(("standard deviation", *values.std(axis=0, ddof=1).tolist(), None))
-        blocks.append(Table("Seeds", ("seed", *map(metric_name, names), ""), cells))
+        blocks.append(Table("Seeds", ("seed", *(metric_name(name, found.model.task) for name in names), ""), cells))
     return blocks
 
 
@@ -182,7 +184,7 @@ def _figures(found: Trained, run: Run) -> list[Block]:
             [float(each.step) for each in other.evaluations],
             [each.metrics[first] for each in other.evaluations],
         )
-    label = metric_name(first)
+    label = metric_name(first, found.model.task)
     plot = Lines("step", f"dev {label}", metrics, tuple(metrics), kept, "kept")
     figures.append(Figure("metric", f"{label[0].upper()}{label[1:]} on the dev file", plot))
     for curve, title in (

@@ -14,7 +14,7 @@ from bertsym.datasets.dataset import DataSet
 from bertsym.encoders.catalogue import LABEL_NAME
 from bertsym.errors import DataError
 from bertsym.json_reader import JsonValue
-from bertsym.metrics.classification import METRICS, cross_entropy, evaluate_probabilities
+from bertsym.metrics.classification import METRICS, cross_entropy, evaluate_probabilities, positive_classes
 from bertsym.metrics.metric_rows import classification_rows
 from bertsym.reports.assessment import Assessment, ExampleRows, label_plot
 from bertsym.reports.blocks import Plot
@@ -202,6 +202,12 @@ class Classification(TableTask):
             self.metrics,
             self.positive_label,
         )
+
+    @property
+    def f1_of(self) -> str:
+        """The positive label, or the mean over all labels."""
+        positives = positive_classes(self.class_names, self.positive_label)
+        return f"label {self.class_names[positives[0]]}" if len(positives) == 1 else "all labels, macro mean"
 
     def assess(self, outputs: Sequence[Array], examples: Examples, rows: ExampleRows) -> Assessment:
         """Describe confusions, the most confident mistakes, and the calibration."""

@@ -206,7 +206,7 @@ class Multilabel(TableTask):
     def target_plot(self, files: Mapping[str, Examples]) -> Plot:
         """Return the fraction of each label among all labels of all rows."""
         counts = {name: Counter(label for row in each.rows for label in row.target) for name, each in files.items()}
-        return label_plot(self.class_names, counts)
+        return label_plot(self.class_names, counts, "labels")
 
     def target_text(self, example: Example) -> str:
         """Return the labels."""

@@ -287,7 +287,7 @@ class QuestionAnswering(Task):
         if any(rows.lines):
             return dataclasses.replace(rows, text_columns=("question", "context"))
         places = [row.source.id or row.source.where for row in examples.rows]
-        return ExampleRows(places, rows.texts, ("question", "context"), "id")
+        return dataclasses.replace(rows, lines=places, text_columns=("question", "context"), place="id")
 
     def target_plot(self, files: Mapping[str, Examples]) -> Plot:
         """Return how many words the correct answers have; 0 for a question without an answer."""

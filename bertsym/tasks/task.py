@@ -308,6 +308,11 @@ class Task(abc.ABC):
 
     # Reports
 
+    @property
+    def f1_of(self) -> str:
+        """What the metric ``f1`` is computed of, such as a label."""
+        return ""
+
     @abc.abstractmethod
     def assess(self, outputs: Sequence[Any], examples: Examples, rows: ExampleRows) -> Assessment:
         """Compare the outputs with the labels, for a report: what the metrics are computed from, and the errors."""
@@ -328,7 +333,8 @@ class Task(abc.ABC):
         """Return the examples as rows of a table, with their texts unless these are left out."""
         texts = (lambda row: self.example_texts(examples.rows[row])) if with_texts else None
         names = ("text", "second text") if examples.pair else ("text",)
-        return ExampleRows([row.line for row in examples.rows], texts, names)
+        truncated = [row.truncated for row in examples.rows] if examples.truncated else ()
+        return ExampleRows([row.line for row in examples.rows], texts, names, truncated=truncated)
 
     # Output
 
