@@ -155,11 +155,12 @@ def test_a_log_file_that_cannot_be_written_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("source", ["model", "hf:", "tf:model", ":x"])
+@pytest.mark.parametrize("source", ["model", "hf:", "onnx:model", ":x"])
 def test_a_source_of_an_unknown_kind_is_refused(cli: Cli, tmp_path: Path, source: str) -> None:
     result = cli("export", source, tmp_path / "x")
     assert result.code == 2
-    assert "is not a source; a source is one of gluonnlp:..., hf:..., params:..., random:..." in result.error_line
+    kinds = "gluonnlp:..., hf:..., params:..., tf:..., random:..."
+    assert f"is not a source; a source is one of {kinds}" in result.error_line
     assert not list(tmp_path.iterdir())
 
 

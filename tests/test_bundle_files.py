@@ -399,7 +399,8 @@ def test_a_stop_between_any_two_moves_brings_the_old_bundle_back(
     content = content_of(prefixes[new])
     total = moves_of(monkeypatch, copied(prefixes[old], tmp_path / "count"), content)
     # Each file of the old bundle moves away, and each of the new one to its place.
-    assert total == len(bundle_files(prefixes[old])) + len(bundle_files(prefixes[new])) == 15
+    written = bundle_files(prefixes[new]).keys() - {"card.md"}  # which finetune adds to the content
+    assert total == len(bundle_files(prefixes[old])) + len(written)
     prefix = copied(prefixes[old], tmp_path / "old")
     before = tree(tmp_path / "old")
     for number in range(1, total + 1):

@@ -33,12 +33,13 @@ def command(name: str) -> click.Command:
 
 WRITES_MODEL = {"export", "extract", "graft", "edit", "lower", "draw", "onnx", "finetune", "quantize"}
 WITHOUT_MODEL = {"demo", "doctor", "tasks"}
+FIRST_ARGUMENT = {"export": "source", "compare": "first"}
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in WITHOUT_MODEL])
 def test_the_first_argument_is_the_model_and_the_second_is_the_place_to_write(name: str) -> None:
     arguments = [parameter.name for parameter in command(name).params if isinstance(parameter, click.Argument)]
-    assert arguments[0] == ("source" if name == "export" else "model")
+    assert arguments[0] == FIRST_ARGUMENT.get(name, "model")
     assert (arguments[1:2] == ["out"]) == (name in WRITES_MODEL)
 
 
