@@ -11,7 +11,7 @@ from bertsym.acceleration.graphs import accelerate_graph
 from bertsym.bundle import Bundle
 from bertsym.encoders.inputs import input_shapes
 from bertsym.errors import DataError, ModelError, UsageError
-from bertsym.execution.engines import Forward, engine_name, load_engine, selection_report
+from bertsym.execution.engines import Forward, engine_name, engine_version, load_engine, selection_report
 from bertsym.execution.engines.fused_onnxruntime import FusedSession
 from bertsym.inference.engine_selection import SelectingPredictor
 from bertsym.inference.mxnet_predictor import BATCH_SIZE, MXNetPredictor
@@ -23,6 +23,12 @@ from bertsym.symbol.params import Array
 from bertsym.text.batches import cached_rows, inference_batches, inference_length
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
+
+
+def predictor_settings(device: str = "cpu", batch_size: int = BATCH_SIZE, engine: str | None = None) -> dict[str, str]:
+    """Return how outputs are computed, for a report; None: by the engine in use."""
+    version = engine_version(engine or engine_name())
+    return {"engine": version, "device": device, "batch size": str(batch_size)}
 
 
 def open_predictor(

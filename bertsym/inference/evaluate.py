@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertsym.events import Evaluated, EventStream, Listener, now, since
-from bertsym.execution.engines import engine_name, engine_version
-from bertsym.inference.engine_predictor import open_predictor
+from bertsym.inference.engine_predictor import open_predictor, predictor_settings
 from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.task_bundle import TaskBundle
-from bertsym.reports.blocks import Cell
 from bertsym.reports.data import LeftOutRows
 from bertsym.reports.evaluation import EvaluatedModel, evaluation_report
 from bertsym.reports.options import ReportOptions
@@ -113,9 +111,5 @@ def compute_outputs(
     metrics = task.evaluate(outputs, examples)
     events(Evaluated(since(started), str(opened.bundle.prefix), examples.name, len(examples), metrics))
     bad_rows.finish(len(examples) + examples.left_out)
-    settings: dict[str, Cell] = {
-        "engine": engine_version(engine_name()),
-        "device": options.device,
-        "batch size": options.batch_size,
-    }
+    settings = predictor_settings(options.device, options.batch_size)
     return EvaluatedModel(opened.bundle, task, examples, outputs, metrics, left_out, settings)

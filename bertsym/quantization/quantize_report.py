@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bertsym.bundle import Bundle
+from bertsym.inference.engine_predictor import predictor_settings
 from bertsym.quantization.measurement import Measured
 from bertsym.reports.blocks import Cell, Report, Section, Table
 from bertsym.reports.comparison import comparison_report
@@ -26,8 +27,9 @@ def quantize_report(
     with_texts: bool,
 ) -> Report:
     """Build the report of the float32 bundle and the int8 bundle; `layers` are FullyConnecteds and their precisions."""
+    settings = predictor_settings(engine="mxnet")
     models = [
-        EvaluatedModel(bundle, task, examples, each.outputs, each.metrics, left_out)
+        EvaluatedModel(bundle, task, examples, each.outputs, each.metrics, left_out, settings)
         for bundle, each in zip(bundles, measured)
     ]
     comparison = compare_evaluated(models[0], models[1], NAMES, with_texts)

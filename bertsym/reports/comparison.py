@@ -17,7 +17,7 @@ from bertsym.reports.blocks import (
     Table,
     percentage,
 )
-from bertsym.reports.data import conditions_table, data_section, truncation_fact, truncation_text
+from bertsym.reports.data import conditions_table, data_section, truncation_fact, truncation_text, truncation_warnings
 from bertsym.reports.disagreements import both_wrong, disagreements
 from bertsym.reports.evaluation import RESAMPLING, metric_row_name, repeat_settings
 from bertsym.reports.model import models_section, repeat_fact, repeat_section
@@ -51,7 +51,7 @@ def comparison_report(
             **dict(_truncation(found)),
             **repeat_fact(),
         },
-        found.warnings,
+        [*found.warnings, *_truncation_warnings(found)],
     )
     bundles = {name: each.bundle for name, each in zip(found.names, (found.first, found.second))}
     sections = [
@@ -80,6 +80,18 @@ def _truncation(found: Comparison) -> Iterator[tuple[str, Cell]]:
         return
     for name, limit, fact in zip(found.names, limits, facts):
         yield f"cut to {limit} tokens for {name}", fact
+
+
+def _truncation_warnings(found: Comparison) -> list[str]:
+    first, second = found.first, found.second
+    limits = [each.bundle.signature.max_length for each in (first, second)]
+    if limits[0] == limits[1] and first.examples.truncated == second.examples.truncated:
+        return truncation_warnings(first.examples, limits[0], "the models")
+    return [
+        text
+        for name, each, limit in zip(found.names, (first, second), limits)
+        for text in truncation_warnings(each.examples, limit, name)
+    ]
 
 
 def _data(found: Comparison, with_texts: bool) -> Section:

@@ -113,6 +113,12 @@ def truncation_text(examples: Examples, max_length: int, reader: str) -> Text:
     return Text(f"{examples.name}: {what}", is_warning)
 
 
+def truncation_warnings(examples: Examples, max_length: int, reader: str) -> list[str]:
+    """Return the sentence of `truncation_text` if it is a warning."""
+    text = truncation_text(examples, max_length, reader)
+    return [text.text] if text.is_warning else []
+
+
 def truncation_fact(examples: Examples) -> str:
     """Format how many rows were truncated: ``none of 100 rows``, ``12 of 100 rows (12 %)``."""
     if not examples.truncated:

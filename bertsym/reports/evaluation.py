@@ -13,7 +13,7 @@ from bertsym.metrics.classification import LOWER_IS_BETTER
 from bertsym.metrics.resampling import RESAMPLES, SEED, Interval
 from bertsym.reports.assessment import Assessment
 from bertsym.reports.blocks import Cell, Digest, Headline, Report, Section, Table
-from bertsym.reports.data import LeftOutRows, conditions_table, data_section, truncation_fact
+from bertsym.reports.data import LeftOutRows, conditions_table, data_section, truncation_fact, truncation_warnings
 from bertsym.reports.model import model_section, repeat_fact, repeat_section
 from bertsym.reports.training_settings import seen_warnings, training_command, training_file
 from bertsym.tasks.task import Examples, Task
@@ -55,7 +55,10 @@ def evaluation_report(found: EvaluatedModel, with_texts: bool) -> Report:
     ]
     name = found.bundle.prefix.name
     answer = headline(found, assessment, intervals, f"{name} reaches")
-    warnings = seen_warnings(found.examples.name, found.examples.sha256, {name: found.bundle})
+    warnings = [
+        *seen_warnings(found.examples.name, found.examples.sha256, {name: found.bundle}),
+        *truncation_warnings(found.examples, found.bundle.signature.max_length, "the model"),
+    ]
     answer = dataclasses.replace(answer, warnings=warnings)
     return Report(f"bertsym evaluate: {name}", answer, sections)
 

@@ -26,7 +26,7 @@ from bertsym.events import (
     now,
     since,
 )
-from bertsym.inference.engine_predictor import open_predictor
+from bertsym.inference.engine_predictor import open_predictor, predictor_settings
 from bertsym.metrics.classification import format_metrics
 from bertsym.model_card.card import model_card
 from bertsym.reports.evaluation import EvaluatedModel
@@ -156,7 +156,8 @@ def _write_report(
     data, kept = best.inputs.data, best.result.best
     outputs = open_predictor(bundle, best.request.options.device).each(data.dev.features, data.task.keep)
     metrics = data.task.evaluate(outputs, data.dev)
-    model = EvaluatedModel(bundle, data.task, data.dev, outputs, metrics, data.left_out)
+    settings = predictor_settings(best.request.options.device)
+    model = EvaluatedModel(bundle, data.task, data.dev, outputs, metrics, data.left_out, settings)
     reached = seeds.metrics if seeds is not None else {}
     seed = best.request.options.seed
     trained = Trained(model, data.train, kept.epoch, kept.epochs, kept.step, seed, reached, curves)
