@@ -168,6 +168,7 @@ def commands() -> Iterator[click.Command]:
 OTHER_OPTIONS = {
     "docs/benchmarks.md": {"--work", "--quick", "--plots", "--folder", "--model"},
     "docs/how-to/choose-the-output.md": {"--results"},
+    "docs/how-to/fine-tune.md": {"--logdir"},
     "docs/how-to/several-machines.md": {"--servers"},
     "docs/how-to/install.md": {"--no-deps", "--with", "--overrides", "--from", "--rm"},
 }
