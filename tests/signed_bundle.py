@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.bundle.files import CARD
 from bertsym.symbol.params import Array, ParamsFile, write_params
 
 Document = dict[str, Any]
@@ -35,6 +36,7 @@ class SignedBundle:
         self.lines: list[str] = []
         if VOCAB_TXT in self.names:
             self.lines = Path(f"{prefix}-{VOCAB_TXT}").read_text().split("\n")[:-1]
+        self.card = Path(f"{prefix}-{CARD}").read_text() if CARD in self.names else ""
         file = ParamsFile(Path(f"{prefix}-{PARAMS}"))
         self.params: dict[str, Array] = {name: np.array(file[name]) for name in file}
         self.auxiliary = {name for name, info in file.infos.items() if info.kind == "aux"}
@@ -76,6 +78,8 @@ class SignedBundle:
         Path(f"{prefix}-manifest.json").write_text(change(json.dumps(self.manifest, indent=2)))
 
     def _text(self, name: str) -> str:
+        if name == CARD:
+            return self.card
         if name == VOCAB_TXT:
             return "".join(f"{line}\n" for line in self.lines)
         return json.dumps(self.documents[name], indent=2, ensure_ascii=False)

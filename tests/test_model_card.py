@@ -18,7 +18,7 @@ from huggingface_hub import ModelCard
 from bertsym import Bundle, Classifier, NewHead, graft_head, lower
 from bertsym.bundle import CARD
 from bertsym.model_card.card import model_card
-from bertsym.model_card.markup import code, table, yaml_text
+from bertsym.model_card.markup import code_span, table, yaml_text
 
 Cli = Callable[..., Result]
 HOSTILE = ("`<script>`", "a|b", "two\nlines", "``", " ", "[x](y)", "---", "\u202eback", "x" * 300, "**", "é😀")
@@ -64,12 +64,12 @@ def test_the_card_lists_data_settings_and_labels_without_folders(bundle: Bundle)
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_untrusted_texts_stay_texts(text: str) -> None:
-    span = code(text)
+    span = code_span(text)
     fence, inner = re.fullmatch(r"(`+)(.+)\1", span, re.DOTALL).groups()  # type: ignore[union-attr]
     assert fence not in re.findall("`+", inner)
     assert span.isprintable()
     assert len(span) < 120
-    row = table(("a", "b"), [(code(text), "2")]).splitlines()[-1]
+    row = table(("a", "b"), [(code_span(text), "2")]).splitlines()[-1]
     assert len(re.findall(r"(?<!\\)\|", row)) == 3
     assert yaml.safe_load(f"name: {yaml_text(text)}") == {"name": text}
 

@@ -101,20 +101,11 @@ def command(
 
     texts = Texts(file, None, None)
     with run_events(Logs(log_json), files=[file, out], bundles=[model], force=force) as events:
-        started = now()
-        result = embed(
-            model,
-            texts.source(),
-            out,
-            options,
-            table_format=table_format,
-            force=force,
-            on_rows=events.counter("embedding", texts.count_rows(model, table_format), file),
-            warn=events.note,
-        )
-        events(
-            TextsProcessed(since(started), "embedding", model, file, result.rows, result.truncated, result.unreadable)
-        )
+        started, on_rows = now(), events.counter("embedding", texts.count_rows(model, table_format), file)
+        settings: dict[str, Any] = {"table_format": table_format, "force": force}
+        result = embed(model, texts.source(), out, options, **settings, on_rows=on_rows, warn=events.note)
+        counts = result.rows, result.truncated, result.unreadable
+        events(TextsProcessed(since(started), "embedding", model, file, *counts))
         events(Written(instant(), str(result.path)))
         if result.prompt and options.prompt is None:
             name = f"prompt {options.prompt_name}" if options.prompt_name is not None else "default prompt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -203,25 +203,25 @@ def command(
     from bertsym.training.distributed_finetune import finetune_distributed
     from bertsym.training.finetune import finetune
 
+    options = dataclasses.replace(options, table_format=table_format, report=replacing(report, run.force))
     train, dev = tables.files(options.task, options.dev_fraction is not None)
-    logs = Logs(run.log_json, run.tensorboard, append=checkpoints.resume)
-    listening = run_events(
-        logs, files=[train, dev], bundles=[model, out], force=run.force, waits=run.kvstore != "local"
-    )
-    with listening as events, _advising(out, run, events, is_resumed=checkpoints.resume):
-        result: FinetuneResult | None = (finetune if run.kvstore == "local" else finetune_distributed)(
-            model,
-            train,
-            dev,
-            out,
-            options=dataclasses.replace(options, table_format=table_format, report=replacing(report, run.force)),
-            checkpoints=checkpoints,
-            on_event=events,
-            force=run.force,
+    start: Callable[..., FinetuneResult | None] = finetune if run.kvstore == "local" else finetune_distributed
+    with _events(model, out, [train, dev], run, is_resumed=checkpoints.resume) as events:
+        result = start(
+            model, train, dev, out, options=options, checkpoints=checkpoints, on_event=events, force=run.force
         )
     if result is not None:  # None of a server, and of a worker that is not the first
         _print(result, out)
         print_report(report)
+
+
+@contextlib.contextmanager
+def _events(model: str, out: str, tables: list[str | None], run: _Run, is_resumed: bool) -> Iterator[EventStream]:
+    """Yield the events of the run; print how to resume it if it is stopped."""
+    logs, waits = Logs(run.log_json, run.tensorboard, append=is_resumed), run.kvstore != "local"
+    sent = run_events(logs, files=tables, bundles=[model, out], force=run.force, waits=waits)
+    with sent as events, _advising(out, run, events, is_resumed):
+        yield events
 
 
 @contextlib.contextmanager

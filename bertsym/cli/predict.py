@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
@@ -146,32 +147,37 @@ def command(
     bertsym predict out/mnli --data-dir glue/MNLI --submission MNLI-m.tsv
     bertsym predict out/mnli --data-dir glue --task ax --submission AX.tsv
     """
-    from bertsym.events import TextsProcessed, Written, instant, now, since
+    from bertsym.events import TextsProcessed, now, since
     from bertsym.inference.predict import TaskPredictor
     from bertsym.text.bad_rows import BadRows
 
     names = parse_kept(kept)
     data.refuse(out=out, keep_column=kept, top_k=task_options.top_k, on_error=on_error == "skip")
-    files = [texts.file, out, data.submission]
-    with run_events(Logs(log_json), files=files, bundles=[model], force=force) as events:
+    with run_events(Logs(log_json), files=[texts.file, out, data.submission], bundles=[model], force=force) as events:
         started, given = now(), dataclasses.replace(table_format, kept=tuple(names))
         texts, table_format, dataset = data.find(model, texts, given)
-        out = data.target(dataset) or out
-        bad_rows = BadRows(on_error, events.note, shown=None)
-        # Lines that go to the terminal are the progress themselves.
-        shown = out is not None or not sys.stdout.isatty()
-        with line_output(out, force) as write:
+        out, bad_rows = data.target(dataset) or out, BadRows(on_error, events.note, shown=None)
+        shown = out is not None or not sys.stdout.isatty()  # lines on the terminal are the progress themselves
+        with _output(out, force, events) as write:
             predictor: TaskPredictor[Prediction] = TaskPredictor(model, device, batch_size, task_options)
-            lines = data.lines(dataset, predictor.task) or PredictionLines(
-                predictor.task, output_format, tuple(names.values())
-            )
+            plain = PredictionLines(predictor.task, output_format, tuple(names.values()))
+            lines = data.lines(dataset, predictor.task) or plain
             answers = _answers(predictor, texts, table_format, events, shown)
             rows, truncated = _write(answers, lines, bad_rows, on_error == "blank", write)
             events(TextsProcessed(since(started), "predicting", model, texts.file, rows, truncated, bad_rows.count))
             print_truncated(truncated, rows, predictor.bundle.signature.max_length)
             bad_rows.finish(rows)
-        if out is not None:
-            events(Written(instant(), out))
+
+
+@contextlib.contextmanager
+def _output(out: str | None, force: bool, events: EventStream) -> Iterator[Callable[[str], object]]:
+    """Yield what writes a line to a file, or to standard output; send an event when the file is complete."""
+    from bertsym.events import Written, instant
+
+    with line_output(out, force) as write:
+        yield write
+    if out is not None:
+        events(Written(instant(), out))
 
 
 def _answers(

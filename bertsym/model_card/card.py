@@ -12,7 +12,7 @@ from bertsym.encoders.catalogue import OUTPUTS
 from bertsym.encoders.sentence_embedding import SentenceEmbedding
 from bertsym.errors import ModelError
 from bertsym.families import FAMILIES
-from bertsym.model_card.markup import code, table, yaml_text
+from bertsym.model_card.markup import code_span, table, yaml_text
 from bertsym.model_card.snippets import bundle_snippets
 
 #: kind of task -> ``pipeline_tag`` of the hub
@@ -134,7 +134,7 @@ def _labels(bundle: Bundle) -> Iterator[str]:
     names = bundle.signature.class_names
     if names:
         more = f" and {len(names) - _SHOWN_LABELS} more" if len(names) > _SHOWN_LABELS else ""
-        yield f"## Labels\n\nIn the order of the outputs: {', '.join(map(code, names[:_SHOWN_LABELS]))}{more}"
+        yield f"## Labels\n\nIn the order of the outputs: {', '.join(map(code_span, names[:_SHOWN_LABELS]))}{more}"
 
 
 def _training_facts(bundle: Bundle) -> Mapping[str, Any] | None:
@@ -173,7 +173,7 @@ def _training(bundle: Bundle) -> Iterator[str]:
     if training is None:
         return
     files = [
-        (name, code(data.get("file", "")), str(data["rows"]), str(data["left_out"]), f"`{data['sha256']}`")
+        (name, code_span(data.get("file", "")), str(data["rows"]), str(data["left_out"]), f"`{data['sha256']}`")
         for name, data in training["data"].items()
     ]
     yield "## Training data\n\n" + table(("", "file", "rows", "left out", "SHA-256"), files)
@@ -181,7 +181,7 @@ def _training(bundle: Bundle) -> Iterator[str]:
     settings = {name: options[name] for name in _SETTINGS if name in options}
     settings |= {name: options[name] for name, none in _NEUTRAL.items() if options.get(name, none) != none}
     loss = {name: value for name, value in (training.get("loss") or {}).items() if value}
-    rows = [(name.replace("_", " "), code(str(value))) for name, value in {**settings, **loss}.items()]
+    rows = [(name.replace("_", " "), code_span(str(value))) for name, value in {**settings, **loss}.items()]
     kept = f"The parameters after step {training['kept_step']}, in epoch {training['kept_epoch']}, were kept."
     yield f"## Training\n\nAdamW with linear warm-up and decay. {kept}\n\n{table(('setting', 'value'), rows)}"
 
@@ -215,7 +215,7 @@ def _evaluation(bundle: Bundle) -> Iterator[str]:
 
 def _described(data: Mapping[str, Any]) -> str:
     """A file of a manifest in words."""
-    return f"{code(data['file'])} (SHA-256 `{data['sha256'][:12]}`…)" if data.get("file") else "the dev file"
+    return f"{code_span(data['file'])} (SHA-256 `{data['sha256'][:12]}`…)" if data.get("file") else "the dev file"
 
 
 def _limits(bundle: Bundle) -> str:
@@ -266,7 +266,7 @@ def _use(bundle: Bundle, architecture: str | None, embedding: SentenceEmbedding 
 
 def _origin(bundle: Bundle, architecture: str | None) -> str:
     source = bundle.manifest["source"]
-    lines = [f"Made by bertsym from {code(source.get('repository') or _source_name(source))}."]
+    lines = [f"Made by bertsym from {code_span(source.get('repository') or _source_name(source))}."]
     if architecture is None:
         lines.append("PREFIX-manifest.json has the command, the versions and the digest of every file.")
     return f"## Origin\n\n{' '.join(lines)}"

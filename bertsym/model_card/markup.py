@@ -11,7 +11,7 @@ from bertsym.terminal import escaped
 _LONGEST = 100  # characters of a label or name
 
 
-def code(text: str) -> str:
+def code_span(text: str) -> str:
     """Return a text as a code span, in which no character has a meaning; a long one is cut."""
     shown = escaped(text)
     shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.analysis.encoder_detachment import detach_encoder
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.analysis.encoder_extraction import extract_spec
 from bertsym.errors import ModelError
@@ -14,7 +15,6 @@ from bertsym.execution.engines import Shape
 from bertsym.execution.engines.onnxruntime import OpenSession, Session, load_model
 from bertsym.onnx_export.fused_encoder import LENGTHS, TOKEN_IDS, TOKEN_TYPE_IDS, build_fused_encoder
 from bertsym.onnx_export.libraries import onnx_errors
-from bertsym.passes.encoder_replacement import detach_encoder
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array, shapes_of
 
