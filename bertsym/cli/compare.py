@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bertsym.cli.command import Command, argument
-from bertsym.cli.options import (
-    FILE,
-    MODEL,
-    device_option,
-    engine_option,
-    inference_batch_size_option,
-    json_option,
-    only_report_options,
-    options_of,
-    threads_option,
-)
+from bertsym.cli.evaluation_options import evaluation_events, evaluation_options
+from bertsym.cli.options import MODEL
 from bertsym.cli.output import print_report, warn
-from bertsym.cli.run_events import Logs, log_json_option, run_events
-from bertsym.cli.table_options import (
-    build_task_options,
-    data_dir_option,
-    labelled_table_options,
-    on_error_option,
-    scheme_option,
-    split_option,
-    stride_option,
-    task_option,
-)
 
 if TYPE_CHECKING:
     from bertsym.inference.evaluate import EvaluateOptions
@@ -38,33 +18,10 @@ if TYPE_CHECKING:
     from bertsym.text.tables import TableFormat
 
 
-def _options(scheme: str | None, stride: int | None, **values: Any) -> EvaluateOptions:
-    from bertsym.inference.evaluate import EvaluateOptions
-
-    return EvaluateOptions(task_options=build_task_options(scheme=scheme, stride=stride), **values)
-
-
 @click.command("compare", cls=Command)
 @argument("first", "Prefix of the bundle to compare with, such as the model in use.", type=MODEL)
 @argument("second", "Prefix of the other bundle, such as the new model.", type=MODEL)
-@argument("file", "Labelled table, unless --data-dir is given.", required=False, type=FILE)
-@labelled_table_options
-@options_of(
-    _options,
-    task_option(),
-    data_dir_option("that --task names, or that FIRST was trained on, instead of FILE"),
-    split_option("dev"),
-    scheme_option,
-    stride_option,
-    on_error_option(unknown_label="whose label is not a class of both models"),
-    inference_batch_size_option,
-    device_option,
-)
-@threads_option
-@engine_option
-@only_report_options
-@json_option
-@log_json_option("An existing file is an error, unless --force is given.")
+@evaluation_options("FIRST", unknown_label="whose label is not a class of both models")
 def command(
     first: str,
     second: str,
@@ -90,10 +47,7 @@ def command(
     """
     from bertsym.inference.compare import compare
 
-    if file is None and options.data_dir is None:
-        raise click.UsageError("Missing argument 'FILE', or the folder of a data set as '--data-dir'.")
-    force, bundles = bool(click.get_current_context().params["replace"]), [first, second]
-    with run_events(Logs(log_json), files=[file], bundles=bundles, force=force, quiet=True) as events:
+    with evaluation_events(file, options, [first, second], log_json, quiet=True) as events:
         result = compare(first, second, file, options, table_format=table_format, report=report, on_event=events)
     if as_json:
         click.echo(json.dumps(result.to_json(), ensure_ascii=False))
