@@ -65,7 +65,9 @@ def test_the_card_lists_data_settings_and_labels_without_folders(bundle: Bundle)
 @pytest.mark.parametrize("text", HOSTILE)
 def test_untrusted_texts_stay_texts(text: str) -> None:
     span = code_span(text)
-    fence, inner = re.fullmatch(r"(`+)(.+)\1", span, re.DOTALL).groups()  # type: ignore[union-attr]
+    found = re.fullmatch(r"(`+)(.+)\1", span, re.DOTALL)
+    assert found
+    fence, inner = found.groups()
     assert fence not in re.findall("`+", inner)
     assert span.isprintable()
     assert len(span) < 120

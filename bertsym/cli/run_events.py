@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,7 +30,7 @@ class Logs:
     append: bool = False  #: to existing logs
 
 
-def log_json_option(existing: str) -> Decorator:  # type: ignore[type-arg]
+def log_json_option(existing: str) -> Decorator[Any]:
     """``--log-json``; `existing` describes what happens to an existing file."""
     return option(
         "--log-json",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,13 +41,11 @@ class TensorBoardLog:
         self._folder, self._append = Path(folder), append
         self._on_failure, self._has_failed = on_failure, False
         self._subfolder, self._writer = "", None
-        try:
-            import tensorboardX  # noqa: F401
-        except ImportError:
+        if importlib.util.find_spec("tensorboardX") is None:
             raise InstallationError(
                 "tensorboardX, which writes the logs of TensorBoard, is not installed: pip install "
                 "'bertsym[tensorboard]', or omit --tensorboard"
-            ) from None
+            )
         self._earlier = self._find_event_files()
         if self._earlier and not (force or append):
             raise UsageError(

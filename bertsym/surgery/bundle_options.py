@@ -83,7 +83,7 @@ class BertOrigin:
 class ChosenTokenizer:
     """The tokenizer of a bundle that is written."""
 
-    vocabulary: Vocabulary | None  #: None for a model without a WordPiece vocabulary
+    vocabulary: Vocabulary | None  #: None if the tokenizer is not WordPiece
     options: TokenizerOptions
     document: str | None  #: the text of tokenizer.json
     special_tokens: Mapping[str, str]
