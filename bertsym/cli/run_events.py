@@ -112,7 +112,7 @@ def run_events(
 def _check_log(logs: Logs, files: Iterable[str | None], bundles: Iterable[str]) -> None:
     from bertsym.bundle import bundle_paths
 
-    if logs.log_json in (None, STANDARD_ERROR):
+    if logs.log_json is None or logs.log_json == STANDARD_ERROR:
         return
     paths = [Path(file) for file in files if file is not None]
     paths += [path for prefix in bundles if Path(prefix).name for path in bundle_paths(Path(prefix))]
