@@ -29,5 +29,7 @@ def open_session(model: Path | bytes, threads: int = 0) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised anyway
     options.intra_op_num_threads = threads
+    # Otherwise threads that wait for the next run take the processors from another session, and from MXNet.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     content = str(model) if isinstance(model, Path) else model
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
