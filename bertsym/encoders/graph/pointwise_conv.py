@@ -12,7 +12,8 @@ class PixelsEncoder(InferenceEncoder):
     """Matrix products as 1x1 convolutions on (1, U, T, N), between LayerNorms on (1, T, N, U).
 
     MXNet 1.9.1's FullyConnected repacks its weight in every forward. Its Convolution packs the weight once, which takes
-    longer but pays off for many forwards of few tokens. oneDNN multiplies the heads of query, key, value by strides.
+    longer but pays off for many forwards of few tokens, and it adds the residual. oneDNN multiplies the heads of query,
+    key, value by strides.
     """
 
     def build(self, first_only: bool = False) -> list[Any]:
@@ -33,16 +34,16 @@ class PixelsEncoder(InferenceEncoder):
         config, prefix = self.config, f"bertencoder0_transformer{i}_"
         pixels = _pixels(x, f"{prefix}pixels")
         y = self._convolution(self.attention(i, pixels, mask, pixels), config.units, f"{prefix}proj")
-        y = sym.elemwise_add(_rows(y, f"{prefix}proj_rows"), x, name=f"{prefix}proj_residual")
-        attended = self.layer_norm(y, f"{prefix}layernorm0")
+        y = sym.elemwise_add(y, pixels, name=f"{prefix}proj_residual")
+        attended = self.layer_norm(_rows(y, f"{prefix}proj_rows"), f"{prefix}layernorm0")
 
         ffn = f"{prefix}positionwiseffn0_"
         pixels = _pixels(attended, f"{ffn}pixels")
         y = self._convolution(pixels, config.hidden_size, f"{ffn}ffn_1")
         y = self.activation(y, ffn)
         y = self._convolution(y, config.units, f"{ffn}ffn_2")
-        y = sym.elemwise_add(_rows(y, f"{ffn}rows"), attended, name=f"{ffn}residual")
-        return self.layer_norm(y, f"{ffn}layernorm0")
+        y = sym.elemwise_add(y, pixels, name=f"{ffn}residual")
+        return self.layer_norm(_rows(y, f"{ffn}rows"), f"{ffn}layernorm0")
 
     def attention(self, i: int, x: Any, mask: Any, queries: Any) -> Any:
         """Attention of `x` (1, U, T, N) to itself, or of `queries` (1, 1, N, U) to `x` (1, T, N, U).
