@@ -73,7 +73,7 @@ def demo_commands(weights: str | Path, out: str | Path) -> list[list[str]]:
             train,
             "--dev",
             dev,
-            *("--epochs", "6", "--lr", "1e-4"),
+            *("--epochs", "3", "--batch-size", "8", "--lr", "1e-4"),
             "--force",
         ],
         ["evaluate", classifier, dev],
