@@ -58,7 +58,7 @@ def aims() -> list[Aim]:
             for key, head in _HEADS.items():
                 ratio = 1.15 if key == "table_seconds" and model == "MiniLM" else 1.0
                 title = f"predict {head}, {model}, {precision}"
-                auto = None if is_int8 else "bertsym-auto"
+                auto = "bertsym-auto-int8" if is_int8 else "bertsym-auto"
                 found.append(Aim(title, work, ours, peers, ratio, ratio, of_key(key), auto))
     others = tuple(peer.name for peer in embed.PEERS if peer.name.startswith(embed.REFERENCE))
     found.append(Aim("embed short texts, MiniLM", "embed", "embed-mean", others, 1.3, 1.3, of_key("seconds")))

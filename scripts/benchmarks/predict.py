@@ -39,6 +39,7 @@ PEERS = (
     Peer("openvino", "OpenVINO", "predict_openvino.py", "openvino"),
     Peer("ctranslate2", "CTranslate2", "predict_ctranslate2.py", "ctranslate2", job={"compute_type": "float32"}),
     Peer("bertsym-int8", "bertsym, int8", "predict_bertsym.py", "bertsym"),
+    Peer("bertsym-auto-int8", "bertsym, int8, --engine auto", "predict_bertsym.py", "bertsym", job={"engine": "auto"}),
     Peer("onnxruntime-int8", "onnxruntime, dynamic int8", "predict_onnxruntime.py", "onnxruntime"),
     Peer("openvino-int8", "OpenVINO, int8 by NNCF, static", "predict_openvino.py", "openvino"),
     Peer(
@@ -142,6 +143,7 @@ def prepare(options: Any) -> dict[str, dict[str, str]]:
         "openvino": {"xml": str(made["openvino.xml"])},
         "ctranslate2": {"ctranslate2": str(made["ctranslate2"])},
         "bertsym-int8": {"prefix": str(int8)},
+        "bertsym-auto-int8": {"prefix": str(int8)},
         "onnxruntime-int8": {"onnx": str(made["int8.onnx"])},
         "openvino-int8": {"xml": str(made["openvino_int8.xml"])},
         "ctranslate2-int8": {"ctranslate2": str(made["ctranslate2"])},
