@@ -27,7 +27,7 @@ from bertsym.compat.installing import (
     system_packages,
 )
 from bertsym.execution.engines import ENGINES
-from bertsym.processors import processor_count
+from bertsym.processors import may_saturate, processor_count, processor_flags
 
 OK = "ok"
 NOTE = "note"  #: works, and is worth knowing
@@ -157,7 +157,7 @@ def _mxnet() -> list[Finding]:
         findings.append(Finding("system libraries", OK, "libgomp, libquadmath"))
     kernel = found.get("kernel")
     if kernel is not None:
-        slow = kernel in ("Prescott", "Core2", "Nehalem") and "avx2" in _flags()
+        slow = kernel in ("Prescott", "Core2", "Nehalem") and "avx2" in processor_flags()
         text = f"OpenBLAS kernel {kernel}" + (", slower than this processor allows" if slow else "")
         findings.append(Finding("blas", NOTE if slow else OK, text, "set OPENBLAS_CORETYPE=Haswell" if slow else ""))
     text = f"{found['workers']} workers of MXNet's engine, {found['threads']} OpenMP threads, "
@@ -192,16 +192,19 @@ def _library(name: str) -> Finding:
 
 
 def _processor() -> Iterator[Finding]:
-    flags = _flags()
+    flags = processor_flags()
     if not flags:
         yield Finding("processor", NOTE, f"{platform.machine()}; its vector instructions are unknown")
         return
     shown = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI"}
     have = [name for flag, name in shown.items() if flag in flags]
-    if "avx512_vnni" in flags:
+    if not may_saturate():
         int8 = "int8 products in one instruction (VNNI)"
     elif have:
-        int8 = f"int8 products by {have[-1]} without VNNI, with less gain over float32"
+        int8 = (
+            f"int8 products by {have[-1]} without VNNI: they gain less over float32, and MXNet's saturate; "
+            "--engine onnxruntime computes them exactly"
+        )
     else:
         int8 = "int8 gains little"
     yield Finding("processor", OK if have else NOTE, f"{', '.join(have) or 'no AVX2'}; {int8}")
@@ -252,16 +255,6 @@ def _probe(library: str) -> dict[str, Any]:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-
-
-def _flags() -> set[str]:
-    """The processor's flags, as Linux names them; none elsewhere."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return set()
-    match = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
-    return set(match[1].split()) if match else set()
 
 
 def _available_memory() -> int | None:

@@ -121,6 +121,8 @@ ALLOWED: dict[str, set[str]] = {
         "onnx_export.libraries",
         "onnx_export.fused_encoder",
         "analysis",
+        "encoders.config",
+        "encoders.folding",
     }
     | {"execution.engines", "execution.loaders"},
     "execution": {
@@ -172,6 +174,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "surgery.diff_report": {"reports", "surgery"},
     "onnx_export": {"errors", "symbol", "onnx_export"},
+    "onnx_export.libraries": {"errors", "processors"},
+    "onnx_export.int8_comparison": {"errors", "symbol", "execution", "surgery.output_comparison", "onnx_export"},
     "onnx_export.graph_conversion": {"errors", "signature", "symbol", "onnx_export"},
     "onnx_export.fused_encoder": {"errors", "symbol", "encoders.parameters", "encoders.spec"},
     "onnx_export.metadata": {"bundle", "model"},
@@ -180,6 +184,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "atomic_writing",
         "mxnet_runtime",
+        "processors",
         "signature",
         "symbol",
         "analysis.symbolic_shapes",
@@ -315,6 +320,7 @@ ALLOWED: dict[str, set[str]] = {
         "execution.engines",
         "forking",
         "mxnet_runtime",
+        "processors",
         "devices",
         "acceleration",
         "passes",

@@ -356,7 +356,6 @@ def test_other_commands_accept_the_bundle_or_explain_the_refusal(
     finetuned = cli("finetune", prefix, "--train", tables.train, "--dev", tables.dev, tmp_path / "f")
     assert "is int8; fine-tune the float32 bundle" in finetuned.error_line
     assert ": expected the " in cli("lower", prefix, tmp_path / "l").error_line
-    assert "does not convert to ONNX" in cli("onnx", prefix, tmp_path / "o.onnx").error_line
     assert cli("extract", prefix, tmp_path / "e", "--output", "cls").code == 0
     assert "layer 0: max difference" in cli("diff", classifier, prefix, "--run").out
 

@@ -67,9 +67,12 @@ def command(model: ModelSource, out: str, options: OnnxOptions, force: bool) -> 
     and length stay free, unless MODEL is locked to one length or --shape gives a shape. The metadata of the file holds
     class names, the tokenizer and the vocabulary.
 
-    onnxruntime runs the file beside MXNet, or without mxnet beside the reference encoder (bundles of BERTs only), on
-    random inputs of two sizes, with padding, before it is written. Needs
-    onnx and onnxruntime: pip install "bertsym[onnx]".
+    A bundle in int8 becomes a file in the QDQ form: QuantizeLinear and DequantizeLinear around each MatMul, weights in
+    int8.
+
+    onnxruntime runs the file beside MXNet, or without mxnet beside the reference encoder (float32 bundles of BERTs
+    only), on random inputs of two sizes, with padding, before it is written. Each layer of an int8 file is compared
+    alone, too. Needs onnx and onnxruntime: pip install "bertsym[onnx]".
     """
     from bertsym.onnx_export.onnx_exporter import export_onnx
 

@@ -27,14 +27,14 @@ class Builder:
         self,
         where: str,
         ranks: Mapping[Output, int],
-        parameters: Sequence[str],
+        parameters: Mapping[str, Array],
         names: set[str],
         ends: Mapping[str, Node],
         advice: str,
     ) -> None:
         self.where = where
         self._advice = advice
-        self.parameters = frozenset(parameters)
+        self.parameters = parameters
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, Array] = {}
         self.transposed: dict[str, str] = {}  #: parameter -> name of the transposed parameter
@@ -101,9 +101,16 @@ class Builder:
         """Add a float32 scalar."""
         return self._constant(f"float {value!r}", np.array(value, np.float32))
 
-    def array(self, values: Array) -> str:
+    def array(self, values: Array, part: str = "values") -> str:
         """Add a constant for the current MXNet node."""
-        return self._constant(f"{self._base}/values", values)
+        return self._constant(f"{self._base}/{part}", values)
+
+    def array_of(self, parameter: str, values: Array, part: str) -> str:
+        """Add a constant that is computed from a parameter; layers that share the parameter share it if it is equal."""
+        name = f"{parameter}/{part}"
+        if name in self.constants and not np.array_equal(self.constants[name], values):
+            return self.array(values, part)
+        return self._constant(name, values)
 
     def _constant(self, name: str, values: Array) -> str:
         self.constants[name] = values

@@ -15,6 +15,7 @@ from bertsym.signature import Tensor
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.params import Array, Parameters
+from bertsym.symbol.quantized_layers import check_integer_readers
 
 OPSET, IR_VERSION = 13, 7
 _TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
@@ -31,6 +32,10 @@ def check_operators(graph: SymbolGraph, where: str, advice: str = "") -> None:
     for node in needed_nodes(graph):
         if not node.is_variable and node.op not in CONVERTERS:
             raise ModelError(f"{where}: node {node.name!r} ({node.op}) does not convert to ONNX{advice}")
+    try:
+        check_integer_readers(graph)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}, which does not convert to ONNX{advice}") from None
 
 
 def integer_inputs(graph: SymbolGraph, inputs: Sequence[str]) -> set[str]:
@@ -64,7 +69,7 @@ def convert(
     needed = needed_nodes(graph)
     names = [node.name for node in needed if node.is_variable]
     ends = {tensor.name: end.node for tensor, end in zip(outputs, graph.outputs)}
-    builder = Builder(where, ranks, [name for name in names if name in params], set(names), ends, advice)
+    builder = Builder(where, ranks, params, set(names), ends, advice)
     builder.integers.update(tensor.name for tensor in inputs if tensor.dtype == "int64")
     _add_nodes(builder, needed, graph.outputs, [tensor.name for tensor in outputs])
     described = helper.make_graph(
@@ -114,7 +119,7 @@ def _add_nodes(builder: Builder, needed: Sequence[Node], ends: Sequence[Output],
 def _add_parameters(graph: GraphProto, builder: Builder, params: Parameters, where: str) -> None:
     """Add the parameters that ONNX nodes read; arrays are copied one at a time."""
     read = {name for node in builder.nodes for name in node.input}
-    for name in (name for name in params if name in builder.parameters):
+    for name in params:
         turned = builder.transposed.get(name)
         if read & {name, turned} and params.infos[name].dtype != "<f4":
             raise ModelError(

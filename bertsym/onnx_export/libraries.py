@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bertsym.errors import BertsymError, ModelError
+from bertsym.processors import may_saturate
 
 
 @contextlib.contextmanager
@@ -22,8 +23,11 @@ def onnx_errors(where: str, what: str) -> Iterator[None]:
         raise ModelError(f"{where}: {what}: {lines[0]}") from None
 
 
-def open_session(model: Path | bytes, threads: int = 0) -> Any:
-    """Open a session of onnxruntime of a file or a serialized model; with 0 threads it uses one per core."""
+def open_session(model: Path | bytes, threads: int = 0, without: Sequence[str] = ()) -> Any:
+    """Open a session of onnxruntime of a file or a serialized model; with 0 threads it uses one per core.
+
+    `without` are names of onnxruntime's optimizers that it must not run.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -31,5 +35,9 @@ def open_session(model: Path | bytes, threads: int = 0) -> Any:
     options.intra_op_num_threads = threads
     # Otherwise threads that wait for the next run take the processors from another session, and from MXNet.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if may_saturate():  # weights in int8 then become uint8, whose products are exact, but slower where VNNI is
+        options.add_session_config_entry("session.x64quantprecision", "1")
     content = str(model) if isinstance(model, Path) else model
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        content, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
+    )

@@ -7,7 +7,7 @@ import importlib.util
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +37,12 @@ from bertsym.onnx_export.metadata import input_meanings, metadata
 from bertsym.onnx_export.transformers_signature import TransformersSignature, logits_model
 from bertsym.passes import apply_to_copy
 from bertsym.passes.inferred_ranges import resolve_inferred_ranges
+from bertsym.processors import may_saturate
 from bertsym.signature import Tensor
 from bertsym.surgery.output_comparison import Difference, check_equal, difference
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
+from bertsym.symbol.quantized_layers import int8_nodes
 from bertsym.verifier import reference_outputs
 
 SUFFIX = ".onnx"
@@ -57,10 +59,11 @@ class OnnxCheck:
 
     inputs: dict[str, Shape]
     difference: Difference
+    kind: str = ""  #: what is compared, if it is not an output of the file
 
     def __str__(self) -> str:
         shapes = ", ".join(f"{name} {shape}" for name, shape in self.inputs.items())
-        return f"{self.difference}; {shapes}"
+        return f"{self.kind}{self.difference}; {shapes}"
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,8 @@ def export_onnx(
     from bertsym.onnx_export.graph_conversion import check_operators, integer_inputs
 
     names = None
+    if options.dtype == "float16" and int8_nodes(model.graph):
+        raise UsageError(f"{model.name}: is int8; write the float32 bundle that it was made from in float16")
     if options.signature == "hf":
         model = logits_model(model)
         names = TransformersSignature.of(model)
@@ -284,30 +289,52 @@ def _compare(
     signature: TransformersSignature | None,
 ) -> list[OnnxCheck]:
     """Run the file beside MXNet; raises VerificationError for an output that differs."""
+    from bertsym.onnx_export.int8_comparison import CutFile, check_rounded  # imported here because onnx may be missing
+
     assert model.params is not None
     with quiet_stderr(), onnx_errors(model.name, "onnxruntime cannot load the converted model"):
         session = open_session(path)
     names = [output.name for output in session.get_outputs()]
     dtypes = {tensor.name: tensor.dtype for tensor in inputs}
+    cut = CutFile(path, model.graph, model.name) if int8_nodes(model.graph) else None
+    if cut is not None and may_saturate():
+        raise ModelError(
+            f"{model.name}: not verified: MXNet's int8 products saturate on this processor, which has no VNNI; take "
+            "another one, or write without verifying by --no-verify"
+        )
+    rounded = [layer.integers for layer in cut.layers] if cut is not None else []
     checks = []
     for sample in samples:
         # MXNet first: its error about a wrong symbol is clearer.
-        expected = _expected(model, sample)
+        expected = _expected(model, sample, rounded)
+        expected, integers = expected[: len(model.graph.outputs)], expected[len(model.graph.outputs) :]
         fed = sample if signature is None else signature.feed(sample)
+        fed = {name: array.astype(dtypes[name]) for name, array in fed.items()}
         expected = expected if signature is None else signature.answers(expected)
-        with onnx_errors(model.name, "onnxruntime cannot run the converted model"):
-            answers = session.run(names, {name: array.astype(dtypes[name]) for name, array in fed.items()})
-        differences = [difference(name, one, two) for name, one, two in zip(names, expected, answers)]
-        check_equal(differences, where, _TOLERANCES[options.dtype])
         sizes = {name: array.shape for name, array in fed.items()}
+        if cut is not None:
+            answers, differences = cut.run(fed, integers)
+            differences += [difference(name, one, two) for name, one, two in zip(names, expected, answers)]
+            check_equal(differences, where)
+            checks += [OnnxCheck(sizes, max(differences, key=lambda found: found.relative), "each int8 layer alone, ")]
+        with onnx_errors(model.name, "onnxruntime cannot run the converted model"):
+            answers = session.run(names, fed)
+        differences = [difference(name, one, two) for name, one, two in zip(names, expected, answers)]
+        if cut is not None:
+            check_rounded(expected, answers, where)
+        else:
+            check_equal(differences, where, _TOLERANCES[options.dtype])
         checks += [OnnxCheck(sizes, found) for found in differences]
     return checks
 
 
-def _expected(model: Model, sample: Mapping[str, Array]) -> list[Array]:
-    """What the outputs must be, by MXNet; without it by the reference encoder, since onnxruntime would run the same."""
+def _expected(model: Model, sample: Mapping[str, Array], rounded: Sequence[Output]) -> list[Array]:
+    """What the outputs must be, by MXNet; without it by the reference encoder, since onnxruntime would run the same.
+
+    MXNet's integers of `rounded` tensors follow.
+    """
     if engine_name() == "mxnet":
-        return model_values(model, sample)
+        return model_values(model, sample, [*model.graph.outputs, *rounded])
     bundle = model.bundle
     ends_in_logits = model.graph.outputs[0].node.name == FULLY_CONNECTED
     if isinstance(bundle, Bundle) and bundle.signature.kind == "classifier" and ends_in_logits:

@@ -6,12 +6,11 @@ Sources: the operators' documentation and shape functions in MXNet 1.9.1 (src/op
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from onnx import TensorProto
 
-from bertsym.onnx_export import attention, movement
+from bertsym.onnx_export import activations, attention, int8_layers, movement
 from bertsym.onnx_export.builder import TO_THE_END, Builder, Converter, Result
 from bertsym.symbol.attributes import decimal, integers
 from bertsym.symbol.node import Node
@@ -77,28 +76,6 @@ def _l2_normalization(b: Builder, node: Node, x: list[str]) -> Result:
     square = b.add("ReduceSumSquare", x, "square", axes=list(axes))
     raised = b.add("Add", [square, b.number(decimal_of(node, "eps"))], "square_eps")
     return b.add("Div", [x[0], b.add("Sqrt", [raised], "norm")])
-
-
-_ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "softrelu": "Softplus", "softsign": "Softsign", "tanh": "Tanh"}
-
-
-def _activation(b: Builder, node: Node, x: list[str]) -> Result:
-    kind = node.attrs.get("act_type", "")
-    if kind not in _ACTIVATIONS:
-        b.refuse(f"has the activation {kind!r}, which does not convert")
-    return b.add(_ACTIVATIONS[kind], x)
-
-
-def _leaky_relu(b: Builder, node: Node, x: list[str]) -> Result:
-    kind, slope = node.attrs.get("act_type", "leaky"), decimal_of(node, "slope")
-    if kind in ("leaky", "elu"):
-        return b.add({"leaky": "LeakyRelu", "elu": "Elu"}[kind], x, alpha=slope)
-    if kind != "gelu":
-        b.refuse(f"has the activation {kind!r}, which does not convert")
-    # x/2 * (1 + erf(x / sqrt(2))), in the order that onnxruntime recognizes and fuses as gelu.
-    error = b.add("Erf", [b.add("Div", [x[0], b.number(math.sqrt(2))], "divided")], "erf")
-    raised = b.add("Add", [error, b.number(1.0)], "raised")
-    return b.add("Mul", [b.add("Mul", [x[0], raised], "product"), b.number(0.5)])
 
 
 def _log_softmax(b: Builder, node: Node, x: list[str]) -> Result:
@@ -205,7 +182,7 @@ def _where(b: Builder, node: Node, x: list[str]) -> Result:
 
 
 CONVERTERS: dict[str, Converter] = {
-    "Activation": _activation,
+    "Activation": activations.activation,
     "BlockGrad": _identity,
     "Cast": attention.cast,
     "Concat": movement.concat,
@@ -215,7 +192,7 @@ CONVERTERS: dict[str, Converter] = {
     "FullyConnected": _dense,
     "L2Normalization": _l2_normalization,
     "LayerNorm": _layer_norm,
-    "LeakyReLU": _leaky_relu,
+    "LeakyReLU": activations.leaky_relu,
     "LinearRegressionOutput": _identity,
     "LogisticRegressionOutput": lambda b, node, x: b.add("Sigmoid", x[:1]),
     "Reshape": movement.reshape,
@@ -229,6 +206,7 @@ CONVERTERS: dict[str, Converter] = {
     "_contrib_div_sqrt_dim": _div_sqrt_dim,
     "_contrib_interleaved_matmul_selfatt_qk": attention.self_attention_scores,
     "_contrib_interleaved_matmul_selfatt_valatt": attention.self_attention_values,
+    "_contrib_quantize_v2": int8_layers.quantize,
     "_copy": _identity,
     "_div_scalar": _with_scalar("Div"),
     "_greater_equal_scalar": _at_least,
@@ -240,6 +218,7 @@ CONVERTERS: dict[str, Converter] = {
     "_power_scalar": _with_scalar("Pow"),
     "_rdiv_scalar": _with_scalar("Div", first=True),
     "_rminus_scalar": _with_scalar("Sub", first=True),
+    "_sg_mkldnn_fully_connected": int8_layers.dense,
     "abs": _renamed("Abs"),
     "batch_dot": _batch_dot,
     "broadcast_add": _renamed("Add"),

@@ -15,9 +15,9 @@ from bertsym.symbol.attributes import flag
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import VARIABLE, Node, Output
 
-FUSED = "_sg_mkldnn_fully_connected"
+FUSED, QUANTIZE = "_sg_mkldnn_fully_connected", "_contrib_quantize_v2"
 #: operators that quantization adds to a graph
-OPERATORS = frozenset({FUSED, "_contrib_quantize_v2"})
+OPERATORS = frozenset({FUSED, QUANTIZE})
 _ACTIVATIONS = frozenset({"LeakyReLU", "Activation"})
 
 
@@ -29,6 +29,16 @@ class FusedLayer:
     quantized: bool  #: whether it computes in int8
     operators: tuple[Node, ...]  #: the FullyConnected and perhaps an activation, as nodes of the subgraph
 
+    @classmethod
+    def of(cls, node: Node) -> FusedLayer:
+        """Read a fused operator; raises ModelError, naming the node, for any other subgraph."""
+        return _layer(node)
+
+    @property
+    def activation(self) -> str | None:
+        """The kind of the activation, such as ``gelu`` or ``relu``; None without one."""
+        return self.operators[1].attrs.get("act_type", "") if len(self.operators) > 1 else None
+
 
 def fused_layers(graph: SymbolGraph) -> dict[Node, FusedLayer]:
     """Find the original operators of each fused one; raises ModelError, naming the node, for any other subgraph."""
@@ -37,7 +47,28 @@ def fused_layers(graph: SymbolGraph) -> dict[Node, FusedLayer]:
 
 def quantized_layers(graph: SymbolGraph) -> list[str]:
     """List the names of the fused operators that compute in int8."""
-    return [node.name for node in graph.find(op=FUSED) if _is_quantized(node)]
+    return [node.name for node in int8_nodes(graph)]
+
+
+def int8_nodes(graph: SymbolGraph) -> list[Node]:
+    """List the fused operators that compute in int8."""
+    return [node for node in graph.find(op=FUSED) if _is_quantized(node)]
+
+
+def check_integer_readers(graph: SymbolGraph) -> None:
+    """Raise ModelError, naming the node, for an operator that computes with integers without being an int8 layer."""
+    for node in graph.nodes:
+        if node.op != FUSED and any(_gives_integers(entry.node) for entry in node.inputs):
+            raise ModelError(f"node {node.name!r} ({node.op}) reads int8 data without being an int8 layer")
+    for output in graph.outputs:
+        if _gives_integers(output.node):
+            raise ModelError(f"the output {output} is int8 data")
+
+
+def _gives_integers(node: Node) -> bool:
+    if node.op != FUSED:
+        return node.op == QUANTIZE
+    return _is_quantized(node) and not flag(node.attrs, "enable_float_output", False)
 
 
 def _is_quantized(node: Node) -> bool:

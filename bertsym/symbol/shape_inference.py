@@ -15,7 +15,7 @@ from bertsym.symbol.attributes import integer, integers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operator_traits import flag_of, integer_of
-from bertsym.symbol.quantized_layers import FUSED, fused_layers
+from bertsym.symbol.quantized_layers import FUSED, FusedLayer
 
 Shape = tuple[int, ...]
 
@@ -30,7 +30,6 @@ def infer_tensor_shapes(graph: SymbolGraph, known: Mapping[str, Shape], where: s
     Raises ModelError, naming `where` and the node, for incompatible shapes.
     """
     found: dict[Output, Shape] = {}
-    layers = {node: layer.operators[0] for node, layer in fused_layers(graph).items()}
     for node in graph.nodes:
         if node.is_variable:
             if node.name not in known:
@@ -40,7 +39,7 @@ def infer_tensor_shapes(graph: SymbolGraph, known: Mapping[str, Shape], where: s
         inputs = [found.get(entry, ()) for entry in node.inputs]
         try:
             _need(all(inputs))
-            shapes = _rule(node)(layers.get(node, node), inputs)
+            shapes = _rule(node)(node, inputs)
             _need(all(shape and min(shape) > 0 for shape in shapes))
         except (_DoesNotFitError, IndexError, ValueError):
             shown = " and ".join(map(str, inputs))
@@ -134,9 +133,9 @@ def _dense(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
 
 
 def _fused(node: Node, inputs: Sequence[Shape]) -> list[Shape]:
-    """`node` is the original FullyConnected; further inputs are the limits of ranges."""
+    """The further inputs are the limits of ranges."""
     _need(all(shape == (1,) for shape in inputs[3:]))
-    return [*_dense(node, inputs[:3]), (1,), (1,)]
+    return [*_dense(FusedLayer.of(node).operators[0], inputs[:3]), (1,), (1,)]
 
 
 def _embedding(node: Node, inputs: Sequence[Shape]) -> list[Shape]:

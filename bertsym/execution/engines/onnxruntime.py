@@ -185,19 +185,22 @@ def _read_variables(graph: SymbolGraph, nodes: Sequence[Node]) -> list[str]:
     return [node.name for node in graph.nodes if node in read]
 
 
-def load_model(model: Any, where: str) -> Any:
-    """A session of onnxruntime of an ONNX model in memory, which is emptied: parameters are not held three times."""
+def load_model(model: Any, where: str, without: Sequence[str] = ()) -> Any:
+    """A session of onnxruntime of an ONNX model in memory, which is emptied: parameters are not held three times.
+
+    `without` are names of onnxruntime's optimizers that it must not run.
+    """
     import onnx
 
     with quiet_stderr(), onnx_errors(where, "onnxruntime can't load it"):
         if sum(len(tensor.raw_data) for tensor in model.graph.initializer) < _LARGEST:
             content = model.SerializeToString()
             model.Clear()
-            return open_session(content, openmp_threads())
+            return open_session(content, openmp_threads(), without)
         with tempfile.TemporaryDirectory(prefix="bertsym-") as folder:
             path = Path(folder, "model.onnx")
             onnx.save(model, str(path), save_as_external_data=True, location="model.onnx.data")
-            return open_session(path, openmp_threads())
+            return open_session(path, openmp_threads(), without)
 
 
 def _shapes(graph: SymbolGraph, given: Mapping[str, Shape], where: str) -> dict[Output, Shape]:
