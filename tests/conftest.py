@@ -353,3 +353,19 @@ def classifier(bundles: dict[str, Path], tables: Tables, once: Once) -> Path:
         finetune(bundles["cls"], tables.train, tables.dev, folder / "happy", options=options)
 
     return once("classifier", make) / "happy"
+
+
+@pytest.fixture(scope="session")
+def int8_classifier(classifier: Path, tables: Tables, once: Once) -> Callable[..., Path]:
+    """Prefix of the classifier in int8, calibrated on the training table; no test may change its files."""
+    from bertsym import QuantizeOptions, quantize
+
+    def prefix(granularity: str = "channel-wise") -> Path:
+        def make(folder: Path) -> None:
+            quantize(
+                classifier, folder / "int8", tables.train, QuantizeOptions(granularity=granularity), dev=tables.dev
+            )
+
+        return once(f"int8-{granularity}", make) / "int8"
+
+    return prefix

@@ -14,6 +14,7 @@ from bertsym.encoders.outputs import output_graph
 from bertsym.encoders.parameters import parameter_shapes
 from bertsym.execution.engines.fused_onnxruntime import FusedSession
 from bertsym.execution.engines.onnxruntime import Session
+from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array
@@ -58,7 +59,7 @@ def test_every_output_of_every_family_is_as_without_fusion(family: str, output: 
     graph, params, config = model(family, output)
     samples = [inputs_of(config, lengths) for lengths in ([9, 4, 1], [5], [20, 20])]
     shapes = {name: array.shape for name, array in samples[0].items()}
-    fused, plain = FusedSession(graph, params, shapes, "it"), Session(graph, params, shapes, "it")
+    fused, plain = FusedSession(graph, params, config, shapes, "it"), Session(graph, params, shapes, "it")
     for inputs in samples:
         (one,), (other,) = fused.run(inputs), plain.run(inputs)
         assert one.dtype == np.float32
@@ -71,8 +72,18 @@ def test_the_encoder_may_have_any_form(form: str) -> None:
     expected_graph, _, _ = model("bert", "cls")
     inputs = inputs_of(config, [9, 4, 1])
     shapes = {name: array.shape for name, array in inputs.items()}
-    (found,) = FusedSession(graph, params, shapes, "it").run(inputs)
+    (found,) = FusedSession(graph, params, config, shapes, "it").run(inputs)
     (expected,) = Session(expected_graph, params, shapes, "it").run(inputs)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_query_key_and_value_may_be_folded() -> None:
+    graph, params, config = model("bert", "cls")
+    inputs = inputs_of(config, [9, 4, 1])
+    shapes = {name: array.shape for name, array in inputs.items()}
+    (expected,) = Session(graph, params, shapes, "it").run(inputs)
+    folded = fold_qkv(graph, params).arg_params
+    (found,) = FusedSession(graph, folded, config, shapes, "it").run(inputs)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
@@ -80,8 +91,8 @@ def test_what_the_operators_cannot_express_is_refused() -> None:
     graph, params, config = model("mpnet", "cls")
     shapes = {name: array.shape for name, array in inputs_of(config, [4]).items()}
     with pytest.raises(ModelError):
-        FusedSession(graph, params, shapes, "it")
+        FusedSession(graph, params, config, shapes, "it")
     graph, params, config = model("bert", "sequence")
     graph.set_outputs([Output(node) for node in graph.find("*ffn0_layernorm0_fwd")])
     with pytest.raises(ModelError, match="it: other layers than the last one are read"):
-        FusedSession(graph, params, shapes, "it")
+        FusedSession(graph, params, config, shapes, "it")

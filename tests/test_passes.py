@@ -34,7 +34,7 @@ from bertsym.passes.gelu import decompose_gelu, fuse_gelu
 from bertsym.passes.inferred_ranges import resolve_inferred_ranges
 from bertsym.passes.input_guard import add_input_guard, remove_input_guard
 from bertsym.passes.layer_norm import decompose_layer_norm
-from bertsym.passes.qkv_folding import fold_qkv
+from bertsym.passes.qkv_folding import fold_qkv, unfold_qkv
 from bertsym.passes.release_adaptation import adapt_to_release
 from bertsym.passes.token_pooling import pool_tokens
 from bertsym.passes.token_types import drop_token_types
@@ -82,6 +82,10 @@ def guarded() -> SymbolGraph:
     return apply_to_copy(encoder(), lambda graph: add_input_guard(graph, *INPUT_NAMES))
 
 
+def folded() -> SymbolGraph:
+    return apply_to_copy(encoder(), lambda graph: fold_qkv(graph, PARAMS))
+
+
 def gluonnlp_08() -> SymbolGraph:
     return SymbolGraph.parse((SYMBOLS / "gluonnlp-0.8.3" / "sequence-symbol.json").read_text())
 
@@ -99,6 +103,7 @@ RUNS: dict[Callable[..., Any], tuple[Callable[[], SymbolGraph], tuple[Any, ...],
     remove_input_guard: (guarded, (), int, 3),
     decompose_layer_norm: (encoder, (SHAPES,), int, 5),
     fold_qkv: (encoder, (PARAMS,), lambda result: result.layers, 2),
+    unfold_qkv: (folded, (SPEC.config,), int, 2),
     adapt_to_release: (encoder, (ERF, "1.5.1"), int, 2),
     pool_tokens: (encoder, (SHAPES, "mean"), int, 1),
     replace_softmax_loss: (classifier, (3, (1.0, 2.0, 0.5), 0.1), int, 1),
@@ -122,10 +127,11 @@ def test_a_pass_takes_a_graph_and_returns_a_small_result(name: str) -> None:
     assert all(result is int or result.__module__ == function.__module__ for result in results)
 
 
-# Quantized graphs, which the other pass needs, are made in test_quantize.py.
+# Quantized graphs, which the other passes need, are made in test_quantize.py and test_onnx_int8.py.
 def test_all_other_passes_are_run_here() -> None:
     assert {function.__name__ for function in PASSES.values()} - {function.__name__ for function in RUNS} == {
-        "unfuse_float32_layers"
+        "dequantize_layers",
+        "unfuse_float32_layers",
     }
 
 

@@ -399,14 +399,13 @@ def _engine_option(described: str, group: str, *more: str) -> Decorator[Any]:
 
 
 engine_option = _engine_option(
-    "Library that computes the outputs. onnxruntime runs the graph converted to ONNX, "
-    "without support for int8 models and GPUs.",
+    "Library that computes the outputs. onnxruntime runs the graph converted to ONNX, on the CPU.",
     "Running",
 )
 selecting_engine_option = _engine_option(
-    "Library that computes the outputs. onnxruntime runs the graph converted to ONNX, without support for int8 models "
-    "and GPUs. auto: the faster one, for single texts and for tables, which is measured once for each model, kept in "
-    "~/.cache/bertsym, and reported. The outputs of the two agree to about six digits.",
+    "Library that computes the outputs. onnxruntime runs the graph converted to ONNX, on the CPU. auto: the faster "
+    "one, for single texts and for tables, which is measured once for each model, kept in ~/.cache/bertsym, and "
+    "reported. The outputs of the two agree to about six digits in float32.",
     "Running",
     "auto",
 )

@@ -122,8 +122,9 @@ def command(
 
     With --report, a page shows both models on --dev: metrics with paired intervals, rows with different answers, speed.
 
-    The int8 model needs MXNet 1.9 on a CPU. It is faster than float32 on CPUs with AVX-512 VNNI; on other CPUs, compare
-    the printed speeds.
+    MXNet 1.9 runs the int8 model on a CPU, and so does onnxruntime: `bertsym predict --engine auto` takes the faster
+    one, `bertsym onnx` writes an int8 ONNX file. It is faster than float32 on CPUs with AVX-512 VNNI; on other CPUs,
+    MXNet's products may saturate: compare the printed accuracy and speeds.
     """
     from bertsym.quantization.quantize import quantize
 

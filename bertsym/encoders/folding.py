@@ -14,7 +14,7 @@ from bertsym.encoders.parameters import Shape
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FOLDED_NAME = "query_key_value"  #: replaces ``query`` in names of folded nodes and parameters
-_PARTS = ("query", "key", "value")
+PARTS = ("query", "key", "value")
 
 
 def is_folded(names: Collection[str]) -> bool:
@@ -40,20 +40,25 @@ def folded_shapes(shapes: Mapping[str, Shape], names: Collection[str]) -> dict[s
 
 def unfold_parameters(params: Mapping[str, Array], config: BertConfig) -> dict[str, Array]:
     """Split folded parameters into query, key and value, and undo the scale of the queries."""
-    scale = np.float32(math.sqrt(config.units // config.num_heads))
+    scale = query_scale(config)
     arrays: dict[str, Array] = {}
     for name, array in params.items():
         if f"_{FOLDED_NAME}_" not in name:
             arrays[name] = array
             continue
-        for part, rows in zip(_PARTS, np.split(array, 3)):
+        for part, rows in zip(PARTS, np.split(array, 3)):
             unfolded = name.replace(FOLDED_NAME, part)
             if unfolded not in params:
                 arrays[unfolded] = rows * scale if part == "query" else rows
     return arrays
 
 
+def query_scale(config: BertConfig) -> np.float32:
+    """Return the number by which folding divides query weights and biases."""
+    return np.float32(math.sqrt(config.units // config.num_heads))
+
+
 def _folded_name(name: str) -> str:
-    for part in _PARTS:
+    for part in PARTS:
         name = name.replace(f"cell0_{part}_", f"cell0_{FOLDED_NAME}_")
     return name

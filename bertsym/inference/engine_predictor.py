@@ -18,6 +18,7 @@ from bertsym.inference.mxnet_predictor import BATCH_SIZE, MXNetPredictor
 from bertsym.inference.row_predictor import RowPredictor, T
 from bertsym.passes import apply_to_copy
 from bertsym.passes.input_guard import remove_input_guard
+from bertsym.processors import may_saturate
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
 from bertsym.text.batches import cached_rows, inference_batches, inference_length
@@ -41,11 +42,15 @@ def open_predictor(
 ) -> RowPredictor:
     """A predictor by the engine in use, of the bundle's graph, or of a `graph` of its parameters for any length.
 
-    With `selects`, and inside of ``using_engine("auto")``, the engine is chosen by measurement for float32 on a CPU.
-    Raises UsageError for a device or a precision that the engine does not have.
+    With `selects`, and inside of ``using_engine("auto")``, the engine is chosen by measurement on a CPU; in int8,
+    where MXNet's products saturate, onnxruntime is taken.
+    Raises UsageError for a device that the engine does not have.
     """
     report = selection_report() if selects else None
-    if report is not None and device == "cpu" and bundle.signature.precision == "float32":
+    if report is not None and device == "cpu" and bundle.signature.precision == "int8" and may_saturate():
+        report("engine onnxruntime, since MXNet's int8 products saturate on this processor, which has no VNNI")
+        return EnginePredictor(bundle, device, batch_size, graph, "onnxruntime")
+    if report is not None and device == "cpu":
         described = (bundle.graph() if graph is None else graph).to_json() + repr(bundle.params().shapes)
         return SelectingPredictor(
             {
@@ -66,7 +71,7 @@ def _bind(engine: str, bundle: Bundle, graph: SymbolGraph, shapes: Mapping[str, 
     params, where = bundle.params(), str(bundle.prefix)
     if engine == "onnxruntime":
         with contextlib.suppress(ModelError):
-            return FusedSession(apply_to_copy(graph, remove_input_guard), params, shapes, where).run
+            return FusedSession(apply_to_copy(graph, remove_input_guard), params, bundle.config, shapes, where).run
     portable = accelerate_graph(graph, params.shapes, "portable")
     sample: dict[str, Array] = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     return load_engine(engine).bind(portable.to_json(), where, params, sample)
@@ -86,8 +91,6 @@ class EnginePredictor(RowPredictor):
         engine, signature = engine or engine_name(), bundle.signature
         if device != "cpu":
             raise UsageError(f"device {device!r}: the engine {engine} runs on the CPU only; take --engine mxnet")
-        if signature.precision != "float32":
-            raise UsageError(f"{bundle.prefix}: is {signature.precision}, which needs --engine mxnet")
         self._signature, self._config, self._batch_size = signature, bundle.config, batch_size
         self._length = signature.length if graph is None else None
         graph = bundle.graph() if graph is None else graph

@@ -236,7 +236,8 @@ def _limits(bundle: Bundle) -> str:
         if training is not None and training["data"]["dev"]["sha256"] == _dev_facts(bundle)["sha256"]:
             lines.append("The dev file chose which parameters were kept, so its metrics are optimistic.")
     if signature.precision != "float32":
-        lines.append(f"Most computations are in {signature.precision}, which needs MXNet 1.9 on a CPU.")
+        lines.append(f"Most computations are in {signature.precision}, by MXNet 1.9 or onnxruntime on a CPU.")
+        lines.append("MXNet's are less exact on processors without VNNI.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 

@@ -13,10 +13,15 @@ import numpy as np
 from bertsym.encoders.parameters import EMBED_PROJECTION, POSITIONS, TOKEN_EMBEDDING, TOKEN_TYPES
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
+from bertsym.symbol.int8_arithmetic import Int8Layer, Rounding
 from bertsym.symbol.params import Array
 
 TOKEN_IDS, TOKEN_TYPE_IDS, LENGTHS = "token ids", "token types", "lengths"  #: inputs, int32: (N, T), (N, T), (N,)
 OUTPUT = "encodings"  #: (N, T, U) float32, or (N, 1, U)
+
+#: optimizers of onnxruntime that must not run: on a CPU, 1.32's SkipLayerNormalization takes five times as long as Add
+#: and LayerNormalization
+WITHOUT = ("SkipLayerNormFusion",)
 
 _DOMAIN = "com.microsoft"
 _OPSETS = {"": 17, _DOMAIN: 1}
@@ -24,8 +29,12 @@ _IR_VERSION = 8
 _LARGEST = 2_000_000_000  # bytes; a protobuf message ends at 2 GiB
 
 
-def build_fused_encoder(spec: EncoderSpec, params: Mapping[str, Array], *, first_only: bool) -> Any:
+def build_fused_encoder(
+    spec: EncoderSpec, params: Mapping[str, Array], int8_layers: Mapping[str, Int8Layer], *, first_only: bool
+) -> Any:
     """Build the ONNX model of an encoder; with `first_only` the last layer computes position 0 alone.
+
+    `int8_layers` are dense layers by the names of their weights in `params`; the others are float32.
 
     Returns an onnx.ModelProto with the inputs TOKEN_IDS and, where the encoder reads them, TOKEN_TYPE_IDS and LENGTHS.
     Raises ModelError for an encoder that these operators can't express, or whose parameters exceed a message's size.
@@ -37,7 +46,11 @@ def build_fused_encoder(spec: EncoderSpec, params: Mapping[str, Array], *, first
         raise ModelError("onnxruntime's Attention does not have the biases of GluonNLP 0.9")
     if 4 * sum(int(np.prod(shape)) for shape in spec.shapes.values()) > _LARGEST:
         raise ModelError("the parameters are larger than an ONNX model in memory can be")
-    builder = _Builder(spec, params)
+    if set(int8_layers) - {spec.name(name) for name in spec.shapes}:
+        raise ModelError("layers outside of the encoder are int8")
+    if int8_layers and config.shares_layers:
+        raise ModelError("layers that share int8 weights differ in their ranges")
+    builder = _Builder(spec, params, int8_layers)
     state = builder.embeddings()
     for i in range(config.num_layers):
         state = builder.layer(i, state, first_only and i == config.num_layers - 1)
@@ -47,11 +60,13 @@ def build_fused_encoder(spec: EncoderSpec, params: Mapping[str, Array], *, first
 class _Builder:
     """Collects the nodes and weights of the model."""
 
-    def __init__(self, spec: EncoderSpec, params: Mapping[str, Array]) -> None:
+    def __init__(self, spec: EncoderSpec, params: Mapping[str, Array], int8_layers: Mapping[str, Int8Layer]) -> None:
         from onnx import helper, numpy_helper
 
         self._helper, self._to_tensor = helper, numpy_helper.from_array
         self._spec, self._config, self._params = spec, spec.config, params
+        self._int8_layers = int8_layers
+        self._rounded: dict[tuple[str, Rounding], str] = {}  #: float32 tensor, how it is rounded -> uint8 tensor
         self._nodes: list[Any] = []
         self._weights: dict[str, Any] = {}
         self._inputs: dict[str, tuple[str, ...]] = {TOKEN_IDS: ("batch", "length")}
@@ -89,8 +104,7 @@ class _Builder:
         )
         if config.embedding_size is None:
             return state
-        product, bias = self._product(state, EMBED_PROJECTION), self._vectors(EMBED_PROJECTION, "bias")
-        return self._add("Add", [product, *bias], domain="")
+        return self._dense(state, EMBED_PROJECTION)
 
     def layer(self, i: int, state: str, first_only: bool) -> str:
         """LayerNorm(x + attention(x)), then LayerNorm(x + feed-forward(x))."""
@@ -99,48 +113,93 @@ class _Builder:
         ffn = f"{prefix}positionwiseffn0_"
         if first_only:
             queries = self._add("Slice", [state, *(self._constant(number) for number in (0, 1, 1))], domain="")
-            attended = self._attention_of_first(prefix, queries, state)
+            attended = self._separate_attention(prefix, queries, state)
         else:
             queries, attended = state, self._attention(prefix, state)
-        state = self._residual(
-            self._product(attended, f"{prefix}proj"), queries, f"{prefix}layernorm0", f"{prefix}proj"
-        )
-        inner = self._activation(self._product(state, f"{ffn}ffn_1"), f"{ffn}ffn_1")
-        return self._residual(self._product(inner, f"{ffn}ffn_2"), state, f"{ffn}layernorm0", f"{ffn}ffn_2")
+        state = self._residual(self._dense(attended, f"{prefix}proj"), queries, f"{prefix}layernorm0")
+        inner = self._activated(state, f"{ffn}ffn_1")
+        return self._residual(self._dense(inner, f"{ffn}ffn_2"), state, f"{ffn}layernorm0")
 
     def _attention(self, prefix: str, state: str) -> str:
         parts = [f"{prefix}dotproductselfattentioncell0_{part}" for part in ("query", "key", "value")]
-        weight = np.concatenate([self._array(f"{part}_weight").T for part in parts], axis=1)
-        inputs = [state, self._weight(f"{prefix}qkv", weight), self._biases(prefix, parts)]
-        return self._add("Attention", [*inputs, *self._lengths()], num_heads=self._config.num_heads)
+        layers = [layer for layer in map(self._int8_layer, parts) if layer is not None]
+        if layers and (len(layers) < len(parts) or len({layer.data for layer in layers}) > 1):
+            return self._separate_attention(prefix, state, state)
+        biases, heads = self._biases(prefix, parts), self._config.num_heads
+        if not layers:
+            weight = np.concatenate([self._array(f"{part}_weight").T for part in parts], axis=1)
+            inputs = [state, self._weight(f"{prefix}qkv", weight), biases]
+            return self._add("Attention", [*inputs, *self._lengths()], num_heads=heads)
+        data, weight = layers[0].data, np.concatenate([layer.weight.T for layer in layers], axis=1)
+        scales = [self._scale(data), self._weight(f"{prefix}scales", np.concatenate([each.scales for each in layers]))]
+        inputs = [self._round(state, data), self._weight(f"{prefix}qkv", weight, "int8"), biases, *scales]
+        return self._add("QAttention", [*inputs, *(self._lengths() or [""]), self._zero(data)], num_heads=heads)
 
-    def _attention_of_first(self, prefix: str, queries: str, state: str) -> str:
+    def _separate_attention(self, prefix: str, queries: str, state: str) -> str:
+        """Attention whose query, key and value are products of their own."""
         parts = [f"{prefix}dotproductselfattentioncell0_{part}" for part in ("query", "key", "value")]
         products = [self._product(source, part) for source, part in zip((queries, state, state), parts)]
         inputs = [*products, self._biases(prefix, parts)]
         return self._add("MultiHeadAttention", [*inputs, *self._lengths()], num_heads=self._config.num_heads)
 
     def _biases(self, prefix: str, parts: list[str]) -> str:
-        return self._weight(f"{prefix}biases", np.concatenate([self._array(f"{part}_bias") for part in parts]))
+        return self._weight(f"{prefix}biases", np.concatenate([self._bias_array(part) for part in parts]))
 
     def _lengths(self) -> list[str]:
         return [LENGTHS] if LENGTHS in self._inputs else []
 
-    def _activation(self, product: str, name: str) -> str:
-        """The activation of a product with its bias."""
-        bias = self._vectors(name, "bias")
-        kind = self._spec.activation
+    def _activated(self, state: str, name: str) -> str:
+        """A dense layer and its activation."""
+        kind, is_int8 = self._spec.activation, self._int8_layer(name) is not None
         if kind == "relu":
-            return self._add("Relu", [self._add("Add", [product, *bias], domain="")], domain="")
-        return self._add("BiasGelu" if kind == "gelu" else "FastGelu", [product, *bias])
+            return self._add("Relu", [self._dense(state, name)], domain="")
+        if is_int8:
+            return self._add("Gelu" if kind == "gelu" else "FastGelu", [self._dense(state, name)])
+        inputs = [self._product(state, name), self._bias(name)]
+        return self._add("BiasGelu" if kind == "gelu" else "FastGelu", inputs)
 
-    def _residual(self, product: str, skipped: str, norm: str, dense: str) -> str:
-        inputs = [product, skipped, *self._vectors(norm, "gamma", "beta"), *self._vectors(dense, "bias")]
-        return self._add("SkipLayerNormalization", inputs, epsilon=self._config.layer_norm_eps)
+    def _residual(self, state: str, skipped: str, norm: str) -> str:
+        """The normalised sum of two tensors."""
+        inputs = [self._add("Add", [state, skipped], domain=""), *self._vectors(norm, "gamma", "beta")]
+        return self._add("LayerNormalization", inputs, domain="", epsilon=self._config.layer_norm_eps)
 
-    def _product(self, state: str, name: str) -> str:
-        """The product with the transposed weight of a dense layer, without its bias."""
-        return self._add("MatMul", [state, self._weight(f"{name}_weight", self._array(f"{name}_weight").T)], domain="")
+    def _dense(self, state: str, name: str) -> str:
+        """The product with the transposed weight of a dense layer, and its bias."""
+        if self._int8_layer(name) is not None:
+            return self._product(state, name, self._bias(name))
+        return self._add("Add", [self._product(state, name), self._bias(name)], domain="")
+
+    def _product(self, state: str, name: str, *bias: str) -> str:
+        """The product with the transposed weight of a dense layer; of an int8 one, the bias may be given."""
+        weight, layer = f"{name}_weight", self._int8_layer(name)
+        if layer is None:
+            return self._add("MatMul", [state, self._weight(weight, self._array(weight).T)], domain="")
+        scales = [self._scale(layer.data), self._weight(f"{name}_scales", layer.scales)]
+        inputs = [self._round(state, layer.data), self._weight(weight, layer.weight.T, "int8"), *scales]
+        return self._add("MatMulIntegerToFloat", [*inputs, self._zero(layer.data), "", *bias])
+
+    def _round(self, state: str, rounding: Rounding) -> str:
+        """The integers of a tensor; those of int8 as uint8, 128 higher, which onnxruntime multiplies by int8."""
+        if (state, rounding) not in self._rounded:
+            inputs = [state, self._scale(rounding), self._zero(rounding)]
+            self._rounded[state, rounding] = self._add("QuantizeLinear", inputs, domain="")
+        return self._rounded[state, rounding]
+
+    def _scale(self, rounding: Rounding) -> str:
+        return self._weight(f"scale {rounding.scale!r}", np.array(rounding.scale))
+
+    def _zero(self, rounding: Rounding) -> str:
+        return self._weight(f"zero of {rounding.dtype}", np.array(128 if rounding.dtype == "int8" else 0), "uint8")
+
+    def _int8_layer(self, name: str) -> Int8Layer | None:
+        return self._int8_layers.get(self._spec.name(f"{name}_weight"))
+
+    def _bias(self, name: str) -> str:
+        return self._weight(f"{name}_bias", self._bias_array(name))
+
+    def _bias_array(self, name: str) -> Array:
+        layer = self._int8_layer(name)
+        return self._array(f"{name}_bias") if layer is None else layer.bias
 
     def _vectors(self, name: str, *parts: str) -> list[str]:
         return [self._weight(f"{name}_{part}", self._array(f"{name}_{part}")) for part in parts]
@@ -148,9 +207,9 @@ class _Builder:
     def _array(self, parameter: str) -> Array:
         return np.asarray(self._params[self._spec.name(parameter)])
 
-    def _weight(self, name: str, array: Array) -> str:
+    def _weight(self, name: str, array: Array, dtype: str = "float32") -> str:
         if name not in self._weights:
-            self._weights[name] = self._to_tensor(np.ascontiguousarray(array, np.float32), name)
+            self._weights[name] = self._to_tensor(np.array(array, dtype, order="C"), name)
         return name
 
     def _constant(self, number: int) -> str:

@@ -23,9 +23,11 @@ input_guard          add_input_guard          clips the inputs to the ranges tha
 input_guard          remove_input_guard       removes these clips
 layer_norm           decompose_layer_norm     replaces LayerNorm by operators with faster gradients on a CPU
 qkv_folding          fold_qkv                 computes query, key and value with one FullyConnected
+qkv_folding          unfold_qkv               reverses this
 release_adaptation   adapt_to_release         rewrites operators that an MXNet release does not load or computes wrong
 token_pooling        pool_tokens              ends the graph in one vector for each text
 token_types          drop_token_types         lets every token have the type 0, without an input for it
+unfusing             dequantize_layers        replaces int8 layers by the original operators, without rounding
 unfusing             unfuse_float32_layers    replaces oneDNN's fused float32 layers by the original operators
 ===================  =======================  ==========================================================================
 """

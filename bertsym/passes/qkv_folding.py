@@ -9,8 +9,10 @@ import numpy as np
 
 from bertsym.analysis.detected_encoder import DetectedEncoder, Layer
 from bertsym.analysis.encoder_detection import require_encoder
-from bertsym.encoders.folding import FOLDED_NAME
+from bertsym.encoders.config import BertConfig
+from bertsym.encoders.folding import FOLDED_NAME, PARTS, is_folded, query_scale
 from bertsym.errors import ModelError
+from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output, free_name
 from bertsym.symbol.operator_traits import decimal_of, flag_of
@@ -45,6 +47,39 @@ def fold_qkv(graph: SymbolGraph, arg_params: Mapping[str, Array], encoder: Detec
         graph.toposort()
     variables = set(graph.variables)
     return QkvFolding(layers, {name: array for name, array in arrays.items() if name in variables})
+
+
+def unfold_qkv(graph: SymbolGraph, config: BertConfig) -> int:
+    """Replace each FullyConnected that `fold_qkv` made by those of query, key and value, in place.
+
+    Returns their number. They read parameters with the names that `unfold_parameters` gives to the parts of the folded
+    ones; the query is then divided by `query_scale`.
+    """
+    folded = [node for node in graph.find(op="FullyConnected") if is_folded([node.inputs[1].node.name])]
+    with graph.edit():
+        for node in folded:
+            parts = sorted(graph.consumers(node), key=lambda part: integer(part.attrs, "begin", 0))
+            if [part.op for part in parts] != ["slice_axis"] * len(PARTS):
+                raise ModelError(f"node {node.name!r} ({node.op}) is not read as query, key and value")
+            for name, part in zip(PARTS, parts):
+                _unfold_part(graph, node, name, part, config)
+        graph.cleanup()
+    return len(folded)
+
+
+def _unfold_part(graph: SymbolGraph, folded: Node, name: str, part: Node, config: BertConfig) -> None:
+    """Let the readers of a slice of a folded product read a product of its own."""
+    known = {node.name: node for node in graph.nodes}
+    names = [entry.node.name.replace(FOLDED_NAME, name) for entry in folded.inputs[1:]]
+    parameters = [known.get(each) or graph.add_variable(each) for each in names]
+    attrs = {"flatten": "False", "num_hidden": str(integer(part.attrs, "end", 0) - integer(part.attrs, "begin", 0))}
+    product = graph.add(
+        "FullyConnected", free_name(f"{folded.name}_{name}", {*known}), [folded.inputs[0], *parameters], attrs
+    )
+    if name == "query":
+        scalar = {"scalar": str(query_scale(config))}
+        product = graph.add("_div_scalar", free_name(f"{product.name}_scaled", {*known}), [product], scalar)
+    graph.rewire(part, product)
 
 
 def _fold_layer(graph: SymbolGraph, arrays: dict[str, Array], layer: Layer) -> bool:
