@@ -22,7 +22,7 @@ from typing import Any
 
 from bertsym.cli import main
 from bertsym.cli.group import COMMANDS, cli
-from bertsym.compat.operator_functions import compile_operators_when_called
+from bertsym.compat.operator_functions import make_operators_when_called
 from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
 from bertsym.mxnet_runtime import import_library
 
@@ -37,7 +37,7 @@ for name in (
     "verifier",
 ):
     importlib.import_module(f"bertsym.{name}")
-compile_operators_when_called()
+make_operators_when_called()
 import_mxnet_without_optional_packages()
 import_library("mxnet")
 

@@ -113,14 +113,14 @@ def test_wordpiece_tokenizer_splits_words_into_pieces(text: str, pieces: list[st
 # Operators
 
 
-def test_operators_of_the_command_line_are_compiled_when_they_are_called_and_are_those_of_mxnet(tmp_path: Path) -> None:
+def test_operators_of_the_command_line_are_made_when_they_are_called_and_are_those_of_mxnet(tmp_path: Path) -> None:
     """Called by several threads at once."""
     code = """
 import inspect, sys, threading
 import bertsym
-from bertsym.compat.operator_functions import compile_operators_when_called
+from bertsym.compat.operator_functions import make_operators_when_called
 if "deferred" in sys.argv:
-    compile_operators_when_called()
+    make_operators_when_called()
 import mxnet as mx
 operators = (mx.nd.FullyConnected, mx.sym.FullyConnected, mx.nd.concat, mx.sym.concat, mx.nd.random.normal)
 if "deferred" in sys.argv:
@@ -164,6 +164,9 @@ if "without" in sys.argv:
 import mxnet
 imported = {"onnx", "scipy", "sklearn"} & {*sys.modules}
 assert imported == (set() if "without" in sys.argv else {"onnx", "scipy", "sklearn"}), imported
+assert ({"numpy.testing", "requests.api"} <= {*sys.modules}) == ("without" not in sys.argv)
+mxnet.test_utils.assert_almost_equal(mxnet.nd.ones(2), mxnet.nd.ones(2).asnumpy())
+assert mxnet.gluon.utils.requests.get is __import__("requests").get
 import onnx, scipy, sklearn
 assert mxnet.nd.ones((2, 3)).sum().asscalar() == 6
 """

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from bertsym.cli.failures import NoReaderError, Stopped, describe_failure, is_unexpected
-from bertsym.compat.operator_functions import compile_operators_when_called
+from bertsym.compat.operator_functions import make_operators_when_called
 from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
 from bertsym.terminal import one_line
 
@@ -128,7 +128,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line and exit: 0; 1 for an error of data or model; 2 for usage; 130 or 143 for a signal."""
     _open_closed_streams()
-    compile_operators_when_called()
+    make_operators_when_called()
     import_mxnet_without_optional_packages()
     with _stoppable():
         code = run(sys.argv[1:])

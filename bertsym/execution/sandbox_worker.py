@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bertsym.address_space import check_address_space, engine_bytes, forbid_core_dumps, limit_growth, thread_bytes
-from bertsym.compat.operator_functions import compile_operators_when_called
+from bertsym.compat.operator_functions import make_operators_when_called
 from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
 from bertsym.errors import BertsymError, ModelError
 from bertsym.execution.engines import ENGINES, load_engine
@@ -32,7 +32,7 @@ def main(name: str) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
-    compile_operators_when_called()
+    make_operators_when_called()
     import_mxnet_without_optional_packages()
     try:
         load_engine(name).prepare()  # before the clock runs
