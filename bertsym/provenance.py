@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from importlib.metadata import PackageNotFoundError, version
+
+from bertsym.compat.installing import installed_version
 
 # On which written files, or what is known of them, depend
 _LIBRARIES = ("bertsym", "mxnet", "gluonnlp", "numpy", "onnx", "onnxruntime", "tokenizers")
@@ -37,8 +38,5 @@ def recording(command: list[str], again: list[str]) -> Iterator[None]:
 
 def installed_versions() -> dict[str, str]:
     """Return the versions of bertsym and of the installed libraries that it uses."""
-    found = {}
-    for name in _LIBRARIES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+    versions = {name: installed_version(name) for name in _LIBRARIES}
+    return {name: version for name, version in versions.items() if version is not None}

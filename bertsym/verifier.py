@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import gc
-import importlib.metadata
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bertsym.bundle import TRAIN_SYMBOL, Bundle
+from bertsym.compat.installing import installed_version
 from bertsym.encoders.catalogue import FINISHED_HEADS, FULLY_CONNECTED, HEAD_TRANSFORM
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.folding import unfold_parameters
@@ -404,5 +404,5 @@ def _compare(loader: str, library: str, signature: Signature, case: _Case, outpu
             f"{loader}: {signature.output_name} has shape {output.shape}, not {case.expected.shape}"
         )
     difference: Any = np.abs(output.astype(np.float64) - case.expected).max()
-    engine = f"{library} {importlib.metadata.version(library)}"
+    engine = f"{library} {installed_version(library)}"
     return Check(loader, signature.output_name, output.shape, case.length, float(difference), scale, engine)

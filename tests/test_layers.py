@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "web_page": set(),
     "file_reader": {"errors"},
     "json_reader": {"errors", "file_reader"},
-    "provenance": set(),
+    "provenance": {"compat.installing"},
     "locking": set(),
     "atomic_writing": {"errors", "file_reader", "locking"},
     "forking": set(),
@@ -237,6 +237,7 @@ ALLOWED: dict[str, set[str]] = {
     "sources.gluonnlp_zoo": {"errors", "mxnet_runtime", "text", "encoders.config", "sources"},
     "verifier": {
         "errors",
+        "compat.installing",
         "reference",
         "file_reader",
         "signature",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import importlib.metadata
 import importlib.util
 import platform
@@ -22,6 +23,7 @@ _WITHOUT_COMPILER = "CC=true LDSHARED=true"
 _SYSTEM_PACKAGES = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0"}
 
 
+@functools.cache  # it is read from a file
 def installed_version(package: str) -> str | None:
     """Return the version of an installed package, without importing it; None where it is missing."""
     try:

@@ -7,6 +7,7 @@ Parameters are copied one by one, because `Module.set_params` and `SymbolBlock.i
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ def check_params(symbol: str, where: str, others: Collection[str], params: Param
     ``aux:NAME``.
     """
     with mxnet_errors(where), quiet_stderr():
-        loaded = mx.sym.load_json(symbol)
+        loaded = load_symbol(symbol)
         with params.at_path() as path:
             arrays = mx.nd.load(str(path))
     expected = {f"arg:{name}" for name in loaded.list_arguments() if name not in others}
@@ -57,7 +58,7 @@ def load_module(
     symbol: str, params: Mapping[str, Array], inputs: Mapping[str, Array], labels: Collection[str]
 ) -> Forward:
     """A Module for inference, bound to the shapes of sample `inputs`, which may change; `labels` are fed zeros."""
-    loaded = mx.sym.load_json(symbol)
+    loaded = load_symbol(symbol)
     samples = _with_labels(loaded, inputs, labels)
     module = mx.mod.Module(loaded, data_names=list(inputs), label_names=list(labels) or None)
     described = {name: mx.io.DataDesc(name, array.shape, array.dtype) for name, array in samples.items()}
@@ -101,7 +102,7 @@ def load_symbol_block(
     symbol: str, params: Mapping[str, Array], inputs: Mapping[str, Array], labels: Collection[str]
 ) -> Forward:
     """A SymbolBlock, as `SymbolBlock.imports` makes it; `labels` are inputs that are fed zeros."""
-    loaded = mx.sym.load_json(symbol)
+    loaded = load_symbol(symbol)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "Cannot decide type", which the parameters then decide
         block = mx.gluon.SymbolBlock(loaded, [mx.sym.var(name) for name in (*inputs, *labels)])
@@ -121,7 +122,7 @@ def load_symbol_block(
 
 def load_c_predictor(symbol: str, params: ParamsFile, inputs: Mapping[str, Array], labels: Collection[str]) -> Forward:
     """The C predict API, as programs in other languages call it; inputs, parameters and outputs are float32."""
-    loaded = mx.sym.load_json(symbol)
+    loaded = load_symbol(symbol)
 
     def forward(inputs: Mapping[str, Array]) -> list[Array]:
         arrays = _with_labels(loaded, inputs, labels)
@@ -141,13 +142,23 @@ def load_c_predictor(symbol: str, params: ParamsFile, inputs: Mapping[str, Array
     return forward
 
 
+@functools.lru_cache(maxsize=4)  # a command infers shapes of a graph, and loads it in several ways
+def load_symbol(symbol: str) -> Any:
+    """The Symbol of a graph's JSON, which must not be changed; raises MXNet's errors."""
+    load = mx.sym.load_json  # imports mxnet, whose errors are not to be silenced
+    with quiet_stderr():
+        return load(symbol)
+
+
 def to_mxnet(array: Array) -> Any:
-    """Copy an array to MXNet, with its dtype."""
+    """Copy an array to MXNet's memory on the CPU, with its dtype."""
     if not array.size or not array.shape:
-        return mx.nd.array(array, dtype=array.dtype)
-    # mx.nd.array assigns to array[:], whose indexing takes four times as long as the copy of a small array.
-    copy = mx.nd.empty(array.shape, dtype=array.dtype)
-    copy._sync_copyfrom(array)
+        return mx.nd.array(array, mx.cpu(), array.dtype)
+    copy = mx.nd.empty(array.shape, mx.cpu(), array.dtype)
+    # Not by _sync_copyfrom, which waits for a thread of MXNet's engine, nor by mx.nd.array, which assigns to array[:].
+    content, pointer = np.ascontiguousarray(array, copy.dtype), ctypes.c_void_p()
+    mx.base.check_call(mx.base._LIB.MXNDArrayGetData(copy.handle, ctypes.byref(pointer)))
+    ctypes.memmove(pointer, content.ctypes.data, content.nbytes)
     return copy
 
 

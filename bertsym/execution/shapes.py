@@ -27,12 +27,27 @@ def tensor_shapes(
     Unknown shapes are left out. The engine mxnet uses nnvm's inference, through Symbol.infer_shape_partial.
     Raises ModelError, naming `where`, when the shapes contradict each other.
     """
+    return _infer(graph, [shapes], where, also, trusted=trusted)[0]
+
+
+def _infer(
+    graph: SymbolGraph,
+    several: Iterable[Mapping[str, Shape]],
+    where: str,
+    also: Iterable[Output] = (),
+    *,
+    trusted: bool,
+) -> list[dict[Output, Shape]]:
+    """As `tensor_shapes`, for `several` shapes of inputs and parameters."""
     outputs = list(dict.fromkeys([*_tensors(graph), *(entry for entry in also if not entry.node.is_variable)]))
     text = checked_text(graph, outputs, where)
-    by_name, found = call("infer_shapes", text, where, trusted, shapes=dict(shapes))
-    every = [(Output(node), by_name.get(node.name)) for node in graph.nodes if node.is_variable]
-    every += list(zip(outputs, found))
-    return {output: tuple(shape) for output, shape in every if shape and 0 not in shape}
+    inferred = []
+    for shapes in several:
+        by_name, found = call("infer_shapes", text, where, trusted, shapes=dict(shapes))
+        every = [(Output(node), by_name.get(node.name)) for node in graph.nodes if node.is_variable]
+        every += list(zip(outputs, found))
+        inferred.append({output: tuple(shape) for output, shape in every if shape and 0 not in shape})
+    return inferred
 
 
 def listed_outputs(graph: SymbolGraph, where: str, *, trusted: bool = False) -> list[str]:
@@ -146,12 +161,11 @@ def free_shapes(model: Model, outputs: Sequence[Output] | None = None) -> dict[O
     part = _part(model.graph, outputs)
     nodes = [node for node in part.nodes if node not in unknown]
     graph = SymbolGraph(nodes, (entry for entry in part.outputs if entry.node not in unknown), part.document)
-    found = []
+    probes: list[dict[str, Shape]] = []
     for batch, length in _PROBES:
         sizes = {name: sizes_of(shape, batch, fixed or length) for name, shape in axes.items()}
-        known = {**model.param_shapes, **{name: size for name, size in sizes.items() if size is not None}}
-        found.append(tensor_shapes(graph, known, model.name, graph.outputs, trusted=model.trusted))
-    one, other = found
+        probes.append({**model.param_shapes, **{name: size for name, size in sizes.items() if size is not None}})
+    one, other = _infer(graph, probes, model.name, graph.outputs, trusted=model.trusted)
     return {output: _free(one[output], other[output]) for output in one if output in other}
 
 

@@ -137,9 +137,10 @@ def diff(
         require_params(theirs, finite=False)
         if run:
             sampled = sample_inputs(mine, shapes, length=_choose_length(mine, theirs))
-            runs.append(run_both(mine, theirs, _limit_ids(sampled, mine, theirs), "random", rtol))
+            limited = _limit_ids(sampled, mine, theirs)
+            runs.append(run_both(mine, theirs, limited, "random", rtol, nodes=True))
         if inputs is not None:
-            runs.append(run_both(mine, theirs, _read_inputs(mine, inputs), str(inputs), rtol))
+            runs.append(run_both(mine, theirs, _read_inputs(mine, inputs), str(inputs), rtol, nodes=True))
     notes = list(dict.fromkeys([*mine.notes, *theirs.notes]))
     return DiffResult(compare_graphs(mine.graph, theirs.graph), params, runs, rtol, notes)
 
@@ -269,10 +270,13 @@ def _read_inputs(model: Model, path: str | Path) -> dict[str, Array]:
         return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, rtol: float) -> RunDiff:
+def run_both(
+    one: Model, other: Model, inputs: Mapping[str, Array], name: str, rtol: float, *, nodes: bool = False
+) -> RunDiff:
     """Run two models on the same `inputs`, named as in the first model, and compare outputs and layers.
 
-    `name` describes the inputs. Raises UsageError, DataError or ModelError for inputs that one model can't take.
+    `name` describes the inputs. With `nodes`, find the first common node that differs. Raises UsageError, DataError or
+    ModelError for inputs that one model can't take.
     """
     theirs = {_find_counterpart(one, other, key): array for key, array in inputs.items()}
     missing = [key for key in other.inputs if key not in theirs]
@@ -280,9 +284,8 @@ def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, r
         raise UsageError(f"{other.name} has an input {missing[0]!r} that {one.name} lacks: both need the same inputs")
     check_model_inputs(other, theirs)  # before either model runs
     places = _pair_layers(one, other)
-    nodes = _pair_nodes(one.graph, other.graph)
-    mine = _evaluate(one, inputs, [*(a for _, a, _ in places), *(a for a, _ in nodes)])
-    yours = _evaluate(other, theirs, [*(b for _, _, b in places), *(b for _, b in nodes)])
+    mine = _evaluate(one, inputs, [a for _, a, _ in places])
+    yours = _evaluate(other, theirs, [b for _, _, b in places])
     layers = [
         difference(label, _to_batch_major(one, mine[a]), _to_batch_major(other, yours[b])) for label, a, b in places
     ]
@@ -292,17 +295,21 @@ def run_both(one: Model, other: Model, inputs: Mapping[str, Array], name: str, r
         if a in mine and b in yours
     ]
     first_layer = next((found.name for found in layers if not found.relative <= rtol), None)
-    first_node = None
-    if not all(found.relative <= rtol for found in (*layers, *outputs)):
-        first_node = next(
-            (
-                _format_outputs([a], _number_nodes(one.graph))[0]
-                for a, b in nodes
-                if not difference("", mine[a], yours[b]).relative <= rtol
-            ),
-            None,
-        )
+    differs = not all(found.relative <= rtol for found in (*layers, *outputs))
+    first_node = _find_first_node(one, other, inputs, theirs, rtol) if nodes and differs else None
     return RunDiff(name, outputs, layers, first_layer, first_node)
+
+
+def _find_first_node(
+    one: Model, other: Model, inputs: Mapping[str, Array], theirs: Mapping[str, Array], rtol: float
+) -> str | None:
+    """Find the first common node that differs by more than `rtol`; `theirs` are the inputs of the other model."""
+    nodes = _pair_nodes(one.graph, other.graph)
+    mine = _evaluate(one, inputs, [a for a, _ in nodes])
+    yours = _evaluate(other, theirs, [b for _, b in nodes])
+    differing = (a for a, b in nodes if not difference("", mine[a], yours[b]).relative <= rtol)
+    first = next(differing, None)
+    return None if first is None else _format_outputs([first], _number_nodes(one.graph))[0]
 
 
 def _find_counterpart(one: Model, other: Model, name: str) -> str:

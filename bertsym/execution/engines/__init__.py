@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from bertsym.compat.installing import install_command
+from bertsym.compat.installing import install_command, installed_version
 from bertsym.errors import InstallationError, UsageError
 from bertsym.mxnet_runtime import is_installed
 from bertsym.symbol.params import Array, Parameters
@@ -159,7 +158,7 @@ def engine_name(otherwise: str = "not verified") -> str:
 def engine_version(name: str) -> str:
     """Name and version, such as ``mxnet 1.9.1``."""
     package = ENGINES[name].packages[0]
-    return f"{package} {importlib.metadata.version(package)}"
+    return f"{package} {installed_version(package)}"
 
 
 def load_engine(name: str) -> Engine:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ import numpy as np
 
 from bertsym.errors import DataError
 from bertsym.execution.engines import Forward
-from bertsym.execution.loaders import check_params, compute_loaded, load_module, to_mxnet
+from bertsym.execution.loaders import check_params, compute_loaded, load_module, load_symbol, to_mxnet
 from bertsym.mxnet_runtime import import_library, mx, mxnet_errors, quiet_stderr, without_fusion
 from bertsym.symbol.params import Array
 
@@ -87,11 +86,9 @@ def compute(
         return [np.asarray(array.asnumpy()) for array in executor.forward(is_train=False)]
 
 
-@functools.lru_cache(maxsize=4)  # a command infers shapes of a graph, lists its outputs and computes them
 def _loaded(symbol: str, where: str) -> Any:
-    load = mx.sym.load_json  # mxnet itself is imported here, where its errors are caught
-    with mxnet_errors(where), quiet_stderr():
-        return load(symbol)
+    with mxnet_errors(where):
+        return load_symbol(symbol)
 
 
 @contextlib.contextmanager
