@@ -6,10 +6,8 @@ python tests/language.py      # list what is found, by package
 from __future__ import annotations
 
 import ast
-import io
 import re
 import sys
-import tokenize
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -58,8 +56,22 @@ PHRASES = {
     r"(?<=[.;:] )(?-i:Of) (?!course\b)\w+": "subject, verb, object: no fronted genitive",
     r"(?-i:test of) \w+": "subject, verb, object: no fronted genitive",
 }
-PATTERN = re.compile("|".join(rf"(?P<p{i}>\b(?:{phrase}))(?!\w)" for i, phrase in enumerate(PHRASES)), re.IGNORECASE)
 ADVICE = list(PHRASES.values())
+_NUMBERED = "|".join(f"(?P<p{i}>{phrase})" for i, phrase in enumerate(PHRASES))
+# The boundary comes first, so that the phrases are tried at the beginnings of words alone.
+PATTERN = re.compile(rf"\b(?:{_NUMBERED})(?!\w)", re.IGNORECASE)
+
+#: strings and comments of Python source, which the module tokenize takes long to find
+TOKENS = re.compile(
+    r"""
+    "{3} [^"\\]* (?: (?: \\. | "(?!"") ) [^"\\]* )* "{3}
+    | '{3} [^'\\]* (?: (?: \\. | '(?!'') ) [^'\\]* )* '{3}
+    | " [^"\\\n]* (?: \\. [^"\\\n]* )* "
+    | ' [^'\\\n]* (?: \\. [^'\\\n]* )* '
+    | (?P<comment>\#[^\n]*)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 DOCUMENTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md", "scripts/**/README.md")
 
@@ -102,16 +114,18 @@ def strings(path: Path) -> Iterator[Text]:
 
 def comments(path: Path) -> Iterator[Text]:
     """Comments of a Python file; those of adjacent lines together."""
-    name = str(path.relative_to(ROOT))
-    line, text, last = 0, "", 0
-    for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
-        if token.type != tokenize.COMMENT:
+    name, source = str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
+    first, text, last = 0, "", 0
+    number, place = 1, 0
+    for match in TOKENS.finditer(source):
+        if match["comment"] is None:
             continue
-        if token.start[0] != last + 1:
-            yield Text(f"{name}:{line}", text)
-            line, text = token.start[0], ""
-        text, last = f"{text}\n{token.string.lstrip('#: ')}", token.start[0]
-    yield Text(f"{name}:{line}", text)
+        number, place = number + source.count("\n", place, match.start()), match.start()
+        if number != last + 1:
+            yield Text(f"{name}:{first}", text)
+            first, text = number, ""
+        text, last = f"{text}\n{match['comment'].lstrip('#: ')}", number
+    yield Text(f"{name}:{first}", text)
 
 
 def help_texts() -> Iterator[Text]:

@@ -6,7 +6,8 @@ import ast
 import functools
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -454,35 +455,56 @@ def module_name(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
+#: functions of mxnet that read a symbol from a path, and attributes that are looked for in the modules
+BY_PATH = {"mx.sym.load", "mx.symbol.load", "mx.model.load_checkpoint"}
+READERS = {"load_json", *(name.rpartition(".")[2] for name in BY_PATH)}
+
 MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
 
 
-def imported_names(tree: ast.AST) -> Iterator[str]:
-    """Dotted names of all imports, those in functions and under TYPE_CHECKING too."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+@dataclass(frozen=True)
+class Uses:
+    """What a module uses: modules of bertsym, top packages of everything else, attributes such as ``mx.sym.load``."""
+
+    ours: set[str]
+    others: set[str]
+    attributes: set[str]
 
 
-def imports_of(path: Path) -> tuple[set[str], set[str]]:
-    """Modules of bertsym that a file imports, and the top packages of everything else."""
-    ours, others = set(), set()
-    for name in imported_names(ast.parse(path.read_text())):
-        top, _, rest = name.partition(".")
-        if top != "bertsym":
-            others.add(top)
-        else:
-            ours.add(rest if rest in MODULES else rest.rpartition(".")[0])
-    return ours, others
+def imported_names(node: ast.AST) -> list[str]:
+    """Dotted names that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "relative import"
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
+
+
+def uses_of(path: Path) -> Uses:
+    """What a file uses, in functions and under TYPE_CHECKING too."""
+    uses = Uses(set(), set(), set())
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr in READERS:
+            uses.attributes.add(ast.unparse(node))
+        for name in imported_names(node):
+            top, _, rest = name.partition(".")
+            if top != "bertsym":
+                uses.others.add(top)
+            else:
+                uses.ours.add(rest if rest in MODULES else rest.rpartition(".")[0])
+    return uses
 
 
 @functools.cache  # only the processes that run these tests parse all modules
+def package_uses() -> dict[str, Uses]:
+    return {name: uses_of(path) for name, path in MODULES.items()}
+
+
+@functools.cache
 def package_imports() -> dict[str, set[str]]:
     """Map each module to the modules of bertsym that it imports."""
-    return {name: imports_of(path)[0] for name, path in MODULES.items()}
+    return {name: uses.ours for name, uses in package_uses().items()}
 
 
 def within(name: str, area: str) -> bool:
@@ -587,20 +609,15 @@ def test_there_are_no_import_cycles() -> None:
 
 def test_mxnet_and_gluonnlp_are_imported_through_runtime_alone() -> None:
     """The zoo patches mxnet's download, after gluonnlp has been imported through mxnet_runtime."""
-    direct = {name for name, path in MODULES.items() if {"mxnet", "gluonnlp"} & imports_of(path)[1]}
+    direct = {name for name, uses in package_uses().items() if {"mxnet", "gluonnlp"} & uses.others}
     assert direct <= {"sources.gluonnlp_zoo"}
 
 
 def test_mxnet_is_given_the_text_that_our_own_writer_wrote() -> None:
     """Its JSON parser and ours read some files differently, and a path may lead to another file by now."""
-    tree = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
-    calls = {
-        (name, ast.unparse(node.func)) for name in tree for node in ast.walk(tree[name]) if isinstance(node, ast.Call)
-    }
-    assert {
-        name for name, call in calls if call in ("mx.sym.load", "mx.symbol.load", "mx.model.load_checkpoint")
-    } == set()
-    assert {name for name, call in calls if call == "mx.sym.load_json"} >= {"acceleration.graphs"}
+    used = {name: uses.attributes for name, uses in package_uses().items()}
+    assert {name: found & BY_PATH for name, found in used.items() if found & BY_PATH} == {}
+    assert "mx.sym.load_json" in used["acceleration.graphs"]
 
 
 def test_symbols_parameters_texts_and_bundles_never_lead_to_mxnet() -> None:
