@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import math
 import random
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from bertsym.cli.group import run
 
-STEPS = 140  # number of steps below: 280 rows, 2 epochs, 4 rows per step
+ROWS, EPOCHS = 280, 2  # of the training table, and of each run
 DATA = Path(__file__).parents[2] / "bertsym" / "demo" / "data"
 Process = subprocess.Popen[bytes]
 BERTSYM = [sys.executable, "-W", "ignore", "-m", "bertsym"]
@@ -113,6 +114,7 @@ def main() -> int:
         default=10,
         help="number of kills of finetune at random steps",
     )
+    parser.add_argument("--batch-size", type=int, default=4, help="rows per step of finetune")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random times")
     options = parser.parse_args()
     chance = random.Random(options.seed)
@@ -122,7 +124,7 @@ def main() -> int:
         export = ["export", options.source, "--headless"]
         bertsym(*export, base)
         train = ["finetune", base, "--train", f"{DATA}/train.tsv", "--dev", f"{DATA}/dev.tsv"]
-        train += ["--epochs", "2", "--batch-size", "4", "--max-length", "32"]
+        train += ["--epochs", str(EPOCHS), "--batch-size", str(options.batch_size), "--max-length", "32"]
         jobs = [
             make_job(place / "export", "export", ["export", options.source, "--output", "mean"], export),
             make_job(place / "lower", "lower", ["lower", base], ["lower", base, "--target-mxnet", "1.9", "--fold"]),
@@ -137,9 +139,9 @@ def main() -> int:
             found[state] += 1
             print(f"{number + 1}: {job.name} killed after {fraction:.0%} of its duration: {state} bundle", flush=True)
         job = jobs[-1]
-        folder = place / job.name
+        folder, steps = place / job.name, EPOCHS * math.ceil(ROWS / options.batch_size)
         for number in range(options.resumes):
-            step, late = chance.randrange(1, STEPS), chance.uniform(0, 0.1)
+            step, late = chance.randrange(1, steps), chance.uniform(0, 0.1)
             state = kill(job, folder, at_step(folder, step, late))
             last = checkpoint(folder)
             bertsym(*job.arguments, str(folder / "model"), "--force", "--resume")
