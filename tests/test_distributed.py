@@ -187,11 +187,11 @@ def test_two_workers_make_the_steps_of_one_process(
     assert len(losses[0]) == 2
 
 
-@pytest.mark.parametrize("task", ["multilabel", "regression", "tagging", "qa"])
-def test_two_workers_train_every_kind_of_task(
+@pytest.mark.parametrize("task", ["tagging", "qa"])
+def test_two_workers_train_where_their_shards_have_different_numbers_of_labels(
     cli: Callable[..., Result], launch: Launch, without_dropout: Path, tmp_path: Path, task: str
 ) -> None:
-    """Also where their shards of a batch have different numbers of labelled words or windows."""
+    """Of words or windows; other kinds of task have one label for each row, as in the runs above."""
     tables = Tables(*(tmp_path / f"{name}.{KINDS[task].ending}" for name in ("train", "dev")))
     KINDS[task].write(tables.train, 31, 0)
     KINDS[task].write(tables.dev, 8, 1)
