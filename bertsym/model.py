@@ -125,7 +125,7 @@ class Model:
         """What each classifier of the graph reads, or what the graph ends in."""
         return report_classifiers(self.graph, self.encoder, self.traces, self.param_shapes)
 
-    @property
+    @functools.cached_property
     def inputs(self) -> list[str]:
         """Variables that are neither parameters nor labels."""
         return input_variables(self.graph, self.param_shapes)
@@ -153,7 +153,7 @@ class Model:
         """The tensors of the encoder that have names of their own, as far as the graph has them."""
         return name_places(self.encoder, self.traces) if self.encoder is not None else {}
 
-    @property
+    @functools.cached_property
     def label_inputs(self) -> list[str]:
         """Variables that only a loss reads."""
         return [name for name in label_variables(self.graph) if name not in self.param_shapes]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
+from bertsym.errors import ModelError
 from bertsym.execution.bounds_checks import RULES, check_tensors
 from bertsym.execution.engines import Shape
 from bertsym.execution.sample_inputs import check_model_inputs
@@ -13,6 +15,7 @@ from bertsym.model import Model
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
 from bertsym.symbol.params import Array, shapes_of
+from bertsym.symbol.shape_inference import infer_tensor_shapes
 
 
 def model_values(
@@ -57,5 +60,10 @@ def _check_shapes(
 ) -> None:
     """Raise ModelError for shapes on which MXNet would access memory out of bounds."""
     part = graph.part(outputs)
-    if any(node.op in RULES for node in part.nodes):
-        check_tensors(part, tensor_shapes(part, shapes, where, trusted=trusted), where)
+    if not any(node.op in RULES for node in part.nodes):
+        return
+    if trusted:
+        with contextlib.suppress(ModelError):  # for other operators than export's
+            infer_tensor_shapes(part, shapes, where)
+            return
+    check_tensors(part, tensor_shapes(part, shapes, where, trusted=trusted), where)

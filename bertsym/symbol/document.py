@@ -7,7 +7,7 @@ from typing import Any
 
 from bertsym.errors import ModelError
 from bertsym.json_reader import parse_json
-from bertsym.symbol.json_format import to_text
+from bertsym.symbol.json_format import format_entries, to_text
 from bertsym.symbol.node import VARIABLE, Node, Output
 
 # Limits that no real symbol reaches: a damaged file could otherwise take gigabytes of memory.
@@ -21,6 +21,7 @@ MAX_WAYS = 1 << 24  #: number of nodes times number of outputs: each output is t
 _ATTRIBUTE_KEYS = ("param", "attr", "attrs")
 # MXNet 1.9.1 refuses a file with other keys, or without a required key.
 _NODE_KEYS = frozenset({"op", "name", "inputs", "backward_source_id", "control_deps", "subgraphs", *_ATTRIBUTE_KEYS})
+_USUAL_KEYS = frozenset({"op", "name", "attrs", "inputs"})
 _NEEDED_NODE_KEYS = ("op", "name", "inputs")
 _KEYS = frozenset({"nodes", "arg_nodes", "node_row_ptr", "heads", "attrs"})
 _NEEDED_KEYS = ("nodes", "arg_nodes", "heads")
@@ -186,6 +187,10 @@ def _entry_size(raw: Mapping[str, Any] | None) -> int:
 
 
 def _node_document(node: Node, inputs: list[list[int]]) -> dict[str, Any]:
+    if not node.raw or (node.raw.keys() <= _USUAL_KEYS and bool(node.attrs) == ("attrs" in node.raw)):
+        # As MXNet has written them since 1.0; attributes that were read as none are the rare case below.
+        usual = {"op": node.op, "name": node.name, "attrs": node.attrs, "inputs": format_entries(inputs)}
+        return {key: usual[key] for key in node.raw or usual if key != "attrs" or node.attrs}
     keys = [key for key in _ATTRIBUTE_KEYS if key in node.raw]
     parts: dict[str, dict[str, str]] = {key: {} for key in keys}
     if len(keys) > 1:

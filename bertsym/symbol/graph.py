@@ -6,6 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import fnmatch
+import functools
 import json
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -18,6 +19,8 @@ from bertsym.symbol.document import build_document, read_document
 from bertsym.symbol.node import VARIABLE, Node, Output
 from bertsym.symbol.node_names import find_node, find_output, references
 from bertsym.symbol.structure import check_structure, is_ordered, sort_nodes
+
+_KEPT_TEXT = 1 << 20  # maximal number of characters of a text whose graph is kept
 
 
 class SymbolGraph:
@@ -45,9 +48,11 @@ class SymbolGraph:
     @classmethod
     def parse(cls, text: str, where: str = "symbol") -> SymbolGraph:
         """Read symbol JSON of any MXNet since 0.8; raises ModelError naming `where` and the node."""
-        graph = cls(*read_document(text, where))
-        graph.check(where)
-        return graph
+        if len(text) <= _KEPT_TEXT:
+            # An invalid text is not kept: it is read again for the message.
+            with contextlib.suppress(ModelError):
+                return _read(text, "symbol").copy()
+        return _read.__wrapped__(text, where)
 
     @classmethod
     def load(cls, path: str | Path) -> SymbolGraph:
@@ -77,9 +82,9 @@ class SymbolGraph:
         """Copy the graph; returns also a dictionary from each node to its copy."""
         copies: dict[Node, Node] = {}
         for node in self.nodes:
-            inputs = tuple(dataclasses.replace(entry, node=copies[entry.node]) for entry in node.inputs)
+            inputs = tuple(Output(copies[entry.node], entry.index, entry.version) for entry in node.inputs)
             copies[node] = Node(node.op, node.name, dict(node.attrs), inputs, node.num_outputs, node.raw)
-        outputs = [dataclasses.replace(entry, node=copies[entry.node]) for entry in self.outputs]
+        outputs = [Output(copies[entry.node], entry.index, entry.version) for entry in self.outputs]
         return SymbolGraph(copies.values(), outputs, self.document), copies
 
     def part(self, outputs: Iterable[Output]) -> SymbolGraph:
@@ -395,6 +400,13 @@ class SymbolGraph:
             raise
         finally:
             self._editing = False
+
+
+@functools.lru_cache(maxsize=8)  # a command reads a graph when it checks it, and again when it uses it
+def _read(text: str, where: str) -> SymbolGraph:
+    graph = SymbolGraph(*read_document(text, where))
+    graph.check(where)
+    return graph
 
 
 def _node_of(output: Output) -> Node:

@@ -17,6 +17,17 @@ _CLOSING = {"{": "}", "[": "]"}
 _ESCAPES = str.maketrans({'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
+class Formatted(str):
+    """A value of a document that already has MXNet's layout."""
+
+    __slots__ = ()
+
+
+def format_entries(entries: list[list[int]]) -> Formatted | list[list[int]]:
+    """Format the entries of a node's inputs, of which a graph has hundreds, where they are on one line."""
+    return Formatted(entries) if len(entries) <= _LONGEST_LINE else entries
+
+
 def to_text(document: Mapping[str, Any]) -> str:
     """Format a symbol's document: strings, integers, lists and objects in MXNet's layout."""
     return _object(document, 0)
@@ -25,11 +36,17 @@ def to_text(document: Mapping[str, Any]) -> str:
 def _object(document: Mapping[str, Any], depth: int) -> str:
     """Format a symbol, a node or a subgraph of a control-flow node: one entry per line."""
     line = _line(depth + 1)
-    entries = [
-        f"{_string(key)}: "
-        + (_objects if key in ("nodes", "subgraphs") and _are_objects(value) else _value)(value, depth + 1)
-        for key, value in document.items()
-    ]
+    entries = []
+    for key, value in document.items():
+        if type(value) is str:
+            text = _string(value)
+        elif type(value) is Formatted:
+            text = value
+        elif key in ("nodes", "subgraphs") and _are_objects(value):
+            text = _objects(value, depth + 1)
+        else:
+            text = _value(value, depth + 1)
+        entries.append(f"{_string(key)}: {text}")
     return f"{{{line}{f', {line}'.join(entries)}{_line(depth)}}}"
 
 
@@ -50,9 +67,13 @@ def _value(value: Any, depth: int) -> str:
     if type(value) is int:
         return str(value)
     if type(value) is list and len(value) <= _LONGEST_LINE and all(type(entry) is int for entry in value):
-        return str(value)  # entries of inputs, of which a graph has hundreds
+        return str(value)
     if isinstance(value, Mapping):
-        return _laid_out("{", [f"{_string(key)}: {_value(entry, depth + 1)}" for key, entry in value.items()], 1, depth)
+        entries = [
+            f"{_string(key)}: {_string(entry) if type(entry) is str else _value(entry, depth + 1)}"
+            for key, entry in value.items()
+        ]
+        return _laid_out("{", entries, 1, depth)
     if isinstance(value, (list, tuple)):
         return _laid_out("[", [_value(entry, depth + 1) for entry in value], _LONGEST_LINE, depth)
     return json.dumps(value)
