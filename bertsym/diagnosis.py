@@ -50,14 +50,18 @@ _TOOLS = {
     "perl": ("Perl client", "perl libffi-platypus-perl"),
 }
 
-# Run in a process of its own: a library that crashes at import ends that process only.
+# Run in a process of its own: a library that crashes at import ends that process only. Commands import mxnet so too.
 _PROBE = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 found = {}
 try:
     if sys.argv[2] in ("mxnet", "gluonnlp"):
+        from bertsym.compat.operator_functions import make_operators_when_called
+        from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
         from bertsym.mxnet_runtime import engine_workers, import_library, openmp_threads
+        make_operators_when_called()
+        import_mxnet_without_optional_packages()
         library = import_library(sys.argv[2])
     else:
         library = __import__(sys.argv[2])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from test_acceleration import BERT, SHAPES, UNITS
-from tools import WITHOUT_OPTIONAL_PACKAGES
+from tools import AS_A_COMMAND
 
 from bertsym.acceleration.graphs import build_training_symbol
 from bertsym.encoders.config import BertConfig
@@ -170,7 +170,7 @@ if os.fork() == 0:
 
 def test_a_fork_does_not_deadlock_with_arrays_that_are_freed() -> None:
     """They are freed after the sorting, by a thread that the fork waits for."""
-    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_OPTIONAL_PACKAGES + _FORK, str(Path(__file__).parent)]
+    command = [sys.executable, "-W", "ignore", "-c", AS_A_COMMAND + _FORK, str(Path(__file__).parent)]
     assert subprocess.run(command, timeout=DEADLOCK).returncode == 0
 
 
@@ -193,7 +193,7 @@ def test_the_engine_has_two_workers_unless_mxnet_was_imported_before(
     chosen = {name: value for name, value in os.environ.items() if not name.startswith(("OMP", "GOMP", "MXNET"))}
     if threads is not None:
         chosen["OMP_NUM_THREADS"] = threads
-    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_OPTIONAL_PACKAGES + _CHILD.format(first=first)]
+    command = [sys.executable, "-W", "ignore", "-c", AS_A_COMMAND + _CHILD.format(first=first)]
     done = subprocess.run(command, env=chosen, capture_output=True, text=True, check=True, timeout=DEADLOCK)
     assert done.stdout.split() == [str(workers)]
 

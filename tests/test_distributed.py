@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from conftest import Result, Tables
 from kinds import KINDS, has_gradient
-from tools import WITHOUT_OPTIONAL_PACKAGES
+from tools import AS_A_COMMAND
 
 from bertsym import Classifier, ParamsFile, UsageError
 from bertsym.distributed.cluster import Cluster
@@ -332,7 +332,7 @@ def test_the_server_executes_no_command_that_it_is_sent_and_each_worker_reports_
     launch: Launch, tmp_path: Path
 ) -> None:
     """MXNet's own server would unpickle the command, which makes a folder; one worker learns of the difference late."""
-    program = WITHOUT_OPTIONAL_PACKAGES + PROGRAM.format(folder=tmp_path / "made")
+    program = AS_A_COMMAND + PROGRAM.format(folder=tmp_path / "made")
     lines = finish(launch(2, sys.executable, "-c", program))
     for rank in (0, 1):
         assert f"worker {rank} | sum 6.0" in lines, lines
@@ -380,7 +380,7 @@ def test_other_commands_ignore_the_role_of_a_server() -> None:
     code = "from bertsym.mxnet_runtime import mx; print(mx.nd.ones(2).sum().asscalar())"
     environment = {**os.environ, **VARIABLES, **QUIET, "DMLC_ROLE": "server"}
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_OPTIONAL_PACKAGES + code],
+        [sys.executable, "-c", AS_A_COMMAND + code],
         env=environment,
         capture_output=True,
         text=True,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Result, hugging_face_weights, write_hugging_face
-from tools import WITHOUT_OPTIONAL_PACKAGES
+from tools import AS_A_COMMAND
 
 from bertsym import Bundle, ParamsFile, SourceOptions, export, load_source
 from bertsym.symbol.params import Array
@@ -85,7 +85,7 @@ def test_without_verification_the_same_files_are_written(cli: Any, tiny_hf: Path
 def peak_of(*words: object) -> int:
     """Largest resident memory of a command, in bytes."""
     program = (
-        f"{WITHOUT_OPTIONAL_PACKAGES}import resource, sys\n"
+        f"{AS_A_COMMAND}import resource, sys\n"
         "from bertsym.cli.group import run\n"
         "code = run(sys.argv[1:])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"

@@ -14,7 +14,7 @@ import pytest
 from checkpoints import bound, computed, gluonnlp_checkpoint, texts
 from conftest import CONFIG, VOCABULARY, Result, Tables, in_turn
 from onnx_files import run as run_onnx
-from tools import needs
+from tools import AS_A_COMMAND, needs
 
 from bertsym import (
     Bundle,
@@ -122,7 +122,7 @@ def test_an_out_of_range_length_is_clipped(guarded: dict[str, Path], tmp_path: P
         jobs.append(job_of_mxnet(api, guarded[name], cases, expected, tmp_path / name))
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     # bertsym repairs numpy for mxnet; the worker, made for old versions as well, does not import it.
-    start = "import bertsym, runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    start = AS_A_COMMAND + "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
     command = [sys.executable, "-c", start, str(WORKER), str(tmp_path / "jobs.json"), str(tmp_path / "answers")]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert result.returncode == 0, result.stderr

@@ -16,7 +16,7 @@ from typing import Any
 
 _MODULE = "mxnet.base"
 #: functions of the module that are given a function that makes one operator, and call it for each operator
-_MAKERS = ("_init_op_module", "_init_np_op_module")
+_MAKERS = {"_init_op_module", "_init_np_op_module"}
 
 
 def make_operators_when_called() -> None:
@@ -40,7 +40,7 @@ class _Finder:
 class _Loader(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
-        for name in _MAKERS:
+        for name in _MAKERS & vars(module).keys():  # before 1.6, there is the first alone
             setattr(module, name, _postponing(getattr(module, name)))
 
 

@@ -21,7 +21,9 @@ sys.modules.update(dict.fromkeys(("onnx", "scipy", "sklearn")))
 
 # It restores what newer numpys removed. Old Pythons do not have it, and do not need it.
 with contextlib.suppress(ImportError):
-    import bertsym  # noqa: F401
+    from bertsym.compat.operator_functions import make_operators_when_called
+
+    make_operators_when_called()
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
