@@ -27,6 +27,7 @@ from bertsym.encoders.forms import Form
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.execution.engines import using_engine, without_verification
 from bertsym.symbol import document
+from bertsym.symbol.node import Output
 from bertsym.symbol.params import write_params
 
 Cli = Callable[..., Result]
@@ -141,7 +142,7 @@ WORK: dict[str, Callable[[Path], object]] = {
 def test_each_layer_of_a_graph_costs_as_much_work_as_the_layers_before(tmp_path: Path, work: str) -> None:
     shape: dict[str, Any] = {"units": 4, "hidden_size": 4, "num_heads": 1, "vocab_size": 5, "max_length": 4}
     counts = []
-    for layers in (1, 1, 4, 7):  # the first time counts what is done once
+    for layers in (1, 1, 3, 5):  # the first time counts what is done once
         prefix, config = tmp_path / str(layers), BertConfig(num_layers=layers, **shape)
         graph = output_symbol(config, "cls", Form("portable", erf=False))
         Path(f"{prefix}-symbol.json").write_text(graph.tojson())
@@ -149,11 +150,11 @@ def test_each_layer_of_a_graph_costs_as_much_work_as_the_layers_before(tmp_path:
             write_params(file, {name: np.zeros(size, np.float32) for name, size in EncoderSpec(config).shapes.items()})
         with using_engine("onnxruntime"), without_verification():
             counts.append(operations(WORK[work], prefix))
-    _, one, four, seven = counts
-    assert seven - four < 1.05 * (four - one)
+    _, one, three, five = counts
+    assert five - three < 1.05 * (three - one)
 
 
-@pytest.mark.parametrize("count", [60, 3000])
+@pytest.mark.parametrize("count", [60, sys.getrecursionlimit() + 200])
 def test_a_sum_of_too_many_embeddings_is_refused(cli: Cli, tmp_path: Path, count: int) -> None:
     """Of each with itself: there are more ways through 60 of them than anybody can follow."""
 
@@ -162,7 +163,7 @@ def test_a_sum_of_too_many_embeddings_is_refused(cli: Cli, tmp_path: Path, count
         with graph.edit():
             entry = norm.inputs[0]
             for i in range(count):
-                entry = graph.output(graph.add("elemwise_add", f"sum{i}", [entry, entry]).name)
+                entry = Output(graph.add("elemwise_add", f"sum{i}", [entry, entry]))
             graph.set_inputs(norm, [entry, *norm.inputs[1:]])
 
     prefix = checkpoint(tmp_path / "m", change)
