@@ -70,6 +70,8 @@ def counts_table(ends: Iterable[tuple[str, str]]) -> str:
     rows += [
         (layer, *(str(counts[kind, layer]) for kind in kinds), str(total)) for layer, total in totals.most_common()
     ]
-    rows.append(("all", *(str(sum(counts[kind, layer] for layer in totals)) for kind in kinds), str(totals.total())))
+    rows.append(
+        ("all", *(str(sum(counts[kind, layer] for layer in totals)) for kind in kinds), str(sum(totals.values())))
+    )
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows)

@@ -16,7 +16,7 @@ from bertsym.errors import ModelError
 from bertsym.execution.engines import Shape
 from bertsym.execution.engines.onnxruntime import OpenSession, Session, load_model
 from bertsym.onnx_export.fused_encoder import LENGTHS, TOKEN_IDS, TOKEN_TYPE_IDS, WITHOUT, build_fused_encoder
-from bertsym.onnx_export.libraries import onnx_errors
+from bertsym.onnx_export.libraries import masks_single_queries, onnx_errors
 from bertsym.passes import apply_to_copy
 from bertsym.passes.qkv_folding import unfold_qkv
 from bertsym.passes.unfusing import dequantize_layers
@@ -29,9 +29,9 @@ from bertsym.symbol.quantized_layers import FUSED, FusedLayer
 class FusedSession:
     """A graph with its parameters, for inputs like those of the `shapes`, of other batch sizes and lengths too.
 
-    Where the rest reads only [CLS], the last layer computes one query. `config` is that of the encoder. Raises
-    ModelError for a graph without a BERT, for an encoder that the fused operators can't express, and where the rest
-    reads inner layers or has int8 layers.
+    Where the rest reads only [CLS], the last layer computes one query, if onnxruntime can. `config` is that of the
+    encoder. Raises ModelError for a graph without a BERT, for an encoder that the fused operators can't express, and
+    where the rest reads inner layers or has int8 layers.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class FusedSession:
         known = {**shapes_of(params), **{name: layer.weight.shape for name, layer in self._int8_layers.items()}}
         encoder = require_encoder(graph, known)
         spec = extract_spec(graph, encoder, known)
-        detached = detach_encoder(graph, encoder, first_only=True)
+        detached = detach_encoder(graph, encoder, first_only=masks_single_queries())
         if list(detached.placeholders) != [detached.num_layers]:
             raise ModelError(f"{where}: other layers than the last one are read")
         (self._encodings,) = detached.placeholders.values()
