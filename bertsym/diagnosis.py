@@ -40,6 +40,12 @@ _LITTLE_MEMORY = 2 * _GIB  # fine-tuning MiniLM takes 1.9 GB
 _LITTLE_DISK = _GIB  # a bundle of BERT base takes 0.4 GB, and is written beside the bundle that it replaces
 _PROBE_SECONDS = 120
 
+#: package of an extra -> what needs it, oldest version
+_EXTRAS = {
+    "matplotlib": ("reports: --report of finetune, evaluate, quantize, compare and diff", (3, 6)),
+    "tensorboardX": ("bertsym finetune --tensorboard", (2, 6, 4)),
+}
+
 # Program -> what needs it, Debian's package.
 _TOOLS = {
     "dot": ("Graphviz: bertsym draw OUT.svg and OUT.png", "graphviz"),
@@ -109,7 +115,8 @@ class DoctorResult:
 
 def doctor() -> DoctorResult:
     """Check Python, libraries, engines, processor, memory, disk and optional tools; libraries are really imported."""
-    return DoctorResult((*_python(), *_packages(), *_libraries(), *_processor(), *_space(), *_tools()))
+    extras = (_library(name, needed_for, oldest) for name, (needed_for, oldest) in _EXTRAS.items())
+    return DoctorResult((*_python(), *_packages(), *_libraries(), *extras, *_processor(), *_space(), *_tools()))
 
 
 def _python() -> Iterator[Finding]:
@@ -122,7 +129,7 @@ def _python() -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     for package, oldest in _REQUIRED.items():
-        wanted = f"{package}>={'.'.join(map(str, oldest))}"
+        wanted = _at_least(package, oldest)
         version = installed_version(package)
         if version is None:
             yield Finding(package, BROKEN, "not installed", install_command(wanted))
@@ -135,7 +142,8 @@ def _packages() -> Iterator[Finding]:
 def _libraries() -> Iterator[Finding]:
     mxnet = _mxnet()
     others = dict.fromkeys(package for engine in ENGINES.values() for package in engine.packages if package != "mxnet")
-    findings = [*mxnet, _gluonnlp(mxnet[0].status), *map(_library, others)]
+    needed_for = "bertsym onnx and the engine onnxruntime"
+    findings = [*mxnet, _gluonnlp(mxnet[0].status), *(_library(name, needed_for) for name in others)]
     yield from findings
     working = {finding.name for finding in findings if finding.status == OK}
     engines = [name for name, engine in ENGINES.items() if working.issuperset(engine.packages)]
@@ -184,10 +192,11 @@ def _gluonnlp(mxnet: str) -> Finding:
     return Finding("gluonnlp", OK, version + ("" if found["extension"] else ", with bertsym's tokenizer in Python"))
 
 
-def _library(name: str) -> Finding:
+def _library(name: str, needed_for: str, oldest: tuple[int, ...] = ()) -> Finding:
     version = installed_version(name)
-    if version is None:
-        return Finding(name, MISSING, "needed for bertsym onnx and the engine onnxruntime", install_command(name))
+    if version is None or _numbers(version) < oldest:
+        text = f"needed for {needed_for}" if version is None else f"{version} is too old for {needed_for}"
+        return Finding(name, MISSING, text, install_command(_at_least(name, oldest)))
     found = _probe(name)
     if "error" in found:
         text = f"{version} is installed and can't be imported: {found['error']}"
@@ -257,8 +266,12 @@ def _probe(library: str) -> dict[str, Any]:
     return found
 
 
+def _at_least(package: str, oldest: tuple[int, ...]) -> str:
+    return f"{package}>={'.'.join(map(str, oldest))}" if oldest else package
+
+
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _available_memory() -> int | None:

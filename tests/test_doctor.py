@@ -38,7 +38,8 @@ def test_this_environment_works(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     status = {line[9:].split("  ")[0].strip(): line.split()[0] for line in lines}
-    assert {status[name] for name in ("python", "numpy", "mxnet", "gluonnlp", "onnxruntime", "engines")} == {"ok"}
+    needed = ("python", "numpy", "mxnet", "gluonnlp", "onnxruntime", "engines", "matplotlib", "tensorboardX")
+    assert {status[name] for name in needed} == {"ok"}
     assert any(line.startswith("ok       engines") and line.endswith("mxnet, onnxruntime") for line in lines)
     assert any("oneDNN fusion" in line and "MXNET_SUBGRAPH_BACKEND=NONE" in line for line in lines)
 
@@ -51,6 +52,7 @@ def test_a_broken_mxnet_and_an_old_numpy_are_reported_with_their_fix_and_exit_co
             (tmp_path / "mxnet" / path.name).symlink_to(path)
     (tmp_path / "mxnet" / "libmxnet.so").write_bytes(b"\x7fELF")
     dist_info(tmp_path, "numpy", "1.19.5")
+    dist_info(tmp_path, "matplotlib", "3.5.3")
     code, found = doctor_json(PYTHONPATH=str(tmp_path), PATH="/nonexistent")
     assert code == 1
     assert found["mxnet"]["status"] == "broken"
@@ -60,6 +62,9 @@ def test_a_broken_mxnet_and_an_old_numpy_are_reported_with_their_fix_and_exit_co
     assert found["numpy"]["fix"].endswith("'numpy>=1.22'")
     assert (found["dot"]["status"], found["dot"]["fix"]) == ("missing", "apt-get install graphviz")
     assert found["engines"]["text"] == "onnxruntime"
+    assert found["matplotlib"]["status"] == "missing"
+    assert found["matplotlib"]["text"].startswith("3.5.3 is too old for reports: --report")
+    assert found["matplotlib"]["fix"].endswith("'matplotlib>=3.6'")
 
 
 def test_a_library_that_crashes_at_import_is_broken_and_does_not_end_the_command(tmp_path: Path) -> None:
