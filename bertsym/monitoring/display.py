@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bertsym.events import (
+    BestKept,
     DevEvaluated,
     Event,
     FileTokenised,
@@ -42,6 +43,7 @@ class TextDisplay:
         self._row_bar: Any = None
         self._steps = StepGroups()
         self._first: StepDone | None = None  # the first step of this process, and of this seed
+        self._last: tuple[StepDone, str] | None = None  # the last step of the run, and the time that is left
         self._later_seeds = 0
         self._best: tuple[str, float] | None = None  # name and best value of the first metric
         self._last_line = 0.0  # time of the last plain line about rows
@@ -58,13 +60,16 @@ class TextDisplay:
             elif isinstance(event, DevEvaluated):
                 self._evaluated(event)
             elif isinstance(event, SeedStarted):
-                self._first, self._best, self._later_seeds = None, None, event.seeds - event.number
+                self._first, self._last, self._best = None, None, None
+                self._later_seeds = event.seeds - event.number
                 self._print(event)
             elif isinstance(event, FileTokenised):
                 if not self._quiet:
                     self._print(event)
             elif isinstance(event, (Note, Resumed, StoppedEarly)):
                 self._print(event)
+            elif isinstance(event, BestKept):
+                self._last = None
             elif isinstance(event, (RunEnded, RunFailed)):
                 self._close_bar()
 
@@ -75,6 +80,7 @@ class TextDisplay:
 
     def _step(self, step: StepDone) -> None:
         left = self._time_left(step)
+        self._last = step, left
         if self._is_terminal:
             self._advance_bar(step, left)
         elif group := self._steps.completed_by(step):
@@ -108,26 +114,42 @@ class TextDisplay:
             self._close_bar()
 
     def _describe(self, step: StepDone) -> str:
-        best = f"  best dev {self._best[0]} {self._best[1]:.4f}" if self._best else ""
         return (
             f"loss {step.loss:.4f}  lr {step.learning_rate:.2e}  gradient norm {step.gradient_norm:.2f}  "
-            f"{step.samples_per_second:.1f} samples/s{best}"
+            f"{step.samples_per_second:.1f} samples/s{self._describe_best()}"
         )
 
+    def _describe_best(self) -> str:
+        return f"  best dev {self._best[0]} {self._best[1]:.4f}" if self._best else ""
+
     def _rows(self, rows: RowsDone) -> None:
-        """Advance a bar on a terminal, or print a line from time to time."""
+        """Advance a bar on a terminal, or print a line from time to time; during a training also its state."""
+        epoch = f"epoch {self._last[0].epoch} of {self._last[0].epochs}  " if self._last else ""
         if self._is_terminal:
             if self._row_bar is None:
                 from tqdm import tqdm
 
-                name = escaped(f"{rows.activity} {Path(rows.file).name}" if rows.file else rows.activity)
-                self._row_bar = tqdm(total=rows.total, desc=name, unit=" rows", leave=False, file=self._stream)
+                self._row_bar = tqdm(
+                    total=rows.total,
+                    desc=escaped(f"{epoch}{rows.activity}{f' {Path(rows.file).name}' if rows.file else ''}"),
+                    unit=" rows",
+                    postfix=self._state(),
+                    leave=False,
+                    file=self._stream,
+                )
             self._row_bar.update(rows.rows - self._row_bar.n)
             if rows.rows == rows.total:
                 self._close_row_bar()
         elif rows.span.end - max(rows.span.start, self._last_line) >= _LINE_INTERVAL:
-            self._print(rows)
+            self._print(f"{epoch}{rows}")
             self._last_line = rows.span.end
+
+    def _state(self) -> str | None:
+        """Describe the last step of a training, for a bar that counts rows; None if there was no step."""
+        if self._last is None:
+            return None
+        step, left = self._last
+        return f"step {step.step}  loss {step.loss:.4f}{self._describe_best()}{left}"
 
     def _evaluated(self, event: DevEvaluated) -> None:
         name, value = next(iter(event.metrics.items()))
