@@ -29,6 +29,13 @@ from common import (
 
 PEERS = (
     Peer("bertsym", "bertsym", "finetune_bertsym.py", "bertsym"),
+    Peer(
+        "bertsym-report",
+        "bertsym with --report, --log-json and --tensorboard",
+        "finetune_bertsym.py",
+        "bertsym",
+        job={"report": True},
+    ),
     Peer("module", "(a) GluonNLP's symbol in Module, padded to 128", "finetune_module.py", "bertsym"),
     Peer("gluon", "(b) GluonNLP's BERTClassifier, Trainer, bucketing sampler", "finetune_gluon.py", "bertsym"),
     Peer(
@@ -48,6 +55,7 @@ PEERS = (
     Peer("torch-compiled", "(c) by torch.compile", "finetune_torch.py", "torch", job={"compiled": True}),
 )
 _LEADERS = ("bertsym", "torch", "torch-compiled")
+_QUICK_PEERS = (*_LEADERS, "bertsym-report")
 #: peers of each part
 WORKS = {
     "epoch": ("bertsym", "module", "gluon", "gluon-threads", "torch", "torch-compiled"),
@@ -57,8 +65,9 @@ WORKS = {
     "frozen": ("bertsym", "torch"),
     "roberta": ("bertsym", "module", "torch"),
     "distilbert": ("bertsym", "module", "torch"),
+    "report": ("bertsym", "bertsym-report"),
 }
-#: parts that `--quick` runs by default, with the peers of _LEADERS
+#: parts that `--quick` runs by default, with the peers of _QUICK_PEERS
 QUICK = ("epoch", "step", "step-256", "step-512")
 TITLES = {
     "epoch": "Fine-tuning, batch 32, at most 128 tokens",
@@ -68,6 +77,7 @@ TITLES = {
     "frozen": "Head only, frozen encoder, batch 32",
     "roberta": "A RoBERTa of MiniLM's size (random weights), batch 32, at most 128 tokens",
     "distilbert": "A DistilBERT of MiniLM's size (random weights), batch 32, at most 128 tokens",
+    "report": "Fine-tuning with a report and logs, batch 32, at most 128 tokens",
 }
 #: configs of MiniLM's size; with BERT's tokenizer, the id of the padding is 0
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -123,7 +133,7 @@ def main() -> None:
     options.rows = options.rows or (_QUICK_ROWS if options.quick else None)
     records = Records(options.results)
     for work in options.work or (QUICK if options.quick else WORKS):
-        names = options.only or (_LEADERS if options.quick else WORKS[work])
+        names = options.only or (_QUICK_PEERS if options.quick else WORKS[work])
         peers = [peer for peer in PEERS if peer.name in WORKS[work] and peer.name in names]
         in_turn(peers, {work: job_of(work, options)}, options.rounds, records)
     print(header(records))
@@ -182,6 +192,8 @@ def figures(work: str, record: dict[str, Any]) -> dict[str, float]:
     if work in STEPS:
         seconds = statistics.median(record["step_seconds"][_WARMUP:])
         return {"step, s": seconds, "samples/s": STEPS[work].batch_size / seconds}
+    if work == "report":
+        return {"samples/s over an epoch": seen / training, "whole run, s": record["whole_seconds"]}
     if work == "frozen":
         return {f"{len(record['epoch_seconds'])} epochs, s": training, "with dev after each, s": training + dev}
     return {

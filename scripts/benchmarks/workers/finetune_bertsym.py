@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 from job import read_job, read_rows, write_result
 
 import bertsym
-from bertsym.events import DevEvaluated, EpochDone, Event, StepDone
+from bertsym.events import DevEvaluated, EpochDone, Event, EventStream, Listener, StepDone
+from bertsym.monitoring.json_log import JsonLog
+from bertsym.monitoring.tensorboard_log import TensorBoardLog
 
 
 class Clock:
@@ -35,17 +38,24 @@ def main() -> None:
     job = read_job()
     clock = Clock()
     start = time.perf_counter()
-    options = bertsym.FinetuneOptions(
-        epochs=job["epochs"],
-        batch_size=job["batch_size"],
-        learning_rate=job["learning_rate"],
-        max_length=job["max_length"],
-        seed=job["seed"],
-        freeze_encoder=job["frozen"],
-    )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as logs:
+        has_report = job.get("report", False)
+        options = bertsym.FinetuneOptions(
+            epochs=job["epochs"],
+            batch_size=job["batch_size"],
+            learning_rate=job["learning_rate"],
+            max_length=job["max_length"],
+            seed=job["seed"],
+            freeze_encoder=job["frozen"],
+            report=bertsym.ReportOptions(f"{folder}/report") if has_report else None,
+        )
+        listeners: list[Listener] = [clock]
+        if has_report:
+            listeners.append(logs.enter_context(contextlib.closing(JsonLog(f"{folder}/log.jsonl"))))
+            listeners.append(logs.enter_context(contextlib.closing(TensorBoardLog(f"{folder}/scalars"))))
         out = Path(job.get("out") or f"{folder}/out")
-        bertsym.finetune(job["prefix"], job["train"], job["dev"], out, options=options, force=True, on_event=clock)
+        events = EventStream(*listeners)
+        bertsym.finetune(job["prefix"], job["train"], job["dev"], out, options=options, force=True, on_event=events)
     write_result(
         epoch_seconds=clock.epochs,
         step_seconds=clock.steps,
