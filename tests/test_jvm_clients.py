@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Result, Tables
 from test_clients import (
@@ -27,9 +29,12 @@ from test_clients import (
     tokenized,
 )
 
+from bertsym import Bundle
+
 # The first run of each fetches jars from Maven Central.
 pytestmark = pytest.mark.slow
 
+BUILD = Path(os.environ.get("BERTSYM_CLIENTS_BUILD", CLIENTS / ".build"))
 JVM = ("clojure", "djl", "java")
 every_language = pytest.mark.parametrize("language", JVM)
 # DJL's client reads rows by the classes of the Java client.
@@ -175,3 +180,37 @@ def test_clojure_saves_no_parameters_of_a_loss_that_is_not_finite(
     line = error_line(fine_tune(bundles["cls"], train_rows, tmp_path / "fitted", 3, "1e30"))
     assert re.fullmatch(r"error: epoch \d: the loss is not finite; try a lower learning rate", line)
     assert not list(tmp_path.glob("fitted*"))
+
+
+# The programs of the model card
+
+
+@pytest.mark.parametrize(
+    ("language", "client", "repl"),
+    [
+        ("java", "djl", ("jshell", "-s", "--class-path", "JARS", "-")),
+        ("clojure", "clojure", ("java", "-cp", f"JARS:{CLIENTS}/clojure/src", "clojure.main", "-")),
+    ],
+)
+def test_the_program_of_the_card_computes_what_the_client_does(
+    language: str, client: str, repl: tuple[str, ...], classifier: Path, tmp_path: Path
+) -> None:
+    special = Bundle.open(classifier).signature.special_ids
+    inputs = tmp_path / "inputs.jsonl"
+    inputs.write_text(as_json_lines([{"data0": [special["cls"], special["sep"]], "data1": [0, 0], "data2": 2}]))
+    printed = output(run(client, classifier, inputs))  # builds the folder of jars
+    jars = ":".join(map(str, (BUILD / client / "lib").glob("*.jar")))
+    program = re.findall(f"```{language}\n(.*?)```", beside(classifier, "card.md").read_text(), re.DOTALL)[0]
+    spec = importlib.util.find_spec("mxnet")
+    assert spec is not None
+    assert spec.origin is not None
+    library = Path(spec.origin).with_name("libmxnet.so")
+    result = subprocess.run(
+        [word.replace("JARS", jars) for word in repl],
+        input=program.replace("PREFIX", str(classifier)),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LIBMXNET": str(library), "MXNET_LIBRARY_PATH": str(library.parent)},
+    )
+    found = [float(number) for number in re.findall(r"\d+\.\d+(?:E-?\d+)?", result.stdout)]
+    np.testing.assert_allclose(found, [float(cell) for cell in printed.split()[-2:]], rtol=1e-5, err_msg=result.stderr)

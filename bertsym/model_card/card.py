@@ -195,7 +195,7 @@ def _evaluation(bundle: Bundle) -> Iterator[str]:
         rows = [(name, f"{float32[name]:.4f}", f"{int8[name]:.4f}") for name in int8]
         calibration = quantization["calibration"]
         yield (
-            f"## Evaluation\n\nOn {_described(quantization['dev'])}. Calibrated ({calibration['kind']}, "
+            f"## Evaluation\n\nOn {_rows_of(quantization['dev'])}. Calibrated ({calibration['kind']}, "
             f"{calibration['granularity']}) on {calibration['rows']} rows of {_described(calibration)}; "
             f"{quantization['agreement']:.2%} of the answers are those of the float32 model.\n\n"
             + table(("metric", "float32", "int8"), rows)
@@ -211,7 +211,12 @@ def _evaluation(bundle: Bundle) -> Iterator[str]:
             for name, value in metrics.items()
         ]
         of = f" {len(seeds['runs'])} seeds were trained; the best on dev was kept." if seeds else ""
-        yield f"## Evaluation\n\nOn {_described(training['data']['dev'])}.{of}\n\n{table(header, rows)}"
+        yield f"## Evaluation\n\nOn {_rows_of(training['data']['dev'])}.{of}\n\n{table(header, rows)}"
+
+
+def _rows_of(data: Mapping[str, Any]) -> str:
+    """The rows of a file of a manifest in words."""
+    return f"the {data['rows']:,} rows of {_described(data)}"
 
 
 def _described(data: Mapping[str, Any]) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bertsym.bundle import Bundle
-
-_OLDEST_MXNET_OF_JVM = (1, 5)  # the newest release of the official bindings for Clojure and Scala
+from bertsym.model_card.jvm_snippets import jvm_snippets
 
 #: kind of task -> arguments of ``predict`` for a text, and for a pair of texts
 _ARGUMENTS = {
@@ -25,20 +24,7 @@ def bundle_snippets(bundle: Bundle) -> Iterator[tuple[str, str, str]]:
     yield "Python", "python", f'import bertsym\n\nprint(bertsym.load("PREFIX").predict({texts}))'
     yield "Python, with mxnet alone", "python", _module(bundle)
     yield "C, C++ (c_predict_api.h)", "c", _c(bundle)
-    yield (
-        "Java (Deep Java Library)",
-        "java",
-        'Model model = Model.newInstance("bert", "MXNet");\n'
-        'model.load(Paths.get("FOLDER"), "PREFIX", Map.of("epoch", "0"));',
-    )
-    oldest = signature.minimum_mxnet or ""
-    if tuple(int(part) for part in oldest.split(".") if part.isdigit())[:2] <= _OLDEST_MXNET_OF_JVM:
-        yield "Clojure (bindings of MXNet 1.5)", "clojure", '(m/load-checkpoint {:prefix "PREFIX" :epoch 0})'
-        yield (
-            "Scala (bindings of MXNet 1.5)",
-            "scala",
-            'val (symbol, argParams, auxParams) = Model.loadCheckpoint("PREFIX", 0)',
-        )
+    yield from jvm_snippets(bundle)
 
 
 def _sizes(bundle: Bundle) -> list[tuple[str, bool]]:
