@@ -31,8 +31,10 @@ from bertsym import (
 from bertsym.events import EventStream, Span, StepDone
 from bertsym.inference.evaluate import compute_outputs
 from bertsym.inference.task_bundle import TaskBundle
+from bertsym.metrics.tagging import Entity
 from bertsym.reports.assessment import ExampleRows
 from bertsym.reports.blocks import (
+    MOST_CHARACTERS,
     Bars,
     Block,
     Figure,
@@ -53,8 +55,10 @@ from bertsym.reports.blocks import (
 from bertsym.reports.classification import classification_sections
 from bertsym.reports.comparison import comparison_report
 from bertsym.reports.evaluation import evaluation_report
+from bertsym.reports.page import render_page
 from bertsym.reports.paired import compare_evaluated
 from bertsym.reports.regression import regression_sections
+from bertsym.reports.tagging import TaggedSentence, tagging_sections
 from bertsym.reports.training import Run
 from bertsym.reports.writing import check_report, write_report
 from bertsym.symbol.params import write_params
@@ -129,16 +133,18 @@ def test_a_report_shows_metrics_errors_data_and_model(evaluated: tuple[str, Path
     result = evaluate(model, file, report=ReportOptions(tmp_path / "report"))
     page, numbers = page_of(tmp_path / "report"), json.loads((tmp_path / "report/report.json").read_text())
     first = next(iter(result.metrics.values()))
-    assert numbers["headline"]["number"] == f"{first:.4f}"
-    assert f'<p class="value">{first:.4f}</p>' in page
+    shown = numbers["headline"]["number"]
+    assert shown == f"{first:.{len(shown.partition('.')[2])}f}"
+    assert f'<p class="value">{shown}</p>' in page
     for words in (*SHOWN[task], "no row was truncated", "What reaches the classifier", "SHA-256", "mxnet"):
         assert words in page, words
     assert page.count("<script>") == 1  # our own
     assert "&lt;script&gt;" in page
-    names = {path.stem for path in (tmp_path / "report/figures").glob("*.svg")}
-    figures = [block for section in numbers["sections"] for block in section["blocks"] if block["type"] == "figure"]
-    assert {figure["name"] for figure in figures} < names
-    assert {path.stem for path in (tmp_path / "report/figures").glob("*.png")} == {each["name"] for each in figures}
+    blocks = [block for section in numbers["sections"] for block in section["blocks"]]
+    figures = {block["name"] for block in blocks if block["type"] in ("figure", "drawing")}
+    assert {path.name for path in (tmp_path / "report/figures").iterdir()} == {
+        f"{name}.{suffix}" for name in figures for suffix in ("png", "svg")
+    }
 
 
 def test_no_text_of_the_data_is_in_a_report_without_texts(evaluated: tuple[str, Path, Path]) -> None:
@@ -345,6 +351,7 @@ def test_finetune_reports_its_curves_seeds_and_what_it_kept(
     cli: Cli, bundles: dict[str, Path], tables: Tables, tmp_path: Path
 ) -> None:
     arguments = ["--train", tables.train, "--dev", tables.dev, "--epochs", 2, "--batch-size", 8, "--seeds", "0,1"]
+    arguments += ["--max-length", 6]
     result = cli("finetune", bundles["cls"], tmp_path / "out", *arguments, "--report", tmp_path / "report")
     assert result.code == 0, result.err
     training = json.loads((tmp_path / "out-manifest.json").read_text())["training"]
@@ -360,7 +367,12 @@ def test_finetune_reports_its_curves_seeds_and_what_it_kept(
     mean, deviation = (row[1] for row in tables_of["Seeds"]["rows"][-2:])
     assert mean == training["seeds"]["means"]["accuracy"]
     assert deviation == pytest.approx(training["seeds"]["deviations"]["accuracy"])
+    chosen, *truncated = json.loads((tmp_path / "report/report.json").read_text())["headline"]["warnings"]
+    assert chosen.startswith(f"{tables.dev} chose the seed and the epoch: its metrics are optimistic.")
+    assert [text.partition(":")[0] for text in truncated] == [str(tables.train), str(tables.dev)]
+    assert all("were cut to 6 tokens; the model did not see the rest." in text for text in truncated)
     page = page_of(tmp_path / "report")
+    assert page.index(chosen) < page.index("<main>")
     assert f"epoch {training['kept_epoch']} of 2, step {training['kept_step']}" in page
     assert f"--seeds 0,1 --report {tmp_path}/report" in page
 
@@ -392,6 +404,16 @@ def test_diff_reports_the_differences_of_layers_and_outputs(cli: Cli, bundles: d
 
 
 # Size
+
+
+def test_a_long_word_and_a_long_label_are_cut() -> None:
+    word = "x" * 10_000
+    sentence = TaggedSentence(word, [(0, len(word))], frozenset({Entity("A", 0, 1)}), frozenset(), 0.5)
+    sections = tagging_sections([sentence], ExampleRows([1], lambda row: [word], ("text",)), "entities")
+    sections.append(Section("Labels", [Table("Labels", ("label",), [(word,)])]))
+    page = render_page(Report("title", Headline("", "", "", ""), sections), {})
+    assert max(map(len, re.findall("x+", page))) == MOST_CHARACTERS
+    assert page.count("… (9,400 more characters)") == 2
 
 
 def test_many_rows_make_a_page_of_bounded_size() -> None:

@@ -17,7 +17,7 @@ from bertsym.metrics.multilabel import METRICS as LABEL_METRICS
 from bertsym.metrics.multilabel import evaluate_labels
 from bertsym.metrics.regression import METRICS as VALUE_METRICS
 from bertsym.metrics.regression import evaluate_values
-from bertsym.metrics.resampling import MetricRows, mean_of, paired_difference, wilson_interval
+from bertsym.metrics.resampling import Interval, MetricRows, mean_of, paired_difference, wilson_interval
 from bertsym.metrics.tagging import count_entities, evaluate_tags, tag_accuracy
 from bertsym.symbol.params import Array
 
@@ -163,6 +163,13 @@ def test_paired_differences_are_those_of_scipy() -> None:
     assert abs(found.high - expected.confidence_interval.high) < allowed
     assert found.value == pytest.approx(float(hits[1].mean() - hits[0].mean()))
     assert not found.contains_zero
+
+
+def test_a_metric_has_as_many_decimals_as_its_interval_justifies() -> None:
+    counts = (7, 10), (76, 100), (1_380, 1_725), (799_000, 1_000_000)
+    found = [wilson_interval(*each) for each in counts]
+    assert [each.format(each.value) for each in found] == ["0.70", "0.76", "0.800", "0.7990"]
+    assert Interval(0.25, 0.25, 0.25, "").format(0.25, "+") == "+0.2500"
 
 
 def test_equal_models_differ_by_nothing() -> None:

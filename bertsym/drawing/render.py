@@ -19,8 +19,12 @@ _DPI = 144  # twice that of a usual screen, so that small text stays sharp
 
 def render_svg(text: str, titles: Mapping[str, str]) -> bytes:
     """Render an SVG file; `titles` are the tooltips of element ids."""
-    svg = "".join(render_svgs([text], titles))
-    return f'<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n{svg}\n'.encode()
+    return svg_file("".join(render_svgs([text], titles)))
+
+
+def svg_file(element: str) -> bytes:
+    """Return the SVG file of an ``<svg>`` element."""
+    return f'<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n{element}\n'.encode()
 
 
 def render_png(text: str) -> bytes:

@@ -29,7 +29,7 @@ from bertsym.text.tokenizer import Encoded
 def predictor_settings(device: str = "cpu", batch_size: int = BATCH_SIZE, engine: str | None = None) -> dict[str, str]:
     """Return how outputs are computed, for a report; None: by the engine in use."""
     version = engine_version(engine or engine_name())
-    return {"engine": version, "device": device, "batch size": str(batch_size)}
+    return {"engine": version, "device": device, "batch size of the predictions": str(batch_size)}
 
 
 def open_predictor(

@@ -38,6 +38,16 @@ class Interval:
         """Whether 0 is in the interval."""
         return self.low <= 0 <= self.high
 
+    @property
+    def decimals(self) -> int:
+        """Number of decimals that the width justifies: at least 2, and 4 if the interval has no width."""
+        width = self.high - self.low
+        return max(2, 1 - math.floor(math.log10(width))) if 0 < width < math.inf else 4
+
+    def format(self, number: float, sign: str = "") -> str:
+        """Format a number, such as an end of the interval, with `decimals`; with the `sign` ``+`` of differences."""
+        return f"{number:{sign}.{self.decimals}f}"
+
 
 @dataclass(frozen=True)
 class MetricRows:

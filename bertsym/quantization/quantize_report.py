@@ -39,11 +39,13 @@ def quantize_report(
         ("ms per row", *(f"{1e3 / speed:.3f}" for speed in speeds), f"{speeds[0] / speeds[1]:.2f}x"),
         ("parameters, MB", *(f"{size:.1f}" for size in sizes), f"{sizes[1] / sizes[0]:.2f}x"),
     ]
+    int8 = sum(precision == "int8" for precision in layers.values())
+    layers_title = f"Layers: {int8} of {len(layers)} in int8"
     extra = Section(
         "Speed and size",
         [
             Table("Measurements", ("", *NAMES, "int8 / float32"), rows, note="On this machine, all rows in batches."),
-            Table("Layers", ("FullyConnected", "precision"), list(layers.items())),
+            Table(layers_title, ("FullyConnected", "precision"), list(layers.items()), is_folded=True),
         ],
     )
     facts: dict[str, Cell] = {

@@ -115,13 +115,14 @@ class Bars:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Numbers of examples between edges, for one or more series."""
+    """Numbers of examples between edges, for one or more series; drawn as percentages."""
 
     x_label: str
     edges: Sequence[float]
     series: Mapping[str, Sequence[int]]
     limit: float | None = None  #: x of a vertical line
     limit_label: str = ""
+    y_label: str = "% of rows"
 
 
 @dataclass(frozen=True)
@@ -169,14 +170,15 @@ Plot = Union[Lines, Bars, Histogram, Scatter, Heatmap, Reliability, Intervals]
 
 @dataclass(frozen=True)
 class Drawing:
-    """A drawing that is an SVG already, with the CSS of its colours."""
+    """A drawing that was made already, as an element of the page with its CSS, and as files."""
 
     kind: ClassVar[str] = "drawing"
     name: str
     title: str
-    svg: str = field(repr=False)
-    file: bytes = field(repr=False)  #: the same drawing as an SVG file of its own
-    css: str = field(repr=False)
+    element: str = field(repr=False)  #: ``<svg>``
+    css: str = field(repr=False)  #: of the element
+    svg: bytes = field(repr=False)
+    png: bytes = field(repr=False)
     caption: str = ""
 
 

@@ -42,8 +42,9 @@ def comparison_report(
     headline = Headline(
         found.verdict,
         f"{first.title} of {two} minus that of {one}, on {examples.name}, {len(examples):,} rows",
-        f"{interval.value:+.4f}",
-        f"95 % interval {interval.low:+.4f} to {interval.high:+.4f} ({interval.method}). {contained}",
+        interval.format(interval.value, "+"),
+        f"95 % interval {interval.format(interval.low, '+')} to {interval.format(interval.high, '+')} "
+        f"({interval.method}). {contained}",
         {
             **found.counts(),
             "same answer": f"{count:,} of {len(examples):,} rows ({percentage(count, len(examples))})",

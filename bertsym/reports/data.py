@@ -66,7 +66,9 @@ def data_section(
     has_windows = any(len(each.features) != len(each) for each in files.values())
     unit = "window" if has_windows else "row"
     plots = histogram(f"tokens per {unit}, after truncation", {titles[name]: each for name, each in lengths.items()})
-    limited = dataclasses.replace(plots, limit=float(max_length), limit_label=f"input limit: {max_length} tokens")
+    limited = dataclasses.replace(
+        plots, y_label=f"% of {unit}s", limit=float(max_length), limit_label=f"input limit: {max_length} tokens"
+    )
     named = {titles[name]: each for name, each in files.items()}
     blocks: list[Block] = [
         *(truncation_text(each, max_length, reader) for each in files.values()),
@@ -93,7 +95,9 @@ def _row(name: str, examples: Examples, lengths: Array) -> Sequence[Cell]:
 def _targets(task: Task, files: Mapping[str, Examples]) -> Block:
     """Describe the labels of the files: two labels in sentences, others in a figure."""
     plot = task.target_plot(files)
-    if not isinstance(plot, Bars) or len(plot.labels) > 2:
+    if not isinstance(plot, Bars):
+        return Figure("labels", plot.x_label.capitalize(), plot)
+    if len(plot.labels) > 2:
         return Figure("labels", "Labels", plot)
     unit = plot.y_label.removeprefix("% of ")
     parts = (

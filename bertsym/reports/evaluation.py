@@ -18,6 +18,19 @@ from bertsym.reports.model import model_section, repeat_fact, repeat_section
 from bertsym.reports.training_settings import seen_warnings, training_command, training_file
 from bertsym.tasks.task import Examples, Task
 
+#: metric -> its name for readers, where that is not its own with spaces
+_METRIC_NAMES = {
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "matthews": "Matthews' correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+    "mse": "mean squared error",
+    "has_answer_exact_match": "exact match of questions with an answer",
+    "has_answer_f1": "F1 of questions with an answer",
+    "no_answer_exact_match": "exact match of questions without an answer",
+    "no_answer_f1": "F1 of questions without an answer",
+}
 RESAMPLING = (
     "The intervals show the uncertainty from testing on these particular rows: of many random samples of as many rows, "
     "about 95 % would give an interval that contains the true value. Rows are taken as independent. Variation between "
@@ -82,10 +95,10 @@ def headline(
     subject: str,
     facts: Mapping[str, Cell] = MappingProxyType({}),
 ) -> Headline:
-    """Return the first metric with its interval; `facts` come before those of the file."""
+    """Return the first metric with its interval; `facts` come after those of the file, or in their place."""
     file, rows = found.examples.name, len(found.examples)
     name, first = next(iter(intervals.items()))
-    sentence = f"{subject} {metric_name(name, found.task)} {first.value:.4f} on {file}"
+    sentence = f"{subject} {metric_name(name, found.task)} {first.format(first.value)} on {file}"
     if assessment.metrics[name].is_fraction:
         sentence += f": {round(first.value * rows):,} of {rows:,} rows are right"
     others = {metric_name(other, found.task): format_interval(each) for other, each in list(intervals.items())[1:]}
@@ -93,14 +106,14 @@ def headline(
     return Headline(
         f"{sentence}.",
         f"{metric_name(name, found.task)} on {file}, {rows:,} rows",
-        f"{first.value:.4f}",
-        f"95 % interval {first.low:.4f} to {first.high:.4f} ({first.method})",
+        first.format(first.value),
+        f"95 % interval {first.format(first.low)} to {first.format(first.high)} ({first.method})",
         {
             **others,
             **({"to compare with": assessment.baseline} if assessment.baseline else {}),
-            **facts,
             "truncated": truncation_fact(found.examples),
             "rows left out": left_out,
+            **facts,
             **repeat_fact(),
         },
     )
@@ -128,8 +141,7 @@ def metric_name(name: str, task: Task) -> str:
     """Return the name of a metric for readers, such as ``F1 (label 1)``."""
     if name == "f1":
         return f"F1 ({task.f1_of})" if task.f1_of else "F1"
-    names = {"micro_f1": "micro F1", "macro_f1": "macro F1", "matthews": "Matthews' correlation"}
-    return names.get(name, name.replace("_", " "))
+    return _METRIC_NAMES.get(name, name.replace("_", " "))
 
 
 def metric_row_name(name: str, task: Task) -> str:
@@ -138,5 +150,6 @@ def metric_row_name(name: str, task: Task) -> str:
 
 
 def format_interval(interval: Interval) -> str:
-    """Format a metric as ``0.7216 (0.6123 to 0.8150)``."""
-    return f"{interval.value:.4f} ({interval.low:.4f} to {interval.high:.4f})"
+    """Format a metric as ``0.72 (0.61 to 0.82)``."""
+    value, low, high = map(interval.format, (interval.value, interval.low, interval.high))
+    return f"{value} ({low} to {high})"

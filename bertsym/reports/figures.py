@@ -125,6 +125,7 @@ def _draw_lines(canvas: Any, plot: Lines) -> None:
     if plot.marked is not None:
         axes.axvline(plot.marked, color=_LIGHT["muted"], linestyle="--", linewidth=1, label=plot.mark_label)
     axes.set(xlabel=plot.x_label, ylabel=plot.y_label)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     if len(plot.lines) > 1 or plot.marked is not None:
         axes.legend()
 
@@ -151,7 +152,7 @@ def _draw_bars(canvas: Any, plot: Bars) -> None:
     axes.set_ylabel(plot.y_label)
     axes.grid(axis="x", visible=False)
     if len(plot.series) > 1 or plot.limit is not None:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        _legend_above(axes)
 
 
 def _draw_histogram(canvas: Any, plot: Histogram) -> None:
@@ -163,9 +164,16 @@ def _draw_histogram(canvas: Any, plot: Histogram) -> None:
         axes.stairs(share, plot.edges, color=_SERIES[number % 4], linewidth=1.6, label=_label(name, 30))
     if plot.limit is not None:
         axes.axvline(plot.limit, color=_LIGHT["muted"], linestyle="--", linewidth=1, label=plot.limit_label)
-    axes.set(xlabel=plot.x_label, ylabel="% of rows")
+    axes.set(xlabel=plot.x_label, ylabel=plot.y_label)
+    if all((2 * edge) % 2 == 1 for edge in plot.edges):  # integers in the centres of their bins
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="x", visible=False)
-    axes.legend()
+    if len(plot.series) > 1 or plot.limit is not None:
+        _legend_above(axes)
+
+
+def _legend_above(axes: Any) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
 def _draw_scatter(canvas: Any, plot: Scatter) -> None:
@@ -218,9 +226,9 @@ def _draw_reliability(canvas: Any, plot: Reliability) -> None:
     confidence, accuracy = ([values[i] for i in used] for values in (plot.confidence, plot.accuracy))
     axes.plot(confidence, accuracy, color=_SERIES[0], marker="o", markersize=5, label="this model")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
-    axes.legend(loc="upper left")
+    _legend_above(axes)
     below.stairs(plot.counts, edges, fill=True, color=_LIGHT["plot-weak"])
-    below.set(xlabel="confidence", ylabel="rows")
+    below.set(xlabel="confidence", ylabel="predictions")
 
 
 def _draw_intervals(canvas: Any, plot: Intervals) -> None:
@@ -232,7 +240,7 @@ def _draw_intervals(canvas: Any, plot: Intervals) -> None:
     ]
     axes.axvline(0, color=_LIGHT["muted"], linestyle="--", linewidth=1)
     axes.errorbar(plot.values, places, xerr=errors, fmt="o", color=_SERIES[0], capsize=4)
-    axes.set_yticks(places, [_label(each) for each in plot.labels])
+    axes.set_yticks(places, [_label(each, 30) for each in plot.labels])
     axes.set(ylim=(len(places) - 0.4, -0.6), xlabel=plot.x_label)
     axes.grid(axis="y", visible=False)
 

@@ -42,7 +42,7 @@ def models_section(models: Mapping[str, Bundle]) -> Section:
 
 
 def _drawn(head: list[Block]) -> list[bytes | str]:
-    return [block.file if isinstance(block, Drawing) else str(block) for block in head]
+    return [block.svg if isinstance(block, Drawing) else str(block) for block in head]
 
 
 def _facts(bundle: Bundle) -> dict[str, Cell]:
@@ -89,10 +89,11 @@ def _head(bundle: Bundle, drawing: str) -> list[Block]:
     if not picture.groups:
         return [sentence]
     try:
-        svg, file, css = draw_head(picture)
+        head = draw_head(picture)
     except BertsymError as error:
         return [sentence, Text(f"The head is not drawn: {error}.")]
-    return [Drawing(drawing, "What reaches the classifier", svg, file, css, sentence.text)]
+    title = "What reaches the classifier"
+    return [Drawing(drawing, title, head.element, head.css, head.svg, head.png, sentence.text)]
 
 
 def repeat_fact() -> dict[str, Cell]:

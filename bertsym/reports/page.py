@@ -20,6 +20,7 @@ from bertsym.reports.blocks import (
     SignedNumber,
     Table,
     Text,
+    shortened,
 )
 from bertsym.reports.figures import COLOURS, svg_element
 from bertsym.web_page import (
@@ -111,7 +112,7 @@ def _block(block: Block) -> str:
         return f'<div class="block">{title}{_facts(block.values)}</div>'
     if isinstance(block, Drawing):
         caption = f"<figcaption>{_text(block.caption)}</figcaption>" if block.caption else ""
-        return f'<figure class="drawing block"><h3>{_text(block.title)}</h3>{block.svg}{caption}</figure>'
+        return f'<figure class="drawing block"><h3>{_text(block.title)}</h3>{block.element}{caption}</figure>'
     assert isinstance(block, Table)
     return _table(block)
 
@@ -173,7 +174,8 @@ def _cell(value: Cell) -> str:
         pieces = [
             f'<mark class="{mark}">{_words(text)}</mark>' if mark else _words(text) for text, mark in value.pieces
         ]
-        return "".join(pieces) if any(text.strip() for text, _ in value.pieces) else '<span class="empty">empty</span>'
+        text = "".join(pieces) if any(text.strip() for text, _ in value.pieces) else '<span class="empty">empty</span>'
+        return f"<div>{text}</div>" if value.is_answer else text
     if isinstance(value, Digest):
         digest = _text(value.digest)
         return f'<details class="digest"><summary>{digest[:12]}…</summary>{digest}</details>'
@@ -187,7 +189,7 @@ def _cell(value: Cell) -> str:
         if value.is_integer():
             return f"{value:,.0f}"
         return f"{value:,.4f}" if abs(value) >= 1e-3 else f"{value:.3g}"
-    return _text(value) if value else '<span class="empty">empty</span>'
+    return _text(shortened(value)) if value else '<span class="empty">empty</span>'
 
 
 def _words(text: str) -> str:

@@ -14,6 +14,7 @@ from bertsym.reports.training_settings import seen_warnings
 
 FEW_ROWS = 30  #: fewer rows do not distinguish two models
 _RIGHT = 1 - 1e-9  # score of a correct answer
+_MOST_DECIMALS = 10
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,22 @@ class Difference:
 
     def verdict(self, first: str, second: str) -> str:
         """Say in a sentence whether the second model is better, and how sure that is."""
-        numbers = f"({self.title} {self.second:.4f} against {self.first:.4f})"
         if self.first == self.second:
-            return f"{second} and {first} have the same {self.title} on these {self.rows:,} rows, {self.first:.4f}."
+            value = self.interval.format(self.first)
+            return f"{second} and {first} have the same {self.title} on these {self.rows:,} rows, {value}."
+        digits = self.interval.decimals
+        while digits < _MOST_DECIMALS and f"{self.first:.{digits}f}" == f"{self.second:.{digits}f}":
+            digits += 1
+        numbers = f"{self.title} {self.second:.{digits}f} against {self.first:.{digits}f}"
         is_higher = self.interval.value > 0
-        scored = (
-            f"{second} scores {'higher' if is_higher else 'lower'} than {first} on these {self.rows:,} rows {numbers}"
-        )
+        direction = "higher" if is_higher else "lower"
+        scored = f"{second} scores {direction} than {first} on these {self.rows:,} rows ({numbers})"
         if self.rows < FEW_ROWS:
             return f"{scored}, but {self.rows} rows are too few to distinguish the models."
         if self.can_be_chance:
             return f"{scored}, but the difference could be due to chance."
         judged = "better" if is_higher != (self.metric in LOWER_IS_BETTER) else "worse"
-        numbers = f"{self.title} {self.second:.4f} against {self.first:.4f} on {self.rows:,} rows"
+        numbers += f" on {self.rows:,} rows"
         return f"{second} is {judged} than {first}: {numbers}. The difference is unlikely to be chance."
 
 

@@ -24,6 +24,7 @@ from bertsym.reports.blocks import (
 
 _AROUND = 160  # characters of the context on each side of the spans
 _BINS = 10
+_NO_ANSWER = "(no answer)"
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,9 @@ def _cells(question: AnsweredQuestion, place: list[Cell], is_shown: bool) -> lis
     numbers = [question.f1, question.confidence]
     if not is_shown:
         return [*place, bool(question.correct), question.predicted is not None, *numbers]
-    correct = shortened(" / ".join(dict.fromkeys(question.correct))) or None
+    correct = shortened(" / ".join(dict.fromkeys(question.correct))) or _NO_ANSWER
     found = question.predicted
-    answer = shortened(question.context[found[0] : found[1]]) if found is not None else None
+    answer = shortened(question.context[found[0] : found[1]]) if found is not None else _NO_ANSWER
     return [*place, data_text(question.question), _marked(question), correct, answer, *numbers]
 
 

@@ -87,6 +87,7 @@ def _marked(sentence: TaggedSentence) -> Marked:
     for (start, end), mark in zip(sentence.offsets, marks):
         if start >= MOST_CHARACTERS:
             break
+        end = min(end, MOST_CHARACTERS)
         between = sentence.text[done:start]
         if pieces and pieces[-1][1] == mark:
             pieces[-1] = (pieces[-1][0] + between + sentence.text[start:end], mark)

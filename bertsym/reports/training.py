@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import numpy as np
 
 from bertsym.events import DevEvaluated, Event, Resumed, SeedStarted, StepDone
 from bertsym.reports.blocks import Block, Cell, Facts, Figure, Lines, Report, Section, Table, Text
-from bertsym.reports.data import data_section
+from bertsym.reports.data import data_section, truncation_fact, truncation_warnings
 from bertsym.reports.evaluation import EvaluatedModel, error_sections, headline, metric_name, repeat_settings
 from bertsym.reports.model import model_section, repeat_section
 from bertsym.tasks.task import Examples
@@ -101,30 +102,45 @@ def training_report(found: Trained, with_texts: bool) -> Report:
     intervals = {name: rows.interval() for name, rows in assessment.metrics.items()}
     facts: dict[str, Cell] = {"kept": f"epoch {found.epoch} of {found.epochs}, step {found.step}"}
     if found.seeds:
-        first = next(iter(intervals))
+        first, interval = next(iter(intervals.items()))
         values = [metrics[first] for metrics in found.seeds.values()]
-        spread = f"{metric_name(first, model.task)} {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+        digits = interval.decimals + 1
+        spread = f"{metric_name(first, model.task)} {np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
         facts[f"{len(values)} seeds"] = f"{spread}; seed {found.seed} is kept"
     name = model.bundle.prefix.name
     signature = model.bundle.signature
     files = {"train": found.train, "dev": model.examples}
-    metrics, *errors = error_sections(assessment, model, intervals)
-    chosen = Text(
-        f"{model.examples.name} chose the epoch that is kept: its metrics are optimistic. Evaluate the model on rows "
-        "that the training did not read.",
-        is_warning=True,
-    )
+    facts["truncated"] = "; ".join(f"{name}: {truncation_fact(each)}" for name, each in files.items())
+    facts["rows left out"] = "; ".join(f"{name}: {each.left_out or 'none'}" for name, each in files.items())
     sections = [
         Section("Training", list(_curves(found))),
-        Section(metrics.title, [chosen, *metrics.blocks]),
-        *errors,
+        *error_sections(assessment, model, intervals),
         data_section(model.task, files, signature.max_length, model.left_out, with_texts),
         model_section(model.bundle),
-        repeat_section(repeat_settings([model])),
+        repeat_section({"seed": found.seed, **repeat_settings([model])}),
     ]
-    return Report(
-        f"bertsym finetune: {name}", headline(model, assessment, intervals, f"{name} reaches", facts), sections
-    )
+    answer = headline(model, assessment, intervals, f"{name} reaches", facts)
+    warnings = [
+        *_selection_warnings(found),
+        *(text for each in files.values() for text in truncation_warnings(each, signature.max_length, "the model")),
+    ]
+    return Report(f"bertsym finetune: {name}", dataclasses.replace(answer, warnings=warnings), sections)
+
+
+def _selection_warnings(found: Trained) -> list[str]:
+    """Warn that the dev file chose what is kept, unless there was nothing to choose from."""
+    training = found.model.bundle.manifest["training"]
+    chosen = [
+        *(["seed"] if found.seeds else []),
+        *(["epoch"] if len(training["evaluations"]) > 1 else []),
+        *(["thresholds"] if "tuned_metrics" in training else []),
+    ]
+    if not chosen:
+        return []
+    return [
+        f"{found.model.examples.name} chose the {' and the '.join(chosen)}: its metrics are optimistic. "
+        "Evaluate the model on rows that the training did not read."
+    ]
 
 
 def _curves(found: Trained) -> list[Block]:
@@ -148,21 +164,21 @@ def _curves(found: Trained) -> list[Block]:
     evaluations = run.evaluations
     names = list(evaluations[0].metrics) if evaluations else []
     rows = [
-        (each.epoch, each.step, each.loss, *each.metrics.values(), "kept" if each.step == found.step else None)
+        (each.epoch, each.step, each.loss, *each.metrics.values(), "yes" if each.step == found.step else None)
         for each in evaluations
     ]
-    columns = ("epoch", "step", "train loss", *(f"dev {metric_name(name, found.model.task)}" for name in names), "")
+    columns = ("epoch", "step", "train loss", *(f"dev {metric_name(name, found.model.task)}" for name in names), "kept")
     blocks.append(Table("Evaluations", columns, rows))
     if found.seeds:
         names = list(next(iter(found.seeds.values())))
         cells: list[Sequence[Cell]] = [
-            (str(seed), *metrics.values(), "kept" if seed == found.seed else None)
+            (str(seed), *metrics.values(), "yes" if seed == found.seed else None)
             for seed, metrics in found.seeds.items()
         ]
         values = np.array([list(metrics.values()) for metrics in found.seeds.values()])
         cells.append(("mean", *values.mean(axis=0).tolist(), None))
         cells.append(("standard deviation", *values.std(axis=0, ddof=1).tolist(), None))
-        blocks.append(Table("Seeds", ("seed", *(metric_name(name, found.model.task) for name in names), ""), cells))
+        blocks.append(Table("Seeds", ("seed", *(metric_name(name, found.model.task) for name in names), "kept"), cells))
     return blocks
 
 

@@ -66,10 +66,10 @@ def _fill(stage: Path, report: Report) -> None:
     drawn: dict[str, bytes] = {}
     for figure in report.figures:
         if isinstance(figure, Drawing):
-            _write(figures / f"{figure.name}.svg", figure.file)
-            continue
-        svg, png = draw_figure(figure)
-        drawn[figure.name] = svg
+            svg, png = figure.svg, figure.png
+        else:
+            svg, png = draw_figure(figure)
+            drawn[figure.name] = svg
         _write(figures / f"{figure.name}.svg", svg)
         _write(figures / f"{figure.name}.png", png)
     write_text(stage / NUMBERS, json.dumps(report.to_json(), ensure_ascii=False, indent=1, allow_nan=False) + "\n")

@@ -17,7 +17,7 @@ from bertsym.json_reader import JsonValue
 from bertsym.metrics.classification import METRICS, cross_entropy, evaluate_probabilities, positive_classes
 from bertsym.metrics.metric_rows import classification_rows
 from bertsym.reports.assessment import Assessment, ExampleRows, label_plot
-from bertsym.reports.blocks import Plot
+from bertsym.reports.blocks import Bars
 from bertsym.reports.classification import classification_sections
 from bertsym.tasks.class_weights import ClassWeights, resolve_class_weights
 from bertsym.tasks.options import TaskOptions
@@ -220,10 +220,10 @@ class Classification(TableTask):
             (predicted == classes).astype(np.float64),
             "accuracy",
             classification_sections(probabilities, classes, self.class_names, rows),
-            f"{share:.4f} of the rows have the most frequent label, {self.class_names[frequent]!r}",
+            f"{share:.3g} by answering {self.class_names[frequent]!r}, the most frequent label, for every row",
         )
 
-    def target_plot(self, files: Mapping[str, Examples]) -> Plot:
+    def target_plot(self, files: Mapping[str, Examples]) -> Bars:
         """Return the fraction of each label."""
         counts = {name: Counter(str(row.target) for row in each.rows) for name, each in files.items()}
         return label_plot(self.class_names, counts)

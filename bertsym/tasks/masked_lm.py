@@ -12,7 +12,7 @@ import numpy as np
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.json_reader import JsonValue
 from bertsym.reports.assessment import Assessment, ExampleRows
-from bertsym.reports.blocks import Plot
+from bertsym.reports.blocks import Bars, Histogram
 from bertsym.tasks.table_task import TableTask, Windows, encode_truncated
 from bertsym.tasks.task import Array, Example, Examples, Reading, Targets
 from bertsym.text.tables import Row
@@ -126,7 +126,7 @@ class MaskedLM(TableTask):
         """Raise UsageError: there are no labels."""
         raise self._not_trainable()
 
-    def target_plot(self, files: Mapping[str, Examples]) -> Plot:
+    def target_plot(self, files: Mapping[str, Examples]) -> Bars | Histogram:
         """Raise UsageError: there are no labels."""
         raise self._not_trainable()
 

@@ -17,7 +17,7 @@ from bertsym.json_reader import JsonValue
 from bertsym.metrics.metric_rows import label_rows
 from bertsym.metrics.multilabel import METRICS, THRESHOLD, best_threshold, binary_cross_entropy, evaluate_labels
 from bertsym.reports.assessment import Assessment, ExampleRows, label_plot
-from bertsym.reports.blocks import Plot
+from bertsym.reports.blocks import Bars
 from bertsym.reports.classification import multilabel_sections
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import TableTask, TextTargets, text_means
@@ -203,7 +203,7 @@ class Multilabel(TableTask):
             multilabel_sections(probabilities, has_label, self._thresholds, self.class_names, rows),
         )
 
-    def target_plot(self, files: Mapping[str, Examples]) -> Plot:
+    def target_plot(self, files: Mapping[str, Examples]) -> Bars:
         """Return the fraction of each label among all labels of all rows."""
         counts = {name: Counter(label for row in each.rows for label in row.target) for name, each in files.items()}
         return label_plot(self.class_names, counts, "labels")

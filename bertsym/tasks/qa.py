@@ -18,7 +18,7 @@ from bertsym.json_reader import JsonValue
 from bertsym.metrics.resampling import mean_of
 from bertsym.metrics.squad import best_threshold, evaluate_answers, score_answer
 from bertsym.reports.assessment import Assessment, ExampleRows, histogram
-from bertsym.reports.blocks import Plot
+from bertsym.reports.blocks import Histogram
 from bertsym.reports.questions import AnsweredQuestion, question_sections
 from bertsym.tasks.answer_spans import Spans, find_spans
 from bertsym.tasks.example_chunks import collect_examples, require_some
@@ -289,7 +289,7 @@ class QuestionAnswering(Task):
         places = [row.source.id or row.source.where for row in examples.rows]
         return dataclasses.replace(rows, lines=places, text_columns=("question", "context"), place="id")
 
-    def target_plot(self, files: Mapping[str, Examples]) -> Plot:
+    def target_plot(self, files: Mapping[str, Examples]) -> Histogram:
         """Return how many words the correct answers have; 0 for a question without an answer."""
         lengths = {
             name: np.array([len(row.target[0].split()) if row.target else 0 for row in each.rows])

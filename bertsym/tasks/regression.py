@@ -16,7 +16,7 @@ from bertsym.json_reader import JsonValue
 from bertsym.metrics.metric_rows import value_rows
 from bertsym.metrics.regression import METRICS, evaluate_values
 from bertsym.reports.assessment import Assessment, ExampleRows, histogram
-from bertsym.reports.blocks import Plot
+from bertsym.reports.blocks import Histogram
 from bertsym.reports.regression import regression_sections
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import TableTask, TextTargets, text_means
@@ -128,7 +128,7 @@ class Regression(TableTask):
             regression_sections(values, scores, rows),
         )
 
-    def target_plot(self, files: Mapping[str, Examples]) -> Plot:
+    def target_plot(self, files: Mapping[str, Examples]) -> Histogram:
         """Return the distribution of the scores."""
         return histogram("score", {name: self._scores(each) for name, each in files.items()})
 

@@ -32,7 +32,7 @@ from bertsym.metrics.tagging import (
     tag_accuracy,
 )
 from bertsym.reports.assessment import Assessment, ExampleRows, label_plot
-from bertsym.reports.blocks import Plot
+from bertsym.reports.blocks import Bars
 from bertsym.reports.tagging import TaggedSentence, tagging_sections
 from bertsym.tasks.example_chunks import collect_examples, require_some
 from bertsym.tasks.options import TaskOptions
@@ -373,7 +373,7 @@ class Tagging(Task):
         else:
             yield from (Entity(tag, place, place + 1) for place, tag in enumerate(tags))
 
-    def target_plot(self, files: Mapping[str, Examples]) -> Plot:
+    def target_plot(self, files: Mapping[str, Examples]) -> Bars:
         """Return the fraction of each type of entity among all of them, or of each tag."""
         counts = {
             name: Counter(unit.type for row in each.rows for unit in self._units(row.target))

@@ -18,7 +18,7 @@ from bertsym.errors import DataError, UsageError
 from bertsym.events import FileTokenised, Span
 from bertsym.json_reader import JsonValue
 from bertsym.reports.assessment import Assessment, ExampleRows
-from bertsym.reports.blocks import Plot
+from bertsym.reports.blocks import Bars, Histogram
 from bertsym.tasks.options import TaskOptions
 from bertsym.text.features import Features
 from bertsym.text.tables import Layout, TableFormat
@@ -318,7 +318,7 @@ class Task(abc.ABC):
         """Compare the outputs with the labels, for a report: what the metrics are computed from, and the errors."""
 
     @abc.abstractmethod
-    def target_plot(self, files: Mapping[str, Examples]) -> Plot:
+    def target_plot(self, files: Mapping[str, Examples]) -> Bars | Histogram:
         """Return the distribution of the labels of each file."""
 
     @abc.abstractmethod
