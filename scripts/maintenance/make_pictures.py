@@ -45,7 +45,8 @@ PICTURES = {
 COMMANDS = (
     "bertsym export hf:minilm out/minilm --headless",
     "bertsym finetune out/minilm out/frozen --train train.tsv --dev dev.tsv --freeze-encoder --epochs 20",
-    "bertsym finetune out/minilm out/paraphrase --train train.tsv --dev dev.tsv --epochs 3 --batch-size 8 --lr 1e-4 --report report",
+    "bertsym finetune out/minilm out/paraphrase --train train.tsv --dev dev.tsv --epochs 3 --batch-size 8 --lr 1e-4 "
+    "--report report",
     "bertsym compare out/frozen out/paraphrase dev.tsv",
     "bertsym draw out/paraphrase out/paraphrase.html",
 )
