@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,65 +26,65 @@ from test_clients import (
     run,
 )
 
-from bertsym import Bundle, BundleTokenizer, export
-from bertsym.inference.mxnet_predictor import MXNetPredictor
-from bertsym.symbol.params import Array
-from bertsym.text.features import Features
-from bertsym.text.tokenizer import Encoded
+from bertsym import BundleTokenizer, DataError, export, load
 
 Line = list[object]
 
 CLASSES = [*LABELS.values()]
+#: task, and what is special of it; but for qa, texts are truncated without a stride
 CASES = (
     "embedding",
-    *("multilabel", "multilabel, thresholds", "regression", "regression, sigmoid", "tagging", "qa", "qa, no answer"),
-    "qa, mpnet",
+    *("multilabel", "multilabel, thresholds and windows", "regression, sigmoid and windows"),
+    *("tagging, windows", "qa, no answer", "qa, mpnet"),
 )
 # Where the printing is that of the Java client, an output for each text and one for each token.
-FEW_CASES = ("regression", "qa, mpnet")
+FEW_CASES = ("regression, sigmoid and windows", "qa, mpnet")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A bundle, inputs, and what a client prints for them."""
+    """A bundle, inputs, what a client prints for them, and the number of texts that are truncated."""
 
     prefix: Path
     rows: list[Record]
     table: list[Line]
+    truncated: int
 
 
 def pairs() -> tuple[list[str], list[str]]:
-    """Questions and contexts of the tiny vocabulary, whose contexts differ in length and may be longer than 30."""
+    """Questions and contexts of the tiny vocabulary, whose contexts differ in length; two need several windows."""
     rng = np.random.default_rng(3)
     questions = [" ".join(rng.choice(WORDS, size)) for size in (3, 1, 2, 4, 1, 2)]
-    contexts = [" ".join(rng.choice(WORDS, size)) for size in (5, 35, 1, 20, 32, 8)]
+    contexts = [" ".join(rng.choice(WORDS, size)) for size in (5, 90, 1, 20, 50, 8)]
     return questions, contexts
 
 
-def encoded(prefix: Path) -> list[Encoded]:
-    return [window for windows in BundleTokenizer.open(prefix).encode_windows(*pairs()) for window in windows]
+def texts_of(task: str) -> Sequence[Any]:
+    """The arguments of predict."""
+    questions, contexts = pairs()
+    # The second word of the last sentence has no token.
+    return [[*contexts[:-1], ["the", "\x07", "cat"]]] if task == "tagging" else [questions, contexts]
 
 
-def outputs_of(prefix: Path, windows: list[Encoded], per_token: bool) -> list[Array]:
-    """What the predictor of Python computes, without padding."""
-    predictor = MXNetPredictor.from_bundle(Bundle.open(prefix))
-    return predictor.each(Features(windows), lambda values, row: values[: len(row.token_ids)] if per_token else values)
+def rows_of(prefix: Path, arguments: Sequence[Any]) -> list[Record]:
+    tokenizer = BundleTokenizer.open(prefix)
+    rows: list[Record] = []
+    for number, example in enumerate((each for chunk in tokenizer.text_examples(*arguments) for each in chunk), 1):
+        assert not isinstance(example, DataError)
+        rows += tokenizer.records(example, number)
+    return rows
 
 
-def best_span(logits: Array, window: Encoded) -> tuple[int, int, float, float]:
-    """First and last token of the best span of the context, its score, and that of no answer."""
-    assert window.alignment is not None
-    context = np.flatnonzero(window.alignment.texts == 1)
-    spans = [(i, j) for i in context for j in context if i <= j < i + 30]
-    scores = [float(logits[i, 0]) + float(logits[j, 1]) for i, j in spans]
-    best = int(np.argmax(scores))
-    return (*spans[best], scores[best], float(logits[0].sum()))
-
-
-def middle(values: Array) -> list[float]:
+def middle(values: Iterable[Any]) -> list[float]:
     """Thresholds half way between the middle two of the values of each column."""
-    found: list[float] = np.median(values, axis=0).tolist()
+    found: list[float] = np.median(np.array([*values]), axis=0).tolist()
     return found
+
+
+def change_settings(prefix: Path, **settings: object) -> None:
+    bundle = SignedBundle(prefix)
+    bundle.signature["task_settings"].update(settings)
+    bundle.write(prefix)
 
 
 def case_of(name: str, folder: Path) -> Case:
@@ -95,47 +96,46 @@ def case_of(name: str, folder: Path) -> Case:
     else:
         source = write_headed(folder / "hf", task, headed_weights(task, seed=4))
     prefix = export(f"hf:{source}", folder / "m", verify=False).bundle.prefix
-    windows = encoded(prefix)
-    outputs = outputs_of(prefix, windows, task in ("tagging", "qa"))
-    settings: dict[str, Any] = {}
-    table: list[Line]
+    if "windows" in variant:
+        change_settings(prefix, stride=6)
+    arguments = texts_of(task)
     if task == "embedding":
-        table = [list(row) for row in outputs]
-    elif task == "multilabel":
-        delimiter, thresholds = ",", [0.5] * len(CLASSES)
-        if variant:
-            delimiter, thresholds = "; ", middle(np.array(outputs))
-            settings = {"thresholds": thresholds, "label_delimiter": delimiter}
-        labels = [[c for c, value, least in zip(CLASSES, row, thresholds) if value >= least] for row in outputs]
-        assert len({len(row) for row in labels}) > 1
-        table = [["labels", *(f"p({c})" for c in CLASSES)]]
-        table += [[delimiter.join(row), *values] for row, values in zip(labels, outputs)]
+        embeddings = load(prefix).encode(*arguments)  # type: ignore[union-attr]
+        return Case(prefix, rows_of(prefix, arguments), [list(row) for row in embeddings], 2)
+
+    def predict() -> list[Any]:
+        return load(prefix).predict(*arguments)  # type: ignore[union-attr,no-any-return]
+
+    found = predict()
+    if "thresholds" in variant:
+        change_settings(
+            prefix, thresholds=middle([*each.probabilities.values()] for each in found), label_delimiter="; "
+        )
+    elif "sigmoid" in variant:
+        change_settings(prefix, sigmoid=True)
+    elif variant == "no answer":
+        margins = (np.log(each.no_answer_score) - np.log(each.best[0].score) for each in found)
+        change_settings(prefix, no_answer_threshold=float(np.median([*margins])))
+    found = predict()
+    table: list[Line]
+    if task == "multilabel":
+        assert len({len(each.labels) for each in found}) > 1
+        table = [["labels", *(f"p({label})" for label in CLASSES)]]
+        table += [[each.delimiter.join(each.labels), *each.probabilities.values()] for each in found]
     elif task == "regression":
-        settings = {"sigmoid": True} if variant else {}
-        values = np.array(outputs)
-        table = [["value"], *(1 / (1 + np.exp(-values)) if variant else values).astype(object)]
+        table = [["value"], *[[each.value] for each in found]]
     elif task == "tagging":
-        tags = [[CLASSES[best] for best in row.argmax(axis=1)] for row in outputs]
-        assert len({tag for row in tags for tag in row}) > 1
+        assert {tag for each in found for tag in each.tags} > {None}
         table = [["tags"]]
-        table += [[" ".join(row)] for row in tags]
+        table += [[" ".join(tag or "_" for tag in each.tags)] for each in found]
     else:
-        spans = [best_span(logits, window) for logits, window in zip(outputs, windows)]
-        assert len({end - start for start, end, *_ in spans}) > 1
-        threshold = np.inf
-        if variant == "no answer":
-            (threshold,) = middle(np.array([[no_answer - score] for *_, score, no_answer in spans]))
-            settings = {"no_answer_threshold": threshold}
+        places = [["", ""] if each.answer is None else [each.answer.start, each.answer.end] for each in found]
+        assert ("" in places[0] + places[1]) == (variant == "no answer")
         table = [["start", "end", "score", "no_answer"]]
-        for start, end, score, no_answer in spans:
-            has_none = no_answer - score > threshold
-            table.append(["" if has_none else start, "" if has_none else end, score, no_answer])
-    if settings:
-        bundle = SignedBundle(prefix)
-        bundle.signature["task_settings"].update(settings)
-        bundle.write(prefix)
-    names = Bundle.open(prefix).signature.input_names
-    return Case(prefix, list(Features(windows).inputs(names)), table)
+        table += [[*place, each.best[0].score, each.no_answer_score] for place, each in zip(places, found)]
+    rows = rows_of(prefix, arguments)
+    assert (len(rows) > len(found)) == (task == "qa" or "windows" in variant)
+    return Case(prefix, rows, table, sum(each.truncated for each in found))
 
 
 @pytest.fixture(scope="module")
@@ -152,12 +152,15 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     ],
     indirect=["case"],
 )
-def test_predictions_are_those_of_the_outputs_that_python_computes(language: str, case: Case) -> None:
-    printed = output(run(language, case.prefix, stdin=as_json_lines(case.rows)))
+def test_predictions_are_those_of_python(language: str, case: Case) -> None:
+    """Of long texts too, and those that were truncated are counted."""
+    result = run(language, case.prefix, stdin=as_json_lines(case.rows))
     expected = "".join("\t".join(map(str, line)) + "\n" for line in case.table)
     # Embeddings are printed without a header.
     header = "" if isinstance(case.table[0][0], str) else "\t".join("x" for _ in case.table[0]) + "\n"
-    assert compare(header + printed, header + expected) <= 1e-5
+    assert compare(header + output(result), header + expected) <= 1e-5
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert warnings == [f"warning: {case.truncated} of 6 texts were truncated"] * (case.truncated > 0)
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +171,12 @@ def qa(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @each_with_its_own_reader
 def test_a_question_without_a_context_is_refused(language: str, qa: Path) -> None:
-    """Its only spans would be those of the question."""
+    """Its only spans would be those of the question; so is a row without the places of its tokens."""
     first, the, cat, last = (VOCABULARY.index(token) for token in ("[CLS]", "the", "cat", "[SEP]"))
-    pair: Record = {"data0": [first, the, last, cat, last], "data1": [0, 0, 0, 1, 1], "data2": 5}
+    offsets = [None, None, None, [0, 3], None]
+    pair: Record = {"data0": [first, the, last, cat, last], "data1": [0, 0, 0, 1, 1], "data2": 5, "offsets": offsets}
     single: Record = {"data0": [first, the, cat, last], "data1": [0, 0, 0, 0], "data2": 4}
-    line = error_line(run(language, qa, stdin=as_json_lines([pair, single])))
+    line = error_line(run(language, qa, stdin=as_json_lines([pair, {**single, "offsets": [None] * 4}])))
     assert line == "error: row 2: no second text: a question needs a context"
+    line = error_line(run(language, qa, stdin=as_json_lines([pair, single])))
+    assert line == "error: row 2: no offsets: write the inputs with bertsym tokenize"

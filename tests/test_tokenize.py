@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import VOCABULARY, Result, Tables, hugging_face_weights, write_hugging_face
+from headed import write_headed
 from tokenizer_documents import BERT, added_token, digits, steps
 from tokenizer_documents import document as tokenizer_document
 
-from bertsym import BundleTokenizer, Classifier, DataError, Encoder, ModelError, TaskPredictor, UsageError, load
+from bertsym import BundleTokenizer, Classifier, DataError, Encoder, ModelError, TaskPredictor, UsageError, export, load
 from bertsym.inference.load import PREDICTORS
 
 Cli = Callable[..., Result]
@@ -291,6 +292,47 @@ def test_a_row_that_can_not_be_read_stops_is_left_out_or_is_null(
         "skip": (0, [4, 4], f"{error}: left out\n1 of 3 rows left out\n"),
         "blank": (0, [4, None, 4], f"{error}: left blank\n1 of 3 rows left blank\n"),
     }[policy]
+
+
+# Windows, and what decoding needs
+
+
+def test_the_windows_of_a_long_context_have_the_offsets_of_its_tokens(cli: Cli, tmp_path: Path) -> None:
+    """In SQuAD's JSON, too, and the truncation of other texts is marked."""
+    prefix = export(f"hf:{write_headed(tmp_path / 'hf', 'qa')}", tmp_path / "qa", verify=False).bundle.prefix
+    context = "the  cat sat " * 15
+    questions = [{"id": str(i), "question": "who sat", "answers": []} for i in range(2)]
+    paragraphs = [{"context": text, "qas": [each]} for text, each in zip(("a dog", context), questions)]
+    (tmp_path / "squad.json").write_text(json.dumps({"version": "2.0", "data": [{"paragraphs": paragraphs}]}))
+    short, *windows = records(cli("tokenize", prefix, tmp_path / "squad.json", "--stride", 5))
+    assert short["offsets"] == [None] * 4 + [[0, 1], [2, 5], None]
+    assert "example" not in short
+    assert [window["example"] for window in windows] == [2, 2]
+    places = [[place for place in window["offsets"] if place] for window in windows]
+    assert places[0][-5:] == places[1][:5]
+    assert [context[slice(*place)] for place in [*places[0], *places[1][5:]]] == context.split()
+
+
+@pytest.mark.parametrize("stride", [None, 8])
+def test_words_have_their_token_in_one_of_the_windows(cli: Cli, tmp_path: Path, stride: int | None) -> None:
+    """A removed word has none; a truncated one neither."""
+    prefix = export(f"hf:{write_headed(tmp_path / 'hf', 'tagging')}", tmp_path / "tags", verify=False).bundle.prefix
+    words = ["cats", "\x07", *["dog", "mat"] * 24]
+    (tmp_path / "words.jsonl").write_text(json.dumps({"tokens": words}) + "\n")
+    result = cli("tokenize", prefix, tmp_path / "words.jsonl", *([] if stride is None else ["--stride", stride]))
+    rows = records(result)
+    tokens = [row["data0"][token] if token is not None else None for row in rows for token in row["words"]]
+    kept = words if stride else words[: 2 + 36]  # 40 tokens: cat, ##s, and [CLS], [SEP]
+    expected = [None if word == "\x07" else VOCABULARY.index(word.removesuffix("s")) for word in kept]
+    assert tokens == expected + [None] * (len(words) - len(kept))
+    assert [row.get("truncated") for row in rows] == ([True] if stride is None else [None] * len(rows))
+    assert ("1 of 1 texts truncated" in result.err) == (stride is None)
+
+
+def test_a_stride_needs_a_trained_head(cli: Cli, bundles: dict[str, Path]) -> None:
+    result = cli("tokenize", bundles["cls"], "--text", "the cat", "--stride", 4)
+    assert (result.code, result.out) == (2, "")
+    assert f"{bundles['cls']} has no trained head that takes a stride" in result.error_line
 
 
 # In Python

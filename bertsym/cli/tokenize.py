@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -12,21 +12,22 @@ import click
 from bertsym.cli.command import Command
 from bertsym.cli.options import model_argument
 from bertsym.cli.output import print_truncated, row_bar, warn
-from bertsym.cli.table_options import on_error_option
+from bertsym.cli.table_options import on_error_option, stride_option
 from bertsym.cli.texts import Texts, text_options
 from bertsym.errors import DataError
 
 if TYPE_CHECKING:
     from bertsym.inference.bundle_tokenizer import BundleTokenizer
+    from bertsym.tasks.task import Example
     from bertsym.text.tables import TableFormat
-    from bertsym.text.tokenizer import Encoded
 
 
 @click.command("tokenize", cls=Command)
 @model_argument
 @text_options
+@stride_option
 @on_error_option("blank")
-def command(model: str, texts: Texts, table_format: TableFormat, on_error: str) -> None:
+def command(model: str, texts: Texts, table_format: TableFormat, stride: int | None, on_error: str) -> None:
     """Print the model inputs of each text, as one JSON object per line, in the order of the texts.
 
     \b
@@ -34,6 +35,10 @@ def command(model: str, texts: Texts, table_format: TableFormat, on_error: str) 
 
     The inputs are those of `bertsym predict` before padding, by the names in MODEL-signature.json: token ids, token
     types unless the model was exported without them, and valid_length. A blank line of --on-error is null.
+
+    A text that predict reads in several windows has a line for each, with its number as example, counted from 1. A
+    truncated text has the key truncated. For question answering, offsets has start and end of each token of the
+    context, in characters, and null for other tokens; for tagging, words has the token of each word.
 
     MODEL is a classifier, an encoder, or a BERT with another head. FILE is read as by `bertsym predict`. Pairs for an
     encoder come from a table with two text columns, or from --text-pair.
@@ -47,31 +52,33 @@ def command(model: str, texts: Texts, table_format: TableFormat, on_error: str) 
     with row_bar(
         texts.text is None and not sys.stdout.isatty(), lambda: texts.count_rows(model, table_format)
     ) as on_rows:
-        for example in _encoded(tokenizer, texts, table_format):
-            rows += 1
+        for rows, example in enumerate(_examples(tokenizer, texts, table_format, stride), 1):
             if isinstance(example, DataError):
                 bad_rows(example)
-            else:
-                truncated += example.truncated
-            if on_error == "blank" or not isinstance(example, DataError):
-                click.echo(_line(example, tokenizer.signature.input_names))
+            truncated += _print_example(tokenizer, example, rows, on_error == "blank")
             on_rows(1)
     print_truncated(truncated, rows, tokenizer.signature.max_length)
     bad_rows.finish(rows)
 
 
-def _line(example: Encoded | DataError, names: Sequence[str]) -> str:
-    """One line of output, null for an error."""
-    from bertsym.text.features import Features
+def _print_example(tokenizer: BundleTokenizer, example: Example | DataError, number: int, blank: bool) -> bool:
+    """Print a line for each window, and null for an error if it is `blank`; returns whether the text is truncated."""
+    if isinstance(example, DataError):
+        if blank:
+            click.echo("null")
+        return False
+    for record in tokenizer.records(example, number):
+        click.echo(json.dumps(record))
+    return example.truncated
 
-    return json.dumps(None if isinstance(example, DataError) else next(Features([example]).inputs(names)))
 
-
-def _encoded(tokenizer: BundleTokenizer, texts: Texts, table_format: TableFormat) -> Iterator[Encoded | DataError]:
-    """Each text encoded; in the place of a row that can't be read, its error."""
+def _examples(
+    tokenizer: BundleTokenizer, texts: Texts, table_format: TableFormat, stride: int | None
+) -> Iterator[Example | DataError]:
+    """Each text tokenised; in the place of a row that can't be read, its error."""
     if texts.text is not None:
-        for features in tokenizer.encode([texts.text], texts.pairs):
-            yield from features.examples
-        return
-    for rows in tokenizer.encode_each(texts.source(), table_format, warn):
-        yield from rows
+        found = tokenizer.text_examples([texts.text], texts.pairs, stride=stride)
+    else:
+        found = tokenizer.examples(texts.source(), table_format, warn, stride=stride)
+    for chunk in found:
+        yield from chunk

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from bertsym.bundle import TOKENIZER, Bundle, SymbolBundle, open_any
-from bertsym.errors import DataError, ModelError
+from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.inference.prefetch import choose_chunking
-from bertsym.inference.task_bundle import complete_table_format
+from bertsym.inference.task_bundle import TaskBundle, complete_table_format, task_of
 from bertsym.json_reader import JsonValue
 from bertsym.signature import Signature
-from bertsym.tasks.table_task import encode_rows, encode_table, encode_truncated, text_rows
-from bertsym.tasks.task import Reading
+from bertsym.tasks import TASKS
+from bertsym.tasks.options import TaskOptions
+from bertsym.tasks.table_task import (
+    as_examples,
+    encode_in_one_window,
+    encode_rows,
+    encode_table,
+    encode_truncated,
+    text_rows,
+)
+from bertsym.tasks.task import Example, Reading, Task
 from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
 from bertsym.text.tokenizer import Encoded, chunks
@@ -31,6 +41,7 @@ class BundleTokenizer:
 
     def __init__(self, signature: Signature, bundle: Bundle | SymbolBundle) -> None:
         self.signature = signature
+        self._bundle = bundle
         self._tokenizer = bundle.tokenizer(signature.tokenizer, signature.max_length)
 
     @classmethod
@@ -112,6 +123,72 @@ class BundleTokenizer:
         reading = Reading(self._tokenizer, table_format, self._pair, prompt, warn=warn, chunking=chunking)
         for _, encoded in encode_table(source, reading, encode_truncated, self.signature.class_names):
             yield encoded
+
+    def examples(
+        self,
+        source: str | Path | BinaryIO,
+        table_format: TableFormat = TableFormat(),
+        warn: Callable[[str], object] = lambda text: None,
+        *,
+        stride: int | None = None,
+    ) -> Iterator[list[Example | DataError]]:
+        """Yield chunks of the examples that ``bertsym predict`` reads in a file or stream, or errors in their place.
+
+        A long text is cut into the windows that are predicted, which share `stride` tokens; None: as in the training.
+        `records` returns the inputs of an example. The arguments and errors are those of `encode_each`; raises
+        UsageError for a stride if the model has no trained head that takes one.
+        """
+        task = self._task_with(stride)
+        reading = dataclasses.replace(self._reading(table_format, warn), chunking=choose_chunking(source))
+        if task is not None:
+            return task.examples(source, reading)
+        return as_examples(encode_table(source, reading, encode_in_one_window, self.signature.class_names))
+
+    def text_examples(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, stride: int | None = None
+    ) -> Iterator[list[Example | DataError]]:
+        """Yield chunks of texts, or text pairs, as `examples` does; raises the errors of `encode` too."""
+        task, reading = self._task_with(stride), self._reading()
+        if task is not None:
+            return task.encode_texts(texts, pairs, reading)
+        return as_examples(encode_rows(text_rows(texts, pairs, self._pair), reading, "the texts", encode_in_one_window))
+
+    def records(self, example: Example, number: int) -> Iterator[dict[str, Any]]:
+        """Yield the inputs of each window of an example by name, and what decoding its outputs needs: JSON values.
+
+        If there are several windows, each has `number`, that of the example, as ``example``.
+        """
+        for window, inputs in enumerate(Features([*example.windows]).inputs(self.signature.input_names)):
+            record: dict[str, Any] = {**inputs}
+            if len(example.windows) > 1:
+                record["example"] = number
+            if example.truncated:
+                record["truncated"] = True
+            yield {**record, **(self._task.token_places(example, window) if self._task is not None else {})}
+
+    @functools.cached_property
+    def _task(self) -> Task | None:
+        """The task of a trained head whose examples are read as in training; None for other bundles."""
+        if not isinstance(self._bundle, Bundle) or not self.signature.trained:
+            return None
+        kind = TASKS.get(self.signature.task or "")
+        return task_of(self._bundle, kind) if kind is not None and kind.is_trainable else None
+
+    def _task_with(self, stride: int | None) -> Task | None:
+        if self._task is not None:
+            return self._task.with_options(TaskOptions(stride=stride))
+        if stride is not None:
+            raise UsageError(f"--stride {stride}: {self._bundle.prefix} has no trained head that takes a stride")
+        return None
+
+    def _reading(
+        self, table_format: TableFormat = TableFormat(), warn: Callable[[str], object] = lambda text: None
+    ) -> Reading:
+        if self._task is not None:
+            assert isinstance(self._bundle, Bundle)
+            return TaskBundle(self._bundle, self._task).reading(table_format, warn=warn)
+        table_format = complete_table_format(self.signature, table_format)
+        return Reading(self._tokenizer, table_format, self._pair, warn=warn)
 
     @property
     def _pair(self) -> bool | None:

@@ -54,8 +54,7 @@ class TaskBundle:
         except ModelError as error:
             # Batches are padded, and only an encoder is known to ignore padding.
             raise ModelError(f"{bundle.path(SYMBOL)}: {error}; {command} needs a BERT encoder") from None
-        settings = JsonValue(signature.task_settings, f"{bundle.path(SIGNATURE)}: task_settings")
-        task = kind(class_names=signature.class_names, **kind.read_settings(settings))
+        task = task_of(bundle, kind)
         # Without training the outputs are those of the vocabulary, which the bundle's config determines.
         if kind.is_trainable and signature.output_shape[-1] != task.num_outputs:
             outputs = (
@@ -141,6 +140,12 @@ class TaskBundle:
             warn=warn,
             on_rows=on_rows,
         )
+
+
+def task_of(bundle: Bundle, kind: type[Task]) -> Task:
+    """Return the task of a bundle's head, which is of a `kind`; raises ModelError for a setting that is not valid."""
+    settings = JsonValue(bundle.signature.task_settings, f"{bundle.path(SIGNATURE)}: task_settings")
+    return kind(class_names=bundle.signature.class_names, **kind.read_settings(settings))
 
 
 def complete_table_format(signature: Signature, table_format: TableFormat) -> TableFormat:

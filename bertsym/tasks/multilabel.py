@@ -132,6 +132,10 @@ class Multilabel(TableTask):
             return dict.fromkeys(self.class_names, 0)
         return Counter(row.label for row in rows if row.label is not None)
 
+    def labels_of(self, example: Example) -> tuple[str, ...]:
+        """Return the labels."""
+        return tuple(example.target)
+
     def with_labels(self, train: Examples) -> Multilabel:
         """Return this task with the label columns, or the sorted labels of a training file, as classes; those of a data
         set stay."""

@@ -187,6 +187,10 @@ class QuestionAnswering(Task):
             encoded = iter(self._encode([each for each in chunk if isinstance(each, Question)], reading.tokenizer))
             yield [next(encoded) if isinstance(each, Question) else each for each in chunk]
 
+    def together(self, example: Example) -> str:
+        """Return the context."""
+        return str(example.source.context)
+
     def for_training(self, train: Examples, warn: Callable[[str], object]) -> Examples:
         """Leave out the questions none of whose answers is in the context at its offset."""
         misplaced = [row for row in train.rows if row.target and row.source.place is None]
@@ -232,6 +236,13 @@ class QuestionAnswering(Task):
         return total / len(SPANS)
 
     # Inference
+
+    def token_places(self, example: Example, window: int) -> dict[str, list[Any]]:
+        """Return ``offsets``: start and end of each token in characters of the context, None for other tokens."""
+        alignment = example.windows[window].alignment
+        assert alignment is not None
+        places = zip(alignment.offsets.tolist(), alignment.texts)
+        return {"offsets": [offsets if text == 1 else None for offsets, text in places]}
 
     def _spans(self, outputs: Sequence[Array], examples: Sequence[Example], count: int) -> list[Spans]:
         remaining = iter(outputs)

@@ -102,7 +102,7 @@ class TableTask(Task):
                 found[i] = DataError(f"{error}; if the line is a header, give --header") if is_first else error
         parts = (found[start : start + _CHUNK_ROWS] for start in range(0, len(found), _CHUNK_ROWS))
         chunks = ((part, self.encode(part, reading, table.name)) for part in parts)
-        encoded = _examples(chunks, targets, reading.keeps_texts)
+        encoded = as_examples(chunks, targets, reading.keeps_texts)
         rows, left_out = collect_examples(encoded, reading, table.name, "rows", dropped, len(found))
         has_pair = table.columns.pair is not None
         check_pair(reading.pair, has_pair)
@@ -120,13 +120,13 @@ class TableTask(Task):
 
     def examples(self, source: Source, reading: Reading) -> Iterator[list[Example | DataError]]:
         """Yield the rows of a table or stream in order, in chunks, and in constant memory."""
-        return _examples(encode_table(source, reading, self.encode, self.label_counts(())))
+        return as_examples(encode_table(source, reading, self.encode, self.label_counts(())))
 
     def encode_texts(
         self, texts: Sequence[str], pairs: Sequence[str] | None, reading: Reading
     ) -> Iterator[list[Example | DataError]]:
         """Yield texts, or pairs of texts, in order and in chunks."""
-        return _examples(encode_rows(text_rows(texts, pairs, reading.pair), reading, "the texts", self.encode))
+        return as_examples(encode_rows(text_rows(texts, pairs, reading.pair), reading, "the texts", self.encode))
 
     def encode(self, rows: Sequence[Row | DataError], reading: Reading, where: str) -> list[Windows | DataError]:
         """Tokenise rows of the file `where`, each into one window or, with a stride, several.
@@ -135,8 +135,7 @@ class TableTask(Task):
         """
         if self.stride is not None:
             return encode_windows(rows, reading.tokenizer, where, self.stride)
-        found = encode_truncated(rows, reading, where)
-        return [each if isinstance(each, DataError) else (each,) for each in found]
+        return encode_in_one_window(rows, reading, where)
 
 
 def encode_truncated(rows: Sequence[Row | DataError], reading: Reading, where: str) -> list[Encoded | DataError]:
@@ -144,7 +143,13 @@ def encode_truncated(rows: Sequence[Row | DataError], reading: Reading, where: s
     return encode_each(rows, reading.tokenizer, where)
 
 
-def _examples(
+def encode_in_one_window(rows: Sequence[Row | DataError], reading: Reading, where: str) -> list[Windows | DataError]:
+    """Tokenise rows as `encode_truncated` does, each into one window."""
+    found = encode_truncated(rows, reading, where)
+    return [each if isinstance(each, DataError) else (each,) for each in found]
+
+
+def as_examples(
     chunks: Iterable[tuple[list[Row | DataError], list[Windows | DataError]]],
     targets: Iterable[Any] = repeat(None),
     keeps_texts: bool = False,

@@ -261,6 +261,10 @@ class Tagging(Task):
 
     # Labels
 
+    def labels_of(self, example: Example) -> tuple[str, ...]:
+        """Return the tags."""
+        return tuple(example.target)
+
     def with_labels(self, train: Examples) -> Tagging:
         """Return this task with the tags of a training file as classes: first ``O``, then the others, sorted."""
         tags = {tag for row in train.rows for tag in row.target}
@@ -303,6 +307,17 @@ class Tagging(Task):
         return int(labelled.sum()) * cross_entropy(outputs[0][labelled], classes[labelled].astype(np.int64))
 
     # Inference
+
+    def token_places(self, example: Example, window: int) -> dict[str, list[Any]]:
+        """Return ``words``: the index of the token of each word, None for a word without one.
+
+        The words of all windows, one after the other, are those of the sentence.
+        """
+        pieces = example.source.pieces
+        # A word without a token is among the words of the window of the word before it.
+        windows = np.maximum.accumulate(np.maximum(pieces.windows, 0))
+        tokens = pieces.tokens[windows == window].tolist()
+        return {"words": [token if token >= 0 else None for token in tokens]}
 
     def evaluate(self, outputs: Sequence[Array], examples: Examples) -> dict[str, float]:
         """Compute the metrics over all sentences, and the cross entropy over all words with a token.

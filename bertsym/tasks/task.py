@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Protocol, Union
@@ -241,6 +241,14 @@ class Task(abc.ABC):
         texts, and vice versa; DataError for an empty text.
         """
 
+    def labels_of(self, example: Example) -> tuple[str, ...]:
+        """Return the labels of an example that are classes; none for a task without classes."""
+        return ()
+
+    def together(self, example: Example) -> Hashable:
+        """Return what examples have in common of which some would give away the answers of others."""
+        return id(example)
+
     def for_training(self, train: Examples, warn: Callable[[str], object]) -> Examples:
         """Return the examples of a training file that can be learned from; `warn` is called if some are left out."""
         return train
@@ -289,6 +297,13 @@ class Task(abc.ABC):
     def keep(self, output: Array, window: Encoded) -> Any:
         """Return what is kept of the output of one window: all of it, without the padding of a per-token output."""
         return output[: len(window.token_ids)] if self.reads_tokens else output
+
+    def token_places(self, example: Example, window: int) -> dict[str, list[Any]]:
+        """Return where the tokens of a window come from, by name, if its outputs can't be decoded without that.
+
+        The values are JSON values, for programs that have no tokenizer.
+        """
+        return {}
 
     @abc.abstractmethod
     def evaluate(self, outputs: Sequence[Any], examples: Examples) -> dict[str, float]:

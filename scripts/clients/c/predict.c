@@ -322,64 +322,128 @@ static void print_labels(json_t *signature, const float *probabilities, size_t c
     }
 }
 
-/* Print the tag of each token that is not padding. */
-static void print_tags(json_t *signature, const float *probabilities, size_t classes, size_t tokens) {
-    for (size_t i = 0; i < tokens; i++, probabilities += classes)
-        printf("%s%c", class_name(signature, argmax(probabilities, classes)), i + 1 < tokens ? ' ' : '\n');
+/* Check a list of `tokenize` that has an element for each token or word; decoding needs it. */
+static json_t *places(json_t *row, const char *name, size_t number) {
+    json_t *list = json_object_get(row, name);
+    if (!json_is_array(list)) fail("row %zu: no %s: write the inputs with bertsym tokenize", number + 1, name);
+    return list;
 }
 
-/* Find the tokens of the second text, which follow the first separators of a row: [from, to). */
-static void find_context(json_t *signature, json_t *ids, size_t row, size_t *from, size_t *to) {
-    json_int_t separator;
-    if (json_unpack(signature, "{s:{s:I}}", "special_ids", "sep", &separator) != 0)
-        fail("the signature has no special_ids.sep");
-#define IS_SEPARATOR(i) (json_integer_value(json_array_get(ids, i)) == separator)
-    *from = 0;
-    while (*from < *to && !IS_SEPARATOR(*from)) ++*from;
-    while (*from < *to && IS_SEPARATOR(*from)) ++*from;
-    while (*to > *from && IS_SEPARATOR(*to - 1)) --*to;
-#undef IS_SEPARATOR
-    if (*from == *to) fail("row %zu: no second text: a question needs a context", row + 1);
+/* Check the index of the token of each word, or null for a word without one. */
+static void check_words(json_t *row, size_t number, size_t tokens) {
+    json_t *words = places(row, "words", number), *word;
+    size_t i;
+    json_array_foreach(words, i, word) if (!json_is_null(word))
+        check_integer(word, 0, (json_int_t)tokens - 1, "words", number);
 }
 
-/* Print the best span of the tokens [from, to). A score is the logit of the first token plus that of the last; the score
- * of no answer is that of token 0. */
-static void print_span(json_t *signature, const float *logits, size_t from, size_t to) {
-    size_t first = from, last = from;
-    double best = -INFINITY, no_answer = (double)logits[0] + logits[1];
-    for (size_t i = from; i < to; i++)
-        for (size_t j = i; j < to && j < i + LONGEST_ANSWER; j++) {
-            double score = (double)logits[2 * i] + logits[2 * j + 1];
-            if (score > best) best = score, first = i, last = j;
+/* Check start and end of each token in the context, or null for other tokens. */
+static void check_offsets(json_t *row, size_t number, size_t tokens) {
+    json_t *offsets = places(row, "offsets", number), *offset;
+    json_int_t start, end;
+    size_t i, found = 0;
+    if (json_array_size(offsets) != tokens)
+        fail("row %zu: %zu offsets for %zu tokens", number + 1, json_array_size(offsets), tokens);
+    json_array_foreach(offsets, i, offset) {
+        if (json_is_null(offset)) continue;
+        if (json_unpack(offset, "[I,I!]", &start, &end) != 0)
+            fail("row %zu: offsets must be pairs of integers, or null", number + 1);
+        found++;
+    }
+    if (found == 0) fail("row %zu: no second text: a question needs a context", number + 1);
+}
+
+/* Print the tag of each word, `_` for a word without a token. */
+static void print_tags(json_t *signature, json_t *rows, size_t from, size_t to, const float *probabilities,
+                       size_t columns, size_t classes) {
+    size_t printed = 0, i;
+    json_t *word;
+    for (size_t number = from; number < to; number++)
+        json_array_foreach(json_object_get(json_array_get(rows, number), "words"), i, word) {
+            const float *token = probabilities + number * columns + classes * (size_t)json_integer_value(word);
+            if (printed++) putchar(' ');
+            fputs(json_is_null(word) ? "_" : class_name(signature, argmax(token, classes)), stdout);
         }
+    putchar('\n');
+}
+
+static bool is_context(json_t *offsets, size_t token) {
+    return token < json_array_size(offsets) && !json_is_null(json_array_get(offsets, token));
+}
+
+/* The logarithm of what the exponentials of a logit are divided by: their sum over the context and token 0. */
+static double log_sum(const float *logits, json_t *offsets) {
+    double largest = logits[0], sum = 0;
+    for (size_t i = 0; i < json_array_size(offsets); i++)
+        if (is_context(offsets, i)) largest = fmax(largest, logits[2 * i]);
+    for (size_t i = 0; i < json_array_size(offsets); i++)
+        if (i == 0 || is_context(offsets, i)) sum += exp(logits[2 * i] - largest);
+    return largest + log(sum);
+}
+
+/* Print the best span of the windows [from, to) of a context, in characters. The probability of a span is that of its
+ * first token times that of its last; that of no answer is that of token 0, the lowest of the windows. */
+static void print_span(json_t *signature, json_t *rows, size_t from, size_t to, const float *outputs, size_t columns) {
+    double best = -INFINITY, no_answer = INFINITY; /* logarithms */
+    json_int_t first = 0, last = 0, start, end, unused;
+    for (size_t number = from; number < to; number++) {
+        json_t *offsets = json_object_get(json_array_get(rows, number), "offsets");
+        const float *logits = outputs + number * columns;
+        double sum = log_sum(logits, offsets) + log_sum(logits + 1, offsets);
+        no_answer = fmin(no_answer, (double)logits[0] + logits[1] - sum);
+        for (size_t i = 0; i < json_array_size(offsets); i++)
+            for (size_t j = i; is_context(offsets, i) && is_context(offsets, j) && j < i + LONGEST_ANSWER; j++) {
+                double score = (double)logits[2 * i] + logits[2 * j + 1] - sum;
+                json_unpack(json_array_get(offsets, i), "[I,I]", &start, &unused);
+                json_unpack(json_array_get(offsets, j), "[I,I]", &unused, &end);
+                if (score > best && start < end) best = score, first = start, last = end;
+            }
+    }
     json_t *threshold = setting(signature, "no_answer_threshold");
     if (json_is_number(threshold) && no_answer - best > json_number_value(threshold))
         putchar('\t');
     else
-        printf("%zu\t%zu", first, last);
-    printf("\t%.9g\t%.9g\n", best, no_answer);
+        printf("%lld\t%lld", (long long)first, (long long)last);
+    printf("\t%.9g\t%.9g\n", exp(best), exp(no_answer));
+}
+
+/* The row after the last window of the text whose first window is a row: windows have the same number as `example`. */
+static size_t end_of_text(json_t *rows, size_t row) {
+    json_t *example = json_object_get(json_array_get(rows, row), "example");
+    size_t end = row + 1;
+    while (example && json_equal(example, json_object_get(json_array_get(rows, end), "example"))) end++;
+    return end;
+}
+
+/* Replace the outputs of the first of the windows [from, to) of a text by their mean. */
+static void average(float *outputs, size_t columns, size_t from, size_t to) {
+    for (size_t i = 0; i < columns; i++) {
+        double sum = 0;
+        for (size_t row = from; row < to; row++) sum += outputs[row * columns + i];
+        outputs[from * columns + i] = (float)(sum / (double)(to - from));
+    }
 }
 
 static void print_numbers(const float *values, size_t count) {
     for (size_t i = 0; i < count; i++) printf("%.9g%c", values[i], i + 1 < count ? '\t' : '\n');
 }
 
-/* Print a line per row, by the task of the signature; without a task and classes only the numbers. */
-static void print_rows(json_t *signature, json_t *rows, const Input *inputs, size_t count, const float *values,
-                       size_t columns, size_t length) {
+/* Print a line per text, by the task of the signature; without a task and classes only the numbers. */
+static void print_texts(json_t *signature, json_t *rows, const Input *inputs, size_t count, float *values,
+                        size_t columns, size_t length) {
     const char *kind = json_string_value(json_object_get(signature, "kind")), *task = task_of(signature);
     bool has_names = strcmp(kind, "classifier") == 0, is_multilabel = strcmp(task, "multilabel") == 0;
     bool is_tagging = strcmp(task, "tagging") == 0, is_qa = strcmp(task, "qa") == 0;
     bool is_regression = strcmp(task, "regression") == 0;
     json_t *names = json_object_get(signature, "class_names"), *name, *row;
-    size_t width = is_tagging || is_qa ? columns / length : columns, number, i;
+    size_t width = is_tagging || is_qa ? columns / length : columns, number, i, texts = 0, truncated = 0;
     size_t expected = is_qa ? 2 : is_regression ? 1 : has_names || is_tagging ? json_array_size(names) : width;
     if (width != expected) fail("the symbol has %zu outputs, but the signature describes %zu", width, expected);
     /* A faulty row is reported before anything is printed. */
-    if (is_qa) json_array_foreach(rows, number, row) {
-            size_t from, to = valid_length(row, inputs, count);
-            find_context(signature, json_object_get(row, inputs[0].name), number, &from, &to);
-        }
+    json_array_foreach(rows, number, row) {
+        if (is_qa) check_offsets(row, number, valid_length(row, inputs, count));
+        if (is_tagging) check_words(row, number, valid_length(row, inputs, count));
+    }
     if (is_tagging) {
         puts("tags");
     } else if (is_qa) {
@@ -391,15 +455,20 @@ static void print_rows(json_t *signature, json_t *rows, const Input *inputs, siz
         json_array_foreach(names, i, name) printf("\tp(%s)", json_string_value(name));
         putchar('\n');
     }
-    json_array_foreach(rows, number, row) {
-        const float *outputs = values + number * columns;
+    for (size_t end, from = 0; from < json_array_size(rows); from = end, texts++) {
+        end = end_of_text(rows, from);
+        truncated += json_is_true(json_object_get(json_array_get(rows, from), "truncated"));
+        float *outputs = values + from * columns;
         if (is_tagging) {
-            print_tags(signature, outputs, width, valid_length(row, inputs, count));
-        } else if (is_qa) {
-            size_t from, to = valid_length(row, inputs, count);
-            find_context(signature, json_object_get(row, inputs[0].name), number, &from, &to);
-            print_span(signature, outputs, from, to);
-        } else if (is_regression && json_is_true(setting(signature, "sigmoid"))) {
+            print_tags(signature, rows, from, end, values, columns, width);
+            continue;
+        }
+        if (is_qa) {
+            print_span(signature, rows, from, end, values, columns);
+            continue;
+        }
+        average(values, columns, from, end);
+        if (is_regression && json_is_true(setting(signature, "sigmoid"))) {
             printf("%.9g\n", 1 / (1 + exp(-(double)outputs[0])));
         } else {
             if (has_names) {
@@ -409,6 +478,7 @@ static void print_rows(json_t *signature, json_t *rows, const Input *inputs, siz
             print_numbers(outputs, columns);
         }
     }
+    if (truncated) fprintf(stderr, "warning: %zu of %zu texts were truncated\n", truncated, texts);
 }
 
 int main(int argc, char **argv) {
@@ -449,7 +519,7 @@ int main(int argc, char **argv) {
     for (mx_uint i = 0; i < dimensions; i++) size *= shape[i];
     float *values = allocate(size, sizeof(float));
     check(mxnet.output(predictor, 0, values, size), "MXPredGetOutput");
-    print_rows(signature, rows, inputs, count, values, size / batch, length);
+    print_texts(signature, rows, inputs, count, values, size / batch, length);
     check(mxnet.release(predictor), "MXPredFree");
     /* MXNet frees memory in its own threads: an exit meanwhile would sometimes abort or hang. */
     check(mxnet.wait_all(), "MXNDArrayWaitAll");

@@ -281,33 +281,84 @@ std::string labels_of(const json &settings, const std::vector<std::string> &name
     return labels;
 }
 
-// Print the best span of the second text: its tokens follow the first separators of the row. A score is the logit of
-// the first token plus that of the last; the score of no answer is that of token 0.
-void print_span(std::ostream &out, const json &signature, const json &ids, const float *logits, std::size_t tokens) {
-    constexpr std::size_t longest_answer = 30;  // tokens
-    const json &separator = signature.at("special_ids").at("sep");
-    std::size_t from = 0, to = tokens, first = 0, last = 0;
-    while (from < to && ids[from] != separator) ++from;
-    while (from < to && ids[from] == separator) ++from;
-    while (to > from && ids[to - 1] == separator) --to;
-    if (from == to) throw Error("no second text: a question needs a context");
-    double best = -std::numeric_limits<double>::infinity(), no_answer = double{logits[0]} + logits[1];
-    for (std::size_t i = from; i < to; ++i)
-        for (std::size_t j = i; j < std::min(to, i + longest_answer); ++j) {
-            double score = double{logits[2 * i]} + logits[2 * j + 1];
-            if (score > best) best = score, first = i, last = j;
-        }
-    const json threshold = signature.at("task_settings").value("no_answer_threshold", json());
-    if (threshold.is_number() && no_answer - best > threshold.get<double>())
-        out << '\t';
-    else
-        out << first << '\t' << last;
-    out << '\t' << best << '\t' << no_answer << '\n';
+// A list of `tokenize` that has an element for each token or word; decoding needs it.
+const json &places(const json &row, const char *name) {
+    if (!row.contains(name) || !row[name].is_array())
+        throw Error(std::string("no ") + name + ": write the inputs with bertsym tokenize");
+    return row[name];
 }
 
-// Print a line per row, by the task of the signature; without a task and classes only the numbers.
-void print_rows(const json &signature, const std::vector<json> &rows, const std::vector<Input> &inputs,
-                const std::vector<float> &values, std::size_t length) {
+// Add the tags of the words of a row, whose token is in "words"; `_` for a word without a token.
+void add_tags(std::string &tags, const json &row, const std::vector<std::string> &names, const float *outputs,
+              std::size_t tokens) {
+    for (const json &word : places(row, "words")) {
+        if (!word.is_null()) check_number(word, 0, tokens - 1, "words");
+        if (!tags.empty()) tags += ' ';
+        tags += word.is_null() ? "_" : names[argmax(outputs + names.size() * word.get<std::size_t>(), names.size())];
+    }
+}
+
+// The best span of a context, in characters, and the logarithms of its probability and of that of no answer.
+struct Span {
+    std::size_t first = 0, last = 0;
+    double score = -std::numeric_limits<double>::infinity();
+    double no_answer = std::numeric_limits<double>::infinity();
+};
+
+// The logarithm of what the exponentials of a logit are divided by: their sum over the context and token 0.
+double log_sum(const float *logits, const json &offsets) {
+    double largest = logits[0], sum = 0;
+    for (std::size_t i = 0; i < offsets.size(); ++i)
+        if (!offsets[i].is_null()) largest = std::max(largest, double{logits[2 * i]});
+    for (std::size_t i = 0; i < offsets.size(); ++i)
+        if (i == 0 || !offsets[i].is_null()) sum += std::exp(logits[2 * i] - largest);
+    return largest + std::log(sum);
+}
+
+// Find better spans in a window. The probability of a span is that of its first token times that of its last; that of
+// no answer is that of token 0, the lowest of the windows.
+void find_span(Span &best, const json &row, const float *logits, std::size_t tokens) {
+    constexpr std::size_t longest_answer = 30;  // tokens
+    const json &offsets = places(row, "offsets");
+    if (offsets.size() != tokens)
+        throw Error(std::to_string(offsets.size()) + " offsets for " + std::to_string(tokens) + " tokens");
+    if (std::all_of(offsets.begin(), offsets.end(), [](const json &offset) { return offset.is_null(); }))
+        throw Error("no second text: a question needs a context");
+    for (const json &offset : offsets)
+        if (!offset.is_null() && !(offset.is_array() && offset.size() == 2 && offset[0].is_number_unsigned() &&
+                                   offset[1].is_number_unsigned()))
+            throw Error("offsets must be pairs of integers, or null");
+    const double sum = log_sum(logits, offsets) + log_sum(logits + 1, offsets);
+    best.no_answer = std::min(best.no_answer, double{logits[0]} + logits[1] - sum);
+    for (std::size_t i = 0; i < tokens; ++i) {
+        if (offsets[i].is_null()) continue;
+        for (std::size_t j = i; j < std::min(tokens, i + longest_answer) && !offsets[j].is_null(); ++j) {
+            const double score = double{logits[2 * i]} + logits[2 * j + 1] - sum;
+            const std::size_t start = offsets[i][0], end = offsets[j][1];
+            if (score > best.score && start < end) best.score = score, best.first = start, best.last = end;
+        }
+    }
+}
+
+void print_span(std::ostream &out, const Span &span, const json &threshold) {
+    if (threshold.is_number() && span.no_answer - span.score > threshold.get<double>())
+        out << '\t';
+    else
+        out << span.first << '\t' << span.last;
+    out << '\t' << std::exp(span.score) << '\t' << std::exp(span.no_answer) << '\n';
+}
+
+// The row after the last window of the text whose first window is a row: windows have the same number as "example".
+std::size_t end_of_text(const std::vector<json> &rows, std::size_t row) {
+    const json example = rows[row].value("example", json());
+    std::size_t end = row + 1;
+    while (!example.is_null() && end < rows.size() && rows[end].value("example", json()) == example) ++end;
+    return end;
+}
+
+// Print a line per text, by the task of the signature; without a task and classes only the numbers.
+void print_texts(const json &signature, const std::vector<json> &rows, const std::vector<Input> &inputs,
+                 const std::vector<float> &values, std::size_t length) {
     const std::string task = task_of(signature);
     const json settings = signature.value("task_settings", json::object());
     const bool is_tagging = task == "tagging", is_qa = task == "qa", is_regression = task == "regression";
@@ -332,28 +383,41 @@ void print_rows(const json &signature, const std::vector<json> &rows, const std:
         out << '\n';
     }
     out.precision(9);
-    for (std::size_t row = 0; row < rows.size(); ++row) {
-        const float *outputs = values.data() + row * columns;
-        if (is_tagging) {
-            for (std::size_t i = 0, tokens = valid_length(rows[row], inputs); i < tokens; ++i)
-                out << names[argmax(outputs + i * width, width)] << (i + 1 < tokens ? ' ' : '\n');
-        } else if (is_qa) {
+    std::size_t texts = 0, truncated = 0;
+    for (std::size_t end, from = 0; from < rows.size(); from = end, ++texts) {
+        end = end_of_text(rows, from);
+        truncated += rows[from].value("truncated", json()) == true;
+        std::string tags;
+        Span span;
+        std::vector<double> means(columns);
+        for (std::size_t row = from; row < end; ++row) {
+            const float *outputs = values.data() + row * columns;
+            const std::size_t tokens = valid_length(rows[row], inputs);
             try {
-                print_span(out, signature, rows[row][inputs[0].name], outputs, valid_length(rows[row], inputs));
+                if (is_tagging) add_tags(tags, rows[row], names, outputs, tokens);
+                if (is_qa) find_span(span, rows[row], outputs, tokens);
             } catch (const Error &error) {
                 throw Error("row " + std::to_string(row + 1) + ": " + error.what());
             }
+            for (std::size_t i = 0; i < columns; ++i) means[i] += outputs[i] / static_cast<double>(end - from);
+        }
+        const std::vector<float> outputs(means.begin(), means.end());
+        if (is_tagging) {
+            out << tags << '\n';
+        } else if (is_qa) {
+            print_span(out, span, settings.value("no_answer_threshold", json()));
         } else if (is_regression && settings.value("sigmoid", false)) {
             out << 1 / (1 + std::exp(-double{outputs[0]})) << '\n';
         } else {
             if (task == "multilabel" && !names.empty())
-                out << labels_of(settings, names, outputs) << '\t';
+                out << labels_of(settings, names, outputs.data()) << '\t';
             else if (!names.empty())
-                out << names[argmax(outputs, width)] << '\t';
+                out << names[argmax(outputs.data(), width)] << '\t';
             for (std::size_t i = 0; i < columns; ++i) out << outputs[i] << (i + 1 < columns ? '\t' : '\n');
         }
     }
     if (!(std::cout << out.str()).flush()) throw Error("standard output can't be written");
+    if (truncated) std::cerr << "warning: " << truncated << " of " << texts << " texts were truncated\n";
 }
 
 int main(int argc, char **argv) {
@@ -376,7 +440,7 @@ int main(int argc, char **argv) {
         std::size_t length = batch_length(rows, inputs, signature);
         for (Input &input : inputs) fill(input, rows, length);
         Library mxnet(std::getenv("LIBMXNET"));
-        print_rows(signature, rows, inputs, forward(mxnet, symbol, params, inputs), length);
+        print_texts(signature, rows, inputs, forward(mxnet, symbol, params, inputs), length);
     } catch (const Error &error) {
         std::cerr << "error: " << error.what() << '\n';
         return 1;

@@ -209,27 +209,65 @@ function argmax(values) {
   return values.indexOf(values.reduce((largest, value) => Math.max(largest, value)));
 }
 
-// The best span of the second text: its tokens follow the first separators of the row. A score is the logit of the
-// first token plus that of the last; the score of no answer is that of token 0.
-function bestSpan(separator, ids, logits) {
-  let from = 0;
-  let to = logits.length / 2;
-  while (from < to && ids[from] !== separator) from++;
-  while (from < to && ids[from] === separator) from++;
-  while (to > from && ids[to - 1] === separator) to--;
-  if (from === to) throw new DataError("no second text: a question needs a context");
-  const best = { score: -Infinity, noAnswer: logits[0] + logits[1] };
-  for (let first = from; first < to; first++) {
-    for (let last = first; last < Math.min(to, first + longestAnswer); last++) {
-      const score = logits[2 * first] + logits[2 * last + 1];
-      if (score > best.score) Object.assign(best, { first, last, score });
-    }
+// A list of the row that has an element for each token or word; decoding needs it.
+function places(row, name) {
+  if (!Array.isArray(row[name])) throw new DataError(`no ${name}: write the inputs with bertsym tokenize`);
+  return row[name];
+}
+
+// The token of each word of a row, null for a word without one.
+function wordTokens(row, tokens) {
+  const words = places(row, "words");
+  checkNumbers(
+    words.filter((word) => word !== null),
+    0,
+    tokens - 1,
+    "words",
+  );
+  return words;
+}
+
+// Start and end of each token in the context, null for other tokens.
+function contextOffsets(row, tokens) {
+  const offsets = places(row, "offsets");
+  if (offsets.length !== tokens) throw new DataError(`${offsets.length} offsets for ${tokens} tokens`);
+  const known = offsets.filter((offset) => offset !== null);
+  if (known.length === 0) throw new DataError("no second text: a question needs a context");
+  const isPair = (offset) => Array.isArray(offset) && offset.length === 2 && offset.every(Number.isInteger);
+  if (!known.every(isPair)) throw new DataError("offsets must be pairs of integers, or null");
+  return offsets;
+}
+
+// The logarithms of the probabilities of the context and of token 0, from every second logit.
+function logProbabilities(logits, column, offsets) {
+  const own = offsets.map((_, token) => logits[2 * token + column]);
+  const known = own.filter((_, token) => token === 0 || offsets[token] !== null);
+  const largest = known.reduce((most, value) => Math.max(most, value));
+  const sum = known.reduce((total, value) => total + Math.exp(value - largest), 0);
+  return own.map((value) => value - largest - Math.log(sum));
+}
+
+// The best span of the windows of a context, in characters, and the logarithms of its probability and of that of no
+// answer. The probability of a span is that of its first token times that of its last; that of no answer is that of
+// token 0, the lowest of the windows.
+function bestSpan(windows) {
+  const best = { score: -Infinity, noAnswer: Infinity };
+  for (const { offsets, outputs } of windows) {
+    const [starts, ends] = [0, 1].map((column) => logProbabilities(outputs, column, offsets));
+    best.noAnswer = Math.min(best.noAnswer, starts[0] + ends[0]);
+    offsets.forEach((offset, first) => {
+      for (let last = first; last < first + longestAnswer && offset !== null && offsets[last]; last++) {
+        const [score, start, end] = [starts[first] + ends[last], offset[0], offsets[last][1]];
+        if (score > best.score && start < end) Object.assign(best, { start, end, score });
+      }
+    });
   }
   return best;
 }
 
-// The header, and the function that returns the cells of a row from its outputs, its token ids and the number of its
-// tokens, by the task of the signature; without a task and classes only the numbers.
+// The header, and the function that returns the cells of a text from its windows, by the task of the signature; without
+// a task and classes only the numbers. `read` returns what a window needs beside its outputs, from its row and the number
+// of its tokens.
 function layout(signature, width) {
   const { task, class_names: names, task_settings: settings = {} } = signature;
   const hasNames = signature.kind === "classifier" || task === "tagging";
@@ -239,52 +277,67 @@ function layout(signature, width) {
   }
   const label = (values) => names[argmax(values)];
   if (task === "tagging") {
-    const tags = (values, tokens) =>
-      Array.from({ length: tokens }, (_, i) => label(values.subarray(i * width, (i + 1) * width)));
-    return { header: ["tags"], cells: (values, _, tokens) => [tags(values, tokens).join(" ")] };
+    const read = (row, tokens) => ({ words: wordTokens(row, tokens) });
+    const tag = (outputs, token) =>
+      token === null ? "_" : label(outputs.subarray(token * width, (token + 1) * width));
+    const tags = (windows) => windows.flatMap(({ words, outputs }) => words.map((token) => tag(outputs, token)));
+    return { header: ["tags"], read, cells: (windows) => [tags(windows).join(" ")] };
   }
   if (task === "qa") {
-    const separator = signature.special_ids?.sep;
-    if (separator === undefined) throw new DataError("the signature has no special_ids.sep");
     const threshold = settings.no_answer_threshold ?? Infinity;
-    const cells = (values, ids, tokens) => {
-      const { first, last, score, noAnswer } = bestSpan(separator, ids, values.subarray(0, 2 * tokens));
-      const place = noAnswer - score > threshold ? ["", ""] : [first, last];
-      return [...place, shown(score), shown(noAnswer)];
+    const read = (row, tokens) => ({ offsets: contextOffsets(row, tokens) });
+    const cells = (windows) => {
+      const { start, end, score, noAnswer } = bestSpan(windows);
+      const place = noAnswer - score > threshold ? ["", ""] : [start, end];
+      return [...place, shown(Math.exp(score)), shown(Math.exp(noAnswer))];
     };
-    return { header: ["start", "end", "score", "no_answer"], cells };
+    return { header: ["start", "end", "score", "no_answer"], read, cells };
   }
   if (task === "regression") {
     const value = (output) => (settings.sigmoid ? 1 / (1 + Math.exp(-output)) : output);
-    return { header: ["value"], cells: ([output]) => [shown(value(output))] };
+    return { header: ["value"], cells: (windows) => [shown(value(mean(windows)[0]))] };
   }
-  if (!hasNames) return { header: null, cells: (values) => Array.from(values, shown) };
+  if (!hasNames) return { header: null, cells: (windows) => Array.from(mean(windows), shown) };
   const isReached = (value, index) => value >= (settings.thresholds?.[index] ?? 0.5);
   const labels = (values) =>
     names.filter((_, index) => isReached(values[index], index)).join(settings.label_delimiter ?? ",");
   const [title, chosen] = task === "multilabel" ? ["labels", labels] : ["label", label];
   return {
     header: [title, ...names.map((name) => `p(${name})`)],
-    cells: (values) => [chosen(values), ...Array.from(values, shown)],
+    cells: (windows) => {
+      const values = mean(windows);
+      return [chosen(values), ...Array.from(values, shown)];
+    },
   };
 }
 
-function printRows(signature, values, rows, inputs, length) {
+function mean(windows) {
+  const sum = (index) => windows.reduce((total, { outputs }) => total + outputs[index], 0);
+  return windows[0].outputs.map((_, index) => sum(index) / windows.length);
+}
+
+function printTexts(signature, values, rows, inputs, length) {
   const columns = values.length / rows.length;
-  const { header, cells } = layout(signature, ["tagging", "qa"].includes(signature.task) ? columns / length : columns);
-  const lines = header ? [header] : [];
-  const ids = inputs[0].name;
+  const perToken = ["tagging", "qa"].includes(signature.task);
+  const { header, read, cells } = layout(signature, perToken ? columns / length : columns);
   const validLength = inputs.find(({ isList }) => !isList)?.name;
+  const texts = [];
   rows.forEach((row, index) => {
-    const outputs = values.subarray(index * columns, (index + 1) * columns);
     try {
-      lines.push(cells(outputs, row[ids], row[validLength] ?? row[ids].length));
+      const tokens = row[validLength] ?? row[inputs[0].name].length;
+      const window = { outputs: values.subarray(index * columns, (index + 1) * columns), ...read?.(row, tokens) };
+      // The windows of a text have the same number.
+      if (index > 0 && row.example !== undefined && row.example === rows[index - 1].example) texts.at(-1).push(window);
+      else texts.push([window]);
     } catch (error) {
       error.message = `row ${index + 1}: ${error.message}`;
       throw error;
     }
   });
+  const lines = [...(header ? [header] : []), ...texts.map(cells)];
   process.stdout.write(lines.map((line) => `${line.join("\t")}\n`).join(""));
+  const truncated = rows.filter((row) => row.truncated).length;
+  if (truncated > 0) console.error(`warning: ${truncated} of ${texts.length} texts were truncated`);
 }
 
 function main([prefix, file, ...more]) {
@@ -306,7 +359,7 @@ function main([prefix, file, ...more]) {
     }));
     const rows = readRows(file ?? 0);
     const length = batchLength(rows, inputs, signature);
-    printRows(signature, forward(symbol, params, inputs, rows, length), rows, inputs, length);
+    printTexts(signature, forward(symbol, params, inputs, rows, length), rows, inputs, length);
     return 0;
   } catch (error) {
     if (!(error instanceof DataError)) throw error;

@@ -11,7 +11,7 @@ use Digest::SHA qw(sha256_hex);
 use FFI::Platypus 1.00;
 use FFI::Platypus::Buffer qw(scalar_to_buffer);
 use JSON::PP qw(decode_json);
-use List::Util qw(max min product);
+use List::Util qw(max min product sum);
 
 use constant LONGEST_ANSWER => 30;    # tokens
 
@@ -187,54 +187,98 @@ sub argmax {
     return (grep { $_[$_] == $largest } 0 .. $#_)[0];
 }
 
-# The best span of the second text: its tokens follow the first separators of the row. A score is the logit of the first
-# token plus that of the last; the score of no answer is that of token 0.
-sub best_span {
-    my ($separator, $number, $ids, @logits) = @_;
-    my ($from, $to) = (0, @logits / 2);
-    $from++ while $from < $to && $ids->[$from] != $separator;
-    $from++ while $from < $to && $ids->[$from] == $separator;
-    $to--   while $to > $from && $ids->[ $to - 1 ] == $separator;
-    fail("row $number: no second text: a question needs a context") if $from == $to;
-    my ($first, $last, $best);
-    for my $i ($from .. $to - 1) {
-        for my $j ($i .. min($to, $i + LONGEST_ANSWER) - 1) {
-            my $score = $logits[ 2 * $i ] + $logits[ 2 * $j + 1 ];
-            ($first, $last, $best) = ($i, $j, $score) if !defined $best || $score > $best;
-        }
-    }
-    return ($first, $last, $best, $logits[0] + $logits[1]);
+# A list of a window's row that has an element for each token or word; decoding needs it.
+sub places {
+    my ($window, $name) = @_;
+    my $list = $window->{row}{$name};
+    fail("row $window->{number}: no $name: write the inputs with bertsym tokenize") if ref $list ne 'ARRAY';
+    return @$list;
 }
 
-# The header and the function that returns the cells of a row from its number, the row and its outputs, by the task of
-# the signature; without a task and classes only the numbers.
+# Start and end of each token in the context, undef for other tokens.
+sub context_offsets {
+    my ($window) = @_;
+    my ($number, $tokens) = @$window{qw(number tokens)};
+    my @offsets = places($window, 'offsets');
+    fail("row $number: ", scalar(@offsets), " offsets for $tokens tokens") if @offsets != $tokens;
+    my @known = grep { defined } @offsets;
+    fail("row $number: no second text: a question needs a context") unless @known;
+    for (@known) {
+        fail("row $number: offsets must be pairs of integers, or null")
+            unless ref eq 'ARRAY' && @$_ == 2 && 2 == grep { defined && !ref && /^[0-9]{1,9}\z/a } @$_;
+    }
+    return @offsets;
+}
+
+# The logarithms of the probabilities of the context and of token 0, from their logits.
+sub log_probabilities {
+    my ($offsets, @logits) = @_;
+    my @known = @logits[ grep { $_ == 0 || defined $offsets->[$_] } 0 .. $#$offsets ];
+    my $largest = max(@known);
+    my $sum = log(sum(map { exp($_ - $largest) } @known));
+    return map { $_ - $largest - $sum } @logits;
+}
+
+# The best span of the windows of a context, in characters, and the logarithms of its probability and of that of no
+# answer. The probability of a span is that of its first token times that of its last; that of no answer is that of
+# token 0, the lowest of the windows.
+sub best_span {
+    my ($start, $end, $best, $no_answer);
+    for my $window (@_) {
+        my @offsets = context_offsets($window);
+        my ($starts, $ends) =
+            map { my $column = $_; [ log_probabilities(\@offsets, map { $window->{outputs}[ 2 * $_ + $column ] } 0 .. $#offsets) ] } 0, 1;
+        $no_answer = min($no_answer // (), $starts->[0] + $ends->[0]);
+        for my $i (grep { defined $offsets[$_] } 0 .. $#offsets) {
+            for my $j ($i .. min(scalar(@offsets), $i + LONGEST_ANSWER) - 1) {
+                last unless defined $offsets[$j];
+                my $score = $starts->[$i] + $ends->[$j];
+                ($start, $end, $best) = ($offsets[$i][0], $offsets[$j][1], $score)
+                    if (!defined $best || $score > $best) && $offsets[$i][0] < $offsets[$j][1];
+            }
+        }
+    }
+    return ($start, $end, $best, $no_answer);
+}
+
+sub mean {
+    my @windows = @_;
+    return map { my $i = $_; sum(map { $_->{outputs}[$i] } @windows) / @windows } 0 .. $#{ $windows[0]{outputs} };
+}
+
+# The header and the function that returns the cells of a text from its windows, by the task of the signature; without a
+# task and classes only the numbers.
 sub layout {
-    my ($signature, $width, $valid_length, $ids_name) = @_;
+    my ($signature, $width) = @_;
     my ($task, $settings) = ($signature->{task} // '', $signature->{task_settings} // {});
     my @names = $signature->{kind} eq 'classifier' || $task eq 'tagging' ? @{ $signature->{class_names} } : ();
     my $expected = { qa => 2, regression => 1 }->{$task} // (@names || $task eq 'tagging' ? @names : $width);
     fail("the symbol has $width outputs, but the signature describes $expected") if $width != $expected;
     my $number = sub { sprintf '%.9g', $_[0] };
     if ($task eq 'tagging') {
-        my $tag = sub { $names[ argmax(@_) ] };
+        my $tag = sub {
+            my ($window, $token) = @_;
+            return '_' unless defined $token;
+            check_numbers($window->{number}, 'words', 0, $window->{tokens} - 1, $token);
+            return $names[ argmax(@{ $window->{outputs} }[ $token * $width .. ($token + 1) * $width - 1 ]) ];
+        };
         return ['tags'], sub {
-            my (undef, $row, @values) = @_;
-            return join ' ', map { $tag->(splice @values, 0, $width) } 1 .. $valid_length->($row);
+            return join ' ', map { my $window = $_; map { $tag->($window, $_) } places($window, 'words') } @_;
         };
     }
     if ($task eq 'qa') {
-        my $separator = $signature->{special_ids}{sep} // fail('the signature has no special_ids.sep');
         my $threshold = $settings->{no_answer_threshold};
         return [qw(start end score no_answer)], sub {
-            my ($count, $row, @values) = @_;
-            my @logits = @values[ 0 .. 2 * $valid_length->($row) - 1 ];
-            my ($first, $last, @scores) = best_span($separator, $count, $row->{$ids_name}, @logits);
-            ($first, $last) = ('', '') if defined $threshold && $scores[1] - $scores[0] > $threshold;
-            return $first, $last, map { $number->($_) } @scores;
+            my ($start, $end, $score, $no_answer) = best_span(@_);
+            ($start, $end) = ('', '') if defined $threshold && $no_answer - $score > $threshold;
+            return $start, $end, map { $number->(exp) } $score, $no_answer;
         };
     }
     if ($task eq 'regression') {
-        return ['value'], sub { $number->($settings->{sigmoid} ? 1 / (1 + exp(-$_[2])) : $_[2]) };
+        return ['value'], sub {
+            my ($value) = mean(@_);
+            return $number->($settings->{sigmoid} ? 1 / (1 + exp(-$value)) : $value);
+        };
     }
     my @thresholds = @{ $settings->{thresholds} // [] };
     my $labels = sub { $names[ argmax(@_) ] };
@@ -245,25 +289,34 @@ sub layout {
     } if $task eq 'multilabel';
     my $title = $task eq 'multilabel' ? 'labels' : 'label';
     return @names ? [ $title, map { "p($_)" } @names ] : undef, sub {
-        my (undef, undef, @values) = @_;
+        my @values = mean(@_);
         return (@names ? $labels->(@values) : ()), map { $number->($_) } @values;
     };
 }
 
-sub print_rows {
+sub print_texts {
     my ($signature, $rows, $inputs, $length, @values) = @_;
     my $columns = @values / @$rows;
     my $width = ($signature->{task} // '') =~ /^(tagging|qa)\z/ ? $columns / $length : $columns;
     my ($scalar) = grep { !$_->{is_list} } @$inputs;
-    my $ids_name = $inputs->[0]{name};
-    # The number of tokens of a row that are not padding.
-    my $valid_length = sub { $scalar ? $_[0]{ $scalar->{name} } : scalar @{ $_[0]{$ids_name} } };
-    my ($header, $cells) = layout($signature, $width, $valid_length, $ids_name);
-    my $number = 0;
-    my @lines = map { [ $cells->(++$number, $_, splice(@values, 0, $columns)) ] } @$rows;
+    my ($header, $cells) = layout($signature, $width);
+    my ($number, $last, @texts) = (0);
+    for my $row (@$rows) {
+        # The number of tokens that are not padding.
+        my $tokens = $scalar ? $row->{ $scalar->{name} } : scalar @{ $row->{ $inputs->[0]{name} } };
+        my $window = { row => $row, number => ++$number, tokens => $tokens, outputs => [ splice @values, 0, $columns ] };
+        # The windows of a text have the same number.
+        my $example = $row->{example};
+        if   (defined $example && defined $last && $example == $last) { push @{ $texts[-1] }, $window }
+        else                                                          { push @texts, [$window] }
+        $last = $example;
+    }
+    my @lines = map { [ $cells->(@$_) ] } @texts;
     binmode STDOUT, ':encoding(UTF-8)';
     say join "\t", @$_ for $header // (), @lines;
     close STDOUT or fail("standard output: $!");
+    my $truncated = grep { $_->{truncated} } @$rows;
+    say STDERR "warning: $truncated of ", scalar(@texts), ' texts were truncated' if $truncated;
 }
 
 if (@ARGV < 1 || @ARGV > 2) {
@@ -279,4 +332,4 @@ my @inputs = map { { %$_{qw(name shape)}, is_list => @{ $_->{shape} } == 2, padd
 $inputs[0]{padding} = $signature->{pad_id} // 0;
 my $rows = read_rows($file);
 my $length = batch_length($rows, \@inputs, $signature);
-print_rows($signature, $rows, \@inputs, $length, forward($symbol, $params, \@inputs, $rows, $length));
+print_texts($signature, $rows, \@inputs, $length, forward($symbol, $params, \@inputs, $rows, $length));

@@ -36,8 +36,9 @@ final class Predict {
     public static void main(String[] arguments) {
         try (BufferedReader lines = Bundle.lines(arguments)) {
             Bundle bundle = Bundle.open(arguments[0]);
-            List<Bundle.Batch> inputs = bundle.batches(lines);
-            new Predictions(bundle).print(run(bundle, inputs), inputs);
+            List<Bundle.Row> rows = bundle.rows(lines);
+            List<Bundle.Batch> inputs = bundle.batches(rows);
+            new Predictions(bundle).print(run(bundle, inputs), inputs, rows);
         } catch (IOException | MalformedModelException | RuntimeException | ExceptionInInitializerError e) {
             Throwable cause = e;
             while (cause.getCause() != null) {

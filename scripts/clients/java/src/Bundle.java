@@ -96,9 +96,12 @@ record Bundle(String prefix, JsonObject files, JsonObject signature, List<Input>
                 : new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
     }
 
-    /** Reads the rows of JSON Lines as one batch, with an array per input. */
-    List<Batch> batches(BufferedReader lines) throws IOException {
-        List<int[][]> rows = new ArrayList<>();
+    /** A row of {@code bertsym tokenize}: the numbers of each input, and the whole object. */
+    record Row(int[][] numbers, JsonObject object) {}
+
+    /** Reads and checks the rows of JSON Lines. */
+    List<Row> rows(BufferedReader lines) throws IOException {
+        List<Row> rows = new ArrayList<>();
         int number = 0;
         for (String line = lines.readLine(); line != null; line = lines.readLine()) {
             number++;
@@ -113,6 +116,11 @@ record Bundle(String prefix, JsonObject files, JsonObject signature, List<Input>
         if (rows.isEmpty()) {
             throw new IOException("no rows");
         }
+        return rows;
+    }
+
+    /** Returns the rows as one batch, with an array per input. */
+    List<Batch> batches(List<Row> rows) {
         List<Batch> batches = new ArrayList<>();
         for (int i = 0; i < inputs.size(); i++) {
             batches.add(batch(i, rows));
@@ -120,8 +128,7 @@ record Bundle(String prefix, JsonObject files, JsonObject signature, List<Input>
         return batches;
     }
 
-    /** Checks a row; returns its numbers for each input. */
-    private int[][] row(String line) throws IOException {
+    private Row row(String line) throws IOException {
         JsonObject object;
         try {
             object = new Gson().fromJson(line, JsonObject.class);
@@ -151,7 +158,7 @@ record Bundle(String prefix, JsonObject files, JsonObject signature, List<Input>
                 throw new IOException(inputs.get(i).name() + " is " + row[i][0] + ", not from 1 to " + length);
             }
         }
-        return row;
+        return new Row(row, object);
     }
 
     private static int[] numbers(JsonObject object, Input input) throws IOException {
@@ -174,13 +181,13 @@ record Bundle(String prefix, JsonObject files, JsonObject signature, List<Input>
         }
     }
 
-    private Batch batch(int index, List<int[][]> rows) {
+    private Batch batch(int index, List<Row> rows) {
         Input input = inputs.get(index);
-        int longest = rows.stream().mapToInt(row -> row[index].length).max().orElse(0);
+        int longest = rows.stream().mapToInt(row -> row.numbers()[index].length).max().orElse(0);
         int width = input.length() == null || !input.isSequence() ? longest : input.length();
         float[] values = new float[rows.size() * width];
         for (int i = 0; i < rows.size(); i++) {
-            int[] row = rows.get(i)[index];
+            int[] row = rows.get(i).numbers()[index];
             for (int j = 0; j < width; j++) {
                 values[i * width + j] = j < row.length ? row[j] : input.padding();
             }

@@ -100,8 +100,9 @@ final class Predict {
     public static void main(String[] arguments) {
         try (BufferedReader lines = Bundle.lines(arguments)) {
             Bundle bundle = Bundle.open(arguments[0]);
-            List<Bundle.Batch> inputs = bundle.batches(lines);
-            new Predictions(bundle).print(new Predict().run(bundle, inputs), inputs);
+            List<Bundle.Row> rows = bundle.rows(lines);
+            List<Bundle.Batch> inputs = bundle.batches(rows);
+            new Predictions(bundle).print(new Predict().run(bundle, inputs), inputs, rows);
         } catch (IOException | RuntimeException | UnsatisfiedLinkError e) {
             System.err.println("error: " + e.getMessage());
             System.exit(1);
