@@ -64,7 +64,7 @@ def test_all_seeds_are_compared_on_the_same_dev_rows(run: Run) -> None:
     bundle = Bundle.open(run.base)
     reading = Reading(bundle.tokenizer(bundle.signature.tokenizer, 24))
     lines = run.tables.train.read_text().splitlines()
-    parts = split_examples(Classification().read(run.tables.train, reading), 0.3, options.seed)
+    parts = split_examples(Classification().read(run.tables.train, reading), Classification(), 0.3, options.seed)
     train, dev = (run.folder.parent / name for name in ("part.tsv", "rest.tsv"))
     for file, part in zip((train, dev), parts):
         file.write_text("\n".join([lines[0], *(lines[row.line - 1] for row in part.rows)]) + "\n")

@@ -68,7 +68,7 @@ def read_data(
     train_rows, train_span = read(train, table_format, task)
     dev_span = train_span
     if options.dev_fraction is not None:
-        train_rows, dev_rows = split_examples(train_rows, options.dev_fraction, options.seed)
+        train_rows, dev_rows = split_examples(train_rows, task, options.dev_fraction, options.seed)
     train_rows = task.for_training(train_rows, events.note)
     task = base.with_classes(task.with_labels(train_rows), str(train))
     if dev is not None:
