@@ -43,7 +43,8 @@ def read(path: Path, content: Any, labelled: bool = True, **how: Any) -> list[Qu
 
 def test_squad_has_answers_with_places_or_none(tmp_path: Path) -> None:
     path = tmp_path / "dev.json"
-    impossible = question([], is_impossible=True, plausible_answers=[answer("London", 42)])
+    # The id is a number in GermanQuAD.
+    impossible = question([], is_impossible=True, plausible_answers=[answer("London", 42)], id=43)
     found = read(path, squad(question([answer(), answer("wrote", 4)]), impossible))
     assert found == [
         Question(
@@ -53,7 +54,7 @@ def test_squad_has_answers_with_places_or_none(tmp_path: Path) -> None:
             (Answer("Ada", 0), Answer("wrote", 4)),
             "q1",
         ),
-        Question(f"{path}: data[0].paragraphs[0].qas[1]", "Who wrote it?", CONTEXT, (), "q1"),
+        Question(f"{path}: data[0].paragraphs[0].qas[1]", "Who wrote it?", CONTEXT, (), "43"),
     ]
     (unlabelled,) = read(path, squad({"question": "Who?"}), labelled=False)
     assert isinstance(unlabelled, Question)

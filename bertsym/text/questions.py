@@ -127,9 +127,8 @@ class QuestionReader:
         for each in questions:
             try:
                 answers = self._answers(each) if self._labelled else None
-                number = each.get("id").optional(JsonValue.text)
                 where = f"{self.name}: {each.path}"
-                yield Question(where, _text(each["question"]), context, answers, number)
+                yield Question(where, _text(each["question"]), context, answers, _identifier(each))
             except DataError as error:
                 yield error
 
@@ -163,8 +162,7 @@ class QuestionReader:
         record = json_object(line, where, DataError)
         question, context = (_text(record[key]) for key in self._keys)
         answers = _record_answers(record) if self._labelled else None
-        identifier = record.get("id").raw
-        return Question(where, question, context, answers, None if identifier is None else str(identifier), number)
+        return Question(where, question, context, answers, _identifier(record), number)
 
     def _table(self) -> Iterator[Question | DataError]:
         table_format = self._format
@@ -179,6 +177,12 @@ class QuestionReader:
                 yield row
             else:
                 yield Question(f"{table.name}, line {row.line}", row.text, row.pair or "", line=row.line)
+
+
+def _identifier(record: JsonValue) -> str | None:
+    """Return the id of a question, which is a number in some data sets, such as GermanQuAD."""
+    value = record.get("id").raw
+    return None if value is None else str(value)
 
 
 def _record_answers(record: JsonValue) -> tuple[Answer, ...]:
