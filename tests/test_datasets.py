@@ -175,6 +175,9 @@ def test_columns_of_a_known_data_set_are_answered_with_its_name(tmp_path: Path) 
     path = written(tmp_path, "train.tsv", "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\ta\tb\t0\n")
     with pytest.raises(DataError, match=r"which column is the label.*; these are the columns of qqp: give --task"):
         Table(path, TableFormat())
+    path = written(tmp_path, "train.tsv", "sentence1\tsentence2\tscore\na\tb\t2.5\n")
+    with pytest.raises(DataError, match=r"these are the columns of sts-b: give --task"):  # not of ax, without labels
+        Table(path, TableFormat())
     path = written(tmp_path, "test.tsv", "index\t#1 ID\t#2 ID\t#1 String\t#2 String\n0\t1\t2\ta\tb\n")
     with pytest.raises(DataError, match=r"which column is the text.*; these are the columns of mrpc: give --task"):
         Table(path, TableFormat(), need_label=False)

@@ -331,5 +331,5 @@ def _print(result: ExportResult, out: str) -> None:
         click.echo(f"next: bertsym embed {shlex.quote(out)} FILE OUT.npy")
     else:
         click.echo(f"  {OUTPUTS[signature.output]}")
-        whole = " --whole-sequence" if signature.output == "sequence" else ""
-        click.echo(f"next: bertsym finetune {shlex.quote(out)} OUT --train FILE --dev FILE{whole}")
+        head = " --task tagging, --task qa or --whole-sequence" if signature.output == "sequence" else ""
+        click.echo(f"next: bertsym finetune {shlex.quote(out)} OUT --train FILE --dev FILE{head}")

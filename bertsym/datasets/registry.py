@@ -52,9 +52,13 @@ def dataset_text(name: str) -> str:
 
 def datasets_with_columns(names: Sequence[str], labelled: bool) -> list[str]:
     """Return the known data sets whose columns of texts, and of the label if `labelled`, are all among `names`."""
-    parts = ("text", "pair", "label") if labelled else ("text", "pair")
-    columns = {dataset.name: [getattr(dataset.columns, part) for part in parts] for dataset in known_datasets()}
-    return [name for name, used in columns.items() if all(column in names for column in used if column is not None)]
+    found = []
+    for dataset in known_datasets():
+        text, pair, label = dataset.columns.text, dataset.columns.pair, dataset.columns.label
+        used = [text, *([pair] if pair is not None else []), *([label] if labelled else [])]
+        if all(column in names for column in used):
+            found.append(dataset.name)
+    return found
 
 
 @functools.cache
