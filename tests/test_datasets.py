@@ -178,6 +178,12 @@ def test_columns_of_a_known_data_set_are_answered_with_its_name(tmp_path: Path) 
     path = written(tmp_path, "train.tsv", "sentence1\tsentence2\tscore\na\tb\t2.5\n")
     with pytest.raises(DataError, match=r"these are the columns of sts-b: give --task"):  # not of ax, without labels
         Table(path, TableFormat())
+    for record, kind in (('{"tokens": ["a"], "tags": ["O"]}', "tagging"), ('{"version": "1.1", "data": []}', "qa")):
+        path = written(tmp_path, "train.jsonl", f"{record}\n")
+        with pytest.raises(DataError, match=f"these are the columns of {kind}: give --task"):
+            raise next(row for row in Table(path, TableFormat()).each() if isinstance(row, DataError))
+    with pytest.raises(UsageError, match=r"'\.conll'; give .*; sentences in CoNLL's format need --task tagging"):
+        Table(written(tmp_path, "train.conll", "a O\n"), TableFormat())
     path = written(tmp_path, "test.tsv", "index\t#1 ID\t#2 ID\t#1 String\t#2 String\n0\t1\t2\ta\tb\n")
     with pytest.raises(DataError, match=r"which column is the text.*; these are the columns of mrpc: give --task"):
         Table(path, TableFormat(), need_label=False)

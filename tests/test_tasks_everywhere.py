@@ -35,6 +35,7 @@ from bertsym import (
     verify,
 )
 from bertsym.bundle import TRAIN_SYMBOL
+from bertsym.events import Event, Note
 from bertsym.inference.task_bundle import TaskBundle
 from bertsym.mxnet_runtime import mx
 
@@ -71,7 +72,9 @@ def trained(request: pytest.FixtureRequest, bundles: dict[str, Path], once: Call
         kind.write(train, 64, 0)
         kind.write(dev, 16, 1)
         options = dataclasses.replace(OPTIONS, task=request.param)
-        finetune(bundles[kind.output], train, dev, folder / "model", options=options)
+        events: list[Event] = []
+        finetune(bundles[kind.output], train, dev, folder / "model", options=options, on_event=events.append)
+        assert all(event.text for event in events if isinstance(event, Note))
 
     folder = once(f"everywhere-{request.param}", make)
     return Trained(request.param, folder / "model", folder / f"train.{kind.ending}", folder / f"dev.{kind.ending}")

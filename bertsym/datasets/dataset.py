@@ -19,6 +19,7 @@ TASK_KINDS = {
     "masked_lm": "texts with mask tokens; for predict only",
 }
 FORMATS = ("tsv", "csv", "jsonl")
+CONLL_SUFFIXES = (".conll", ".conll2003", ".bio", ".iob", ".iob2", ".iobes")  #: of files that only tagging reads
 SPLITS = ("train", "dev", "test")
 
 

@@ -50,9 +50,23 @@ def dataset_text(name: str) -> str:
     return Path(name if name.endswith(".toml") else _FOLDER / f"{name}.toml").read_text(encoding="utf-8")
 
 
-def datasets_with_columns(names: Sequence[str], labelled: bool) -> list[str]:
-    """Return the known data sets whose columns of texts, and of the label if `labelled`, are all among `names`."""
-    found = []
+#: keys of JSON files other than tables, and the kind of task that reads them
+_KEYS_OF_KINDS = (
+    (("tokens", "tags"), "tagging"),
+    (("tokens", "ner_tags"), "tagging"),
+    (("words", "tags"), "tagging"),
+    (("context", "answers"), "qa"),
+    (("context", "answer"), "qa"),
+    (("version", "data"), "qa"),  # SQuAD's JSON
+)
+
+
+def tasks_with_columns(names: Sequence[str], labelled: bool) -> list[str]:
+    """Return the known data sets whose columns of texts, and of the label if `labelled`, are all among `names`.
+
+    Kinds of task with other files than tables are returned by the keys of these.
+    """
+    found = [*dict.fromkeys(kind for keys, kind in _KEYS_OF_KINDS if {*keys} <= {*names})]
     for dataset in known_datasets():
         text, pair, label = dataset.columns.text, dataset.columns.pair, dataset.columns.label
         used = [text, *([pair] if pair is not None else []), *([label] if labelled else [])]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from bertsym.datasets.dataset import CONLL_SUFFIXES
 from bertsym.errors import DataError, UsageError
 from bertsym.text.json_lines import JsonObject, parse_object
 from bertsym.text.lines import LineReader, without_end
@@ -18,7 +19,7 @@ CONLL, JSON_LINES, TEXT_LINES = "conll", "jsonl", "lines"
 SENTENCE_FORMATS = (CONLL, JSON_LINES, TEXT_LINES)
 _SUFFIXES = {
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), JSON_LINES),
-    **dict.fromkeys((".conll", ".conll2003", ".bio", ".iob", ".iob2", ".iobes", ".tsv"), CONLL),
+    **dict.fromkeys((*CONLL_SUFFIXES, ".tsv"), CONLL),
 }
 _DOCUMENT_START = "-DOCSTART-"
 _COLUMNS = {1: "1 (word)", 2: "2 (word, tag)", 4: "4 (word, part of speech, chunk, tag)"}

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bertsym.datasets.columns import Columns, usual_columns
-from bertsym.datasets.dataset import FORMATS
-from bertsym.datasets.registry import datasets_with_columns
+from bertsym.datasets.dataset import CONLL_SUFFIXES, FORMATS
+from bertsym.datasets.registry import tasks_with_columns
 from bertsym.errors import DataError, UsageError
 from bertsym.text.header import FirstLine, has_usual_names, shown_cells
 from bertsym.text.json_lines import JsonObject, format_label, parse_object
@@ -168,7 +168,8 @@ class Table:
     def _kind_by_suffix(self) -> str:
         suffix = Path(self.name).suffix.lower()
         if suffix not in _SUFFIXES:
-            raise UsageError(f"{self.name}: unknown suffix {suffix!r}; give --format {'|'.join(FORMATS)}")
+            hint = "; sentences in CoNLL's format need --task tagging" if suffix in CONLL_SUFFIXES else ""
+            raise UsageError(f"{self.name}: unknown suffix {suffix!r}; give --format {'|'.join(FORMATS)}{hint}")
         return _SUFFIXES[suffix]
 
     def error(self, line: int, why: str) -> DataError:
@@ -315,8 +316,8 @@ class Table:
         raise DataError(f"{self.name}: {found}{known or self._header_hint(first, part)}")
 
     def _dataset_hint(self, names: Sequence[str]) -> str:
-        """Return a hint that names the known data sets whose columns these are, else an empty string."""
-        known = " or ".join(datasets_with_columns(names, self.need_label))
+        """Return a hint that names the known data sets, or kinds of task, whose columns these are, or nothing."""
+        known = " or ".join(tasks_with_columns(names, self.need_label))
         return f"; these are the columns of {known}: give --task" if known else ""
 
     def _header_hint(self, first: Sequence[str], part: str | None = None) -> str:

@@ -81,7 +81,8 @@ def read_data(
     columns = train_rows.layout.columns
     for warning in task.label_warnings(train_rows):
         events.note(warning)
-    events.note("; ".join([*([f"columns: {columns}"] if columns.text else []), *labels]))
+    if described := [*([f"columns: {columns}"] if columns.text else []), *labels]:
+        events.note("; ".join(described))
     return FinetuneData(train_rows, dev_rows, task, table_format.drop_labels, left_out)
 
 
