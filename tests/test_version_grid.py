@@ -98,7 +98,7 @@ def test_a_table_cell_shows_its_worst_run_and_the_verdict_counts_the_cells() -> 
     refused, known = table.Cell("refused: gelu"), table.Cell("4.0e-04 (known fault)")
     assert table.verdict([small, refused, known]).startswith("passed: of 3 cells 1 within tolerance")
     assert table.verdict([small, failed]).startswith("FAILED: of 2 cells 1 within tolerance")
-    assert table.markdown(["Module"], {"1.9.1": [small]}).splitlines()[-1] == "| 1.9.1 | 1.0e-07 |"
+    assert table.markdown("MXNet", ["Module"], {"1.9.1": [small]}).splitlines()[-1] == "| 1.9.1 | 1.0e-07 |"
 
 
 # The processes
@@ -169,7 +169,8 @@ def test_every_form_and_family_behaves_as_documented_in_every_mxnet(
     printed = capsys.readouterr()
     assert passed, printed.out + printed.err
     verdict = printed.out.splitlines()[-1]
-    squares = sum(len(names) for _, names in models) * len(grid.VERSIONS) * len(grid.COLUMNS)
+    squares = sum(len(names) * len(grid.COLUMNS) for _, names in models) * len(grid.VERSIONS)
+    squares += len(grid.HEADS) * len(grid.VERSIONS)
     assert verdict.startswith(f"passed: of {squares} cells ")
     assert verdict.endswith(" 0 failed")
     assert " 0 refused" not in verdict

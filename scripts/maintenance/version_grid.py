@@ -3,6 +3,7 @@
 
 Each form has a headless base with the [CLS] output, a classifier grafted onto it, and its training symbol. Each MXNet
 runs them through Module, SymbolBlock and the C predict API, at two lengths with padded rows, and trains with Module.
+The portable form of the first model has the heads of the other tasks too, which run in the same way without training.
 Outputs are compared with the reference encoder, training with the gluonnlp form in the installed MXNet, each relative
 to the scale of the reference. An MXNet older than the minimum version of the symbol must refuse to load it.
 
@@ -22,7 +23,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,14 @@ FORMS: dict[str, tuple[str, ...]] = {
 REFERENCE_FORM = "gluonnlp"
 APIS = ("Module", "SymbolBlock", "C predict")
 PARTS = ("base", "classifier")
+#: task of a further head, on the form HEADS_FORM -> the output that it reads, and lines of its training file
+HEADS: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "multilabel": ("cls", [{"text": "one two", "label": ["a", "b"]}, {"text": "three", "label": ["c"]}]),
+    "regression": ("cls", [{"text": "one two", "label": 0.5}, {"text": "three", "label": 2}]),
+    "tagging": ("sequence", [{"tokens": ["one", "two", "three"], "tags": ["O", "B-X", "B-Y"]}]),
+    "qa": ("sequence", [{"question": "which", "context": "one two three", "answers": ["two"]}]),
+}
+HEADS_FORM = "portable"
 STILL = "still"
 COLUMNS = (*APIS, *TRAINING)
 INSTALLED = "1.9.1"
@@ -77,12 +86,13 @@ class DownloadError(GridError):
 class Form:
     """The bundles of a model in one form: base, classifier, and a copy of the classifier without dropout for training.
 
-    The folder around them has the data of the model.
+    There is a bundle for each of the further `heads` too. The folder around them has the data of the model.
     """
 
     model: str
     name: str
     folder: Path
+    heads: tuple[str, ...] = ()
 
     def requirements(self, symbol: str) -> list[tuple[str, str]]:
         """Return (version, reason) for each requirement of a symbol's nodes."""
@@ -97,7 +107,7 @@ class Form:
     def jobs(self) -> Iterator[dict[str, Any]]:
         """Yield the jobs of each MXNet."""
         data = self.folder.parent
-        for part, api in itertools.product(PARTS, APIS):
+        for part, api in itertools.product((*PARTS, *self.heads), APIS):
             yield self._job(api, part, f"{part}-symbol.json", data / "cases.npz", data / f"{part}.npz")
         yield self._job("training", STILL, f"{STILL}-train-symbol.json", data / "steps.npz", data / "training.npz")
 
@@ -109,6 +119,7 @@ class Form:
             "minimum": signature["minimum_mxnet"],
             "requirements": self.requirements(symbol),
             "api": api,
+            "part": part,
             "symbol": str(self.folder / symbol),
             "params": str(self.folder / f"{part}-0000.params"),
             "cases": str(cases),
@@ -126,21 +137,34 @@ def command(*arguments: object) -> None:
         raise GridError(f"bertsym {' '.join(map(str, arguments))}: {printed.getvalue().strip().splitlines()[-1]}")
 
 
-def write_form(model: str, name: str, folder: Path) -> Form:
-    """Export the model in a form and graft a classifier onto it."""
-    form = Form(model, name, folder / name)
+def write_form(model: str, name: str, folder: Path, heads: Iterable[str] = ()) -> Form:
+    """Export the model in a form, graft a classifier onto it, and train further heads for a step."""
+    form = Form(model, name, folder / name, tuple(heads))
     form.folder.mkdir()
     base, classifier, still = (form.folder / part for part in (*PARTS, STILL))
     # Not verified here, since each MXNet compares them.
     command("export", model, base, "--headless", "--no-verify", *FORMS[name])
     command("graft", base, classifier, "--no-verify", "--num-classes", 2)
+    encoders = {"cls": base}
+    for head in form.heads:
+        output, lines = HEADS[head]
+        if output not in encoders:
+            encoders[output] = form.folder / output
+            command("export", model, encoders[output], "--no-verify", "--output", output, *FORMS[name])
+        path = form.folder / f"{head}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        files = ("--train", path, "--dev", path, "--task", head)
+        command("finetune", encoders[output], form.folder / head, *files, "--epochs", 1, "--freeze-encoder")
     # Without dropout, whose random numbers differ between versions.
     command("edit", classifier, still, "--no-verify", "--dropout", "off")
     return form
 
 
-def write_data(form: Form) -> None:
-    """Write inputs at two lengths with padded rows, the outputs of the reference encoder, and training batches."""
+def write_data(form: Form, forms: Iterable[Form]) -> None:
+    """Write inputs at two lengths with padded rows, the outputs of the reference encoder, and training batches.
+
+    The heads are those of `form` and the further ones of all `forms`.
+    """
     folder, classifier = form.folder.parent, Bundle.open(form.folder / "classifier")
     config = classifier.config
     checkpoint = Checkpoint("GluonNLP export", classifier.params(), config.to_dict())
@@ -157,12 +181,14 @@ def write_data(form: Form) -> None:
     cases = {str(length): batch(3, length) for length in (16, min(40, config.max_length))}
     named = {f"{case}{name}": array for case, arrays in cases.items() for name, array in arrays.items()}
     np.savez(folder / "cases.npz", **named)
-    for part in PARTS:
-        bundle = Bundle.open(form.folder / part)
-        batches = [Inputs(*arrays.values()) for arrays in cases.values()]
-        encodings = encoder_outputs(config.family, checkpoint, batches)
+    batches = [Inputs(*arrays.values()) for arrays in cases.values()]
+    encodings = [*encoder_outputs(config.family, checkpoint, batches)]
+    further = [(other, head) for other in forms for head in other.heads]
+    for other, part in (*((form, part) for part in PARTS), *further):
+        bundle = Bundle.open(other.folder / part)
+        params = classifier.params() if part in PARTS else bundle.params()
         answers = {
-            case: apply_head(encoded, bundle, classifier.params(), fed.valid_length)
+            case: apply_head(encoded, bundle, params, fed.valid_length)
             for case, fed, encoded in zip(cases, batches, encodings)
         }
         np.savez(folder / f"{part}.npz", **answers)
@@ -238,7 +264,8 @@ def cells(version: str, jobs: list[dict[str, Any]], found: list[dict[str, Any]])
     squares: dict[tuple[str, str], list[Cell]] = {}
     for job, answer in zip(jobs, found):
         expected = expectation(version, job["minimum"], job["requirements"], job["target"])
-        measures = {name: name for name in TRAINING} if job["api"] == "training" else {job["api"]: "outputs"}
+        column = job["part"] if job["part"] in HEADS else job["api"]
+        measures = {name: name for name in TRAINING} if job["api"] == "training" else {column: "outputs"}
         for column, measure in measures.items():
             squares.setdefault((job["folder"], column), []).append(judge(answer, measure, expected))
     return {square: worst(several) for square, several in squares.items()}
@@ -250,19 +277,31 @@ def show(forms: list[Form], grid: dict[str, dict[tuple[str, str], Cell]]) -> boo
         export = " ".join(("bertsym export", form.model, "OUT", *FORMS[form.name]))
         print(f"### {form.name}\n\n`{export}`: loads from MXNet {form.signature(STILL)['minimum_mxnet']} on\n")
         rows = {version: [found[str(form.folder), column] for column in COLUMNS] for version, found in grid.items()}
-        print(markdown(COLUMNS, rows) + "\n")
+        print(markdown("MXNet", COLUMNS, rows) + "\n")
+        if form.heads:
+            print("Heads of other tasks, the largest difference of Module, SymbolBlock and C predict:\n")
+            tasks = {head: [found[str(form.folder), head] for found in grid.values()] for head in form.heads}
+            print(markdown("task", grid, tasks) + "\n")
     every = [cell for found in grid.values() for cell in found.values()]
     print(verdict(every))
     return not any(cell.failed for cell in every)
 
 
-def write_model(model: str, names: list[str], folder: Path) -> tuple[list[Form], dict[str, Any]]:
-    """Write a model's forms and data; return the forms, and the job that computes the reference of the training."""
+def write_model(
+    model: str, names: list[str], folder: Path, heads: Iterable[str] = ()
+) -> tuple[list[Form], dict[str, Any]]:
+    """Write a model's forms and data; return the forms, and the job that computes the reference of the training.
+
+    The form HEADS_FORM has the further `heads`.
+    """
     folder.mkdir()
     # The reference form is needed even if it was not requested.
-    forms = {name: write_form(model, name, folder) for name in dict.fromkeys([*names, REFERENCE_FORM])}
+    forms = {
+        name: write_form(model, name, folder, heads if name == HEADS_FORM else ())
+        for name in dict.fromkeys([*names, REFERENCE_FORM])
+    }
     reference = forms[REFERENCE_FORM]
-    write_data(reference)
+    write_data(reference, forms.values())
     training = next(job for job in reference.jobs() if job["api"] == "training")
     return [forms[name] for name in names], {**training, "save": training["reference"]}
 
@@ -271,7 +310,9 @@ def run(models: list[tuple[str, list[str]]], versions: list[str], cache: Path, f
     """Run the grid on models, each with names of forms, with files in `folder`; return whether no cell failed."""
     libraries = {version: unpack_wheel(version, cache) for version in versions}
     print("writing the bundles", file=sys.stderr)
-    written = [write_model(model, names, folder / str(i)) for i, (model, names) in enumerate(models)]
+    written = [
+        write_model(model, names, folder / str(i), () if i else HEADS) for i, (model, names) in enumerate(models)
+    ]
     for answer in answers(INSTALLED, None, [training for _, training in written], folder):
         if answer:
             raise GridError(f"no reference for training: {answer}")

@@ -129,11 +129,11 @@ def _number(text: str) -> float:
     return float(found.group()) if found else -1.0
 
 
-def markdown(columns: Iterable[str], rows: Mapping[str, Iterable[Cell]]) -> str:
-    """Format a table with a row per version."""
-    header = ["MXNet", *columns]
+def markdown(corner: str, columns: Iterable[str], rows: Mapping[str, Iterable[Cell]]) -> str:
+    """Format a table with a row for each name of `rows`, in a column `corner`."""
+    header = [corner, *columns]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    lines += [f"| {version} | " + " | ".join(cell.text for cell in cells) + " |" for version, cells in rows.items()]
+    lines += [f"| {name} | " + " | ".join(cell.text for cell in cells) + " |" for name, cells in rows.items()]
     return "\n".join(lines)
 
 
