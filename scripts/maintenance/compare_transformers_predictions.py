@@ -1,6 +1,6 @@
 """Predictions of models of transformers under torch, decoded as bertsym documents it, text by text in float64.
 
-They have the form of bertsym's JSON.
+They have the form of bertsym's JSON. What transformers' own pipelines answer is a part of it: `ask_pipeline`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import transformers
 
 TAGS = ("O", "B-X", "I-X", "B-Y", "I-Y")
 LONGEST_ANSWER, N_BEST, MAX_STRIDE = 30, 5, 128
@@ -116,3 +117,46 @@ def predict_all(model: Any, tokenizer: Any, task: str, length: int, pairs: list[
         if task == "qa":
             return [predict_answer(forward, tokenizer, *pair, length) for pair in pairs]
         return [PREDICTIONS[task](forward, tokenizer, context, length, labels) for _, context in pairs]
+
+
+def ask_pipeline(model: Any, tokenizer: Any, task: str, length: int, pairs: list[tuple[str, str]]) -> list[Any] | None:
+    """Return the answers of transformers' pipeline for the task, as `pipeline_part` has them; None without a pipeline.
+
+    The answer is None for a text that needs several windows: there the pipelines do not what bertsym documents. That
+    for tags takes no longer text, and that for questions adds the scores of spans with the same text.
+    """
+    if task == "qa" and not hasattr(transformers, "QuestionAnsweringPipeline"):
+        return None  # version 5 has none
+    if getattr(model.config, "type_vocab_size", 1) == 1:
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    name = {"tagging": "token-classification", "qa": "question-answering"}.get(task, "text-classification")
+    options = {"aggregation_strategy": "first"} if task == "tagging" else {}
+    pipeline: Any = transformers.pipeline(name, model=model, tokenizer=tokenizer, **options)
+    answers: list[Any] = []
+    for question, context in pairs:
+        texts = (question, context) if task == "qa" else (context,)
+        if task in ("tagging", "qa") and len(tokenizer(*texts)["input_ids"]) > length:
+            answers.append(None)
+        elif task == "tagging":
+            answers.append([[each["entity_group"], *_place(each)] for each in pipeline(context)])
+        elif task == "qa":
+            found = pipeline(
+                question=question,
+                context=context,
+                max_seq_len=length,
+                doc_stride=min(length // 3, MAX_STRIDE),
+                max_answer_len=LONGEST_ANSWER,
+                align_to_words=False,
+            )
+            answers.append([found["answer"], *_place(found)])
+        else:
+            scores = {
+                each["label"]: each["score"]
+                for each in pipeline(context, top_k=None, truncation=True, max_length=length)
+            }
+            answers.append([scores[label] for label in model.config.id2label.values()])
+    return answers
+
+
+def _place(found: Json) -> list[Any]:
+    return [found["start"], found["end"], float(found["score"])]

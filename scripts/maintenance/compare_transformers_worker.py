@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from compare_transformers_predictions import PREDICTIONS, TAGS, predict_all
+from compare_transformers_predictions import PREDICTIONS, TAGS, ask_pipeline, predict_all
 from compare_transformers_texts import PIECES, PUNCTUATION, WORDS
 
 VOCABULARY = ["[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *PIECES, *PUNCTUATION]  # without the padding
 LENGTHS = (140, 1, 33, 7)  # beyond all buckets of relative positions
-PROBLEMS = {"multilabel": "multi_label_classification", "classification": "single_label_classification"}
+PROBLEMS = {
+    "multilabel": "multi_label_classification",
+    "classification": "single_label_classification",
+    "regression": "regression",
+}
 LABELS = {"regression": ("LABEL_0",), "qa": ("LABEL_0", "LABEL_1"), "tagging": TAGS}
 #: families whose positions begin after that of the padding
 OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet")
@@ -38,9 +42,10 @@ SIZES = {
 def save_model(
     folder: Path, architecture: str, task: str, model_type: str, settings: dict[str, Any], pairs: list[tuple[str, str]]
 ) -> None:
-    """Write config.json, weights, a tokenizer, outputs.npz and predictions.json.
+    """Write config.json, weights, a tokenizer, outputs.npz and, for a model with a task, its predictions.
 
-    Outputs and predictions, for a model with a task, are computed in float64 from the float32 weights.
+    Outputs and predictions are computed in float64 from the float32 weights: predictions.json as bertsym documents
+    them, pipeline.json by transformers' pipeline.
     """
     torch.manual_seed(0)
     config = transformers.AutoConfig.for_model(
@@ -83,6 +88,7 @@ def save_model(
         tokenizer = transformers.BertTokenizer.from_pretrained(folder)
         length = config.max_position_embeddings - (first if model_type in OFFSET else 0)
         (folder / "predictions.json").write_text(json.dumps(predict_all(model, tokenizer, task, length, pairs)))
+        (folder / "pipeline.json").write_text(json.dumps(ask_pipeline(model, tokenizer, task, length, pairs)))
 
 
 def save_tokenizer(folder: Path, tokenizer_class: str, model_type: str, texts: list[str]) -> None:
