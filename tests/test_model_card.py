@@ -87,17 +87,19 @@ def test_hostile_labels_do_not_change_the_sections(bundle: Bundle) -> None:
 def test_the_programs_in_python_run(
     bundle: Bundle, cli: Cli, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of a text that is truncated, whose line of tokenize has another key."""
+    text = "the happy cat " * 20
     monkeypatch.chdir(tmp_path)
-    Path("inputs.jsonl").write_text(cli("tokenize", bundle.prefix, "--text", "the happy cat").out)
-    expected = Classifier(bundle.prefix).predict(["the happy cat"])[0].probabilities
+    Path("inputs.jsonl").write_text(cli("tokenize", bundle.prefix, "--text", text).out)
+    expected = Classifier(bundle.prefix).predict([text])[0].probabilities
     programs = re.findall("```python\n(.*?)```", bundle.text(CARD), re.DOTALL)
     printed = []
     for program in programs:
         with contextlib.redirect_stdout(io.StringIO()) as stream:
-            exec(program.replace("PREFIX", str(bundle.prefix)).replace("a text", "the happy cat"), {})
+            exec(program.replace("PREFIX", str(bundle.prefix)).replace("a text", text), {})
         printed.append(stream.getvalue())
     assert len(printed) == 2
-    assert printed[0] == f"{Classifier(bundle.prefix).predict(['the happy cat'])}\n"
+    assert printed[0] == f"{Classifier(bundle.prefix).predict([text])}\n"
     numbers = [float(number) for number in printed[1].strip("[]\n ").split()]
     np.testing.assert_allclose(numbers, [*expected.values()], rtol=1e-4)
 

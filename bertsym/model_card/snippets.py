@@ -34,6 +34,7 @@ def _sizes(bundle: Bundle) -> list[tuple[str, bool]]:
 
 def _module(bundle: Bundle) -> str:
     shapes = ", ".join(f"{name}=({'1, n' if by_token else '1,'})" for name, by_token in _sizes(bundle))
+    names = ", ".join(f'"{name}"' for name, _ in _sizes(bundle))
     return "\n".join(
         [
             "import json",
@@ -43,7 +44,7 @@ def _module(bundle: Bundle) -> str:
             "# inputs.jsonl: bertsym tokenize PREFIX texts.tsv",
             'inputs = json.loads(open("inputs.jsonl").readline())',
             *_padding(bundle),
-            "arrays = {name: mx.nd.array([value]) for name, value in inputs.items()}",
+            f"arrays = {{name: mx.nd.array([inputs[name]]) for name in ({names})}}",
             'symbol, arg_params, aux_params = mx.model.load_checkpoint("PREFIX", 0)',
             f'executor = symbol.simple_bind(mx.cpu(), grad_req="null", {shapes})',
             "executor.copy_params_from(arg_params, aux_params)",
