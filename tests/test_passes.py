@@ -155,10 +155,6 @@ def too_new() -> SymbolGraph:
     return graph
 
 
-def folded() -> SymbolGraph:
-    return apply_to_copy(encoder(), partial(fold_qkv, arg_params=PARAMS))
-
-
 def read_inside() -> SymbolGraph:
     graph = encoder()
     scores = graph.find(op="softmax")[0]
