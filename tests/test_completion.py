@@ -15,9 +15,21 @@ from conftest import VOCABULARY, Result
 from refusals import refusal
 from symbol_values import SYMBOLS
 from test_lower_third_party import exactly
-from third_party import CONFIG, random_weight, some_graph
+from third_party import CONFIG, random_weight, save, some_graph
 
-from bertsym import Bundle, BundleOptions, Edits, NewHead, edit, extract, graft_head, load, lower
+from bertsym import (
+    Bundle,
+    BundleOptions,
+    Edits,
+    NewHead,
+    ParamsFile,
+    SymbolGraph,
+    edit,
+    extract,
+    graft_head,
+    load,
+    lower,
+)
 from bertsym.encoders.parameters import parameter_shapes
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import Array
@@ -144,6 +156,52 @@ def test_an_exported_qa_model_answers_with_the_logits_of_mxnet(vocab50: Path, tm
     inputs = inputs_for(new, "is the cat", TEXT)
     assert np.allclose(computed(new, inputs)[0], computed(old, inputs)[0], atol=1e-5)
     assert opened(new).predict_texts(["is the cat"], [TEXT])[0].text in TEXT
+
+
+@pytest.mark.parametrize("version", ["0.8.3", "0.9.2", "0.10.0"])
+def test_a_pretraining_symbol_becomes_a_masked_language_model(
+    cli: Cli, version: str, vocab50: Path, tmp_path: Path
+) -> None:
+    """Its decoder reads the tokens at masked positions, an input; the bundle gives the logits of every token."""
+    old, new = exactly(SYMBOLS / f"gluonnlp-{version}/pretraining-symbol.json", tmp_path / "of"), tmp_path / "new"
+    assert "bertsym extract --output selects it" in refusal(cli("lower", old, new, "--vocab", vocab50))
+    result = cli("extract", old, new, "--output", "bertmodel0_dense1_fwd", "--vocab", vocab50)
+    assert "data3, the masked positions, is left out" in result.err
+    signature = Bundle.open(new).signature
+    assert (signature.task, signature.output_shape) == ("masked_lm", ("batch", "length", 50))
+    # What the version that wrote the symbol computed at the masked positions.
+    recorded = json.loads((SYMBOLS / f"gluonnlp-{version}/expected.json").read_text())["pretraining"]
+    inputs = {name: np.array(recorded["inputs"][name], np.float32) for name in ("data0", "data1", "data2")}
+    (logits,) = computed(new, inputs)
+    rows, positions = np.arange(2)[:, np.newaxis], np.array(recorded["inputs"]["data3"])
+    assert np.allclose(logits[rows, positions], recorded["outputs"][3], atol=1e-4)
+    assert "BertForMaskedLM, verified" in cli("hf", new, tmp_path / "hf").out
+    assert cli("predict", new, "--text", "the [MASK] sat").code == 0
+
+
+@pytest.mark.parametrize("completes", [False, True])
+def test_parameters_in_float16_become_those_of_a_float32_bundle(
+    cli: Cli, vocab50: Path, tmp_path: Path, completes: bool
+) -> None:
+    """MXNet computes no FullyConnected in float16 on a CPU: the result must be that of the same numbers in float32."""
+    single = exactly(SYMBOLS / "gluonnlp-0.10.0/classifier-symbol.json", tmp_path / "of")
+    rounded = {name: array.astype(np.float16) for name, array in ParamsFile(f"{single}-0000.params").items()}
+    half = save(tmp_path / "half", SymbolGraph.load(f"{single}-symbol.json"), rounded)
+    symbol = Path(f"{half}-symbol.json")
+    symbol.write_text(symbol.read_text().replace('"__dtype__": "0"', '"__dtype__": "2"'))
+    save(single, SymbolGraph.load(f"{single}-symbol.json"), {k: v.astype(np.float32) for k, v in rounded.items()})
+    options = ("--vocab", vocab50, "--labels", "no,yes,never") if completes else ()
+    results = [cli("lower", old, tmp_path / f"{old.name}-new", *options) for old in (half, single)]
+    assert [result.code for result in results] == [0, 0], results[0].err
+    assert "parameters in float16 were converted to float32" in results[0].err
+    for file in ("symbol.json", "0000.params"):
+        made = [Path(f"{tmp_path / old.name}-new-{file}").read_bytes() for old in (half, single)]
+        assert made[0] == made[1]
+    edit_half = ("edit", half, tmp_path / "edited" / "x", "--dropout", "off", *options)
+    assert "bertsym lower converts a BERT to float32" in refusal(cli(*edit_half), tmp_path / "edited")
+    if completes:
+        line = refusal(cli(*edit_half, "--no-verify"), tmp_path / "edited")
+        assert "bertsym lower MODEL OUT, with these options, converts it" in line
 
 
 def test_inputs_are_found_by_what_reads_them_and_not_by_their_names(vocab: Path, tmp_path: Path) -> None:

@@ -35,8 +35,10 @@ from bertsym.passes.gelu import decompose_gelu, fuse_gelu
 from bertsym.passes.inferred_ranges import resolve_inferred_ranges
 from bertsym.passes.input_guard import add_input_guard, remove_input_guard
 from bertsym.passes.layer_norm import decompose_layer_norm
+from bertsym.passes.masked_positions import read_all_tokens
 from bertsym.passes.qkv_folding import fold_qkv, unfold_qkv
 from bertsym.passes.release_adaptation import adapt_to_release
+from bertsym.passes.single_precision import compute_in_float32
 from bertsym.passes.token_pooling import pool_tokens
 from bertsym.passes.token_types import drop_token_types
 from bertsym.symbol.graph import SymbolGraph
@@ -91,6 +93,17 @@ def gluonnlp_08() -> SymbolGraph:
     return SymbolGraph.parse((SYMBOLS / "gluonnlp-0.8.3" / "sequence-symbol.json").read_text())
 
 
+def pretraining() -> SymbolGraph:
+    return SymbolGraph.parse((SYMBOLS / "gluonnlp-0.10.0" / "pretraining-symbol.json").read_text())
+
+
+def in_float16() -> SymbolGraph:
+    graph = encoder()
+    for name in graph.variables[:2]:
+        graph.set_attribute(graph.variable(name), "__dtype__", "2")
+    return graph
+
+
 # Pass -> graphs that it changes, its further arguments, and the number of places that it says it changed.
 RUNS: dict[Callable[..., Any], tuple[Callable[[], SymbolGraph], tuple[Any, ...], Callable[[Any], int], int]] = {
     insert_dropout: (without_dropout, (SHAPES, 0.1), lambda result: len(result.sources), 7),
@@ -109,6 +122,8 @@ RUNS: dict[Callable[..., Any], tuple[Callable[[], SymbolGraph], tuple[Any, ...],
     pool_tokens: (encoder, (SHAPES, "mean"), int, 1),
     replace_softmax_loss: (classifier, (3, (1.0, 2.0, 0.5), 0.1), int, 1),
     drop_token_types: (one_type, (ONE_TYPE.shapes, PLAIN), int, 1),
+    compute_in_float32: (in_float16, (), int, 2),
+    read_all_tokens: (pretraining, ({"bertmodel0_transpose1"},), lambda result: int(result.variable == "data3"), 1),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ _FUNCTIONS = {
     **dict.fromkeys((_SIGMOID, "LogisticRegressionOutput"), _SIGMOID),
     **dict.fromkeys(("LinearRegressionOutput", "MAERegressionOutput"), "value"),
 }
+_NORM = "LayerNorm"
 _READABLE = "a head of a bundle reads the encoding of [CLS], the pooler, the mean over the valid tokens, or each token"
 
 
@@ -50,6 +52,7 @@ class DetectedHead:
     dropout: float  #: before the last layer
     function: str | None  #: ``softmax``, ``log_softmax``, ``sigmoid``, ``value`` of a regression; None: logits
     splits: bool  #: whether there is an output each for the start and the end of an answer
+    norm: Node | None = None  #: LayerNorm before the last layer, whose weight is then that of the token embedding
 
     @property
     def num_outputs(self) -> int:
@@ -77,6 +80,8 @@ def detect_head(graph: SymbolGraph, reports: Sequence[ClassifierReport]) -> Dete
     encoder, last = report.encoder, report.classifier
     if last is None or encoder is None:
         return None
+    if last.inputs[1].node is encoder.token_embedding.inputs[1].node:
+        return _masked_lm(graph, report, encoder)
     functions = {_function(output, last) for output in graph.outputs}
     splits = len(graph.outputs) == 2
     if len(graph.outputs) > 2 or len(functions) > 1 or (splits and integer(last.attrs, "num_hidden", 0) != 2):
@@ -96,6 +101,25 @@ def detect_head(graph: SymbolGraph, reports: Sequence[ClassifierReport]) -> Dete
     if pairs:
         transform = Layer(layers[0], pairs[0], drops.get(layers[0], 0.0))
     return DetectedHead(last, reads, length, pooler, transform, drops.get(last, 0.0), next(iter(functions)), splits)
+
+
+def _masked_lm(graph: SymbolGraph, report: ClassifierReport, encoder: DetectedEncoder) -> DetectedHead:
+    """The head for masked language modelling (Devlin et al. 2018): a layer, LayerNorm, products with the embedding."""
+    last, norm, trace = report.classifier, report.reads.node, report.trace
+    assert last is not None
+    described = f"{last.name}, whose weight is the token embedding, is not the end of a masked language model: it"
+    reads_norm = norm.op == _NORM and report.steps[-1:] == (function_step(_NORM),)
+    if trace is None or report.kind is not InputKind.TOKENS or not reads_norm:
+        raise ModelError(f"{described} reads {report.reads} ({norm.op}), not a LayerNorm of each token")
+    if graph.outputs != [Output(last)] or len(last.inputs) < 3:
+        raise ModelError(f"{described} has no bias, or is not the output of the graph")
+    layers = dense_layers(report.reads, encoder)
+    before = dataclasses.replace(report, trace=dataclasses.replace(trace, steps=report.steps[:-1]))
+    activations = _activated_layers(before, encoder)
+    if len(layers) != 1 or len(activations) != 1:
+        raise ModelError(f"{described} has {len(layers)} layers before it, instead of one")
+    transform = Layer(layers[0], activations[0], 0.0)
+    return DetectedHead(last, "sequence", None, None, transform, 0.0, None, splits=False, norm=norm)
 
 
 def _function(output: Output, last: Node) -> str | None:

@@ -58,7 +58,8 @@ def command(
     `bertsym inspect MODEL --nodes` lists the nodes. NODE#2 is the second node of a repeated name. In a BERT, 'layer 5'
     is the output of encoder layer 5, and embeddings, cls, pooled, mean and sequence are what inspect calls so.
 
-    With --vocab or --tokenizer, a part that ends in one of these, or in a head, becomes the bundle of a BERT.
+    With --vocab or --tokenizer, a part that ends in one of these, or in a head, becomes the bundle of a BERT: also the
+    masked language model of a pretraining symbol, whose input of masked positions the bundle does not have.
     """
     from bertsym.surgery.extract import extract
 

@@ -26,8 +26,15 @@ def model_values(
     Also raises DataError for inputs on which MXNet would access memory out of bounds.
     """
     check_model_inputs(model, inputs)
-    arguments = (model.graph, model.params if model.params is not None else {}, inputs, outputs)
-    return tensor_values(*arguments, where=model.name, fused=fused, trusted=model.trusted)
+    params = model.params if model.params is not None else {}
+    try:
+        return tensor_values(model.graph, params, inputs, outputs, where=model.name, fused=fused, trusted=model.trusted)
+    except ModelError as error:
+        if model.params is None or all(info.dtype != "<f2" for info in model.params.infos.values()):
+            raise
+        # FullyConnected of 1.9.1 has no float16 on a CPU.
+        advice = "MXNet computes no float16 on a CPU: bertsym lower converts a BERT to float32"
+        raise ModelError(f"{error}; {advice}") from None
 
 
 def tensor_values(

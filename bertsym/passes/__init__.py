@@ -22,9 +22,11 @@ inferred_ranges      resolve_inferred_ranges  lets a range read the length that 
 input_guard          add_input_guard          clips the inputs to the ranges that MXNet does not check
 input_guard          remove_input_guard       removes these clips
 layer_norm           decompose_layer_norm     replaces LayerNorm by operators with faster gradients on a CPU
+masked_positions     read_all_tokens          lets the decoder of GluonNLP's BERTModel read every token
 qkv_folding          fold_qkv                 computes query, key and value with one FullyConnected
 qkv_folding          unfold_qkv               reverses this
 release_adaptation   adapt_to_release         rewrites operators that an MXNet release does not load or computes wrong
+single_precision     compute_in_float32       computes in float32 what the graph computes in float16
 token_pooling        pool_tokens              ends the graph in one vector for each text
 token_types          drop_token_types         lets every token have the type 0, without an input for it
 unfusing             dequantize_layers        replaces int8 layers by the original operators, without rounding

@@ -19,20 +19,22 @@ from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.analysis.encoder_extraction import extract_spec
 from bertsym.analysis.head_detection import DetectedHead, dense_layers, detect_head
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH
+from bertsym.analysis.trace import TokenSelection, Trace
 from bertsym.bundle import BundleContent
-from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_TRANSFORM, TRAINED_HEADS, HeadTransform
+from bertsym.encoders.catalogue import TRAINED_HEADS, HeadTransform
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.forms import TARGETS, Form
 from bertsym.encoders.graph_heads import HEADS, graft_onto_graph, label_shapes
 from bertsym.encoders.inputs import INPUT_NAMES, named_inputs
-from bertsym.encoders.outputs import output_graph, output_parameters
-from bertsym.encoders.parameters import POOLER
+from bertsym.encoders.outputs import output_graph
 from bertsym.encoders.spec import EncoderSpec
-from bertsym.encoders.trained_heads import record_read
+from bertsym.encoders.trained_heads import headed_graphs, record_read
 from bertsym.errors import ModelError, UsageError, VerificationError, join_names
 from bertsym.execution import Shape, fixed_length, model_values, sample_inputs
 from bertsym.model import Model, require_params
+from bertsym.passes.gelu import fuse_gelu
 from bertsym.passes.input_guard import add_input_guard, remove_input_guard
+from bertsym.passes.masked_positions import read_all_tokens
 from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.passes.release_adaptation import adapt_to_release
 from bertsym.signature import Signature, Tensor, bert_inputs
@@ -43,14 +45,18 @@ from bertsym.surgery.bundle_options import (
     choose_max_length,
     choose_tokenizer,
 )
+from bertsym.surgery.bundle_parameters import (
+    POOLER_LAYER,
+    dense_parameters,
+    encoder_parameters,
+    head_parameters,
+)
 from bertsym.surgery.output_comparison import DEFAULT_RTOL, Difference, difference
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.node import Node
 from bertsym.symbol.params import Array, NewParameters
 
 _LENGTHS = (16, 7)
 _PROBABILITIES = ("softmax", "log_softmax")
-_POOLER = next(iter(POOLER)).removesuffix("_weight")
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class Completed:
     model: Model  #: the graph of the bundle
     head: DetectedHead | None
     task: str | None
+    positions: str | None  #: input of masked positions, which the bundle does not have
     notes: tuple[str, ...]
 
     def compare(self, original: Model, shapes: Mapping[str, Shape] | None, where: str) -> list[Difference]:
@@ -85,7 +92,7 @@ class Completed:
         lengths = [only] if only else sorted({min(length, longest) for length in _LENGTHS}, reverse=True)
         pairs: dict[int, tuple[Array, Array]] = {}
         for length in lengths:
-            inputs = sample_inputs(original, shapes, length=length)
+            inputs = self._sample(original, shapes, length)
             ids = inputs[encoder.token_ids or ""]
             types = inputs.get(encoder.token_types or "", np.zeros_like(ids))
             sizes = inputs.get(encoder.valid_length or "", np.full(len(ids), length, np.float32))
@@ -114,6 +121,14 @@ class Completed:
                 )
             differences.append(found)
         return differences
+
+    def _sample(self, original: Model, shapes: Mapping[str, Shape] | None, length: int) -> dict[str, Array]:
+        """Random inputs of the `original`; masked positions are all positions, as the bundle reads them."""
+        if self.positions is None:
+            return sample_inputs(original, shapes, length=length)
+        inputs = sample_inputs(original, {**(shapes or {}), self.positions: (1, 1)}, length=length)
+        rows = len(inputs[original.require_encoder().token_ids or ""])
+        return {**inputs, self.positions: np.tile(np.arange(length, dtype=np.float32), (rows, 1))}
 
     def _expected(self, outputs: list[Array]) -> Array:
         """What the bundle computes if the symbol computes `outputs`."""
@@ -173,27 +188,34 @@ def _complete(
     trained: bool,
     facts: Mapping[str, Any],
 ) -> Completed:
-    encoder, values = model.require_encoder(), require_params(model)
+    values = require_params(model)
     for info in values.infos.values():
         if info.name in model.graph.variables and info.dtype != "<f4":
-            raise ModelError(f"parameter {info.name} is {np.dtype(info.dtype)}: only float32 models become a bundle")
+            advice = "; bertsym lower MODEL OUT, with these options, converts it" if info.dtype == "<f2" else ""
+            raise ModelError(
+                f"parameter {info.name} is {np.dtype(info.dtype)}: only float32 models become a bundle{advice}"
+            )
+    model, positions = _simplify(model)
+    encoder = model.require_encoder()
     notes = _check_inputs(model, encoder)
+    if positions is not None:
+        notes.append(f"{positions}, the masked positions, is left out: the bundle gives the logits of every token")
     head = detect_head(model.graph, model.classifier_reports)
     task = _choose_task(head, options)
     spec = _extract_spec(model, encoder)
     config = spec.config
     chosen = choose_tokenizer(options, config, origin)
-    arrays = _encoder_parameters(spec, values)
+    arrays = encoder_parameters(spec, values)
     if head is None:
         output, length = _encoder_output(model), None
         graph, training = output_graph(config, output, written.form), None
         if output == "pooled":
             (pooler,) = dense_layers(model.graph.outputs[0], encoder)
-            arrays.update(_dense_parameters(pooler, _POOLER, values))
+            arrays.update(dense_parameters(pooler, POOLER_LAYER, values))
     else:
         output, length = head.reads, head.length
         graph, training = _headed_graphs(config, head, task or "", written.form)
-        arrays.update(_head_parameters(head, values))
+        arrays.update(head_parameters(head, values))
         if written.fold:
             training = None
     release = TARGETS[written.target].release if written.target else None
@@ -243,7 +265,24 @@ def _complete(
         chosen.document,
     )
     completed = Model(f"{model.name} as a bundle", Path(), graph, NewParameters(params), None, None)
-    return Completed(content, completed, head, task, (*notes, *chosen.notes))
+    return Completed(content, completed, head, task, positions, (*notes, *chosen.notes))
+
+
+def _simplify(model: Model) -> tuple[Model, str | None]:
+    """Return the model with gelu as one operator and a decoder that reads all tokens, and its input of positions."""
+    graph = model.graph.copy()
+    sequences = {output.node.name for output, trace in model.traces.items() if _is_sequence(trace)}
+    detached = read_all_tokens(graph, sequences)
+    positions = None if detached is None else detached.variable
+    if positions is not None and positions not in model.inputs:
+        return model, None
+    fused = fuse_gelu(graph)
+    return dataclasses.replace(model, graph=graph) if positions is not None or fused else model, positions
+
+
+def _is_sequence(trace: Trace) -> bool:
+    """Whether a tensor holds the encodings of all tokens, batch-major."""
+    return trace.selection is TokenSelection.ALL and not trace.steps and trace.axes[:1] == (BATCH,)
 
 
 def _check_inputs(model: Model, encoder: DetectedEncoder) -> list[str]:
@@ -268,10 +307,11 @@ def _check_inputs(model: Model, encoder: DetectedEncoder) -> list[str]:
 
 def _choose_task(head: DetectedHead | None, options: BundleOptions) -> str | None:
     """Return the kind of task of a head: the given kind, or else the most usual kind for its outputs."""
-    if head is None:
+    if head is None or head.norm is not None:
         if options.task is not None:
-            raise UsageError(f"--task {options.task}: the symbol has no head: omit --task")
-        return None
+            what = "has no head" if head is None else "is a masked language model"
+            raise UsageError(f"--task {options.task}: the symbol {what}: omit --task")
+        return None if head is None else "masked_lm"
     function, count = head.function, head.num_outputs
     classes = function in (None, *_PROBABILITIES)
     if head.reads_tokens:
@@ -316,56 +356,20 @@ def _encoder_output(model: Model) -> str:
     return found
 
 
-def _encoder_parameters(spec: EncoderSpec, values: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the parameters of the encoder under the names of `encoders.parameters`."""
-    found: dict[str, Array] = {}
-    for name in output_parameters(spec.config, "cls"):
-        own = values[spec.name(name)]
-        if spec.concatenated_biases and name.endswith(("_query_bias", "_key_bias", "_value_bias")):
-            found[name] = _bias_by_head(name, spec, values)
-        else:
-            found[name] = np.ascontiguousarray(own.reshape(spec.shapes[name]))
-    return found
-
-
-def _bias_by_head(name: str, spec: EncoderSpec, values: Mapping[str, Array]) -> Array:
-    """Return what GluonNLP 0.9 adds to query, key or value: parts of biases that it concatenates as q, k, v."""
-    parts = ("query", "key", "value")
-    stem, _, part = name.removesuffix("_bias").rpartition("_")
-    both = np.concatenate([values[spec.name(f"{stem}_{each}_bias")] for each in parts])
-    by_head = both.reshape(spec.config.num_heads, len(parts), -1)
-    return np.ascontiguousarray(by_head[:, parts.index(part)]).reshape(-1)
-
-
-def _headed_graphs(config: BertConfig, head: DetectedHead, task: str, form: Form) -> tuple[SymbolGraph, SymbolGraph]:
-    """Build the graphs for inference and for training of the encoder with a head for `task`."""
+def _headed_graphs(
+    config: BertConfig, head: DetectedHead, task: str, form: Form
+) -> tuple[SymbolGraph, SymbolGraph | None]:
+    """Build the graphs for inference and, unless it is a masked language model, for training of encoder and head."""
     transform = None
     if head.transform is not None:
         transform = HeadTransform(head.transform.activation, head.transform.dropout)
+    if head.norm is not None:
+        return headed_graphs(config, task, head.reads, head.num_outputs, head.dropout, form, transform)
     graph = record_read(config, task, head.reads, form, transform).graph()
     inference, training, _ = graft_onto_graph(
         graph, graph.outputs[0], task, head.num_outputs, head.dropout, config.units
     )
     return inference, training
-
-
-def _head_parameters(head: DetectedHead, values: Mapping[str, Array]) -> dict[str, Array]:
-    found = _dense_parameters(head.last, FULLY_CONNECTED, values)
-    if head.transform is not None:
-        found.update(_dense_parameters(head.transform.dense, HEAD_TRANSFORM, values))
-    if head.pooler is not None:
-        found.update(_dense_parameters(head.pooler, _POOLER, values))
-    return found
-
-
-def _dense_parameters(node: Node, name: str, values: Mapping[str, Array]) -> dict[str, Array]:
-    """Return weight and bias of a FullyConnected under the names that begin with `name`; a missing bias is 0."""
-    for entry in node.inputs[1:]:
-        if not entry.node.is_variable:
-            raise ModelError(f"node {node.name} ({node.op}): its parameter is computed by {entry.node.name}")
-    weight = values[node.inputs[1].node.name]
-    bias = values[node.inputs[2].node.name] if len(node.inputs) > 2 else np.zeros(len(weight), np.float32)
-    return {f"{name}_weight": weight, f"{name}_bias": bias}
 
 
 def _batch_major(model: Model, values: list[Array]) -> list[Array]:

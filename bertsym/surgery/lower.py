@@ -16,16 +16,19 @@ from bertsym.encoders.forms import TARGETS, choose_form
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.execution import Shape, UnknownShapeError, fixed_length, sample_inputs
 from bertsym.model import Model, ModelSource, require_params
+from bertsym.passes import apply_to_copy
 from bertsym.passes.encoder_replacement import replace_encoder
 from bertsym.passes.input_guard import add_input_guard, remove_input_guard
 from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.passes.release_adaptation import adapt_to_release
+from bertsym.passes.single_precision import compute_in_float32
 from bertsym.surgery.bundle_options import BundleOptions
 from bertsym.surgery.completion import EncoderForm
 from bertsym.surgery.diff import run_both
 from bertsym.surgery.output_comparison import DEFAULT_RTOL, Difference
 from bertsym.surgery.result_writing import Changed, SurgeryResult, changed_model, end_shapes, label_inputs, write
 from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.params import LazyParameters
 
 _LENGTHS = (16, 7)
 
@@ -45,8 +48,8 @@ def lower(
 
     Args:
         source: any BERT that GluonNLP 0.6 to 0.10 exported or that bertsym wrote, with any head; with the shapes of
-            further inputs that the graph does not declare. Parameters keep their names and values, and the graph
-            downstream of the encoder its nodes.
+            further inputs that the graph does not declare. Parameters keep their names and values, those in float16
+            as float32, and the graph downstream of the encoder its nodes.
         out: prefix of the bundle's files.
         target: release line of MXNet for the result, ``1.4`` to ``1.9``; without target, the portable form runs in all
             of them.
@@ -65,15 +68,11 @@ def lower(
     chosen = choose_form(form, target)
     source = ModelSource.of(source)
     shapes = source.shapes
-    model = source.open()
+    original = source.open()
+    model = _in_float32(original)
     encoder = model.require_encoder()
     values = require_params(model)
     read = set(model.graph.variables)
-    for info in values.infos.values():
-        if info.name in read and info.dtype != "<f4":
-            raise ModelError(
-                f"{model.name}: parameter {info.name} is {np.dtype(info.dtype)}: only float32 models can be lowered"
-            )
     guarded = encoder.guarded if guard is None else guard
     facts = {"lowered": {"form": chosen.name, "target_mxnet": target, "fold": fold}}
     if options.is_given and not isinstance(model.bundle, Bundle):
@@ -81,7 +80,7 @@ def lower(
         kept = changed_model(model, model.graph, values)
         form_written = EncoderForm(chosen, target, fold, guarded)
         whole = Changed(kept, options=options, written=form_written, given_shapes=shapes)
-        return write(model, whole, out, lambda: [], force=force, facts=facts)
+        return _with_notes(write(original, whole, out, lambda: [], force=force, facts=facts), original, model)
     try:
         graph, copies = model.graph.copied()
         encoder = _remove_input_guard(graph, encoder.mapped(copies), model.param_shapes)
@@ -96,6 +95,7 @@ def lower(
         lower_graph(graph, encoder)
         train = model.train_graph() if not fold else None
         if train is not None:
+            compute_in_float32(train)
             remove_input_guard(train)
             lower_graph(train, None)
         arrays = fold_qkv(graph, values).arg_params if fold else values
@@ -111,7 +111,8 @@ def lower(
         )
     except ModelError as error:
         raise ModelError(f"{model.name}: {error}") from None
-    written = write(model, result, out, lambda: _compare(model, changed, shapes), force=force, facts=facts)
+    written = write(original, result, out, lambda: _compare(model, changed, shapes), force=force, facts=facts)
+    written = _with_notes(written, original, model)
     unread = sum(name not in read for name in values)
     if unread:
         written.notes.append(f"{unread} parameters that the graph does not read are left out")
@@ -119,6 +120,28 @@ def lower(
     if before != after:
         note = f"training differs: Dropout {', '.join(before) or 'none'} before, {', '.join(after) or 'none'} now"
         written.notes.append(note)
+    return written
+
+
+def _in_float32(model: Model) -> Model:
+    """Return a model in float32: the model itself, or of one in float16 a copy, whose parameters are converted."""
+    params, read = require_params(model), set(model.graph.variables)
+    dtypes = {info.name: info.dtype for info in params.infos.values() if info.name in read}
+    for name, dtype in dtypes.items():
+        if dtype not in ("<f4", "<f2"):
+            raise ModelError(
+                f"{model.name}: parameter {name} is {np.dtype(dtype)}: only models in float32 or float16 can be lowered"
+            )
+    if "<f2" not in dtypes.values():
+        return model
+    graph = apply_to_copy(model.graph, compute_in_float32)
+    converted = LazyParameters(params.shapes, lambda name: params[name].astype(np.float32, copy=False))
+    return dataclasses.replace(model, graph=graph, params=converted)
+
+
+def _with_notes(written: SurgeryResult, original: Model, model: Model) -> SurgeryResult:
+    if model is not original:
+        written.notes.append("parameters in float16 were converted to float32, in which the new symbol computes")
     return written
 
 
