@@ -118,7 +118,9 @@ def test_an_existing_folder_is_overwritten_by_request_only_and_other_files_are_k
     assert cli("hf", bundles["cls"], folder, "--no-verify").code == 0
     result = cli("hf", bundles["cls"], folder)
     assert (result.code, "overwrite it with --force" in result.error_line) == (2, True)
+    (folder / "model.onnx").write_text("of the bundle before")  # as bertsym onnx writes it there
     assert cli("hf", bundles["pooled"], folder, "--no-verify", "--force").code == 0
+    assert not (folder / "model.onnx").exists()
     (folder / "notes.txt").write_text("mine")
     result = cli("hf", bundles["cls"], folder, "--force")
     assert (result.code, "holds 'notes.txt'" in result.error_line) == (2, True)

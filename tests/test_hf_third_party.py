@@ -7,16 +7,19 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from checkpoints import SYMBOLS
 from conftest import VOCABULARY, Result
+from family_folders import vocabulary
 from refusals import refusal
 from safetensors.numpy import load_file
 
 from bertsym import ParamsFile
 from bertsym.families import BERT
+from bertsym.mxnet_runtime import mx, nlp
 from bertsym.reference import HUGGING_FACE_HEADS, Checkpoint, Inputs, encoder_outputs
 from bertsym.sources.weight_names import GLUONNLP_EXPORT
 from bertsym.symbol.params import Array
@@ -86,7 +89,7 @@ def test_weights_are_bit_equal_and_outputs_those_of_gluonnlp(
     for key, array in written.items():
         np.testing.assert_array_equal(array, expected[key], err_msg=key)
 
-    config = json.loads((folder / "config.json").read_text())
+    config = config_of(folder)
     assert config["architectures"] == [architecture]
     sizes = [config[key] for key in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")]
     assert sizes == [2, 16, 4, 32]
@@ -104,6 +107,43 @@ def test_weights_are_bit_equal_and_outputs_those_of_gluonnlp(
     outputs = np.array(recorded["outputs"][0]).reshape(np.shape(values))
     is_token = np.arange(8) < np.asarray(inputs.valid_length)[:, None] if values.ndim == 3 else ...
     np.testing.assert_allclose(values[is_token], outputs[is_token], atol=1e-4 * math.ceil(np.abs(outputs).max()))
+
+
+def test_a_roberta_of_gluonnlp_gets_the_rows_of_positions_that_gluonnlp_has_cut(cli: Cli, tmp_path: Path) -> None:
+    encoder = nlp.model.BERTEncoder(
+        num_layers=2, units=16, hidden_size=32, max_length=24, num_heads=4, layer_norm_eps=1e-5
+    )
+    bert = nlp.model.RoBERTaModel(encoder, vocab_size=50, units=16, embed_size=16, use_decoder=False)
+    net = nlp.model.RoBERTaClassifier(bert, num_classes=3, dropout=0.1)
+    net.initialize(mx.init.Normal(0.3))
+    net.hybridize()
+    ids, lengths = np.array([[2, 7, 40, 9, 3], [2, 30, 3, 1, 1]]), np.array([5, 3])
+    logits = net(mx.nd.array(ids), mx.nd.array(lengths)).asnumpy()
+    net.export(str(tmp_path / "old"))
+    net.save_parameters(str(tmp_path / "saved.params"))
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary(1, 50)) + "\n")
+    options = ("--vocab", tmp_path / "vocab.txt", "--labels", "a,b,c")
+    done = cli("hf", tmp_path / "old", tmp_path / "hf", *options)
+    assert "RobertaForSequenceClassification, verified" in done.out, done.err
+
+    weights, config = load_file(tmp_path / "hf" / "model.safetensors"), config_of(tmp_path / "hf")
+    positions = weights["roberta.embeddings.position_embeddings.weight"]
+    assert (config["max_position_embeddings"], config["pad_token_id"], positions.shape) == (26, 1, (26, 16))
+    np.testing.assert_array_equal(positions, np.pad(encoder.position_weight.data().asnumpy(), ((2, 0), (0, 0))))
+    bare = {key.removeprefix("roberta."): array for key, array in weights.items()}
+    inputs = Inputs(ids, np.zeros_like(ids), lengths)
+    (encoded,) = encoder_outputs("roberta", Checkpoint("Hugging Face", bare, config), [inputs])
+    found = HUGGING_FACE_HEADS["RobertaForSequenceClassification"].values(encoded, bare, config)
+    np.testing.assert_allclose(found, logits, atol=1e-5 * np.abs(logits).max())
+
+    arguments = ("--num-heads", 4, *options)
+    line = refusal(cli("export", f"params:{tmp_path / 'saved.params'}", tmp_path / "no" / "x", *arguments))
+    assert "a RoBERTa or a DistilBERT, of which only symbols are read" in line
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return document
 
 
 def test_what_a_symbol_lacks_is_named(cli: Cli, vocab: Path, tmp_path: Path) -> None:

@@ -180,7 +180,9 @@ ALLOWED: dict[str, set[str]] = {
     "onnx_export.graph_conversion": {"errors", "signature", "symbol", "onnx_export"},
     "onnx_export.fused_encoder": {"errors", "symbol", "encoders.parameters", "encoders.spec"},
     "onnx_export.metadata": {"bundle", "model"},
-    "onnx_export.transformers_signature": {"errors", "signature", "symbol", "bundle", "model"},
+    "onnx_export.transformers_signature": {
+        *("errors", "signature", "symbol", "analysis.symbolic_shapes", "bundle", "model"),
+    },
     "onnx_export.onnx_exporter": {
         "errors",
         "atomic_writing",
@@ -192,6 +194,7 @@ ALLOWED: dict[str, set[str]] = {
         "bundle",
         "encoders.catalogue",
         "encoders.folding",
+        "encoders.inputs",
         "model",
         "passes",
         "execution",
@@ -272,7 +275,7 @@ ALLOWED: dict[str, set[str]] = {
             "verifier",
             "destinations",
         ),
-        *("encoders.catalogue", "encoders.folding", "encoders.graph_heads", "encoders.parameters"),
+        *("encoders.catalogue", "encoders.config", "encoders.folding", "encoders.graph_heads", "encoders.parameters"),
         *("encoders.sentence_embedding", "model", "surgery"),
     },
     "exporter": {"errors", "signature", "symbol", "encoders", "passes", "bundle", "sources", "verifier"},

@@ -19,6 +19,7 @@ from bertsym.destinations.hugging_face_classes import (
     choose_class,
     config_document,
     encoder_class,
+    written_config,
 )
 from bertsym.destinations.safetensors_writer import write_safetensors
 from bertsym.destinations.sentence_transformers import (
@@ -30,8 +31,9 @@ from bertsym.destinations.sentence_transformers import (
     choose_library,
     sentence_modules,
 )
+from bertsym.encoders.config import BertConfig
 from bertsym.encoders.folding import unfold_parameters
-from bertsym.encoders.parameters import POOLER, RELATIVE_BUCKETS, expand, own_layers
+from bertsym.encoders.parameters import POOLER, POSITIONS, RELATIVE_BUCKETS, TOKEN_TYPES, expand, own_layers
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.families import list_names
 from bertsym.model import ModelSource
@@ -46,6 +48,7 @@ from bertsym.verifier import DEFAULT_RTOL, Check, verify_bundle
 _FILES = (
     *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("vocab.txt", "README.md", *FILES),
+    *("model.onnx", "model.onnx.data"),  # which `bertsym onnx` writes beside them for optimum; old after this write
 )
 
 
@@ -143,7 +146,7 @@ def _export(
         except OSError as error:
             raise ModelError(f"{target}: cannot write: {error.strerror or error}") from None
         progress("reading the folder back" + (", comparing with the bundle" if verify else ""))
-        checks = _verify(bundle, params, staged, modules, verify, str(target))
+        checks = _verify(bundle, params, staged, written_config(bundle, chosen.family), modules, verify, str(target))
         if target.exists():
             shutil.rmtree(target)
         os.rename(staged, target)
@@ -172,7 +175,11 @@ def _weights(
     bundle: Bundle, chosen: TransformersClass, params: Mapping[str, Array], modules: SentenceModules | None
 ) -> Mapping[str, Array]:
     """The weights of the class by their names in transformers, read on demand."""
-    shapes = shapes_of(params)
+    config = written_config(bundle, chosen.family)
+    shapes = {**shapes_of(params)}
+    shapes[POSITIONS] = (config.position_rows, config.embedding_width)
+    if config.token_type_vocab_size != bundle.config.token_type_vocab_size:
+        shapes[TOKEN_TYPES] = (config.token_type_vocab_size, config.embedding_width)
     elsewhere = {RELATIVE_BUCKETS, *(modules.names.values() if modules is not None else ())}
     table, prefix = chosen.family.names, "" if chosen.head is None else chosen.family.names.prefix
     layers = own_layers(bundle.config)
@@ -187,7 +194,15 @@ def _weights(
     unused = [name for name in shapes if name not in names.values() and name not in elsewhere]
     if unused:
         raise ModelError(f"{bundle.prefix}: {unused[0]} has no place in {chosen.name}")
-    return LazyParameters({theirs: shapes[ours] for theirs, ours in names.items()}, lambda name: params[names[name]])
+
+    def read(name: str) -> Array:
+        ours = names[name]
+        if ours not in (POSITIONS, TOKEN_TYPES):
+            return params[ours]
+        array = params[ours] if ours in params else np.zeros((0, config.embedding_width), np.float32)
+        return np.pad(array, ((shapes[ours][0] - len(array), 0), (0, 0)))
+
+    return LazyParameters({theirs: shapes[ours] for theirs, ours in names.items()}, read)
 
 
 def _tokenizer_files(bundle: Bundle) -> dict[str, str]:
@@ -221,11 +236,15 @@ def _verify(
     bundle: Bundle,
     expected: Mapping[str, Array],
     staged: Path,
+    config: BertConfig,
     modules: SentenceModules | None,
     compares: bool,
     where: str,
 ) -> list[Check]:
-    """Read the folder as a source; raises VerificationError for a weight or an output that differs."""
+    """Read the folder as a source; raises VerificationError for a weight or an output that differs.
+
+    `config` is that of the folder, whose position table may begin with rows that the bundle does not have.
+    """
     found = load_hugging_face(str(staged), with_head=bundle.has_head or modules is not None)
     arrays = {**found.arg_params, **(found.head.arg_params if found.head is not None else {})}
     if modules is not None:
@@ -236,11 +255,13 @@ def _verify(
         ):
             raise VerificationError(f"{where}: modules.json was read back as {embedding}, not {modules.embedding}")
         arrays.update({ours: embedding.arg_params[name] for name, ours in modules.names.items()})
+    added = config.position_rows - bundle.config.position_rows
     for name in expected:
-        if name not in arrays or not np.array_equal(arrays[name], expected[name]):
+        array = arrays[name][added:] if name == POSITIONS else arrays.get(name)
+        if array is None or not np.array_equal(array, expected[name]):
             raise VerificationError(f"{where}: {name} was read back with other elements")
-    if found.config != bundle.config:
-        raise VerificationError(f"{where}: config.json was read back as {found.config}, not {bundle.config}")
+    if found.config != config:
+        raise VerificationError(f"{where}: config.json was read back as {found.config}, not {config}")
     if not compares:
         return []
     return verify_bundle(bundle, arrays, DEFAULT_RTOL, (16, 40), where, found.checkpoint)

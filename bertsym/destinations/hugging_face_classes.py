@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import HEAD_TRANSFORM
+from bertsym.encoders.config import BertConfig
 from bertsym.encoders.graph_heads import head_dropout
 from bertsym.errors import ModelError
 from bertsym.families import ACTIVATIONS, FAMILIES, Family, HeadClass
@@ -91,12 +93,27 @@ def _no_class(bundle: Bundle, name: str, why: str) -> ModelError:
     )
 
 
+def written_config(bundle: Bundle, family: Family) -> BertConfig:
+    """The config of the encoder that is written: that of the bundle, with the rows that transformers has in addition.
+
+    In a RoBERTa of transformers the first token reads the row of positions after that of the padding, and there is a
+    token type. GluonNLP has neither the rows before the first token nor token types; they are written as zeros.
+    """
+    config = bundle.config
+    if family.starts_after_padding and not config.position_offset:
+        config = dataclasses.replace(config, position_offset=bundle.signature.pad_id + 1)
+    if "token_type_vocab_size" in family.keys and not config.token_type_vocab_size:
+        config = dataclasses.replace(config, token_type_vocab_size=1)
+    return config
+
+
 def config_document(bundle: Bundle, chosen: TransformersClass) -> dict[str, Any]:
     """Return config.json for the class.
 
     Raises ModelError for a setting that the family's config.json does not have.
     """
-    config, family, signature = bundle.config, chosen.family, bundle.signature
+    family, signature = chosen.family, bundle.signature
+    config = written_config(bundle, family)
     values = {**config.to_dict(), "max_length": config.position_rows, "embedding_size": config.embedding_width}
     values["activation"] = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation)
     for field, needed in family.settings.items():

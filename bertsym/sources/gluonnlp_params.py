@@ -9,7 +9,7 @@ from typing import Any
 
 from bertsym.bundle import file_digest
 from bertsym.encoders.config import BertConfig
-from bertsym.encoders.parameters import EMBEDDINGS, LAYER
+from bertsym.encoders.parameters import EMBEDDINGS, LAYER, TOKEN_TYPES
 from bertsym.errors import ModelError, UsageError
 from bertsym.families import NameTable
 from bertsym.sources.gluonnlp_heads import read_gluonnlp_head
@@ -94,6 +94,12 @@ def _infer_config(
     for template, fields in {**EMBEDDINGS, **LAYER}.items():
         name = table.names[template].format(i=0)
         shape = shapes.get(name)
+        if shape is None and template == TOKEN_TYPES:
+            raise ModelError(
+                f"{where}: no {name}, so a RoBERTa or a DistilBERT, of which only symbols are read: export the model "
+                "by HybridBlock.export, and give the symbol to bertsym lower, with --tokenizer tokenizer.json and "
+                "--labels"
+            )
         if shape is None or len(shape) != len(fields):
             raise ModelError(f"{where}: not a GluonNLP BERT: no {name} with {len(fields)} dimensions")
         dimensions.update(zip(fields, shape))
