@@ -251,7 +251,7 @@ def test_without_torch_a_pickle_is_refused_with_a_way_to_convert_it_and_never_lo
     pickled = pickle.dumps(Payload(tmp_path / "was loaded"))
     (folder / name).write_bytes(pickled)
     assert_refused(
-        cli, folder, f"{name}: a pickle", "install torch", "convert it with its head", f"{folder}-safetensors"
+        cli, folder, f"{name}: a pickle", "install torch", "convert the whole folder", f"{folder}-safetensors"
     )
     assert not (tmp_path / "was loaded").exists()
     pickle.loads(pickled)  # it would have

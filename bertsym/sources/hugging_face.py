@@ -54,7 +54,7 @@ def load_hugging_face(
     family = declared or BERT
     config = read_config(document, family)
     config_notes = _default_notes(document, family)
-    found = find_weights(folder)
+    found = find_weights(folder, root)
     weights = found.tensors
     names = resolve_names(weights, family.names, str(found.where), ignore_weights)
     type_notes = _check_type(document, declared, names)

@@ -60,15 +60,17 @@ def _from_hub(location: str) -> tuple[Path, tuple[str, ...]]:
     import huggingface_hub
 
     def fetch(local: bool) -> Path:
-        for patterns in (_PATTERNS, (*_PATTERNS, *_PICKLES)):
+        patterns = list(_PATTERNS)
+        while True:
             folder = Path(
                 huggingface_hub.snapshot_download(
-                    repo, revision=revision or None, allow_patterns=list(patterns), local_files_only=local
+                    repo, revision=revision or None, allow_patterns=patterns, local_files_only=local
                 )
             )
-            if local or not has_torch() or any(folder.rglob("*.safetensors")):
-                break
-        return folder
+            pickles = [] if local or not has_torch() else _missing_pickles(folder)
+            if set(pickles) <= set(patterns):
+                return folder
+            patterns += pickles
 
     try:
         return fetch(local=False), ()
@@ -84,6 +86,17 @@ def _from_hub(location: str) -> tuple[Path, tuple[str, ...]]:
             ) from None
 
 
+def _missing_pickles(folder: Path) -> list[str]:
+    """The patterns of pickles for what has no safetensors: the whole model, or its dense layers alone.
+
+    Repositories of sentence-transformers often have safetensors of the transformer and pickles of the dense layers.
+    """
+    if not any(folder.rglob("*.safetensors")):
+        return list(_PICKLES)
+    dense = [path for path in folder.glob("[0-9]_Dense") if not any(path.glob("*.safetensors"))]
+    return [f"{path.name}/{_PICKLE}" for path in dense]
+
+
 @dataclass(frozen=True)
 class FoundWeights:
     """The weights of a folder by name, read on demand, and where they are."""
@@ -94,12 +107,13 @@ class FoundWeights:
     notes: tuple[str, ...] = ()
 
 
-def find_weights(folder: Path) -> FoundWeights:
+def find_weights(folder: Path, root: Path | None = None) -> FoundWeights:
     """Find the weights of a folder: safetensors or, where there are none and torch is installed, pickles of PyTorch.
 
     The files are model.safetensors, or the shards in its index, or all shards of one model without an index; else
-    pytorch_model.bin, or the shards in its index. Raises ModelError for no file, for a damaged file, for a missing
-    shard, and for an index that names something else than files of the folder.
+    pytorch_model.bin, or the shards in its index. `root` is the folder of the whole model, where `folder` is that of
+    one module in it. Raises ModelError for no file, for a damaged file, for a missing shard, and for an index that
+    names something else than files of the folder.
     """
     if (folder / _WEIGHTS).exists():
         return _open_safetensors([folder / _WEIGHTS], folder / _WEIGHTS)
@@ -115,7 +129,7 @@ def find_weights(folder: Path) -> FoundWeights:
         opened = PyTorchFiles(files)
         return FoundWeights(opened, tuple(files), pickle, (f"weights read by torch from {pickle.name}", *opened.notes))
     if pickle is not None:
-        raise ModelError(f"{pickle}: a pickle, which can run code when it is loaded: {missing_torch(folder)}")
+        raise ModelError(f"{pickle}: a pickle, which can run code when it is loaded: {missing_torch(root or folder)}")
     hint = "" if has_torch() else f"; a {_PICKLE} is read where torch is installed: {install_command('torch')}"
     raise ModelError(f"{folder}: no {_WEIGHTS}{hint}")
 

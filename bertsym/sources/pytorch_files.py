@@ -19,12 +19,16 @@ from bertsym.symbol.params import Array
 
 # weights_only of older versions runs code from a crafted file (CVE-2025-32434).
 _OLDEST_TORCH = (2, 6)
-# Copies every file of the folder but the pickles, and writes all weights, those of the head included.
+# Copies every file of the folder but the pickles, and writes all weights, those of a head and of the modules of
+# sentence-transformers, which are in folders of their own, included.
 _CONVERSION = (
-    "import glob, shutil, torch; from safetensors.torch import save_file; a, b = {source!r}, {target!r}; "
+    "import shutil, torch; from pathlib import Path; from safetensors.torch import save_file; "
+    "a, b = Path({source!r}), Path({target!r}); "
     "shutil.copytree(a, b, ignore=shutil.ignore_patterns('pytorch_model*')); "
-    "save_file({{n: t.clone().contiguous() for f in glob.glob(glob.escape(a) + '/pytorch_model*.bin') "
-    "for n, t in torch.load(f, map_location='cpu', weights_only=True).items()}}, b + '/model.safetensors')"
+    "[save_file({{n: t.clone().contiguous() for f in d.glob('pytorch_model*.bin') "
+    "for n, t in torch.load(f, map_location='cpu', weights_only=True).items()}}, "
+    "b / d.relative_to(a) / 'model.safetensors') "
+    "for d in {{f.parent for f in a.rglob('pytorch_model*.bin')}} if not list(d.glob('*.safetensors'))]"
 )
 
 
@@ -34,11 +38,11 @@ def has_torch() -> bool:
 
 
 def missing_torch(folder: Path) -> str:
-    """Say how the pickles of a folder are read or converted where torch is missing."""
+    """Say how the pickles of a folder, and of the folders in it, are read or converted where torch is missing."""
     command = _CONVERSION.format(source=str(folder), target=f"{folder}-safetensors")
     return (
-        f"{install_command('torch')} lets bertsym read it, without running code from it; or convert it with its head "
-        f"and tokenizer where torch and safetensors are installed: python -c {shlex.quote(command)}"
+        f"{install_command('torch')} lets bertsym read it, without running code from it; or convert the whole folder "
+        f"{folder} where torch and safetensors are installed: python -c {shlex.quote(command)}"
     )
 
 

@@ -91,7 +91,7 @@ def _read(
             layers.append(Normalization())
         else:
             layer = _read_dense(module, width)
-            found = find_weights(module.folder)
+            found = find_weights(module.folder, module.folder.parent)
             weights = found.tensors
             expected: dict[str, tuple[int, ...]] = {"linear.weight": (layer.units, width)}
             if layer.bias:
