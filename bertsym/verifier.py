@@ -28,6 +28,7 @@ from bertsym.mxnet_runtime import is_installed, mx, mxnet_errors, nlp, quiet_std
 from bertsym.reference import (
     HUGGING_FACE_HEADS,
     Checkpoint,
+    Encodings,
     Inputs,
     Module,
     Readable,
@@ -286,18 +287,27 @@ def reference_outputs(
     `checkpoint` is the model as its source stores it, by default `arg_params`; a head that it does not have is
     computed from `arg_params`.
     """
-    signature = bundle.signature
+    encodings = reference_encodings(bundle, arg_params, samples, checkpoint)
+    return [
+        apply_head(found, bundle, arg_params, inputs[VALID_LENGTH], checkpoint)
+        for found, inputs in zip(encodings, samples)
+    ]
+
+
+def reference_encodings(
+    bundle: Bundle,
+    arg_params: Mapping[str, Array],
+    samples: Sequence[Mapping[str, Array]],
+    checkpoint: Checkpoint | None = None,
+) -> list[Encodings]:
+    """The encodings of each sample, to which `reference_outputs` applies the head of `bundle`."""
     checkpoint = checkpoint or Checkpoint("GluonNLP export", arg_params, bundle.config.to_dict())
     # A symbol that does not take token types has the type 0 for every token.
     batches = [
         Inputs(inputs[TOKEN_IDS], inputs.get(TOKEN_TYPES, np.zeros_like(inputs[TOKEN_IDS])), inputs[VALID_LENGTH])
         for inputs in samples
     ]
-    encodings = encoder_outputs(signature.family, checkpoint, batches)
-    return [
-        apply_head(found, bundle, arg_params, batch.valid_length, checkpoint)
-        for found, batch in zip(encodings, batches)
-    ]
+    return encoder_outputs(bundle.signature.family, checkpoint, batches)
 
 
 def _compare_gluonnlp(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def test_an_embedding_is_that_of_the_modules(made: Callable[..., Path], tmp_path
     with using_engine("onnxruntime"):
         assert_close(Encoder(prefix).encode(TEXTS), reference)
     done = export_onnx(prefix, tmp_path / "made.onnx", OnnxOptions(signature="hf"))
-    assert [tensor.name for tensor in done.outputs] == ["sentence_embedding"]
+    assert [tensor.name for tensor in done.outputs] == ["last_hidden_state", "sentence_embedding"]
     features = next(iter(BundleTokenizer.open(prefix).encode(TEXTS)))
     fed: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "token_type_ids": []}
     for example in features.examples:
@@ -144,7 +145,7 @@ def test_an_embedding_is_that_of_the_modules(made: Callable[..., Path], tmp_path
         fed["attention_mask"].append([*[1] * len(example.token_ids), *rest])
         fed["token_type_ids"].append([*example.token_types, *rest])
     session = open_session(tmp_path / "made.onnx")
-    (answer,) = session.run(None, {key: np.array(value, np.int64) for key, value in fed.items()})
+    (answer,) = session.run(["sentence_embedding"], {key: np.array(value, np.int64) for key, value in fed.items()})
     assert_close(answer, reference)
 
 
@@ -339,6 +340,18 @@ def test_what_a_bundle_cannot_express_is_refused(
     line = refusal(cli("export", f"hf:{folder}", tmp_path / "out", "--no-verify"), tmp_path / "out-symbol.json")
     assert message in line
     assert line.endswith("; --headless exports the encoder alone")
+
+
+def test_without_torch_a_pickled_dense_layer_is_refused_with_a_way_to_convert_the_whole_folder(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    folder = write_sentence_folder(tmp_path / "st", *CHAINS["cls, dense, normalized"])
+    (folder / "2_Dense" / "model.safetensors").rename(folder / "2_Dense" / "pytorch_model.bin")
+    line = refusal(cli("export", f"hf:{folder}", tmp_path / "out", "--no-verify"), tmp_path / "out-symbol.json")
+    assert "2_Dense/pytorch_model.bin: a pickle" in line
+    assert f"convert the whole folder {folder} where torch and safetensors are installed" in line
+    assert f"{folder}-safetensors" in line
 
 
 def test_a_classifier_does_not_read_an_embedding(made: Callable[..., Path], cli: Cli, tmp_path: Path) -> None:

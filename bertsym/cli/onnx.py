@@ -42,7 +42,8 @@ def _options(**values: Any) -> OnnxOptions:
         show_default=True,
         help="Names of inputs and outputs. mxnet: those of the symbol; hf, for a BERT's bundle: those of transformers, "
         "input_ids, attention_mask and token_type_ids, and logits, start_logits and end_logits, last_hidden_state, "
-        "pooler_output or sentence_embedding. A head then ends in its logits, without softmax or sigmoid.",
+        "pooler_output and sentence_embedding. A head then ends in its logits, without softmax or sigmoid, and an "
+        "encoder that ends in one vector for a text gives the encodings of all tokens before it.",
     ),
     option(
         "--dtype",

@@ -3,10 +3,10 @@
 
     compare_hf_exports
 
-GluonNLP 0.10 makes a BERTClassifier with random weights and exports it; the encoder of GluonNLP 0.6 is that of
-tests/symbols. MXNet computes both on random token ids with padding; bertsym hf writes a folder of each, which
-transformers loads and computes on the same ids. Exit code 1 where logits or hidden states differ by more than 1e-5 of
-their scale.
+GluonNLP 0.10 makes a BERTClassifier and a RoBERTaClassifier with random weights and exports them; the encoder of
+GluonNLP 0.6 is that of tests/symbols. MXNet computes each on random token ids with padding; bertsym hf writes a folder
+of each, which transformers loads and computes on the same ids. Exit code 1 where logits or hidden states differ by more
+than 1e-5 of their scale.
 """
 
 from __future__ import annotations
@@ -28,30 +28,28 @@ SIZES = {"num_layers": 3, "units": 48, "hidden_size": 96, "num_heads": 4, "max_l
 TOLERANCE = 1e-5
 
 
-def write_vocabulary(path: Path, size: int) -> None:
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    path.write_text("\n".join([*special, *(f"word{i}" for i in range(size - len(special)))]) + "\n")
+def write_vocabulary(path: Path, size: int, pad_id: int) -> None:
+    tokens = ["[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{i}" for i in range(size - 5))]
+    path.write_text("\n".join([*tokens[:pad_id], "[PAD]", *tokens[pad_id:]]) + "\n")
 
 
-def export_classifier(prefix: Path, words: int) -> None:
-    """Export a BERTClassifier of GluonNLP, as its users do; no code of bertsym makes the symbol."""
+def export_classifier(prefix: Path, words: int, *, is_roberta: bool) -> None:
+    """Export a classifier of GluonNLP, as its users do; no code of bertsym makes the symbol."""
     from bertsym.mxnet_runtime import mx, nlp  # mxnet and gluonnlp, with what new versions of numpy lack
 
-    encoder = nlp.model.BERTEncoder(**SIZES)
-    bert = nlp.model.BERTModel(
-        encoder,
-        vocab_size=words,
-        token_type_vocab_size=2,
-        units=48,
-        embed_size=48,
-        use_decoder=False,
-        use_classifier=False,
-    )
-    net = nlp.model.BERTClassifier(bert, num_classes=len(LABELS))
+    models = nlp.model
+    sizes: dict[str, Any] = {"vocab_size": words, "units": 48, "embed_size": 48, "use_decoder": False}
+    if is_roberta:
+        net = models.RoBERTaClassifier(
+            models.RoBERTaModel(models.BERTEncoder(layer_norm_eps=1e-5, **SIZES), **sizes), num_classes=len(LABELS)
+        )
+    else:
+        bert = models.BERTModel(models.BERTEncoder(**SIZES), token_type_vocab_size=2, use_classifier=False, **sizes)
+        net = models.BERTClassifier(bert, num_classes=len(LABELS))
     net.initialize(mx.init.Normal(0.3))
     net.hybridize(static_alloc=True)
     ones = mx.nd.ones((2, 8))
-    net(ones, ones, mx.nd.array([8, 8]))
+    net(ones, *([] if is_roberta else [ones]), mx.nd.array([8, 8]))
     net.export(str(prefix))
 
 
@@ -66,11 +64,12 @@ def compute(prefix: Path, inputs: dict[str, Any]) -> Any:
     return executor.forward(is_train=False)[0].asnumpy()
 
 
-def make_inputs(words: int, length: int) -> dict[str, Any]:
+def make_inputs(words: int, length: int, *, is_roberta: bool) -> dict[str, Any]:
+    """Token ids, token types and lengths; those of a RoBERTa have no type but 0, and no id of the padding."""
     random, lengths = np.random.default_rng(0), np.array([length, 1, length // 2])
     return {
-        "data0": random.integers(words, size=(3, length)),
-        "data1": random.integers(2, size=(3, length)),
+        "data0": random.integers(2 if is_roberta else 0, words, size=(3, length)),
+        "data1": random.integers(1 if is_roberta else 2, size=(3, length)),
         "data2": lengths,
     }
 
@@ -102,23 +101,28 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         (folder / "old").mkdir()
-        export_classifier(folder / "classifier", 90)
+        export_classifier(folder / "classifier", 90, is_roberta=False)
+        export_classifier(folder / "roberta", 90, is_roberta=True)
         for name in ("sequence-symbol.json", "weights-0000.params"):
             shutil.copy(SYMBOLS / "gluonnlp-0.6.0" / name, folder / "old" / name.replace("weights", "sequence"))
         cases = {
             "GluonNLP 0.10 BERTClassifier": (folder / "classifier", 90, 24, LABELS),
+            "GluonNLP 0.10 RoBERTaClassifier": (folder / "roberta", 90, 24, LABELS),
             "GluonNLP 0.6 encoder": (folder / "old" / "sequence", 50, 8, None),
         }
         for name, (prefix, words, length, labels) in cases.items():
-            vocab, target = folder / f"vocab{words}.txt", folder / f"{prefix.name}-hf"
-            write_vocabulary(vocab, words)
+            is_roberta = prefix.name == "roberta"
+            vocab, target = folder / f"{prefix.name}.txt", folder / f"{prefix.name}-hf"
+            write_vocabulary(vocab, words, 1 if is_roberta else 0)
             export_hugging_face(prefix, target, options=BundleOptions(vocab=vocab, labels=labels))
-            inputs = make_inputs(words, length)
-            np.savez(target / "outputs.npz", output=compute(prefix, inputs), **inputs)
+            inputs = make_inputs(words, length, is_roberta=is_roberta)
+            # A RoBERTa of GluonNLP takes token ids and lengths.
+            fed = {"data0": inputs["data0"], "data1": inputs["data2"]} if is_roberta else inputs
+            np.savez(target / "outputs.npz", output=compute(prefix, fed), **inputs)
             command = [os.environ["BENCH_TORCH_PYTHON"], __file__, str(target)]
             printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
             difference, model_class = printed[-2:]
-            print(f"{name:<30} {model_class:<32} {difference} of the scale")
+            print(f"{name:<31} {model_class:<32} {difference} of the scale")
             worst = max(worst, float(difference))
     return 0 if worst <= TOLERANCE else 1
 

@@ -66,7 +66,7 @@ def embed_onnx(encoder: Encoder, path: Path, texts: list[str]) -> Array:
                 "token_type_ids": example.token_types,
             }
             inputs = {name: np.array([ids], np.int64) for name, ids in fed.items() if name in taken}
-            vectors.append(session.run(None, inputs)[0][0])
+            vectors.append(session.run(["sentence_embedding"], inputs)[0][0])
     return np.stack(vectors)
 
 
