@@ -106,8 +106,8 @@ FILES = {
     "qa": ("rows.jsonl", questions()),
 }
 SHOWN = {
-    "classification": ["Confusion matrix", "Most confident mistakes", "Expected calibration error", "Wilson score"],
-    "multilabel": ["threshold", "Most confident mistakes", "Reliability diagram"],
+    "classification": ["Confusion matrix", "the most confident first", "Expected calibration error", "Wilson score"],
+    "multilabel": ["threshold", "the most confident first", "Reliability diagram"],
     "regression": ["Predicted values", "Residuals", "Largest errors"],
     "tagging": ["Sentences with most mistakes", "precision"],
     "qa": ["Worst answers", "Scores of the answers"],
@@ -193,6 +193,7 @@ def test_a_comparison_reports_the_better_model_and_lists_the_disagreements(
     page = page_of(tmp_path / "report")
     assert "The interval does not contain 0." in page
     assert page.count("<tr>") > 42
+    assert "rows needed" not in page
     few = cli("compare", classifier, tmp_path / "worse", tables.dev)
     assert "but 21 rows are too few to distinguish the models" in few.out
     assert "dev.tsv is the dev file that chose the kept epoch of happy: its metrics are optimistic" in few.err
@@ -374,7 +375,10 @@ def test_finetune_reports_its_curves_seeds_and_what_it_kept(
     page = page_of(tmp_path / "report")
     assert page.index(chosen) < page.index("<main>")
     assert f"epoch {training['kept_epoch']} of 2, step {training['kept_step']}" in page
-    assert f"--seeds 0,1 --report {tmp_path}/report" in page
+    repeat = json.loads((tmp_path / "report/report.json").read_text())["headline"]["facts"]["repeat with"]
+    assert f"--seeds 0,1 --report {tmp_path}/report" in repeat
+    runs = training["seeds"]["runs"]
+    assert ", ".join(f"seed {run['seed']}: {run['metrics']['accuracy']:.4f}" for run in runs) in page
 
 
 def test_quantize_reports_float32_and_int8_as_a_pair(

@@ -33,7 +33,7 @@ class ExampleRows:
 
     def place_cells(self, row: int) -> list[Cell]:
         """Return the place of an example and, where some are truncated, whether this one is."""
-        return [self.lines[row], *(("yes" if self.truncated[row] else None,) if self.truncated else ())]
+        return [self.lines[row], *(("yes" if self.truncated[row] else "no",) if self.truncated else ())]
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -34,6 +34,10 @@ class SignedNumber(float):
     """A difference, shown with its sign."""
 
 
+class Command(str):
+    """A command, to type again."""
+
+
 #: a number, a label, a text of the data as `Marked`, or nothing
 Cell = Union[str, int, float, Marked, Digest, None]
 

@@ -69,17 +69,21 @@ def _mistakes(probabilities: Array, classes: Array, labels: Sequence[str], rows:
         )
         for row in worst_first(probabilities.max(axis=1), wrong, MOST_ROWS)
     ]
-    return Table("Most confident mistakes", columns, cells, int(wrong.sum()), examples=True)
+    return Table(_mistakes_title(int(wrong.sum())), columns, cells, int(wrong.sum()), examples=True)
+
+
+def _mistakes_title(count: int) -> str:
+    return f"{count:,} rows with a mistake, the most confident first"
 
 
 def _calibration(confidence: Array, correct: Array) -> list[Block]:
     found = calibration(confidence, correct)
     mean, accuracy = float(confidence.mean()), float(correct.mean())
-    direction = "more" if mean > accuracy else "less"
+    direction = "overconfident" if mean > accuracy else "underconfident"
     caption = (
-        f"Expected calibration error (ECE) {found.error:.4f}: the mean distance of the points from the dashed line. "
-        f"The mean confidence is {mean:.4f} and the accuracy {accuracy:.4f}: on the whole, the model is {direction} "
-        f"confident than correct."
+        f"Expected calibration error (ECE) {found.error:.4f}: the mean difference between accuracy and confidence of "
+        f"the bins, weighted by their predictions. On average, the model is {100 * mean:.0f} % confident and right in "
+        f"{100 * accuracy:.0f} % of the predictions: it is {direction}."
     )
     plot = Reliability(found.confidence.tolist(), found.accuracy.tolist(), found.counts.tolist())
     return [Figure("reliability", "Reliability diagram", plot, caption)]
@@ -110,9 +114,8 @@ def multilabel_sections(
         for row in worst_first(badness, wrong.any(axis=1), MOST_ROWS)
     ]
     note = "The confidence is the probability of the mistake that the model was surest of."
-    examples = Table(
-        "Most confident mistakes", columns, mistakes, int(wrong.any(axis=1).sum()), note=note, examples=True
-    )
+    count = int(wrong.any(axis=1).sum())
+    examples = Table(_mistakes_title(count), columns, mistakes, count, note=note, examples=True)
     decided = np.where(predicted, probabilities, 1 - probabilities).ravel()
     return [
         Section("Errors", [table, examples]),

@@ -48,6 +48,7 @@ def comparison_report(
         {
             **found.counts(),
             "same answer": f"{count:,} of {len(examples):,} rows ({percentage(count, len(examples))})",
+            **_rows_needed(found),
             **(facts or {}),
             **dict(_truncation(found)),
             **repeat_fact(),
@@ -70,6 +71,16 @@ def comparison_report(
         ),
     ]
     return Report(title, headline, sections)
+
+
+def _rows_needed(found: Comparison) -> dict[str, Cell]:
+    """Return how many rows an interval without 0 takes, if the difference stays: its width falls by the square root."""
+    interval, rows = found.differences[0].interval, len(found.first.examples)
+    if not interval.contains_zero or interval.value == 0:
+        return {}
+    needed = rows * max(1.0, ((interval.high - interval.low) / 2 / interval.value) ** 2)
+    shown = f"{needed:.1e}" if needed >= 1e7 else f"{float(f'{needed:.2g}'):,.0f}"
+    return {"rows needed": f"about {shown}, for an interval without 0 around the same difference"}
 
 
 def _truncation(found: Comparison) -> Iterator[tuple[str, Cell]]:
@@ -126,7 +137,7 @@ def _differences(found: Comparison) -> Iterator[Block]:
     columns = ("metric", one, two, "difference", "95 % low", "95 % high", "contains 0")
     method = found.differences[0].interval.method
     note = f"The difference is {two} minus {one}; 95 % intervals by {method}. {RESAMPLING}"
-    yield Table("Metrics", columns, rows, note=note)
+    yield Table("Values with the intervals of their differences", columns, rows, note=note)
     intervals = [each.interval for each in found.differences]
     plot = Intervals(
         f"{two} minus {one}",
@@ -135,7 +146,7 @@ def _differences(found: Comparison) -> Iterator[Block]:
         [each.low for each in intervals],
         [each.high for each in intervals],
     )
-    caption = "If an interval crosses the dashed line at 0, the difference could be due to chance."
+    caption = "An interval that crosses the dashed line at 0 does not rule out chance."
     yield Figure("differences", "Differences with their 95 % intervals", plot, caption)
 
 

@@ -60,7 +60,7 @@ def data_section(
     roles = [""] if len(files) > 1 else []
     columns = (
         *(*roles, "file", "rows", "truncated", "rows left out (unreadable)", "rows dropped by label"),
-        *("[UNK] tokens", "median tokens", "most tokens", "SHA-256"),
+        *("[UNK] tokens", "median tokens read", "most tokens read", "SHA-256"),
     )
     titles = {name: f"{name}: {each.name}" if len(files) > 1 else each.name for name, each in files.items()}
     has_windows = any(len(each.features) != len(each) for each in files.values())
@@ -113,7 +113,8 @@ def truncation_text(examples: Examples, max_length: int, reader: str) -> Text:
     is_warning = examples.truncated > _MANY_TRUNCATED * len(examples)
     if not examples.truncated:
         return Text(f"{examples.name}: no row was truncated.")
-    what = f"{truncation_fact(examples)} were cut to {max_length} tokens; {reader} did not see the rest."
+    what = f"{truncation_fact(examples)} were cut to {max_length} tokens; {reader} did not see the rest. "
+    what += "finetune --max-length sets the limit."
     return Text(f"{examples.name}: {what}", is_warning)
 
 
@@ -165,4 +166,4 @@ def conditions_table(models: Mapping[str, tuple[Assessment, Examples]]) -> Table
     fewest = min(int(chosen.sum()) for chosen in parts.values())
     note = f"Fewer than {_FEW_ROWS} rows say little." if fewest < _FEW_ROWS else ""
     scores = [f"{assessment.score_name}, {name}" if name else assessment.score_name for name in models]
-    return Table("Where answers fail", ("condition", "rows", *scores), rows, note=note)
+    return Table("By length, truncation and [UNK] tokens", ("condition", "rows", *scores), rows, note=note)

@@ -15,7 +15,7 @@ from bertsym.reports.assessment import Assessment
 from bertsym.reports.blocks import Cell, Digest, Headline, Report, Section, Table
 from bertsym.reports.data import LeftOutRows, conditions_table, data_section, truncation_fact, truncation_warnings
 from bertsym.reports.model import model_section, repeat_fact, repeat_section
-from bertsym.reports.training_settings import seen_warnings, training_command, training_file
+from bertsym.reports.training_settings import file_digest, seen_warnings, training_command
 from bertsym.tasks.task import Examples, Task
 
 #: metric -> its name for readers, where that is not its own with spaces
@@ -78,14 +78,13 @@ def evaluation_report(found: EvaluatedModel, with_texts: bool) -> Report:
 
 def repeat_settings(models: Sequence[EvaluatedModel]) -> dict[str, Cell]:
     """Return what the numbers depend on beside the command: how they were computed, the bootstrap, and the files."""
-    digests: list[tuple[str, Cell]] = [(each.bundle.prefix.name, training_file(each.bundle)) for each in models]
-    different = len({digest for _, digest in digests}) > 1
-    return {
-        **models[0].settings,
-        "bootstrap": f"{RESAMPLES:,} resamples, seed {SEED}",
-        f"{models[0].examples.name}, SHA-256": Digest(models[0].examples.sha256),
-        **{f"training file{f' of {name}' if different else ''}, SHA-256": each for name, each in digests},
-    }
+    files: dict[str, Cell] = {f"{models[0].examples.name}, SHA-256": Digest(models[0].examples.sha256)}
+    for role in ("train", "dev"):
+        found = [file_digest(each.bundle, role) for each in models]
+        for each, digest in zip(models, found):
+            of = f" of {each.bundle.prefix.name}" if len(set(found)) > 1 else ""
+            files[f"{role} file{of}, SHA-256"] = digest
+    return {**models[0].settings, "bootstrap": f"{RESAMPLES:,} resamples, seed {SEED}", **files}
 
 
 def headline(
@@ -131,7 +130,7 @@ def error_sections(assessment: Assessment, found: EvaluatedModel, intervals: Map
     padded = [(*row, *[None] * (5 - len(row))) for row in rows]
     columns = ("metric", "value", "95 % low", "95 % high", "method")
     first = [
-        Table("Metrics", columns, padded, note=RESAMPLING),
+        Table("Values with their intervals", columns, padded, note=RESAMPLING),
         conditions_table({"": (assessment, found.examples)}),
     ]
     return [Section("Metrics", first), *assessment.sections]

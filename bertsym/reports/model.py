@@ -15,8 +15,8 @@ from bertsym.drawing.head import draw_head
 from bertsym.errors import BertsymError
 from bertsym.model import open_model
 from bertsym.provenance import installed_versions, repeat_command
-from bertsym.reports.blocks import Block, Cell, Code, Digest, Drawing, Facts, Section, Table, Text
-from bertsym.reports.training_settings import training_command
+from bertsym.reports.blocks import Block, Cell, Code, Command, Digest, Drawing, Facts, Section, Table, Text
+from bertsym.reports.training_settings import base_digest, seed_metrics
 
 
 def model_section(bundle: Bundle) -> Section:
@@ -36,7 +36,7 @@ def models_section(models: Mapping[str, Bundle]) -> Section:
             blocks += [Text(f"The head of {name}:"), *head]
     columns = [_facts(bundle) for bundle in models.values()]
     rows = [(key, *(values[key] for values in columns)) for key in columns[0]]
-    blocks.append(Table("Models", ("", *models), [row for row in rows if any(row[1:])]))
+    blocks.append(Table("Facts", ("", *models), [row for row in rows if any(row[1:])]))
     blocks.append(_files(models))
     return Section("Models", blocks)
 
@@ -60,7 +60,8 @@ def _facts(bundle: Bundle) -> dict[str, Cell]:
         "precision": signature.precision,
         "parameters": f"{count / 1e6:.1f} M parameters, {manifest['files'][PARAMS]['size'] / 1e6:.1f} MB",
         "weights from": str(manifest["source"]["spec"]),
-        "written by": training_command(bundle),
+        "seeds": seed_metrics(bundle),
+        "base parameters, SHA-256": base_digest(bundle),
     }
 
 
@@ -99,7 +100,7 @@ def _head(bundle: Bundle, drawing: str) -> list[Block]:
 def repeat_fact() -> dict[str, Cell]:
     """Return the command to repeat the run as a fact, if there is one."""
     words = repeat_command()
-    return {} if words is None else {"repeat with": shlex.join(words)}
+    return {} if words is None else {"repeat with": Command(shlex.join(words))}
 
 
 def repeat_section(

@@ -10,6 +10,7 @@ from bertsym.reports.blocks import (
     Block,
     Cell,
     Code,
+    Command,
     Digest,
     Drawing,
     Facts,
@@ -106,7 +107,7 @@ def _block(block: Block) -> str:
         kind = ' class="warning"' if block.is_warning else ""
         return f'<p{kind} dir="auto">{_text(block.text)}</p>'
     if isinstance(block, Code):
-        return f"<pre><code>{_text(block.text)}</code></pre>"
+        return f"<pre>{_command(block.text)}</pre>"
     if isinstance(block, Facts):
         title = f"<h3>{_text(block.title)}</h3>" if block.title else ""
         return f'<div class="block">{title}{_facts(block.values)}</div>'
@@ -179,6 +180,8 @@ def _cell(value: Cell) -> str:
     if isinstance(value, Digest):
         digest = _text(value.digest)
         return f'<details class="digest"><summary>{digest[:12]}…</summary>{digest}</details>'
+    if isinstance(value, Command):
+        return _command(value)
     if isinstance(value, SignedNumber):
         return f"{value:+.4f}"
     if isinstance(value, bool) or value is None:
@@ -190,6 +193,11 @@ def _cell(value: Cell) -> str:
             return f"{value:,.0f}"
         return f"{value:,.4f}" if abs(value) >= 1e-3 else f"{value:.3g}"
     return _text(shortened(value)) if value else '<span class="empty">empty</span>'
+
+
+def _command(text: str) -> str:
+    """Return a command whose options are not broken at their hyphens."""
+    return f"<code>{' '.join(f'<span>{_text(word)}</span>' for word in text.split(' '))}</code>"
 
 
 def _words(text: str) -> str:

@@ -100,13 +100,17 @@ def training_report(found: Trained, with_texts: bool) -> Report:
     model = found.model
     assessment = model.assess(with_texts)
     intervals = {name: rows.interval() for name, rows in assessment.metrics.items()}
-    facts: dict[str, Cell] = {"kept": f"epoch {found.epoch} of {found.epochs}, step {found.step}"}
+    chooser = model.bundle.manifest["training"]["options"]["metric"] or next(iter(model.metrics))
+    kept = f"epoch {found.epoch} of {found.epochs}, step {found.step}"
+    facts: dict[str, Cell] = {"kept": f"{kept}, by {metric_name(chooser, model.task)} on {model.examples.name}"}
     if found.seeds:
         first, interval = next(iter(intervals.items()))
         values = [metrics[first] for metrics in found.seeds.values()]
         digits = interval.decimals + 1
         spread = f"{metric_name(first, model.task)} {np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
-        facts[f"{len(values)} seeds"] = f"{spread}; seed {found.seed} is kept"
+        facts[f"{len(values)} seeds"] = (
+            f"{spread} (mean and standard deviation of the best epoch of each seed); seed {found.seed} is kept"
+        )
     name = model.bundle.prefix.name
     signature = model.bundle.signature
     files = {"train": found.train, "dev": model.examples}

@@ -25,15 +25,36 @@ def _training(bundle: Bundle) -> Any:
 
 
 def training_command(bundle: Bundle) -> str | None:
-    """Return the command that wrote the bundle."""
+    """Return the command that wrote the bundle, with its name in the place of ``OUT``."""
     command = bundle.manifest.get("command")
-    return shlex.join(command) if command else None
+    if not command:
+        return None
+    return shlex.join(bundle.prefix.name if word == "OUT" else str(word) for word in command)
 
 
-def training_file(bundle: Bundle) -> Cell:
-    """Return the SHA-256 of the training file."""
-    digest = _found(_training(bundle), "data", "train", "sha256")
+def file_digest(bundle: Bundle, role: str) -> Cell:
+    """Return the SHA-256 of the file that was ``train`` or ``dev`` in the training."""
+    digest = _found(_training(bundle), "data", role, "sha256")
     return Digest(digest) if isinstance(digest, str) else None
+
+
+def base_digest(bundle: Bundle) -> Cell:
+    """Return the SHA-256 of the parameters from which the bundle was made."""
+    digest = _found(bundle.manifest, "base", "files", PARAMS, "sha256")
+    return Digest(digest) if isinstance(digest, str) else None
+
+
+def seed_metrics(bundle: Bundle) -> str | None:
+    """Return the first dev metric of each seed, and which seed was kept, of a training with several seeds."""
+    seeds = _found(_training(bundle), "seeds")
+    runs = _found(seeds, "runs")
+    found = [(_found(run, "seed"), _found(run, "metrics")) for run in runs] if isinstance(runs, list) else []
+    if not found or not all(isinstance(metrics, Mapping) and metrics for _, metrics in found):
+        return None
+    name = next(iter(found[0][1]))
+    values = [(seed, metrics.get(name)) for seed, metrics in found]
+    shown = ", ".join(f"seed {seed}: {value:.4f}" for seed, value in values if isinstance(value, (int, float)))
+    return f"dev {name} at the best epoch of each seed: {shown}; seed {_found(seeds, 'kept')} was kept"
 
 
 def seen_warnings(file: str, digest: str, models: Mapping[str, Bundle]) -> list[str]:
@@ -74,7 +95,7 @@ def training_differences(models: Mapping[str, Bundle]) -> list[Block]:
             equal += [key] if cells[0] is not None else []
         else:
             rows.append((key, *cells))
-    note = f"Equal in both: {', '.join(equal)}." if equal else ""
+    note = f"Equal in both: {'; '.join(equal)}." if equal else ""
     if unknown:
         note += f" The manifest of {' and that of '.join(unknown)} does not record how the model was trained."
     if not rows:

@@ -220,7 +220,7 @@ class Classification(TableTask):
             (predicted == classes).astype(np.float64),
             "accuracy",
             classification_sections(probabilities, classes, self.class_names, rows),
-            f"{share:.3g} by answering {self.class_names[frequent]!r}, the most frequent label, for every row",
+            f"accuracy {share:.3g} by answering {self.class_names[frequent]!r} for every row",
         )
 
     def target_plot(self, files: Mapping[str, Examples]) -> Bars:
