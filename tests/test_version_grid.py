@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from family_folders import write_family
+from sentence_folders import POOLING, dense, write_sentence_folder
 from tools import is_missing
 
 SCRIPTS = Path(__file__).parents[1] / "scripts" / "maintenance"
@@ -157,20 +158,31 @@ def test_every_form_and_family_behaves_as_documented_in_every_mxnet(
     except grid.DownloadError as error:
         is_missing(f"needs the wheels of older MXNets: {error}")
     forms = ["portable", "portable-guard", "portable-1.9", "gluonnlp", "fast", "fast-1.4"]
-    models = [(f"hf:{tiny_hf}", forms)]
+    models = [grid.Model(f"hf:{tiny_hf}", forms)]
     # An ERNIE is a BERT with ReLU, which here is the activation of the ELECTRA.
     for folder in (
         write_family(tmp_path / "electra", "electra", hidden_act="relu"),
         write_family(tmp_path / "albert", "albert"),
     ):
-        models.append((f"hf:{folder}", ["portable", "gluonnlp"]))
+        models.append(grid.Model(f"hf:{folder}", ["portable", "gluonnlp"]))
+    # Every pooling and activation, the layers wide enough and the embedding not normalised, so that faults show.
+    modes = ("cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens")
+    activations = ("activation.Tanh", "activation.ReLU", "activation.GELU", "activation.Sigmoid", "linear.Identity")
+    widths = [128, *[32] * len(activations)]
+    chain = [
+        ("Pooling", {**POOLING, **{f"pooling_mode_{mode}": True for mode in modes}}),
+        ("Normalize", {}),
+        *(("Dense", dense(*layer)) for layer in zip(widths, widths[1:], activations)),
+    ]
+    sentences = write_sentence_folder(tmp_path / "sentences", *chain)
+    models.append(grid.Model(f"hf:{sentences}", ["portable"], embeds=True))
     (tmp_path / "grid").mkdir()
     passed = grid.run(models, list(grid.VERSIONS), grid.CACHE, tmp_path / "grid")
     printed = capsys.readouterr()
     assert passed, printed.out + printed.err
     verdict = printed.out.splitlines()[-1]
-    squares = sum(len(names) * len(grid.COLUMNS) for _, names in models) * len(grid.VERSIONS)
-    squares += len(grid.HEADS) * len(grid.VERSIONS)
+    columns = sum(len(grid.APIS if model.embeds else grid.COLUMNS) * len(model.forms) for model in models)
+    squares = (columns + len(grid.HEADS)) * len(grid.VERSIONS)
     assert verdict.startswith(f"passed: of {squares} cells ")
     assert verdict.endswith(" 0 failed")
     assert " 0 refused" not in verdict

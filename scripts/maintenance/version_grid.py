@@ -7,6 +7,9 @@ The portable form of the first model has the heads of the other tasks too, which
 Outputs are compared with the reference encoder, training with the gluonnlp form in the installed MXNet, each relative
 to the scale of the reference. An MXNet older than the minimum version of the symbol must refuse to load it.
 
+The model of an --embedding, a folder of sentence-transformers, is one bundle that ends in the embedding: only its
+outputs are compared.
+
 The wheels are unpacked once, next to each other, and run under this Python, each in a process of its own.
 
 Linux x86-64 only, since it runs MXNet.
@@ -27,7 +30,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from version_grid_table import TRAINING, Cell, expectation, judge, line_of, markdown, verdict, worst
@@ -64,6 +67,7 @@ HEADS: dict[str, tuple[str, list[dict[str, Any]]]] = {
 }
 HEADS_FORM = "portable"
 STILL = "still"
+EMBEDDING = "embedding"
 COLUMNS = (*APIS, *TRAINING)
 INSTALLED = "1.9.1"
 STEPS, LEARNING_RATE = 12, 1e-4
@@ -79,6 +83,14 @@ class DownloadError(GridError):
     """A wheel can't be downloaded."""
 
 
+class Model(NamedTuple):
+    """A model of the grid."""
+
+    source: str  #: of `bertsym export`
+    forms: list[str]  #: keys of FORMS
+    embeds: bool = False  #: whether its sentence embedding is run, instead of a base and a classifier
+
+
 # Files
 
 
@@ -86,13 +98,24 @@ class DownloadError(GridError):
 class Form:
     """The bundles of a model in one form: base, classifier, and a copy of the classifier without dropout for training.
 
-    There is a bundle for each of the further `heads` too. The folder around them has the data of the model.
+    There is a bundle for each of the further `heads` too. A model that embeds has one bundle. The folder around them
+    has the data of the model.
     """
 
-    model: str
+    model: Model
     name: str
     folder: Path
     heads: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The bundles whose outputs are compared."""
+        return (EMBEDDING,) if self.model.embeds else PARTS
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of its table."""
+        return APIS if self.model.embeds else COLUMNS
 
     def requirements(self, symbol: str) -> list[tuple[str, str]]:
         """Return (version, reason) for each requirement of a symbol's nodes."""
@@ -107,9 +130,10 @@ class Form:
     def jobs(self) -> Iterator[dict[str, Any]]:
         """Yield the jobs of each MXNet."""
         data = self.folder.parent
-        for part, api in itertools.product((*PARTS, *self.heads), APIS):
+        for part, api in itertools.product((*self.parts, *self.heads), APIS):
             yield self._job(api, part, f"{part}-symbol.json", data / "cases.npz", data / f"{part}.npz")
-        yield self._job("training", STILL, f"{STILL}-train-symbol.json", data / "steps.npz", data / "training.npz")
+        if not self.model.embeds:
+            yield self._job("training", STILL, f"{STILL}-train-symbol.json", data / "steps.npz", data / "training.npz")
 
     def _job(self, api: str, part: str, symbol: str, cases: Path, reference: Path) -> dict[str, Any]:
         signature = self.signature(part)
@@ -137,20 +161,23 @@ def command(*arguments: object) -> None:
         raise GridError(f"bertsym {' '.join(map(str, arguments))}: {printed.getvalue().strip().splitlines()[-1]}")
 
 
-def write_form(model: str, name: str, folder: Path, heads: Iterable[str] = ()) -> Form:
-    """Export the model in a form, graft a classifier onto it, and train further heads for a step."""
+def write_form(model: Model, name: str, folder: Path, heads: Iterable[str] = ()) -> Form:
+    """Export the model in a form; graft a classifier onto it and train further heads for a step, unless it embeds."""
     form = Form(model, name, folder / name, tuple(heads))
     form.folder.mkdir()
-    base, classifier, still = (form.folder / part for part in (*PARTS, STILL))
     # Not verified here, since each MXNet compares them.
-    command("export", model, base, "--headless", "--no-verify", *FORMS[name])
+    if model.embeds:
+        command("export", model.source, form.folder / EMBEDDING, "--no-verify", *FORMS[name])
+        return form
+    base, classifier, still = (form.folder / part for part in (*PARTS, STILL))
+    command("export", model.source, base, "--headless", "--no-verify", *FORMS[name])
     command("graft", base, classifier, "--no-verify", "--num-classes", 2)
     encoders = {"cls": base}
     for head in form.heads:
         output, lines = HEADS[head]
         if output not in encoders:
             encoders[output] = form.folder / output
-            command("export", model, encoders[output], "--no-verify", "--output", output, *FORMS[name])
+            command("export", model.source, encoders[output], "--no-verify", "--output", output, *FORMS[name])
         path = form.folder / f"{head}.jsonl"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         files = ("--train", path, "--dev", path, "--task", head)
@@ -165,9 +192,9 @@ def write_data(form: Form, forms: Iterable[Form]) -> None:
 
     The heads are those of `form` and the further ones of all `forms`.
     """
-    folder, classifier = form.folder.parent, Bundle.open(form.folder / "classifier")
-    config = classifier.config
-    checkpoint = Checkpoint("GluonNLP export", classifier.params(), config.to_dict())
+    folder, whole = form.folder.parent, Bundle.open(form.folder / form.parts[-1])
+    config = whole.config
+    checkpoint = Checkpoint("GluonNLP export", whole.params(), config.to_dict())
     rng = np.random.default_rng(0)
 
     def batch(rows: int, length: int) -> dict[str, Any]:
@@ -184,9 +211,9 @@ def write_data(form: Form, forms: Iterable[Form]) -> None:
     batches = [Inputs(*arrays.values()) for arrays in cases.values()]
     encodings = [*encoder_outputs(config.family, checkpoint, batches)]
     further = [(other, head) for other in forms for head in other.heads]
-    for other, part in (*((form, part) for part in PARTS), *further):
+    for other, part in (*((form, part) for part in form.parts), *further):
         bundle = Bundle.open(other.folder / part)
-        params = classifier.params() if part in PARTS else bundle.params()
+        params = whole.params() if part in form.parts else bundle.params()
         answers = {
             case: apply_head(encoded, bundle, params, fed.valid_length)
             for case, fed, encoded in zip(cases, batches, encodings)
@@ -274,10 +301,14 @@ def cells(version: str, jobs: list[dict[str, Any]], found: list[dict[str, Any]])
 def show(forms: list[Form], grid: dict[str, dict[tuple[str, str], Cell]]) -> bool:
     """Print a table for each form and the verdict; return whether no cell failed."""
     for form in forms:
-        export = " ".join(("bertsym export", form.model, "OUT", *FORMS[form.name]))
-        print(f"### {form.name}\n\n`{export}`: loads from MXNet {form.signature(STILL)['minimum_mxnet']} on\n")
-        rows = {version: [found[str(form.folder), column] for column in COLUMNS] for version, found in grid.items()}
-        print(markdown("MXNet", COLUMNS, rows) + "\n")
+        export = " ".join(("bertsym export", form.model.source, "OUT", *FORMS[form.name]))
+        minimum = form.signature(form.parts[-1])["minimum_mxnet"]
+        title = f"{form.name}, sentence embedding" if form.model.embeds else form.name
+        print(f"### {title}\n\n`{export}`: loads from MXNet {minimum} on\n")
+        rows = {
+            version: [found[str(form.folder), column] for column in form.columns] for version, found in grid.items()
+        }
+        print(markdown("MXNet", form.columns, rows) + "\n")
         if form.heads:
             print("Heads of other tasks, the largest difference of Module, SymbolBlock and C predict:\n")
             tasks = {head: [found[str(form.folder), head] for found in grid.values()] for head in form.heads}
@@ -287,33 +318,32 @@ def show(forms: list[Form], grid: dict[str, dict[tuple[str, str], Cell]]) -> boo
     return not any(cell.failed for cell in every)
 
 
-def write_model(
-    model: str, names: list[str], folder: Path, heads: Iterable[str] = ()
-) -> tuple[list[Form], dict[str, Any]]:
-    """Write a model's forms and data; return the forms, and the job that computes the reference of the training.
+def write_model(model: Model, folder: Path, heads: Iterable[str] = ()) -> tuple[list[Form], list[dict[str, Any]]]:
+    """Write a model's forms and data; return the forms, and the jobs that compute the reference of its training.
 
     The form HEADS_FORM has the further `heads`.
     """
     folder.mkdir()
-    # The reference form is needed even if it was not requested.
+    # The reference of the training is needed even if its form was not requested.
+    reference_form = model.forms[0] if model.embeds else REFERENCE_FORM
     forms = {
         name: write_form(model, name, folder, heads if name == HEADS_FORM else ())
-        for name in dict.fromkeys([*names, REFERENCE_FORM])
+        for name in dict.fromkeys([*model.forms, reference_form])
     }
-    reference = forms[REFERENCE_FORM]
+    reference = forms[reference_form]
     write_data(reference, forms.values())
-    training = next(job for job in reference.jobs() if job["api"] == "training")
-    return [forms[name] for name in names], {**training, "save": training["reference"]}
+    training = [{**job, "save": job["reference"]} for job in reference.jobs() if job["api"] == "training"]
+    return [forms[name] for name in model.forms], training
 
 
-def run(models: list[tuple[str, list[str]]], versions: list[str], cache: Path, folder: Path) -> bool:
-    """Run the grid on models, each with names of forms, with files in `folder`; return whether no cell failed."""
+def run(models: list[Model], versions: list[str], cache: Path, folder: Path) -> bool:
+    """Run the grid on models, with files in `folder`; return whether no cell failed."""
     libraries = {version: unpack_wheel(version, cache) for version in versions}
     print("writing the bundles", file=sys.stderr)
     written = [
-        write_model(model, names, folder / str(i), () if i else HEADS) for i, (model, names) in enumerate(models)
+        write_model(model, folder / str(i), () if i or model.embeds else HEADS) for i, model in enumerate(models)
     ]
-    for answer in answers(INSTALLED, None, [training for _, training in written], folder):
+    for answer in answers(INSTALLED, None, [job for _, training in written for job in training], folder):
         if answer:
             raise GridError(f"no reference for training: {answer}")
     forms = [form for several, _ in written for form in several]
@@ -334,9 +364,14 @@ def main() -> int:
         "--model",
         metavar="SOURCE",
         nargs="+",
-        default=[f"hf:{weights}"],
-        required=not weights,
         help="sources of bertsym export [the pretrained weights in .venv]; small weights would hide faults of gelu",
+    )
+    parser.add_argument(
+        "--embedding",
+        metavar="SOURCE",
+        nargs="+",
+        default=[],
+        help="folders of sentence-transformers, as sources, whose embeddings are run [none]",
     )
     parser.add_argument(
         "--versions", nargs="+", choices=VERSIONS, default=VERSIONS, metavar="V", help="versions of mxnet"
@@ -346,7 +381,11 @@ def main() -> int:
     )
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the wheels [.grid in the clone]")
     options = parser.parse_args()
-    models = [(model, list(options.forms)) for model in options.model]
+    if options.model is None and not options.embedding and not weights:
+        parser.error("give --model, or BERTSYM_MODEL_DIR in the environment")
+    sources = options.model or ([] if options.embedding else [f"hf:{weights}"])
+    models = [Model(source, list(options.forms)) for source in sources]
+    models += [Model(source, list(options.forms), embeds=True) for source in options.embedding]
     with tempfile.TemporaryDirectory() as folder:
         try:
             good = run(models, list(options.versions), options.cache.resolve(), Path(folder))
