@@ -85,12 +85,15 @@ def tokenize(tokenizer: Any, model: Any) -> Any:
 
 
 def output_difference(original: Any, tokenizer: Any, model: Any, other: Any) -> float:
-    """The largest difference of any output for a batch of texts at their tokens, relative to its scale."""
+    """The largest difference of any output for a batch of texts at their tokens, relative to its scale.
+
+    The original computes in float64 from then on, since two programs in float32 may differ by twice what each rounds.
+    """
     inputs, theirs = tokenize(tokenizer, original), tokenize(other, model)
     if any(not torch.equal(inputs[name], theirs[name]) for name in inputs):
         return math.inf
     with torch.no_grad():
-        expected, found = original(**inputs), model(**theirs)
+        expected, found = original.double()(**inputs), model(**theirs)
     is_token, differences = inputs["attention_mask"].bool(), []
     for name in ("logits", "start_logits", "end_logits", "last_hidden_state"):
         if name in expected:
