@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 RATE_MULTIPLIER = "__lr_mult__"  #: of a parameter: the factor of its learning rate in MXNet's optimizers
 
+_SHORT = 100  # maximal number of characters of a text whose integers are kept
 _LONGEST = 32  # characters of an integer; MXNet's integers have 64 bits
 
 
@@ -30,8 +32,8 @@ def flag(attrs: Mapping[str, str], key: str, default: bool) -> bool:
 
 def integers(attrs: Mapping[str, str], key: str) -> tuple[int | None, ...]:
     """Parse a tuple such as ``(0, None, 1)``, a list, or a single integer; empty when it is missing."""
-    text = attrs.get(key, "").strip().strip("()[]")
-    return tuple(_number(part) for part in text.split(",") if part.strip())
+    text = attrs.get(key, "")
+    return _integers(text) if len(text) <= _SHORT else _integers.__wrapped__(text)
 
 
 def sizes(attrs: Mapping[str, str], key: str) -> tuple[int, ...] | None:
@@ -41,9 +43,17 @@ def sizes(attrs: Mapping[str, str], key: str) -> tuple[int, ...] | None:
     return known if known and len(known) == len(found) else None
 
 
+@functools.lru_cache(maxsize=1 << 12)  # a command parses the same attributes many times
+def _integers(text: str) -> tuple[int | None, ...]:
+    return tuple(_number(part) for part in text.strip().strip("()[]").split(",") if part.strip())
+
+
 def _number(text: str) -> int | None:
-    if len(text) > _LONGEST:
-        return None
+    return None if len(text) > _LONGEST else _parse_number(text)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _parse_number(text: str) -> int | None:
     try:
         return int(text.strip().rstrip("L"))  # Python 2 wrote 1L
     except ValueError:

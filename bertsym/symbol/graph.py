@@ -141,17 +141,18 @@ class SymbolGraph:
 
     def find(self, pattern: str = "*", *, op: str | None = None) -> list[Node]:
         """List nodes by operator and by a pattern of the name: ``*``, ``?``, ``[...]``, the name, ``NAME#2``."""
+        nodes = [node for node in self.nodes if op is None or node.op == op]
+        if pattern == "*":
+            return nodes
         matches: Callable[[str], Any] = re.compile(fnmatch.translate(pattern)).match
         numbered = references(self.nodes) if "#" in pattern else {}
-        return [
-            node
-            for node in self.nodes
-            if (pattern in (node.name, numbered.get(node)) or matches(node.name)) and (op is None or node.op == op)
-        ]
+        return [node for node in nodes if pattern in (node.name, numbered.get(node)) or matches(node.name)]
 
     def consumers(self, what: Node | Output) -> list[Node]:
         """List the nodes that read any output of a node, or one output."""
-        return [node for node in self.nodes if any(_reads(entry, what) for entry in node.inputs)]
+        if isinstance(what, Output):
+            return [node for node in self.nodes if what in node.inputs]
+        return [node for node in self.nodes if any(entry.node is what for entry in node.inputs)]
 
     def producers(self, node: Node) -> list[Node]:
         """List the nodes whose outputs a node reads, each once, in the order of its inputs."""
@@ -253,7 +254,7 @@ class SymbolGraph:
 
     def _rewire(self, old: Output, new: Output, except_in: set[Node]) -> None:
         for node in self.nodes:
-            if node not in except_in:
+            if old in node.inputs and node not in except_in:
                 node.inputs = tuple(_swapped(entry, old, new) for entry in node.inputs)
         self.outputs = [_swapped(entry, old, new) for entry in self.outputs]
 
@@ -411,10 +412,6 @@ def _read(text: str, where: str) -> SymbolGraph:
 
 def _node_of(output: Output) -> Node:
     return output.node
-
-
-def _reads(entry: Output, what: Node | Output) -> bool:
-    return entry.node is what if isinstance(what, Node) else entry == what
 
 
 def _swapped(entry: Output, old: Output, new: Output) -> Output:
