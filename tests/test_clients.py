@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import computed, gluonnlp_checkpoint, texts
-from conftest import Result, Tables
+from conftest import Result, Tables, in_turn
 from headed import write_headed
 from signed_bundle import SignedBundle
 from tools import is_missing
@@ -38,11 +38,12 @@ LANGUAGES = [
     pytest.param(language, marks=() if language in OFFLINE else pytest.mark.slow)
     for language in sorted(run.parent.name for run in CLIENTS.glob("*/run"))
 ]
-# DJL takes no MXNet before 1.6.
+# The oldest one for each language, and a newer one in turn. DJL takes no MXNet before 1.6.
+_OTHERS = [parameter.values[0] for parameter in LANGUAGES if parameter.values[0] != "djl"]
 OTHER_MXNETS = [
-    (parameter.values[0], version)
-    for parameter in LANGUAGES
-    for version in (("1.6.0", "1.8.0") if parameter.values[0] == "djl" else ("1.4.1", "1.5.1", "1.8.0"))
+    *((language, "1.4.1") for language in _OTHERS),
+    *in_turn(_OTHERS, ["1.5.1", "1.8.0"]),
+    *(("djl", version) for version in ("1.6.0", "1.8.0")),
 ]
 C_API = [parameter for parameter in LANGUAGES if parameter.values[0] in (*OFFLINE, "node")]
 
