@@ -166,10 +166,11 @@ def commands() -> Iterator[click.Command]:
 
 #: options of scripts and of other programs, by page
 OTHER_OPTIONS = {
-    "docs/benchmarks.md": {"--work", "--quick", "--plots", "--folder", "--model"},
+    "docs/benchmarks.md": {"--part", "--work", "--quick", "--plots", "--folder", "--model"},
     "docs/how-to/choose-the-output.md": {"--results"},
     "docs/how-to/fine-tune.md": {"--logdir"},
     "docs/how-to/several-machines.md": {"--servers"},
+    "docs/version-grid.md": {"--embedding"},
     "docs/how-to/install.md": {"--no-deps", "--with", "--overrides", "--from", "--rm"},
 }
 

@@ -277,7 +277,7 @@ def test_the_recipe_of_the_documentation_classifies_as_predict_does(
     export_onnx(tmp_path / "classifier", tmp_path / "classifier.onnx")
 
     page = (Path(__file__).parent.parent / "docs" / "how-to" / "onnx.md").read_text(encoding="utf-8")
-    (recipe,) = (code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "onnxruntime" in code)
+    (recipe,) = (code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "import onnxruntime" in code)
     text = "a happy cat, [SEP] the very old dog and the bird"
     monkeypatch.chdir(tmp_path)
     variables: dict[str, Any] = {}
