@@ -144,7 +144,10 @@ def main() -> int:
             step, late = chance.randrange(1, steps), chance.uniform(0, 0.1)
             state = kill(job, folder, at_step(folder, step, late))
             last = checkpoint(folder)
-            bertsym(*job.arguments, str(folder / "model"), "--force", "--resume")
+            resume = [*BERTSYM, *job.arguments, str(folder / "model"), "--force", "--resume"]
+            done = subprocess.run(resume, capture_output=True, text=True)  # a new process, as after a real kill
+            if done.returncode:
+                sys.exit(f"{' '.join(resume)}: {done.stderr}")
             same = "identical bytes" if files(folder / "model") == job.new else "DIFFERENT BYTES"
             found[state] += 1
             found[f"resumed: {same}"] += 1
