@@ -69,6 +69,8 @@ def lower(
     source = ModelSource.of(source)
     shapes = source.shapes
     original = source.open()
+    if original.params is None:
+        original.require_encoder()  # another network is refused as such
     model = _in_float32(original)
     encoder = model.require_encoder()
     values = require_params(model)
