@@ -25,6 +25,7 @@ from bertsym.compat.installing import (
     missing_system_libraries,
     mxnet_has_wheel,
     system_packages,
+    version_numbers,
 )
 from bertsym.execution.engines import ENGINES
 from bertsym.processors import may_saturate, processor_count, processor_flags
@@ -63,11 +64,9 @@ sys.path[:] = json.loads(sys.argv[1])
 found = {}
 try:
     if sys.argv[2] in ("mxnet", "gluonnlp"):
-        from bertsym.compat.operator_functions import make_operators_when_called
-        from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
+        from bertsym.compat.quick_import import speed_up_mxnet_import
         from bertsym.mxnet_runtime import engine_workers, import_library, openmp_threads
-        make_operators_when_called()
-        import_mxnet_without_optional_packages()
+        speed_up_mxnet_import()
         library = import_library(sys.argv[2])
     else:
         library = __import__(sys.argv[2])
@@ -133,7 +132,7 @@ def _packages() -> Iterator[Finding]:
         version = installed_version(package)
         if version is None:
             yield Finding(package, BROKEN, "not installed", install_command(wanted))
-        elif _numbers(version) < oldest:
+        elif version_numbers(version) < oldest:
             yield Finding(package, BROKEN, f"{version} is too old", install_command(wanted))
         else:
             yield Finding(package, OK, version)
@@ -194,7 +193,7 @@ def _gluonnlp(mxnet: str) -> Finding:
 
 def _library(name: str, needed_for: str, oldest: tuple[int, ...] = ()) -> Finding:
     version = installed_version(name)
-    if version is None or _numbers(version) < oldest:
+    if version is None or version_numbers(version) < oldest:
         text = f"needed for {needed_for}" if version is None else f"{version} is too old for {needed_for}"
         return Finding(name, MISSING, text, install_command(_at_least(name, oldest)))
     found = _probe(name)
@@ -268,10 +267,6 @@ def _probe(library: str) -> dict[str, Any]:
 
 def _at_least(package: str, oldest: tuple[int, ...]) -> str:
     return f"{package}>={'.'.join(map(str, oldest))}" if oldest else package
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _available_memory() -> int | None:

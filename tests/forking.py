@@ -22,8 +22,7 @@ from typing import Any
 
 from bertsym.cli import main
 from bertsym.cli.group import COMMANDS, cli
-from bertsym.compat.operator_functions import make_operators_when_called
-from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
+from bertsym.compat.quick_import import speed_up_mxnet_import
 from bertsym.mxnet_runtime import import_library
 
 for name in COMMANDS:
@@ -37,8 +36,7 @@ for name in (
     "verifier",
 ):
     importlib.import_module(f"bertsym.{name}")
-make_operators_when_called()
-import_mxnet_without_optional_packages()
+speed_up_mxnet_import()
 import_library("mxnet")
 
 ADDRESS_SPACE = 12 << 30  #: of a command, for the sake of the machine

@@ -26,7 +26,7 @@ from test_clients import (
     run,
 )
 
-from bertsym import BundleTokenizer, DataError, export, load
+from bertsym import BundleTokenizer, DataError, Encoder, export, load
 
 Line = list[object]
 
@@ -100,11 +100,13 @@ def case_of(name: str, folder: Path) -> Case:
         change_settings(prefix, stride=6)
     arguments = texts_of(task)
     if task == "embedding":
-        embeddings = load(prefix).encode(*arguments)  # type: ignore[union-attr]
+        embeddings = Encoder(prefix).encode(*arguments)
         return Case(prefix, rows_of(prefix, arguments), [list(row) for row in embeddings], 2)
 
     def predict() -> list[Any]:
-        return load(prefix).predict(*arguments)  # type: ignore[union-attr,no-any-return]
+        predictor: Any = load(prefix)  # whose class, and so the arguments of predict, depends on the task
+        found: list[Any] = predictor.predict(*arguments)
+        return found
 
     found = predict()
     if "thresholds" in variant:

@@ -29,10 +29,8 @@ IN_CI = os.environ.get("CI") == "true"
 
 #: begins a program that imports mxnet, as a command begins; otherwise the import takes several times as long
 AS_A_COMMAND = """
-from bertsym.compat.operator_functions import make_operators_when_called
-from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
-make_operators_when_called()
-import_mxnet_without_optional_packages()
+from bertsym.compat.quick_import import speed_up_mxnet_import
+speed_up_mxnet_import()
 """
 
 

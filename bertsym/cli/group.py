@@ -17,8 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from bertsym.cli.failures import NoReaderError, Stopped, describe_failure, is_unexpected
-from bertsym.compat.operator_functions import make_operators_when_called
-from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
+from bertsym.compat.quick_import import speed_up_mxnet_import
 from bertsym.terminal import one_line
 
 # name -> one line for the group's help; each is a module of this folder with a command `command`.
@@ -128,8 +127,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line and exit: 0; 1 for an error of data or model; 2 for usage; 130 or 143 for a signal."""
     _open_closed_streams()
-    make_operators_when_called()
-    import_mxnet_without_optional_packages()
+    speed_up_mxnet_import()
     with _stoppable():
         code = run(sys.argv[1:])
         _drop_unwritable_output()

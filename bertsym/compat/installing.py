@@ -32,6 +32,11 @@ def installed_version(package: str) -> str | None:
         return None
 
 
+def version_numbers(version: str) -> tuple[int, ...]:
+    """Return the first three numbers of a version: ``(2, 13, 0)`` of ``2.13.0+cu130``."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+
+
 def mxnet_has_wheel() -> bool:
     """Whether mxnet 1.9.1 has a wheel that imports on this machine: Linux on x86-64 only."""
     return sys.platform == "linux" and platform.machine() == "x86_64"

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bertsym.address_space import check_address_space, engine_bytes, forbid_core_dumps, limit_growth, thread_bytes
-from bertsym.compat.operator_functions import make_operators_when_called
-from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
+from bertsym.compat.quick_import import speed_up_mxnet_import
 from bertsym.errors import BertsymError, ModelError
 from bertsym.execution.engines import ENGINES, load_engine
 from bertsym.execution.sandbox import COMPUTING, FUNCTIONS, HAS_ALARM
@@ -32,8 +31,7 @@ def main(name: str) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
-    make_operators_when_called()
-    import_mxnet_without_optional_packages()
+    speed_up_mxnet_import()
     try:
         load_engine(name).prepare()  # before the clock runs
     except BertsymError as error:

@@ -69,8 +69,10 @@ def _check_shapes(
     part = graph.part(outputs)
     if not any(node.op in RULES for node in part.nodes):
         return
+    known = None
     if trusted:
         with contextlib.suppress(ModelError):  # for other operators than export's
-            infer_tensor_shapes(part, shapes, where)
-            return
-    check_tensors(part, tensor_shapes(part, shapes, where, trusted=trusted), where)
+            known = infer_tensor_shapes(part, shapes, where)
+    if known is None:
+        known = tensor_shapes(part, shapes, where, trusted=trusted)
+    check_tensors(part, known, where)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.encoders.folding import PARTS
 from bertsym.encoders.parameters import EMBED_PROJECTION, POSITIONS, TOKEN_EMBEDDING, TOKEN_TYPES
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
@@ -121,7 +122,7 @@ class _Builder:
         return self._residual(self._dense(inner, f"{ffn}ffn_2"), state, f"{ffn}layernorm0")
 
     def _attention(self, prefix: str, state: str) -> str:
-        parts = [f"{prefix}dotproductselfattentioncell0_{part}" for part in ("query", "key", "value")]
+        parts = [f"{prefix}dotproductselfattentioncell0_{part}" for part in PARTS]
         layers = [layer for layer in map(self._int8_layer, parts) if layer is not None]
         if layers and (len(layers) < len(parts) or len({layer.data for layer in layers}) > 1):
             return self._separate_attention(prefix, state, state)
@@ -137,7 +138,7 @@ class _Builder:
 
     def _separate_attention(self, prefix: str, queries: str, state: str) -> str:
         """Attention whose query, key and value are products of their own."""
-        parts = [f"{prefix}dotproductselfattentioncell0_{part}" for part in ("query", "key", "value")]
+        parts = [f"{prefix}dotproductselfattentioncell0_{part}" for part in PARTS]
         products = [self._product(source, part) for source, part in zip((queries, state, state), parts)]
         inputs = [*products, self._biases(prefix, parts)]
         return self._add("MultiHeadAttention", [*inputs, *self._lengths()], num_heads=self._config.num_heads)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bertsym.compat.installing import version_numbers
 from bertsym.errors import BertsymError, ModelError
 from bertsym.processors import may_saturate
 
@@ -51,5 +51,4 @@ def masks_single_queries() -> bool:
     """
     import onnxruntime
 
-    major, minor = (int(number) for number in re.findall(r"\d+", onnxruntime.__version__)[:2])
-    return (major, minor) >= (1, 21)
+    return version_numbers(onnxruntime.__version__) >= (1, 21)

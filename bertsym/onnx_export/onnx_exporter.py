@@ -336,13 +336,12 @@ def _at_common_scale(checks: Sequence[OnnxCheck], splits: bool) -> list[OnnxChec
 
     In one run, a value of a regression or the scores of starts may be close to zero.
     """
-    scales: dict[str, float] = {}
-    for check in checks:
-        name = "" if splits else check.difference.name
-        scales[name] = max(check.difference.scale, scales.get(name, 0.0))
+    names = ["" if splits else check.difference.name for check in checks]
+    scales = dict.fromkeys(names, 0.0)
+    for name, check in zip(names, checks):
+        scales[name] = max(check.difference.scale, scales[name])
     return [
-        replace(check, difference=replace(check.difference, scale=scales["" if splits else check.difference.name]))
-        for check in checks
+        replace(check, difference=replace(check.difference, scale=scales[name])) for name, check in zip(names, checks)
     ]
 
 

@@ -85,7 +85,7 @@ def _rows_needed(found: Comparison) -> dict[str, Cell]:
 
 def _truncation(found: Comparison) -> Iterator[tuple[str, Cell]]:
     """Yield how many rows were truncated, once if the models have the same limit."""
-    limits = [each.bundle.signature.max_length for each in (found.first, found.second)]
+    limits = _limits(found)
     facts = [truncation_fact(each.examples) for each in (found.first, found.second)]
     if facts[0] == facts[1] and (limits[0] == limits[1] or not found.first.examples.truncated):
         yield f"cut to {limits[0]} tokens" if limits[0] == limits[1] else "truncated", facts[0]
@@ -95,22 +95,31 @@ def _truncation(found: Comparison) -> Iterator[tuple[str, Cell]]:
 
 
 def _truncation_warnings(found: Comparison) -> list[str]:
-    first, second = found.first, found.second
-    limits = [each.bundle.signature.max_length for each in (first, second)]
-    if limits[0] == limits[1] and first.examples.truncated == second.examples.truncated:
-        return truncation_warnings(first.examples, limits[0], "the models")
+    limits = _limits(found)
+    if _truncate_equally(found):
+        return truncation_warnings(found.first.examples, limits[0], "the models")
     return [
         text
-        for name, each, limit in zip(found.names, (first, second), limits)
+        for name, each, limit in zip(found.names, (found.first, found.second), limits)
         for text in truncation_warnings(each.examples, limit, name)
     ]
 
 
+def _limits(found: Comparison) -> list[int]:
+    """Return the numbers of tokens to which the models cut a row."""
+    return [each.bundle.signature.max_length for each in (found.first, found.second)]
+
+
+def _truncate_equally(found: Comparison) -> bool:
+    """Whether the models have the same limit, and cut as many rows."""
+    first, second = _limits(found)
+    return first == second and found.first.examples.truncated == found.second.examples.truncated
+
+
 def _data(found: Comparison, with_texts: bool) -> Section:
     """Describe the file as the first model reads it, and the truncation by the second model if it is different."""
-    first, second = found.first, found.second
-    limits = [each.bundle.signature.max_length for each in (first, second)]
-    is_same = limits[0] == limits[1] and first.examples.truncated == second.examples.truncated
+    first, second, limits = found.first, found.second, _limits(found)
+    is_same = _truncate_equally(found)
     reader = "the models" if is_same else found.names[0]
     section = data_section(first.task, {"": first.examples}, limits[0], first.left_out, with_texts, reader)
     if is_same:

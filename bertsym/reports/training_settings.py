@@ -19,6 +19,11 @@ def _found(values: Any, *keys: str) -> Any:
     return values
 
 
+def _digest(values: Any, *keys: str) -> Cell:
+    digest = _found(values, *keys)
+    return Digest(digest) if isinstance(digest, str) else None
+
+
 def _training(bundle: Bundle) -> Any:
     """How the bundle, or the float32 bundle that it was quantized from, was trained; None if that is unknown."""
     return bundle.manifest.get("training") or _found(bundle.manifest, "base", "training")
@@ -34,14 +39,12 @@ def training_command(bundle: Bundle) -> str | None:
 
 def file_digest(bundle: Bundle, role: str) -> Cell:
     """Return the SHA-256 of the file that was ``train`` or ``dev`` in the training."""
-    digest = _found(_training(bundle), "data", role, "sha256")
-    return Digest(digest) if isinstance(digest, str) else None
+    return _digest(_training(bundle), "data", role, "sha256")
 
 
 def base_digest(bundle: Bundle) -> Cell:
     """Return the SHA-256 of the parameters from which the bundle was made."""
-    digest = _found(bundle.manifest, "base", "files", PARAMS, "sha256")
-    return Digest(digest) if isinstance(digest, str) else None
+    return _digest(bundle.manifest, "base", "files", PARAMS, "sha256")
 
 
 def seed_metrics(bundle: Bundle) -> str | None:
@@ -113,8 +116,7 @@ def _settings(bundle: Bundle) -> dict[str, Cell]:
     for role in ("train", "dev"):
         values[f"{role} file"] = _cell(_found(training, "data", role, "file"))
         values[f"{role} rows"] = _cell(_found(training, "data", role, "rows"))
-        digest = _found(training, "data", role, "sha256")
-        values[f"{role} file, SHA-256"] = Digest(digest) if isinstance(digest, str) else None
+        values[f"{role} file, SHA-256"] = file_digest(bundle, role)
     return values
 
 

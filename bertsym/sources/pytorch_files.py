@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bertsym.compat.installing import install_command
+from bertsym.compat.installing import install_command, version_numbers
 from bertsym.errors import ModelError
 from bertsym.families.name_table import printable
 from bertsym.file_reader import open_regular, refuse_lfs_pointer
@@ -105,8 +105,7 @@ class PyTorchFiles(Mapping[str, Array]):
 
 def _check_version(path: Path) -> None:
     found = version("torch")
-    numbers = tuple(int(number) for number in re.findall(r"\d+", found)[:2])
-    if numbers < _OLDEST_TORCH:
+    if version_numbers(found) < _OLDEST_TORCH:
         oldest = ".".join(map(str, _OLDEST_TORCH))
         raise ModelError(
             f"{path} is a pickle, and torch {found} may run code from it: {install_command(f'torch>={oldest}')}"

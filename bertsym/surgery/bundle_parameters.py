@@ -8,6 +8,7 @@ import numpy as np
 
 from bertsym.analysis.head_detection import DetectedHead
 from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_NORM, HEAD_TRANSFORM
+from bertsym.encoders.folding import PARTS
 from bertsym.encoders.outputs import output_parameters
 from bertsym.encoders.parameters import POOLER
 from bertsym.encoders.spec import EncoderSpec
@@ -32,11 +33,10 @@ def encoder_parameters(spec: EncoderSpec, values: Mapping[str, Array]) -> dict[s
 
 def _bias_by_head(name: str, spec: EncoderSpec, values: Mapping[str, Array]) -> Array:
     """Return what GluonNLP 0.9 adds to query, key or value: parts of biases that it concatenates as q, k, v."""
-    parts = ("query", "key", "value")
     stem, _, part = name.removesuffix("_bias").rpartition("_")
-    both = np.concatenate([values[spec.name(f"{stem}_{each}_bias")] for each in parts])
-    by_head = both.reshape(spec.config.num_heads, len(parts), -1)
-    return np.ascontiguousarray(by_head[:, parts.index(part)]).reshape(-1)
+    both = np.concatenate([values[spec.name(f"{stem}_{each}_bias")] for each in PARTS])
+    by_head = both.reshape(spec.config.num_heads, len(PARTS), -1)
+    return np.ascontiguousarray(by_head[:, PARTS.index(part)]).reshape(-1)
 
 
 def head_parameters(head: DetectedHead, values: Mapping[str, Array]) -> dict[str, Array]:

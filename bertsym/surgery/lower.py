@@ -69,8 +69,6 @@ def lower(
     source = ModelSource.of(source)
     shapes = source.shapes
     original = source.open()
-    if original.params is None:
-        original.require_encoder()  # another network is refused as such
     model = _in_float32(original)
     encoder = model.require_encoder()
     values = require_params(model)
@@ -127,7 +125,9 @@ def lower(
 
 def _in_float32(model: Model) -> Model:
     """Return a model in float32: the model itself, or of one in float16 a copy, whose parameters are converted."""
-    params, read = require_params(model), set(model.graph.variables)
+    if model.params is None:
+        return model
+    params, read = model.params, set(model.graph.variables)
     dtypes = {info.name: info.dtype for info in params.infos.values() if info.name in read}
     for name, dtype in dtypes.items():
         if dtype not in ("<f4", "<f2"):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from bertsym.encoders.folding import PARTS
 from bertsym.encoders.graph.base import Encoder
 from bertsym.symbol.recorder import sym
-
-_PARTS = ("query", "key", "value")
 
 
 class GluonNLPEncoder(Encoder):
@@ -74,11 +73,11 @@ class GluonNLPEncoder(Encoder):
             variable = self.variables[f"{cell}{part}_{kind}"]
             return sym.reshape(variable, shape=shape, reverse=True, name=f"{prefix}{part}_{kind}_heads")
 
-        weights = [by_head(part, "weight", (heads, -1, 0)) for part in _PARTS]
+        weights = [by_head(part, "weight", (heads, -1, 0)) for part in PARTS]
         weight = sym.concat(*weights, dim=-2, name=f"{prefix}weights")
         weight = sym.reshape(weight, shape=(-1, 0), reverse=True, name=f"{prefix}weights_joined")
         if self.spec.concatenated_biases:
-            biases = [self.variables[f"{cell}{part}_bias"] for part in _PARTS]
+            biases = [self.variables[f"{cell}{part}_bias"] for part in PARTS]
             return weight, sym.concat(*biases, dim=0, name=f"{prefix}biases_joined")
-        bias = sym.stack(*(by_head(part, "bias", (heads, -1)) for part in _PARTS), axis=1, name=f"{prefix}biases")
+        bias = sym.stack(*(by_head(part, "bias", (heads, -1)) for part in PARTS), axis=1, name=f"{prefix}biases")
         return weight, sym.reshape(bias, shape=(-1,), name=f"{prefix}biases_joined")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.encoders.folding import PARTS
 from bertsym.encoders.forms import Form
 from bertsym.encoders.graph.fast import FastEncoder
 from bertsym.encoders.parameters import own_layers, shared_name
@@ -15,8 +16,6 @@ from bertsym.encoders.spec import EncoderSpec
 from bertsym.symbol.recorder import sym
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-PARTS = ("query", "key", "value")
 
 
 class InferenceEncoder(FastEncoder):
