@@ -325,7 +325,7 @@ def test_words_have_their_token_in_one_of_the_windows(cli: Cli, tmp_path: Path, 
     kept = words if stride else words[: 2 + 36]  # 40 tokens: cat, ##s, and [CLS], [SEP]
     expected = [None if word == "\x07" else VOCABULARY.index(word.removesuffix("s")) for word in kept]
     assert tokens == expected + [None] * (len(words) - len(kept))
-    assert [row.get("truncated") for row in rows] == ([True] if stride is None else [None] * len(rows))
+    assert [row.get("truncated", False) for row in rows] == [stride is None] * len(rows)
     assert ("1 of 1 texts truncated" in result.err) == (stride is None)
 
 

@@ -61,7 +61,7 @@ def fit(
 ) -> Evaluations:
     """Fine-tune with each seed, to the bundle ``folder/model``."""
     if not (folder / "base-manifest.json").exists():
-        bertsym.export(f"hf:{settings.model}", folder / "base")
+        bertsym.export(f"hf:{settings.model}", folder / "base", bertsym.ExportOptions(headless=True))
     evaluations = Evaluations(len(settings.seeds), factor)
     options = dataclasses.replace(options, epochs=settings.epochs or options.epochs, **seed_options(settings.seeds))
     bertsym.finetune(folder / "base", *files, folder / "model", options=options, on_event=evaluations)
