@@ -85,7 +85,7 @@ def save_model(
     arrays = {"data0": token_ids, "data1": token_types, "data2": np.array(LENGTHS)}
     np.savez(folder / "outputs.npz", output=_output(task, found).numpy(), **arrays)
     if task == "qa" or task in PREDICTIONS:
-        tokenizer = transformers.BertTokenizer.from_pretrained(folder)
+        tokenizer = transformers.BertTokenizerFast.from_pretrained(folder)
         length = config.max_position_embeddings - (first if model_type in OFFSET else 0)
         (folder / "predictions.json").write_text(json.dumps(predict_all(model, tokenizer, task, length, pairs)))
         (folder / "pipeline.json").write_text(json.dumps(ask_pipeline(model, tokenizer, task, length, pairs)))
