@@ -9,7 +9,8 @@ The predictions of a bundle with a task for 50 texts (labels, tags, entities, va
 compared with those of a plain forward of torch and the documented decoding, and with those of the task's pipeline in
 transformers; its version 5 has none for question answering.
 transformers also trains a tokenizer of each family's class, saves it as tokenizer.json and encodes 200 texts and 200
-pairs, which bertsym encodes too; texts whose ids or token types differ are listed.
+pairs, which bertsym encodes too; texts whose ids or token types differ are listed. Version 4 of transformers can't
+train them; their line then says "not compared".
 Exit code 1 where the reference differs by more than 1e-6 of an output's scale, a bundle by more than 1e-5, a prediction
 by more than 1e-5 (the value of a regression: of the largest value), ids differ, or a folder is not exported.
 """
@@ -245,7 +246,8 @@ def main() -> int:
                 failures += not is_equal
                 print(f"{'':<12} {'':<15} {line}", flush=True)
         for folder, model_type in tokenizers.items():
-            lines, is_equal = compare_ids(folder, model_type)
+            is_written = (folder / "ids.json").exists()
+            lines, is_equal = compare_ids(folder, model_type) if is_written else (["not compared"], True)
             failures += not is_equal
             print(f"{model_type:<12} {TOKENIZERS[model_type]:<20} " + "\n".join(lines), flush=True)
     return int(failures > 0)
