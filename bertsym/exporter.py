@@ -45,7 +45,7 @@ class ExportResult:
 class ExportOptions:
     """What is written of a source, and in which form of the encoder.
 
-    The trained head of a source, or the sentence embedding of a folder of sentence-transformers, is exported with its
+    The trained head of a source, or the sentence embedding of a sentence-transformers folder, is exported with its
     encoder, unless `task` asks for an untrained head, or `headless` or `output` for the encoder alone.
 
     Raises UsageError for a value that does not exist and for values that exclude each other.

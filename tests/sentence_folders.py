@@ -1,4 +1,4 @@
-"""Folders of sentence-transformers around the tiny BERT."""
+"""Sentence-transformers folders around the tiny BERT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentence embeddings: folders of sentence-transformers become bundles that end in the embedding."""
+"""Sentence embeddings: sentence-transformers folders become bundles that end in the embedding."""
 
 from __future__ import annotations
 

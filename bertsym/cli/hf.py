@@ -55,7 +55,7 @@ def command(model: ModelSource, folder: str, library: str | None, options: Bundl
     The folder has config.json, model.safetensors, the tokenizer and a model card. AutoModel loads the encoder alone; a
     head becomes AutoModelForSequenceClassification, TokenClassification, QuestionAnswering or MaskedLM.
 
-    A folder of sentence-transformers has modules.json, a Pooling module, Dense and Normalize modules, prompts and
+    A sentence-transformers folder has modules.json, a Pooling module, Dense and Normalize modules, prompts and
     max_seq_length too. SentenceTransformer(FOLDER).encode gives what MODEL gives: its sentence embedding; its output
     cls, pooled or mean; or the logits of its head, where that is one layer on one of these outputs. AutoModel loads the
     encoder of such a folder.

@@ -37,7 +37,7 @@ def command(
     Every symbol of MXNet is accepted. A symbol file whose parameters can't be read is described without them, with a
     note. The graph is not run; mxnet is only imported for --shapes and --shape.
 
-    MODEL may also be hf:DIR or hf:ORG/NAME, a Hugging Face model, or tf:DIR, a checkpoint of TensorFlow: family,
+    MODEL may also be hf:DIR or hf:ORG/NAME, a Hugging Face model, or tf:DIR, a TensorFlow checkpoint: family,
     trained head with its task and class names, tokenizer and lengths, and what export assumes or leaves out. Other
     options than --json have no effect then.
 

@@ -1,4 +1,4 @@
-"""Folders of sentence-transformers: the modules that modules.json lists, and the settings beside them."""
+"""Sentence-transformers folders: the modules that modules.json lists, and the settings beside them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Module:
 
 @dataclass(frozen=True)
 class SentenceModules:
-    """The modules and settings of a folder of sentence-transformers."""
+    """The modules and settings of a sentence-transformers folder."""
 
     transformer: Path  #: folder of the transformer
     others: tuple[Module, ...]  #: after the transformer, in order

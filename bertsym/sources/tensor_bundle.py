@@ -1,4 +1,4 @@
-"""Read checkpoints of TensorFlow without TensorFlow: an index and files of raw data, both checked by CRC-32C.
+"""Read TensorFlow checkpoints without TensorFlow: an index and files of raw data, both checked by CRC-32C.
 
 ``PREFIX.index`` is a table of LevelDB: blocks of sorted keys and values, a block with the places of the blocks, and a
 footer of 48 bytes. Its values are messages of protobuf: under the key "" a header, under each tensor's name its dtype,
@@ -283,4 +283,4 @@ class _Reader:
 
 
 def _damaged(path: Path, why: str) -> ModelError:
-    return ModelError(f"{path}: damaged or truncated checkpoint of TensorFlow: {why}")
+    return ModelError(f"{path}: damaged or truncated TensorFlow checkpoint: {why}")

@@ -1,4 +1,4 @@
-"""Google's checkpoints of BERT: a checkpoint of TensorFlow, bert_config.json and vocab.txt, as the source ``tf:``.
+"""Google's checkpoints of BERT: a TensorFlow checkpoint, bert_config.json and vocab.txt, as the source ``tf:``.
 
 The weights get the names and the layout that they have in Hugging Face's BERT, of which Google's is the original.
 """
@@ -113,7 +113,7 @@ def _find_checkpoint(path: Path) -> Path:
         return path.with_name(re.sub(rf"({re.escape(INDEX)}|\.data-\d{{5}}-of-\d{{5}})$", "", path.name))
     found = sorted(each.name for each in path.glob(f"*{INDEX}"))
     if not found:
-        raise ModelError(f"{path}: no checkpoint of TensorFlow: no {_PRETRAINED} or other file that ends in {INDEX}")
+        raise ModelError(f"{path}: not a TensorFlow checkpoint: no {_PRETRAINED} or other file that ends in {INDEX}")
     if len(found) > 1:
         example = path / found[-1].removesuffix(INDEX)
         raise ModelError(f"{path}: {len(found)} checkpoints, {list_names(found)}; choose one, such as tf:{example}")

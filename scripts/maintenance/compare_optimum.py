@@ -7,7 +7,7 @@ transformers makes a small model with large random weights for each class. Each 
 bundle as a folder, and `onnx --signature hf` writes model.onnx into it. transformers and optimum's ORTModel classes
 load the folder: their outputs for a padded batch of texts, and what pipelines answer with ORTModels, text by text, are
 compared with those of the original model and tokenizer under torch (outputs in float64). The model of
-BERTSYM_MODEL_DIR, a folder of sentence-transformers, is embedded by `SentenceTransformer(..., backend="onnx")` and by
+BERTSYM_MODEL_DIR, a sentence-transformers folder, is embedded by `SentenceTransformer(..., backend="onnx")` and by
 ORTModelForCustomTasks too.
 Exit code 1 where an output differs by more than 1e-5 of its scale, or an answer of a pipeline is another one.
 """

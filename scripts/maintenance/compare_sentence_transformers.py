@@ -115,7 +115,7 @@ def compare(source: Path, place: Path, found: dict[str, Array]) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="*", type=Path, help="further folders of sentence-transformers")
+    parser.add_argument("folders", nargs="*", type=Path, help="further sentence-transformers folders")
     folders = parser.parse_args().folders
     if not folders and "BERTSYM_MODEL_DIR" in os.environ:
         folders = [Path(os.environ["BERTSYM_MODEL_DIR"])]

@@ -7,7 +7,7 @@ The portable form of the first model has the heads of the other tasks too, which
 Outputs are compared with the reference encoder, training with the gluonnlp form in the installed MXNet, each relative
 to the scale of the reference. An MXNet older than the minimum version of the symbol must refuse to load it.
 
-The model of an --embedding, a folder of sentence-transformers, is one bundle that ends in the embedding: only its
+The model of an --embedding, a sentence-transformers folder, is one bundle that ends in the embedding: only its
 outputs are compared.
 
 The wheels are unpacked once, next to each other, and run under this Python, each in a process of its own.
@@ -371,7 +371,7 @@ def main() -> int:
         metavar="SOURCE",
         nargs="+",
         default=[],
-        help="folders of sentence-transformers, as sources, whose embeddings are run [none]",
+        help="sentence-transformers folders, as sources, whose embeddings are run [none]",
     )
     parser.add_argument(
         "--versions", nargs="+", choices=VERSIONS, default=VERSIONS, metavar="V", help="versions of mxnet"
