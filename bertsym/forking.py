@@ -2,21 +2,25 @@
 
 A fork copies only the forking thread: locks that another thread holds, in Python or in libmxnet, stay locked forever in
 the child. And MXNet 1.9.1, which stops its engine for a fork, drops operators that another thread pushes meanwhile.
-So a fork waits until no other thread is inside `no_fork`, and no thread enters `no_fork` during a fork.
+So a fork waits until no other thread is inside `no_fork`, and no thread enters `no_fork` during a fork. This includes
+the forks by which Python 3.9 starts a process; later versions use vfork, which libraries do not notice.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 _changed = threading.Condition()
 _sections: dict[int, int] = {}  # thread -> depth of its nested `no_fork` blocks
 _forks = 0  # number of threads that fork or wait to fork
+_in_parents: list[Callable[[], object]] = []
 
 
 class _Renewable(Protocol):
@@ -46,6 +50,11 @@ def no_fork() -> Iterator[None]:
 def renew_after_fork(owner: _Renewable) -> None:
     """Call `owner.renew()` in every forked child while `owner` is alive; holds a weak reference."""
     _renewables.add(owner)
+
+
+def call_in_parents(function: Callable[[], object]) -> None:
+    """Call a function in the parent after every fork, before other threads enter `no_fork`."""
+    _in_parents.append(function)
 
 
 def call_in_children(function: Callable[[], object]) -> None:
@@ -85,6 +94,8 @@ def _before() -> None:
 
 def _after_in_parent() -> None:
     global _forks
+    for function in _in_parents:
+        function()
     with _changed:
         _forks -= 1
         _changed.notify_all()
@@ -99,3 +110,22 @@ def _after_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+
+
+def _hold_subprocesses() -> None:
+    """Let `subprocess` of Python 3.9 wait too: it forks without the functions that `register_at_fork` was given."""
+    module: Any = importlib.import_module("_posixsubprocess")
+    fork_exec = module.fork_exec
+
+    def held(*arguments: object) -> object:
+        _before()
+        try:
+            return fork_exec(*arguments)
+        finally:
+            _after_in_parent()
+
+    module.fork_exec = held
+
+
+if hasattr(os, "register_at_fork") and sys.version_info < (3, 10):
+    _hold_subprocesses()

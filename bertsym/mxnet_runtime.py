@@ -22,7 +22,7 @@ from bertsym.address_space import check_address_space, engine_bytes, import_byte
 from bertsym.compat.imports import repair
 from bertsym.compat.installing import library_errors
 from bertsym.errors import ModelError
-from bertsym.forking import call_in_children, no_fork
+from bertsym.forking import call_in_children, call_in_parents, no_fork
 from bertsym.processors import processor_count
 
 _PATIENCE = 10.0  # seconds to wait for the workers of MXNet's engine
@@ -106,13 +106,21 @@ def share_threads(executors: int) -> None:
         _sharing = executors
 
 
+def _forget_sharing() -> None:
+    """After a fork MXNet has new workers, in the parent too, with its own number of threads."""
+    global _sharing
+    _sharing = None
+
+
 def _after_in_child() -> None:
     """Read the variable that MXNet uses in a forked child, where it restarts its engine."""
-    global _sharing, _worker_count
+    global _worker_count
+    _forget_sharing()
     if "mxnet" in sys.modules:
-        _sharing, _worker_count = None, "MXNET_MP_WORKER_NTHREADS"
+        _worker_count = "MXNET_MP_WORKER_NTHREADS"
 
 
+call_in_parents(_forget_sharing)
 call_in_children(_after_in_child)
 
 

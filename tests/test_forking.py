@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import multiprocessing
 import os
@@ -18,8 +19,8 @@ import numpy as np
 import pytest
 from test_data_parallel import batch, make_executor
 
-from bertsym import BertsymError, Classifier, Prediction
-from bertsym.mxnet_runtime import engine_workers, mxnet_errors
+from bertsym import BertsymError, Classifier, Prediction, mxnet_runtime
+from bertsym.mxnet_runtime import engine_workers, mxnet_errors, openmp_threads, share_threads
 
 FEW = ["the cat is happy", "a small bird was sad"]
 MANY = [f"the {word} dog {'ran very ' * (i % 5)}on the mat" for i in range(40) for word in ("happy", "sad")]
@@ -156,6 +157,23 @@ assert scale(7) == [21, 21]
 assert worker() == first, "the parent's sandbox was ended"
 assert code == 0
 """
+
+
+@pytest.mark.parametrize("fork", ["os.fork", "subprocess"])
+def test_a_fork_leaves_the_number_of_threads_of_each_worker(fork: str) -> None:
+    """MXNet starts its workers anew. Python 3.9 forks for a subprocess too, without calling what is registered."""
+    openmp = ctypes.CDLL("libgomp.so.1")
+
+    def threads() -> list[int]:
+        found: list[int] = []
+        mxnet_runtime._on_each_worker(engine_workers(), lambda: found.append(openmp.omp_get_max_threads()))
+        return found
+
+    share_threads(2)
+    before = threads()
+    in_fork(lambda: None) if fork == "os.fork" else subprocess.run(["true"], check=True)
+    share_threads(2)
+    assert threads() == before == [max(1, openmp_threads() // 2)] * 2
 
 
 def test_a_forked_process_has_a_sandbox_of_its_own_and_leaves_its_parents_alone(tmp_path: Path) -> None:

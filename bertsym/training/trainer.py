@@ -155,6 +155,8 @@ class Trainer:
         batch = self._source.batch(rows)
         if self._used_rows is not None:
             batch.inputs[TOKEN_IDS] = self._used_rows.remap(batch.inputs[TOKEN_IDS])
+        if self._cpu_shards:
+            share_threads(self._cpu_shards)  # anew after a fork, since sums depend on the number of threads
         return _Pass(batch.labels, self._executor.compute_gradients({**batch.inputs, **batch.labels}, number))
 
     def train_epoch(
@@ -166,8 +168,6 @@ class Trainer:
         that step. Raises ModelError if the loss or the gradients are not finite. Raises WorkersLost, after which
         `state` is that of the last complete step.
         """
-        if self._cpu_shards:
-            share_threads(self._cpu_shards)
         position, options = self._position, self.options
         epoch = position.step // self.steps_per_epoch + 1
         if epoch != position.epoch:
