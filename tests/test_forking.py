@@ -161,7 +161,7 @@ assert code == 0
 
 @pytest.mark.parametrize("fork", ["os.fork", "subprocess"])
 def test_a_fork_leaves_the_number_of_threads_of_each_worker(fork: str) -> None:
-    """MXNet starts its workers anew. Python 3.9 forks for a subprocess too, without calling what is registered."""
+    """MXNet starts new workers. Python 3.9 forks for a subprocess too, without calling what is registered."""
     openmp = ctypes.CDLL("libgomp.so.1")
 
     def threads() -> list[int]:

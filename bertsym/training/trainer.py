@@ -156,7 +156,7 @@ class Trainer:
         if self._used_rows is not None:
             batch.inputs[TOKEN_IDS] = self._used_rows.remap(batch.inputs[TOKEN_IDS])
         if self._cpu_shards:
-            share_threads(self._cpu_shards)  # anew after a fork, since sums depend on the number of threads
+            share_threads(self._cpu_shards)  # again after a fork, because sums depend on the number of threads
         return _Pass(batch.labels, self._executor.compute_gradients({**batch.inputs, **batch.labels}, number))
 
     def train_epoch(
