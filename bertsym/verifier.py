@@ -45,6 +45,7 @@ DEFAULT_RTOL = 1e-5  #: largest difference allowed, relative to the output's sca
 GLUONNLP = "GluonNLP"  #: `Check.loader` of the second reference
 
 _MMAP_THRESHOLD = -3  # of malloc.h
+_MAX_COPY = 16 << 20  # bytes of parameters, copies of which may wait for Python's own collections
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ def _run_checks(
         # Other families and activations are not in its BERTModel.
         is_comparable = _has_gluonnlp() and (bundle.config.family, bundle.config.activation) == ("bert", "gelu")
         checks = _compare_gluonnlp(bundle, cases, arg_params, scale) if is_comparable else []
-        gc.collect()  # no more than one copy of a large model at a time, here and with the loaders
+        _free_copies(bundle)  # no more than one of a large model at a time, here and with the loaders
         return [*_compare_files(bundle, cases, scale), *checks]
     finally:
         _keep_freed_blocks(32 << 20)  # where glibc's own growing limit ends
@@ -353,7 +354,7 @@ def _compare_through_loaders(bundle: Bundle, cases: Sequence[_Case], scale: floa
             _compare(name, "mxnet", bundle.signature, *_comparable(case, forward(case.fed)), scale) for case in cases
         ]
         del forward
-        gc.collect()
+        _free_copies(bundle)
     return checks
 
 
@@ -369,6 +370,15 @@ def _loadings(bundle: Bundle, symbol: str) -> Iterator[tuple[str, str, Callable[
 def _computes_outputs(bundle: Bundle) -> bool:
     """Whether there is a training symbol that computes what the inference symbol does; that of qa gives softmaxes."""
     return bundle.has(TRAIN_SYMBOL) and len(bundle.signature.label_inputs) == 1
+
+
+def _free_copies(bundle: Bundle) -> None:
+    """Free copies of the parameters of a large model, which MXNet's objects hold in reference cycles.
+
+    For a small model, this would take as long as its verification.
+    """
+    if sum(info.nbytes for info in bundle.params().infos.values()) > _MAX_COPY:
+        gc.collect()
 
 
 def _keep_freed_blocks(size: int) -> None:
