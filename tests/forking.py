@@ -39,6 +39,7 @@ for name in (
 speed_up_mxnet_import()
 import_library("mxnet")
 
+os.fsync = lambda fd: None  # as in conftest
 ADDRESS_SPACE = 12 << 30  #: of a command, for the sake of the machine
 
 

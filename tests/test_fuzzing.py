@@ -1,7 +1,7 @@
 """Files that are well formed and contradict each other are refused in one line, or the answer is right.
 
 Signed bundles, tokenizers, configs and tables are mutated with their structure in mind, and given to commands.
-BERTSYM_FUZZ is the range of inputs, 0:24 by default; a number always stands for the same input. With -s, a table shows
+BERTSYM_FUZZ is the range of inputs, 0:16 by default; a number always stands for the same input. With -s, a table shows
 how many inputs reached which layer.
 """
 
@@ -37,7 +37,7 @@ from tokenizer_training import SLOW, metaspace, trained
 from trained_tokenizer_mutations import TEXTS as TRAINED_TEXTS
 from trained_tokenizer_mutations import TRAINED_TOKENIZER_MUTATIONS
 
-FIRST, LAST = map(int, os.environ.get("BERTSYM_FUZZ", "0:24").split(":"))
+FIRST, LAST = map(int, os.environ.get("BERTSYM_FUZZ", "0:16").split(":"))
 SEED, WORKERS, MAX_LENGTH = 13, 2, 24
 FIRST_INT8 = 100  # input that may be of an int8 bundle, which takes seconds to make
 ON_ANY_BUNDLE: tuple[tuple[str, ...], ...] = (
