@@ -9,7 +9,7 @@ import click
 
 from bertsym.cli.command import Command, argument
 from bertsym.cli.evaluation_options import evaluation_events, evaluation_options
-from bertsym.cli.options import MODEL
+from bertsym.cli.model_options import MODEL
 from bertsym.cli.output import print_report, warn
 
 if TYPE_CHECKING:

@@ -8,17 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bertsym.cli.command import Command, argument, collected, option
-from bertsym.cli.options import (
-    FILE,
-    MODEL,
-    engine_option,
-    json_option,
-    only_report_options,
-    rtol_option,
-    sandbox_options,
-    shape_option,
-)
+from bertsym.cli.model_options import MODEL, sandbox_options, shape_option
+from bertsym.cli.options import FILE, json_option
 from bertsym.cli.output import SHOWN, note, print_report
+from bertsym.cli.report_options import only_report_options
+from bertsym.cli.running_options import engine_option, rtol_option
 
 if TYPE_CHECKING:
     from bertsym.reports.options import ReportOptions

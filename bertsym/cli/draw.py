@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bertsym.cli.command import Command, argument, option
-from bertsym.cli.options import FILE, force_option, model_source, sandbox_options
+from bertsym.cli.model_options import model_source, sandbox_options
+from bertsym.cli.options import FILE, force_option
 from bertsym.cli.output import note
 
 if TYPE_CHECKING:

@@ -7,17 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bertsym.cli.command import Command, collected, option
-from bertsym.cli.options import (
-    OptionType,
-    bundle_options,
-    force_option,
-    model_source,
-    no_verify_option,
-    optional_out_argument,
-    sandbox_options,
-    verification_engine_option,
-)
+from bertsym.cli.model_options import bundle_options, model_source, optional_out_argument, sandbox_options
+from bertsym.cli.options import OptionType, force_option
 from bertsym.cli.output import SHOWN, print_lines, print_written
+from bertsym.cli.running_options import no_verify_option, verification_engine_option
 
 if TYPE_CHECKING:
     from bertsym.model import ModelSource

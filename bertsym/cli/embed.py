@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bertsym.cli.command import Command, argument, option
-from bertsym.cli.options import (
-    FILE,
+from bertsym.cli.model_options import model_argument
+from bertsym.cli.options import FILE, force_option, options_of
+from bertsym.cli.output import note, print_truncated
+from bertsym.cli.run_events import Logs, log_json_option, run_events
+from bertsym.cli.running_options import (
     device_option,
-    force_option,
     inference_batch_size_option,
-    model_argument,
-    options_of,
     selecting_engine_option,
     threads_option,
 )
-from bertsym.cli.output import note, print_truncated
-from bertsym.cli.run_events import Logs, log_json_option, run_events
 from bertsym.cli.table_options import on_error_option, table_options
 from bertsym.cli.texts import Texts
 from bertsym.encoders.catalogue import POOLINGS

@@ -9,7 +9,7 @@ import click
 
 from bertsym.cli.command import Command
 from bertsym.cli.evaluation_options import evaluation_events, evaluation_options
-from bertsym.cli.options import model_argument
+from bertsym.cli.model_options import model_argument
 from bertsym.cli.output import print_report
 from bertsym.cli.table_options import MODEL_LABEL
 

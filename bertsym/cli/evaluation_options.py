@@ -9,17 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bertsym.cli.command import Decorator, argument
-from bertsym.cli.options import (
-    FILE,
-    device_option,
-    engine_option,
-    inference_batch_size_option,
-    json_option,
-    only_report_options,
-    options_of,
-    threads_option,
-)
+from bertsym.cli.options import FILE, json_option, options_of
+from bertsym.cli.report_options import only_report_options
 from bertsym.cli.run_events import Logs, log_json_option, run_events
+from bertsym.cli.running_options import device_option, engine_option, inference_batch_size_option, threads_option
 from bertsym.cli.table_options import (
     build_task_options,
     data_dir_option,

@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bertsym.cli.command import Command, argument, collected, option
+from bertsym.cli.model_options import out_argument
 from bertsym.cli.options import (
     FILE,
     GUARD,
-    REFERENCE_RTOL,
     TaskChoice,
     force_option,
     form_options,
     literal_special_tokens_option,
     options_of,
-    out_argument,
-    rtol_option,
-    verification_engine_option,
 )
 from bertsym.cli.output import print_lines
+from bertsym.cli.running_options import REFERENCE_RTOL, rtol_option, verification_engine_option
 from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS
 from bertsym.terminal import escaped
 

@@ -12,19 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from bertsym.cli.command import Command, collected, command_words, option
-from bertsym.cli.options import (
-    FILE,
-    device_option,
-    force_option,
-    model_argument,
-    options_of,
-    out_argument,
-    replacing,
-    report_options,
-    threads_option,
-)
+from bertsym.cli.model_options import model_argument, out_argument
+from bertsym.cli.options import FILE, force_option, options_of
 from bertsym.cli.output import print_report
+from bertsym.cli.report_options import replacing, report_options
 from bertsym.cli.run_events import Logs, log_json_option, run_events, tensorboard_option
+from bertsym.cli.running_options import device_option, threads_option
 from bertsym.cli.table_options import data_dir_option, training_table_options
 from bertsym.cli.training_options import (
     build_options,

@@ -8,17 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bertsym.cli.command import Command, collected, option
-from bertsym.cli.options import (
-    TaskChoice,
-    bundle_options,
-    force_option,
-    model_source,
-    no_verify_option,
-    out_argument,
-    sandbox_options,
-    verification_engine_option,
-)
+from bertsym.cli.model_options import bundle_options, model_source, out_argument, sandbox_options
+from bertsym.cli.options import TaskChoice, force_option
 from bertsym.cli.output import print_written
+from bertsym.cli.running_options import no_verify_option, verification_engine_option
 from bertsym.encoders.graph_heads import HEADS
 from bertsym.errors import UsageError
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bertsym.cli.command import Command, collected, option
-from bertsym.cli.options import json_option, model_source, sandbox_options
+from bertsym.cli.model_options import model_source, sandbox_options
+from bertsym.cli.options import json_option
 from bertsym.cli.output import note, print_lines
 
 if TYPE_CHECKING:

@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from bertsym.cli.command import Command, option
-from bertsym.cli.options import (
-    GUARD,
-    bundle_options,
-    force_option,
-    form_options,
-    model_source,
-    no_verify_option,
-    out_argument,
-    sandbox_options,
-    verification_engine_option,
-)
+from bertsym.cli.model_options import bundle_options, model_source, out_argument, sandbox_options
+from bertsym.cli.options import GUARD, force_option, form_options
 from bertsym.cli.output import print_written
+from bertsym.cli.running_options import no_verify_option, verification_engine_option
 
 if TYPE_CHECKING:
     from bertsym.model import ModelSource

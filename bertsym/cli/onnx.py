@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bertsym.cli.command import Command, argument, option
-from bertsym.cli.options import (
-    FILE,
-    force_option,
-    model_source,
-    no_verify_option,
-    options_of,
-    sandbox_options,
-    verification_engine_option,
-)
+from bertsym.cli.model_options import model_source, sandbox_options
+from bertsym.cli.options import FILE, force_option, options_of
 from bertsym.cli.output import note, print_lines, print_tensors
+from bertsym.cli.running_options import no_verify_option, verification_engine_option
 
 if TYPE_CHECKING:
     from bertsym.model import ModelSource

@@ -12,18 +12,17 @@ import click
 
 from bertsym.cli.command import Command, collected, option
 from bertsym.cli.data_set_files import DataSetFiles, data_set_options
-from bertsym.cli.options import (
-    FILE,
-    device_option,
-    force_option,
-    inference_batch_size_option,
-    model_argument,
-    selecting_engine_option,
-    threads_option,
-)
+from bertsym.cli.model_options import model_argument
+from bertsym.cli.options import FILE, force_option
 from bertsym.cli.output import line_output, print_truncated
 from bertsym.cli.prediction_lines import PredictionLines, parse_kept
 from bertsym.cli.run_events import Logs, log_json_option, run_events
+from bertsym.cli.running_options import (
+    device_option,
+    inference_batch_size_option,
+    selecting_engine_option,
+    threads_option,
+)
 from bertsym.cli.table_options import build_task_options, on_error_option, stride_option
 from bertsym.cli.texts import Texts, text_options
 from bertsym.errors import DataError

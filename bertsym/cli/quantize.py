@@ -9,18 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bertsym.cli.command import Command, option
-from bertsym.cli.options import (
-    FILE,
-    force_option,
-    model_argument,
-    options_of,
-    out_argument,
-    replacing,
-    report_options,
-    threads_option,
-)
+from bertsym.cli.model_options import model_argument, out_argument
+from bertsym.cli.options import FILE, force_option, options_of
 from bertsym.cli.output import print_lines, print_report
+from bertsym.cli.report_options import replacing, report_options
 from bertsym.cli.run_events import Logs, log_json_option, run_events
+from bertsym.cli.running_options import threads_option
 from bertsym.cli.table_options import MODEL_LABEL, labelled_table_options, on_error_option
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bertsym.cli.command import Command
-from bertsym.cli.options import model_argument
+from bertsym.cli.model_options import model_argument
 from bertsym.cli.output import print_truncated, row_bar, warn
 from bertsym.cli.table_options import on_error_option, stride_option
 from bertsym.cli.texts import Texts, text_options

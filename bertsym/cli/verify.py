@@ -5,13 +5,9 @@ from __future__ import annotations
 import click
 
 from bertsym.cli.command import Command
-from bertsym.cli.options import (
-    REFERENCE_RTOL,
-    engine_option,
-    model_argument,
-    rtol_option,
-)
+from bertsym.cli.model_options import model_argument
 from bertsym.cli.output import print_lines
+from bertsym.cli.running_options import REFERENCE_RTOL, engine_option, rtol_option
 
 
 @click.command("verify", cls=Command)
