@@ -78,7 +78,7 @@ class WorkFolder:
         self._old, self._moving = path / "old", path / "moving"
 
     def replace(self) -> None:
-        """Replace the files of the parent folder by those in ``new``; roll back on any exception."""
+        """Replace the files of the parent folder with those in ``new``; roll back on any exception."""
         sync_folder(self.new)
         self._old.mkdir()
         parent = self.path.parent

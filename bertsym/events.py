@@ -65,7 +65,7 @@ class Event:
 
 
 def _finite(value: Any) -> Any:
-    """Replace numbers that are not finite, which JSON does not have, by None."""
+    """Replace numbers that are not finite, which JSON does not have, with None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return {key: _finite(each) for key, each in value.items()} if isinstance(value, Mapping) else value

@@ -164,7 +164,7 @@ def _check_source(source: str, pretrained: Pretrained, output: str, options: Exp
     """Raise an error where a source does not have what is asked of it, or has a head that would be lost."""
     if options.task and pretrained.task_head and not options.new_head:
         raise UsageError(
-            f"{source} has a trained task head, {pretrained.task_head}, which --task {options.task} would replace by "
+            f"{source} has a trained task head, {pretrained.task_head}, which --task {options.task} would replace with "
             "an untrained one; give --new-head for that, or export the source as it is, without --task"
         )
     types = pretrained.config.segments

@@ -229,7 +229,7 @@ def change_encoding(table: TableLines, rng: random.Random) -> None:
 
 
 def insert_json_lines(table: TableLines, rng: random.Random) -> None:
-    """Replace lines by JSON of other types, depths and spellings."""
+    """Replace lines with JSON of other types, depths and spellings."""
     for _ in range(rng.choice((1, 2))):
         table.lines[_row(table, rng)] = rng.choice(JSON_LINES)
 

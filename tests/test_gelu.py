@@ -1,4 +1,4 @@
-"""Gelu as one operator or as a formula with erf: each is recognised and replaced by the other without loss."""
+"""Gelu as one operator or as a formula with erf: each is recognised and replaced with the other without loss."""
 
 from __future__ import annotations
 

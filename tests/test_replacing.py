@@ -28,7 +28,7 @@ OTHER_VOCABULARY = (*VOCABULARY[:-1], "##other")
 
 
 def put(source: Path, target: Path) -> None:
-    """Replace the bundle `target` by a copy of `source`, as every command does."""
+    """Replace the bundle `target` with a copy of `source`, as every command does."""
     with stage_bundle(target, force=True) as stage:
         for path in source.parent.glob(f"{source.name}-*"):
             shutil.copy(path, stage.prefix.with_name(path.name.replace(source.name, target.name, 1)))

@@ -1,4 +1,4 @@
-"""A trained task head is never replaced by an untrained one unless that was asked for, and never called exported."""
+"""A trained task head is never replaced with an untrained one unless that was asked for, and never called exported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_task_on_a_trained_head_is_refused_with_both_ways_out(cli: Cli, tmp_pa
     folder = write_fine_tuned(tmp_path / "hf", f"{head}.weight", f"{head}.bias")
     line = refusal(cli("export", f"hf:{folder}", tmp_path / "out" / "x", "--task", task), tmp_path / "out", code=2)
     assert f"has a trained task head, {head}.bias, {head}.weight, " in line
-    assert f"--task {task} would replace by an untrained one" in line
+    assert f"--task {task} would replace with an untrained one" in line
     assert "--new-head" in line
     assert "without --task" in line
 

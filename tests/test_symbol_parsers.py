@@ -98,7 +98,7 @@ def test_a_file_that_the_two_parsers_read_differently_is_refused(text: str, mess
 ACCEPTED = {
     "as MXNet writes it": small(),
     "parameters beside attributes": changed(FC, '"attr": {"__note__": "n"}, "param": {"num_hidden": "3"}'),
-    "parameters replaced by attributes": changed(FC, '"attr": {"num_hidden": "3"}, "param": {"num_hidden": "5"}'),
+    "parameters replaced with attributes": changed(FC, '"attr": {"num_hidden": "3"}, "param": {"num_hidden": "5"}'),
     "parameters and attrs": changed(FC, '"attrs": {"num_hidden": "3"}, "param": {"num_hidden": "5", "no_bias": "0"}'),
     "parameters alone": changed(FC, '"param": {"num_hidden": "3"}'),
     "entries of two numbers": changed("[3, 0, 0]", "[3, 0]"),

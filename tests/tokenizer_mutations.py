@@ -250,7 +250,7 @@ def change_top_level(document: Document, rng: random.Random) -> None:
 
 
 def replace_value(document: Document, rng: random.Random) -> None:
-    """Replace any value outside of the vocabulary by one of another type."""
+    """Replace any value outside of the vocabulary with one of another type."""
     places: list[tuple[Any, Any]] = []
     waiting: list[Any] = [document]
     while waiting:

@@ -110,7 +110,7 @@ data_set_options = collected(
         group="Output",
         metavar="FILE",
         type=FILE,
-        help="Write the file that the server of the benchmark accepts (GLUE: index and prediction), instead of "
-        "printing predictions. In a folder, it has the name that the server expects.",
+        help="Write the file that the benchmark's server accepts (GLUE: index and prediction), instead of printing "
+        "predictions. If FILE is a folder, the file in it gets the name that the server expects.",
     ),
 )

@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     "how",
     dict,
     option("--run", is_flag=True, help="Run both models on the same random inputs, and compare outputs and layers."),
-    option("--inputs", metavar="FILE.npz", type=FILE, help="Run both models on these arrays, which have input names."),
+    option("--inputs", metavar="FILE.npz", type=FILE, help="Run both models on these arrays, named after the inputs."),
     shape_option,
     rtol_option("Largest difference between equal elements, relative to the largest absolute value of the tensor."),
 )
 @engine_option
 @only_report_options
 @sandbox_options
-@option("--all", "show_all", group="Output", is_flag=True, help=f"List all differences, not {SHOWN} of each kind.")
+@option(
+    "--all", "show_all", group="Output", is_flag=True, help=f"List all differences instead of {SHOWN} of each kind."
+)
 @json_option
 @option("--exit-code", group="Output", is_flag=True, help="Exit with code 1 if the models differ.")
 def command(
@@ -46,9 +48,9 @@ def command(
 ) -> int:
     """Compare the nodes and parameters of two models, and with --run their outputs.
 
-    Nodes and parameters are compared by name.
-    In the list, - marks what only MODEL has, + what only OTHER has, and ~ what both have but differs. With --run, the
-    first encoder layer whose outputs differ is named. With --run and --report, a page shows the differences.
+    Nodes and parameters are matched by name. In the list, - marks those that only MODEL has, + those that only OTHER
+    has, and ~ those that differ. With --run, the first encoder layer whose outputs differ is printed. With --run and
+    --report, a page shows the differences.
     """
     from bertsym.reports.writing import check_report, write_report
     from bertsym.surgery.diff import diff

@@ -16,8 +16,8 @@ from bertsym.terminal import escaped
 def command(as_json: bool) -> int:
     """Check this machine: Python, libraries, engines, processor, memory, disk, optional tools.
 
-    One line for each, and how to fix it. The status is ok, note (works, and is worth knowing), missing (optional) or
-    broken; exit code 1 when something that is needed is broken.
+    One line for each, with the fix for a problem. The status is ok, note (works, but worth knowing), missing (optional)
+    or broken. The exit code is 1 if something required is broken.
     """
     from bertsym.diagnosis import doctor
 

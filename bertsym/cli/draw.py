@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @click.command("draw", cls=Command)
 @model_source
-@argument("out", "File that is written, whose suffix is .svg, .png, .html or .netron.", type=FILE)
+@argument("out", "File to write, with the suffix .svg, .png, .html or .netron.", type=FILE)
 @option(
     "--expand",
     multiple=True,
     metavar="LAYER",
-    help="Draw the nodes of an encoder layer: 3, 'layer 3' or all. In html, every layer can be opened later. "
-    "Repeatable.",
+    help="Draw the nodes of an encoder layer: 3, 'layer 3', or all. In an html page, every layer can be opened by a "
+    "click. Repeatable.",
 )
 @sandbox_options
 @force_option
 def command(model: ModelSource, out: str, expand: tuple[str, ...], force: bool) -> None:
-    """Draw the symbol of MODEL: the path to its classifier, encoder layers folded, shapes on the edges.
+    """Draw the symbol of MODEL, with encoder layers folded into boxes and shapes on the edges.
 
     The suffix of OUT chooses the format: .svg and .png are pictures by Graphviz; .html is one self-contained page, in
     which layers unfold and a click on a node shows its attributes; .netron is a model file for Netron with the shape

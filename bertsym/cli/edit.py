@@ -77,15 +77,15 @@ def _edits(**values: Any) -> Edits:
         "renames",
         type=_Pair(),
         multiple=True,
-        help="Rename the node OLD, or the nodes that match a pattern with *, where NEW has as many *. Several nodes "
-        "with one new name are numbered: NEW, NEW_2. Repeatable.",
+        help="Rename the node OLD, or all nodes that match a pattern with *; NEW then has the same number of *. Nodes "
+        "that get the same name are numbered: NEW, NEW_2. Repeatable.",
     ),
     option(
         "--prefix",
         "prefixes",
         type=_Pair(),
         multiple=True,
-        help="Replace the beginning OLD of all node names that have it by NEW. Repeatable.",
+        help="In all node names that begin with OLD, replace OLD with NEW. Repeatable.",
     ),
     option(
         "--set",
@@ -114,17 +114,17 @@ def command(
 ) -> None:
     """Change node names, attributes, dropout or parameters of MODEL, and write the result as a bundle at OUT.
 
-    Parameters follow the names of their variables. The training symbol is changed in the same way. Unless --set is
-    given, the outputs must stay equal: the result is run beside MODEL on random inputs before it is written.
+    Parameters are renamed with their variables. The training symbol is changed in the same way. Before the result is
+    written, it is run beside MODEL on random inputs; unless --set is given, the outputs must be equal.
 
-    OLD#2 is the second node of a repeated name. --rename '*=*' numbers all repeated names. In a BERT, OLD and NODE may
-    be embeddings, 'layer 5', cls, pooled, mean or sequence.
+    OLD#2 is the second node with a repeated name. --rename '*=*' numbers all repeated names. In a BERT, OLD and NODE
+    may also be embeddings, 'layer 5', cls, pooled, mean or sequence.
 
-    --params and --epoch replace the parameters of MODEL by others with the same names and shapes, such as parameters
-    that another language binding trained on the training symbol of a bundle.
+    --params and --epoch replace the parameters of MODEL with others with the same names and shapes, for example those
+    that another language binding trained with OUT-train-symbol.json of graft.
 
-    --labels, --vocab and the other options of a bundle replace what the bundle MODEL has, or make the bundle of a BERT
-    of a MODEL that another program wrote.
+    --labels, --vocab and the other options under "Bundle of a BERT" replace what the bundle MODEL has, or turn a symbol
+    from another program into a bundle.
     """
     if out is None and not dry_run:
         raise click.UsageError("Missing argument 'OUT'. Only --dry-run works without it.")

@@ -45,11 +45,11 @@ def _options(**values: Any) -> EmbedOptions:
         f"{'; '.join(f'{name}: {text}' for name, text in POOLINGS.items())}.  [default: the sentence embedding or "
         "other output of MODEL, or what its head reads; required where that is the whole sequence]",
     ),
-    option("--normalize", is_flag=True, help="Scale each vector to the length 1."),
+    option("--normalize", is_flag=True, help="Scale each vector to length 1."),
     option(
         "--prompt",
         metavar="TEXT",
-        help='Text to put before each text, with the space between them, such as "query: ".  [default: the default '
+        help='Text to put before each text, including the space after it, such as "query: ".  [default: the default '
         "prompt of MODEL, if it has one]",
     ),
     option(
@@ -82,10 +82,9 @@ def command(
 ) -> None:
     """Write one vector for each text of FILE, in the order of the texts.
 
-    MODEL is the bundle of any BERT: an encoder, or one with a head, which is left out. The bundle of a
-    sentence-transformers folder gives its sentence embedding, with its default prompt before each text. A .npy file is
-    an array (rows, units) float32; a .jsonl file has an object per line, {"embedding": [0.1, ...]}. The file appears at
-    OUT when it is complete.
+    MODEL is the bundle of any encoder; a head is left out. The bundle of a sentence-transformers folder gives its
+    sentence embedding, with its default prompt before each text. A .npy file is an array (rows, units) float32; a
+    .jsonl file has one object per line, {"embedding": [0.1, ...]}. The file appears at OUT when it is complete.
 
     FILE is read as by `bertsym predict`: a table with a text column, a file with one text per line with --format lines,
     or standard input with one text per line. A pair of texts, from a table with two text columns, gives one vector.

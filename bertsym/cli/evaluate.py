@@ -33,8 +33,8 @@ def command(
 ) -> None:
     """Print the metrics of the trained MODEL on the labelled FILE, computed over all rows.
 
-    By default, task, header, columns and dropped labels are those that MODEL was trained with. With --task or
-    --data-dir they are those of the data set, and so are the metrics. bertsym tasks lists the known data sets.
+    By default, task, header, columns and dropped labels are as in training. With --task or --data-dir, they and the
+    metrics are those of the data set. bertsym tasks lists the known data sets.
 
     With --report, a page shows the metrics with their intervals, the errors with their texts, the data and the model.
 

@@ -87,9 +87,9 @@ Examples:
         "--output",
         type=click.Choice(list(OUTPUTS)),
         help="Output of the encoder. cls: the encoding of [CLS]; pooled: BERT's pooler, an error if SOURCE has none; "
-        "mean: the mean of the encodings of all tokens but padding; each of shape (batch size, units). sequence: the "
-        "encodings of all tokens, 0 at padding, of shape (batch size, length, units). Implies --headless.  [default: "
-        "cls, if neither a head nor a sentence embedding is exported]",
+        "mean: the mean of the encodings of all tokens but padding. Each has the shape (batch size, units). sequence: "
+        "the encodings of all tokens, 0 at padding, of shape (batch size, length, units). Implies --headless.  "
+        "[default: cls, if neither a head nor a sentence embedding is exported]",
     ),
     option(
         "--cls-slice/--no-cls-slice",
@@ -114,7 +114,7 @@ Examples:
         "--new-head",
         group="Head",
         is_flag=True,
-        help="Let --task replace the trained head of SOURCE by an untrained head. An error without --task.",
+        help="Let --task replace the trained head of SOURCE with an untrained head. An error without --task.",
     ),
     option(
         "--headless",
@@ -249,13 +249,13 @@ def command(
     \b
     SOURCE is one of
       gluonnlp:MODEL/DATASET   GluonNLP's zoo: gluonnlp:bert_12_768_12/book_corpus_wiki_en_uncased
-      hf:DIR or hf:ORG/NAME    a Hugging Face model; ORG/NAME@REVISION for a revision
+      hf:DIR or hf:ORG/NAME    a Hugging Face model, or ORG/NAME@REVISION for one of its revisions
       params:FILE              a GluonNLP .params file, with --vocab
-      tf:DIR or tf:PREFIX      a BERT of Google: bert_model.ckpt.index and .data, bert_config.json, vocab.txt
+      tf:DIR or tf:PREFIX      Google's BERT: bert_model.ckpt.index and .data, bert_config.json, vocab.txt
       random:MODEL             random weights for benchmarks: random:bert_LAYERS_UNITS_HEADS
 
-    A Hugging Face model is a BERT, RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ELECTRA, ERNIE 1.0, ALBERT or MPNet. An
-    option under Source is an error for the kinds of SOURCE that its text does not name.
+    A Hugging Face model must be a BERT, RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ELECTRA, ERNIE 1.0, ALBERT or
+    MPNet. An option under Source is an error for other kinds of SOURCE than those that its text names.
 
     \b
     What is exported
@@ -266,26 +266,28 @@ def command(
                     an error if SOURCE has a trained task head; masked LM does not count
       --new-head    with --task, replaces that trained head
 
-    Trained heads of an hf: source are those of BertForSequenceClassification (single-label, multi-label or regression),
-    BertForTokenClassification, BertForQuestionAnswering and BertForMaskedLM, and of the same classes of other
-    families, such as RobertaForMaskedLM. BertForPreTraining, ErnieForPreTraining and AlbertForPreTraining are exported
-    with their masked LM head, ElectraForPreTraining as the encoder alone. The heads of a tf: source are those of
-    run_classifier.py, run_squad.py and, as for BertForPreTraining, of pretraining; its weights are named as in
-    transformers. The heads of a params: source are those of GluonNLP's BERTClassifier, BERTRegression and BertForQA,
-    and of BERTTagger, the model of its NER script. A head of another class, or a head that does not fit its config, is
-    an error.
+    \b
+    Trained heads
+      hf:      BertForSequenceClassification (single-label, multi-label or regression),
+               BertForTokenClassification, BertForQuestionAnswering, BertForMaskedLM, and the same
+               classes of other families, such as RobertaForMaskedLM; the masked LM head of
+               BertForPreTraining, ErnieForPreTraining and AlbertForPreTraining;
+               ElectraForPreTraining is exported as the encoder alone
+      tf:      run_classifier.py, run_squad.py, and the masked LM head of pretraining
+      params:  GluonNLP's BERTClassifier, BERTRegression, BertForQA, and BERTTagger from its NER script
 
-    A sentence-transformers folder (modules.json) is exported whole: the symbol ends in the node embedding, (batch size,
-    elements), which is computed by the folder's Pooling (cls, mean, max, mean_sqrt_len_tokens, or several of them), its
-    Dense modules (Identity, Tanh, ReLU, GELU, Sigmoid) and its Normalize modules. max_seq_length, do_lower_case,
-    prompts and the similarity function are kept too. Any other module is an error. With --output or --headless, the
-    command lists what it leaves out, with the options of embed for it.
+    A head of any other class, or one that does not fit its config, is an error.
+
+    A sentence-transformers folder (modules.json) is exported with its Pooling, Dense and Normalize modules: the symbol
+    ends in the node embedding, (batch size, elements). max_seq_length, do_lower_case, prompts and the similarity
+    function are kept too. Any other module is an error. With --output or --headless, the command lists what it leaves
+    out, and the options of embed that replace it.
 
     Every weight of SOURCE must belong to the encoder or to a head, or match --ignore-weights. The command lists the
-    heads and other weights that it leaves out.
+    heads and other weights that it leaves out. The weights of a tf: source are named as in transformers.
 
-    Before the bundle is written, the library of --engine runs it with its head, and its outputs are compared with those
-    of a reference implementation in numpy that reads SOURCE itself. On any error nothing is written.
+    Before the bundle is written, it is run with the library of --engine, and its outputs are compared with those of a
+    reference implementation in numpy that reads SOURCE itself. On any error, nothing is written.
     """
     from bertsym.exporter import export
 

@@ -44,16 +44,16 @@ if TYPE_CHECKING:
 def command(
     model: ModelSource, out: str, outputs: tuple[str, ...], inputs: tuple[str, ...], options: BundleOptions, force: bool
 ) -> None:
-    """Write the part of MODEL that computes some of its nodes as a bundle at OUT.
+    """Write the subgraph of MODEL that computes chosen nodes, as a bundle at OUT.
 
-    OUT-0000.params holds only the parameters that this part reads. The part is run beside MODEL on random inputs and
-    compared before it is written.
+    OUT-0000.params has only the parameters that the subgraph reads. Before the bundle is written, it is run beside
+    MODEL on random inputs, and the outputs are compared.
 
-    `bertsym inspect MODEL --nodes` lists the nodes. NODE#2 is the second node of a repeated name. In a BERT, 'layer 5'
-    is the output of encoder layer 5, and embeddings, cls, pooled, mean and sequence are what inspect calls so.
+    `bertsym inspect MODEL --nodes` lists the nodes. NODE#2 is the second node with a repeated name. In a BERT, NODE may
+    also be embeddings, 'layer 5' (the output of encoder layer 5, counted from 0), sequence, cls, pooled or mean.
 
-    With --vocab or --tokenizer, a part that ends in one of these, or in a head, becomes the bundle of a BERT: also the
-    masked language model of a pretraining symbol, whose input of masked positions the bundle does not have.
+    With --vocab or --tokenizer, a subgraph that ends in one of these, or in a head, becomes the bundle of a BERT. This
+    includes the masked language model of a pretraining symbol; the bundle has no input of masked positions.
     """
     from bertsym.surgery.extract import extract
 

@@ -146,8 +146,8 @@ def command(
 ) -> None:
     """Fine-tune MODEL for a task, and write it as a bundle at OUT.
 
-    A head is added to the encoder (Dropout, FullyConnected fc-finetune, and the loss) and trained with it. The epoch
-    with the best --metric on --dev is kept; ties go to the lower loss.
+    A head is added to the encoder (Dropout, FullyConnected fc-finetune, and the loss) and trained with it. The
+    parameters with the best --metric on --dev are kept; ties go to the lower loss.
 
     \b
     Task            Labels of a row                Loss                            Metrics
@@ -160,7 +160,7 @@ def command(
       qa              an answer in its context       SoftmaxOutput of start and end  f1, exact_match
 
     The loss of multilabel is the mean over the labels; after training, the threshold of each label is tuned on --dev
-    for the best F1 of that label. The loss of regression is half of the squared error.
+    for the best F1 of that label. The loss of regression is half the squared error.
 
     \b
     Head of MODEL                                What is trained
@@ -171,24 +171,24 @@ def command(
       (export --task, bertsym graft)
       any of these heads, with --new-head        a new head in its place
 
-    The new classifier reads what the old head read. In place of a head that reads every token, it reads [CLS], or with
+    A new classifier reads what the old head read. If that head reads every token, the new one reads [CLS], or with
     --whole-sequence all tokens. A MODEL in int8, or from lower --fold, is an error.
 
-    With a data set as --task, its description says how its files are read, which labels there are, in which order, and
-    which metrics are computed, the first of which decides which epoch is kept. With --data-dir its files are found.
+    If --task is a data set, its description defines columns, labels and their order, and the metrics; the first metric
+    decides which parameters are kept. --data-dir finds its files.
 
-    Tables are TSV without quoting (as in GLUE), CSV or JSON Lines. For tables without a header give --no-header and
-    column numbers. Both tables must have the same columns, and both a header or neither. If the first line is clearly a
-    row where a header is expected, or the reverse, the command stops with an error.
+    Tables are TSV without quoting (as in GLUE), CSV or JSON Lines. For tables without a header, give --no-header and
+    column numbers. Both tables must have the same columns, and both a header or neither. If a header is expected and
+    the first line is clearly a row, or the reverse, the command stops with an error.
 
     \b
-    Usual names of columns, found by default
+    Column names that are recognised by default
       text and second text  text, text_pair; sentence1, sentence2; text_a, text_b; question1, question2;
                             premise, hypothesis; question, sentence
       single text           text, sentence, sentence1, text_a, review, question
       label                 label, labels, class, category, target, gold_label
 
-    With --report, a page shows the curves of the training, the metrics and the errors on --dev, the data and the model.
+    With --report, a page shows learning curves, the metrics and errors on --dev, the data and the model.
 
     A checkpoint is written to OUT-checkpoints/checkpoint-STEP after each epoch, and on SIGINT or SIGTERM. Checkpoints
     are deleted when the bundle is written.

@@ -70,14 +70,14 @@ def _new_head(kind: str, num_classes: int | None, **settings: Any) -> NewHead | 
 @option(
     "--at",
     metavar="NODE",
-    help="Node whose output the head reads: a name, as inspect --nodes lists them, NAME:1 for its second output, or "
-    "'layer 5' for the output of encoder layer 5, counted from 0, or sequence, cls, pooled or mean.  "
-    "[default: the output of MODEL; an error if it has several]",
+    help="Node whose output the head reads: a name from inspect --nodes, NAME:1 for its second output, 'layer 5' for "
+    "the output of encoder layer 5, counted from 0, or sequence, cls, pooled or mean.  [default: the output of MODEL; "
+    "an error if it has several]",
 )
 @option(
     "--cls-slice",
     is_flag=True,
-    help="Let a classification, multilabel or regression head read position 0, [CLS], of a node of shape (N, T, "
+    help="Make a classification, multilabel or regression head read position 0, [CLS], of a node of shape (N, T, "
     "units). Without this, these heads need a node of shape (N, units).",
 )
 @bundle_options
@@ -96,8 +96,8 @@ def command(
 ) -> None:
     """Add an untrained head to MODEL, or remove its head, and write the result as a bundle at OUT.
 
-    The head is Dropout, FullyConnected fc-finetune, and what the table shows. OUT-symbol.json is for inference.
-    OUT-train-symbol.json ends in the loss, for Module.fit in Python or another language binding.
+    The head consists of Dropout, FullyConnected fc-finetune, and an output or loss from the table. OUT-symbol.json is
+    for inference. OUT-train-symbol.json ends in the loss, for Module.fit in Python or another language binding.
 
     \b
     --head          reads            inference        loss in training          label
@@ -110,10 +110,10 @@ def command(
                                      (N, T, 2)        and end, over tokens;     end_label (N,)
                                                       the loss is their mean
 
-    N texts, T tokens, C outputs (--num-classes). A MODEL that has a head already is an error: remove the head first
+    N texts, T tokens, C outputs (--num-classes). A MODEL that already has a head is an error: remove the head first
     with --head none, or name a node upstream of it with --at.
 
-    With --vocab or --tokenizer, a MODEL of another program becomes the bundle of a BERT.
+    With --vocab or --tokenizer, a symbol from another program becomes the bundle of a BERT.
     """
     from bertsym.surgery.graft import graft_head, remove_head
 

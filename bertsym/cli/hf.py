@@ -26,7 +26,7 @@ Examples:
 
 @click.command("hf", cls=Command, epilog=_EXAMPLES)
 @model_source
-@argument("folder", "Folder that is written.", type=FILE)
+@argument("folder", "Folder to write.", type=FILE)
 @option(
     "--as",
     "library",
@@ -43,15 +43,15 @@ def command(model: ModelSource, folder: str, library: str | None, options: Bundl
     """Write MODEL as a folder that transformers or sentence-transformers loads, with equal outputs.
 
     MODEL is a bundle, or any symbol whose encoder and head are recognised, such as an export of GluonNLP 0.6 to 0.10. A
-    symbol needs --vocab or --tokenizer, and --labels if its outputs are classes: its bundle is made first, as by lower,
-    and its outputs are compared with those of MODEL.
+    symbol needs --vocab or --tokenizer, and --labels if its outputs are classes: a bundle is made from it first, as by
+    lower, and its outputs are compared with those of MODEL.
 
-    The folder has config.json, model.safetensors, the tokenizer and a model card. AutoModel loads the encoder alone; a
-    head becomes AutoModelForSequenceClassification, TokenClassification, QuestionAnswering or MaskedLM.
+    The folder has config.json, model.safetensors, the tokenizer and a model card. AutoModel loads an encoder; a head is
+    loaded by AutoModelForSequenceClassification, TokenClassification, QuestionAnswering or MaskedLM.
 
-    A sentence-transformers folder has modules.json, a Pooling module, Dense and Normalize modules, prompts and
-    max_seq_length too. SentenceTransformer(FOLDER).encode gives what MODEL gives: its sentence embedding; its output
-    cls, pooled or mean; or the logits of its head, where that is one layer on one of these outputs. AutoModel loads the
+    A sentence-transformers folder also has modules.json, Pooling, Dense and Normalize modules, prompts and
+    max_seq_length. SentenceTransformer(FOLDER).encode gives the output of MODEL: its sentence embedding; its output
+    cls, pooled or mean; or the logits of its head, if that is one layer on one of these outputs. AutoModel loads the
     encoder of such a folder.
 
     \b
@@ -66,7 +66,7 @@ def command(model: ModelSource, folder: str, library: str | None, options: Bundl
       finetune on cls or mean, or --whole-sequence   none: an error
 
     config.json keeps the task's settings and the maximum length of MODEL, so that bertsym export hf:FOLDER makes a
-    bundle with the same answers. The folder is read back, and compared with MODEL, before it appears. A MODEL in int8
+    bundle that gives the same answers. The folder is read back and compared with MODEL before it appears. An int8 MODEL
     is an error; fused QKV weights (lower --fold) are split again.
     """
     from bertsym.destinations.hugging_face import export_hugging_face

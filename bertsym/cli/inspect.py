@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     option("--arrays", is_flag=True, help="List all arrays of the parameter file."),
     option("--ops", is_flag=True, help="List the operators and how often each occurs."),
 )
-@option("--path", nargs=2, metavar="A B", help="List the nodes on the way of the data from node A to node B.")
+@option("--path", nargs=2, metavar="A B", help="List the nodes on the paths from node A to node B.")
 @option("--shapes", "infer_shapes", is_flag=True, help="Compute the shapes of all tensors with MXNet.")
 @sandbox_options
 @json_option
@@ -35,15 +35,15 @@ def command(
 ) -> None:
     """Describe the symbol of MODEL: what it is, and what its classifier reads.
 
-    Every symbol of MXNet is accepted. A symbol file whose parameters can't be read is described without them, with a
-    note. The graph is not run; mxnet is only imported for --shapes and --shape.
+    Any MXNet symbol is accepted. A symbol file whose parameters can't be read is described without them, with a note.
+    The graph is not run; mxnet is needed only for --shapes and --shape.
 
-    MODEL may also be hf:DIR or hf:ORG/NAME, a Hugging Face model, or tf:DIR, a TensorFlow checkpoint: family,
-    trained head with its task and class names, tokenizer and lengths, and what export assumes or leaves out. Other
-    options than --json have no effect then.
+    MODEL may also be hf:DIR or hf:ORG/NAME, a Hugging Face model, or tf:DIR, a TensorFlow checkpoint. inspect then
+    prints its family, trained head with task and class names, tokenizer and lengths, and what export would assume or
+    leave out; options other than --json have no effect.
 
-    NODE#2 is the second node of a repeated name, here and in every command that takes a NODE. docs/inspect.schema.json
-    describes the output of --json.
+    NODE#2 is the second node with a repeated name, here and in every command that takes a NODE.
+    docs/inspect.schema.json describes the output of --json.
     """
     if str(model.path).startswith(("hf:", "tf:")):
         _describe_source(str(model.path), as_json)

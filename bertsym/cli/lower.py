@@ -50,11 +50,11 @@ def command(
     """Rewrite the encoder of a BERT for another MXNet version or in another form, as a bundle at OUT.
 
     MODEL is a float32 bundle, or any BERT that GluonNLP 0.6 to 0.10 exported, with any head. The encoder is detected in
-    the graph and replaced. The head and all parameters stay the same, except with --fold or --vocab; parameters in
-    float16 become float32. MODEL and the result are run on random texts before anything is written; outputs that differ
-    by more than 1e-5 of their largest value are an error.
+    the graph and replaced. The head and all parameters stay the same, except with --fold or --vocab; float16 parameters
+    become float32. MODEL and the result are run on random texts before anything is written; outputs that differ by more
+    than 1e-5 of their largest value are an error.
 
-    With --vocab or --tokenizer, and --labels for a classifier, OUT is a bundle that predict and evaluate take.
+    With --vocab or --tokenizer, and for a classifier --labels, OUT is a bundle that predict and evaluate take.
     """
     from bertsym.surgery.lower import lower
 

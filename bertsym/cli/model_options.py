@@ -109,8 +109,8 @@ def sandbox_options(function: Any) -> Any:
         expose_value=False,
         callback=_trust,
         help="Run MODEL in this process, without the sandbox. By default, only the bundle of a BERT whose files match "
-        "its manifest runs in this process. Other symbols run in the sandbox: a separate process, limited to 2 GiB of "
-        "memory and 15 seconds per call, and more if the parameters are large.",
+        "its manifest runs in this process. Other symbols run in the sandbox, a separate process that is limited to 2 "
+        "GiB of memory and 15 seconds per call, or more for large parameters.",
     )
     allow = option(
         "--allow-op",
@@ -119,8 +119,8 @@ def sandbox_options(function: Any) -> Any:
         multiple=True,
         expose_value=False,
         callback=_allow,
-        help="Accept the MXNet operator NAME without checking its attributes, inputs and outputs. Without this option, "
-        "a symbol with an operator that bertsym can't check is refused, with --trust too. Repeatable.",
+        help="Accept the MXNet operator NAME without checking its attributes, inputs and outputs. Without this "
+        "option, a symbol with an operator that bertsym can't check is refused, even with --trust. Repeatable.",
     )
     return trust(allow(function))
 
@@ -170,10 +170,11 @@ bundle_options = collected(
         group="Bundle of a BERT",
         metavar="FILE",
         type=FILE,
-        help="WordPiece vocabulary: vocab.txt, or GluonNLP's vocabulary JSON, with one token for each row of the token "
-        "embedding. With any option of this group, OUT is the bundle of a BERT, which predict, evaluate and finetune "
-        "take: the encoder and the head are written as export writes them, their parameters are renamed, and the "
-        "outputs are compared with those of MODEL. An error names what is missing, or the node that no bundle has.",
+        help="WordPiece vocabulary: vocab.txt, or GluonNLP's vocabulary JSON, with one token for each row of the "
+        "token embedding. With any option of this group, OUT is the bundle of a BERT, which predict, evaluate and "
+        "finetune take: the encoder and the head are written as export writes them, their parameters are renamed, and "
+        "the outputs are compared with those of MODEL. An error names a missing option, or a node that a bundle "
+        "cannot express.",
     ),
     option(
         "--tokenizer",
@@ -207,22 +208,22 @@ bundle_options = collected(
         "--labels",
         group="Bundle of a BERT",
         metavar="NAMES|@FILE",
-        help="Class names in the order of the outputs: no,yes or @FILE with one name a line. Required for "
+        help="Class names in the order of the outputs: no,yes or @FILE with one name per line. Required for "
         "classification, multilabel and tagging, unless MODEL has them.",
     ),
     option(
         "--max-length",
         group="Bundle of a BERT",
         type=click.IntRange(1),
-        help="Number of tokens to which predict truncates texts.  [default: as in MODEL; its fixed length, or its "
-        "positions]",
+        help="Number of tokens to which predict truncates texts.  [default: as in MODEL; otherwise its fixed length, "
+        "or its number of positions]",
     ),
     option(
         "--task",
         group="Bundle of a BERT",
         type=TaskChoice(list(HEADS)),
-        help="Kind of task of the head of MODEL.  [default: as its outputs show: for each token, qa for two logits, "
-        "otherwise tagging; for each text, regression for one output, multilabel after a sigmoid, otherwise "
+        help="Kind of task of the head of MODEL.  [default: from its outputs. For each token: qa for two logits, "
+        "otherwise tagging; for each text: regression for one output, multilabel after a sigmoid, otherwise "
         "classification]",
     ),
 )

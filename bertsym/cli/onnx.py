@@ -25,7 +25,7 @@ def _options(**values: Any) -> OnnxOptions:
 
 @click.command("onnx", cls=Command)
 @model_source
-@argument("out", "File that is written, such as out/model.onnx.", type=FILE)
+@argument("out", "File to write, such as out/model.onnx.", type=FILE)
 @options_of(
     _options,
     option(
@@ -56,18 +56,18 @@ def _options(**values: Any) -> OnnxOptions:
 def command(model: ModelSource, out: str, options: OnnxOptions, force: bool) -> None:
     """Convert MODEL to an ONNX file at OUT (opset 13), verified in onnxruntime.
 
-    Inputs and outputs keep their MXNet names, or with --signature hf have those of transformers, so that its pipelines
-    and other tools take the file as theirs; the attention mask must not have zeros before ones. Token ids (data0),
+    Inputs and outputs keep their MXNet names. With --signature hf they have the names of transformers, so that its
+    pipelines and other tools load the file; in the attention mask, ones must come before zeros. Token ids (data0),
     token types (data1) and valid_length (data2) are int64; every other input, and every output, is float32. Batch size
-    and length stay free, unless MODEL is locked to one length or --shape gives a shape. The metadata of the file holds
+    and length are free, unless MODEL is locked to one length or --shape gives a shape. The metadata of the file has
     class names, the tokenizer and the vocabulary.
 
-    A bundle in int8 becomes a file in the QDQ form: QuantizeLinear and DequantizeLinear around each MatMul, weights in
+    An int8 bundle becomes a file in QDQ format: QuantizeLinear and DequantizeLinear around each MatMul, weights in
     int8.
 
-    onnxruntime runs the file beside MXNet, or without mxnet beside the reference encoder (float32 bundles of BERTs
-    only), on random inputs of two sizes, with padding, before it is written. Each layer of an int8 file is compared
-    alone, too. Needs onnx and onnxruntime: pip install "bertsym[onnx]".
+    Before the file is written, onnxruntime runs it on random inputs of two sizes, with padding, and the outputs are
+    compared with MXNet's, or without mxnet with those of the reference encoder (float32 bundles of BERTs only). Each
+    layer of an int8 file is also compared separately. Needs onnx and onnxruntime: pip install "bertsym[onnx]".
     """
     from bertsym.onnx_export.onnx_exporter import export_onnx
 

@@ -52,22 +52,22 @@ Answer = tuple[tuple[Any, ...], "Prediction"]  # kept cells and prediction
         group="Output",
         type=float,
         metavar="P",
-        help="Multi-label: least probability, from 0 to 1, of a predicted label, the same for all labels.  [default: "
-        "the thresholds that finetune tuned, otherwise 0.5]",
+        help="Multi-label: minimum probability of a predicted label, from 0 to 1, for all labels.  [default: the "
+        "thresholds that finetune tuned, otherwise 0.5]",
     ),
     option(
         "--sigmoid/--no-sigmoid",
         group="Output",
         default=None,
-        help="Regression: whether a value is the sigmoid of the model's output, as of many cross-encoders.  [default: "
-        "as MODEL's signature says, which export takes from the settings of a cross-encoder]",
+        help="Regression: whether to apply a sigmoid to the output, as many cross-encoders do.  [default: as in the "
+        "signature of MODEL, where export records the setting of a cross-encoder]",
     ),
     option(
         "--top-k",
         group="Output",
         type=click.IntRange(1),
-        help="Classification: number of classes in each line, the most probable first; tsv: columns label, p, label 2, "
-        "p 2, ... Masked words: number of words for each mask.  [default: all classes, in the order of the training; "
+        help="Number of answers. Classification: classes in each line, the most probable first (tsv: columns label, "
+        "p, label 2, p 2, ...). Masked words: words for each mask.  [default: all classes, in the order of training; "
         "5 words]",
     ),
 )
@@ -100,9 +100,9 @@ Answer = tuple[tuple[Any, ...], "Prediction"]  # kept cells and prediction
     group="Output",
     metavar="COLUMN[=NAME]",
     multiple=True,
-    help="Copy a column of FILE to the output, before the prediction: its name in the header or its number, in JSON "
-    "Lines its key. NAME is its name in the output. In TSV, tabs and line breaks are written as \\t, \\n and \\r. "
-    "Repeatable.",
+    help="Column of FILE to copy to the output, before the prediction: its name in the header or its number, or in "
+    "JSON Lines its key. NAME is its name in the output. In TSV, tabs and line breaks are written as \\t, \\n and "
+    "\\r. Repeatable.",
 )
 def command(
     model: str,
@@ -135,8 +135,8 @@ def command(
                                                      no_answer_score, n_best
       masked_lm       words, masks                   masks
 
-    FILE is a table, read with the header and columns of the training unless options say otherwise. Without FILE and
-    --text, or with - as FILE, texts come from standard input: one per line, the second text of a pair after a tab.
+    FILE is a table, read with the header and columns of the training table unless options say otherwise. Without FILE
+    and --text, or with - as FILE, texts come from standard input: one per line, the second text of a pair after a tab.
     With --format, --header or a column, standard input is a table (TSV unless --format says otherwise). Each line of a
     pipe is answered when it arrives.
 

@@ -112,13 +112,13 @@ def command(
 
     The metrics and the speed of MODEL and of the int8 model are measured on --dev and printed. If the first metric of
     the task (classification: accuracy) drops by more than --max-drop, the layers that change the output most stay in
-    float32, as few as possible. If the drop is still too large, the command fails with exit code 1 and writes nothing.
+    float32, as few as possible. If it still drops too much, the command fails with exit code 1 and writes nothing.
 
     With --report, a page shows both models on --dev: metrics with paired intervals, rows with different answers, speed.
 
-    MXNet 1.9 runs the int8 model on a CPU, and so does onnxruntime: `bertsym predict --engine auto` takes the faster
-    one, `bertsym onnx` writes an int8 ONNX file. It is faster than float32 on CPUs with AVX-512 VNNI; on other CPUs,
-    MXNet's products may saturate: compare the printed accuracy and speeds.
+    MXNet 1.9 and onnxruntime run the int8 model on a CPU: `bertsym predict --engine auto` uses the faster one, and
+    `bertsym onnx` writes an int8 ONNX file. It is faster than float32 on CPUs with AVX-512 VNNI; on other CPUs, MXNet's
+    products may saturate: compare the printed accuracy and speeds.
     """
     from bertsym.quantization.quantize import quantize
 

@@ -35,8 +35,8 @@ _REPORT = (
         group="Report",
         metavar="DIR",
         type=FILE,
-        help="Write a report to the folder DIR: index.html, a page without network access, its figures, and its "
-        "numbers as report.json. Needs pip install 'bertsym[report]'.",
+        help="Folder for a report: index.html, a page that needs no network, its figures, and its numbers as "
+        "report.json. Needs pip install 'bertsym[report]'.",
     ),
     option(
         "--no-texts",

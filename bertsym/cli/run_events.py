@@ -37,8 +37,8 @@ def log_json_option(existing: str) -> Decorator[Any]:
         group="Output",
         metavar="FILE",
         type=FILE,
-        help="File to which the events of the run are written, as one JSON object per line: its start and end, files, "
-        f"metrics, errors. With -, standard error, in place of the progress as text. {existing}",
+        help="File for a log of the run, one JSON object per line: start and end, files, metrics, errors. With -, "
+        "standard error, in place of the progress text. {existing}",
     )
 
 

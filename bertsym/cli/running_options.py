@@ -50,8 +50,8 @@ engine_option = _engine_option(
 )
 selecting_engine_option = _engine_option(
     "Library that computes the outputs. onnxruntime runs the graph converted to ONNX, on the CPU. auto: the faster "
-    "one, for single texts and for tables, which is measured once for each model, kept in ~/.cache/bertsym, and "
-    "reported. The outputs of the two agree to about six digits in float32.",
+    "one, measured once per model, for single texts and for tables, kept in ~/.cache/bertsym, and printed. The "
+    "outputs of both agree to about six digits in float32.",
     "Running",
     "auto",
 )

@@ -69,7 +69,7 @@ def _format_option(*others: str) -> Decorator[Any]:
         group="Data",
         type=click.Choice(["tsv", "csv", "jsonl", *others, "conll"]),
         help=f"Format of the file; TSV is read without quoting.{described}  [default: by the suffix of the file: .tsv "
-        "or .txt; .csv; .jsonl, .ndjson or .json; for tagging conll unless it is one of the last three]",
+        "or .txt; .csv; .jsonl, .ndjson or .json; for tagging, conll unless it is one of the last three]",
     )
 
 
@@ -180,17 +180,18 @@ scheme_option = option(
     "--scheme",
     group="Data",
     type=click.Choice(["IOB1", "IOB2", "IOBES"]),
-    help="Tagging scheme, only for tagging: a sentence whose tags are wrong in it is an error, and only entities that "
-    "are correct in it are found, as by seqeval's strict mode.  [default: entities as conlleval and seqeval find them]",
+    help="Tagging scheme, for tagging only. Tags that are invalid in the scheme are an error, and only entities that "
+    "are valid in it count, as in seqeval's strict mode.  [default: entities as conlleval and seqeval find them]",
 )
 stride_option = option(
     "--stride",
     group="Data",
     type=click.IntRange(0),
-    help="Read a text beyond the maximum length, of a pair the second text, in windows that overlap by this number of "
-    "tokens. classification, multilabel, regression: the outputs of the windows are averaged; tagging: each word has "
-    "the tag of the window in which it has the most context; qa: the best answer of all windows counts.  [default: as "
-    "in the training; in finetune texts are truncated, but qa: a third of the maximum length, at most 128]",
+    help="Number of tokens by which windows overlap: a text beyond the maximum length, in a pair the second text, is "
+    "read in several windows. classification, multilabel, regression: the outputs of the windows are averaged; "
+    "tagging: each word has the tag of the window in which it has the most context; qa: the best answer of all "
+    "windows counts.  [default: as in training; for finetune, texts are truncated, except for qa: a third of the "
+    "maximum length, at most 128]",
 )
 
 MODEL_LABEL = "whose label is not a class of MODEL"

@@ -16,16 +16,15 @@ from bertsym.terminal import escaped
 @option(
     "--show",
     metavar="NAME",
-    help="Print the description of the data set NAME, or of a file NAME.toml, as TOML. It is a template for a file of "
-    "your own.",
+    help="Print the description of the data set NAME, or of a file NAME.toml, as TOML: a template for your own file.",
 )
 @json_option
 def command(show: str | None, as_json: bool) -> None:
     """List the kinds of task and the known data sets, which --task accepts.
 
-    A data set has a kind of task, the names and columns of its published files, the order of its labels, and metrics,
-    of which the first decides which epoch finetune keeps. --task also accepts a file NAME.toml in the format that
-    --show prints. docs/how-to/data-sets.md describes its keys.
+    A data set defines a kind of task, the names and columns of its published files, the order of its labels, and its
+    metrics; the first metric decides which parameters finetune keeps. --task also accepts a file NAME.toml in the
+    format that --show prints. docs/how-to/data-sets.md describes its keys.
     """
     from bertsym.datasets.registry import dataset_text, find_dataset, known_datasets
     from bertsym.tasks import TASKS

@@ -33,14 +33,14 @@ def command(model: str, texts: Texts, table_format: TableFormat, stride: int | N
     \b
     {"data0": [101, 2023, 102], "data1": [0, 0, 0], "data2": 3}
 
-    The inputs are those of `bertsym predict` before padding, by the names in MODEL-signature.json: token ids, token
-    types unless the model was exported without them, and valid_length. A blank line of --on-error is null.
+    The keys are the inputs in MODEL-signature.json: token ids, token types unless the model was exported without them,
+    and valid_length, as `bertsym predict` feeds them before padding. With --on-error blank, an unreadable row is null.
 
-    A text that predict reads in several windows has a line for each, with its number as example, counted from 1. A
-    truncated text has the key truncated. For question answering, offsets has start and end of each token of the
-    context, in characters, and null for other tokens; for tagging, words has the token of each word.
+    A text that predict reads in several windows has a line for each, with the number of the text as example, counted
+    from 1. A truncated text has the key truncated. For question answering, offsets are start and end of each token of
+    the context, in characters, and null for other tokens; for tagging, words has the index of the token of each word.
 
-    MODEL is a classifier, an encoder, or a BERT with another head. FILE is read as by `bertsym predict`. Pairs for an
+    MODEL is the bundle of an encoder, with or without a head. FILE is read as by `bertsym predict`. Pairs for an
     encoder come from a table with two text columns, or from --text-pair.
     """
     from bertsym.inference.bundle_tokenizer import BundleTokenizer

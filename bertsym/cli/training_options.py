@@ -57,29 +57,29 @@ data_options = (
         group="Data",
         metavar="LABEL",
         help="Classification: positive class of the F1 score.  [default: that of --task, or the last of two labels; "
-        "of more labels, F1 is the mean over all]",
+        "with more labels, F1 is the mean over the classes]",
     ),
     option(
         "--label-delimiter",
         group="Data",
         metavar="TEXT",
-        help="Multi-label: text between the labels of a row in --label-column. In JSON Lines the labels may also be a "
-        "list. An empty cell or list is a row without labels.  [default: ,]",
+        help="Multi-label: separator of the labels in --label-column. In JSON Lines, the labels may also be a list. "
+        "An empty cell or list is a row without labels.  [default: ,]",
     ),
     option(
         "--label-columns",
         group="Data",
         metavar="NAME,NAME,...",
-        help="Multi-label: read a column of 0 and 1 for each label instead of --label-column. The names are those of "
-        "the labels.",
+        help="Multi-label: columns of 0 and 1, one for each label, instead of --label-column. Their names are the "
+        "labels.",
     ),
     on_error_option(unknown_label="whose label in --dev does not occur in --train"),
     option(
         "--max-length",
         group="Data",
         type=int,
-        help="Maximum number of tokens of a text or pair, with [CLS] and [SEP]. Longer texts are truncated, of a pair "
-        "the longer text first.  [default: 128, for qa 384, or the model's maximum if that is less]",
+        help="Maximum number of tokens of a text or pair, including [CLS] and [SEP]. Longer texts are truncated, the "
+        "longer text of a pair first.  [default: 128, for qa 384, or the model's maximum if that is less]",
     ),
     scheme_option,
     stride_option,
@@ -88,8 +88,8 @@ data_options = (
         group="Data",
         type=float,
         metavar="FRACTION",
-        help="Fraction of the rows of each label in --train that become dev rows, in place of --dev. They are drawn "
-        "from --seed, the same for all --seeds, and are not trained on.",
+        help="Fraction of the rows of each label in --train to use as dev rows, in place of --dev. --seed selects "
+        "them, the same rows for all --seeds; they are not trained on.",
     ),
     literal_special_tokens_option("MODEL"),
 )
@@ -116,8 +116,8 @@ optimisation_options = (
         type=int,
         default=1,
         show_default=True,
-        help="Split each batch of --batch-size rows into this many parts, equal to within one row, and add up their "
-        "gradients. Saves memory; does not change the batch size.",
+        help="Number of parts into which each batch of --batch-size rows is split; their gradients are added. Saves "
+        "memory, and does not change the batch size.",
     ),
     option(
         "--lr",
@@ -150,8 +150,8 @@ optimisation_options = (
         default=1.0,
         show_default=True,
         metavar="FACTOR",
-        help="Layer-wise decay of the learning rate: layer l of L has the rate --lr * FACTOR^(L - l), the embeddings "
-        "that of layer 0, pooler and classifier the full rate.",
+        help="Layer-wise decay of the learning rate: layer l of L has the rate --lr * FACTOR^(L - l); the embeddings "
+        "count as layer 0; pooler and classifier have the full rate.",
     ),
     option(
         "--clip-norm",
@@ -173,8 +173,8 @@ optimisation_options = (
         group="Optimisation",
         metavar="WEIGHTS",
         help="Weights of the classes in the loss, such as no=1,yes=5, or balanced: number of rows / (number of labels "
-        "* number of rows with the label), as in scikit-learn. Labels that are not named have the weight 1. The loss "
-        "is divided by the sum of the weights of the rows, as in PyTorch.  [default: all 1]",
+        "* number of rows with the label), as in scikit-learn. Labels without a weight have weight 1. The loss is "
+        "divided by the sum of the weights of the rows, as in PyTorch.  [default: all 1]",
     ),
     option(
         "--label-smoothing",
@@ -196,15 +196,15 @@ optimisation_options = (
         group="Optimisation",
         metavar="N,N,...",
         callback=_parse_seeds,
-        help="Train with each of these seeds, one after the other. Mean and standard deviation of the metrics on --dev "
-        "are printed; OUT has the parameters of the seed with the best --metric.",
+        help="Train with each of these seeds in turn, print mean and standard deviation of the metrics on --dev, and "
+        "write the model with the best --metric to OUT.",
     ),
     option(
         "--patience",
         group="Optimisation",
         type=int,
         metavar="N",
-        help="Stop after N evaluations in a row without a better --metric, or an equal one with a lower loss.  "
+        help="Stop after N consecutive evaluations without a better --metric, or an equal one with a lower loss.  "
         "[default: all epochs are run]",
     ),
     option(
@@ -212,7 +212,7 @@ optimisation_options = (
         group="Optimisation",
         metavar="NAME",
         help="Metric on --dev that decides which parameters are kept, and when --patience runs out: a metric of the "
-        "task, such as accuracy or f1, or loss, of which the lower value is better.  [default: the task's first]",
+        "task, such as accuracy or f1, or loss (lower is better).  [default: the task's first]",
     ),
     option(
         "--eval-steps",
@@ -229,11 +229,12 @@ head_options = (
         type=click.Choice(["plain", "family"]),
         default="plain",
         show_default=True,
-        help="New head for texts. plain: one layer on the output of MODEL, as in MXNet's Clojure example; family: the "
-        "head that the family has in transformers, which bertsym hf can write (for BERT one layer on the pooler's "
-        "output, which needs a bundle of export --output pooled; for RoBERTa and others two layers on [CLS]).",
+        help="Layers of a new head for texts. plain: one layer on the output of MODEL, as in MXNet's Clojure example; "
+        "family: the head that the model family has in transformers, so that bertsym hf can write it (for BERT one "
+        "layer on the pooler, which needs a bundle of export --output pooled; for RoBERTa and others two layers on "
+        "[CLS]).",
     ),
-    option("--new-head", group="Head", is_flag=True, help="Replace any head of MODEL by a new classifier."),
+    option("--new-head", group="Head", is_flag=True, help="Replace any head of MODEL with a new classifier."),
     option(
         "--freeze-encoder",
         group="Head",
@@ -245,15 +246,16 @@ head_options = (
         group="Head",
         type=int,
         metavar="N",
-        help="Do not train the embeddings and the first N layers of the encoder; 0 freezes the embeddings alone. Their "
-        "gradients are not computed, which saves time and memory; their dropout stays.  [default: all are trained]",
+        help="Do not train the embeddings and the first N layers of the encoder; 0 freezes only the embeddings. Their "
+        "gradients are not computed, which saves time and memory; their dropout stays active.  [default: all are "
+        "trained]",
     ),
     option(
         "--whole-sequence",
         group="Head",
         is_flag=True,
-        help="Let the classifier read the encodings of all tokens, flattened, as MXNet's Clojure example does. For a "
-        "bundle of export --output sequence, which needs this option, or with --new-head on a head that reads every "
+        help="Make the classifier read the encodings of all tokens, flattened, as MXNet's Clojure example does. "
+        "Required for a bundle of export --output sequence; possible with --new-head for a head that reads every "
         "token. All texts are padded to exactly --max-length, in prediction too.",
     ),
 )

@@ -17,9 +17,9 @@ from bertsym.cli.running_options import REFERENCE_RTOL, engine_option, rtol_opti
 def command(model: str, rtol: float) -> None:
     """Check the SHA-256 digests of the bundle MODEL, and compare its outputs with a reference encoder.
 
-    The reference encoder is a BERT in numpy, in float64. The bundle is run at two batch sizes and two lengths, with
-    padded rows: by mxnet through Module and SymbolBlock, or by onnxruntime after conversion to ONNX. With mxnet and
-    gluonnlp, GluonNLP's BERTModel is compared with the reference encoder too.
+    The reference encoder is an independent implementation in numpy, float64. The bundle is run at two batch sizes and
+    two lengths, with padded rows: by mxnet through Module and SymbolBlock, or by onnxruntime after conversion to ONNX.
+    If gluonnlp is installed too, its BERTModel is also compared with the reference encoder.
     """
     from bertsym.verifier import describe_verification, verify
 

@@ -142,7 +142,7 @@ class _StoreWorkers(Workers):
         self._peer.leave()
 
     def sum_in_place(self, arrays: Sequence[Any]) -> None:
-        """Replace each array by its sum over the workers."""
+        """Replace each array with its sum over the workers."""
         self._sum({f"sum{i}": array for i, array in enumerate(arrays)})
 
     def sum_number(self, number: float) -> float:

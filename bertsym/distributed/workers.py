@@ -28,7 +28,7 @@ class Workers:
         return rows[self.rank :: self.count]
 
     def sum_in_place(self, arrays: Sequence[Any]) -> None:
-        """Replace each array by its sum over the workers."""
+        """Replace each array with its sum over the workers."""
 
     def sum_number(self, number: float) -> float:
         """Return the sum of a number over the workers."""

@@ -68,7 +68,7 @@ def _centred(svg: str) -> str:
 
 
 def _titled(svg: str, titles: Mapping[str, str]) -> str:
-    """Replace the titles, which are ids of Graphviz, by `titles`, and remove the others."""
+    """Replace the titles, which are ids of Graphviz, with `titles`, and remove the others."""
 
     def title(match: re.Match[str]) -> str:
         known = titles.get(html.unescape(match[1]))

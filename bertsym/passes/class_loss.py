@@ -12,7 +12,7 @@ from bertsym.symbol.node import Node, Output
 def replace_softmax_loss(
     graph: SymbolGraph, num_classes: int, weights: Sequence[float], smoothing: float, *, divides: bool
 ) -> int:
-    """Replace the loss of the SoftmaxOutput ``softmax`` in which a training graph ends by another one, in place.
+    """Replace the loss at the end of a training graph, the SoftmaxOutput ``softmax``, with another one, in place.
 
     The loss of a row is ``-sum_c w_c q_c log p_c``, where q is 1 - `smoothing` at the label, plus `smoothing` / C
     everywhere. `weights` w are those of the classes; empty: all 1. The graph then has two outputs: the probabilities,

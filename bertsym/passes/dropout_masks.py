@@ -19,7 +19,7 @@ class DropoutMasks:
 
 
 def feed_dropout_masks(graph: SymbolGraph) -> DropoutMasks:
-    """Replace each Dropout by a product with a new input, its mask, in place.
+    """Replace each Dropout with a multiplication by a new input, its mask, in place.
 
     A mask has the shape of the data and holds 0 or 1 / (1 - p). Along the ``axes`` of a Dropout, the first element of
     the mask is broadcast.

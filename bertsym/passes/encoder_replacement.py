@@ -1,4 +1,4 @@
-"""Replace the encoder of a graph by the same encoder in another form."""
+"""Replace the encoder of a graph with the same encoder in another form."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def replace_encoder(
     form: Form,
     encoder: DetectedEncoder | None = None,
 ) -> int:
-    """Replace the encoder, which `spec` describes, by the same encoder in another form, in place.
+    """Replace the encoder, which `spec` describes, with the same encoder in another form, in place.
 
     `shapes` are the shapes of the parameters, `encoder` is the encoder in `graph` if it was detected before. Nodes that
     read outputs of layers still read them; parameters keep their names. Node objects of the graph from before are not

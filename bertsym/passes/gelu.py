@@ -12,7 +12,7 @@ _PRODUCTS = operators_with(Effect.MULTIPLY)
 
 
 def decompose_gelu(graph: SymbolGraph) -> int:
-    """Replace each gelu operator by x/2 * (1 + erf(x / sqrt 2)), in place; the last node keeps the name."""
+    """Replace each gelu operator with x/2 * (1 + erf(x / sqrt 2)), in place; the last node keeps the name."""
     nodes = [node for node in graph.find(op="LeakyReLU") if node.attrs.get("act_type") == "gelu"]
     with graph.edit():
         for node in nodes:
@@ -29,7 +29,7 @@ def decompose_gelu(graph: SymbolGraph) -> int:
 
 
 def fuse_gelu(graph: SymbolGraph) -> int:
-    """Replace each x/2 * (1 + erf(x / sqrt 2)) by the gelu operator, in place; the last node keeps the name."""
+    """Replace each x/2 * (1 + erf(x / sqrt 2)) with the gelu operator, in place; the last node keeps the name."""
     fused = 0
     with graph.edit():
         for node in graph.nodes:

@@ -9,7 +9,7 @@ from bertsym.symbol.operator_traits import decimal_of, flag_of, integer_of
 
 
 def resolve_inferred_ranges(graph: SymbolGraph) -> int:
-    """Replace each `_arange` with `infer_range` by `_contrib_arange_like` of the tensor added to it, in place.
+    """Replace each `_arange` that has `infer_range` with `_contrib_arange_like` of the tensor added to it, in place.
 
     MXNet infers the length of such a range from its reader, and ONNX can't. Ranges with a reader other than
     ``elemwise_add`` stay.

@@ -11,7 +11,7 @@ from bertsym.symbol.operator_traits import decimal_of, integer_of
 
 
 def decompose_layer_norm(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Replace each LayerNorm over the last axis by matrix products of rank 1 and L2Normalization, in place.
+    """Replace each LayerNorm over the last axis with matrix products of rank 1 and L2Normalization, in place.
 
     MXNet 1.9.1's LayerNorm, and sums over a batch, take several times as long backward. `shapes` are the shapes of the
     parameters. The last node keeps the name of the LayerNorm.

@@ -28,7 +28,7 @@ class QkvFolding:
 
 
 def fold_qkv(graph: SymbolGraph, arg_params: Mapping[str, Array], encoder: DetectedEncoder | None = None) -> QkvFolding:
-    """Replace the FullyConnecteds of query, key and value of each layer by one, for inference, in place.
+    """Replace the FullyConnecteds of query, key and value of each layer with one, for inference, in place.
 
     Three products with (U, U) weights become one with a (3U, U) weight and three slices. A multiplication by a
     number after one of them goes into its rows of weight and bias. A layer that computes position 0 alone reads two
@@ -50,7 +50,7 @@ def fold_qkv(graph: SymbolGraph, arg_params: Mapping[str, Array], encoder: Detec
 
 
 def unfold_qkv(graph: SymbolGraph, config: BertConfig) -> int:
-    """Replace each FullyConnected that `fold_qkv` made by those of query, key and value, in place.
+    """Replace each FullyConnected that `fold_qkv` made with those of query, key and value, in place.
 
     Returns their number. They read parameters with the names that `unfold_parameters` gives to the parts of the folded
     ones; the query is then divided by `query_scale`.

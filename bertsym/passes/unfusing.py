@@ -1,4 +1,4 @@
-"""Replace oneDNN's fused operators by the operators that they were fused from."""
+"""Replace oneDNN's fused operators with the operators that they were fused from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bertsym.symbol.quantized_layers import QUANTIZE, FusedLayer, check_integer_
 
 
 def unfuse_float32_layers(graph: SymbolGraph) -> int:
-    """Replace fused float32 layers by the original operators, and give int8 layers the names of the original ones.
+    """Replace fused float32 layers with the original operators, and give int8 layers the names of the original ones.
 
     In place. MXNet fuses the operators again when it binds the graph. Raises ModelError as `fused_layers` does.
     """
@@ -23,7 +23,7 @@ def unfuse_float32_layers(graph: SymbolGraph) -> int:
 
 
 def dequantize_layers(graph: SymbolGraph) -> int:
-    """Replace fused layers by the original operators, of float32 data that is not rounded, in place.
+    """Replace fused layers with the original operators, of float32 data that is not rounded, in place.
 
     Raises ModelError as `fused_layers` and `check_integer_readers` do.
     """

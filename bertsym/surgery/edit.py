@@ -184,7 +184,7 @@ def _replace_params(symbol: str | Path, model: Model) -> Model:
 
 
 def _name_nodes(model: Model, graphs: Sequence[SymbolGraph], edits: Edits) -> Edits:
-    """Replace names of places in the encoder, such as ``layer 5`` and ``pooled``, by the names of their nodes.
+    """Replace names of places in the encoder, such as ``layer 5`` and ``pooled``, with the names of their nodes.
 
     Raises UsageError, with the nearest names, for a name that is neither, unless it is a pattern.
     """

@@ -44,7 +44,7 @@ def lower(
     options: BundleOptions = BundleOptions(),
     force: bool = False,
 ) -> SurgeryResult:
-    """Replace the encoder of a BERT by one in another form, and write the result as a bundle at `out`.
+    """Replace the encoder of a BERT with one in another form, and write the result as a bundle at `out`.
 
     Args:
         source: any BERT that GluonNLP 0.6 to 0.10 exported or that bertsym wrote, with any head; with the shapes of

@@ -248,7 +248,7 @@ class SymbolGraph:
         return node
 
     def rewire(self, old: Output | Node, new: Output | Node) -> None:
-        """Replace `old` by `new` in the inputs of all nodes and in the outputs. Raises ModelError for a cycle."""
+        """Replace `old` with `new` in the inputs of all nodes and in the outputs. Raises ModelError for a cycle."""
         with self.edit():
             self._rewire(self._own(old), self._own(new), except_in=set())
 
@@ -331,7 +331,7 @@ class SymbolGraph:
         return variable
 
     def merge(self, other: SymbolGraph, inputs: Mapping[str, Output | Node]) -> list[Output]:
-        """Add the nodes of another graph; its variables named in `inputs` are replaced by outputs of this graph.
+        """Add the nodes of another graph; its variables named in `inputs` are replaced with outputs of this graph.
 
         Variables that both graphs have, such as the token ids, are shared. Returns the other graph's outputs; this
         graph's stay until `set_outputs`. Raises UsageError for an unknown variable, and for an operator whose name
@@ -342,7 +342,7 @@ class SymbolGraph:
         replaced = {copy.node(name): self._own(output) for name, output in inputs.items()}
         for node in replaced:
             if not node.is_variable:
-                raise UsageError(f"{node.name} is a {node.op}: only a variable can be replaced by an output")
+                raise UsageError(f"{node.name} is a {node.op}: only a variable can be replaced with an output")
         with self.edit():
             for node in copy.nodes:
                 taken = names.get(node.name)

@@ -24,7 +24,7 @@ from bertsym.text.tokenizer import Encoded
 
 _T = TypeVar("_T")
 Windows = tuple[Encoded, ...]
-#: tokenises rows of a named file; a row that can't be used is replaced by its error, and errors are kept
+#: tokenises rows of a named file; a row that can't be used is replaced with its error, and errors are kept
 RowEncoder = Callable[[Sequence[Union[Row, DataError]], Reading, str], "list[_T | DataError]"]
 
 _CHUNK_ROWS = 1024  # tokenised between two reports of progress
@@ -131,7 +131,7 @@ class TableTask(Task):
     def encode(self, rows: Sequence[Row | DataError], reading: Reading, where: str) -> list[Windows | DataError]:
         """Tokenise rows of the file `where`, each into one window or, with a stride, several.
 
-        A row that can't be used is replaced by its error, and errors are kept.
+        A row that can't be used is replaced with its error, and errors are kept.
         """
         if self.stride is not None:
             return encode_windows(rows, reading.tokenizer, where, self.stride)
@@ -139,7 +139,7 @@ class TableTask(Task):
 
 
 def encode_truncated(rows: Sequence[Row | DataError], reading: Reading, where: str) -> list[Encoded | DataError]:
-    """Tokenise rows of the file `where`; a row that can't be used is replaced by its error, and errors are kept."""
+    """Tokenise rows of the file `where`; a row that can't be used is replaced with its error, and errors are kept."""
     return encode_each(rows, reading.tokenizer, where)
 
 

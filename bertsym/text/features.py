@@ -75,7 +75,7 @@ class Features:
 
 
 def encode_each(rows: Iterable[Row | DataError], tokenizer: Tokenizer, where: str) -> list[Encoded | DataError]:
-    """Tokenise rows; a row that can't be tokenised is replaced by its error, and errors are kept."""
+    """Tokenise rows; a row that can't be tokenised is replaced with its error, and errors are kept."""
     windows = _encode(rows, tokenizer.encode_each, where)
     return [each if isinstance(each, DataError) else each[0] for each in windows]
 
@@ -103,7 +103,7 @@ def _encode(
     encode: Callable[[Sequence[str], Sequence[str] | None], Iterable[Encoded | list[Encoded] | DataError]],
     where: str,
 ) -> list[tuple[Encoded, ...] | DataError]:
-    """Tokenise rows, each into one window or several; a row that can't be tokenised is replaced by its error."""
+    """Tokenise rows, each into one window or several; a row that can't be tokenised is replaced with its error."""
     found = [_unicode_row(row, where) for row in rows]
     good = [row for row in found if isinstance(row, Row)]
     pairs = [row.pair or "" for row in good] if good and good[0].pair is not None else None

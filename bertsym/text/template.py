@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bertsym.json_reader import JsonValue
 
 _TEXTS = {"A": 0, "B": 1}
-_MAX_TYPE = 1  # the second segment; models with one segment replace it by the first
+_MAX_TYPE = 1  # the second segment; models with one segment replace it with the first
 
 
 @dataclass(frozen=True)

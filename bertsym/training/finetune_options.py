@@ -40,7 +40,7 @@ class FinetuneOptions:
     clip_norm: float = 1.0  #: limit of the global gradient norm; 0 disables clipping
     accumulate: int = 1  #: passes per batch, with summed gradients: less memory, the same step
     dropout: float | None = None  #: dropout probability in the head; None: 0.1, or that of the head that is continued
-    new_head: bool = False  #: replace the head of the base by a new one
+    new_head: bool = False  #: replace the head of the base with a new one
     head: str = "plain"  #: ``plain``: one layer on the output of the base; ``family``: the head that its family has
     max_length: int | None = None  #: tokens; None: 128, for question answering 384, or the model's limit if lower
     seed: int = 0

@@ -188,7 +188,7 @@ def name(rng: random.Random, kind: str, lists: dict[str, str]) -> str:
 
 
 def frame(words: Sentence) -> str:
-    """The words of a sentence, with each name replaced by its type."""
+    """The words of a sentence, with each name replaced with its type."""
     return " ".join(tag if tag[0] == "B" else word for word, tag in words if tag[0] != "I")
 
 

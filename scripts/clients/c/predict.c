@@ -415,7 +415,7 @@ static size_t end_of_text(json_t *rows, size_t row) {
     return end;
 }
 
-/* Replace the outputs of the first of the windows [from, to) of a text by their mean. */
+/* Replace the outputs of the first of the windows [from, to) of a text with their mean. */
 static void average(float *outputs, size_t columns, size_t from, size_t to) {
     for (size_t i = 0; i < columns; i++) {
         double sum = 0;
