@@ -214,8 +214,8 @@ def _processor() -> Iterator[Finding]:
         int8 = "int8 products in one instruction (VNNI)"
     elif have:
         int8 = (
-            f"int8 products by {have[-1]} without VNNI: they gain less over float32, and MXNet's saturate; "
-            "--engine onnxruntime computes them exactly"
+            f"int8 products by {have[-1]} without VNNI: they gain less over float32, and MXNet refuses models of "
+            "quantize --for vnni, whose products would saturate; --engine onnxruntime computes them exactly"
         )
     else:
         int8 = "int8 gains little"

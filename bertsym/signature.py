@@ -28,6 +28,8 @@ from bertsym.text.vocabulary import ROLES
 
 T = TypeVar("T")
 KINDS = ("encoder", "classifier", "logits")  #: kinds of a BERT; any other symbol has the kind ``symbol``
+#: kind of int8 weights -> processors on which MXNet computes the same integers
+INT8_PROCESSORS = {"avx2": "every processor", "vnni": "processors with VNNI"}
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Signature:
     minimum_mxnet: str | None = None  #: the oldest MXNet that loads the symbols; set when they are written
     guarded: bool = False  #: whether the symbols clip inputs to their ranges; set when they are written
     precision: str = "float32"  #: of most computations; ``int8`` for a bundle that `quantize` wrote
+    int8_for: str | None = None  #: a key of INT8_PROCESSORS, for a bundle that `quantize` wrote
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -135,6 +138,7 @@ class Signature:
             "minimum_mxnet": self.minimum_mxnet,
             "guarded": self.guarded,
             "precision": self.precision,
+            **({"int8_for": self.int8_for} if self.int8_for is not None else {}),
         }
 
     @classmethod
@@ -181,6 +185,7 @@ class Signature:
             minimum_mxnet=document["minimum_mxnet"].optional(JsonValue.text),
             guarded=document["guarded"].boolean(),
             precision=document["precision"].text(),
+            int8_for=document.get("int8_for").optional(lambda value: value.choice(*INT8_PROCESSORS)),
         )
 
 

@@ -365,12 +365,11 @@ def int8_classifier(classifier: Path, tables: Tables, once: Once) -> Callable[..
     """Prefix of the classifier in int8, calibrated on the training table; no test may change its files."""
     from bertsym import QuantizeOptions, quantize
 
-    def prefix(granularity: str = "channel-wise") -> Path:
+    def prefix(granularity: str = "channel-wise", processors: str = "avx2") -> Path:
         def make(folder: Path) -> None:
-            quantize(
-                classifier, folder / "int8", tables.train, QuantizeOptions(granularity=granularity), dev=tables.dev
-            )
+            options = QuantizeOptions(granularity=granularity, processors=processors)
+            quantize(classifier, folder / "int8", tables.train, options, dev=tables.dev)
 
-        return once(f"int8-{granularity}", make) / "int8"
+        return once(f"int8-{granularity}-{processors}", make) / "int8"
 
     return prefix

@@ -373,6 +373,8 @@ ALLOWED: dict[str, set[str]] = {
         "events",
         "model_card",
         "mxnet_runtime",
+        "processors",
+        "signature",
         "symbol",
         "datasets",
         "metrics",

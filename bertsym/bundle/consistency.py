@@ -81,6 +81,8 @@ def check_bert(
         _check_quantized(config, shapes, graphs, path)
     elif signature.precision != "float32":
         raise ModelError(f"{path(SIGNATURE)}: precision {signature.precision!r} is not one of float32, int8")
+    elif signature.int8_for is not None:
+        raise ModelError(f"{path(SIGNATURE)}: int8_for is {signature.int8_for!r}, but the precision is float32")
     differing = sorted(
         name
         for name in shapes.keys() | expected

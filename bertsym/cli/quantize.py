@@ -72,6 +72,17 @@ def _options(**values: Any) -> QuantizeOptions:
         "is less accurate, but the file has int8 weights and is smaller.",
     ),
     option(
+        "--for",
+        "processors",
+        group="Quantization",
+        type=click.Choice(["auto", "vnni", "avx2"]),
+        default="avx2",
+        show_default=True,
+        help="Processors on which MXNet computes the int8 model. avx2: every one, with the same integers; vnni: only "
+        "those with VNNI (AVX-512 VNNI, AVX-VNNI), with slightly more exact weights; auto: vnni if this processor has "
+        "VNNI, avx2 if not.",
+    ),
+    option(
         "--rows",
         group="Quantization",
         type=int,
@@ -117,8 +128,9 @@ def command(
     With --report, a page shows both models on --dev: metrics with paired intervals, rows with different answers, speed.
 
     MXNet 1.9 and onnxruntime run the int8 model on a CPU: `bertsym predict --engine auto` uses the faster one, and
-    `bertsym onnx` writes an int8 ONNX file. It is faster than float32 on CPUs with AVX-512 VNNI; on other CPUs, MXNet's
-    products may saturate: compare the printed accuracy and speeds.
+    `bertsym onnx` writes an int8 ONNX file. It is faster than float32 on CPUs with AVX-512 VNNI; on other CPUs, compare
+    the printed speeds. The engine mxnet refuses a model --for vnni on CPUs without VNNI, where its products would
+    saturate.
     """
     from bertsym.quantization.quantize import quantize
 

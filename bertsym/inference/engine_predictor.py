@@ -20,6 +20,7 @@ from bertsym.passes import apply_to_copy
 from bertsym.passes.input_guard import remove_input_guard
 from bertsym.processors import may_saturate
 from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.int8_arithmetic import saturating_layers
 from bertsym.symbol.params import Array
 from bertsym.text.batches import cached_rows, inference_batches, inference_length
 from bertsym.text.features import Features
@@ -44,10 +45,10 @@ def open_predictor(
 
     With `selects`, and inside of ``using_engine("auto")``, the engine is chosen by measurement on a CPU; in int8,
     where MXNet's products saturate, onnxruntime is taken.
-    Raises UsageError for a device that the engine does not have.
+    Raises UsageError for a device that the engine does not have, and ModelError where MXNet's products saturate.
     """
     report = selection_report() if selects else None
-    if report is not None and device == "cpu" and bundle.signature.precision == "int8" and may_saturate():
+    if report is not None and device == "cpu" and _saturates(bundle, graph):
         report("engine onnxruntime, since MXNet's int8 products saturate on this processor, which has no VNNI")
         return EnginePredictor(bundle, device, batch_size, graph, "onnxruntime")
     if report is not None and device == "cpu":
@@ -62,8 +63,20 @@ def open_predictor(
             report,
         )
     if engine_name("no predictions") == "mxnet":
+        if _saturates(bundle, graph):
+            raise ModelError(
+                f"{bundle.prefix}: made for processors with VNNI, which this one does not have, so MXNet's int8 "
+                "products would saturate; take --engine onnxruntime, or make it again by bertsym quantize --for avx2"
+            )
         return MXNetPredictor.from_bundle(bundle, device, batch_size, graph)
     return EnginePredictor(bundle, device, batch_size, graph)
+
+
+def _saturates(bundle: Bundle, graph: SymbolGraph | None) -> bool:
+    """Whether MXNet's int8 products, of the bundle or of a `graph` of its parameters, saturate on this processor."""
+    if bundle.signature.precision != "int8" or not may_saturate():
+        return False
+    return bool(saturating_layers(bundle.graph() if graph is None else graph, bundle.params()))
 
 
 def _bind(engine: str, bundle: Bundle, graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]]) -> Forward:

@@ -9,6 +9,7 @@ from bertsym.analysis.detected_encoder import DetectedEncoder
 from bertsym.analysis.sentences import axes_text, form_text
 from bertsym.analysis.symbolic_shapes import Axes
 from bertsym.inspection.report import InspectResult, NodeFact, PartKind
+from bertsym.signature import INT8_PROCESSORS
 from bertsym.symbol.node import Node
 from bertsym.terminal import escaped
 from bertsym.text.tokenizer import describe_special_tokens
@@ -75,6 +76,8 @@ def _format_graph(facts: InspectResult) -> str:
     nodes = f"{len(facts.nodes)} nodes"
     if facts.int8:
         nodes += f"; {len(facts.int8)} of {len(facts.int8) + facts.operators.get('FullyConnected', 0)} layers in int8"
+        if facts.int8_for is not None:
+            nodes += f" for {INT8_PROCESSORS[facts.int8_for]}"
     if facts.encoder is None:
         return f"no BERT, {nodes}"
     length = f"; takes length {facts.encoder.length} only" if facts.encoder.length else ""

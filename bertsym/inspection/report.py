@@ -128,6 +128,7 @@ class InspectResult:
     defects: list[Defect]  #: nodes that a release of MXNet computes wrong
     classifiers: list[ClassifierReport]  #: also of outputs without a classifier
     int8: list[str]  #: FullyConnecteds that are computed in int8
+    int8_for: str | None  #: a key of INT8_PROCESSORS, from the signature of a bundle that quantize wrote
     nodes: list[NodeFact]
     arrays: list[ArrayFact]
     path: list[NodeFact] | None
@@ -200,6 +201,7 @@ class InspectResult:
             "defects": [dataclasses.asdict(defect) for defect in self.defects],
             "answers": [_report_json(report) for report in self.classifiers],
             "int8": self.int8,
+            "int8_for": self.int8_for,
             "notes": self.notes,
         }
         if nodes:
@@ -293,6 +295,7 @@ def report(
         defects=[defect for defect in known_defects(graph) if defect.loads_from(oldest.version)],
         classifiers=model.classifier_reports,
         int8=quantized_layers(graph),
+        int8_for=signature.int8_for if signature is not None else None,
         nodes=list(facts.values()),
         arrays=_list_arrays(model),
         path=nodes_between,

@@ -242,7 +242,10 @@ def _limits(bundle: Bundle) -> str:
             lines.append("The dev file chose which parameters were kept, so its metrics are optimistic.")
     if signature.precision != "float32":
         lines.append(f"Most computations are in {signature.precision}, by MXNet 1.9 or onnxruntime on a CPU.")
-        lines.append("MXNet's are less exact on processors without VNNI.")
+        if signature.int8_for == "avx2":
+            lines.append("MXNet computes the same integers on every processor.")
+        else:
+            lines.append("MXNet's saturate on processors without VNNI: use onnxruntime there.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 

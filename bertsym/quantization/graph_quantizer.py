@@ -10,9 +10,10 @@ from bertsym.acceleration.graphs import to_symbol
 from bertsym.mxnet_runtime import mx, quiet_stderr
 from bertsym.passes.unfusing import unfuse_float32_layers
 from bertsym.quantization.calibration import Range, tensor_ranges
+from bertsym.quantization.weight_pairs import limit_pairs
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.params import Array
-from bertsym.symbol.quantized_layers import fused_layers
+from bertsym.symbol.quantized_layers import fused_layers, int8_nodes
 
 _BACKEND = "MKLDNN_QUANTIZE"
 
@@ -21,14 +22,17 @@ class GraphQuantizer:
     """Makes int8 graphs from a float32 graph, whose FullyConnecteds are `layers`.
 
     With `channel_wise`, every output of a layer has its own scale; mxnet then keeps the weights in float32 and
-    quantizes them when it binds the graph. Without, a weight has one scale and is int8 in the file.
+    quantizes them when it binds the graph. Without, a weight has one scale and is int8 in the file. With
+    `limits_pairs`, the products of the weights saturate on no processor.
     """
 
-    def __init__(self, graph: SymbolGraph, arg_params: Mapping[str, Array], channel_wise: bool = True) -> None:
+    def __init__(
+        self, graph: SymbolGraph, arg_params: Mapping[str, Array], channel_wise: bool = True, limits_pairs: bool = False
+    ) -> None:
         self._arg_params = {name: mx.nd.array(array) for name, array in arg_params.items()}
         with quiet_stderr():
             self._symbol = to_symbol(graph).get_backend_symbol(_BACKEND)
-        self._channel_wise = channel_wise
+        self._channel_wise, self._limits_pairs = channel_wise, limits_pairs
         fused = fused_layers(SymbolGraph.parse(self._symbol.tojson()))
         self._nodes = {layer.name: node.name for node, layer in fused.items()}
         self.layers = tuple(self._nodes)
@@ -51,7 +55,11 @@ class GraphQuantizer:
             symbol = symbol.get_backend_symbol(_BACKEND)
         graph = SymbolGraph.parse(symbol.tojson())
         unfuse_float32_layers(graph)
-        return graph, {name: arg_params[name].asnumpy() for name in graph.variables if name in arg_params}
+        arrays = {name: arg_params[name].asnumpy() for name in graph.variables if name in arg_params}
+        if self._limits_pairs:
+            for name in {node.inputs[1].node.name for node in int8_nodes(graph)}:
+                arrays[name] = limit_pairs(arrays[name])
+        return graph, arrays
 
     def _quantize(self, kept: Collection[str]) -> tuple[Any, Any, Any]:
         """Return the uncalibrated symbol, its parameters and the collector."""

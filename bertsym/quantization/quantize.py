@@ -14,7 +14,7 @@ from bertsym.acceleration.graphs import accelerate_graph, to_symbol
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.encoders.inputs import INPUT_NAMES
-from bertsym.errors import ModelError, UsageError, VerificationError
+from bertsym.errors import ModelError, UsageError, VerificationError, join_names
 from bertsym.events import Evaluated, EventStream, Listener, Written, now, since
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.inference.task_bundle import TaskBundle
@@ -22,6 +22,7 @@ from bertsym.model_card.card import model_card
 from bertsym.mxnet_runtime import mxnet_errors
 from bertsym.passes.input_guard import add_input_guard
 from bertsym.passes.qkv_folding import fold_qkv
+from bertsym.processors import may_saturate
 from bertsym.quantization.calibration import CALIBRATIONS
 from bertsym.quantization.graph_quantizer import GraphQuantizer
 from bertsym.quantization.layer_selection import fewest_kept
@@ -30,7 +31,9 @@ from bertsym.quantization.quantize_report import quantize_report
 from bertsym.reports.data import LeftOutRows
 from bertsym.reports.options import ReportOptions
 from bertsym.reports.writing import check_report, write_report
+from bertsym.signature import INT8_PROCESSORS
 from bertsym.symbol.graph import SymbolGraph
+from bertsym.symbol.int8_arithmetic import saturating_layers
 from bertsym.symbol.params import Array, shapes_of
 from bertsym.tasks.table_task import warn_of_absent_labels
 from bertsym.tasks.task import Examples
@@ -40,6 +43,7 @@ from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat
 
 GRANULARITIES = ("channel-wise", "tensor-wise")
+PROCESSORS = ("auto", *INT8_PROCESSORS)
 _CALIBRATION_BATCH = 8  # all calibrated tensors of a batch are in memory
 _SENSITIVITY_ROWS = 32
 
@@ -71,6 +75,9 @@ class QuantizeOptions:
     #: scales of the weights: one for each output (``channel-wise``, float32 in the file), or one for each weight array
     #: (``tensor-wise``, int8 in the file)
     granularity: str = "channel-wise"
+    #: processors on which MXNet computes the model: ``avx2``, every one; ``vnni``, only those with VNNI; ``auto``,
+    #: ``vnni`` if this processor has VNNI, else ``avx2``
+    processors: str = "avx2"
     rows: int = 256  #: most rows of the calibration table on which ranges are found
     max_drop: float = 0.01  #: largest loss of the first metric of the task, absolute
     #: at a row that can't be read or has an unknown label: ``fail``, or ``skip`` to leave it out
@@ -82,6 +89,8 @@ class QuantizeOptions:
             raise UsageError(f"calibration {self.calibration!r} is not one of {', '.join(CALIBRATIONS)}")
         if self.granularity not in GRANULARITIES:
             raise UsageError(f"granularity {self.granularity!r} is not one of {', '.join(GRANULARITIES)}")
+        if self.processors not in PROCESSORS:
+            raise UsageError(f"processors {self.processors!r} is not one of {', '.join(PROCESSORS)}")
         if self.rows < 1:
             raise UsageError(f"rows is {self.rows}, at least 1 is needed")
         if not 0 <= self.max_drop <= 1:
@@ -110,6 +119,7 @@ def quantize(
     both models on the dev rows are a page; raises InstallationError, before any work, if matplotlib is missing.
     """
     check_report(report)
+    int8_for = _processors(options.processors)
     events = EventStream(on_event)
     if Path(out).resolve() == Path(model).resolve():
         raise UsageError(f"{out} is the float32 model itself: choose another path for the int8 model")
@@ -133,7 +143,7 @@ def quantize(
         if dev is not None:
             dev_rows = read(dev, True)
         warn_of_absent_labels(options.table_format.drop_labels, [dev_rows], events.note)
-        chosen = _Choice(opened, options.granularity, calibration_rows, dev_rows, options.max_drop)
+        chosen = _Choice(opened, options.granularity, int8_for, calibration_rows, dev_rows, options.max_drop)
         sample = calibration_rows.sample(options.rows)
         events.note(f"calibrating on {len(sample)} of {len(calibration_rows)} rows")
         with mxnet_errors(str(model)):
@@ -146,6 +156,7 @@ def quantize(
                 **calibration_rows.facts(),
                 "rows": len(sample),
             },
+            "for": int8_for,
             "dev": dev_rows.facts(),
             "max_drop": options.max_drop,
             "float32_layers": kept,
@@ -173,18 +184,38 @@ def quantize(
     return QuantizeResult(bundle, float32, int8, metric, layers, kept)
 
 
+def _processors(name: str) -> str:
+    """Return the key of INT8_PROCESSORS for a value of --for; raises UsageError if this processor can't measure it."""
+    if name == "auto":
+        return "avx2" if may_saturate() else "vnni"
+    if name == "vnni" and may_saturate():
+        raise UsageError(
+            "--for vnni: this processor has no VNNI, so MXNet's int8 products would saturate, and no accuracy can be "
+            "measured; use a processor with VNNI, or --for avx2"
+        )
+    return name
+
+
 class _Choice:
     """Selects which layers of a classifier to quantize."""
 
     def __init__(
-        self, opened: TaskBundle, granularity: str, calibration: Examples, dev: Examples, max_drop: float
+        self,
+        opened: TaskBundle,
+        granularity: str,
+        int8_for: str,
+        calibration: Examples,
+        dev: Examples,
+        max_drop: float,
     ) -> None:
         bundle = opened.bundle
         self._bundle, self._calibration, self._dev, self._max_drop = bundle, calibration, dev, max_drop
-        self._task = opened.task
+        self._task, self._int8_for = opened.task, int8_for
         self._pad_id = bundle.signature.pad_id
         graph, arg_params, outside = _prepared(bundle)
-        self.quantizer = GraphQuantizer(graph, arg_params, granularity == "channel-wise")
+        self.quantizer = GraphQuantizer(
+            graph, arg_params, channel_wise=granularity == "channel-wise", limits_pairs=int8_for == "avx2"
+        )
         self._predictor_float32 = MXNetPredictor.from_bundle(bundle)
         self._outside = tuple(name for name in self.quantizer.layers if name in outside)
         self._candidates = tuple(name for name in self.quantizer.layers if name not in outside)
@@ -253,11 +284,18 @@ class _Choice:
         """Build the contents of the int8 bundle."""
         bundle, manifest = self._bundle, self._bundle.manifest
         graph, arg_params = self.quantizer.quantized(kept)
+        if self._int8_for == "avx2" and (names := saturating_layers(graph, arg_params)):
+            raise ModelError(
+                f"{bundle.prefix}: the int8 products of {join_names(names, 5)} would saturate without VNNI"
+            )
         if bundle.signature.guarded:
             add_input_guard(graph, *INPUT_NAMES)
+        signature = dataclasses.replace(
+            bundle.signature, precision="int8", int8_for=self._int8_for, target_mxnet=None, label_inputs=()
+        )
         return BundleContent(
             bundle.config,
-            dataclasses.replace(bundle.signature, precision="int8", target_mxnet=None, label_inputs=()),
+            signature,
             graph.to_json(),
             arg_params,
             bundle.vocabulary(),

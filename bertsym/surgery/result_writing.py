@@ -298,6 +298,7 @@ def encoder_signature(source: Signature) -> Signature:
         column_names=Columns(),
         dropped_labels=(),
         precision="float32",
+        int8_for=None,
     )
 
 
