@@ -19,6 +19,8 @@ from typing import Any
 from bertsym.address_space import CAN_LIMIT
 from bertsym.analysis.known_defects import release_defects
 from bertsym.compat.installing import (
+    OLDEST_VERSIONS,
+    at_least,
     install_command,
     installed_version,
     missing_mxnet,
@@ -27,7 +29,7 @@ from bertsym.compat.installing import (
     system_packages,
     version_numbers,
 )
-from bertsym.execution.engines import ENGINES
+from bertsym.errors import InstallationError
 from bertsym.processors import may_saturate, processor_count, processor_flags
 
 OK = "ok"
@@ -35,7 +37,6 @@ NOTE = "note"  #: works, and is worth knowing
 MISSING = "missing"  #: optional; what needs it is named
 BROKEN = "broken"  #: needed, and does not work
 
-_REQUIRED = {"click": (8, 1), "numpy": (1, 22), "tokenizers": (0, 19), "huggingface_hub": (0, 23), "tqdm": (4, 60)}
 _GIB = 1 << 30
 _LITTLE_MEMORY = 2 * _GIB  # fine-tuning MiniLM takes 1.9 GB
 _LITTLE_DISK = _GIB  # a bundle of BERT base takes 0.4 GB, and is written beside the bundle that it replaces
@@ -127,8 +128,8 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    for package, oldest in _REQUIRED.items():
-        wanted = _at_least(package, oldest)
+    for package, oldest in OLDEST_VERSIONS.items():
+        wanted = at_least(package, oldest)
         version = installed_version(package)
         if version is None:
             yield Finding(package, BROKEN, "not installed", install_command(wanted))
@@ -139,6 +140,12 @@ def _packages() -> Iterator[Finding]:
 
 
 def _libraries() -> Iterator[Finding]:
+    try:
+        from bertsym.execution.engines import ENGINES
+    except InstallationError as error:  # numpy is too old
+        text, _, command = str(error).partition("; run: ")
+        yield Finding("engines", BROKEN, f"not checked: {text}", command)
+        return
     mxnet = _mxnet()
     others = dict.fromkeys(package for engine in ENGINES.values() for package in engine.packages if package != "mxnet")
     needed_for = "bertsym onnx and the engine onnxruntime"
@@ -195,7 +202,7 @@ def _library(name: str, needed_for: str, oldest: tuple[int, ...] = ()) -> Findin
     version = installed_version(name)
     if version is None or version_numbers(version) < oldest:
         text = f"needed for {needed_for}" if version is None else f"{version} is too old for {needed_for}"
-        return Finding(name, MISSING, text, install_command(_at_least(name, oldest)))
+        return Finding(name, MISSING, text, install_command(at_least(name, oldest)))
     found = _probe(name)
     if "error" in found:
         text = f"{version} is installed and can't be imported: {found['error']}"
@@ -263,10 +270,6 @@ def _probe(library: str) -> dict[str, Any]:
         return {"error": f"the process ended with exit code {done.returncode}: {last[0]}"}
     found: dict[str, Any] = json.loads(lines[-1])
     return found
-
-
-def _at_least(package: str, oldest: tuple[int, ...]) -> str:
-    return f"{package}>={'.'.join(map(str, oldest))}" if oldest else package
 
 
 def _available_memory() -> int | None:

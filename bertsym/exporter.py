@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bertsym.array import Array
 from bertsym.bundle import Bundle, BundleContent, json_text, stage_bundle
 from bertsym.encoders.catalogue import FINISHED_HEADS, OUTPUTS, TRAINED_HEADS
 from bertsym.encoders.embedding_graph import embedding_graph
@@ -24,7 +25,7 @@ from bertsym.passes.token_types import drop_token_types
 from bertsym.signature import Signature, Tensor, bert_inputs
 from bertsym.sources import Pretrained, SourceOptions, load_source
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array, LazyParameters, shapes_of
+from bertsym.symbol.params import LazyParameters, shapes_of
 from bertsym.verifier import DEFAULT_RTOL, Check, verification_record, verify_bundle
 
 _CHECK_LENGTHS = (16, 40)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.bundle import TRAIN_SYMBOL, Bundle
 from bertsym.compat.installing import installed_version
 from bertsym.encoders.catalogue import FINISHED_HEADS, FULLY_CONNECTED, HEAD_TRANSFORM
@@ -39,7 +40,6 @@ from bertsym.reference import (
     probabilities,
 )
 from bertsym.signature import Signature
-from bertsym.symbol.params import Array
 
 DEFAULT_RTOL = 1e-5  #: largest difference allowed, relative to the output's scale
 GLUONNLP = "GluonNLP"  #: `Check.loader` of the second reference

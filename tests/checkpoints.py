@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 
 SYMBOLS = Path(__file__).parent / "symbols"
 IMAGES = "data=2,1,6,6"

@@ -16,6 +16,7 @@ from bertsym.analysis.detected_encoder import DetectedEncoder
 from bertsym.analysis.encoder_detection import detect_encoder
 from bertsym.analysis.sentences import classifier_sentence, step_text
 from bertsym.analysis.token_flow import trace_tokens
+from bertsym.array import Array
 from bertsym.encoders.graph import encoder_graph
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.execution import tensor_shapes
@@ -23,7 +24,6 @@ from bertsym.execution.values import tensor_values
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
-from bertsym.symbol.params import Array
 
 SYMBOLS = Path(__file__).parent / "symbols"
 CONFIG = BertConfig(num_layers=2, units=16, hidden_size=24, num_heads=4, vocab_size=50, max_length=24)

@@ -20,9 +20,9 @@ import pytest
 from command_runner import Run, Runner
 from safetensors.numpy import save_file
 
+from bertsym.array import Array
 from bertsym.cli.group import run
 from bertsym.execution.engines import ENGINES
-from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import Tokenizer, TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 from bertsym.text.wordpiece import bert_document

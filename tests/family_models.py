@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.symbol.params import Array
+from bertsym.array import Array
 
 UNITS, HIDDEN, EMBEDDING, LABELS = 12, 20, 8, 3
 _SIZES = {

@@ -19,8 +19,8 @@ from reference import bert_forward
 from signed_bundle import SignedBundle
 from symbol_values import compute
 
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 
 #: Largest difference of a probability, and of an encoder's output as a fraction of its scale.
 PROBABILITY, RELATIVE = 1e-4, 1e-4

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from conftest import CONFIG, hugging_face_weights, write_hugging_face
 
-from bertsym.symbol.params import Array
+from bertsym.array import Array
 
 UNITS, VOCAB = CONFIG["hidden_size"], CONFIG["vocab_size"]
 LABELS = {"0": "neutral", "1": "entailment", "2": "contradiction"}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from checkpoints import computed
 
-from bertsym.symbol.params import Array
+from bertsym.array import Array
 
 SHAPES = ((1, 5), (4, 13), (3, 40))  #: batch size and length
 

@@ -10,7 +10,7 @@ import numpy as np
 from conftest import write_hugging_face
 from safetensors.numpy import save_file
 
-from bertsym.symbol.params import Array
+from bertsym.array import Array
 
 POOLING = {"word_embedding_dimension": 32, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
 LEGACY = "sentence_transformers.models."  #: where the classes of modules are before version 5.4

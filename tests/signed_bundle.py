@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.bundle.files import CARD
-from bertsym.symbol.params import Array, ParamsFile, write_params
+from bertsym.symbol.params import ParamsFile, write_params
 
 Document = dict[str, Any]
 SYMBOL, TRAIN_SYMBOL, PARAMS = "symbol.json", "train-symbol.json", "0000.params"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx, quiet_stderr
-from bertsym.symbol.params import Array
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -15,10 +15,10 @@ from refusals import refusal
 from third_party import checkpoint, save
 
 from bertsym import ModelError, ParamsFile, SymbolGraph, VerificationError
+from bertsym.array import Array
 from bertsym.bundle import Bundle, file_digest
 from bertsym.execution.loaders import LOADERS, check_params, load_c_predictor
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 from bertsym.symbol.variable_roles import shared_auxiliary_states
 
 Cli = Callable[..., Result]

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from bertsym import BertConfig, DataError
+from bertsym.array import Array
 from bertsym.encoders.inputs import check_inputs, input_shapes
 from bertsym.text.batches import FEW_TOKENS, bucket_length, cached_rows, few_length, inference_batches, training_batches
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 MAX_LENGTH = 128
 CONFIG = BertConfig(num_layers=1, units=8, hidden_size=16, num_heads=2, vocab_size=50, max_length=12)

@@ -14,10 +14,10 @@ from runs import OPTIONS, Recorder, Run, files
 
 from bertsym import FinetuneOptions, TaskOptions, finetune
 from bertsym.acceleration.graphs import to_symbol
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx
 from bertsym.passes.class_loss import replace_softmax_loss
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 

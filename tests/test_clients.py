@@ -25,8 +25,8 @@ from signed_bundle import SignedBundle
 from tools import is_missing
 
 from bertsym import BundleTokenizer, Classifier, FinetuneOptions, export, finetune, graft_head, lower
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 Record = dict[str, Any]

@@ -30,9 +30,9 @@ from bertsym import (
     load,
     lower,
 )
+from bertsym.array import Array
 from bertsym.encoders.parameters import parameter_shapes
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 Head = Callable[[Any], Any]

@@ -20,9 +20,9 @@ from conftest import CONFIG, Result
 from refusals import refusal
 
 from bertsym import DataError, ExportOptions, ModelSource, SourceOptions, UsageError, diff, edit, export, extract
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx
 from bertsym.surgery.edit import Edits
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 

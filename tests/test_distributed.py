@@ -23,9 +23,9 @@ from kinds import KINDS, has_gradient
 from tools import AS_A_COMMAND
 
 from bertsym import Classifier, ParamsFile, UsageError
+from bertsym.array import Array
 from bertsym.distributed.cluster import Cluster
 from bertsym.distributed.workers import Workers
-from bertsym.symbol.params import Array
 from bertsym.text.batches import training_batches
 
 LAUNCHER = Path(__file__).parents[1] / "scripts" / "launch_local"

@@ -67,6 +67,35 @@ def test_a_broken_mxnet_and_an_old_numpy_are_reported_with_their_fix_and_exit_co
     assert found["matplotlib"]["fix"].endswith("'matplotlib>=3.6'")
 
 
+def test_a_numpy_that_is_too_old_is_named_by_doctor_and_by_every_other_command(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import numpy\nnumpy.__version__ = '1.19.5'\n")
+    dist_info(tmp_path, "numpy", "1.19.5")
+    code, found = doctor_json(PYTHONPATH=str(tmp_path))
+    assert code == 1
+    assert found["numpy"]["status"] == found["engines"]["status"] == "broken"
+    assert found["engines"]["text"] == "not checked: numpy 1.19.5 is too old"
+    words = ("inspect", "model")
+    assert_one_line(tmp_path, words, "Error: numpy 1.19.5 is too old; run: ", "pip install 'numpy>=1.22'")
+
+
+def test_a_command_names_a_required_package_that_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['huggingface_hub'] = None\n")
+    words = ("export", "hf:a/b", str(tmp_path / "out"))
+    assert_one_line(tmp_path, words, "Error: huggingface_hub is not installed; run: ", "pip install huggingface_hub")
+
+
+def assert_one_line(folder: Path, words: tuple[str, ...], begin: str, end: str) -> None:
+    """A command, with a folder before the installed packages, exits with 1 and prints this line only."""
+    command = [sys.executable, "-m", "bertsym", *words]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(begin)
+    assert line.endswith(end)
+
+
 def test_a_library_that_crashes_at_import_is_broken_and_does_not_end_the_command(tmp_path: Path) -> None:
     (tmp_path / "onnxruntime").mkdir()
     (tmp_path / "onnxruntime" / "__init__.py").write_text("import os\nos.abort()\n")

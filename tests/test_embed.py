@@ -31,10 +31,10 @@ from bertsym import (
 )
 from bertsym.acceleration.graphs import to_symbol
 from bertsym.acceleration.inference_symbols import FastInference
+from bertsym.array import Array
 from bertsym.bundle import Bundle
 from bertsym.inference.embed import _pooled_graph
 from bertsym.reference import Checkpoint, Inputs, encoder_outputs
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 

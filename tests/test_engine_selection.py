@@ -12,11 +12,11 @@ from conftest import Result
 from tools import needs
 
 from bertsym import Classifier, Encoder, ModelError, evaluate, using_engine
+from bertsym.array import Array
 from bertsym.inference.engine_selection import SelectingPredictor
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.inference.row_predictor import RowPredictor
 from bertsym.inference.task_bundle import TaskBundle
-from bertsym.symbol.params import Array
 from bertsym.text.features import Features
 
 pytestmark = needs("onnx", "onnxruntime")

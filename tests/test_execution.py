@@ -12,11 +12,11 @@ import pytest
 from symbol_values import FILES, compute, label, random_values, values_for
 
 from bertsym import ModelError, ParamsFile
+from bertsym.array import Array
 from bertsym.execution.values import tensor_values
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
-from bertsym.symbol.params import Array
 
 
 @pytest.mark.parametrize("act_type", ["relu", "tanh", "sigmoid"])

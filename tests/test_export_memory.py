@@ -16,7 +16,7 @@ from conftest import Result, hugging_face_weights, write_hugging_face
 from tools import AS_A_COMMAND
 
 from bertsym import Bundle, ParamsFile, SourceOptions, export, load_source
-from bertsym.symbol.params import Array
+from bertsym.array import Array
 
 #: 64 MB of float32 in 5 layers; the largest array has 4 MB
 LARGE: dict[str, Any] = {

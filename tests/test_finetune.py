@@ -26,10 +26,10 @@ from bertsym import (
     finetune,
     graft,
 )
+from bertsym.array import Array
 from bertsym.events import DevEvaluated, Event
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 from bertsym.tasks.classification import Classification, ClassTargets
 from bertsym.tasks.task import Reading
 from bertsym.text.features import Features

@@ -38,10 +38,10 @@ from bertsym import (
     verify,
 )
 from bertsym.analysis.classifier_report import InputKind
+from bertsym.array import Array
 from bertsym.encoders.forms import TARGETS, Form, choose_form
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.operator_versions import oldest_mxnet
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 FORMS = ("portable", "gluonnlp", "fast")

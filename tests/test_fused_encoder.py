@@ -9,6 +9,7 @@ import pytest
 from tools import needs
 
 from bertsym import BertConfig, ModelError
+from bertsym.array import Array
 from bertsym.encoders.forms import Form
 from bertsym.encoders.outputs import output_graph
 from bertsym.encoders.parameters import parameter_shapes
@@ -17,7 +18,6 @@ from bertsym.execution.engines.onnxruntime import Session
 from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
-from bertsym.symbol.params import Array
 
 pytestmark = needs("onnx", "onnxruntime")
 

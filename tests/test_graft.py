@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from bertsym import UsageError, graft, graft_for_inference
+from bertsym.array import Array
 from bertsym.encoders.inputs import input_shapes
 from bertsym.encoders.symbol_heads import head_parameters
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 
 
 def load(prefix: Path) -> object:

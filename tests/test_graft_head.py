@@ -32,8 +32,8 @@ from bertsym import (
     graft_head,
     remove_head,
 )
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 

@@ -31,11 +31,11 @@ from bertsym import (
 from bertsym.acceleration.graphs import accelerate_graph
 from bertsym.acceleration.inference_symbols import FastInference
 from bertsym.analysis.input_clips import is_guarded
+from bertsym.array import Array
 from bertsym.bundle import SYMBOL, TRAIN_SYMBOL
 from bertsym.mxnet_runtime import mx
 from bertsym.passes.input_guard import add_input_guard, remove_input_guard
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 

@@ -18,11 +18,11 @@ from refusals import refusal
 from safetensors.numpy import load_file
 
 from bertsym import ParamsFile
+from bertsym.array import Array
 from bertsym.families import BERT
 from bertsym.mxnet_runtime import mx, nlp
 from bertsym.reference import HUGGING_FACE_HEADS, Checkpoint, Inputs, encoder_outputs
 from bertsym.sources.weight_names import GLUONNLP_EXPORT
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 

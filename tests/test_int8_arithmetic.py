@@ -10,10 +10,10 @@ import pytest
 from tools import needs
 
 from bertsym import ModelError, SymbolGraph
+from bertsym.array import Array
 from bertsym.execution.engines.mxnet import compute
 from bertsym.execution.engines.onnxruntime import Session
 from bertsym.processors import may_saturate
-from bertsym.symbol.params import Array
 
 pytestmark = [
     needs("onnx", "onnxruntime"),

@@ -15,12 +15,12 @@ from signed_bundle import SignedBundle
 from test_int8_arithmetic import RANGES, UNITS, parameters, two_layers
 
 from bertsym import Bundle, Classifier, ModelError, QuantizeOptions, UsageError, inspect
+from bertsym.array import Array
 from bertsym.bundle import CARD
 from bertsym.execution.engines.mxnet import compute
 from bertsym.processors import may_saturate
 from bertsym.quantization.weight_pairs import limit_pairs
 from bertsym.symbol.int8_arithmetic import int8_layer, saturating_layers
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 needs_vnni = pytest.mark.skipif(may_saturate(), reason="MXNet's int8 products saturate on this processor")

@@ -14,9 +14,9 @@ from test_acceleration import BERT, SHAPES
 from test_data_parallel import batch, graph_of, make_executor
 
 from bertsym import Bundle, ExportOptions, FinetuneOptions, ParamsFile, UsageError, export, finetune
+from bertsym.array import Array
 from bertsym.encoders.parameters import RELATIVE_BIAS, RELATIVE_BUCKETS
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 from bertsym.tasks.classification import Classification
 from bertsym.training.base_model import open_base
 

@@ -15,10 +15,11 @@ from third_party import CONFIG, checkpoint, random_weight, save, some_graph
 
 from bertsym import BertConfig, ModelSource, SymbolGraph, extract, lower
 from bertsym.analysis.encoder_detection import require_encoder
+from bertsym.array import Array
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.mxnet_runtime import mx, nlp
 from bertsym.symbol.operator_versions import oldest_mxnet
-from bertsym.symbol.params import Array, ParamsFile
+from bertsym.symbol.params import ParamsFile
 
 Cli = Callable[..., Result]
 FORMS = ("portable", "fast", "gluonnlp")

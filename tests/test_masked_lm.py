@@ -15,9 +15,9 @@ from refusals import refusal
 from tokenizer_training import trained
 
 from bertsym import BundleTokenizer, DataError, ExportOptions, MaskFiller, ModelError, UsageError, export, load
+from bertsym.array import Array
 from bertsym.reference import HUGGING_FACE_HEADS, Checkpoint, Inputs, encoder_outputs
 from bertsym.reference.functions import softmax
-from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import Tokenizer, TokenizerOptions
 
 Cli = Callable[..., Result]

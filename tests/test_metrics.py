@@ -14,6 +14,7 @@ from conftest import Result, Tables
 from sklearn import metrics as scores
 
 from bertsym import Classifier, EvaluateOptions, evaluate
+from bertsym.array import Array
 from bertsym.datasets.registry import find_dataset
 from bertsym.metrics.classification import (
     accuracy,
@@ -24,8 +25,6 @@ from bertsym.metrics.classification import (
     matthews,
 )
 from bertsym.text.tables import Table, TableFormat
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 # Of class 1: 2 hits, 1 false alarm, 2 misses. For class 0: 1 hit, 2 false alarms, 1 miss.
 PREDICTED, CLASSES = np.array([1, 1, 1, 0, 0, 0]), np.array([1, 1, 0, 1, 1, 0])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as scores
 
+from bertsym.array import Array
 from bertsym.metrics.multilabel import best_threshold, binary_cross_entropy, evaluate_labels
-from bertsym.symbol.params import Array
 
 NAMES = ("micro_f1", "macro_f1", "exact_match")
 

@@ -26,13 +26,13 @@ from bertsym import (
     open_model,
     using_engine,
 )
+from bertsym.array import Array
 from bertsym.execution import model_values
 from bertsym.execution.engines.fused_onnxruntime import FusedSession
 from bertsym.execution.engines.onnxruntime import Session
 from bertsym.onnx_export.libraries import open_session
 from bertsym.processors import may_saturate
 from bertsym.symbol.int8_arithmetic import Int8Layer, int8_layer
-from bertsym.symbol.params import Array
 
 pytestmark = [
     needs("onnx", "onnxruntime"),

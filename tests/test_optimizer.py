@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 from bertsym.training.finetune_options import FinetuneOptions
 from bertsym.training.flat_buffers import FlatArrays, split_into_blocks
 from bertsym.training.optimizer import AdamW, global_norm, warmup_linear

@@ -12,10 +12,9 @@ import pytest
 from params_bytes import DTYPES, V1, V2, V3, array_bytes, csr_bytes, file_bytes, name_bytes, opened, sparse_bytes
 
 from bertsym import ModelError, ParamsFile
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.params import write_params
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def refused(folder: Path, content: bytes) -> str:

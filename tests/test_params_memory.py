@@ -14,7 +14,8 @@ import pytest
 from params_bytes import array_bytes, file_bytes, name_bytes, opened
 
 from bertsym import ParamsFile
-from bertsym.symbol.params import Array, write_params
+from bertsym.array import Array
+from bertsym.symbol.params import write_params
 
 
 def test_arrays_are_read_only_views_of_the_file(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from reference import bert_forward
 
 from bertsym import Classifier, ExportOptions, FinetuneOptions, ModelError, export, finetune
 from bertsym.acceleration.inference_symbols import FastInference, InferenceSymbols
+from bertsym.array import Array
 from bertsym.bundle import SYMBOL, Bundle
 from bertsym.inference import executors
 from bertsym.inference.mxnet_predictor import MXNetPredictor
 from bertsym.inference.prefetch import gather, prefetch
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 from bertsym.text.batches import inference_length
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded

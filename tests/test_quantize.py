@@ -28,11 +28,11 @@ from bertsym import (
     inspect,
     quantize,
 )
+from bertsym.array import Array
 from bertsym.bundle import CARD, file_digest
 from bertsym.mxnet_runtime import mx
 from bertsym.quantization.calibration import CALIBRATIONS
 from bertsym.quantization.layer_selection import fewest_kept
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 

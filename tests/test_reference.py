@@ -13,11 +13,11 @@ import pytest
 from conftest import CONFIG, hugging_face_weights
 
 from bertsym import Bundle
+from bertsym.array import Array
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import ModelError
 from bertsym.execution.loaders import load_module
 from bertsym.reference import Checkpoint, Inputs, encoder_outputs
-from bertsym.symbol.params import Array
 from bertsym.verifier import DEFAULT_RTOL, sample_inputs
 
 OUTPUTS = ("pooled", "sequence")

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from family_models import CLASSES, CONFIGS, ENDINGS, encoder_weights, head_weights
 
+from bertsym.array import Array
 from bertsym.errors import ModelError
 from bertsym.reference import HUGGING_FACE_HEADS, Checkpoint, Inputs, encoder_outputs
 from bertsym.reference.functions import relative_buckets
-from bertsym.symbol.params import Array
 from bertsym.verifier import DEFAULT_RTOL
 
 LENGTHS = np.array([24, 1, 9])

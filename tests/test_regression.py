@@ -18,9 +18,9 @@ from scipy import stats
 from sklearn.metrics import mean_squared_error
 
 from bertsym import Bundle, Columns, FinetuneOptions, ModelError, Regressor, TableFormat, evaluate, export, finetune
+from bertsym.array import Array
 from bertsym.metrics.regression import evaluate_values, pearson, spearman
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 from bertsym.tasks.regression import Regression, ValuePrediction
 
 Cli = Callable[..., Result]

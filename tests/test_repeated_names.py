@@ -14,8 +14,8 @@ from refusals import refusal
 
 import bertsym
 from bertsym import ModelError, SymbolGraph, UsageError
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx, quiet_stderr
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 SHAPE = ("--shape", "data=2,4")

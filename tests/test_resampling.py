@@ -10,6 +10,7 @@ import scipy.stats
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
+from bertsym.array import Array
 from bertsym.metrics.calibration import BINS, calibration
 from bertsym.metrics.classification import confusion_matrix, evaluate_probabilities
 from bertsym.metrics.metric_rows import classification_rows, entity_rows, label_rows, value_rows
@@ -19,7 +20,6 @@ from bertsym.metrics.regression import METRICS as VALUE_METRICS
 from bertsym.metrics.regression import evaluate_values
 from bertsym.metrics.resampling import Interval, MetricRows, mean_of, paired_difference, wilson_interval
 from bertsym.metrics.tagging import count_entities, evaluate_tags, tag_accuracy
-from bertsym.symbol.params import Array
 
 RNG = np.random.default_rng(5)
 ROWS, LABELS = 120, tuple("abc")

@@ -18,7 +18,8 @@ from conftest import VOCABULARY, Result, Tables, hugging_face_weights, write_hug
 from runs import OPTIONS, Recorder, Run, checkpoints, files
 
 from bertsym import ExportOptions, ModelError, ParamsFile, TableFormat, UsageError, export
-from bertsym.symbol.params import Array, write_params
+from bertsym.array import Array
+from bertsym.symbol.params import write_params
 from bertsym.text.features import Features
 from bertsym.training.checkpoints import Checkpoints
 from bertsym.training.encodings import encode

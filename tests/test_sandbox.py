@@ -19,11 +19,11 @@ from refusals import refusal
 from third_party import checkpoint, save
 
 from bertsym import BertsymError, ModelError, SymbolGraph, open_model, trusting
+from bertsym.array import Array
 from bertsym.bundle import file_digest
 from bertsym.execution import sample_inputs, sandbox
 from bertsym.execution.values import tensor_values
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 # An attribute that MXNet takes for a pointer; the validator would have refused it.

@@ -18,10 +18,10 @@ from sentence_folders import POOLING, dense, dense_weights, write_json, write_se
 
 import bertsym
 from bertsym import Bundle, BundleTokenizer, Encoder, export, export_onnx, extract, lower, using_engine, verify
+from bertsym.array import Array
 from bertsym.onnx_export.libraries import open_session
 from bertsym.onnx_export.onnx_exporter import OnnxOptions
 from bertsym.reference import Checkpoint, Inputs, encoder_outputs
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 Modules = Sequence[tuple[str, dict[str, Any]]]

@@ -13,6 +13,7 @@ from third_party import random_weight
 from bertsym import BertConfig
 from bertsym.acceleration.graphs import accelerate_graph, build_training_symbol, to_symbol
 from bertsym.acceleration.inference_symbols import FastInference
+from bertsym.array import Array
 from bertsym.encoders.catalogue import LABEL_NAME
 from bertsym.encoders.graph_heads import graft_onto_graph
 from bertsym.encoders.inputs import INPUT_NAMES
@@ -22,7 +23,7 @@ from bertsym.mxnet_runtime import mx, quiet_stderr
 from bertsym.passes.qkv_folding import fold_qkv
 from bertsym.quantization.graph_quantizer import GraphQuantizer
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array, shapes_of
+from bertsym.symbol.params import shapes_of
 
 #: more layers than MXNet adds gradients of in one operator
 SHARED = BertConfig(

@@ -16,8 +16,8 @@ from symbol_values import SYMBOLS
 from test_lower_third_party import exactly
 
 from bertsym import Bundle, load
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx, nlp
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 TEXTS = {

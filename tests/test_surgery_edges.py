@@ -12,10 +12,10 @@ from conftest import Result
 from refusals import refusal
 
 from bertsym import Bundle, Edits, SymbolGraph, UsageError, edit, extract, finetune, graft_head, inspect
+from bertsym.array import Array
 from bertsym.model import open_model
 from bertsym.mxnet_runtime import mx
 from bertsym.surgery.output_comparison import difference
-from bertsym.symbol.params import Array
 
 Cli = Callable[..., Result]
 

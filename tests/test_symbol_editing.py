@@ -11,10 +11,10 @@ import pytest
 from symbol_values import FILES, Shapes, assert_equal, compute, label, load, random_array, random_values
 
 from bertsym import BertsymError, ModelError, UsageError
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import VARIABLE, Node, Output
-from bertsym.symbol.params import Array
 
 SHAPES: Shapes = {"x": (2, 4)}
 

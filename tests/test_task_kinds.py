@@ -13,7 +13,7 @@ from kinds import KINDS, has_gradient
 from runs import OPTIONS, Recorder, Run, files
 
 from bertsym import Bundle, FinetuneOptions
-from bertsym.symbol.params import Array
+from bertsym.array import Array
 
 
 @pytest.fixture(params=KINDS)

@@ -13,7 +13,8 @@ from conftest import Result, Tables
 from onnx_files import session
 from refusals import refusal
 
-from bertsym.symbol.params import Array, ParamsFile, write_params
+from bertsym.array import Array
+from bertsym.symbol.params import ParamsFile, write_params
 
 Cli = Callable[..., Result]
 

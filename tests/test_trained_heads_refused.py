@@ -12,7 +12,7 @@ from conftest import Result
 from headed import headed_weights, write_headed
 from refusals import refusal
 
-from bertsym.symbol.params import Array
+from bertsym.array import Array
 
 Cli = Callable[..., Result]
 

@@ -18,8 +18,9 @@ from conftest import Result, Tables, hugging_face_weights, write_hugging_face
 from refusals import refusal
 
 from bertsym import Bundle, ExportOptions, FinetuneOptions, ModelError, VerificationError, export, finetune, verify
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array, write_params
+from bertsym.symbol.params import write_params
 from bertsym.verifier import DEFAULT_RTOL, verify_bundle
 
 Cli = Callable[..., Result]

@@ -10,11 +10,11 @@ import numpy as np
 
 from bertsym import BertConfig, output_symbol
 from bertsym.analysis.encoder_detection import declared_shapes
+from bertsym.array import Array
 from bertsym.encoders.forms import Form
 from bertsym.encoders.parameters import parameter_shapes
 from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array
 
 #: As many words as real ones have, so that random ids hardly ever hold a certain one.
 CONFIG = BertConfig(num_layers=2, units=8, hidden_size=12, num_heads=2, vocab_size=30522, max_length=20)

@@ -9,6 +9,7 @@ from typing import Any
 from bertsym.acceleration.graphs import rewrite_encoder, to_symbol
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.analysis.encoder_extraction import extract_spec
+from bertsym.array import Array
 from bertsym.encoders.graph.inference_form import inference_parameters
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
@@ -16,7 +17,6 @@ from bertsym.passes import apply_to_copy
 from bertsym.passes.gelu import fuse_gelu
 from bertsym.passes.input_guard import remove_input_guard
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bertsym.symbol.params import Array
+from bertsym.array import Array
 
 _STEPS = 1 << 16  # each element of a mask is decided by 16 random bits
 

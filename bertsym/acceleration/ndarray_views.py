@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 
 
 def memory_of(array: Any) -> Array:

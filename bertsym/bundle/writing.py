@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from bertsym.analysis.detected_encoder import DetectedEncoder
 from bertsym.analysis.encoder_detection import require_encoder
+from bertsym.array import Array
 from bertsym.atomic_writing import work_folder, write_file, write_text
 from bertsym.bundle.contents import FORMAT_VERSION
 from bertsym.bundle.files import (
@@ -37,7 +38,7 @@ from bertsym.provenance import current_command, installed_versions
 from bertsym.signature import Signature, SymbolSignature
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.operator_versions import oldest_mxnet
-from bertsym.symbol.params import Array, shapes_of, write_params
+from bertsym.symbol.params import shapes_of, write_params
 from bertsym.symbol.variable_roles import shared_auxiliary_states
 from bertsym.text.vocabulary import Vocabulary
 

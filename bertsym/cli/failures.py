@@ -24,7 +24,7 @@ class NoReaderError(Exception):
 def is_unexpected(error: BaseException) -> bool:
     """Whether an exception is a fault of bertsym or of a library."""
     expected = (click.ClickException, click.Abort, BertsymError, Stopped, KeyboardInterrupt, MemoryError, OSError)
-    return not isinstance(error, expected)
+    return not isinstance(error, expected) and _missing_package(error) is None
 
 
 def describe_failure(error: BaseException) -> tuple[str, int]:
@@ -42,7 +42,18 @@ def describe_failure(error: BaseException) -> tuple[str, int]:
         return "out of memory", 1
     if isinstance(error, OSError):
         return f"{error.filename or 'input or output'}: {error.strerror or error}", 1
+    if package := _missing_package(error):
+        from bertsym.compat.installing import install_command
+
+        return f"{package} is not installed; run: {install_command(package)}", 1
     lines = str(error).strip().splitlines() or [""]
     # libmxnet's message ends its own traceback.
     reason = lines[-1].strip() if type(error).__name__ == "MXNetError" else lines[0]
     return f"unexpected {type(error).__name__}: {reason} (bertsym --verbose prints the traceback)", 1
+
+
+def _missing_package(error: BaseException) -> str | None:
+    """Return the required package whose absence an exception reports, or None."""
+    from bertsym.compat.installing import OLDEST_VERSIONS
+
+    return error.name if isinstance(error, ModuleNotFoundError) and error.name in OLDEST_VERSIONS else None

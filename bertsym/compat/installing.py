@@ -19,6 +19,11 @@ from bertsym.errors import InstallationError
 _PINS = {"mxnet": "mxnet==1.9.1", "gluonnlp": "gluonnlp==0.10.0"}
 # Lets gluonnlp be built without its tokenizer's extension, and so without a compiler and Python's headers.
 _WITHOUT_COMPILER = "CC=true LDSHARED=true"
+#: package that bertsym always needs -> the oldest version
+OLDEST_VERSIONS = {
+    **{"click": (8, 1), "numpy": (1, 22), "tokenizers": (0, 19), "huggingface_hub": (0, 23), "tqdm": (4, 60)},
+    **({"tomli": (2, 0)} if sys.version_info < (3, 11) else {}),
+}
 # Shared libraries that mxnet's wheel expects from the system -> their packages on Debian and Ubuntu.
 _SYSTEM_PACKAGES = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0"}
 
@@ -35,6 +40,11 @@ def installed_version(package: str) -> str | None:
 def version_numbers(version: str) -> tuple[int, ...]:
     """Return the first three numbers of a version: ``(2, 13, 0)`` of ``2.13.0+cu130``."""
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+
+
+def at_least(package: str, oldest: tuple[int, ...]) -> str:
+    """Return the requirement for a package of a version or newer."""
+    return f"{package}>={'.'.join(map(str, oldest))}" if oldest else package
 
 
 def mxnet_has_wheel() -> bool:

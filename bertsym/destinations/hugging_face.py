@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.atomic_writing import sync_folder, work_folder, write_text
 from bertsym.bundle import Bundle, json_text
 from bertsym.destinations.hugging_face_classes import (
@@ -41,7 +42,7 @@ from bertsym.model_card.card import model_card
 from bertsym.sources.hugging_face import load_hugging_face
 from bertsym.surgery.bundle_options import BundleOptions
 from bertsym.surgery.lower import lower
-from bertsym.symbol.params import Array, LazyParameters, shapes_of
+from bertsym.symbol.params import LazyParameters, shapes_of
 from bertsym.verifier import DEFAULT_RTOL, Check, verify_bundle
 
 #: files of earlier writes that --force replaces; a folder with any other file is left alone

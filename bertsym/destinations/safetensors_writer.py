@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.atomic_writing import DigestFile, write_file
-from bertsym.symbol.params import Array, shapes_of
+from bertsym.symbol.params import shapes_of
 
 _ALIGNMENT = 8  # bytes: the data begins at a multiple of it, as the format recommends
 

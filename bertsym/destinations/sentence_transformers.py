@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertsym.array import Array
 from bertsym.atomic_writing import write_text
 from bertsym.bundle import Bundle, json_text
 from bertsym.destinations.safetensors_writer import write_safetensors
@@ -16,7 +17,6 @@ from bertsym.encoders.sentence_embedding import DenseLayer, EmbeddingLayer, Sent
 from bertsym.errors import ModelError, UsageError
 from bertsym.sources.sentence_embeddings import TORCH_ACTIVATIONS
 from bertsym.sources.sentence_transformers import LEGACY_MODES, MODULES, PROMPTS, SETTINGS
-from bertsym.symbol.params import Array
 
 TRANSFORMERS, SENTENCE_TRANSFORMERS = "transformers", "sentence-transformers"
 LIBRARIES = (TRANSFORMERS, SENTENCE_TRANSFORMERS)  #: libraries that folders are written for

@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.distributed.cluster import Cluster
 from bertsym.distributed.liveness import Coordinator, Peer, end_process
 from bertsym.distributed.workers import Workers, WorkersLost
 from bertsym.errors import ModelError
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 
 _DIGEST_SIZE, _TEXT_SIZE = 32, 4096  # bytes of a message, each sent as one number
 _Result = TypeVar("_Result")

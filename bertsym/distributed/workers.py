@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bertsym.array import Array
 from bertsym.errors import BertsymError
-from bertsym.symbol.params import Array
 
 
 class WorkersLost(BertsymError):

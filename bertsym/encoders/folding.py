@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import Shape
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 FOLDED_NAME = "query_key_value"  #: replaces ``query`` in names of folded nodes and parameters
 PARTS = ("query", "key", "value")

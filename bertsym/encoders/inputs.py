@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import DataError
 
 #: name -> meaning, in the order of every GluonNLP export
@@ -18,8 +19,6 @@ INPUTS = {
 INPUT_NAMES = tuple(INPUTS)
 _ONE_TYPE = "token types: 0 for every token; the model has no other type, and ignores this input"
 TOKEN_IDS, TOKEN_TYPES, VALID_LENGTH = INPUT_NAMES
-
-_Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def input_meanings(segments: int) -> dict[str, str]:
@@ -58,11 +57,11 @@ class Limits(Protocol):
 
 
 def check_inputs(
-    token_ids: _Array,
-    token_types: _Array | None,
-    valid_length: _Array,
+    token_ids: Array,
+    token_types: Array | None,
+    valid_length: Array,
     config: Limits,
-    rows: Sequence[int] | _Array | None = None,
+    rows: Sequence[int] | Array | None = None,
 ) -> None:
     """Raise DataError unless a forward with these arrays is safe: (N, T), (N, T) or None, and (N,).
 
@@ -84,7 +83,7 @@ def check_inputs(
     check_whole("valid_length", valid_length, 1, length, rows)
 
 
-def check_whole(what: str, values: _Array, low: int, high: int, rows: Sequence[int] | _Array | None = None) -> None:
+def check_whole(what: str, values: Array, low: int, high: int, rows: Sequence[int] | Array | None = None) -> None:
     """Raise DataError, naming the first wrong value, unless all values are integers from `low` to `high`."""
     good = (values >= low) & (values <= high) & (values == np.floor(values))  # false for NaN
     if good.all():

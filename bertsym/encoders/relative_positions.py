@@ -6,11 +6,10 @@ Source: Raffel et al. 2020, https://arxiv.org/abs/1910.10683, as MPNet has it (S
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from bertsym.array import Array
 
 _FARTHEST = 128  # distance from which all share the last bucket
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.encoders.catalogue import FINISHED_HEADS, FULLY_CONNECTED, LABEL_NAME, SOFTMAX
 from bertsym.encoders.config import INITIALIZER_RANGE, BertConfig
 from bertsym.encoders.forms import Form
@@ -17,7 +18,6 @@ from bertsym.mxnet_runtime import mx
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.recorder import sym
 
-Array = np.ndarray[Any, np.dtype[Any]]
 _Shapes = Sequence[tuple[str, tuple[int, ...]]]
 
 

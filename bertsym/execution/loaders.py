@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import BertsymError, ModelError, VerificationError
 from bertsym.execution.engines import Forward, Shape
 from bertsym.mxnet_runtime import mx, mxnet_errors, quiet_stderr, without_fusion
-from bertsym.symbol.params import Array, ParamsFile
+from bertsym.symbol.params import ParamsFile
 
 #: largest file that MXPredCreate takes: its size is an int
 MAX_C_PREDICT = (1 << 31) - 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.encoders.inputs import check_inputs, check_whole
 from bertsym.errors import DataError, UsageError
 from bertsym.execution.engines import Shape
@@ -17,7 +18,6 @@ from bertsym.symbol.attributes import sizes as declared_sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operator_traits import TRAITS, Effect, operators_with, traits, with_aliases
-from bertsym.symbol.params import Array
 from bertsym.symbol.validation import DTYPES
 
 _BATCH, _LENGTH = 2, 16

@@ -31,10 +31,11 @@ import numpy as np
 
 from bertsym import errors
 from bertsym.address_space import CAN_LIMIT
+from bertsym.array import Array
 from bertsym.errors import BertsymError, ModelError
 from bertsym.execution.engines import ENGINES, STATIC, STATIC_ENGINE, engine_name, find_engine, load_engine
 from bertsym.forking import ForkSafeLock, call_in_children
-from bertsym.symbol.params import Array, ParamsFile, write_params
+from bertsym.symbol.params import ParamsFile, write_params
 
 #: limits of one call: memory beyond that of the idle process, and seconds
 MAX_BYTES, MAX_SECONDS = 2 << 30, 15

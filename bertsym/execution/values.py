@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 
+from bertsym.array import Array
 from bertsym.errors import ModelError
 from bertsym.execution.bounds_checks import RULES, check_tensors
 from bertsym.execution.engines import Shape
@@ -14,7 +15,7 @@ from bertsym.execution.shapes import checked_text, tensor_shapes
 from bertsym.model import Model
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
-from bertsym.symbol.params import Array, shapes_of
+from bertsym.symbol.params import shapes_of
 from bertsym.symbol.shape_inference import infer_tensor_shapes
 
 

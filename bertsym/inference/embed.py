@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.atomic_writing import open_atomically
 from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import POOLINGS
@@ -22,7 +23,6 @@ from bertsym.inference.mxnet_predictor import BATCH_SIZE
 from bertsym.inference.prefetch import prefetch
 from bertsym.passes.token_pooling import pool_tokens
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array
 from bertsym.text.bad_rows import BadRows
 from bertsym.text.features import Features
 from bertsym.text.tables import TableFormat

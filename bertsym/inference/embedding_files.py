@@ -8,8 +8,8 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import UsageError
-from bertsym.symbol.params import Array
 
 _HEADER = 128  # bytes, as numpy.save writes for two axes
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from bertsym.acceleration.graphs import accelerate_graph
+from bertsym.array import Array
 from bertsym.bundle import Bundle
 from bertsym.encoders.inputs import input_shapes
 from bertsym.errors import DataError, ModelError, UsageError
@@ -21,7 +22,6 @@ from bertsym.passes.input_guard import remove_input_guard
 from bertsym.processors import may_saturate
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.int8_arithmetic import saturating_layers
-from bertsym.symbol.params import Array
 from bertsym.text.batches import cached_rows, inference_batches, inference_length
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded

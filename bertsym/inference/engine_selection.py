@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertsym.array import Array
 from bertsym.atomic_writing import write_atomically
 from bertsym.compat.installing import installed_version
 from bertsym.errors import DataError, ModelError
 from bertsym.forking import ForkSafeLock
 from bertsym.inference.row_predictor import RowPredictor, T
 from bertsym.mxnet_runtime import openmp_threads
-from bertsym.symbol.params import Array
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from bertsym.acceleration.inference_symbols import InferenceSymbols
 from bertsym.acceleration.ndarray_views import memory_of
+from bertsym.array import Array
 from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_IDS, VALID_LENGTH, input_shapes
 from bertsym.forking import no_fork
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 from bertsym.text.batches import FEW_TOKENS
 
 _MAX_GRAPHS = 24

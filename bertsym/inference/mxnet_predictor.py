@@ -10,6 +10,7 @@ import numpy as np
 
 from bertsym.acceleration.graphs import to_symbol
 from bertsym.acceleration.inference_symbols import FastInference, InferenceSymbols
+from bertsym.array import Array
 from bertsym.bundle import Bundle
 from bertsym.devices import contexts
 from bertsym.encoders.config import BertConfig
@@ -20,7 +21,7 @@ from bertsym.inference.executors import Executors, Weights
 from bertsym.inference.row_predictor import RowPredictor, T
 from bertsym.mxnet_runtime import engine_workers, mx, mxnet_errors, share_threads
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array, shapes_of
+from bertsym.symbol.params import shapes_of
 from bertsym.text.batches import cached_rows, few_length, inference_batches, inference_length
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded

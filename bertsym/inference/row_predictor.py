@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from bertsym.symbol.params import Array
+from bertsym.array import Array
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
 

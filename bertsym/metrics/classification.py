@@ -6,11 +6,10 @@ MXNet's metrics are not used: by default its F1 averages over batches, and Modul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from bertsym.array import Array
 
 METRICS = ("accuracy", "f1", "matthews")  #: names of metrics of a classification
 LOWER_IS_BETTER = ("loss", "mse")  #: metrics of which the lower value is the better one

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.metrics.classification import positive_classes
 from bertsym.metrics.resampling import MetricRows, mean_of
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def _ratio(part: Array, whole: Array) -> Array:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from bertsym.array import Array
 
 METRICS = ("micro_f1", "macro_f1", "exact_match")  #: names of metrics of a multi-label classification
 THRESHOLD = 0.5  #: least probability of a predicted label, unless another one is chosen

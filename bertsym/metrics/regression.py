@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from bertsym.array import Array
 
 METRICS = ("pearson", "spearman", "mse")  #: names of metrics of a regression
 

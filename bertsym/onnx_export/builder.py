@@ -8,9 +8,9 @@ from typing import Any, NoReturn, Union
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
+from bertsym.array import Array
 from bertsym.errors import ModelError
 from bertsym.symbol.node import Node, Output
-from bertsym.symbol.params import Array
 
 #: end of a slice that is beyond the end of every axis
 TO_THE_END = int(np.iinfo(np.int64).max)

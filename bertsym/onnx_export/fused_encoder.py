@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.encoders.folding import PARTS
 from bertsym.encoders.parameters import EMBED_PROJECTION, POSITIONS, TOKEN_EMBEDDING, TOKEN_TYPES
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
 from bertsym.symbol.int8_arithmetic import Int8Layer, Rounding
-from bertsym.symbol.params import Array
 
 TOKEN_IDS, TOKEN_TYPE_IDS, LENGTHS = "token ids", "token types", "lengths"  #: inputs, int32: (N, T), (N, T), (N,)
 OUTPUT = "encodings"  #: (N, T, U) float32, or (N, 1, U)

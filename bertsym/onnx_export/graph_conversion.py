@@ -8,13 +8,14 @@ from importlib.metadata import version
 import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from bertsym.array import Array
 from bertsym.errors import ModelError
 from bertsym.onnx_export.builder import Builder
 from bertsym.onnx_export.operator_converters import CONVERTERS, INTEGER_INPUTS
 from bertsym.signature import Tensor
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
-from bertsym.symbol.params import Array, Parameters
+from bertsym.symbol.params import Parameters
 from bertsym.symbol.quantized_layers import check_integer_readers
 
 OPSET, IR_VERSION = 13, 7

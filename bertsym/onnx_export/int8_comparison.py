@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import VerificationError
 from bertsym.execution.engines.onnxruntime import load_model
 from bertsym.onnx_export.int8_layers import INTEGERS
@@ -21,7 +22,6 @@ from bertsym.onnx_export.libraries import onnx_errors
 from bertsym.surgery.output_comparison import Difference, difference
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Output
-from bertsym.symbol.params import Array
 from bertsym.symbol.quantized_layers import int8_nodes
 
 if TYPE_CHECKING:

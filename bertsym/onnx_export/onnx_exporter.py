@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, rename_axes
+from bertsym.array import Array
 from bertsym.atomic_writing import work_folder
 from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import FULLY_CONNECTED
@@ -43,7 +44,6 @@ from bertsym.signature import Tensor
 from bertsym.surgery.output_comparison import Difference, check_equal, difference
 from bertsym.symbol.int8_arithmetic import saturating_layers
 from bertsym.symbol.node import Output
-from bertsym.symbol.params import Array
 from bertsym.symbol.quantized_layers import int8_nodes
 from bertsym.verifier import apply_head, reference_encodings
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bertsym.analysis.symbolic_shapes import BATCH
+from bertsym.array import Array
 from bertsym.bundle import Bundle
 from bertsym.errors import UsageError
 from bertsym.model import Model
 from bertsym.signature import Tensor
 from bertsym.symbol.node import Output, free_name
-from bertsym.symbol.params import Array
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.symbol.attributes import RATE_MULTIPLIER, decimal
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.operator_traits import traits
-from bertsym.symbol.params import Array
 
 
 class UsedRows:

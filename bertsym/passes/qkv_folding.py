@@ -9,6 +9,7 @@ import numpy as np
 
 from bertsym.analysis.detected_encoder import DetectedEncoder, Layer
 from bertsym.analysis.encoder_detection import require_encoder
+from bertsym.array import Array
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.folding import FOLDED_NAME, PARTS, is_folded, query_scale
 from bertsym.errors import ModelError
@@ -16,7 +17,7 @@ from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output, free_name
 from bertsym.symbol.operator_traits import decimal_of, flag_of
-from bertsym.symbol.params import Array, shapes_of
+from bertsym.symbol.params import shapes_of
 
 
 @dataclass(frozen=True)

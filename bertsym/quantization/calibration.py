@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.encoders.inputs import TOKEN_IDS, VALID_LENGTH
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 
 Range = tuple[float, float]
 _BINS = 8001  # as in mxnet's own calibration; odd, and a multiple of 3

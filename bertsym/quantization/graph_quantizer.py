@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from bertsym.acceleration.graphs import to_symbol
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx, quiet_stderr
 from bertsym.passes.unfusing import unfuse_float32_layers
 from bertsym.quantization.calibration import Range, tensor_ranges
 from bertsym.quantization.weight_pairs import limit_pairs
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array
 from bertsym.symbol.quantized_layers import fused_layers, int8_nodes
 
 _BACKEND = "MKLDNN_QUANTIZE"

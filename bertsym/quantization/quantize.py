@@ -12,6 +12,7 @@ import numpy as np
 
 from bertsym.acceleration.graphs import accelerate_graph, to_symbol
 from bertsym.analysis.encoder_detection import require_encoder
+from bertsym.array import Array
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import ModelError, UsageError, VerificationError, join_names
@@ -34,7 +35,7 @@ from bertsym.reports.writing import check_report, write_report
 from bertsym.signature import INT8_PROCESSORS
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.int8_arithmetic import saturating_layers
-from bertsym.symbol.params import Array, shapes_of
+from bertsym.symbol.params import shapes_of
 from bertsym.tasks.table_task import warn_of_absent_labels
 from bertsym.tasks.task import Examples
 from bertsym.text.bad_rows import BadRows

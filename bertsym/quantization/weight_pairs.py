@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.symbol.int8_arithmetic import PAIR_LIMIT, weight_factors
-from bertsym.symbol.params import Array
 
 
 def limit_pairs(weight: Array) -> Array:

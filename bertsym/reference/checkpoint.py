@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertsym.array import Array
+
 HUGGING_FACE = "Hugging Face"  #: library whose names and keys depend on the family
 
 Float = NDArray[np.float64]
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bertsym.array import Array
+
 Float = NDArray[np.float64]
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def dense(x: Float, weight: Array, bias: Array) -> Float:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from bertsym.array import Array
 from bertsym.reference.distilbert import EPSILON
-from bertsym.reference.functions import ACTIVATIONS, Array, Float, dense, layer_norm, sigmoid, softmax
+from bertsym.reference.functions import ACTIVATIONS, Float, dense, layer_norm, sigmoid, softmax
 
 Names = tuple[str, str]  # of a weight and a bias, or of a scale and a shift
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.reference.checkpoint import Module
-from bertsym.reference.functions import ACTIVATIONS, Array, Float, dense, sigmoid
+from bertsym.reference.functions import ACTIVATIONS, Float, dense, sigmoid
 
 _SHORTEST = 1e-12  # length below which torch.nn.functional.normalize divides by this
 #: keys of a Pooling module in the order in which it concatenates what they ask for -> name of the mode

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import ModelError
-from bertsym.reference.checkpoint import Array, Encodings, Float, Inputs
+from bertsym.reference.checkpoint import Encodings, Float, Inputs
 from bertsym.reference.functions import ACTIVATIONS, dense, layer_norm, relative_buckets, softmax
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.metrics.resampling import MetricRows
 from bertsym.reports.blocks import MOST_LABELS, Bars, Cell, Histogram, Section, data_text
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 BINS = 24  #: of a histogram
 

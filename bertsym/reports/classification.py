@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.metrics.calibration import calibration
 from bertsym.metrics.classification import confusion_matrix
-from bertsym.reports.assessment import Array, ExampleRows, precision_table_rows, worst_first
+from bertsym.reports.assessment import ExampleRows, precision_table_rows, worst_first
 from bertsym.reports.blocks import (
     MOST_LABELS,
     MOST_ROWS,

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import DataError
-from bertsym.reports.assessment import Array, Assessment, histogram
+from bertsym.reports.assessment import Assessment, histogram
 from bertsym.reports.blocks import (
     Bars,
     Block,

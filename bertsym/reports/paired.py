@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.metrics.classification import LOWER_IS_BETTER
 from bertsym.metrics.resampling import Interval, paired_difference
-from bertsym.reports.assessment import Array, Assessment
+from bertsym.reports.assessment import Assessment
 from bertsym.reports.evaluation import EvaluatedModel, metric_name
 from bertsym.reports.training_settings import seen_warnings
 

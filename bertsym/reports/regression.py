@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from bertsym.reports.assessment import Array, ExampleRows, histogram, sampled, worst_first
+from bertsym.array import Array
+from bertsym.reports.assessment import ExampleRows, histogram, sampled, worst_first
 from bertsym.reports.blocks import MOST_ROWS, Figure, Scatter, Section, Table
 
 _MOST_POINTS = 1500

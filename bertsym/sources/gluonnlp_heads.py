@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.encoders.catalogue import FULLY_CONNECTED, TRAINED_HEADS
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import head_shapes
@@ -19,7 +20,7 @@ from bertsym.errors import ModelError, UsageError
 from bertsym.families import list_names, printable
 from bertsym.sources.mapping import WeightNames, check_weight
 from bertsym.sources.pretrained import TrainedHead
-from bertsym.symbol.params import Array, LazyParameters
+from bertsym.symbol.params import LazyParameters
 from bertsym.text.labels import match_class_names
 
 _DROPOUT = 0.1  # of the scripts that fine-tune; a file does not have it

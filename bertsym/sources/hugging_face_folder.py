@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bertsym.array import Array
 from bertsym.compat.installing import install_command
 from bertsym.errors import ModelError
 from bertsym.file_reader import check_inside
@@ -17,7 +18,6 @@ from bertsym.sources.hugging_face_tokenizer import TOKENIZER_FILES
 from bertsym.sources.pytorch_files import PyTorchFiles, has_torch, missing_torch
 from bertsym.sources.safetensors_file import MAX_HEADER, SafetensorsFiles
 from bertsym.sources.slow_tokenizers.class_rules import SLOW_FILES
-from bertsym.symbol.params import Array
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLE, _PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import RELATIVE_BUCKETS, expand, own_layers, parameter_shapes
 from bertsym.encoders.relative_positions import position_buckets
 from bertsym.errors import ModelError, UsageError
 from bertsym.families import PRETRAINING_HEADS, TASK_HEAD, NameTable, list_names, printable
 from bertsym.reference import Checkpoint
-from bertsym.symbol.params import Array, LazyParameters
+from bertsym.symbol.params import LazyParameters
 
 _CONSTANT, _BY_REQUEST = "constant", "ignored weights"
 

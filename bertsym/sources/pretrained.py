@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bertsym.array import Array
 from bertsym.encoders.catalogue import HeadTransform
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import POOLER
 from bertsym.encoders.sentence_embedding import SentenceEmbedding
 from bertsym.families import list_names
 from bertsym.reference import Checkpoint
-from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 

@@ -11,11 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bertsym.array import Array
 from bertsym.compat.installing import install_command, version_numbers
 from bertsym.errors import ModelError
 from bertsym.families.name_table import printable
 from bertsym.file_reader import open_regular, refuse_lfs_pointer
-from bertsym.symbol.params import Array
 
 # weights_only of older versions runs code from a crafted file (CVE-2025-32434).
 _OLDEST_TORCH = (2, 6)

@@ -6,11 +6,11 @@ import string
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.encoders.config import INITIALIZER_RANGE, BertConfig
 from bertsym.encoders.parameters import parameter_shapes
 from bertsym.reference import Checkpoint
 from bertsym.sources.pretrained import Pretrained
-from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import Vocabulary
 from bertsym.text.wordpiece import bert_document

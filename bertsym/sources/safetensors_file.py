@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import ModelError
 from bertsym.families import printable
 from bertsym.file_reader import open_regular, refuse_lfs_pointer
 from bertsym.json_reader import JsonValue, json_object
-from bertsym.symbol.params import Array
 
 #: Maximal number of tensors in all shards of a checkpoint: eight times that of the largest BERT that a config may
 #: declare (256 layers, 4,103 tensors and its heads). BERT large has 391.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.sentence_embedding import (
     MAX_LAYERS,
@@ -27,7 +28,7 @@ from bertsym.sources.hugging_face_tokenizer import CONFIG
 from bertsym.sources.mapping import check_weight
 from bertsym.sources.pretrained import TrainedEmbedding
 from bertsym.sources.sentence_transformers import Module, SentenceModules, pooling_modes, read_prompts
-from bertsym.symbol.params import Array, LazyParameters
+from bertsym.symbol.params import LazyParameters
 
 _LIBRARY = "sentence_transformers."  # how the classes of its modules begin
 _KINDS = ("Pooling", "Dense", "Normalize")

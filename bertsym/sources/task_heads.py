@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.encoders.catalogue import FULLY_CONNECTED, TRAINED_HEADS, HeadTransform
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.parameters import head_shapes
@@ -16,7 +17,7 @@ from bertsym.families import TASK_HEAD, Family, HeadClass, list_names, printable
 from bertsym.json_reader import JsonValue
 from bertsym.sources.mapping import WeightNames, check_weight
 from bertsym.sources.pretrained import TrainedHead
-from bertsym.symbol.params import Array, LazyParameters
+from bertsym.symbol.params import LazyParameters
 
 _MAX_LABELS = 1 << 16
 KEPT_SETTINGS = "bertsym"  #: key of config.json with what a bundle's signature says and no class of transformers reads

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import ModelError
 from bertsym.families import printable
 from bertsym.file_reader import open_regular, refuse_lfs_pointer
 from bertsym.sources.crc32c import crc32c, unmask
-from bertsym.symbol.params import Array
 
 INDEX = ".index"  #: end of the name of the index
 #: Maximal size of an index in bytes: that of BERT large with the slots of its optimizer has 50 KB.

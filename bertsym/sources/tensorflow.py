@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bertsym.array import Array
 from bertsym.bundle import file_digest
 from bertsym.errors import ModelError, UsageError
 from bertsym.families import BERT, list_names, printable
@@ -21,7 +22,6 @@ from bertsym.sources.mapping import map_weights, resolve_names
 from bertsym.sources.pretrained import Pretrained, TaskHead, TrainedHead
 from bertsym.sources.task_heads import read_head
 from bertsym.sources.tensor_bundle import INDEX, TensorBundle
-from bertsym.symbol.params import Array
 from bertsym.text.labels import match_class_names
 from bertsym.text.tokenizer import TokenizerOptions
 from bertsym.text.vocabulary import check_vocabulary_size, read_vocabulary

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bertsym.analysis.head_detection import DetectedHead
+from bertsym.array import Array
 from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_NORM, HEAD_TRANSFORM
 from bertsym.encoders.folding import PARTS
 from bertsym.encoders.outputs import output_parameters
@@ -14,7 +15,6 @@ from bertsym.encoders.parameters import POOLER
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
 from bertsym.symbol.node import Node
-from bertsym.symbol.params import Array
 
 POOLER_LAYER = next(iter(POOLER)).removesuffix("_weight")
 

@@ -20,6 +20,7 @@ from bertsym.analysis.encoder_extraction import extract_spec
 from bertsym.analysis.head_detection import DetectedHead, dense_layers, detect_head
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH
 from bertsym.analysis.trace import TokenSelection, Trace
+from bertsym.array import Array
 from bertsym.bundle import BundleContent
 from bertsym.encoders.catalogue import TRAINED_HEADS, HeadTransform
 from bertsym.encoders.config import BertConfig
@@ -53,7 +54,7 @@ from bertsym.surgery.bundle_parameters import (
 )
 from bertsym.surgery.output_comparison import DEFAULT_RTOL, Difference, difference
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array, NewParameters
+from bertsym.symbol.params import NewParameters
 
 _LENGTHS = (16, 7)
 _PROBABILITIES = ("softmax", "log_softmax")

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from bertsym.analysis.token_flow import is_time_major
+from bertsym.array import Array
 from bertsym.errors import DataError, UsageError
 from bertsym.execution import BertLimits, Shape, check_model_inputs, fixed_length, model_values, sample_inputs
 from bertsym.model import Model, open_model, require_params
 from bertsym.surgery.output_comparison import DEFAULT_RTOL, Difference, difference
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
-from bertsym.symbol.params import Array
 
 _Key = tuple[str, int]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes
+from bertsym.array import Array
 from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import FULLY_CONNECTED, LABEL_NAME
 from bertsym.encoders.config import INITIALIZER_RANGE
@@ -30,7 +31,6 @@ from bertsym.surgery.result_writing import (
     write,
 )
 from bertsym.symbol.node import Output
-from bertsym.symbol.params import Array
 
 
 @dataclass(frozen=True)

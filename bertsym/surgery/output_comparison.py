@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import ModelError, UsageError, VerificationError
 from bertsym.execution import Shape, model_values, sample_inputs
 from bertsym.execution.engines import engine_name
 from bertsym.model import Model
 from bertsym.symbol.node import Output
-from bertsym.symbol.params import Array
 
 DEFAULT_RTOL = 1e-5  #: largest difference allowed, relative to the scale
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bertsym.array import Array
 from bertsym.bundle import Bundle, SymbolBundle
 from bertsym.errors import ModelError, VerificationError
 from bertsym.execution import Shape, UnknownShapeError, model_values, sample_inputs
@@ -12,7 +13,6 @@ from bertsym.execution.loaders import MAX_C_PREDICT
 from bertsym.execution.sandbox import call
 from bertsym.model import Model
 from bertsym.surgery.output_comparison import check_equal, difference
-from bertsym.symbol.params import Array
 from bertsym.symbol.variable_roles import auxiliary_states
 
 C_PREDICT = "C predict API"

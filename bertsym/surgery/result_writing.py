@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, rename_axes
+from bertsym.array import Array
 from bertsym.bundle import (
     SYMBOL,
     TRAIN_SYMBOL,
@@ -38,7 +39,7 @@ from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operator_versions import oldest_mxnet
-from bertsym.symbol.params import Array, NewParameters
+from bertsym.symbol.params import NewParameters
 from bertsym.symbol.validation import DTYPES
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import ModelError
 from bertsym.symbol.attributes import decimal, flag
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
-from bertsym.symbol.params import Array
 from bertsym.symbol.quantized_layers import FUSED, QUANTIZE, FusedLayer, int8_nodes
 
 _LIMITS = {"int8": 127.5, "uint8": 255.5}  #: dtype -> what the end of a range is mapped to

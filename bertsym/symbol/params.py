@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import ModelError
 from bertsym.file_reader import CAN_MOVE_OPEN, open_regular, refuse_lfs_pointer
 from bertsym.symbol.params_header import (
@@ -26,7 +27,6 @@ from bertsym.symbol.params_header import (
     read_array,
     read_header,
 )
-from bertsym.symbol.params_header import Array as Array
 from bertsym.symbol.params_header import ArrayInfo as ArrayInfo
 
 _FLAGS = {np.dtype(dtype): flag for flag, dtype in DTYPES.items()}

@@ -27,9 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import ModelError
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertsym.tasks.task import Array
+from bertsym.array import Array
 from bertsym.text.tokenizer import Encoded
 
 

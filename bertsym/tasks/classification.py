@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.datasets.dataset import DataSet
 from bertsym.encoders.catalogue import LABEL_NAME
 from bertsym.errors import DataError
@@ -22,7 +23,7 @@ from bertsym.reports.classification import classification_sections
 from bertsym.tasks.class_weights import ClassWeights, resolve_class_weights
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import TableTask, text_means
-from bertsym.tasks.task import Array, ClassLoss, Example, Examples
+from bertsym.tasks.task import ClassLoss, Example, Examples
 from bertsym.text.labels import abbreviate_labels, check_known, sorted_labels, suspicious_labels
 from bertsym.text.tables import Row
 

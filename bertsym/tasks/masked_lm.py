@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.json_reader import JsonValue
 from bertsym.reports.assessment import Assessment, ExampleRows
 from bertsym.reports.blocks import Bars, Histogram
 from bertsym.tasks.table_task import TableTask, Windows, encode_truncated
-from bertsym.tasks.task import Array, Example, Examples, Reading, Targets
+from bertsym.tasks.task import Example, Examples, Reading, Targets
 from bertsym.text.tables import Row
 from bertsym.text.tokenizer import Encoded
 

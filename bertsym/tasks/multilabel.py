@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.datasets.dataset import DataSet
 from bertsym.encoders.graph_heads import SIGMOID_LABEL
 from bertsym.errors import DataError, ModelError, UsageError
@@ -21,7 +22,7 @@ from bertsym.reports.blocks import Bars
 from bertsym.reports.classification import multilabel_sections
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import TableTask, TextTargets, text_means
-from bertsym.tasks.task import Array, Example, Examples
+from bertsym.tasks.task import Example, Examples
 from bertsym.text.labels import check_known, sorted_labels, suspicious_labels
 from bertsym.text.tables import Row, TableFormat
 

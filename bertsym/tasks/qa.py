@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.datasets.dataset import DataSet
 from bertsym.encoders.graph_heads import SPANS
 from bertsym.errors import DataError
@@ -24,7 +25,7 @@ from bertsym.tasks.answer_spans import Spans, find_spans
 from bertsym.tasks.example_chunks import collect_examples, require_some
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import text_rows
-from bertsym.tasks.task import Array, Example, Examples, Reading, Source, Task
+from bertsym.tasks.task import Example, Examples, Reading, Source, Task
 from bertsym.text.questions import Question, QuestionReader
 from bertsym.text.tokenizer import Encoded, Tokenizer
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.datasets.dataset import DataSet
 from bertsym.encoders.graph_heads import REGRESSION_LABEL
 from bertsym.errors import DataError
@@ -20,7 +21,7 @@ from bertsym.reports.blocks import Histogram
 from bertsym.reports.regression import regression_sections
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import TableTask, TextTargets, text_means
-from bertsym.tasks.task import Array, Example, Examples
+from bertsym.tasks.task import Example, Examples
 from bertsym.text.header import is_number
 from bertsym.text.labels import NO_LABEL
 from bertsym.text.tables import Row

@@ -13,10 +13,11 @@ from typing import Any, TypeVar, Union
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import DataError, UsageError
 from bertsym.json_reader import JsonValue
 from bertsym.tasks.example_chunks import collect_examples, require_some
-from bertsym.tasks.task import Array, Example, Examples, Reading, Source, Task
+from bertsym.tasks.task import Example, Examples, Reading, Source, Task
 from bertsym.text.features import encode_each, encode_windows
 from bertsym.text.header import check_first_line, warn_of_header_in_stream
 from bertsym.text.tables import Row, Table, TableFormat

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.datasets.columns import Columns
 from bertsym.datasets.dataset import DataSet
 from bertsym.encoders.catalogue import LABEL_NAME
@@ -36,7 +37,7 @@ from bertsym.reports.blocks import Bars
 from bertsym.reports.tagging import TaggedSentence, tagging_sections
 from bertsym.tasks.example_chunks import collect_examples, require_some
 from bertsym.tasks.options import TaskOptions
-from bertsym.tasks.task import Array, Example, Examples, Reading, Source, Task
+from bertsym.tasks.task import Example, Examples, Reading, Source, Task
 from bertsym.text.labels import abbreviate_labels
 from bertsym.text.sentences import (
     SENTENCE_FORMATS,

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, ClassVar, Protocol, Union
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.datasets.dataset import DataSet
 from bertsym.encoders.graph_heads import HEADS
 from bertsym.errors import DataError, UsageError
@@ -24,7 +25,6 @@ from bertsym.text.features import Features
 from bertsym.text.tables import Layout, TableFormat
 from bertsym.text.tokenizer import Chunking, Encoded, Tokenizer, chunks
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Source = Union[str, Path, BinaryIO]
 
 

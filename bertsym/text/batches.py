@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from bertsym.array import Array
 
 BUCKET_STEP = 4  #: bucket lengths are multiples of this number
 _WINDOW = 50  # number of batches whose rows are sorted by length together

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from bertsym.text.alignment import Array
+from bertsym.array import Array
 from bertsym.text.components import Locality
 
 PIECE = 4096  #: characters; shorter texts are not cut

@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.inputs import INPUT_NAMES, check_inputs, named_inputs
 from bertsym.errors import DataError
 from bertsym.text.tables import Row, is_unicode
 from bertsym.text.tokenizer import Encoded, Tokenizer
 
-Array = np.ndarray[Any, np.dtype[Any]]
 _ALIGNED = 256  # rows whose alignments are in memory at the same time
 
 

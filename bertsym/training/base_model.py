@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bertsym.array import Array
 from bertsym.bundle import Bundle
 from bertsym.encoders.catalogue import FULLY_CONNECTED, HEAD_TRANSFORM, HeadTransform
 from bertsym.encoders.forms import choose_form
@@ -18,7 +19,7 @@ from bertsym.families import FAMILIES, text_head
 from bertsym.passes.input_guard import add_input_guard
 from bertsym.passes.token_types import drop_token_types
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array, shapes_of
+from bertsym.symbol.params import shapes_of
 from bertsym.tasks.task import Task
 from bertsym.text.labels import abbreviate_labels
 from bertsym.training.finetune_options import DROPOUT_PROBABILITY, FinetuneOptions

@@ -9,9 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.inputs import INPUT_NAMES
-from bertsym.symbol.params import Array
 from bertsym.tasks.task import Targets
 from bertsym.text.batches import bucket_length
 from bertsym.text.features import Features

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.atomic_writing import sync_folder, write_file, write_text
 from bertsym.bundle import MANIFEST
 from bertsym.bundle.files import file_entry, json_text, open_params, read_checked
 from bertsym.errors import ModelError, UsageError
 from bertsym.file_reader import check_inside
 from bertsym.json_reader import json_object, read_json
-from bertsym.symbol.params import Array, write_params
+from bertsym.symbol.params import write_params
 
 FORMAT_VERSION = 1
 _STATE, _ARRAYS, _BEST = "state.json", "state.params", "best.params"

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from bertsym.acceleration.graphs import TrainingSymbol
+from bertsym.array import Array
 from bertsym.distributed.workers import ALONE, Workers
 from bertsym.encoders.inputs import TOKEN_IDS, TOKEN_TYPES, VALID_LENGTH, Limits, check_inputs
 from bertsym.errors import ModelError
 from bertsym.forking import renew_after_fork
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 from bertsym.training.checkpoints import check_float32
 from bertsym.training.finetune_options import FinetuneOptions
 from bertsym.training.flat_buffers import FlatArrays, split_into_blocks

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.inference.mxnet_predictor import MXNetPredictor
-from bertsym.symbol.params import Array
 from bertsym.text.features import Features
 from bertsym.text.tokenizer import Encoded
 

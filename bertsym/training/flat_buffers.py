@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 
 _Shapes = Mapping[str, tuple[int, ...]]
 _ALIGNMENT = 16  # elements: 64 bytes, the alignment at which oneDNN's kernels are fastest

@@ -13,8 +13,8 @@ import numpy as np
 from bertsym.acceleration.graphs import TrainingSymbol
 from bertsym.acceleration.mask_sampling import sample_dropout_mask
 from bertsym.acceleration.ndarray_views import memory_of
+from bertsym.array import Array
 from bertsym.mxnet_runtime import mx
-from bertsym.symbol.params import Array
 from bertsym.training.flat_buffers import FlatArrays
 
 _Shape = tuple[int, ...]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from bertsym.acceleration.graphs import to_symbol
+from bertsym.array import Array
 from bertsym.devices import contexts
 from bertsym.encoders.catalogue import FULLY_CONNECTED, OUTPUTS
 from bertsym.encoders.graph_heads import graft_onto_graph, label_shapes
@@ -17,7 +18,6 @@ from bertsym.mxnet_runtime import mx, mxnet_errors
 from bertsym.passes.class_loss import replace_softmax_loss
 from bertsym.signature import Tensor
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array
 from bertsym.tasks.task import Task
 from bertsym.text.batches import bucket_length
 from bertsym.text.features import Features

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bertsym.acceleration.graphs import build_training_symbol
+from bertsym.array import Array
 from bertsym.devices import contexts
 from bertsym.distributed.workers import ALONE, Workers, WorkersLost
 from bertsym.encoders.inputs import TOKEN_IDS
@@ -23,7 +24,7 @@ from bertsym.mxnet_runtime import mx, share_threads
 from bertsym.passes.embedding_rows import keep_used_rows
 from bertsym.passes.input_guard import remove_input_guard
 from bertsym.symbol.graph import SymbolGraph
-from bertsym.symbol.params import Array, shapes_of
+from bertsym.symbol.params import shapes_of
 from bertsym.text.batches import training_batches
 from bertsym.training.batch_source import BatchSource
 from bertsym.training.data_parallel import DataParallelExecutor

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bertsym.array import Array
 from bertsym.distributed.workers import ALONE, Workers, WorkersLost
 from bertsym.errors import ModelError, TrainingStopped
 from bertsym.events import (
@@ -22,7 +23,7 @@ from bertsym.events import (
     since,
 )
 from bertsym.json_reader import JsonValue
-from bertsym.symbol.params import Array, shapes_of
+from bertsym.symbol.params import shapes_of
 from bertsym.tasks.task import Examples
 from bertsym.training.checkpoints import Checkpoint, Checkpoints, check_float32
 from bertsym.training.evaluation_report import EvaluationReport

@@ -27,9 +27,9 @@ from compare_transformers_texts import make_texts
 from safetensors.numpy import load_file
 
 from bertsym import BundleTokenizer, Encoder, OnnxOptions, export, export_hugging_face, export_onnx, using_engine
+from bertsym.array import Array
 from bertsym.errors import BertsymError
 from bertsym.onnx_export.libraries import open_session
-from bertsym.symbol.params import Array
 
 WORKER = Path(__file__).with_name("compare_sentence_transformers_worker.py")
 TEXTS, LIMIT = 50, 1e-5

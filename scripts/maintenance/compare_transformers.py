@@ -31,6 +31,7 @@ import numpy as np
 from compare_transformers_texts import make_pairs, make_texts
 
 from bertsym import export, load
+from bertsym.array import Array
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.errors import BertsymError
 from bertsym.execution.loaders import load_module
@@ -39,7 +40,6 @@ from bertsym.mxnet_runtime import quiet_stderr
 from bertsym.reference import HUGGING_FACE_HEADS, Checkpoint, Inputs, encoder_outputs, probabilities
 from bertsym.sources.hugging_face_tokenizer import read_tokenizer
 from bertsym.sources.safetensors_file import SafetensorsFiles
-from bertsym.symbol.params import Array
 from bertsym.text.tokenizer import Tokenizer
 
 WORKER = Path(__file__).with_name("compare_transformers_worker.py")

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.encoders.folding import PARTS
 from bertsym.encoders.forms import Form
 from bertsym.encoders.graph.fast import FastEncoder
 from bertsym.encoders.parameters import own_layers, shared_name
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.symbol.recorder import sym
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class InferenceEncoder(FastEncoder):

@@ -12,10 +12,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from bertsym.array import Array
 from bertsym.compat.installing import install_command, installed_version
 from bertsym.errors import InstallationError, UsageError
 from bertsym.mxnet_runtime import is_installed
-from bertsym.symbol.params import Array, Parameters
+from bertsym.symbol.params import Parameters
 
 Shape = tuple[int, ...]
 #: from inputs by name to all outputs

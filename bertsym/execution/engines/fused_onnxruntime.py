@@ -10,6 +10,7 @@ import numpy as np
 from bertsym.analysis.encoder_detachment import detach_encoder
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.analysis.encoder_extraction import extract_spec
+from bertsym.array import Array
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.folding import FOLDED_NAME, PARTS, is_folded, query_scale, unfold_parameters
 from bertsym.errors import ModelError
@@ -22,7 +23,7 @@ from bertsym.passes.qkv_folding import unfold_qkv
 from bertsym.passes.unfusing import dequantize_layers
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.int8_arithmetic import Int8Layer, int8_layer
-from bertsym.symbol.params import Array, shapes_of
+from bertsym.symbol.params import shapes_of
 from bertsym.symbol.quantized_layers import FUSED, FusedLayer
 
 

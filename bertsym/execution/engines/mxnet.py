@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import DataError
 from bertsym.execution.engines import Forward
 from bertsym.execution.loaders import check_params, compute_loaded, load_module, load_symbol, to_mxnet
 from bertsym.mxnet_runtime import import_library, mx, mxnet_errors, quiet_stderr, without_fusion
-from bertsym.symbol.params import Array
 
 Shape = tuple[int, ...]
 

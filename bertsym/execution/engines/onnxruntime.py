@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.errors import DataError, ModelError, VerificationError
 from bertsym.execution.engines import Forward, Shape
 from bertsym.mxnet_runtime import is_installed, openmp_threads, quiet_stderr
@@ -27,7 +28,7 @@ from bertsym.symbol.attributes import sizes
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import VARIABLE, Node, Output
 from bertsym.symbol.operator_versions import oldest_mxnet
-from bertsym.symbol.params import Array, NewParameters, Parameters, shapes_of
+from bertsym.symbol.params import NewParameters, Parameters, shapes_of
 from bertsym.symbol.shape_inference import infer_known
 
 #: losses -> place of their label, which has no effect at inference
