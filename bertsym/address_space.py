@@ -43,8 +43,8 @@ def check_address_space(needed: int, threads: int) -> None:
     left = max(0, limit - mapped_bytes())
     if left < needed:
         raise BertsymError(
-            f"MXNet needs about {needed / 2**30:.1f} GiB of address space for OMP_NUM_THREADS={threads}, the limit "
-            f"(ulimit -v) leaves {left / 2**30:.1f} GiB: raise it, or set OMP_NUM_THREADS=1 or MALLOC_ARENA_MAX=1"
+            f"MXNet needs about {needed / 2**30:.1f} GiB of address space for OMP_NUM_THREADS={threads}, but the "
+            f"limit (ulimit -v) leaves {left / 2**30:.1f} GiB: raise it, or set OMP_NUM_THREADS=1 or MALLOC_ARENA_MAX=1"
         )
 
 

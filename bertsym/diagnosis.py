@@ -234,7 +234,7 @@ def _space() -> Iterator[Finding]:
     if memory is not None:
         little = memory < _LITTLE_MEMORY
         text = f"{memory / _GIB:.1f} GiB available"
-        fix = "use a smaller batch (finetune --accumulate) where it is not enough"
+        fix = "if that is not enough, use smaller batches (finetune --accumulate)"
         yield Finding("memory", NOTE if little else OK, text, fix if little else "")
     if not CAN_LIMIT:
         yield Finding("sandbox", NOTE, "this system can't limit its memory", "open untrusted files on Linux")
@@ -242,7 +242,7 @@ def _space() -> Iterator[Finding]:
         free = shutil.disk_usage(folder).free
         little = free < _LITTLE_DISK
         text = f"{free / _GIB:.1f} GiB free in {folder}"
-        yield Finding(name, NOTE if little else OK, text, "free some, or set TMPDIR" if little else "")
+        yield Finding(name, NOTE if little else OK, text, "free some space, or set TMPDIR" if little else "")
 
 
 def _tools() -> Iterator[Finding]:

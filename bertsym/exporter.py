@@ -82,9 +82,9 @@ class ExportOptions:
 
     def _check_head(self, task: str) -> None:
         if self.headless:
-            raise UsageError(f"--headless exports the encoder alone: give no --task {task} with it")
+            raise UsageError(f"--headless exports the encoder alone: omit --task {task}")
         if self.output is not None:
-            raise UsageError(f"task {task} decides what its head reads: give no output with it")
+            raise UsageError(f"task {task} determines what its head reads: omit the output")
         if task not in FINISHED_HEADS:
             raise UsageError(f"task {task!r} is not one of {', '.join(FINISHED_HEADS)}")
         fixed = _FIXED_OUTPUTS.get(task)

@@ -144,7 +144,7 @@ class Model:
         match = re.fullmatch(r"layer[ :]?(\d{1,9})", name)
         if match:
             if int(match[1]) >= len(self.encoder.layers):
-                raise UsageError(f"{self.name} has the layers 0 to {len(self.encoder.layers) - 1}, there is no {text}")
+                raise UsageError(f"{self.name} has layers 0 to {len(self.encoder.layers) - 1}: there is no {text}")
             return self.encoder.layers[int(match[1])].output
         return find_output(self.graph.nodes, text, self.places)
 
@@ -264,7 +264,7 @@ def _open_bundle(name: str, prefix: Path, digests: bool) -> Model:
     try:
         bundle = open_any(prefix, digests=digests)
     except ModelError as error:
-        raise ModelError(f"{error}; to take the files as they are, give --params too") from None
+        raise ModelError(f"{error}; to use the files as they are, give --params too") from None
     graph, path = bundle.graph(), bundle.path(SYMBOL)
     check_entries(graph, str(path))
     notes = (*_graph_notes(graph, path), *_params_notes(graph, bundle.params()))
@@ -292,8 +292,8 @@ def _graph_notes(graph: SymbolGraph, path: Path) -> Iterator[str]:
     repeated = [name for name, number in count.items() if number > 1]
     if repeated:
         yield (
-            f"several variables are named {', '.join(repeated[:3])}: they are read as one, as SymbolBlock does; "
-            "Module does not bind such a file"
+            f"several variables are named {', '.join(repeated[:3])}: they are read as one, as in SymbolBlock; Module "
+            "can't bind such a file"
         )
     added = [name for name in graph.variables if name not in count]
     if added:
@@ -303,7 +303,7 @@ def _graph_notes(graph: SymbolGraph, path: Path) -> Iterator[str]:
 def _params_notes(graph: SymbolGraph, params: ParamsFile) -> Iterator[str]:
     """Note sparse arrays, and arrays that are stored with another kind than in the graph."""
     if params.sparse:
-        yield f"{params.path}: sparse arrays are read as dense ones: {join_names(params.sparse)}"
+        yield f"{params.path}: sparse arrays become dense: {join_names(params.sparse)}"
     states = set(auxiliary_states(graph))
     for stored, kind in (("arg", "auxiliary states"), ("aux", "arguments")):
         differing = [
@@ -321,8 +321,8 @@ def suggest_export(model: Model) -> str:
     if len(model.superfluous) < len(shapes) or not any(re.match(r"\w+\.\w", name) for name in shapes):
         return ""
     return (
-        f"; names such as {next(iter(shapes))!r} are those of Block.save_parameters: save the parameters by "
-        "HybridBlock.export or by collect_params().save"
+        f"; names such as {next(iter(shapes))!r} are those of Block.save_parameters: save the parameters with "
+        "HybridBlock.export or collect_params().save"
     )
 
 

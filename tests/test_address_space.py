@@ -25,10 +25,9 @@ def limited(mebibytes: int, *arguments: object, **environment: str) -> subproces
 
 
 def assert_too_little(done: subprocess.CompletedProcess[str]) -> None:
-    needed = (
-        r"Error: MXNet needs about \d\.\d GiB of address space for OMP_NUM_THREADS=\d+, the limit \(ulimit -v\) leaves "
-    )
-    assert re.fullmatch(needed + r"\d\.\d GiB: raise it, or set OMP_NUM_THREADS=1 or MALLOC_ARENA_MAX=1\n", done.stderr)
+    needed = r"Error: MXNet needs about \d\.\d GiB of address space for OMP_NUM_THREADS=\d+, "
+    left = r"but the limit \(ulimit -v\) leaves \d\.\d GiB: raise it, or set OMP_NUM_THREADS=1 or MALLOC_ARENA_MAX=1\n"
+    assert re.fullmatch(needed + left, done.stderr)
     assert (done.returncode, done.stdout) == (1, "")
 
 

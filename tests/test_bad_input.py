@@ -168,7 +168,7 @@ def test_a_source_of_an_unknown_kind_is_refused(cli: Cli, tmp_path: Path, source
     ("arguments", "message"),
     [
         (["--cls-slice", "--output", "mean"], "contradicts"),
-        (["--task", "classification", "--output", "mean"], "give no output with it"),
+        (["--task", "classification", "--output", "mean"], "omit the output"),
         (["--num-classes", "3"], "needs --task classification"),
         (["--task", "regression", "--num-classes", "3"], "has 1 output"),
         (["--num-heads", "4"], "hf: sources take no --num-heads"),

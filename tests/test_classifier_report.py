@@ -1,4 +1,4 @@
-"""What reaches the classifier: one token, however it is taken; every claim is compared with what the graph computes."""
+"""What the classifier reads: one token, however it is taken; every claim is compared with what the graph computes."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_several_tokens_are_reported_as_a_subset_of_the_tokens() -> None:
     for begin, end in ((0, 3), (1, None), (0, -1), (0, 1 - LENGTH)):
         subject = ask(classified(mx.sym.slice_axis(NETS["ours"]().sequence, axis=1, begin=begin, end=end)))
         assert subject.kind == "some"
-        assert "a part of the tokens" in subject.sentence
+        assert "some of the tokens" in subject.sentence
         check(subject, subject.report)
 
 
@@ -237,12 +237,12 @@ BETWEEN: dict[str, tuple[Head, str, tuple[str, ...]]] = {
     "a part of its units": (
         lambda net: mx.sym.slice_axis(first(net), axis=2, begin=0, end=4),
         "cls",
-        ("a part of the units",),
+        ("some of the units",),
     ),
     "half of its units": (
         lambda net: mx.sym.split(first(net), num_outputs=2, axis=2, name="halves")[1],
         "cls",
-        ("a part of the units",),
+        ("some of the units",),
     ),
 }
 

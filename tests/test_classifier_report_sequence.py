@@ -160,7 +160,7 @@ def test_a_tagger_reads_every_token_by_itself(net: str) -> None:
     ):
         subject = ask(classified(data, 9, **attributes))
         assert (subject.kind, subject.report.num_outputs, subject.report.locked_length) == ("tokens", 9, None)
-        assert subject.sentence.endswith("every token by itself: 9 values for each")
+        assert subject.sentence.endswith("each token separately: 9 values for each")
         check(subject, subject.report)
 
 
@@ -346,7 +346,7 @@ def test_an_inner_layer_is_recognised_as_part_of_the_encoder() -> None:
     report = ask(mx.sym.Group([classified(mx.sym.mean(net.layers[0], axis=1)), net.sequence])).reports[0]
     assert report.kind.value == "unknown"
     assert classifier_sentence(report).endswith(
-        "computed of the embeddings or of an inner layer, not of the encoder's output"
+        "computed from the embeddings or an inner layer, not from the encoder's output"
     )
 
 

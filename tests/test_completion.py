@@ -164,7 +164,7 @@ def test_a_pretraining_symbol_becomes_a_masked_language_model(
 ) -> None:
     """Its decoder reads the tokens at masked positions, an input; the bundle gives the logits of every token."""
     old, new = exactly(SYMBOLS / f"gluonnlp-{version}/pretraining-symbol.json", tmp_path / "of"), tmp_path / "new"
-    assert "bertsym extract --output selects it" in refusal(cli("lower", old, new, "--vocab", vocab50))
+    assert "select it with bertsym extract --output" in refusal(cli("lower", old, new, "--vocab", vocab50))
     result = cli("extract", old, new, "--output", "bertmodel0_dense1_fwd", "--vocab", vocab50)
     assert "data3, the masked positions, is left out" in result.err
     signature = Bundle.open(new).signature
@@ -193,7 +193,7 @@ def test_parameters_in_float16_become_those_of_a_float32_bundle(
     options = ("--vocab", vocab50, "--labels", "no,yes,never") if completes else ()
     results = [cli("lower", old, tmp_path / f"{old.name}-new", *options) for old in (half, single)]
     assert [result.code for result in results] == [0, 0], results[0].err
-    assert "parameters in float16 were converted to float32" in results[0].err
+    assert "float16 parameters were converted to float32" in results[0].err
     for file in ("symbol.json", "0000.params"):
         made = [Path(f"{tmp_path / old.name}-new-{file}").read_bytes() for old in (half, single)]
         assert made[0] == made[1]
@@ -404,7 +404,7 @@ REFUSED: dict[str, tuple[str, Head, str, int, str]] = {
     ),
     "softmax of softmax": (
         *("pooled", _double, "--vocab {vocab} --labels a,b,c", 1),
-        "softmax0 (softmax): softmax follows it, and a bundle has only one of both",
+        "softmax0 (softmax): softmax follows it, but a bundle can have only one of the two",
     ),
     "a maximum length": (
         *("pooled", dense, "--vocab {vocab} --labels a,b,c --max-length 21", 2),
@@ -416,11 +416,11 @@ REFUSED: dict[str, tuple[str, Head, str, int, str]] = {
     ),
     "two tokenizers": (
         *("pooled", dense, "--vocab {vocab} --tokenizer {vocab}", 2),
-        "--vocab and --tokenizer are both tokenizers: give one of them",
+        "give --vocab or --tokenizer, not both",
     ),
     "another function": (
         *("pooled", lambda data: mx.sym.softmax(dense(data) * 2), "--vocab {vocab} --labels a,b,c", 1),
-        "(_mul_scalar) follows the last layer last: no bundle has it there",
+        "(_mul_scalar) follows the last layer last, which a bundle does not support",
     ),
     "the maximum over the tokens": (
         *("sequence", lambda data: dense(mx.sym.max(data, axis=1)), "--vocab {vocab} --labels a,b,c", 1),

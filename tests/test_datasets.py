@@ -58,7 +58,7 @@ def test_the_file_of_a_split_is_found_in_the_folder_or_in_that_of_the_whole_benc
         find_dataset("mnli").find_file(tmp_path, "dev")
     with pytest.raises(DataError, match="nowhere: not a folder"):
         find_dataset("mnli").find_file(tmp_path / "nowhere", "dev")
-    with pytest.raises(UsageError, match="ax names no file of the split train; its splits: test"):
+    with pytest.raises(UsageError, match="ax has no train file; its splits: test"):
         find_dataset("ax").find_file(tmp_path, "train")
 
 

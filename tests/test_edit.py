@@ -246,7 +246,7 @@ UNFIT: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     ),
     "names of save_parameters": (
         lambda arrays: {f"{i}.weight": array for i, array in enumerate(arrays.values())},
-        "7.weight; names such as '0.weight' are those of Block.save_parameters: save the parameters by",
+        "7.weight; names such as '0.weight' are those of Block.save_parameters: save the parameters with",
     ),
 }
 

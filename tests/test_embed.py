@@ -141,7 +141,9 @@ def test_an_int8_encoder_gives_nearly_the_same_vectors(classifier: Path, tables:
     int8 = quantize(classifier, tmp_path / "q", tables.dev, QuantizeOptions(max_drop=1), dev=tables.dev).bundle.prefix
     one, other = (Encoder(prefix).encode(TEXTS, normalize=True) for prefix in (classifier, int8))
     assert 0.9 < (one * other).sum(1).min() < 1 - 1e-6
-    with pytest.raises(ModelError, match=r"pooling mean: the last layer computes the \[CLS\] token only: pool by cls"):
+    with pytest.raises(
+        ModelError, match=r"pooling mean: the last layer computes only the \[CLS\] token: use the pooling cls"
+    ):
         Encoder(int8, "mean")
 
 
@@ -264,7 +266,7 @@ def test_a_failure_leaves_the_old_file_and_no_other(bundles: dict[str, Path], tm
         (
             ["cls", "x.npy", "--pooling", "pooled"],
             1,
-            "pooling pooled: does not have a float32 pooler: pool the encodings",
+            "pooling pooled: does not have a float32 pooler: use the pooling cls",
         ),
         (["cls", "x.npz"], 2, "x.npz: the name of a file of embeddings ends in .npy or .jsonl"),
         (["cls", "old.npy"], 2, "old.npy exists: choose another name, or overwrite with --force"),

@@ -208,7 +208,7 @@ def test_the_original_is_never_overwritten(cli: Cli, tmp_path: Path, given: str)
 USAGE = {
     "unknown node": (["--output", "clss"], "did you mean cls or cls_slice?"),
     "nothing near": (["--output", "zzzzzz"], "no node is named 'zzzzzz'"),
-    "no such layer": (["--output", "layer 9"], "has the layers 0 to 1"),
+    "no such layer": (["--output", "layer 9"], "has layers 0 to 1"),
     "no such output": (["--output", "cls:1"], "there is no cls:1"),
     "no output": ([], "Missing option '--output'"),
     "output twice": (["--output", "cls", "--output", "cls_output"], "an output is repeated"),

@@ -179,7 +179,7 @@ def test_a_file_of_another_data_set_is_refused_with_its_name(cli: Cli, nli: Path
     assert "these are the columns of qqp" in line
     assert "no dev file of mnli; looked for dev_matched.tsv" in refusal(cli("evaluate", nli, "--data-dir", folder))
     assert "Missing option '--train', or '--data-dir'" in refusal(cli("finetune", nli, tmp_path / "o"), code=2)
-    assert "classification is a kind of task: a folder needs a data set" in refusal(
+    assert "classification is a kind of task, but --data-dir needs a data set" in refusal(
         cli("finetune", nli, tmp_path / "o", "--data-dir", folder), code=2
     )
 

@@ -107,7 +107,7 @@ def test_a_head_without_a_class_is_refused_with_the_command_that_makes_one(
     result = cli("hf", classifier, tmp_path / "hf", "--as", "transformers")
     assert result.code == 1
     assert "BertForSequenceClassification can't express this model: the head reads cls" in result.error_line
-    assert "finetune with --head family makes a head that it has" in result.error_line
+    assert "finetune --head family trains a head that it has" in result.error_line
     assert not (tmp_path / "hf").exists()
 
 

@@ -89,7 +89,7 @@ def test_a_plain_head_becomes_a_dense_module_that_gives_its_logits(cli: Cli, cla
     expected = [list(prediction.probabilities.values()) for prediction in Classifier(classifier).predict(TEXTS)]
     np.testing.assert_allclose(powers / powers.sum(axis=1, keepdims=True), expected, atol=1e-6)
     line = refusal(cli("hf", classifier, tmp_path / "class", "--as", "transformers"), tmp_path / "class")
-    assert "finetune with --head family makes a head that it has" in line
+    assert "finetune --head family trains a head that it has" in line
 
 
 def test_what_is_not_one_vector_for_a_text_is_refused(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_a_roberta_of_gluonnlp_gets_the_rows_of_positions_that_gluonnlp_has_cut(
 
     arguments = ("--num-heads", 4, *options)
     line = refusal(cli("export", f"params:{tmp_path / 'saved.params'}", tmp_path / "no" / "x", *arguments))
-    assert "a RoBERTa or a DistilBERT, of which only symbols are read" in line
+    assert "a RoBERTa or a DistilBERT, which can only be read as a symbol" in line
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def test_what_a_symbol_lacks_is_named(cli: Cli, vocab: Path, tmp_path: Path) -> 
     assert "give --labels with 3 names" in refusal(refused, folder, code=2)
     pooled = write_symbol(tmp_path / "two", "0.10.0", "pooled")
     refused = cli("hf", pooled, folder, "--vocab", vocab)
-    assert "bertsym extract --output selects it" in refusal(refused, folder)
+    assert "select it with bertsym extract --output" in refusal(refused, folder)
 
 
 def test_a_head_without_a_class_is_refused_by_the_name_of_the_symbol(cli: Cli, vocab: Path, tmp_path: Path) -> None:

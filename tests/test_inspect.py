@@ -99,7 +99,7 @@ GLUONNLP = {
     "classifier_no_length": ("pooled", 3, "[CLS], position 0 of the sequence: (N, "),
     "static_classifier": ("pooled", 3, "[CLS], position 0 of the sequence: (N, "),
     "regression": ("pooled", 1, "[CLS], position 0 of the sequence: (N, "),
-    "qa": ("tokens", 2, ", 16), every token by itself: 2 values for each"),
+    "qa": ("tokens", 2, ", 16), each token separately: 2 values for each"),
     "sequence": ("sequence", None, "the whole sequence: (N, "),
     "sequence_no_length": ("sequence", None, "the whole sequence: ("),
     "roberta": ("sequence", None, "the whole sequence: (N, "),
@@ -131,9 +131,7 @@ def test_each_pretraining_head_has_its_report(cli: Command, version: str, tmp_pa
     found = as_json(cli, exported_by_gluonnlp(tmp_path, version, "pretraining"))["answers"]
     assert [entry["kind"] for entry in found] == ["sequence", "pooled", "pooled", "unknown"]
     assert [entry["num_outputs"] for entry in found] == [None, None, 2, 50]
-    assert found[3]["sentence"].endswith(
-        "computed of the encoder's output in a way that is not followed here; see --path"
-    )
+    assert found[3]["sentence"].endswith("computed from the encoder's output in a way that is not analysed; see --path")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +151,7 @@ def test_a_symbol_without_a_bert_is_reported(cli: Command, path: Path) -> None:
 
 def test_the_summary_of_a_bundle_is_printed(cli: Command, classifier: Path) -> None:
     lines = as_text(cli, classifier)
-    assert lines[0] == f"{classifier}: bundle of bertsym, classifier, written by MXNet 1.9.1"
+    assert lines[0] == f"{classifier}: bertsym bundle, classifier, written by MXNet 1.9.1"
     assert field(lines, "graph")[0].startswith(
         "BERT of 2 layers, 32 units, 4 heads, vocabulary 53, max length 40; portable form, "
     )
@@ -167,8 +165,8 @@ def test_known_faults_of_an_mxnet_release_are_reported(cli: Command, classifier:
     assert cli("lower", classifier, tmp_path / "new", "--target-mxnet", "1.9").code == 0
     assert field(as_text(cli, tmp_path / "new"), "loads in") == [
         "MXNet 1.5.0 and newer: it needs LeakyReLU act_type=gelu",
-        "1.5.1 computes gradients of LeakyReLU act_type=gelu wrong: lower --target-mxnet 1.5",
-        "1.7.0 computes LeakyReLU act_type=gelu wrong: lower --target-mxnet 1.7",
+        "1.5.1 computes gradients of LeakyReLU act_type=gelu incorrectly: lower --target-mxnet 1.5",
+        "1.7.0 computes LeakyReLU act_type=gelu incorrectly: lower --target-mxnet 1.7",
     ]
     defects = as_json(cli, tmp_path / "new")["defects"]
     assert [defect["version"] for defect in defects] == ["1.5.1", "1.7.0"] * 2

@@ -87,7 +87,7 @@ def test_many_steps_after_the_encoder_cost_no_memory(cli: Cli, tmp_path: Path) -
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = cli("inspect", tmp_path / "m")
     assert result.code == 0
-    assert "computed of the encoder's output in a way that is not followed here" in result.out
+    assert "computed from the encoder's output in a way that is not analysed" in result.out
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
@@ -180,7 +180,8 @@ def test_an_index_that_is_not_a_number_is_not_followed(cli: Cli, tmp_path: Path,
     graph.set_outputs([graph.add(op, "chosen", [graph.node("sequence"), index], {"axis": "1"})])
     (tmp_path / "m-symbol.json").write_text(graph.to_json())
     assert (
-        "`chosen`: computed of the encoder's output in a way that is not followed" in cli("inspect", tmp_path / "m").out
+        "`chosen`: computed from the encoder's output in a way that is not analysed"
+        in cli("inspect", tmp_path / "m").out
     )
 
 

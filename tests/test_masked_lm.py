@@ -135,4 +135,4 @@ def test_another_task_s_model_is_refused(classifier: Path, filler: Callable[[str
     with pytest.raises(ModelError, match="is not a masked language model, its task is classification"):
         MaskFiller(classifier)
     line = refusal(cli("predict", filler("bert"), "--text", "a [MASK]", "--threshold", "0.5"), code=2)
-    assert line == "Error: --threshold 0.5: the task masked_lm has no such option"
+    assert line == "Error: --threshold 0.5 has no effect for the task masked_lm: omit it"

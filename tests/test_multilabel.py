@@ -143,7 +143,7 @@ def test_bad_rows_are_reported_by_line(cli: Cli, bundles: dict[str, Path], tmp_p
     for options, why in (
         (("--label-columns", "a,a"), "--label-columns a,a: a is repeated"),
         (("--label-delimiter", ""), "--label-delimiter must not be empty"),
-        (("--positive-label", "a"), "--positive-label a: the task multilabel has no such option"),
+        (("--positive-label", "a"), "--positive-label a has no effect for the task multilabel: omit it"),
     ):
         result = cli(*base, *options)
         assert (result.code, why in result.error_line) == (2, True), result.err

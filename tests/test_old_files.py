@@ -153,7 +153,7 @@ def test_sparse_parameters_are_written_dense(cli: Cli, tmp_path: Path, storage: 
     mx.nd.save(f"{source}-0000.params", arrays)
     done = cli("edit", source, tmp_path / "new", "--rename", "fc=scores", *SHAPE)
     assert done.code == 0, done.err
-    assert f"note: {source}-0000.params: sparse arrays are read as dense ones: fc_weight ({storage})" in done.err
+    assert f"note: {source}-0000.params: sparse arrays become dense: fc_weight ({storage})" in done.err
     data, outputs = expected()
     np.testing.assert_allclose(computed(tmp_path / "new", {"data": data})[0], outputs, rtol=1e-5, atol=1e-6)
     assert mx.nd.load(f"{tmp_path / 'new'}-0000.params")["arg:fc_weight"].stype == "default"

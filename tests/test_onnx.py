@@ -375,7 +375,7 @@ def test_a_graph_with_an_operator_that_does_not_convert_is_refused_with_the_node
     prefix = gluonnlp_checkpoint(tmp_path, "pretraining", "0.8.3")
     line = refusal(cli("onnx", prefix, tmp_path / "out.onnx"), tmp_path / "out.onnx")
     assert "node 'bertmodel0_shape_array0' (shape_array) does not convert to ONNX; " in line
-    assert line.endswith("bertsym lower makes a form of this BERT that converts")
+    assert line.endswith("bertsym lower rewrites this BERT in a form that converts")
 
 
 @pytest.mark.parametrize("version", ["0.8.3", "0.9.2", "0.10.0"])

@@ -136,7 +136,7 @@ def test_weights_in_float16_and_comparison_without_mxnet_are_refused(
 ) -> None:
     command = ("onnx", int8_classifier(), tmp_path / "it.onnx")
     done = cli(*command, "--dtype", "float16")
-    assert (done.code, "is int8; write the float32 bundle" in done.err) == (2, True)
+    assert (done.code, "is int8; for float16, convert the float32 bundle" in done.err) == (2, True)
     assert "not verified: without mxnet" in refusal(cli(*command, "--engine", "onnxruntime"), tmp_path / "it.onnx")
 
 

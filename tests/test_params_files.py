@@ -114,7 +114,7 @@ def test_every_dtype_survives_a_round_trip_through_a_file(tmp_path: Path) -> Non
 @pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3)], ids=str)
 def test_an_array_without_dimensions_or_elements_is_not_written(shape: tuple[int, ...]) -> None:
     """MXNet takes both for arrays whose shape it does not know, and no reader would find the next one."""
-    with pytest.raises(ModelError, match=r"^parameter w has shape \(.*\), which MXNet takes for none$"):
+    with pytest.raises(ModelError, match=r"^parameter w has shape \(.*\), which MXNet treats as unknown$"):
         write_params(io.BytesIO(), {"w": np.zeros(shape, np.float32)})
 
 

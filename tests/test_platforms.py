@@ -211,7 +211,7 @@ except ModelError as error:
 print(compute(1, 2))
 """
     lines = run_elsewhere(program).stdout.splitlines()
-    assert lines[0] == "it: onnxruntime did not end within 1 seconds; --trust sets no limit"
+    assert lines[0] == "it: onnxruntime did not finish within 1 seconds; --trust removes the limit"
     assert re.sub(r"\s", "", "".join(lines[1:])).startswith("[array([[[2.,2.],[2.,2.]]]")
 
 

@@ -283,8 +283,8 @@ def test_a_header_that_is_read_as_a_row_is_an_error(cli: Cli, bundles: dict[str,
 
 def test_options_of_other_tasks_are_errors(forked: Forked, regressor: Path, classifier: Path, tmp_path: Path) -> None:
     for model, option, task in (
-        (regressor, ("--threshold", 0.3), "--threshold 0.3: the task regression has no such option"),
-        (classifier, ("--no-sigmoid",), "--no-sigmoid: the task classification has no such option"),
+        (regressor, ("--threshold", 0.3), "--threshold 0.3 has no effect for the task regression: omit it"),
+        (classifier, ("--no-sigmoid",), "--no-sigmoid has no effect for the task classification: omit it"),
     ):
         run = forked("predict", model, "--text", "the cat", *option)
         assert (run.code, run.fault) == (2, None)

@@ -109,7 +109,7 @@ SHOWN = {
     "classification": ["Confusion matrix", "the most confident first", "Expected calibration error", "Wilson score"],
     "multilabel": ["threshold", "the most confident first", "Reliability diagram"],
     "regression": ["Predicted values", "Residuals", "Largest errors"],
-    "tagging": ["Sentences with most mistakes", "precision"],
+    "tagging": ["Sentences with the most mistakes", "precision"],
     "qa": ["Worst answers", "Scores of the answers"],
 }  # fmt: skip
 
@@ -136,7 +136,7 @@ def test_a_report_shows_metrics_errors_data_and_model(evaluated: tuple[str, Path
     shown = numbers["headline"]["number"]
     assert shown == f"{first:.{len(shown.partition('.')[2])}f}"
     assert f'<p class="value">{shown}</p>' in page
-    for words in (*SHOWN[task], "no row was truncated", "What reaches the classifier", "SHA-256", "mxnet"):
+    for words in (*SHOWN[task], "no row was truncated", "What the classifier reads", "SHA-256", "mxnet"):
         assert words in page, words
     assert page.count("<script>") == 1  # our own
     assert "&lt;script&gt;" in page
@@ -198,7 +198,7 @@ def test_a_comparison_reports_the_better_model_and_lists_the_disagreements(
     assert "but 21 rows are too few to distinguish the models" in few.out
     assert "dev.tsv is the dev file that chose the kept epoch of happy: its metrics are optimistic" in few.err
     seen = cli("compare", classifier, tmp_path / "worse", tables.train)
-    assert "train.tsv is a training file of happy: its metrics do not show how good" in seen.err
+    assert "train.tsv is a training file of happy: its metrics do not predict the quality" in seen.err
 
 
 # The page
@@ -371,7 +371,7 @@ def test_finetune_reports_its_curves_seeds_and_what_it_kept(
     chosen, *truncated = json.loads((tmp_path / "report/report.json").read_text())["headline"]["warnings"]
     assert chosen.startswith(f"{tables.dev} chose the seed and the epoch: its metrics are optimistic.")
     assert [text.partition(":")[0] for text in truncated] == [str(tables.train), str(tables.dev)]
-    assert all("were cut to 6 tokens; the model did not see the rest." in text for text in truncated)
+    assert all("were truncated to 6 tokens; the model did not see the rest." in text for text in truncated)
     page = page_of(tmp_path / "report")
     assert page.index(chosen) < page.index("<main>")
     assert f"epoch {training['kept_epoch']} of 2, step {training['kept_step']}" in page
@@ -398,7 +398,7 @@ def test_quantize_reports_float32_and_int8_as_a_pair(
 
 def test_diff_reports_the_differences_of_layers_and_outputs(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
     result = cli("diff", bundles["cls"], bundles["pooled"], "--report", tmp_path / "report")
-    assert (result.code, "--report is about outputs: give --run or --inputs too" in result.err) == (2, True)
+    assert (result.code, "--report needs --run or --inputs" in result.err) == (2, True)
     result = cli("diff", bundles["cls"], bundles["pooled"], "--run", "--report", tmp_path / "report")
     assert result.code == 0, result.err
     sections = sections_of(tmp_path / "report")

@@ -398,7 +398,7 @@ def test_without_its_model_kobert_exports_and_says_that_texts_need_it(
     params, vocab, _ = kobert
     result = cli("export", f"params:{params}", tmp_path / "ko", "--vocab", vocab, "--num-heads", 4)
     assert result.code == 0, result.err
-    assert "has pieces of SentencePiece: texts can't be tokenised without --sentencepiece FILE" in result.out
+    assert "has SentencePiece pieces: texts can't be tokenised without --sentencepiece FILE" in result.out
 
 
 def test_a_model_that_does_not_fit_the_vocabulary_is_refused(

@@ -123,7 +123,7 @@ def test_damaged_and_incomplete_checkpoints_are_refused_in_one_line(cli: Cli, cl
     assert "model.ckpt-343.index: damaged or truncated" in refused(index, b"")
     assert "not a TensorFlow checkpoint: no bert_model.ckpt.index" in refused(index, None)
     assert "a Git LFS pointer" in refused(index, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n")
-    assert "put that of the pretrained model beside" in refused(classifier / "bert_config.json", None)
+    assert "copy it from the pretrained model" in refused(classifier / "bert_config.json", None)
     wider = json.dumps({**config, "hidden_size": 24}).encode()
     assert "the config implies (15, 24)" in refused(classifier / "bert_config.json", wider)
     assert "gelu_fast" in refused(

@@ -156,7 +156,7 @@ def test_an_overwritten_bundle_is_reported_with_the_fix(cli: Cli, trained: tuple
     grafted, params = trained
     shutil.copy(params.with_name("trained-symbol.json"), f"{grafted}-symbol.json")
     line = cli("inspect", grafted).error_line
-    assert line.endswith("to take the files as they are, give --params too")
+    assert line.endswith("to use the files as they are, give --params too")
     assert cli("inspect", grafted, "--params", f"{grafted}-0000.params").code == 0
 
 
@@ -179,7 +179,7 @@ def test_outputs_that_operator_fusion_corrupts_are_named(cli: Cli, tmp_path: Pat
         "extract", tmp_path / "net", tmp_path / "two", "--output", "layer", "--output", "act", "--shape", "x=2,3"
     )
     assert done.code == 0
-    assert "MXNet 1.9.1 computes act wrong unless MXNET_SUBGRAPH_BACKEND=NONE is set" in done.err
+    assert "MXNet 1.9.1 computes act incorrectly unless MXNET_SUBGRAPH_BACKEND=NONE is set" in done.err
 
 
 def test_the_parameters_of_another_model_are_detected(cli: Cli, bundles: dict[str, Path], tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_the_parameters_of_another_model_are_detected(cli: Cli, bundles: dict[st
     model = open_model(f"{bundles['cls']}-symbol.json", tmp_path / "wrong.params")
     assert model.misshapen == [table]
     done = cli("inspect", f"{bundles['cls']}-symbol.json", "--params", tmp_path / "wrong.params")
-    assert f"of another shape than the graph says: {table}" in done.out
+    assert f"shape differs from the graph: {table}" in done.out
 
 
 def test_an_empty_prefix_is_not_a_folder(cli: Cli) -> None:

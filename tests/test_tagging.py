@@ -269,7 +269,7 @@ def test_files_and_options_of_other_tasks_are_refused(
     assert "line 2: the tag 'tree" in cli("evaluate", tagger, tables.dev).error_line
     assert "not the format of a table" in cli("evaluate", classifier, tables.dev, "--format", "conll").error_line
     found = cli("evaluate", classifier, tables.dev, "--scheme", "IOB2").error_line
-    assert "--scheme IOB2: the task classification has no such option" in found
+    assert "--scheme IOB2 has no effect for the task classification: omit it" in found
     with pytest.raises(ModelError, match="is not a tagger, its task is classification"):
         Tagger(classifier)
     with pytest.raises(UsageError, match="tagging takes single texts: omit the second text"):

@@ -155,7 +155,7 @@ def test_the_encoder_alone_is_exported_on_request_and_the_head_named(cli: Cli, t
 def test_headless_contradicts_a_task(cli: Cli, tiny_hf: Path, tmp_path: Path) -> None:
     arguments = ("--headless", "--task", "qa")
     line = refusal(cli("export", f"hf:{tiny_hf}", tmp_path / "out" / "x", *arguments), tmp_path / "out", code=2)
-    assert "--headless exports the encoder alone: give no --task qa with it" in line
+    assert "--headless exports the encoder alone: omit --task qa" in line
 
 
 # What is assumed
@@ -173,9 +173,9 @@ def test_headless_contradicts_a_task(cli: Cli, tiny_hf: Path, tmp_path: Path) ->
             "regression",
             {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Tanh"}},
             [
-                "config.json has no problem_type: taken as regression, by its 1 label, as of a regression or a "
+                "config.json has no problem_type: taken as regression, by its 1 label, as for a regression or a "
                 "cross-encoder",
-                "cross-encoder: its activation Tanh is left out, predict gives the bare value",
+                "cross-encoder: its activation Tanh is left out, predict prints the raw value",
             ],
         ),
         ("qa", {"architectures": None}, ["config.json has no architectures: taken as BertForQuestionAnswering, by"]),

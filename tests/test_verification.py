@@ -130,7 +130,7 @@ def test_every_output_is_verified_with_its_shapes_and_differences(
         f"{bundles[output]}: verified by mxnet 1.9.1 (Module, SymbolBlock) against the float64 reference encoder and "
         "gluonnlp 0.10.0 BERTModel"
     )
-    assert last == f"{bundles[output]}: digests and outputs are right"
+    assert last == f"{bundles[output]}: digests and outputs are correct"
 
 
 def test_the_manifest_has_the_comparison_and_its_reference(bundles: dict[str, Path]) -> None:

@@ -74,7 +74,7 @@ def detect_head(graph: SymbolGraph, reports: Sequence[ClassifierReport]) -> Dete
     if len(reports) > 1:
         names = ", ".join(str(output) for output in graph.outputs)
         raise ModelError(
-            f"has the outputs {names}, and predict needs a single one: bertsym extract --output selects it"
+            f"has the outputs {names}, but predict needs a single output: select it with bertsym extract --output"
         )
     (report,) = reports
     encoder, last = report.encoder, report.classifier
@@ -130,9 +130,13 @@ def _function(output: Output, last: Node) -> str | None:
         is_sigmoid = node.op == "Activation" and node.attrs.get("act_type") == _SIGMOID
         name = _SIGMOID if is_sigmoid else _FUNCTIONS.get(node.op)
         if name is None and node.op not in _PASSING | _SPLITS:
-            raise ModelError(f"node {node.name} ({node.op}) follows the last layer {last.name}: no bundle has it there")
+            raise ModelError(
+                f"node {node.name} ({node.op}) follows the last layer {last.name}, which a bundle does not support"
+            )
         if name is not None and found is not None:
-            raise ModelError(f"node {node.name} ({node.op}): {found} follows it, and a bundle has only one of both")
+            raise ModelError(
+                f"node {node.name} ({node.op}): {found} follows it, but a bundle can have only one of the two"
+            )
         found = name or found
         node = node.inputs[0].node
     return found

@@ -40,12 +40,13 @@ _RELEASE_DEFECTS = {
     "1.7": [("LeakyReLU act_type=gelu is off by 4.8e-3", "export or lower with --target-mxnet 1.7")],
     "1.9": [
         (
-            "oneDNN fusion: a graph that ends in a FullyConnected and in its activation gives the first for both",
-            "set MXNET_SUBGRAPH_BACKEND=NONE in programs of your own; bertsym does it where it is needed",
+            "oneDNN fusion: a graph that outputs a FullyConnected and also its activation returns the "
+            "FullyConnected's output for both",
+            "set MXNET_SUBGRAPH_BACKEND=NONE in your own programs; bertsym sets it where needed",
         ),
         (
             "oneDNN fusion: FullyConnected keeps its first weights after set_params",
-            "bind again in programs of your own; bertsym does",
+            "bind again in your own programs, as bertsym does",
         ),
     ],
 }

@@ -26,7 +26,7 @@ def step_text(step: Step) -> str:
         return f"Dense({step.units})"
     if step.kind is StepKind.FUNCTION:
         return step.function
-    return {StepKind.SLICE: "a part of the units", StepKind.MERGE: "a combination"}.get(step.kind, "scaled")
+    return {StepKind.SLICE: "some of the units", StepKind.MERGE: "a combination"}.get(step.kind, "scaled")
 
 
 def classifier_sentence(report: ClassifierReport) -> str:
@@ -34,7 +34,7 @@ def classifier_sentence(report: ClassifierReport) -> str:
     classifier, encoder = report.classifier, report.encoder
     if encoder is None:
         if classifier is None:
-            return f"no BERT in it, and no classifier: ends in `{report.reads}` ({report.reads.node.op})"
+            return f"no BERT and no classifier found: ends in `{report.reads}` ({report.reads.node.op})"
         return f"`{classifier.name}` reads `{report.reads}`; no BERT in the graph"
     subject = "no head: ends in" if classifier is None else f"`{classifier.name}` reads"
     return f"{subject} `{report.reads}`{_input_text(report, encoder)}{_kept_tokens_text(report)}"
@@ -47,8 +47,8 @@ def _input_text(report: ClassifierReport, encoder: DetectedEncoder) -> str:
         return ", which does not come from the encoder"
     if trace is None:
         if report.reads_encoder_output:
-            return ": computed of the encoder's output in a way that is not followed here; see --path"
-        return ": computed of the embeddings or of an inner layer, not of the encoder's output"
+            return ": computed from the encoder's output in a way that is not analysed; see --path"
+        return ": computed from the embeddings or an inner layer, not from the encoder's output"
     tokens = _tokens_text(trace)
     locked = f": length locked to {report.locked_length}" if report.locked_length else ""
     if report.kind is InputKind.POOLED:
@@ -60,7 +60,7 @@ def _input_text(report: ClassifierReport, encoder: DetectedEncoder) -> str:
     text = " of ".join([*map(step_text, reversed(after)), tokens, *map(step_text, reversed(before))])
     if report.kind is InputKind.TOKENS:
         values = "value" if report.num_outputs == 1 else "values"
-        return f" = {text} {shape}, every token by itself: {report.num_outputs} {values} for each"
+        return f" = {text} {shape}, each token separately: {report.num_outputs} {values} for each"
     if report.kind is InputKind.WHOLE_SEQUENCE:
         length, width = report.locked_length or encoder.length, trace.width or encoder.units
         flat = length * width if length and width else f"T x {width or 'U'}"
@@ -85,7 +85,7 @@ def _tokens_text(trace: Trace) -> str:
         TokenSelection.LAST: "the last valid token",
         TokenSelection.MAX: f"the maximum over {zeroed}",
         TokenSelection.MEAN: "the mean over the valid tokens" if trace.counted else f"the mean over {zeroed}",
-        TokenSelection.SOME: "a part of the tokens",
+        TokenSelection.SOME: "some of the tokens",
         TokenSelection.SUM: f"the {scaled}sum over the {'valid tokens' if trace.masked else 'tokens'}",
     }[trace.selection]
 

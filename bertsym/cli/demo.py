@@ -11,7 +11,7 @@ from bertsym.cli.options import FILE
 
 
 @click.command("demo", cls=Command)
-@argument("out", "Folder of the files that are written.  [default: out]", default="out", type=FILE)
+@argument("out", "Folder to write to.  [default: out]", default="out", type=FILE)
 @option(
     "--weights",
     metavar="DIR",

@@ -58,7 +58,7 @@ def command(
     from bertsym.surgery.diff_report import diff_report
 
     if report is not None and not (how["run"] or how["inputs"]):
-        raise click.UsageError("--report is about outputs: give --run or --inputs too.")
+        raise click.UsageError("--report needs --run or --inputs.")
     check_report(report)
     found = diff(model, other, **how)
     if report is not None:

@@ -35,7 +35,7 @@ def _options(**values: Any) -> EmbedOptions:
 @click.command("embed", cls=Command)
 @model_argument
 @argument("file", "Table of texts; standard input if it is -.", type=FILE)
-@argument("out", "File that is written: .npy or .jsonl.", type=FILE)
+@argument("out", "File to write, .npy or .jsonl.", type=FILE)
 @options_of(
     _options,
     option(

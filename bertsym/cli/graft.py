@@ -29,7 +29,7 @@ def _new_head(kind: str, num_classes: int | None, **settings: Any) -> NewHead | 
     if kind != _NO_HEAD:
         return NewHead(kind, num_classes, **settings)
     if num_classes is not None:
-        raise UsageError("--head none removes a head: give no --num-classes with it")
+        raise UsageError("--head none removes a head: omit --num-classes")
     return None
 
 
@@ -119,7 +119,7 @@ def command(
 
     if head is None:
         if at is not None or cls_slice:
-            raise UsageError("--head none removes a head: give no --at and no --cls-slice with it")
+            raise UsageError("--head none removes a head: omit --at and --cls-slice")
         print_written(remove_head(model, out, options=options, force=force))
         return
     print_written(graft_head(model, out, head, at=at, cls_slice=cls_slice, options=options, force=force))

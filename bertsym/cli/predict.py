@@ -90,7 +90,7 @@ Answer = tuple[tuple[Any, ...], "Prediction"]  # kept cells and prediction
     group="Output",
     metavar="OUT",
     type=FILE,
-    help="Write to the file OUT instead of standard output. The file appears when it is complete.",
+    help="File to write instead of standard output. It appears when it is complete.",
 )
 @log_json_option("An existing file is an error, unless --force is given.")
 @force_option

@@ -38,7 +38,7 @@ def _options(**values: Any) -> QuantizeOptions:
     required=True,
     metavar="FILE",
     type=FILE,
-    help="Table of texts like those that will be classified, from which activation ranges are computed. It needs "
+    help="Table of texts for computing activation ranges, which should be like the texts to be classified. It needs "
     "labels only without --dev.",
 )
 @option(

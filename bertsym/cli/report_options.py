@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def _report(report: str | None, texts: bool, replace: bool = False) -> ReportOptions | None:
     if report is None:
         if not texts:
-            raise click.UsageError("--no-texts is about the report: give --report too.")
+            raise click.UsageError("--no-texts needs --report.")
         return None
     from bertsym.reports.options import ReportOptions
 

@@ -47,9 +47,9 @@ tensorboard_option = option(
     group="Output",
     metavar="DIR",
     type=FILE,
-    help="Folder to which loss, learning rate, gradient norm, speed and the metrics on --dev are written for "
-    "TensorBoard; with --seeds, a folder in it for each seed. Needs tensorboardX: pip install 'bertsym[tensorboard]'. "
-    "With --resume, the curves are continued. Otherwise existing event files are an error; --force removes them.",
+    help="Folder for TensorBoard logs of loss, learning rate, gradient norm, speed and the metrics on --dev; with "
+    "--seeds, a subfolder for each seed. Needs tensorboardX: pip install 'bertsym[tensorboard]'. With --resume, the "
+    "curves are continued. Otherwise existing event files are an error; --force removes them.",
 )
 
 

@@ -26,4 +26,4 @@ def command(model: str, rtol: float) -> None:
     checks = verify(model, rtol=rtol)
     print_lines(checks, "  ")
     click.echo(f"{model}: {describe_verification(checks)}")
-    click.echo(f"{model}: digests and outputs are right")
+    click.echo(f"{model}: digests and outputs are correct")

@@ -84,11 +84,11 @@ class DataSet:
         folder does not have the file.
         """
         if self.dataset is None:
-            raise UsageError(f"{self.name} is a kind of task: a folder needs a data set, such as sst-2, as --task")
+            raise UsageError(f"{self.name} is a kind of task, but --data-dir needs a data set as --task, such as sst-2")
         names = self.files.get(split, ())
         if not names:
             found = ", ".join(self.files) or "none"
-            raise UsageError(f"the data set {self.name} names no file of the split {split}; its splits: {found}")
+            raise UsageError(f"the data set {self.name} has no {split} file; its splits: {found}")
         if not Path(folder).is_dir():
             raise DataError(f"{folder}: not a folder")
         for name in names:

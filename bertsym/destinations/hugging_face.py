@@ -122,7 +122,7 @@ def _export(
 ) -> HuggingFaceResult:
     precision = bundle.signature.precision
     if precision != "float32":
-        raise ModelError(f"{bundle.prefix}: is {precision}; write the float32 bundle that it was made from")
+        raise ModelError(f"{bundle.prefix}: is {precision}; give the float32 bundle that it was made from")
     modules = sentence_modules(bundle) if choose_library(bundle, library) == SENTENCE_TRANSFORMERS else None
     chosen = choose_class(bundle) if modules is None else encoder_class(bundle)
     params: Mapping[str, Array] = bundle.params()

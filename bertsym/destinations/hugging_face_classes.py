@@ -89,7 +89,7 @@ def _model_type(bundle: Bundle, family: Family) -> tuple[str, str]:
 
 def _no_class(bundle: Bundle, name: str, why: str) -> ModelError:
     return ModelError(
-        f"{bundle.prefix}: {name} can't express this model: {why}; finetune with --head family makes a head that it has"
+        f"{bundle.prefix}: {name} can't express this model: {why}; finetune --head family trains a head that it has"
     )
 
 
@@ -119,8 +119,8 @@ def config_document(bundle: Bundle, chosen: TransformersClass) -> dict[str, Any]
     for field, needed in family.settings.items():
         if getattr(config, field) != needed:
             raise ModelError(
-                f"{bundle.prefix}: {field} is {getattr(config, field)}, and transformers has no "
-                f"{family.title} with another value than {needed}"
+                f"{bundle.prefix}: {field} is {getattr(config, field)}, but a {family.title} in transformers always "
+                f"has {needed}"
             )
     document: dict[str, Any] = {"architectures": [chosen.name], "model_type": chosen.model_type}
     document.update({key: values[field] for field, (key, _) in family.keys.items()})

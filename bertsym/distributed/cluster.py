@@ -84,7 +84,7 @@ def _check_interface(host: str, environment: Mapping[str, str]) -> None:
     if not _is_loopback(host):
         raise UsageError(
             f"DMLC_PS_ROOT_URI={host} is not a loopback address: set DMLC_INTERFACE to the interface of a trusted "
-            f"network ({', '.join(available)}), because every host on that network can take part"
+            f"network ({', '.join(available)}), because every host on that network can join the run"
         )
     os.environ["DMLC_INTERFACE"] = next(name for name in available if name.startswith("lo"))
 

@@ -63,5 +63,5 @@ def choose_form(name: str | None = None, target: str | None = None) -> Form:
     if target not in TARGETS:
         raise UsageError(f"target MXNet {target!r} is not one of {', '.join(TARGETS)}")
     if name == "gluonnlp" and not TARGETS[target].interleaved:
-        raise UsageError(f"the form gluonnlp needs MXNet 1.6 or later: for {target} take the portable one")
+        raise UsageError(f"the form gluonnlp needs MXNet 1.6 or later: for {target} use the form portable")
     return Form(name, TARGETS[target].erf)

@@ -77,7 +77,7 @@ def _sizes(model: Model, shapes: Mapping[str, Shape], length: int | None, output
         if len(sizes) != 2 or shape != wanted.get(name, shape):
             raise UsageError(f"{name} can't have the shape {shape}: token ids and types are (N, T), lengths (N,)")
     if encoder.max_length is not None and sizes[1] > encoder.max_length:
-        raise UsageError(f"{model.name} takes no length {sizes[1]}: it has {encoder.max_length} positions")
+        raise UsageError(f"{model.name} can't take length {sizes[1]}: it has {encoder.max_length} positions")
     return sizes[0], sizes[1]
 
 

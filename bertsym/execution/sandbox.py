@@ -179,7 +179,7 @@ class _Worker:
         if not line.endswith("\n"):
             code, label = self._process.wait(), ENGINES[self.engine].label
             if timed_out.is_set() or (HAS_ALARM and code == -signal.SIGALRM):
-                raise ModelError(f"{where}: {label} did not end within {seconds} seconds; --trust sets no limit")
+                raise ModelError(f"{where}: {label} did not finish within {seconds} seconds; --trust removes the limit")
             raise ModelError(f"{where}: {_end(code, label)}")
         answer: dict[str, Any] = json.loads(line)
         return answer
@@ -280,7 +280,7 @@ def _end(code: int, engine: str) -> str:
     """Why the process ended."""
     if 0 <= code < _NTSTATUS_ERRORS and code != _TRAPPED:
         return f"the sandbox process ended ({_how(code)}); --trust runs the graph without a sandbox"
-    return f"{engine} crashed on it ({_how(code)}): the file is damaged or hostile"
+    return f"{engine} crashed on it ({_how(code)}): the file is damaged or malicious"
 
 
 def _how(code: int) -> str:

@@ -34,7 +34,7 @@ def model_values(
         if model.params is None or all(info.dtype != "<f2" for info in model.params.infos.values()):
             raise
         # FullyConnected of 1.9.1 has no float16 on a CPU.
-        advice = "MXNet computes no float16 on a CPU: bertsym lower converts a BERT to float32"
+        advice = "MXNet can't compute in float16 on a CPU: bertsym lower converts a BERT to float32"
         raise ModelError(f"{error}; {advice}") from None
 
 

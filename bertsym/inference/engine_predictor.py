@@ -103,7 +103,7 @@ class EnginePredictor(RowPredictor):
     ) -> None:
         engine, signature = engine or engine_name(), bundle.signature
         if device != "cpu":
-            raise UsageError(f"device {device!r}: the engine {engine} runs on the CPU only; take --engine mxnet")
+            raise UsageError(f"device {device!r}: the engine {engine} runs on the CPU only; use --engine mxnet")
         self._signature, self._config, self._batch_size = signature, bundle.config, batch_size
         self._length = signature.length if graph is None else None
         graph = bundle.graph() if graph is None else graph

@@ -27,7 +27,7 @@ def summary(facts: InspectResult) -> str:
 
 
 def _format_header(facts: InspectResult) -> Iterator[str]:
-    kind = "any MXNet symbol" if facts.bundle is None else f"bundle of bertsym, {facts.bundle}"
+    kind = "any MXNet symbol" if facts.bundle is None else f"bertsym bundle, {facts.bundle}"
     written = f", written by MXNet {facts.written_by}" if facts.written_by else ""
     yield f"{facts.name}: {kind}{written}"
     yield from _format_task(facts)
@@ -52,13 +52,16 @@ def _format_header(facts: InspectResult) -> Iterator[str]:
     yield from _format_field("operators", *(", ".join(operators[i : i + 8]) for i in range(0, len(operators), 8)))
     reasons = list(dict.fromkeys(requirement.reason for requirement in facts.oldest.requirements))
     needs = f": it needs {', '.join(reasons[:3])}" if reasons else ""
-    loads = f"MXNet {facts.oldest.version} and newer{needs}" if facts.oldest.version else "no MXNet that is known"
+    loads = f"MXNet {facts.oldest.version} and newer{needs}" if facts.oldest.version else "no known MXNet version"
     defects = dict.fromkeys((defect.version, defect.reason) for defect in facts.defects)
     yield from _format_field(
         "loads in",
         loads,
         *(f"but not {unknown.reason} of {unknown.node}" for unknown in facts.oldest.unknown),
-        *(f"{version} computes {reason} wrong: lower --target-mxnet {version[:3]}" for version, reason in defects),
+        *(
+            f"{version} computes {reason} incorrectly: lower --target-mxnet {version[:3]}"
+            for version, reason in defects
+        ),
     )
 
 
@@ -109,7 +112,7 @@ def _format_parameters(facts: InspectResult) -> Iterator[str]:
     if facts.encoder is not None and shown:
         yield "; ".join(shown)
     if facts.misshapen:
-        yield f"of another shape than the graph says: {', '.join(facts.misshapen[:5])}"
+        yield f"shape differs from the graph: {', '.join(facts.misshapen[:5])}"
     for what, names in (("missing", facts.missing), ("not read by the graph", facts.superfluous)):
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -163,7 +166,7 @@ _REMARKS = {
     InputKind.MEAN: "mean",
     InputKind.POOLED: "pooled",
     InputKind.POSITION: "one token",
-    InputKind.SOME: "a part of the tokens",
+    InputKind.SOME: "some of the tokens",
     InputKind.SUM: "sum",
     InputKind.WHOLE_SEQUENCE: "the whole sequence",
 }

@@ -134,7 +134,7 @@ def check_scheme(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
             if place == len(tags):
                 return place - 1, f"the last tag {previous!r} leaves an entity open in the scheme {scheme}"
             after = f"after {previous!r}" if place else "at the start of a sentence"
-            return place, f"the tag {tag!r} {after} is wrong in the scheme {scheme}"
+            return place, f"the tag {tag!r} {after} is invalid in the scheme {scheme}"
         previous = tag
     return None
 

@@ -236,7 +236,7 @@ def _limits(bundle: Bundle) -> str:
     if signature.task == "classification":
         lines.append("Every text gets one of the labels, whatever it is about.")
     if _metrics(bundle):
-        lines.append("The metrics are of the file above alone; nothing is known of other texts.")
+        lines.append("The metrics were measured on the file above only; on other texts they may differ.")
         training = _training_facts(bundle)
         if training is not None and training["data"]["dev"]["sha256"] == _dev_facts(bundle)["sha256"]:
             lines.append("The dev file chose which parameters were kept, so its metrics are optimistic.")

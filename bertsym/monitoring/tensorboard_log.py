@@ -43,7 +43,7 @@ class TensorBoardLog:
         self._subfolder, self._writer = "", None
         if importlib.util.find_spec("tensorboardX") is None:
             raise InstallationError(
-                "tensorboardX, which writes the logs of TensorBoard, is not installed: pip install "
+                "tensorboardX, which writes TensorBoard logs, is not installed: pip install "
                 "'bertsym[tensorboard]', or omit --tensorboard"
             )
         self._earlier = self._find_event_files()
@@ -53,7 +53,7 @@ class TensorBoardLog:
             )
         parent = next(path for path in (self._folder, *self._folder.absolute().parents) if path.exists())
         if not (parent.is_dir() and os.access(parent, os.W_OK)):
-            raise UsageError(f"{folder}: cannot write the logs of TensorBoard: {parent} is not a writable folder")
+            raise UsageError(f"{folder}: cannot write TensorBoard logs: {parent} is not a writable folder")
 
     def _find_event_files(self) -> list[Path]:
         return sorted([*self._folder.glob(_EVENT_FILES), *self._folder.glob(f"seed-*/{_EVENT_FILES}")])
@@ -97,7 +97,7 @@ class TensorBoardLog:
         except OSError as error:
             self._has_failed = True
             self._on_failure(
-                f"{self._folder}: cannot write the logs of TensorBoard: {error.strerror}; the run continues without"
+                f"{self._folder}: cannot write TensorBoard logs: {error.strerror}; the run continues without"
             )
 
     def _open(self) -> Any:

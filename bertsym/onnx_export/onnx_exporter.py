@@ -133,7 +133,7 @@ def export_onnx(
 
     names = None
     if options.dtype == "float16" and int8_nodes(model.graph):
-        raise UsageError(f"{model.name}: is int8; write the float32 bundle that it was made from in float16")
+        raise UsageError(f"{model.name}: is int8; for float16, convert the float32 bundle that it was made from")
     if options.signature == "hf":
         model = with_transformers_outputs(model)
         names = TransformersSignature.of(model)
@@ -173,7 +173,7 @@ def _require_packages() -> None:
 
 
 def _advice(model: Model) -> str:
-    return "; bertsym lower makes a form of this BERT that converts" if model.encoder is not None else ""
+    return "; bertsym lower rewrites this BERT in a form that converts" if model.encoder is not None else ""
 
 
 def _samples(model: Model, shapes: Mapping[str, Shape] | None) -> list[dict[str, Array]]:
@@ -303,7 +303,7 @@ def _compare(
     if cut is not None and may_saturate() and saturating_layers(model.graph, model.params):
         raise ModelError(
             f"{model.name}: not verified: it was made for processors with VNNI, which this one does not have, so "
-            "MXNet's int8 products would saturate; take one with VNNI, or write without verifying by --no-verify"
+            "MXNet's int8 products would saturate; use one with VNNI, or skip the verification with --no-verify"
         )
     rounded = [layer.integers for layer in cut.layers] if cut is not None else []
     checks: list[OnnxCheck] = []
@@ -358,13 +358,13 @@ def _expected(model: Model, sample: Mapping[str, Array], rounded: Sequence[Outpu
     if isinstance(bundle, Bundle) and bundle.signature.kind == "classifier" and ends_in_logits:
         # The reference ends in probabilities.
         raise ModelError(
-            f"{model.name}: not verified: comparing logits needs mxnet; install it, or write without verifying by "
+            f"{model.name}: not verified: comparing logits needs mxnet; install it, or skip the verification with "
             "--no-verify"
         )
     if not isinstance(bundle, Bundle) or bundle.signature.precision != "float32":
         raise ModelError(
             f"{model.name}: not verified: without mxnet only the bundle of a BERT in float32 can be compared, with the "
-            "reference encoder; install mxnet, or write without verifying by --no-verify"
+            "reference encoder; install mxnet, or skip the verification with --no-verify"
         )
     params = unfold_parameters(bundle.params(), bundle.config)
     (encodings,) = reference_encodings(bundle, params, [sample])

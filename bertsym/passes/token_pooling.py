@@ -42,7 +42,7 @@ def _find_pooler(graph: SymbolGraph) -> Node:
         if node.op == "Activation" and node.attrs.get("act_type") == "tanh":
             return node
         waiting += graph.consumers(node)
-    raise ModelError("does not have a float32 pooler: pool the encodings of the tokens by cls, mean or max")
+    raise ModelError("does not have a float32 pooler: use the pooling cls, mean or max")
 
 
 def _pool(graph: SymbolGraph, shapes: Shapes, pooling: str) -> Node:
@@ -77,7 +77,7 @@ def _compute_all_tokens(graph: SymbolGraph, shapes: Shapes, encoder: DetectedEnc
     try:
         spec = extract_spec(graph, encoder, shapes)
     except ModelError as error:  # such as int8
-        raise ModelError(f"the last layer computes the [CLS] token only: pool by cls ({error})") from None
+        raise ModelError(f"the last layer computes only the [CLS] token: use the pooling cls ({error})") from None
     replace_encoder(graph, shapes, spec, Form("portable", erf=False), encoder)
     return require_encoder(graph, shapes)
 

@@ -88,10 +88,10 @@ def _truncation(found: Comparison) -> Iterator[tuple[str, Cell]]:
     limits = _limits(found)
     facts = [truncation_fact(each.examples) for each in (found.first, found.second)]
     if facts[0] == facts[1] and (limits[0] == limits[1] or not found.first.examples.truncated):
-        yield f"cut to {limits[0]} tokens" if limits[0] == limits[1] else "truncated", facts[0]
+        yield f"truncated to {limits[0]} tokens" if limits[0] == limits[1] else "truncated", facts[0]
         return
     for name, limit, fact in zip(found.names, limits, facts):
-        yield f"cut to {limit} tokens for {name}", fact
+        yield f"truncated to {limit} tokens for {name}", fact
 
 
 def _truncation_warnings(found: Comparison) -> list[str]:

@@ -80,7 +80,7 @@ def data_section(
     if left_out.reasons and with_texts:
         total = sum(each.left_out for each in files.values())
         reasons = [[data_text(reason)] for reason in left_out.reasons]
-        blocks.append(Table("Rows that are left out", ("reason",), reasons, total))
+        blocks.append(Table("Rows left out", ("reason",), reasons, total))
     return Section("Data", blocks)
 
 
@@ -114,7 +114,7 @@ def truncation_text(examples: Examples, max_length: int, reader: str) -> Text:
     is_warning = examples.truncated > _MANY_TRUNCATED * len(examples)
     if not examples.truncated:
         return Text(f"{examples.name}: no row was truncated.")
-    what = f"{truncation_fact(examples)} were cut to {max_length} tokens; {reader} did not see the rest. "
+    what = f"{truncation_fact(examples)} were truncated to {max_length} tokens; {reader} did not see the rest. "
     what += "finetune --max-length sets the limit."
     return Text(f"{examples.name}: {what}", is_warning)
 
@@ -165,6 +165,6 @@ def conditions_table(models: Mapping[str, tuple[Assessment, Examples]]) -> Table
         for name, chosen in parts.items()
     ]
     fewest = min(int(chosen.sum()) for chosen in parts.values())
-    note = f"Fewer than {_FEW_ROWS} rows say little." if fewest < _FEW_ROWS else ""
+    note = f"Results for fewer than {_FEW_ROWS} rows are unreliable." if fewest < _FEW_ROWS else ""
     scores = [f"{assessment.score_name}, {name}" if name else assessment.score_name for name in models]
     return Table("By length, truncation and [UNK] tokens", ("condition", "rows", *scores), rows, note=note)

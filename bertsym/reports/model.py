@@ -93,7 +93,7 @@ def _head(bundle: Bundle, drawing: str) -> list[Block]:
         head = draw_head(picture)
     except BertsymError as error:
         return [sentence, Text(f"The head is not drawn: {error}.")]
-    title = "What reaches the classifier"
+    title = "What the classifier reads"
     return [Drawing(drawing, title, head.element, head.css, head.svg, head.png, sentence.text)]
 
 

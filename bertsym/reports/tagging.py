@@ -50,7 +50,7 @@ def tagging_sections(sentences: Sequence[TaggedSentence], rows: ExampleRows, wha
         f"In a sentence, {what} that are correct are green, missed ones underlined, wrong ones orange. The confidence "
         "is the mean probability of the predicted tags."
     )
-    examples = Table("Sentences with most mistakes", columns, cells, len(wrong), note=note, examples=True)
+    examples = Table("Sentences with the most mistakes", columns, cells, len(wrong), note=note, examples=True)
     return [Section("Errors", [table, examples])]
 
 

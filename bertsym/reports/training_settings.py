@@ -71,7 +71,7 @@ def seen_warnings(file: str, digest: str, models: Mapping[str, Bundle]) -> list[
         if role is not None:
             uses[role].append(name)
     said = {
-        "train": "is a training file of {}: its metrics do not show how good the answers for new rows are",
+        "train": "is a training file of {}: its metrics do not predict the quality on new rows",
         "dev": "is the dev file that chose the kept epoch of {}: its metrics are optimistic",
         "calibration": "is the calibration file of {}: its metrics are optimistic",
     }

@@ -82,7 +82,7 @@ def load_params(
 
 
 def _sparse_notes(params: ParamsFile) -> list[str]:
-    return [f"sparse arrays are read as dense ones: {', '.join(params.sparse)}"] if params.sparse else []
+    return [f"sparse arrays become dense: {', '.join(params.sparse)}"] if params.sparse else []
 
 
 def _infer_config(
@@ -96,9 +96,9 @@ def _infer_config(
         shape = shapes.get(name)
         if shape is None and template == TOKEN_TYPES:
             raise ModelError(
-                f"{where}: no {name}, so a RoBERTa or a DistilBERT, of which only symbols are read: export the model "
-                "by HybridBlock.export, and give the symbol to bertsym lower, with --tokenizer tokenizer.json and "
-                "--labels"
+                f"{where}: no {name}, as in a RoBERTa or a DistilBERT, which can only be read as a symbol: export the "
+                "model with HybridBlock.export, and give the symbol to bertsym lower, with --tokenizer "
+                "tokenizer.json and --labels"
             )
         if shape is None or len(shape) != len(fields):
             raise ModelError(f"{where}: not a GluonNLP BERT: no {name} with {len(fields)} dimensions")

@@ -47,9 +47,9 @@ def read_head(
             _check_names(architecture, head_class, names)
             if head_class.left_out:
                 heads = (
-                    "of its two heads, that of masked language modelling is exported"
+                    "of its two heads, the masked language modelling head is exported"
                     if head_class.weights
-                    else "its head serves pretraining alone, this bundle is the encoder"
+                    else "its head is for pretraining only, this bundle is the encoder alone"
                 )
                 notes = (*notes, f"architectures {architecture}: {heads}")
             if head_class.weights:
@@ -213,7 +213,7 @@ def _text_task(document: JsonValue, count: int) -> tuple[str, tuple[str, ...]]:
     problem = document.get("problem_type")
     if problem.is_null:
         task = "classification" if count > 1 else "regression"
-        kinds = f"{count} labels" if count > 1 else "1 label, as of a regression or a cross-encoder"
+        kinds = f"{count} labels" if count > 1 else "1 label, as for a regression or a cross-encoder"
         notes = [f"{Path(document.where).name} has no problem_type: taken as {task}, by its {kinds}"]
     else:
         task, notes = _PROBLEM_TYPES[problem.choice(*_PROBLEM_TYPES)], []
@@ -221,7 +221,7 @@ def _text_task(document: JsonValue, count: int) -> tuple[str, tuple[str, ...]]:
         raise problem.fault(f"{count} label, a classification needs at least 2")
     activation = _cross_encoder_activation(document)
     if task == "regression" and activation is not None and activation not in (_SIGMOID, "Identity"):
-        notes.append(f"cross-encoder: its activation {printable(activation)} is left out, predict gives the bare value")
+        notes.append(f"cross-encoder: its activation {printable(activation)} is left out, predict prints the raw value")
     return task, tuple(notes)
 
 

@@ -122,7 +122,7 @@ def _find_checkpoint(path: Path) -> Path:
 
 def _read_document(path: Path) -> JsonValue:
     if not path.exists():
-        raise ModelError(f"{path}: no such file; put that of the pretrained model beside the checkpoint")
+        raise ModelError(f"{path}: no such file; copy it from the pretrained model")
     return read_json(path)
 
 

@@ -51,7 +51,7 @@ def read_vocabulary_tokenizer(
         return FoundTokenizer(tokenizer.vocabulary, tokenizer.options, document, files, found.notes)
     if looks_like_sentencepiece(vocabulary):
         options = dataclasses.replace(options, kind=SENTENCEPIECE, model=None)
-        note = f"{vocab} has pieces of SentencePiece: texts can't be tokenised without --sentencepiece FILE"
+        note = f"{vocab} has SentencePiece pieces: texts can't be tokenised without --sentencepiece FILE"
         return FoundTokenizer(vocabulary, options, None, files, (*found.notes, note))
     return FoundTokenizer(vocabulary, options, bert_document(vocabulary, options), files, found.notes)
 

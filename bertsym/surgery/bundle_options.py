@@ -41,12 +41,12 @@ class BundleOptions:
 
     def __post_init__(self) -> None:
         if self.vocab is not None and self.tokenizer is not None:
-            raise UsageError("--vocab and --tokenizer are both tokenizers: give one of them")
+            raise UsageError("give --vocab or --tokenizer, not both")
         if self.sentencepiece is not None and self.vocab is None:
             raise UsageError("--sentencepiece needs --vocab, the vocabulary that goes with it")
         if self.lower_case is not None and self.tokenizer is not None:
             option = "--lower-case" if self.lower_case else "--cased"
-            raise UsageError(f"{option}: a tokenizer.json has a normalizer of its own: give it with --vocab only")
+            raise UsageError(f"{option}: a tokenizer.json has its own normalizer: use this option with --vocab only")
         if self.pad_vocab and self.vocab is None and self.tokenizer is None:
             raise UsageError("--pad-vocab needs --vocab or --tokenizer")
         if self.task not in (None, *HEADS):
@@ -111,7 +111,7 @@ def choose_tokenizer(options: BundleOptions, config: BertConfig, origin: BertOri
     refused_id = config.position_offset - 1 if config.position_offset else None
     if found is not None:
         if found.document is None:
-            raise UsageError(f"{options.vocab} has pieces of SentencePiece: give their model with --sentencepiece FILE")
+            raise UsageError(f"{options.vocab} has SentencePiece pieces: give their model with --sentencepiece FILE")
         return ChosenTokenizer(
             found.vocabulary,
             dataclasses.replace(found.options, refused_id=refused_id),
@@ -151,7 +151,7 @@ def _with_case(chosen: ChosenTokenizer, lower_case: bool) -> ChosenTokenizer:
     """Return BERT's own tokenizer with another case; raises UsageError for any other tokenizer."""
     if chosen.vocabulary is None or chosen.options.kind != WORDPIECE:
         option = "--lower-case" if lower_case else "--cased"
-        raise UsageError(f"{option}: the tokenizer has a normalizer of its own: give another one with --tokenizer")
+        raise UsageError(f"{option}: the tokenizer has its own normalizer: give another tokenizer with --tokenizer")
     options = dataclasses.replace(chosen.options, lower_case=lower_case)
     return dataclasses.replace(chosen, options=options, document=json_text(bert_document(chosen.vocabulary, options)))
 

@@ -117,8 +117,8 @@ class Completed:
             # Written so that NaN fails too.
             if not found.relative <= DEFAULT_RTOL:
                 raise VerificationError(
-                    f"{where}: the bundle would compute other outputs than the symbol, whose head is not what "
-                    f"it looks like: {found}"
+                    f"{where}: the bundle would compute other outputs than the symbol, so the head was not recognised "
+                    f"correctly: {found}"
                 )
             differences.append(found)
         return differences
@@ -290,7 +290,7 @@ def _check_inputs(model: Model, encoder: DetectedEncoder) -> list[str]:
     """Return notes about inputs that the bundle has and the symbol does not; raises ModelError for other inputs."""
     others = [name for name in model.inputs if name not in encoder.inputs]
     if others:
-        raise ModelError(f"reads the inputs {join_names(others)} besides those of a BERT, which predict does not have")
+        raise ModelError(f"reads the inputs {join_names(others)} besides those of a BERT, which predict can't feed")
     if encoder.token_ids not in model.inputs:
         raise ModelError("reads no token ids: predict needs a symbol that begins with the encoder")
     notes = []
@@ -329,7 +329,7 @@ def _choose_task(head: DetectedHead | None, options: BundleOptions) -> str | Non
     described = f"the head {head.last.name} has {count} {function or 'unnormalised'} output{'s' if count > 1 else ''}"
     where = " for each token" if head.reads_tokens else ""
     if not possible:
-        raise ModelError(f"{described}{where}, which are those of no task ({', '.join(HEADS)})")
+        raise ModelError(f"{described}{where}, which fits no task ({', '.join(HEADS)})")
     if options.task not in (None, *possible):
         raise UsageError(f"--task {options.task}: {described}{where}; its task is {' or '.join(possible)}")
     return options.task or possible[0]

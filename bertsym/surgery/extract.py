@@ -55,7 +55,7 @@ def extract(
         if old in cuts:
             raise UsageError(f"{name} is repeated as an input: name each input once")
         if old.node.is_variable:
-            raise UsageError(f"{name} is a variable already: omit it, the part keeps the inputs that it reads")
+            raise UsageError(f"{name} is a variable already: omit it, the subgraph keeps the inputs that it reads")
         if old in originals:
             raise UsageError(f"{name} can't be both an input and an output")
         cuts[old] = shape

@@ -81,7 +81,7 @@ def graft_head(
     VerificationError; `out` is then unchanged.
     """
     if cls_slice and HEADS[head.kind].reads_tokens:
-        raise UsageError(f"head {head.kind} reads every token: cls_slice can't be given")
+        raise UsageError(f"head {head.kind} reads every token: omit cls_slice")
     source = ModelSource.of(source)
     shapes = source.shapes
     model = source.open()

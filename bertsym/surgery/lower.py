@@ -143,7 +143,7 @@ def _in_float32(model: Model) -> Model:
 
 def _with_notes(written: SurgeryResult, original: Model, model: Model) -> SurgeryResult:
     if model is not original:
-        written.notes.append("parameters in float16 were converted to float32, in which the new symbol computes")
+        written.notes.append("float16 parameters were converted to float32")
     return written
 
 

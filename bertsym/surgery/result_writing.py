@@ -132,7 +132,7 @@ def write(
             checks = []
             notes.append(f"not compared with the original: {error}")
         for name in find_fusion_faults(changed.model, _sizes(changed.model, changed.shapes)) if is_verifying() else ():
-            notes.append(f"MXNet 1.9.1 computes {name} wrong unless MXNET_SUBGRAPH_BACKEND=NONE is set")
+            notes.append(f"MXNet 1.9.1 computes {name} incorrectly unless MXNET_SUBGRAPH_BACKEND=NONE is set")
         same = all(found.relative <= DEFAULT_RTOL for found in checks)
         origin = _bert_origin(original.bundle) if same and changed.is_bert else None
         every = {**_provenance(original, origin), **(facts or {})}

@@ -189,7 +189,7 @@ def write_params(file: Writable, params: Mapping[str, Array], auxiliary: Contain
         if flag is None:
             raise ModelError(f"parameter {name} is {array.dtype}, a dtype that MXNet does not have")
         if not array.ndim or not array.size:
-            raise ModelError(f"parameter {name} has shape {array.shape}, which MXNet takes for none")
+            raise ModelError(f"parameter {name} has shape {array.shape}, which MXNet treats as unknown")
         file.write(struct.pack(f"<Iii{array.ndim}q", V2, 0, array.ndim, *array.shape))
         file.write(struct.pack("<iii", 1, 0, flag))
         file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data)

@@ -168,7 +168,7 @@ def _table() -> dict[str, dict[str, Any]]:
 def _advice(operator: str) -> str:
     if _NEVER.fullmatch(operator) or not is_operator(operator):
         return ""
-    return f"; --allow-op {operator} takes it where you trust the file"
+    return f"; if you trust the file, --allow-op {operator} accepts it"
 
 
 def _check_variable(node: Node, label: str) -> None:

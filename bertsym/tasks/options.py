@@ -47,4 +47,4 @@ class TaskOptions:
                 option = f"--{'no-' if value is False else ''}{field.name.replace('_', '-')}"
                 if not isinstance(value, bool):
                     option += f" {','.join(value) if isinstance(value, tuple) else value}"
-                raise UsageError(f"{option}: the task {task} has no such option")
+                raise UsageError(f"{option} has no effect for the task {task}: omit it")

@@ -212,7 +212,7 @@ class Tagging(Task):
     def _reader(self, source: Source, reading: Reading, labelled: bool) -> SentenceReader:
         how = reading.table_format
         if how.columns != Columns() or how.header is not None or how.drop_labels:
-            raise UsageError("tagging reads sentences, not tables: omit the options about header, columns and labels")
+            raise UsageError("tagging reads sentences, not tables: omit the options for header, columns and labels")
         if how.kind not in (None, *SENTENCE_FORMATS):
             raise UsageError(f"format {how.kind!r}: tagging reads {', '.join(SENTENCE_FORMATS)}")
         is_stream = not isinstance(source, (str, Path))
