@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from bertsym.tasks.tagging import EntitySpan, TagPrediction
     from bertsym.text.alignment import Alignment
     from bertsym.text.features import Features
-    from bertsym.text.tables import TableFormat
+    from bertsym.text.table_format import TableFormat
     from bertsym.text.tokenizer import Encoded
     from bertsym.training.distributed_finetune import finetune_distributed
     from bertsym.training.finetune import FinetuneResult, finetune
@@ -174,7 +174,7 @@ _HOME = {
     "allowing": "symbol.validation",
     "Alignment": "text.alignment",
     "Features": "text.features",
-    "TableFormat": "text.tables",
+    "TableFormat": "text.table_format",
     "Encoded": "text.tokenizer",
     "Columns": "datasets.columns",
     "DataSet": "datasets.dataset",

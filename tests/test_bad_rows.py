@@ -13,7 +13,8 @@ import pytest
 from conftest import Result, Tables
 
 from bertsym import Classifier, DataError, evaluate
-from bertsym.text.tables import Row, Table, TableFormat
+from bertsym.text.table_format import TableFormat
+from bertsym.text.tables import Row, Table
 from bertsym.text.tokenizer import chunks
 
 Cli = Callable[..., Result]

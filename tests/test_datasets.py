@@ -15,7 +15,8 @@ from bertsym.datasets.dataset import TASK_KINDS
 from bertsym.datasets.registry import GLUE, KNOWN, known_datasets
 from bertsym.tasks import TASKS, kind_of
 from bertsym.text.header import has_usual_names
-from bertsym.text.tables import Row, Table, TableFormat
+from bertsym.text.table_format import TableFormat
+from bertsym.text.tables import Row, Table
 
 Cli = Callable[..., Result]
 

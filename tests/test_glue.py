@@ -20,7 +20,8 @@ from bertsym.tasks import TASKS
 from bertsym.tasks.classification import Classification
 from bertsym.tasks.submission import SubmissionLines
 from bertsym.text.dataset_tables import format_of_dataset
-from bertsym.text.tables import Row, Table, TableFormat
+from bertsym.text.table_format import TableFormat
+from bertsym.text.tables import Row, Table
 
 Cli = Callable[..., Result]
 Forked = Callable[..., Run]

@@ -18,7 +18,7 @@ from conftest import Result, tiny_tokenizer
 from bertsym import BundleTokenizer, Columns, DataError, TableFormat
 from bertsym.tasks.classification import Classification
 from bertsym.tasks.task import Examples, Reading
-from bertsym.text.tables import Layout
+from bertsym.text.table_format import Layout
 
 Cli = Callable[..., Result]
 

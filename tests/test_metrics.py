@@ -24,7 +24,8 @@ from bertsym.metrics.classification import (
     format_metrics,
     matthews,
 )
-from bertsym.text.tables import Table, TableFormat
+from bertsym.text.table_format import TableFormat
+from bertsym.text.tables import Table
 
 # Of class 1: 2 hits, 1 false alarm, 2 misses. For class 0: 1 hit, 2 false alarms, 1 miss.
 PREDICTED, CLASSES = np.array([1, 1, 1, 0, 0, 0]), np.array([1, 1, 0, 1, 1, 0])

@@ -17,7 +17,8 @@ from bertsym import Bundle, Classifier, DataError, FinetuneOptions, ModelError, 
 from bertsym.mxnet_runtime import mx
 from bertsym.tasks.multilabel import LabelsPrediction, Multilabel
 from bertsym.text.label_sets import marked_labels, split_labels
-from bertsym.text.tables import Table, TableFormat
+from bertsym.text.table_format import TableFormat
+from bertsym.text.tables import Table
 
 Cli = Callable[..., Result]
 Forked = Callable[..., Run]

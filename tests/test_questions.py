@@ -13,7 +13,7 @@ import pytest
 from bertsym import DataError, UsageError
 from bertsym.datasets.columns import Columns
 from bertsym.text.questions import Answer, Question, QuestionReader
-from bertsym.text.tables import TableFormat
+from bertsym.text.table_format import TableFormat
 
 CONTEXT = "Ada wrote the first program. She lived in London."
 

@@ -15,7 +15,7 @@ from bertsym.cli.output import print_report, warn
 if TYPE_CHECKING:
     from bertsym.inference.evaluate import EvaluateOptions
     from bertsym.reports.options import ReportOptions
-    from bertsym.text.tables import TableFormat
+    from bertsym.text.table_format import TableFormat
 
 
 @click.command("compare", cls=Command)

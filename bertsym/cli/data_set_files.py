@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bertsym.inference.task_bundle import TaskBundle
     from bertsym.tasks.submission import SubmissionLines
     from bertsym.tasks.task import Task
-    from bertsym.text.tables import TableFormat
+    from bertsym.text.table_format import TableFormat
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from bertsym.encoders.catalogue import POOLINGS
 
 if TYPE_CHECKING:
     from bertsym.inference.embed import EmbedOptions
-    from bertsym.text.tables import TableFormat
+    from bertsym.text.table_format import TableFormat
 
 
 def _options(**values: Any) -> EmbedOptions:

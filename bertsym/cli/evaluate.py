@@ -16,7 +16,7 @@ from bertsym.cli.table_options import MODEL_LABEL
 if TYPE_CHECKING:
     from bertsym.inference.evaluate import EvaluateOptions
     from bertsym.reports.options import ReportOptions
-    from bertsym.text.tables import TableFormat
+    from bertsym.text.table_format import TableFormat
 
 
 @click.command("evaluate", cls=Command)

@@ -30,7 +30,7 @@ from bertsym.cli.training_options import (
 if TYPE_CHECKING:
     from bertsym.events import EventStream
     from bertsym.reports.options import ReportOptions
-    from bertsym.text.tables import TableFormat
+    from bertsym.text.table_format import TableFormat
     from bertsym.training.finetune import FinetuneResult
     from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
 

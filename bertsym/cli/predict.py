@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bertsym.tasks.submission import SubmissionLines
     from bertsym.tasks.task import Prediction
     from bertsym.text.bad_rows import BadRows
-    from bertsym.text.tables import TableFormat
+    from bertsym.text.table_format import TableFormat
 
 Answer = tuple[tuple[Any, ...], "Prediction"]  # kept cells and prediction
 

@@ -20,7 +20,7 @@ from bertsym.cli.table_options import MODEL_LABEL, labelled_table_options, on_er
 if TYPE_CHECKING:
     from bertsym.quantization.quantize import QuantizeOptions, QuantizeResult
     from bertsym.reports.options import ReportOptions
-    from bertsym.text.tables import TableFormat
+    from bertsym.text.table_format import TableFormat
 
 
 def _options(**values: Any) -> QuantizeOptions:

@@ -12,7 +12,7 @@ from bertsym.cli.options import FILE, OptionType
 
 if TYPE_CHECKING:
     from bertsym.tasks.options import TaskOptions
-    from bertsym.text.tables import TableFormat
+    from bertsym.text.table_format import TableFormat
 
 
 def _table_format(
@@ -24,7 +24,7 @@ def _table_format(
     drop_labels: tuple[str, ...] = (),
 ) -> TableFormat:
     from bertsym.datasets.columns import Columns
-    from bertsym.text.tables import TableFormat
+    from bertsym.text.table_format import TableFormat
 
     return TableFormat(kind, header, Columns(text_column, pair_column, label_column), drop_labels)
 

@@ -13,7 +13,7 @@ from bertsym.cli.options import FILE
 from bertsym.cli.table_options import table_options
 
 if TYPE_CHECKING:
-    from bertsym.text.tables import TableFormat
+    from bertsym.text.table_format import TableFormat
 
 
 @dataclass(frozen=True)

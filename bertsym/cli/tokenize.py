@@ -19,7 +19,7 @@ from bertsym.errors import DataError
 if TYPE_CHECKING:
     from bertsym.inference.bundle_tokenizer import BundleTokenizer
     from bertsym.tasks.task import Example
-    from bertsym.text.tables import TableFormat
+    from bertsym.text.table_format import TableFormat
 
 
 @click.command("tokenize", cls=Command)

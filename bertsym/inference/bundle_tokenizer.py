@@ -26,7 +26,7 @@ from bertsym.tasks.table_task import (
 )
 from bertsym.tasks.task import Example, Reading, Task
 from bertsym.text.features import Features
-from bertsym.text.tables import TableFormat
+from bertsym.text.table_format import TableFormat
 from bertsym.text.tokenizer import Encoded, chunks
 
 _ALIGNED = 64  # texts whose alignment is in memory at the same time

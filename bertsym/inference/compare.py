@@ -14,7 +14,7 @@ from bertsym.reports.comparison import comparison_report
 from bertsym.reports.options import ReportOptions
 from bertsym.reports.paired import Comparison, Difference, compare_evaluated
 from bertsym.reports.writing import check_report, write_report
-from bertsym.text.tables import TableFormat
+from bertsym.text.table_format import TableFormat
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from bertsym.passes.token_pooling import pool_tokens
 from bertsym.symbol.graph import SymbolGraph
 from bertsym.text.bad_rows import BadRows
 from bertsym.text.features import Features
-from bertsym.text.tables import TableFormat
+from bertsym.text.table_format import TableFormat
 from bertsym.text.tokenizer import Encoded
 
 _SHORTEST_NORM = 1e-12  # as torch.nn.functional.normalize has it

@@ -17,7 +17,7 @@ from bertsym.reports.writing import check_report, write_report
 from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import warn_of_absent_labels
 from bertsym.text.bad_rows import BadRows
-from bertsym.text.tables import TableFormat
+from bertsym.text.table_format import TableFormat
 
 
 @dataclass(frozen=True)

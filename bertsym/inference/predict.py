@@ -24,7 +24,7 @@ from bertsym.tasks.tagging import Tagging, TagPrediction
 from bertsym.tasks.task import Example, Task
 from bertsym.tasks.task import Prediction as AnyPrediction
 from bertsym.text.features import Features
-from bertsym.text.tables import TableFormat
+from bertsym.text.table_format import TableFormat
 
 P = TypeVar("P", bound=AnyPrediction)
 K = TypeVar("K", bound=Task)

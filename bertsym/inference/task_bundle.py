@@ -20,7 +20,7 @@ from bertsym.tasks import TASKS, kind_of
 from bertsym.tasks.task import Reading, Source, Task
 from bertsym.text.dataset_tables import format_of_dataset
 from bertsym.text.labels import abbreviate_labels
-from bertsym.text.tables import Layout, TableFormat
+from bertsym.text.table_format import Layout, TableFormat
 from bertsym.text.tokenizer import Tokenizer
 
 

@@ -41,7 +41,7 @@ from bertsym.tasks.task import Examples
 from bertsym.text.bad_rows import BadRows
 from bertsym.text.batches import bucket_length, inference_batches
 from bertsym.text.features import Features
-from bertsym.text.tables import TableFormat
+from bertsym.text.table_format import TableFormat
 
 GRANULARITIES = ("channel-wise", "tensor-wise")
 PROCESSORS = ("auto", *INT8_PROCESSORS)

@@ -24,7 +24,8 @@ from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.table_task import TableTask, TextTargets, text_means
 from bertsym.tasks.task import Example, Examples
 from bertsym.text.labels import check_known, sorted_labels, suspicious_labels
-from bertsym.text.tables import Row, TableFormat
+from bertsym.text.table_format import TableFormat
+from bertsym.text.tables import Row
 
 
 @dataclass(frozen=True)

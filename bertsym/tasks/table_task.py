@@ -20,7 +20,8 @@ from bertsym.tasks.example_chunks import collect_examples, require_some
 from bertsym.tasks.task import Example, Examples, Reading, Source, Task
 from bertsym.text.features import encode_each, encode_windows
 from bertsym.text.header import check_first_line, warn_of_header_in_stream
-from bertsym.text.tables import Row, Table, TableFormat
+from bertsym.text.table_format import TableFormat
+from bertsym.text.tables import Row, Table
 from bertsym.text.tokenizer import Encoded
 
 _T = TypeVar("_T")

@@ -22,7 +22,7 @@ from bertsym.reports.assessment import Assessment, ExampleRows
 from bertsym.reports.blocks import Bars, Histogram
 from bertsym.tasks.options import TaskOptions
 from bertsym.text.features import Features
-from bertsym.text.tables import Layout, TableFormat
+from bertsym.text.table_format import Layout, TableFormat
 from bertsym.text.tokenizer import Chunking, Encoded, Tokenizer, chunks
 
 Source = Union[str, Path, BinaryIO]

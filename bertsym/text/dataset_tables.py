@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from bertsym.datasets.dataset import DataSet
-from bertsym.text.tables import Layout, TableFormat
+from bertsym.text.table_format import Layout, TableFormat
 
 
 def format_of_dataset(given: TableFormat, dataset: DataSet, split: str | None) -> TableFormat:

@@ -12,7 +12,8 @@ from bertsym.array import Array
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.inputs import INPUT_NAMES, check_inputs, named_inputs
 from bertsym.errors import DataError
-from bertsym.text.tables import Row, is_unicode
+from bertsym.text.lines import is_unicode
+from bertsym.text.tables import Row
 from bertsym.text.tokenizer import Encoded, Tokenizer
 
 _ALIGNED = 256  # rows whose alignments are in memory at the same time

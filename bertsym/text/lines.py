@@ -83,3 +83,8 @@ def _opened(path: str | Path) -> BinaryIO:
         return open(path, "rb")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be encoded as UTF-8; a lone surrogate, which JSON can express, can't."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)

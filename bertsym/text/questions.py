@@ -12,8 +12,9 @@ from bertsym.errors import DataError, ModelError, UsageError
 from bertsym.file_reader import read_bytes
 from bertsym.json_reader import JsonValue, json_object
 from bertsym.text.json_lines import parse_object
-from bertsym.text.lines import LONGEST_LINE, LineReader
-from bertsym.text.tables import Table, TableFormat, is_unicode
+from bertsym.text.lines import LONGEST_LINE, LineReader, is_unicode
+from bertsym.text.table_format import TableFormat
+from bertsym.text.tables import Table
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _KEYS = ("question", "context")

@@ -12,8 +12,7 @@ from typing import BinaryIO
 from bertsym.datasets.dataset import CONLL_SUFFIXES
 from bertsym.errors import DataError, UsageError
 from bertsym.text.json_lines import JsonObject, parse_object
-from bertsym.text.lines import LineReader, without_end
-from bertsym.text.tables import is_unicode
+from bertsym.text.lines import LineReader, is_unicode, without_end
 
 CONLL, JSON_LINES, TEXT_LINES = "conll", "jsonl", "lines"
 SENTENCE_FORMATS = (CONLL, JSON_LINES, TEXT_LINES)

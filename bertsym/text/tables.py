@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import itertools
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,59 +17,14 @@ from bertsym.datasets.columns import Columns, usual_columns
 from bertsym.datasets.dataset import CONLL_SUFFIXES, FORMATS
 from bertsym.datasets.registry import tasks_with_columns
 from bertsym.errors import DataError, UsageError
+from bertsym.text.delimited import split_csv, split_tsv
 from bertsym.text.header import FirstLine, has_usual_names, shown_cells
 from bertsym.text.json_lines import JsonObject, format_label, parse_object
 from bertsym.text.label_sets import marked_labels, split_labels
-from bertsym.text.lines import LONGEST_LINE, LineReader, without_end
+from bertsym.text.lines import LineReader, is_unicode, without_end
+from bertsym.text.table_format import Layout, TableFormat
 
 _SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Columns and header of the training tables."""
-
-    columns: Columns = Columns()
-    header: bool = True
-    names: Columns = Columns()  #: header names of the columns that are given by number
-
-
-@dataclass(frozen=True)
-class TableFormat:
-    """Options for reading a table.
-
-    ``kind`` is ``tsv``, ``csv``, ``jsonl``, ``lines`` (one text per line) or ``pairs`` (two texts per line, separated
-    by a tab); None chooses by the suffix of the file. If ``header`` or a column is None, that of ``trained`` applies,
-    by default a header and columns with usual names. Rows whose label is in ``drop_labels`` are left out.
-    """
-
-    kind: str | None = None
-    header: bool | None = None
-    columns: Columns = Columns()
-    drop_labels: tuple[str, ...] = ()
-    trained: Layout = Layout()
-    label_aliases: Mapping[str, str] = field(default_factory=dict)  #: label in the table -> label that is read
-    short_rows: bool = False  #: whether a row may end after the last column that is read
-    kept: tuple[str, ...] = ()  #: columns, by name or number, whose cells `Row.kept` has
-    label_delimiter: str | None = None  #: between the labels of a row; None: a row has one label
-    label_columns: tuple[str, ...] = ()  #: a column of 0 and 1 for each label, in place of the label column
-
-    def of_stream(self, lines: str) -> TableFormat:
-        """Return the format of a stream: `lines`, the kind ``lines`` or ``pairs``, unless one is given; then TSV.
-
-        What the model's signature and data set say is not given by the user.
-        """
-        described = TableFormat()
-        given = dataclasses.replace(
-            self,
-            drop_labels=described.drop_labels,
-            trained=described.trained,
-            label_aliases=described.label_aliases,
-            short_rows=described.short_rows,
-        )
-        if given == described:
-            return TableFormat(lines)
-        return self if self.kind is not None else dataclasses.replace(self, kind="tsv")
 
 
 @dataclass(frozen=True)
@@ -83,20 +37,6 @@ class Row:
     label: str | None = None  #: the cell of the label column
     kept: tuple[Any, ...] = ()  #: cells of ``TableFormat.kept``: strings, in JSON Lines any JSON values
     labels: tuple[str, ...] = ()  #: where a row has any number of labels
-
-
-def _last_opened_quote(lines: Sequence[str]) -> int:
-    """Find the line, by its index, on which the CSV cell begins that never ends; -1 if every cell ends."""
-    opened = -1
-    for i, line in enumerate(lines):
-        position = 0
-        while found := re.compile(r'(?:^|,)"' if opened < 0 else r'""|"').search(line, position):
-            position = found.end()
-            if opened < 0:
-                opened = i
-            elif found[0] == '"':
-                opened = -1
-    return opened
 
 
 class Table:
@@ -141,7 +81,7 @@ class Table:
             elif self._kind == "lines":
                 self._to_record, self.columns = self._single, Columns("1")
             else:
-                fields = self._tsv_fields(lines) if self._kind == "tsv" else self._csv_fields(lines)
+                fields = split_tsv(lines) if self._kind == "tsv" else split_csv(lines, self.error)
                 self._open_fields(self._without_blanks(fields), table_format)
         except BaseException:
             self.close()
@@ -175,44 +115,6 @@ class Table:
     def error(self, line: int, why: str) -> DataError:
         """Return a DataError that names the file and the line."""
         return self._lines.error(line, why)
-
-    def _tsv_fields(self, lines: Iterable[tuple[int, str | DataError]]) -> Iterator[tuple[int, list[str] | DataError]]:
-        # No quoting: GLUE's files contain quotation marks that are plain text.
-        for number, line in lines:
-            if isinstance(line, DataError):
-                yield number, line
-            else:
-                stripped = without_end(line)
-                yield number, stripped.split("\t") if stripped else []
-
-    def _csv_fields(self, lines: Iterable[tuple[int, str | DataError]]) -> Iterator[tuple[int, list[str] | DataError]]:
-        errors: list[DataError] = []  # errors in the lines of the current row
-        taken: list[str] = []  # lines of the current row
-
-        def texts() -> Iterator[str]:
-            for _, line in lines:
-                if isinstance(line, DataError):
-                    errors.append(line)
-                taken.append("\n" if isinstance(line, DataError) else line)
-                yield taken[-1]
-
-        csv.field_size_limit(LONGEST_LINE)
-        reader = csv.reader(texts(), strict=True)
-        while True:
-            start = reader.line_num + 1
-            taken.clear()
-            try:
-                fields = next(reader, None)
-            except csv.Error as error:
-                lost = f" (a quotation mark that is not closed, over {len(taken)} lines)" if len(taken) > 1 else ""
-                if str(error) == "unexpected end of data":
-                    lost = f" (the quoted cell that begins on line {start + _last_opened_quote(taken)} never ends)"
-                yield start, self.error(start, f"not valid CSV: {error}{lost}")
-                continue
-            if fields is None:
-                return
-            yield start, errors[0] if errors else fields
-            errors.clear()
 
     def _single(self, number: int, line: str) -> dict[str, str]:
         return {"text": without_end(line)}
@@ -438,11 +340,6 @@ class Table:
         if not writable:
             raise self.error(number, f"the value of {key!r} can't be copied: it is not finite or not valid Unicode")
         return record[key]
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text can be encoded as UTF-8; a lone surrogate, which JSON can express, can't."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def count_rows(path: str | Path, table_format: TableFormat) -> int | None:

@@ -14,7 +14,7 @@ from bertsym.tasks.task import Examples, Reading, Task
 from bertsym.text.bad_rows import BadRows
 from bertsym.text.dataset_tables import format_of_dataset
 from bertsym.text.labels import abbreviate_labels
-from bertsym.text.tables import TableFormat
+from bertsym.text.table_format import TableFormat
 from bertsym.text.tokenizer import Tokenizer
 from bertsym.training.base_model import Base
 from bertsym.training.dev_split import split_examples

@@ -9,7 +9,7 @@ from typing import Any
 from bertsym.errors import UsageError
 from bertsym.reports.options import ReportOptions
 from bertsym.tasks.options import TaskOptions
-from bertsym.text.tables import TableFormat
+from bertsym.text.table_format import TableFormat
 
 LEARNING_RATE, FROZEN_LEARNING_RATE, DROPOUT_PROBABILITY = 5e-5, 1e-3, 0.1
 _NOT_IN_MANIFEST = (
