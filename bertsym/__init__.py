@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from bertsym.tasks.options import TaskOptions
     from bertsym.tasks.qa import Answer, QuestionPrediction
     from bertsym.tasks.regression import ValuePrediction
-    from bertsym.tasks.tagging import EntitySpan, TagPrediction
+    from bertsym.tasks.tag_prediction import EntitySpan, TagPrediction
     from bertsym.text.alignment import Alignment
     from bertsym.text.features import Features
     from bertsym.text.table_format import TableFormat
@@ -132,8 +132,8 @@ _HOME = {
     "LabelsPrediction": "tasks.multilabel",
     "TaskOptions": "tasks.options",
     "ValuePrediction": "tasks.regression",
-    "EntitySpan": "tasks.tagging",
-    "TagPrediction": "tasks.tagging",
+    "EntitySpan": "tasks.tag_prediction",
+    "TagPrediction": "tasks.tag_prediction",
     "QuestionAnswerer": "inference.predict",
     "Answer": "tasks.qa",
     "QuestionPrediction": "tasks.qa",

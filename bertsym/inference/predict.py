@@ -20,7 +20,8 @@ from bertsym.tasks.options import TaskOptions
 from bertsym.tasks.qa import QuestionAnswering, QuestionPrediction
 from bertsym.tasks.regression import Regression, ValuePrediction
 from bertsym.tasks.table_task import TableTask
-from bertsym.tasks.tagging import Tagging, TagPrediction
+from bertsym.tasks.tag_prediction import TagPrediction
+from bertsym.tasks.tagging import Tagging
 from bertsym.tasks.task import Example, Task
 from bertsym.tasks.task import Prediction as AnyPrediction
 from bertsym.text.features import Features

@@ -37,12 +37,12 @@ from bertsym.reports.blocks import Bars
 from bertsym.reports.tagging import TaggedSentence, tagging_sections
 from bertsym.tasks.example_chunks import collect_examples, require_some
 from bertsym.tasks.options import TaskOptions
+from bertsym.tasks.tag_prediction import JSON_KEYS, EntitySpan, TagPrediction
 from bertsym.tasks.task import Example, Examples, Reading, Source, Task
 from bertsym.text.labels import abbreviate_labels
 from bertsym.text.sentences import (
     SENTENCE_FORMATS,
     TEXT_LINES,
-    Offsets,
     Sentence,
     SentenceReader,
     join_words,
@@ -52,49 +52,6 @@ from bertsym.text.sentences import (
 )
 from bertsym.text.tokenizer import Encoded, Tokenizer
 from bertsym.text.word_pieces import FirstPieces, find_first_pieces, words_at
-
-
-@dataclass(frozen=True)
-class EntitySpan:
-    """An entity of a text: its type, its place in characters, its text, and the mean probability of its tags."""
-
-    type: str
-    start: int
-    end: int
-    text: str
-    score: float
-
-
-@dataclass(frozen=True)
-class TagPrediction:
-    """The words of a sentence with their most probable tags, and the entities that these form.
-
-    A word that was cut off, or that the tokenizer removes, has no tag: None.
-    """
-
-    tokens: list[str]
-    offsets: Offsets  #: start and end of each word, in characters of the text
-    tags: list[str | None]
-    probabilities: list[float | None]  #: of the tags
-    entities: list[EntitySpan]
-    truncated: bool = False
-
-    def agrees(self, other: TagPrediction) -> bool:
-        """Whether another prediction has the same tags."""
-        return self.tags == other.tags
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the words and their tags, as training files have them, with offsets, probabilities and entities."""
-        values = {name: getattr(self, name) for name in _JSON_KEYS[:-1]}
-        return {**values, "entities": [dataclasses.asdict(entity) for entity in self.entities]}
-
-    def cells(self) -> list[str]:
-        """Return the tags, and the entities as ``TYPE:START-END``, separated by spaces; ``_`` for a missing tag."""
-        entities = (f"{entity.type}:{entity.start}-{entity.end}" for entity in self.entities)
-        return [" ".join(tag or "_" for tag in self.tags), " ".join(entities)]
-
-
-_JSON_KEYS = ("tokens", "offsets", "tags", "probabilities", "entities")
 
 
 @dataclass(frozen=True)
@@ -349,7 +306,7 @@ class Tagging(Task):
     @property
     def json_keys(self) -> tuple[str, ...]:
         """Return the keys of `TagPrediction.to_json`."""
-        return _JSON_KEYS
+        return JSON_KEYS
 
     def predictions(self, outputs: Sequence[Array], examples: Sequence[Example]) -> Iterator[TagPrediction]:
         """Yield the tags of each sentence, and its entities."""
