@@ -239,6 +239,7 @@ ALLOWED: dict[str, set[str]] = {
         "sources",
     },
     "sources.gluonnlp_zoo": {"errors", "mxnet_runtime", "text", "encoders.config", "sources"},
+    "gluonnlp_model": {"errors", "mxnet_runtime", "symbol", "encoders", "execution.loaders"},
     "verifier": {
         "errors",
         "compat.installing",
@@ -246,6 +247,7 @@ ALLOWED: dict[str, set[str]] = {
         "file_reader",
         "signature",
         "mxnet_runtime",
+        "gluonnlp_model",
         "symbol",
         "encoders",
         "bundle",

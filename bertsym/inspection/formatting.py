@@ -8,7 +8,8 @@ from bertsym.analysis.classifier_report import ClassifierReport, InputKind
 from bertsym.analysis.detected_encoder import DetectedEncoder
 from bertsym.analysis.sentences import axes_text, form_text
 from bertsym.analysis.symbolic_shapes import Axes
-from bertsym.inspection.report import InspectResult, NodeFact, PartKind
+from bertsym.inspection.parts import PartKind
+from bertsym.inspection.report import InspectResult, NodeFact
 from bertsym.signature import INT8_PROCESSORS
 from bertsym.symbol.node import Node
 from bertsym.terminal import escaped

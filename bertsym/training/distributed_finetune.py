@@ -8,7 +8,8 @@ from pathlib import Path
 from bertsym.distributed.cluster import Cluster
 from bertsym.distributed.exchange import join, serve
 from bertsym.events import EventStream, Listener
-from bertsym.training.finetune import FinetuneRequest, FinetuneResult, train_and_write, train_without_writing
+from bertsym.training.finetune import FinetuneResult, train_and_write, train_without_writing
+from bertsym.training.finetune_inputs import FinetuneRequest
 from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
 
 

@@ -6,13 +6,8 @@ import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bertsym.bundle import Bundle, BundleContent, stage_bundle
-from bertsym.datasets.dataset import DataSet
-from bertsym.datasets.registry import find_dataset
-from bertsym.devices import contexts
-from bertsym.distributed.workers import ALONE, Workers
 from bertsym.encoders.catalogue import TRAINED_HEADS
 from bertsym.errors import UsageError
 from bertsym.events import (
@@ -34,16 +29,20 @@ from bertsym.reports.options import ReportOptions
 from bertsym.reports.training import Trained, TrainingCurves, training_report
 from bertsym.reports.writing import check_report, write_report
 from bertsym.signature import bert_inputs
-from bertsym.tasks import kind_of
-from bertsym.text.tokenizer import TokenizerOptions
-from bertsym.training.base_model import Base, open_base
-from bertsym.training.checkpoints import Checkpoint, Checkpoints, checkpoint_folder, library_versions
-from bertsym.training.data import FinetuneData, read_data
+from bertsym.training.checkpoints import Checkpoint, Checkpoints, checkpoint_folder
 from bertsym.training.evaluation_report import EvaluationReport
+from bertsym.training.finetune_inputs import (
+    FinetuneFiles,
+    FinetuneInputs,
+    FinetuneRequest,
+    build_inputs,
+    load_files,
+    tokenizer_options,
+)
 from bertsym.training.finetune_options import CheckpointOptions, FinetuneOptions
 from bertsym.training.seeds import SeedRuns
-from bertsym.training.trainable_models import FrozenEncoderModel, FullModel, GraftedModel, Params, TrainableModel
-from bertsym.training.trainer import CPU_SHARDS, Trainer
+from bertsym.training.trainable_models import FrozenEncoderModel, FullModel, Params, TrainableModel
+from bertsym.training.trainer import Trainer
 from bertsym.training.training_run import TrainingResult, TrainingRun
 from bertsym.verifier import DEFAULT_RTOL, Check, verification_record, verify_bundle
 
@@ -96,18 +95,6 @@ def finetune(
     """
     request = FinetuneRequest(prefix, train, dev, options, EventStream(on_event))
     return train_and_write(request, out, checkpoints, force)
-
-
-@dataclass(frozen=True)
-class FinetuneRequest:
-    """The arguments of `finetune` that every worker of a distributed run has."""
-
-    prefix: str | Path
-    train: str | Path
-    dev: str | Path | None
-    options: FinetuneOptions
-    events: EventStream
-    workers: Workers = ALONE
 
 
 def train_and_write(
@@ -216,83 +203,6 @@ def train_without_writing(request: FinetuneRequest) -> None:
     train_model(request, build_inputs(request, load_files(request)))
 
 
-@dataclass(frozen=True)
-class FinetuneInputs:
-    """The validated inputs of a run."""
-
-    dataset: DataSet
-    data: FinetuneData
-    model: GraftedModel
-    facts: dict[str, Any]  #: for the manifest
-    settings: dict[str, Any]  #: everything that the result depends on, by names for messages
-
-
-@dataclass(frozen=True)
-class FinetuneFiles:
-    """What a run reads: the base bundle and both tables."""
-
-    dataset: DataSet
-    start: Base
-    data: FinetuneData
-    max_length: int
-    seed: int  #: by which `dev_fraction` draws the dev rows
-
-
-def load_files(request: FinetuneRequest) -> FinetuneFiles:
-    """Read and check the base bundle and both tables."""
-    options = request.options
-    dataset = find_dataset(options.task)
-    task, base = kind_of(dataset).create(dataset, options.task_options), Bundle.open(request.prefix)
-    if options.metric is not None and options.metric != "loss":
-        task = dataclasses.replace(task, metrics=tuple(dict.fromkeys([options.metric, *task.metrics])))
-    if (request.dev is None) == (options.dev_fraction is None):
-        raise UsageError("give either a dev table or dev_fraction, which takes the dev rows from the training table")
-    start = open_base(base, task, options)
-    max_length = options.resolve_max_length(base.config.max_length, task.default_max_length)
-    contexts(options.device)  # raises before the files are read if the device does not exist
-    tokenizer = base.tokenizer(_tokenizer_options(base, options), max_length)
-    keeps_texts = options.report is not None and options.report.texts
-    data = read_data(request.train, request.dev, task, dataset, start, options, tokenizer, request.events, keeps_texts)
-    if start.continues:
-        request.events.note(f"continuing the trained head of {base.prefix}")
-    return FinetuneFiles(dataset, start, data, max_length, options.seed)
-
-
-def build_inputs(request: FinetuneRequest, files: FinetuneFiles) -> FinetuneInputs:
-    """Build the model of a run with the seed of its options, and describe the run."""
-    options, dataset, start, data = request.options, files.dataset, files.start, files.data
-    task, base, max_length = data.task, start.bundle, files.max_length
-    model = GraftedModel(start, data.task, options, max_length)
-    request.events.note(model.describe_input())
-    layout = data.train.layout
-    hyperparameters = {**options.to_dict(), "max_length": max_length, "dropout": start.dropout}
-    loss = data.task.class_loss
-    if options.dev_fraction is not None and files.seed != options.seed:
-        hyperparameters["dev_seed"] = files.seed
-    facts = {
-        "options": hyperparameters,
-        "task": task.name,
-        "dataset": dataset.dataset,
-        "loss": loss.to_json() if loss is not None else None,
-        "data": {name: rows.facts() for name, rows in (("train", data.train), ("dev", data.dev))},
-    }
-    settings = {
-        **hyperparameters,
-        "task": task.name,
-        "dataset": dataset.dataset,
-        "task settings": task.settings(),
-        "class names": list(data.task.class_names),
-        "loss": str(loss) if loss is not None else None,
-        **{f"{name} table": rows.sha256 for name, rows in (("train", data.train), ("dev", data.dev))},
-        "columns": f"{layout.columns}, {'with' if layout.header else 'without'} header",
-        "dropped labels": ", ".join(map(repr, data.drop_labels)) or "none",
-        **{f"base bundle's {name}": entry["sha256"] for name, entry in base.manifest["files"].items()},
-        "shards": CPU_SHARDS,
-        **library_versions(),
-    }
-    return FinetuneInputs(dataset, data, model, facts, settings)
-
-
 def train_model(
     request: FinetuneRequest,
     inputs: FinetuneInputs,
@@ -341,11 +251,6 @@ def _tuned(
     return dataclasses.replace(inputs, data=data), dataclasses.replace(result, best=best)
 
 
-def _tokenizer_options(base: Bundle, options: FinetuneOptions) -> TokenizerOptions:
-    literal = base.signature.tokenizer.literal_special_tokens or options.literal_special_tokens
-    return dataclasses.replace(base.signature.tokenizer, literal_special_tokens=literal)
-
-
 def _bundle_content(
     request: FinetuneRequest,
     inputs: FinetuneInputs,
@@ -363,7 +268,7 @@ def _bundle_content(
         output_name=model.inference_symbol.list_outputs()[0],
         output_shape=("batch", *per_token, task.num_outputs),
         max_length=model.max_length,
-        tokenizer=_tokenizer_options(base, options),
+        tokenizer=tokenizer_options(base, options),
         embedding=None,
         inputs=bert_inputs(model.length, base.signature.input_names, base.signature.tokenizer.segments),
         task=task.name,
