@@ -11,8 +11,9 @@ from typing import Any
 
 from bertsym.analysis.detected_encoder import DetectedEncoder
 from bertsym.analysis.encoder_detection import ADDITIONS, INTERLEAVED
+from bertsym.analysis.flow_context import FlowContext
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, Axes, Axis
-from bertsym.analysis.token_flow_rules import RULES, FlowContext, trace_combination
+from bertsym.analysis.token_flow_rules import RULES, trace_combination
 from bertsym.analysis.trace import TokenSelection, Trace
 from bertsym.symbol.attributes import integers
 from bertsym.symbol.graph import SymbolGraph

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from bertsym.analysis.constants import find_constant, is_count, is_mask, is_valid_length, shape_of
+from bertsym.analysis.constants import find_constant, is_count, is_mask, is_valid_length
 from bertsym.analysis.detected_encoder import DetectedEncoder
+from bertsym.analysis.flow_context import FlowContext
 from bertsym.analysis.symbolic_shapes import BATCH, LENGTH, UNKNOWN, Axes, Axis, factors, reshape
 from bertsym.analysis.trace import (
     COMBINE,
@@ -22,33 +20,8 @@ from bertsym.analysis.trace import (
     function_step,
 )
 from bertsym.symbol.attributes import flag, integer, integers
-from bertsym.symbol.graph import SymbolGraph
 from bertsym.symbol.node import Node, Output
 from bertsym.symbol.operator_traits import Effect, decimal_of, flag_of, operators_with, with_aliases
-from bertsym.symbol.variable_roles import input_variables, label_variables
-
-
-@dataclass(frozen=True)
-class FlowContext:
-    """What the rules need besides a node and the trace of its input."""
-
-    graph: SymbolGraph
-    encoder: DetectedEncoder
-    params: Mapping[str, Any] | None
-
-    @functools.cached_property
-    def inputs(self) -> set[str]:
-        """Variables that are not parameters."""
-        return {*input_variables(self.graph, self.params or ()), *label_variables(self.graph)}
-
-    def reads_input(self, output: Output) -> bool:
-        """Whether a tensor depends on an input, and not only on parameters."""
-        return any(node.is_variable and node.name in self.inputs for node in self.graph.ancestors(output.node))
-
-    def shape(self, output: Output) -> tuple[int, ...] | None:
-        """Return the shape of a parameter, if it is known."""
-        return shape_of(output, self.params)
-
 
 Rule = Callable[[Node, Trace, FlowContext, int], "Trace | None"]
 _MULTIPLICATIONS = operators_with(Effect.MULTIPLY)
