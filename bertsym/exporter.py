@@ -44,7 +44,7 @@ class ExportResult:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What is written of a source, and in which form of the encoder.
+    """What to export of a source, and in which form of the encoder.
 
     The trained head of a source, or the sentence embedding of a sentence-transformers folder, is exported with its
     encoder, unless `task` asks for an untrained head, or `headless` or `output` for the encoder alone.

@@ -42,9 +42,9 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model that is read by more than its path.
+    """The path of a model, with its parameter file, epoch or input shapes.
 
-    Everything that reads a model takes its path, or one of these.
+    Functions that read a model take its path or a ModelSource.
     """
 
     path: str | Path  #: prefix of a bundle or checkpoint, or a symbol file
@@ -209,14 +209,14 @@ def open_model(
 ) -> Model:
     """Open a bundle's or a checkpoint's PREFIX, or a ``-symbol.json`` file, with or without a parameter file.
 
-    Beside a symbol of a PREFIX its parameters are found: of `epoch`, or ``PREFIX-0000.params``, or the only or last
-    ones that are there; ``PREFIX-0003.params`` stands for both files of that epoch. With `digests` the files of a
-    bundle are compared with their SHA-256.
+    The parameters of a PREFIX are those of `epoch`, or ``PREFIX-0000.params``, or those of the last epoch;
+    ``PREFIX-0003.params`` stands for both files of that epoch. With `digests` the files of a bundle are compared with
+    their SHA-256.
 
     With `symbol_alone`, a symbol that is named by its own path is opened without parameters where the files beside it
     can't be read; a note says why.
 
-    Raises UsageError when there is nothing at `symbol` and ModelError for files that are not what they should be.
+    Raises UsageError when there is nothing at `symbol` and ModelError for invalid files.
     """
     try:
         return _open_files(symbol, params, epoch, digests)

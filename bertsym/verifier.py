@@ -73,7 +73,7 @@ class Check:
 
 
 def verification_record(checks: Sequence[Check], rtol: float) -> dict[str, Any] | None:
-    """What a manifest says of the comparisons; None where there were none."""
+    """Return the comparisons for the manifest; None if there were none."""
     if not checks:
         return None
     loaders = list(dict.fromkeys(check.loader for check in checks))
@@ -88,7 +88,7 @@ def verification_record(checks: Sequence[Check], rtol: float) -> dict[str, Any] 
 
 
 def describe_verification(checks: Sequence[Check]) -> str:
-    """One line on what was compared with what, and by which engine."""
+    """Describe in one line what was compared with what, and by which engine."""
     record = verification_record(checks, DEFAULT_RTOL)
     if record is None:
         return "not verified"
@@ -140,7 +140,7 @@ def verify(prefix: str | Path, *, rtol: float = DEFAULT_RTOL) -> list[Check]:
     """Check a bundle's digests, load it, and compare its outputs with the reference encoder.
 
     As `verify_bundle` with the bundle's own parameters, at lengths that `export` did not try. Raises
-    ModelError for files that are not as they were written, otherwise what `verify_bundle` raises.
+    ModelError for files that have changed, and the errors of `verify_bundle`.
     """
     bundle = Bundle.open(prefix)
     if bundle.signature.precision != "float32":

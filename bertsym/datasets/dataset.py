@@ -47,8 +47,8 @@ class SplitLayout:
 class DataSet:
     """A kind of task, or a data set of that kind.
 
-    `metrics` are names of ``bertsym.metrics``; the first metric decides which epoch is kept. `positive_label` is the
-    positive class of F1; None means the last of two labels.
+    `metrics` are names of ``bertsym.metrics``; the first metric decides which parameters are kept. `positive_label` is
+    the positive class of F1; None means the last of two labels.
     """
 
     name: str

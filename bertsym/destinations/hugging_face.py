@@ -55,7 +55,7 @@ _FILES = (
 
 @dataclass(frozen=True)
 class HuggingFaceResult:
-    """A written folder of transformers or sentence-transformers."""
+    """A written folder for transformers or sentence-transformers."""
 
     folder: Path
     architecture: str  #: the class that loads it, such as ``BertForSequenceClassification``
@@ -74,10 +74,10 @@ def export_hugging_face(
     verify: bool = True,
     progress: Callable[[str], object] = lambda text: None,
 ) -> HuggingFaceResult:
-    """Write a bundle, or any BERT, as a folder of transformers or sentence-transformers that computes the same.
+    """Write a bundle, or any BERT, as a folder for transformers or sentence-transformers, with equal outputs.
 
-    With `options`, which a `model` needs that is not the bundle of a BERT, its bundle is made first, as by `lower`.
-    `library` is ``transformers`` or ``sentence-transformers``; None: as `choose_library` has it. In a folder of
+    A `model` that is not the bundle of a BERT needs `options`: its bundle is made first, as by `lower`.
+    `library` is ``transformers`` or ``sentence-transformers``; None: `choose_library` decides. In a folder of
     sentence-transformers, the embedding of a text is the output of the bundle or, of a classifier, its logits.
 
     The folder is read back before it appears: every weight must be bit-equal to its parameter, and with `verify` the

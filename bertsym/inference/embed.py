@@ -41,7 +41,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """How texts become vectors, and where that is computed."""
+    """How texts become vectors, on which device."""
 
     pooling: str | None = None  #: a key of ``encoders.catalogue.POOLINGS``; None: as in `Encoder`
     normalize: bool = False  #: scale each vector to the length 1

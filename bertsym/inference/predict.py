@@ -164,7 +164,7 @@ class Classifier(TaskPredictor[Prediction]):
 class MultilabelClassifier(TaskPredictor[LabelsPrediction]):
     """A trained multi-label classifier, opened for prediction; raises ModelError if `prefix` is not one.
 
-    A label is predicted where its probability reaches `threshold`; None: the threshold that was tuned for it, or 0.5.
+    A label is predicted if its probability is at least `threshold`; None: the threshold that was tuned for it, or 0.5.
     With a `stride`, the probabilities of the windows of a long text are averaged, as in `Classifier`.
     """
 

@@ -115,7 +115,7 @@ def quantize(
     `dev`, by default `calibrate`, falls by more than ``max_drop``, the most sensitive layers stay in float32, as few as
     possible.
 
-    Raises UsageError, DataError or ModelError, and VerificationError when no choice of layers holds the metric;
+    Raises UsageError, DataError or ModelError, and VerificationError when no choice of layers keeps the metric;
     nothing is left at `out` then. `on_event` is called with every event of the run. With `report`, the differences of
     both models on the dev rows are a page; raises InstallationError, before any work, if matplotlib is missing.
     """

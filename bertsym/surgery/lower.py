@@ -56,7 +56,7 @@ def lower(
         form: ``portable`` (the default), ``gluonnlp`` or ``fast``.
         fold: whether query, key and value of a layer become one parameter, for inference, without a training
             symbol.
-        guard: whether the graph clips its inputs to their valid ranges; None means: if the original does.
+        guard: whether the graph clips its inputs to their valid ranges; None: as in the original.
         options: what predict and evaluate need and the symbol lacks; with it, the result is the bundle of a BERT, whose
             parameters have the names that `export` gives them, and its head the operators.
         force: whether to overwrite a bundle at `out`.

@@ -31,7 +31,7 @@ def finetune_distributed(
 
     If a process ends, or sends no message for `options.worker_timeout` seconds, the run ends: WorkersLost is raised
     after a checkpoint of the last step, or the process exits with one line and exit code 1 if that is impossible.
-    Raises UsageError for wrong variables, and every error that `finetune` raises.
+    Raises UsageError for invalid variables, and the errors of `finetune`.
     """
     cluster = Cluster.from_environment(os.environ)
     if cluster.role != "worker":

@@ -71,9 +71,9 @@ def finetune(
 ) -> FinetuneResult:
     """Graft a classifier onto a headless bundle, train it, and write it as a bundle.
 
-    The epoch with the best dev metric is kept. A checkpoint is written to ``OUT-checkpoints`` after every epoch; the
-    folder is removed once the bundle is written. A resumed run writes the same bytes as an uninterrupted one. In the
-    main thread SIGINT, SIGTERM and SIGHUP stop the run after its current step, with a checkpoint.
+    The parameters with the best dev metric are kept. A checkpoint is written to ``OUT-checkpoints`` after every epoch;
+    the folder is removed once the bundle is written. A resumed run writes the same bytes as an uninterrupted one. In
+    the main thread SIGINT, SIGTERM and SIGHUP stop the run after its current step, with a checkpoint.
 
     With several ``options.seeds`` the run is repeated with each, one after the other, and the bundle has the parameters
     of the seed with the best dev metric, ties to the lower loss. Their checkpoints are in ``OUT-checkpoints/seed-N``.
@@ -81,7 +81,7 @@ def finetune(
     Args:
         prefix: The bundle to train.
         train: The training table: TSV, CSV or JSON Lines.
-        dev: The table that decides which epoch is kept; None with `dev_fraction`.
+        dev: The table that decides which parameters are kept; None with `dev_fraction`.
         out: Prefix of the bundle to write.
         options: Hyperparameters, task and table format.
         checkpoints: When to write checkpoints, how many to keep, and whether to resume.

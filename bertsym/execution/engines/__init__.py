@@ -90,11 +90,11 @@ _verifying: ContextVar[bool] = ContextVar("_verifying", default=True)
 
 @contextlib.contextmanager
 def using_engine(name: str, report: Callable[[str], object] = lambda text: None) -> Iterator[None]:
-    """Let an engine compute graphs: ``mxnet``, ``onnxruntime``, or ``auto``.
+    """Run graphs inside the context with an engine: ``mxnet``, ``onnxruntime``, or ``auto``.
 
-    With ``auto``, predictors and encoders that are opened inside choose for one text and for many the engine that is
-    faster on this machine, by measurement; `report` is called with each choice. All else is computed by the default.
-    Raises UsageError for another name, and InstallationError if the engine is not installed.
+    With ``auto``, predictors and encoders that are opened inside measure which engine is faster on this machine, for
+    single texts and for tables; `report` is called with each choice. Everything else runs in the default engine. Raises
+    UsageError for another name, and InstallationError if the engine is not installed.
     """
     if name == AUTO:
         selected = _selecting.set(report)
@@ -116,7 +116,7 @@ def using_engine(name: str, report: Callable[[str], object] = lambda text: None)
 
 @contextlib.contextmanager
 def without_verification() -> Iterator[None]:
-    """Let functions write what was not computed and compared."""
+    """Let functions write files without running and comparing them."""
     token = _verifying.set(False)
     try:
         yield
