@@ -1,4 +1,4 @@
-"""The models of a report: what reaches the classifier, sizes, digests, versions, and the command to repeat the run."""
+"""The models of a report: what the classifier reads, sizes, digests, versions, and the command to repeat the run."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _files(models: Mapping[str, Bundle]) -> Table:
 
 
 def _head(bundle: Bundle, drawing: str) -> list[Block]:
-    """Draw what reaches the classifier; without Graphviz, or of another graph, only its sentence."""
+    """Draw what the classifier reads; without Graphviz, or of another graph, only its sentence."""
     try:
         picture = picture_of(open_model(bundle.prefix, digests=False))
     except BertsymError:
