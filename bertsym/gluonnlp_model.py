@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from bertsym.array import Array
 from bertsym.encoders.config import BertConfig
 from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.encoders.parameters import POOLER, parameter_shapes
 from bertsym.errors import ModelError
 from bertsym.execution.loaders import to_mxnet
 from bertsym.mxnet_runtime import mx, nlp
-from bertsym.symbol.params import Array
 
 
 class GluonNLPModel:

@@ -239,7 +239,7 @@ ALLOWED: dict[str, set[str]] = {
         "sources",
     },
     "sources.gluonnlp_zoo": {"errors", "mxnet_runtime", "text", "encoders.config", "sources"},
-    "gluonnlp_model": {"errors", "mxnet_runtime", "symbol", "encoders", "execution.loaders"},
+    "gluonnlp_model": {"errors", "mxnet_runtime", "encoders", "execution.loaders"},
     "verifier": {
         "errors",
         "compat.installing",
