@@ -50,7 +50,9 @@ class Runner:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            # With one thread: a forked child has one worker of MXNet's engine, whose further threads spin between
+            # the operators of small models, for several times as long as these take.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
         )
 
     def run(self, folder: Path, *arguments: str, stdin: bytes = b"") -> Run:
