@@ -27,6 +27,7 @@ from bertsym.events import Event, RowsDone
 SCHEMA: dict[str, Any] = json.loads(
     (Path(__file__).parent.parent / "docs" / "events.schema.json").read_text(encoding="utf-8")
 )
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 Cli = Callable[..., Result]
 
 
@@ -36,7 +37,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         assert line.endswith("\n")
         event = json.loads(line)
-        jsonschema.validate(event, SCHEMA)
+        VALIDATOR.validate(event)
         assert set(event) <= {*SCHEMA["properties"], *SCHEMA["$defs"][event["event"]]["properties"]}
         assert event["start"] <= event["end"]
         found.append(event)

@@ -39,7 +39,7 @@ def check(prefix: Path, **expected: str) -> None:
     """Validate both files of a bundle; `expected` are values of its signature."""
     for name in ("signature", "manifest"):
         document = json.loads(Path(f"{prefix}-{name}.json").read_text(encoding="utf-8"))
-        jsonschema.validate(document, schema(name))
+        jsonschema.Draft202012Validator(schema(name)).validate(document)
         known = schema(name)["properties"]
         assert set(document) <= set(known), f"{name}: keys without a description"
         if name == "signature":
@@ -108,7 +108,7 @@ def test_lower(bundles: dict[str, Path], tmp_path: Path) -> None:
 def test_other_values_are_refused(name: str, key: str, value: object, classifier: Path) -> None:
     document = json.loads(Path(f"{classifier}-{name}.json").read_text(encoding="utf-8"))
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**document, key: value}, schema(name))
+        jsonschema.Draft202012Validator(schema(name)).validate({**document, key: value})
 
 
 def test_the_manifest_lists_every_other_file() -> None:
