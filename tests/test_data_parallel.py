@@ -158,7 +158,7 @@ _FORK = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from test_data_parallel import make_executor, mx, train
-many = mx.nd.random.uniform(shape=(3_000_000,))
+many = mx.nd.random.uniform(shape=(1_000_000,))
 executor = make_executor(dropout=0.1)
 train(executor)
 busy = [mx.nd.sort(many) for _ in range(4)]
@@ -184,9 +184,7 @@ print(engine_workers())
 """
 
 
-@pytest.mark.parametrize(
-    ("first", "workers", "threads"), [("sys", 2, None), ("sys", 2, "4"), ("mxnet", 1, None), ("mxnet", 1, "1")]
-)
+@pytest.mark.parametrize(("first", "workers", "threads"), [("sys", 2, None), ("sys", 2, "4"), ("mxnet", 1, "1")])
 def test_the_engine_has_two_workers_unless_mxnet_was_imported_before(
     first: str, workers: int, threads: str | None
 ) -> None:

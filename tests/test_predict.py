@@ -179,15 +179,6 @@ def test_an_answer_comes_before_the_next_text_is_written(classifier: Path) -> No
         assert process.wait(60) == 0
 
 
-def test_a_closed_output_pipe_prints_no_error(classifier: Path) -> None:
-    command = f"{sys.executable} -m bertsym predict {classifier} | head -n 1"
-    result = subprocess.run(
-        ["bash", "-c", command], input=b"the happy cat\n" * 5000, capture_output=True, check=False, timeout=120
-    )
-    assert result.stdout.splitlines() == [b"label\tp(no)\tp(yes)"]
-    assert result.stderr == b""
-
-
 def test_a_stream_is_predicted_while_it_is_written(classifier: Path) -> None:
     """More rows than are held at a time, through the library."""
     stream = io.BytesIO(b"the happy cat\nthe sad cat\n" * 1100)

@@ -37,7 +37,17 @@ def params(prefix: Path) -> dict[str, Array]:
     return {name: np.array(array) for name, array in Bundle.open(prefix).params().items()}
 
 
-@pytest.mark.parametrize("changes", [{"accumulate": 3}, {"freeze_encoder": True}], ids=["accumulate", "frozen"])
+@pytest.mark.parametrize(
+    ("run", "changes"),
+    [
+        # For classification, see test_resume.
+        *((kind, {"accumulate": 3}) for kind in KINDS if kind != "classification"),
+        # The encodings of a frozen encoder are vectors or sequences.
+        *((kind, {"freeze_encoder": True}) for kind in ("multilabel", "qa")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+    indirect=["run"],
+)
 def test_a_stopped_run_resumes_with_the_same_bytes(run: Run, options: FinetuneOptions, changes: dict[str, Any]) -> None:
     options = dataclasses.replace(options, **changes)
     whole, recorder, uninterrupted = Recorder(), Recorder(), run.elsewhere("whole")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Result
+from conftest import Result, in_turn
 from kinds import KINDS
 from tools import needs
 
@@ -139,7 +139,12 @@ def test_the_training_symbol_computes_the_gradient_of_the_loss(trained: Trained)
     assert slope == pytest.approx(float((gradient * step).sum()), rel=1e-2)
 
 
-@pytest.mark.parametrize("options", [{"form": "gluonnlp"}, {"form": "fast", "fold": True}], ids=["gluonnlp", "fold"])
+@pytest.mark.parametrize(
+    ("trained", "options"),
+    in_turn(KINDS, [{"form": "gluonnlp"}, {"form": "fast", "fold": True}]),
+    ids=lambda value: value if isinstance(value, str) else value["form"],
+    indirect=["trained"],
+)
 def test_lowered_bundles_give_the_same_answers(trained: Trained, tmp_path: Path, options: dict[str, Any]) -> None:
     lower(trained.prefix, tmp_path / "x", **options)
     assert verify(tmp_path / "x")
