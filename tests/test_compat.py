@@ -119,6 +119,8 @@ def test_operators_of_the_command_line_are_made_when_they_are_called_and_are_tho
 import inspect, sys, threading
 import bertsym
 from bertsym.compat.operator_functions import make_operators_when_called
+from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
+import_mxnet_without_optional_packages()  # makes the import quicker
 if "deferred" in sys.argv:
     make_operators_when_called()
 import mxnet as mx
@@ -158,7 +160,9 @@ def test_commands_import_mxnet_without_its_optional_packages_which_stay_importab
     code = """
 import sys
 import bertsym
+from bertsym.compat.operator_functions import make_operators_when_called
 from bertsym.compat.optional_packages import import_mxnet_without_optional_packages
+make_operators_when_called()  # makes the import quicker
 if "without" in sys.argv:
     import_mxnet_without_optional_packages()
 import mxnet
