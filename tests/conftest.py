@@ -142,14 +142,15 @@ def write_hugging_face(folder: Path, weights: dict[str, Array] | None = None, **
 
 #: the files that take longest, which come first: with one of them last, one process of xdist would wait for the other
 SLOWEST = (
-    *("test_clients.py", "test_distributed.py", "test_resume.py", "test_client_tasks.py", "test_trained_heads.py"),
-    *("test_lower_third_party.py", "test_families.py", "test_reports.py", "test_forms.py", "test_tasks_everywhere.py"),
-    *("test_bad_rows.py", "test_mutations.py", "test_every_model.py", "test_docs.py", "test_symbol_round_trip.py"),
-    *("test_version_grid.py", "test_lower.py", "test_quantize.py", "test_task_kinds.py", "test_training_signals.py"),
-    *("test_onnx.py", "test_finetune.py", "test_graft_head.py", "test_jvm_clients.py", "test_export_memory.py"),
-    *("test_large_graphs.py", "test_completion.py", "test_events.py", "test_fuzzing.py", "test_two_inputs.py"),
-    *("test_data_parallel.py", "test_guard.py", "test_embed.py", "test_drawing_page.py", "test_sandbox.py"),
-    *("test_doctor.py", "test_edit.py", "test_platforms.py", "test_kill_runs.py"),
+    *("test_clients.py", "test_distributed.py", "test_client_tasks.py", "test_version_grid.py", "test_resume.py"),
+    *("test_jvm_clients.py", "test_trained_heads.py", "test_reports.py", "test_forms.py", "test_symbol_round_trip.py"),
+    *("test_tasks_everywhere.py", "test_families.py", "test_docs.py", "test_training_signals.py", "test_lower.py"),
+    *("test_lower_third_party.py", "test_quantize.py", "test_onnx.py", "test_finetune.py", "test_compat.py"),
+    *("test_bad_rows.py", "test_kill_runs.py", "test_data_parallel.py", "test_task_kinds.py", "test_sandbox.py"),
+    *("test_large_graphs.py", "test_two_inputs.py", "test_guard.py", "test_completion.py", "test_graft_head.py"),
+    *("test_mutations.py", "test_onnx_int8.py", "test_events.py", "test_platforms.py", "test_atomic.py"),
+    *("test_bundle_files.py", "test_fuzzing.py", "test_every_model.py", "test_encoder_numbers.py", "test_predict.py"),
+    *("test_tagging.py", "test_address_space.py", "test_export_memory.py", "test_classifier_report.py", "test_diff.py"),
 )
 
 
