@@ -36,6 +36,7 @@ pytestmark = pytest.mark.slow
 
 BUILD = Path(os.environ.get("BERTSYM_CLIENTS_BUILD", CLIENTS / ".build"))
 JVM = ("clojure", "djl", "java")
+QUICKLY = "-XX:TieredStopAtLevel=1"  # as the clients start Java
 every_language = pytest.mark.parametrize("language", JVM)
 # DJL's client reads rows by the classes of the Java client.
 each_with_its_own_reader = pytest.mark.parametrize("language", ["clojure", "java"])
@@ -188,8 +189,8 @@ def test_clojure_saves_no_parameters_of_a_loss_that_is_not_finite(
 @pytest.mark.parametrize(
     ("language", "client", "repl"),
     [
-        ("java", "djl", ("jshell", "-s", "--class-path", "JARS", "-")),
-        ("clojure", "clojure", ("java", "-cp", f"JARS:{CLIENTS}/clojure/src", "clojure.main", "-")),
+        ("java", "djl", ("jshell", f"-J{QUICKLY}", f"-R{QUICKLY}", "-s", "--class-path", "JARS", "-")),
+        ("clojure", "clojure", ("java", QUICKLY, "-cp", f"JARS:{CLIENTS}/clojure/src", "clojure.main", "-")),
     ],
 )
 def test_the_program_of_the_card_computes_what_the_client_does(

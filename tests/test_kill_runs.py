@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "maintenance" / "kill_runs.py"
 
 @pytest.mark.slow
 def test_killed_commands_corrupt_no_bundle(tiny_hf: Path) -> None:
-    few = ["--kills", "2", "--resumes", "1", "--batch-size", "20", "--seed", "6"]
+    few = ["--kills", "1", "--resumes", "1", "--batch-size", "20", "--seed", "6"]
     command = [sys.executable, str(SCRIPT), f"hf:{tiny_hf}", *few]
     result = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     print(result.stdout)
