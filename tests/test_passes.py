@@ -26,6 +26,7 @@ from bertsym.encoders.inputs import INPUT_NAMES
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
 from bertsym.passes import apply_to_copy
+from bertsym.passes.attention_interleaving import interleave_attention
 from bertsym.passes.class_loss import replace_softmax_loss
 from bertsym.passes.dropout_insertion import insert_dropout
 from bertsym.passes.dropout_masks import feed_dropout_masks
@@ -89,6 +90,15 @@ def folded() -> SymbolGraph:
     return apply_to_copy(encoder(), lambda graph: fold_qkv(graph, PARAMS))
 
 
+def folded_for_inference() -> SymbolGraph:
+    config = dataclasses.replace(SPEC.config, dropout=0.0, attention_dropout=0.0)
+    graph = encoder_graph(dataclasses.replace(SPEC, config=config), Form("fast", erf=False))
+    return apply_to_copy(graph, lambda graph: fold_qkv(graph, PARAMS))
+
+
+FOLDED_SHAPES = {name: array.shape for name, array in fold_qkv(encoder(), PARAMS).arg_params.items()}
+
+
 def gluonnlp_08() -> SymbolGraph:
     return SymbolGraph.parse((SYMBOLS / "gluonnlp-0.8.3" / "sequence-symbol.json").read_text())
 
@@ -118,6 +128,7 @@ RUNS: dict[Callable[..., Any], tuple[Callable[[], SymbolGraph], tuple[Any, ...],
     decompose_layer_norm: (encoder, (SHAPES,), int, 5),
     fold_qkv: (encoder, (PARAMS,), lambda result: result.layers, 2),
     unfold_qkv: (folded, (SPEC.config,), int, 2),
+    interleave_attention: (folded_for_inference, (FOLDED_SHAPES,), lambda result: len(result.derived), 4),
     adapt_to_release: (encoder, (ERF, "1.5.1"), int, 2),
     pool_tokens: (encoder, (SHAPES, "mean"), int, 1),
     replace_softmax_loss: (classifier, (3, (1.0, 2.0, 0.5), 0.1), int, 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from bertsym.array import Array
 from bertsym.encoders.graph.inference_form import inference_parameters
 from bertsym.encoders.spec import EncoderSpec
 from bertsym.errors import ModelError
-from bertsym.passes import apply_to_copy
+from bertsym.passes.attention_interleaving import InterleavedAttention, interleave_attention
 from bertsym.passes.gelu import fuse_gelu
 from bertsym.passes.input_guard import remove_input_guard
 from bertsym.symbol.graph import SymbolGraph
@@ -31,7 +32,8 @@ class InferenceSymbols:
 class FastInference:
     """Fast symbols for inference, made from a symbol whose parameters have the `shapes`.
 
-    A symbol without a BERT encoder that can be written in another form keeps its nodes.
+    A symbol without a BERT encoder that can be written in another form keeps its nodes; in int8, its attention is
+    interleaved.
     """
 
     def __init__(self, symbol: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -40,6 +42,7 @@ class FastInference:
         #: names of the embedding tables
         self.tables = frozenset(node.inputs[1].node.name for node in graph.find(op="Embedding"))
         self._spec: EncoderSpec | None = None
+        self._interleaved: InterleavedAttention | None = None
         try:
             encoder = require_encoder(graph, shapes)
             spec = extract_spec(graph, encoder, shapes)
@@ -51,10 +54,14 @@ class FastInference:
             )
             self._spec = spec
         except ModelError:
-            self.symbols = InferenceSymbols(*[to_symbol(apply_to_copy(graph, fuse_gelu))] * 3)
+            fuse_gelu(graph)
+            with contextlib.suppress(ModelError):
+                self._interleaved = interleave_attention(graph, shapes)
+            self.symbols = InferenceSymbols(*[to_symbol(graph)] * 3)
 
     def parameters(self, params: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the arrays that the symbols read from `params`; they are views where possible."""
         wanted = {name for symbol in vars(self.symbols).values() for name in symbol.list_arguments()}
         made = inference_parameters(self._spec, params, wanted) if self._spec is not None else {}
+        made |= self._interleaved.parameters(params) if self._interleaved is not None else {}
         return {**made, **{name: array for name, array in params.items() if name in wanted}}
