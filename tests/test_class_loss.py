@@ -104,7 +104,7 @@ def test_a_resumed_run_with_weights_writes_the_same_bytes(
     bundles: dict[str, Path], tables: Tables, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     loss = TaskOptions(class_weights={"no": 0.7, "yes": 2.3}, label_smoothing=0.1)
-    options = FinetuneOptions(**{**vars(OPTIONS), "task_options": loss, **changes})
+    options = FinetuneOptions(**{**vars(OPTIONS), "epochs": 2, "task_options": loss, **changes})
     whole, resumed = (Run(bundles["cls"], tables, tmp_path / name) for name in ("whole", "resumed"))
     for run in (whole, resumed):
         run.folder.mkdir()

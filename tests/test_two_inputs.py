@@ -149,7 +149,7 @@ def test_predictions_and_metrics_are_those_of_the_symbol_with_three_inputs(
 def test_a_fine_tuned_bundle_has_the_inputs_of_its_base_and_resumes_to_the_same_bytes(
     changes: dict[str, Any], two: Path, tables: Tables, tmp_path: Path
 ) -> None:
-    options = dataclasses.replace(OPTIONS, **changes)
+    options = dataclasses.replace(OPTIONS, epochs=2, **changes)
     (tmp_path / "run").mkdir()
     run = Run(two, tables, tmp_path / "run")
     whole = run.elsewhere("whole")
