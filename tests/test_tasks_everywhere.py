@@ -161,7 +161,9 @@ def test_onnxruntime_gives_the_same_answers(trained: Trained, tmp_path: Path) ->
 
 
 def test_an_int8_bundle_is_measured_and_predicts(trained: Trained, tmp_path: Path) -> None:
-    done = quantize(trained.prefix, tmp_path / "x", trained.dev, QuantizeOptions(max_drop=1))
+    # With all bits: limited weights move the probabilities of 32 units by 0.015, and these are close to a half.
+    options = QuantizeOptions(max_drop=1, processors="auto")
+    done = quantize(trained.prefix, tmp_path / "x", trained.dev, options)
     assert done.layers
     assert done.int8.agreement > 0.5
     assert evaluate(tmp_path / "x", trained.dev).metrics == pytest.approx(done.int8.metrics, abs=1e-5)
