@@ -237,7 +237,7 @@ def test_parts_of_speech_have_an_accuracy_alone(bundles: dict[str, Path], tmp_pa
     [
         ("cat\tB-FISH\n", [], "line 1: tag 'B-FISH' is not one of the tags O, B-ANIMAL, B-PLACE, I-PLACE"),
         ("the\tO\ncat\n", [], "line 2: 1 column, expected 2"),
-        ("the\tO\npark\tI-PLACE\n", ["--scheme", "IOB2"], "line 2: the tag 'I-PLACE' after 'O' is wrong"),
+        ("the\tO\npark\tI-PLACE\n", ["--scheme", "IOB2"], "line 2: the tag 'I-PLACE' after 'O' is invalid"),
         ("red\tB-PLACE\npark\tI-PLACE\n", ["--scheme", "IOBES"], "line 2: the last tag 'I-PLACE' leaves"),
         ("the\tO\n", ["--label-column", "2"], "tagging reads sentences, not tables"),
         ("the\tO\n", ["--format", "csv"], "tagging reads conll, jsonl, lines"),
