@@ -153,13 +153,14 @@ def measure_graphs(options: Any) -> Iterator[Point]:
 def measure_start(options: Any) -> Iterator[Point]:
     """Whole processes of small commands."""
     prefix = export_base(options.model, options.folder / "model", "--output", "pooled")
+    one = str(options.folder / "one.txt")
+    Path(one).write_text("A text.\n")
     commands = {
         "--help": ["--help"],
         "inspect": ["inspect", prefix],
         "tokenize": ["tokenize", prefix, "--text", "A text."],
-        "embed": ["embed", prefix, str(options.folder / "one.txt"), str(options.folder / "one.npy"), "--force"],
+        "embed": ["embed", prefix, one, str(options.folder / "one.npy"), "--format", "lines", "--force"],
     }
-    (options.folder / "one.txt").write_text("A text.\n")
     for place, (name, words) in enumerate(commands.items()):
         seconds = []
         for _ in range(_START + 1):  # the first compiles modules
@@ -172,7 +173,7 @@ def measure_start(options: Any) -> Iterator[Point]:
 
 
 def run_scale(job: dict[str, Any], threads: int) -> dict[str, Any]:
-    return run_worker("scale_predict.py", job, "bertsym", {"OMP_NUM_THREADS": str(threads)})
+    return run_worker("scale_predict.py", {**job, "threads": threads}, "bertsym")
 
 
 #: part -> what measures it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 from pathlib import Path
@@ -14,6 +15,8 @@ from bertsym import Encoder
 
 def main() -> None:
     job = read_job()
+    # Not OMP_NUM_THREADS: batches are computed by two workers of MXNet's engine, whatever it says.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job["threads"]])
     encoder = Encoder(job["prefix"], batch_size=job["batch_size"])
     words = Path(f"{job['prefix']}-vocab.txt").read_text(encoding="utf-8").split("\n")
     known = [word for word in words if word.isalpha() and word.isascii() and len(word) > 3]
