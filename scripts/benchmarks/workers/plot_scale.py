@@ -10,8 +10,10 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from job import read_job, write_result
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-_LOGARITHMIC = ("latency", "throughput", "batch", "layers", "graphs")  # figures with logarithmic axes
+_LOGARITHMIC = ("latency", "throughput", "layers", "graphs")  # figures with logarithmic axes
+_DOUBLED = (*_LOGARITHMIC, "batch")  # figures whose x is doubled from point to point
 
 
 def main() -> None:
@@ -37,13 +39,19 @@ def plot(figure: str, points: list[dict[str, Any]], x: str, y: str, path: Path) 
             axes.plot(*zip(*found), marker="o", markersize=4, label=curve)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        axes.grid(alpha=0.3, which="both" if figure in _LOGARITHMIC else "major")
-        if figure in _LOGARITHMIC:
+        axes.grid(alpha=0.3)
+        if figure in _DOUBLED:
             axes.set_xscale("log")
-            axes.set_yscale("log")
             ticks = sorted({point["x"] for point in points})
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-            axes.minorticks_off()
+        if figure in _LOGARITHMIC:
+            axes.set_yscale("log")
+            values = [point["y"] for point in points]
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) < 100 * min(values) else (1,)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        else:
+            axes.set_ylim(bottom=0)
+        axes.minorticks_off()
         if len(curves) > 1:
             axes.legend(frameon=False)
     canvas.savefig(path, metadata={"Date": None})
