@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -54,6 +54,13 @@ def unfold_parameters(params: Mapping[str, Array], config: BertConfig) -> dict[s
 def query_scale(config: BertConfig) -> np.float32:
     """Return the number by which folding divides query weights and biases."""
     return np.float32(math.sqrt(config.units // config.num_heads))
+
+
+def interleave_heads(arrays: Sequence[Array], heads: int) -> Array:
+    """Join arrays head by head, as MXNet's interleaved attention reads them: (U, ...) each -> (len * U, ...)."""
+    by_head = np.concatenate([array.reshape(heads, -1, *array.shape[1:]) for array in arrays], 1)
+    joined: Array = by_head.reshape(-1, *arrays[0].shape[1:])
+    return joined
 
 
 def _folded_name(name: str) -> str:

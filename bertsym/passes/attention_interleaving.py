@@ -11,7 +11,7 @@ import numpy as np
 from bertsym.analysis.detected_encoder import Layer
 from bertsym.analysis.encoder_detection import require_encoder
 from bertsym.array import Array
-from bertsym.encoders.folding import PARTS, is_folded
+from bertsym.encoders.folding import PARTS, interleave_heads, is_folded
 from bertsym.errors import ModelError
 from bertsym.symbol.attributes import integer
 from bertsym.symbol.graph import SymbolGraph
@@ -41,10 +41,8 @@ class InterleavedAttention:
         return {new: self._interleaved(params[old]) for new, old in self.derived.items()}
 
     def _interleaved(self, array: Array) -> Array:
-        parts = array.reshape(len(PARTS), self.heads, -1, *array.shape[1:])
-        unscaled = np.concatenate([parts[:1] * np.float32(np.sqrt(parts.shape[2])), parts[1:]])
-        rows: Array = unscaled.swapaxes(0, 1).reshape(array.shape)
-        return rows
+        query, *others = np.split(array, len(PARTS))
+        return interleave_heads([query * np.float32(np.sqrt(len(query) // self.heads)), *others], self.heads)
 
 
 def interleave_attention(graph: SymbolGraph, shapes: Mapping[str, tuple[int, ...]]) -> InterleavedAttention:

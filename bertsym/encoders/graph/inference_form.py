@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
 
 from bertsym.array import Array
-from bertsym.encoders.folding import PARTS
+from bertsym.encoders.folding import PARTS, interleave_heads
 from bertsym.encoders.forms import Form
 from bertsym.encoders.graph.fast import FastEncoder
 from bertsym.encoders.parameters import own_layers, shared_name
@@ -56,7 +56,7 @@ def inference_parameters(spec: EncoderSpec, params: Mapping[str, Array], wanted:
             name, start = f"{prefix}{'_'.join(parts)}", -len(parts)
             if _derived(f"{name}_bias") in wanted:
                 # MXNet scales the product itself.
-                weight, bias = (_interleaved(arrays[start:], heads) for arrays in (weights, biases))
+                weight, bias = (interleave_heads(arrays[start:], heads) for arrays in (weights, biases))
                 made.update({f"{name}_weight": weight, f"{name}_pixel_weight": weight[:, :, None, None]})
                 made[f"{name}_bias"] = bias
         for name in (f"{prefix}proj", f"{prefix}positionwiseffn0_ffn_1", f"{prefix}positionwiseffn0_ffn_2"):
@@ -64,13 +64,6 @@ def inference_parameters(spec: EncoderSpec, params: Mapping[str, Array], wanted:
             made[f"{name}_bias"] = params[spec.name(f"{name}_bias")]
         wanted_arrays.update({_derived(name): array for name, array in made.items() if _derived(name) in wanted})
     return wanted_arrays
-
-
-def _interleaved(arrays: Sequence[Array], heads: int) -> Array:
-    """Interleave arrays head by head: (U, ...) each -> (len * U, ...)."""
-    by_head = np.concatenate([array.reshape(heads, -1, *array.shape[1:]) for array in arrays], 1)
-    joined: Array = by_head.reshape(-1, *arrays[0].shape[1:])
-    return joined
 
 
 def _derived(name: str) -> str:
