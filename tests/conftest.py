@@ -8,6 +8,7 @@ import gc
 import itertools
 import json
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_runner import Run, Runner
+from launching import Launch, launching
 from safetensors.numpy import save_file
 
 from bertsym.array import Array
@@ -374,3 +376,25 @@ def int8_classifier(classifier: Path, tables: Tables, once: Once) -> Callable[..
         return once(f"int8-{granularity}-{processors}", make) / "int8"
 
     return prefix
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, without what it does in the background."""
+    from playwright.sync_api import sync_playwright
+
+    arguments = [
+        *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+        *("--disable-sync", "--no-first-run"),
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def launch() -> Iterator[Launch]:
+    """Start launch_local: launch(workers, *command, grace=...). All its processes are killed after the test."""
+    with launching() as start:
+        yield start

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +35,6 @@ VARIABLES = {
     "DMLC_NUM_WORKER": "2",
     "DMLC_NUM_SERVER": "1",
 }
-
-
-@pytest.fixture
-def launch() -> Iterator[Launch]:
-    """Start launch_local: launch(workers, *command, grace=...). All its processes are killed after the test."""
-    with launching() as start:
-        yield start
 
 
 def training(base: Path, tables: Tables, out: Path, *more: object) -> list[object]:

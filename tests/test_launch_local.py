@@ -5,18 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from launching import DEADLOCK, LAUNCHER, Launch, finish, launching, wait_for_line
-
-
-@pytest.fixture
-def launch() -> Iterator[Launch]:
-    """Start launch_local: launch(workers, *command, grace=...). All its processes are killed after the test."""
-    with launching() as start:
-        yield start
+from launching import DEADLOCK, LAUNCHER, Launch, finish, wait_for_line
 
 
 def test_the_launcher_labels_lines_and_returns_the_highest_exit_code(launch: Launch) -> None:

@@ -6,13 +6,11 @@ import importlib.util
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from test_drawing_page import ARGUMENTS
 from test_reports import SCRIPT, Cli, page_of
 from tools import needs
 
@@ -147,16 +145,6 @@ def test_without_matplotlib_a_command_stops_before_any_work(
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @needs("chromium", "playwright")
