@@ -142,11 +142,12 @@ def test_every_client_is_tested_and_has_a_readme() -> None:
 def test_probabilities_are_those_of_python_and_a_second_run_builds_nothing(
     language: str, classifier: Path, tables: Tables, rows: list[Record], tmp_path: Path
 ) -> None:
-    """From a file, and then from standard input."""
+    """From a file, and then from standard input. First runs at once each archive their classes; the last archive stays."""
 
     def built() -> dict[Path, int]:
         folder = Path(os.environ.get("BERTSYM_CLIENTS_BUILD", CLIENTS / ".build")) / language
-        return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+        files = (path for path in folder.rglob("*") if path.is_file() and ".jsa" not in path.name)
+        return {path: path.stat().st_mtime_ns for path in files}
 
     inputs = tmp_path / "inputs.jsonl"
     inputs.write_text(as_json_lines(rows))
