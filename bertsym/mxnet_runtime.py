@@ -58,6 +58,10 @@ def prepare_environment() -> list[str]:
         if "mxnet" not in sys.modules:
             # Executors that run at the same time; each may have several OpenMP threads.
             _set_default("MXNET_CPU_WORKER_NTHREADS", "2")
+            # Each bound executor gets one of MXNet's scratch buffers for the CPU, in rotation: of 4 by default.
+            # Executors with the same buffer wait for each other, so that two workers compute one batch at a time. A
+            # buffer is allocated when it is used first: 64 take no more memory.
+            _set_default("MXNET_CPU_TEMP_COPY", "64")
         # Spin briefly: threads are still awake when the next operator begins, and idle threads free their processor.
         # Without the active policy, libgomp hardly spins if it has more threads than processors, as it does with
         # several workers of the engine.

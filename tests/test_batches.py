@@ -121,6 +121,25 @@ def test_batches_of_longer_rows_have_fewer_rows() -> None:
     assert sizes[0] < sizes[-1]
 
 
+@pytest.mark.parametrize("rows", [16, 33, 64, 100, 408, 1000])
+@pytest.mark.parametrize("at_once", [2, 3])
+def test_batches_that_are_computed_at_a_time_end_together(rows: int, at_once: int) -> None:
+    lengths = lengths_of(rows)
+    batches = inference_batches(lengths, lambda longest: min(32, cached_rows(longest)), at_once)
+    order = np.concatenate(batches)
+    assert sorted(order.tolist()) == list(range(rows))
+    assert lengths[batches[0][0]] == lengths.max()
+    assert max(map(len, batches)) <= 32
+    work = [sum(len(batch) * lengths[batch[0]] for batch in batches[i::at_once]) for i in range(at_once)]
+    assert max(work) <= 1.3 * np.mean(work)
+
+
+def test_short_rows_at_the_end_fill_no_more_than_a_batch() -> None:
+    lengths = np.array([30] * 6 + [1] * 26)
+    batches = inference_batches(lengths, lambda longest: 16, 2)
+    assert list(map(len, batches)) == [3, 16, 13]
+
+
 @pytest.mark.parametrize(("length", "rows"), [(4, 256), (16, 64), (56, 16), (64, 16), (65, 8), (512, 2), (2000, 1)])
 def test_a_batch_has_some_thousand_tokens(length: int, rows: int) -> None:
     assert cached_rows(length) == rows

@@ -14,7 +14,7 @@ from bertsym.array import Array
 from bertsym.bundle import Bundle
 from bertsym.devices import contexts
 from bertsym.encoders.config import BertConfig
-from bertsym.encoders.inputs import INPUT_NAMES
+from bertsym.encoders.inputs import INPUT_NAMES, TOKEN_IDS
 from bertsym.errors import DataError, ModelError
 from bertsym.forking import ForkSafeLock, no_fork
 from bertsym.inference.executors import Executors, Weights
@@ -35,8 +35,8 @@ class MXNetPredictor(RowPredictor):
 
     On a CPU several executors compute many rows at a time, each with its share of the threads, because many MXNet
     operators use a single thread; few rows are computed by one executor with all threads. Each GPU has one executor. A
-    batch has `batch_size` rows, on a CPU fewer if they are long. A smaller batch is padded with rows to a power of two,
-    so that few executors are bound. `length` is the sequence length of symbols that accept only one.
+    batch has at most `batch_size` rows, on a CPU fewer if they are long. `length` is the sequence length of symbols
+    that accept only one.
     """
 
     def __init__(
@@ -128,21 +128,19 @@ class MXNetPredictor(RowPredictor):
 
     def _compute_all(self, features: Features, finish: Callable[[Array, Array], None]) -> None:
         """Compute all batches; `finish` is called with the rows and the outputs of each."""
-        lengths = features.lengths
-        executors = self._executors if len(features) >= _FEW else self._executors[:1]
-        share = -(-len(features) // len(executors))
-        batch_size = self._padded_size(share)
+        few = len(features) < _FEW
+        executors = self._executors[:1] if few else self._executors
 
         def length_of(longest: int) -> int:
-            if len(features) < _FEW and self._on_cpu:
+            if few and self._on_cpu:
                 return self._length or few_length(longest, self._max_length, executors[0].capacity)
             return self._length or inference_length(longest, self._max_length)
 
         def rows_of(longest: int) -> int:
-            return min(batch_size, cached_rows(length_of(longest))) if self._on_cpu else batch_size
+            return min(self._batch_size, cached_rows(length_of(longest))) if self._on_cpu else self._batch_size
 
-        # The longest batch first: the others share its memory.
-        batches = inference_batches(lengths, rows_of)
+        lengths = np.full(len(features), self._length) if self._length else features.lengths
+        batches = inference_batches(lengths, rows_of, len(executors))
         executors = executors[: len(batches)]
         if self._on_cpu:
             share_threads(len(executors))
@@ -163,8 +161,9 @@ class MXNetPredictor(RowPredictor):
             (rows, self._inputs(features, rows, length_of), executors[i % len(executors)])
             for i, rows in enumerate(batches)
         ]
-        # All are bound before one runs: MXNet serializes executors that are bound while a forward runs.
-        for _, inputs, executor in work:
+        # All are bound before one runs: MXNet serializes executors that are bound while a forward runs. The largest is
+        # bound first: the others share its memory.
+        for _, inputs, executor in sorted(work, key=lambda each: -each[1][TOKEN_IDS].size):
             with mxnet_errors(self._output_name):
                 executor.prepare(inputs)
         running: deque[tuple[Array, Any]] = deque()
@@ -183,15 +182,16 @@ class MXNetPredictor(RowPredictor):
         while running:
             finish_first()
 
-    def _padded_size(self, rows: int) -> int:
-        """Return the number of rows of a padded batch: a power of two, up to the batch size."""
-        return min(self._batch_size, 1 << (rows - 1).bit_length())
-
     def _inputs(self, features: Features, rows: Array, length_of: Callable[[int], int]) -> dict[str, Array]:
-        """Return the inputs for rows sorted by descending length, padded by repeating the last row."""
+        """Return the inputs for rows sorted by descending length.
+
+        A few rows are padded to a power of two by repeating the last row, so that few executors are bound.
+        """
         length = length_of(len(features.examples[rows[0]].token_ids))
-        padded = np.concatenate([rows, np.repeat(rows[-1:], self._padded_size(len(rows)) - len(rows))])
-        return features.batch(padded, length, self._pad_id, self._config, self._input_names)
+        if len(features) < _FEW:
+            size = min(self._batch_size, 1 << (len(rows) - 1).bit_length())
+            rows = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows))])
+        return features.batch(rows, length, self._pad_id, self._config, self._input_names)
 
     def _wait_for(self, output: Any, rows: int) -> Array:
         """Wait for an output and return its first rows."""

@@ -11,7 +11,7 @@ from bertsym.array import Array
 
 BUCKET_STEP = 4  #: bucket lengths are multiples of this number
 _WINDOW = 50  # number of batches whose rows are sorted by length together
-_CACHED_TOKENS = 1024  # tokens of a batch whose activations stay in the CPU's cache
+CACHED_TOKENS = 1024  #: tokens of a batch whose activations stay in the CPU's cache
 FEW_TOKENS = 256  #: a forward of so few tokens takes hardly more time than repacking the weights
 _SHORTEST = 16  # padded length that takes hardly more time than a single token
 
@@ -61,18 +61,40 @@ def training_batches(lengths: Array, batch_size: int, seed: int, epoch: int) -> 
 
 def cached_rows(length: int) -> int:
     """Return the batch size, a power of two, at which activations of rows of a length stay in the CPU's cache."""
-    return 1 << max(1, _CACHED_TOKENS // length).bit_length() - 1
+    return 1 << max(1, CACHED_TOKENS // length).bit_length() - 1
 
 
-def inference_batches(lengths: Array, rows_of: Callable[[int], int]) -> list[Array]:
+def inference_batches(lengths: Array, rows_of: Callable[[int], int], at_once: int = 1) -> list[Array]:
     """Return the row indices of each batch, sorted by length, longest first, for the least padding.
 
-    `rows_of` returns the batch size for a batch whose longest row has the given number of tokens.
+    `rows_of` returns the batch size for a batch whose longest row has the given number of tokens. Where `at_once`
+    batches are computed at a time, each by the executor that computed the one `at_once` before, the last batches are
+    smaller, and every other group of them is reversed, so that all executors end at the same time.
     """
     order = np.argsort(-lengths, kind="stable")
-    batches = []
+    batches: list[Array] = []
     while len(order):
         count = rows_of(int(lengths[order[0]]))
-        batches.append(order[:count])
-        order = order[count:]
+        if at_once > 1 and len(order) <= 2 * at_once * count:
+            needed = sum(1 / rows_of(longest) for longest in lengths[order].tolist())
+            batches += _split_evenly(order, lengths, at_once * math.ceil(needed / at_once), rows_of(1))
+            break
+        batches += [order[start : start + count] for start in range(0, min(len(order), at_once * count), count)]
+        order = order[at_once * count :]
+    groups = [batches[start : start + at_once] for start in range(0, len(batches), at_once)]
+    return [batch for i, group in enumerate(groups) for batch in (group[::-1] if i % 2 else group)]
+
+
+def _split_evenly(order: Array, lengths: Array, count: int, most: int) -> list[Array]:
+    """Split rows into `count` batches of as many tokens each, or more where a batch has `most` rows."""
+    ends = np.cumsum(lengths[order])
+    middles = ends - lengths[order] / 2
+    batches: list[Array] = []
+    start = done = 0
+    while start < len(order):
+        left = max(1, count - len(batches))
+        end = int(np.searchsorted(middles, done + (ends[-1] - done) / left))
+        end = min(max(end, start + 1), start + most)
+        batches.append(order[start:end])
+        start, done = end, int(ends[end - 1])
     return batches
