@@ -142,7 +142,7 @@ def test_every_client_is_tested_and_has_a_readme() -> None:
 def test_probabilities_are_those_of_python_and_a_second_run_builds_nothing(
     language: str, classifier: Path, tables: Tables, rows: list[Record], tmp_path: Path
 ) -> None:
-    """From a file, and then from standard input. Of first runs at once, each archives its classes: the last one stays."""
+    """From a file, and then from standard input. First runs at once each archive their classes; the last one stays."""
 
     def built() -> dict[Path, int]:
         folder = Path(os.environ.get("BERTSYM_CLIENTS_BUILD", CLIENTS / ".build")) / language
