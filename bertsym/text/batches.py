@@ -11,7 +11,7 @@ from bertsym.array import Array
 
 BUCKET_STEP = 4  #: bucket lengths are multiples of this number
 _WINDOW = 50  # number of batches whose rows are sorted by length together
-CACHED_TOKENS = 1024  #: tokens of a batch whose activations stay in the CPU's cache
+_CACHED_TOKENS = 1024  # tokens of a batch whose activations stay in the CPU's cache
 FEW_TOKENS = 256  #: a forward of so few tokens takes hardly more time than repacking the weights
 _SHORTEST = 16  # padded length that takes hardly more time than a single token
 
@@ -61,7 +61,7 @@ def training_batches(lengths: Array, batch_size: int, seed: int, epoch: int) -> 
 
 def cached_rows(length: int) -> int:
     """Return the batch size, a power of two, at which activations of rows of a length stay in the CPU's cache."""
-    return 1 << max(1, CACHED_TOKENS // length).bit_length() - 1
+    return 1 << max(1, _CACHED_TOKENS // length).bit_length() - 1
 
 
 def inference_batches(lengths: Array, rows_of: Callable[[int], int], at_once: int = 1) -> list[Array]:
